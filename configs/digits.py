@@ -1,0 +1,37 @@
+"""Class-conditional VDM on 8x8 handwritten digits: the default job, no download.
+
+Command:   python -m diffusion_jax.main --config=configs/digits.py --workdir=runs/digits
+"""
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = config.base()
+    c.data = "digits()"
+    c.conditional = True
+    c.gamma_min, c.gamma_max = -7.9, 5.0
+    c.network = "vdm_unet(width=32, depth=2, embed=64)"
+    c.batch = 64
+    c.steps = 1800
+    c.lr = 2e-3
+    c.lr_decay = "cosine"
+    c.clip = 1.0
+    c.ema = (0.995,)
+    c.log_every = 50
+    c.eval_every = 600
+    c.save_every = 600
+    c.sample_every = 0
+    c.eval.draws = 16
+    c.eval.timesteps = (50, 1000)
+    c.guidance = "cfg(w=1.5)"
+    c.sampler = "ddim()"
+    c.sample.num = 100
+    c.sample.batch = 100
+    c.sample.steps = 50
+    if config.smoke(variant):
+        c.steps, c.log_every, c.eval_every, c.save_every = 20, 5, 10, 10
+        c.eval.draws, c.eval.limit, c.sample.num, c.sample.steps = 2, 64, 20, 5
+    return c

@@ -1,0 +1,1 @@
+"""Data augmentations, one file each."""

@@ -1,0 +1,186 @@
+"""Every setting, with its default, in one place; and how configurations are read and compared.
+
+Choices are plug-in strings (see `registry`), numbers are plain fields. The files in `configs/`
+start from `base()`; the command line overrides any field: `--config.lr=1e-4`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from diffusion_jax.errors import ConfigError
+
+
+def base() -> ConfigDict:
+    """The default configuration: VDM on 32x32 colour images."""
+    c = ConfigDict()
+    c.seed = 0  # of everything random: weights, noise, data order
+
+    # Data. Kinds: folder data/, folder augment/.
+    c.data = "cifar10()"  # add holdout=N for the part of train kept back for validation
+    c.data_dir = ""  # tensorflow-datasets folder; empty: ~/tensorflow_datasets
+    c.augment = "none()"
+    c.batch = 128  # global batch, over all devices
+    c.accumulate = 1  # micro-batches per step; changes memory, not results
+    c.resident_mib = 1024  # training sets up to this size live on the device
+
+    # Model. Kinds: models/, schedules/, decoders/.
+    c.network = "vdm_unet()"
+    c.schedule = "learned_linear()"
+    c.gamma_min = -13.3  # initial (or fixed) ends of the schedule; also scale the time embedding
+    c.gamma_max = 5.0
+    c.decoder = "categorical()"
+    c.prediction = "eps"  # eps, v or x
+    c.conditional = False  # condition on class labels
+    c.class_dropout = 0.1  # probability of the learned null class in training
+    c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
+
+    # Training. Kind: objectives/; optimizer is any of optax's.
+    c.objective = "continuous()"  # or discrete(timesteps=1000)
+    c.steps = 10_000_000
+    c.optimizer = "adamw(b2=0.99, weight_decay=0.01)"
+    c.lr = 2e-4
+    c.warmup = 100  # steps
+    c.lr_decay = "constant"  # constant, cosine or linear
+    c.clip = 0.0  # largest gradient norm; 0: no clipping
+    c.decay_mask = "kernels"  # which parameters decay: kernels or all_but_bias
+    c.ema = (0.9999,)  # one or several averages of the weights
+    c.ema_warmup = True
+    c.per_dispatch = 0  # steps per dispatch; 0: 1 on CPU, 10 elsewhere
+    c.log_every = 100  # steps; for each *_every, 0 means never
+    c.eval_every = 10_000
+    c.save_every = 10_000
+    c.sample_every = 10_000
+    c.keep_latest = 2  # checkpoints kept beside the best
+
+    # Sampling. Kinds: guidance/, samplers/, grids/.
+    c.guidance = "none()"
+    c.sampler = "ancestral()"
+    c.grid = "log_snr()"
+    c.sample = ConfigDict()
+    c.sample.num = 64
+    c.sample.steps = 250
+    c.sample.batch = 64  # images per call, over all devices
+    c.sample.labels = ()  # classes to cycle through; empty: all of them in turn
+    c.sample.seed = 0
+
+    # Evaluation.
+    c.eval = ConfigDict()
+    c.eval.split = "test"
+    c.eval.draws = 16  # times per image, even: stratified in two independent replicates
+    c.eval.timesteps = (100, 1000)  # also report the bound of models with T steps
+    c.eval.batch = 128
+    c.eval.limit = 0  # only the first N images; 0: all of them
+    c.eval.weights = ""  # an average such as 0.9999, or params; empty: the first average
+    c.eval.checkpoint = "latest"  # or best: lowest held-out bits/dim
+    c.eval.matmul_precision = "float32"  # no silent TF32; empty: the device's default
+    c.eval.seed = 0
+    c.valid_draws = 2  # times per image in the validation during training
+    return c
+
+
+# What may differ when a run is resumed: none of it changes the steps already made.
+_MAY_CHANGE = {
+    "data_dir", "accumulate", "resident_mib", "per_dispatch", "log_every", "eval_every",
+    "save_every", "sample_every", "keep_latest", "guidance", "sampler", "grid", "sample", "eval",
+    "valid_draws",
+}  # fmt: skip
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out = {}
+    for k, v in config.items():
+        out |= _flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v}
+    return out
+
+
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """The configuration as plain JSON-able values (tuples become lists)."""
+    return json.loads(config.to_json())
+
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """The inverse of `to_dict`; fields that have been added since keep their defaults.
+
+    Args:
+        values: as from `to_dict`.
+
+    Returns:
+        A configuration.
+
+    Raises:
+        ConfigError: a field is unknown, or has the wrong type.
+    """
+    config = base()
+    known = _flat(config.to_dict())
+    for key, value in _flat(values).items():
+        if key not in known:
+            raise ConfigError(f"saved configuration has an unknown field {key!r}")
+        *path, last = key.split(".")
+        target = config
+        for p in path:
+            target = target[p]
+        try:
+            target[last] = tuple(value) if isinstance(value, list) else value
+        except TypeError as e:
+            raise ConfigError(f"saved configuration, field {key!r}: {e}") from e
+    return config
+
+
+def read(path: Path) -> ConfigDict:
+    """Reads `config.json` of a work directory, or the record inside a checkpoint.
+
+    Args:
+        path: the JSON file.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: the file is unreadable.
+    """
+    try:
+        values = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"cannot read the configuration {path}: {e}") from e
+    # A checkpoint's record keeps the configuration in a field called config.
+    return from_dict(values["config"] if isinstance(values.get("config"), dict) else values)
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Fields in which a run would no longer be the same run, as `"name: old -> new"`.
+
+    Args:
+        old: the configuration the work directory was started with.
+        new: the one asked for now.
+
+    Returns:
+        Differences that forbid resuming, sorted. A longer run is the same run, unless the learning
+        rate depends on the length.
+    """
+    a, b = (_flat(to_dict(c)) for c in (old, new))
+    may = _MAY_CHANGE | ({"steps"} if new.lr_decay == "constant" else set())
+    return [
+        f"{k}: {a.get(k)!r} -> {b.get(k)!r}"
+        for k in sorted(a.keys() | b.keys())
+        if a.get(k) != b.get(k) and k.split(".")[0] not in may
+    ]
+
+
+def smoke(variant: str) -> bool:
+    """Whether a config file's argument asks for its one-minute version.
+
+    Args:
+        variant: what follows the colon in `--config=FILE:variant`.
+
+    Returns:
+        True for `"smoke"`, False for nothing.
+
+    Raises:
+        ConfigError: anything else.
+    """
+    if variant not in ("", "smoke"):
+        raise ConfigError(f"unknown variant {variant!r} after the colon; allowed: smoke")
+    return variant == "smoke"

@@ -1,0 +1,148 @@
+"""Reading data sets prepared by tensorflow-datasets as array_record; no TensorFlow involved.
+
+Decoded splits are cached as plain `.npy` files (memory-mapped) under `$DIFFUSION_JAX_CACHE`,
+by default `~/.cache/diffusion_jax`, so that only the first start decodes PNGs.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_jax.data.base import Source, Split, hold_out
+from diffusion_jax.errors import DataError
+
+_CHUNK = 1000
+
+
+def find(name: str, data_dir: str) -> Path:
+    """The folder of a prepared data set: the newest version under `data_dir`.
+
+    Args:
+        name: TFDS name, with its config if it has one (`"imagenet_resized/32x32"`).
+        data_dir: the TFDS folder; empty for `~/tensorflow_datasets`.
+
+    Returns:
+        The folder that holds `dataset_info.json`.
+
+    Raises:
+        DataError: it is not there, or not in array_record format; the message holds the command
+            that prepares it. (TFDS itself would retry a download for minutes.)
+    """
+    root = Path(data_dir or "~/tensorflow_datasets").expanduser()
+    found = [
+        p.parent
+        for p in (root / name).glob("*/dataset_info.json")
+        if any(p.parent.glob("*.array_record*"))
+    ]
+    if found:
+        return max(found, key=lambda p: [int(n) if n.isdigit() else 0 for n in p.name.split(".")])
+    raise DataError(
+        f"data set {name!r} is not prepared as array_record in {root}. Prepare it once (this needs "
+        "TensorFlow and the network): pip install 'tensorflow-cpu' && python -c \"import "
+        f"tensorflow_datasets as tfds; tfds.builder('{name}', data_dir='{root}', "
+        "file_format='array_record').download_and_prepare()\"; or point --config.data_dir at the "
+        "folder that holds it"
+    )
+
+
+def _cache_folder(folder: Path) -> Path:
+    root = Path(os.environ.get("DIFFUSION_JAX_CACHE") or "~/.cache/diffusion_jax").expanduser()
+    tag = hashlib.sha256()
+    for p in sorted(folder.iterdir()):
+        tag.update(f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns};".encode())
+    return root / f"{folder.parent.name}-{folder.name}-{tag.hexdigest()[:12]}"
+
+
+def _decode(folder: Path, split: str, out: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    try:
+        source = tfds.builder_from_directory(str(folder)).as_data_source(split)
+    except (ValueError, KeyError, OSError) as e:
+        raise DataError(f"cannot read split {split!r} in {folder}: {e}") from e
+    images = labels = None
+    for start in range(0, len(source), _CHUNK):
+        rows = source.__getitems__(list(range(start, min(start + _CHUNK, len(source)))))
+        block = np.stack([r["image"] for r in rows])
+        if images is None:
+            shape = (len(source), *block.shape[1:])
+            images = np.lib.format.open_memmap(out / "images.npy", "w+", np.uint8, shape)
+            labels = np.zeros(len(source), np.int32)
+        images[start : start + len(rows)] = block
+        labels[start : start + len(rows)] = [r.get("label", 0) for r in rows]
+    images.flush()
+    np.save(out / "labels.npy", labels)
+
+
+def read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """All images (memory-mapped, uint8) and labels (int32) of a prepared split.
+
+    Args:
+        folder: as from `find`.
+        split: the TFDS split.
+
+    Returns:
+        `(images, labels)`.
+
+    Raises:
+        DataError: the split does not exist or cannot be read, or the cache cannot be written.
+    """
+    final = _cache_folder(folder) / split
+    if not (final / "labels.npy").exists():
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            # A folder of our own, renamed when complete: a killed or parallel start leaves no half.
+            with tempfile.TemporaryDirectory(dir=final.parent) as scratch:
+                part = Path(scratch) / "split"
+                part.mkdir()
+                _decode(folder, split, part)
+                if not final.exists():
+                    part.rename(final)
+        except OSError as e:
+            raise DataError(
+                f"cannot write the decoded images to {final.parent} ({e}); "
+                "set DIFFUSION_JAX_CACHE to a folder with room"
+            ) from e
+    images = np.load(final / "images.npy", mmap_mode="r")
+    return images, np.load(final / "labels.npy")
+
+
+def source(
+    name: str,
+    tfds_name: str,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    data_dir: str,
+    holdout: int,
+    test: str = "test",
+    classes: tuple[str, ...] = (),
+) -> Source:
+    """A `Source` over a prepared data set with 256 levels.
+
+    Args:
+        name: our name.
+        tfds_name: the name TFDS knows it by.
+        shape: `(H, W, C)`.
+        num_classes: number of classes.
+        data_dir: the TFDS folder.
+        holdout: training images kept back as `valid`.
+        test: the TFDS split that serves as test set.
+        classes: names of the classes.
+
+    Returns:
+        The source; nothing is read before a split is asked for.
+    """
+
+    def load(split: str) -> Split:
+        folder = find(tfds_name, data_dir)
+        images, labels = read(folder, test if split == "test" else "train")
+        if split != "test":
+            images, labels = hold_out(split, images, labels, holdout)
+        return Split(f"{name}/{split}", images, labels, 256, num_classes)
+
+    return Source(name, shape, 256, num_classes, load, classes)
+
+

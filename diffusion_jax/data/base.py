@@ -1,0 +1,179 @@
+"""The contract of a data set, and the order in which its examples are visited.
+
+A data plug-in's `make(...)` returns a `Source`: what the data are, and a function that loads a
+split. Order is a pure function of (seed, step): there is nothing to checkpoint, and a resumed run
+starts at its step.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from diffusion_jax.errors import DataError
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples that can be indexed.
+
+    Attributes:
+        name: data set and split, for messages and records.
+        images: uint8 `[N, H, W, C]`, in memory or a memory map.
+        labels: int32 `[N]`.
+        levels: images hold 0 .. levels-1.
+        num_classes: labels hold 0 .. num_classes-1; 0 if there are none.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    levels: int
+    num_classes: int
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one image, `(H, W, C)`."""
+        return tuple(self.images.shape[1:])
+
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """`{"image": uint8 [B,H,W,C], "label": int32 [B]}` at `indices`."""
+        return {"image": np.asarray(self.images[indices]), "label": self.labels[indices]}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over shapes, images and labels: which data a figure was measured on."""
+        digest = hashlib.sha256(repr((self.images.shape, self.levels)).encode())
+        for start in range(0, len(self), 4096):
+            digest.update(np.ascontiguousarray(self.images[start : start + 4096]).data)
+        digest.update(np.ascontiguousarray(self.labels, dtype=np.int32).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set.
+
+    Attributes:
+        name: its name.
+        shape: `(H, W, C)`.
+        levels: number of grey levels.
+        num_classes: number of classes; 0 for unlabelled data.
+        load: `load(split)` for a split in `SPLITS`; `valid` is a held-out part of *train*.
+        classes: names of the classes, possibly empty.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    levels: int
+    num_classes: int
+    load: Callable[[str], Split]
+    classes: tuple[str, ...] = field(default=())
+
+    def split(self, name: str) -> Split:
+        """Loads a split and checks it.
+
+        Args:
+            name: `"train"`, `"valid"` or `"test"`.
+
+        Returns:
+            The split.
+
+        Raises:
+            DataError: no such split, or pixels or labels outside the declared range.
+        """
+        if name not in SPLITS:
+            raise DataError(f"split {name!r} does not exist; choose from {', '.join(SPLITS)}")
+        return checked(self.load(name))
+
+
+def checked(split: Split) -> Split:
+    """Returns `split` if its values are within the declared ranges.
+
+    Args:
+        split: what was loaded.
+
+    Returns:
+        The same split.
+
+    Raises:
+        DataError: the split is empty, or pixels or labels are out of range.
+    """
+    if not len(split):
+        raise DataError(f"{split.name} is empty; make its hold-out larger, or choose another split")
+    if split.levels < 256:
+        top = int(split.images.max())
+        if top >= split.levels:
+            raise DataError(
+                f"{split.name}: a pixel has value {top}, but levels={split.levels} allows "
+                f"0 .. {split.levels - 1}"
+            )
+    if split.num_classes and len(split.labels):
+        lo, hi = int(split.labels.min()), int(split.labels.max())
+        if lo < 0 or hi >= split.num_classes:
+            bad = lo if lo < 0 else hi
+            raise DataError(
+                f"{split.name}: label {bad} is out of range; {split.num_classes} classes allow "
+                f"0 .. {split.num_classes - 1}"
+            )
+    return split
+
+
+def hold_out(split: str, images: np.ndarray, labels: np.ndarray, count: int) -> tuple:
+    """Cuts the last `count` training examples off as the `valid` split.
+
+    Args:
+        split: `"train"` or `"valid"`.
+        images: all training images.
+        labels: their labels.
+        count: size of the held-out part.
+
+    Returns:
+        `(images, labels)` of the split.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    if not 0 <= count < len(images):
+        raise DataError(f"holdout={count} must be between 0 and {len(images) - 1}")
+    cut = len(images) - count
+    part = slice(0, cut) if split == "train" else slice(cut, None)
+    return images[part], labels[part]
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(n)
+
+
+def indices(step: int, batch: int, n: int, seed: int) -> np.ndarray:
+    """Which examples step `step` trains on: epoch after epoch, each in an order of its own.
+
+    Args:
+        step: training step, from 0.
+        batch: global batch size.
+        n: number of examples.
+        seed: seed of the order.
+
+    Returns:
+        int32 `[batch]`; over the run every example appears once per epoch.
+    """
+    positions = np.arange(step * batch, (step + 1) * batch)
+    epochs = positions // n
+    out = np.empty(batch, np.int32)
+    for epoch in np.unique(epochs):
+        chosen = epochs == epoch
+        out[chosen] = _permutation(seed, int(epoch), n)[positions[chosen] % n]
+    return out
+
+
+def batch(split: Split, step: int, size: int, seed: int) -> Mapping[str, np.ndarray]:
+    """The batch of step `step`: a pure function of (seed, step)."""
+    return split.take(indices(step, size, len(split), seed))

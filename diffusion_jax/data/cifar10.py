@@ -1,0 +1,15 @@
+"""CIFAR-10, 32x32x3, 256 levels."""
+
+from diffusion_jax.data import _prepared
+from diffusion_jax.data.base import Source
+
+_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
+
+def make(data_dir: str = "", holdout: int = 5000) -> Source:
+    """CIFAR-10 as prepared by TFDS; `holdout` training images become the `valid` split."""
+    return _prepared.source(
+        "cifar10", "cifar10", (32, 32, 3), 10, data_dir, holdout, classes=_CLASSES
+    )

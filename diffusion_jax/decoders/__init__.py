@@ -1,0 +1,1 @@
+"""Decoders p(x | z_0), one file each."""

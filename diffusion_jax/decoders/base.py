@@ -1,0 +1,18 @@
+"""The contract of a decoder: how data enter the model, and `p(x | z_0)`."""
+
+from typing import Protocol
+
+from diffusion_jax.types import Array
+
+
+class Decoder(Protocol):
+    """Maps data to model space and back, and scores data given `y = z_0 / alpha_0`."""
+
+    def encode(self, image: Array) -> Array:
+        """Stored data (uint8 images, say) to `x` in the default float type, of the same shape."""
+
+    def log_prob(self, x: Array, y: Array, gamma_0: Array) -> Array:
+        """`log p(x | z_0)` in nats, `[B]`, for `x` in model space and `y = z_0 / alpha_0`."""
+
+    def decode(self, y: Array) -> Array:
+        """The most probable data given `y = z_0 / alpha_0`, as stored (uint8 images, say)."""

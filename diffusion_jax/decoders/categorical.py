@@ -1,0 +1,53 @@
+"""The exact discrete decoder of VDM, for any number of levels and channels.
+
+`P(x_i = k | z_0) = softmax_k(-1/2 e^{-gamma_0} (z_0i / alpha_0 - level_k)^2)` independently per
+value (Kingma et al. 2021, equation 8). Levels are the bin centres `2 (k + 1/2) / V - 1`.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Data are integers 0 .. levels-1.
+
+    Attributes:
+        levels: number of grey levels V.
+    """
+
+    levels: int
+
+    def centres(self) -> Array:
+        """The V levels in model space, inside (-1, 1)."""
+        return self.encode(jnp.arange(self.levels))
+
+    def encode(self, image: Array) -> Array:
+        """Integers to bin centres, in the default float type."""
+        return 2.0 * (image.astype(jnp.result_type(float)) + 0.5) / self.levels - 1.0
+
+    def decode(self, y: Array) -> Array:
+        """The most probable level, uint8: the nearest bin."""
+        return jnp.clip(self._index(y), 0, self.levels - 1).astype(jnp.uint8)
+
+    def log_prob(self, x: Array, y: Array, gamma_0: Array) -> Array:
+        """Sum over values of the log-probability of the true bin, nats, `[B]`."""
+        logits = -0.5 * jnp.exp(-gamma_0) * jnp.square(y[..., None] - self.centres())
+        true = jnp.clip(self._index(x), 0, self.levels - 1)
+        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), true[..., None], axis=-1)
+        return log_p.sum(axis=tuple(range(1, log_p.ndim)))
+
+    def _index(self, x: Array) -> Array:
+        return jnp.round((x + 1.0) * (0.5 * self.levels) - 0.5).astype(jnp.int32)
+
+
+def make(levels: int) -> Categorical:
+    """The discrete decoder for data with `levels` levels (2 to 256)."""
+    if not 2 <= levels <= 256:
+        raise ConfigError(f"categorical: levels={levels} is outside 2 .. 256")
+    return Categorical(levels)

@@ -1,0 +1,33 @@
+"""Errors a user can mend: each carries one clear line, and `main` turns it into an exit code."""
+
+
+class UserError(ValueError):
+    """What was wrong, what is allowed, how to mend it: in one line."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """The configuration asks for something that does not exist or does not fit."""
+
+
+class SpecError(ConfigError):
+    """A plug-in string such as `"cfg(w=2.0)"` does not parse, or names nothing."""
+
+
+class DataError(UserError):
+    """A data set is missing, or holds values outside what it declares."""
+
+
+class WorkdirError(UserError):
+    """The work directory belongs to another run, or lacks what is asked of it."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or of another architecture."""
+
+
+class NonFiniteError(UserError):
+    """The training loss or gradient became NaN or infinite."""
+
+    exit_code = 3

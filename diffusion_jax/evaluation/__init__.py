@@ -1,0 +1,1 @@
+"""Bits per dimension with standard errors, and image grids."""

@@ -1,0 +1,1 @@
+"""Sampling plans: arrays of gamma, one file each."""

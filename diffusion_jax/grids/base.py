@@ -1,0 +1,23 @@
+"""The contract of a grid: a plan of gammas for the samplers.
+
+A grid is `(gamma_0, gamma_1, steps, gamma_of_t) -> [steps + 1]` float64 numpy, from `gamma_1` (noise)
+down to `gamma_0` (data). `gamma_of_t` is the model's schedule, for grids that are uniform in time.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+
+class Grid(Protocol):
+    """Where the sampler stops on its way from noise to data."""
+
+    def __call__(
+        self,
+        gamma_0: float,
+        gamma_1: float,
+        steps: int,
+        gamma_of_t: Callable[[np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """Gammas `[steps + 1]`, float64, starting at `gamma_1` and ending at `gamma_0`."""

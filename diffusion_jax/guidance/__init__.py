@@ -1,0 +1,1 @@
+"""Guidance methods, one file each: a denoiser in, a denoiser out."""

@@ -1,0 +1,110 @@
+"""The command line: `python -m diffusion_jax.main --config=configs/digits.py --workdir=DIR`."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError, UserError
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Configuration file, with its argument after a colon: configs/digits.py:smoke. "
+    "For eval and sample it may be left out: the run's own is used.",
+    lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written, and resumed from.")
+_MODE = flags.DEFINE_enum("mode", "train", registry.available("modes"), "What to do.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    "",
+    "For eval and sample: a checkpoint folder or another run's work directory, or "
+    "vdm:PATH for a published VDM checkpoint.",
+)
+
+
+def _value(argv: list[str], flag: str) -> str | None:
+    """The value of a flag before flags are parsed, in either form, or None."""
+    for i, arg in enumerate(argv):
+        name, sep, value = arg.lstrip("-").partition("=")
+        if arg.startswith("-") and name == flag:
+            return value if sep else (argv[i + 1] if i + 1 < len(argv) else None)
+    return None
+
+
+def _with_saved_config(argv: list[str]) -> list[str]:
+    """Adds the run's own configuration where none is named, so that overrides work on it too."""
+    if _value(argv, "config") or not (_value(argv, "mode") or "train") != "train":
+        return argv
+    where = _value(argv, "checkpoint") or _value(argv, "workdir")
+    if not where or ":" in where:
+        return argv
+    saved = _saved_config(Path(where))
+    if saved is None:
+        return argv
+    reader = Path(__file__).with_name("saved_config.py")
+    return [argv[0], f"--config={reader}:{saved}", *argv[1:]]
+
+
+def _saved_config(where: Path) -> Path | None:
+    candidates = [where / "meta" / "metadata", where / "config.json", where.parent / "config.json"]
+    return next((p.absolute() for p in candidates if p.is_file()), None)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses flags; every mistake is one line and exit code 2."""
+    try:
+        return flags.FLAGS(_with_saved_config(argv))
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
+        _fail(ConfigError(_explain(e)))
+
+
+def _explain(e: Exception) -> str:
+    text = " ".join(str(e.args[0] if e.args else e).split())
+    if isinstance(e, AttributeError | KeyError):
+        text = f"the configuration has no such field: {text}"
+    return text
+
+
+def _fail(e: UserError) -> None:
+    print(f"error: {e}", file=sys.stderr, flush=True)
+    sys.exit(e.exit_code)
+
+
+def _workdir() -> Path:
+    if _WORKDIR.value:
+        return Path(_WORKDIR.value).absolute()
+    if _CHECKPOINT.value and ":" not in _CHECKPOINT.value:
+        path = Path(_CHECKPOINT.value).absolute()
+        for parent in (path, *path.parents):
+            if (parent / "config.json").exists():
+                return parent
+    raise ConfigError("--workdir is needed: where the results are written")
+
+
+def _main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        _fail(ConfigError(f"unexpected argument {argv[1]!r}; every option starts with --"))
+    logging.set_verbosity(logging.INFO)
+    for noisy in ("orbax", "absl_orbax", "jax"):
+        logging.logging.getLogger(noisy).setLevel(logging.logging.WARNING)
+    try:
+        if _CONFIG.value is None:
+            raise ConfigError(
+                "--config is needed, for example --config=configs/digits.py (eval and sample find "
+                "the run's own in --workdir or --checkpoint)"
+            )
+        from diffusion_jax.modes.base import Job
+
+        job = Job(_CONFIG.value, _workdir(), _CHECKPOINT.value)
+        importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(job)
+    except UserError as e:
+        _fail(e)
+
+
+if __name__ == "__main__":
+    app.run(_main, flags_parser=_parse)

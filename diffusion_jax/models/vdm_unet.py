@@ -1,0 +1,144 @@
+"""VDM's U-Net: no down-sampling, many equal residual blocks (Kingma et al. 2021, appendix B).
+
+`depth` blocks down, three in the middle (residual, attention, residual), `depth + 1` up, every up
+block seeing one skip. The input carries Fourier features, the output has `z` added to it.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from diffusion_jax.nn import stack
+from diffusion_jax.nn.blocks import (
+    Attention,
+    Dtype,
+    ResBlock,
+    compute_dtype,
+    fold_keys,
+    group_norm,
+)
+from diffusion_jax.nn.embed import Conditioning, fourier_features
+from diffusion_jax.types import Array, Cond
+
+
+class Stage(nn.Module):
+    """A residual block, followed by attention if asked."""
+
+    width: int
+    dropout: float
+    attention: bool
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Array, c: Array, keys: Array | None = None) -> Array:
+        """Applies the stage to `x` `[B,H,W,C]`."""
+        x = ResBlock(self.width, self.dropout, self.dtype, name="block")(x, c, keys)
+        return Attention(dtype=self.dtype, name="attn")(x) if self.attention else x
+
+
+class VDMUNet(nn.Module):
+    """See the module docstring; `make` documents the settings."""
+
+    width: int
+    depth: int
+    attention: bool
+    dropout: float
+    fourier: bool
+    embed: int
+    scalar: bool
+    scan: bool
+    remat: bool
+    channels: int
+    levels: int
+    num_classes: int
+    augment: int
+    gamma_min: float
+    gamma_max: float
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
+        """The prediction at latents `z` `[B,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
+        c = Conditioning(
+            self.embed, self.num_classes, self.augment, self.scalar, self.gamma_min,
+            self.gamma_max, self.dtype, name="cond",
+        )(gamma, cond)  # fmt: skip
+        h = fourier_features(z, self.levels) if self.fourier else z
+        first = h = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv_in")(h)
+
+        def stage(attention: bool) -> Stage:
+            return Stage(self.width, self.dropout, attention, self.dtype, parent=None)
+
+        def run(side: str, n: int, h: Array, salt: int, skips: list | Array | None) -> tuple:
+            block = stage(self.attention)
+            x = h if skips is None else jnp.concatenate([h, h], axis=-1)
+            params = [
+                stack.block_params(self, f"{side}_{i}", block, x, c) for i in range(n)
+            ]
+            return stack.run(
+                lambda p, h, k: block.apply({"params": p}, h, c, k),
+                params, h, fold_keys(keys, salt), skips, self.scan, self.remat,
+            )  # fmt: skip
+
+        h, skips = run("down", self.depth, h, 0, None)
+        for i, attention in enumerate((True, False)):
+            mid = stage(attention)
+            params = stack.block_params(self, f"mid_{i}", mid, h, c)
+            h = mid.apply({"params": params}, h, c, fold_keys(keys, 2 + i))
+        if self.scan:
+            skips = jnp.concatenate([skips[::-1], first[None]])
+        else:
+            skips = [*skips[::-1], first]
+        h, _ = run("up", self.depth + 1, h, 1, skips)
+
+        h = nn.swish(group_norm(self.width, self.dtype, "norm_out")(h)).astype(z.dtype)
+        out = nn.Conv(
+            self.channels, (3, 3), kernel_init=nn.initializers.zeros, name="conv_out"
+        )(h)
+        return out + z
+
+
+def make(
+    width: int = 128,
+    depth: int = 32,
+    attention: bool = False,
+    dropout: float = 0.1,
+    fourier: bool = True,
+    embed: int | None = None,
+    scalar: bool = False,
+    scan: bool = False,
+    remat: bool = False,
+    channels: int = 3,
+    levels: int = 256,
+    num_classes: int = 0,
+    augment: int = 0,
+    gamma_min: float = -13.3,
+    gamma_max: float = 5.0,
+    dtype: str = "float32",
+) -> VDMUNet:
+    """VDM's network; the defaults are VDM-32 (30.6M parameters).
+
+    Args:
+        width: channels everywhere.
+        depth: blocks on the down side (L; there are L + 1 on the up side).
+        attention: attention after every block, not only in the middle.
+        dropout: rate in the residual blocks.
+        fourier: add Fourier features to the input.
+        embed: size of the time embedding; `width` if None.
+        scalar: take a raw scalar condition, as published checkpoints do.
+        scan: run equal blocks by `lax.scan` (short compilation; not for training on CPU).
+        remat: recompute activations in the backward pass (less memory, about a third more work).
+        channels: image channels.
+        levels: grey levels of the data.
+        num_classes: classes to condition on; 0 for none.
+        augment: length of the augmentation vector; 0 for none.
+        gamma_min: gamma at which the time embedding is 0.
+        gamma_max: gamma at which it is 1.
+        dtype: `"float32"` or `"bfloat16"` arithmetic.
+
+    Returns:
+        The Linen module.
+    """
+    return VDMUNet(
+        width, depth, attention, dropout, fourier, embed or width, scalar, scan, remat, channels,
+        levels, num_classes, augment, gamma_min, gamma_max, compute_dtype(dtype),
+    )  # fmt: skip

@@ -1,0 +1,188 @@
+"""What the modes share: parts built from a configuration, weights found, the work directory."""
+
+import functools
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from diffusion_jax import config as config_lib, registry
+from diffusion_jax.augment.base import Augment
+from diffusion_jax.data.base import Source
+from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
+from diffusion_jax.model import Model
+from diffusion_jax.parameterization import check as check_prediction
+from diffusion_jax.sharding import make_mesh, replicated
+from diffusion_jax.training import checkpoint
+from diffusion_jax.training.state import ema_key
+from diffusion_jax.types import Params
+
+IMPORTED = "vdm:"  # prefix of --checkpoint for published checkpoints
+
+
+@dataclass(frozen=True)
+class Job:
+    """What `main` was asked to do.
+
+    Attributes:
+        config: the resolved configuration.
+        workdir: where files go, absolute.
+        checkpoint: a checkpoint to use instead of the work directory's newest; empty for none.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    checkpoint: str = ""
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """The mesh over all devices."""
+        return make_mesh()
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """The data set."""
+        return registry.build("data", self.config.data, data_dir=self.config.data_dir)
+
+    @functools.cached_property
+    def augment(self) -> Augment:
+        """The data augmentation."""
+        return registry.build("augment", self.config.augment)
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The model, shaped by the data set.
+
+        Raises:
+            ConfigError: settings that do not exist or do not fit together.
+        """
+        c, source = self.config, self.source
+        if c.dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
+        if c.gamma_min >= c.gamma_max:
+            raise ConfigError(
+                f"gamma_min={c.gamma_min} must be below gamma_max={c.gamma_max} "
+                "(gamma = -log SNR grows with noise)"
+            )
+        if c.conditional and not source.num_classes:
+            raise ConfigError(f"conditional=True, but {source.name} has no classes")
+        classes = source.num_classes if c.conditional else 0
+        offered = {
+            "gamma_min": c.gamma_min,
+            "gamma_max": c.gamma_max,
+            "levels": source.levels,
+            "channels": source.shape[-1],
+            "num_classes": classes,
+            "augment": self.augment.size,
+            "dtype": c.dtype,
+        }
+        return Model(
+            network=registry.build("models", c.network, **offered),
+            schedule=registry.build("schedules", c.schedule, **offered),
+            decoder=registry.build("decoders", c.decoder, **offered),
+            prediction=check_prediction(c.prediction),
+            num_classes=classes,
+        )
+
+    def shapes(self) -> Params:
+        """Shapes of the weights; nothing is computed."""
+        shape = self.source.shape
+        return jax.eval_shape(lambda: self.model.init(jax.random.key(0), shape))
+
+    def weights(self, name: str = "") -> tuple[Params, dict[str, Any]]:
+        """Weights to evaluate or sample with.
+
+        Args:
+            name: an average such as `"0.9999"`, `"params"`, or empty for the first average.
+
+        Returns:
+            The weights, replicated over the mesh, and a record of what they are.
+
+        Raises:
+            CheckpointError: there is no readable checkpoint, or it is of another architecture.
+        """
+        name = name or ema_key(self.config.ema[0])
+        if self.checkpoint.startswith(IMPORTED):
+            return self._imported(name)
+        path = Path(self.checkpoint) if self.checkpoint else self.workdir
+        like, sharding = self.shapes(), replicated(self.mesh)
+
+        def read(folder: Path) -> tuple[Params, dict[str, Any]]:
+            meta = checkpoint.read_meta(folder)
+            params = checkpoint.read_weights(folder, like, name, sharding)
+            return params, {"step": meta["step"], "weights": name, "checkpoint": str(folder)}
+
+        which = self.config.eval.checkpoint
+        return checkpoint.restore_newest(path, read, best=which == "best")[0]
+
+    def _imported(self, name: str) -> tuple[Params, dict[str, Any]]:
+        from diffusion_jax.interop import vdm
+
+        path = Path(self.checkpoint.removeprefix(IMPORTED))
+        found = vdm.read(path)
+        raw = name == "params"
+        params = found.params if raw else found.ema_params
+        wanted = jax.tree.map(lambda a: a.shape, self.shapes())
+        if jax.tree.map(lambda a: tuple(a.shape), params) != wanted:
+            raise CheckpointError(
+                f"{path} does not fit {self.source.name} with network {self.config.network}; "
+                f"its own settings are {found.overrides}"
+            )
+        record = {"step": found.step, "weights": "params" if raw else "published ema",
+                  "checkpoint": str(path)}  # fmt: skip
+        return jax.device_put(params, replicated(self.mesh)), record
+
+
+def prepare_workdir(job: Job) -> None:
+    """Claims the work directory for this configuration, or confirms that it is its own.
+
+    Args:
+        job: the job.
+
+    Raises:
+        WorkdirError: the directory belongs to a run with another configuration (the message lists
+            the fields that differ), or cannot be written.
+    """
+    path = job.workdir / "config.json"
+    if path.exists():
+        changed = config_lib.differences(config_lib.read(path), job.config)
+        if changed:
+            raise WorkdirError(
+                f"{job.workdir} belongs to a run with another configuration ({'; '.join(changed)}); "
+                "use a new --workdir, or the old settings"
+            )
+    elif (job.workdir / checkpoint.FOLDER).exists():
+        raise WorkdirError(
+            f"{job.workdir} has checkpoints but no config.json; use a new --workdir, or restore it"
+        )
+    if jax.process_index() == 0:
+        try:
+            job.workdir.mkdir(parents=True, exist_ok=True)
+            write_json(path, config_lib.to_dict(job.config))
+        except OSError as e:
+            raise WorkdirError(f"cannot write to {job.workdir}: {e}") from e
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(values, indent=1) + "\n")
+    os.replace(part, path)
+
+
+def say(text: str) -> None:
+    """Prints a result, on the first process only."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+def describe_devices() -> str:
+    """For example `"1 x cpu"`."""
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind}"

@@ -1,0 +1,162 @@
+"""`--mode=train`: train (or resume), then evaluate on the test set and sample."""
+
+import math
+import time
+
+import jax
+from absl import logging
+
+from diffusion_jax import config as config_lib, registry
+from diffusion_jax.data.base import Split
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import bpd
+from diffusion_jax.modes import eval as eval_mode, sample as sample_mode
+from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
+from diffusion_jax.sharding import check_batch, replicated
+from diffusion_jax.training import loop, optimizer, state as state_lib
+from diffusion_jax.training.checkpoint import Checkpoints, template
+from diffusion_jax.training.metrics import Writer, parameter_table
+from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.step import Recipe
+
+
+def run(job: Job) -> None:
+    """Trains to `config.steps`; the same command again resumes, or says that it is finished.
+
+    Args:
+        job: the job.
+
+    Raises:
+        ConfigError: settings that cannot work; nothing has been written then.
+    """
+    c = job.config
+    if job.checkpoint:
+        raise ConfigError("--checkpoint is for eval and sample; training resumes from --workdir")
+    if c.steps < 1:
+        raise ConfigError(f"steps={c.steps} must be at least 1")
+    if not 0.0 <= c.class_dropout < 1.0:
+        raise ConfigError(f"class_dropout={c.class_dropout} must be in [0, 1)")
+    check_batch(c.batch, job.mesh, c.accumulate)
+    sample_mode.check(job)
+    recipe = make_recipe(job)
+    train = job.source.split("train")
+    valid = job.source.split("valid") if c.eval_every else None
+    prepare_workdir(job)
+
+    shapes = jax.eval_shape(lambda: _initial(job, recipe))
+    whole = replicated(job.mesh)
+    checkpoints = Checkpoints(job.workdir, c.keep_latest)
+    writer = Writer(job.workdir if jax.process_index() == 0 else None)
+    try:
+        state = checkpoints.restore(template(shapes, whole), set_aside=True)
+        if state is None:
+            state = jax.jit(lambda: _initial(job, recipe), out_shardings=whole)()
+            _write_table(job, shapes)
+        start = int(jax.device_get(state.step))
+        if start >= c.steps:
+            say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
+        else:
+            say(
+                f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
+                f"{describe_devices()}: {train.name}, {len(train)} images"
+            )
+        began = time.monotonic()
+        state = _train(job, recipe, state, train, valid, checkpoints, writer)
+        if start < c.steps:
+            logging.info("trained %d steps in %.0f s", c.steps - start, time.monotonic() - began)
+    finally:
+        checkpoints.close()
+        writer.close()
+    _finish(job, state)
+
+
+def make_recipe(job: Job) -> Recipe:
+    """The training step's recipe from the configuration."""
+    c = job.config
+    rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
+    return Recipe(
+        model=job.model,
+        objective=registry.build("objectives", c.objective),
+        optimizer=optimizer.make(c.optimizer, rate, c.clip, c.decay_mask),
+        augment=job.augment,
+        class_dropout=c.class_dropout,
+        ema=tuple((ema_key(d), d) for d in c.ema),
+        ema_warmup=c.ema_warmup,
+        accumulate=c.accumulate,
+        seed=c.seed,
+        unroll=jax.default_backend() == "cpu",
+    )
+
+
+def make_plan(job: Job) -> loop.Plan:
+    """The loop's plan from the configuration."""
+    c = job.config
+    # XLA:CPU runs gradients of convolutions some twenty times slower inside a loop.
+    per_dispatch = c.per_dispatch or (1 if jax.default_backend() == "cpu" else 10)
+    return loop.Plan(
+        steps=c.steps,
+        batch=c.batch,
+        seed=c.seed,
+        per_dispatch=per_dispatch,
+        log_every=c.log_every,
+        eval_every=c.eval_every,
+        save_every=c.save_every,
+        sample_every=c.sample_every,
+        resident_bytes=c.resident_mib * 2**20,
+    )
+
+
+def _initial(job: Job, recipe: Recipe) -> State:
+    params = job.model.init(jax.random.key(job.config.seed), job.source.shape)
+    return state_lib.init(params, recipe.optimizer, tuple(job.config.ema))
+
+
+def _write_table(job: Job, shapes: State) -> None:
+    table = parameter_table(shapes.params)
+    total = sum(math.prod(a.shape) for a in jax.tree.leaves(shapes.params))
+    if jax.process_index() == 0:
+        (job.workdir / "params.txt").write_text(table + "\n")
+    say(f"{job.config.network}: {total:,} parameters (table in params.txt)")
+
+
+def _train(
+    job: Job,
+    recipe: Recipe,
+    state: State,
+    train: Split,
+    valid: Split | None,
+    checkpoints: Checkpoints,
+    writer: Writer,
+) -> State:
+    c = job.config
+    average = ema_key(c.ema[0])
+
+    def validate(state: State) -> dict[str, float]:
+        records = bpd.measure(
+            job.model, recipe.objective, state.ema[average], valid, job.mesh,
+            draws=c.valid_draws, batch=c.eval.batch, quiet=True,
+        )  # fmt: skip
+        found = bpd.summary(records)
+        return {k: found[k] for k in ("bits_per_dim", "standard_error")}
+
+    def draw(state: State, step: int) -> None:
+        writer.image(step, "samples", sample_mode.sample(job, state.ema[average], step))
+
+    return loop.run(
+        recipe, make_plan(job), state, train, job.mesh, checkpoints, writer,
+        meta={"config": config_lib.to_dict(c)},
+        validate=validate if valid is not None else None, sample=draw,
+    )  # fmt: skip
+
+
+def _finish(job: Job, state: State) -> None:
+    """Test-set evaluation and samples, unless an earlier run of the command left them."""
+    c, step = job.config, int(jax.device_get(state.step))
+    average = ema_key(c.ema[0])
+    record = {"step": step, "weights": average,
+              "checkpoint": str(job.workdir / "checkpoints" / str(step))}  # fmt: skip
+    if not (job.workdir / "eval" / f"{step}.json").exists():
+        eval_mode.evaluate(job, state.ema[average], record)
+    if c.sample.num and not (job.workdir / "samples" / f"{step}.png").exists():
+        sample_mode.sample(job, state.ema[average], step)
+

@@ -1,0 +1,111 @@
+"""Residual block, attention block, and the small pieces they share (Linen, NHWC).
+
+Parameters are float32; `dtype` is the type of the arithmetic (None: that of the inputs).
+"""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.types import Array
+
+Dtype = jnp.dtype | None
+
+
+def compute_dtype(name: str) -> Dtype:
+    """`"bfloat16"` as a dtype; `"float32"` as None, so that float64 inputs stay float64."""
+    return None if name == "float32" else jnp.dtype(name)
+
+
+def group_norm(channels: int, dtype: Dtype, name: str) -> nn.GroupNorm:
+    """GroupNorm with up to 32 groups, never fewer than two channels in a group.
+
+    One channel per group would erase what the conditioning adds to that channel.
+    """
+    groups = math.gcd(channels, 32)
+    while groups > 1 and channels // groups < 2:
+        groups //= 2
+    return nn.GroupNorm(groups, epsilon=1e-6, dtype=dtype, name=name)
+
+
+def fold_keys(keys: Array | None, i: int | Array) -> Array | None:
+    """Folds `i` into every key of a `[B]` array of keys; None stays None."""
+    return None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+
+
+def dropout(x: Array, rate: float, keys: Array | None) -> Array:
+    """Dropout with one key per example, so that splitting a batch does not change the masks.
+
+    Args:
+        x: activations, `[B, ...]`.
+        rate: probability of dropping a value.
+        keys: typed PRNG keys, `[B]`, or None for no dropout.
+
+    Returns:
+        Activations, scaled so that their mean is kept.
+    """
+    if keys is None or rate == 0.0:
+        return x
+    keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))
+
+
+class ResBlock(nn.Module):
+    """`x + conv(dropout(swish(norm(conv(swish(norm(x))) + proj(c)))))`, second conv zero at init.
+
+    Attributes:
+        width: output channels.
+        dropout: rate before the second convolution.
+        dtype: arithmetic type.
+    """
+
+    width: int
+    dropout: float = 0.0
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: Array, c: Array, keys: Array | None = None) -> Array:
+        """Applies the block to `x` `[B,H,W,C]` with conditioning `c` `[B,K]`."""
+        zeros = nn.initializers.zeros
+        h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1")(x))
+        h = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv1")(h)
+        c = nn.Dense(
+            self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond"
+        )(c)
+        h = nn.swish(group_norm(self.width, self.dtype, "norm2")(h + c[:, None, None, :]))
+        h = dropout(h, self.dropout, keys)
+        h = nn.Conv(self.width, (3, 3), kernel_init=zeros, dtype=self.dtype, name="conv2")(h)
+        if x.shape[-1] != self.width:
+            x = nn.Dense(self.width, dtype=self.dtype, name="shortcut")(x)
+        return x + h
+
+
+class Attention(nn.Module):
+    """Residual self-attention over all positions, output projection zero at init.
+
+    Attributes:
+        heads: number of heads; must divide the channels.
+        dtype: arithmetic type (the softmax is float32 at least).
+    """
+
+    heads: int = 1
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Applies attention to `x` `[B,H,W,C]`."""
+        b, height, width, channels = x.shape
+        h = group_norm(channels, self.dtype, "norm")(x)
+        h = h.reshape(b, height * width, channels)
+        q, k, v = (
+            nn.Dense(channels, dtype=self.dtype, name=n)(h).reshape(b, -1, self.heads,
+                                                                    channels // self.heads)
+            for n in ("q", "k", "v")
+        )
+        h = jax.nn.dot_product_attention(q, k, v).reshape(b, height * width, channels)
+        h = nn.Dense(
+            channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out"
+        )(h)
+        return x + h.reshape(x.shape)

@@ -1,0 +1,78 @@
+"""What enters the networks beside the image: gamma, labels, augmentations, Fourier features."""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from diffusion_jax.nn.blocks import Dtype
+from diffusion_jax.types import Array, Cond
+
+
+def timestep_embedding(tau: Array, size: int) -> Array:
+    """Sines and cosines of `1000 tau` at `size / 2` geometric frequencies; `[B]` to `[B, size]`."""
+    half = size // 2
+    freqs = jnp.exp(-math.log(10000.0) / (half - 1) * jnp.arange(half))
+    angles = 1000.0 * tau[:, None] * freqs
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def fourier_features(z: Array, levels: int) -> Array:
+    """`z` with sines and cosines whose period is two levels and one level.
+
+    VDM (Kingma et al. 2021, appendix C) uses 2^6 and 2^7 cycles per unit for 256 levels; that is
+    V/4 and V/2 for V levels. Always in the type of `z` (float32): bfloat16 would make noise of them.
+
+    Args:
+        z: latents, `[..., C]`.
+        levels: grey levels V of the data.
+
+    Returns:
+        `[..., 5 C]`: `z`, all sines, all cosines (channel-major, two frequencies a channel).
+    """
+    freqs = 2.0 * math.pi * levels * jnp.asarray([0.25, 0.5])
+    angles = (z[..., None] * freqs).reshape(*z.shape[:-1], -1)
+    return jnp.concatenate([z, jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+class Conditioning(nn.Module):
+    """One vector from gamma, the label and the augmentation.
+
+    Attributes:
+        size: length of the time embedding; the result has `4 * size`.
+        num_classes: 0 for an unconditional network. Class `num_classes` is the *learned* null
+            embedding of classifier-free guidance.
+        augment: length of the augmentation vector, 0 for none (the zero vector: not augmented).
+        scalar: append `cond["scalar"]` (or 0) to the time embedding, as published VDM networks do.
+        gamma_min: gamma at which the time embedding is 0.
+        gamma_max: gamma at which it is 1. Both are settings, not the trained end points.
+        dtype: arithmetic type of the two dense layers.
+    """
+
+    size: int
+    num_classes: int
+    augment: int
+    scalar: bool
+    gamma_min: float
+    gamma_max: float
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, gamma: Array, cond: Cond) -> Array:
+        """Conditioning vectors `[B, 4 size]` from `gamma` `[B]` and `cond`."""
+        tau = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+        h = timestep_embedding(tau, self.size)
+        if self.scalar:
+            h = jnp.concatenate([h, cond.get("scalar", jnp.zeros_like(gamma))[:, None]], axis=-1)
+        h = nn.Dense(4 * self.size, dtype=self.dtype, name="dense0")(h)
+        if self.num_classes:
+            null = jnp.full(gamma.shape, self.num_classes, jnp.int32)
+            label = cond.get("label", null)
+            h += nn.Embed(self.num_classes + 1, 4 * self.size, dtype=self.dtype, name="label")(
+                label
+            )
+        if self.augment:
+            vector = cond.get("augment", jnp.zeros((gamma.shape[0], self.augment)))
+            h += nn.Dense(4 * self.size, use_bias=False, dtype=self.dtype, name="augment")(vector)
+        h = nn.Dense(4 * self.size, dtype=self.dtype, name="dense1")(nn.swish(h))
+        return nn.swish(h)

@@ -1,0 +1,1 @@
+"""Variational bounds, one file each."""

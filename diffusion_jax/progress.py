@@ -1,0 +1,79 @@
+"""Where a loop stands: a live bar on a terminal, a log line now and then elsewhere."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from absl import logging
+
+
+class Progress:
+    """A loop's report; made by `progress`."""
+
+    def __init__(self, bar: Any, task: Any, total: int, label: str, every: float):
+        self._bar, self._task, self._total, self._label = bar, task, total, label
+        self._every, self._start = every, time.monotonic()
+        self._said, self._first = self._start, None
+
+    def at(self, done: int, note: str = "") -> None:
+        """Says that `done` of the total is done.
+
+        Args:
+            done: how much is done.
+            note: a few words shown beside it, such as the loss.
+        """
+        now = time.monotonic()
+        if self._first is None:
+            # The first report is after compilation: rates count from there.
+            self._first, self._start = done, now
+        rate = (done - self._first) / max(now - self._start, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=note, rate=f"{rate:.2f}/s")
+        elif now - self._said >= self._every or (done >= self._total and self._every < math.inf):
+            self._said = now
+            left = f"{(self._total - done) / rate:.0f}s left" if rate > 0 else "starting"
+            logging.info(
+                "%s %d/%d  %.2f/s  %s  %s", self._label, done, self._total, rate, left, note
+            )
+
+
+@contextmanager
+def progress(
+    label: str, total: int, start: int = 0, every: float = 10.0, show: bool = True
+) -> Iterator[Progress]:
+    """A progress report for a loop.
+
+    Args:
+        label: what is being done.
+        total: amount of work.
+        start: amount done before.
+        every: seconds between log lines when there is no terminal.
+        show: whether to report at all.
+
+    Yields:
+        The `Progress` to call `at` on.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress as Bar,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    if not (show and console.is_terminal):
+        yield Progress(None, None, total, label, every if show else math.inf)
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task(label, total=total, completed=start, note="", rate="")
+        yield Progress(bar, task, total, label, every)

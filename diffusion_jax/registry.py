@@ -1,0 +1,128 @@
+"""Plug-ins by name: a folder is a kind, a file is a plug-in, one string builds it.
+
+`build("guidance", "interval(cfg(w=2.0), lo=-5.0, hi=4.0)")` imports
+`diffusion_jax/guidance/interval.py` and calls its `make(...)`. A dotted name
+(`"my_package.my_schedule(rate=3)"`) names a module outside the package. Adding a plug-in is adding
+a file: there is no list to edit.
+"""
+
+import ast
+import difflib
+import importlib
+import inspect
+import pkgutil
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffusion_jax.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed plug-in string: a name and the arguments of the call (nested calls are `Spec`s)."""
+
+    name: str
+    args: tuple = ()
+    kwargs: dict = field(default_factory=dict)
+
+
+def parse(text: str) -> Spec:
+    """Parses `"name"` or `"name(literal, key=literal, other=nested(...))"`; evaluates nothing.
+
+    Args:
+        text: the plug-in string.
+
+    Returns:
+        The parsed `Spec`.
+
+    Raises:
+        SpecError: the text is not a name or a call with literal or nested-call arguments.
+    """
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as e:
+        raise SpecError(
+            f"cannot read the plug-in string {text!r}: write name(key=value, ...), "
+            "for example cfg(w=2.0)"
+        ) from e
+    spec = _convert(node, text)
+    if not isinstance(spec, Spec):
+        raise SpecError(f"{text!r} is a value, not a plug-in: write name(key=value, ...)")
+    return spec
+
+
+def _convert(node: ast.AST, text: str) -> Any:
+    if isinstance(node, ast.Name | ast.Attribute):
+        return Spec(ast.unparse(node))
+    if isinstance(node, ast.Call):
+        if not isinstance(node.func, ast.Name | ast.Attribute) or any(
+            k.arg is None for k in node.keywords
+        ):
+            raise SpecError(f"in {text!r}: only plain calls such as name(key=value) are allowed")
+        return Spec(
+            ast.unparse(node.func),
+            tuple(_convert(a, text) for a in node.args),
+            {k.arg: _convert(k.value, text) for k in node.keywords},
+        )
+    try:
+        return ast.literal_eval(node)
+    except ValueError as e:
+        raise SpecError(
+            f"in {text!r}: {ast.unparse(node)!r} is neither a literal nor a plug-in call"
+        ) from e
+
+
+def available(kind: str) -> tuple[str, ...]:
+    """The names of the plug-ins in the folder `kind`, sorted."""
+    folder = importlib.import_module(f"diffusion_jax.{kind}")
+    names = (m.name for m in pkgutil.iter_modules(folder.__path__))
+    return tuple(sorted(n for n in names if n != "base" and not n.startswith("_")))
+
+
+def build(kind: str, spec: str | Spec, **context: Any) -> Any:
+    """Builds a plug-in from its string.
+
+    Args:
+        kind: the folder, for example `"samplers"`.
+        spec: the plug-in string, or an already parsed `Spec`.
+        **context: values offered to `make` under these names; used only where `make` has such a
+            parameter and the string does not set it (for example `levels` from the data set).
+
+    Returns:
+        Whatever the plug-in's `make` returns.
+
+    Raises:
+        SpecError: unknown name (the message lists what exists), or arguments `make` does not take.
+    """
+    spec = parse(spec) if isinstance(spec, str) else spec
+    make = _find(kind, spec.name).make
+    args = [build(kind, a, **context) if isinstance(a, Spec) else a for a in spec.args]
+    kwargs = {
+        k: build(kind, v, **context) if isinstance(v, Spec) else v for k, v in spec.kwargs.items()
+    }
+    signature = inspect.signature(make)
+    try:
+        given = signature.bind_partial(*args, **kwargs).arguments
+        offered = {k: v for k, v in context.items() if k in signature.parameters and k not in given}
+        signature.bind(*args, **kwargs, **offered)
+    except TypeError as e:
+        shown = ", ".join(str(p) for p in signature.parameters.values())
+        raise SpecError(f"{kind} {spec.name!r}: {e}; it takes ({shown})") from e
+    return make(*args, **kwargs, **offered)
+
+
+def _find(kind: str, name: str) -> Any:
+    if "." in name:
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as e:
+            raise SpecError(f"{kind}: cannot import {name!r} ({e})") from e
+        if not hasattr(module, "make"):
+            raise SpecError(f"{kind}: module {name!r} has no function make(...)")
+        return module
+    names = available(kind)
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise SpecError(f"unknown {kind} plug-in {name!r}{hint}; there are: {', '.join(names)}")
+    return importlib.import_module(f"diffusion_jax.{kind}.{name}")

@@ -1,0 +1,63 @@
+"""The contract of a sampler, and the algebra samplers share.
+
+A sampler turns a plan (gammas `[n+1]`) into rows of coefficients, once, in float64 where the plan
+is concrete, and steps a latent with them. Its memory is explicit (multistep history), so a run is
+one `lax.scan`. A step receives the *denoiser*, not a prediction: two-stage methods call it twice.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.types import Array, Pred
+
+Denoise = Callable[[Array, Array], Pred]  # conditioning and guidance already inside
+Rows = dict[str, Any]  # coefficient arrays with leading axis [n]
+
+
+class Sampler(Protocol):
+    """One numerical method for the reverse process."""
+
+    nfe_per_step: int
+
+    def rows(self, gammas: Array) -> Rows:
+        """Coefficients of every step, leading axis `[n]`; includes `gamma` (start of the step)."""
+
+    def init(self, z: Array) -> Any:
+        """Memory before the first step (and after any upward move)."""
+
+    def step(
+        self, denoise: Denoise, row: Rows, z: Array, memory: Any, key: Array
+    ) -> tuple[Array, Any]:
+        """One step: `(z, memory)` at the end of the row."""
+
+
+def backend(gammas: Any) -> ModuleType:
+    """numpy for concrete host arrays (float64 coefficients), `jax.numpy` otherwise."""
+    return np if isinstance(gammas, np.ndarray) else jnp
+
+
+def softplus(x: Any) -> Any:
+    """`log(1 + e^x)` with the array module of `x`."""
+    return backend(x).logaddexp(x, 0.0)
+
+
+def scales(gammas: Any) -> tuple[Any, Any, Any, Any]:
+    """`(alpha_t, sigma_t, alpha_s, sigma_s)` for each step from `gammas[i]` to `gammas[i+1]`."""
+    xp = backend(gammas)
+    a, s = xp.exp(-0.5 * softplus(gammas)), xp.exp(-0.5 * softplus(-gammas))
+    return a[:-1], s[:-1], a[1:], s[1:]
+
+
+def noise_fraction(gammas: Any) -> Any:
+    """`c = 1 - exp(gamma_s - gamma_t)` of each step, by `expm1`; negative for upward moves."""
+    return -backend(gammas).expm1(gammas[1:] - gammas[:-1])
+
+
+def std(variance: Any) -> Any:
+    """Square root, 0 for the meaningless negative variances of upward rows."""
+    xp = backend(variance)
+    return xp.sqrt(xp.maximum(variance, 0.0))

@@ -1,0 +1,100 @@
+"""The sampling loop: one `lax.scan` that runs any sampler along any plan with any denoiser.
+
+Bring your own network: all it takes is a function `denoise(z, gamma) -> Pred`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.samplers.base import Denoise, Sampler, noise_fraction, scales, std
+from diffusion_jax.types import Array
+
+Constrain = Callable[[Array, Array, Array], Array]
+Correct = Callable[[Denoise, Array, Array, Array], Array]
+
+
+def _concrete(gammas: Any) -> Any:
+    """Host float64 where the plan is known now, else the traced array."""
+    try:
+        return np.asarray(gammas, dtype=np.float64)
+    except jax.errors.TracerArrayConversionError:
+        return gammas
+
+
+def integrate(
+    denoise: Denoise,
+    sampler: Sampler,
+    gammas: Array,
+    z: Array,
+    key: Array,
+    constrain: Constrain | None = None,
+    correct: Correct | None = None,
+) -> Array:
+    """Runs `sampler` along `gammas`, starting from `z` at `gammas[0]`.
+
+    Upward moves in the plan (churn, restarts, RePaint) are exact draws of the forward process,
+    `z_t = (alpha_t / alpha_s) z_s + sigma_t sqrt(c) n`, and reset the sampler's memory.
+
+    Args:
+        denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside.
+        sampler: from `diffusion_jax.samplers`.
+        gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced.
+        z: latent at `gammas[0]`, `[B, ...]`, float32 or float64.
+        key: PRNG key for the noise of stochastic methods.
+        constrain: `(z, gamma, key) -> z`, applied after every step (inpainting, blending).
+        correct: `(denoise, z, gamma, key) -> z`, applied before every step (Langevin).
+
+    Returns:
+        The latent at `gammas[-1]`, shape and type of `z`.
+
+    Raises:
+        ValueError: `gammas` is not a vector of at least two values.
+    """
+    gammas = _concrete(gammas)
+    if gammas.ndim != 1 or gammas.shape[0] < 2:
+        raise ValueError(f"gammas must be a vector of at least two values, got {gammas.shape}")
+    climbs = isinstance(gammas, np.ndarray) and bool(np.any(np.diff(gammas) > 0))
+    n = gammas.shape[0] - 1
+    a_t, _, a_s, s_s = scales(gammas)
+    rows = {
+        "step": sampler.rows(gammas),
+        "end": gammas[1:],
+        # An upward move from gammas[i] to gammas[i+1] > gammas[i].
+        "up": gammas[1:] > gammas[:-1],
+        "up_scale": a_s / a_t,
+        "up_noise": s_s * std(noise_fraction(gammas[::-1])[::-1]),
+    }
+    rows = jax.tree.map(
+        lambda a: jnp.asarray(a) if a.dtype == bool else jnp.asarray(a, z.dtype), rows
+    )
+
+    def down(carry: tuple, row: dict, key: Array) -> tuple:
+        z, memory = carry
+        k_step, k_correct = jax.random.split(key)
+        if correct is not None:
+            z = correct(denoise, z, row["step"]["gamma"], k_correct)
+        return sampler.step(denoise, row["step"], z, memory, k_step)
+
+    def up(carry: tuple, row: dict, key: Array) -> tuple:
+        z, _ = carry
+        noise = jax.random.normal(key, z.shape, z.dtype)
+        z = row["up_scale"] * z + row["up_noise"] * noise
+        return z, sampler.init(z)
+
+    def body(carry: tuple, xs: tuple) -> tuple[tuple, None]:
+        row, key = xs
+        k_move, k_constrain = jax.random.split(key)
+        if climbs:
+            z, memory = jax.lax.cond(row["up"], up, down, carry, row, k_move)
+        else:
+            z, memory = down(carry, row, k_move)
+        if constrain is not None:
+            z = constrain(z, row["end"], k_constrain)
+        return (z, memory), None
+
+    (z, _), _ = jax.lax.scan(body, (z, sampler.init(z)), (rows, jax.random.split(key, n)))
+    return z

@@ -1,0 +1,69 @@
+"""The contract of a noise schedule, and what every schedule gets for free.
+
+A schedule is `init(key) -> params` and `gamma(params, t)`, increasing in t, exact at both ends.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.types import Array, Params
+
+
+class Schedule(Protocol):
+    """`gamma(t) = -log SNR(t)` for t in [0, 1], with or without trainable parameters."""
+
+    def init(self, key: Array) -> Params:
+        """Initial parameters; an empty dict for a fixed schedule."""
+
+    def gamma(self, params: Params, t: Array) -> Array:
+        """`gamma` at times `t` (any shape), strictly increasing in `t`."""
+
+
+def gamma_and_slope(schedule: Schedule, params: Params, t: Array) -> tuple[Array, Array]:
+    """`(gamma(t), d gamma / d t)` by forward-mode differentiation; same shapes as `t`."""
+    return jax.jvp(lambda u: schedule.gamma(params, u), (t,), (jnp.ones_like(t),))
+
+
+def endpoints(schedule: Schedule, params: Params) -> tuple[Array, Array]:
+    """`(gamma(0), gamma(1))`, scalars."""
+    return schedule.gamma(params, jnp.asarray(0.0)), schedule.gamma(params, jnp.asarray(1.0))
+
+
+def inverse(schedule: Schedule, params: Params, gamma: Array, steps: int = 60) -> Array:
+    """The time at which a schedule reaches `gamma`, by bisection (any monotone schedule).
+
+    Args:
+        schedule: the schedule.
+        params: its parameters.
+        gamma: values to invert, any shape; values outside the range give 0 or 1.
+        steps: halvings of [0, 1].
+
+    Returns:
+        Times in [0, 1], shape of `gamma`.
+    """
+    gamma = jnp.asarray(gamma)
+
+    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        lo, hi = bounds
+        mid = 0.5 * (lo + hi)
+        below = schedule.gamma(params, mid) < gamma
+        return jnp.where(below, mid, lo), jnp.where(below, hi, mid)
+
+    lo, hi = jnp.zeros_like(gamma), jnp.ones_like(gamma)
+    lo, hi = jax.lax.fori_loop(0, steps, halve, (lo, hi))
+    return 0.5 * (lo + hi)
+
+
+def pinned(curve: Callable[[Array], Array], t: Array, lo: Array, hi: Array) -> Array:
+    """Rescales an increasing `curve` on [0, 1] so that it runs from `lo` to `hi` exactly.
+
+    The fraction is (curve(t) - curve(0)) / (curve(1) - curve(0)): exactly 0 and 1 at the ends, in
+    any precision, which no public learned schedule guarantees.
+    """
+    ends = curve(jnp.asarray([0.0, 1.0], dtype=jnp.result_type(t, 1.0)))
+    fraction = (curve(t) - ends[0]) / (ends[1] - ends[0])
+    # Two-sided form: exact at t = 1 too, where lo + (hi - lo) may round away from hi.
+    return lo * (1.0 - fraction) + hi * fraction

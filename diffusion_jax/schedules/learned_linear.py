@@ -1,0 +1,31 @@
+"""VDM's learned end points: `gamma(t) = b + |w| t` (Kingma et al. 2021, `learnable_scalar`)."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from diffusion_jax.types import Array, Params
+
+
+@dataclass(frozen=True)
+class LearnedLinear:
+    """A straight line whose two ends are trained by the bound."""
+
+    gamma_min: float
+    gamma_max: float
+
+    def init(self, key: Array) -> Params:
+        """`{"b", "w"}`: offset and slope, scalars that start at the given end points."""
+        return {
+            "b": jnp.asarray(self.gamma_min, jnp.float32),
+            "w": jnp.asarray(self.gamma_max - self.gamma_min, jnp.float32),
+        }
+
+    def gamma(self, params: Params, t: Array) -> Array:
+        """`gamma` at times `t`."""
+        return params["b"] + jnp.abs(params["w"]) * t
+
+
+def make(gamma_min: float = -13.3, gamma_max: float = 5.0) -> LearnedLinear:
+    """Learned end points, started at `gamma_min` and `gamma_max`."""
+    return LearnedLinear(gamma_min, gamma_max)

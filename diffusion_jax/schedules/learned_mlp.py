@@ -1,0 +1,58 @@
+"""VDM's monotone network for gamma(t), with end points that are exact by construction.
+
+The published network (Kingma et al. 2021, appendix H) is a positive-weight map
+`g(t) = l1(t) + l3(sigmoid-like(l2(t)))`; its public implementation never normalises it, so the end
+points drift. Here only the *shape* comes from the network; the two ends are parameters of their own.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.schedules.base import pinned
+from diffusion_jax.types import Array, Params
+
+
+@dataclass(frozen=True)
+class LearnedMLP:
+    """Learned end points and a learned monotone shape between them."""
+
+    features: int
+    gamma_min: float
+    gamma_max: float
+
+    def init(self, key: Array) -> Params:
+        """`{"ends": {b, w}, "shape": {...}}`; starts close to linear."""
+        k_scale, k_shift, k_out = jax.random.split(key, 3)
+        shape = (self.features,)
+        return {
+            "ends": {
+                "b": jnp.asarray(self.gamma_min, jnp.float32),
+                "w": jnp.asarray(self.gamma_max - self.gamma_min, jnp.float32),
+            },
+            "shape": {
+                "slope": jnp.ones((), jnp.float32),
+                "scale": jax.random.normal(k_scale, shape),
+                "shift": jax.random.normal(k_shift, shape),
+                "out": 0.01 * jax.random.normal(k_out, shape),
+            },
+        }
+
+    def gamma(self, params: Params, t: Array) -> Array:
+        """`gamma` at times `t`."""
+        p = params["shape"]
+
+        def curve(u: Array) -> Array:
+            # Every weight that multiplies t enters through |.|: the curve can only increase.
+            hidden = jnp.abs(p["scale"]) * (2.0 * u[..., None] - 1.0) + p["shift"]
+            bumps = 2.0 * jax.nn.sigmoid(hidden) - 1.0
+            return jnp.abs(p["slope"]) * u + bumps @ jnp.abs(p["out"])
+
+        lo = params["ends"]["b"]
+        return pinned(curve, jnp.asarray(t), lo, lo + jnp.abs(params["ends"]["w"]))
+
+
+def make(features: int = 1024, gamma_min: float = -13.3, gamma_max: float = 5.0) -> LearnedMLP:
+    """A monotone network with `features` hidden units, started near the straight line."""
+    return LearnedMLP(features, gamma_min, gamma_max)

@@ -1,0 +1,195 @@
+"""The training loop: linear, resumable at any step, no callbacks registered anywhere.
+
+Periodic work (validation, samples) is two functions handed in by the caller.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from diffusion_jax.data import base as data_base
+from diffusion_jax.data.base import Split
+from diffusion_jax.errors import NonFiniteError
+from diffusion_jax.sharding import batched, put, replicated
+from diffusion_jax.training import step as step_lib
+from diffusion_jax.training.checkpoint import Checkpoints
+from diffusion_jax.progress import progress
+from diffusion_jax.training.metrics import Writer
+from diffusion_jax.training.state import State
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train and what to do when; 0 means never.
+
+    Attributes:
+        steps: total number of steps.
+        batch: global batch size.
+        seed: seed of the data order.
+        per_dispatch: steps per dispatch; 1 on CPU.
+        log_every: steps between log entries.
+        eval_every: steps between validations.
+        save_every: steps between checkpoints.
+        sample_every: steps between sample grids.
+        resident_bytes: training sets up to this size live on the device.
+    """
+
+    steps: int
+    batch: int
+    seed: int
+    per_dispatch: int
+    log_every: int
+    eval_every: int
+    save_every: int
+    sample_every: int
+    resident_bytes: int
+
+    def next_stop(self, step: int) -> int:
+        """The first step after `step` at which something other than training happens."""
+        every = (self.log_every, self.eval_every, self.save_every, self.sample_every)
+        return min([self.steps, *((step // n + 1) * n for n in every if n)])
+
+    def due(self, every: int, step: int) -> bool:
+        """Whether something that happens every `every` steps happens after step `step`."""
+        return bool(every) and (step % every == 0 or step == self.steps)
+
+
+class Feeder:
+    """Hands the step its data: whole set on the device, or batches read one dispatch ahead.
+
+    Args:
+        split: training data.
+        plan: the plan.
+        mesh: the device mesh.
+    """
+
+    def __init__(self, split: Split, plan: Plan, mesh: Mesh):
+        self.resident = split.images.nbytes <= plan.resident_bytes
+        self._split, self._plan, self._mesh = split, plan, mesh
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead: dict[tuple[int, int], Any] = {}
+        if self.resident:
+            everything = {"image": np.asarray(split.images), "label": split.labels}
+            self._data = {k: put(v, replicated(mesh)) for k, v in everything.items()}
+
+    def _indices(self, step: int, n: int) -> np.ndarray:
+        size, seed, total = self._plan.batch, self._plan.seed, len(self._split)
+        return np.stack([data_base.indices(step + i, size, total, seed) for i in range(n)])
+
+    def _read(self, step: int, n: int) -> dict[str, np.ndarray]:
+        rows = [self._split.take(i) for i in self._indices(step, n)]
+        return {k: np.stack([r[k] for r in rows]) for k in rows[0]}
+
+    def __call__(self, step: int, n: int) -> tuple[dict, jax.Array]:
+        """Data and indices for `n` steps from `step`; leading axis n only if `n > 1`."""
+        whole = replicated(self._mesh)
+        if self.resident:
+            index = self._indices(step, n)
+            return self._data, put(index[0] if n == 1 else index, whole)
+        future = self._ahead.pop((step, n), None)
+        rows = future.result() if future else self._read(step, n)
+        self._ahead = {(step + n, n): self._pool.submit(self._read, step + n, n)}
+        index = put(np.zeros(n, np.int32), whole)
+        if n == 1:
+            return {k: put(v[0], batched(self._mesh)) for k, v in rows.items()}, index
+        spec = jax.sharding.PartitionSpec(None, *batched(self._mesh).spec)
+        sharding = jax.sharding.NamedSharding(self._mesh, spec)
+        return {k: put(v, sharding) for k, v in rows.items()}, index
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _check_finite(meter: step_lib.Meter) -> None:
+    bad = int(jax.device_get(meter.bad_step))
+    if bad != step_lib.NEVER:
+        raise NonFiniteError(
+            f"loss or gradient became NaN or infinite at step {bad}; the last good checkpoint is "
+            "kept: lower lr, or set clip (for example --config.clip=1.0), and run the command again"
+        )
+
+
+def run(
+    recipe: step_lib.Recipe,
+    plan: Plan,
+    state: State,
+    split: Split,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    writer: Writer,
+    meta: dict[str, Any],
+    validate: Callable[[State], dict[str, float]] | None = None,
+    sample: Callable[[State, int], None] | None = None,
+) -> State:
+    """Trains from `state.step` to `plan.steps`.
+
+    Args:
+        recipe: what a step is.
+        plan: how many, and what happens when.
+        state: where to start (placed on `mesh`).
+        split: training data.
+        mesh: the device mesh.
+        checkpoints: where to save.
+        writer: where to report.
+        meta: record saved with every checkpoint.
+        validate: `state -> metrics`; the best `valid_bits_per_dim` is kept as a checkpoint.
+        sample: `(state, step) -> None`, draws and stores samples.
+
+    Returns:
+        The final state.
+
+    Raises:
+        NonFiniteError: the loss or a gradient became NaN or infinite; the step is named and no
+            checkpoint from that step on is written.
+    """
+    feed = Feeder(split, plan, mesh)
+    steps = {
+        several: step_lib.compile_steps(recipe, mesh, feed.resident, several)
+        for several in (False, True)
+    }
+    fresh = jax.device_put(step_lib.fresh_meter(recipe), replicated(mesh))
+    meter = jax.tree.map(lambda a: a.copy(), fresh)
+    step = int(jax.device_get(state.step))
+    bits, behind = "", None
+    try:
+        with progress("train", plan.steps, step) as bar:
+            while step < plan.steps:
+                room = plan.next_stop(step) - step
+                n = plan.per_dispatch if room >= plan.per_dispatch else 1
+                data, index = feed(step, n)
+                # Nothing may cross between host and device unasked: it would stall every step.
+                with jax.transfer_guard("disallow"):
+                    state, meter, value = steps[n > 1](state, meter, data, index)
+                step += n
+                if behind is not None:
+                    jax.block_until_ready(behind)  # at most two dispatches in flight
+                behind = value
+                bar.at(step, bits)
+                if plan.due(plan.log_every, step):
+                    _check_finite(meter)
+                    sums, count = jax.device_get((meter.sums, meter.count))
+                    means = {k: float(v) / int(count) for k, v in sums.items()}
+                    writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
+                    bits = f"{means['loss']:.3f} bits/dim"
+                    meter = jax.tree.map(lambda a: a.copy(), fresh)
+                found = {}
+                if validate is not None and plan.due(plan.eval_every, step):
+                    _check_finite(meter)
+                    found = validate(state)
+                    writer.scalars(step, {f"valid/{k}": v for k, v in found.items()})
+                if plan.due(plan.save_every, step) or step == plan.steps:
+                    _check_finite(meter)
+                    kept = {f"valid_{k}": v for k, v in found.items()}
+                    checkpoints.save(state, meta, kept)
+                if sample is not None and plan.due(plan.sample_every, step):
+                    _check_finite(meter)
+                    sample(state, step)
+    finally:
+        feed.close()
+    return state

@@ -1,0 +1,113 @@
+"""Any optax optimiser by its spec string, with warm-up, decay and clipping."""
+
+import inspect
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.types import Params
+
+_DECAYS: dict[str, Callable[[float, int], optax.Schedule]] = {
+    "constant": lambda lr, steps: optax.constant_schedule(lr),
+    "cosine": lambda lr, steps: optax.cosine_decay_schedule(lr, steps, alpha=0.01),
+    "linear": lambda lr, steps: optax.linear_schedule(lr, 0.0, steps),
+}
+
+
+def learning_rate(lr: float, warmup: int, decay: str, steps: int) -> optax.Schedule:
+    """Linear warm-up from 0 over `warmup` steps, then `decay` until `steps`.
+
+    Args:
+        lr: the peak.
+        warmup: steps of warm-up.
+        decay: `"constant"`, `"cosine"` (to 1% of the peak) or `"linear"` (to 0).
+        steps: length of the run.
+
+    Returns:
+        The optax schedule.
+
+    Raises:
+        ConfigError: unknown decay.
+    """
+    if decay not in _DECAYS:
+        raise ConfigError(f"lr_decay={decay!r}: allowed are {', '.join(_DECAYS)}")
+    main = _DECAYS[decay](lr, max(steps - warmup, 1))
+    if not warmup:
+        return main
+    return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), main], [warmup])
+
+
+def _matrices(params: Params) -> Params:
+    """Weight decay for network kernels only: not biases, norm scales, or the noise schedule."""
+    return {k: jax.tree.map(lambda p: k == "network" and p.ndim > 1, v) for k, v in params.items()}
+
+
+def _all_but_bias(params: Params) -> Params:
+    """Weight decay as the published VDM and DiffEnc code has it: every leaf not called bias."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key != "bias", params)
+
+
+_MASKS = {"kernels": _matrices, "all_but_bias": _all_but_bias}
+
+
+def make(
+    spec: str, lr: optax.Schedule, clip: float = 0.0, decay_mask: str = "kernels"
+) -> optax.GradientTransformation:
+    """Builds an optimiser.
+
+    Args:
+        spec: an optax optimiser and its settings, for example `"adamw(b2=0.99)"` or
+            `"contrib.muon()"`.
+        lr: the learning-rate schedule.
+        clip: largest global gradient norm; 0 for no clipping.
+        decay_mask: which parameters decay, for optimisers that take a mask: `"kernels"` or
+            `"all_but_bias"`.
+
+    Returns:
+        The optax transformation.
+
+    Raises:
+        SpecError: optax has no such optimiser, or it does not take these settings.
+        ConfigError: unknown `decay_mask`.
+    """
+    if decay_mask not in _MASKS:
+        raise ConfigError(f"decay_mask={decay_mask!r}: allowed are {', '.join(_MASKS)}")
+    parsed = registry.parse(spec)
+    module, _, name = parsed.name.rpartition(".")
+    if module not in ("", "contrib"):
+        raise SpecError(f"optimizer {parsed.name!r}: write name(...) or contrib.name(...)")
+    found = getattr(optax.contrib if module else optax, name, None)
+    if not inspect.isfunction(found):
+        raise SpecError(
+            f"optax has no optimizer {parsed.name!r}; try adamw, adam, lion, sgd, lamb, ..."
+        )
+    taken = inspect.signature(found).parameters
+    offered = {"learning_rate": lr, "mask": _MASKS[decay_mask]}
+    offered = {k: v for k, v in offered.items() if k in taken}
+    try:
+        optimizer = found(*parsed.args, **{**offered, **parsed.kwargs})
+    except TypeError as e:
+        raise SpecError(f"optimizer {spec!r}: {e}; it takes {', '.join(taken)}") from e
+    return optax.chain(optax.clip_by_global_norm(clip), optimizer) if clip > 0.0 else optimizer
+
+
+def ema_update(ema: Params, params: Params, decay: float, step: jax.Array, warmup: bool) -> Params:
+    """One step of the exponential moving average of the weights.
+
+    Args:
+        ema: the average so far.
+        params: weights after `step` updates.
+        decay: the decay in the limit.
+        step: number of updates made so far, at least 1.
+        warmup: use `min(decay, (1 + step) / (10 + step))`, which forgets the initial weights soon.
+
+    Returns:
+        The new average.
+    """
+    if warmup:
+        decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return optax.incremental_update(params, ema, 1.0 - decay)

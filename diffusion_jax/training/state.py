@@ -1,0 +1,55 @@
+"""What a run carries from step to step: all of it, and nothing else, is in a checkpoint."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.types import Array, Params
+
+
+@flax.struct.dataclass
+class State:
+    """Training state.
+
+    Attributes:
+        step: updates made so far, int32 scalar.
+        params: the weights.
+        ema: averaged weights, one pytree per decay, keyed by the decay as text.
+        opt_state: optimiser state.
+    """
+
+    step: Array
+    params: Params
+    ema: dict[str, Params]
+    opt_state: optax.OptState
+
+
+def ema_key(decay: float) -> str:
+    """The name of an average in the state, for example `"0.9999"`."""
+    return f"{decay:g}"
+
+
+def init(params: Params, optimizer: optax.GradientTransformation, decays: tuple) -> State:
+    """The state before the first step; every average starts at the initial weights.
+
+    Args:
+        params: initial weights.
+        optimizer: the optimiser.
+        decays: decays of the averages.
+
+    Returns:
+        The state.
+
+    Raises:
+        ConfigError: no decay, or one outside [0, 1).
+    """
+    if not decays or not all(0.0 <= d < 1.0 for d in decays):
+        raise ConfigError(f"ema={decays}: give one or more decays in [0, 1), for example 0.9999,")
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        ema={ema_key(d): jax.tree.map(jnp.copy, params) for d in decays},
+        opt_state=optimizer.init(params),
+    )

@@ -1,0 +1,229 @@
+"""One training step: a pure function of (state, data, indices), sharded by `jax.jit`.
+
+The result depends on (seed, step, global batch) only. Noise, times and dropout masks are drawn for
+the global batch, so neither the number of devices nor gradient accumulation changes them.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from diffusion_jax import rng
+from diffusion_jax.augment.base import Augment
+from diffusion_jax.model import Model
+from diffusion_jax.objectives.base import Objective
+from diffusion_jax.schedules.base import endpoints
+from diffusion_jax.sharding import batched, replicated
+from diffusion_jax.training.optimizer import ema_update
+from diffusion_jax.training.state import State
+from diffusion_jax.types import Array, Cond, Noise, Params
+
+Metrics = dict[str, Array]
+NEVER = jnp.iinfo(jnp.int32).max
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that defines a step besides its data.
+
+    Attributes:
+        model: the model.
+        objective: the bound to minimise.
+        optimizer: the optax transformation.
+        augment: data augmentation.
+        class_dropout: probability of replacing a label by the null class.
+        ema: decays of the weight averages, as (name, decay) pairs.
+        ema_warmup: whether averages warm up.
+        accumulate: micro-batches per step.
+        seed: seed of all noise.
+        unroll: unroll micro-batches instead of scanning (XLA:CPU is ~20x slower in loops).
+    """
+
+    model: Model
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    augment: Augment
+    class_dropout: float
+    ema: tuple[tuple[str, float], ...]
+    ema_warmup: bool
+    accumulate: int
+    seed: int
+    unroll: bool
+
+
+def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array, Cond, Noise]:
+    """Data, condition and noise of a step: everything random in it.
+
+    Args:
+        recipe: the recipe.
+        batch: `{"image", "label"}`, the global batch.
+        step: number of the step, from 0.
+
+    Returns:
+        `(x, cond, noise)`, leading axis the global batch.
+    """
+    root = jax.random.key(recipe.seed)
+    n = batch["image"].shape[0]
+    keys = rng.per_example(rng.stream(root, "augment", step), n)
+    images, told = recipe.augment(keys, batch["image"])
+    cond = {}
+    if recipe.augment.size:
+        cond["augment"] = told
+    if recipe.model.num_classes:
+        drop = jax.random.bernoulli(
+            rng.stream(root, "class_dropout", step), recipe.class_dropout, (n,)
+        )
+        cond["label"] = jnp.where(drop, recipe.model.num_classes, batch["label"])
+    x = recipe.model.decoder.encode(images)
+    return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True)
+
+
+def loss(
+    recipe: Recipe, params: Params, x: Array, cond: Cond, noise: Noise
+) -> tuple[Array, Metrics]:
+    """Mean bound in bits per dimension, and its parts."""
+    terms = recipe.objective(recipe.model, params, x, cond, noise)
+    to_bits = 1.0 / (math.prod(x.shape[1:]) * math.log(2.0))
+    parts = {k: v.mean() * to_bits for k, v in terms._asdict().items()}
+    total = terms.total.mean() * to_bits
+    return total, {"loss": total, **parts}
+
+
+def gradient(
+    recipe: Recipe, params: Params, x: Array, cond: Cond, noise: Noise
+) -> tuple[Params, Metrics]:
+    """Gradient and metrics of the global batch, over `accumulate` micro-batches."""
+    n = recipe.accumulate
+    grad = jax.grad(lambda p, *data: loss(recipe, p, *data), has_aux=True)
+    if n == 1:
+        return grad(params, x, cond, noise)
+
+    def micro(a: Array) -> Array:
+        # Strided: each micro-batch has rows of every device, and times from every stratum.
+        return a.reshape(a.shape[0] // n, n, *a.shape[1:]).swapaxes(0, 1)
+
+    parts = jax.tree.map(micro, (x, cond, noise))
+    if recipe.unroll:
+        first = grad(params, *jax.tree.map(lambda a: a[0], parts))
+        total = first
+        for i in range(1, n):
+            more = grad(params, *jax.tree.map(lambda a, i=i: a[i], parts))
+            total = jax.tree.map(jnp.add, total, more)
+    else:
+        shapes = jax.eval_shape(grad, params, *jax.tree.map(lambda a: a[0], parts))
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+        def body(total: Any, part: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, grad(params, *part)), None
+
+        total, _ = jax.lax.scan(body, zeros, parts)
+    return jax.tree.map(lambda a: a / n, total)
+
+
+def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
+    """One step on one global batch.
+
+    Args:
+        recipe: the recipe.
+        state: the state before.
+        batch: `{"image": uint8 [B,H,W,C], "label": int32 [B]}`.
+
+    Returns:
+        The state after, and scalar metrics: `loss` and its parts in bits/dim, `grad_norm`,
+        `gamma_0`, `gamma_1`.
+    """
+    x, cond, noise = prepare(recipe, batch, state.step)
+    grads, metrics = gradient(recipe, state.params, x, cond, noise)
+    updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    step = state.step + 1
+    ema = {
+        name: ema_update(state.ema[name], params, decay, step, recipe.ema_warmup)
+        for name, decay in recipe.ema
+    }
+    gamma_0, gamma_1 = endpoints(recipe.model.schedule, state.params["schedule"])
+    metrics |= {
+        "grad_norm": optax.tree.norm(grads),
+        "gamma_0": gamma_0,
+        "gamma_1": gamma_1,
+    }
+    return State(step, params, ema, opt_state), metrics
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Meter:
+    """Running sums of metrics on the device, so that logging costs one transfer per interval.
+
+    Attributes:
+        sums: sum of each metric since the last reset.
+        count: number of steps summed.
+        bad_step: first step whose loss or gradient was not finite, or `NEVER`.
+    """
+
+    sums: Metrics
+    count: Array
+    bad_step: Array
+
+
+def fresh_meter(recipe: Recipe) -> Meter:
+    """A meter with nothing in it."""
+    names = ("loss", "prior", "diffusion", "reconstruction", "grad_norm", "gamma_0", "gamma_1")
+    return Meter(
+        sums={n: jnp.zeros((), jnp.float32) for n in names},
+        count=jnp.zeros((), jnp.int32),
+        bad_step=jnp.full((), NEVER, jnp.int32),
+    )
+
+
+def _read(meter: Meter, metrics: Metrics, step: Array) -> Meter:
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    return Meter(
+        sums=jax.tree.map(jnp.add, meter.sums, metrics),
+        count=meter.count + 1,
+        bad_step=jnp.where(finite, meter.bad_step, jnp.minimum(meter.bad_step, step)),
+    )
+
+
+def compile_steps(recipe: Recipe, mesh: Mesh, resident: bool, several: bool) -> Callable:
+    """The jitted `(state, meter, data, indices) -> (state, meter, loss)`.
+
+    Args:
+        recipe: the recipe.
+        mesh: the device mesh.
+        resident: `data` is the whole data set, replicated on the devices, and `indices` choose the
+            batch inside the step; otherwise `data` is the batch itself and `indices` only count.
+        several: `indices` is `[n, B]` and n steps run in one dispatch, by `lax.scan`; otherwise
+            `indices` is `[B]` and one step runs.
+
+    Returns:
+        The function; `state` and `meter` are donated.
+    """
+
+    def one(carry: tuple, xs: tuple) -> tuple:
+        state, meter = carry
+        data, index = xs
+        batch = jax.tree.map(lambda a: a[index], data) if resident else data
+        batch = jax.lax.with_sharding_constraint(batch, batched(mesh))
+        after, metrics = update(recipe, state, batch)
+        return (after, _read(meter, metrics, state.step)), metrics["loss"]
+
+    def run(state: State, meter: Meter, data: dict, indices: Array) -> tuple:
+        if not several:
+            (state, meter), value = one((state, meter), (data, indices))
+        elif resident:
+            (state, meter), value = jax.lax.scan(
+                lambda carry, index: one(carry, (data, index)), (state, meter), indices
+            )
+        else:
+            (state, meter), value = jax.lax.scan(one, (state, meter), (data, indices))
+        return state, meter, value
+
+    whole = replicated(mesh)
+    return jax.jit(run, donate_argnums=(0, 1), out_shardings=(whole, whole, whole))

@@ -1,0 +1,84 @@
+"""The contracts everything else is written against, and the two functions of gamma.
+
+Shapes: images and latents are `[B, H, W, C]`; `gamma` is a scalar, `[B]`, or broadcastable to the
+latent (for schedules with one gamma per pixel). `gamma = -log SNR` grows with time, and
+`alpha^2 = sigmoid(-gamma)`, `sigma^2 = sigmoid(gamma)` (Kingma et al. 2021, "Variational diffusion
+models", section 3).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Params = Any  # a pytree of arrays
+Cond = dict[str, Array]  # leading axis [B] in every leaf; {} when unconditional
+
+
+class Pred(NamedTuple):
+    """What a denoiser says about a latent `z`: the single currency of samplers and guidance.
+
+    Attributes:
+        x: the predicted data, shape of `z`, in the units of the data ([-1, 1] for images).
+        eps: the predicted noise, shape of `z`. Equal to `(z - alpha x) / sigma` unless a guidance
+            method decides otherwise.
+    """
+
+    x: Array
+    eps: Array
+
+
+class Terms(NamedTuple):
+    """The parts of the variational bound, each `[B]`, in nats per example."""
+
+    prior: Array
+    diffusion: Array
+    reconstruction: Array
+
+    @property
+    def total(self) -> Array:
+        """The bound on the negative log-likelihood, `[B]`, nats."""
+        return self.prior + self.diffusion + self.reconstruction
+
+
+class Noise(NamedTuple):
+    """Every random number one evaluation of a bound needs: losses are functions of it.
+
+    Attributes:
+        t: times in [0, 1], `[B]`.
+        eps: noise of `z_t`, shape of the data.
+        eps_0: noise of `z_0` (reconstruction term), shape of the data.
+        dropout: one typed PRNG key per example `[B]`, or None for a deterministic network.
+    """
+
+    t: Array
+    eps: Array
+    eps_0: Array
+    dropout: Array | None = None
+
+
+Denoiser = Callable[[Array, Array, Cond], Pred]
+
+
+def expand(gamma: Array, z: Array) -> Array:
+    """Shapes `gamma` (scalar, `[B]`, or already full rank) so that it broadcasts against `z`."""
+    gamma = jnp.asarray(gamma)
+    return gamma.reshape(gamma.shape + (1,) * (z.ndim - 1)) if gamma.ndim == 1 else gamma
+
+
+def alpha(gamma: Array) -> Array:
+    """Signal scale `sqrt(sigmoid(-gamma))`, accurate at both ends."""
+    return jnp.exp(-0.5 * jax.nn.softplus(gamma))
+
+
+def sigma(gamma: Array) -> Array:
+    """Noise scale `sqrt(sigmoid(gamma))`, accurate at both ends."""
+    return jnp.exp(-0.5 * jax.nn.softplus(-gamma))
+
+
+def diffuse(x: Array, gamma: Array, eps: Array) -> Array:
+    """The forward process `z = alpha x + sigma eps` at `gamma`."""
+    g = expand(gamma, x)
+    return alpha(g) * x + sigma(g) * eps
