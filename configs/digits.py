@@ -31,7 +31,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.sample.num = 100
     c.sample.batch = 100
     c.sample.steps = 50
-    if config.smoke(variant):
-        c.steps, c.log_every, c.eval_every, c.save_every = 20, 5, 10, 10
-        c.eval.draws, c.eval.limit, c.sample.num, c.sample.steps = 2, 64, 20, 5
-    return c
+    return config.variant(c, variant, smoke="vdm_unet(width=32, depth=1, embed=32)")

@@ -169,18 +169,27 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     ]
 
 
-def smoke(variant: str) -> bool:
-    """Whether a config file's argument asks for its one-minute version.
+def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
+    """Applies a config file's argument, the part after the colon in `--config=FILE:smoke`.
 
     Args:
-        variant: what follows the colon in `--config=FILE:variant`.
+        config: the full configuration; changed in place.
+        name: `"smoke"` for the one-minute CPU version of the same path, or empty.
+        smoke: the small network of the smoke version.
 
     Returns:
-        True for `"smoke"`, False for nothing.
+        The configuration.
 
     Raises:
-        ConfigError: anything else.
+        ConfigError: any other name.
     """
-    if variant not in ("", "smoke"):
-        raise ConfigError(f"unknown variant {variant!r} after the colon; allowed: smoke")
-    return variant == "smoke"
+    if name not in ("", "smoke"):
+        raise ConfigError(f"unknown variant {name!r} after the colon of --config; allowed: smoke")
+    if name:
+        config.network = smoke
+        config.steps, config.batch, config.accumulate = 20, 32, 1
+        config.log_every, config.eval_every, config.save_every, config.sample_every = 5, 0, 10, 0
+        config.eval.draws, config.eval.limit, config.eval.batch = 2, 32, 32
+        config.eval.timesteps = (100,)
+        config.sample.num, config.sample.batch, config.sample.steps = 20, 20, 5
+    return config

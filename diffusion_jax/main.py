@@ -38,7 +38,7 @@ def _value(argv: list[str], flag: str) -> str | None:
 
 def _with_saved_config(argv: list[str]) -> list[str]:
     """Adds the run's own configuration where none is named, so that overrides work on it too."""
-    if _value(argv, "config") or not (_value(argv, "mode") or "train") != "train":
+    if _value(argv, "config") or (_value(argv, "mode") or "train") == "train":
         return argv
     where = _value(argv, "checkpoint") or _value(argv, "workdir")
     if not where or ":" in where:
@@ -89,18 +89,16 @@ def _workdir() -> Path:
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         _fail(ConfigError(f"unexpected argument {argv[1]!r}; every option starts with --"))
-    logging.set_verbosity(logging.INFO)
-    for noisy in ("orbax", "absl_orbax", "jax"):
-        logging.logging.getLogger(noisy).setLevel(logging.logging.WARNING)
+    logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
     try:
         if _CONFIG.value is None:
             raise ConfigError(
                 "--config is needed, for example --config=configs/digits.py (eval and sample find "
                 "the run's own in --workdir or --checkpoint)"
             )
-        from diffusion_jax.modes.base import Job
+        from diffusion_jax.modes.base import open_job
 
-        job = Job(_CONFIG.value, _workdir(), _CHECKPOINT.value)
+        job = open_job(_CONFIG.value, _workdir(), _CHECKPOINT.value)
         importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(job)
     except UserError as e:
         _fail(e)

@@ -1,12 +1,11 @@
 """Where a loop stands: a live bar on a terminal, a log line now and then elsewhere."""
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-
-from absl import logging
 
 
 class Progress:
@@ -33,10 +32,10 @@ class Progress:
             self._bar.update(self._task, completed=done, note=note, rate=f"{rate:.2f}/s")
         elif now - self._said >= self._every or (done >= self._total and self._every < math.inf):
             self._said = now
-            left = f"{(self._total - done) / rate:.0f}s left" if rate > 0 else "starting"
-            logging.info(
-                "%s %d/%d  %.2f/s  %s  %s", self._label, done, self._total, rate, left, note
-            )
+            left = f"{(self._total - done) / rate:.0f}s left" if rate > 0 else ""
+            speed = f"{rate:.2f}/s" if rate > 0 else ""
+            parts = (f"{self._label} {done}/{self._total}", speed, left, note)
+            print("  ".join(p for p in parts if p), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -59,10 +58,12 @@ def progress(
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress as Bar,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
+    )
+    from rich.progress import (
+        Progress as Bar,
     )
 
     console = Console(stderr=True)

@@ -144,5 +144,3 @@ def source(
         return Split(f"{name}/{split}", images, labels, 256, num_classes)
 
     return Source(name, shape, 256, num_classes, load, classes)
-
-

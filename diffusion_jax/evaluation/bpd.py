@@ -19,9 +19,9 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import Objective
+from diffusion_jax.progress import progress
 from diffusion_jax.schedules.base import gamma_and_slope
 from diffusion_jax.sharding import batched, put, replicated
-from diffusion_jax.progress import progress
 from diffusion_jax.types import Array, Noise, Params, Terms
 
 

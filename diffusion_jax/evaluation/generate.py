@@ -12,11 +12,11 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.grids.base import Grid
 from diffusion_jax.guidance.base import Context, Guidance
 from diffusion_jax.model import Model
+from diffusion_jax.progress import progress
 from diffusion_jax.samplers.base import Sampler
 from diffusion_jax.sampling import integrate
 from diffusion_jax.schedules.base import endpoints
 from diffusion_jax.sharding import batched, put, replicated
-from diffusion_jax.progress import progress
 from diffusion_jax.types import Array, Cond, Params, Pred, alpha
 
 

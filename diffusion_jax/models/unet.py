@@ -90,9 +90,7 @@ class UNet(nn.Module):
                 h = jax.image.resize(h, (b, 2 * height, 2 * width, channels), "nearest")
                 h = nn.Conv(channels, (3, 3), dtype=self.dtype, name=f"grow{level}")(h)
         h = nn.swish(group_norm(h.shape[-1], self.dtype, "norm_out")(h)).astype(z.dtype)
-        out = nn.Conv(
-            self.channels, (3, 3), kernel_init=nn.initializers.zeros, name="conv_out"
-        )(h)
+        out = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
         return out + z
 
 

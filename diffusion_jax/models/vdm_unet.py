@@ -71,9 +71,7 @@ class VDMUNet(nn.Module):
         def run(side: str, n: int, h: Array, salt: int, skips: list | Array | None) -> tuple:
             block = stage(self.attention)
             x = h if skips is None else jnp.concatenate([h, h], axis=-1)
-            params = [
-                stack.block_params(self, f"{side}_{i}", block, x, c) for i in range(n)
-            ]
+            params = [stack.block_params(self, f"{side}_{i}", block, x, c) for i in range(n)]
             return stack.run(
                 lambda p, h, k: block.apply({"params": p}, h, c, k),
                 params, h, fold_keys(keys, salt), skips, self.scan, self.remat,
@@ -84,16 +82,12 @@ class VDMUNet(nn.Module):
             mid = stage(attention)
             params = stack.block_params(self, f"mid_{i}", mid, h, c)
             h = mid.apply({"params": params}, h, c, fold_keys(keys, 2 + i))
-        if self.scan:
-            skips = jnp.concatenate([skips[::-1], first[None]])
-        else:
-            skips = [*skips[::-1], first]
+        skips = skips[::-1]  # last in, first out; the input convolution's output comes last
+        skips = jnp.concatenate([skips, first[None]]) if self.scan else [*skips, first]
         h, _ = run("up", self.depth + 1, h, 1, skips)
 
         h = nn.swish(group_norm(self.width, self.dtype, "norm_out")(h)).astype(z.dtype)
-        out = nn.Conv(
-            self.channels, (3, 3), kernel_init=nn.initializers.zeros, name="conv_out"
-        )(h)
+        out = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
         return out + z
 
 

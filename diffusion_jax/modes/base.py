@@ -11,7 +11,8 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from diffusion_jax import config as config_lib, registry
+from diffusion_jax import config as config_lib
+from diffusion_jax import registry
 from diffusion_jax.augment.base import Augment
 from diffusion_jax.data.base import Source
 from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
@@ -138,6 +139,25 @@ class Job:
         return jax.device_put(params, replicated(self.mesh)), record
 
 
+def open_job(config: ConfigDict, workdir: Path, checkpoint: str = "") -> Job:
+    """A job; for a published checkpoint the model settings come from its weights.
+
+    Args:
+        config: the resolved configuration; its model fields are replaced if `checkpoint` is
+            published.
+        workdir: where files go.
+        checkpoint: as in `Job`.
+
+    Returns:
+        The job.
+    """
+    if checkpoint.startswith(IMPORTED):
+        from diffusion_jax.interop import vdm
+
+        config.update(vdm.read(Path(checkpoint.removeprefix(IMPORTED))).overrides)
+    return Job(config, Path(workdir).absolute(), checkpoint)
+
+
 def prepare_workdir(job: Job) -> None:
     """Claims the work directory for this configuration, or confirms that it is its own.
 
@@ -153,8 +173,8 @@ def prepare_workdir(job: Job) -> None:
         changed = config_lib.differences(config_lib.read(path), job.config)
         if changed:
             raise WorkdirError(
-                f"{job.workdir} belongs to a run with another configuration ({'; '.join(changed)}); "
-                "use a new --workdir, or the old settings"
+                f"{job.workdir} belongs to a run with another configuration "
+                f"({'; '.join(changed)}); use a new --workdir, or the old settings"
             )
     elif (job.workdir / checkpoint.FOLDER).exists():
         raise WorkdirError(

@@ -4,16 +4,18 @@ import math
 import time
 
 import jax
-from absl import logging
 
-from diffusion_jax import config as config_lib, registry
+from diffusion_jax import config as config_lib
+from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
-from diffusion_jax.modes import eval as eval_mode, sample as sample_mode
+from diffusion_jax.modes import eval as eval_mode
+from diffusion_jax.modes import sample as sample_mode
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
 from diffusion_jax.sharding import check_batch, replicated
-from diffusion_jax.training import loop, optimizer, state as state_lib
+from diffusion_jax.training import loop, optimizer
+from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints, template
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.state import State, ema_key
@@ -63,7 +65,7 @@ def run(job: Job) -> None:
         began = time.monotonic()
         state = _train(job, recipe, state, train, valid, checkpoints, writer)
         if start < c.steps:
-            logging.info("trained %d steps in %.0f s", c.steps - start, time.monotonic() - began)
+            say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
     finally:
         checkpoints.close()
         writer.close()
@@ -159,4 +161,3 @@ def _finish(job: Job, state: State) -> None:
         eval_mode.evaluate(job, state.ema[average], record)
     if c.sample.num and not (job.workdir / "samples" / f"{step}.png").exists():
         sample_mode.sample(job, state.ema[average], step)
-

@@ -52,6 +52,14 @@ def dropout(x: Array, rate: float, keys: Array | None) -> Array:
     return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))
 
 
+def _attend(q: Array, k: Array, v: Array) -> Array:
+    """Softmax attention, `[B, N, heads, size]`; jax's own has a float32 softmax even in float64."""
+    if q.dtype != jnp.float64:
+        return jax.nn.dot_product_attention(q, k, v)
+    logits = jnp.einsum("bqhc,bkhc->bhqk", q, k) / math.sqrt(q.shape[-1])
+    return jnp.einsum("bhqk,bkhc->bqhc", jax.nn.softmax(logits), v)
+
+
 class ResBlock(nn.Module):
     """`x + conv(dropout(swish(norm(conv(swish(norm(x))) + proj(c)))))`, second conv zero at init.
 
@@ -71,9 +79,9 @@ class ResBlock(nn.Module):
         zeros = nn.initializers.zeros
         h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1")(x))
         h = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv1")(h)
-        c = nn.Dense(
-            self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond"
-        )(c)
+        c = nn.Dense(self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond")(
+            c
+        )
         h = nn.swish(group_norm(self.width, self.dtype, "norm2")(h + c[:, None, None, :]))
         h = dropout(h, self.dropout, keys)
         h = nn.Conv(self.width, (3, 3), kernel_init=zeros, dtype=self.dtype, name="conv2")(h)
@@ -100,12 +108,11 @@ class Attention(nn.Module):
         h = group_norm(channels, self.dtype, "norm")(x)
         h = h.reshape(b, height * width, channels)
         q, k, v = (
-            nn.Dense(channels, dtype=self.dtype, name=n)(h).reshape(b, -1, self.heads,
-                                                                    channels // self.heads)
+            nn.Dense(channels, dtype=self.dtype, name=n)(h).reshape(
+                b, -1, self.heads, channels // self.heads
+            )
             for n in ("q", "k", "v")
         )
-        h = jax.nn.dot_product_attention(q, k, v).reshape(b, height * width, channels)
-        h = nn.Dense(
-            channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out"
-        )(h)
+        h = _attend(q, k, v).reshape(b, height * width, channels)
+        h = nn.Dense(channels, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="out")(h)
         return x + h.reshape(x.shape)

@@ -21,7 +21,7 @@ def fourier_features(z: Array, levels: int) -> Array:
     """`z` with sines and cosines whose period is two levels and one level.
 
     VDM (Kingma et al. 2021, appendix C) uses 2^6 and 2^7 cycles per unit for 256 levels; that is
-    V/4 and V/2 for V levels. Always in the type of `z` (float32): bfloat16 would make noise of them.
+    V/4 and V/2 for V levels. Always in the type of `z` (float32): bfloat16 would be noise.
 
     Args:
         z: latents, `[..., C]`.

@@ -17,9 +17,7 @@ from diffusion_jax.types import Array, Cond, Noise, Params, Terms
 class Objective(Protocol):
     """A variational bound on the negative log-likelihood."""
 
-    def __call__(
-        self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise
-    ) -> Terms:
+    def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
         """The terms at data `x` (model space, `[B, ...]`), each `[B]`, nats."""
 
 

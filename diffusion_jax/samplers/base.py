@@ -36,7 +36,7 @@ class Sampler(Protocol):
 
 
 def backend(gammas: Any) -> ModuleType:
-    """numpy for concrete host arrays (float64 coefficients), `jax.numpy` otherwise."""
+    """Numpy for concrete host arrays (float64 coefficients), `jax.numpy` otherwise."""
     return np if isinstance(gammas, np.ndarray) else jnp
 
 

@@ -1,8 +1,8 @@
 """VDM's monotone network for gamma(t), with end points that are exact by construction.
 
 The published network (Kingma et al. 2021, appendix H) is a positive-weight map
-`g(t) = l1(t) + l3(sigmoid-like(l2(t)))`; its public implementation never normalises it, so the end
-points drift. Here only the *shape* comes from the network; the two ends are parameters of their own.
+`g(t) = l1(t) + l3(sigmoid-like(l2(t)))`; its public implementation never normalises it, so the
+end points drift. Here only the *shape* comes from the network; the ends are their own parameters.
 """
 
 from dataclasses import dataclass

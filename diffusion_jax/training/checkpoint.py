@@ -24,9 +24,7 @@ FOLDER = "checkpoints"
 
 def template(tree: Any, sharding: Sharding) -> Any:
     """Shapes and types of `tree`, placed by `sharding`: what orbax restores into."""
-    return jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree
-    )
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
 
 def _train_item(state: State) -> dict[str, Any]:
@@ -44,15 +42,15 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep_latest: int = 2):
         self._folder = Path(workdir).absolute() / FOLDER
         best = keep.BestN(
-            get_metric_fn=lambda m: m.get("valid_bits_per_dim", float("inf")), reverse=True, n=1,
+            get_metric_fn=lambda m: m.get("valid_bits_per_dim", float("inf")),
+            reverse=True,
+            n=1,
             keep_checkpoints_without_metrics=False,
         )
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep.AnyPreservationPolicy(
-                    [keep.LatestN(keep_latest), best]
-                ),
+                preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(keep_latest), best]),
                 cleanup_tmp_directories=True,
             ),
         )
@@ -208,9 +206,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} has no readable record (meta): {_short(e)}") from e
 
 
-def restore_newest(
-    path: Path, read: Callable[[Path], Any], best: bool = False
-) -> tuple[Any, Path]:
+def restore_newest(path: Path, read: Callable[[Path], Any], best: bool = False) -> tuple[Any, Path]:
     """Applies `read` to the newest checkpoint under `path` that it can read.
 
     Args:
@@ -275,4 +271,3 @@ def read_weights(folder: Path, like: Params, name: str, sharding: Sharding) -> P
                 partial_restore=True,
             ),
         )[name]
-

@@ -15,10 +15,10 @@ from jax.sharding import Mesh
 from diffusion_jax.data import base as data_base
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import NonFiniteError
+from diffusion_jax.progress import progress
 from diffusion_jax.sharding import batched, put, replicated
 from diffusion_jax.training import step as step_lib
 from diffusion_jax.training.checkpoint import Checkpoints
-from diffusion_jax.progress import progress
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State
 

@@ -43,7 +43,11 @@ def learning_rate(lr: float, warmup: int, decay: str, steps: int) -> optax.Sched
 
 def _matrices(params: Params) -> Params:
     """Weight decay for network kernels only: not biases, norm scales, or the noise schedule."""
-    return {k: jax.tree.map(lambda p: k == "network" and p.ndim > 1, v) for k, v in params.items()}
+    network = jax.tree.map(lambda p: p.ndim > 1, params["network"])
+    return {
+        k: network if k == "network" else jax.tree.map(lambda p: False, v)
+        for k, v in params.items()
+    }
 
 
 def _all_but_bias(params: Params) -> Params:

@@ -1,0 +1,138 @@
+"""Checkpoints of the published VDM implementation (Kingma et al. 2021, JAX, 2022).
+
+They are flax msgpack files of `{step, params, ema_params, opt_state}`. Everything that defines the
+network is read from the shapes of its weights; nothing is guessed from a file name.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.serialization
+import flax.traverse_util
+import numpy as np
+
+from diffusion_jax.errors import CheckpointError
+from diffusion_jax.types import Params
+
+# Published name of a layer inside a residual or attention block -> ours.
+_LAYERS = {
+    "GroupNorm_0": "norm1",
+    "GroupNorm_1": "norm2",
+    "cond_proj": "cond",
+    "nin_shortcut": "shortcut",
+    "proj_out": "out",
+}
+_TOP = {
+    "dense0": ("cond", "dense0"),
+    "dense1": ("cond", "dense1"),
+    "conv_in": ("conv_in",),
+    "conv_out": ("conv_out",),
+    "GroupNorm_0": ("norm_out",),
+}
+# The published middle is block_1, attn_1, block_2; ours is mid_0 (block and attn) and mid_1.
+_MID = {"block_1": ("mid_0", "block"), "attn_1": ("mid_0", "attn"), "block_2": ("mid_1", "block")}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published checkpoint in our terms.
+
+    Attributes:
+        step: its training step.
+        params: the weights.
+        ema_params: their average, the ones to evaluate.
+        overrides: configuration fields that describe the model (`network`, `schedule`, ...).
+    """
+
+    step: int
+    params: Params
+    ema_params: Params
+    overrides: dict[str, Any]
+
+
+def _rename(path: tuple[str, ...]) -> tuple[str, ...]:
+    block, *rest = path
+    if block in _TOP:
+        return (*_TOP[block], *rest)
+    match = re.fullmatch(r"(down|up|mid)\.(block|attn)_(\d+)", block)
+    if not match:
+        raise CheckpointError(f"published VDM checkpoint: unknown layer {block!r}")
+    side, kind, number = match.groups()
+    place = _MID.get(f"{kind}_{number}") if side == "mid" else (f"{side}_{number}", kind)
+    layer, *leaf = rest
+    # An attention block has a single norm, simply called norm here.
+    name = "norm" if kind == "attn" and layer == "GroupNorm_0" else _LAYERS.get(layer, layer)
+    return (*place, name, *leaf)
+
+
+def weights(published: Mapping[str, Any]) -> Params:
+    """Our parameters from published ones.
+
+    Args:
+        published: `{"score_model": ..., "gamma": ...}`, nested dicts of arrays.
+
+    Returns:
+        `{"network", "schedule"}` as `Model.init` lays them out.
+
+    Raises:
+        CheckpointError: a layer is unknown, or the schedule is not the learned line.
+    """
+    flat = flax.traverse_util.flatten_dict(dict(published["score_model"]))
+    network = {_rename(path): np.asarray(value) for path, value in flat.items()}
+    gamma = published.get("gamma", {})
+    if gamma and set(gamma) != {"w", "b"}:
+        raise CheckpointError(
+            "published VDM checkpoint: only the fixed and the learned linear schedule can be read, "
+            f"this one has {sorted(gamma)}"
+        )
+    schedule = {k: np.asarray(v).reshape(()) for k, v in gamma.items()}
+    return {"network": flax.traverse_util.unflatten_dict(network), "schedule": schedule}
+
+
+def settings(params: Params) -> dict[str, Any]:
+    """The configuration fields that describe these weights (ours, from `weights`)."""
+    network = params["network"]
+    kernel = network["conv_in"]["kernel"]
+    channels = network["conv_out"]["kernel"].shape[-1]
+    width, embed = kernel.shape[-1], network["cond"]["dense0"]["kernel"].shape[-1] // 4
+    depth = sum(name.startswith("down_") for name in network)
+    attention = "attn" in network["down_0"]
+    fourier = kernel.shape[2] == 5 * channels
+    return {
+        "network": f"vdm_unet(width={width}, depth={depth}, embed={embed}, attention={attention}, "
+        f"fourier={fourier}, scalar=True)",
+        "schedule": "learned_linear()" if params["schedule"] else "linear()",
+        "prediction": "eps",
+        "decoder": "categorical()",
+        "conditional": False,
+        "augment": "none()",
+        "gamma_min": -13.3,
+        "gamma_max": 5.0,
+    }
+
+
+def read(path: Path) -> Published:
+    """Reads a published checkpoint.
+
+    Args:
+        path: the `.flax` file.
+
+    Returns:
+        Its content in our terms.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another kind.
+    """
+    try:
+        state = flax.serialization.msgpack_restore(Path(path).read_bytes())
+    except OSError as e:
+        raise CheckpointError(f"cannot read {path}: {e.strerror or e}") from e
+    except Exception as e:  # msgpack raises many types for damaged files
+        raise CheckpointError(f"{path} is not a flax msgpack file, or is damaged ({e})") from e
+    if not isinstance(state, dict) or not {"params", "ema_params"} <= state.keys():
+        raise CheckpointError(f"{path} has no params and ema_params: not a VDM checkpoint")
+    params, ema = (weights(state[k]) for k in ("params", "ema_params"))
+    return Published(int(state.get("step", 0)), params, ema, settings(ema))
