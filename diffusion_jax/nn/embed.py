@@ -68,9 +68,14 @@ class Conditioning(nn.Module):
         if self.num_classes:
             null = jnp.full(gamma.shape, self.num_classes, jnp.int32)
             label = cond.get("label", null)
-            h += nn.Embed(self.num_classes + 1, 4 * self.size, dtype=self.dtype, name="label")(
-                label
-            )
+            # As large as the time embedding: the default, 1/sqrt(size), is all but ignored.
+            h += nn.Embed(
+                self.num_classes + 1,
+                4 * self.size,
+                embedding_init=nn.initializers.normal(1.0),
+                dtype=self.dtype,
+                name="label",
+            )(label)
         if self.augment:
             vector = cond.get("augment", jnp.zeros((gamma.shape[0], self.augment)))
             h += nn.Dense(4 * self.size, use_bias=False, dtype=self.dtype, name="augment")(vector)

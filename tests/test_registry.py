@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from diffusion_jax import registry
+from diffusion_jax.errors import SpecError
+
+KINDS = ("schedules", "grids", "samplers", "guidance", "objectives", "data", "augment", "models",
+         "decoders")  # fmt: skip
+
+
+def test_a_spec_is_parsed_not_evaluated():
+    spec = registry.parse("outer(inner(w=2.0), lo=-5, values=(1, 2), name='x')")
+    assert spec.name == "outer"
+    assert spec.args == (registry.Spec("inner", (), {"w": 2.0}),)
+    assert spec.kwargs == {"lo": -5, "values": (1, 2), "name": "x"}
+    assert registry.parse("linear") == registry.Spec("linear")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "f(", "f(x for x in y)", "f(__import__('os').system('x'))(1)", "3", "f(**{})",
+             "f(1+n)", "lambda: 0"],
+)  # fmt: skip
+def test_anything_but_literals_and_calls_is_refused(text):
+    with pytest.raises(SpecError):
+        registry.parse(text)
+
+
+def test_an_unknown_name_lists_what_exists():
+    with pytest.raises(SpecError, match=r"did you mean 'linear'.*cosine.*learned_mlp"):
+        registry.build("schedules", "lineer()")
+
+
+def test_wrong_arguments_name_the_right_ones():
+    with pytest.raises(SpecError, match="eta"):
+        registry.build("samplers", "ddim(etta=1.0)")
+
+
+def test_context_fills_only_what_the_string_leaves_open():
+    built = registry.build("schedules", "linear(gamma_min=-3.0)", gamma_min=-9.0, gamma_max=7.0)
+    assert (built.gamma_min, built.gamma_max) == (-3.0, 7.0)
+
+
+def test_out_of_tree_plugins(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("def make(rate=1):\n    return ('mine', rate)\n")
+    (tmp_path / "empty.py").write_text("")
+    package = tmp_path / "pack"
+    package.mkdir()
+    for name in ("mine.py", "empty.py"):
+        (tmp_path / name).rename(package / name)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry.build("schedules", "pack.mine(rate=3)") == ("mine", 3)
+    with pytest.raises(SpecError, match="make"):
+        registry.build("schedules", "pack.empty()")
+    with pytest.raises(SpecError, match="cannot import"):
+        registry.build("schedules", "pack.missing()")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_folder_has_plugins_and_lists_no_base(kind):
+    names = registry.available(kind)
+    assert names
+    assert "base" not in names
+    assert list(names) == sorted(names)
+
+
+def test_nested_plugins_are_built():
+    spec = registry.Spec("linear", (), {"gamma_min": np.float64(-2.0)})
+    assert registry.build("schedules", spec).gamma_min == -2.0

@@ -1,0 +1,90 @@
+"""Every schedule in the folder: exact ends, monotone, invertible, differentiable."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion_jax import registry
+from diffusion_jax.schedules.base import endpoints, gamma_and_slope, inverse
+
+NAMES = registry.available("schedules")
+
+
+@pytest.fixture(params=NAMES)
+def schedule(request):
+    return registry.build("schedules", request.param, gamma_min=-7.9, gamma_max=5.0)
+
+
+@pytest.fixture
+def trained(schedule):
+    """Parameters moved away from their start, as training would."""
+    params = schedule.init(jax.random.key(0))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), max(len(leaves), 1))
+    moved = [p + 0.3 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=False)]
+    return jax.tree.unflatten(tree, moved)
+
+
+def test_ends_are_exact_at_the_start(schedule):
+    ends = endpoints(schedule, schedule.init(jax.random.key(0)))
+    np.testing.assert_allclose(ends, (-7.9, 5.0), rtol=1e-6)
+
+
+def test_learned_mlp_ends_stay_exact_while_the_shape_trains():
+    schedule = registry.build("schedules", "learned_mlp(gamma_min=-7.9, gamma_max=5.0)")
+    params = schedule.init(jax.random.key(0))
+    before = endpoints(schedule, params)
+    np.testing.assert_allclose(before, (-7.9, 5.0), atol=1e-6)
+    params["shape"] = jax.tree.map(lambda p: p + 5.0 * jnp.cos(p), params["shape"])
+    np.testing.assert_array_equal(endpoints(schedule, params), before)
+
+
+def test_increasing_everywhere(schedule, trained):
+    gamma = schedule.gamma(trained, jnp.linspace(0.0, 1.0, 2001))
+    assert gamma.shape == (2001,)
+    assert jnp.all(jnp.diff(gamma) > 0)
+
+
+def test_shape_of_t_is_kept(schedule, trained):
+    for shape in ((), (3,), (2, 3)):
+        assert schedule.gamma(trained, jnp.full(shape, 0.3)).shape == shape
+
+
+@pytest.mark.usefixtures("float64")
+def test_slope_is_the_derivative(schedule, trained):
+    t, h = jnp.linspace(0.05, 0.95, 19), 1e-5
+    _, slope = gamma_and_slope(schedule, trained, t)
+    finite = (schedule.gamma(trained, t + h) - schedule.gamma(trained, t - h)) / (2 * h)
+    np.testing.assert_allclose(slope, finite, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("float64")
+def test_inverse(schedule, trained):
+    t = jnp.linspace(0.0, 1.0, 33)
+    np.testing.assert_allclose(inverse(schedule, trained, schedule.gamma(trained, t)), t, atol=1e-9)
+    outside = inverse(schedule, trained, jnp.asarray([-1e3, 1e3]))
+    np.testing.assert_allclose(outside, [0.0, 1.0], atol=1e-9)
+
+
+def test_only_learned_schedules_have_parameters():
+    for name in NAMES:
+        schedule = registry.build("schedules", name, gamma_min=-7.9, gamma_max=5.0)
+        assert bool(jax.tree.leaves(schedule.init(jax.random.key(0)))) == name.startswith("learned")
+
+
+@pytest.mark.usefixtures("float64")
+def test_cosine_and_linear_beta_are_the_published_curves():
+    """At points the definitions fix: alpha^2 = cos^2 half way, alpha^2 = exp(-B) in closed form."""
+    cosine = registry.build("schedules", "cosine(gamma_min=-10.0, gamma_max=10.0)")
+    np.testing.assert_allclose(cosine.gamma({}, jnp.asarray(0.5)), 0.0, atol=1e-12)
+    # DDPM's variance at s = 1 is exp(-(0.1 + 20) / 2): there the schedule must end if told to.
+    total = (0.1 + 20.0) / 2
+    end = float(np.log(np.expm1(total)))
+    beta = registry.build("schedules", f"linear_beta(gamma_min=-8.0, gamma_max={end!r})")
+    start = beta._clock(-8.0)
+    half = 0.5 * (start + 1.0)  # the clock runs linearly from start to 1
+    alpha2 = np.exp(-(0.1 * half + 0.5 * 19.9 * half**2))
+    np.testing.assert_allclose(
+        jax.nn.sigmoid(-beta.gamma({}, jnp.asarray(0.5))), alpha2, rtol=1e-9
+    )
