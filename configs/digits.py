@@ -15,19 +15,19 @@ def get_config(variant: str = "") -> ConfigDict:
     c.gamma_min, c.gamma_max = -7.9, 5.0
     c.network = "vdm_unet(width=32, depth=2, embed=64)"
     c.batch = 64
-    c.steps = 1800
+    c.steps = 1600
     c.lr = 2e-3
     c.lr_decay = "cosine"
     c.clip = 1.0
     c.ema = (0.995,)
     c.log_every = 50
-    c.eval_every = 600
-    c.save_every = 600
+    c.eval_every = 400
+    c.save_every = 400
     c.sample_every = 0
-    c.eval.draws = 16
+    c.eval.draws = 32
     c.eval.timesteps = (50, 1000)
-    c.guidance = "cfg(w=1.5)"
-    c.sampler = "ddim()"
+    c.guidance = "cfg(w=2.0)"
+    c.sampler = "ancestral()"
     c.sample.num = 100
     c.sample.batch = 100
     c.sample.steps = 50

@@ -57,6 +57,9 @@ def _saved_config(where: Path) -> Path | None:
 
 def _parse(argv: list[str]) -> list[str]:
     """Parses flags; every mistake is one line and exit code 2."""
+    path = (_value(argv, "config") or "").partition(":")[0]
+    if path and not Path(path).is_file():
+        _fail(ConfigError(f"--config: there is no file {path}"))
     try:
         return flags.FLAGS(_with_saved_config(argv))
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
@@ -64,7 +67,15 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _explain(e: Exception) -> str:
-    text = " ".join(str(e.args[0] if e.args else e).split())
+    """One line for whatever went wrong while flags and the config file were read."""
+    inner = e
+    while inner is not None and not isinstance(inner, UserError):
+        inner = inner.__cause__ or inner.__context__
+    if inner is not None:
+        return str(inner)
+    lines = [line for line in str(e.args[0] if e.args else e).splitlines() if line.strip()]
+    # The flag parser puts a whole traceback into its message when a config file raises.
+    text = lines[-1].strip() if any("Traceback" in line for line in lines) else " ".join(lines)
     if isinstance(e, AttributeError | KeyError):
         text = f"the configuration has no such field: {text}"
     return text

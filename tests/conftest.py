@@ -1,6 +1,9 @@
 """Eight fake CPU devices for every test, float64 on request, and where the reference data lie."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -9,6 +12,14 @@ import pytest
 # Before the first device is used: sharding is tested on one machine.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
+
+# Many tests compile the same small programs, some of them in processes of their own.
+_CACHE = tempfile.mkdtemp(prefix="compiled-")
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE
+jax.config.update("jax_compilation_cache_dir", _CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 REPO = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("DIFFUSION_JAX_SHARED", REPO.parent / "shared"))

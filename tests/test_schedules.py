@@ -85,6 +85,4 @@ def test_cosine_and_linear_beta_are_the_published_curves():
     start = beta._clock(-8.0)
     half = 0.5 * (start + 1.0)  # the clock runs linearly from start to 1
     alpha2 = np.exp(-(0.1 * half + 0.5 * 19.9 * half**2))
-    np.testing.assert_allclose(
-        jax.nn.sigmoid(-beta.gamma({}, jnp.asarray(0.5))), alpha2, rtol=1e-9
-    )
+    np.testing.assert_allclose(jax.nn.sigmoid(-beta.gamma({}, jnp.asarray(0.5))), alpha2, rtol=1e-9)

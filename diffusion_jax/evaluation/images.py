@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 
-def grid(images: np.ndarray, levels: int, columns: int = 0, pixels: int = 48) -> np.ndarray:
+def grid(images: np.ndarray, levels: int, columns: int = 0, pixels: int = 64) -> np.ndarray:
     """Tiles images into one picture.
 
     Args:

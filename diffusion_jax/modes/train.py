@@ -43,9 +43,9 @@ def run(job: Job) -> None:
     recipe = make_recipe(job)
     train = job.source.split("train")
     valid = job.source.split("valid") if c.eval_every else None
+    shapes = jax.eval_shape(lambda: _initial(job, recipe))
     prepare_workdir(job)
 
-    shapes = jax.eval_shape(lambda: _initial(job, recipe))
     whole = replicated(job.mesh)
     checkpoints = Checkpoints(job.workdir, c.keep_latest)
     writer = Writer(job.workdir if jax.process_index() == 0 else None)

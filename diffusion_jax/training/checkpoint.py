@@ -126,8 +126,8 @@ class Checkpoints:
     def _check(self, step: int, like: State) -> None:
         """Compares shapes before anything is read: orbax's own message names no parameter."""
         folder = self._folder / str(step)
-        with ocp.StandardCheckpointer() as reader:
-            saved = reader.metadata(folder / "train").item_metadata.tree
+        with ocp.PyTreeCheckpointer() as reader:
+            saved = _saved_tree(reader, folder / "train")
         _compare(folder, _shapes(saved), _shapes(_train_item(like)))
 
     def _set_aside(self, step: int) -> None:
@@ -152,6 +152,13 @@ def _shapes(tree: Any) -> dict[str, tuple]:
         for path, a in leaves
         if hasattr(a, "shape")
     }
+
+
+def _saved_tree(reader: ocp.PyTreeCheckpointer, item: Path) -> Any:
+    metadata = reader.metadata(item).item_metadata
+    if metadata is None:
+        raise OSError(f"the metadata of {item.name} cannot be read")
+    return metadata.tree
 
 
 def _compare(folder: Path, saved: dict[str, tuple], wanted: dict[str, tuple]) -> None:
@@ -257,7 +264,7 @@ def read_weights(folder: Path, like: Params, name: str, sharding: Sharding) -> P
     """
     item = folder / ("train" if name == "params" else "ema")
     with ocp.PyTreeCheckpointer() as reader:
-        saved = reader.metadata(item).item_metadata.tree
+        saved = _saved_tree(reader, item)
         if name not in saved:
             names = ", ".join(k for k in saved if k not in ("step", "opt_state"))
             raise CheckpointError(f"{folder} has no average {name!r}; it has {names}")

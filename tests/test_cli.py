@@ -1,0 +1,188 @@
+"""The program as a user runs it: real processes, exit codes, one clear line for each mistake."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+from conftest import REPO
+
+CONFIGS = sorted(p.stem for p in (REPO / "configs").glob("*.py"))
+
+
+def main(*args, timeout=600, **env):
+    return subprocess.run(
+        [sys.executable, "-m", "diffusion_jax.main", *map(str, args)],
+        capture_output=True, text=True, cwd=REPO, timeout=timeout,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **env},
+    )  # fmt: skip
+
+
+def config_file(folder, **changes):
+    """A configuration file on disk with the tiny job in it."""
+    values = tiny.config(folder, **changes).to_json()
+    path = folder / "tiny_config.py"
+    path.write_text(
+        "import json\nfrom diffusion_jax import config\n"
+        f"def get_config(variant=''):\n    return config.from_dict(json.loads({values!r}))\n"
+    )
+    return path
+
+
+def refused(done, message, code=2):
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search(message, lines[0]), lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    done = main(f"--config={config_file(folder)}", f"--workdir={folder / 'run'}")
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_train_prints_what_it_did(trained):
+    _, done = trained
+    assert re.search(r"bits/dim, given the class: \d\.\d+ \+- \d\.\d+", done.stdout)
+    for word in ("prior", "diffusion", "reconstruction", "Monte-Carlo", "samples", "parameters"):
+        assert word in done.stdout
+
+
+def test_the_same_command_says_finished(trained):
+    folder, _ = trained
+    done = main("--config", config_file(folder), "--workdir", folder / "run")
+    assert done.returncode == 0 and "finished" in done.stdout
+
+
+def test_evaluate_a_workdir_a_checkpoint_alone_and_with_overrides(trained):
+    folder, _ = trained
+    run = folder / "run"
+    first = main("--mode=eval", f"--workdir={run}")
+    assert first.returncode == 0, first.stderr
+    alone = main("--mode=eval", f"--checkpoint={run}/checkpoints/4", f"--workdir={folder}/alone")
+    assert alone.returncode == 0, alone.stderr
+    assert json.loads((folder / "alone/eval/4.json").read_text())["model"]["step"] == 4
+    more = main("--mode=eval", f"--workdir={run}", "--config.eval.draws=6",
+                "--config.eval.split=valid")  # fmt: skip
+    assert more.returncode == 0, more.stderr
+    report = json.loads((run / "eval/6_valid.json").read_text())
+    assert report["result"]["draws_per_image"] == 6 and report["data"]["name"] == "npz/valid"
+
+
+def test_sample_with_overrides(trained):
+    folder, _ = trained
+    done = main("--mode=sample", f"--workdir={folder}/run", "--config.sample.num=5",
+                "--config.guidance=cfg(w=3.0)", "--config.sampler=ddim()")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "cfg(w=3.0)" in done.stdout
+    with np.load(folder / "run/samples/6.npz") as found:
+        assert found["image"].shape == (5, 4, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--config.learning_rat=1"], "no such field.*learning_rat"),
+        (["--config.stepz=1"], 'stepz.*Did you mean "steps"'),
+        (["--config.steps=many"], "many"),
+        (["--config.schedule=lineer()"], "did you mean 'linear'"),
+        (["--config.guidance=cfg(weight=2)"], "weight"),
+        (["--mode=trian"], "mode"),
+        (["--confi=1"], "confi"),
+        (["stray"], "stray"),
+        (["--config.batch=7"], "not divisible"),
+        (["--config.data=digits(", "--config.steps=3"], "digits"),
+        (["--checkpoint=x"], "--checkpoint is for eval and sample"),
+    ],
+    ids=lambda v: v[0] if isinstance(v, list) else "",
+)
+def test_mistakes_are_one_line(tmp_path, args, message):
+    config = config_file(tmp_path)
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = main(f"--config={config}", f"--workdir={tmp_path}/run", *args, **flags)
+    refused(done, message)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "--workdir is needed|--config is needed"),
+        (["--config=configs/absent.py", "--workdir=x"], "absent.py"),
+        (["--config=configs/digits.py:smok", "--workdir=x"], "allowed: smoke"),
+        (["--mode=eval", "--workdir=absent"], "--config is needed"),
+        (["--mode=eval", "--config=configs/digits.py", "--workdir=absent"], "no checkpoint in"),
+        (["--config=configs/mnist.py", "--workdir=x", "--config.data_dir=/nowhere"],
+         "not prepared.*download_and_prepare"),
+        (["--mode=eval", "--config=configs/cifar10.py", "--workdir=x", "--checkpoint=vdm:absent"],
+         "cannot read absent"),
+    ],
+    ids=lambda v: " ".join(v)[:60] if isinstance(v, list) else "",
+)  # fmt: skip
+def test_missing_things_are_one_line(args, message):
+    refused(main(*args), message)
+    assert not (REPO / "x").exists() and not (REPO / "absent").exists()
+
+
+def test_nan_has_an_exit_code_of_its_own(tmp_path):
+    config = config_file(tmp_path, lr=1e30, warmup=0, log_every=1, eval_every=0)
+    refused(main(f"--config={config}", f"--workdir={tmp_path}/run"), r"NaN.*step \d", code=3)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_never_killed(tmp_path):
+    config = config_file(tmp_path, steps=400, save_every=25, eval_every=0, log_every=25)
+    command = [sys.executable, "-m", "diffusion_jax.main", f"--config={config}"]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    victim = subprocess.Popen([*command, f"--workdir={tmp_path}/a"], cwd=REPO, env=env,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "a/checkpoints/50").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert not (tmp_path / "a/checkpoints/400").exists(), "it finished before it was killed"
+    for name in "ab":
+        done = main(f"--config={config}", f"--workdir={tmp_path}/{name}")
+        assert done.returncode == 0, done.stderr
+    figures = [json.loads((tmp_path / n / "eval/400.json").read_text())["result"] for n in "ab"]
+    assert figures[0] == figures[1]
+    with np.load(tmp_path / "a/samples/400.npz") as a, np.load(tmp_path / "b/samples/400.npz") as b:
+        np.testing.assert_array_equal(a["image"], b["image"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_has_a_smoke_version(name, tmp_path, request):
+    extra = []
+    if name not in ("digits",):
+        data = request.getfixturevalue("prepared")
+        if name.startswith("imagenet"):
+            pytest.skip("ImageNet is not here; the other colour configs run the same path")
+        extra = [f"--config.data_dir={data}"]
+    done = main(f"--config=configs/{name}.py:smoke", f"--workdir={tmp_path}/run", *extra)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "run/samples").glob("*.png"))
+
+
+@pytest.mark.slow
+def test_published_checkpoint_on_real_images(golden, prepared, tmp_path):
+    done = main(
+        "--mode=eval", "--config=configs/cifar10.py", f"--checkpoint=vdm:{golden}/vdm_checkpoint.flax",
+        f"--workdir={tmp_path}", f"--config.data_dir={prepared}", "--config.eval.limit=16",
+        "--config.eval.draws=2", "--config.eval.timesteps=()",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "eval/1234.json").read_text())
+    assert report["model"]["weights"] == "published ema"
+    assert report["model"]["gamma_0"] == pytest.approx(-12.8)

@@ -1,0 +1,96 @@
+"""Bits per dimension: exact coverage, invariances, and error bars that mean what they say."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gaussian import Gaussian
+
+from diffusion_jax import registry
+from diffusion_jax.data.base import Split
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import bpd
+from diffusion_jax.sharding import make_mesh
+
+DATA = Gaussian((0.1, -0.2, 0.0, 0.3), (0.2, 0.5, 0.1, 0.8))
+PARAMS = {"network": {}, "schedule": {}}
+CONTINUOUS = registry.build("objectives", "continuous()")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reals(Split):
+    """Continuous data in the place of images, which is all the bound needs of them."""
+
+
+def split(n=21):
+    rng = np.random.default_rng(0)
+    x = np.asarray(DATA.mean) + np.sqrt(DATA.variance) * rng.normal(size=(n, 4))
+    return Reals("gaussian", x.astype(np.float32), np.zeros(n, np.int32), 256, 0)
+
+
+def measure(data, **options):
+    mesh = make_mesh(jax.devices()[: options.pop("devices", 1)])
+    settings = {"draws": 4, "batch": 8, "seed": 0, "quiet": True, **options}
+    return bpd.measure(DATA.model(), CONTINUOUS, PARAMS, data, mesh, **settings)
+
+
+def test_every_image_once_in_order():
+    data = split()
+    records = measure(data)
+    assert records.t.shape == records.diffusion.shape == (21, 4)
+    # The prior depends on the image alone: it identifies them.
+    expected = [float(CONTINUOUS(DATA.model(), PARAMS, jnp.asarray(x)[None], {},
+                bpd.Noise(jnp.zeros(1), jnp.zeros((1, 4)), jnp.zeros((1, 4)))).prior[0])
+                for x in data.images]  # fmt: skip
+    np.testing.assert_allclose(records.prior, expected, rtol=1e-5)
+    assert len(measure(data, limit=5).prior) == 5
+
+
+@pytest.mark.parametrize("how", [{"batch": 1}, {"batch": 5}, {"batch": 100}, {"devices": 8}])
+def test_the_figure_does_not_depend_on_batch_or_devices(how):
+    reference, other = measure(split()), measure(split(), **how)
+    np.testing.assert_array_equal(other.t, reference.t)
+    np.testing.assert_allclose(other.diffusion, reference.diffusion, rtol=1e-5)
+    np.testing.assert_allclose(other.reconstruction, reference.reconstruction, rtol=1e-5)
+
+
+def test_times_are_stratified_per_image():
+    t = measure(split(), draws=8).t
+    assert np.unique(t).size == t.size
+    for replicate in np.split(t, 2, axis=1):
+        np.testing.assert_array_equal(np.floor(replicate * 4), np.tile(np.arange(4), (21, 1)))
+
+
+def test_monte_carlo_se_is_the_spread_over_seeds():
+    data = split(12)
+    runs = [measure(data, seed=s, draws=4, batch=12) for s in range(60)]
+    means = [bpd.summary(r)["bits_per_dim"] for r in runs]
+    claimed = np.sqrt(np.mean([r.monte_carlo_se() ** 2 for r in runs]))
+    assert np.std(means, ddof=1) == pytest.approx(claimed, rel=0.3)
+
+
+def test_mean_and_standard_error_cover_the_truth():
+    n = 4000
+    found = bpd.summary(measure(split(n), batch=4000, draws=16))
+    truth = DATA.best_bound(-6.0, 4.0) / (4 * np.log(2))
+    assert abs(found["bits_per_dim"] - truth) < 4 * found["standard_error"]
+    assert found["standard_error"] < 0.02
+    parts = sum(v["bits_per_dim"] for v in found["breakdown"].values())
+    assert parts == pytest.approx(found["bits_per_dim"], rel=1e-6)
+
+
+def test_odd_draws_are_refused():
+    with pytest.raises(ConfigError, match="even"):
+        measure(split(), draws=3)
+
+
+def test_loss_by_gamma_integrates_to_the_diffusion_term():
+    records = measure(split(500), batch=500, draws=40)
+    found = bpd.loss_by_gamma(DATA.model(), PARAMS, records, bins=20)
+    gamma, density = (np.asarray(found[k]) for k in ("gamma", "bits_per_dim_per_gamma"))
+    assert len(gamma) == 20 and np.all(np.diff(gamma) > 0)
+    area = density.mean() * 10.0  # equal bins over gamma from -6 to 4
+    expected = records.per_image()["diffusion"].mean()
+    assert area == pytest.approx(expected, rel=1e-5)

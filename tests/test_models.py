@@ -1,0 +1,177 @@
+"""Every network in the folder, through the same contract."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model, count
+from diffusion_jax.nn.embed import fourier_features
+from diffusion_jax.parameterization import from_pred, to_pred
+from diffusion_jax.types import Pred, alpha, sigma
+
+SMALL = {
+    "vdm_unet": "vdm_unet(width=16, depth=1, embed=8, dropout=0.3)",
+    "unet": "unet(width=16, mults=(1, 2), blocks=1, attention=(4,), dropout=0.3)",
+}
+SHAPE = (4, 8, 8, 3)
+
+
+@pytest.fixture(params=registry.available("models"))
+def network(request):
+    assert request.param in SMALL, "give the new network a small setting here"
+    return registry.build(
+        "models", SMALL[request.param], channels=3, levels=17, num_classes=5, augment=2,
+        gamma_min=-8.0, gamma_max=5.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def ready(network):
+    """Random weights everywhere, also where training starts at zero."""
+    z = jnp.zeros(SHAPE)
+    params = network.init(jax.random.key(0), z, jnp.zeros(4), {})["params"]
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [p + 0.2 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    variables = {"params": jax.tree.unflatten(tree, moved)}
+    return lambda *args: network.apply(variables, *args)
+
+
+@pytest.fixture
+def z():
+    return jax.random.normal(jax.random.key(2), SHAPE)
+
+
+def test_a_fresh_network_returns_z(network, z):
+    variables = network.init(jax.random.key(0), z, jnp.zeros(4), {})
+    np.testing.assert_array_equal(network.apply(variables, z, jnp.zeros(4), {}), z)
+
+
+def test_output_has_the_shape_and_type_of_z(ready, z):
+    out = ready(z, jnp.zeros(4), {})
+    assert out.shape == z.shape and out.dtype == z.dtype
+
+
+def test_every_input_matters_and_examples_do_not_mix(ready, z):
+    label = jnp.asarray([0, 1, 2, 3])
+    cond = {"label": label, "augment": jnp.zeros((4, 2))}
+    base = ready(z, jnp.zeros(4), cond)
+    changed = {
+        "z": ready(z.at[0].add(1.0), jnp.zeros(4), cond),
+        "gamma": ready(z, jnp.zeros(4).at[0].set(2.0), cond),
+        "label": ready(z, jnp.zeros(4), {**cond, "label": label.at[0].set(4)}),
+        "augment": ready(z, jnp.zeros(4), {**cond, "augment": jnp.zeros((4, 2)).at[0].set(1.0)}),
+    }
+    for name, out in changed.items():
+        assert jnp.abs(out - base)[0].max() > 1e-3, name
+        np.testing.assert_allclose(out[1:], base[1:], atol=2e-5, err_msg=name)
+
+
+def test_no_label_is_the_null_class_and_differs_from_every_class(ready, z):
+    null = ready(z, jnp.zeros(4), {"label": jnp.full(4, 5)})
+    np.testing.assert_array_equal(ready(z, jnp.zeros(4), {}), null)
+    for k in range(5):
+        assert jnp.abs(ready(z, jnp.zeros(4), {"label": jnp.full(4, k)}) - null).max() > 1e-3
+
+
+def test_dropout_only_with_keys(ready, z):
+    keys = jax.random.split(jax.random.key(3), 4)
+    once = ready(z, jnp.zeros(4), {}, keys)
+    np.testing.assert_array_equal(once, ready(z, jnp.zeros(4), {}, keys))
+    assert jnp.abs(once - ready(z, jnp.zeros(4), {})).max() > 1e-3
+    np.testing.assert_array_equal(ready(z, jnp.zeros(4), {}), ready(z, jnp.zeros(4), {}))
+
+
+def test_bfloat16_keeps_weights_and_output_in_float32(request, network, z):
+    low = network.clone(dtype=jnp.dtype("bfloat16"))
+    variables = low.init(jax.random.key(0), z, jnp.zeros(4), {})
+    assert {a.dtype for a in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    leaves, tree = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [p + 0.1 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+    variables = jax.tree.unflatten(tree, moved)
+    out, exact = (n.apply(variables, z, jnp.zeros(4), {}) for n in (low, network))
+    assert out.dtype == jnp.float32
+    assert 0 < float(jnp.abs(out - exact).max()) < 0.1 * float(jnp.abs(exact).max())
+
+
+def test_remat_changes_nothing(network, z):
+    variables = network.init(jax.random.key(0), z, jnp.zeros(4), {})
+    grad = lambda n: jax.grad(lambda v: jnp.square(n.apply(v, z, jnp.zeros(4), {})).sum())(
+        variables
+    )
+    for a, b in zip(*(jax.tree.leaves(grad(n)) for n in (network, network.clone(remat=True))),
+                    strict=True):  # fmt: skip
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(b).max()) + 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("spec", "context", "parameters"),
+    [
+        # Counted in the published code; its learned linear schedule adds 2.
+        ("vdm_unet(width=128, depth=32, scalar=True)", {}, 30_578_179),
+        ("vdm_unet(width=128, depth=8, scalar=True)", {}, 8_905_219),
+        ("vdm_unet(width=128, depth=8, scalar=True)", {"channels": 1, "levels": 256}, 8_891_393),
+        ("vdm_unet(width=256, depth=32, scalar=True)", {}, 122_137_603),
+        ("vdm_unet(width=256, depth=32, scalar=True, attention=True)", {}, 139_279_877 - 3_074),
+        ("vdm_unet(width=256, depth=64, scalar=True)", {}, 237_603_845 - 2),
+    ],
+)
+def test_published_parameter_counts(spec, context, parameters):
+    network = registry.build("models", spec, **context)
+    z = jnp.zeros((1, 8, 8, context.get("channels", 3)))
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), z, jnp.zeros(1), {}))
+    assert count(shapes) == parameters
+
+
+def test_images_that_cannot_be_halved_are_refused():
+    network = registry.build("models", "unet(width=16, mults=(1, 2, 2))", channels=1, levels=17)
+    with pytest.raises(ConfigError, match="cannot be halved"):
+        network.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)), jnp.zeros(1), {})
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+def test_fourier_features_have_periods_of_two_levels_and_one(levels):
+    z = jnp.asarray([[0.123]])
+    base = fourier_features(z, levels)
+    assert base.shape == (1, 5)
+    two = fourier_features(z + 2 * 2 / levels, levels)
+    one = fourier_features(z + 2 / levels, levels)
+    np.testing.assert_allclose(two[:, 1:], base[:, 1:], atol=2e-4)
+    np.testing.assert_allclose(one[:, [2, 4]], base[:, [2, 4]], atol=2e-4)
+    assert jnp.abs(one[:, 1] - base[:, 1]).max() > 0.1
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("prediction", ["eps", "v", "x"])
+def test_parameterizations_are_inverses_and_consistent(prediction):
+    gamma = jnp.asarray([-13.3, -5.0, 0.0, 5.0])
+    z, out = jax.random.normal(jax.random.key(0), (2, 4, 3, 3, 1))
+    pred = to_pred(prediction, out, z, gamma)
+    g = gamma[:, None, None, None]
+    np.testing.assert_allclose(alpha(g) * pred.x + sigma(g) * pred.eps, z, atol=1e-9)
+    np.testing.assert_allclose(from_pred(prediction, pred, gamma), out, rtol=1e-8, atol=1e-9)
+
+
+def test_alpha_and_sigma_at_the_ends():
+    gamma = jnp.asarray(-13.3)
+    assert float(sigma(gamma) ** 2) == pytest.approx(1.67449e-6, rel=1e-5)
+    assert float(alpha(gamma) ** 2 + sigma(gamma) ** 2) == pytest.approx(1.0, rel=1e-6)
+
+
+def test_gamma_per_pixel_reaches_the_network_as_its_mean():
+    seen = []
+
+    class Spy:
+        def apply(self, variables, z, gamma, cond, keys=None):
+            seen.append(gamma)
+            return z
+
+    model = Model(Spy(), None, None, "eps")
+    per_pixel = jnp.arange(8.0).reshape(2, 2, 2, 1)
+    pred = model.denoiser({"network": {}})(jnp.ones((2, 2, 2, 1)), per_pixel, {})
+    np.testing.assert_allclose(seen[0], [1.5, 5.5])
+    assert isinstance(pred, Pred) and pred.x.shape == (2, 2, 2, 1)

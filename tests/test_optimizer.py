@@ -1,0 +1,101 @@
+"""The optimiser against the published one (numbers it produced), and its own promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffusion_jax.errors import SpecError
+from diffusion_jax.training import optimizer
+
+
+def tree(case, prefix):
+    out = {}
+    for key in case:
+        if key.startswith(prefix):
+            *path, leaf = key.removeprefix(prefix).strip("/").split("/")
+            node = out
+            for p in path:
+                node = node.setdefault(p, {})
+            node[leaf] = jnp.asarray(case[key])
+    return out
+
+
+@pytest.mark.usefixtures("float64")
+def test_adamw_warmup_and_average_match_the_published_code(golden):
+    case = dict(np.load(golden / "diffenc_optimizer.npz"))
+    params = tree(case, "param0/")
+    rate = optimizer.learning_rate(2e-4, 100, "constant", 10_000)
+    for at, value in zip(case["lr_schedule_at"], case["lr_schedule_values"], strict=True):
+        assert float(rate(int(at))) == pytest.approx(float(value), rel=1e-6, abs=1e-12)
+    # The sixth update was made with the step counter set to 500: play the recorded rates.
+    rates = jnp.asarray(case["lr_per_step"])
+    made = optimizer.make(
+        "adamw(b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.01)",
+        lambda count: rates[count], decay_mask="all_but_bias",
+    )  # fmt: skip
+    state, ema = made.init(params), params
+    prefix = "grad {}/" if any(k.startswith("grad 1/") for k in case) else "grad{}/"
+    for n in range(1, 7):
+        grads = tree(case, prefix.format(n))
+        updates, state = made.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        ema = optimizer.ema_update(ema, params, 0.9999, jnp.asarray(n), warmup=False)
+        for ours, name in ((params, "param"), (ema, "ema")):
+            theirs = tree(case, prefix.format(n).replace("grad", name))
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-12), ours, theirs
+            )
+
+
+def test_default_mask_spares_biases_scales_and_the_schedule():
+    params = {
+        "network": {"conv": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
+                    "norm": {"scale": jnp.ones(2)}},
+        "schedule": {"w": jnp.ones(()), "shape": jnp.ones((3, 3))},
+    }  # fmt: skip
+    made = optimizer.make("adamw(weight_decay=0.5)", optax.constant_schedule(1.0))
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = made.update(zero, made.init(params), params)
+    moved = jax.tree.map(lambda u: bool(jnp.any(u != 0)), updates)
+    assert moved["network"]["conv"] == {"kernel": True, "bias": False}
+    assert not any(jax.tree.leaves((moved["network"]["norm"], moved["schedule"])))
+
+
+@pytest.mark.parametrize("spec", ["adam()", "lion()", "sgd(momentum=0.9)", "lamb()",
+                                  "contrib.prodigy()", "adamw(b2=0.99)"])  # fmt: skip
+def test_any_optax_optimiser_descends(spec):
+    params = {"network": {"kernel": jnp.full((3, 3), 2.0)}}
+    made = optimizer.make(spec, optax.constant_schedule(0.1), clip=1.0)
+    state = made.init(params)
+    for _ in range(3):
+        grads = jax.tree.map(lambda p: 2 * p, params)
+        updates, state = made.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    assert float(jnp.square(params["network"]["kernel"]).sum()) < 36.0
+
+
+def test_unknown_optimisers_are_refused():
+    for spec in ("nothing()", "sub.adam()", "chain()()"):
+        with pytest.raises(SpecError):
+            optimizer.make(spec, optax.constant_schedule(0.1))
+
+
+def test_average_with_warmup_forgets_the_start():
+    ema, params = {"p": jnp.zeros(())}, {"p": jnp.ones(())}
+    slow, quick = ema, ema
+    for n in range(1, 101):
+        slow = optimizer.ema_update(slow, params, 0.9999, jnp.asarray(n), warmup=False)
+        quick = optimizer.ema_update(quick, params, 0.9999, jnp.asarray(n), warmup=True)
+    assert float(slow["p"]) == pytest.approx(1 - 0.9999**100, rel=1e-3)
+    assert float(quick["p"]) > 0.99
+
+
+@pytest.mark.parametrize("decay", ["constant", "cosine", "linear"])
+def test_rates(decay):
+    rate = optimizer.learning_rate(1.0, 10, decay, 100)
+    assert float(rate(0)) == 0.0
+    assert float(rate(10)) == pytest.approx(1.0)
+    end = {"constant": 1.0, "cosine": 0.01, "linear": 0.0}[decay]
+    assert float(rate(100)) == pytest.approx(end, abs=1e-6)

@@ -1,0 +1,244 @@
+"""Whole runs in this process: resume, damage, NaN, refusals. Nothing may be lost."""
+
+import json
+import logging
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from diffusion_jax.errors import CheckpointError, ConfigError, NonFiniteError, WorkdirError
+from diffusion_jax.modes import eval as eval_mode
+from diffusion_jax.modes import sample as sample_mode
+from diffusion_jax.modes import train
+from diffusion_jax.training import checkpoint
+
+
+def weights(job, step, name="params"):
+    folder = job.workdir / "checkpoints" / str(step)
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.leaves(checkpoint.read_weights(folder, job.shapes(), name, sharding))
+
+
+def assert_identical(a, b):
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    """A finished run, not to be changed."""
+    job = tiny.job(folder, "done")
+    train.run(job)
+    return job
+
+
+@pytest.fixture
+def copy(done, tmp_path):
+    """A copy of the finished run that a test may damage."""
+    shutil.copytree(done.workdir, tmp_path / "run")
+    return lambda **changes: tiny.job(done.workdir.parent, **changes).__class__(
+        tiny.config(done.workdir.parent, **changes), tmp_path / "run"
+    )
+
+
+def test_a_run_leaves_everything_a_reader_expects(done):
+    names = {p.name for p in done.workdir.iterdir()}
+    assert {"config.json", "metrics.jsonl", "params.txt", "checkpoints", "samples", "eval"} <= names
+    assert any(n.startswith("events.out.tfevents") for n in names)
+    rows = [json.loads(r) for r in (done.workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if "train/loss" in r] == [2, 4, 6]
+    assert [r["step"] for r in rows if "valid/bits_per_dim" in r] == [4, 6]
+    report = json.loads((done.workdir / "eval" / "6.json").read_text())
+    assert report["result"]["images"] == 13
+    with np.load(done.workdir / "eval" / "6.npz") as records:
+        assert records["bits_per_dim_total"].shape == (13,)
+        assert records["bits_per_dim_total"].mean() == pytest.approx(
+            report["result"]["bits_per_dim"]
+        )
+    with np.load(done.workdir / "samples" / "6.npz") as samples:
+        assert samples["image"].shape == (6, 4, 4, 1) and samples["image"].max() < 5
+        np.testing.assert_array_equal(samples["label"], [0, 1, 2, 0, 1, 2])
+
+
+def test_tensorboard_reads_the_events(done):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", exc_type=ImportError
+    )
+    events = accumulator.EventAccumulator(str(done.workdir)).Reload()
+    assert [e.step for e in events.Scalars("train/loss")] == [2, 4, 6]
+
+
+def test_train_2n_equals_train_n_and_resume_n(folder, done):
+    # Of a constant learning rate: the length of the first run must not matter.
+    train.run(tiny.job(folder, "resumed", steps=2))
+    train.run(tiny.job(folder, "resumed", steps=6))
+    resumed = tiny.job(folder, "resumed")
+    for name in ("params", "0.9", "0.99"):
+        assert_identical(weights(resumed, 6, name), weights(done, 6, name))
+
+
+def test_a_finished_run_says_so_and_changes_nothing(copy, capsys):
+    job = copy()
+    before = {p: p.stat().st_mtime_ns for p in (job.workdir / "checkpoints").rglob("*")}
+    train.run(job)
+    assert "finished" in capsys.readouterr().out
+    assert before == {p: p.stat().st_mtime_ns for p in (job.workdir / "checkpoints").rglob("*")}
+
+
+# Reads that were in flight when orbax gave up complain while they are collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", ["truncate", "empty", "remove"])
+def test_a_damaged_newest_checkpoint_falls_back_loudly(copy, done, damage, caplog):
+    job = copy()
+    newest = job.workdir / "checkpoints" / "6"
+    if damage == "empty":
+        shutil.rmtree(newest)
+        newest.mkdir()
+    else:
+        files = [p for p in newest.rglob("*") if p.is_file() and p.parent.name == "d"]
+        assert files
+        for p in files:
+            p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]) if damage == "truncate" else (
+                p.unlink()
+            )
+    with caplog.at_level(logging.ERROR):
+        train.run(job)
+    assert "checkpoints/6 is damaged" in caplog.text.replace("\\", "/")
+    assert (job.workdir / "checkpoints" / "damaged-6").is_dir()
+    assert_identical(weights(job, 6), weights(done, 6))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_evaluation_falls_back_too(copy, caplog):
+    job = copy()
+    shutil.rmtree(job.workdir / "checkpoints" / "6" / "ema" / "d")
+    shutil.rmtree(job.workdir / "checkpoints" / "6" / "ema" / "ocdbt.process_0")
+    with caplog.at_level(logging.ERROR):
+        eval_mode.run(job)
+    assert "damaged" in caplog.text
+    assert (job.workdir / "eval" / "4.json").exists()
+
+
+def test_another_configuration_is_refused_and_named(copy):
+    job = copy(lr=5e-3, batch=32)
+    with pytest.raises(WorkdirError, match=r"batch: 16 -> 32; lr: 0.001 -> 0.005"):
+        train.run(job)
+    assert json.loads((job.workdir / "config.json").read_text())["lr"] == 1e-3
+
+
+def test_what_may_change_may_change(copy):
+    changed = copy(log_every=3, guidance="none()")
+    train.run(changed)
+    assert json.loads((changed.workdir / "config.json").read_text())["log_every"] == 3
+
+
+def test_another_architecture_is_refused_and_named(copy):
+    job = copy(network="vdm_unet(width=16, depth=2, embed=8)")
+    with pytest.raises(CheckpointError, match=r"another architecture: network/down_1/"):
+        eval_mode.run(job)
+
+
+def test_missing_checkpoints_are_named(folder):
+    with pytest.raises(CheckpointError, match="no checkpoint in"):
+        eval_mode.run(tiny.job(folder, "never"))
+
+
+def test_a_missing_average_lists_those_there_are(copy):
+    job = copy()
+    job.config.eval.weights = "0.5"
+    with pytest.raises(CheckpointError, match=r"no average '0.5'; it has 0.9, 0.99"):
+        eval_mode.run(job)
+
+
+def test_evaluating_raw_weights_and_the_best_checkpoint(copy):
+    job = copy()
+    job.config.eval.weights, job.config.eval.checkpoint = "params", "best"
+    eval_mode.run(job)
+    reports = sorted((job.workdir / "eval").glob("*.json"))
+    found = [json.loads(p.read_text())["model"]["weights"] for p in reports]
+    assert "params" in found
+
+
+def test_nan_stops_with_the_step_named_and_keeps_the_last_good_checkpoint(folder):
+    # Weights explode after the first checkpoint.
+    job = tiny.job(folder, "nan", lr=1e30, warmup=3, log_every=1, save_every=1, eval_every=0)
+    with pytest.raises(NonFiniteError, match=r"at step \d.*last good checkpoint"):
+        train.run(job)
+    steps = [p.name for p in (job.workdir / "checkpoints").iterdir()]
+    assert steps
+    for leaf in weights(job, max(map(int, steps))):
+        assert np.isfinite(leaf).all()
+    assert not (job.workdir / "eval").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch": 12}, "not divisible by 8 devices"),
+        ({"network": "vdm_unett()"}, "did you mean 'vdm_unet'"),
+        ({"sampler": "ddim(eta=2.0)"}, "outside"),
+        ({"conditional": False}, "unconditional"),
+        ({"optimizer": "adamww()"}, "optax has no optimizer"),
+        ({"optimizer": "adamw(b9=1)"}, "b9"),
+        ({"lr_decay": "sine"}, "allowed are constant, cosine, linear"),
+        ({"prediction": "noise"}, "allowed are eps, v, x"),
+        ({"gamma_min": 6.0}, "must be below"),
+        ({"dtype": "float16"}, "allowed are float32, bfloat16"),
+        ({"ema": ()}, "one or more decays"),
+        ({"class_dropout": 1.5}, "class_dropout"),
+        ({"steps": 0}, "steps=0"),
+        ({"decay_mask": "some"}, "decay_mask"),
+        ({"network": "unet(width=16, mults=(1,1,1,1))"}, "cannot be halved"),
+    ],
+    ids=lambda v: str(v)[:40] if isinstance(v, dict) else "",
+)
+def test_bad_settings_write_nothing(folder, changes, message):
+    job = tiny.job(folder, "refused", **changes)
+    with pytest.raises(ValueError, match=message):
+        train.run(job)
+    assert not job.workdir.exists()
+
+
+def test_sampling_refusals(copy):
+    job = copy()
+    job.config.sample.labels = (1, 7)
+    with pytest.raises(ConfigError, match="7 is out of range; there are classes 0 .. 2"):
+        sample_mode.run(job)
+
+
+def test_sampling_asks_for_the_classes_it_is_told(copy):
+    job = copy()
+    job.config.sample.labels = (2,)
+    sample_mode.run(job)
+    with np.load(job.workdir / "samples" / "6.npz") as found:
+        np.testing.assert_array_equal(found["label"], [2] * 6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": "unet(width=16, mults=(1,2), blocks=1, attention=(2,))", "prediction": "v"},
+        {"schedule": "learned_mlp(features=16)", "prediction": "x"},
+        {"objective": "discrete(timesteps=10)", "schedule": "cosine()"},
+        {"dtype": "bfloat16", "augment": "dihedral()", "accumulate": 2},
+        {"conditional": False, "guidance": "none()", "optimizer": "lion(weight_decay=0.1)"},
+        {"per_dispatch": 2, "resident_mib": 0, "clip": 1.0, "lr_decay": "cosine"},
+    ],
+    ids=str,
+)
+def test_other_settings_run_too(folder, changes):
+    name = "-".join(changes) + changes.get("network", "")[:4]
+    job = tiny.job(folder, name, **{"save_every": 0, **changes})
+    train.run(job)
+    report = json.loads((job.workdir / "eval" / "6.json").read_text())
+    assert 0.5 < report["result"]["bits_per_dim"] < 20

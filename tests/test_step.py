@@ -1,0 +1,131 @@
+"""The step depends on (seed, step, global batch) only."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from diffusion_jax import rng
+from diffusion_jax.data import base as data_base
+from diffusion_jax.modes.train import make_recipe
+from diffusion_jax.nn.blocks import dropout
+from diffusion_jax.sharding import check_batch, make_mesh, put, replicated
+from diffusion_jax.training import state as state_lib
+from diffusion_jax.training import step as step_lib
+
+
+def run_steps(job, *, devices=8, accumulate=1, unroll=True, several=False, resident=True, n=2):
+    mesh = make_mesh(jax.devices()[:devices])
+    recipe = dataclasses.replace(make_recipe(job), accumulate=accumulate, unroll=unroll)
+    split = job.source.split("train")
+    state = state_lib.init(
+        job.model.init(jax.random.key(0), job.source.shape), recipe.optimizer, (0.9,)
+    )
+    recipe = dataclasses.replace(recipe, ema=(("0.9", 0.9),))
+    state = jax.device_put(jax.tree.map(jnp.copy, state), replicated(mesh))
+    meter = jax.device_put(step_lib.fresh_meter(recipe), replicated(mesh))
+    run = step_lib.compile_steps(recipe, mesh, resident, several)
+    index = np.stack([data_base.indices(i, 16, len(split), 0) for i in range(n)])
+    place = lambda a: put(a, replicated(mesh))
+    if several:
+        data = {"image": place(split.images), "label": place(split.labels)}
+        state, meter, losses = run(state, meter, data, place(index))
+        return state, np.asarray(losses)
+    losses = []
+    for i in range(n):
+        rows = {"image": split.images, "label": split.labels} if resident else split.take(index[i])
+        data = {k: place(v) for k, v in rows.items()}
+        state, meter, loss = run(state, meter, data, place(index[i]))
+        losses.append(float(loss))
+    return state, np.asarray(losses)
+
+
+def assert_same(a, b, rtol):
+    np.testing.assert_allclose(a[1], b[1], rtol=rtol)
+    for x, y in zip(jax.tree.leaves(a[0].params), jax.tree.leaves(b[0].params), strict=True):
+        # Adam divides by tiny second moments in its first steps: compare on the scale of a step.
+        np.testing.assert_allclose(x, y, atol=2e-4, rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("step")
+    network = "vdm_unet(width=16, depth=1, embed=8, dropout=0.2)"
+    return tiny.job(folder, network=network, augment="dihedral()")
+
+
+@pytest.fixture(scope="module")
+def reference(job):
+    return run_steps(job)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"devices": 1},
+        {"devices": 2, "accumulate": 4},
+        {"devices": 1, "accumulate": 4},
+        {"devices": 2, "accumulate": 4, "unroll": False},
+        {"several": True},
+        {"resident": False},
+    ],
+    ids=str,
+)
+def test_same_numbers_however_it_is_run(job, reference, how):
+    assert_same(run_steps(job, **how), reference, rtol=2e-6)
+
+
+def test_the_comparison_can_fail(job, reference):
+    other = dataclasses.replace(job, config=tiny.config(job.workdir.parent, seed=1))
+    assert np.abs(run_steps(other)[1] - reference[1]).max() > 1e-3
+
+
+def test_dropout_masks_belong_to_examples():
+    keys = rng.per_example(jax.random.key(0), 6)
+    x = jnp.ones((6, 50))
+    whole = dropout(x, 0.3, keys)
+    np.testing.assert_array_equal(dropout(x[2:4], 0.3, keys[2:4]), whole[2:4])
+    big = dropout(jnp.ones((100, 1000)), 0.3, rng.per_example(jax.random.key(1), 100))
+    assert float(big.mean()) == pytest.approx(1.0, abs=0.01)
+    assert float((big == 0).mean()) == pytest.approx(0.3, abs=0.01)
+    np.testing.assert_array_equal(dropout(x, 0.3, None), x)
+
+
+def test_times_are_one_per_stratum():
+    for n in (1, 7, 49, 98, 103):
+        t = np.asarray(rng.low_discrepancy_times(jax.random.key(n), n))
+        assert t.shape == (n,)
+        assert t.min() >= 0.0
+        assert t.max() < 1.0
+        assert len(set(np.floor(t * n - (t.min() * n) + 0.5).astype(int) % n)) == n
+        np.testing.assert_allclose(np.diff(np.sort(t)), 1 / n, atol=1e-5)
+
+
+def test_streams_are_independent_and_reproducible():
+    root = jax.random.key(0)
+
+    def draw(name, step):
+        return float(jax.random.normal(rng.stream(root, name, step)))
+
+    values = {(n, s): draw(n, s) for n in ("noise", "augment", "times") for s in range(3)}
+    assert len(set(values.values())) == len(values)
+    assert draw("noise", 2) == values["noise", 2]
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    mesh = make_mesh()
+    with pytest.raises(ValueError, match="multiple of 16"):
+        check_batch(24, mesh, accumulate=2)
+    check_batch(32, mesh, accumulate=2)
+
+
+def test_labels_are_dropped_at_the_asked_rate(job):
+    recipe = dataclasses.replace(make_recipe(job), class_dropout=0.25)
+    batch = {"image": jnp.zeros((4000, 4, 4, 1), jnp.uint8), "label": jnp.ones(4000, jnp.int32)}
+    _, cond, _ = step_lib.prepare(recipe, batch, jnp.asarray(0))
+    labels = np.asarray(cond["label"])
+    assert set(labels) == {1, 3}  # 3 is the null class
+    assert (labels == 3).mean() == pytest.approx(0.25, abs=0.03)

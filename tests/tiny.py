@@ -1,0 +1,45 @@
+"""A job small enough to train in a test: random 4x4 images, a one-block network."""
+
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_jax import config as config_lib
+from diffusion_jax.modes.base import Job
+
+
+def write_images(path: Path, n: int = 64, levels: int = 5) -> Path:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", n), ("test", 13)):
+        label = rng.integers(0, 3, count)
+        image = (label[:, None, None, None] + rng.integers(0, 3, (count, 4, 4, 1))).astype(np.uint8)
+        arrays |= {f"{part}_image": image, f"{part}_label": label}
+    np.savez(path, **arrays)
+    return path
+
+
+def config(folder: Path, **changes):
+    path = folder / "images.npz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_images(path)
+    c = config_lib.base()
+    c.data = f"npz(path={str(path)!r}, levels=5, num_classes=3, holdout=8)"
+    c.conditional = True
+    c.gamma_min, c.gamma_max = -5.0, 4.0
+    c.network = "vdm_unet(width=16, depth=1, embed=8)"
+    c.batch = 16
+    c.steps = 6
+    c.lr, c.warmup = 1e-3, 2
+    c.ema = (0.9, 0.99)
+    c.log_every, c.eval_every, c.save_every, c.sample_every = 2, 4, 2, 0
+    c.eval.draws, c.eval.batch, c.eval.timesteps = 2, 8, (4,)
+    c.sample.num, c.sample.batch, c.sample.steps = 6, 8, 3
+    c.guidance = "cfg(w=2.0)"
+    c.update(changes)
+    return c
+
+
+def job(folder: Path, name: str = "run", **changes) -> Job:
+    return Job(config(folder, **changes), (folder / name).absolute())
