@@ -1,6 +1,7 @@
 """The command line: `python -m diffusion_jax.main --config=configs/digits.py --workdir=DIR`."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -68,14 +69,11 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _explain(e: Exception) -> str:
     """One line for whatever went wrong while flags and the config file were read."""
-    inner = e
-    while inner is not None and not isinstance(inner, UserError):
-        inner = inner.__cause__ or inner.__context__
-    if inner is not None:
-        return str(inner)
     lines = [line for line in str(e.args[0] if e.args else e).splitlines() if line.strip()]
-    # The flag parser puts a whole traceback into its message when a config file raises.
-    text = lines[-1].strip() if any("Traceback" in line for line in lines) else " ".join(lines)
+    text = " ".join(lines)
+    if "Traceback" in text:
+        # ml_collections puts the whole traceback of a config file into its message.
+        text = re.sub(r"^[\w.]+Error: ", "", lines[-1].strip())
     if isinstance(e, AttributeError | KeyError):
         text = f"the configuration has no such field: {text}"
     return text

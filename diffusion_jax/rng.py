@@ -7,6 +7,7 @@ import zlib
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from diffusion_jax.types import Array, Noise
 
@@ -25,7 +26,7 @@ def stream(root: Array, name: str, step: int | Array = 0) -> Array:
     return jax.random.fold_in(jax.random.fold_in(root, zlib.crc32(name.encode())), step)
 
 
-def low_discrepancy_times(key: Array, n: int) -> Array:
+def low_discrepancy_times(key: Array, n: int) -> Float[Array, " {n}"]:
     """`n` times in [0, 1), one in each stratum of width 1/n, sharing a single offset.
 
     Unbiased for the batch mean and much less noisy than independent times (Kingma et al. 2021,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 Array = jax.Array
 Params = Any  # a pytree of arrays
@@ -68,17 +69,19 @@ def expand(gamma: Array, z: Array) -> Array:
     return gamma.reshape(gamma.shape + (1,) * (z.ndim - 1)) if gamma.ndim == 1 else gamma
 
 
-def alpha(gamma: Array) -> Array:
+def alpha(gamma: Float[Array, "*g"]) -> Float[Array, "*g"]:
     """Signal scale `sqrt(sigmoid(-gamma))`, accurate at both ends."""
     return jnp.exp(-0.5 * jax.nn.softplus(gamma))
 
 
-def sigma(gamma: Array) -> Array:
+def sigma(gamma: Float[Array, "*g"]) -> Float[Array, "*g"]:
     """Noise scale `sqrt(sigmoid(gamma))`, accurate at both ends."""
     return jnp.exp(-0.5 * jax.nn.softplus(-gamma))
 
 
-def diffuse(x: Array, gamma: Array, eps: Array) -> Array:
+def diffuse(
+    x: Float[Array, " b *d"], gamma: Float[Array, "..."], eps: Float[Array, " b *d"]
+) -> Float[Array, " b *d"]:
     """The forward process `z = alpha x + sigma eps` at `gamma`."""
     g = expand(gamma, x)
     return alpha(g) * x + sigma(g) * eps

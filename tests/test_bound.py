@@ -1,5 +1,6 @@
 """The bound against closed forms: Gaussian data, exact quadrature instead of sampling."""
 
+import itertools
 import math
 
 import jax
@@ -60,7 +61,7 @@ def test_discrete_bound_falls_to_the_continuous_one_like_1_over_t():
 
     limit = DATA.best_bound(*ENDS)
     gaps = [at(steps) - limit for steps in (1, 2, 4, 8, 16, 32, 64, 128, 256)]
-    assert all(a > b > 0 for a, b in zip(gaps, gaps[1:], strict=False))
+    assert all(a > b > 0 for a, b in itertools.pairwise(gaps))
     assert gaps[-2] / gaps[-1] == pytest.approx(2.0, rel=0.02)
 
 

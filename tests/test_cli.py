@@ -178,7 +178,8 @@ def test_every_config_has_a_smoke_version(name, tmp_path, request):
 @pytest.mark.slow
 def test_published_checkpoint_on_real_images(golden, prepared, tmp_path):
     done = main(
-        "--mode=eval", "--config=configs/cifar10.py", f"--checkpoint=vdm:{golden}/vdm_checkpoint.flax",
+        "--mode=eval", "--config=configs/cifar10.py",
+        f"--checkpoint=vdm:{golden}/vdm_checkpoint.flax",
         f"--workdir={tmp_path}", f"--config.data_dir={prepared}", "--config.eval.limit=16",
         "--config.eval.draws=2", "--config.eval.timesteps=()",
     )  # fmt: skip

@@ -76,7 +76,7 @@ def test_your_own_images(tmp_path, shape, levels):
 def test_values_out_of_range_are_named(tmp_path):
     path = tmp_path / "x.npz"
     write_npz(path, levels=256, classes=5)
-    with pytest.raises(DataError, match="label 4 is out of range; 3 classes allow 0 .. 2"):
+    with pytest.raises(DataError, match=r"label 4 is out of range; 3 classes allow 0 .. 2"):
         registry.build("data", f"npz(path={str(path)!r}, num_classes=3)").split("train")
     with pytest.raises(DataError, match=r"a pixel has value \d+, but levels=17"):
         registry.build("data", f"npz(path={str(path)!r}, levels=17)").split("test")

@@ -99,7 +99,7 @@ def test_attention_and_label_paths_are_exercised(golden):
 
 def test_reading_a_published_checkpoint(golden):
     found = vdm.read(golden / "vdm_checkpoint.flax")
-    case, _, params = load(golden, "T0")
+    _, _, params = load(golden, "T0")
     assert found.step == 1234
     same = jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-6), found.ema_params, params)
     assert all(jax.tree.leaves(same))

@@ -211,7 +211,7 @@ def test_bad_settings_write_nothing(folder, changes, message):
 def test_sampling_refusals(copy):
     job = copy()
     job.config.sample.labels = (1, 7)
-    with pytest.raises(ConfigError, match="7 is out of range; there are classes 0 .. 2"):
+    with pytest.raises(ConfigError, match=r"7 is out of range; there are classes 0 .. 2"):
         sample_mode.run(job)
 
 

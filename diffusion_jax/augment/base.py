@@ -4,11 +4,12 @@ The network is told how an image was transformed, so that the likelihood of unto
 what it says it is: the zero vector means "not augmented".
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from diffusion_jax.types import Array
 
 
+@runtime_checkable
 class Augment(Protocol):
     """Random transformations of images.
 

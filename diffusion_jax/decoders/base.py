@@ -1,10 +1,11 @@
 """The contract of a decoder: how data enter the model, and `p(x | z_0)`."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from diffusion_jax.types import Array
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """Maps data to model space and back, and scores data given `y = z_0 / alpha_0`."""
 

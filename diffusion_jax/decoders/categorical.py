@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array
@@ -35,7 +36,9 @@ class Categorical:
         """The most probable level, uint8: the nearest bin."""
         return jnp.clip(self._index(y), 0, self.levels - 1).astype(jnp.uint8)
 
-    def log_prob(self, x: Array, y: Array, gamma_0: Array) -> Array:
+    def log_prob(
+        self, x: Float[Array, " b *d"], y: Float[Array, " b *d"], gamma_0: Float[Array, ""]
+    ) -> Float[Array, " b"]:
         """Sum over values of the log-probability of the true bin, nats, `[B]`."""
         logits = -0.5 * jnp.exp(-gamma_0) * jnp.square(y[..., None] - self.centres())
         true = jnp.clip(self._index(x), 0, self.levels - 1)

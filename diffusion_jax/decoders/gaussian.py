@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from diffusion_jax.types import Array
 
@@ -23,7 +24,9 @@ class Gaussian:
         """The mean of the decoder."""
         return y
 
-    def log_prob(self, x: Array, y: Array, gamma_0: Array) -> Array:
+    def log_prob(
+        self, x: Float[Array, " b *d"], y: Float[Array, " b *d"], gamma_0: Float[Array, ""]
+    ) -> Float[Array, " b"]:
         """Log-density in nats, `[B]`."""
         log_p = -0.5 * (math.log(2.0 * math.pi) + gamma_0 + jnp.exp(-gamma_0) * jnp.square(x - y))
         return log_p.sum(axis=tuple(range(1, log_p.ndim)))

@@ -1,15 +1,16 @@
 """The contract of a grid: a plan of gammas for the samplers.
 
 A grid is `(gamma_0, gamma_1, steps, gamma_of_t) -> [steps + 1]`, float64 numpy, from `gamma_1`
-(noise) down to `gamma_0` (data). `gamma_of_t` is the model's schedule, for grids that are uniform in time.
+(noise) down to `gamma_0` (data). `gamma_of_t` is the model's schedule, for grids uniform in time.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class Grid(Protocol):
     """Where the sampler stops on its way from noise to data."""
 

@@ -5,7 +5,7 @@ Weights follow one convention: 0 is unconditional, 1 is conditional, above 1 ext
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from diffusion_jax.types import Array, Cond, Denoiser
 
@@ -25,6 +25,7 @@ class Context:
     log_prob: Callable[[Array, Array, Cond], Array] | None = None
 
 
+@runtime_checkable
 class Guidance(Protocol):
     """Turns a denoiser into a guided one."""
 

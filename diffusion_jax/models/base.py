@@ -13,11 +13,12 @@ A network is a Linen module with `apply({"params": p}, z, gamma, cond, keys) -> 
 `gamma_min`, `gamma_max` and `dtype` are offered by the caller from the data set and the config.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from diffusion_jax.types import Array, Cond, Params
 
 
+@runtime_checkable
 class Network(Protocol):
     """The two Linen methods the package uses."""
 

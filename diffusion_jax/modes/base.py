@@ -59,6 +59,9 @@ class Job:
     def model(self) -> Model:
         """The model, shaped by the data set.
 
+        Returns:
+            The model.
+
         Raises:
             ConfigError: settings that do not exist or do not fit together.
         """

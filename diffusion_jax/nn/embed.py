@@ -4,12 +4,13 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from diffusion_jax.nn.blocks import Dtype
 from diffusion_jax.types import Array, Cond
 
 
-def timestep_embedding(tau: Array, size: int) -> Array:
+def timestep_embedding(tau: Float[Array, " b"], size: int) -> Float[Array, "b size"]:
     """Sines and cosines of `1000 tau` at `size / 2` geometric frequencies; `[B]` to `[B, size]`."""
     half = size // 2
     freqs = jnp.exp(-math.log(10000.0) / (half - 1) * jnp.arange(half))
@@ -17,7 +18,7 @@ def timestep_embedding(tau: Array, size: int) -> Array:
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def fourier_features(z: Array, levels: int) -> Array:
+def fourier_features(z: Float[Array, "*b c"], levels: int) -> Float[Array, "*b 5*c"]:
     """`z` with sines and cosines whose period is two levels and one level.
 
     VDM (Kingma et al. 2021, appendix C) uses 2^6 and 2^7 cycles per unit for 256 levels; that is

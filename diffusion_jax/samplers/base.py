@@ -7,7 +7,7 @@ one `lax.scan`. A step receives the *denoiser*, not a prediction: two-stage meth
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +18,7 @@ Denoise = Callable[[Array, Array], Pred]  # conditioning and guidance already in
 Rows = dict[str, Any]  # coefficient arrays with leading axis [n]
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """One numerical method for the reverse process."""
 

@@ -4,7 +4,7 @@ A schedule is `init(key) -> params` and `gamma(params, t)`, increasing in t, exa
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from diffusion_jax.types import Array, Params
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """`gamma(t) = -log SNR(t)` for t in [0, 1], with or without trainable parameters."""
 
@@ -46,7 +47,7 @@ def inverse(schedule: Schedule, params: Params, gamma: Array, steps: int = 60) -
     """
     gamma = jnp.asarray(gamma)
 
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array | int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         lo, hi = bounds
         mid = 0.5 * (lo + hi)
         below = schedule.gamma(params, mid) < gamma
@@ -57,7 +58,9 @@ def inverse(schedule: Schedule, params: Params, gamma: Array, steps: int = 60) -
     return 0.5 * (lo + hi)
 
 
-def pinned(curve: Callable[[Array], Array], t: Array, lo: Array, hi: Array) -> Array:
+def pinned(
+    curve: Callable[[Array], Array], t: Array, lo: Array | float, hi: Array | float
+) -> Array:
     """Rescales an increasing `curve` on [0, 1] so that it runs from `lo` to `hi` exactly.
 
     The fraction is (curve(t) - curve(0)) / (curve(1) - curve(0)): exactly 0 and 1 at the ends, in
