@@ -1,0 +1,1 @@
+"""Benchmarks: tables and ratios, never assertions."""

@@ -1,0 +1,31 @@
+"""`python -m tests`: lint, format, docstrings against signatures, then every test."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+CHECKS = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("pydoclint", "--quiet", "diffusion_jax"),
+    ("pytest",),
+)
+
+
+def run() -> int:
+    """Runs every check, also after one has failed; returns how many failed."""
+    failed = []
+    for name, *args in CHECKS:
+        print(f"== {name} {' '.join(args)}", flush=True)
+        done = subprocess.run(
+            [Path(sys.executable).with_name(name), *args],
+            cwd=Path(__file__).resolve().parent.parent,
+        )
+        if done.returncode:
+            failed.append(name)
+    print(f"failed: {', '.join(failed)}" if failed else "all checks passed", flush=True)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
