@@ -58,12 +58,10 @@ def progress(
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
+        Progress as Bar,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
-    )
-    from rich.progress import (
-        Progress as Bar,
     )
 
     console = Console(stderr=True)

@@ -10,9 +10,7 @@ import pytest
 import tiny
 
 from diffusion_jax.errors import CheckpointError, ConfigError, NonFiniteError, WorkdirError
-from diffusion_jax.modes import eval as eval_mode
-from diffusion_jax.modes import sample as sample_mode
-from diffusion_jax.modes import train
+from diffusion_jax.modes import eval as eval_mode, sample as sample_mode, train
 from diffusion_jax.training import checkpoint
 
 

@@ -13,8 +13,7 @@ from diffusion_jax.data import base as data_base
 from diffusion_jax.modes.train import make_recipe
 from diffusion_jax.nn.blocks import dropout
 from diffusion_jax.sharding import check_batch, make_mesh, put, replicated
-from diffusion_jax.training import state as state_lib
-from diffusion_jax.training import step as step_lib
+from diffusion_jax.training import state as state_lib, step as step_lib
 
 
 def run_steps(job, *, devices=8, accumulate=1, unroll=True, several=False, resident=True, n=2):

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 
 import diffusion_jax
-from diffusion_jax import config as config_lib
-from diffusion_jax import registry
+from diffusion_jax import config as config_lib, registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json

@@ -5,17 +5,14 @@ import time
 
 import jax
 
-from diffusion_jax import config as config_lib
-from diffusion_jax import registry
+from diffusion_jax import config as config_lib, registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
-from diffusion_jax.modes import eval as eval_mode
-from diffusion_jax.modes import sample as sample_mode
+from diffusion_jax.modes import eval as eval_mode, sample as sample_mode
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
 from diffusion_jax.sharding import check_batch, replicated
-from diffusion_jax.training import loop, optimizer
-from diffusion_jax.training import state as state_lib
+from diffusion_jax.training import loop, optimizer, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints, template
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.state import State, ema_key
