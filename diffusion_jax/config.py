@@ -26,8 +26,9 @@ def base() -> ConfigDict:
     c.accumulate = 1  # micro-batches per step; changes memory, not results
     c.resident_mib = 1024  # training sets up to this size live on the device
 
-    # Model. Kinds: models/, schedules/, decoders/.
+    # Model. Kinds: models/, encoders/, schedules/, decoders/.
     c.network = "vdm_unet()"
+    c.encoder = "identity()"  # or diffenc(), diffenc_nt(): what of the data diffuses at each time
     c.schedule = "learned_linear()"
     c.gamma_min = -13.3  # initial (or fixed) ends of the schedule; also scale the time embedding
     c.gamma_max = 5.0

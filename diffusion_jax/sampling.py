@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax.encoders.base import corrected
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.samplers.base import Denoise, Sampler, noise_fraction, scales, std
 from diffusion_jax.types import Array
 
@@ -23,6 +25,39 @@ def _concrete(gammas: Any) -> Any:
         return np.asarray(gammas, dtype=np.float64)
     except jax.errors.TracerArrayConversionError:
         return gammas
+
+
+def for_sampler(denoise: Denoise, mean_coefficient: float, sampler: Sampler) -> Denoise:
+    """The denoiser to hand to `sampler` when the model has an encoder.
+
+    Args:
+        denoise: `(z, gamma) -> Pred`, guidance included.
+        mean_coefficient: the encoder's `c`; 0 for a model without one, or without a correction.
+        sampler: the sampler. One with a `mean_coefficient` of its own corrects the mean itself.
+
+    Returns:
+        `denoise`, corrected for the sampler's noise level where that is needed.
+
+    Raises:
+        ConfigError: the sampler corrects the mean for another encoder, or does not say its `eta`.
+    """
+    own = getattr(sampler, "mean_coefficient", None)
+    name = type(sampler).__name__
+    if own is not None:
+        if own != mean_coefficient:
+            raise ConfigError(
+                f"sampler {name} corrects the mean by {own}, but this model's encoder asks for "
+                f"{mean_coefficient}; use sampler='ancestral()'"
+            )
+        return denoise
+    if mean_coefficient == 0.0:
+        return denoise
+    if not hasattr(sampler, "eta"):
+        raise ConfigError(
+            f"sampler {name} does not state its noise level (eta), which a model with an encoder "
+            "needs; use ancestral() or ddim(eta=...)"
+        )
+    return corrected(denoise, mean_coefficient, sampler.eta)
 
 
 def integrate(

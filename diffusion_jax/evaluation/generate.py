@@ -14,7 +14,7 @@ from diffusion_jax.guidance.base import Context, Guidance
 from diffusion_jax.model import Model
 from diffusion_jax.progress import progress
 from diffusion_jax.samplers.base import Sampler
-from diffusion_jax.sampling import integrate
+from diffusion_jax.sampling import for_sampler, integrate
 from diffusion_jax.schedules.base import endpoints
 from diffusion_jax.sharding import batched, put, replicated
 from diffusion_jax.types import Array, Cond, Params, Pred, alpha
@@ -105,16 +105,23 @@ def compile_sampler(
 
     Returns:
         The function; `shape` is static and the result is what the decoder's `decode` gives.
+
+    Raises:
+        ConfigError: the plan moves up, which has no meaning for a model with an encoder: the noise
+            to add would depend on the image.
     """
     context = _context(model)
+    if model.encoder.mean_coefficient and np.any(np.diff(gammas) > 0):
+        raise ConfigError("plans that move up in gamma need a model without an encoder")
 
     def run(params: Params, key: Array, cond: dict, shape: tuple[int, ...]) -> Array:
-        denoise = guidance(model.denoiser(params), context)
+        guided = guidance(model.denoiser(params), context)
+        denoise = for_sampler(
+            lambda z, gamma: guided(z, gamma, cond), model.encoder.mean_coefficient, sampler
+        )
         z = jax.random.normal(rng.stream(key, "start"), shape)
         z = jax.lax.with_sharding_constraint(z, batched(mesh))
-        z = integrate(
-            lambda z, gamma: denoise(z, gamma, cond), sampler, gammas, z, rng.stream(key, "path")
-        )
+        z = integrate(denoise, sampler, gammas, z, rng.stream(key, "path"))
         return model.decoder.decode(z / alpha(jnp.asarray(gammas[-1])))
 
     return jax.jit(run, static_argnums=3, out_shardings=replicated(mesh))

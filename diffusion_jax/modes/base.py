@@ -23,7 +23,8 @@ from diffusion_jax.training import checkpoint
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
-IMPORTED = "vdm:"  # prefix of --checkpoint for published checkpoints
+# Prefixes of --checkpoint for published checkpoints; the last three are models of DiffEnc's code.
+IMPORTED = ("vdm:", "diffenc:", "diffenc_nt:", "vdmv:")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Job:
             decoder=registry.build("decoders", c.decoder, **offered),
             prediction=check_prediction(c.prediction),
             num_classes=classes,
+            encoder=registry.build("encoders", c.encoder, **offered),
         )
 
     def shapes(self) -> Params:
@@ -122,10 +124,7 @@ class Job:
         return checkpoint.restore_newest(path, read, best=which == "best")[0]
 
     def _imported(self, name: str) -> tuple[Params, dict[str, Any]]:
-        from diffusion_jax.interop import vdm
-
-        path = Path(self.checkpoint.removeprefix(IMPORTED))
-        found = vdm.read(path)
+        path, found = _published(self.checkpoint)
         raw = name == "params"
         params = found.params if raw else found.ema_params
         wanted = jax.tree.map(lambda a: a.shape, self.shapes())
@@ -137,6 +136,15 @@ class Job:
         record = {"step": found.step, "weights": "params" if raw else "published ema",
                   "checkpoint": str(path)}  # fmt: skip
         return jax.device_put(params, replicated(self.mesh)), record
+
+
+def _published(checkpoint: str) -> tuple[Path, Any]:
+    """The path and the content of a published checkpoint, from its prefixed name."""
+    from diffusion_jax.interop import diffenc, vdm
+
+    prefix, _, name = checkpoint.partition(":")
+    path = Path(name)
+    return path, vdm.read(path) if prefix == "vdm" else diffenc.read(path, prefix)
 
 
 def open_job(config: ConfigDict, workdir: Path, checkpoint: str = "") -> Job:
@@ -152,9 +160,7 @@ def open_job(config: ConfigDict, workdir: Path, checkpoint: str = "") -> Job:
         The job.
     """
     if checkpoint.startswith(IMPORTED):
-        from diffusion_jax.interop import vdm
-
-        config.update(vdm.read(Path(checkpoint.removeprefix(IMPORTED))).overrides)
+        config.update(_published(checkpoint)[1].overrides)
     return Job(config, Path(workdir).absolute(), checkpoint)
 
 
