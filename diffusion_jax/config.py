@@ -38,8 +38,11 @@ def base() -> ConfigDict:
     c.class_dropout = 0.1  # probability of the learned null class in training
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
-    # Training. Kind: objectives/; optimizer is any of optax's.
+    # Training. Kinds: objectives/, proposals/; optimizer is any of optax's.
     c.objective = "continuous()"  # or discrete(timesteps=1000)
+    c.proposal = "uniform()"  # of the times in training; or vloss(), histogram(): less variance
+    # Train a schedule's shape on the variance of the loss instead of the bound: auto, on or off.
+    c.minimize_variance = "auto"  # on if the schedule has one and the objective is continuous
     c.steps = 10_000_000
     c.optimizer = "adamw(b2=0.99, weight_decay=0.01)"
     c.lr = 2e-4

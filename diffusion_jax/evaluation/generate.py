@@ -91,6 +91,16 @@ def check_guidance(model: Model, guidance: Guidance) -> None:
     guidance(never_called, _context(model))
 
 
+def check_sampler(model: Model, sampler: Sampler) -> None:
+    """Refuses a sampler that does not fit the model's encoder, before anything is compiled.
+
+    Args:
+        model: the model.
+        sampler: the sampler; `sampling.for_sampler` raises `ConfigError` if it does not fit.
+    """
+    for_sampler(None, model.encoder.mean_coefficient, sampler)
+
+
 def compile_sampler(
     model: Model, guidance: Guidance, sampler: Sampler, gammas: np.ndarray, mesh: Mesh
 ) -> Callable:

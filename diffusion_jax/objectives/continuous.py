@@ -9,6 +9,8 @@ bound however crude the mean correction `c sigma^2 x_hat` is. Its value does not
 schedule's shape.
 """
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 
 from diffusion_jax.model import Model
@@ -39,16 +41,47 @@ def miss(model: Model, params: Params, x: Array, cond: Cond, noise: Noise, gamma
     return noise.eps - pred.eps + moved
 
 
-def _bound(model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
-    gamma, slope = gamma_and_slope(model.schedule, params["schedule"], noise.t)
-    square = jnp.square(miss(model, params, x, cond, noise, gamma))
-    return Terms(
-        prior=prior(model, params, x, cond, noise.dropout),
-        diffusion=weighted(0.5 * slope, square),
-        reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
-    )
+@dataclass(frozen=True)
+class Continuous:
+    """The continuous-time bound."""
+
+    def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
+        """The terms at data `x`, each `[B]`, nats."""
+        gamma, slope = gamma_and_slope(model.schedule, params["schedule"], noise.t)
+        return self.at(model, params, x, cond, noise, gamma, slope)
+
+    def at(
+        self,
+        model: Model,
+        params: Params,
+        x: Array,
+        cond: Cond,
+        noise: Noise,
+        gamma: Array,
+        slope: Array,
+    ) -> Terms:
+        """The terms where the schedule's value and slope are given, whatever `noise.t` is.
+
+        Args:
+            model: the model.
+            params: its weights.
+            x: data in model space, `[B, ...]`.
+            cond: the condition.
+            noise: the noise.
+            gamma: `gamma(t)`, `[B]` or one value per pixel.
+            slope: `gamma'(t)`, likewise.
+
+        Returns:
+            The terms, each `[B]`, nats.
+        """
+        square = jnp.square(miss(model, params, x, cond, noise, gamma))
+        return Terms(
+            prior=prior(model, params, x, cond, noise.dropout),
+            diffusion=weighted(0.5 * slope, square),
+            reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
+        )
 
 
 def make() -> Objective:
     """The continuous-time bound."""
-    return _bound
+    return Continuous()
