@@ -13,7 +13,7 @@ from diffusion_jax.encoders.identity import Identity
 from diffusion_jax.models.base import Network
 from diffusion_jax.nn.blocks import fold_keys
 from diffusion_jax.parameterization import to_pred
-from diffusion_jax.schedules.base import Schedule
+from diffusion_jax.schedules.base import LATENT, Schedule, latent_size
 from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred
 
 
@@ -48,12 +48,41 @@ class Model:
             `{"network", "schedule"}`, and `"encoder"` if the encoder has parameters.
         """
         z, gamma = jnp.zeros((2, *shape)), jnp.zeros(2)
+        size = latent_size(self.schedule)
+        cond = {"latent": jnp.zeros((2, size))} if size else {}
         encoder = self.encoder.init(rng.stream(key, "encoder"), shape)
         return {
-            "network": self.network.init(rng.stream(key, "network"), z, gamma, {})["params"],
+            "network": self.network.init(rng.stream(key, "network"), z, gamma, cond)["params"],
             "schedule": self.schedule.init(rng.stream(key, "schedule")),
             **({"encoder": encoder} if encoder else {}),
         }
+
+    def condition(
+        self, params: Params, x: Array, cond: Cond, keys: Array | None
+    ) -> tuple[Params, Cond, Array]:
+        """Draws the schedule's auxiliary latent, if it has one.
+
+        Args:
+            params: as from `init`.
+            x: data in model space, `[B, ...]`.
+            cond: the condition.
+            keys: one key per example (`Noise.latent`).
+
+        Returns:
+            The schedule's parameters with the latent among them, the condition with the latent as
+            `"latent"`, and the latent's divergence from its prior, `[B]`, nats. An ordinary
+            schedule leaves everything as it is.
+
+        Raises:
+            ValueError: the schedule has a latent and there are no keys.
+        """
+        schedule = params["schedule"]
+        if not latent_size(self.schedule):
+            return schedule, cond, jnp.zeros(x.shape[0], x.dtype)
+        if keys is None:
+            raise ValueError("this schedule draws a latent: Noise.latent must have keys")
+        latent, kl = self.schedule.posterior(schedule, x, keys)
+        return {**schedule, LATENT: latent}, {**cond, "latent": latent}, kl
 
     def encode(
         self, params: Params, x: Array, gamma: Array, cond: Cond, dropout: Array | None = None

@@ -77,7 +77,8 @@ def integrate(
     Args:
         denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside.
         sampler: from `diffusion_jax.samplers`.
-        gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced.
+        gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced. Or
+            `[n + 1, B, ...]`, downwards, for a plan of its own for every pixel.
         z: latent at `gammas[0]`, `[B, ...]`, float32 or float64.
         key: PRNG key for the noise of stochastic methods.
         constrain: `(z, gamma, key) -> z`, applied after every step (inpainting, blending).
@@ -87,12 +88,12 @@ def integrate(
         The latent at `gammas[-1]`, shape and type of `z`.
 
     Raises:
-        ValueError: `gammas` is not a vector of at least two values.
+        ValueError: `gammas` has fewer than two values, or another shape.
     """
     gammas = _concrete(gammas)
-    if gammas.ndim != 1 or gammas.shape[0] < 2:
+    if gammas.shape[1:] not in ((), z.shape) or gammas.shape[:1] in ((), (0,), (1,)):
         raise ValueError(f"gammas must be a vector of at least two values, got {gammas.shape}")
-    climbs = isinstance(gammas, np.ndarray) and bool(np.any(np.diff(gammas) > 0))
+    climbs = isinstance(gammas, np.ndarray) and bool(np.any(np.diff(gammas, axis=0) > 0))
     n = gammas.shape[0] - 1
     a_t, _, a_s, s_s = scales(gammas)
     rows = {

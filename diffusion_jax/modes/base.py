@@ -79,6 +79,7 @@ class Job:
             "gamma_max": c.gamma_max,
             "levels": source.levels,
             "channels": source.shape[-1],
+            "shape": tuple(source.shape),
             "num_classes": classes,
             "augment": self.augment.size,
             "dtype": c.dtype,

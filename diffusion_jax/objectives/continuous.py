@@ -47,8 +47,9 @@ class Continuous:
 
     def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
         """The terms at data `x`, each `[B]`, nats."""
-        gamma, slope = gamma_and_slope(model.schedule, params["schedule"], noise.t)
-        return self.at(model, params, x, cond, noise, gamma, slope)
+        schedule, cond, kl = model.condition(params, x, cond, noise.latent)
+        gamma, slope = gamma_and_slope(model.schedule, schedule, noise.t)
+        return self.at(model, params, x, cond, noise, gamma, slope)._replace(auxiliary=kl)
 
     def at(
         self,

@@ -21,8 +21,9 @@ def _bound(
     model: Model, params: Params, x: Array, cond: Cond, noise: Noise, timesteps: int
 ) -> Terms:
     i = jnp.clip(jnp.ceil(noise.t * timesteps), 1, timesteps)
-    gamma_t = model.schedule.gamma(params["schedule"], i / timesteps)
-    gamma_s = model.schedule.gamma(params["schedule"], (i - 1) / timesteps)
+    schedule, cond, kl = model.condition(params, x, cond, noise.latent)
+    gamma_t = model.schedule.gamma(schedule, i / timesteps)
+    gamma_s = model.schedule.gamma(schedule, (i - 1) / timesteps)
     delta = gamma_t - gamma_s
     shift_t = model.shift(params, x, gamma_t, cond, noise.dropout)
     shift_s = model.shift(params, x, gamma_s, cond, noise.dropout)
@@ -36,6 +37,7 @@ def _bound(
         prior=prior(model, params, x, cond, noise.dropout),
         diffusion=weighted(0.5 * timesteps * jnp.expm1(delta), square),
         reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
+        auxiliary=kl,
     )
 
 

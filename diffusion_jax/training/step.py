@@ -20,7 +20,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import Objective
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
-from diffusion_jax.schedules.base import endpoints, gamma_and_slope
+from diffusion_jax.schedules.base import endpoints, gamma_and_slope, latent_size
 from diffusion_jax.sharding import batched, replicated
 from diffusion_jax.training import variance
 from diffusion_jax.training.optimizer import ema_update
@@ -92,6 +92,12 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
     return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True)
 
 
+def _parts(recipe: Recipe) -> tuple[str, ...]:
+    """The terms of the bound that a model has."""
+    auxiliary = ("auxiliary",) if latent_size(recipe.model.schedule) else ()
+    return ("prior", "diffusion", "reconstruction", *auxiliary)
+
+
 def measures(
     recipe: Recipe, params: Params, terms: Terms, noise: Noise, weight: Array, dims: int
 ) -> tuple[Array, Metrics]:
@@ -114,7 +120,7 @@ def measures(
     seen = recipe.proposal.observe(fraction, terms.diffusion / slope)
     terms = terms._replace(diffusion=terms.diffusion * weight)
     to_bits = 1.0 / (dims * math.log(2.0))
-    parts = {k: v.mean() * to_bits for k, v in terms._asdict().items()}
+    parts = {k: v.mean() * to_bits for k, v in terms._asdict().items() if k in _parts(recipe)}
     total = terms.total.mean() * to_bits
     return total, {"loss": total, **parts, "proposal": jax.lax.stop_gradient(seen)}
 
@@ -251,7 +257,7 @@ class Meter:
 
 def fresh_meter(recipe: Recipe) -> Meter:
     """A meter with nothing in it."""
-    names = ("loss", "prior", "diffusion", "reconstruction", "grad_norm", "gamma_0", "gamma_1")
+    names = ("loss", *_parts(recipe), "grad_norm", "gamma_0", "gamma_1")
     return Meter(
         sums={n: jnp.zeros((), jnp.float32) for n in names},
         count=jnp.zeros((), jnp.int32),
