@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 from gaussian import ENDS, ENTROPY, V, alpha2, bound, half, identity, model
 
+from diffusion_jax import config as config_lib
 from diffusion_jax import registry
 from diffusion_jax.encoders.base import corrected
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import generate
 from diffusion_jax.model import Model
+from diffusion_jax.modes import sample as sample_mode
+from diffusion_jax.modes.base import Job
 from diffusion_jax.nn.encoder_unet import layout
 from diffusion_jax.parameterization import to_pred
 from diffusion_jax.sampling import for_sampler, integrate
@@ -235,3 +239,20 @@ def test_layouts_and_refusals():
             registry.build("encoders", bad)
     with pytest.raises(ConfigError, match="cannot be halved"):
         registry.build("encoders", "diffenc()").init(jax.random.key(0), (10, 10, 3))
+
+
+def test_encoders_that_cannot_be_are_refused_before_training(tmp_path):
+    c = config_lib.base()
+    c.data, c.network = "digits()", "vdm_unet(width=32, depth=1)"
+    c.encoder, c.schedule = "diffenc(width=32, blocks=1)", "mulan(latent=2, features=4)"
+    with pytest.raises(ConfigError, match="one gamma per pixel"):
+        _ = Job(c, tmp_path).model
+    c.encoder, c.schedule, c.sampler = "identity()", "linear()", "ancestral_diffenc()"
+    with pytest.raises(ConfigError, match="corrects the mean by 1"):
+        sample_mode.check(Job(c, tmp_path))
+    c.encoder = "diffenc_nt()"
+    sample_mode.check(Job(c, tmp_path))
+    up = np.asarray([5.0, -3.0, -1.0, -13.0])
+    job = Job(c, tmp_path)
+    with pytest.raises(ConfigError, match="move up"):
+        generate.compile_sampler(job.model, None, None, up, job.mesh)

@@ -112,6 +112,7 @@ def step(case, model, params, gammas, z, eps, dtype):
     return mean, mean + row["noise"] * eps, alpha(g) * pred.eps - sigma(g) * pred.x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_every_array_matches(golden, name, precision):

@@ -80,10 +80,8 @@ def weights(published: Mapping[str, Any]) -> Params:
             last two may be missing.
 
     Returns:
-        `{"network", "schedule"}` and, for a trainable encoder, `"encoder"`.
-
-    Raises:
-        CheckpointError: a layer is unknown, or the schedule is not a line.
+        `{"network", "schedule"}` and, for a trainable encoder, `"encoder"`. An unknown layer, or a
+        schedule that is not a line, is a `CheckpointError`.
     """
     score = flax.traverse_util.flatten_dict(dict(published["score_model"]))
     score = flax.traverse_util.unflatten_dict({_score_name(k): v for k, v in score.items()})
@@ -142,10 +140,8 @@ def read(path: Path, kind: str = "diffenc") -> Published:
         kind: which of the published models it is, one of `KINDS`.
 
     Returns:
-        Its content in our terms.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or of another kind.
+        Its content in our terms. A file that is missing, damaged, or of another kind is a
+        `CheckpointError`.
     """
     state = vdm.read_state(path)
     params, ema = (weights(state[k]) for k in ("params", "ema_params"))

@@ -18,6 +18,7 @@ from diffusion_jax.data.base import Source
 from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
 from diffusion_jax.model import Model
 from diffusion_jax.parameterization import check as check_prediction
+from diffusion_jax.schedules.base import latent_size
 from diffusion_jax.sharding import make_mesh, replicated
 from diffusion_jax.training import checkpoint
 from diffusion_jax.training.state import ema_key
@@ -84,7 +85,7 @@ class Job:
             "augment": self.augment.size,
             "dtype": c.dtype,
         }
-        return Model(
+        model = Model(
             network=registry.build("models", c.network, **offered),
             schedule=registry.build("schedules", c.schedule, **offered),
             decoder=registry.build("decoders", c.decoder, **offered),
@@ -92,6 +93,12 @@ class Job:
             num_classes=classes,
             encoder=registry.build("encoders", c.encoder, **offered),
         )
+        if latent_size(model.schedule) and model.encoder.mean_coefficient:
+            raise ConfigError(
+                f"schedule {c.schedule} has one gamma per pixel, which encoder {c.encoder} does "
+                "not fit; use encoder='identity()', or another schedule"
+            )
+        return model
 
     def shapes(self) -> Params:
         """Shapes of the weights; nothing is computed."""

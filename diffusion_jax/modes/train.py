@@ -100,11 +100,7 @@ def make_recipe(job: Job) -> Recipe:
 
 
 def _minimize_variance(job: Job, objective: Objective, proposal: Proposal) -> bool:
-    """Whether the schedule's shape is trained on the variance of the loss.
-
-    Raises:
-        ConfigError: it was asked for where it makes no sense; the message says why.
-    """
+    """Whether the schedule's shape is trained on the variance; refused where that is senseless."""
     c, reason = job.config, ""
     if not learns_shape(job.shapes()):
         reason = f"schedule {c.schedule} has no shape to train; use learned_mlp()"

@@ -18,6 +18,8 @@ class AncestralDiffEnc:
 
     Attributes:
         mean_coefficient: the correction of the mean which this sampler makes itself.
+        nfe_per_step: network calls per step.
+        eta: see `Sampler`.
     """
 
     mean_coefficient: float
