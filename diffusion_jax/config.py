@@ -26,8 +26,9 @@ def base() -> ConfigDict:
     c.accumulate = 1  # micro-batches per step; changes memory, not results
     c.resident_mib = 1024  # training sets up to this size live on the device
 
-    # Model. Kinds: models/, schedules/, decoders/.
+    # Model. Kinds: models/, encoders/, schedules/, decoders/.
     c.network = "vdm_unet()"
+    c.encoder = "identity()"  # or diffenc(), diffenc_nt(): what of the data diffuses at each time
     c.schedule = "learned_linear()"
     c.gamma_min = -13.3  # initial (or fixed) ends of the schedule; also scale the time embedding
     c.gamma_max = 5.0
@@ -37,8 +38,11 @@ def base() -> ConfigDict:
     c.class_dropout = 0.1  # probability of the learned null class in training
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
-    # Training. Kind: objectives/; optimizer is any of optax's.
+    # Training. Kinds: objectives/, proposals/; optimizer is any of optax's.
     c.objective = "continuous()"  # or discrete(timesteps=1000)
+    c.proposal = "uniform()"  # of the times in training; or vloss(), histogram(): less variance
+    # Train a schedule's shape on the variance of the loss instead of the bound: auto, on or off.
+    c.minimize_variance = "auto"  # on if the schedule has one and the objective is continuous
     c.steps = 10_000_000
     c.optimizer = "adamw(b2=0.99, weight_decay=0.01)"
     c.lr = 2e-4

@@ -1,15 +1,19 @@
-"""A model is a network, a schedule and a decoder; its parameters are one pytree."""
+"""A model is a network, a schedule, an encoder and a decoder; its parameters are one pytree."""
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 
 from diffusion_jax import rng
 from diffusion_jax.decoders.base import Decoder
+from diffusion_jax.encoders.base import Encoder
+from diffusion_jax.encoders.identity import Identity
 from diffusion_jax.models.base import Network
+from diffusion_jax.nn.blocks import fold_keys
 from diffusion_jax.parameterization import to_pred
-from diffusion_jax.schedules.base import Schedule
+from diffusion_jax.schedules.base import LATENT, Schedule, latent_size
 from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred
 
 
@@ -23,6 +27,7 @@ class Model:
         decoder: maps data to model space and scores them given `z_0`.
         prediction: what the network predicts, `"eps"`, `"v"` or `"x"`.
         num_classes: classes it can be conditioned on; 0 for an unconditional model.
+        encoder: the data's own path through time; the identity for VDM.
     """
 
     network: Network
@@ -30,14 +35,78 @@ class Model:
     decoder: Decoder
     prediction: str
     num_classes: int = 0
+    encoder: Encoder = field(default_factory=Identity)
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
-        """Initial parameters `{"network", "schedule"}` for data of `shape` (without batch)."""
+        """Initial parameters for data of `shape` (without batch).
+
+        Args:
+            key: PRNG key.
+            shape: shape of one example.
+
+        Returns:
+            `{"network", "schedule"}`, and `"encoder"` if the encoder has parameters.
+        """
         z, gamma = jnp.zeros((2, *shape)), jnp.zeros(2)
+        size = latent_size(self.schedule)
+        cond = {"latent": jnp.zeros((2, size))} if size else {}
+        encoder = self.encoder.init(rng.stream(key, "encoder"), shape)
         return {
-            "network": self.network.init(rng.stream(key, "network"), z, gamma, {})["params"],
+            "network": self.network.init(rng.stream(key, "network"), z, gamma, cond)["params"],
             "schedule": self.schedule.init(rng.stream(key, "schedule")),
+            **({"encoder": encoder} if encoder else {}),
         }
+
+    def condition(
+        self, params: Params, x: Array, cond: Cond, keys: Array | None
+    ) -> tuple[Params, Cond, Array]:
+        """Draws the schedule's auxiliary latent, if it has one.
+
+        Args:
+            params: as from `init`.
+            x: data in model space, `[B, ...]`.
+            cond: the condition.
+            keys: one key per example (`Noise.latent`).
+
+        Returns:
+            The schedule's parameters with the latent among them, the condition with the latent as
+            `"latent"`, and the latent's divergence from its prior, `[B]`, nats. An ordinary
+            schedule leaves everything as it is.
+
+        Raises:
+            ValueError: the schedule has a latent and there are no keys.
+        """
+        schedule = params["schedule"]
+        if not latent_size(self.schedule):
+            return schedule, cond, jnp.zeros(x.shape[0], x.dtype)
+        if keys is None:
+            raise ValueError("this schedule draws a latent: Noise.latent must have keys")
+        latent, kl = self.schedule.posterior(schedule, x, keys)
+        return {**schedule, LATENT: latent}, {**cond, "latent": latent}, kl
+
+    def encode(
+        self, params: Params, x: Array, gamma: Array, cond: Cond, dropout: Array | None = None
+    ) -> tuple[Array, Array]:
+        """The encoded data and their derivative.
+
+        Args:
+            params: as from `init`.
+            x: data in model space, `[B, ...]`.
+            gamma: scalar or `[B]`.
+            cond: the condition.
+            dropout: one key per example for training, or None. The same keys give the same masks at
+                every gamma, so that the terms of one bound see one encoder.
+
+        Returns:
+            `(x_gamma, d x_gamma / d gamma)`, shapes of `x`.
+        """
+        return self.encoder(params.get("encoder", {}), x, gamma, cond, _encoder_keys(dropout))
+
+    def shift(
+        self, params: Params, x: Array, gamma: Array, cond: Cond, dropout: Array | None = None
+    ) -> Array:
+        """`x_gamma - x`, arguments as in `encode`; cheaper, as it needs no derivative."""
+        return self.encoder.shift(params.get("encoder", {}), x, gamma, cond, _encoder_keys(dropout))
 
     def denoiser(self, params: Params, dropout: Array | None = None) -> Denoiser:
         """The denoiser with these parameters.
@@ -63,6 +132,11 @@ class Model:
     def null(self, cond: Cond) -> Cond:
         """The same condition without its label: the learned null class."""
         return {**cond, "label": jnp.full_like(cond["label"], self.num_classes)}
+
+
+def _encoder_keys(dropout: Array | None) -> Array | None:
+    """Keys of the encoder's own: the network folds small numbers into the same ones."""
+    return fold_keys(dropout, zlib.crc32(b"encoder"))
 
 
 def count(params: Params) -> int:

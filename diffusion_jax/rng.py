@@ -66,4 +66,5 @@ def draw_noise(key: Array, x: Array, dropout: bool = False) -> Noise:
         eps=jax.random.normal(k_eps, x.shape, x.dtype),
         eps_0=jax.random.normal(k_eps0, x.shape, x.dtype),
         dropout=per_example(k_drop, n) if dropout else None,
+        latent=per_example(stream(key, "latent"), n),
     )

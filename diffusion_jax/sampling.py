@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax.encoders.base import corrected
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.samplers.base import Denoise, Sampler, noise_fraction, scales, std
 from diffusion_jax.types import Array
 
@@ -23,6 +25,39 @@ def _concrete(gammas: Any) -> Any:
         return np.asarray(gammas, dtype=np.float64)
     except jax.errors.TracerArrayConversionError:
         return gammas
+
+
+def for_sampler(denoise: Denoise, mean_coefficient: float, sampler: Sampler) -> Denoise:
+    """The denoiser to hand to `sampler` when the model has an encoder.
+
+    Args:
+        denoise: `(z, gamma) -> Pred`, guidance included.
+        mean_coefficient: the encoder's `c`; 0 for a model without one, or without a correction.
+        sampler: the sampler. One with a `mean_coefficient` of its own corrects the mean itself.
+
+    Returns:
+        `denoise`, corrected for the sampler's noise level where that is needed.
+
+    Raises:
+        ConfigError: the sampler corrects the mean for another encoder, or does not say its `eta`.
+    """
+    own = getattr(sampler, "mean_coefficient", None)
+    name = type(sampler).__name__
+    if own is not None:
+        if own != mean_coefficient:
+            raise ConfigError(
+                f"sampler {name} corrects the mean by {own}, but this model's encoder asks for "
+                f"{mean_coefficient}; use sampler='ancestral()'"
+            )
+        return denoise
+    if mean_coefficient == 0.0:
+        return denoise
+    if not hasattr(sampler, "eta"):
+        raise ConfigError(
+            f"sampler {name} does not state its noise level (eta), which a model with an encoder "
+            "needs; use ancestral() or ddim(eta=...)"
+        )
+    return corrected(denoise, mean_coefficient, sampler.eta)
 
 
 def integrate(
@@ -42,7 +77,8 @@ def integrate(
     Args:
         denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside.
         sampler: from `diffusion_jax.samplers`.
-        gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced.
+        gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced. Or
+            `[n + 1, B, ...]`, downwards, for a plan of its own for every pixel.
         z: latent at `gammas[0]`, `[B, ...]`, float32 or float64.
         key: PRNG key for the noise of stochastic methods.
         constrain: `(z, gamma, key) -> z`, applied after every step (inpainting, blending).
@@ -52,12 +88,12 @@ def integrate(
         The latent at `gammas[-1]`, shape and type of `z`.
 
     Raises:
-        ValueError: `gammas` is not a vector of at least two values.
+        ValueError: `gammas` has fewer than two values, or another shape.
     """
     gammas = _concrete(gammas)
-    if gammas.ndim != 1 or gammas.shape[0] < 2:
+    if gammas.shape[1:] not in ((), z.shape) or gammas.shape[:1] in ((), (0,), (1,)):
         raise ValueError(f"gammas must be a vector of at least two values, got {gammas.shape}")
-    climbs = isinstance(gammas, np.ndarray) and bool(np.any(np.diff(gammas) > 0))
+    climbs = isinstance(gammas, np.ndarray) and bool(np.any(np.diff(gammas, axis=0) > 0))
     n = gammas.shape[0] - 1
     a_t, _, a_s, s_s = scales(gammas)
     rows = {

@@ -32,16 +32,20 @@ class Pred(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The parts of the variational bound, each `[B]`, in nats per example."""
+    """The parts of the variational bound, each `[B]`, in nats per example.
+
+    `auxiliary` is the divergence of a schedule's auxiliary latent, 0 without one.
+    """
 
     prior: Array
     diffusion: Array
     reconstruction: Array
+    auxiliary: Array | float = 0.0
 
     @property
     def total(self) -> Array:
         """The bound on the negative log-likelihood, `[B]`, nats."""
-        return self.prior + self.diffusion + self.reconstruction
+        return self.prior + self.diffusion + self.reconstruction + self.auxiliary
 
 
 class Noise(NamedTuple):
@@ -52,12 +56,14 @@ class Noise(NamedTuple):
         eps: noise of `z_t`, shape of the data.
         eps_0: noise of `z_0` (reconstruction term), shape of the data.
         dropout: one typed PRNG key per example `[B]`, or None for a deterministic network.
+        latent: one typed PRNG key per example `[B]`, for a schedule with an auxiliary latent.
     """
 
     t: Array
     eps: Array
     eps_0: Array
     dropout: Array | None = None
+    latent: Array | None = None
 
 
 Denoiser = Callable[[Array, Array, Cond], Pred]

@@ -14,9 +14,9 @@ LAYERS = [
     ("types",),
     ("rng", "registry", "sharding", "progress"),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders"),
-    ("models",),
+    ("models", "encoders"),
     ("model",),
-    ("objectives", "guidance", "samplers", "grids"),
+    ("objectives", "guidance", "samplers", "grids", "proposals"),
     ("sampling",),
     ("training",),
     ("evaluation", "interop"),
@@ -25,8 +25,8 @@ LAYERS = [
     ("main",),
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
-PLUGINS = ("schedules", "augment", "data", "decoders", "models", "objectives", "guidance",
-           "samplers", "grids")  # fmt: skip
+PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
+           "guidance", "samplers", "grids", "proposals")  # fmt: skip
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 

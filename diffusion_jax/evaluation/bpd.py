@@ -20,7 +20,8 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import Objective
 from diffusion_jax.progress import progress
-from diffusion_jax.schedules.base import gamma_and_slope
+from diffusion_jax.rng import stream
+from diffusion_jax.schedules.base import gamma_and_slope, latent_size
 from diffusion_jax.sharding import batched, put, replicated
 from diffusion_jax.types import Array, Noise, Params, Terms
 
@@ -35,6 +36,7 @@ class Records:
         diffusion: `[N, K]`, nats.
         reconstruction: `[N, K]`, nats.
         dims: dimensions per image.
+        auxiliary: `[N]`, nats: divergence of the schedule's latent; None for schedules without.
     """
 
     t: np.ndarray
@@ -42,6 +44,7 @@ class Records:
     diffusion: np.ndarray
     reconstruction: np.ndarray
     dims: int
+    auxiliary: np.ndarray | None = None
 
     def per_image(self) -> dict[str, np.ndarray]:
         """Total and parts per image in bits/dim, `[N]` each, averaged over draws."""
@@ -51,6 +54,8 @@ class Records:
             "diffusion": self.diffusion.mean(1) * scale,
             "reconstruction": self.reconstruction.mean(1) * scale,
         }
+        if self.auxiliary is not None:
+            parts["auxiliary"] = self.auxiliary * scale
         return {"total": sum(parts.values()), **parts}
 
     def monte_carlo_se(self) -> float:
@@ -76,7 +81,9 @@ def _noise(key: Array, ids: Array, draw: Array, strata: int, x: Array) -> Noise:
         shape = x.shape[1:]
         return t, jax.random.normal(k_eps, shape), jax.random.normal(k_eps0, shape)
 
-    return Noise(*jax.vmap(one)(ids))
+    t, eps, eps_0 = jax.vmap(one)(ids)
+    latent = jax.vmap(lambda i: stream(jax.random.fold_in(key, i), "latent", draw))(ids)
+    return Noise(t, eps, eps_0, latent=latent)
 
 
 def compile_pass(model: Model, objective: Objective, draws: int, mesh: Mesh) -> Callable:
@@ -88,7 +95,9 @@ def compile_pass(model: Model, objective: Objective, draws: int, mesh: Mesh) -> 
 
         def one(_: None, draw: Array) -> tuple[None, tuple[Terms, Array]]:
             noise = _noise(key, ids, draw, strata, x)
-            return None, (objective(model, params, x, cond, noise), noise.t)
+            terms = objective(model, params, x, cond, noise)
+            auxiliary = jnp.broadcast_to(terms.auxiliary, terms.prior.shape)
+            return None, (terms._replace(auxiliary=auxiliary), noise.t)
 
         return jax.lax.scan(one, None, jnp.arange(draws))[1]
 
@@ -155,6 +164,7 @@ def measure(
         diffusion=terms.diffusion,
         reconstruction=terms.reconstruction,
         dims=math.prod(split.shape),
+        auxiliary=terms.auxiliary[:, 0] if latent_size(model.schedule) else None,
     )
 
 

@@ -14,8 +14,8 @@ from diffusion_jax.guidance.base import Context, Guidance
 from diffusion_jax.model import Model
 from diffusion_jax.progress import progress
 from diffusion_jax.samplers.base import Sampler
-from diffusion_jax.sampling import integrate
-from diffusion_jax.schedules.base import endpoints
+from diffusion_jax.sampling import for_sampler, integrate
+from diffusion_jax.schedules.base import LATENT, endpoints, inverse, latent_size
 from diffusion_jax.sharding import batched, put, replicated
 from diffusion_jax.types import Array, Cond, Params, Pred, alpha
 
@@ -91,6 +91,34 @@ def check_guidance(model: Model, guidance: Guidance) -> None:
     guidance(never_called, _context(model))
 
 
+def _paths(
+    model: Model, params: Params, gammas: np.ndarray, cond: dict, key: Array, n: int
+) -> tuple[Array, dict]:
+    """The plan of every pixel, and the condition, for a latent drawn from the schedule's prior.
+
+    The scalar plan is read as times of the representative curve. Without a latent it is the plan.
+    """
+    size = latent_size(model.schedule)
+    if not size:
+        return gammas, cond
+    latent = jax.random.normal(key, (n, size))
+    times = inverse(model.schedule, params["schedule"], jnp.asarray(gammas, latent.dtype))
+    times = times.at[0].set(1.0).at[-1].set(0.0)  # bisection stops short of the ends
+    given = {**params["schedule"], LATENT: latent}
+    path = jax.vmap(lambda t: model.schedule.gamma(given, t))(times)
+    return path, {**cond, "latent": latent}
+
+
+def check_sampler(model: Model, sampler: Sampler) -> None:
+    """Refuses a sampler that does not fit the model's encoder, before anything is compiled.
+
+    Args:
+        model: the model.
+        sampler: the sampler; `sampling.for_sampler` raises `ConfigError` if it does not fit.
+    """
+    for_sampler(None, model.encoder.mean_coefficient, sampler)
+
+
 def compile_sampler(
     model: Model, guidance: Guidance, sampler: Sampler, gammas: np.ndarray, mesh: Mesh
 ) -> Callable:
@@ -105,16 +133,24 @@ def compile_sampler(
 
     Returns:
         The function; `shape` is static and the result is what the decoder's `decode` gives.
+
+    Raises:
+        ConfigError: the plan moves up, which has no meaning for a model with an encoder: the noise
+            to add would depend on the image.
     """
     context = _context(model)
+    if model.encoder.mean_coefficient and np.any(np.diff(gammas) > 0):
+        raise ConfigError("plans that move up in gamma need a model without an encoder")
 
     def run(params: Params, key: Array, cond: dict, shape: tuple[int, ...]) -> Array:
-        denoise = guidance(model.denoiser(params), context)
+        path, cond = _paths(model, params, gammas, cond, rng.stream(key, "latent"), shape[0])
+        guided = guidance(model.denoiser(params), context)
+        denoise = for_sampler(
+            lambda z, gamma: guided(z, gamma, cond), model.encoder.mean_coefficient, sampler
+        )
         z = jax.random.normal(rng.stream(key, "start"), shape)
         z = jax.lax.with_sharding_constraint(z, batched(mesh))
-        z = integrate(
-            lambda z, gamma: denoise(z, gamma, cond), sampler, gammas, z, rng.stream(key, "path")
-        )
+        z = integrate(denoise, sampler, path, z, rng.stream(key, "path"))
         return model.decoder.decode(z / alpha(jnp.asarray(gammas[-1])))
 
     return jax.jit(run, static_argnums=3, out_shardings=replicated(mesh))

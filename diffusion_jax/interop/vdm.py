@@ -18,7 +18,7 @@ from diffusion_jax.errors import CheckpointError
 from diffusion_jax.types import Params
 
 # Published name of a layer inside a residual or attention block -> ours.
-_LAYERS = {
+LAYERS = {
     "GroupNorm_0": "norm1",
     "GroupNorm_1": "norm2",
     "cond_proj": "cond",
@@ -64,7 +64,7 @@ def _rename(path: tuple[str, ...]) -> tuple[str, ...]:
     place = _MID.get(f"{kind}_{number}") if side == "mid" else (f"{side}_{number}", kind)
     layer, *leaf = rest
     # An attention block has a single norm, simply called norm here.
-    name = "norm" if kind == "attn" and layer == "GroupNorm_0" else _LAYERS.get(layer, layer)
+    name = "norm" if kind == "attn" and layer == "GroupNorm_0" else LAYERS.get(layer, layer)
     return (*place, name, *leaf)
 
 
@@ -107,6 +107,7 @@ def settings(params: Params) -> dict[str, Any]:
         "schedule": "learned_linear()" if params["schedule"] else "linear()",
         "prediction": "eps",
         "decoder": "categorical()",
+        "encoder": "identity()",
         "conditional": False,
         "augment": "none()",
         "gamma_min": -13.3,
@@ -114,14 +115,14 @@ def settings(params: Params) -> dict[str, Any]:
     }
 
 
-def read(path: Path) -> Published:
-    """Reads a published checkpoint.
+def read_state(path: Path) -> dict[str, Any]:
+    """The content of a published checkpoint, under its own names.
 
     Args:
         path: the `.flax` file.
 
     Returns:
-        Its content in our terms.
+        A dict with `params` and `ema_params` at least.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another kind.
@@ -134,5 +135,18 @@ def read(path: Path) -> Published:
         raise CheckpointError(f"{path} is not a flax msgpack file, or is damaged ({e})") from e
     if not isinstance(state, dict) or not {"params", "ema_params"} <= state.keys():
         raise CheckpointError(f"{path} has no params and ema_params: not a VDM checkpoint")
+    return state
+
+
+def read(path: Path) -> Published:
+    """Reads a published checkpoint.
+
+    Args:
+        path: the `.flax` file.
+
+    Returns:
+        Its content in our terms. Raises `CheckpointError` as `read_state` and `weights` do.
+    """
+    state = read_state(path)
     params, ema = (weights(state[k]) for k in ("params", "ema_params"))
     return Published(int(state.get("step", 0)), params, ema, settings(ema))

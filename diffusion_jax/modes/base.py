@@ -17,12 +17,14 @@ from diffusion_jax.data.base import Source
 from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
 from diffusion_jax.model import Model
 from diffusion_jax.parameterization import check as check_prediction
+from diffusion_jax.schedules.base import latent_size
 from diffusion_jax.sharding import make_mesh, replicated
 from diffusion_jax.training import checkpoint
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
-IMPORTED = "vdm:"  # prefix of --checkpoint for published checkpoints
+# Prefixes of --checkpoint for published checkpoints; the last three are models of DiffEnc's code.
+IMPORTED = ("vdm:", "diffenc:", "diffenc_nt:", "vdmv:")
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,25 @@ class Job:
             "gamma_max": c.gamma_max,
             "levels": source.levels,
             "channels": source.shape[-1],
+            "shape": tuple(source.shape),
             "num_classes": classes,
             "augment": self.augment.size,
             "dtype": c.dtype,
         }
-        return Model(
+        model = Model(
             network=registry.build("models", c.network, **offered),
             schedule=registry.build("schedules", c.schedule, **offered),
             decoder=registry.build("decoders", c.decoder, **offered),
             prediction=check_prediction(c.prediction),
             num_classes=classes,
+            encoder=registry.build("encoders", c.encoder, **offered),
         )
+        if latent_size(model.schedule) and model.encoder.mean_coefficient:
+            raise ConfigError(
+                f"schedule {c.schedule} has one gamma per pixel, which encoder {c.encoder} does "
+                "not fit; use encoder='identity()', or another schedule"
+            )
+        return model
 
     def shapes(self) -> Params:
         """Shapes of the weights; nothing is computed."""
@@ -124,10 +134,7 @@ class Job:
         return checkpoint.restore_newest(path, read, best=which == "best")[0]
 
     def _imported(self, name: str) -> tuple[Params, dict[str, Any]]:
-        from diffusion_jax.interop import vdm
-
-        path = Path(self.checkpoint.removeprefix(IMPORTED))
-        found = vdm.read(path)
+        path, found = _published(self.checkpoint)
         raw = name == "params"
         params = found.params if raw else found.ema_params
         wanted = jax.tree.map(lambda a: a.shape, self.shapes())
@@ -139,6 +146,15 @@ class Job:
         record = {"step": found.step, "weights": "params" if raw else "published ema",
                   "checkpoint": str(path)}  # fmt: skip
         return jax.device_put(params, replicated(self.mesh)), record
+
+
+def _published(checkpoint: str) -> tuple[Path, Any]:
+    """The path and the content of a published checkpoint, from its prefixed name."""
+    from diffusion_jax.interop import diffenc, vdm
+
+    prefix, _, name = checkpoint.partition(":")
+    path = Path(name)
+    return path, vdm.read(path) if prefix == "vdm" else diffenc.read(path, prefix)
 
 
 def open_job(config: ConfigDict, workdir: Path, checkpoint: str = "") -> Job:
@@ -154,9 +170,7 @@ def open_job(config: ConfigDict, workdir: Path, checkpoint: str = "") -> Job:
         The job.
     """
     if checkpoint.startswith(IMPORTED):
-        from diffusion_jax.interop import vdm
-
-        config.update(vdm.read(Path(checkpoint.removeprefix(IMPORTED))).overrides)
+        config.update(_published(checkpoint)[1].overrides)
     return Job(config, Path(workdir).absolute(), checkpoint)
 
 

@@ -116,7 +116,11 @@ def _data_record(job: Job, split: Split, limit: int) -> dict[str, Any]:
 
 
 def _write_records(path: Path, records: bpd.Records) -> None:
-    raw = {f"nats_{k}": v for k, v in dataclasses.asdict(records).items() if k != "dims"}
+    raw = {
+        f"nats_{k}": v
+        for k, v in dataclasses.asdict(records).items()
+        if k != "dims" and v is not None
+    }
     raw["t"] = raw.pop("nats_t")
     bits = {f"bits_per_dim_{k}": v for k, v in records.per_image().items()}
     part = path.with_name(path.name + ".part")

@@ -40,6 +40,7 @@ def parts(job: Job, params: Params | None) -> dict[str, Any]:
     guidance = registry.build("guidance", c.guidance)
     grid = registry.build("grids", c.grid)
     generate.check_guidance(job.model, guidance)
+    generate.check_sampler(job.model, sampler)
     if params is None:
         return {}
     gammas = generate.plan(job.model, params, grid, c.sample.steps)

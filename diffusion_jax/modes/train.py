@@ -11,12 +11,17 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.modes import eval as eval_mode, sample as sample_mode
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
+from diffusion_jax.objectives.base import Objective
+from diffusion_jax.objectives.continuous import Continuous
+from diffusion_jax.proposals.base import Proposal
+from diffusion_jax.proposals.uniform import Uniform
 from diffusion_jax.sharding import check_batch, replicated
 from diffusion_jax.training import loop, optimizer, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints, template
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.state import State, ema_key
 from diffusion_jax.training.step import Recipe
+from diffusion_jax.training.variance import learns_shape
 
 
 def run(job: Job) -> None:
@@ -73,9 +78,11 @@ def make_recipe(job: Job) -> Recipe:
     """The training step's recipe from the configuration."""
     c = job.config
     rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
+    objective = registry.build("objectives", c.objective)
+    proposal = registry.build("proposals", c.proposal)
     return Recipe(
         model=job.model,
-        objective=registry.build("objectives", c.objective),
+        objective=objective,
         optimizer=optimizer.make(c.optimizer, rate, c.clip, c.decay_mask),
         augment=job.augment,
         class_dropout=c.class_dropout,
@@ -84,7 +91,28 @@ def make_recipe(job: Job) -> Recipe:
         accumulate=c.accumulate,
         seed=c.seed,
         unroll=jax.default_backend() == "cpu",
+        proposal=proposal,
+        minimize_variance=_minimize_variance(job, objective, proposal),
     )
+
+
+def _minimize_variance(job: Job, objective: Objective, proposal: Proposal) -> bool:
+    """Whether the schedule's shape is trained on the variance; refused where that is senseless."""
+    c, reason = job.config, ""
+    if not learns_shape(job.shapes()):
+        reason = f"schedule {c.schedule} has no shape to train; use learned_mlp()"
+    elif not isinstance(objective, Continuous):
+        reason = (
+            f"the bound of objective {c.objective} depends on the schedule's shape, so that less "
+            "variance may mean a worse bound; use continuous()"
+        )
+    elif not isinstance(proposal, Uniform):
+        reason = f"with proposal {c.proposal} the variance does not depend on the schedule's shape"
+    if c.minimize_variance == "on" and reason:
+        raise ConfigError(f"minimize_variance='on': {reason}")
+    if c.minimize_variance not in ("auto", "on", "off"):
+        raise ConfigError(f"minimize_variance={c.minimize_variance!r}: allowed are auto, on, off")
+    return c.minimize_variance != "off" and not reason
 
 
 def make_plan(job: Job) -> loop.Plan:
@@ -107,7 +135,7 @@ def make_plan(job: Job) -> loop.Plan:
 
 def _initial(job: Job, recipe: Recipe) -> State:
     params = job.model.init(jax.random.key(job.config.seed), job.source.shape)
-    return state_lib.init(params, recipe.optimizer, tuple(job.config.ema))
+    return state_lib.init(params, recipe.optimizer, tuple(job.config.ema), recipe.proposal.init())
 
 
 def _write_table(job: Job, shapes: State) -> None:

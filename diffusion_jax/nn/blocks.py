@@ -19,12 +19,12 @@ def compute_dtype(name: str) -> Dtype:
     return None if name == "float32" else jnp.dtype(name)
 
 
-def group_norm(channels: int, dtype: Dtype, name: str) -> nn.GroupNorm:
-    """GroupNorm with up to 32 groups, never fewer than two channels in a group.
+def group_norm(channels: int, dtype: Dtype, name: str, groups: int = 32) -> nn.GroupNorm:
+    """GroupNorm with up to `groups` groups, never fewer than two channels in a group.
 
     One channel per group would erase what the conditioning adds to that channel.
     """
-    groups = math.gcd(channels, 32)
+    groups = math.gcd(channels, groups)
     while groups > 1 and channels // groups < 2:
         groups //= 2
     return nn.GroupNorm(groups, epsilon=1e-6, dtype=dtype, name=name)
@@ -67,22 +67,25 @@ class ResBlock(nn.Module):
         width: output channels.
         dropout: rate before the second convolution.
         dtype: arithmetic type.
+        groups: largest number of groups of its two norms.
     """
 
     width: int
     dropout: float = 0.0
     dtype: Dtype = None
+    groups: int = 32
 
     @nn.compact
     def __call__(self, x: Array, c: Array, keys: Array | None = None) -> Array:
         """Applies the block to `x` `[B,H,W,C]` with conditioning `c` `[B,K]`."""
         zeros = nn.initializers.zeros
-        h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1")(x))
+        h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1", self.groups)(x))
         h = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv1")(h)
         c = nn.Dense(self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond")(
             c
         )
-        h = nn.swish(group_norm(self.width, self.dtype, "norm2")(h + c[:, None, None, :]))
+        h = h + c[:, None, None, :]
+        h = nn.swish(group_norm(self.width, self.dtype, "norm2", self.groups)(h))
         h = dropout(h, self.dropout, keys)
         h = nn.Conv(self.width, (3, 3), kernel_init=zeros, dtype=self.dtype, name="conv2")(h)
         if x.shape[-1] != self.width:

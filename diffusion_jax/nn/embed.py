@@ -80,5 +80,10 @@ class Conditioning(nn.Module):
         if self.augment:
             vector = cond.get("augment", jnp.zeros((gamma.shape[0], self.augment)))
             h += nn.Dense(4 * self.size, use_bias=False, dtype=self.dtype, name="augment")(vector)
+        if "latent" in cond:  # there is such a layer only if the model was initialised with one
+            zeros = nn.initializers.zeros
+            h += nn.Dense(
+                4 * self.size, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="latent"
+            )(cond["latent"])
         h = nn.Dense(4 * self.size, dtype=self.dtype, name="dense1")(nn.swish(h))
         return nn.swish(h)

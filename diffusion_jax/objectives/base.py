@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from diffusion_jax.model import Model
 from diffusion_jax.schedules.base import endpoints
-from diffusion_jax.types import Array, Cond, Noise, Params, Terms
+from diffusion_jax.types import Array, Cond, Noise, Params, Terms, expand
 
 
 @runtime_checkable
@@ -28,17 +28,58 @@ def total(values: Float[Array, " b *d"]) -> Float[Array, " b"]:
     return values.sum(axis=tuple(range(1, values.ndim)))
 
 
-def prior(model: Model, params: Params, x: Float[Array, " b *d"]) -> Float[Array, " b"]:
-    """`KL(q(z_1 | x) || N(0, I))`, `[B]`, nats (Kingma et al. 2021, equation 5)."""
+def weighted(weight: Array, values: Array) -> Array:
+    """`sum weight values` per example; `weight` is a scalar, `[B]`, or one per value."""
+    return total(expand(weight, values) * values)
+
+
+def prior(
+    model: Model,
+    params: Params,
+    x: Float[Array, " b *d"],
+    cond: Cond | None = None,
+    dropout: Array | None = None,
+) -> Float[Array, " b"]:
+    """`KL(q(z_1 | x) || N(0, I))`, `[B]`, nats (Kingma et al. 2021, equation 5).
+
+    Args:
+        model: the model.
+        params: its weights.
+        x: data in model space, not encoded.
+        cond: the condition, seen by the encoder only.
+        dropout: keys of the encoder, or None.
+
+    Returns:
+        The divergence at `x_1`, the encoded data at gamma(1).
+    """
     _, gamma_1 = endpoints(model.schedule, params["schedule"])
+    x_1 = x + model.shift(params, x, gamma_1, cond or {}, dropout)
     # Equal to (alpha^2 x^2 + sigma^2 - log sigma^2 - 1) / 2, without its cancellation in float32.
     alpha2 = jax.nn.sigmoid(-gamma_1)
-    return total(0.5 * (alpha2 * jnp.square(x) - alpha2 + jax.nn.softplus(-gamma_1)))
+    return total(0.5 * (alpha2 * jnp.square(x_1) - alpha2 + jax.nn.softplus(-gamma_1)))
 
 
 def reconstruction(
-    model: Model, params: Params, x: Float[Array, " b *d"], eps_0: Float[Array, " b *d"]
+    model: Model,
+    params: Params,
+    x: Float[Array, " b *d"],
+    eps_0: Float[Array, " b *d"],
+    cond: Cond | None = None,
+    dropout: Array | None = None,
 ) -> Float[Array, " b"]:
-    """`-log p(x | z_0)` at one draw of `z_0`, `[B]`, nats."""
+    """`-log p(x | z_0)` at one draw of `z_0 = alpha_0 x_0 + sigma_0 eps_0`, `[B]`, nats.
+
+    Args:
+        model: the model.
+        params: its weights.
+        x: data in model space, not encoded.
+        eps_0: the noise of `z_0`.
+        cond: the condition, seen by the encoder only.
+        dropout: keys of the encoder, or None.
+
+    Returns:
+        The negative log-probability of `x` itself.
+    """
     gamma_0, _ = endpoints(model.schedule, params["schedule"])
-    return -model.decoder.log_prob(x, x + jnp.exp(0.5 * gamma_0) * eps_0, gamma_0)
+    x_0 = x + model.shift(params, x, gamma_0, cond or {}, dropout)
+    return -model.decoder.log_prob(x, x_0 + jnp.exp(0.5 * gamma_0) * eps_0, gamma_0)

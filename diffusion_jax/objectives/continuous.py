@@ -1,28 +1,88 @@
 """The continuous-time bound (Kingma et al. 2021, equation 17): T -> infinity.
 
-`L = 1/2 E_t [ gamma'(t) |eps - eps_hat|^2 ]`; its value does not depend on the schedule's shape.
+With an encoder (Nielsen et al. 2024, equation 18; c is its mean coefficient)
+
+    L = 1/2 E_t [ gamma'(t) |eps - eps_hat + (alpha / sigma)(c sigma^2 x_hat + dx_t/dgamma)|^2 ].
+
+Without one the bracket is VDM's `eps - eps_hat`. The derivative is the encoder's own, so this is a
+bound however crude the mean correction `c sigma^2 x_hat` is. Its value does not depend on the
+schedule's shape.
 """
+
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 
 from diffusion_jax.model import Model
-from diffusion_jax.objectives.base import Objective, prior, reconstruction, total
+from diffusion_jax.objectives.base import Objective, prior, reconstruction, weighted
 from diffusion_jax.schedules.base import gamma_and_slope
-from diffusion_jax.types import Array, Cond, Noise, Params, Terms, diffuse
+from diffusion_jax.types import Array, Cond, Noise, Params, Terms, alpha, diffuse, expand, sigma
 
 
-def _bound(model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
-    gamma, slope = gamma_and_slope(model.schedule, params["schedule"], noise.t)
-    z = diffuse(x, gamma, noise.eps)
-    pred = model.denoiser(params, noise.dropout)(z, gamma, cond)
-    diffusion = 0.5 * slope * total(jnp.square(noise.eps - pred.eps))
-    return Terms(
-        prior=prior(model, params, x),
-        diffusion=diffusion,
-        reconstruction=reconstruction(model, params, x, noise.eps_0),
-    )
+def miss(model: Model, params: Params, x: Array, cond: Cond, noise: Noise, gamma: Array) -> Array:
+    """What the model misses of the noise at `gamma`: half its square is the loss per unit of gamma.
+
+    Args:
+        model: the model.
+        params: its weights.
+        x: data in model space, `[B, ...]`.
+        cond: the condition.
+        noise: the noise; its times are not used.
+        gamma: `[B]`, or one value per pixel.
+
+    Returns:
+        The bracket of the module docstring, shape of `x`.
+    """
+    x_t, slope = model.encode(params, x, gamma, cond, noise.dropout)
+    pred = model.denoiser(params, noise.dropout)(diffuse(x_t, gamma, noise.eps), gamma, cond)
+    g = expand(gamma, x)
+    c = model.encoder.mean_coefficient
+    moved = c * sigma(g) * alpha(g) * pred.x + jnp.exp(-0.5 * g) * slope
+    return noise.eps - pred.eps + moved
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """The continuous-time bound."""
+
+    def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
+        """The terms at data `x`, each `[B]`, nats."""
+        schedule, cond, kl = model.condition(params, x, cond, noise.latent)
+        gamma, slope = gamma_and_slope(model.schedule, schedule, noise.t)
+        return self.at(model, params, x, cond, noise, gamma, slope)._replace(auxiliary=kl)
+
+    def at(
+        self,
+        model: Model,
+        params: Params,
+        x: Array,
+        cond: Cond,
+        noise: Noise,
+        gamma: Array,
+        slope: Array,
+    ) -> Terms:
+        """The terms where the schedule's value and slope are given, whatever `noise.t` is.
+
+        Args:
+            model: the model.
+            params: its weights.
+            x: data in model space, `[B, ...]`.
+            cond: the condition.
+            noise: the noise.
+            gamma: `gamma(t)`, `[B]` or one value per pixel.
+            slope: `gamma'(t)`, likewise.
+
+        Returns:
+            The terms, each `[B]`, nats.
+        """
+        square = jnp.square(miss(model, params, x, cond, noise, gamma))
+        return Terms(
+            prior=prior(model, params, x, cond, noise.dropout),
+            diffusion=weighted(0.5 * slope, square),
+            reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
+        )
 
 
 def make() -> Objective:
     """The continuous-time bound."""
-    return _bound
+    return Continuous()

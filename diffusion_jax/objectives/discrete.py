@@ -1,6 +1,10 @@
-"""The bound of a model with T steps (Kingma et al. 2021, equation 14).
+"""The bound of a model with T steps (Kingma et al. 2021, equation 14), encoder included.
 
-`L_T = T/2 E_i [ expm1(gamma_t - gamma_s) |eps - eps_hat|^2 ]` with `t = i/T`, `s = (i-1)/T`.
+    L_T = T/2 E_i [ expm1(delta) |eps - eps_hat + (alpha_t / sigma_t) (c delta sigma_t^2 x_hat
+                                  + x_t - x_s) / (1 - e^-delta)|^2 ],   delta = gamma_t - gamma_s,
+
+with `t = i/T`, `s = (i-1)/T`: the divergence between `q(z_s | z_t, x)` and the model's step, whose
+mean is VDM's plus `c alpha_s delta sigma_t^2 x_hat`. Without an encoder the fraction is absent.
 """
 
 import functools
@@ -9,23 +13,31 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.objectives.base import Objective, prior, reconstruction, total
-from diffusion_jax.types import Array, Cond, Noise, Params, Terms, diffuse
+from diffusion_jax.objectives.base import Objective, prior, reconstruction, weighted
+from diffusion_jax.types import Array, Cond, Noise, Params, Terms, alpha, diffuse, expand, sigma
 
 
 def _bound(
     model: Model, params: Params, x: Array, cond: Cond, noise: Noise, timesteps: int
 ) -> Terms:
     i = jnp.clip(jnp.ceil(noise.t * timesteps), 1, timesteps)
-    gamma_t = model.schedule.gamma(params["schedule"], i / timesteps)
-    gamma_s = model.schedule.gamma(params["schedule"], (i - 1) / timesteps)
-    z = diffuse(x, gamma_t, noise.eps)
+    schedule, cond, kl = model.condition(params, x, cond, noise.latent)
+    gamma_t = model.schedule.gamma(schedule, i / timesteps)
+    gamma_s = model.schedule.gamma(schedule, (i - 1) / timesteps)
+    delta = gamma_t - gamma_s
+    shift_t = model.shift(params, x, gamma_t, cond, noise.dropout)
+    shift_s = model.shift(params, x, gamma_s, cond, noise.dropout)
+    z = diffuse(x + shift_t, gamma_t, noise.eps)
     pred = model.denoiser(params, noise.dropout)(z, gamma_t, cond)
-    weight = 0.5 * timesteps * jnp.expm1(gamma_t - gamma_s)
+    g, d = expand(gamma_t, x), expand(delta, x)
+    c = model.encoder.mean_coefficient
+    moved = c * d * sigma(g) * alpha(g) * pred.x + jnp.exp(-0.5 * g) * (shift_t - shift_s)
+    square = jnp.square(noise.eps - pred.eps - moved / jnp.expm1(-d))
     return Terms(
-        prior=prior(model, params, x),
-        diffusion=weight * total(jnp.square(noise.eps - pred.eps)),
-        reconstruction=reconstruction(model, params, x, noise.eps_0),
+        prior=prior(model, params, x, cond, noise.dropout),
+        diffusion=weighted(0.5 * timesteps * jnp.expm1(delta), square),
+        reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
+        auxiliary=kl,
     )
 
 

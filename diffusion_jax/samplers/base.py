@@ -20,9 +20,16 @@ Rows = dict[str, Any]  # coefficient arrays with leading axis [n]
 
 @runtime_checkable
 class Sampler(Protocol):
-    """One numerical method for the reverse process."""
+    """One numerical method for the reverse process.
+
+    Attributes:
+        nfe_per_step: network calls per step.
+        eta: its noise level in the limit of small steps, 0 for a solver of the probability-flow
+            ODE, 1 for ancestral sampling. Only models with an encoder ask for it.
+    """
 
     nfe_per_step: int
+    eta: float
 
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step, leading axis `[n]`; includes `gamma` (start of the step)."""

@@ -1,6 +1,12 @@
 """The contract of a noise schedule, and what every schedule gets for free.
 
 A schedule is `init(key) -> params` and `gamma(params, t)`, increasing in t, exact at both ends.
+
+A schedule may depend on an auxiliary latent, one vector per image. It then has `latent`, the
+vector's length, and `posterior(params, x, keys) -> (latent [B, latent], KL [B])`, the prior being
+N(0, I). With the vectors in `params[LATENT]`, `gamma` takes scalar or `[B]` times and gives one
+value per pixel; without them it gives one representative curve. The ends are the same for every
+latent and pixel.
 """
 
 from collections.abc import Callable
@@ -10,6 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.types import Array, Params
+
+LATENT = "given"  # key of the auxiliary latent among a schedule's parameters
 
 
 @runtime_checkable
@@ -26,6 +34,11 @@ class Schedule(Protocol):
 def gamma_and_slope(schedule: Schedule, params: Params, t: Array) -> tuple[Array, Array]:
     """`(gamma(t), d gamma / d t)` by forward-mode differentiation; same shapes as `t`."""
     return jax.jvp(lambda u: schedule.gamma(params, u), (t,), (jnp.ones_like(t),))
+
+
+def latent_size(schedule: Schedule) -> int:
+    """Length of the schedule's auxiliary latent; 0 for an ordinary schedule."""
+    return getattr(schedule, "latent", 0)
 
 
 def endpoints(schedule: Schedule, params: Params) -> tuple[Array, Array]:

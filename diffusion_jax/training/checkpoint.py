@@ -28,7 +28,8 @@ def template(tree: Any, sharding: Sharding) -> Any:
 
 
 def _train_item(state: State) -> dict[str, Any]:
-    return {"step": state.step, "params": state.params, "opt_state": state.opt_state}
+    proposal = {"proposal": state.proposal} if state.proposal else {}
+    return {"step": state.step, "params": state.params, "opt_state": state.opt_state, **proposal}
 
 
 class Checkpoints:

@@ -42,11 +42,9 @@ def learning_rate(lr: float, warmup: int, decay: str, steps: int) -> optax.Sched
 
 
 def _matrices(params: Params) -> Params:
-    """Weight decay for network kernels only: not biases, norm scales, or the noise schedule."""
-    network = jax.tree.map(lambda p: p.ndim > 1, params["network"])
+    """Weight decay for the kernels of networks only: not biases, norm scales, or the schedule."""
     return {
-        k: network if k == "network" else jax.tree.map(lambda p: False, v)
-        for k, v in params.items()
+        k: jax.tree.map(lambda p, k=k: k != "schedule" and p.ndim > 1, v) for k, v in params.items()
     }
 
 

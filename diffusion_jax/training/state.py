@@ -18,12 +18,14 @@ class State:
         params: the weights.
         ema: averaged weights, one pytree per decay, keyed by the decay as text.
         opt_state: optimiser state.
+        proposal: what the proposal of training times has learned; empty for most.
     """
 
     step: Array
     params: Params
     ema: dict[str, Params]
     opt_state: optax.OptState
+    proposal: Params = flax.struct.field(default_factory=dict)
 
 
 def ema_key(decay: float) -> str:
@@ -31,13 +33,19 @@ def ema_key(decay: float) -> str:
     return f"{decay:g}"
 
 
-def init(params: Params, optimizer: optax.GradientTransformation, decays: tuple) -> State:
+def init(
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    decays: tuple,
+    proposal: Params | None = None,
+) -> State:
     """The state before the first step; every average starts at the initial weights.
 
     Args:
         params: initial weights.
         optimizer: the optimiser.
         decays: decays of the averages.
+        proposal: initial state of the proposal, if it has one.
 
     Returns:
         The state.
@@ -52,4 +60,5 @@ def init(params: Params, optimizer: optax.GradientTransformation, decays: tuple)
         params=params,
         ema={ema_key(d): jax.tree.map(jnp.copy, params) for d in decays},
         opt_state=optimizer.init(params),
+        proposal=proposal or {},
     )

@@ -6,7 +6,7 @@ the global batch, so neither the number of devices nor gradient accumulation cha
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -18,11 +18,14 @@ from diffusion_jax import rng
 from diffusion_jax.augment.base import Augment
 from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import Objective
-from diffusion_jax.schedules.base import endpoints
+from diffusion_jax.proposals.base import Proposal
+from diffusion_jax.proposals.uniform import Uniform
+from diffusion_jax.schedules.base import endpoints, gamma_and_slope, latent_size
 from diffusion_jax.sharding import batched, replicated
+from diffusion_jax.training import variance
 from diffusion_jax.training.optimizer import ema_update
 from diffusion_jax.training.state import State
-from diffusion_jax.types import Array, Cond, Noise, Params
+from diffusion_jax.types import Array, Cond, Noise, Params, Terms
 
 Metrics = dict[str, Array]
 NEVER = jnp.iinfo(jnp.int32).max
@@ -43,6 +46,9 @@ class Recipe:
         accumulate: micro-batches per step.
         seed: seed of all noise.
         unroll: unroll micro-batches instead of scanning (XLA:CPU is ~20x slower in loops).
+        proposal: where in time the bound is sampled.
+        minimize_variance: train the schedule's shape on the variance of the loss; needs uniform
+            times and the continuous-time bound.
     """
 
     model: Model
@@ -55,6 +61,8 @@ class Recipe:
     accumulate: int
     seed: int
     unroll: bool
+    proposal: Proposal = field(default_factory=Uniform)
+    minimize_variance: bool = False
 
 
 def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array, Cond, Noise]:
@@ -84,31 +92,101 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
     return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True)
 
 
-def loss(
-    recipe: Recipe, params: Params, x: Array, cond: Cond, noise: Noise
+def _parts(recipe: Recipe) -> tuple[str, ...]:
+    """The terms of the bound that a model has."""
+    auxiliary = ("auxiliary",) if latent_size(recipe.model.schedule) else ()
+    return ("prior", "diffusion", "reconstruction", *auxiliary)
+
+
+def measures(
+    recipe: Recipe, params: Params, terms: Terms, noise: Noise, weight: Array, dims: int
 ) -> tuple[Array, Metrics]:
-    """Mean bound in bits per dimension, and its parts."""
-    terms = recipe.objective(recipe.model, params, x, cond, noise)
-    to_bits = 1.0 / (math.prod(x.shape[1:]) * math.log(2.0))
-    parts = {k: v.mean() * to_bits for k, v in terms._asdict().items()}
+    """The mean bound in bits per dimension, its parts, and what the proposal learns from them.
+
+    Args:
+        recipe: the recipe.
+        params: the weights.
+        terms: the bound at `noise.t`.
+        noise: the noise.
+        weight: importance weight of each example's time, `[B]`.
+        dims: dimensions of an example.
+
+    Returns:
+        The loss, and all sums that micro-batches are to average: scalars by name, and `proposal`.
+    """
+    gamma, slope = gamma_and_slope(recipe.model.schedule, params["schedule"], noise.t)
+    gamma_0, gamma_1 = endpoints(recipe.model.schedule, params["schedule"])
+    fraction = (gamma - gamma_0) / (gamma_1 - gamma_0)
+    seen = recipe.proposal.observe(fraction, terms.diffusion / slope)
+    terms = terms._replace(diffusion=terms.diffusion * weight)
+    to_bits = 1.0 / (dims * math.log(2.0))
+    parts = {k: v.mean() * to_bits for k, v in terms._asdict().items() if k in _parts(recipe)}
     total = terms.total.mean() * to_bits
-    return total, {"loss": total, **parts}
+    return total, {"loss": total, **parts, "proposal": jax.lax.stop_gradient(seen)}
+
+
+def loss(
+    recipe: Recipe,
+    params: Params,
+    x: Array,
+    cond: Cond,
+    noise: Noise,
+    weight: Array | None = None,
+) -> tuple[Array, Metrics]:
+    """Mean bound in bits per dimension, and its parts; `weight` `[B]` is 1 for uniform times."""
+    weight = jnp.ones_like(noise.t) if weight is None else weight
+    terms = recipe.objective(recipe.model, params, x, cond, noise)
+    return measures(recipe, params, terms, noise, weight, math.prod(x.shape[1:]))
+
+
+def _one_gradient(
+    recipe: Recipe, params: Params, x: Array, cond: Cond, noise: Noise, weight: Array
+) -> tuple[Params, Metrics]:
+    """Gradient and metrics of one micro-batch."""
+    if not recipe.minimize_variance:
+        grad = jax.grad(lambda p: loss(recipe, p, x, cond, noise, weight), has_aux=True)
+        return grad(params)
+    grads, terms = variance.gradient(recipe.objective, recipe.model, params, x, cond, noise)
+    dims = math.prod(x.shape[1:])
+    return grads, measures(recipe, params, terms, noise, weight, dims)[1]
 
 
 def gradient(
-    recipe: Recipe, params: Params, x: Array, cond: Cond, noise: Noise
+    recipe: Recipe,
+    params: Params,
+    x: Array,
+    cond: Cond,
+    noise: Noise,
+    weight: Array | None = None,
 ) -> tuple[Params, Metrics]:
-    """Gradient and metrics of the global batch, over `accumulate` micro-batches."""
+    """Gradient and metrics of the global batch, over `accumulate` micro-batches.
+
+    Args:
+        recipe: the recipe.
+        params: the weights.
+        x: data in model space, `[B, ...]`.
+        cond: the condition.
+        noise: the noise.
+        weight: importance weight of each example's time, `[B]`; None for uniform times.
+
+    Returns:
+        The gradient of the mean bound in bits/dim (see `variance` for the schedule's shape), and
+        the metrics.
+    """
     n = recipe.accumulate
-    grad = jax.grad(lambda p, *data: loss(recipe, p, *data), has_aux=True)
+    weight = jnp.ones_like(noise.t) if weight is None else weight
+
+    def grad(p: Params, *data: Any) -> tuple[Params, Metrics]:
+        return _one_gradient(recipe, p, *data)
+
     if n == 1:
-        return grad(params, x, cond, noise)
+        return grad(params, x, cond, noise, weight)
 
     def micro(a: Array) -> Array:
         # Strided: each micro-batch has rows of every device, and times from every stratum.
         return a.reshape(a.shape[0] // n, n, *a.shape[1:]).swapaxes(0, 1)
 
-    parts = jax.tree.map(micro, (x, cond, noise))
+    parts = jax.tree.map(micro, (x, cond, noise, weight))
     if recipe.unroll:
         first = grad(params, *jax.tree.map(lambda a: a[0], parts))
         total = first
@@ -139,7 +217,12 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
         `gamma_0`, `gamma_1`.
     """
     x, cond, noise = prepare(recipe, batch, state.step)
-    grads, metrics = gradient(recipe, state.params, x, cond, noise)
+    t, weight = recipe.proposal.times(
+        state.proposal, recipe.model.schedule, state.params["schedule"], noise.t
+    )
+    noise = noise._replace(t=t)
+    grads, metrics = gradient(recipe, state.params, x, cond, noise, weight)
+    proposal = recipe.proposal.update(state.proposal, metrics.pop("proposal"))
     updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     step = state.step + 1
@@ -153,7 +236,7 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
         "gamma_0": gamma_0,
         "gamma_1": gamma_1,
     }
-    return State(step, params, ema, opt_state), metrics
+    return State(step, params, ema, opt_state, proposal), metrics
 
 
 @jax.tree_util.register_dataclass
@@ -174,7 +257,7 @@ class Meter:
 
 def fresh_meter(recipe: Recipe) -> Meter:
     """A meter with nothing in it."""
-    names = ("loss", "prior", "diffusion", "reconstruction", "grad_norm", "gamma_0", "gamma_1")
+    names = ("loss", *_parts(recipe), "grad_norm", "gamma_0", "gamma_1")
     return Meter(
         sums={n: jnp.zeros((), jnp.float32) for n in names},
         count=jnp.zeros((), jnp.int32),

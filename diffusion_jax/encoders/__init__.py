@@ -1,0 +1,1 @@
+"""Encoders x_t of the forward process, one file each."""

@@ -1,0 +1,73 @@
+"""The contract of an encoder, and the correction it asks of samplers.
+
+With an encoder the forward process is `z_t = alpha_t x_t + sigma_t eps`, `x_t = encode(x, gamma_t)`
+(Nielsen et al. 2024, "DiffEnc"). It is used in training and evaluation; sampling never calls it.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from diffusion_jax.types import Array, Cond, Params, Pred, alpha, expand, sigma
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A time-dependent transformation of the data, `x_t = x + shift`.
+
+    Attributes:
+        mean_coefficient: `c` in the generative model's mean, which is VDM's mean plus
+            `c alpha_s (gamma_t - gamma_s) sigma_t^2 x_hat`; 0 for VDM, 1 for DiffEnc.
+    """
+
+    mean_coefficient: float
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
+        """Initial parameters for data of `shape` (without batch); an empty dict if none."""
+
+    def shift(
+        self, params: Params, x: Array, gamma: Array, cond: Cond, keys: Array | None
+    ) -> Array:
+        """`x_gamma - x`, shape of `x`: differences of it do not cancel where gamma is small."""
+
+    def __call__(
+        self, params: Params, x: Array, gamma: Array, cond: Cond, keys: Array | None
+    ) -> tuple[Array, Array]:
+        """`(x_gamma, d x_gamma / d gamma)` of data `x` `[B, ...]` at `gamma` (scalar or `[B]`)."""
+
+
+def corrected(
+    denoise: Callable[[Array, Array], Pred], mean_coefficient: float, eta: float
+) -> Callable[[Array, Array], Pred]:
+    """The denoiser that makes an ordinary sampler follow the process of an encoder.
+
+    Along the encoded process the best prediction is `x_hat = E[x_t + r | z] / (1 + c sigma^2)`,
+    with `r = -d x_t / d gamma`. A solver that moves `z` as if the data were constant has drift
+    `(1 + eta^2)/2 alpha X - (alpha^2 + eta^2)/2 z` per unit of -gamma when given `Pred(x=X)` and
+    run at noise level eta. The process has `E[x_t]` in place of X, plus `alpha E[r]`, so that
+
+        X = E[x_t | z] + 2/(1 + eta^2) E[r | z] = (1 + 2 c sigma^2 / (1 + eta^2)) x_hat.
+
+    The last step uses the model's own `r = c sigma^2 x_t`. At eta = 1 it is not needed (`X` is
+    `(1 + c sigma^2) x_hat`, the published mean in the limit of small steps); at eta < 1 it is exact
+    for `x_t = alpha^2 x` and an approximation for a trained encoder.
+
+    Args:
+        denoise: `(z, gamma) -> Pred`, guidance included.
+        mean_coefficient: `c`.
+        eta: noise level of the sampler, 0 for the probability-flow ODE, 1 for ancestral sampling.
+
+    Returns:
+        The corrected `(z, gamma) -> Pred`; `denoise` itself if `c` is 0.
+    """
+    if mean_coefficient == 0.0:
+        return denoise
+    factor = 2.0 * mean_coefficient / (1.0 + eta**2)
+
+    def wrapped(z: Array, gamma: Array) -> Pred:
+        pred = denoise(z, gamma)
+        g = expand(gamma, z)
+        a, s = alpha(g), sigma(g)
+        # eps moves so that alpha x + sigma eps stays what it was.
+        return Pred(x=pred.x * (1.0 + factor * s * s), eps=pred.eps - factor * a * s * pred.x)
+
+    return wrapped

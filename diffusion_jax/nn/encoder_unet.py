@@ -1,0 +1,100 @@
+"""DiffEnc's encoder network y(x, gamma): a small U-Net with max-pooling (Nielsen et al. 2024).
+
+Unlike the score networks it sees no Fourier features and adds no residual of its input; its last
+convolution is zero when new and its output passes through tanh.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.nn.blocks import Attention, ResBlock, fold_keys, group_norm
+from diffusion_jax.nn.embed import Conditioning
+from diffusion_jax.types import Array, Cond
+
+# Groups of the two middle residual blocks: the two published networks differ in it.
+KINDS = {"unet": 16, "unet_mult_res": 32}
+
+
+def layout(kind: str, blocks: int, height: int) -> tuple[int, int]:
+    """`(resolutions, residual blocks per resolution)` of the published networks.
+
+    Args:
+        kind: one of `KINDS`.
+        blocks: residual blocks on the way down.
+        height: image height.
+
+    Returns:
+        For `"unet"` one block at each of `blocks` resolutions. `"unet_mult_res"` stops halving at
+        8 pixels or an odd size and shares its blocks out among the resolutions.
+    """
+    if kind == "unet":
+        return blocks, 1
+    for level in range(1, blocks + 1):
+        size = height / 2**level
+        if size % 2 == 1 or size <= 8:
+            return level, blocks // level
+    return blocks, 1
+
+
+def _halve(h: Array) -> Array:
+    """Max-pooling by two; as a plain maximum it has derivatives of every kind and precision."""
+    b, height, width, channels = h.shape
+    return h.reshape(b, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
+
+
+class EncoderUNet(nn.Module):
+    """See the module docstring and `encoders.diffenc.make`."""
+
+    kind: str
+    blocks: int
+    width: int
+    dropout: float
+    scalar: bool
+    channels: int
+    num_classes: int
+    augment: int
+    gamma_min: float
+    gamma_max: float
+
+    @nn.compact
+    def __call__(self, x: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
+        """The map y in (-1, 1), shape of `x` `[B,H,W,C]`, at `gamma` `[B]`."""
+        levels, repeat = layout(self.kind, self.blocks, x.shape[1])
+        if x.shape[1] % 2**levels or x.shape[2] % 2**levels:
+            raise ConfigError(
+                f"encoder {self.kind} with blocks={self.blocks}: {x.shape[1]}x{x.shape[2]} images "
+                f"cannot be halved {levels} times"
+            )
+        c = Conditioning(
+            self.width, self.num_classes, self.augment, self.scalar, self.gamma_min,
+            self.gamma_max, None, name="cond",
+        )(gamma, cond)  # fmt: skip
+        count = 0
+
+        def block(h: Array, width: int, name: str, groups: int = 32) -> Array:
+            nonlocal count
+            count += 1
+            return ResBlock(width, self.dropout, groups=groups, name=name)(
+                h, c, fold_keys(keys, count)
+            )
+
+        h = nn.Conv(self.width, (3, 3), name="conv_in")(x)
+        skips = []
+        for level in range(levels):
+            for i in range(repeat):
+                h = block(h, self.width * 2**level, f"down{level}_{i}")
+            skips.append(h)
+            h = _halve(h)
+        h = block(h, h.shape[-1], "mid_0", KINDS[self.kind])
+        h = Attention(name="mid_attn")(h)
+        h = block(h, h.shape[-1], "mid_1", KINDS[self.kind])
+        for level in reversed(range(levels)):
+            width = self.width * 2**level
+            h = nn.ConvTranspose(width, (2, 2), (2, 2), name=f"grow{level}")(h)
+            h = jnp.concatenate([h, skips.pop()], axis=-1)
+            for i in range(repeat):
+                h = block(h, width, f"up{level}_{i}")
+        h = nn.swish(group_norm(self.width, None, "norm_out", 16)(h))
+        zeros = nn.initializers.zeros
+        return jnp.tanh(nn.Conv(self.channels, (3, 3), kernel_init=zeros, name="conv_out")(h))

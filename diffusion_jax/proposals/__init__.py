@@ -1,0 +1,1 @@
+"""Proposals for the training times, one file each."""

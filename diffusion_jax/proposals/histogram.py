@@ -1,0 +1,86 @@
+"""Adaptive times: `p(gamma)` proportional to `sqrt(E m^2)`, m the loss per unit of gamma.
+
+That is the density of least variance (Cauchy-Schwarz); the second moment is a moving average in
+equal bins between the ends of gamma (Nichol & Dhariwal 2021 keep one per time step).
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.proposals.base import Proposal, from_gamma
+from diffusion_jax.schedules.base import Schedule, endpoints
+from diffusion_jax.types import Array, Params
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A histogram of the loss.
+
+    Attributes:
+        bins: number of bins.
+        decay: of the moving average, per step in which a bin was seen.
+        floor: part of the samples that stays uniform in gamma; bounds the weights.
+    """
+
+    bins: int
+    decay: float
+    floor: float
+
+    def init(self) -> Params:
+        """`{"second": [bins]}`, the mean of m^2; equal, hence uniform in gamma at first."""
+        return {"second": jnp.ones(self.bins)}
+
+    def masses(self, state: Params) -> Array:
+        """The probability of each bin, `[bins]`."""
+        root = jnp.sqrt(state["second"])
+        return (1.0 - self.floor) * root / root.sum() + self.floor / self.bins
+
+    def times(
+        self, state: Params, schedule: Schedule, params: Params, u: Array
+    ) -> tuple[Array, Array]:
+        """Times by the piecewise linear quantile, and their weights."""
+        masses = self.masses(state)
+        cdf = jnp.concatenate([jnp.zeros(1), jnp.cumsum(masses)])
+        # Rounding may leave the last value below one: then the last bin takes the rest.
+        index = jnp.clip(jnp.searchsorted(cdf, u, side="right") - 1, 0, self.bins - 1)
+        inside = jnp.clip((u - cdf[index]) / masses[index], 0.0, 1.0)
+        gamma_0, gamma_1 = endpoints(schedule, params)
+        span = gamma_1 - gamma_0
+        gamma = gamma_0 + span * (index + inside) / self.bins
+        return from_gamma(schedule, params, gamma, masses[index] * self.bins / span)
+
+    def observe(self, fraction: Array, density: Array) -> Params:
+        """Sums of m^2 and counts, per bin."""
+        index = jnp.clip((fraction * self.bins).astype(jnp.int32), 0, self.bins - 1)
+        zeros = jnp.zeros(self.bins, density.dtype)
+        return {"sum": zeros.at[index].add(density**2), "count": zeros.at[index].add(1.0)}
+
+    def update(self, state: Params, seen: Params) -> Params:
+        """The moving average of the bins that were seen."""
+        new = seen["sum"] / jnp.maximum(seen["count"], 1e-12)
+        mixed = self.decay * state["second"] + (1.0 - self.decay) * new
+        return {"second": jnp.where(seen["count"] > 0, mixed, state["second"])}
+
+
+def make(bins: int = 64, decay: float = 0.99, floor: float = 0.1) -> Proposal:
+    """The adaptive proposal.
+
+    Args:
+        bins: number of bins.
+        decay: of the moving average, in [0, 1).
+        floor: part of the samples that stays uniform in gamma, in (0, 1].
+
+    Returns:
+        The proposal.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+    if bins < 1 or not 0.0 <= decay < 1.0 or not 0.0 < floor <= 1.0:
+        raise ConfigError(
+            f"histogram: bins={bins} must be positive, decay={decay} in [0, 1), floor={floor} in "
+            "(0, 1]"
+        )
+    return Histogram(bins, float(decay), float(floor))

@@ -1,0 +1,63 @@
+"""The schedule's shape trained to minimise the variance of the loss (Kingma et al. 2021, app. I.2).
+
+In continuous time the bound does not depend on the shape of gamma(t) between its ends, only the
+variance of its estimate does. With l the diffusion loss of one example, the shape follows the
+gradient of `E l^2` (the variance plus a constant) and everything else that of the bound. Both come
+out of one backward pass through the network, because the shape acts on example i only through
+`gamma(t_i)` and `gamma'(t_i)`: the gradient of `l_i^2` there is `2 l_i` times that of `l_i`.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.model import Model
+from diffusion_jax.objectives.continuous import Continuous
+from diffusion_jax.schedules.base import gamma_and_slope
+from diffusion_jax.types import Array, Cond, Noise, Params, Terms
+
+SHAPE = "shape"  # the schedule parameters that move gamma between its ends, and nothing else
+
+
+def learns_shape(params: Params) -> bool:
+    """Whether a model's parameters have a schedule with a shape apart from its ends."""
+    return SHAPE in params["schedule"]
+
+
+def gradient(
+    objective: Continuous, model: Model, params: Params, x: Array, cond: Cond, noise: Noise
+) -> tuple[Params, Terms]:
+    """Gradient of the mean bound for all parameters but the shape's, which get that of `E l^2`.
+
+    Args:
+        objective: the continuous-time bound.
+        model: a model whose schedule has a shape.
+        params: its weights.
+        x: data in model space, `[B, ...]`.
+        cond: the condition.
+        noise: the noise; its times must be uniform.
+
+    Returns:
+        The gradient, for losses in bits/dim, and the terms of the bound.
+    """
+    n, scale = x.shape[0], 1.0 / (math.prod(x.shape[1:]) * math.log(2.0))
+    curve, to_schedule = jax.vjp(
+        lambda p: gamma_and_slope(model.schedule, p, noise.t), params["schedule"]
+    )
+
+    def bound(p: Params, curve: tuple[Array, Array]) -> tuple[Array, Terms]:
+        terms = objective.at(model, p, x, cond, noise, *curve)
+        return terms.total * scale, terms
+
+    _, backward, terms = jax.vjp(bound, params, curve, has_aux=True)
+    grads, to_curve = backward(jnp.full(n, 1.0 / n, terms.total.dtype))
+    twice = 2.0 * scale * terms.diffusion
+    (ordinary,) = to_schedule(to_curve)
+    (squared,) = to_schedule(tuple(twice * g for g in to_curve))
+    # The shape leaves the ends where they are, so prior and reconstruction have no say in it.
+    schedule = {
+        k: squared[k] if k == SHAPE else jax.tree.map(jnp.add, v, ordinary[k])
+        for k, v in grads["schedule"].items()
+    }
+    return {**grads, "schedule": schedule}, terms
