@@ -1,8 +1,7 @@
 """The contract of a grid: a plan of gammas for the samplers.
 
 A grid is `(gamma_0, gamma_1, steps, gamma_of_t) -> [steps + 1]`, float64 numpy, from `gamma_1`
-(noise) down to `gamma_0` (data). `gamma_of_t` is the model's schedule, for grids that are uniform
-in time.
+(noise) down to `gamma_0` (data). `gamma_of_t` is the model's schedule, for grids uniform in time.
 """
 
 from collections.abc import Callable

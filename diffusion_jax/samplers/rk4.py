@@ -10,7 +10,7 @@ from diffusion_jax.samplers.base import Denoise, Rows, alpha_of, sigma_of
 from diffusion_jax.types import Array
 
 
-def _slope(gammas: Array) -> dict[str, Array]:
+def _slope(gammas: Array) -> Rows:
     """`dz / d gamma = x_weight x + eps_weight eps` at `gammas`."""
     a, s = alpha_of(gammas), sigma_of(gammas)
     return {"gamma": gammas, "x": -0.5 * a * s**2, "eps": 0.5 * a**2 * s}
@@ -41,7 +41,7 @@ class RK4:
     ) -> tuple[Array, tuple]:
         """One step."""
 
-        def slope(z: Array, at: dict[str, Array]) -> Array:
+        def slope(z: Array, at: Rows) -> Array:
             pred = denoise(z, at["gamma"])
             return at["x"] * pred.x + at["eps"] * pred.eps
 
