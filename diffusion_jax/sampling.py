@@ -57,7 +57,8 @@ def integrate(
     gammas = _concrete(gammas)
     if gammas.ndim != 1 or gammas.shape[0] < 2:
         raise ValueError(f"gammas must be a vector of at least two values, got {gammas.shape}")
-    climbs = isinstance(gammas, np.ndarray) and bool(np.any(np.diff(gammas) > 0))
+    # A traced plan may climb too; only a known one is spared the branch.
+    climbs = not isinstance(gammas, np.ndarray) or bool(np.any(np.diff(gammas) > 0))
     n = gammas.shape[0] - 1
     a_t, _, a_s, s_s = scales(gammas)
     rows = {
