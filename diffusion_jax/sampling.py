@@ -93,7 +93,12 @@ def integrate(
     gammas = _concrete(gammas)
     if gammas.shape[1:] not in ((), z.shape) or gammas.shape[:1] in ((), (0,), (1,)):
         raise ValueError(f"gammas must be a vector of at least two values, got {gammas.shape}")
-    climbs = isinstance(gammas, np.ndarray) and bool(np.any(np.diff(gammas, axis=0) > 0))
+    # A traced plan may climb too; only a known one is spared the branch, and one gamma per pixel
+    # (which is always traced) never climbs.
+    if isinstance(gammas, np.ndarray):
+        climbs = bool(np.any(np.diff(gammas, axis=0) > 0))
+    else:
+        climbs = gammas.ndim == 1
     n = gammas.shape[0] - 1
     a_t, _, a_s, s_s = scales(gammas)
     rows = {

@@ -17,6 +17,7 @@ LAYERS = [
     ("models", "encoders"),
     ("model",),
     ("objectives", "guidance", "samplers", "grids", "proposals"),
+    ("hooks", "measurement", "plans"),
     ("sampling",),
     ("training",),
     ("evaluation", "interop"),
@@ -26,7 +27,7 @@ LAYERS = [
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
-           "guidance", "samplers", "grids", "proposals")  # fmt: skip
+           "guidance", "samplers", "grids", "proposals", "hooks")  # fmt: skip
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 

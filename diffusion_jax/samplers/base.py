@@ -53,10 +53,19 @@ def softplus(x: Any) -> Any:
     return backend(x).logaddexp(x, 0.0)
 
 
+def alpha_of(gammas: Any) -> Any:
+    """Signal scale with the array module of `gammas` (`types.alpha` is JAX only)."""
+    return backend(gammas).exp(-0.5 * softplus(gammas))
+
+
+def sigma_of(gammas: Any) -> Any:
+    """Noise scale with the array module of `gammas`."""
+    return backend(gammas).exp(-0.5 * softplus(-gammas))
+
+
 def scales(gammas: Any) -> tuple[Any, Any, Any, Any]:
     """`(alpha_t, sigma_t, alpha_s, sigma_s)` for each step from `gammas[i]` to `gammas[i+1]`."""
-    xp = backend(gammas)
-    a, s = xp.exp(-0.5 * softplus(gammas)), xp.exp(-0.5 * softplus(-gammas))
+    a, s = alpha_of(gammas), sigma_of(gammas)
     return a[:-1], s[:-1], a[1:], s[1:]
 
 
@@ -69,3 +78,26 @@ def std(variance: Any) -> Any:
     """Square root, 0 for the meaningless negative variances of upward rows."""
     xp = backend(variance)
     return xp.sqrt(xp.maximum(variance, 0.0))
+
+
+def log_snr_steps(gammas: Any) -> Any:
+    """`h = lambda_s - lambda_t = (gamma_t - gamma_s) / 2` of each step; negative upwards."""
+    return 0.5 * (gammas[:-1] - gammas[1:])
+
+
+def previous(a: Any, fill: float) -> Any:
+    """`a` of the step before; `fill` for the first step."""
+    xp = backend(a)
+    return xp.concatenate([xp.full_like(a[:1], fill), a[:-1]])
+
+
+def growth(h: Any) -> Any:
+    """`h / h_previous` of each step, 0 where multistep methods have no history to use.
+
+    That is the first step and every step after an upward (or empty) move: the difference of two
+    predictions is multiplied by this ratio, so 0 lowers the method to order 1 there.
+    """
+    xp = backend(h)
+    before = previous(h, 0.0)
+    usable = (before > 0.0) & (h > 0.0)
+    return xp.where(usable, h / xp.where(usable, before, 1.0), 0.0)

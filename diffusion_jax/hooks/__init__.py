@@ -1,0 +1,1 @@
+"""What `sampling.integrate` can do around every step, one file each."""

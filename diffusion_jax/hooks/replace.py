@@ -1,0 +1,31 @@
+"""Inpainting by replacement: known pixels follow the forward process of the known image.
+
+A `constrain` hook (Song et al. 2021, appendix I.2). On its own it converges to a wrong law, because
+the unknown pixels never learn of the known ones in time; `plans.repaint` is the cure. With a soft
+mask it blends (Avrahami et al. 2022, "Blended diffusion").
+"""
+
+from collections.abc import Callable
+
+import jax
+
+from diffusion_jax.types import Array, diffuse
+
+
+def make(known: Array, mask: Array) -> Callable[[Array, Array, Array], Array]:
+    """Replacement of the known pixels.
+
+    Args:
+        known: the image, in the units of the data, broadcastable to `[B, ...]`.
+        mask: 1 where `known` holds, 0 where it is to be painted, between them a blend;
+            broadcastable to `[B, ...]`.
+
+    Returns:
+        `(z, gamma, key) -> z` for `integrate(..., constrain=...)`.
+    """
+
+    def constrain(z: Array, gamma: Array, key: Array) -> Array:
+        noisy = diffuse(known, gamma, jax.random.normal(key, z.shape, z.dtype))
+        return z + mask * (noisy - z)
+
+    return constrain

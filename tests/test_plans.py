@@ -1,0 +1,156 @@
+"""Grids and plans: end points, spacing, upward moves, and what they do to the law of a run."""
+
+import numpy as np
+import pytest
+from closed_form import ENDS, Gaussian, build, grid, law
+
+from diffusion_jax import plans, registry
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.hooks import replace
+
+# A plug-in that cannot be built from its name alone; new ones need no entry unless they are such.
+EXAMPLES = {"array": "array(values=(5.0, 1.0, 0.5, -2.0, -8.0, -13.3))"}
+GRIDS = [EXAMPLES.get(name, name) for name in registry.available("grids")]
+
+
+@pytest.mark.parametrize("spec", GRIDS)
+def test_grids_run_from_noise_to_data(spec):
+    gammas = grid(spec, 5)
+    assert isinstance(gammas, np.ndarray)
+    assert gammas.dtype == np.float64
+    assert gammas.shape == (6,)
+    assert (gammas[0], gammas[-1]) == (ENDS[1], ENDS[0])
+    assert np.all(np.diff(gammas) < 0.0)
+
+
+@pytest.mark.parametrize("spec", [g for g in GRIDS if "values" not in g])
+def test_grids_of_one_step(spec):
+    np.testing.assert_array_equal(grid(spec, 1), [ENDS[1], ENDS[0]])
+
+
+def test_spacing_of_the_grids():
+    rho = np.exp(0.5 * grid("karras(rho=3.0)", 10))
+    np.testing.assert_allclose(np.diff(rho ** (1 / 3)), np.diff(rho ** (1 / 3))[0])
+    np.testing.assert_allclose(grid("karras(rho=1e6)", 10), grid("log_snr()", 10), atol=1e-3)
+    # In this schedule gamma is linear in t.
+    t = (grid("quadratic()", 10) - ENDS[0]) / (ENDS[1] - ENDS[0])
+    np.testing.assert_allclose(np.sqrt(np.abs(t)), np.linspace(1, 0, 11), atol=1e-7)
+    np.testing.assert_allclose(grid("uniform_t()", 10), grid("log_snr()", 10))
+
+
+def test_karras_grid_as_published():
+    """EDM's own range: 18 levels from 80 to 0.002."""
+    ends = tuple(2 * np.log([0.002, 80.0]))
+    rho = np.exp(0.5 * grid("karras()", 17, ends=ends))
+    np.testing.assert_allclose(rho[[0, -1]], [80.0, 0.002])
+    middle = ((80.0 ** (1 / 7) * 9 + 0.002 ** (1 / 7) * 8) / 17) ** 7
+    np.testing.assert_allclose(rho[8], middle)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("array(values=(5.0, 0.0))", "sample.steps=5"),
+        ("array(values=(9.0, 4.0, 3.0, 2.0, 1.0, 0.0))", "range of the model"),
+        ("array(values=(5.0,))", "at least two"),
+        ("karras(rho=0.0)", "positive"),
+    ],
+)
+def test_grids_check_their_settings(spec, says):
+    with pytest.raises(ConfigError, match=says):
+        grid(spec, 5)
+
+
+def test_an_array_may_climb_and_stays_in_range():
+    gammas = grid("array(values=(5.0, 1.0, 2.0, -13.3005))", 3)
+    np.testing.assert_array_equal(gammas, [5.0, 1.0, 2.0, ENDS[0]])
+
+
+def test_churn_raises_the_noise_by_its_factor():
+    gammas = grid("karras()", 20)
+    np.testing.assert_array_equal(plans.churn(gammas, 0.0), gammas)
+    plan = plans.churn(gammas, 4.0, lo=-6.0, hi=2.0)
+    ups = np.flatnonzero(np.diff(plan) > 0)
+    rho = np.exp(0.5 * plan)
+    np.testing.assert_allclose(rho[ups + 1] / rho[ups], 1.0 + 4.0 / 20)
+    assert len(ups) == np.sum((gammas[:-1] >= -6.0) & (gammas[:-1] <= 2.0))
+    assert set(gammas) <= set(plan)
+    assert (plan[0], plan[-1], plan.max()) == (gammas[0], gammas[-1], gammas[0])
+    # Limited by sqrt(2) - 1, and by the start of the plan.
+    rho = np.exp(0.5 * plans.churn(gammas, 1e9))
+    assert np.max(rho[1:] / rho[:-1]) == pytest.approx(np.sqrt(2.0))
+    assert rho.max() == rho[0]
+
+
+def test_restart_runs_the_stretch_again():
+    gammas = np.array([4.0, 2.0, 0.0, -2.0, -4.0])
+    plan = plans.restart(gammas, lo=-1.9, hi=2.2, times=2)
+    np.testing.assert_array_equal(plan, [4, 2, 0, -2, 2, 0, -2, 2, 0, -2, -4])
+    np.testing.assert_array_equal(plans.restart(gammas, -2.0, 2.0, times=0), gammas)
+
+
+def test_repaint_runs_every_stretch_again():
+    gammas = np.array([4.0, 2.0, 0.0, -2.0])
+    np.testing.assert_array_equal(plans.repaint(gammas, jump=9, resamplings=1), gammas)
+    plan = plans.repaint(gammas, jump=2, resamplings=3)
+    np.testing.assert_array_equal(plan, [4, 2, 0, 4, 2, 0, 4, 2, 0, -2, 0, -2, 0, -2])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda g: plans.churn(g, -1.0),
+        lambda g: plans.churn(g[::-1], 1.0),
+        lambda g: plans.restart(g, lo=1.0, hi=0.0),
+        lambda g: plans.restart(g, lo=-2.0, hi=2.0, times=-1),
+        lambda g: plans.repaint(g, jump=0),
+        lambda g: plans.repaint(g, resamplings=0),
+        lambda g: plans.repaint(g[:1]),
+    ],
+)
+def test_plans_check_their_settings(bad):
+    with pytest.raises(ConfigError):
+        bad(np.array([4.0, 0.0, -4.0]))
+
+
+@pytest.mark.usefixtures("float64")
+def test_going_up_is_the_forward_process(monkeypatch):
+    """From the exact law at one level to the exact law at a higher one, for any data."""
+    data = Gaussian(np.array([0.7, -0.1]), np.array([[0.3, 0.1], [0.1, 0.2]]))
+    mean, cov = law(monkeypatch, data, "ddim()", np.array([-3.0, -1.0, 2.5]))
+    np.testing.assert_allclose(mean, data.noised(2.5)[0])
+    np.testing.assert_allclose(cov, data.noised(2.5)[1])
+
+
+@pytest.mark.parametrize("sampler", ["ancestral()", "ddim()", "ddim(eta=0.4)", "dpmpp_2m()"])
+@pytest.mark.usefixtures("float64")
+def test_plans_keep_the_law(monkeypatch, sampler):
+    """For one image these samplers are exact, so every plan must end in the exact law."""
+    data = Gaussian(np.array([0.7]), np.zeros((1, 1)))
+    gammas = np.linspace(4.0, -5.0, 7)
+    for plan in (
+        plans.churn(gammas, 2.0),
+        plans.restart(gammas, -2.0, 2.0, times=2),
+        plans.repaint(gammas, jump=2, resamplings=2),
+    ):
+        mean, cov = law(monkeypatch, data, sampler, plan)
+        np.testing.assert_allclose(mean, data.noised(plan[-1])[0], rtol=1e-10)
+        np.testing.assert_allclose(cov, data.noised(plan[-1])[1], rtol=1e-10)
+
+
+@pytest.mark.usefixtures("float64")
+def test_repaint_reduces_the_bias_of_replacement(monkeypatch):
+    """Two correlated pixels, the first is known: the law of the second, against the posterior."""
+    data = Gaussian(np.zeros(2), np.array([[1.0, 0.9], [0.9, 1.0]]))
+    known, wanted = np.array([1.5, 0.0]), 0.9 * 1.5
+    gammas = np.linspace(4.0, -8.0, 6)
+
+    def bias(resamplings):
+        plan = plans.repaint(gammas, jump=1, resamplings=resamplings)
+        hooks = lambda constant: {"constrain": replace.make(constant * known, np.array([1.0, 0.0]))}
+        mean, _ = law(monkeypatch, data, build("ancestral()"), plan, hooks=hooks)
+        return abs(mean[1] - wanted)
+
+    once, often = bias(1), bias(5)
+    assert once > 0.1
+    assert often < 0.5 * once, (once, often)
