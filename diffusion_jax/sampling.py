@@ -39,7 +39,7 @@ def for_sampler(denoise: Denoise, mean_coefficient: float, sampler: Sampler) -> 
         `denoise`, corrected for the sampler's noise level where that is needed.
 
     Raises:
-        ConfigError: the sampler corrects the mean for another encoder, or does not say its `eta`.
+        ConfigError: the sampler corrects the mean for another encoder, or does not say its `noise_share`.
     """
     own = getattr(sampler, "mean_coefficient", None)
     name = type(sampler).__name__
@@ -52,12 +52,12 @@ def for_sampler(denoise: Denoise, mean_coefficient: float, sampler: Sampler) -> 
         return denoise
     if mean_coefficient == 0.0:
         return denoise
-    if not hasattr(sampler, "eta"):
+    if not hasattr(sampler, "noise_share"):
         raise ConfigError(
-            f"sampler {name} does not state its noise level (eta), which a model with an encoder "
-            "needs; use ancestral() or ddim(eta=...)"
+            f"sampler {name} does not state its noise_share, which a model with an encoder needs; "
+            "use ancestral() or ddim(eta=...)"
         )
-    return corrected(denoise, mean_coefficient, sampler.eta)
+    return corrected(denoise, mean_coefficient, sampler.noise_share)
 
 
 def integrate(

@@ -36,32 +36,32 @@ class Encoder(Protocol):
 
 
 def corrected(
-    denoise: Callable[[Array, Array], Pred], mean_coefficient: float, eta: float
+    denoise: Callable[[Array, Array], Pred], mean_coefficient: float, noise_share: float
 ) -> Callable[[Array, Array], Pred]:
     """The denoiser that makes an ordinary sampler follow the process of an encoder.
 
     Along the encoded process the best prediction is `x_hat = E[x_t + r | z] / (1 + c sigma^2)`,
     with `r = -d x_t / d gamma`. A solver that moves `z` as if the data were constant has drift
-    `(1 + eta^2)/2 alpha X - (alpha^2 + eta^2)/2 z` per unit of -gamma when given `Pred(x=X)` and
-    run at noise level eta. The process has `E[x_t]` in place of X, plus `alpha E[r]`, so that
+    `(1 + n)/2 alpha X - (alpha^2 + n)/2 z` per unit of -gamma when given `Pred(x=X)` and run with
+    n times the noise variance of ancestral sampling. The process has `E[x_t]` in place of X, plus `alpha E[r]`, so that
 
-        X = E[x_t | z] + 2/(1 + eta^2) E[r | z] = (1 + 2 c sigma^2 / (1 + eta^2)) x_hat.
+        X = E[x_t | z] + 2/(1 + n) E[r | z] = (1 + 2 c sigma^2 / (1 + n)) x_hat.
 
-    The last step uses the model's own `r = c sigma^2 x_t`. At eta = 1 it is not needed (`X` is
-    `(1 + c sigma^2) x_hat`, the published mean in the limit of small steps); at eta < 1 it is exact
+    The last step uses the model's own `r = c sigma^2 x_t`. At n = 1 it is not needed (`X` is
+    `(1 + c sigma^2) x_hat`, the published mean in the limit of small steps); at n < 1 it is exact
     for `x_t = alpha^2 x` and an approximation for a trained encoder.
 
     Args:
         denoise: `(z, gamma) -> Pred`, guidance included.
         mean_coefficient: `c`.
-        eta: noise level of the sampler, 0 for the probability-flow ODE, 1 for ancestral sampling.
+        noise_share: n, 0 for the probability-flow ODE, 1 for ancestral sampling.
 
     Returns:
         The corrected `(z, gamma) -> Pred`; `denoise` itself if `c` is 0.
     """
     if mean_coefficient == 0.0:
         return denoise
-    factor = 2.0 * mean_coefficient / (1.0 + eta**2)
+    factor = 2.0 * mean_coefficient / (1.0 + noise_share)
 
     def wrapped(z: Array, gamma: Array) -> Pred:
         pred = denoise(z, gamma)

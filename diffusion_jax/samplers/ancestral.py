@@ -16,7 +16,7 @@ class Ancestral:
     """Weak order 1; exact in the limit of many steps."""
 
     nfe_per_step: int = 1
-    eta: float = 1.0
+    noise_share: float = 1.0
 
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step."""

@@ -19,12 +19,12 @@ class AncestralDiffEnc:
     Attributes:
         mean_coefficient: the correction of the mean which this sampler makes itself.
         nfe_per_step: network calls per step.
-        eta: see `Sampler`.
+        noise_share: see `Sampler`.
     """
 
     mean_coefficient: float
     nfe_per_step: int = 1
-    eta: float = 1.0
+    noise_share: float = 1.0
 
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step."""

@@ -24,12 +24,12 @@ class Sampler(Protocol):
 
     Attributes:
         nfe_per_step: network calls per step.
-        eta: its noise level in the limit of small steps, 0 for a solver of the probability-flow
-            ODE, 1 for ancestral sampling. Only models with an encoder ask for it.
+        noise_share: variance of its noise in the limit of small steps, as a share of ancestral
+            sampling's: 0 for a solver of the probability-flow ODE. Models with an encoder ask.
     """
 
     nfe_per_step: int
-    eta: float
+    noise_share: float
 
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step, leading axis `[n]`; includes `gamma` (start of the step)."""

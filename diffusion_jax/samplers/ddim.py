@@ -20,6 +20,11 @@ class DDIM:
     eta: float
     nfe_per_step: int = 1
 
+    @property
+    def noise_share(self) -> float:
+        """Of ancestral sampling's variance: eta squared."""
+        return self.eta**2
+
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step."""
         _, _, a_s, s_s = scales(gammas)

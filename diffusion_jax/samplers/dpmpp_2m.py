@@ -31,6 +31,11 @@ class DPMpp2M:
     eta: float
     nfe_per_step: int = 1
 
+    @property
+    def noise_share(self) -> float:
+        """Of ancestral sampling's variance: eta itself."""
+        return self.eta
+
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step."""
         xp = backend(gammas)

@@ -23,6 +23,7 @@ class DPMpp2S:
     """Order 2, two calls per step, no memory."""
 
     nfe_per_step: int = 2
+    noise_share: float = 0.0
 
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step."""

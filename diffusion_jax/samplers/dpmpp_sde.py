@@ -30,6 +30,11 @@ class DPMppSDE:
     eta: float
     nfe_per_step: int = 2
 
+    @property
+    def noise_share(self) -> float:
+        """Of ancestral sampling's variance: eta itself."""
+        return self.eta
+
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step."""
         xp, eta = backend(gammas), self.eta

@@ -16,6 +16,7 @@ class Heun:
     """Order 2, two calls per step, no memory."""
 
     nfe_per_step: int = 2
+    noise_share: float = 0.0
 
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step."""

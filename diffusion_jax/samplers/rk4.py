@@ -21,6 +21,7 @@ class RK4:
     """Order 4, four calls per step, no memory."""
 
     nfe_per_step: int = 4
+    noise_share: float = 0.0
 
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step."""

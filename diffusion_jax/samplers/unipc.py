@@ -43,6 +43,7 @@ class UniPC:
     """Order 3 in practice at one call per step; memory: last prediction, last difference."""
 
     nfe_per_step: int = 1
+    noise_share: float = 0.0
 
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step, and of the correction of the step before it."""
