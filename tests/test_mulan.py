@@ -51,8 +51,8 @@ def noisy(params, scale=0.4):
 
 def mulan(trained=True):
     m = build("mulan(latent=3, features=8)")
-    init = lambda: m.init(jax.random.key(0), SHAPE)  # noqa: E731
-    return m, jax.jit(lambda: noisy(init()) if trained else init())()
+    params = m.init(jax.random.key(0), SHAPE)
+    return m, (noisy(params) if trained else params)
 
 
 def batch():
