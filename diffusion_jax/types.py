@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Float
 
 Array = jax.Array
@@ -69,25 +70,25 @@ class Noise(NamedTuple):
 Denoiser = Callable[[Array, Array, Cond], Pred]
 
 
-def expand(gamma: Array, z: Array) -> Array:
+def expand(gamma: ArrayLike, z: ArrayLike) -> Array:
     """Shapes `gamma` (scalar, `[B]`, or already full rank) so that it broadcasts against `z`."""
     gamma = jnp.asarray(gamma)
     return gamma.reshape(gamma.shape + (1,) * (z.ndim - 1)) if gamma.ndim == 1 else gamma
 
 
-def alpha(gamma: Float[Array, "*g"]) -> Float[Array, "*g"]:
+def alpha(gamma: Float[ArrayLike, "*g"]) -> Float[Array, "*g"]:
     """Signal scale `sqrt(sigmoid(-gamma))`, accurate at both ends."""
     return jnp.exp(-0.5 * jax.nn.softplus(gamma))
 
 
-def sigma(gamma: Float[Array, "*g"]) -> Float[Array, "*g"]:
+def sigma(gamma: Float[ArrayLike, "*g"]) -> Float[Array, "*g"]:
     """Noise scale `sqrt(sigmoid(gamma))`, accurate at both ends."""
     return jnp.exp(-0.5 * jax.nn.softplus(-gamma))
 
 
 def diffuse(
-    x: Float[Array, " b *d"], gamma: Float[Array, "..."], eps: Float[Array, " b *d"]
-) -> Float[Array, " b *d"]:
+    x: Float[ArrayLike, "..."], gamma: Float[ArrayLike, "..."], eps: Float[Array, " *d"]
+) -> Float[Array, " *d"]:
     """The forward process `z = alpha x + sigma eps` at `gamma`."""
-    g = expand(gamma, x)
+    g = expand(gamma, eps)
     return alpha(g) * x + sigma(g) * eps

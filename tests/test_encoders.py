@@ -158,7 +158,7 @@ def final_variance(m, sampler, steps):
     def move(variance, row):
         key = jax.random.key(0)
         out, _ = sampler.step(denoise, row, z, (), key)
-        noise = row["noise"] if sampler.eta else 0.0
+        noise = row["noise"] if sampler.noise_share else 0.0
         drawn = jax.random.normal(key, z.shape, z.dtype) * noise
         gain = (out - drawn)[1, 0, 0, 0]  # the map is linear, so this is its slope
         return gain**2 * variance + noise**2, None
@@ -224,7 +224,7 @@ def test_unfit_samplers_are_refused():
     assert for_sampler(denoise, 1.0, own) is denoise
     with pytest.raises(ConfigError, match="this model's encoder asks for 0"):
         for_sampler(denoise, 0.0, own)
-    with pytest.raises(ConfigError, match="eta"):
+    with pytest.raises(ConfigError, match="noise_share"):
         for_sampler(denoise, 1.0, object())
 
 
