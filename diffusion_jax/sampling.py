@@ -39,7 +39,8 @@ def for_sampler(denoise: Denoise, mean_coefficient: float, sampler: Sampler) -> 
         `denoise`, corrected for the sampler's noise level where that is needed.
 
     Raises:
-        ConfigError: the sampler corrects the mean for another encoder, or does not say its `noise_share`.
+        ConfigError: the sampler corrects the mean for another encoder, or does not say its
+            `noise_share`.
     """
     own = getattr(sampler, "mean_coefficient", None)
     name = type(sampler).__name__

@@ -123,7 +123,7 @@ def test_every_array_matches(golden, name, precision):
         found, grads = jax.jit(lambda p: everything(case, model, p, precision))(params)
         i, steps = case["in/sampler_i_T"]
         times = jnp.asarray([(steps - i) / steps, (steps - i - 1) / steps], precision)
-        gammas = np.asarray(model.schedule.gamma({}, times), np.float64)
+        gammas = np.asarray(model.schedule.gamma({}, jnp.asarray(times)), np.float64)
         z, eps = (jnp.asarray(case[f"in/{k}_sampler"], precision) for k in ("z_t", "eps"))
         mean, z_s, out = step(case, model, params, gammas, z, eps, precision)
         found |= {"sampler_mu": mean, "sampler_z_s": z_s, "sampler_net_out": out,
@@ -174,7 +174,9 @@ def test_sampler_chain_matches(golden, float64, name):
     for i, eps in enumerate(case["in/eps_chain"].astype(np.float64)):
         np.testing.assert_allclose(z, case["out/chain_z"][i], rtol=1e-6, atol=1e-6)
         times = np.asarray([(steps - i) / steps, (steps - i - 1) / steps])
-        z = run(z, params, tuple(np.asarray(model.schedule.gamma({}, times)).tolist()), eps)
+        z = run(
+            z, params, tuple(np.asarray(model.schedule.gamma({}, jnp.asarray(times))).tolist()), eps
+        )
     np.testing.assert_allclose(z, case["out/chain_z"][steps], rtol=1e-6, atol=1e-6)
     x = model.decoder.decode(z / alpha(jnp.asarray(-13.3)))
     np.testing.assert_array_equal(x, case["out/chain_x"])

@@ -66,7 +66,7 @@ def test_polynomial_is_the_integral_of_a_square(float64):
     a, b, c = 0.7, -1.3, 0.4
     s = np.linspace(0.0, 1.0, 20001)
     f = np.concatenate([[0.0], np.cumsum(np.diff(s) * ((a * s**2 + b * s + c) ** 2)[:-1])])
-    np.testing.assert_allclose(_rise(a, b, c, s), f / f[-1], atol=1e-4)
+    np.testing.assert_allclose(_rise(*map(jnp.asarray, (a, b, c, s))), f / f[-1], atol=1e-4)
 
 
 @pytest.mark.parametrize("objective", ["continuous()", "discrete(timesteps=20)"])
@@ -123,7 +123,7 @@ def test_bound_equals_the_sum_of_divergences(float64):
         z = a_t * x + np.sqrt(v_t) * noise.eps
         x_hat = m.denoiser(params)(z, jnp.asarray(g_t), cond).x
         precision = 1 / v_s + step**2 / v_step
-        mean = lambda d: (a_s * d / v_s + step * z / v_step) / precision  # noqa: B023, E731
+        mean = lambda d: (a_s * d / v_s + step * z / v_step) / precision
         total += divergence(
             mean(np.asarray(x)), 1 / precision, mean(np.asarray(x_hat)), 1 / precision
         )

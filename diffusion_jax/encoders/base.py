@@ -43,7 +43,8 @@ def corrected(
     Along the encoded process the best prediction is `x_hat = E[x_t + r | z] / (1 + c sigma^2)`,
     with `r = -d x_t / d gamma`. A solver that moves `z` as if the data were constant has drift
     `(1 + n)/2 alpha X - (alpha^2 + n)/2 z` per unit of -gamma when given `Pred(x=X)` and run with
-    n times the noise variance of ancestral sampling. The process has `E[x_t]` in place of X, plus `alpha E[r]`, so that
+    n times the noise variance of ancestral sampling. The process has `E[x_t]` in place of X, plus
+    `alpha E[r]`, so that
 
         X = E[x_t | z] + 2/(1 + n) E[r | z] = (1 + 2 c sigma^2 / (1 + n)) x_hat.
 
