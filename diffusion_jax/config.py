@@ -5,6 +5,7 @@ start from `base()`; the command line overrides any field: `--config.lr=1e-4`.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,27 @@ def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
         config.eval.timesteps = (100,)
         config.sample.num, config.sample.batch, config.sample.steps = 20, 20, 5
     return config
+
+
+def split_variant(text: str, names: Iterable[str], default: str) -> tuple[str, str]:
+    """Splits a config file's argument into the model's name and `smoke`.
+
+    Args:
+        text: `"NAME"`, `"NAME_smoke"`, `"smoke"` or nothing.
+        names: the names there are.
+        default: the name where none is given.
+
+    Returns:
+        `(name, "smoke" or "")`.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    smoke = text == "smoke" or text.endswith("_smoke")
+    name = (text.removesuffix("smoke").removesuffix("_") if smoke else text) or default
+    if name not in names:
+        raise ConfigError(
+            f"unknown variant {text!r} after the colon of --config; allowed: {', '.join(names)}, "
+            "each also with _smoke, or smoke"
+        )
+    return name, "smoke" if smoke else ""

@@ -26,6 +26,8 @@ _CHECKPOINT = flags.DEFINE_string(
     "For eval and sample: a checkpoint folder or another run's work directory, or "
     "vdm:PATH for a published VDM checkpoint.",
 )
+_A = flags.DEFINE_string("a", "", "For compare: a work directory or checkpoint.")
+_B = flags.DEFINE_string("b", "", "For compare: another one; differences are b - a.")
 
 
 def _value(argv: list[str], flag: str) -> str | None:
@@ -41,7 +43,7 @@ def _with_saved_config(argv: list[str]) -> list[str]:
     """Adds the run's own configuration where none is named, so that overrides work on it too."""
     if _value(argv, "config") or (_value(argv, "mode") or "train") == "train":
         return argv
-    where = _value(argv, "checkpoint") or _value(argv, "workdir")
+    where = _value(argv, "checkpoint") or _value(argv, "a") or _value(argv, "workdir")
     if not where or ":" in where:
         return argv
     saved = _saved_config(Path(where))
@@ -87,8 +89,9 @@ def _fail(e: UserError) -> None:
 def _workdir() -> Path:
     if _WORKDIR.value:
         return Path(_WORKDIR.value).absolute()
-    if _CHECKPOINT.value and ":" not in _CHECKPOINT.value:
-        path = Path(_CHECKPOINT.value).absolute()
+    source = _CHECKPOINT.value or _A.value
+    if source and ":" not in source:
+        path = Path(source).absolute()
         for parent in (path, *path.parents):
             if (parent / "config.json").exists():
                 return parent
@@ -102,12 +105,17 @@ def _main(argv: list[str]) -> None:
     try:
         if _CONFIG.value is None:
             raise ConfigError(
-                "--config is needed, for example --config=configs/digits.py (eval and sample find "
-                "the run's own in --workdir or --checkpoint)"
+                "--config is needed, for example --config=configs/digits.py (eval, sample, ... find "
+                "the run's own in --workdir, --checkpoint or --a)"
             )
         from diffusion_jax.modes.base import open_job
 
-        job = open_job(_CONFIG.value, _workdir(), _CHECKPOINT.value)
+        job = open_job(
+            _CONFIG.value,
+            _workdir(),
+            _CHECKPOINT.value,
+            tuple(p for p in (_A.value, _B.value) if p),
+        )
         importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(job)
     except UserError as e:
         _fail(e)

@@ -59,15 +59,19 @@ class Records:
         return {"total": sum(parts.values()), **parts}
 
     def monte_carlo_se(self) -> float:
-        """Standard error of the mean, in bits/dim, from the noise draws alone.
+        """Standard error of the mean, in bits/dim, from the noise draws alone."""
+        return _replicate_se(self.diffusion + self.reconstruction, self.dims)
 
-        The two replicates of a stratum differ by pure noise: with K draws in K/2 strata the
-        variance of an image's mean is estimated without bias by `sum (a - b)^2 / K^2`.
-        """
-        draws = self.diffusion + self.reconstruction
-        a, b = np.split(draws, 2, axis=1)
-        variance = np.square(a - b).sum(1) / draws.shape[1] ** 2
-        return float(np.sqrt(variance.sum()) / len(draws) / (self.dims * math.log(2.0)))
+
+def _replicate_se(draws: np.ndarray, dims: int) -> float:
+    """Standard error of the mean of `draws` `[N, K]` (nats) from the noise alone, in bits/dim.
+
+    The two replicates of a stratum differ by pure noise: with K draws in K/2 strata the variance
+    of an image's mean is estimated without bias by `sum (a - b)^2 / K^2`.
+    """
+    a, b = np.split(draws, 2, axis=1)
+    variance = np.square(a - b).sum(1) / draws.shape[1] ** 2
+    return float(np.sqrt(variance.sum()) / len(draws) / (dims * math.log(2.0)))
 
 
 def _noise(key: Array, ids: Array, draw: Array, strata: int, x: Array) -> Noise:
@@ -173,6 +177,35 @@ def put_key(seed: int, mesh: Mesh) -> Array:
     return jax.device_put(jax.random.key(seed), replicated(mesh))
 
 
+def _mean_se(values: np.ndarray) -> dict[str, float]:
+    """Mean over images and its standard error; unknown from a single image."""
+    n = len(values)
+    se = values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
+    return {"bits_per_dim": float(values.mean()), "standard_error": float(se)}
+
+
+def paired(a: Records, b: Records) -> dict[str, Any]:
+    """The difference b - a between two models measured with the same times and noise.
+
+    Args:
+        a: records of the first model.
+        b: records of the second, of the same images and draws.
+
+    Returns:
+        JSON-able, bits/dim: `difference` and its `breakdown` (mean and standard error over images
+        of the per-image differences) and `monte_carlo_se`.
+    """
+    one, two = a.per_image(), b.per_image()
+    zero = np.zeros(len(a.prior))
+    parts = {k: two.get(k, zero) - one.get(k, zero) for k in (one | two)}
+    draws = [r.diffusion + r.reconstruction for r in (a, b)]
+    return {
+        "difference": _mean_se(parts.pop("total")),
+        "breakdown": {k: _mean_se(v) for k, v in parts.items()},
+        "monte_carlo_se": _replicate_se(draws[1] - draws[0], a.dims),
+    }
+
+
 def summary(records: Records) -> dict[str, Any]:
     """Mean, standard errors and breakdown, in bits/dim.
 
@@ -184,21 +217,11 @@ def summary(records: Records) -> dict[str, Any]:
         draws; contained in the former), `breakdown` with a mean and a standard error per part.
     """
     per_image = records.per_image()
-    n = len(records.prior)
-
-    def se(values: np.ndarray) -> float:
-        return float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else float("nan")
-
     return {
-        "bits_per_dim": float(per_image["total"].mean()),
-        "standard_error": se(per_image["total"]),
+        **_mean_se(per_image.pop("total")),
         "monte_carlo_se": records.monte_carlo_se(),
-        "breakdown": {
-            k: {"bits_per_dim": float(v.mean()), "standard_error": se(v)}
-            for k, v in per_image.items()
-            if k != "total"
-        },
-        "images": n,
+        "breakdown": {k: _mean_se(v) for k, v in per_image.items()},
+        "images": len(records.prior),
         "draws_per_image": int(records.diffusion.shape[1]),
     }
 

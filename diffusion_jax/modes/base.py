@@ -35,11 +35,13 @@ class Job:
         config: the resolved configuration.
         workdir: where files go, absolute.
         checkpoint: a checkpoint to use instead of the work directory's newest; empty for none.
+        pair: the two work directories or checkpoints to compare; empty for other modes.
     """
 
     config: ConfigDict
     workdir: Path
     checkpoint: str = ""
+    pair: tuple[str, ...] = ()
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -157,7 +159,9 @@ def _published(checkpoint: str) -> tuple[Path, Any]:
     return path, vdm.read(path) if prefix == "vdm" else diffenc.read(path, prefix)
 
 
-def open_job(config: ConfigDict, workdir: Path, checkpoint: str = "") -> Job:
+def open_job(
+    config: ConfigDict, workdir: Path, checkpoint: str = "", pair: tuple[str, ...] = ()
+) -> Job:
     """A job; for a published checkpoint the model settings come from its weights.
 
     Args:
@@ -165,13 +169,14 @@ def open_job(config: ConfigDict, workdir: Path, checkpoint: str = "") -> Job:
             published.
         workdir: where files go.
         checkpoint: as in `Job`.
+        pair: as in `Job`.
 
     Returns:
         The job.
     """
     if checkpoint.startswith(IMPORTED):
         config.update(_published(checkpoint)[1].overrides)
-    return Job(config, Path(workdir).absolute(), checkpoint)
+    return Job(config, Path(workdir).absolute(), checkpoint, pair)
 
 
 def prepare_workdir(job: Job) -> None:

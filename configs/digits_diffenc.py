@@ -1,0 +1,43 @@
+"""The default digits model with a learned encoder or schedule, for paired comparison.
+
+Command:   python -m diffusion_jax.main --config=configs/digits_diffenc.py:VARIANT --workdir=DIR
+           VARIANT: diffenc (default), diffenc_nt, vdm (linear schedule), vdm_mlp (learned shape,
+           trained on the variance of the loss), mulan; each also with _smoke, or smoke alone
+Hardware:  two CPU cores, about three minutes each
+Expected:  the table "Learned schedules and encoders" in the README (ours)
+"""
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+VARIANTS = {
+    "diffenc": {"encoder": "diffenc(width=32)"},
+    "diffenc_nt": {"encoder": "diffenc_nt()"},
+    "vdm": {},
+    "vdm_mlp": {"schedule": "learned_mlp()"},
+    "mulan": {"schedule": "mulan(latent=8, features=128)"},
+}
+
+
+def get_config(variant: str = "diffenc") -> ConfigDict:
+    c = config.base()
+    name, smoke = config.split_variant(variant, VARIANTS, "diffenc")
+    c.data = "digits()"
+    c.conditional = True
+    c.gamma_min, c.gamma_max = -7.9, 5.0
+    c.network = "vdm_unet(width=32, depth=2, embed=64)"
+    c.prediction = "v"  # DiffEnc is a v-prediction model: the same for all variants
+    c.batch = 64
+    c.steps = 1600
+    c.lr = 2e-3
+    c.lr_decay = "cosine"
+    c.clip = 1.0
+    c.ema = (0.995,)
+    c.log_every, c.eval_every, c.save_every, c.sample_every = 50, 400, 400, 0
+    c.eval.draws = 32
+    c.eval.timesteps = ()
+    c.guidance = "cfg(w=2.0)"
+    c.sample.num, c.sample.batch, c.sample.steps = 100, 100, 50
+    c.update(VARIANTS[name])
+    return config.variant(c, smoke, smoke="vdm_unet(width=32, depth=1, embed=32)")
