@@ -1,8 +1,8 @@
-"""DiffEnc and its baselines on CIFAR-10, as published: no augmentation, unconditional, v-prediction.
+"""DiffEnc and its baselines on CIFAR-10, as published: unconditional, v-prediction, no flips.
 
 Command:   python -m diffusion_jax.main --config=configs/cifar10_diffenc.py:VARIANT --workdir=DIR
-           VARIANT: diffenc_32_4 (default), vdmv_32, diffenc_8_2, diffenc_8_nt, vdmv_8; each also with
-           _smoke, or smoke alone
+           VARIANT: diffenc_32_4 (default), vdmv_32, diffenc_8_2, diffenc_8_nt, vdmv_8; each also
+           with _smoke, or smoke alone
 Data:      prepared once by tensorflow-datasets (README, "Data")
 Hardware:  8 GPUs in the paper's example; 8M steps (32 blocks) and 2M steps (8 blocks), second-hand
 Expected:  2.620 +- 0.006 diffenc_32_4, 2.641 +- 0.003 vdmv_32, 2.783 both diffenc_8_2 and vdmv_8

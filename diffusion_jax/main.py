@@ -105,8 +105,8 @@ def _main(argv: list[str]) -> None:
     try:
         if _CONFIG.value is None:
             raise ConfigError(
-                "--config is needed, for example --config=configs/digits.py (eval, sample, ... find "
-                "the run's own in --workdir, --checkpoint or --a)"
+                "--config is needed, for example --config=configs/digits.py (eval, sample, ... "
+                "find the run's own in --workdir, --checkpoint or --a)"
             )
         from diffusion_jax.modes.base import open_job
 

@@ -1,5 +1,6 @@
 """The program as a user runs it: real processes, exit codes, one clear line for each mistake."""
 
+import importlib.util
 import json
 import os
 import re
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import tiny
 from conftest import REPO
+
+from diffusion_jax.errors import ConfigError
 
 CONFIGS = sorted(p.stem for p in (REPO / "configs").glob("*.py"))
 
@@ -77,6 +80,15 @@ def test_evaluate_a_workdir_a_checkpoint_alone_and_with_overrides(trained):
     assert more.returncode == 0, more.stderr
     report = json.loads((run / "eval/6_valid.json").read_text())
     assert report["result"]["draws_per_image"] == 6 and report["data"]["name"] == "npz/valid"
+
+
+def test_compare_a_run_with_a_checkpoint(trained):
+    folder, _ = trained
+    done = main("--mode=compare", f"--a={folder}/run/checkpoints/4", f"--b={folder}/run",
+                f"--workdir={folder}/pair")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "b - a, paired" in done.stdout
+    assert (folder / "pair/compare/4_run.json").is_file()
 
 
 def test_sample_with_overrides(trained):
@@ -161,11 +173,25 @@ def test_killed_and_resumed_equals_never_killed(tmp_path):
         np.testing.assert_array_equal(a["image"], b["image"])
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_builds_with_every_variant(name):
+    spec = importlib.util.spec_from_file_location(name, REPO / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    variants = [*getattr(module, "VARIANTS", {}), ""]
+    full = [module.get_config(v) if v else module.get_config() for v in variants]
+    assert len({c.to_json() for c in full}) >= len(variants) - 1
+    for variant in (f"{v}_smoke" if v else "smoke" for v in variants):
+        assert module.get_config(variant).steps == 20
+    with pytest.raises(ConfigError, match="allowed"):
+        module.get_config("nonsense")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_has_a_smoke_version(name, tmp_path, request):
     extra = []
-    if name not in ("digits",):
+    if not name.startswith("digits"):
         data = request.getfixturevalue("prepared")
         if name.startswith("imagenet"):
             pytest.skip("ImageNet is not here; the other colour configs run the same path")

@@ -1,0 +1,78 @@
+"""Paired comparison of two runs."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation.bpd import Records, paired, summary
+from diffusion_jax.modes import compare, train
+from diffusion_jax.modes.base import open_job
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    settings = {"save_every": 0, "eval_every": 0}
+    for name, changes in (
+        ("vdm", {}),
+        ("encoded", {"encoder": "diffenc(width=16)", "prediction": "v"}),
+        ("free", {"conditional": False, "guidance": "none()"}),
+    ):
+        train.run(tiny.job(folder, name, **settings, **changes))
+    return folder
+
+
+def compared(runs, a, b, out, **changes):
+    c = tiny.config(runs, **changes)
+    compare.run(open_job(c, out, pair=(str(runs / a), str(runs / b))))
+    return json.loads((out / "compare" / f"{a}_{b}.json").read_text())
+
+
+def test_a_run_equals_itself(runs, tmp_path):
+    found = compared(runs, "vdm", "vdm", tmp_path)
+    assert found["difference"] == {"bits_per_dim": 0.0, "standard_error": 0.0}
+    assert found["monte_carlo_se"] == 0.0
+
+
+def test_differences_are_those_of_the_means_and_change_sign(runs, tmp_path, capsys):
+    found = compared(runs, "vdm", "encoded", tmp_path)
+    means = [found[k]["bits_per_dim"] for k in "ab"]
+    assert found["difference"]["bits_per_dim"] == pytest.approx(means[1] - means[0], abs=1e-9)
+    parts = sum(v["bits_per_dim"] for v in found["breakdown"].values())
+    assert parts == pytest.approx(found["difference"]["bits_per_dim"], abs=1e-9)
+    assert found["difference"]["bits_per_dim"] != 0
+    back = compared(runs, "encoded", "vdm", tmp_path)
+    assert back["difference"]["bits_per_dim"] == -found["difference"]["bits_per_dim"]
+    shown = capsys.readouterr().out
+    assert "b - a, paired" in shown
+    assert "reconstruction" in shown
+
+
+def test_what_cannot_be_compared_is_refused(runs, tmp_path):
+    with pytest.raises(ConfigError, match="differ in conditional: True and False"):
+        compared(runs, "vdm", "free", tmp_path)
+    with pytest.raises(ConfigError, match="two runs"):
+        compare.run(open_job(tiny.config(runs), tmp_path))
+    other = tmp_path / "other"
+    other.mkdir()
+    tiny.write_images(other / "images.npz", n=32)
+    train.run(tiny.job(other, "vdm", save_every=0, eval_every=0))
+    job = open_job(tiny.config(runs), tmp_path, pair=(str(runs / "vdm"), str(other / "vdm")))
+    with pytest.raises(ConfigError, match="differ in data"):
+        compare.run(job)
+    assert not (tmp_path / "compare").exists()
+
+
+def test_pairing_shrinks_the_error_of_a_common_offset():
+    """Two models that differ by a constant: the pair knows it exactly, the means do not."""
+    rng = np.random.default_rng(0)
+    draws = rng.normal(100, 20, (50, 4))
+    a = Records(draws, draws[:, 0], draws, draws, dims=8)
+    b = Records(draws, draws[:, 0], draws + 3.0, draws, dims=8)
+    found = paired(a, b)
+    assert found["difference"]["bits_per_dim"] == pytest.approx(3.0 / (8 * np.log(2)))
+    assert found["difference"]["standard_error"] < 1e-9 < summary(a)["standard_error"]
+    assert found["monte_carlo_se"] < 1e-9
