@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from golden_cases import nested
 
 from diffusion_jax import registry
 from diffusion_jax.errors import CheckpointError
@@ -19,18 +20,6 @@ KINDS = {"a": "diffenc", "nt": "diffenc_nt", "vdmv": "vdmv"}
 CONTEXT = {"gamma_min": -13.3, "gamma_max": 5.0, "levels": 256, "channels": 3}
 PARTS = (("network", "models"), ("schedule", "schedules"), ("encoder", "encoders"),
          ("decoder", "decoders"))  # fmt: skip
-
-
-def nested(case, prefix):
-    out = {}
-    for key in case:
-        if key.startswith(prefix):
-            *path, leaf = key.removeprefix(prefix).split("/")
-            node = out
-            for p in path:
-                node = node.setdefault(p, {})
-            node[leaf] = case[key].astype(np.float64)
-    return out
 
 
 def load(golden, name):

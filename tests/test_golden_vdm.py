@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from golden_cases import nested
 
 from diffusion_jax import registry
 from diffusion_jax.interop import vdm
@@ -15,18 +16,6 @@ from diffusion_jax.schedules.base import endpoints, gamma_and_slope
 from diffusion_jax.types import Noise, sigma
 
 CASES = [("T0", "continuous()"), ("T10", "discrete(timesteps=10)")]
-
-
-def nested(case, prefix):
-    out = {}
-    for key in case:
-        if key.startswith(prefix):
-            *path, leaf = key.removeprefix(prefix).split("/")
-            node = out
-            for p in path:
-                node = node.setdefault(p, {})
-            node[leaf] = case[key].astype(np.float64)
-    return out
 
 
 def load(golden, name):
