@@ -1,4 +1,4 @@
-"""Optimisers by their strings, masks, rates and averages (published numbers: test_golden_diffenc)."""
+"""Optimisers by string, masks, rates, averages (published numbers: test_golden_diffenc)."""
 
 import jax
 import jax.numpy as jnp

@@ -19,6 +19,7 @@ from diffusion_jax.progress import progress
 from diffusion_jax.sharding import batched, put, replicated
 from diffusion_jax.training import step as step_lib
 from diffusion_jax.training.checkpoint import Checkpoints
+from diffusion_jax.training.meter import NEVER, Meter
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State
 
@@ -106,9 +107,9 @@ class Feeder:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _check_finite(meter: step_lib.Meter) -> None:
+def _check_finite(meter: Meter) -> None:
     bad = int(jax.device_get(meter.bad_step))
-    if bad != step_lib.NEVER:
+    if bad != NEVER:
         raise NonFiniteError(
             f"loss or gradient became NaN or infinite at step {bad}; the last good checkpoint is "
             "kept: lower lr, or set clip (for example --config.clip=1.0), and run the command again"

@@ -22,13 +22,11 @@ from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
 from diffusion_jax.schedules.base import endpoints, gamma_and_slope, latent_size
 from diffusion_jax.sharding import batched, replicated
-from diffusion_jax.training import variance
+from diffusion_jax.training import meter as meter_lib, variance
+from diffusion_jax.training.meter import Meter, Metrics
 from diffusion_jax.training.optimizer import ema_update
 from diffusion_jax.training.state import State
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms
-
-Metrics = dict[str, Array]
-NEVER = jnp.iinfo(jnp.int32).max
 
 
 @dataclass(frozen=True)
@@ -239,39 +237,9 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
     return State(step, params, ema, opt_state, proposal), metrics
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Meter:
-    """Running sums of metrics on the device, so that logging costs one transfer per interval.
-
-    Attributes:
-        sums: sum of each metric since the last reset.
-        count: number of steps summed.
-        bad_step: first step whose loss or gradient was not finite, or `NEVER`.
-    """
-
-    sums: Metrics
-    count: Array
-    bad_step: Array
-
-
 def fresh_meter(recipe: Recipe) -> Meter:
-    """A meter with nothing in it."""
-    names = ("loss", *_parts(recipe), "grad_norm", "gamma_0", "gamma_1")
-    return Meter(
-        sums={n: jnp.zeros((), jnp.float32) for n in names},
-        count=jnp.zeros((), jnp.int32),
-        bad_step=jnp.full((), NEVER, jnp.int32),
-    )
-
-
-def _read(meter: Meter, metrics: Metrics, step: Array) -> Meter:
-    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
-    return Meter(
-        sums=jax.tree.map(jnp.add, meter.sums, metrics),
-        count=meter.count + 1,
-        bad_step=jnp.where(finite, meter.bad_step, jnp.minimum(meter.bad_step, step)),
-    )
+    """A meter of everything `update` reports, with nothing in it."""
+    return meter_lib.fresh(("loss", *_parts(recipe), "grad_norm", "gamma_0", "gamma_1"))
 
 
 def compile_steps(recipe: Recipe, mesh: Mesh, resident: bool, several: bool) -> Callable:
@@ -295,7 +263,7 @@ def compile_steps(recipe: Recipe, mesh: Mesh, resident: bool, several: bool) -> 
         batch = jax.tree.map(lambda a: a[index], data) if resident else data
         batch = jax.lax.with_sharding_constraint(batch, batched(mesh))
         after, metrics = update(recipe, state, batch)
-        return (after, _read(meter, metrics, state.step)), metrics["loss"]
+        return (after, meter_lib.add(meter, metrics, state.step)), metrics["loss"]
 
     def run(state: State, meter: Meter, data: dict, indices: Array) -> tuple:
         if not several:
