@@ -73,6 +73,8 @@ def test_tensorboard_reads_the_events(done):
     )
     events = accumulator.EventAccumulator(str(done.workdir)).Reload()
     assert [e.step for e in events.Scalars("train/loss")] == [2, 4, 6]
+    assert [e.step for e in events.Scalars("test/bits_per_dim")] == [6]
+    assert [e.step for e in events.Images("samples")] == [6]
 
 
 def test_train_2n_equals_train_n_and_resume_n(folder, done):

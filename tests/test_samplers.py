@@ -63,6 +63,19 @@ def test_calls_of_the_network(name, gammas):
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.usefixtures("float64")
+def test_a_plan_per_pixel(name):
+    """Schedules with one gamma per pixel: equal plans for all pixels are one plan for all."""
+    wide = np.broadcast_to(DOWN[:, None, None], (len(DOWN), *Z.shape))
+
+    def denoise(z, gamma):
+        assert gamma.shape == z.shape
+        return MIXTURE.denoise(z, gamma[0, 0])
+
+    same(run(name, wide, denoise=denoise), run(name, DOWN))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.usefixtures("float64")
 def test_traced_plans_and_single_precision(name):
     traced = jax.jit(lambda gammas, key: run(name, gammas, key=key))
     down = run(name, DOWN)

@@ -68,10 +68,10 @@ def run(job: Job) -> None:
         state = _train(job, recipe, state, train, valid, checkpoints, writer)
         if start < c.steps:
             say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
+        _finish(job, state, writer)
     finally:
         checkpoints.close()
         writer.close()
-    _finish(job, state)
 
 
 def make_recipe(job: Job) -> Recipe:
@@ -176,13 +176,15 @@ def _train(
     )  # fmt: skip
 
 
-def _finish(job: Job, state: State) -> None:
+def _finish(job: Job, state: State, writer: Writer) -> None:
     """Test-set evaluation and samples, unless an earlier run of the command left them."""
     c, step = job.config, int(jax.device_get(state.step))
     average = ema_key(c.ema[0])
     record = {"step": step, "weights": average,
               "checkpoint": str(job.workdir / "checkpoints" / str(step))}  # fmt: skip
     if not (job.workdir / "eval" / f"{step}.json").exists():
-        eval_mode.evaluate(job, state.ema[average], record)
+        found = eval_mode.evaluate(job, state.ema[average], record)["result"]
+        values = {k: found[k] for k in ("bits_per_dim", "standard_error")}
+        writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in values.items()})
     if c.sample.num and not (job.workdir / "samples" / f"{step}.png").exists():
-        sample_mode.sample(job, state.ema[average], step)
+        writer.image(step, "samples", sample_mode.sample(job, state.ema[average], step))

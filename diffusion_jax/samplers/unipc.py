@@ -33,9 +33,9 @@ def _moments(h: Any) -> tuple[Any, Any]:
     """
     xp = backend(h)
     u = 0.5 * (1.0 + xp.asarray(_NODES, h.dtype))
-    p = xp.asarray(_WEIGHTS, h.dtype) * xp.exp(h[:, None] * (u - 1.0))
-    p = p / p.sum(1, keepdims=True)
-    return (p * u).sum(1), (p * u**2).sum(1)
+    p = xp.asarray(_WEIGHTS, h.dtype) * xp.exp(h[..., None] * (u - 1.0))
+    p = p / p.sum(-1, keepdims=True)
+    return (p * u).sum(-1), (p * u**2).sum(-1)
 
 
 @dataclass(frozen=True)
