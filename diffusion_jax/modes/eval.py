@@ -77,13 +77,18 @@ def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]
         },
         "loss_by_gamma": bpd.loss_by_gamma(job.model, params, records),
     }
-    stem = f"{record['step']}" + ("" if c.split == "test" else f"_{c.split}")
-    path = job.workdir / "eval" / f"{stem}.json"
+    path = report_path(job, record["step"])
     if jax.process_index() == 0:
         write_json(path, report)
         _write_records(path.with_suffix(".npz"), records)
     say(_table(report, split.name, path))
     return report
+
+
+def report_path(job: Job, step: int) -> Path:
+    """Where the report of `step` goes: `eval/<step>.json`, with the split's name if not test."""
+    split = job.config.eval.split
+    return job.workdir / "eval" / (f"{step}.json" if split == "test" else f"{step}_{split}.json")
 
 
 def _short(summary: dict[str, Any]) -> dict[str, float]:

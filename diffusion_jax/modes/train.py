@@ -182,7 +182,7 @@ def _finish(job: Job, state: State, writer: Writer) -> None:
     average = ema_key(c.ema[0])
     record = {"step": step, "weights": average,
               "checkpoint": str(job.workdir / "checkpoints" / str(step))}  # fmt: skip
-    if not (job.workdir / "eval" / f"{step}.json").exists():
+    if not eval_mode.report_path(job, step).exists():
         found = eval_mode.evaluate(job, state.ema[average], record)["result"]
         values = {k: found[k] for k in ("bits_per_dim", "standard_error")}
         writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in values.items()})
