@@ -12,8 +12,10 @@ from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.evaluation import bpd, images, inspection, plots
 from diffusion_jax.evaluation.reclock import reclock
+from diffusion_jax.model import Model
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.schedules.base import endpoints, latent_size
+from diffusion_jax.sharding import replicated
 from diffusion_jax.types import Array, Cond, Params
 
 _NAMES = {"straight_line": "straight line", "schedule": "this schedule", "optimum": "optimum"}
@@ -80,13 +82,13 @@ def _measure(job: Job, params: Params, split: Split) -> dict[str, Any]:
     c, model = job.config.eval, job.model
     objective = registry.build("objectives", "continuous()")
 
-    def records(schedule: Any, seed: int, label: str) -> bpd.Records:
+    def records(m: Model, p: Params, seed: int, label: str) -> bpd.Records:
         return bpd.measure(
-            dataclasses.replace(model, schedule=schedule), objective, params, split, job.mesh,
+            m, objective, p, split, job.mesh,
             draws=c.draws, batch=c.batch, seed=c.seed + seed, limit=c.limit, label=label,
         )  # fmt: skip
 
-    own = records(model.schedule, 0, _NAMES["schedule"])
+    own = records(model, params, 0, _NAMES["schedule"])
     found = inspection.draws(model, params, own)
     ends = tuple(float(g) for g in jax.device_get(endpoints(model.schedule, params["schedule"])))
     by_gamma = inspection.loss_by_gamma(found, ends, inspection.bins_for(found.loss.size))
@@ -99,10 +101,11 @@ def _measure(job: Job, params: Params, split: Split) -> dict[str, Any]:
     }
     report["schedule"]["drawn"] = inspection.drawn(found)
     for seed, (name, density) in enumerate((("straight_line", straight), ("optimum", best)), 1):
-        clocked = reclock(model.schedule, params["schedule"], gamma, density)
+        clocked, moved = reclock(model.schedule, params["schedule"], gamma, density)
         other = dataclasses.replace(model, schedule=clocked)
-        measured = records(clocked, seed, _NAMES[name])
-        report[name]["drawn"] = inspection.drawn(inspection.draws(other, params, measured))
+        given = jax.device_put({**params, "schedule": moved}, replicated(job.mesh))
+        measured = records(other, given, seed, _NAMES[name])
+        report[name]["drawn"] = inspection.drawn(inspection.draws(other, given, measured))
     least = {k: v["variance"] for k, v in report.items()}
     return {
         "ends": {"gamma_0": ends[0], "gamma_1": ends[1]},
