@@ -217,6 +217,7 @@ def test_a_run_writes_its_report_and_plots(tmp_path, kind, capsys):
         expected |= {"encoder", "encoded"}
         # A fresh encoder is alpha^2 x: it moves the data the more, the noisier they are.
         assert np.all(np.diff(report["encoder"]["rms"]) > 0)
+        assert len(report["encoder"]["columns"]) == 8
         assert report["encoder"]["gamma"][0] == pytest.approx(report["ends"]["gamma_0"])
     assert {p.name for p in folder.glob("*.png")} == {f"2_{what}.png" for what in expected}
     for path in folder.glob("*.png"):
