@@ -38,6 +38,14 @@ class Draws:
     loss: np.ndarray
 
 
+def _gamma_and_slope(model: Model, params: Params, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The schedule's value and derivative at `t`, float64 of its shape."""
+    run = jax.jit(lambda p, u: gamma_and_slope(model.schedule, p, u))
+    found = jax.device_get(run(params["schedule"], jnp.asarray(t.ravel())))
+    gamma, slope = (np.asarray(a, np.float64).reshape(t.shape) for a in found)
+    return gamma, slope
+
+
 def draws(model: Model, params: Params, records: Records) -> Draws:
     """The draws of a measurement with the continuous-time bound.
 
@@ -49,10 +57,7 @@ def draws(model: Model, params: Params, records: Records) -> Draws:
     Returns:
         The draws.
     """
-    found = gamma_and_slope(model.schedule, params["schedule"], jnp.asarray(records.t.ravel()))
-    gamma, slope = (
-        np.asarray(a, np.float64).reshape(records.t.shape) for a in jax.device_get(found)
-    )
+    gamma, slope = _gamma_and_slope(model, params, records.t)
     return Draws(gamma, slope, records.diffusion / (records.dims * math.log(2.0)))
 
 
@@ -67,11 +72,10 @@ def curve(model: Model, params: Params, points: int = 257) -> dict[str, list[flo
     Returns:
         `t`, `gamma`, `slope` (d gamma / dt), `snr` and `line`, the straight line between the ends.
     """
-    t = jnp.linspace(0.0, 1.0, points)
-    found = jax.device_get(gamma_and_slope(model.schedule, params["schedule"], t))
-    gamma, slope = (np.asarray(a, np.float64) for a in found)
+    t = np.linspace(0.0, 1.0, points)
+    gamma, slope = _gamma_and_slope(model, params, t)
     out = {
-        "t": np.asarray(t, np.float64),
+        "t": t,
         "gamma": gamma,
         "slope": slope,
         "snr": np.exp(-gamma),
@@ -180,9 +184,9 @@ def schedule_density(model: Model, params: Params, gamma: np.ndarray) -> np.ndar
     Returns:
         The density, shape of `gamma`.
     """
-    p = params["schedule"]
-    t = inverse(model.schedule, p, jnp.asarray(gamma))
-    return 1.0 / np.asarray(jax.device_get(gamma_and_slope(model.schedule, p, t)[1]), np.float64)
+    find = jax.jit(lambda p, g: inverse(model.schedule, p, g))
+    t = jax.device_get(find(params["schedule"], jnp.asarray(gamma)))
+    return 1.0 / _gamma_and_slope(model, params, t)[1]
 
 
 def variance(found: Draws, density: np.ndarray | None = None) -> dict[str, float]:

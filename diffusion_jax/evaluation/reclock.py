@@ -68,6 +68,7 @@ def reclock(
     steps = 0.5 * (density[1:] + density[:-1]) * np.diff(gamma)
     cdf = np.concatenate([[0.0], np.cumsum(steps)])
     wanted = np.interp(np.linspace(0.0, 1.0, clocked.nodes), cdf / cdf[-1], gamma)
-    clock = np.array(jax.device_get(inverse(schedule, params, jnp.asarray(wanted))))
+    find = jax.jit(lambda p, g: inverse(schedule, p, g))
+    clock = np.array(jax.device_get(find(params, jnp.asarray(wanted))))
     clock[0], clock[-1] = 0.0, 1.0  # bisection stops short of the ends
     return clocked, {**params, CLOCK: jnp.asarray(clock)}

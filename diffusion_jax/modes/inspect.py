@@ -58,7 +58,9 @@ def inspect(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
             report["schedule"]["spread"] = band
         if job.model.encoder.mean_coefficient:
             report["encoder"] = inspection.encoder_shift(job.model, params, x, cond)
-            picture = _encoded(job, params, x, cond)
+            columns = np.linspace(*report["ends"].values(), _COLUMNS)
+            report["encoder"]["columns"] = columns.tolist()
+            picture = _encoded(job, params, x, cond, columns)
     stem = f"{record['step']}" + ("" if c.split == "test" else f"_{c.split}")
     path = job.workdir / "inspect" / f"{stem}.json"
     if jax.process_index() == 0:
@@ -137,15 +139,15 @@ def _ratio(variances: dict[str, float], above: str, below: str) -> float | None:
     return variances[above] / variances[below] if variances[below] > 0 else None
 
 
-def _encoded(job: Job, params: Params, x: Array, cond: Cond) -> np.ndarray | None:
+def _encoded(
+    job: Job, params: Params, x: Array, cond: Cond, columns: np.ndarray
+) -> np.ndarray | None:
     """Examples in rows, gammas in columns; None if the data cannot be shown as images."""
     if x.ndim != 4 or x.shape[-1] not in (1, 3):
         return None
-    ends = jax.device_get(endpoints(job.model.schedule, params["schedule"]))
     few = {k: v[:_ROWS] for k, v in cond.items()}
-    gamma = np.linspace(*ends, _COLUMNS)
-    stored = inspection.encoded(job.model, params, x[:_ROWS], few, gamma)
-    return images.grid(stored, job.source.levels, columns=_COLUMNS)
+    stored = inspection.encoded(job.model, params, x[:_ROWS], few, columns)
+    return images.grid(stored, job.source.levels, columns=len(columns))
 
 
 def _plot(path: Path, report: dict[str, Any]) -> None:
