@@ -31,4 +31,6 @@ def get_config(variant: str = "diffenc_32_8") -> ConfigDict:
     c.eval.batch = 64
     c.sample.steps = 1000
     c.update(VARIANTS[name])
+    if smoke:
+        c.encoder = c.encoder.replace("width=64", "width=16")
     return config.variant(c, smoke, smoke="vdm_unet(width=32, depth=1)")

@@ -31,4 +31,6 @@ def get_config(variant: str = "diffenc") -> ConfigDict:
     c.decay_mask = "all_but_bias"
     c.ema, c.ema_warmup = (0.9999,), False
     c.update(VARIANTS[name])
+    if smoke:
+        c.encoder = c.encoder.replace("width=64", "width=16")
     return config.variant(c, smoke, smoke="vdm_unet(width=32, depth=1)")

@@ -7,8 +7,9 @@ from pathlib import Path
 CHECKS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
-    ("pydoclint", "--quiet", "diffusion_jax"),
-    ("pytest",),
+    # Docstrings against signatures: missing and superfluous arguments and results.
+    ("ruff", "check", "--preview", "--select", "D417,DOC102,DOC202,DOC402", "diffusion_jax"),
+    ("pytest", "-n", "auto", "--dist", "loadfile"),
 )
 
 

@@ -81,5 +81,8 @@ def pinned(
     """
     ends = curve(jnp.asarray([0.0, 1.0], dtype=jnp.result_type(t, 1.0)))
     fraction = (curve(t) - ends[0]) / (ends[1] - ends[0])
+    # A sum may round differently in arrays of different shape: the ends are set, slopes kept.
+    exact = jnp.where(t <= 0.0, 0.0, jnp.where(t >= 1.0, 1.0, fraction))
+    fraction += jax.lax.stop_gradient(exact - fraction)
     # Two-sided form: exact at t = 1 too, where lo + (hi - lo) may round away from hi.
     return lo * (1.0 - fraction) + hi * fraction
