@@ -1,4 +1,4 @@
-"""What a compiled program costs: FLOPs from its jaxpr, padding and collectives from its HLO text."""
+"""What a program costs: FLOPs from its jaxpr, padding and collectives from its compiled text."""
 
 import math
 import re
@@ -94,9 +94,7 @@ def arrays(text: str) -> list[Array]:
             if i < len(filled):
                 filled[i] = -(-filled[i] // t) * t
         size = _BYTES[kind]
-        found.append(
-            Array(f"{kind}[{dims}]", size * math.prod(shape), size * math.prod(filled))
-        )
+        found.append(Array(f"{kind}[{dims}]", size * math.prod(shape), size * math.prod(filled)))
     return found
 
 
