@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from launch.gcloud import Gcloud
 from launch.slices import APP, RUNTIME, LaunchError, Slice
 
-_QUEUED = ("CREATING", "ACCEPTED", "WAITING_FOR_RESOURCES", "PROVISIONING")
 _NODE_DEAD = ("PREEMPTED", "TERMINATED", "STOPPED", "STOPPING", "DELETING", "HIDDEN")
 _QR = ("compute", "tpus", "queued-resources")
 _VM = ("compute", "tpus", "tpu-vm")
@@ -40,12 +39,12 @@ class TpuApi:
             return "none"
         state = found.get("state", {})
         state = state.get("state", "") if isinstance(state, dict) else state
-        if state in _QUEUED:
-            return "queued"
         if state == "FAILED":
             return "failed"
+        if state in ("SUSPENDING", "SUSPENDED", "DELETING"):
+            return "dead"  # none of them becomes ACTIVE again
         if state != "ACTIVE":
-            return "dead"  # SUSPENDING, SUSPENDED, DELETING: none of them becomes ACTIVE again
+            return "queued"  # also what is new to us: nothing is deleted for that
         node = self.gcloud.read([*_VM, "describe", self.slice.name, *self._where()])
         if node is None or node.get("state") in _NODE_DEAD:
             return "dead"
