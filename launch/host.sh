@@ -23,7 +23,7 @@ export TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS=60 TENSORSTORE_CURL_LOW_SPEED_LIM
 
 python_command() { # one that this package supports; TPU VM images have 3.10
   local name
-  for name in "${DJAX_PYTHON:-}" python3.13 python3.12 python3.11 python3; do
+  for name in "${DJAX_PYTHON:-}" python3.11 python3.12 python3.13 python3; do
     if [ -n "$name" ] && command -v "$name" >/dev/null &&
       "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$name"
