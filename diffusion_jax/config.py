@@ -60,10 +60,13 @@ def base() -> ConfigDict:
     c.sample_every = 10_000
     c.keep_latest = 2  # checkpoints kept beside the best
 
-    # Sampling. Kinds: guidance/, samplers/, grids/.
+    # Sampling. Kinds: guidance/, samplers/, grids/, plans/, correctors/, finals/.
     c.guidance = "none()"
     c.sampler = "ancestral()"
     c.grid = "log_snr()"
+    c.plan = "once()"  # where to go up again: churn(), restart(), repaint()
+    c.corrector = "none()"  # or langevin(), before every step
+    c.final = "decode()"  # to levels; or denoise() (one more call), identity() (real numbers)
     c.sample = ConfigDict()
     c.sample.num = 64
     c.sample.steps = 250
@@ -90,7 +93,7 @@ def base() -> ConfigDict:
 _MAY_CHANGE = {
     "data_dir", "accumulate", "resident_mib", "per_dispatch", "log_every", "eval_every",
     "save_every", "sample_every", "keep_latest", "guidance", "sampler", "grid", "sample", "eval",
-    "valid_draws",
+    "valid_draws", "plan", "corrector", "final",
 }  # fmt: skip
 
 
@@ -152,6 +155,12 @@ def read(path: Path) -> ConfigDict:
         raise ConfigError(f"cannot read the configuration {path}: {e}") from e
     # A checkpoint's record keeps the configuration in a field called config.
     return from_dict(values["config"] if isinstance(values.get("config"), dict) else values)
+
+
+def find(where: Path) -> Path | None:
+    """The saved configuration of a work directory, checkpoint folder or step folder, or None."""
+    candidates = [where / "meta" / "metadata", where / "config.json", where.parent / "config.json"]
+    return next((p.absolute() for p in candidates if p.is_file()), None)
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
