@@ -81,7 +81,7 @@ def test_a_classifier_says_nothing_of_the_null_class():
 @pytest.mark.slow
 def test_a_discriminator_finds_the_log_ratio_of_noisy_laws():
     """Data N(m, v) per pixel against samples N(-m, v): the log-ratio of what is left of them."""
-    mean, var, n = 0.15, 0.1, 512
+    mean, var, n = 0.05, 0.1, 512
     s = registry.build("scorers", f"discriminator({SMALL}, dropout=0.0)", **{**OFFERED,
                        "num_classes": 2})  # fmt: skip
     recipe = ScorerRecipe(
@@ -106,7 +106,7 @@ def test_a_discriminator_finds_the_log_ratio_of_noisy_laws():
         exact = 2 * a2**0.5 * mean / (a2 * var + s2) * z.sum((1, 2, 3))
         found = s.log_prob(state.ema["0.9"], z, jnp.asarray(gamma), {})
         assert np.corrcoef(exact, found)[0, 1] > 0.9
-        assert np.polyfit(exact, found, 1)[0] == pytest.approx(1.0, abs=0.3)
+        assert np.polyfit(exact, found, 1)[0] == pytest.approx(1.0, abs=0.4)
 
 
 @pytest.mark.parametrize(
