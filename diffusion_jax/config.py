@@ -57,6 +57,7 @@ def base() -> ConfigDict:
     c.decay_mask = "kernels"  # which parameters decay: kernels or all_but_bias
     c.ema = (0.9999,)  # one or several averages of the weights
     c.ema_warmup = True
+    c.mesh = "data=-1"  # or data=-1,fsdp=4: split weights and optimiser state over 4 devices
     c.per_dispatch = 0  # steps per dispatch; 0: 1 on CPU, 10 elsewhere
     c.log_every = 100  # steps; for each *_every, 0 means never
     c.eval_every = 10_000
@@ -95,7 +96,7 @@ def base() -> ConfigDict:
 
 # What may differ when a run is resumed: none of it changes the steps already made.
 _MAY_CHANGE = {
-    "data_dir", "accumulate", "resident_mib", "per_dispatch", "log_every", "eval_every",
+    "data_dir", "mesh", "accumulate", "resident_mib", "per_dispatch", "log_every", "eval_every",
     "save_every", "sample_every", "keep_latest", "guidance", "sampler", "grid", "sample", "eval",
     "valid_draws", "plan", "corrector", "final",
 }  # fmt: skip

@@ -17,7 +17,7 @@ from diffusion_jax.objectives.base import Objective
 from diffusion_jax.objectives.continuous import Continuous
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
-from diffusion_jax.sharding import check_batch, replicated
+from diffusion_jax.sharding import check_batch, placed
 from diffusion_jax.training import loop, optimizer, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints, template
 from diffusion_jax.training.metrics import Writer, parameter_table
@@ -46,13 +46,13 @@ def run(job: Job) -> None:
     prepare_workdir(job)
     train, valid = work.load()
 
-    whole = replicated(job.mesh)
+    place = placed(job.mesh, shapes)
     checkpoints = Checkpoints(job.workdir, c.keep_latest)
     writer = Writer(job.workdir if jax.process_index() == 0 else None)
     try:
-        state = checkpoints.restore(template(shapes, whole), set_aside=True)
+        state = checkpoints.restore(template(shapes, place), set_aside=True)
         if state is None:
-            state = jax.jit(lambda: _initial(job, work), out_shardings=whole)()
+            state = jax.jit(lambda: _initial(job, work), out_shardings=place)()
             _write_table(job, work.name, shapes)
         start = int(jax.device_get(state.step))
         if start >= c.steps:

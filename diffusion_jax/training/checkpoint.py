@@ -22,9 +22,21 @@ from diffusion_jax.types import Params
 FOLDER = "checkpoints"
 
 
-def template(tree: Any, sharding: Sharding) -> Any:
-    """Shapes and types of `tree`, placed by `sharding`: what orbax restores into."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+def template(tree: Any, sharding: Any) -> Any:
+    """What orbax restores into: shapes and types of `tree`.
+
+    Args:
+        tree: arrays or shapes.
+        sharding: one sharding for all, or a tree of them.
+
+    Returns:
+        A tree of `jax.ShapeDtypeStruct`.
+    """
+    if isinstance(sharding, Sharding):
+        sharding = jax.tree.map(lambda _: sharding, tree)
+    return jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, sharding
+    )
 
 
 def _train_item(state: State) -> dict[str, Any]:

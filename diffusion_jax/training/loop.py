@@ -151,8 +151,9 @@ def run(
             checkpoint from that step on is written.
     """
     feed = Feeder(split, plan, mesh)
+    placement = jax.tree.map(lambda a: a.sharding, state)
     steps = {
-        several: step_lib.compile_steps(task, mesh, feed.resident, several)
+        several: step_lib.compile_steps(task, mesh, feed.resident, several, placement)
         for several in (False, True)
     }
     fresh = jax.device_put(step_lib.fresh_meter(task), replicated(mesh))

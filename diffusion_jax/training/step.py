@@ -254,7 +254,9 @@ def fresh_meter(task: Task) -> Meter:
     return meter_lib.fresh(task.metrics)
 
 
-def compile_steps(task: Task, mesh: Mesh, resident: bool, several: bool) -> Callable:
+def compile_steps(
+    task: Task, mesh: Mesh, resident: bool, several: bool, placement: Any = None
+) -> Callable:
     """The jitted `(state, meter, data, indices) -> (state, meter, loss)`.
 
     Args:
@@ -264,6 +266,7 @@ def compile_steps(task: Task, mesh: Mesh, resident: bool, several: bool) -> Call
             batch inside the step; otherwise `data` is the batch itself and `indices` only count.
         several: `indices` is `[n, B]` and n steps run in one dispatch, by `lax.scan`; otherwise
             `indices` is `[B]` and one step runs.
+        placement: how the state lies on the mesh, a tree of shardings; None for replicated.
 
     Returns:
         The function; `state` and `meter` are donated.
@@ -289,4 +292,4 @@ def compile_steps(task: Task, mesh: Mesh, resident: bool, several: bool) -> Call
         return state, meter, value
 
     whole = replicated(mesh)
-    return jax.jit(run, donate_argnums=(0, 1), out_shardings=(whole, whole, whole))
+    return jax.jit(run, donate_argnums=(0, 1), out_shardings=(placement or whole, whole, whole))
