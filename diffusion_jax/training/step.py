@@ -255,7 +255,12 @@ def fresh_meter(task: Task) -> Meter:
 
 
 def compile_steps(
-    task: Task, mesh: Mesh, resident: bool, several: bool, placement: Any = None
+    task: Task,
+    mesh: Mesh,
+    resident: bool,
+    several: bool,
+    placement: Any = None,
+    spike: float = math.inf,
 ) -> Callable:
     """The jitted `(state, meter, data, indices) -> (state, meter, loss)`.
 
@@ -267,6 +272,7 @@ def compile_steps(
         several: `indices` is `[n, B]` and n steps run in one dispatch, by `lax.scan`; otherwise
             `indices` is `[B]` and one step runs.
         placement: how the state lies on the mesh, a tree of shardings; None for replicated.
+        spike: a loss above this counts as not finite.
 
     Returns:
         The function; `state` and `meter` are donated.
@@ -278,7 +284,7 @@ def compile_steps(
         batch = jax.tree.map(lambda a: a[index], data) if resident else data
         batch = jax.lax.with_sharding_constraint(batch, batched(mesh))
         after, metrics = task.update(state, batch)
-        return (after, meter_lib.add(meter, metrics, state.step)), metrics["loss"]
+        return (after, meter_lib.add(meter, metrics, state.step, spike)), metrics["loss"]
 
     def run(state: State, meter: Meter, data: dict, indices: Array) -> tuple:
         if not several:
