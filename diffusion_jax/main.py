@@ -1,15 +1,17 @@
 """The command line: `python -m diffusion_jax.main --config=configs/digits.py --workdir=DIR`."""
 
 import importlib
+import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from diffusion_jax import registry
-from diffusion_jax.errors import ConfigError, UserError
+from diffusion_jax import cluster, config as config_lib, registry
+from diffusion_jax.errors import ConfigError, Preempted, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -46,16 +48,11 @@ def _with_saved_config(argv: list[str]) -> list[str]:
     where = _value(argv, "checkpoint") or _value(argv, "a") or _value(argv, "workdir")
     if not where or ":" in where:
         return argv
-    saved = _saved_config(Path(where))
+    saved = config_lib.find(Path(where))
     if saved is None:
         return argv
     reader = Path(__file__).with_name("saved_config.py")
     return [argv[0], f"--config={reader}:{saved}", *argv[1:]]
-
-
-def _saved_config(where: Path) -> Path | None:
-    candidates = [where / "meta" / "metadata", where / "config.json", where.parent / "config.json"]
-    return next((p.absolute() for p in candidates if p.is_file()), None)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -81,8 +78,11 @@ def _explain(e: Exception) -> str:
     return text
 
 
-def _fail(e: UserError) -> None:
-    print(f"error: {e}", file=sys.stderr, flush=True)
+def _fail(e: UserError, at_once: bool = False) -> None:
+    word = "stopped" if isinstance(e, Preempted) else "error"
+    print(f"{word}: {e}", file=sys.stderr, flush=True)
+    if at_once:
+        os._exit(e.exit_code)
     sys.exit(e.exit_code)
 
 
@@ -101,6 +101,8 @@ def _workdir() -> Path:
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         _fail(ConfigError(f"unexpected argument {argv[1]!r}; every option starts with --"))
+    cluster.install_hooks()
+    clustered = False
     logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
     try:
         if _CONFIG.value is None:
@@ -108,6 +110,7 @@ def _main(argv: list[str]) -> None:
                 "--config is needed, for example --config=configs/digits.py (eval, sample, ... "
                 "find the run's own in --workdir, --checkpoint or --a)"
             )
+        clustered = cluster.join()
         from diffusion_jax.modes.base import open_job
 
         job = open_job(
@@ -116,9 +119,33 @@ def _main(argv: list[str]) -> None:
             _CHECKPOINT.value,
             tuple(p for p in (_A.value, _B.value) if p),
         )
+        if clustered:
+            cluster.agree(_identity(job))
         importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(job)
-    except UserError as e:
+        if clustered:
+            cluster.leave()
+    except Preempted as e:
+        if clustered:
+            cluster.leave()
         _fail(e)
+    except UserError as e:
+        # In a cluster the others may be waiting for this process: end at once, without a barrier.
+        _fail(e, at_once=clustered)
+
+
+def _identity(job: Any) -> dict[str, Any]:
+    """What every process of a job must have in common."""
+    import jax
+
+    import diffusion_jax
+
+    return {
+        "jax version": jax.__version__,
+        "diffusion_jax version": diffusion_jax.__version__,
+        "mode": _MODE.value,
+        "work directory": str(job.workdir),
+        "configuration": config_lib.to_dict(job.config),
+    }
 
 
 if __name__ == "__main__":
