@@ -123,16 +123,20 @@ def make_job(config: Any, on: list) -> Any:
         @functools.cached_property
         def mesh(self) -> Any:
             """The mesh over the devices given."""
-            return make_mesh(on)
+            return make_mesh(on, self.config.mesh)
 
     return Elsewhere(config, Path("unused").absolute())
 
 
-def _abstract(tree: Any, sharding: Any) -> Any:
-    """Shapes with a sharding, in place of arrays."""
+def _abstract(tree: Any, shardings: Any) -> Any:
+    """Shapes with shardings (one for all, or a tree of them), in place of arrays."""
     import jax
 
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+    if isinstance(shardings, jax.sharding.Sharding):
+        shardings = jax.tree.map(lambda _: shardings, tree)
+    return jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, shardings
+    )
 
 
 def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
@@ -150,7 +154,7 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
     import jax.numpy as jnp
 
     from diffusion_jax.modes import train
-    from diffusion_jax.sharding import batched, check_batch, replicated
+    from diffusion_jax.sharding import batched, check_batch, placed, replicated
     from diffusion_jax.training import state as state_lib, step as step_lib
 
     c, mesh = job.config, job.mesh
@@ -163,7 +167,9 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
         params = job.model.init(jax.random.key(c.seed), shape)
         return state_lib.init(params, recipe.optimizer, tuple(c.ema), recipe.proposal.init())
 
-    state = _abstract(jax.eval_shape(initial), whole)
+    shapes = jax.eval_shape(initial)
+    place = placed(mesh, shapes)
+    state = _abstract(shapes, place)
     meter = _abstract(jax.eval_shape(lambda: step_lib.fresh_meter(recipe)), whole)
     resident = images * math.prod(shape) <= c.resident_mib * 2**20
     several = steps > 1
@@ -178,7 +184,7 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
     data = {"image": jax.ShapeDtypeStruct((*rows, *shape), jnp.uint8, sharding=sharding),
             "label": jax.ShapeDtypeStruct(rows, jnp.int32, sharding=sharding)}  # fmt: skip
     indices = jax.ShapeDtypeStruct(index, jnp.int32, sharding=whole)
-    run = step_lib.compile_steps(recipe, mesh, resident, several)
+    run = step_lib.compile_steps(recipe, mesh, resident, several, place)
     where = "data on the chips" if resident else "data streamed"
     return run.trace(state, meter, data, indices), f"{steps} x {c.batch} images, {where}"
 
@@ -195,17 +201,15 @@ def lower_sample(job: Any) -> tuple[Any, str]:
     import jax
     import jax.numpy as jnp
 
-    from diffusion_jax import registry
     from diffusion_jax.evaluation import generate
+    from diffusion_jax.modes import _method
     from diffusion_jax.sharding import batched, replicated
 
     c, mesh = job.config, job.mesh
-    sampler = registry.build("samplers", c.sampler)
-    guidance = registry.build("guidance", c.guidance)
-    grid = registry.build("grids", c.grid)
+    # The plan depends on the schedule's weights, which are few: these exist, the others do not.
     schedule = {"schedule": job.model.schedule.init(jax.random.key(c.seed))}
-    gammas = generate.plan(job.model, schedule, grid, c.sample.steps)
-    run = generate.compile_sampler(job.model, guidance, sampler, gammas, mesh)
+    method = _method.build(job, schedule)
+    run = jax.jit(generate.compile_sampler(job.model, method, mesh), static_argnums=3)
     size = mesh.devices.size
     batch = -(-min(c.sample.batch, c.sample.num or c.sample.batch) // size) * size
     cond = {}
