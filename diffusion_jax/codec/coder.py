@@ -133,14 +133,14 @@ def make(
 
 
 def encode(
-    coder: Coder, images: np.ndarray, labels: np.ndarray, report: Report = lambda n: None
+    coder: Coder, images: np.ndarray, labels: np.ndarray | None, report: Report = lambda n: None
 ) -> Coded:
     """Codes images.
 
     Args:
         coder: how.
         images: uint8 `[N, ...]`.
-        labels: integers `[N]`; only used where the coder codes them.
+        labels: integers `[N]`; None where they are not coded.
         report: progress.
 
     Returns:
@@ -227,7 +227,9 @@ def decode(
     return images, labels if coder.classes else None
 
 
-def _checksum(images: np.ndarray, labels: np.ndarray, batches: list[slice], coder: Coder) -> int:
+def _checksum(
+    images: np.ndarray, labels: np.ndarray | None, batches: list[slice], coder: Coder
+) -> int:
     """CRC32 of a group's images, and of its labels if they are coded."""
     crc = zlib.crc32(np.ascontiguousarray(images).tobytes())
     if coder.classes:

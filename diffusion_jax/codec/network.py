@@ -101,8 +101,17 @@ class Network:
         """Whether the forward chain does not see the data: what Bit-Swap's order needs."""
         return isinstance(self.model.encoder, Identity)
 
+    def warm_up(self, labels: bool) -> None:
+        """Compiles everything; `labels` says whether the network is told any."""
+        z = np.zeros((1, self.values))
+        known = np.zeros(1, np.int32) if labels else None
+        self.predict(z, 0.0, known)
+        self.shift(z, 0.0, known)
+        self.data(z.astype(np.uint8))
+        self.pixels(z, 0.0, 1.0)
+
     def gammas(self, timesteps: int) -> np.ndarray:
-        """gamma at times `i / timesteps`, float64 `[timesteps + 1]`."""
+        """The gammas at times `i / timesteps`, float64 `[timesteps + 1]`."""
         times = (np.arange(timesteps + 1) / timesteps).astype(np.float32)
         return self._call("_gammas", times)
 

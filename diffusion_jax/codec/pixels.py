@@ -4,21 +4,10 @@ Its models are 24 bits wide and leaky: right here (a level costs at most 24 bits
 latents (see `codec.rans`). Because nothing is drawn from this stack it needs no initial bits.
 """
 
-from typing import Any
-
+import constriction
 import numpy as np
 
-from diffusion_jax.errors import CodecError, ConfigError
-
-
-def _constriction() -> Any:
-    try:
-        import constriction
-    except ImportError as e:
-        raise ConfigError(
-            "the codec needs the package constriction: pip install 'diffusion_jax[codec]'"
-        ) from e
-    return constriction.stream
+from diffusion_jax.errors import CodecError
 
 
 class Symbols:
@@ -29,7 +18,7 @@ class Symbols:
     """
 
     def __init__(self, words: np.ndarray | None = None):
-        stream = _constriction()
+        stream = constriction.stream
         self._categorical = stream.model.Categorical(perfect=False)
         self._uniform = stream.model.Uniform
         try:

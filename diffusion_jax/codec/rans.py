@@ -9,7 +9,7 @@ ever pushed and for which a leak is right.
 
 A state is in [2^48, 2^64) and moves 16 bits at a time; models have 32 bits: the loss is of order
 2^-16 bits per symbol. Images are coded side by side in rows of `lanes` states each, and all share
-one tail. A lane needs 48 bits before anything can be taken off it, so there is one per 16 values.
+one tail. A lane needs 48 bits before anything can be taken off it, so there is one per 32 values.
 """
 
 import math
@@ -20,7 +20,7 @@ import numpy as np
 from diffusion_jax.errors import CodecError
 
 PRECISION = 32  # bits of a model: its counts sum to 2^32
-PER_LANE = 16  # values of an image that share a state
+PER_LANE = 32  # values of an image that share a state
 _BASE = 48  # states are at least 2^48
 _WORD = 16
 _LOW = np.uint64((1 << PRECISION) - 1)
