@@ -1,7 +1,8 @@
 """Images to groups of coded bits and back: batches of a pinned shape, chained within a group."""
 
+import itertools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,12 +49,13 @@ class Coder:
     def _mask_seed(self) -> int | None:
         return self.seed if self.whiten else None
 
-    def batches(self, count: int) -> Iterator[tuple[int, list[slice]]]:
-        """`(number, batches)` of each group of `count` images."""
-        step = self.chain.network.batch
-        for number, start in enumerate(range(0, count, self.group)):
-            stop = min(start + self.group, count)
-            yield number, [slice(a, min(a + step, stop)) for a in range(start, stop, step)]
+    def batches(self, count: int) -> list[list[slice]]:
+        """The batches of each group of `count` images."""
+        step, ends = self.chain.network.batch, [*range(0, count, self.group), count]
+        return [
+            [slice(a, min(a + step, stop)) for a in range(start, stop, step)]
+            for start, stop in itertools.pairwise(ends)
+        ]
 
     def labels(self, n: int) -> np.ndarray | None:
         """What a model is told about `n` images whose labels are not coded."""
@@ -149,7 +151,7 @@ def encode(
     network = coder.chain.network
     flat = images.reshape(len(images), -1)
     groups, initial, tallies, net, label_bits, done = [], [], [], 0.0, 0.0, 0
-    for number, batches in coder.batches(len(images)):
+    for number, batches in enumerate(coder.batches(len(images))):
         rows = max(b.stop - b.start for b in batches)
         stack = Stack(rows, network.values, coder.seed, number)
         symbols = Symbols()
@@ -201,7 +203,7 @@ def decode(
     flat = np.zeros((count, network.values), np.uint8)
     labels = np.zeros(count, np.int32)
     done = 0
-    for (number, batches), group in zip(coder.batches(count), groups, strict=True):
+    for number, (batches, group) in enumerate(zip(coder.batches(count), groups, strict=True)):
         stack = Stack.load(network.values, group.heads, group.tail)
         symbols = Symbols(group.symbols)
         for batch in reversed(batches):
