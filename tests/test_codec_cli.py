@@ -3,16 +3,21 @@
 import json
 import re
 
+import jax
 import numpy as np
+import optax
 import pytest
 import tiny
 from PIL import Image
-from test_cli import config_file, main, refused
+from test_cli import main, refused
 
+from diffusion_jax import config as config_lib
 from diffusion_jax.codec import files, rivals
 from diffusion_jax.errors import CodecError, ConfigError, DataError
-from diffusion_jax.modes import _codec, compress, train
-from diffusion_jax.modes.base import Job
+from diffusion_jax.modes import _codec, compress
+from diffusion_jax.modes.base import Job, prepare_workdir
+from diffusion_jax.training import state as state_lib
+from diffusion_jax.training.checkpoint import Checkpoints
 
 
 def pictures(n=5, shape=(4, 4, 1), levels=256):
@@ -85,10 +90,16 @@ def test_other_formats_are_sized_by_what_they_write():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("codec")
-    config = config_file(folder, save_every=6, eval_every=0, eval={"timesteps": ()})
-    job = tiny.job(folder, save_every=6, eval_every=0, eval={"timesteps": ()})
-    train.run(job)
-    done = main("--mode=compress", f"--config={config}", f"--workdir={folder / 'run'}",
+    job = tiny.job(folder)
+    prepare_workdir(job)
+    params = jax.jit(lambda: job.model.init(jax.random.key(0), job.source.shape))()
+    state = state_lib.init(params, optax.sgd(0.1), job.config.ema)
+    moved = {k: jax.tree.map(lambda a: a + 0.01, v) for k, v in state.ema.items()}
+    checkpoints = Checkpoints(job.workdir)
+    meta = {"config": config_lib.to_dict(job.config)}
+    checkpoints.save(state.replace(step=jax.numpy.int32(6), ema=moved), meta, {})
+    checkpoints.close()
+    done = main("--mode=compress", f"--workdir={folder / 'run'}",
                 "--config.compress.timesteps=5", "--config.compress.batch=4",
                 "--config.compress.compare", "--verify")  # fmt: skip
     assert done.returncode == 0, done.stderr
