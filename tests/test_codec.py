@@ -127,8 +127,8 @@ def test_every_number_finds_its_bin(leak):
 
 
 def test_a_posterior_has_no_outliers_and_the_right_law():
-    # 2^-24 of leak in each of 65,537 bins would put one draw in 256 anywhere.
-    model = Binned(np.full((8, 4000), 0.25), 0.02, Grid(np.float64(0.004), 1 << 15), leak=False)
+    # A leak of one count in each of 2 million bins would put one draw in 2,000 anywhere.
+    model = Binned(np.full((8, 4000), 0.25), 0.02, Grid(np.float64(0.004), 1 << 20), leak=False)
     stack, draws = Stack(8, 4000, seed=2), []
     for step in range(4):
         draws.append(stack.pop(8, model.find, whitening(2, 0, step, (8, 4000))))
