@@ -39,6 +39,10 @@ def base() -> ConfigDict:
     c.class_dropout = 0.1  # probability of the learned null class in training
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
+    # Instead of a diffusion model, train a network of noisy images for guidance. Kind: scorers/.
+    c.scorer = ""  # classifier(), discriminator() or captions()
+    c.against = ""  # for a discriminator: the run (a work directory) whose samples it learns to see
+
     # Training. Kinds: objectives/, proposals/; optimizer is any of optax's.
     c.objective = "continuous()"  # or discrete(timesteps=1000)
     c.proposal = "uniform()"  # of the times in training; or vloss(), histogram(): less variance

@@ -14,7 +14,7 @@ LAYERS = [
     ("types",),
     ("rng", "registry", "sharding", "progress"),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders"),
-    ("models", "encoders"),
+    ("models", "encoders", "scorers"),
     ("model",),
     ("objectives", "guidance", "samplers", "grids", "proposals"),
     ("hooks", "correctors", "finals", "measurement", "plans"),
@@ -28,7 +28,7 @@ LAYERS = [
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
            "guidance", "samplers", "grids", "proposals", "hooks",
-           "correctors", "finals", "plans")  # fmt: skip
+           "correctors", "finals", "plans", "scorers")  # fmt: skip
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 
