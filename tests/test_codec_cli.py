@@ -182,10 +182,9 @@ def test_mistakes_of_compress(run):
         ({"compress": {"labels": "some"}}, "allowed are auto, code, null"),
         ({"compress": {"order": "sideways"}}, "allowed are auto, bitswap, topdown"),
         ({"compress": {"timesteps": 0}}, "must be positive"),
-        ({"schedule": "mulan()"}, "mulan|does not fit|another architecture|lacks|shape"),
     ):
         job = Job(tiny.config(folder, **changes), folder / "run", input=str(folder / "plain.npz"))
-        with pytest.raises((ConfigError, CodecError, ValueError), match=message):
+        with pytest.raises(ConfigError, match=message):
             compress.run(job)
     (folder / "there.djz").write_bytes(b"")
     job = Job(tiny.config(folder), folder / "run", output=str(folder / "there.djz"))

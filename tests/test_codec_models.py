@@ -188,7 +188,9 @@ def test_an_encoder_has_no_bitswap():
         coding.make(network(), 0)
 
 
-def test_a_decoder_without_levels_is_refused():
-    model = eg.model()
+def test_models_that_cannot_be_coded_with_are_refused():
     with pytest.raises(ConfigError, match="categorical"):
-        Network(model, model.init(jax.random.key(0), SHAPE), SHAPE, 4)
+        Network(eg.model(), {}, SHAPE, 4)
+    mulan = registry.build("schedules", "mulan(latent=2, features=4)", shape=SHAPE)
+    with pytest.raises(ConfigError, match="mulan"):
+        Network(dataclasses.replace(network().model, schedule=mulan), {}, SHAPE, 4)
