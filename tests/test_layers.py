@@ -20,7 +20,7 @@ LAYERS = [
     ("hooks", "correctors", "finals", "measurement", "plans"),
     ("sampling",),
     ("training",),
-    ("evaluation", "interop"),
+    ("evaluation", "interop", "codec"),
     ("config",),
     ("modes", "saved_config"),
     ("main",),

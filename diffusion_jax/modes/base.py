@@ -37,12 +37,23 @@ class Job:
         workdir: where files go, absolute.
         checkpoint: a checkpoint to use instead of the work directory's newest; empty for none.
         pair: the two work directories or checkpoints to compare; empty for other modes.
+        input: for the codec: what to read; empty for the run's own data, or its newest file.
+        output: for the codec: what to write; empty for a name in the work directory.
+        verify: for the codec: decode and check only.
     """
 
     config: ConfigDict
     workdir: Path
     checkpoint: str = ""
     pair: tuple[str, ...] = ()
+    input: str = ""
+    output: str = ""
+    verify: bool = False
+
+    @property
+    def output_path(self) -> Path | None:
+        """The named output, absolute, or None."""
+        return Path(self.output).absolute() if self.output else None
 
     @functools.cached_property
     def mesh(self) -> Mesh:
