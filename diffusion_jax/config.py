@@ -90,6 +90,23 @@ def base() -> ConfigDict:
     c.eval.matmul_precision = "float32"  # no silent TF32; empty: the device's default
     c.eval.seed = 0
     c.valid_draws = 2  # times per image in the validation during training
+
+    # Quality of samples. Kind: features/.
+    c.quality = ConfigDict()
+    c.quality.features = "pixels()"  # or classifier(checkpoint='DIR'), inception(weights='FILE')
+    c.quality.metrics = ("frechet", "kid", "coverage")  # coverage: precision and recall as well
+    c.quality.split = "train"  # of the data: the reference
+    c.quality.reference = ""  # its npz from --mode=statistics; empty: computed, kept in the workdir
+    c.quality.floor = "test"  # real images scored as if they were samples; empty: none
+    c.quality.samples = ""  # npz with image (and label); empty: drawn as config.sample says
+    c.quality.repeats = 1  # sets of samples, with seeds sample.seed, sample.seed + 1, ...
+    c.quality.classifier = ""  # a classifier's work directory: class accuracy and histogram
+    c.quality.nearest = "pixels()"  # features to find nearest training images by; empty: do not
+    c.quality.batch = 256  # images per call of the features, over all devices
+    c.quality.k = 3  # which neighbour bounds a neighbourhood in precision, recall, coverage
+    c.quality.subset = 1000  # images in a subset of kid, at most
+    c.quality.rows = 10_000  # images of the reference whose features are kept
+    c.quality.seed = 0  # of subsets
     return c
 
 
@@ -97,7 +114,7 @@ def base() -> ConfigDict:
 _MAY_CHANGE = {
     "data_dir", "accumulate", "resident_mib", "per_dispatch", "log_every", "eval_every",
     "save_every", "sample_every", "keep_latest", "guidance", "sampler", "grid", "sample", "eval",
-    "valid_draws", "plan", "corrector", "final",
+    "valid_draws", "plan", "corrector", "final", "quality",
 }  # fmt: skip
 
 
