@@ -104,7 +104,7 @@ def base() -> ConfigDict:
     c.quality.nearest = "pixels()"  # features to find nearest training images by; empty: do not
     c.quality.batch = 256  # images per call of the features, over all devices
     c.quality.k = 3  # which neighbour bounds a neighbourhood in precision, recall, coverage
-    c.quality.subset = 1000  # images in a subset of kid, at most
+    c.quality.subset = 1000  # images, about, in a subset of kid
     c.quality.rows = 10_000  # images of the reference whose features are kept
     c.quality.seed = 0  # of subsets
     return c

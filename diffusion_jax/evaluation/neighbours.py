@@ -1,6 +1,6 @@
 """Nearest neighbours in feature space: precision, recall, density, coverage, memorisation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,18 @@ def coverage(samples: np.ndarray, reference: np.ndarray, k: int = 3) -> dict[str
         "k": k,
         "rows": {"samples": len(samples), "reference": len(reference)},
     }
+
+
+def gathered(batches: Iterable[np.ndarray], rows: int = _BLOCK) -> Iterator[np.ndarray]:
+    """Joins batches until each has at least `rows` rows; the last one has the rest."""
+    held: list[np.ndarray] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= rows:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
 
 
 class Nearest:

@@ -5,6 +5,7 @@ packages pytorch-fid and torch-fidelity download, as it is, or its state dict as
 .safetensors.
 """
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _LEAVES = {
 _UNUSED = ("fc.", "AuxLogits.")  # the classifier's heads
 
 
+@functools.lru_cache(maxsize=1)
 def shapes() -> Params:
     """Shapes of the network's variables; nothing is computed."""
     one = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
@@ -53,9 +55,9 @@ def convert(state: dict[str, np.ndarray], where: str = "the state dict") -> Para
     for name, array in state.items():
         if name.startswith(_UNUSED) or name.endswith("num_batches_tracked"):
             continue
-        *block, layer, leaf = name.split(".")
+        *block, layer, leaf = ("", *name.split("."))
         collection, *rest = _LEAVES.get(f"{layer}.{leaf}", ("", name))
-        path = (collection, *block, *rest)
+        path = (collection, *block[1:], *rest)
         array = np.asarray(array, np.float32)
         if path[-1] == "kernel" and array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)

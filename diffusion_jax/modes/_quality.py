@@ -17,6 +17,7 @@ from diffusion_jax.modes._samples import Samples
 from diffusion_jax.modes.base import Job
 
 _PAIRS, _COLUMNS = 24, 8  # of the picture of nearest training images
+_HELD_OUT = 1000  # real images compared with the training images, at least
 
 Figures = dict[str, Any]
 
@@ -99,7 +100,9 @@ class Bench:
         data = source.split(self.job.config.quality.split).labels
         classes = histogram.classes(guess, data, source.num_classes, source.classes)
         if labels is not None and self.job.source.num_classes:
-            classes["accuracy"] = float(np.mean(guess == labels))
+            right = float(np.mean(guess == labels))
+            classes["accuracy"] = right
+            classes["accuracy_standard_error"] = float(np.sqrt(right * (1 - right) / len(labels)))
             classes["accuracy_of_class"] = [
                 float(np.mean(guess[labels == k] == k)) if np.any(labels == k) else None
                 for k in range(source.num_classes)
@@ -118,13 +121,17 @@ class Bench:
             return None
         source, floor = self.job.source, self.job.config.quality.floor
         train, held_out = source.split("train"), source.split(floor if floor == "valid" else "test")
+        # About as many as samples: a thousand fix the median and the least percent.
+        count = min(len(held_out), max(len(shown), _HELD_OUT))
+        chosen = np.random.default_rng(self.job.config.quality.seed).permutation(len(held_out))
+        chosen = np.sort(chosen[:count])
         features = _features.build(self.job, spec)
         run = _features.extractor(self.job, features)
         queries = [
             neighbours.Nearest(_features.rows_of(run, part, "features"))
-            for part in (shown, np.asarray(held_out.images))
+            for part in (shown, np.asarray(held_out.images[chosen]))
         ]
-        for batch in run(train.images, label=f"nearest in {train.name}"):
+        for batch in neighbours.gathered(run(train.images, label=f"nearest in {train.name}")):
             for query in queries:
                 query.add(batch)
         found = neighbours.memorisation(*(query.distance for query in queries))
@@ -193,7 +200,7 @@ def headline(figures: Figures) -> dict[str, tuple[float, float | None]]:
             value = figures.get(group, {}).get(name)
             if value is not None:
                 shown = f"{group} {name}" if group == "memorisation" else name
-                out[shown] = (value, None)
+                out[shown] = (value, figures[group].get(f"{name}_standard_error"))
     return out
 
 
@@ -204,17 +211,17 @@ def summary(sets: list[dict[str, tuple[float, float | None]]]) -> dict[str, dict
         sets: from `headline`, one for each set.
 
     Returns:
-        By name `mean`, and where known `standard_error`, `min`, `max`. The error of one set is its
-        own; that of several is from their spread.
+        By name `mean`, and where known `standard_error`, `min`, `max`. The error of several sets is
+        from their spread, unless a figure knows its own: sets share the reference, whose part does
+        not average out.
     """
     out = {}
     for name, (_, own) in sets[0].items():
         values = np.array([s[name][0] for s in sets])
         out[name] = {"mean": float(values.mean())}
         if len(sets) > 1:
-            error = float(values.std(ddof=1) / np.sqrt(len(values)))
-            out[name] |= {"standard_error": error, "min": float(values.min()),
-                          "max": float(values.max())}  # fmt: skip
-        elif own is not None:
-            out[name]["standard_error"] = own
+            out[name] |= {"min": float(values.min()), "max": float(values.max())}
+            out[name]["standard_error"] = float(values.std(ddof=1) / np.sqrt(len(values)))
+        if own is not None:
+            out[name]["standard_error"] = float(np.sqrt(np.mean([s[name][1] ** 2 for s in sets])))
     return out
