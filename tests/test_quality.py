@@ -15,7 +15,7 @@ from diffusion_jax.modes import _features, quality, statistics as statistics_mod
 
 
 def job(folder, **changes):
-    """The tiny job (4x4 images, 5 levels, 3 classes: 56 train, 13 test) with settings of quality."""
+    """The tiny job: 4x4 images, 5 levels, 3 classes, 56 train, 13 test."""
     made = tiny.job(folder)
     made.config.quality.update({"batch": 16, **changes})
     return made
@@ -202,7 +202,9 @@ def test_settings_that_cannot_work_are_one_line(tmp_path, train, changes, messag
 def test_damaged_files_are_one_line(tmp_path, train):
     broken = tmp_path / "broken.npz"
     samples = write(tmp_path / "s.npz", train.images)
-    for content in (b"", b"no npz at all", (tmp_path / "s.npz").read_bytes()[:100]):
+    np.save(tmp_path / "array.npy", train.images)
+    kinds = (b"", b"no npz", (tmp_path / "s.npz").read_bytes()[:100])
+    for content in (*kinds, (tmp_path / "array.npy").read_bytes()):
         broken.write_bytes(content)
         for changes in ({"samples": str(broken)}, {"samples": samples, "reference": str(broken)}):
             with pytest.raises(DataError, match="cannot read"):

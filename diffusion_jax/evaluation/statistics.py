@@ -13,6 +13,10 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation.frechet import Accumulator, Moments
 
+# What reading damaged files raises; a single array in place of an archive is a TypeError.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,
+            zipfile.BadZipFile)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -96,14 +100,14 @@ def read(path: Path) -> Reference:
         DataError: the file is unreadable or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as f:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
             if "mu" in f and "sigma" in f:
                 mean, covariance = f["mu"], f["sigma"]
                 count, rows, record = 0, np.zeros((0, mean.size), np.float32), {}
             else:
                 mean, covariance, rows = f["mean"], f["covariance"], f["rows"]
                 count, record = int(f["count"]), json.loads(str(f["record"]))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as e:
+    except _DAMAGED as e:
         raise DataError(
             f"cannot read reference statistics {path}: {e}; write them with --mode=statistics"
         ) from e

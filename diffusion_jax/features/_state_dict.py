@@ -51,7 +51,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
                 names = f.namelist()
                 if any(name.endswith("data.pkl") for name in names):
                     return _plain(_zip(f, names))
-            with np.load(path, allow_pickle=False) as f:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
                 return dict(f)
         data = path.read_bytes()
         return _safetensors(data) if path.suffix == ".safetensors" else _plain(_legacy(data))

@@ -18,6 +18,10 @@ from diffusion_jax.modes.base import Job
 # Names of the arrays in our files, and in those of guided-diffusion and its followers.
 _KEYS = (("image", "label"), ("arr_0", "arr_1"))
 
+# What reading damaged files raises; a single array in place of an archive is a TypeError.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,
+            zipfile.BadZipFile)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -75,12 +79,12 @@ def read(job: Job, path: Path) -> Samples:
         DataError: the file is unreadable, or holds other images or labels than the data have.
     """
     try:
-        with np.load(path, allow_pickle=False) as f:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
             key, label = next((k for k in _KEYS if k[0] in f), _KEYS[0])
             images, labels = f[key], f.get(label)
             how = json.loads(str(f["method"])) if "method" in f else {}
             how |= {"step": int(f["step"])} if "step" in f else {}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as e:
+    except _DAMAGED as e:
         raise DataError(
             f"cannot read samples {path}: {e}; it must be an npz with image (uint8 [N,H,W,C])"
         ) from e
