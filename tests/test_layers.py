@@ -12,7 +12,7 @@ from conftest import REPO
 LAYERS = [
     ("errors",),
     ("types",),
-    ("rng", "registry", "sharding", "progress"),
+    ("rng", "registry", "sharding", "progress", "preemption", "cluster"),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders"),
     ("models", "encoders", "scorers"),
     ("model",),

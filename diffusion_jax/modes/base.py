@@ -47,7 +47,7 @@ class Job:
     @functools.cached_property
     def mesh(self) -> Mesh:
         """The mesh over all devices."""
-        return make_mesh()
+        return make_mesh(spec=self.config.mesh)
 
     @functools.cached_property
     def source(self) -> Source:
