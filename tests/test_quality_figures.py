@@ -137,6 +137,10 @@ def test_coverage_of_the_same_of_other_and_of_half_the_images():
     assert (dropped["precision"], dropped["recall"], dropped["coverage"]) == (1.0, 0.5, 0.5)
     invented = neighbours.coverage(both, left)
     assert (invented["precision"], invented["recall"]) == (0.5, 1.0)
+    # All samples about the middle: good, but their own neighbourhoods hold next to no data.
+    wide = rng.standard_normal((200, 20))
+    narrow = neighbours.coverage(0.01 * wide, wide)
+    assert narrow["precision"] == 1.0 and narrow["recall"] < 0.05
 
 
 def test_density_is_one_for_the_same_law():

@@ -82,7 +82,15 @@ def coverage(samples: np.ndarray, reference: np.ndarray, k: int = 3) -> dict[str
 
 
 def gathered(batches: Iterable[np.ndarray], rows: int = _BLOCK) -> Iterator[np.ndarray]:
-    """Joins batches until each has at least `rows` rows; the last one has the rest."""
+    """Joins batches into larger ones.
+
+    Args:
+        batches: rows, `[N_i, F]`.
+        rows: the least number of rows in a joined batch; the last has what is left.
+
+    Yields:
+        The joined batches.
+    """
     held: list[np.ndarray] = []
     for batch in batches:
         held.append(batch)
