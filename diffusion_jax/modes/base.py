@@ -19,7 +19,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.parameterization import check as check_prediction
 from diffusion_jax.schedules.base import latent_size
 from diffusion_jax.scorers.base import Scorer
-from diffusion_jax.sharding import make_mesh, replicated
+from diffusion_jax.sharding import make_mesh, put, replicated
 from diffusion_jax.training import checkpoint
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
@@ -162,7 +162,8 @@ class Job:
             )
         record = {"step": found.step, "weights": "params" if raw else "published ema",
                   "checkpoint": str(path)}  # fmt: skip
-        return jax.device_put(params, replicated(self.mesh)), record
+        whole = replicated(self.mesh)
+        return jax.tree.map(lambda a: put(a, whole), params), record
 
 
 def _published(checkpoint: str) -> tuple[Path, Any]:
