@@ -105,6 +105,23 @@ def base() -> ConfigDict:
     c.compress.seed = 0  # of the initial bits
     c.compress.compare = False  # also say what PNG, WebP and JPEG XL take
     c.compress.png = False  # decompress writes png files too
+
+    # Quality of samples. Kind: features/.
+    c.quality = ConfigDict()
+    c.quality.features = "pixels()"  # or classifier(checkpoint='DIR'), inception(weights='FILE')
+    c.quality.metrics = ("frechet", "kid", "coverage")  # coverage: precision and recall as well
+    c.quality.split = "train"  # of the data: the reference
+    c.quality.reference = ""  # its npz from --mode=statistics; empty: computed, kept in the workdir
+    c.quality.floor = "test"  # real images scored as if they were samples; empty: none
+    c.quality.samples = ""  # npz with image (and label); empty: drawn as config.sample says
+    c.quality.repeats = 1  # sets of samples, with seeds sample.seed, sample.seed + 1, ...
+    c.quality.classifier = ""  # a classifier's work directory: class accuracy and histogram
+    c.quality.nearest = "pixels()"  # features to find nearest training images by; empty: do not
+    c.quality.batch = 256  # images per call of the features, over all devices
+    c.quality.k = 3  # which neighbour bounds a neighbourhood in precision, recall, coverage
+    c.quality.subset = 1000  # images, about, in a subset of kid
+    c.quality.rows = 10_000  # images of the reference whose features are kept
+    c.quality.seed = 0  # of subsets
     return c
 
 
@@ -114,6 +131,7 @@ _MAY_CHANGE = {
     "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
     "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
     "compress",
+    "quality",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ LAYERS = [
     ("models", "encoders", "scorers"),
     ("model",),
     ("objectives", "guidance", "samplers", "grids", "proposals"),
-    ("hooks", "correctors", "finals", "measurement", "plans"),
+    ("hooks", "correctors", "finals", "measurement", "plans", "features"),
     ("sampling",),
     ("training",),
     ("evaluation", "interop", "codec"),
@@ -28,7 +28,7 @@ LAYERS = [
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
            "guidance", "samplers", "grids", "proposals", "hooks",
-           "correctors", "finals", "plans", "scorers")  # fmt: skip
+           "correctors", "finals", "plans", "scorers", "features")  # fmt: skip
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 
