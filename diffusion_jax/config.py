@@ -39,6 +39,10 @@ def base() -> ConfigDict:
     c.class_dropout = 0.1  # probability of the learned null class in training
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
+    # Instead of a diffusion model, train a network of noisy images for guidance. Kind: scorers/.
+    c.scorer = ""  # classifier(), discriminator() or captions()
+    c.against = ""  # for a discriminator: the run (a work directory) whose samples it learns to see
+
     # Training. Kinds: objectives/, proposals/; optimizer is any of optax's.
     c.objective = "continuous()"  # or discrete(timesteps=1000)
     c.proposal = "uniform()"  # of the times in training; or vloss(), histogram(): less variance
@@ -53,7 +57,10 @@ def base() -> ConfigDict:
     c.decay_mask = "kernels"  # which parameters decay: kernels or all_but_bias
     c.ema = (0.9999,)  # one or several averages of the weights
     c.ema_warmup = True
+    c.mesh = "data=-1"  # or data=-1,fsdp=4: split weights and optimiser state over 4 devices
     c.per_dispatch = 0  # steps per dispatch; 0: 1 on CPU, 10 elsewhere
+    c.on_nan = "stop"  # or rollback: back to the last checkpoint, without the offending batches
+    c.spike = 0.0  # a loss above this is treated as NaN; 0: no limit
     c.log_every = 100  # steps; for each *_every, 0 means never
     c.eval_every = 10_000
     c.save_every = 10_000
@@ -99,9 +106,9 @@ def base() -> ConfigDict:
 
 # What may differ when a run is resumed: none of it changes the steps already made.
 _MAY_CHANGE = {
-    "data_dir", "accumulate", "resident_mib", "per_dispatch", "log_every", "eval_every",
-    "save_every", "sample_every", "keep_latest", "guidance", "sampler", "grid", "sample", "eval",
-    "valid_draws", "plan", "corrector", "final", "edit",
+    "data_dir", "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
+    "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
+    "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final", "edit",
 }  # fmt: skip
 
 

@@ -28,6 +28,21 @@ class CheckpointError(UserError):
 
 
 class NonFiniteError(UserError):
-    """The training loss or gradient became NaN or infinite."""
+    """The training loss or gradient became NaN, infinite or absurd.
+
+    Args:
+        message: the line.
+        step: the first such step.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
+class Preempted(UserError):
+    """The run was asked to stop; its state has been saved, and the same command resumes it."""
+
+    exit_code = 42

@@ -1,15 +1,17 @@
 """The command line: `python -m diffusion_jax.main --config=configs/digits.py --workdir=DIR`."""
 
 import importlib
+import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from diffusion_jax import config as config_lib, registry
-from diffusion_jax.errors import ConfigError, UserError
+from diffusion_jax import cluster, config as config_lib, registry
+from diffusion_jax.errors import ConfigError, Preempted, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -76,8 +78,11 @@ def _explain(e: Exception) -> str:
     return text
 
 
-def _fail(e: UserError) -> None:
-    print(f"error: {e}", file=sys.stderr, flush=True)
+def _fail(e: UserError, at_once: bool = False) -> None:
+    word = "stopped" if isinstance(e, Preempted) else "error"
+    print(f"{word}: {e}", file=sys.stderr, flush=True)
+    if at_once:
+        os._exit(e.exit_code)
     sys.exit(e.exit_code)
 
 
@@ -96,6 +101,8 @@ def _workdir() -> Path:
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         _fail(ConfigError(f"unexpected argument {argv[1]!r}; every option starts with --"))
+    cluster.install_hooks()
+    clustered = False
     logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
     try:
         if _CONFIG.value is None:
@@ -103,6 +110,7 @@ def _main(argv: list[str]) -> None:
                 "--config is needed, for example --config=configs/digits.py (eval, sample, ... "
                 "find the run's own in --workdir, --checkpoint or --a)"
             )
+        clustered = cluster.join()
         from diffusion_jax.modes.base import open_job
 
         job = open_job(
@@ -111,9 +119,33 @@ def _main(argv: list[str]) -> None:
             _CHECKPOINT.value,
             tuple(p for p in (_A.value, _B.value) if p),
         )
+        if clustered:
+            cluster.agree(_identity(job))
         importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(job)
-    except UserError as e:
+        if clustered:
+            cluster.leave()
+    except Preempted as e:
+        if clustered:
+            cluster.leave()
         _fail(e)
+    except UserError as e:
+        # In a cluster the others may be waiting for this process: end at once, without a barrier.
+        _fail(e, at_once=clustered)
+
+
+def _identity(job: Any) -> dict[str, Any]:
+    """What every process of a job must have in common."""
+    import jax
+
+    import diffusion_jax
+
+    return {
+        "jax version": jax.__version__,
+        "diffusion_jax version": diffusion_jax.__version__,
+        "mode": _MODE.value,
+        "work directory": str(job.workdir),
+        "configuration": config_lib.to_dict(job.config),
+    }
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from closed_form import MIXTURE, build
+from closed_form import MIXTURE, Gaussian, build, law
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
@@ -360,3 +360,41 @@ def test_a_named_checkpoint_is_what_is_followed(named, given):
     same(guide(named)(z, gamma, cond), guide(given)(z, gamma, cond))
     plain = MIXTURE.conditional(z, gamma, cond)
     assert jnp.abs(guide(named)(z, gamma, cond).x - plain.x).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("sampler", "limit", "steps", "tol"),
+    [("heun()", 1 / 16, 400, 1e-4), ("dpmpp_2m(eta=1.0)", 7 / 64, 50, 6e-3)],
+)
+def test_guided_gaussians_follow_their_own_flow(monkeypatch, sampler, limit, steps, tol):
+    """Neither an ODE nor an SDE solver draws from the tilted law, whose variance is 1/7.
+
+    Unconditional variance 1, conditional 1/4, w = 2. The guided score is linear: along the ODE,
+    `(z / alpha)^2` goes as `(1 + rho^2)^(1-w) (1/4 + rho^2)^w`.
+    """
+    wide, narrow = (Gaussian(np.zeros(1), np.eye(1) * v) for v in (1.0, 0.25))
+
+    class Guided:
+        mean = np.zeros(1)
+
+        def denoise(self, z, gamma, constant):
+            def model(z, gamma, cond):
+                one = jnp.tile(constant, (z.shape[0] // constant.shape[0], 1))
+                each = [data.denoise(z, gamma, one) for data in (narrow, wide)]
+                told = (cond["label"] == 0)[:, None]
+                return jax.tree.map(lambda a, b: jnp.where(told, a, b), *each)
+
+            context = Context(null=lambda cond: {"label": cond["label"] + 1})
+            guided = registry.build("guidance", "cfg(w=2.0)")(model, context)
+            return guided(z, gamma, {"label": jnp.zeros(z.shape[0], int)})
+
+    gammas = np.linspace(14.0, -14.0, steps + 1)
+    if sampler == "heun()":  # deterministic and linear: one number says it all
+        denoise = lambda z, gamma: Guided().denoise(z, gamma, jnp.zeros((1, 1)))
+        end = integrate(denoise, build(sampler), gammas, jnp.ones((1, 1)), KEY)
+        variance = float(end[0, 0]) ** 2
+    else:
+        start = np.zeros(1), np.eye(1)
+        variance = law(monkeypatch, Guided(), sampler, gammas, start=start)[1].item()
+    assert variance == pytest.approx(limit, abs=tol)
+    assert abs(variance - 1 / 7) > 0.03

@@ -12,9 +12,9 @@ from conftest import REPO
 LAYERS = [
     ("errors",),
     ("types",),
-    ("rng", "registry", "sharding", "progress"),
+    ("rng", "registry", "sharding", "progress", "preemption", "cluster"),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders", "pictures"),
-    ("models", "encoders"),
+    ("models", "encoders", "scorers"),
     ("model",),
     ("objectives", "guidance", "samplers", "grids", "proposals"),
     ("hooks", "correctors", "finals", "measurement", "plans"),
@@ -29,7 +29,7 @@ LAYERS = [
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
            "guidance", "samplers", "grids", "proposals", "hooks",
-           "correctors", "finals", "plans", "edits")  # fmt: skip
+           "correctors", "finals", "plans", "scorers", "edits")  # fmt: skip
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 

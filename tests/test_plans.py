@@ -1,5 +1,7 @@
 """Grids and plans: end points, spacing, upward moves, and what they do to the law of a run."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from closed_form import ENDS, Gaussian, build, grid, law
@@ -8,6 +10,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.hooks import replace
 from diffusion_jax.plans import churn, repaint, restart
+from diffusion_jax.sampling import integrate
 
 # A plug-in that cannot be built from its name alone; new ones need no entry unless they are such.
 EXAMPLES = {"array": "array(values=(5.0, 1.0, 0.5, -2.0, -8.0, -13.3))"}
@@ -155,3 +158,28 @@ def test_repaint_reduces_the_bias_of_replacement(monkeypatch):
     once, often = bias(1), bias(5)
     assert once > 0.1
     assert often < 0.5 * once, (once, often)
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_bias_left_by_repaint_falls_as_one_over_its_repetitions(monkeypatch):
+    """The chain is linear: without its noise it gives the mean, whose limit is the posterior's."""
+    data = Gaussian(np.zeros(2), np.array([[1.0, 0.9], [0.9, 1.0]]))
+    known, wanted = jnp.array([[1.5, 0.0]]), 0.9 * 1.5
+    gammas = np.linspace(4.0, -8.0, 13)
+    monkeypatch.setattr(jax.random, "normal", lambda key, shape, dtype=float: jnp.zeros(shape))
+
+    def bias(resamplings):
+        plan = repaint.make(jump=1, resamplings=resamplings)(gammas)
+        end = integrate(
+            lambda z, gamma: data.denoise(z, gamma, jnp.ones((1, 1))),
+            build("ancestral()"),
+            plan,
+            jnp.zeros((1, 2)),
+            jax.random.key(0),
+            constrain=replace.make(known, np.array([1.0, 0.0])),
+        )
+        return wanted - end[0, 1]
+
+    errors = np.array([bias(r) for r in (1, 32, 64, 128)])
+    assert errors[0] > 0.3
+    np.testing.assert_allclose(errors[2:] / errors[1:-1], 0.5, atol=0.1)

@@ -13,6 +13,7 @@ import diffusion_jax
 from diffusion_jax import config as config_lib, registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.evaluation import bpd
+from diffusion_jax.modes import _scorer
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
 from diffusion_jax.schedules.base import endpoints
 from diffusion_jax.types import Params
@@ -25,7 +26,10 @@ def run(job: Job) -> None:
         job: the job.
     """
     params, record = job.weights(job.config.eval.weights)
-    evaluate(job, params, record)
+    if job.config.scorer:
+        _scorer.evaluate(job, params, record)
+    else:
+        evaluate(job, params, record)
 
 
 def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
