@@ -247,7 +247,8 @@ def test_a_windowed_denoiser_of_independent_pixels_is_the_wide_one():
 
     def denoise(z, gamma, cond):
         eps = Network(tuple(map(tuple, 0.2 * np.eye(z[0].size))), 0.5).apply({}, z, gamma, cond)
-        return Pred((z - sigma(gamma) * eps) / alpha(gamma), eps)
+        g = expand(gamma, z)
+        return Pred((z - sigma(g) * eps) / alpha(g), eps)
 
     wide = windowed(denoise, tiles, (), 0)(z, gamma, {})
     true = denoise(z, gamma, {})
