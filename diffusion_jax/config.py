@@ -101,6 +101,18 @@ def base() -> ConfigDict:
     c.eval.matmul_precision = "float32"  # no silent TF32; empty: the device's default
     c.eval.seed = 0
     c.valid_draws = 2  # times per image in the validation during training
+
+    # Compression; the split and the weights are those of eval.
+    c.compress = ConfigDict()
+    c.compress.timesteps = 100  # T of the chain: more is smaller and slower
+    c.compress.order = "auto"  # bitswap where the model has no encoder, else topdown
+    c.compress.batch = 0  # images side by side: faster, more initial bits; 0: 8, or the file's
+    c.compress.group = 1024  # images that share a stack: damage and initial bits are per group
+    c.compress.labels = "auto"  # code (counted) where there are any, else null: the null class
+    c.compress.limit = 0  # only the first N images; 0: all of them
+    c.compress.seed = 0  # of the initial bits
+    c.compress.compare = False  # also say what PNG, WebP and JPEG XL take
+    c.compress.png = False  # decompress writes png files too
     return c
 
 
@@ -108,7 +120,9 @@ def base() -> ConfigDict:
 _MAY_CHANGE = {
     "data_dir", "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
     "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
-    "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final", "edit",
+    "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
+    "compress",
+    "edit",
 }  # fmt: skip
 
 

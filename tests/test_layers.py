@@ -20,7 +20,7 @@ LAYERS = [
     ("hooks", "correctors", "finals", "measurement", "plans"),
     ("sampling", "inversion"),
     ("training",),
-    ("evaluation", "interop"),
+    ("evaluation", "interop", "codec"),
     ("edits",),
     ("config",),
     ("modes", "saved_config"),
