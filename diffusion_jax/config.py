@@ -81,6 +81,14 @@ def base() -> ConfigDict:
     c.sample.labels = ()  # classes to cycle through; empty: all of them in turn
     c.sample.seed = 0
 
+    # Editing. Kind: edits/.
+    c.edit = ConfigDict()
+    c.edit.method = "repaint()"  # replace, measure, outpaint, widen, extend, blend, sdedit, ...
+    c.edit.image = ""  # PNG or npz, several with commas, or split:test
+    c.edit.mask = ""  # PNG or npz of the same size; white is painted
+    c.edit.pick = ()  # which of the images; empty: all of them
+    c.edit.each = 1  # results for each image
+
     # Evaluation.
     c.eval = ConfigDict()
     c.eval.split = "test"
@@ -130,8 +138,7 @@ _MAY_CHANGE = {
     "data_dir", "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
     "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
     "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
-    "compress",
-    "quality",
+    "compress", "quality", "edit",
 }  # fmt: skip
 
 
