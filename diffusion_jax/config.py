@@ -81,6 +81,14 @@ def base() -> ConfigDict:
     c.sample.labels = ()  # classes to cycle through; empty: all of them in turn
     c.sample.seed = 0
 
+    # Editing. Kind: edits/.
+    c.edit = ConfigDict()
+    c.edit.method = "repaint()"  # replace, measure, outpaint, widen, extend, blend, sdedit, ...
+    c.edit.image = ""  # PNG or npz, several with commas, or split:test
+    c.edit.mask = ""  # PNG or npz of the same size; white is painted
+    c.edit.pick = ()  # which of the images; empty: all of them
+    c.edit.each = 1  # results for each image
+
     # Evaluation.
     c.eval = ConfigDict()
     c.eval.split = "test"
@@ -93,6 +101,35 @@ def base() -> ConfigDict:
     c.eval.matmul_precision = "float32"  # no silent TF32; empty: the device's default
     c.eval.seed = 0
     c.valid_draws = 2  # times per image in the validation during training
+
+    # Compression; the split and the weights are those of eval.
+    c.compress = ConfigDict()
+    c.compress.timesteps = 100  # T of the chain: more is smaller and slower
+    c.compress.order = "auto"  # bitswap where the model has no encoder, else topdown
+    c.compress.batch = 0  # images side by side: faster, more initial bits; 0: 8, or the file's
+    c.compress.group = 1024  # images that share a stack: damage and initial bits are per group
+    c.compress.labels = "auto"  # code (counted) where there are any, else null: the null class
+    c.compress.limit = 0  # only the first N images; 0: all of them
+    c.compress.seed = 0  # of the initial bits
+    c.compress.compare = False  # also say what PNG, WebP and JPEG XL take
+    c.compress.png = False  # decompress writes png files too
+
+    # Quality of samples. Kind: features/.
+    c.quality = ConfigDict()
+    c.quality.features = "pixels()"  # or classifier(checkpoint='DIR'), inception(weights='FILE')
+    c.quality.metrics = ("frechet", "kid", "coverage")  # coverage: precision and recall as well
+    c.quality.split = "train"  # of the data: the reference
+    c.quality.reference = ""  # its npz from --mode=statistics; empty: computed, kept in the workdir
+    c.quality.floor = "test"  # real images scored as if they were samples; empty: none
+    c.quality.samples = ""  # npz with image (and label); empty: drawn as config.sample says
+    c.quality.repeats = 1  # sets of samples, with seeds sample.seed, sample.seed + 1, ...
+    c.quality.classifier = ""  # a classifier's work directory: class accuracy and histogram
+    c.quality.nearest = "pixels()"  # features to find nearest training images by; empty: do not
+    c.quality.batch = 256  # images per call of the features, over all devices
+    c.quality.k = 3  # which neighbour bounds a neighbourhood in precision, recall, coverage
+    c.quality.subset = 1000  # images, about, in a subset of kid
+    c.quality.rows = 10_000  # images of the reference whose features are kept
+    c.quality.seed = 0  # of subsets
     return c
 
 
@@ -101,6 +138,7 @@ _MAY_CHANGE = {
     "data_dir", "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
     "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
     "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
+    "compress", "quality", "edit",
 }  # fmt: skip
 
 

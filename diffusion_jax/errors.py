@@ -27,6 +27,10 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or of another architecture."""
 
 
+class CodecError(UserError):
+    """A compressed file is damaged, or was made by another model, machine or version."""
+
+
 class NonFiniteError(UserError):
     """The training loss or gradient became NaN, infinite or absurd.
 

@@ -1,5 +1,6 @@
 """The command line: `python -m diffusion_jax.main --config=configs/digits.py --workdir=DIR`."""
 
+import dataclasses
 import importlib
 import os
 import re
@@ -30,6 +31,16 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _A = flags.DEFINE_string("a", "", "For compare: a work directory or checkpoint.")
 _B = flags.DEFINE_string("b", "", "For compare: another one; differences are b - a.")
+_INPUT = flags.DEFINE_string(
+    "input",
+    "",
+    "For compress: an .npz, a .png or a folder of .png (empty: the run's own test split). For "
+    "decompress and verify: a compressed file (empty: the newest in --workdir).",
+)
+_OUTPUT = flags.DEFINE_string("output", "", "For compress and decompress: the file to write.")
+_VERIFY = flags.DEFINE_bool(
+    "verify", False, "For compress: decode the file at once. For decompress: write nothing."
+)
 
 
 def _value(argv: list[str], flag: str) -> str | None:
@@ -118,6 +129,9 @@ def _main(argv: list[str]) -> None:
             _workdir(),
             _CHECKPOINT.value,
             tuple(p for p in (_A.value, _B.value) if p),
+        )
+        job = dataclasses.replace(
+            job, input=_INPUT.value, output=_OUTPUT.value, verify=_VERIFY.value
         )
         if clustered:
             cluster.agree(_identity(job))

@@ -115,6 +115,17 @@ def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
+def put_key(key: jax.Array, mesh: Mesh) -> jax.Array:
+    """A typed PRNG key that every process holds, replicated over the mesh."""
+    data = put(jax.random.key_data(key), replicated(mesh))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+
+
+def gathered(mesh: Mesh, tree: Any) -> Any:
+    """The arrays whole on every device, however they lay."""
+    return jax.jit(lambda t: t, out_shardings=replicated(mesh))(tree)
+
+
 def check_batch(batch: int, mesh: Mesh, accumulate: int = 1) -> None:
     """Refuses a batch that cannot be split evenly.
 

@@ -13,14 +13,15 @@ LAYERS = [
     ("errors",),
     ("types",),
     ("rng", "registry", "sharding", "progress", "preemption", "cluster"),
-    ("schedules", "nn", "parameterization", "data", "augment", "decoders"),
+    ("schedules", "nn", "parameterization", "data", "augment", "decoders", "pictures"),
     ("models", "encoders", "scorers"),
     ("model",),
     ("objectives", "guidance", "samplers", "grids", "proposals"),
-    ("hooks", "correctors", "finals", "measurement", "plans"),
-    ("sampling",),
+    ("hooks", "correctors", "finals", "measurement", "plans", "features"),
+    ("sampling", "inversion"),
     ("training",),
-    ("evaluation", "interop"),
+    ("evaluation", "interop", "codec"),
+    ("edits",),
     ("config",),
     ("modes", "saved_config"),
     ("main",),
@@ -28,7 +29,7 @@ LAYERS = [
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
            "guidance", "samplers", "grids", "proposals", "hooks",
-           "correctors", "finals", "plans", "scorers")  # fmt: skip
+           "correctors", "finals", "plans", "scorers", "features", "edits")  # fmt: skip
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -22,7 +22,7 @@ from diffusion_jax.objectives.base import Objective
 from diffusion_jax.progress import progress
 from diffusion_jax.rng import stream
 from diffusion_jax.schedules.base import gamma_and_slope, latent_size
-from diffusion_jax.sharding import batched, put, replicated
+from diffusion_jax.sharding import batched, put, put_key as put_typed_key, replicated
 from diffusion_jax.types import Array, Noise, Params, Terms
 
 
@@ -174,7 +174,7 @@ def measure(
 
 def put_key(seed: int, mesh: Mesh) -> Array:
     """A PRNG key replicated over the mesh."""
-    return jax.device_put(jax.random.key(seed), replicated(mesh))
+    return put_typed_key(jax.random.key(seed), mesh)
 
 
 def _mean_se(values: np.ndarray) -> dict[str, float]:
@@ -241,7 +241,9 @@ def loss_by_gamma(
         `gamma` (bin centres) and `bits_per_dim_per_gamma`; empty bins are left out.
     """
     gamma, slope = jax.device_get(
-        gamma_and_slope(model.schedule, params["schedule"], jnp.asarray(records.t.ravel()))
+        gamma_and_slope(
+            model.schedule, jax.device_get(params["schedule"]), jnp.asarray(records.t.ravel())
+        )
     )
     density = records.diffusion.ravel() / slope / (records.dims * math.log(2.0))
     index = np.minimum((records.t.ravel() * bins).astype(int), bins - 1)

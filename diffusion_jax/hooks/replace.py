@@ -12,11 +12,14 @@ import jax
 from diffusion_jax.types import Array, diffuse
 
 
-def make(known: Array, mask: Array) -> Callable[[Array, Array, Array], Array]:
+def make(
+    known: Array | Callable[[Array], Array], mask: Array
+) -> Callable[[Array, Array, Array], Array]:
     """Replacement of the known pixels.
 
     Args:
-        known: the image, in the units of the data, broadcastable to `[B, ...]`.
+        known: the image, in the units of the data, broadcastable to `[B, ...]`; or a function of
+            gamma that gives it, where an encoder changes it with time.
         mask: 1 where `known` holds, 0 where it is to be painted, between them a blend;
             broadcastable to `[B, ...]`.
 
@@ -25,7 +28,8 @@ def make(known: Array, mask: Array) -> Callable[[Array, Array, Array], Array]:
     """
 
     def constrain(z: Array, gamma: Array, key: Array) -> Array:
-        noisy = diffuse(known, gamma, jax.random.normal(key, z.shape, z.dtype))
+        x = known(gamma) if callable(known) else known
+        noisy = diffuse(x, gamma, jax.random.normal(key, z.shape, z.dtype))
         return z + mask * (noisy - z)
 
     return constrain

@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax import config as config_lib, registry
+from diffusion_jax.edits.base import Edit
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import generate
 from diffusion_jax.modes.base import Job
 from diffusion_jax.types import Params
 
 
-def build(job: Job, params: Params) -> generate.Method:
+def build(job: Job, params: Params, edit: Edit | None = None) -> generate.Method:
     """How `job.config` says to sample.
 
     Args:
         job: the job.
         params: weights of the model: learned schedules decide where a plan begins and ends.
+        edit: an edit that changes the grid and has conditions of its own.
 
     Returns:
         The method, checked against the model.
@@ -29,8 +31,11 @@ def build(job: Job, params: Params) -> generate.Method:
     c = job.config
     parts = _parts(job)
     grid, plan = registry.build("grids", c.grid), registry.build("plans", c.plan)
-    gammas = plan(generate.plan(job.model, params, grid, c.sample.steps))
+    gammas = generate.plan(job.model, params, grid, c.sample.steps)
+    gammas = plan(gammas if edit is None else edit.plan(gammas))
     method = generate.Method(gammas=np.asarray(gammas, np.float64), **parts)
+    if edit is not None:
+        edit.check(job.model, method)
     generate.check_method(job.model, method)
     return method
 

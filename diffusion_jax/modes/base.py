@@ -19,7 +19,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.parameterization import check as check_prediction
 from diffusion_jax.schedules.base import latent_size
 from diffusion_jax.scorers.base import Scorer
-from diffusion_jax.sharding import make_mesh, replicated
+from diffusion_jax.sharding import make_mesh, put, replicated
 from diffusion_jax.training import checkpoint
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
@@ -37,12 +37,23 @@ class Job:
         workdir: where files go, absolute.
         checkpoint: a checkpoint to use instead of the work directory's newest; empty for none.
         pair: the two work directories or checkpoints to compare; empty for other modes.
+        input: for the codec: what to read; empty for the run's own data, or its newest file.
+        output: for the codec: what to write; empty for a name in the work directory.
+        verify: for the codec: decode and check only.
     """
 
     config: ConfigDict
     workdir: Path
     checkpoint: str = ""
     pair: tuple[str, ...] = ()
+    input: str = ""
+    output: str = ""
+    verify: bool = False
+
+    @property
+    def output_path(self) -> Path | None:
+        """The named output, absolute, or None."""
+        return Path(self.output).absolute() if self.output else None
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -162,7 +173,8 @@ class Job:
             )
         record = {"step": found.step, "weights": "params" if raw else "published ema",
                   "checkpoint": str(path)}  # fmt: skip
-        return jax.device_put(params, replicated(self.mesh)), record
+        whole = replicated(self.mesh)
+        return jax.tree.map(lambda a: put(a, whole), params), record
 
 
 def _published(checkpoint: str) -> tuple[Path, Any]:

@@ -100,7 +100,7 @@ def _short(summary: dict[str, Any]) -> dict[str, float]:
 
 
 def _model_record(job: Job, params: Params) -> dict[str, Any]:
-    gamma_0, gamma_1 = jax.device_get(endpoints(job.model.schedule, params["schedule"]))
+    gamma_0, gamma_1 = endpoints(job.model.schedule, jax.device_get(params["schedule"]))
     config = config_lib.to_dict(job.config)
     return {
         "gamma_0": float(gamma_0),

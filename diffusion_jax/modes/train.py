@@ -20,7 +20,7 @@ from diffusion_jax.objectives.base import Objective
 from diffusion_jax.objectives.continuous import Continuous
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
-from diffusion_jax.sharding import check_batch, placed
+from diffusion_jax.sharding import check_batch, gathered, placed
 from diffusion_jax.training import integrity, loop, optimizer, state as state_lib
 from diffusion_jax.training.checkpoint import FOLDER, Checkpoints, read_meta, template
 from diffusion_jax.training.metrics import Writer, parameter_table
@@ -138,14 +138,16 @@ def _diffusion(job: Job) -> Work:
 
     def validate(state: State, valid: Split) -> dict[str, float]:
         records = bpd.measure(
-            job.model, recipe.objective, state.ema[average], valid, job.mesh,
+            job.model, recipe.objective, gathered(job.mesh, state.ema[average]), valid, job.mesh,
             draws=c.valid_draws, batch=c.eval.batch, quiet=True,
         )  # fmt: skip
         found = bpd.summary(records)
         return {k: found[k] for k in ("bits_per_dim", "standard_error")}
 
     def draw(writer: Writer, state: State, step: int) -> None:
-        writer.image(step, "samples", sample_mode.sample(job, state.ema[average], step))
+        writer.image(
+            step, "samples", sample_mode.sample(job, gathered(job.mesh, state.ema[average]), step)
+        )
 
     return Work(
         name=c.network,
@@ -235,11 +237,12 @@ def _finish(job: Job, state: State, writer: Writer) -> None:
     """Test-set evaluation and samples, unless an earlier run of the command left them."""
     c, step = job.config, int(jax.device_get(state.step))
     average = ema_key(c.ema[0])
+    params = gathered(job.mesh, state.ema[average])
     record = {"step": step, "weights": average,
               "checkpoint": str(job.workdir / "checkpoints" / str(step))}  # fmt: skip
     if not eval_mode.report_path(job, step).exists():
-        found = eval_mode.evaluate(job, state.ema[average], record)["result"]
+        found = eval_mode.evaluate(job, params, record)["result"]
         values = {k: found[k] for k in ("bits_per_dim", "standard_error")}
         writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in values.items()})
     if c.sample.num and not (job.workdir / "samples" / f"{step}.png").exists():
-        writer.image(step, "samples", sample_mode.sample(job, state.ema[average], step))
+        writer.image(step, "samples", sample_mode.sample(job, params, step))

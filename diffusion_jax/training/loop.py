@@ -192,7 +192,8 @@ def run(
         several: step_lib.compile_steps(task, mesh, feed.resident, several, placement, plan.spike)
         for several in (False, True)
     }
-    fresh = jax.device_put(step_lib.fresh_meter(task), replicated(mesh))
+    whole = replicated(mesh)
+    fresh = jax.tree.map(lambda a: put(a, whole), step_lib.fresh_meter(task))
     meter = jax.tree.map(lambda a: a.copy(), fresh)
     step = int(jax.device_get(state.step))
     bits, behind = "", None

@@ -1,0 +1,1 @@
+"""What `--mode=edit` can do to given images, one file each."""

@@ -1,0 +1,186 @@
+"""Images and masks from the files of a user, in the levels and the shape of a model.
+
+Nothing is guessed: sizes must fit, colours are converted only where the file says what they are,
+and every rounding is to the nearest level.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_jax.errors import DataError
+
+_ARRAYS = ".npz"
+
+
+def read_images(
+    path: str, shape: tuple[int, int, int], levels: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images of a file.
+
+    A picture (PNG or whatever Pillow reads) is converted to the model's grey or colour (ITU-R 601
+    luma) and its 0 .. 255 to the nearest level. An npz holds levels already, uint8 `[N, H, W, C]`,
+    `[H, W, C]` or `[H, W]`, as `image` or its only array, and optionally integers `label`: what
+    `--mode=sample` writes.
+
+    Args:
+        path: the file.
+        shape: `(H, W, C)` of the model.
+        levels: grey levels of the model.
+
+    Returns:
+        uint8 `[N, H, W, C]`, and int32 `[N]` or None.
+
+    Raises:
+        DataError: the file cannot be read, or does not fit the model.
+    """
+    file = Path(path).expanduser()
+    if file.suffix.lower() == _ARRAYS:
+        arrays = _read_npz(file)
+        image = _only(file, arrays, "image")
+        return _from_levels(file, image, shape, levels), _labels(file, arrays, image, shape)
+    found = _read_picture(file, "L" if shape[-1] == 1 else "RGB")
+    found = found.reshape(*found.shape[:2], -1)
+    _check_size(file, found.shape[:2], shape[:2], "image")
+    return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)[None], None
+
+
+def read_mask(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The mask of a file: 1, white or True where something is to be painted.
+
+    Args:
+        path: a picture, read as grey; or an npz with `mask` or its only array, `[H, W]`,
+            `[H, W, 1]`, `[N, H, W]` or `[N, H, W, 1]`: bool, numbers in [0, 1], or uint8 up to 255.
+        shape: `(H, W, C)` of the model.
+
+    Returns:
+        float32 `[N, H, W, 1]` in [0, 1].
+
+    Raises:
+        DataError: the file cannot be read, or does not fit the model.
+    """
+    file = Path(path).expanduser()
+    if file.suffix.lower() != _ARRAYS:
+        grey = _read_picture(file, "L")
+        _check_size(file, grey.shape, shape[:2], "mask")
+        return (grey / 255.0).astype(np.float32)[None, :, :, None]
+    mask = _only(file, _read_npz(file), "mask")
+    if mask.ndim == 2:
+        mask = mask[None]
+    if mask.ndim == 3 and mask.shape[-1] == 1 and mask.shape[:2] == shape[:2]:
+        mask = mask[None]
+    mask = mask if mask.ndim == 4 else mask[..., None]
+    if mask.ndim != 4 or mask.shape[-1] != 1 or not mask.size:
+        raise DataError(
+            f"{file}: a mask is [H, W] or [N, H, W], one value per pixel; this has shape "
+            f"{mask.shape[:-1]}"
+        )
+    _check_size(file, mask.shape[1:3], shape[:2], "mask")
+    if mask.dtype.kind not in "bui" + "f":
+        raise DataError(f"{file}: a mask holds numbers, not {mask.dtype}")
+    mask = mask.astype(np.float32)
+    # uint8 masks of 0 and 255 are common; 0 and 1 too.
+    mask = mask / 255.0 if mask.max() > 1.0 and mask.max() == np.round(mask.max()) else mask
+    if not (np.isfinite(mask).all() and mask.min() >= 0.0 and mask.max() <= 1.0):
+        raise DataError(f"{file}: a mask lies in [0, 1], or in 0 .. 255 as integers")
+    return mask
+
+
+def _read_npz(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as f:
+            return dict(f)
+    except (OSError, ValueError, EOFError, KeyError) as e:
+        raise DataError(f"cannot read {str(file)!r} as an npz file: {_short(e)}") from e
+    except Exception as e:  # zipfile and zlib have errors of their own
+        raise DataError(f"cannot read {str(file)!r} as an npz file: {_short(e)}") from e
+
+
+def _read_picture(file: Path, mode: str) -> np.ndarray:
+    """Float64 0 .. 255, `[H, W]` or `[H, W, 3]`."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as picture:
+            picture.load()
+    except FileNotFoundError as e:
+        raise DataError(f"there is no file {str(file)!r}") from e
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as e:
+        raise DataError(
+            f"cannot read {str(file)!r} as a picture; use PNG, or npz for arrays"
+        ) from e
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        if picture.getextrema()[-1][0] < 255:
+            raise DataError(
+                f"{str(file)!r} has transparent pixels; flatten it onto a background first"
+            )
+    if picture.mode.startswith("I;16"):
+        return _converted(np.asarray(picture, np.float64) / 257.0, mode)
+    if picture.mode in ("I", "F"):
+        raise DataError(f"{str(file)!r} has 32-bit pixels; save it with 8 or 16 bits")
+    # Pillow's "L" is ITU-R 601 luma, rounded.
+    return np.asarray(picture.convert(mode), np.float64)
+
+
+def _converted(grey: np.ndarray, mode: str) -> np.ndarray:
+    return grey if mode == "L" else np.repeat(grey[..., None], 3, axis=-1)
+
+
+def _short(e: Exception) -> str:
+    return (str(e).splitlines() or [type(e).__name__])[0]
+
+
+def _only(file: Path, arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
+    if name in arrays:
+        return arrays[name]
+    if len(arrays) == 1:
+        return next(iter(arrays.values()))
+    raise DataError(
+        f"{str(file)!r} needs an array {name!r} (or just one array); it has {', '.join(arrays)}"
+    )
+
+
+def _check_size(file: Path, found: tuple, wanted: tuple, what: str) -> None:
+    if tuple(found) != tuple(wanted):
+        raise DataError(
+            f"{str(file)!r}: the {what} is {found[0]} pixels high and {found[1]} wide; this model "
+            f"needs {wanted[0]} and {wanted[1]}"
+        )
+
+
+def _from_levels(file: Path, a: np.ndarray, shape: tuple, levels: int) -> np.ndarray:
+    if a.dtype.kind not in "ui":
+        raise DataError(
+            f"{str(file)!r}: images in an npz are integers 0 .. {levels - 1}, not {a.dtype}"
+        )
+    if a.ndim == 2:
+        a = a[..., None]
+    a = a[None] if a.ndim == 3 else a
+    if a.ndim != 4 or not len(a):
+        raise DataError(f"{str(file)!r}: images have shape [N, H, W, C]; this has {a.shape}")
+    _check_size(file, a.shape[1:3], shape[:2], "image")
+    if a.shape[-1] != shape[-1]:
+        raise DataError(
+            f"{str(file)!r}: images have {a.shape[-1]} channels; this model needs {shape[-1]}"
+        )
+    if a.min() < 0 or a.max() >= levels:
+        bad = int(a.min()) if a.min() < 0 else int(a.max())
+        raise DataError(
+            f"{str(file)!r}: a pixel has value {bad}; this model has levels 0 .. {levels - 1} "
+            "(only pictures are converted from 0 .. 255)"
+        )
+    return a.astype(np.uint8)
+
+
+def _labels(file: Path, arrays: dict, image: np.ndarray, shape: tuple) -> np.ndarray | None:
+    if "label" not in arrays:
+        return None
+    labels = np.atleast_1d(arrays["label"])
+    count = len(image) if image.ndim == 4 else 1
+    if labels.dtype.kind not in "ui" or labels.shape != (count,):
+        raise DataError(
+            f"{str(file)!r}: label must be {count} integers, one for each image; it is "
+            f"{labels.dtype} {labels.shape}"
+        )
+    return labels.astype(np.int32)
