@@ -24,7 +24,7 @@ from diffusion_jax.modes._samples import Samples
 from diffusion_jax.modes.base import Job, describe_devices
 from diffusion_jax.types import Params
 
-SAMPLERS = ("ddim()", "dpmpp_2m()", "unipc()", "heun()", "ancestral()")
+SAMPLERS = ("ddim()", "dpmpp_2m()", "unipc()", "heun()", "dpmpp_2m(eta=1.0)", "ancestral()")
 CALLS = (5, 10, 20, 50, 250, 1000)
 WEIGHTS = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 GUIDANCE = {
