@@ -73,6 +73,7 @@ def base() -> ConfigDict:
 
     # Evaluation.
     c.eval = ConfigDict()
+    c.eval.likelihood = "elbo()"  # of mode eval; or ode(...). Kinds: folder likelihood/
     c.eval.split = "test"
     c.eval.draws = 16  # times per image, even: stratified in two independent replicates
     c.eval.timesteps = (100, 1000)  # also report the bound of models with T steps

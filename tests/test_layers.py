@@ -18,7 +18,7 @@ LAYERS = [
     ("model",),
     ("objectives", "guidance", "samplers", "grids", "proposals"),
     ("hooks", "measurement", "plans"),
-    ("sampling",),
+    ("sampling", "likelihood"),
     ("training",),
     ("evaluation", "interop"),
     ("config",),
@@ -27,7 +27,7 @@ LAYERS = [
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
-           "guidance", "samplers", "grids", "proposals", "hooks")  # fmt: skip
+           "guidance", "samplers", "grids", "proposals", "hooks", "likelihood")  # fmt: skip
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 
