@@ -84,6 +84,13 @@ def base() -> ConfigDict:
     c.eval.matmul_precision = "float32"  # no silent TF32; empty: the device's default
     c.eval.seed = 0
     c.valid_draws = 2  # times per image in the validation during training
+
+    # Rate-distortion and out-of-distribution scores; the rest of their settings are those of eval.
+    c.progressive = ConfigDict()
+    c.progressive.steps = 200  # of the bound whose rate is drawn; one network call each
+    c.progressive.images = 8  # in the picture
+    c.ood = ConfigDict()
+    c.ood.gammas = ()  # where reconstructions are scored; empty: four between the ends
     return c
 
 
@@ -91,7 +98,7 @@ def base() -> ConfigDict:
 _MAY_CHANGE = {
     "data_dir", "accumulate", "resident_mib", "per_dispatch", "log_every", "eval_every",
     "save_every", "sample_every", "keep_latest", "guidance", "sampler", "grid", "sample", "eval",
-    "valid_draws",
+    "valid_draws", "progressive", "ood",
 }  # fmt: skip
 
 

@@ -28,6 +28,10 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _A = flags.DEFINE_string("a", "", "For compare: a work directory or checkpoint.")
 _B = flags.DEFINE_string("b", "", "For compare: another one; differences are b - a.")
+_DATA = flags.DEFINE_string("data", "", "For ood: a data plug-in; empty: the model's own data.")
+_AGAINST = flags.DEFINE_string(
+    "against", "", "For ood: the data to tell apart, for example rotated(digits())."
+)
 
 
 def _value(argv: list[str], flag: str) -> str | None:
@@ -115,6 +119,7 @@ def _main(argv: list[str]) -> None:
             _workdir(),
             _CHECKPOINT.value,
             tuple(p for p in (_A.value, _B.value) if p),
+            (_DATA.value, _AGAINST.value),
         )
         importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(job)
     except UserError as e:

@@ -36,12 +36,14 @@ class Job:
         workdir: where files go, absolute.
         checkpoint: a checkpoint to use instead of the work directory's newest; empty for none.
         pair: the two work directories or checkpoints to compare; empty for other modes.
+        sets: for ood, the data plug-ins `--data` (empty: the model's own) and `--against`.
     """
 
     config: ConfigDict
     workdir: Path
     checkpoint: str = ""
     pair: tuple[str, ...] = ()
+    sets: tuple[str, str] = ("", "")
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -160,7 +162,11 @@ def _published(checkpoint: str) -> tuple[Path, Any]:
 
 
 def open_job(
-    config: ConfigDict, workdir: Path, checkpoint: str = "", pair: tuple[str, ...] = ()
+    config: ConfigDict,
+    workdir: Path,
+    checkpoint: str = "",
+    pair: tuple[str, ...] = (),
+    sets: tuple[str, str] = ("", ""),
 ) -> Job:
     """A job; for a published checkpoint the model settings come from its weights.
 
@@ -170,13 +176,14 @@ def open_job(
         workdir: where files go.
         checkpoint: as in `Job`.
         pair: as in `Job`.
+        sets: as in `Job`.
 
     Returns:
         The job.
     """
     if checkpoint.startswith(IMPORTED):
         config.update(_published(checkpoint)[1].overrides)
-    return Job(config, Path(workdir).absolute(), checkpoint, pair)
+    return Job(config, Path(workdir).absolute(), checkpoint, pair, sets)
 
 
 def prepare_workdir(job: Job) -> None:
