@@ -98,11 +98,14 @@ def test_stops_are_nearest_and_each_once():
     ids=["encoder", "mulan"],
 )  # fmt: skip
 def test_every_kind_of_model_has_a_curve(tmp_path, changes):
-    job = tiny.job(tmp_path, guidance="none()", **changes)
-    job.config.progressive.steps, job.config.progressive.images = 5, 2
+    job = tiny.job(tmp_path, **changes)
     params = job.model.init(jax.random.key(0), job.source.shape)
-    report = mode.draw_curve(job, params, {"step": 3})
-    curve, total = report["result"]["curve"], report["result"]["total"]["bits_per_dim"]
+    records = progressive.measure(
+        job.model, params, job.source.split("test"), make_mesh(jax.devices()[:1]), steps=5,
+        batch=13, quiet=True,
+    )  # fmt: skip
+    found = progressive.summary(records, progressive.gammas(job.model, params, 5), levels=5)
+    curve, total = found["curve"], found["total"]["bits_per_dim"]
     assert len(curve["gamma"]) == 6
     for rate, left in zip(curve["rate_bits_per_dim"], curve["remaining_bits_per_dim"], strict=True):
         assert rate + left == pytest.approx(total, rel=1e-6)
