@@ -80,7 +80,8 @@ def sample(job: Job, repeats: int) -> dict[str, float]:
     sampler = registry.build("samplers", c.sampler)
     guidance = registry.build("guidance", c.guidance)
     gammas = generate.plan(model, params, registry.build("grids", c.grid), c.sample.steps)
-    run = generate.compile_sampler(model, guidance, sampler, gammas, mesh)
+    method = generate.Method(guidance, sampler, gammas)
+    run = generate.compile_sampler(model, method, mesh)
     labels = generate.labels_for(model, c.sample.batch, ())
     cond = {} if labels is None else {"label": put(labels, batched(mesh))}
     shape = (c.sample.batch, *job.source.shape)

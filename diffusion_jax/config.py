@@ -39,6 +39,10 @@ def base() -> ConfigDict:
     c.class_dropout = 0.1  # probability of the learned null class in training
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
+    # Instead of a diffusion model, train a network of noisy images for guidance. Kind: scorers/.
+    c.scorer = ""  # classifier(), discriminator() or captions()
+    c.against = ""  # for a discriminator: the run (a work directory) whose samples it learns to see
+
     # Training. Kinds: objectives/, proposals/; optimizer is any of optax's.
     c.objective = "continuous()"  # or discrete(timesteps=1000)
     c.proposal = "uniform()"  # of the times in training; or vloss(), histogram(): less variance
@@ -60,10 +64,13 @@ def base() -> ConfigDict:
     c.sample_every = 10_000
     c.keep_latest = 2  # checkpoints kept beside the best
 
-    # Sampling. Kinds: guidance/, samplers/, grids/.
+    # Sampling. Kinds: guidance/, samplers/, grids/, plans/, correctors/, finals/.
     c.guidance = "none()"
     c.sampler = "ancestral()"
     c.grid = "log_snr()"
+    c.plan = "once()"  # where to go up again: churn(), restart(), repaint()
+    c.corrector = "none()"  # or langevin(), before every step
+    c.final = "decode()"  # to levels; or denoise() (one more call), identity() (real numbers)
     c.sample = ConfigDict()
     c.sample.num = 64
     c.sample.steps = 250
@@ -98,7 +105,7 @@ def base() -> ConfigDict:
 _MAY_CHANGE = {
     "data_dir", "accumulate", "resident_mib", "per_dispatch", "log_every", "eval_every",
     "save_every", "sample_every", "keep_latest", "guidance", "sampler", "grid", "sample", "eval",
-    "valid_draws", "progressive", "ood",
+    "valid_draws", "plan", "corrector", "final", "progressive", "ood",
 }  # fmt: skip
 
 
@@ -160,6 +167,12 @@ def read(path: Path) -> ConfigDict:
         raise ConfigError(f"cannot read the configuration {path}: {e}") from e
     # A checkpoint's record keeps the configuration in a field called config.
     return from_dict(values["config"] if isinstance(values.get("config"), dict) else values)
+
+
+def find(where: Path) -> Path | None:
+    """The saved configuration of a work directory, checkpoint folder or step folder, or None."""
+    candidates = [where / "meta" / "metadata", where / "config.json", where.parent / "config.json"]
+    return next((p.absolute() for p in candidates if p.is_file()), None)
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from diffusion_jax import registry
+from diffusion_jax import config as config_lib, registry
 from diffusion_jax.errors import ConfigError, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -50,16 +50,11 @@ def _with_saved_config(argv: list[str]) -> list[str]:
     where = _value(argv, "checkpoint") or _value(argv, "a") or _value(argv, "workdir")
     if not where or ":" in where:
         return argv
-    saved = _saved_config(Path(where))
+    saved = config_lib.find(Path(where))
     if saved is None:
         return argv
     reader = Path(__file__).with_name("saved_config.py")
     return [argv[0], f"--config={reader}:{saved}", *argv[1:]]
-
-
-def _saved_config(where: Path) -> Path | None:
-    candidates = [where / "meta" / "metadata", where / "config.json", where.parent / "config.json"]
-    return next((p.absolute() for p in candidates if p.is_file()), None)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -253,5 +253,6 @@ def test_encoders_that_cannot_be_are_refused_before_training(tmp_path):
     sample_mode.check(Job(c, tmp_path))
     up = np.asarray([5.0, -3.0, -1.0, -13.0])
     job = Job(c, tmp_path)
+    none, sampler = registry.build("guidance", "none()"), registry.build("samplers", "ddim()")
     with pytest.raises(ConfigError, match="move up"):
-        generate.compile_sampler(job.model, None, None, up, job.mesh)
+        generate.check_method(job.model, generate.Method(none, sampler, up))

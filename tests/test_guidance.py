@@ -1,15 +1,17 @@
 """Every guidance found in the folder keeps the contract; identities between the methods."""
 
 import dataclasses
+import importlib
+import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from closed_form import MIXTURE, build
+from closed_form import MIXTURE, Gaussian, build, law
 
 from diffusion_jax import registry
-from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.guidance.base import Context
 from diffusion_jax.parameterization import PREDICTIONS, from_pred, to_pred
 from diffusion_jax.sampling import integrate
@@ -19,7 +21,15 @@ pytestmark = pytest.mark.usefixtures("float64")
 KEY = jax.random.key(0)
 GAMMAS = [-9.0, -1.0, 0.7, 4.0]
 SHIFTED = dataclasses.replace(MIXTURE, var=0.3)  # a worse model of the same data
-CONTEXT = Context(null=MIXTURE.null, other=SHIFTED.conditional, log_prob=MIXTURE.log_prob)
+
+
+def held(kind, checkpoint):
+    """What the checkpoint "DIR" holds: the exact functions of the mixture."""
+    assert checkpoint == "DIR"
+    return SHIFTED.conditional if kind == "denoiser" else MIXTURE.log_prob
+
+
+CONTEXT = Context(MIXTURE.null, SHIFTED.conditional, MIXTURE.log_prob, held)
 
 
 def guide(spec, context=CONTEXT, denoiser=MIXTURE.conditional):
@@ -27,12 +37,11 @@ def guide(spec, context=CONTEXT, denoiser=MIXTURE.conditional):
 
 
 def spec_of(name):
-    """A plug-in by its name alone, or around another one if it needs that."""
-    try:
-        registry.build("guidance", name)
-    except SpecError:
-        return f"{name}(cfg(w=3.0))"
-    return name
+    """A plug-in with the arguments it cannot do without."""
+    takes = inspect.signature(importlib.import_module(f"diffusion_jax.guidance.{name}").make)
+    needed = {"inner": "cfg(w=3.0)", "checkpoint": "'DIR'", "text": "'three'"}
+    required = [p.name for p in takes.parameters.values() if p.default is p.empty]
+    return f"{name}({', '.join(f'{k}={needed[k]}' for k in required)})"
 
 
 SPECS = [spec_of(name) for name in registry.available("guidance")]
@@ -90,7 +99,7 @@ def test_images_and_single_precision(spec):
     def log_prob(z, gamma, cond):
         return -jnp.square(z).sum((1, 2, 3))
 
-    context = Context(MIXTURE.null, flat(SHIFTED.conditional), log_prob)
+    context = Context(MIXTURE.null, flat(SHIFTED.conditional), log_prob, lambda *which: log_prob)
     denoise = guide(spec, context, flat(MIXTURE.conditional))
     for gamma in (jnp.float32(-13.3), jnp.float32(5.0), jnp.full(3, 5.0, jnp.float32)):
         pred = denoise(image, gamma, cond)
@@ -104,7 +113,7 @@ def test_nothing_is_called_while_building(spec):
     def never(*args):
         raise AssertionError("called")
 
-    guide(spec, dataclasses.replace(CONTEXT, other=never, log_prob=never), never)
+    guide(spec, Context(MIXTURE.null, never, never, lambda *which: never), never)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -126,6 +135,9 @@ def test_runs_in_a_sampler(spec):
         ("interval(cfg(w=2.0))", "unconditional"),
         ("autoguidance()", "second model"),
         ("classifier()", "log_prob"),
+        ("discriminator('DIR')", "cannot be opened"),
+        ("similarity('DIR', 'three')", "cannot be opened"),
+        ("classifier(checkpoint='DIR')", "cannot be opened"),
     ],
 )
 def test_what_a_method_needs_is_asked_for(spec, says):
@@ -331,3 +343,58 @@ def test_multistep_history_survives_the_edge_of_an_interval():
         errors.append(np.abs(found - true).max())
     assert errors[1] < 0.45 * errors[0], errors
     assert errors[1] < 0.005, errors
+
+
+@pytest.mark.parametrize(
+    ("named", "given"),
+    [
+        ("autoguidance(w=3.0, checkpoint='DIR')", "autoguidance(w=3.0)"),
+        ("classifier(scale=2.0, checkpoint='DIR')", "classifier(scale=2.0)"),
+        ("discriminator('DIR', scale=2.0)", "classifier(scale=2.0)"),
+        ("similarity('DIR', 'three', scale=2.0)", "classifier(scale=2.0)"),
+    ],
+)
+def test_a_named_checkpoint_is_what_is_followed(named, given):
+    z, cond = batch()
+    gamma = jnp.asarray(0.7)
+    same(guide(named)(z, gamma, cond), guide(given)(z, gamma, cond))
+    plain = MIXTURE.conditional(z, gamma, cond)
+    assert jnp.abs(guide(named)(z, gamma, cond).x - plain.x).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("sampler", "limit", "steps", "tol"),
+    [("heun()", 1 / 16, 400, 1e-4), ("dpmpp_2m(eta=1.0)", 7 / 64, 50, 6e-3)],
+)
+def test_guided_gaussians_follow_their_own_flow(monkeypatch, sampler, limit, steps, tol):
+    """Neither an ODE nor an SDE solver draws from the tilted law, whose variance is 1/7.
+
+    Unconditional variance 1, conditional 1/4, w = 2. The guided score is linear: along the ODE,
+    `(z / alpha)^2` goes as `(1 + rho^2)^(1-w) (1/4 + rho^2)^w`.
+    """
+    wide, narrow = (Gaussian(np.zeros(1), np.eye(1) * v) for v in (1.0, 0.25))
+
+    class Guided:
+        mean = np.zeros(1)
+
+        def denoise(self, z, gamma, constant):
+            def model(z, gamma, cond):
+                one = jnp.tile(constant, (z.shape[0] // constant.shape[0], 1))
+                each = [data.denoise(z, gamma, one) for data in (narrow, wide)]
+                told = (cond["label"] == 0)[:, None]
+                return jax.tree.map(lambda a, b: jnp.where(told, a, b), *each)
+
+            context = Context(null=lambda cond: {"label": cond["label"] + 1})
+            guided = registry.build("guidance", "cfg(w=2.0)")(model, context)
+            return guided(z, gamma, {"label": jnp.zeros(z.shape[0], int)})
+
+    gammas = np.linspace(14.0, -14.0, steps + 1)
+    if sampler == "heun()":  # deterministic and linear: one number says it all
+        denoise = lambda z, gamma: Guided().denoise(z, gamma, jnp.zeros((1, 1)))
+        end = integrate(denoise, build(sampler), gammas, jnp.ones((1, 1)), KEY)
+        variance = float(end[0, 0]) ** 2
+    else:
+        start = np.zeros(1), np.eye(1)
+        variance = law(monkeypatch, Guided(), sampler, gammas, start=start)[1].item()
+    assert variance == pytest.approx(limit, abs=tol)
+    assert abs(variance - 1 / 7) > 0.03

@@ -7,8 +7,9 @@ import pytest
 from closed_form import MIXTURE, Draws, Gaussian, build
 
 from diffusion_jax import registry
+from diffusion_jax.correctors import langevin
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.hooks import langevin, replace
+from diffusion_jax.hooks import replace
 from diffusion_jax.sampling import integrate
 from diffusion_jax.types import alpha, sigma
 
@@ -105,4 +106,4 @@ def test_replacement_ends_at_the_known_pixels():
 def test_settings_are_checked():
     for bad in ("langevin(r=0.0)", "langevin(repeats=0)"):
         with pytest.raises(ConfigError, match="langevin"):
-            registry.build("hooks", bad)
+            registry.build("correctors", bad)

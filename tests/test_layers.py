@@ -14,10 +14,10 @@ LAYERS = [
     ("types",),
     ("rng", "registry", "sharding", "progress"),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders"),
-    ("models", "encoders"),
+    ("models", "encoders", "scorers"),
     ("model",),
     ("objectives", "guidance", "samplers", "grids", "proposals"),
-    ("hooks", "measurement", "plans"),
+    ("hooks", "correctors", "finals", "measurement", "plans"),
     ("sampling", "likelihood"),
     ("training",),
     ("evaluation", "interop"),
@@ -27,7 +27,8 @@ LAYERS = [
 ]
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
-           "guidance", "samplers", "grids", "proposals", "hooks", "likelihood")  # fmt: skip
+           "guidance", "samplers", "grids", "proposals", "hooks",
+           "correctors", "finals", "plans", "scorers", "likelihood")  # fmt: skip
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -166,7 +166,7 @@ def test_sampling_follows_the_pixels_curves(sampler):
 
     def run(m, params):
         gammas = generate.plan(m, params, grid, 10)
-        return generate.compile_sampler(m, none, built, gammas, mesh)(
+        return generate.compile_sampler(m, generate.Method(none, built, gammas), mesh)(
             params, jax.random.key(0), {}, shape
         )
 

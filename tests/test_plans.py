@@ -1,12 +1,16 @@
 """Grids and plans: end points, spacing, upward moves, and what they do to the law of a run."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from closed_form import ENDS, Gaussian, build, grid, law
 
-from diffusion_jax import plans, registry
+from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.hooks import replace
+from diffusion_jax.plans import churn, repaint, restart
+from diffusion_jax.sampling import integrate
 
 # A plug-in that cannot be built from its name alone; new ones need no entry unless they are such.
 EXAMPLES = {"array": "array(values=(5.0, 1.0, 0.5, -2.0, -8.0, -13.3))"}
@@ -68,8 +72,8 @@ def test_an_array_may_climb_and_stays_in_range():
 
 def test_churn_raises_the_noise_by_its_factor():
     gammas = grid("karras()", 20)
-    np.testing.assert_array_equal(plans.churn(gammas, 0.0), gammas)
-    plan = plans.churn(gammas, 4.0, lo=-6.0, hi=2.0)
+    np.testing.assert_array_equal(churn.make(0.0)(gammas), gammas)
+    plan = churn.make(4.0, lo=-6.0, hi=2.0)(gammas)
     ups = np.flatnonzero(np.diff(plan) > 0)
     rho = np.exp(0.5 * plan)
     np.testing.assert_allclose(rho[ups + 1] / rho[ups], 1.0 + 4.0 / 20)
@@ -77,35 +81,35 @@ def test_churn_raises_the_noise_by_its_factor():
     assert set(gammas) <= set(plan)
     assert (plan[0], plan[-1], plan.max()) == (gammas[0], gammas[-1], gammas[0])
     # Limited by sqrt(2) - 1, and by the start of the plan.
-    rho = np.exp(0.5 * plans.churn(gammas, 1e9))
+    rho = np.exp(0.5 * churn.make(1e9)(gammas))
     assert np.max(rho[1:] / rho[:-1]) == pytest.approx(np.sqrt(2.0))
     assert rho.max() == rho[0]
 
 
 def test_restart_runs_the_stretch_again():
     gammas = np.array([4.0, 2.0, 0.0, -2.0, -4.0])
-    plan = plans.restart(gammas, lo=-1.9, hi=2.2, times=2)
+    plan = restart.make(lo=-1.9, hi=2.2, times=2)(gammas)
     np.testing.assert_array_equal(plan, [4, 2, 0, -2, 2, 0, -2, 2, 0, -2, -4])
-    np.testing.assert_array_equal(plans.restart(gammas, -2.0, 2.0, times=0), gammas)
+    np.testing.assert_array_equal(restart.make(-2.0, 2.0, times=0)(gammas), gammas)
 
 
 def test_repaint_runs_every_stretch_again():
     gammas = np.array([4.0, 2.0, 0.0, -2.0])
-    np.testing.assert_array_equal(plans.repaint(gammas, jump=9, resamplings=1), gammas)
-    plan = plans.repaint(gammas, jump=2, resamplings=3)
+    np.testing.assert_array_equal(repaint.make(jump=9, resamplings=1)(gammas), gammas)
+    plan = repaint.make(jump=2, resamplings=3)(gammas)
     np.testing.assert_array_equal(plan, [4, 2, 0, 4, 2, 0, 4, 2, 0, -2, 0, -2, 0, -2])
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        lambda g: plans.churn(g, -1.0),
-        lambda g: plans.churn(g[::-1], 1.0),
-        lambda g: plans.restart(g, lo=1.0, hi=0.0),
-        lambda g: plans.restart(g, lo=-2.0, hi=2.0, times=-1),
-        lambda g: plans.repaint(g, jump=0),
-        lambda g: plans.repaint(g, resamplings=0),
-        lambda g: plans.repaint(g[:1]),
+        lambda g: churn.make(-1.0)(g),
+        lambda g: churn.make(1.0)(g[::-1]),
+        lambda g: restart.make(lo=1.0, hi=0.0)(g),
+        lambda g: restart.make(lo=-2.0, hi=2.0, times=-1)(g),
+        lambda g: repaint.make(jump=0)(g),
+        lambda g: repaint.make(resamplings=0)(g),
+        lambda g: repaint.make()(g[:1]),
     ],
 )
 def test_plans_check_their_settings(bad):
@@ -129,9 +133,9 @@ def test_plans_keep_the_law(monkeypatch, sampler):
     data = Gaussian(np.array([0.7]), np.zeros((1, 1)))
     gammas = np.linspace(4.0, -5.0, 7)
     for plan in (
-        plans.churn(gammas, 2.0),
-        plans.restart(gammas, -2.0, 2.0, times=2),
-        plans.repaint(gammas, jump=2, resamplings=2),
+        churn.make(2.0)(gammas),
+        restart.make(-2.0, 2.0, times=2)(gammas),
+        repaint.make(jump=2, resamplings=2)(gammas),
     ):
         mean, cov = law(monkeypatch, data, sampler, plan)
         np.testing.assert_allclose(mean, data.noised(plan[-1])[0], rtol=1e-10)
@@ -146,7 +150,7 @@ def test_repaint_reduces_the_bias_of_replacement(monkeypatch):
     gammas = np.linspace(4.0, -8.0, 6)
 
     def bias(resamplings):
-        plan = plans.repaint(gammas, jump=1, resamplings=resamplings)
+        plan = repaint.make(jump=1, resamplings=resamplings)(gammas)
         hooks = lambda constant: {"constrain": replace.make(constant * known, np.array([1.0, 0.0]))}
         mean, _ = law(monkeypatch, data, build("ancestral()"), plan, hooks=hooks)
         return abs(mean[1] - wanted)
@@ -154,3 +158,28 @@ def test_repaint_reduces_the_bias_of_replacement(monkeypatch):
     once, often = bias(1), bias(5)
     assert once > 0.1
     assert often < 0.5 * once, (once, often)
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_bias_left_by_repaint_falls_as_one_over_its_repetitions(monkeypatch):
+    """The chain is linear: without its noise it gives the mean, whose limit is the posterior's."""
+    data = Gaussian(np.zeros(2), np.array([[1.0, 0.9], [0.9, 1.0]]))
+    known, wanted = jnp.array([[1.5, 0.0]]), 0.9 * 1.5
+    gammas = np.linspace(4.0, -8.0, 13)
+    monkeypatch.setattr(jax.random, "normal", lambda key, shape, dtype=float: jnp.zeros(shape))
+
+    def bias(resamplings):
+        plan = repaint.make(jump=1, resamplings=resamplings)(gammas)
+        end = integrate(
+            lambda z, gamma: data.denoise(z, gamma, jnp.ones((1, 1))),
+            build("ancestral()"),
+            plan,
+            jnp.zeros((1, 2)),
+            jax.random.key(0),
+            constrain=replace.make(known, np.array([1.0, 0.0])),
+        )
+        return wanted - end[0, 1]
+
+    errors = np.array([bias(r) for r in (1, 32, 64, 128)])
+    assert errors[0] > 0.3
+    np.testing.assert_allclose(errors[2:] / errors[1:-1], 0.5, atol=0.1)

@@ -1,6 +1,7 @@
 """Samples from a model: any number, in equal batches over all devices, compiled once."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,17 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.finals.base import Final
+from diffusion_jax.finals.decode import Decode
 from diffusion_jax.grids.base import Grid
 from diffusion_jax.guidance.base import Context, Guidance
 from diffusion_jax.model import Model
 from diffusion_jax.progress import progress
 from diffusion_jax.samplers.base import Sampler
-from diffusion_jax.sampling import for_sampler, integrate
+from diffusion_jax.sampling import Constrain, Correct, for_sampler, integrate
 from diffusion_jax.schedules.base import LATENT, endpoints, inverse, latent_size
 from diffusion_jax.sharding import batched, put, replicated
-from diffusion_jax.types import Array, Cond, Params, Pred, alpha
+from diffusion_jax.types import Array, Cond, Params, Pred
 
 
 def plan(model: Model, params: Params, grid: Grid, steps: int) -> np.ndarray:
@@ -73,22 +76,88 @@ def labels_for(model: Model, num: int, wanted: tuple[int, ...]) -> np.ndarray | 
     return np.resize(cycle, num)
 
 
-def _context(model: Model) -> Context:
-    return Context(null=model.null if model.num_classes else None)
+class Helpers:
+    """Second models that guidance names by checkpoint: each is read once.
+
+    Their weights are arguments of the compiled sampler, not constants in it.
+
+    Args:
+        load: `load(kind, checkpoint) -> (bind, params)`, where `bind(params)` is the function
+            `guidance.base.Context.open` promises; None where no checkpoint can be read.
+    """
+
+    def __init__(self, load: Callable[[str, str], tuple[Callable, Params]] | None = None):
+        self._load = load
+        self._found: dict[tuple[str, str], tuple[Callable, Params]] = {}
+
+    @property
+    def params(self) -> dict[tuple[str, str], Params]:
+        """The weights of everything opened so far."""
+        return {which: params for which, (_, params) in self._found.items()}
+
+    def context(self, model: Model, params: dict | None = None) -> Context:
+        """What guidance may use.
+
+        Args:
+            model: the model it guides.
+            params: weights of the helpers; None for those that were read, which are read now if
+                need be.
+
+        Returns:
+            The context.
+        """
+
+        def opened(kind: str, checkpoint: str) -> Callable:
+            which = (kind, checkpoint)
+            if which not in self._found:
+                self._found[which] = self._load(kind, checkpoint)
+            bind, own = self._found[which]
+            return bind(own if params is None else params[which])
+
+        null = model.null if model.num_classes else None
+        return Context(null=null, open=opened if self._load else None)
 
 
-def check_guidance(model: Model, guidance: Guidance) -> None:
+@dataclass(frozen=True)
+class Method:
+    """How to sample: everything but the model and the noise.
+
+    Attributes:
+        guidance: how to guide the denoiser.
+        sampler: the solver.
+        gammas: the plan, `[n + 1]` float64; it may climb.
+        final: what becomes of the last latent.
+        correct: moves within a noise level, or None.
+        helpers: second models that guidance asks for.
+    """
+
+    guidance: Guidance
+    sampler: Sampler
+    gammas: np.ndarray
+    final: Final = field(default_factory=Decode)
+    correct: Correct | None = None
+    helpers: Helpers = field(default_factory=Helpers)
+
+    @property
+    def nfe(self) -> int:
+        """Calls of the (guided) denoiser per sample; correctors apart."""
+        downs = int(np.sum(np.diff(self.gammas) < 0))
+        return downs * self.sampler.nfe_per_step + self.final.nfe
+
+
+def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = None) -> None:
     """Refuses guidance that does not fit the model, before anything is compiled.
 
     Args:
         model: the model.
         guidance: the guidance; it raises `ConfigError` if it does not fit.
+        helpers: second models it may ask for; they are read here.
     """
 
     def never_called(z: Array, gamma: Array, cond: Cond) -> Pred:
         raise AssertionError("a guidance must not call its denoiser while it is built")
 
-    guidance(never_called, _context(model))
+    guidance(never_called, (helpers or Helpers()).context(model))
 
 
 def _paths(
@@ -119,41 +188,88 @@ def check_sampler(model: Model, sampler: Sampler) -> None:
     for_sampler(None, model.encoder.mean_coefficient, sampler)
 
 
-def compile_sampler(
-    model: Model, guidance: Guidance, sampler: Sampler, gammas: np.ndarray, mesh: Mesh
-) -> Callable:
-    """The jitted `(params, noise_key, cond, shape) -> images` of one batch.
+def draw(
+    model: Model,
+    params: Params,
+    method: Method,
+    context: Context,
+    z: Array,
+    cond: Cond,
+    key: Array,
+    constrain: Constrain | None = None,
+) -> Array:
+    """Runs the plan from the latent `z` at its start; a pure function, to be jitted by the caller.
 
     Args:
         model: the model.
-        guidance: how to guide it.
-        sampler: the sampler.
-        gammas: the plan.
+        params: its weights.
+        method: how to sample.
+        context: for the guidance; see `Helpers.context`.
+        z: latent at `method.gammas[0]`, `[B, ...]`.
+        cond: the condition.
+        key: PRNG key of the noise on the way.
+        constrain: `(z, gamma, key) -> z` after every step, or None.
+
+    Returns:
+        What `method.final` makes of the end.
+    """
+    latent = rng.stream(key, "latent")
+    path, cond = _paths(model, params, method.gammas, cond, latent, z.shape[0])
+    guided = method.guidance(model.denoiser(params), context)
+    denoise = for_sampler(
+        lambda z, gamma: guided(z, gamma, cond), model.encoder.mean_coefficient, method.sampler
+    )
+    key = rng.stream(key, "path")
+    z = integrate(denoise, method.sampler, path, z, key, constrain, method.correct)
+    end = path[-1] if isinstance(path, jax.Array) else jnp.asarray(path[-1], z.dtype)
+    return method.final(denoise, z, end, model.decoder)
+
+
+def check_method(model: Model, method: Method) -> None:
+    """Refuses a way of sampling that does not fit the model, before anything is compiled.
+
+    Args:
+        model: the model.
+        method: how to sample; guidance and sampler have their own checks.
+
+    Raises:
+        ConfigError: the plan moves up for a model with an encoder (the noise to add would depend
+            on the image) or with one gamma per pixel.
+    """
+    check_guidance(model, method.guidance, method.helpers)
+    check_sampler(model, method.sampler)
+    if np.any(np.diff(method.gammas) > 0):
+        if model.encoder.mean_coefficient:
+            raise ConfigError("plans that move up in gamma need a model without an encoder")
+        if latent_size(model.schedule):
+            raise ConfigError("plans that move up in gamma need a schedule of one gamma per image")
+
+
+def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
+    """The jitted `(params, key, cond, shape) -> images` of one batch.
+
+    Args:
+        model: the model.
+        method: how to sample; `check_method` says what is refused.
         mesh: the device mesh.
 
     Returns:
-        The function; `shape` is static and the result is what the decoder's `decode` gives.
-
-    Raises:
-        ConfigError: the plan moves up, which has no meaning for a model with an encoder: the noise
-            to add would depend on the image.
+        The function; `shape` is static and the result is what `method.final` gives.
     """
-    context = _context(model)
-    if model.encoder.mean_coefficient and np.any(np.diff(gammas) > 0):
-        raise ConfigError("plans that move up in gamma need a model without an encoder")
+    check_method(model, method)
 
-    def run(params: Params, key: Array, cond: dict, shape: tuple[int, ...]) -> Array:
-        path, cond = _paths(model, params, gammas, cond, rng.stream(key, "latent"), shape[0])
-        guided = guidance(model.denoiser(params), context)
-        denoise = for_sampler(
-            lambda z, gamma: guided(z, gamma, cond), model.encoder.mean_coefficient, sampler
-        )
+    def run(params: Params, helpers: dict, key: Array, cond: Cond, shape: tuple[int, ...]) -> Array:
         z = jax.random.normal(rng.stream(key, "start"), shape)
         z = jax.lax.with_sharding_constraint(z, batched(mesh))
-        z = integrate(denoise, sampler, path, z, rng.stream(key, "path"))
-        return model.decoder.decode(z / alpha(jnp.asarray(gammas[-1])))
+        context = method.helpers.context(model, helpers)
+        return draw(model, params, method, context, z, cond, key)
 
-    return jax.jit(run, static_argnums=3, out_shardings=replicated(mesh))
+    compiled = jax.jit(run, static_argnums=4, out_shardings=replicated(mesh))
+
+    def call(params: Params, key: Array, cond: Cond, shape: tuple[int, ...]) -> Array:
+        return compiled(params, method.helpers.params, key, cond, shape)
+
+    return call
 
 
 def generate(
@@ -179,7 +295,7 @@ def generate(
         mesh: the device mesh.
 
     Returns:
-        uint8 `[num, *shape]`.
+        What the method's final step gives, `[num, *shape]`; uint8 unless it is `identity()`.
 
     Raises:
         ConfigError: `num` or `batch` is not positive.

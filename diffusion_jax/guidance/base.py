@@ -22,11 +22,15 @@ class Context:
         null: turns a condition into the null condition; None for an unconditional model.
         other: a second denoiser (for example a weaker checkpoint), or None.
         log_prob: `log_prob(z, gamma, cond) -> [B]`, differentiable in z, or None.
+        open: `open(kind, checkpoint)` gives what a trained checkpoint holds: a denoiser for kind
+            `"denoiser"`, else the `log_prob` of a scorer of that kind; None where there is no way
+            to read checkpoints.
     """
 
     null: Callable[[Cond], Cond] | None = None
     other: Denoiser | None = None
     log_prob: Callable[[Array, Array, Cond], Array] | None = None
+    open: Callable[[str, str], Callable] | None = None
 
 
 @runtime_checkable
@@ -52,6 +56,25 @@ def need_null(name: str, context: Context) -> None:
             f"{name}: this model is unconditional, so there is nothing to guide towards; train "
             "with class_dropout > 0 on labelled data, or use guidance='none()'"
         )
+
+
+def need_open(name: str, context: Context, checkpoint: str) -> Callable:
+    """What a checkpoint named in a guidance's arguments holds.
+
+    Args:
+        name: the kind of thing the guidance asks for.
+        context: what it was given.
+        checkpoint: a work directory or checkpoint folder.
+
+    Returns:
+        The function of that kind; see `Context.open`.
+
+    Raises:
+        ConfigError: nothing here can read checkpoints.
+    """
+    if context.open is None:
+        raise ConfigError(f"{name}: checkpoint={checkpoint!r} cannot be opened here")
+    return context.open(name, checkpoint)
 
 
 def _interleave(a: Array, b: Array) -> Array:
@@ -108,6 +131,26 @@ def with_x(pred: Pred, x: Array, gamma: Array) -> Pred:
         The new prediction.
     """
     return Pred(x, pred.eps - jnp.exp(-0.5 * expand(gamma, x)) * (x - pred.x))
+
+
+def follow(denoiser: Denoiser, log_prob: Callable, scale: float) -> Denoiser:
+    """The denoiser with `scale grad_z log_prob(z, gamma, cond)` added to its score.
+
+    Args:
+        denoiser: the denoiser.
+        log_prob: `(z, gamma, cond) -> [B]`, nats, examples apart.
+        scale: the weight.
+
+    Returns:
+        The guided denoiser.
+    """
+
+    def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+        # Examples do not see one another, so the gradient of the sum is each one's own.
+        extra = jax.grad(lambda z: log_prob(z, gamma, cond).sum())(z)
+        return with_score(denoiser(z, gamma, cond), scale * extra, gamma)
+
+    return guided
 
 
 def with_score(pred: Pred, extra: Array, gamma: Array) -> Pred:

@@ -18,6 +18,7 @@ from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
 from diffusion_jax.model import Model
 from diffusion_jax.parameterization import check as check_prediction
 from diffusion_jax.schedules.base import latent_size
+from diffusion_jax.scorers.base import Scorer
 from diffusion_jax.sharding import make_mesh, replicated
 from diffusion_jax.training import checkpoint
 from diffusion_jax.training.state import ema_key
@@ -71,26 +72,12 @@ class Job:
             ConfigError: settings that do not exist or do not fit together.
         """
         c, source = self.config, self.source
-        if c.dtype not in ("float32", "bfloat16"):
-            raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
-        if c.gamma_min >= c.gamma_max:
-            raise ConfigError(
-                f"gamma_min={c.gamma_min} must be below gamma_max={c.gamma_max} "
-                "(gamma = -log SNR grows with noise)"
-            )
+        if c.scorer:
+            raise ConfigError(f"this run holds {c.scorer}, not a diffusion model: train or eval it")
         if c.conditional and not source.num_classes:
             raise ConfigError(f"conditional=True, but {source.name} has no classes")
         classes = source.num_classes if c.conditional else 0
-        offered = {
-            "gamma_min": c.gamma_min,
-            "gamma_max": c.gamma_max,
-            "levels": source.levels,
-            "channels": source.shape[-1],
-            "shape": tuple(source.shape),
-            "num_classes": classes,
-            "augment": self.augment.size,
-            "dtype": c.dtype,
-        }
+        offered = {**self._offered(), "num_classes": classes, "augment": self.augment.size}
         model = Model(
             network=registry.build("models", c.network, **offered),
             schedule=registry.build("schedules", c.schedule, **offered),
@@ -106,10 +93,38 @@ class Job:
             )
         return model
 
+    @functools.cached_property
+    def scorer(self) -> Scorer:
+        """The scorer, shaped by the data set; of a run whose configuration names one."""
+        c, classes = self.config, self.source.num_classes
+        if c.against:  # twice the classes: data, and samples
+            classes = 2 * classes if c.conditional else 2
+        return registry.build("scorers", c.scorer, **{**self._offered(), "num_classes": classes})
+
+    def _offered(self) -> dict[str, Any]:
+        """What plug-ins of a model may want to know."""
+        c, source = self.config, self.source
+        if c.dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
+        if c.gamma_min >= c.gamma_max:
+            raise ConfigError(
+                f"gamma_min={c.gamma_min} must be below gamma_max={c.gamma_max} "
+                "(gamma = -log SNR grows with noise)"
+            )
+        return {
+            "gamma_min": c.gamma_min,
+            "gamma_max": c.gamma_max,
+            "levels": source.levels,
+            "channels": source.shape[-1],
+            "shape": tuple(source.shape),
+            "classes": source.classes,
+            "dtype": c.dtype,
+        }
+
     def shapes(self) -> Params:
         """Shapes of the weights; nothing is computed."""
-        shape = self.source.shape
-        return jax.eval_shape(lambda: self.model.init(jax.random.key(0), shape))
+        of = self.scorer if self.config.scorer else self.model
+        return jax.eval_shape(lambda: of.init(jax.random.key(0), self.source.shape))
 
     def weights(self, name: str = "") -> tuple[Params, dict[str, Any]]:
         """Weights to evaluate or sample with.

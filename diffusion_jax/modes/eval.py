@@ -9,7 +9,7 @@ import jax
 from diffusion_jax import registry
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.likelihood.base import Bounds
-from diffusion_jax.modes import _density, _records
+from diffusion_jax.modes import _density, _records, _scorer
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.types import Params
 
@@ -24,7 +24,9 @@ def run(job: Job) -> None:
     if not isinstance(likelihood, Bounds):
         likelihood.check(job.model)  # before anything is read
     params, record = job.weights(job.config.eval.weights)
-    if isinstance(likelihood, Bounds):
+    if job.config.scorer:
+        _scorer.evaluate(job, params, record)
+    elif isinstance(likelihood, Bounds):
         evaluate(job, params, record, likelihood)
     else:
         _density.evaluate(job, likelihood, params, record)

@@ -1,12 +1,10 @@
 """`--mode=sample`: images from a checkpoint, as a PNG grid and an npz of the arrays."""
 
-from typing import Any
-
 import jax
 import numpy as np
 
-from diffusion_jax import registry
 from diffusion_jax.evaluation import generate, images
+from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, say
 from diffusion_jax.types import Params
 
@@ -29,23 +27,8 @@ def check(job: Job) -> None:
     Args:
         job: the job.
     """
-    parts(job, None)
+    _method.check(job)
     generate.labels_for(job.model, 1, tuple(job.config.sample.labels))
-
-
-def parts(job: Job, params: Params | None) -> dict[str, Any]:
-    """The guidance, the sampler and, given weights, the plan and the compiled sampler."""
-    c = job.config
-    sampler = registry.build("samplers", c.sampler)
-    guidance = registry.build("guidance", c.guidance)
-    grid = registry.build("grids", c.grid)
-    generate.check_guidance(job.model, guidance)
-    generate.check_sampler(job.model, sampler)
-    if params is None:
-        return {}
-    gammas = generate.plan(job.model, params, grid, c.sample.steps)
-    run_batch = generate.compile_sampler(job.model, guidance, sampler, gammas, job.mesh)
-    return {"run": run_batch, "gammas": gammas, "nfe": c.sample.steps * sampler.nfe_per_step}
 
 
 def sample(job: Job, params: Params, step: int) -> np.ndarray:
@@ -60,26 +43,30 @@ def sample(job: Job, params: Params, step: int) -> np.ndarray:
         The picture that was written, uint8 `[H, W, 3]`.
     """
     c = job.config.sample
-    made = parts(job, params)
+    method = _method.build(job, params)
+    run_batch = generate.compile_sampler(job.model, method, job.mesh)
     labels = generate.labels_for(job.model, c.num, tuple(c.labels))
     drawn = generate.generate(
-        params, made["run"], job.source.shape, labels, c.num, c.batch, c.seed, job.mesh
+        params, run_batch, job.source.shape, labels, c.num, c.batch, c.seed, job.mesh
     )
     columns = 0
     if labels is not None:
         classes = len(c.labels) or job.model.num_classes
         columns = classes if classes <= 20 else 0
-    picture = images.grid(drawn[:_SHOWN], job.source.levels, columns)
+    shown = drawn[:_SHOWN]
+    if shown.dtype != np.uint8:  # final="identity()" keeps real numbers
+        shown = np.asarray(job.model.decoder.decode(shown))
+    picture = images.grid(shown, job.source.levels, columns)
     path = job.workdir / "samples" / f"{step}.png"
     if jax.process_index() == 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         images.save_png(path, picture)
         extra = {} if labels is None else {"label": labels}
         np.savez_compressed(
-            path.with_suffix(".npz"), image=drawn, gammas=made["gammas"], step=step, **extra
+            path.with_suffix(".npz"), image=drawn, gammas=method.gammas, step=step, **extra
         )
     say(
-        f"{c.num} samples ({job.config.sampler}, {made['nfe']} network calls, guidance "
+        f"{c.num} samples ({job.config.sampler}, {method.nfe} network calls, guidance "
         f"{job.config.guidance}) written to {path} and {path.with_suffix('.npz').name}"
     )
     return picture

@@ -1,5 +1,6 @@
 """`--mode=train`: train (or resume), then evaluate on the test set and sample."""
 
+import functools
 import math
 import time
 
@@ -9,7 +10,8 @@ from diffusion_jax import config as config_lib, registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
-from diffusion_jax.modes import eval as eval_mode, sample as sample_mode
+from diffusion_jax.modes import _scorer, eval as eval_mode, sample as sample_mode
+from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
 from diffusion_jax.objectives.base import Objective
 from diffusion_jax.objectives.continuous import Continuous
@@ -38,15 +40,11 @@ def run(job: Job) -> None:
         raise ConfigError("--checkpoint is for eval and sample; training resumes from --workdir")
     if c.steps < 1:
         raise ConfigError(f"steps={c.steps} must be at least 1")
-    if not 0.0 <= c.class_dropout < 1.0:
-        raise ConfigError(f"class_dropout={c.class_dropout} must be in [0, 1)")
     check_batch(c.batch, job.mesh, c.accumulate)
-    sample_mode.check(job)
-    recipe = make_recipe(job)
-    train = job.source.split("train")
-    valid = job.source.split("valid") if c.eval_every else None
-    shapes = jax.eval_shape(lambda: _initial(job, recipe))
+    work = _scorer.work(job) if c.scorer else _diffusion(job)
+    shapes = jax.eval_shape(lambda: _initial(job, work))
     prepare_workdir(job)
+    train, valid = work.load()
 
     whole = replicated(job.mesh)
     checkpoints = Checkpoints(job.workdir, c.keep_latest)
@@ -54,8 +52,8 @@ def run(job: Job) -> None:
     try:
         state = checkpoints.restore(template(shapes, whole), set_aside=True)
         if state is None:
-            state = jax.jit(lambda: _initial(job, recipe), out_shardings=whole)()
-            _write_table(job, shapes)
+            state = jax.jit(lambda: _initial(job, work), out_shardings=whole)()
+            _write_table(job, work.name, shapes)
         start = int(jax.device_get(state.step))
         if start >= c.steps:
             say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
@@ -65,13 +63,53 @@ def run(job: Job) -> None:
                 f"{describe_devices()}: {train.name}, {len(train)} images"
             )
         began = time.monotonic()
-        state = _train(job, recipe, state, train, valid, checkpoints, writer)
+        state = loop.run(
+            work.task, make_plan(job), state, train, job.mesh, checkpoints, writer,
+            meta={"config": config_lib.to_dict(c)},
+            validate=None if valid is None else lambda state: work.validate(state, valid),
+            sample=None if work.sample is None else functools.partial(work.sample, writer),
+        )  # fmt: skip
         if start < c.steps:
             say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
-        _finish(job, state, writer)
+        work.finish(state, writer)
     finally:
         checkpoints.close()
         writer.close()
+
+
+def _diffusion(job: Job) -> Work:
+    """A diffusion model as work."""
+    c = job.config
+    if not 0.0 <= c.class_dropout < 1.0:
+        raise ConfigError(f"class_dropout={c.class_dropout} must be in [0, 1)")
+    sample_mode.check(job)
+    recipe = make_recipe(job)
+    average = ema_key(c.ema[0])
+
+    def load() -> tuple[Split, Split | None]:
+        return job.source.split("train"), job.source.split("valid") if c.eval_every else None
+
+    def validate(state: State, valid: Split) -> dict[str, float]:
+        records = bpd.measure(
+            job.model, recipe.objective, state.ema[average], valid, job.mesh,
+            draws=c.valid_draws, batch=c.eval.batch, quiet=True,
+        )  # fmt: skip
+        found = bpd.summary(records)
+        return {k: found[k] for k in ("bits_per_dim", "standard_error")}
+
+    def draw(writer: Writer, state: State, step: int) -> None:
+        writer.image(step, "samples", sample_mode.sample(job, state.ema[average], step))
+
+    return Work(
+        name=c.network,
+        task=recipe,
+        init=lambda: job.model.init(jax.random.key(c.seed), job.source.shape),
+        load=load,
+        validate=validate,
+        sample=draw,
+        finish=lambda state, writer: _finish(job, state, writer),
+        proposal=recipe.proposal.init(),
+    )
 
 
 def make_recipe(job: Job) -> Recipe:
@@ -133,47 +171,16 @@ def make_plan(job: Job) -> loop.Plan:
     )
 
 
-def _initial(job: Job, recipe: Recipe) -> State:
-    params = job.model.init(jax.random.key(job.config.seed), job.source.shape)
-    return state_lib.init(params, recipe.optimizer, tuple(job.config.ema), recipe.proposal.init())
+def _initial(job: Job, work: Work) -> State:
+    return state_lib.init(work.init(), work.task.optimizer, tuple(job.config.ema), work.proposal)
 
 
-def _write_table(job: Job, shapes: State) -> None:
+def _write_table(job: Job, name: str, shapes: State) -> None:
     table = parameter_table(shapes.params)
     total = sum(math.prod(a.shape) for a in jax.tree.leaves(shapes.params))
     if jax.process_index() == 0:
         (job.workdir / "params.txt").write_text(table + "\n")
-    say(f"{job.config.network}: {total:,} parameters (table in params.txt)")
-
-
-def _train(
-    job: Job,
-    recipe: Recipe,
-    state: State,
-    train: Split,
-    valid: Split | None,
-    checkpoints: Checkpoints,
-    writer: Writer,
-) -> State:
-    c = job.config
-    average = ema_key(c.ema[0])
-
-    def validate(state: State) -> dict[str, float]:
-        records = bpd.measure(
-            job.model, recipe.objective, state.ema[average], valid, job.mesh,
-            draws=c.valid_draws, batch=c.eval.batch, quiet=True,
-        )  # fmt: skip
-        found = bpd.summary(records)
-        return {k: found[k] for k in ("bits_per_dim", "standard_error")}
-
-    def draw(state: State, step: int) -> None:
-        writer.image(step, "samples", sample_mode.sample(job, state.ema[average], step))
-
-    return loop.run(
-        recipe, make_plan(job), state, train, job.mesh, checkpoints, writer,
-        meta={"config": config_lib.to_dict(c)},
-        validate=validate if valid is not None else None, sample=draw,
-    )  # fmt: skip
+    say(f"{name}: {total:,} parameters (table in params.txt)")
 
 
 def _finish(job: Job, state: State, writer: Writer) -> None:

@@ -2,7 +2,7 @@
 
 `y = z / alpha`, `rho = sigma / alpha`: a DDIM step, a second prediction at its end, and the
 trapezoidal rule, which adds `alpha_s (rho_s - rho_t) (eps_end - eps) / 2`. Churn belongs to the
-plan: see `diffusion_jax.plans.churn`.
+plan: see `diffusion_jax/plans/churn.py`.
 """
 
 from dataclasses import dataclass

@@ -32,6 +32,11 @@ def _train_item(state: State) -> dict[str, Any]:
     return {"step": state.step, "params": state.params, "opt_state": state.opt_state, **proposal}
 
 
+def held_out(metrics: dict[str, float]) -> float:
+    """The figure that tells the best checkpoint: held-out bits/dim, or a scorer's loss."""
+    return metrics.get("valid_bits_per_dim", metrics.get("valid_loss", float("inf")))
+
+
 class Checkpoints:
     """The checkpoints of one work directory.
 
@@ -43,7 +48,7 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep_latest: int = 2):
         self._folder = Path(workdir).absolute() / FOLDER
         best = keep.BestN(
-            get_metric_fn=lambda m: m.get("valid_bits_per_dim", float("inf")),
+            get_metric_fn=held_out,
             reverse=True,
             n=1,
             keep_checkpoints_without_metrics=False,
@@ -243,7 +248,7 @@ def restore_newest(path: Path, read: Callable[[Path], Any], best: bool = False) 
 
 def _held_out(folder: Path) -> float:
     try:
-        return read_meta(folder).get("metrics", {}).get("valid_bits_per_dim", float("inf"))
+        return held_out(read_meta(folder).get("metrics", {}))
     except CheckpointError:
         return float("inf")
 

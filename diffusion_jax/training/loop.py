@@ -22,6 +22,7 @@ from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.meter import NEVER, Meter
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State
+from diffusion_jax.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _check_finite(meter: Meter) -> None:
 
 
 def run(
-    recipe: step_lib.Recipe,
+    task: Task,
     plan: Plan,
     state: State,
     split: Split,
@@ -131,7 +132,7 @@ def run(
     """Trains from `state.step` to `plan.steps`.
 
     Args:
-        recipe: what a step is.
+        task: what a step is.
         plan: how many, and what happens when.
         state: where to start (placed on `mesh`).
         split: training data.
@@ -151,10 +152,10 @@ def run(
     """
     feed = Feeder(split, plan, mesh)
     steps = {
-        several: step_lib.compile_steps(recipe, mesh, feed.resident, several)
+        several: step_lib.compile_steps(task, mesh, feed.resident, several)
         for several in (False, True)
     }
-    fresh = jax.device_put(step_lib.fresh_meter(recipe), replicated(mesh))
+    fresh = jax.device_put(step_lib.fresh_meter(task), replicated(mesh))
     meter = jax.tree.map(lambda a: a.copy(), fresh)
     step = int(jax.device_get(state.step))
     bits, behind = "", None
@@ -177,7 +178,7 @@ def run(
                     sums, count = jax.device_get((meter.sums, meter.count))
                     means = {k: float(v) / int(count) for k, v in sums.items()}
                     writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
-                    bits = f"{means['loss']:.3f} bits/dim"
+                    bits = f"{means['loss']:.3f} {task.unit}"
                     meter = jax.tree.map(lambda a: a.copy(), fresh)
                 found = {}
                 if validate is not None and plan.due(plan.eval_every, step):

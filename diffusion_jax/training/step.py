@@ -26,12 +26,13 @@ from diffusion_jax.training import meter as meter_lib, variance
 from diffusion_jax.training.meter import Meter, Metrics
 from diffusion_jax.training.optimizer import ema_update
 from diffusion_jax.training.state import State
+from diffusion_jax.training.task import Task
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that defines a step besides its data.
+    """Everything that defines a step besides its data; a `task.Task`.
 
     Attributes:
         model: the model.
@@ -47,6 +48,7 @@ class Recipe:
         proposal: where in time the bound is sampled.
         minimize_variance: train the schedule's shape on the variance of the loss; needs uniform
             times and the continuous-time bound.
+        unit: of the loss.
     """
 
     model: Model
@@ -61,6 +63,16 @@ class Recipe:
     unroll: bool
     proposal: Proposal = field(default_factory=Uniform)
     minimize_variance: bool = False
+    unit: str = "bits/dim"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `update` reports."""
+        return ("loss", *_parts(self), "grad_norm", "gamma_0", "gamma_1")
+
+    def update(self, state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
+        """One step; see the function of that name."""
+        return update(self, state, batch)
 
 
 def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array, Cond, Noise]:
@@ -237,16 +249,16 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
     return State(step, params, ema, opt_state, proposal), metrics
 
 
-def fresh_meter(recipe: Recipe) -> Meter:
+def fresh_meter(task: Task) -> Meter:
     """A meter of everything `update` reports, with nothing in it."""
-    return meter_lib.fresh(("loss", *_parts(recipe), "grad_norm", "gamma_0", "gamma_1"))
+    return meter_lib.fresh(task.metrics)
 
 
-def compile_steps(recipe: Recipe, mesh: Mesh, resident: bool, several: bool) -> Callable:
+def compile_steps(task: Task, mesh: Mesh, resident: bool, several: bool) -> Callable:
     """The jitted `(state, meter, data, indices) -> (state, meter, loss)`.
 
     Args:
-        recipe: the recipe.
+        task: what is trained.
         mesh: the device mesh.
         resident: `data` is the whole data set, replicated on the devices, and `indices` choose the
             batch inside the step; otherwise `data` is the batch itself and `indices` only count.
@@ -262,7 +274,7 @@ def compile_steps(recipe: Recipe, mesh: Mesh, resident: bool, several: bool) -> 
         data, index = xs
         batch = jax.tree.map(lambda a: a[index], data) if resident else data
         batch = jax.lax.with_sharding_constraint(batch, batched(mesh))
-        after, metrics = update(recipe, state, batch)
+        after, metrics = task.update(state, batch)
         return (after, meter_lib.add(meter, metrics, state.step)), metrics["loss"]
 
     def run(state: State, meter: Meter, data: dict, indices: Array) -> tuple:

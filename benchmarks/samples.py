@@ -1,0 +1,159 @@
+"""Sample quality against network evaluations and against guidance weight, with images per second.
+
+    python -m benchmarks.samples --checkpoint=runs/digits --classifier=runs/clf --judge=runs/judge
+
+Prints two tables (markdown) and writes them with `--json`. Frechet distance is between features of
+`--judge`, a classifier that guides nothing, over all training images; `real images` is the score of
+the test set. Every row starts from the same noise.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from diffusion_jax.modes._samples import Samples
+
+from diffusion_jax import config as config_lib
+from diffusion_jax.evaluation import generate
+from diffusion_jax.modes import _method, _quality
+from diffusion_jax.modes.base import Job, describe_devices
+from diffusion_jax.types import Params
+
+SAMPLERS = ("ddim()", "dpmpp_2m()", "unipc()", "heun()", "ancestral()")
+CALLS = (5, 10, 20, 50, 250, 1000)
+WEIGHTS = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
+GUIDANCE = {
+    "cfg": "cfg(w={w})",
+    "interval": "interval(cfg(w={w}), lo=-4.0, hi=2.0)",
+    # From the unconditional prediction, so that weight 1 is Bayes' rule.
+    "classifier": "classifier(scale={w}, checkpoint={classifier!r}, inner=cfg(w=0.0))",
+}
+# At weight 0 an interval only forgets the class inside it, so that its row is not "no guidance".
+
+
+def measure(job: Job, params: Params, bench: Any, repeats: int) -> dict[str, float]:
+    """One row: draws samples, scores them, and times all calls but the first.
+
+    Args:
+        job: the job with the row's settings.
+        params: weights of the model.
+        bench: what samples are held against.
+        repeats: sets of samples; the Frechet distance is their mean.
+
+    Returns:
+        The row's figures.
+    """
+    c = job.config.sample
+    method = _method.build(job, params)
+    run = generate.compile_sampler(job.model, method, job.mesh)
+    labels = generate.labels_for(job.model, c.num, ())
+
+    def draw(num: int, seed: int) -> np.ndarray:
+        shape = job.source.shape
+        return generate.generate(params, run, shape, labels[:num], num, c.batch, seed, job.mesh)
+
+    began = time.perf_counter()
+    draw(c.batch, c.seed)
+    first = time.perf_counter() - began
+    frechet, accuracy, seconds = [], [], 0.0
+    for seed in range(c.seed, c.seed + repeats):
+        began = time.perf_counter()
+        images = draw(c.num, seed)
+        seconds += time.perf_counter() - began
+        found, _ = bench.figures(Samples(images, labels, {}, ""))
+        frechet.append(found["frechet"]["value"])
+        accuracy.append(found["classes"]["accuracy"])
+    speed = repeats * c.num / seconds
+    return {
+        "network_calls": method.nfe,
+        "frechet": float(np.mean(frechet)),
+        "frechet_se": float(np.std(frechet, ddof=1) / repeats**0.5) if repeats > 1 else 0.0,
+        "accuracy": float(np.mean(accuracy)),
+        "images_per_s": speed,
+        "compile_s": max(first - c.batch / speed, 0.0),
+    }
+
+
+def settings(args: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
+    """`(table, sampler, guidance, calls)` of every row."""
+    for calls in args.calls:
+        for sampler in SAMPLERS:
+            yield "calls", sampler, "none()", calls
+    for kind, spec in GUIDANCE.items():
+        for w in WEIGHTS:
+            yield kind, "dpmpp_2m()", spec.format(w=w, classifier=str(args.classifier)), 20
+
+
+def show(rows: list[dict[str, Any]], real: dict[str, float]) -> str:
+    """Both tables in markdown."""
+    lines = ["Frechet distance (images/s) against network calls, no guidance:", ""]
+    names = [s.removesuffix("()") for s in SAMPLERS]
+    lines += ["| calls | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    calls = sorted({r["calls"] for r in rows if r["table"] == "calls"})
+    for n in calls:
+        row = {r["sampler"]: r for r in rows if r["table"] == "calls" and r["calls"] == n}
+        cells = [f"{r['frechet']:.3f} ({r['images_per_s']:.0f})" for r in row.values()]
+        lines.append(f"| {n} | " + " | ".join(cells) + " |")
+    lines += ["", "Class accuracy, Frechet distance against guidance weight, 2M, 20 steps:", ""]
+    lines += ["| weight | " + " | ".join(GUIDANCE) + " |", "|---" * (len(GUIDANCE) + 1) + "|"]
+    each = {k: [r for r in rows if r["table"] == k] for k in GUIDANCE}
+    for i, w in enumerate(WEIGHTS):
+        cells = [f"{each[k][i]['accuracy']:.3f}, {each[k][i]['frechet']:.3f}" for k in GUIDANCE]
+        lines.append(f"| {w:g} | " + " | ".join(cells) + " |")
+    lines += ["", f"Real images (test): accuracy {real['accuracy']:.3f}, Frechet distance "
+                  f"{real['frechet']:.3f} ({real['images']} images)."]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures every row of both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a conditional model's run")
+    parser.add_argument("--classifier", type=Path, required=True, help="the one that guides")
+    parser.add_argument("--judge", type=Path, required=True, help="the one that scores")
+    parser.add_argument("--data_dir", default="", help="tensorflow-datasets folder")
+    parser.add_argument("--num", type=int, default=2000, help="samples per set")
+    parser.add_argument("--repeats", type=int, default=1, help="sets of samples per row")
+    parser.add_argument("--calls", type=int, nargs="+", default=CALLS)
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="statistics")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+
+    def open_job(guidance: str, sampler: str, calls: int) -> Job:
+        config = config_lib.read(config_lib.find(args.checkpoint))
+        per_step = 2 if sampler == "heun()" else 1
+        config.update({"guidance": guidance, "sampler": sampler, "data_dir": args.data_dir})
+        config.sample.update({"num": args.num, "batch": 500, "steps": max(calls // per_step, 1)})
+        features = f"classifier(checkpoint={str(args.judge)!r})"
+        config.quality.update(
+            {"features": features, "classifier": str(args.judge),
+             "metrics": ("frechet",), "nearest": "", "split": "train"}
+        )  # fmt: skip
+        return Job(config, args.work.absolute(), str(args.checkpoint))
+
+    first = open_job("none()", "ddim()", 5)
+    params, _ = first.weights()
+    bench = _quality.open_bench(first)
+    floor = bench.floor()
+    real = {"images": floor["images"], "frechet": floor["frechet"]["value"],
+            "accuracy": floor["classes"]["accuracy"]}  # fmt: skip
+    rows = []
+    for table, sampler, guidance, calls in settings(args):
+        found = measure(open_job(guidance, sampler, calls), params, bench, args.repeats)
+        row = {"table": table, "sampler": sampler, "guidance": guidance, "calls": calls, **found}
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        if args.json:
+            record = {"devices": describe_devices(), "jax": jax.__version__, "num": args.num,
+                      "repeats": args.repeats, "real": real, "rows": rows}  # fmt: skip
+            args.json.write_text(json.dumps(record, indent=1) + "\n")
+    print(show(rows, real))
+
+
+if __name__ == "__main__":
+    main()

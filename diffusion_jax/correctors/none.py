@@ -1,0 +1,5 @@
+"""No corrector."""
+
+
+def make() -> None:
+    """Nothing for `integrate(..., correct=None)`."""

@@ -1,0 +1,68 @@
+"""What a scorer is worth at each noise level."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from diffusion_jax import rng
+from diffusion_jax.data.base import Split
+from diffusion_jax.sharding import batched, put, replicated
+from diffusion_jax.training.scorer import ScorerRecipe
+from diffusion_jax.types import Array, Params, diffuse
+
+_LEVELS = 9
+
+
+def measure(
+    recipe: ScorerRecipe, params: Params, split: Split, mesh: Mesh, batch: int, seed: int = 0
+) -> list[dict[str, float]]:
+    """Mean loss and metrics over a split, every image once at each of nine noise levels.
+
+    Args:
+        recipe: how the scorer was trained.
+        params: its weights.
+        split: the images.
+        mesh: the device mesh.
+        batch: images per call; rounded up to a multiple of the devices.
+        seed: seed of the noise.
+
+    Returns:
+        For each level, from the least noise: `gamma`, `loss` in nats, and the scorer's metrics.
+    """
+    gammas = np.linspace(recipe.gamma_min, recipe.gamma_max, _LEVELS, dtype=np.float32)
+
+    @jax.jit
+    def run(params: Params, image: Array, label: Array, known: Array, key: Array) -> dict:
+        x = recipe.encode(image)
+
+        def level(gamma: Array) -> dict[str, Array]:
+            noise = jax.random.normal(key, x.shape, x.dtype)
+            at = jnp.full(x.shape[0], gamma)
+            each = recipe.scorer.loss(params, diffuse(x, at, noise), at, label, None)
+            return jax.tree.map(lambda a: (a * known).sum(), each)
+
+        return jax.lax.map(level, jnp.asarray(gammas))
+
+    devices = mesh.devices.size
+    batch = -(-min(batch, len(split)) // devices) * devices
+    total: dict[str, Any] = {}
+    for start in range(0, len(split), batch):
+        ids = np.arange(start, start + batch)
+        rows = split.take(np.minimum(ids, len(split) - 1))
+        parts = (rows["image"], rows["label"], (ids < len(split)).astype(np.float32))
+        key = jax.device_put(rng.stream(jax.random.key(seed), "scoring", start), replicated(mesh))
+        found = jax.device_get(run(params, *(put(p, batched(mesh)) for p in parts), key))
+        total = {k: total.get(k, 0.0) + v for k, v in found.items()}
+    rows = {k: v / len(split) for k, v in total.items()}
+    return [
+        {"gamma": float(g), **{k: float(v[i]) for k, v in rows.items()}}
+        for i, g in enumerate(gammas)
+    ]
+
+
+def mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The mean over noise levels of everything but gamma."""
+    return {k: float(np.mean([r[k] for r in rows])) for k in rows[0] if k != "gamma"}

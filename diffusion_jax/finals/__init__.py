@@ -1,0 +1,1 @@
+"""What becomes of the latent at the end of a run: one file each."""

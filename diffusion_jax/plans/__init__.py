@@ -1,0 +1,1 @@
+"""Plans that go back up: one file each."""

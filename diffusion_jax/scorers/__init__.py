@@ -1,0 +1,1 @@
+"""Networks of noisy images that guidance follows the gradient of: one file each."""

@@ -1,0 +1,95 @@
+"""The contract of a scorer: a trained `log_prob(z, gamma, cond)` for guidance to climb.
+
+It is trained on `z = alpha x + sigma eps` at every gamma, because guidance asks it at every gamma.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.nn.blocks import compute_dtype
+from diffusion_jax.nn.tower import Tower
+from diffusion_jax.types import Array, Cond, Params
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A function of noisy images that can be trained.
+
+    Attributes:
+        metrics: what `loss` reports beside the loss itself.
+    """
+
+    metrics: tuple[str, ...]
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
+        """Initial weights, `{"network": ...}`, for images of `shape`."""
+
+    def loss(
+        self, params: Params, z: Array, gamma: Array, label: Array, keys: Array | None
+    ) -> dict[str, Array]:
+        """`"loss"` in nats and every metric, each `[B]`; `keys` `[B]` are for dropout, or None."""
+
+    def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
+        """The function whose gradient in z is added to a score, `[B]`, nats."""
+
+
+class Head(nn.Module):
+    """A tower and a linear layer that starts at zero: no opinion before training.
+
+    Attributes:
+        tower: the tower.
+        size: outputs.
+    """
+
+    tower: Tower
+    size: int
+
+    @nn.compact
+    def __call__(
+        self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None
+    ) -> tuple[Array, Array]:
+        """`(outputs [B, size], features [B, F])`."""
+        features = self.tower(z, gamma, cond, keys)
+        zeros = nn.initializers.zeros
+        return nn.Dense(self.size, kernel_init=zeros, name="head")(features), features
+
+
+def tower(
+    width: int,
+    mults: tuple[int, ...],
+    blocks: int,
+    dropout: float,
+    num_classes: int,
+    gamma_min: float,
+    gamma_max: float,
+    dtype: str,
+) -> Tower:
+    """A tower from plug-in arguments; see `nn.tower.Tower`."""
+    return Tower(
+        width, tuple(mults), blocks, dropout, num_classes, gamma_min, gamma_max,
+        compute_dtype(dtype), name="tower",
+    )  # fmt: skip
+
+
+def start(network: nn.Module, key: Array, shape: tuple[int, ...]) -> Params:
+    """Initial weights of a network of `(z, gamma, cond)`."""
+    return {"network": network.init(key, jnp.zeros((2, *shape)), jnp.zeros(2), {})["params"]}
+
+
+def apply(
+    network: nn.Module, params: Params, z: Array, gamma: Array, cond: Cond, keys: Any = None
+) -> Any:
+    """The network at a scalar gamma, `[B]`, or one per pixel (it then sees their mean)."""
+    gamma = jnp.asarray(gamma)
+    if gamma.ndim > 1:
+        gamma = gamma.mean(axis=tuple(range(1, gamma.ndim)))
+    gamma = jnp.broadcast_to(gamma, z.shape[:1])
+    return network.apply({"params": params["network"]}, z, gamma, cond, keys)
+
+
+def log_sigmoid_loss(logits: Array, truth: Array) -> Array:
+    """`-log p(truth)` of independent yes-or-no questions, nats, shape of `logits`."""
+    return -jnp.where(truth, jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits))

@@ -1,0 +1,183 @@
+"""Images and texts in one space: is a caption true of a noisy image?
+
+An encoder of noisy images and one of texts (bytes), both to vectors of unit length, and
+`log p(true) = log sigmoid(s <f(z, gamma), g(text)> + b)` with learned s and b: noised CLIP (Nichol
+et al. 2022, "GLIDE", section 3.2) with the loss of Zhai et al. 2023 ("SigLIP"), which allows an
+image several true captions.
+"""
+
+import math
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.nn.tower import Tower
+from diffusion_jax.scorers.base import apply, log_sigmoid_loss, tower
+from diffusion_jax.types import Array, Cond, Params
+
+_LENGTH = 64  # bytes of a text
+
+
+class Words(nn.Module):
+    """A text encoder: bytes, two convolutions, the mean over positions.
+
+    Attributes:
+        width: channels.
+        size: length of the vector.
+    """
+
+    width: int
+    size: int
+
+    @nn.compact
+    def __call__(self, text: Array) -> Array:
+        """Unit vectors `[N, size]` of texts, bytes `[N, L]` padded with 0."""
+        there = (text > 0)[..., None]
+        h = nn.Embed(256, self.width, embedding_init=nn.initializers.normal(1.0))(text) * there
+        for i in range(2):
+            h = nn.swish(nn.Conv(self.width, (5,), name=f"conv{i}")(h)) * there
+        return unit(nn.Dense(self.size, name="out")(h.sum(1) / there.sum(1)))
+
+
+class Pair(nn.Module):
+    """Both encoders, and the scale and offset of the similarity.
+
+    Attributes:
+        tower: the image tower.
+        words: the text encoder.
+        size: length of the vectors.
+    """
+
+    tower: Tower
+    words: Words
+    size: int
+
+    @nn.compact
+    def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
+        """Logits `[B, N]` of the texts `cond["text"]`, bytes `[N, L]`."""
+        f = unit(nn.Dense(self.size, name="image_out")(self.tower(z, gamma, {}, keys)))
+        log_scale = self.param("log_scale", nn.initializers.constant(math.log(10.0)), ())
+        offset = self.param("offset", nn.initializers.constant(-10.0), ())
+        return jnp.exp(log_scale) * f @ self.words(cond["text"]).T + offset
+
+
+def unit(v: Array) -> Array:
+    """Rows of length one."""
+    return v / jnp.sqrt(jnp.square(v).sum(-1, keepdims=True) + 1e-12)
+
+
+def encode(text: str) -> np.ndarray:
+    """A text as bytes, int32 `[64]`, padded with 0.
+
+    Args:
+        text: the text.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        ConfigError: it is empty or too long.
+    """
+    raw = text.lower().encode()
+    if not 0 < len(raw) <= _LENGTH:
+        raise ConfigError(f"a text has 1 to {_LENGTH} bytes; {text!r} has {len(raw)}")
+    return np.frombuffer(raw.ljust(_LENGTH, b"\0"), np.uint8).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Every caption is a yes-or-no question about every image.
+
+    Attributes:
+        network: gives a logit per caption.
+        captions: texts, each with the classes it is true of.
+        num_classes: classes of the data.
+        metrics: beside the loss.
+    """
+
+    network: Pair
+    captions: tuple[tuple[str, tuple[int, ...]], ...]
+    num_classes: int
+    metrics: tuple[str, ...] = ("accuracy",)
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
+        """Initial weights."""
+        cond = {"text": self._texts()}
+        z = jnp.zeros((2, *shape))
+        return {"network": self.network.init(key, z, jnp.zeros(2), cond)["params"]}
+
+    def loss(
+        self, params: Params, z: Array, gamma: Array, label: Array, keys: Array | None
+    ) -> dict[str, Array]:
+        """Logistic loss, mean over captions, nats; how many of the answers are right."""
+        logits = apply(self.network, params, z, gamma, {"text": self._texts()}, keys)
+        true = jnp.asarray(self._truth())[label]
+        right = ((logits > 0.0) == true).astype(logits.dtype)
+        return {"loss": log_sigmoid_loss(logits, true).mean(1), "accuracy": right.mean(1)}
+
+    def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
+        """`log p(cond["text"] is true of z)`; the text is a Python string."""
+        text = {"text": jnp.asarray(encode(cond["text"]))[None]}
+        return jax.nn.log_sigmoid(apply(self.network, params, z, gamma, text)[:, 0])
+
+    def _texts(self) -> np.ndarray:
+        return np.stack([encode(text) for text, _ in self.captions])
+
+    def _truth(self) -> np.ndarray:
+        """Whether a caption is true of a class, `[classes, captions]`."""
+        rows = [np.isin(np.arange(self.num_classes), of) for _, of in self.captions]
+        return np.stack(rows, axis=1)
+
+
+def make(
+    captions: tuple = (),
+    size: int = 32,
+    width: int = 64,
+    mults: tuple[int, ...] = (1, 2),
+    blocks: int = 2,
+    dropout: float = 0.1,
+    num_classes: int = 0,
+    classes: tuple[str, ...] = (),
+    gamma_min: float = -13.3,
+    gamma_max: float = 5.0,
+    dtype: str = "float32",
+) -> Captions:
+    """Encoders of noisy images and texts.
+
+    Args:
+        captions: pairs of a text and the classes it is true of; empty for the names of the classes,
+            alone and as `"a picture of NAME"`.
+        size: length of the common vectors.
+        width: channels at full resolution, and of the text encoder.
+        mults: channel multiplier of each resolution.
+        blocks: residual blocks per resolution.
+        dropout: rate in the image encoder's blocks.
+        num_classes: classes of the data.
+        classes: their names.
+        gamma_min: gamma at which the time embedding is 0.
+        gamma_max: gamma at which it is 1.
+        dtype: `"float32"` or `"bfloat16"` arithmetic.
+
+    Returns:
+        The scorer.
+
+    Raises:
+        ConfigError: there is nothing to say about the images, or a caption is of no class.
+    """
+    given = [(str(text), tuple(of)) for text, of in captions]
+    for i, name in enumerate(() if given else classes):
+        given += [(name, (i,)), (f"a picture of {name}", (i,))]
+    if not given:
+        raise ConfigError("captions: the data name no classes; give captions=((text, (0,)),)")
+    for text, of in given:
+        encode(text)
+        if not of or not all(0 <= k < num_classes for k in of):
+            raise ConfigError(
+                f"captions: {text!r} is true of {of}; give classes among 0 .. {num_classes - 1}"
+            )
+    body = tower(width, mults, blocks, dropout, 0, gamma_min, gamma_max, dtype)
+    return Captions(Pair(body, Words(width, size), size), tuple(given), num_classes)

@@ -1,0 +1,87 @@
+"""Data or sample? `log D - log(1 - D)` of noisy images (Kim et al. 2023, "Discriminator guidance").
+
+Trained on data against a model's samples in equal parts, both with noise added: the best
+discriminator's logit is `log p_data(z) - log p_model(z)` at every gamma. For a conditional model it
+is told the class, and the ratio is that of the conditional laws.
+"""
+
+from dataclasses import dataclass
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.scorers.base import Head, apply, log_sigmoid_loss, start, tower
+from diffusion_jax.types import Array, Cond, Params
+
+
+@dataclass(frozen=True)
+class Discriminator:
+    """Labels are `class` for data and `class + classes` for samples.
+
+    Attributes:
+        network: gives the logit.
+        classes: classes of the data; 1 for unlabelled data.
+        metrics: beside the loss.
+    """
+
+    network: Head
+    classes: int
+    metrics: tuple[str, ...] = ("accuracy",)
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
+        """Initial weights."""
+        return start(self.network, key, shape)
+
+    def logit(
+        self, params: Params, z: Array, gamma: Array, cond: Cond, keys: Array | None = None
+    ) -> Array:
+        """`log D - log(1 - D)`, `[B]`."""
+        told = {"label": cond["label"]} if self.classes > 1 and "label" in cond else {}
+        return apply(self.network, params, z, gamma, told, keys)[0][:, 0]
+
+    def loss(
+        self, params: Params, z: Array, gamma: Array, label: Array, keys: Array | None
+    ) -> dict[str, Array]:
+        """Logistic loss in nats, and whether the answer is right."""
+        real = label < self.classes
+        logit = self.logit(params, z, gamma, {"label": label % self.classes}, keys)
+        right = (logit > 0.0) == real
+        return {"loss": log_sigmoid_loss(logit, real), "accuracy": right.astype(logit.dtype)}
+
+    def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
+        """The logit: the log-ratio of the law of the data to the model's."""
+        return self.logit(params, z, gamma, cond)
+
+
+def make(
+    width: int = 64,
+    mults: tuple[int, ...] = (1, 2),
+    blocks: int = 2,
+    dropout: float = 0.1,
+    num_classes: int = 0,
+    gamma_min: float = -13.3,
+    gamma_max: float = 5.0,
+    dtype: str = "float32",
+) -> Discriminator:
+    """A noise-conditional discriminator.
+
+    Args:
+        width: channels at full resolution.
+        mults: channel multiplier of each resolution.
+        blocks: residual blocks per resolution.
+        dropout: rate in the blocks.
+        num_classes: twice the classes of the data; set by `config.against`.
+        gamma_min: gamma at which the time embedding is 0.
+        gamma_max: gamma at which it is 1.
+        dtype: `"float32"` or `"bfloat16"` arithmetic.
+
+    Returns:
+        The scorer.
+
+    Raises:
+        ConfigError: there are no samples to tell from data.
+    """
+    if num_classes < 2 or num_classes % 2:
+        raise ConfigError("discriminator: set against to a run whose samples it is to recognise")
+    classes = num_classes // 2
+    told = classes if classes > 1 else 0
+    body = tower(width, mults, blocks, dropout, told, gamma_min, gamma_max, dtype)
+    return Discriminator(Head(body, 1), classes)

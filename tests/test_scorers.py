@@ -1,0 +1,236 @@
+"""Every scorer found in the folder keeps the contract; the discriminator finds the log-ratio."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import generate
+from diffusion_jax.modes import _against, _method, eval as eval_mode, sample as sample_mode, train
+from diffusion_jax.scorers.base import Scorer
+from diffusion_jax.training import state as state_lib
+from diffusion_jax.training.scorer import ScorerRecipe
+
+OFFERED = {"num_classes": 4, "classes": tuple("abcd"), "gamma_min": -6.0, "gamma_max": 4.0}
+SMALL = "width=16, mults=(1,), blocks=1"
+SHAPE = (4, 4, 1)
+
+
+def scorer(name, **offered):
+    return registry.build("scorers", f"{name}({SMALL})", **{**OFFERED, **offered})
+
+
+def moved(params):
+    """Weights away from the zeros that a head starts at."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(7), len(leaves))
+    each = zip(leaves, keys, strict=True)
+    return tree.unflatten([a + 0.3 * jax.random.normal(k, a.shape, a.dtype) for a, k in each])
+
+
+@pytest.mark.parametrize("name", registry.available("scorers"))
+def test_contract(name):
+    """Shapes, gradients, no opinion on examples beside one's own, one gamma or one each."""
+    s = scorer(name)
+    assert isinstance(s, Scorer)
+    params = moved(s.init(jax.random.key(0), SHAPE))
+    z = jax.random.normal(jax.random.key(1), (3, *SHAPE))
+    label, gamma = jnp.array([0, 3, 1]), jnp.array([-5.0, 0.0, 3.0])
+    each = s.loss(params, z, gamma, label, None)
+    assert set(each) == {"loss", *s.metrics}
+    assert all(v.shape == (3,) and jnp.isfinite(v).all() for v in each.values())
+    cond = {"label": jnp.array([0, 1, 1]), "text": "a"}
+    log_p = jax.jit(lambda z: s.log_prob(params, z, gamma, cond))
+    assert log_p(z).shape == (3,)
+    pull = jax.grad(lambda z: log_p(z)[1])(z)
+    assert jnp.abs(pull[1]).max() > 0
+    assert jnp.abs(pull[jnp.array([0, 2])]).max() == 0
+    pixels = jnp.broadcast_to(gamma[:, None, None, None], z.shape)
+    np.testing.assert_allclose(s.log_prob(params, z, pixels, cond), log_p(z), rtol=1e-5, atol=1e-6)
+    one = s.log_prob(params, z[1:2], jnp.asarray(0.0), {**cond, "label": cond["label"][1:2]})
+    np.testing.assert_allclose(one, log_p(z)[1:2], rtol=1e-4, atol=1e-5)
+
+
+def test_before_training_nothing_is_preferred():
+    z, label = jnp.ones((2, *SHAPE)), jnp.array([1, 2])
+    s = scorer("classifier")
+    found = s.loss(s.init(jax.random.key(0), SHAPE), z, jnp.zeros(2), label, None)["loss"]
+    np.testing.assert_allclose(found, math.log(4.0), rtol=1e-6)
+    s = scorer("discriminator")
+    np.testing.assert_allclose(
+        s.log_prob(s.init(jax.random.key(0), SHAPE), z, jnp.zeros(2), {"label": label}), 0.0
+    )
+
+
+def test_a_classifier_says_nothing_of_the_null_class():
+    s = scorer("classifier")
+    params = moved(s.init(jax.random.key(0), SHAPE))
+    z = jax.random.normal(jax.random.key(1), (5, *SHAPE))
+    log_p = [s.log_prob(params, z, jnp.zeros(5), {"label": jnp.full(5, k)}) for k in range(5)]
+    np.testing.assert_array_equal(log_p[4], 0.0)
+    np.testing.assert_allclose(jnp.exp(jnp.stack(log_p[:4])).sum(0), 1.0, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_discriminator_finds_the_log_ratio_of_noisy_laws():
+    """Data N(m, v) per pixel against samples N(-m, v): the log-ratio of what is left of them."""
+    mean, var, n = 0.05, 0.1, 512
+    s = registry.build("scorers", f"discriminator({SMALL}, dropout=0.0)", **{**OFFERED,
+                       "num_classes": 2})  # fmt: skip
+    recipe = ScorerRecipe(
+        s, lambda x: x, -6.0, 4.0, optax.adam(optax.cosine_decay_schedule(3e-3, 300)),
+        (("0.9", 0.9),), True, seed=0,
+    )  # fmt: skip
+    state = state_lib.init(s.init(jax.random.key(0), SHAPE), recipe.optimizer, (0.9,))
+
+    def draw(key):
+        label = jnp.arange(n) % 2
+        noise = jax.random.normal(key, (n, *SHAPE))
+        return {"image": (1 - 2 * label)[:, None, None, None] * mean + var**0.5 * noise,
+                "label": label}  # fmt: skip
+
+    step = jax.jit(lambda state, key: recipe.update(state, draw(key))[0])
+    for key in jax.random.split(jax.random.key(1), 300):
+        state = step(state, key)
+    for gamma in (-6.0, 0.0):
+        a2, s2 = jax.nn.sigmoid(-gamma), jax.nn.sigmoid(gamma)
+        x = draw(jax.random.key(2))["image"]
+        z = a2**0.5 * x + s2**0.5 * jax.random.normal(jax.random.key(3), x.shape)
+        exact = 2 * a2**0.5 * mean / (a2 * var + s2) * z.sum((1, 2, 3))
+        found = s.log_prob(state.ema["0.9"], z, jnp.asarray(gamma), {})
+        assert np.corrcoef(exact, found)[0, 1] > 0.9
+        assert np.polyfit(exact, found, 1)[0] == pytest.approx(1.0, abs=0.4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "offered", "says"),
+    [
+        ("classifier()", {"num_classes": 0}, "no classes"),
+        ("discriminator()", {"num_classes": 0}, "set against"),
+        ("captions()", {"classes": ()}, "name no classes"),
+        ("captions(captions=(('x', (9,)),))", {}, "give classes among 0 .. 3"),
+        ("captions(captions=(('', (1,)),))", {}, "1 to 64 bytes"),
+    ],
+)
+def test_settings_are_checked(spec, offered, says):
+    with pytest.raises(ConfigError, match=says):
+        registry.build("scorers", spec, **{**OFFERED, **offered})
+
+
+def test_samples_and_data_in_equal_parts(tmp_path):
+    data = tiny.job(tmp_path).source
+    image = np.broadcast_to(np.arange(50, dtype=np.uint8)[:, None, None, None], (50, 4, 4, 1))
+    seen = set()
+    for classes in (3, 1):
+        source = _against.mixed(data, image, np.arange(50) % 3, classes)
+        for part in ("train", "valid", "test"):
+            real, both = data.split(part), source.load(part)
+            n = len(real)
+            np.testing.assert_array_equal(both.images[:n], real.images)
+            np.testing.assert_array_equal(both.labels < classes, np.arange(2 * n) < n)
+            which = both.images[n:, 0, 0, 0]  # a sample's pixels are its number
+            if classes > 1:
+                np.testing.assert_array_equal(both.labels[:n], real.labels)
+                np.testing.assert_array_equal(both.labels[n:], which % 3 + 3)
+            if classes == 1:
+                assert not seen & set(which), "a sample of two splits"
+                seen |= set(which)
+    assert len(seen) == 50 - 10 + min(13, 10)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A diffusion model and a classifier of the same images."""
+    folder = tmp_path_factory.mktemp("scorers")
+    model = tiny.job(folder, "model", eval_every=0)
+    model.config.sample.num, model.config.eval.timesteps = 0, ()
+    train.run(model)
+    job = tiny.job(folder, "classifier", scorer=f"classifier({SMALL})", steps=80, lr=3e-3,
+                   eval_every=40, save_every=40, log_every=40)  # fmt: skip
+    train.run(job)
+    return folder, model, job
+
+
+@pytest.mark.slow
+def test_a_classifier_learns_reports_and_guides(runs):
+    folder, _, job = runs
+    report = json.loads((job.workdir / "eval" / "80.json").read_text())
+    first, last = report["by_gamma"][0], report["by_gamma"][-1]
+    assert (first["gamma"], last["gamma"]) == (-5.0, 4.0)
+    assert first["accuracy"] > 0.6  # three classes that differ in brightness
+    assert first["loss"] < last["loss"]
+    before = (job.workdir / "eval" / "80.json").read_bytes()
+    eval_mode.run(job)
+    assert (
+        json.loads(before)["mean"]
+        == json.loads((job.workdir / "eval" / "80.json").read_text())["mean"]
+    )
+    # Guidance by it raises its own opinion of the samples.
+    log_p = []
+    for scale in (0.0, 20.0):
+        named = f"classifier(scale={scale}, checkpoint={str(job.workdir)!r}, inner=cfg(w=0.0))"
+        guided = tiny.job(folder, "model", guidance=named)
+        guided.config.sample.num, guided.config.sample.steps = 24, 10
+        params, _ = guided.weights()
+        method = _method.build(guided, params)
+        run = generate.compile_sampler(guided.model, method, guided.mesh)
+        labels = generate.labels_for(guided.model, 24, ())
+        out = generate.generate(params, run, (4, 4, 1), labels, 24, 24, 0, guided.mesh)
+        x = guided.model.decoder.encode(jnp.asarray(out))
+        own, _ = job.weights()
+        cond = {"label": jnp.asarray(labels)}
+        log_p.append(float(job.scorer.log_prob(own, x, jnp.asarray(-5.0), cond).mean()))
+    assert log_p[1] > log_p[0] + 0.1, log_p
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_refused(runs, tmp_path):
+    folder, model, job = runs
+
+    def sampling(guidance):
+        with pytest.raises(ConfigError) as e:
+            sample_mode.check(tiny.job(folder, "model", guidance=guidance))
+        return str(e.value)
+
+    where = str(job.workdir)
+    assert "holds a classifier" in sampling(f"autoguidance(checkpoint={where!r})")
+    assert "asks for a classifier" in sampling(f"classifier(checkpoint={str(model.workdir)!r})")
+    assert "there is no run" in sampling("classifier(checkpoint='nowhere')")
+    sample_mode.check(tiny.job(folder, "model", guidance=f"classifier(checkpoint={where!r})"))
+    with pytest.raises(ConfigError, match="not a diffusion model"):
+        sample_mode.run(job)
+    other = tiny.job(folder, "digits", scorer="classifier()", data="digits()",
+                     guidance=f"classifier(checkpoint={where!r})")  # fmt: skip
+    with pytest.raises(ConfigError, match="was trained on"):
+        _method.open_helper(other, "classifier", where)
+    with pytest.raises(ConfigError, match="needs 100"):
+        train.run(tiny.job(folder, "d", scorer="discriminator()", against=str(model.workdir)))
+
+
+@pytest.mark.slow
+def test_a_discriminator_is_trained_against_a_run(runs):
+    folder, model, _ = runs
+    job = tiny.job(folder, "discriminator", scorer=f"discriminator({SMALL})",
+                   against=str(model.workdir), guidance="none()", lr=3e-3, steps=60)  # fmt: skip
+    job.config.sample.num = job.config.sample.batch = 120
+    train.run(job)
+    with np.load(job.workdir / "against.npz") as f:
+        assert f["image"].shape == (120, 4, 4, 1)
+    report = json.loads((job.workdir / "eval" / "60.json").read_text())
+    # Six training steps leave samples that anybody can tell from data.
+    assert report["by_gamma"][0]["accuracy"] > 0.7
+    # Autoguidance by an early checkpoint of the same run, and by the discriminator.
+    early = str(model.workdir / "checkpoints" / "4")
+    below = f"autoguidance(checkpoint={early!r})"
+    guided = tiny.job(
+        folder, "model", guidance=f"discriminator({str(job.workdir)!r}, inner={below})"
+    )
+    params, record = guided.weights()
+    sample_mode.sample(guided, params, record["step"])
