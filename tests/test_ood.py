@@ -16,6 +16,8 @@ from diffusion_jax.evaluation import ood
 from diffusion_jax.modes import ood as mode
 from diffusion_jax.sharding import make_mesh
 
+LARGE = "npz(path='FOLDER/large.npz', levels=5)"
+
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_auroc_counts_pairs(ties):
@@ -90,8 +92,9 @@ def test_the_same_images_score_the_same_whatever_their_labels(tmp_path):
     ("sets", "changes", "message"),
     [
         (("", ""), {}, "needs --against"),
-        (("", "digits()"), {}, r"shape \(8, 8, 1\) with 17 levels, the model needs \(4, 4, 1\)"),
+        (("", "digits()"), {}, "has 17 levels, the model needs 5"),
         (("digits()", "digits()"), {}, "the model needs"),
+        (("", LARGE), {}, r"shape \(8, 8, 1\), the model needs \(4, 4, 1\); .*size=4, channels=1"),
         (("", "rotated(digit())"), {}, "did you mean 'digits'"),
         (("", "rotated(3)"), {}, r"rotated\(digits\(\)\)"),
         (("", "noise(digits(), how='loud')"), {}, "allowed are uniform, shuffled"),
@@ -100,6 +103,9 @@ def test_the_same_images_score_the_same_whatever_their_labels(tmp_path):
     ],
 )
 def test_refused(tmp_path, sets, changes, message):
+    images = np.zeros((2, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "large.npz", train_image=images, test_image=images)
+    sets = tuple(text.replace("FOLDER", str(tmp_path)) for text in sets)
     job = dataclasses.replace(tiny.job(tmp_path, **changes), sets=sets)
     with pytest.raises((ConfigError, DataError), match=message):
         mode.run(job)

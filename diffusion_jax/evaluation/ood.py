@@ -60,11 +60,15 @@ def check(split: Split, shape: tuple[int, ...], levels: int) -> Split:
     Raises:
         DataError: another shape, or another number of levels.
     """
-    if (tuple(split.shape), split.levels) != (tuple(shape), levels):
+    if split.levels != levels:
         raise DataError(
-            f"{split.name} has images of shape {tuple(split.shape)} with {split.levels} levels, "
-            f"the model needs {tuple(shape)} with {levels}; convert them, for example with "
-            f"resized(..., size={shape[0]}, channels={shape[-1]})"
+            f"{split.name} has {split.levels} levels, the model needs {levels}; compare data with "
+            "the same number of levels"
+        )
+    if tuple(split.shape) != tuple(shape):
+        raise DataError(
+            f"{split.name} has images of shape {tuple(split.shape)}, the model needs "
+            f"{tuple(shape)}; convert them: resized(..., size={shape[0]}, channels={shape[-1]})"
         )
     return split
 
