@@ -16,11 +16,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from diffusion_jax.modes._samples import Samples
 
 from diffusion_jax import config as config_lib
 from diffusion_jax.evaluation import generate
 from diffusion_jax.modes import _method, _quality
+from diffusion_jax.modes._samples import Samples
 from diffusion_jax.modes.base import Job, describe_devices
 from diffusion_jax.types import Params
 

@@ -57,7 +57,10 @@ def base() -> ConfigDict:
     c.decay_mask = "kernels"  # which parameters decay: kernels or all_but_bias
     c.ema = (0.9999,)  # one or several averages of the weights
     c.ema_warmup = True
+    c.mesh = "data=-1"  # or data=-1,fsdp=4: split weights and optimiser state over 4 devices
     c.per_dispatch = 0  # steps per dispatch; 0: 1 on CPU, 10 elsewhere
+    c.on_nan = "stop"  # or rollback: back to the last checkpoint, without the offending batches
+    c.spike = 0.0  # a loss above this is treated as NaN; 0: no limit
     c.log_every = 100  # steps; for each *_every, 0 means never
     c.eval_every = 10_000
     c.save_every = 10_000
@@ -98,14 +101,46 @@ def base() -> ConfigDict:
     c.progressive.images = 8  # in the picture
     c.ood = ConfigDict()
     c.ood.gammas = ()  # where reconstructions are scored; empty: four between the ends
+
+    # Compression; the split and the weights are those of eval.
+    c.compress = ConfigDict()
+    c.compress.timesteps = 100  # T of the chain: more is smaller and slower
+    c.compress.order = "auto"  # bitswap where the model has no encoder, else topdown
+    c.compress.batch = 0  # images side by side: faster, more initial bits; 0: 8, or the file's
+    c.compress.group = 1024  # images that share a stack: damage and initial bits are per group
+    c.compress.labels = "auto"  # code (counted) where there are any, else null: the null class
+    c.compress.limit = 0  # only the first N images; 0: all of them
+    c.compress.seed = 0  # of the initial bits
+    c.compress.compare = False  # also say what PNG, WebP and JPEG XL take
+    c.compress.png = False  # decompress writes png files too
+
+    # Quality of samples. Kind: features/.
+    c.quality = ConfigDict()
+    c.quality.features = "pixels()"  # or classifier(checkpoint='DIR'), inception(weights='FILE')
+    c.quality.metrics = ("frechet", "kid", "coverage")  # coverage: precision and recall as well
+    c.quality.split = "train"  # of the data: the reference
+    c.quality.reference = ""  # its npz from --mode=statistics; empty: computed, kept in the workdir
+    c.quality.floor = "test"  # real images scored as if they were samples; empty: none
+    c.quality.samples = ""  # npz with image (and label); empty: drawn as config.sample says
+    c.quality.repeats = 1  # sets of samples, with seeds sample.seed, sample.seed + 1, ...
+    c.quality.classifier = ""  # a classifier's work directory: class accuracy and histogram
+    c.quality.nearest = "pixels()"  # features to find nearest training images by; empty: do not
+    c.quality.batch = 256  # images per call of the features, over all devices
+    c.quality.k = 3  # which neighbour bounds a neighbourhood in precision, recall, coverage
+    c.quality.subset = 1000  # images, about, in a subset of kid
+    c.quality.rows = 10_000  # images of the reference whose features are kept
+    c.quality.seed = 0  # of subsets
     return c
 
 
 # What may differ when a run is resumed: none of it changes the steps already made.
 _MAY_CHANGE = {
-    "data_dir", "accumulate", "resident_mib", "per_dispatch", "log_every", "eval_every",
-    "save_every", "sample_every", "keep_latest", "guidance", "sampler", "grid", "sample", "eval",
-    "valid_draws", "plan", "corrector", "final", "progressive", "ood",
+    "data_dir", "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
+    "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
+    "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
+    "progressive", "ood",
+    "compress",
+    "quality",
 }  # fmt: skip
 
 

@@ -27,7 +27,26 @@ class CheckpointError(UserError):
     """A checkpoint is missing, damaged, or of another architecture."""
 
 
+class CodecError(UserError):
+    """A compressed file is damaged, or was made by another model, machine or version."""
+
+
 class NonFiniteError(UserError):
-    """The training loss or gradient became NaN or infinite."""
+    """The training loss or gradient became NaN, infinite or absurd.
+
+    Args:
+        message: the line.
+        step: the first such step.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
+class Preempted(UserError):
+    """The run was asked to stop; its state has been saved, and the same command resumes it."""
+
+    exit_code = 42

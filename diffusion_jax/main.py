@@ -1,15 +1,18 @@
 """The command line: `python -m diffusion_jax.main --config=configs/digits.py --workdir=DIR`."""
 
+import dataclasses
 import importlib
+import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from diffusion_jax import config as config_lib, registry
-from diffusion_jax.errors import ConfigError, UserError
+from diffusion_jax import cluster, config as config_lib, registry
+from diffusion_jax.errors import ConfigError, Preempted, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -31,6 +34,16 @@ _B = flags.DEFINE_string("b", "", "For compare: another one; differences are b -
 _DATA = flags.DEFINE_string("data", "", "For ood: a data plug-in; empty: the model's own data.")
 _AGAINST = flags.DEFINE_string(
     "against", "", "For ood: the data to tell apart, for example rotated(digits())."
+)
+_INPUT = flags.DEFINE_string(
+    "input",
+    "",
+    "For compress: an .npz, a .png or a folder of .png (empty: the run's own test split). For "
+    "decompress and verify: a compressed file (empty: the newest in --workdir).",
+)
+_OUTPUT = flags.DEFINE_string("output", "", "For compress and decompress: the file to write.")
+_VERIFY = flags.DEFINE_bool(
+    "verify", False, "For compress: decode the file at once. For decompress: write nothing."
 )
 
 
@@ -80,8 +93,11 @@ def _explain(e: Exception) -> str:
     return text
 
 
-def _fail(e: UserError) -> None:
-    print(f"error: {e}", file=sys.stderr, flush=True)
+def _fail(e: UserError, at_once: bool = False) -> None:
+    word = "stopped" if isinstance(e, Preempted) else "error"
+    print(f"{word}: {e}", file=sys.stderr, flush=True)
+    if at_once:
+        os._exit(e.exit_code)
     sys.exit(e.exit_code)
 
 
@@ -100,6 +116,8 @@ def _workdir() -> Path:
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         _fail(ConfigError(f"unexpected argument {argv[1]!r}; every option starts with --"))
+    cluster.install_hooks()
+    clustered = False
     logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
     try:
         if _CONFIG.value is None:
@@ -107,6 +125,7 @@ def _main(argv: list[str]) -> None:
                 "--config is needed, for example --config=configs/digits.py (eval, sample, ... "
                 "find the run's own in --workdir, --checkpoint or --a)"
             )
+        clustered = cluster.join()
         from diffusion_jax.modes.base import open_job
 
         job = open_job(
@@ -116,9 +135,36 @@ def _main(argv: list[str]) -> None:
             tuple(p for p in (_A.value, _B.value) if p),
             (_DATA.value, _AGAINST.value),
         )
+        job = dataclasses.replace(
+            job, input=_INPUT.value, output=_OUTPUT.value, verify=_VERIFY.value
+        )
+        if clustered:
+            cluster.agree(_identity(job))
         importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(job)
-    except UserError as e:
+        if clustered:
+            cluster.leave()
+    except Preempted as e:
+        if clustered:
+            cluster.leave()
         _fail(e)
+    except UserError as e:
+        # In a cluster the others may be waiting for this process: end at once, without a barrier.
+        _fail(e, at_once=clustered)
+
+
+def _identity(job: Any) -> dict[str, Any]:
+    """What every process of a job must have in common."""
+    import jax
+
+    import diffusion_jax
+
+    return {
+        "jax version": jax.__version__,
+        "diffusion_jax version": diffusion_jax.__version__,
+        "mode": _MODE.value,
+        "work directory": str(job.workdir),
+        "configuration": config_lib.to_dict(job.config),
+    }
 
 
 if __name__ == "__main__":

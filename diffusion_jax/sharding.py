@@ -1,21 +1,102 @@
 """The device mesh and how arrays lie on it: `jax.jit` with `NamedSharding`, no `pmap`."""
 
+import math
+from typing import Any
+
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from diffusion_jax.errors import ConfigError
 
 AXES = ("data", "fsdp")
+_WORTH_IT = 1024  # elements below which splitting an array costs more than it saves
 
 
-def make_mesh(devices: list | None = None) -> Mesh:
+def parse_mesh(text: str, devices: int) -> tuple[int, int]:
+    """The lengths of the mesh's axes.
+
+    Args:
+        text: for example `"data=-1,fsdp=4"`; -1 is whatever is left, an axis not named is 1 (data:
+            whatever is left).
+        devices: number of devices.
+
+    Returns:
+        `(data, fsdp)`.
+
+    Raises:
+        ConfigError: the text cannot be read, or does not fit the devices.
+    """
+    lengths = {"data": -1, "fsdp": 1}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.strip().partition("=")
+        if name not in lengths or not value.lstrip("-").isdigit():
+            raise ConfigError(f"mesh={text!r}: write data=-1,fsdp=4; axes are {', '.join(AXES)}")
+        lengths[name] = int(value)
+    free = [k for k, v in lengths.items() if v == -1]
+    fixed = math.prod(v for v in lengths.values() if v != -1)
+    if len(free) == 1 and fixed > 0 and devices % fixed == 0:
+        lengths[free[0]] = devices // fixed
+    if math.prod(lengths.values()) != devices or min(lengths.values()) < 1:
+        raise ConfigError(
+            f"mesh={text!r} does not fit {devices} devices: the product of its axes must be "
+            f"{devices}, and one axis at most is -1"
+        )
+    return lengths["data"], lengths["fsdp"]
+
+
+def make_mesh(devices: list | None = None, spec: str = "data=-1") -> Mesh:
     """A mesh over all devices (or those given), batch axis first.
 
-    `jax.make_mesh` would give Explicit axes, which Linen does not accept; `Mesh` gives Auto.
+    `jax.make_mesh` would give Explicit axes, which Linen does not accept; `Mesh` gives Auto. Over
+    several TPU slices only `data` crosses the slow network between them.
+
+    Args:
+        devices: the devices; None for all.
+        spec: the lengths of the axes; see `parse_mesh`.
+
+    Returns:
+        The mesh.
+
+    Raises:
+        ConfigError: the axes do not fit the devices or their slices.
     """
     devices = jax.devices() if devices is None else devices
-    return Mesh(np.array(devices).reshape(len(devices), 1), AXES)
+    data, fsdp = parse_mesh(spec, len(devices))
+    slices = len({getattr(d, "slice_index", 0) for d in devices})
+    if slices > 1:
+        if data % slices:
+            raise ConfigError(f"mesh={spec!r}: data={data} is not divisible by {slices} slices")
+        inner, outer = (data // slices, fsdp), (slices, 1)
+        return Mesh(mesh_utils.create_hybrid_device_mesh(inner, outer, devices), AXES)
+    return Mesh(mesh_utils.create_device_mesh((data, fsdp), devices), AXES)
+
+
+def placed(mesh: Mesh, tree: Any) -> Any:
+    """How each array of a state lies on the mesh: split over `fsdp` where that is worth it.
+
+    Args:
+        mesh: the device mesh.
+        tree: arrays or shapes.
+
+    Returns:
+        A sharding for each leaf: its longest axis that can be divided evenly is split over `fsdp`;
+        small arrays are replicated. The rule knows only shapes, so that weights, their averages and
+        the optimiser's moments lie alike.
+    """
+    parts = mesh.shape["fsdp"]
+
+    def place(leaf: Any) -> NamedSharding:
+        fitting = [i for i, n in enumerate(leaf.shape) if n % parts == 0]
+        if parts == 1 or math.prod(leaf.shape) < _WORTH_IT or not fitting:
+            return replicated(mesh)
+        axis = max(fitting, key=lambda i: leaf.shape[i])
+        spec = [None] * len(leaf.shape)
+        spec[axis] = "fsdp"
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree.map(place, tree)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -32,6 +113,17 @@ def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """Places a host array that every process holds whole; an explicit transfer, any topology."""
     array = np.asarray(array)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def put_key(key: jax.Array, mesh: Mesh) -> jax.Array:
+    """A typed PRNG key that every process holds, replicated over the mesh."""
+    data = put(jax.random.key_data(key), replicated(mesh))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+
+
+def gathered(mesh: Mesh, tree: Any) -> Any:
+    """The arrays whole on every device, however they lay."""
+    return jax.jit(lambda t: t, out_shardings=replicated(mesh))(tree)
 
 
 def check_batch(batch: int, mesh: Mesh, accumulate: int = 1) -> None:

@@ -12,15 +12,15 @@ from conftest import REPO
 LAYERS = [
     ("errors",),
     ("types",),
-    ("rng", "registry", "sharding", "progress"),
+    ("rng", "registry", "sharding", "progress", "preemption", "cluster"),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders"),
     ("models", "encoders", "scorers"),
     ("model",),
     ("objectives", "guidance", "samplers", "grids", "proposals"),
-    ("hooks", "correctors", "finals", "measurement", "plans"),
+    ("hooks", "correctors", "finals", "measurement", "plans", "features"),
     ("sampling", "likelihood"),
     ("training",),
-    ("evaluation", "interop"),
+    ("evaluation", "interop", "codec"),
     ("config",),
     ("modes", "saved_config"),
     ("main",),
@@ -28,7 +28,7 @@ LAYERS = [
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
            "guidance", "samplers", "grids", "proposals", "hooks",
-           "correctors", "finals", "plans", "scorers", "likelihood")  # fmt: skip
+           "correctors", "finals", "plans", "scorers", "features", "likelihood")  # fmt: skip
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 

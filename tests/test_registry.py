@@ -5,7 +5,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import SpecError
 
 KINDS = ("schedules", "grids", "samplers", "guidance", "objectives", "data", "augment", "models",
-         "decoders", "encoders", "proposals")  # fmt: skip
+         "decoders", "encoders", "proposals", "features")  # fmt: skip
 
 
 def test_a_spec_is_parsed_not_evaluated():

@@ -10,34 +10,38 @@ import tiny
 
 from diffusion_jax import rng
 from diffusion_jax.data import base as data_base
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.modes.train import make_recipe
 from diffusion_jax.nn.blocks import dropout
-from diffusion_jax.sharding import check_batch, make_mesh, put, replicated
+from diffusion_jax.sharding import check_batch, make_mesh, parse_mesh, placed, put, replicated
 from diffusion_jax.training import state as state_lib, step as step_lib
 
 
-def run_steps(job, *, devices=8, accumulate=1, unroll=True, several=False, resident=True, n=2):
-    mesh = make_mesh(jax.devices()[:devices])
+def run_steps(
+    job, *, devices=8, spec="data=-1", accumulate=1, unroll=True, several=False, resident=True, n=2
+):
+    mesh = make_mesh(jax.devices()[:devices], spec)
     recipe = dataclasses.replace(make_recipe(job), accumulate=accumulate, unroll=unroll)
     split = job.source.split("train")
     state = state_lib.init(
         job.model.init(jax.random.key(0), job.source.shape), recipe.optimizer, (0.9,)
     )
     recipe = dataclasses.replace(recipe, ema=(("0.9", 0.9),))
-    state = jax.device_put(jax.tree.map(jnp.copy, state), replicated(mesh))
+    place = placed(mesh, state)
+    state = jax.device_put(jax.tree.map(jnp.copy, state), place)
     meter = jax.device_put(step_lib.fresh_meter(recipe), replicated(mesh))
-    run = step_lib.compile_steps(recipe, mesh, resident, several)
+    run = step_lib.compile_steps(recipe, mesh, resident, several, place)
     index = np.stack([data_base.indices(i, 16, len(split), 0) for i in range(n)])
-    place = lambda a: put(a, replicated(mesh))
+    whole = lambda a: put(a, replicated(mesh))
     if several:
-        data = {"image": place(split.images), "label": place(split.labels)}
-        state, meter, losses = run(state, meter, data, place(index))
+        data = {"image": whole(split.images), "label": whole(split.labels)}
+        state, meter, losses = run(state, meter, data, whole(index))
         return state, np.asarray(losses)
     losses = []
     for i in range(n):
         rows = {"image": split.images, "label": split.labels} if resident else split.take(index[i])
-        data = {k: place(v) for k, v in rows.items()}
-        state, meter, loss = run(state, meter, data, place(index[i]))
+        data = {k: whole(v) for k, v in rows.items()}
+        state, meter, loss = run(state, meter, data, whole(index[i]))
         losses.append(float(loss))
     return state, np.asarray(losses)
 
@@ -70,6 +74,7 @@ def reference(job):
         {"devices": 2, "accumulate": 4, "unroll": False},
         {"several": True},
         {"resident": False},
+        {"spec": "data=2,fsdp=4"},
     ],
     ids=str,
 )
@@ -80,6 +85,43 @@ def test_same_numbers_however_it_is_run(job, reference, how):
 def test_the_comparison_can_fail(job, reference):
     other = dataclasses.replace(job, config=tiny.config(job.workdir.parent, seed=1))
     assert np.abs(run_steps(other)[1] - reference[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [("", (8, 1)), ("data=-1,fsdp=4", (2, 4)), ("fsdp=-1,data=1", (1, 8)), ("fsdp=2", (4, 2))],
+)
+def test_meshes(spec, wanted):
+    assert parse_mesh(spec, 8) == wanted
+    assert tuple(make_mesh(spec=spec).shape.values()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("data=3", "does not fit 8 devices"),
+        ("fsdp=3", "does not fit 8 devices"),
+        ("data=-1,fsdp=-1", "one axis at most"),
+        ("data=-8,fsdp=-1", "does not fit"),
+        ("model=2", "axes are data, fsdp"),
+        ("data", "write data=-1"),
+    ],
+)
+def test_meshes_that_do_not_fit(spec, says):
+    with pytest.raises(ConfigError, match=says):
+        parse_mesh(spec, 8)
+
+
+def test_fsdp_splits_what_is_large(job):
+    """Each device keeps about a quarter of the state: the shards say so, not the rule."""
+    params = job.model.init(jax.random.key(0), job.source.shape)
+    whole = sum(a.nbytes for a in jax.tree.leaves(params))
+    mesh = make_mesh(spec="data=2,fsdp=4")
+    split = jax.device_put(params, placed(mesh, params))
+    held = sum(a.addressable_shards[0].data.nbytes for a in jax.tree.leaves(split))
+    assert held < 0.4 * whole
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(split), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_dropout_masks_belong_to_examples():

@@ -40,10 +40,17 @@ class Categorical:
         self, x: Float[Array, " b *d"], y: Float[Array, " b *d"], gamma_0: Float[Array, ""]
     ) -> Float[Array, " b"]:
         """Sum over values of the log-probability of the true bin, nats, `[B]`."""
-        logits = -0.5 * jnp.exp(-gamma_0) * jnp.square(y[..., None] - self.centres())
         true = jnp.clip(self._index(x), 0, self.levels - 1)
-        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), true[..., None], axis=-1)
+        log_p = jnp.take_along_axis(self.log_probs(y, gamma_0), true[..., None], axis=-1)
         return log_p.sum(axis=tuple(range(1, log_p.ndim)))
+
+    def log_probs(
+        self, y: Float[Array, " b *d"], gamma_0: Float[Array, ""]
+    ) -> Float[Array, " b *d v"]:
+        """Log-probabilities of every level at every value, nats: what a codec needs."""
+        return jax.nn.log_softmax(
+            -0.5 * jnp.exp(-gamma_0) * jnp.square(y[..., None] - self.centres())
+        )
 
     def _index(self, x: Array) -> Array:
         return jnp.round((x + 1.0) * (0.5 * self.levels) - 0.5).astype(jnp.int32)

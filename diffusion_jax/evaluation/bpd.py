@@ -22,7 +22,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import Objective
 from diffusion_jax.rng import stream
 from diffusion_jax.schedules.base import gamma_and_slope, latent_size
-from diffusion_jax.sharding import replicated
+from diffusion_jax.sharding import put_key as put_typed_key, replicated
 from diffusion_jax.types import Array, Noise, Params, Terms
 
 
@@ -148,9 +148,10 @@ def measure(
     run = compile_pass(model, objective, draws, mesh)
     key = put_key(seed, mesh)
 
-    def images_first(rows: dict[str, Array], ids: Array) -> tuple[Terms, Array]:
+    def images_first(rows: dict[str, Array], ids: Array) -> tuple[Terms, np.ndarray]:
         cond = {"label": rows["label"]} if model.num_classes else {}
-        return jax.tree.map(lambda a: a.T, run(params, rows["image"], cond, ids, key))
+        found = jax.device_get(run(params, rows["image"], cond, ids, key))
+        return jax.tree.map(lambda a: a.T, found)
 
     terms, t = batches.over(
         images_first, split, mesh, batch=batch, limit=limit, label=label, quiet=quiet
@@ -167,7 +168,7 @@ def measure(
 
 def put_key(seed: int, mesh: Mesh) -> Array:
     """A PRNG key replicated over the mesh."""
-    return jax.device_put(jax.random.key(seed), replicated(mesh))
+    return put_typed_key(jax.random.key(seed), mesh)
 
 
 def mean_se(values: np.ndarray) -> dict[str, float]:
@@ -234,7 +235,9 @@ def loss_by_gamma(
         `gamma` (bin centres) and `bits_per_dim_per_gamma`; empty bins are left out.
     """
     gamma, slope = jax.device_get(
-        gamma_and_slope(model.schedule, params["schedule"], jnp.asarray(records.t.ravel()))
+        gamma_and_slope(
+            model.schedule, jax.device_get(params["schedule"]), jnp.asarray(records.t.ravel())
+        )
     )
     density = records.diffusion.ravel() / slope / (records.dims * math.log(2.0))
     index = np.minimum((records.t.ravel() * bins).astype(int), bins - 1)

@@ -19,7 +19,7 @@ from diffusion_jax.progress import progress
 from diffusion_jax.samplers.base import Sampler
 from diffusion_jax.sampling import Constrain, Correct, for_sampler, integrate
 from diffusion_jax.schedules.base import LATENT, endpoints, inverse, latent_size
-from diffusion_jax.sharding import batched, put, replicated
+from diffusion_jax.sharding import batched, put, put_key, replicated
 from diffusion_jax.types import Array, Cond, Params, Pred
 
 
@@ -40,10 +40,11 @@ def plan(model: Model, params: Params, grid: Grid, steps: int) -> np.ndarray:
     """
     if steps < 1:
         raise ConfigError(f"sample.steps={steps} must be at least 1")
-    gamma_0, gamma_1 = jax.device_get(endpoints(model.schedule, params["schedule"]))
+    schedule = jax.device_get(params["schedule"])
+    gamma_0, gamma_1 = endpoints(model.schedule, schedule)
 
     def gamma_of_t(t: np.ndarray) -> np.ndarray:
-        return np.asarray(model.schedule.gamma(params["schedule"], jnp.asarray(t)))
+        return np.asarray(model.schedule.gamma(schedule, jnp.asarray(t)))
 
     return grid(float(gamma_0), float(gamma_1), steps, gamma_of_t)
 
@@ -312,7 +313,7 @@ def generate(
             if labels is not None:
                 rows = np.minimum(np.arange(start, start + batch), num - 1)
                 cond["label"] = put(labels[rows], batched(mesh))
-            key = jax.device_put(rng.stream(root, "sample", start), replicated(mesh))
+            key = put_key(rng.stream(root, "sample", start), mesh)
             images = run(params, key, cond, (batch, *shape))
             out.append(jax.device_get(images)[: num - start])
             bar.at(min(start + batch, num))

@@ -163,8 +163,8 @@ def measure(
 
 def gammas(model: Model, params: Params, steps: int) -> np.ndarray:
     """The schedule at `i / T`, `[T + 1]`; its representative curve if it has a latent."""
-    t = jnp.arange(steps + 1) / steps
-    return np.asarray(jax.device_get(model.schedule.gamma(params["schedule"], t)), np.float64)
+    schedule, t = jax.device_get(params["schedule"]), jnp.arange(steps + 1) / steps
+    return np.asarray(jax.device_get(model.schedule.gamma(schedule, t)), np.float64)
 
 
 def summary(records: Records, gamma: np.ndarray, levels: int) -> dict[str, Any]:
@@ -244,6 +244,7 @@ def pictures(
         noise = _noise(key, jnp.arange(len(x)), i, x)
         return model.decoder.decode(guess(model, p, x, cond, noise, i / steps))
 
+    params = jax.device_get(params)  # a few images: every process draws them by itself
     columns = [np.asarray(jax.device_get(run(params, jnp.asarray(i)))) for i in at]
     columns.append(np.asarray(jax.device_get(model.decoder.decode(x))))
     return np.stack(columns, axis=1).reshape(-1, *x.shape[1:])

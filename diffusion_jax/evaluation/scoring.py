@@ -1,5 +1,6 @@
 """What a scorer is worth at each noise level."""
 
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.data.base import Split
-from diffusion_jax.sharding import batched, put, replicated
+from diffusion_jax.sharding import batched, put, put_key, replicated
 from diffusion_jax.training.scorer import ScorerRecipe
 from diffusion_jax.types import Array, Params, diffuse
 
@@ -34,7 +35,7 @@ def measure(
     """
     gammas = np.linspace(recipe.gamma_min, recipe.gamma_max, _LEVELS, dtype=np.float32)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=replicated(mesh))
     def run(params: Params, image: Array, label: Array, known: Array, key: Array) -> dict:
         x = recipe.encode(image)
 
@@ -53,7 +54,7 @@ def measure(
         ids = np.arange(start, start + batch)
         rows = split.take(np.minimum(ids, len(split) - 1))
         parts = (rows["image"], rows["label"], (ids < len(split)).astype(np.float32))
-        key = jax.device_put(rng.stream(jax.random.key(seed), "scoring", start), replicated(mesh))
+        key = put_key(rng.stream(jax.random.key(seed), "scoring", start), mesh)
         found = jax.device_get(run(params, *(put(p, batched(mesh)) for p in parts), key))
         total = {k: total.get(k, 0.0) + v for k, v in found.items()}
     rows = {k: v / len(split) for k, v in total.items()}

@@ -19,7 +19,7 @@ from diffusion_jax.types import Params
 
 def model_record(job: Job, params: Params) -> dict[str, Any]:
     """The model and the whole configuration."""
-    gamma_0, gamma_1 = jax.device_get(endpoints(job.model.schedule, params["schedule"]))
+    gamma_0, gamma_1 = endpoints(job.model.schedule, jax.device_get(params["schedule"]))
     config = config_lib.to_dict(job.config)
     return {
         "gamma_0": float(gamma_0),

@@ -11,6 +11,7 @@ from diffusion_jax.evaluation import scoring
 from diffusion_jax.modes import _against
 from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
+from diffusion_jax.sharding import gathered
 from diffusion_jax.training import optimizer
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.scorer import ScorerRecipe
@@ -43,13 +44,16 @@ def work(job: Job) -> Work:
         return source.split("train"), source.split("valid") if c.eval_every else None
 
     def validate(state: State, valid: Split) -> dict[str, float]:
-        rows = scoring.measure(recipe, state.ema[average], valid, job.mesh, c.eval.batch)
+        rows = scoring.measure(
+            recipe, gathered(job.mesh, state.ema[average]), valid, job.mesh, c.eval.batch
+        )
         return scoring.mean(rows)
 
     def finish(state: State, writer: Writer) -> None:
         step = int(jax.device_get(state.step))
         if not _report(job, step).exists():
-            found = evaluate(job, state.ema[average], {"step": step, "weights": average})
+            params = gathered(job.mesh, state.ema[average])
+            found = evaluate(job, params, {"step": step, "weights": average})
             writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in found["mean"].items()})
 
     return Work(

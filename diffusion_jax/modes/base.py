@@ -19,7 +19,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.parameterization import check as check_prediction
 from diffusion_jax.schedules.base import latent_size
 from diffusion_jax.scorers.base import Scorer
-from diffusion_jax.sharding import make_mesh, replicated
+from diffusion_jax.sharding import make_mesh, put, replicated
 from diffusion_jax.training import checkpoint
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
@@ -38,6 +38,9 @@ class Job:
         checkpoint: a checkpoint to use instead of the work directory's newest; empty for none.
         pair: the two work directories or checkpoints to compare; empty for other modes.
         sets: for ood, the data plug-ins `--data` (empty: the model's own) and `--against`.
+        input: for the codec: what to read; empty for the run's own data, or its newest file.
+        output: for the codec: what to write; empty for a name in the work directory.
+        verify: for the codec: decode and check only.
     """
 
     config: ConfigDict
@@ -45,11 +48,19 @@ class Job:
     checkpoint: str = ""
     pair: tuple[str, ...] = ()
     sets: tuple[str, str] = ("", "")
+    input: str = ""
+    output: str = ""
+    verify: bool = False
+
+    @property
+    def output_path(self) -> Path | None:
+        """The named output, absolute, or None."""
+        return Path(self.output).absolute() if self.output else None
 
     @functools.cached_property
     def mesh(self) -> Mesh:
         """The mesh over all devices."""
-        return make_mesh()
+        return make_mesh(spec=self.config.mesh)
 
     @functools.cached_property
     def source(self) -> Source:
@@ -164,7 +175,8 @@ class Job:
             )
         record = {"step": found.step, "weights": "params" if raw else "published ema",
                   "checkpoint": str(path)}  # fmt: skip
-        return jax.device_put(params, replicated(self.mesh)), record
+        whole = replicated(self.mesh)
+        return jax.tree.map(lambda a: put(a, whole), params), record
 
 
 def _published(checkpoint: str) -> tuple[Path, Any]:

@@ -99,8 +99,8 @@ def compare(
 
 def _inside(job: Job, params: Params) -> tuple[float, ...]:
     """Four gammas between the schedule's ends."""
-    ends = jax.device_get(endpoints(job.model.schedule, params["schedule"]))
-    return tuple(round(float(g), 2) for g in np.linspace(*ends, 6)[1:-1])
+    ends = endpoints(job.model.schedule, jax.device_get(params["schedule"]))
+    return tuple(round(float(g), 2) for g in np.linspace(*map(float, ends), 6)[1:-1])
 
 
 def _scores(job: Job, params: Params, split: Split, gammas: tuple[float, ...]) -> np.ndarray:

@@ -1,5 +1,7 @@
 """`--mode=sample`: images from a checkpoint, as a PNG grid and an npz of the arrays."""
 
+import json
+
 import jax
 import numpy as np
 
@@ -62,6 +64,7 @@ def sample(job: Job, params: Params, step: int) -> np.ndarray:
         path.parent.mkdir(parents=True, exist_ok=True)
         images.save_png(path, picture)
         extra = {} if labels is None else {"label": labels}
+        extra["method"] = json.dumps(_method.describe(job, method) | {"seed": c.seed})
         np.savez_compressed(
             path.with_suffix(".npz"), image=drawn, gammas=method.gammas, step=step, **extra
         )

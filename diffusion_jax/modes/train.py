@@ -1,14 +1,17 @@
 """`--mode=train`: train (or resume), then evaluate on the test set and sample."""
 
+import dataclasses
 import functools
 import math
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import jax
 
-from diffusion_jax import config as config_lib, registry
+from diffusion_jax import config as config_lib, preemption, registry
 from diffusion_jax.data.base import Split
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.errors import ConfigError, NonFiniteError
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.modes import _scorer, eval as eval_mode, sample as sample_mode
 from diffusion_jax.modes._work import Work
@@ -17,13 +20,15 @@ from diffusion_jax.objectives.base import Objective
 from diffusion_jax.objectives.continuous import Continuous
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
-from diffusion_jax.sharding import check_batch, replicated
-from diffusion_jax.training import loop, optimizer, state as state_lib
-from diffusion_jax.training.checkpoint import Checkpoints, template
+from diffusion_jax.sharding import check_batch, gathered, placed
+from diffusion_jax.training import integrity, loop, optimizer, state as state_lib
+from diffusion_jax.training.checkpoint import FOLDER, Checkpoints, read_meta, template
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.state import State, ema_key
 from diffusion_jax.training.step import Recipe
 from diffusion_jax.training.variance import learns_shape
+
+_ROLLBACKS = 3  # in a row, without a new checkpoint between them
 
 
 def run(job: Job) -> None:
@@ -40,41 +45,83 @@ def run(job: Job) -> None:
         raise ConfigError("--checkpoint is for eval and sample; training resumes from --workdir")
     if c.steps < 1:
         raise ConfigError(f"steps={c.steps} must be at least 1")
+    if c.on_nan not in ("stop", "rollback"):
+        raise ConfigError(f"on_nan={c.on_nan!r}: allowed are stop, rollback")
     check_batch(c.batch, job.mesh, c.accumulate)
     work = _scorer.work(job) if c.scorer else _diffusion(job)
     shapes = jax.eval_shape(lambda: _initial(job, work))
     prepare_workdir(job)
-    train, valid = work.load()
+    alone = integrity.only_writer(job.workdir) if jax.process_index() == 0 else nullcontext()
+    with alone, preemption.listening() as notice:
+        train, valid = work.load()
+        checkpoints = Checkpoints(job.workdir, c.keep_latest)
+        writer = Writer(job.workdir if jax.process_index() == 0 else None)
+        try:
+            state, skip = _start(job, work, shapes, checkpoints)
+            start = int(jax.device_get(state.step))
+            if start >= c.steps:
+                say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
+            else:
+                say(
+                    f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
+                    f"{describe_devices()}: {train.name}, {len(train)} images"
+                )
+            began = time.monotonic()
+            run_loop = functools.partial(
+                loop.run, work.task, split=train, mesh=job.mesh, checkpoints=checkpoints,
+                writer=writer, notice=notice,
+                validate=None if valid is None else lambda state: work.validate(state, valid),
+                sample=None if work.sample is None else functools.partial(work.sample, writer),
+            )  # fmt: skip
+            state = _train(job, work, run_loop, state, skip, checkpoints, writer)
+            if start < c.steps:
+                say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
+            with notice.interruptible():
+                work.finish(state, writer)
+        finally:
+            checkpoints.close()
+            writer.close()
 
-    whole = replicated(job.mesh)
-    checkpoints = Checkpoints(job.workdir, c.keep_latest)
-    writer = Writer(job.workdir if jax.process_index() == 0 else None)
-    try:
-        state = checkpoints.restore(template(shapes, whole), set_aside=True)
-        if state is None:
-            state = jax.jit(lambda: _initial(job, work), out_shardings=whole)()
-            _write_table(job, work.name, shapes)
-        start = int(jax.device_get(state.step))
-        if start >= c.steps:
-            say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
-        else:
-            say(
-                f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
-                f"{describe_devices()}: {train.name}, {len(train)} images"
-            )
-        began = time.monotonic()
-        state = loop.run(
-            work.task, make_plan(job), state, train, job.mesh, checkpoints, writer,
-            meta={"config": config_lib.to_dict(c)},
-            validate=None if valid is None else lambda state: work.validate(state, valid),
-            sample=None if work.sample is None else functools.partial(work.sample, writer),
-        )  # fmt: skip
-        if start < c.steps:
-            say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
-        work.finish(state, writer)
-    finally:
-        checkpoints.close()
-        writer.close()
+
+def _start(job: Job, work: Work, shapes: State, checkpoints: Checkpoints) -> tuple[State, int]:
+    """The newest state, or a new one; and how many batches have been left out so far."""
+    place = placed(job.mesh, shapes)
+    state = checkpoints.restore(template(shapes, place), set_aside=True)
+    if state is not None:
+        folder = job.workdir / FOLDER / str(int(jax.device_get(state.step)))
+        return state, read_meta(folder).get("skip", 0)
+    state = jax.jit(lambda: _initial(job, work), out_shardings=place)()
+    _write_table(job, work.name, shapes)
+    return state, 0
+
+
+def _train(
+    job: Job,
+    work: Work,
+    run_loop: Callable,
+    state: State,
+    skip: int,
+    checkpoints: Checkpoints,
+    writer: Writer,
+) -> State:
+    """The loop; on NaN or a spike again from the last checkpoint, if the configuration says so."""
+    c, tries, shapes = job.config, 0, jax.eval_shape(lambda: _initial(job, work))
+    last = -1
+    while True:
+        meta = {"config": config_lib.to_dict(c), "skip": skip}
+        try:
+            return run_loop(dataclasses.replace(make_plan(job), skip=skip), state, meta=meta)
+        except NonFiniteError as e:
+            checkpoints.wait()
+            tries = tries + 1 if (checkpoints.steps() or [0])[-1] == last else 1
+            if c.on_nan != "rollback" or tries > _ROLLBACKS:
+                raise
+            state, skip = _start(job, work, shapes, checkpoints)
+            back = int(jax.device_get(state.step))
+            last, left_out = back, e.step - back + 1
+            skip += left_out
+            writer.scalars(e.step, {"train/rollback": 1, "train/batches_left_out": skip})
+            say(f"step {e.step} went wrong: back to step {back}, without its {left_out} batches")
 
 
 def _diffusion(job: Job) -> Work:
@@ -91,14 +138,16 @@ def _diffusion(job: Job) -> Work:
 
     def validate(state: State, valid: Split) -> dict[str, float]:
         records = bpd.measure(
-            job.model, recipe.objective, state.ema[average], valid, job.mesh,
+            job.model, recipe.objective, gathered(job.mesh, state.ema[average]), valid, job.mesh,
             draws=c.valid_draws, batch=c.eval.batch, quiet=True,
         )  # fmt: skip
         found = bpd.summary(records)
         return {k: found[k] for k in ("bits_per_dim", "standard_error")}
 
     def draw(writer: Writer, state: State, step: int) -> None:
-        writer.image(step, "samples", sample_mode.sample(job, state.ema[average], step))
+        writer.image(
+            step, "samples", sample_mode.sample(job, gathered(job.mesh, state.ema[average]), step)
+        )
 
     return Work(
         name=c.network,
@@ -168,6 +217,7 @@ def make_plan(job: Job) -> loop.Plan:
         save_every=c.save_every,
         sample_every=c.sample_every,
         resident_bytes=c.resident_mib * 2**20,
+        spike=c.spike or math.inf,
     )
 
 
@@ -187,11 +237,12 @@ def _finish(job: Job, state: State, writer: Writer) -> None:
     """Test-set evaluation and samples, unless an earlier run of the command left them."""
     c, step = job.config, int(jax.device_get(state.step))
     average = ema_key(c.ema[0])
+    params = gathered(job.mesh, state.ema[average])
     record = {"step": step, "weights": average,
               "checkpoint": str(job.workdir / "checkpoints" / str(step))}  # fmt: skip
     if not eval_mode.report_path(job, step).exists():
-        found = eval_mode.evaluate(job, state.ema[average], record)["result"]
+        found = eval_mode.evaluate(job, params, record)["result"]
         values = {k: found[k] for k in ("bits_per_dim", "standard_error")}
         writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in values.items()})
     if c.sample.num and not (job.workdir / "samples" / f"{step}.png").exists():
-        writer.image(step, "samples", sample_mode.sample(job, state.ema[average], step))
+        writer.image(step, "samples", sample_mode.sample(job, params, step))

@@ -16,15 +16,28 @@ from jax.sharding import Sharding
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from diffusion_jax.errors import CheckpointError
+from diffusion_jax.training import integrity
 from diffusion_jax.training.state import State
 from diffusion_jax.types import Params
 
 FOLDER = "checkpoints"
 
 
-def template(tree: Any, sharding: Sharding) -> Any:
-    """Shapes and types of `tree`, placed by `sharding`: what orbax restores into."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+def template(tree: Any, sharding: Any) -> Any:
+    """What orbax restores into: shapes and types of `tree`.
+
+    Args:
+        tree: arrays or shapes.
+        sharding: one sharding for all, or a tree of them.
+
+    Returns:
+        A tree of `jax.ShapeDtypeStruct`.
+    """
+    if isinstance(sharding, Sharding):
+        sharding = jax.tree.map(lambda _: sharding, tree)
+    return jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, sharding
+    )
 
 
 def _train_item(state: State) -> dict[str, Any]:
@@ -76,6 +89,7 @@ class Checkpoints:
         step = int(jax.device_get(state.step))
         if step in self._manager.all_steps():
             return
+        self.wait()
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -108,6 +122,7 @@ class Checkpoints:
                 ema=ocp.args.StandardRestore(like.ema),
             )
             try:
+                integrity.verify(self._folder / str(step))
                 self._check(step, like)
                 found = self._manager.restore(step, args=args)
             except CheckpointError:
@@ -141,9 +156,26 @@ class Checkpoints:
             (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
         self._manager.reload()
 
+    def wait(self) -> None:
+        """Waits for unfinished saves, and writes checksums beside what is finished.
+
+        Raises:
+            CheckpointError: a save failed; those before it are as they were.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except Exception as e:  # whatever the file system says, by whichever library noticed
+            raise CheckpointError(
+                f"could not save a checkpoint in {self._folder}: {_short(e)}; those before it are "
+                "kept: make room, or mend the folder, and run the command again"
+            ) from e
+        if jax.process_index() == 0:
+            for step in self._manager.all_steps():
+                integrity.seal(self._folder / str(step))
+
     def close(self) -> None:
-        """Waits for unfinished saves."""
-        self._manager.wait_until_finished()
+        """Waits for unfinished saves and lets go."""
+        self.wait()
         self._manager.close()
 
 
@@ -238,6 +270,7 @@ def restore_newest(path: Path, read: Callable[[Path], Any], best: bool = False) 
         folders.sort(key=_held_out)
     for folder in folders:
         try:
+            integrity.verify(folder)
             return read(folder), folder
         except CheckpointError:
             raise

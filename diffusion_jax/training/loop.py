@@ -3,8 +3,10 @@
 Periodic work (validation, samples) is two functions handed in by the caller.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,8 @@ from jax.sharding import Mesh
 
 from diffusion_jax.data import base as data_base
 from diffusion_jax.data.base import Split
-from diffusion_jax.errors import NonFiniteError
+from diffusion_jax.errors import NonFiniteError, Preempted
+from diffusion_jax.preemption import Notice
 from diffusion_jax.progress import progress
 from diffusion_jax.sharding import batched, put, replicated
 from diffusion_jax.training import step as step_lib
@@ -39,6 +42,8 @@ class Plan:
         save_every: steps between checkpoints.
         sample_every: steps between sample grids.
         resident_bytes: training sets up to this size live on the device.
+        skip: batches left out so far: step s trains on batch s + skip of the order.
+        spike: a loss above this is as bad as NaN.
     """
 
     steps: int
@@ -50,6 +55,8 @@ class Plan:
     save_every: int
     sample_every: int
     resident_bytes: int
+    skip: int = 0
+    spike: float = math.inf
 
     def next_stop(self, step: int) -> int:
         """The first step after `step` at which something other than training happens."""
@@ -81,7 +88,8 @@ class Feeder:
 
     def _indices(self, step: int, n: int) -> np.ndarray:
         size, seed, total = self._plan.batch, self._plan.seed, len(self._split)
-        return np.stack([data_base.indices(step + i, size, total, seed) for i in range(n)])
+        first = step + self._plan.skip
+        return np.stack([data_base.indices(first + i, size, total, seed) for i in range(n)])
 
     def _read(self, step: int, n: int) -> dict[str, np.ndarray]:
         rows = [self._split.take(i) for i in self._indices(step, n)]
@@ -112,9 +120,33 @@ def _check_finite(meter: Meter) -> None:
     bad = int(jax.device_get(meter.bad_step))
     if bad != NEVER:
         raise NonFiniteError(
-            f"loss or gradient became NaN or infinite at step {bad}; the last good checkpoint is "
-            "kept: lower lr, or set clip (for example --config.clip=1.0), and run the command again"
+            f"loss or gradient became NaN or infinite (or the loss exceeded config.spike) at step "
+            f"{bad}; the last good checkpoint is kept: lower lr, set clip (--config.clip=1.0) or "
+            "--config.on_nan=rollback, and run the command again",
+            bad,
         )
+
+
+def _stop(state: State, meter: Meter, meta: dict[str, Any], checkpoints: Checkpoints) -> None:
+    """Saves and raises `Preempted`."""
+    _check_finite(meter)
+    checkpoints.save(state, meta, {})
+    checkpoints.wait()
+    raise Preempted(
+        f"preempted; step {int(jax.device_get(state.step))} is saved, and the same command goes on"
+    )
+
+
+@contextmanager
+def _giving_up(
+    notice: Notice, state: State, meter: Meter, meta: dict[str, Any], checkpoints: Checkpoints
+) -> Iterator[None]:
+    """Work that is dropped, and the state saved, if the run is asked to stop."""
+    try:
+        with notice.interruptible():
+            yield
+    except Preempted:
+        _stop(state, meter, meta, checkpoints)
 
 
 def run(
@@ -128,6 +160,7 @@ def run(
     meta: dict[str, Any],
     validate: Callable[[State], dict[str, float]] | None = None,
     sample: Callable[[State, int], None] | None = None,
+    notice: Notice | None = None,
 ) -> State:
     """Trains from `state.step` to `plan.steps`.
 
@@ -142,20 +175,25 @@ def run(
         meta: record saved with every checkpoint.
         validate: `state -> metrics`; the best `valid_bits_per_dim` is kept as a checkpoint.
         sample: `(state, step) -> None`, draws and stores samples.
+        notice: whether the run has been asked to stop; None to run to the end.
 
     Returns:
         The final state.
 
     Raises:
+        Preempted: the run was asked to stop; the state has been saved.
         NonFiniteError: the loss or a gradient became NaN or infinite; the step is named and no
             checkpoint from that step on is written.
     """
+    notice = notice or Notice()
     feed = Feeder(split, plan, mesh)
+    placement = jax.tree.map(lambda a: a.sharding, state)
     steps = {
-        several: step_lib.compile_steps(task, mesh, feed.resident, several)
+        several: step_lib.compile_steps(task, mesh, feed.resident, several, placement, plan.spike)
         for several in (False, True)
     }
-    fresh = jax.device_put(step_lib.fresh_meter(task), replicated(mesh))
+    whole = replicated(mesh)
+    fresh = jax.tree.map(lambda a: put(a, whole), step_lib.fresh_meter(task))
     meter = jax.tree.map(lambda a: a.copy(), fresh)
     step = int(jax.device_get(state.step))
     bits, behind = "", None
@@ -173,6 +211,8 @@ def run(
                     jax.block_until_ready(behind)  # at most two dispatches in flight
                 behind = value
                 bar.at(step, bits)
+                if notice.reached(step - n + 1, step) and step < plan.steps:
+                    _stop(state, meter, meta, checkpoints)
                 if plan.due(plan.log_every, step):
                     _check_finite(meter)
                     sums, count = jax.device_get((meter.sums, meter.count))
@@ -183,7 +223,8 @@ def run(
                 found = {}
                 if validate is not None and plan.due(plan.eval_every, step):
                     _check_finite(meter)
-                    found = validate(state)
+                    with _giving_up(notice, state, meter, meta, checkpoints):
+                        found = validate(state)
                     writer.scalars(step, {f"valid/{k}": v for k, v in found.items()})
                 if plan.due(plan.save_every, step) or step == plan.steps:
                     _check_finite(meter)
@@ -191,7 +232,8 @@ def run(
                     checkpoints.save(state, meta, kept)
                 if sample is not None and plan.due(plan.sample_every, step):
                     _check_finite(meter)
-                    sample(state, step)
+                    with _giving_up(notice, state, meter, meta, checkpoints):
+                        sample(state, step)
     finally:
         feed.close()
     return state

@@ -1,5 +1,6 @@
 """Running sums of metrics on the device, so that logging costs one transfer per interval."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -37,9 +38,20 @@ def fresh(names: Iterable[str]) -> Meter:
     )
 
 
-def add(meter: Meter, metrics: Metrics, step: Array) -> Meter:
-    """The meter after `step`, whose metrics hold `loss` and `grad_norm` among others."""
+def add(meter: Meter, metrics: Metrics, step: Array, spike: float = math.inf) -> Meter:
+    """The meter after a step.
+
+    Args:
+        meter: the meter before.
+        metrics: the step's, `loss` and `grad_norm` among them.
+        step: its number.
+        spike: a loss above this is as bad as NaN.
+
+    Returns:
+        The meter.
+    """
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    finite &= metrics["loss"] <= spike
     return Meter(
         sums=jax.tree.map(jnp.add, meter.sums, metrics),
         count=meter.count + 1,

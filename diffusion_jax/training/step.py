@@ -254,7 +254,14 @@ def fresh_meter(task: Task) -> Meter:
     return meter_lib.fresh(task.metrics)
 
 
-def compile_steps(task: Task, mesh: Mesh, resident: bool, several: bool) -> Callable:
+def compile_steps(
+    task: Task,
+    mesh: Mesh,
+    resident: bool,
+    several: bool,
+    placement: Any = None,
+    spike: float = math.inf,
+) -> Callable:
     """The jitted `(state, meter, data, indices) -> (state, meter, loss)`.
 
     Args:
@@ -264,6 +271,8 @@ def compile_steps(task: Task, mesh: Mesh, resident: bool, several: bool) -> Call
             batch inside the step; otherwise `data` is the batch itself and `indices` only count.
         several: `indices` is `[n, B]` and n steps run in one dispatch, by `lax.scan`; otherwise
             `indices` is `[B]` and one step runs.
+        placement: how the state lies on the mesh, a tree of shardings; None for replicated.
+        spike: a loss above this counts as not finite.
 
     Returns:
         The function; `state` and `meter` are donated.
@@ -275,7 +284,7 @@ def compile_steps(task: Task, mesh: Mesh, resident: bool, several: bool) -> Call
         batch = jax.tree.map(lambda a: a[index], data) if resident else data
         batch = jax.lax.with_sharding_constraint(batch, batched(mesh))
         after, metrics = task.update(state, batch)
-        return (after, meter_lib.add(meter, metrics, state.step)), metrics["loss"]
+        return (after, meter_lib.add(meter, metrics, state.step, spike)), metrics["loss"]
 
     def run(state: State, meter: Meter, data: dict, indices: Array) -> tuple:
         if not several:
@@ -289,4 +298,4 @@ def compile_steps(task: Task, mesh: Mesh, resident: bool, several: bool) -> Call
         return state, meter, value
 
     whole = replicated(mesh)
-    return jax.jit(run, donate_argnums=(0, 1), out_shardings=(whole, whole, whole))
+    return jax.jit(run, donate_argnums=(0, 1), out_shardings=(placement or whole, whole, whole))

@@ -1,0 +1,114 @@
+"""Several processes as one job: joining, agreeing on what is run, leaving.
+
+An uncaught exception on one host would otherwise keep all the others waiting for minutes at the
+shutdown barrier: hooks end the process at once, and the launcher stops the rest.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from diffusion_jax.errors import ConfigError
+
+_PROCESSES, _ID = "DJAX_NUM_PROCESSES", "DJAX_PROCESS_ID"
+# Seconds: to wait for a missing peer at the start, to notice a dead one, to wait at the end.
+_TIMEOUTS = {
+    "initialization_timeout": 300,
+    "heartbeat_timeout_seconds": 30,
+    "shutdown_timeout_seconds": 60,
+}
+# Variables of clusters that JAX recognises by itself.
+_DETECTED = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNAMES")
+
+
+def install_hooks() -> None:
+    """Uncaught exceptions print their traceback and end the process at once, with code 1."""
+
+    def end(kind: type, value: BaseException, trace: Any) -> None:
+        traceback.print_exception(kind, value, trace)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    def end_thread(args: Any) -> None:
+        if args.exc_type is not SystemExit:
+            end(args.exc_type, args.exc_value, args.exc_traceback)
+
+    sys.excepthook = end
+    threading.excepthook = end_thread
+
+
+def join(env: Mapping[str, str] = os.environ) -> bool:
+    """Joins the cluster, if there is one, before any device is used.
+
+    Args:
+        env: the environment: `JAX_COORDINATOR_ADDRESS`, `DJAX_NUM_PROCESSES` and
+            `DJAX_PROCESS_ID` name a cluster by hand; SLURM, Open MPI and TPU hosts are detected.
+
+    Returns:
+        Whether there is a cluster.
+
+    Raises:
+        ConfigError: half of a cluster is named, or a peer did not come.
+    """
+    by_hand = [k for k in (_PROCESSES, _ID) if k in env]
+    on_tpu = os.path.exists("/dev/accel0") or os.path.exists("/dev/vfio/0")
+    if not by_hand and not on_tpu and not any(env.get(k) for k in _DETECTED):
+        return False
+    who = {}
+    if by_hand:
+        if len(by_hand) == 1 or "JAX_COORDINATOR_ADDRESS" not in env:
+            raise ConfigError(
+                f"a cluster by hand needs JAX_COORDINATOR_ADDRESS, {_PROCESSES} and {_ID}"
+            )
+        try:
+            who = {"num_processes": int(env[_PROCESSES]), "process_id": int(env[_ID])}
+        except ValueError as e:
+            raise ConfigError(f"{_PROCESSES} and {_ID} must be whole numbers: {e}") from e
+    import jax
+
+    try:
+        jax.distributed.initialize(**who, **_TIMEOUTS)
+    except RuntimeError as e:
+        raise ConfigError(f"could not join the cluster: {str(e).splitlines()[0]}") from e
+    return True
+
+
+def agree(what: Mapping[str, Any]) -> None:
+    """Refuses to start where processes run different code or configurations.
+
+    Args:
+        what: names of things that must be equal everywhere, and their values.
+
+    Raises:
+        ConfigError: some process has another value.
+    """
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    texts = {k: json.dumps(v, sort_keys=True, default=str) for k, v in what.items()}
+    for name, text in texts.items():
+        mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
+        theirs = multihost_utils.process_allgather(mine)
+        other = np.flatnonzero((theirs != theirs[0]).any(1))
+        if other.size:
+            raise ConfigError(
+                f"process {other[0]} has another {name} than process 0; here (process "
+                f"{jax.process_index()}) it is {text[:200]}: start every process alike"
+            )
+
+
+def leave() -> None:
+    """Waits for the others and ends the cluster; for ends that all processes reach together."""
+    import jax
+
+    jax.distributed.shutdown()

@@ -1,0 +1,139 @@
+"""The distributions of a chain of T latents, binned: what both orders of coding are made of.
+
+The model is the one whose bound `objectives/discrete.py` is: `p(z_s | z_t)` has the mean and the
+noise of `samplers/ancestral_diffenc.py`. All numbers are float64.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from diffusion_jax.codec.bins import Binned, Grid
+from diffusion_jax.codec.network import Network
+from diffusion_jax.samplers.ancestral_diffenc import AncestralDiffEnc
+from diffusion_jax.samplers.base import alpha_of, noise_fraction, sigma_of
+
+_PER_STD = 7  # bins in the narrowest standard deviation a latent is coded with
+_REACH = 10.0  # the grid goes this many sigma beyond the data; draws have 32 bits: 6.3 sigma a step
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The latents `z_0 .. z_T` of a model, each on a grid of its own.
+
+    Attributes:
+        network: the model.
+        timesteps: T.
+        gammas: `[T + 1]`, from data to noise.
+        alpha: signal scales.
+        sigma: noise scales.
+        forward: standard deviation of `q(z_i | z_{i-1})`; of `q(z_0 | x)` for i = 0.
+        backward: standard deviation of `p(z_i | z_{i+1})`; of the prior for i = T.
+        steps: coefficients of the mean of `p(z_i | z_{i+1})`.
+        grids: bins of each latent.
+    """
+
+    network: Network
+    timesteps: int
+    gammas: np.ndarray
+    alpha: np.ndarray
+    sigma: np.ndarray
+    forward: np.ndarray
+    backward: np.ndarray
+    steps: dict[str, np.ndarray] = field(repr=False)
+    grids: tuple[Grid, ...] = field(repr=False)
+
+    def latent(self, k: np.ndarray, i: int) -> np.ndarray:
+        """The value of bins `k` of latent i."""
+        return k * self.grids[i].width
+
+    def predict(self, k: np.ndarray, i: int, labels: np.ndarray | None) -> Binned:
+        """The model's `p(z_{i-1} | z_i)`: one network call.
+
+        Args:
+            k: bins of `z_i`, `[n, values]`.
+            i: 1 .. T.
+            labels: int32 `[n]`, or None.
+
+        Returns:
+            The distribution of `z_{i-1}`, leaky.
+        """
+        z = self.latent(k, i)
+        x, eps = self.network.predict(z, self.gammas[i], labels)
+        row = {name: values[i - 1] for name, values in self.steps.items()}
+        mean = row["z"] * z - row["eps"] * eps
+        if self.network.model.encoder.mean_coefficient:
+            mean = mean + row["x"] * x
+        return Binned(mean, self.backward[i - 1], self.grids[i - 1], leak=True)
+
+    def prior(self, n: int) -> Binned:
+        """The model's `p(z_T) = N(0, I)`."""
+        return Binned(np.zeros((n, self.network.values)), 1.0, self.grids[-1], leak=True)
+
+    def first(self, x: np.ndarray, labels: np.ndarray | None) -> Binned:
+        """`q(z_0 | x)`; `x` in model space, `[n, values]`."""
+        return self._marginal(x, labels, 0)
+
+    def last(self, x: np.ndarray, labels: np.ndarray | None) -> Binned:
+        """`q(z_T | x)`."""
+        return self._marginal(x, labels, self.timesteps)
+
+    def onwards(self, k: np.ndarray, i: int) -> Binned:
+        """`q(z_i | z_{i-1})` of a chain that does not see the data; `k` are bins of `z_{i-1}`."""
+        ratio = self.alpha[i] / self.alpha[i - 1]
+        return Binned(ratio * self.latent(k, i - 1), self.forward[i], self.grids[i], leak=False)
+
+    def back(self, k: np.ndarray, i: int, x: np.ndarray, labels: np.ndarray | None) -> Binned:
+        """`q(z_{i-1} | z_i, x)`, encoder included: `alpha_s x_s + r (z_t - alpha_t x_t)`.
+
+        Args:
+            k: bins of `z_i`.
+            i: 1 .. T.
+            x: data in model space, `[n, values]`.
+            labels: int32 `[n]`, or None.
+
+        Returns:
+            The distribution of `z_{i-1}`; `r = alpha_t sigma_s^2 / (alpha_s sigma_t^2)`.
+        """
+        s, t = i - 1, i
+        r = self.alpha[t] / self.alpha[s] * (self.sigma[s] / self.sigma[t]) ** 2
+        noise = self.latent(k, t) - self.alpha[t] * self._encoded(x, labels, t)
+        mean = self.alpha[s] * self._encoded(x, labels, s) + r * noise
+        return Binned(mean, self.backward[s], self.grids[s], leak=False)
+
+    def _marginal(self, x: np.ndarray, labels: np.ndarray | None, i: int) -> Binned:
+        mean = self.alpha[i] * self._encoded(x, labels, i)
+        return Binned(mean, self.sigma[i], self.grids[i], leak=False)
+
+    def _encoded(self, x: np.ndarray, labels: np.ndarray | None, i: int) -> np.ndarray:
+        return x + self.network.shift(x, self.gammas[i], labels)
+
+
+def make_chain(network: Network, timesteps: int, markov: bool) -> Chain:
+    """The chain of a model with `timesteps` steps.
+
+    Args:
+        network: the model.
+        timesteps: T.
+        markov: latents are drawn forwards, by `q(z_i | z_{i-1})` (Bit-Swap), and the bins are
+            narrow enough for that; else backwards, by `q(z_{i-1} | z_i, x)`.
+
+    Returns:
+        The chain.
+    """
+    gammas = network.gammas(timesteps)
+    alpha, sigma = alpha_of(gammas), sigma_of(gammas)
+    rows = AncestralDiffEnc(network.model.encoder.mean_coefficient).rows(gammas[::-1])
+    steps = {name: values[::-1] for name, values in rows.items()}
+    moved = np.sqrt(noise_fraction(gammas[::-1])[::-1])
+    forward = np.concatenate([sigma[:1], sigma[1:] * moved])
+    backward = np.append(steps.pop("noise"), 1.0)
+    if markov:
+        narrowest = np.minimum(forward, backward)
+    else:
+        narrowest = np.append(backward[:-1], min(sigma[-1], 1.0))
+    widths = narrowest / _PER_STD
+    halves = [math.ceil(h) for h in (1.5 * alpha + _REACH * sigma) / widths]
+    grids = tuple(Grid(w, h) for w, h in zip(widths, halves, strict=True))
+    return Chain(network, timesteps, gammas, alpha, sigma, forward, backward, steps, grids)

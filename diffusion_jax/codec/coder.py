@@ -1,0 +1,240 @@
+"""Images to groups of coded bits and back: batches of a pinned shape, chained within a group."""
+
+import itertools
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffusion_jax.codec.chain import Chain, make_chain
+from diffusion_jax.codec.container import Group
+from diffusion_jax.codec.network import Network
+from diffusion_jax.codec.order import ORDERS, Desk, Order, Tally
+from diffusion_jax.codec.pixels import Symbols
+from diffusion_jax.codec.rans import Stack
+from diffusion_jax.errors import CodecError, ConfigError
+
+Report = Callable[[int], None]  # is told how many images are done
+
+
+@dataclass(frozen=True)
+class Coder:
+    """How images are coded.
+
+    Attributes:
+        chain: the model's latents.
+        order: `"bitswap"` or `"topdown"`.
+        group: images that share a stack, a multiple of the batch.
+        seed: of the initial bits and of the whitening.
+        classes: labels are coded too, uniformly over so many classes; 0: they are not.
+        null: the label of the null class, used where labels are not coded; None for an
+            unconditional model.
+        whiten: for measurements only; files are always written with it.
+    """
+
+    chain: Chain
+    order: str
+    group: int
+    seed: int
+    classes: int = 0
+    null: int | None = None
+    whiten: bool = True
+
+    @property
+    def _order(self) -> Order:
+        return ORDERS[self.order]
+
+    @property
+    def _mask_seed(self) -> int | None:
+        return self.seed if self.whiten else None
+
+    def batches(self, count: int) -> list[list[slice]]:
+        """The batches of each group of `count` images."""
+        step, ends = self.chain.network.batch, [*range(0, count, self.group), count]
+        return [
+            [slice(a, min(a + step, stop)) for a in range(start, stop, step)]
+            for start, stop in itertools.pairwise(ends)
+        ]
+
+    def labels(self, n: int) -> np.ndarray | None:
+        """What a model is told about `n` images whose labels are not coded."""
+        return None if self.null is None else np.full(n, self.null, np.int32)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What came of coding.
+
+    Attributes:
+        groups: the coded bits.
+        bits: code length per image by the counts used, `[N]`; without labels.
+        nats: the bound at the same latents per image, `[N]`.
+        net_bits: growth of the stacks in all, labels included.
+        initial_bits: per group, used from the random words under its stack.
+        label_bits: of the labels in all.
+    """
+
+    groups: list[Group]
+    bits: np.ndarray
+    nats: np.ndarray
+    net_bits: float
+    initial_bits: list[float]
+    label_bits: float
+
+
+def make(
+    network: Network,
+    timesteps: int,
+    order: str = "auto",
+    group: int = 1024,
+    seed: int = 0,
+    coded_labels: bool = False,
+) -> Coder:
+    """A coder for a model.
+
+    Args:
+        network: the model at its batch shape.
+        timesteps: T.
+        order: `"auto"` takes Bit-Swap where the model allows it.
+        group: images that share a stack; rounded up to a multiple of the batch.
+        seed: of initial bits and whitening.
+        coded_labels: whether a class-conditional model is told the labels, which are then coded
+            too; else it is told the null class.
+
+    Returns:
+        The coder.
+
+    Raises:
+        ConfigError: settings out of range, or an order this model does not allow.
+    """
+    if timesteps < 1 or group < 1 or network.batch < 1:
+        raise ConfigError(
+            f"compress: timesteps={timesteps}, batch={network.batch} and group={group} must be "
+            "positive"
+        )
+    if order == "auto":
+        order = "bitswap" if network.markov else "topdown"
+    if order not in ORDERS:
+        raise ConfigError(f"compress.order={order!r}: allowed are auto, {', '.join(ORDERS)}")
+    markov = ORDERS[order].markov
+    if markov and not network.markov:
+        raise ConfigError(
+            "compress.order='bitswap' needs a forward chain that does not see the image; this "
+            "model has an encoder: use 'topdown' or 'auto'"
+        )
+    classes = network.model.num_classes
+    return Coder(
+        chain=make_chain(network, timesteps, markov),
+        order=order,
+        group=-(-group // network.batch) * network.batch,
+        seed=seed,
+        classes=classes if coded_labels else 0,
+        null=classes if classes else None,
+    )
+
+
+def encode(
+    coder: Coder, images: np.ndarray, labels: np.ndarray | None, report: Report = lambda n: None
+) -> Coded:
+    """Codes images.
+
+    Args:
+        coder: how.
+        images: uint8 `[N, ...]`.
+        labels: integers `[N]`; None where they are not coded.
+        report: progress.
+
+    Returns:
+        The coded bits and what they cost.
+    """
+    network = coder.chain.network
+    flat = images.reshape(len(images), -1)
+    groups, initial, tallies, net, label_bits, done = [], [], [], 0.0, 0.0, 0
+    for number, batches in enumerate(coder.batches(len(images))):
+        rows = max(b.stop - b.start for b in batches)
+        stack = Stack(rows, network.values, coder.seed, number)
+        symbols = Symbols()
+        for batch in batches:
+            n = batch.stop - batch.start
+            known = labels[batch] if coder.classes else coder.labels(n)
+            tally = Tally(np.zeros(n), np.zeros(n))
+            where = batch.start // network.batch
+            desk = Desk(coder.chain, stack, symbols, coder._mask_seed, where, tally)
+            coder._order.encode(desk, flat[batch], known)
+            if coder.classes:
+                symbols.push_labels(known, coder.classes)
+                label_bits += n * np.log2(coder.classes)
+            tallies.append(tally)
+            done += n
+            report(done)
+        crc = _checksum(flat[batches[0].start : batches[-1].stop], labels, batches, coder)
+        groups.append(Group(stack.heads, stack.tail, symbols.words(), stack.used, crc))
+        net += stack.bits() - stack.initial_bits() + symbols.bits()
+        initial.append(stack.initial_bits())
+    return Coded(
+        groups=groups,
+        bits=np.concatenate([t.bits for t in tallies]),
+        nats=np.concatenate([t.nats for t in tallies]),
+        net_bits=net,
+        initial_bits=initial,
+        label_bits=float(label_bits),
+    )
+
+
+def decode(
+    coder: Coder, groups: list[Group], count: int, report: Report = lambda n: None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images back: `(uint8 [N, *shape], int32 labels [N] or None)`.
+
+    Args:
+        coder: how they were coded.
+        groups: the coded bits.
+        count: number of images N.
+        report: progress.
+
+    Returns:
+        Images, and labels if they were coded.
+
+    Raises:
+        CodecError: what comes out is not what went in: this machine computes other numbers.
+    """
+    network = coder.chain.network
+    flat = np.zeros((count, network.values), np.uint8)
+    labels = np.zeros(count, np.int32)
+    done = 0
+    for number, (batches, group) in enumerate(zip(coder.batches(count), groups, strict=True)):
+        stack = Stack.load(network.values, group.heads, group.tail)
+        symbols = Symbols(group.symbols)
+        for batch in reversed(batches):
+            n = batch.stop - batch.start
+            known = symbols.pop_labels(n, coder.classes) if coder.classes else coder.labels(n)
+            where = batch.start // network.batch
+            desk = Desk(coder.chain, stack, symbols, coder._mask_seed, where)
+            flat[batch] = coder._order.decode(desk, n, known)
+            labels[batch] = 0 if known is None else known
+            done += n
+            report(done)
+        part = flat[batches[0].start : batches[-1].stop]
+        if (
+            not (stack.returned(coder.seed, number, group.used) and symbols.empty())
+            or _checksum(part, labels, batches, coder) != group.images_crc
+        ):
+            raise CodecError(
+                f"group {number + 1} of {len(groups)} does not decode to the images that were "
+                "coded: the network computes other numbers here than where the file was written; "
+                "decode on the same kind of machine with the same settings"
+            )
+    images = flat.reshape(count, *network.shape)
+    return images, labels if coder.classes else None
+
+
+def _checksum(
+    images: np.ndarray, labels: np.ndarray | None, batches: list[slice], coder: Coder
+) -> int:
+    """CRC32 of a group's images, and of its labels if they are coded."""
+    crc = zlib.crc32(np.ascontiguousarray(images).tobytes())
+    if coder.classes:
+        part = labels[batches[0].start : batches[-1].stop]
+        crc = zlib.crc32(np.ascontiguousarray(part, dtype="<i4").tobytes(), crc)
+    return crc

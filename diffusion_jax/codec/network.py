@@ -1,0 +1,191 @@
+"""What the codec asks of a trained model: compiled once, the same functions in both directions.
+
+Encoder and decoder must compute bit-identical numbers. XLA's results depend on the shape of a batch
+(on the CPU, 16 images at once and one at a time differ in most last bits), so every call here has
+one pinned batch shape, padded with zeros. Latents cross the border as float64 and are rounded to
+float32 for the network; everything after the network is float64 arithmetic in numpy.
+"""
+
+import hashlib
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy
+
+from diffusion_jax.encoders.identity import Identity
+from diffusion_jax.errors import CodecError, ConfigError
+from diffusion_jax.model import Model
+from diffusion_jax.schedules.base import latent_size
+from diffusion_jax.types import Array, Cond, Params
+
+# XLA on GPUs chooses kernels by timing them unless told not to.
+_GPU = {
+    "xla_gpu_deterministic_ops": True,
+    "xla_gpu_exclude_nondeterministic_ops": True,
+    "xla_gpu_autotune_level": 0,
+}
+
+
+def machine() -> dict[str, str]:
+    """What must agree between the machine that writes a file and the one that reads it."""
+    import jaxlib
+
+    return {
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def fingerprint(params: Params, settings: dict[str, Any]) -> str:
+    """SHA-256 over every weight with its name and shape, and the settings that give them meaning.
+
+    Args:
+        params: the weights.
+        settings: JSON-able.
+
+    Returns:
+        The digest in hexadecimal.
+    """
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        a = np.asarray(jax.device_get(leaf))
+        digest.update(f"{jax.tree_util.keystr(path)} {a.dtype} {a.shape}".encode())
+        digest.update(np.ascontiguousarray(a).tobytes())
+    return digest.hexdigest()
+
+
+class Network:
+    """A model with its weights and one batch shape.
+
+    Args:
+        model: the model.
+        params: its weights; one device computes, whatever mesh they were on.
+        shape: of one image.
+        batch: images per call, always.
+
+    Raises:
+        ConfigError: the codec cannot code with this model.
+    """
+
+    def __init__(self, model: Model, params: Params, shape: tuple[int, ...], batch: int):
+        if not hasattr(model.decoder, "log_probs"):
+            raise ConfigError(
+                "this model's decoder has no discrete probabilities, so there is nothing to code "
+                "pixels with; use a model with decoder='categorical()'"
+            )
+        if latent_size(model.schedule):
+            raise ConfigError(
+                "the codec does not take schedules with a latent (mulan) yet; use a model with "
+                "another schedule"
+            )
+        device = jax.devices()[0]
+        options = _GPU if device.platform == "gpu" else None
+        self.model, self.shape, self.batch = model, tuple(shape), batch
+        self.params = jax.device_put(params, device)
+        calls = (self._predict, self._data, self._shift, self._pixels, self._gammas)
+        self._calls = {f.__name__: jax.jit(f, compiler_options=options) for f in calls}
+
+    @property
+    def values(self) -> int:
+        """Values of one image."""
+        return math.prod(self.shape)
+
+    @property
+    def markov(self) -> bool:
+        """Whether the forward chain does not see the data: what Bit-Swap's order needs."""
+        return isinstance(self.model.encoder, Identity)
+
+    def warm_up(self, labels: bool) -> None:
+        """Compiles everything; `labels` says whether the network is told any."""
+        z = np.zeros((1, self.values))
+        known = np.zeros(1, np.int32) if labels else None
+        self.predict(z, 0.0, known)
+        self.shift(z, 0.0, known)
+        self.data(z.astype(np.uint8))
+        self.pixels(z, 0.0, 1.0)
+
+    def gammas(self, timesteps: int) -> np.ndarray:
+        """The gammas at times `i / timesteps`, float64 `[timesteps + 1]`."""
+        times = (np.arange(timesteps + 1) / timesteps).astype(np.float32)
+        return self._call("_gammas", times)
+
+    def predict(
+        self, z: np.ndarray, gamma: float, labels: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`(x_hat, eps_hat)` at latents `z` `[n, values]`.
+
+        Args:
+            z: latents.
+            gamma: their gamma.
+            labels: int32 `[n]`; None for an unconditional model.
+
+        Returns:
+            float64, `[n, values]` each.
+
+        Raises:
+            CodecError: a prediction is not finite.
+        """
+        found = self._call("_predict", self._pad(z), np.float32(gamma), self._cond(labels, len(z)))
+        x, eps = (self._flat(a, len(z)) for a in found)
+        if not (np.isfinite(x).all() and np.isfinite(eps).all()):
+            raise CodecError("the network predicts values that are not finite: check its weights")
+        return x, eps
+
+    def data(self, images: np.ndarray) -> np.ndarray:
+        """Images in model space, float64 `[n, values]`."""
+        return self._flat(self._call("_data", self._pad(images, images.dtype)), len(images))
+
+    def shift(self, x: np.ndarray, gamma: float, labels: np.ndarray | None) -> np.ndarray:
+        """What the encoder adds to data `x` `[n, values]` at `gamma`, float64."""
+        if self.markov:
+            return np.zeros_like(x)
+        args = self._pad(x), np.float32(gamma), self._cond(labels, len(x))
+        return self._flat(self._call("_shift", *args), len(x))
+
+    def pixels(self, z_0: np.ndarray, gamma_0: float, alpha_0: float) -> np.ndarray:
+        """`log p(pixel | z_0)` of every level, nats, float64 `[n, values, levels]`."""
+        found = self._call("_pixels", self._pad(z_0 / alpha_0), np.float32(gamma_0))
+        return found[: len(z_0)].reshape(len(z_0), self.values, -1)
+
+    # What is compiled: the parameters come first, everything has the pinned shape.
+
+    def _predict(self, params: Params, z: Array, gamma: Array, cond: Cond) -> tuple[Array, Array]:
+        pred = self.model.denoiser(params)(z, gamma, cond)
+        return pred.x, pred.eps
+
+    def _data(self, params: Params, images: Array) -> Array:
+        return self.model.decoder.encode(images)
+
+    def _shift(self, params: Params, x: Array, gamma: Array, cond: Cond) -> Array:
+        return self.model.shift(params, x, gamma, cond)
+
+    def _pixels(self, params: Params, y: Array, gamma_0: Array) -> Array:
+        return self.model.decoder.log_probs(y, gamma_0)
+
+    def _gammas(self, params: Params, t: Array) -> Array:
+        return self.model.schedule.gamma(params["schedule"], t)
+
+    def _call(self, name: str, *args: Any) -> Any:
+        found = jax.device_get(self._calls[name](self.params, *args))
+        return jax.tree.map(lambda a: a.astype(np.float64), found)
+
+    def _pad(self, a: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
+        out = np.zeros((self.batch, *self.shape), dtype)
+        out[: len(a)] = a.reshape(-1, *self.shape)
+        return out
+
+    def _flat(self, a: np.ndarray, n: int) -> np.ndarray:
+        return a[:n].reshape(n, self.values)
+
+    def _cond(self, labels: np.ndarray | None, n: int) -> Cond:
+        if labels is None:
+            return {}
+        out = np.zeros(self.batch, np.int32)
+        out[:n] = labels
+        return {"label": jnp.asarray(out)}

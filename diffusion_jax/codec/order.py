@@ -1,0 +1,179 @@
+"""In which order latents go on and come off the stack: Bit-Swap and top-down.
+
+Bits-back coding (Hinton & van Camp 1993; Townsend et al. 2019) draws latents by *decoding* bits
+that are on the stack already, and gets them back when the file is read. Top-down, all T latents are
+drawn before anything is pushed: that many bits must be there first. Bit-Swap (Kingma et al. 2019)
+pushes `z_{i-1}` as soon as `z_i` is drawn and needs those of about two latents whatever T is; it is
+possible where `q(z_i | z_{i-1})` does not depend on the image, as in VDM and not in DiffEnc.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from diffusion_jax.codec.bins import Binned
+from diffusion_jax.codec.chain import Chain
+from diffusion_jax.codec.pixels import Symbols
+from diffusion_jax.codec.rans import PRECISION, Stack, whitening
+
+
+@dataclass
+class Tally:
+    """What the images of one batch cost, known exactly while they are coded.
+
+    Attributes:
+        bits: code length by the counts used, `[n]`: latents and pixels, without labels.
+        nats: the bound at the same latents, by densities, `[n]`.
+    """
+
+    bits: np.ndarray
+    nats: np.ndarray
+
+    def latent(self, model: Binned, k: np.ndarray, width: np.ndarray, sign: int) -> None:
+        """Adds a latent that was pushed (`sign` 1) or drawn (-1)."""
+        self.bits += sign * (PRECISION - np.log2(width.astype(np.float64))).sum(axis=1)
+        self.nats -= sign * model.log_density(k)
+
+    def pixels(self, images: np.ndarray, log_probs: np.ndarray) -> None:
+        """Adds pixels that were pushed."""
+        chosen = np.take_along_axis(log_probs, images[..., None].astype(np.int64), axis=-1)
+        nats = -chosen.sum(axis=(1, 2))
+        self.nats += nats
+        self.bits += nats / np.log(2.0)
+
+
+@dataclass
+class Desk:
+    """Where one batch is coded.
+
+    Attributes:
+        chain: the latents of the model.
+        stack: of latents.
+        symbols: of pixels.
+        seed: of the whitening; None leaves it out (for measurements of what it is good for).
+        batch: number of the batch, for the whitening.
+        tally: what it costs; None when decoding.
+    """
+
+    chain: Chain
+    stack: Stack
+    symbols: Symbols
+    seed: int | None
+    batch: int
+    tally: Tally | None = field(default=None)
+
+    def draw(self, posterior: Binned, step: int) -> np.ndarray:
+        """Takes a latent off the stack by `posterior`; `step` numbers the latent."""
+        n = len(posterior.mean)
+        k = self.stack.pop(n, posterior.find, self._mask(n, step))
+        if self.tally:
+            self.tally.latent(posterior, k, posterior.interval(k)[1], -1)
+        return k
+
+    def undraw(self, posterior: Binned, k: np.ndarray, step: int) -> None:
+        """The inverse of `draw`."""
+        self.stack.push(*posterior.interval(k), self._mask(len(k), step))
+
+    def put(self, model: Binned, k: np.ndarray) -> None:
+        """Puts a latent on the stack by the model."""
+        start, width = model.interval(k)
+        self.stack.push(start, width)
+        if self.tally:
+            self.tally.latent(model, k, width, 1)
+
+    def take(self, model: Binned) -> np.ndarray:
+        """The inverse of `put`."""
+        return self.stack.pop(len(model.mean), model.find)
+
+    def put_pixels(self, images: np.ndarray, k_0: np.ndarray) -> None:
+        """Puts images `[n, values]` on the stack of symbols, given bins of `z_0`."""
+        log_probs = self._pixels(k_0)
+        self.symbols.push_pixels(images, log_probs)
+        if self.tally:
+            self.tally.pixels(images, log_probs)
+
+    def take_pixels(self, k_0: np.ndarray) -> np.ndarray:
+        """The inverse of `put_pixels`, uint8 `[n, values]`."""
+        return self.symbols.pop_pixels(self._pixels(k_0))
+
+    def _pixels(self, k_0: np.ndarray) -> np.ndarray:
+        c = self.chain
+        return c.network.pixels(c.latent(k_0, 0), c.gammas[0], c.alpha[0])
+
+    def _mask(self, n: int, step: int) -> np.ndarray | None:
+        if self.seed is None:
+            return None
+        return whitening(self.seed, self.batch, step, (n, self.chain.network.values))
+
+
+def _bitswap_encode(desk: Desk, images: np.ndarray, labels: np.ndarray | None) -> None:
+    c = desk.chain
+    k = desk.draw(c.first(c.network.data(images), labels), 0)
+    desk.put_pixels(images, k)
+    for i in range(1, c.timesteps + 1):
+        nxt = desk.draw(c.onwards(k, i), i)
+        desk.put(c.predict(nxt, i, labels), k)
+        k = nxt
+    desk.put(c.prior(len(images)), k)
+
+
+def _bitswap_decode(desk: Desk, n: int, labels: np.ndarray | None) -> np.ndarray:
+    c = desk.chain
+    k = desk.take(c.prior(n))
+    for i in range(c.timesteps, 0, -1):
+        before = desk.take(c.predict(k, i, labels))
+        desk.undraw(c.onwards(before, i), k, i)
+        k = before
+    images = desk.take_pixels(k)
+    desk.undraw(c.first(c.network.data(images), labels), k, 0)
+    return images
+
+
+def _topdown_encode(desk: Desk, images: np.ndarray, labels: np.ndarray | None) -> None:
+    c = desk.chain
+    x = c.network.data(images)
+    ks = [desk.draw(c.last(x, labels), c.timesteps)]
+    models = []
+    for i in range(c.timesteps, 0, -1):
+        models.append(c.predict(ks[-1], i, labels))
+        ks.append(desk.draw(c.back(ks[-1], i, x, labels), i - 1))
+    desk.put_pixels(images, ks[-1])
+    while models:
+        desk.put(models.pop(), ks.pop())
+    desk.put(c.prior(len(images)), ks.pop())
+
+
+def _topdown_decode(desk: Desk, n: int, labels: np.ndarray | None) -> np.ndarray:
+    c = desk.chain
+    ks = [desk.take(c.prior(n))]
+    for i in range(c.timesteps, 0, -1):
+        ks.append(desk.take(c.predict(ks[-1], i, labels)))
+    images = desk.take_pixels(ks[-1])
+    x = c.network.data(images)
+    for i in range(1, c.timesteps + 1):
+        k = ks.pop()
+        desk.undraw(c.back(ks[-1], i, x, labels), k, i - 1)
+    desk.undraw(c.last(x, labels), ks.pop(), c.timesteps)
+    return images
+
+
+class Order(NamedTuple):
+    """One order of coding.
+
+    Attributes:
+        markov: whether latents are drawn forwards, by a chain that does not see the image.
+        encode: `(desk, images uint8 [n, values], labels or None)`.
+        decode: `(desk, n, labels or None) -> images`.
+    """
+
+    markov: bool
+    encode: Callable[[Desk, np.ndarray, np.ndarray | None], None]
+    decode: Callable[[Desk, int, np.ndarray | None], np.ndarray]
+
+
+ORDERS = {
+    "bitswap": Order(True, _bitswap_encode, _bitswap_decode),
+    "topdown": Order(False, _topdown_encode, _topdown_decode),
+}

@@ -1,0 +1,194 @@
+"""A stack of bits by range asymmetric numeral systems (Duda 2013), vectorised over lanes.
+
+Why not `constriction` here: bits-back coding *samples* latents by decoding them from the stack, and
+the models of constriction's Python interface are 24 bits wide and leaky, so that every bin of a
+grid of 10^5 holds probability 2^-24 or more: samples become wild outliers. Its `Uniform`, with
+which an exact model could be composed, rounds the width of a symbol to whole counts of 2^-24 and
+loses 0.05 bits for one of 600,000 counts (measured). It codes the pixels and the
+labels (`codec.pixels`), which are only ever pushed and for which a leak is right.
+
+A state is in [2^48, 2^64) and moves 16 bits at a time; models have 32 bits: the loss is of order
+2^-16 bits per symbol. Images are coded side by side in rows of `lanes` states each, and all share
+one tail. A lane needs 48 bits before anything can be taken off it, so there is one per 32 values.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from diffusion_jax.errors import CodecError
+
+PRECISION = 32  # bits of a model: its counts sum to 2^32
+PER_LANE = 32  # values of an image that share a state
+_BASE = 48  # states are at least 2^48
+_WORD = 16
+_LOW = np.uint64((1 << PRECISION) - 1)
+_MASK = np.uint64((1 << _BASE) - 1)
+_P, _W = np.uint64(PRECISION), np.uint64(_WORD)
+_ONE_SHORT, _TWO_SHORT = np.uint64(1 << _BASE), np.uint64(1 << (_BASE - _WORD))
+
+Find = Callable[[np.ndarray, slice], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+def random_words(seed: int, *where: int) -> np.random.Philox:
+    """The generator of raw words at a place: a pure function of `(seed, where)`, three at most."""
+    return np.random.Philox(key=seed, counter=[0, *where, *(0,) * (3 - len(where))])
+
+
+def whitening(seed: int, batch: int, step: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The mask that makes bits taken off the stack look fresh, uint64 below 2^32.
+
+    Without it a pop right after a push with a similar model returns the numbers just pushed,
+    shifted by the model's error, and the latents become a random walk. Only the 32 bits a model
+    reads are masked: higher ones are not uniform, and a mask there costs 0.005 bits a value.
+
+    Args:
+        seed: the file's seed.
+        batch: which images.
+        step: which latent.
+        shape: of the mask.
+
+    Returns:
+        The mask, one number per value.
+    """
+    raw = random_words(seed, 1 + batch, step).random_raw(math.prod(shape))
+    return raw.reshape(shape) & _LOW
+
+
+class Stack:
+    """Rows of ANS states over one tail of 16-bit words.
+
+    A stack that is made with a seed finds random words under its bottom, as many as it needs: the
+    initial bits of bits-back coding. What was used is counted, and can be checked on the way back.
+
+    Args:
+        rows: images coded side by side.
+        values: values of an image; there are `ceil(values / PER_LANE)` lanes per row.
+        seed: of the initial bits; None for a stack that must not run out.
+        part: tells stacks of one seed apart.
+    """
+
+    def __init__(self, rows: int, values: int, seed: int | None, part: int = 0):
+        lanes = -(-values // PER_LANE)
+        self._values, self._source = values, None
+        self.heads = np.full((rows, lanes), _ONE_SHORT)
+        self._tail, self._size = np.zeros(1 << 12, np.uint16), 0
+        self.used = 0  # initial words taken from under the bottom
+        if seed is not None:
+            self._source = random_words(seed, 0, part)
+            self.heads |= self._source.random_raw(self.heads.size).reshape(rows, lanes) & _MASK
+        self.start = float(np.log2(self.heads.astype(np.float64)).sum())
+
+    @classmethod
+    def load(cls, values: int, heads: np.ndarray, tail: np.ndarray) -> "Stack":
+        """The stack with this content, for images of `values` values.
+
+        Args:
+            values: values of an image.
+            heads: uint64 `[rows, lanes]`.
+            tail: uint16, bottom first.
+
+        Returns:
+            A stack without initial bits.
+        """
+        stack = cls(len(heads), values, None)
+        stack.heads = heads.astype(np.uint64)
+        stack._append(tail.astype(np.uint16))
+        return stack
+
+    @property
+    def tail(self) -> np.ndarray:
+        """The words under the states, uint16, bottom first."""
+        return self._tail[: self._size]
+
+    def initial_bits(self) -> float:
+        """Bits that were on the stack before anything was put there, as far as they were used."""
+        return self.start + _WORD * self.used
+
+    def bits(self) -> float:
+        """Information on the stack, initial bits included."""
+        return float(np.log2(self.heads.astype(np.float64)).sum()) + _WORD * self._size
+
+    def returned(self, seed: int, part: int, used: int) -> bool:
+        """Whether nothing is left but the first `used` initial words of `(seed, part)`."""
+        fresh = Stack(len(self.heads), self._values, seed, part)
+        words = _sixteen(fresh._source, used)
+        return np.array_equal(fresh.heads, self.heads) and np.array_equal(words[::-1], self.tail)
+
+    def push(self, start: np.ndarray, width: np.ndarray, mask: np.ndarray | None = None) -> None:
+        """Puts values on the stack.
+
+        Args:
+            start: uint64 `[n, values]`, where each value's interval of [0, 2^32) starts, for the
+                first n rows.
+            width: uint64, the intervals' widths, positive.
+            mask: the mask the values were popped with, to undo `pop` exactly.
+        """
+        n, lanes = len(start), self.heads.shape[1]
+        for at in range(0, self._values, lanes):
+            cols = slice(at, min(at + lanes, self._values))
+            head = self.heads[:n, : cols.stop - at]
+            state, f = head.copy(), width[:, cols]
+            limit = f << _P
+            for _ in range(2):
+                full = state >= limit
+                if full.any():
+                    self._append(state[full].astype(np.uint16))
+                    state[full] >>= _W
+            whole, rest = np.divmod(state, f)
+            state = (whole << _P) + rest + start[:, cols]
+            head[...] = state if mask is None else state ^ mask[:, cols]
+
+    def pop(self, n: int, find: Find, mask: np.ndarray | None = None) -> np.ndarray:
+        """Takes the values of the first `n` rows off the stack: the inverse of `push`.
+
+        Args:
+            n: rows.
+            find: `(u, columns) -> (value, start, width)`: whose interval the uint64 `u` is in.
+            mask: whitening, from `whitening`.
+
+        Returns:
+            int64 `[n, values]`.
+        """
+        lanes = self.heads.shape[1]
+        out = np.empty((n, self._values), np.int64)
+        for at in reversed(range(0, self._values, lanes)):
+            cols = slice(at, min(at + lanes, self._values))
+            head = self.heads[:n, : cols.stop - at]
+            state = head.copy() if mask is None else head ^ mask[:, cols]
+            low = state & _LOW
+            out[:, cols], start, width = find(low, cols)
+            state = width * (state >> _P) + low - start
+            for bound in (_TWO_SHORT, _ONE_SHORT):
+                short = state < bound
+                if short.any():
+                    words = self._take(int(short.sum()))
+                    state[short] = (state[short] << _W) | words.astype(np.uint64)
+            head[...] = state
+        return out
+
+    def _append(self, words: np.ndarray) -> None:
+        end = self._size + len(words)
+        if end > len(self._tail):
+            self._tail = np.concatenate([self._tail, np.zeros(max(end, 1 << 12), np.uint16)])
+        self._tail[self._size : end] = words
+        self._size = end
+
+    def _take(self, count: int) -> np.ndarray:
+        missing = count - self._size
+        if missing <= 0:
+            self._size -= count
+            return self._tail[self._size : self._size + count]
+        if self._source is None:
+            raise CodecError("the compressed data end too early; get an undamaged copy")
+        fresh = _sixteen(self._source, missing)[::-1]
+        words = np.concatenate([fresh, self._tail[: self._size]])
+        self.used += missing
+        self._size = 0
+        return words
+
+
+def _sixteen(source: np.random.Philox, count: int) -> np.ndarray:
+    """The next `count` words of 16 bits, one of each raw word: any split gives the same stream."""
+    return (source.random_raw(count) & np.uint64(0xFFFF)).astype(np.uint16)

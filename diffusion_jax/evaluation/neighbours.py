@@ -1,0 +1,151 @@
+"""Nearest neighbours in feature space: precision, recall, density, coverage, memorisation."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.errors import DataError
+
+_BLOCK = 2048
+
+
+def blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Squared Euclidean distances between rows, float64, a block of rows of `x` at a time.
+
+    Args:
+        x: `[N, F]`.
+        y: `[M, F]`.
+
+    Yields:
+        The rows and their distances, `[rows, M]`.
+    """
+    # About a common centre: |a|^2 + |b|^2 - 2 a.b cancels less.
+    centre = np.asarray(y[:_BLOCK], np.float64).mean(0)
+    y = np.asarray(y, np.float64) - centre
+    norms = np.sum(y**2, axis=1)
+    for start in range(0, len(x), _BLOCK):
+        rows = slice(start, min(start + _BLOCK, len(x)))
+        block = np.asarray(x[rows], np.float64) - centre
+        apart = np.sum(block**2, axis=1)[:, None] + norms - 2.0 * (block @ y.T)
+        yield rows, np.maximum(apart, 0.0)
+
+
+def radii(x: np.ndarray, k: int) -> np.ndarray:
+    """Squared distance of each row to its k-th nearest other row, `[N]`."""
+    out = np.empty(len(x))
+    for rows, apart in blocks(x, x):
+        local = np.arange(rows.start, rows.stop)
+        apart[local - rows.start, local] = np.inf  # not its own neighbour
+        out[rows] = np.partition(apart, k - 1, axis=1)[:, k - 1]
+    return out
+
+
+def coverage(samples: np.ndarray, reference: np.ndarray, k: int = 3) -> dict[str, Any]:
+    """How much of the samples lies in the data, and how much of the data in the samples.
+
+    Precision and recall of Kynkaanniemi et al. (2019), equations 1-2: the share of samples inside
+    some ball around a real image that reaches its k-th neighbour, and the same the other way
+    round. Density and coverage of Naeem et al. (2020), equations 5-6.
+
+    Args:
+        samples: features, `[N, F]`.
+        reference: features of real images, `[M, F]`; use as many, the figures depend on it.
+        k: which neighbour.
+
+    Returns:
+        `precision`, `recall`, `density`, `coverage`, and `k` and `rows` for the record.
+
+    Raises:
+        DataError: not more than `k` rows on a side.
+    """
+    least = min(len(samples), len(reference))
+    if k < 1 or least <= k:
+        raise DataError(f"k={k} neighbours need k >= 1 and more than k images; there are {least}")
+    real, fake = radii(reference, k), radii(samples, k)
+    precision, density = np.zeros(len(samples)), np.zeros(len(samples))
+    recall, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
+    for rows, apart in blocks(samples, reference):
+        inside = apart <= real
+        precision[rows] = inside.any(1)
+        density[rows] = inside.sum(1) / k
+        covered |= inside.any(0)
+        recall |= (apart <= fake[rows, None]).any(0)
+    return {
+        "precision": float(precision.mean()),
+        "recall": float(recall.mean()),
+        "density": float(density.mean()),
+        "coverage": float(covered.mean()),
+        "k": k,
+        "rows": {"samples": len(samples), "reference": len(reference)},
+    }
+
+
+def gathered(batches: Iterable[np.ndarray], rows: int = _BLOCK) -> Iterator[np.ndarray]:
+    """Joins batches into larger ones.
+
+    Args:
+        batches: rows, `[N_i, F]`.
+        rows: the least number of rows in a joined batch; the last has what is left.
+
+    Yields:
+        The joined batches.
+    """
+    held: list[np.ndarray] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(map(len, held)) >= rows:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)
+
+
+class Nearest:
+    """The nearest training row of each query, found while training rows come in batches.
+
+    Args:
+        queries: features, `[N, F]`.
+    """
+
+    def __init__(self, queries: np.ndarray):
+        self._queries, self._seen = queries, 0
+        self.distance = np.full(len(queries), np.inf)
+        self.index = np.full(len(queries), -1)
+
+    def add(self, train: np.ndarray) -> None:
+        """Looks at more training rows, `[M, F]`."""
+        for rows, apart in blocks(self._queries, train):
+            best = apart.argmin(1)
+            # Anew from the difference: copies are to be at distance 0, not at a rounding error.
+            exact = np.asarray(self._queries[rows], np.float64) - train[best]
+            exact = np.sqrt(np.sum(exact**2, axis=1))
+            closer = exact < self.distance[rows]
+            self.distance[rows] = np.where(closer, exact, self.distance[rows])
+            self.index[rows] = np.where(closer, best + self._seen, self.index[rows])
+        self._seen += len(train)
+
+
+def memorisation(samples: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
+    """Are samples nearer to training images than new real images are?
+
+    Args:
+        samples: distance of each sample to its nearest training image, `[N]`.
+        held_out: the same of real images that were not trained on, `[M]`.
+
+    Returns:
+        `ratio` of the medians (1 if samples are as new as new images, 0 for copies);
+        `suspicious`, the share of samples nearer than all but 1% of the held-out images are (0.01
+        by chance); `copies`, samples at distance 0; and the medians.
+    """
+    medians = float(np.median(samples)), float(np.median(held_out))
+    threshold = float(np.quantile(held_out, 0.01))
+    return {
+        "ratio": medians[0] / medians[1] if medians[1] else None,
+        "suspicious": float(np.mean(samples < threshold)),
+        "copies": int(np.sum(samples == 0.0)),
+        "held_out_copies": int(np.sum(held_out == 0.0)),
+        "median_distance": medians[0],
+        "median_distance_held_out": medians[1],
+        "rows": {"samples": len(samples), "held_out": len(held_out)},
+    }

@@ -1,0 +1,120 @@
+"""Figures of merit of samples: each compares features of samples with a reference."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.evaluation import frechet, kid, neighbours
+from diffusion_jax.evaluation.statistics import Reference
+
+
+def _frechet(rows: np.ndarray, reference: Reference, **_: Any) -> dict[str, Any]:
+    count, size = rows.shape
+    if count <= size:
+        raise DataError(
+            f"{count} images have no full covariance in {size} features: draw more than {size} "
+            "(--config.sample.num), choose smaller features (pixels(size=..), a classifier's), or "
+            "leave frechet out of --config.quality.metrics"
+        )
+    return {"value": frechet.distance(frechet.moments(rows), reference.moments)}
+
+
+def _kid(rows: np.ndarray, reference: Reference, subset: int, seed: int, **_: Any) -> dict:
+    return kid.kernel_distance(rows, reference.rows, subset, seed)
+
+
+def _coverage(rows: np.ndarray, reference: Reference, k: int, limit: int, **_: Any) -> dict:
+    # As many on either side: recall grows with the samples, precision with the reference.
+    count = min(len(rows), len(reference.rows), limit)
+    return neighbours.coverage(rows[:count], reference.rows[:count], k)
+
+
+# Name in `config.quality.metrics` -> (rows, reference, settings) -> figures.
+METRICS: dict[str, Callable[..., dict[str, Any]]] = {
+    "frechet": _frechet,
+    "kid": _kid,
+    "coverage": _coverage,
+}
+_FROM_MOMENTS = ("frechet",)
+
+
+def check(metrics: tuple[str, ...], reference: Reference | None = None) -> None:
+    """Refuses figures that do not exist, or that the reference cannot give.
+
+    Args:
+        metrics: names of figures.
+        reference: the reference, if it has been read.
+
+    Raises:
+        ConfigError: an unknown figure, or one that needs rows the reference does not hold.
+    """
+    for name in metrics:
+        if name not in METRICS:
+            raise ConfigError(
+                f"quality.metrics: {name!r} does not exist; choose from {', '.join(METRICS)}"
+            )
+        if reference is not None and not len(reference.rows) and name not in _FROM_MOMENTS:
+            raise ConfigError(
+                f"quality.metrics: {name} needs rows, but the reference holds only moments; set "
+                "quality.metrics=('frechet',), or write the reference with --mode=statistics"
+            )
+
+
+def measure(
+    rows: np.ndarray,
+    reference: Reference,
+    metrics: tuple[str, ...],
+    k: int = 3,
+    limit: int = 10_000,
+    subset: int = 1000,
+    seed: int = 0,
+    strict: bool = True,
+) -> dict[str, Any]:
+    """All figures of one set of samples.
+
+    Args:
+        rows: features of the samples, `[N, F]`.
+        reference: what they are compared with.
+        metrics: names of figures, from `METRICS`.
+        k: which neighbour bounds a neighbourhood.
+        limit: rows on either side at most where all pairs are compared.
+        subset: rows in a subset of the kernel distance.
+        seed: of subsets.
+        strict: raise if there are too few samples for a figure; otherwise say so in its place.
+
+    Returns:
+        Figures by name, and `images`.
+
+    Raises:
+        DataError: too few samples for a figure.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))  # samples come class by class
+    rows = rows[order]
+    settings = {"k": k, "limit": limit, "subset": subset, "seed": seed}
+    figures: dict[str, Any] = {}
+    for name in metrics:
+        try:
+            figures[name] = METRICS[name](rows, reference, **settings)
+        except DataError as e:
+            if strict:
+                raise
+            figures[name] = {"value": None, "reason": str(e)}
+    return {"images": len(rows), **figures}
+
+
+def halves(reference: Reference) -> dict[str, Any] | None:
+    """Frechet distance between two halves of the reference's rows.
+
+    Args:
+        reference: the reference.
+
+    Returns:
+        `frechet` and the `images` in each half; None if there are too few.
+    """
+    half = len(reference.rows) // 2
+    if half <= reference.size:
+        return None
+    parts = reference.rows[:half], reference.rows[half : 2 * half]
+    return {"images": half, "frechet": frechet.distance(*map(frechet.moments, parts))}

@@ -1,0 +1,120 @@
+"""Reference statistics: moments and rows of features of a data split, as one file."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.data.base import Split
+from diffusion_jax.errors import DataError
+from diffusion_jax.evaluation.frechet import Accumulator, Moments
+
+# What reading damaged files raises; a single array in place of an archive is a TypeError.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,
+            zipfile.BadZipFile)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What samples are compared with.
+
+    Attributes:
+        moments: of all images of the split.
+        rows: features of a random choice of them, float32 `[M, F]`, for figures that need more
+            than moments; empty if the file was not written by this package.
+        record: `features`, `features_sha256`, `split`, `data_sha256`, ...; empty likewise.
+    """
+
+    moments: Moments
+    rows: np.ndarray
+    record: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Number of features."""
+        return len(self.moments.mean)
+
+
+def measure(
+    run: Callable, split: Split, record: dict[str, Any], keep: int, seed: int = 0
+) -> Reference:
+    """Computes the statistics of a split.
+
+    Args:
+        run: from `extract.extractor`.
+        split: the images; every one counts in the moments.
+        record: what the features are.
+        keep: rows kept, at most.
+        seed: of the choice of rows.
+
+    Returns:
+        The statistics.
+    """
+    count = len(split)
+    order = np.random.default_rng(seed).permutation(count)[: min(keep, count)]
+    place = np.full(count, -1)
+    place[order] = np.arange(len(order))  # rows are kept in random order: any part is a sample
+    found, rows, start = Accumulator(), None, 0
+    for batch in run(split.images, label=f"features of {split.name}"):
+        found.add(batch)
+        if rows is None:
+            rows = np.empty((len(order), batch.shape[1]), np.float32)
+        where = place[start : start + len(batch)]
+        rows[where[where >= 0]] = batch[where >= 0]
+        start += len(batch)
+    record = {**record, "split": split.name, "images": count, "data_sha256": split.fingerprint(),
+              "rows": len(order), "rows_seed": seed}  # fmt: skip
+    return Reference(found.result(), rows, record)
+
+
+def write(path: Path, reference: Reference) -> None:
+    """Writes the statistics; a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as f:
+        np.savez(
+            f,
+            mean=reference.moments.mean,
+            covariance=reference.moments.covariance,
+            count=reference.moments.count,
+            rows=reference.rows,
+            record=json.dumps(reference.record),
+        )
+    part.replace(path)
+
+
+def read(path: Path) -> Reference:
+    """Reads statistics: ours, or another package's `mu` and `sigma`, which give Frechet alone.
+
+    Args:
+        path: the npz.
+
+    Returns:
+        The statistics.
+
+    Raises:
+        DataError: the file is unreadable or holds something else.
+    """
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
+            if "mu" in f and "sigma" in f:
+                mean, covariance = f["mu"], f["sigma"]
+                count, rows, record = 0, np.zeros((0, mean.size), np.float32), {}
+            else:
+                mean, covariance, rows = f["mean"], f["covariance"], f["rows"]
+                count, record = int(f["count"]), json.loads(str(f["record"]))
+    except _DAMAGED as e:
+        raise DataError(
+            f"cannot read reference statistics {path}: {e}; write them with --mode=statistics"
+        ) from e
+    mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or rows.shape[1:] != mean.shape:
+        raise DataError(
+            f"reference statistics {path}: mean {mean.shape}, covariance {covariance.shape} and "
+            f"rows {rows.shape} do not fit together"
+        )
+    return Reference(Moments(count, mean, covariance), rows, record)

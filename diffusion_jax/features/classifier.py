@@ -1,0 +1,42 @@
+"""The last hidden layer of a classifier trained by `--config=configs/digits_classifier.py`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.features.base import Features, digest
+from diffusion_jax.types import Array, Params
+
+
+def make(
+    checkpoint: str,
+    shape: tuple[int, int, int] = (32, 32, 3),
+    open_classifier: Callable | None = None,
+) -> Features:
+    """Features of clean images: the classifier is asked at its smallest gamma.
+
+    Args:
+        checkpoint: a work directory or checkpoint folder of a classifier.
+        shape: shape of an image, `(H, W, C)`.
+        open_classifier: given by the caller: `open_classifier(checkpoint)` has the fields
+            `params`, `features(params, images) -> [B, F]` and `record`.
+
+    Returns:
+        The features.
+
+    Raises:
+        ConfigError: there is nobody to open the checkpoint.
+    """
+    if open_classifier is None:
+        raise ConfigError("features classifier(...): checkpoints can only be opened by a mode")
+    found = open_classifier(checkpoint)
+
+    def apply(params: Params, images: Array) -> Array:
+        return found.features(params, images).astype(jnp.float32)
+
+    one = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
+    size = jax.eval_shape(apply, found.params, one).shape[-1]
+    value = digest(f"classifier {found.record['scorer']}", found.params)
+    return Features("classifier", size, apply, value, found.params, found.record)

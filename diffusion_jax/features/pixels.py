@@ -1,0 +1,40 @@
+"""The pixels themselves, in [-1, 1]; optionally averaged to a coarser grid."""
+
+import math
+
+import jax.numpy as jnp
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.features.base import Features, digest
+from diffusion_jax.types import Array, Params
+
+
+def make(size: int = 0, shape: tuple[int, int, int] = (32, 32, 3), levels: int = 256) -> Features:
+    """Grey values `2 x / (levels - 1) - 1`, flattened.
+
+    Args:
+        size: average blocks of pixels down to `size` x `size`; 0 keeps every pixel.
+        shape: shape of an image, `(H, W, C)`.
+        levels: images hold 0 .. levels-1.
+
+    Returns:
+        The features: `H W C` of them, or `size size C`.
+
+    Raises:
+        ConfigError: `size` does not divide the height and the width.
+    """
+    height, width, channels = shape
+    rows, columns = (size, size) if size else (height, width)
+    if rows < 1 or height % rows or width % columns:
+        raise ConfigError(
+            f"pixels(size={size}): must divide the image's sides, {height} x {width}; 0 keeps all"
+        )
+
+    def apply(params: Params, images: Array) -> Array:
+        x = 2.0 * images.astype(jnp.float32) / (levels - 1) - 1.0
+        blocks = (len(x), rows, height // rows, columns, width // columns, channels)
+        return x.reshape(blocks).mean((2, 4)).reshape(len(x), -1)
+
+    count = math.prod((rows, columns, channels))
+    name = f"pixels{size}" if size else "pixels"
+    return Features(name, count, apply, digest(f"pixels {rows}x{columns}x{channels}/{levels}"))

@@ -1,0 +1,83 @@
+"""Notice of the end: SIGTERM on one machine, JAX's preemption service in a cluster.
+
+Within a cluster every process asks about every step, and all agree on the step to stop after; a
+signal to one of them is enough. On one machine work that keeps no state (validation, sampling) is
+interrupted at once; training stops after the step at hand.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+from diffusion_jax.errors import Preempted
+
+
+class Notice:
+    """Whether this run has been asked to stop; made by `listening`."""
+
+    def __init__(self) -> None:
+        self._seen, self._at_once = False, False
+
+    def reached(self, first: int, last: int) -> bool:
+        """Whether to stop after step `last`; every process asks about the same steps.
+
+        Args:
+            first: the first step not asked about yet.
+            last: the step just made.
+
+        Returns:
+            True once a notice has arrived.
+        """
+        if jax.process_count() == 1:
+            return self._seen
+        from jax.experimental.multihost_utils import reached_preemption_sync_point
+
+        # Not a generator in any(): the service must be asked about every single step.
+        answers = [reached_preemption_sync_point(step) for step in range(first, last + 1)]
+        return any(answers)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Work to give up at once; a cluster finishes it, because all take part in it.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            Preempted: a notice has arrived.
+        """
+        self._at_once = jax.process_count() == 1
+        try:
+            self._raise()
+            yield
+        finally:
+            self._at_once = False
+
+    def _raise(self) -> None:
+        if self._seen and self._at_once:
+            raise Preempted("preempted; the last checkpoint is kept, and the same command goes on")
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self._seen = True
+        self._raise()
+
+
+@contextmanager
+def listening() -> Iterator[Notice]:
+    """Listens for SIGTERM, where that is ours to do.
+
+    Yields:
+        The notice.
+    """
+    notice = Notice()
+    ours = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, notice._handle) if ours else None
+    try:
+        yield notice
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,257 @@
+"""Nothing is lost: flipped bytes, two writers, batches that break a run, notices of the end."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from conftest import REPO
+from test_cli import config_file, main, refused
+
+from diffusion_jax import cluster, preemption
+from diffusion_jax.data import base
+from diffusion_jax.errors import ConfigError, NonFiniteError, Preempted, WorkdirError
+from diffusion_jax.modes import train
+from diffusion_jax.modes._work import Work
+from diffusion_jax.training import checkpoint, integrity
+from diffusion_jax.training.state import State
+
+
+class Counter:
+    """Adds up the pixels it has seen; one image makes its loss NaN, another one makes it huge."""
+
+    metrics = ("loss", "grad_norm")
+    unit = "pixels"
+    optimizer = optax.sgd(0.0)
+
+    def update(self, state, batch):
+        seen = batch["image"][:, 0, 0, 0].astype(jnp.float32)
+        loss = jnp.where((seen == 7).any(), jnp.nan, jnp.where((seen == 9).any(), 1e6, 1.0))
+        params = {"total": state.params["total"] + seen.sum()}
+        after = State(state.step + 1, params, {"0.9": params}, state.opt_state)
+        return after, {"loss": loss, "grad_norm": jnp.zeros(())}
+
+
+def counting(tmp_path, monkeypatch, **changes):
+    """A job that counts 64 images whose pixels are their number, 4 a step."""
+    job = tiny.job(tmp_path, batch=8, steps=8, save_every=2, log_every=1, eval_every=0,
+                   ema=(0.9,), **changes)  # fmt: skip
+    images = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None, None], (64, 4, 4, 1))
+    source = tiny.job(tmp_path).source.split("train")
+    split = source.__class__("numbers", np.ascontiguousarray(images), np.zeros(64, np.int32), 64, 1)
+    found = {}
+    work = Work(
+        "counter", Counter(), lambda: {"total": jnp.zeros(())}, lambda: (split, None), None, None,
+        lambda state, writer: found.update(total=float(state.params["total"])),
+    )  # fmt: skip
+    monkeypatch.setattr(train, "_diffusion", lambda job: work)
+    return job, found
+
+
+def test_a_bad_batch_is_left_out(tmp_path, monkeypatch):
+    """The order has each image once: without the batch of image 7 the total is known."""
+    job, found = counting(tmp_path, monkeypatch, on_nan="rollback")
+    order = [base.indices(i, 8, 64, 0) for i in range(16)]
+    bad = next(i for i, rows in enumerate(order) if 7 in rows)
+    kept = bad - bad % 2  # the checkpoint before it
+    train.run(job)
+    left = [*range(kept), *range(bad + 1, 8 + bad + 1 - kept)]
+    assert found["total"] == sum(order[i].sum() for i in left)
+    rows = [json.loads(r) for r in (job.workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if "train/rollback" in r] == [bad]
+    meta = checkpoint.read_meta(job.workdir / "checkpoints" / "8")
+    assert meta["skip"] == bad - kept + 1
+    # Resumed, it goes on in the same order.
+    longer, found = counting(tmp_path, monkeypatch, on_nan="rollback")
+    longer.config.steps = 10
+    train.run(longer)
+    more = [8 + bad + 1 - kept, 9 + bad + 1 - kept]
+    assert found["total"] == sum(order[i].sum() for i in left + more)
+
+
+def test_a_spike_counts_as_nan_and_by_default_stops(tmp_path, monkeypatch):
+    with pytest.raises(NonFiniteError, match="at step"):
+        train.run(counting(tmp_path, monkeypatch)[0])
+    shutil.rmtree(tmp_path / "run")
+    job, _ = counting(tmp_path, monkeypatch, spike=1e3)
+    with pytest.raises(NonFiniteError) as e:
+        train.run(job)
+    wanted = [i for i in range(8) if {7, 9} & set(base.indices(i, 8, 64, 0).tolist())]
+    assert e.value.step == wanted[0]
+
+
+def test_a_run_that_cannot_go_on_stops(tmp_path, monkeypatch):
+    job, _ = counting(tmp_path, monkeypatch, on_nan="rollback", spike=0.5)  # every loss is 1
+    with pytest.raises(NonFiniteError):
+        train.run(job)
+    with pytest.raises(ConfigError, match="stop, rollback"):
+        train.run(counting(tmp_path, monkeypatch, on_nan="ignore")[0])
+
+
+def test_a_flipped_byte_is_named_and_the_checkpoint_before_is_used(tmp_path, monkeypatch, caplog):
+    job, found = counting(tmp_path, monkeypatch)
+    job.config.steps = 4
+    job.config.seed = next(  # an order that meets image 7 later
+        s for s in range(99) if not any(7 in base.indices(i, 8, 64, s) for i in range(4))
+    )
+    train.run(job)
+    total = found["total"]
+    newest = job.workdir / "checkpoints" / "4"
+    sums = json.loads((newest / integrity.NAME).read_text())
+    name = max((n for n in sums if "/d/" in n), key=lambda n: (newest / n).stat().st_size)
+    raw = bytearray((newest / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (newest / name).write_bytes(raw)
+    with pytest.raises(OSError, match="does not have the bytes"):
+        integrity.verify(newest)
+    with caplog.at_level(logging.ERROR):
+        train.run(job)
+    assert name in caplog.text
+    assert found["total"] == total
+    assert (job.workdir / "checkpoints" / "damaged-4").is_dir()
+    again = job.workdir / "checkpoints" / "4"
+    (again / next(iter(json.loads((again / integrity.NAME).read_text())))).unlink()
+    with pytest.raises(OSError, match="is missing"):
+        integrity.verify(again)
+
+
+def test_one_writer_at_a_time(tmp_path):
+    with integrity.only_writer(tmp_path):
+        code = (
+            "import sys, pathlib\nfrom diffusion_jax.training import integrity\n"
+            "with integrity.only_writer(pathlib.Path(sys.argv[1])): pass"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True,
+                              text=True, cwd=REPO)  # fmt: skip
+        assert f"is being written by process {os.getpid()}" in done.stderr
+        with pytest.raises(WorkdirError), integrity.only_writer(tmp_path):
+            pass
+    with integrity.only_writer(tmp_path):
+        pass
+
+
+def test_a_notice_stops_after_the_step_or_at_once():
+    with preemption.listening() as notice:
+        assert not notice.reached(1, 1)
+        with notice.interruptible():
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert notice.reached(2, 2)
+        with pytest.raises(Preempted), notice.interruptible():
+            raise AssertionError("the work was begun")
+
+
+def test_a_notice_interrupts_work_that_keeps_no_state():
+    def work():
+        with preemption.listening() as notice, notice.interruptible():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    with pytest.raises(Preempted):
+        work()
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({"DJAX_NUM_PROCESSES": "2"}, "a cluster by hand needs"),
+        ({"DJAX_NUM_PROCESSES": "two", "DJAX_PROCESS_ID": "0", "JAX_COORDINATOR_ADDRESS": "x:1"},
+         "whole numbers"),
+    ],
+)  # fmt: skip
+def test_half_a_cluster_is_refused(env, says):
+    with pytest.raises(ConfigError, match=says):
+        cluster.join(env)
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_42_and_loses_nothing(tmp_path):
+    config = config_file(tmp_path, steps=400, save_every=1000, eval_every=0, log_every=100)
+    command = [sys.executable, "-m", "diffusion_jax.main", f"--config={config}",
+               f"--workdir={tmp_path / 'a'}"]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=REPO, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    lines = tmp_path / "a" / "metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not (lines.exists() and lines.read_text()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 42, err
+    assert "stopped: preempted" in err
+    (step,) = [int(p.name) for p in (tmp_path / "a" / "checkpoints").iterdir() if p.name.isdigit()]
+    assert 100 <= step < 400
+    for name in "ab":
+        assert main(f"--config={config}", f"--workdir={tmp_path / name}").returncode == 0
+    reports = [json.loads((tmp_path / n / "eval" / "400.json").read_text()) for n in "ab"]
+    assert reports[0]["result"] == reports[1]["result"]
+
+
+def together(commands, timeout=300):
+    """Processes of one cluster, two devices each; their exit codes and errors."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2",
+           "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "DJAX_NUM_PROCESSES": str(len(commands)),
+           "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}  # fmt: skip
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "diffusion_jax.main", *map(str, c)], cwd=REPO,
+                         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                         env={**env, "DJAX_PROCESS_ID": str(i)})
+        for i, c in enumerate(commands)
+    ]  # fmt: skip
+    ends = [p.communicate(timeout=timeout) for p in processes]
+    return [p.returncode for p in processes], [err for _, err in ends]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    """Two processes with two devices each, weights split over two, against one device."""
+    config = config_file(tmp_path, eval_every=0)
+    where = [tmp_path / "one", tmp_path / "two"]
+    one = main(f"--config={config}", f"--workdir={where[0]}")
+    assert one.returncode == 0, one.stderr
+    command = (f"--config={config}", f"--workdir={where[1]}", "--config.mesh=data=2,fsdp=2")
+    codes, errors = together([command, command])
+    assert codes == [0, 0], errors
+    bits = [
+        json.loads((w / "eval" / "6.json").read_text())["result"]["bits_per_dim"] for w in where
+    ]
+    assert bits[0] == pytest.approx(bits[1], rel=1e-5)
+    assert math.isfinite(bits[0])
+    # Another configuration on one of them is refused by all, at once.
+    codes, errors = together([(*command, "--config.lr=0.5"), command], timeout=120)
+    assert set(codes) == {2}, errors
+    assert any("another configuration" in e for e in errors), errors
+
+
+@pytest.mark.slow
+def test_a_second_process_in_the_same_workdir_is_refused(tmp_path):
+    config = config_file(tmp_path, steps=100_000, save_every=0, eval_every=0, log_every=10)
+    command = (f"--config={config}", f"--workdir={tmp_path / 'a'}")
+    first = subprocess.Popen([sys.executable, "-m", "diffusion_jax.main", *command], cwd=REPO,
+                             env={**os.environ, "JAX_PLATFORMS": "cpu"},
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "a" / ".lock").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        refused(main(*command), "is being written by process")
+    finally:
+        first.kill()
+        first.wait()

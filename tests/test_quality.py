@@ -1,0 +1,270 @@
+"""Modes quality and statistics: the card, the files, and one clear line for each mistake."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from test_cli import config_file, main, refused
+
+from diffusion_jax.errors import ConfigError, DataError, UserError
+from diffusion_jax.evaluation import statistics
+from diffusion_jax.modes import (
+    _features,
+    quality,
+    sample as sample_mode,
+    statistics as statistics_mode,
+)
+from diffusion_jax.sharding import replicated
+
+
+def job(folder, **changes):
+    """The tiny job: 4x4 images, 5 levels, 3 classes, 56 train, 13 test."""
+    made = tiny.job(folder)
+    made.config.quality.update({"batch": 16, **changes})
+    return made
+
+
+def write(path, image, **more):
+    np.savez(path, image=image, **more)
+    return str(path)
+
+
+@pytest.fixture
+def train(tmp_path):
+    return job(tmp_path).source.split("train")
+
+
+@pytest.fixture
+def classifier(monkeypatch):
+    """Stands for a trained one: a class is told by the mean grey level of these images."""
+
+    def logits(params, images):
+        mean = images.astype(jnp.float32).mean((1, 2, 3))
+        return -((mean[:, None] - params["centres"]) ** 2)
+
+    found = _features.Classifier(
+        params={"centres": jnp.array([1.0, 2.0, 3.0])},
+        logits=logits,
+        features=lambda params, images: images.reshape(len(images), -1)[:, :3] * 1.0,
+        record={"scorer": "classifier()"},
+    )
+    monkeypatch.setattr(_features, "open_classifier", lambda job, path: found)
+
+
+def card(made):
+    quality.run(made)
+    (path,) = (made.workdir / "quality").glob("*.json")
+    return json.loads(path.read_text()), path
+
+
+def test_the_training_data_as_samples(tmp_path, train, classifier, capsys):
+    samples = write(tmp_path / "copies.npz", train.images, label=train.labels)
+    made = job(tmp_path, samples=samples, classifier="here", k=3)
+    found, path = card(made)
+    result = {k: v["mean"] for k, v in found["result"].items()}
+    assert result["frechet"] == pytest.approx(0.0, abs=1e-9)
+    assert (result["precision"], result["recall"], result["coverage"]) == (1.0, 1.0, 1.0)
+    assert result["memorisation ratio"] == 0.0 and result["memorisation copies"] == len(train)
+    assert result["accuracy"] > 0.9  # of the stub; the images are of these classes
+    figures = found["figures"][0]
+    assert figures["classes"]["data"] == (np.bincount(train.labels) / len(train)).tolist()
+    assert all(c["distance"] == 0.0 for c in figures["memorisation"]["closest"])
+    picture = np.asarray(Image.open(path.with_suffix(".png")))
+    size = 64 + 2
+    # 24 pairs in 3 x 2 rows of 8: under each sample is its copy.
+    assert picture.shape == (6 * size - 2, 8 * size - 2, 3)
+    for top in (0, 2 * size, 4 * size):
+        np.testing.assert_array_equal(
+            picture[top : top + 64], picture[top + size : top + size + 64]
+        )
+    said = capsys.readouterr().out
+    for word in ("frechet", "kid", "precision", "least represented", "real images", str(path)):
+        assert word in said
+
+
+def test_the_card_has_everything_the_figures_depend_on(tmp_path, train):
+    samples = write(tmp_path / "s.npz", train.images[:40], method=json.dumps({"sampler": "x()"}))
+    found, _ = card(job(tmp_path, samples=samples))
+    assert found["samples"].items() >= {"images": 40, "sampler": "x()", "file": samples}.items()
+    assert len(found["samples"]["images_sha256"]) == 64
+    assert found["reference"]["data_sha256"] == train.fingerprint()
+    assert found["reference"]["split"] == "npz/train" and found["reference"]["images"] == 56
+    assert len(found["features"]["features_sha256"]) == 64
+    assert found["settings"].keys() == set(quality._SETTINGS)
+    assert found["numerics"].keys() >= {"jax", "numpy", "diffusion_jax", "devices", "dtype"}
+    # What real images would score: 13 of them are too few for 16 pixels, and the card says so.
+    assert found["floor"]["split"] == "npz/test" and found["floor"]["images"] == 13
+    assert "draw more" in found["floor"]["frechet"]["reason"]
+    assert found["floor"]["halves"]["images"] == 28 and found["floor"]["halves"]["frechet"] > 0
+    json.dumps(found, allow_nan=False)
+
+
+def test_statistics_are_kept_and_found_again(tmp_path, train, capsys):
+    made = job(tmp_path, samples=write(tmp_path / "s.npz", train.images))
+    statistics_mode.run(made)
+    (kept,) = (made.workdir / "statistics").glob("*.npz")
+    before, stamp = statistics.read(kept), kept.stat().st_mtime_ns
+    pixels = 2 * train.images.reshape(56, 16) / 4.0 - 1
+    np.testing.assert_allclose(before.moments.mean, pixels.mean(0), atol=1e-6)
+    np.testing.assert_allclose(before.moments.covariance, np.cov(pixels.T), atol=1e-6)
+    assert {tuple(np.round(r, 3)) for r in before.rows} == {tuple(np.round(r, 3)) for r in pixels}
+    here, _ = card(made)
+    assert kept.stat().st_mtime_ns == stamp
+    # Named from another place it gives the same figures.
+    elsewhere = tiny.job(tmp_path, "elsewhere")
+    elsewhere.config.quality.update(
+        {"samples": made.config.quality.samples, "reference": str(kept), "batch": 16}
+    )
+    there, _ = card(elsewhere)
+    assert there["result"] == here["result"]
+    assert there["reference"]["data_sha256"] == here["reference"]["data_sha256"]
+    assert "written to" in capsys.readouterr().out
+    # Other rows are other statistics.
+    made.config.quality.rows = 20
+    quality.run(made)
+    assert len(statistics.read(kept).rows) == 20
+
+
+def test_statistics_of_another_package_give_frechet(tmp_path, train):
+    pixels = 2 * train.images.reshape(56, 16) / 4.0 - 1
+    np.savez(tmp_path / "theirs.npz", mu=pixels.mean(0), sigma=np.cov(pixels.T))
+    made = job(tmp_path, samples=write(tmp_path / "s.npz", train.images), nearest="",
+               reference=str(tmp_path / "theirs.npz"), metrics=("frechet",))  # fmt: skip
+    found, path = card(made)
+    assert found["result"]["frechet"]["mean"] == pytest.approx(0.0, abs=1e-6)
+    assert found["reference"]["split"] == "unknown data"
+    assert not path.with_suffix(".png").exists()
+    made.config.quality.metrics = ("kid",)
+    with pytest.raises(ConfigError, match="kid needs rows"):
+        quality.run(made)
+
+
+def images(n=40, shape=(4, 4, 1), dtype=np.uint8, high=5):
+    return np.random.default_rng(0).integers(0, high, (n, *shape)).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"image": images(shape=(4, 4, 3))}, r"shape \(40, 4, 4, 3\); npz needs \[N, 4, 4, 1\]"),
+        ({"image": images(high=9)}, r"values from 0 to 8.*levels 0 .. 4"),
+        ({"image": images(dtype=np.float32)}, "whole grey levels"),
+        ({"image": images(10)}, "10 images have no full covariance in 16 features.*sample.num"),
+        ({"image": images(), "label": np.full(40, 3)}, r"labels must be .* 0 .. 2"),
+        ({"image": images(), "label": np.zeros(7, int)}, "one whole number per image"),
+        ({"picture": images()}, "must be an npz with image"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_samples_that_do_not_fit_are_one_line(tmp_path, arrays, message):
+    np.savez(tmp_path / "s.npz", **arrays)
+    with pytest.raises(DataError, match=message) as e:
+        quality.run(job(tmp_path, samples=str(tmp_path / "s.npz"), floor="", nearest=""))
+    assert "\n" not in str(e.value)
+
+
+def test_samples_of_guided_diffusion_are_read(tmp_path, train, classifier):
+    path = tmp_path / "theirs.npz"
+    np.savez(path, arr_0=train.images.astype(np.int64), arr_1=train.labels)
+    found, _ = card(job(tmp_path, samples=str(path), classifier="here", floor="", nearest=""))
+    assert found["floor"] is None and found["result"]["accuracy"]["mean"] > 0.9
+
+
+def test_accuracy_needs_labels(tmp_path, train, classifier):
+    samples = write(tmp_path / "s.npz", train.images)
+    made = job(tmp_path, samples=samples, classifier="here", nearest="")
+    with pytest.raises(DataError, match="hold no label"):
+        quality.run(made)
+    made.config.conditional = False
+    found, _ = card(made)
+    assert "jensen_shannon_bits" in found["result"] and "accuracy" not in found["result"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": ("fid",)}, "'fid' does not exist; choose from"),
+        ({"split": "trian"}, "'trian' does not exist"),
+        ({"floor": "train"}, "reference itself"),
+        ({"k": 0}, "at least 1"),
+        ({"samples": "absent.npz"}, "no file absent.npz"),
+        ({"reference": "absent.npz"}, "no file absent.npz"),
+        ({"features": "pixel()"}, "did you mean 'pixels'"),
+        ({"classifier": "absent"}, "no run in that folder"),
+        ({"batch": 0}, "quality.batch=0"),
+        ({"rows": 0}, "quality.rows=0"),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
+)
+def test_settings_that_cannot_work_are_one_line(tmp_path, train, changes, message):
+    samples = write(tmp_path / "s.npz", train.images)
+    with pytest.raises(UserError, match=message):
+        quality.run(job(tmp_path, **{"samples": samples, **changes}))
+
+
+def test_damaged_files_are_one_line(tmp_path, train):
+    broken = tmp_path / "broken.npz"
+    samples = write(tmp_path / "s.npz", train.images)
+    np.save(tmp_path / "array.npy", train.images)
+    kinds = (b"", b"no npz", (tmp_path / "s.npz").read_bytes()[:100])
+    for content in (*kinds, (tmp_path / "array.npy").read_bytes()):
+        broken.write_bytes(content)
+        for changes in ({"samples": str(broken)}, {"samples": samples, "reference": str(broken)}):
+            with pytest.raises(DataError, match="cannot read"):
+                quality.run(job(tmp_path, **changes))
+
+
+def test_a_reference_of_other_features_is_refused(tmp_path, train):
+    samples = write(tmp_path / "s.npz", train.images)
+    made = job(tmp_path, samples=samples, features="pixels(size=2)")
+    statistics_mode.run(made)
+    (path,) = (made.workdir / "statistics").glob("*.npz")
+    with pytest.raises(ConfigError, match="holds 4 features, pixels has 16"):
+        quality.run(job(tmp_path, samples=samples, reference=str(path)))
+    found = statistics.read(path)
+    found.record["features_sha256"] = "0" * 64
+    statistics.write(path, found)
+    with pytest.raises(ConfigError, match="other weights"):
+        quality.run(job(tmp_path, samples=samples, reference=str(path), features="pixels(size=2)"))
+
+
+@pytest.mark.slow
+def test_samples_drawn_here_and_the_same_from_their_file(tmp_path, monkeypatch):
+    made = tiny.job(tmp_path)
+    made.config.sample.num, made.config.quality.repeats = 24, 2
+    made.config.quality.nearest = ""
+    params = jax.device_put(made.model.init(jax.random.key(0), (4, 4, 1)), replicated(made.mesh))
+    record = {"step": 6, "weights": "0.9", "checkpoint": "here"}
+    monkeypatch.setattr(type(made), "weights", lambda job, name="": (params, record))
+    found, path = card(made)
+    assert found["samples"].items() >= {
+        "sets": 2, "seed": [0, 1], "step": 6, "guidance": "cfg(w=2.0)", "network_calls": 3,
+        "plan": "once()", "weights": "0.9", "checkpoint": "here", "images": 24,
+    }.items()  # fmt: skip
+    assert found["result"]["frechet"]["min"] < found["result"]["frechet"]["max"]
+    # Samples of mode=sample with the same settings are the same samples.
+    sample_mode.run(made)
+    made.config.quality.repeats = 1
+    made.config.quality.samples = str(made.workdir / "samples/6.npz")
+    quality.run(made)
+    (path,) = [p for p in (made.workdir / "quality").glob("*.json") if p != path]
+    again = json.loads(path.read_text())
+    assert again["samples"]["images_sha256"] == found["samples"]["images_sha256"][0]
+    assert again["samples"]["sampler"] == found["samples"]["sampler"]
+    assert again["figures"][0] == found["figures"][0]
+
+
+@pytest.mark.slow
+def test_from_the_command_line(tmp_path, train):
+    config, samples = config_file(tmp_path), write(tmp_path / "s.npz", train.images)
+    few = write(tmp_path / "few.npz", train.images[:6])
+    options = ("--mode=quality", f"--config={config}", f"--workdir={tmp_path}/run")
+    done = main(*options, f"--config.quality.samples={samples}")
+    assert done.returncode == 0, done.stderr
+    assert "memorisation copies            56" in done.stdout
+    assert list((tmp_path / "run/quality").glob("s_pixels_*.json"))
+    refused(main(*options, f"--config.quality.samples={few}"), "6 images have no full covariance")
