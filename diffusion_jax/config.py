@@ -91,6 +91,7 @@ def base() -> ConfigDict:
 
     # Evaluation.
     c.eval = ConfigDict()
+    c.eval.likelihood = "elbo()"  # of mode eval; or ode(...). Kinds: folder likelihood/
     c.eval.split = "test"
     c.eval.draws = 16  # times per image, even: stratified in two independent replicates
     c.eval.timesteps = (100, 1000)  # also report the bound of models with T steps
@@ -101,6 +102,13 @@ def base() -> ConfigDict:
     c.eval.matmul_precision = "float32"  # no silent TF32; empty: the device's default
     c.eval.seed = 0
     c.valid_draws = 2  # times per image in the validation during training
+
+    # Rate-distortion and out-of-distribution scores; the rest of their settings are those of eval.
+    c.progressive = ConfigDict()
+    c.progressive.steps = 200  # of the bound whose rate is drawn; one network call each
+    c.progressive.images = 8  # in the picture
+    c.ood = ConfigDict()
+    c.ood.gammas = ()  # where reconstructions are scored; empty: four between the ends
 
     # Compression; the split and the weights are those of eval.
     c.compress = ConfigDict()
@@ -138,7 +146,7 @@ _MAY_CHANGE = {
     "data_dir", "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
     "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
     "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
-    "compress", "quality", "edit",
+    "compress", "quality", "edit", "progressive", "ood",
 }  # fmt: skip
 
 

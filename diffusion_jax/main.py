@@ -31,6 +31,10 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _A = flags.DEFINE_string("a", "", "For compare: a work directory or checkpoint.")
 _B = flags.DEFINE_string("b", "", "For compare: another one; differences are b - a.")
+_DATA = flags.DEFINE_string("data", "", "For ood: a data plug-in; empty: the model's own data.")
+_AGAINST = flags.DEFINE_string(
+    "against", "", "For ood: the data to tell apart, for example rotated(digits())."
+)
 _INPUT = flags.DEFINE_string(
     "input",
     "",
@@ -129,6 +133,7 @@ def _main(argv: list[str]) -> None:
             _workdir(),
             _CHECKPOINT.value,
             tuple(p for p in (_A.value, _B.value) if p),
+            (_DATA.value, _AGAINST.value),
         )
         job = dataclasses.replace(
             job, input=_INPUT.value, output=_OUTPUT.value, verify=_VERIFY.value

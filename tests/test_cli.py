@@ -91,6 +91,49 @@ def test_compare_a_run_with_a_checkpoint(trained):
     assert (folder / "pair/compare/4_run.json").is_file()
 
 
+def test_the_flow_likelihood_lies_beside_the_bound(trained):
+    folder, _ = trained
+    bound = (folder / "run/eval/6.json").read_bytes()
+    ode = "ode(steps=4, k=2, dequantization='truncated_normal')"
+    done = main("--mode=eval", f"--workdir={folder}/run", f"--config.eval.likelihood={ode}",
+                "--config.eval.limit=5")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for word in ("bits/dim, given the class", "trace exact", "truncated_normal", "K = 2", "s.e."):
+        assert word in done.stdout
+    name = "6_ode_exact_truncated_normal_k2"
+    report = json.loads((folder / f"run/eval/{name}.json").read_text())
+    assert report["estimator"]["network_calls_per_image"] == 4 * 4 * 2 * 2
+    result = report["result"]
+    assert result["by_k"]["2"]["bits_per_dim"] <= result["by_k"]["1"]["bits_per_dim"]
+    with np.load(folder / f"run/eval/{name}.npz") as found:
+        assert found["nats_density"].shape == (5, 2, 2)
+        assert found["bits_per_dim_total"].mean() == pytest.approx(result["bits_per_dim"])
+    assert (folder / "run/eval/6.json").read_bytes() == bound
+
+
+def test_progressive(trained):
+    folder, _ = trained
+    done = main("--mode=progressive", f"--workdir={folder}/run", "--config.progressive.steps=6",
+                "--config.progressive.images=3")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "PSNR" in done.stdout
+    found = {p.name for p in (folder / "run/progressive").iterdir()}
+    assert found == {"6.json", "6.npz", "6.png", "6_images.png"}
+    result = json.loads((folder / "run/progressive/6.json").read_text())["result"]
+    assert len(result["curve"]["gamma"]) == 7 and result["images"] == 13
+
+
+def test_ood(trained):
+    folder, _ = trained
+    own = tiny.config(folder).data
+    done = main("--mode=ood", f"--workdir={folder}/run", f"--against=noise({own})",
+                "--config.ood.gammas=1.0,0.0")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "AUROC" in done.stdout and "error at gamma = 1.00" in done.stdout
+    assert len(list((folder / "run/ood").glob("6_npz-test-*_uniform-noise-npz-test-*"))) == 3
+    refused(main("--mode=ood", f"--workdir={folder}/run"), "needs --against")
+
+
 def test_sample_with_overrides(trained):
     folder, _ = trained
     done = main("--mode=sample", f"--workdir={folder}/run", "--config.sample.num=5",

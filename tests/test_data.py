@@ -12,7 +12,7 @@ from diffusion_jax import registry
 from diffusion_jax.data import base
 from diffusion_jax.errors import DataError
 
-PREPARED = ("mnist", "cifar10", "imagenet32", "imagenet64")
+PREPARED = ("mnist", "fashion_mnist", "cifar10", "imagenet32", "imagenet64")
 
 
 def write_npz(path, n=40, shape=(4, 4, 3), levels=256, classes=3, seed=0):

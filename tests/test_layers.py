@@ -18,7 +18,7 @@ LAYERS = [
     ("model",),
     ("objectives", "guidance", "samplers", "grids", "proposals"),
     ("hooks", "correctors", "finals", "measurement", "plans", "features"),
-    ("sampling", "inversion"),
+    ("sampling", "inversion", "likelihood"),
     ("training",),
     ("evaluation", "interop", "codec"),
     ("edits",),
@@ -29,7 +29,8 @@ LAYERS = [
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
            "guidance", "samplers", "grids", "proposals", "hooks",
-           "correctors", "finals", "plans", "scorers", "features", "edits")  # fmt: skip
+           "correctors", "finals", "plans", "scorers", "features", "edits",
+           "likelihood")  # fmt: skip
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 

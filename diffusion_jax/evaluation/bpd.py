@@ -17,12 +17,12 @@ from jax.sharding import Mesh
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import batches
 from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import Objective
-from diffusion_jax.progress import progress
 from diffusion_jax.rng import stream
 from diffusion_jax.schedules.base import gamma_and_slope, latent_size
-from diffusion_jax.sharding import batched, put, put_key as put_typed_key, replicated
+from diffusion_jax.sharding import put_key as put_typed_key, replicated
 from diffusion_jax.types import Array, Noise, Params, Terms
 
 
@@ -145,23 +145,17 @@ def measure(
     """
     if draws < 2 or draws % 2:
         raise ConfigError(f"eval draws={draws} must be even and at least 2 (two replicates)")
-    n = min(limit, len(split)) if limit else len(split)
-    devices = mesh.devices.size
-    batch = -(-min(batch, n) // devices) * devices
     run = compile_pass(model, objective, draws, mesh)
     key = put_key(seed, mesh)
-    out = []
-    with progress(label, n, show=not quiet) as bar:
-        for start in range(0, n, batch):
-            ids = np.minimum(np.arange(start, start + batch), n - 1)  # the last batch is padded
-            rows = {k: put(v, batched(mesh)) for k, v in split.take(ids).items()}
-            cond = {"label": rows["label"]} if model.num_classes else {}
-            where = put(ids.astype(np.int32), batched(mesh))
-            found = jax.device_get(run(params, rows["image"], cond, where, key))
-            real = min(batch, n - start)
-            out.append(jax.tree.map(lambda a, real=real: a[:, :real].T, found))
-            bar.at(start + real)
-    terms, t = jax.tree.map(lambda *parts: np.concatenate(parts).astype(np.float64), *out)
+
+    def images_first(rows: dict[str, Array], ids: Array) -> tuple[Terms, np.ndarray]:
+        cond = {"label": rows["label"]} if model.num_classes else {}
+        found = jax.device_get(run(params, rows["image"], cond, ids, key))
+        return jax.tree.map(lambda a: a.T, found)
+
+    terms, t = batches.over(
+        images_first, split, mesh, batch=batch, limit=limit, label=label, quiet=quiet
+    )
     return Records(
         t=t,
         prior=terms.prior[:, 0],
@@ -177,7 +171,7 @@ def put_key(seed: int, mesh: Mesh) -> Array:
     return put_typed_key(jax.random.key(seed), mesh)
 
 
-def _mean_se(values: np.ndarray) -> dict[str, float]:
+def mean_se(values: np.ndarray) -> dict[str, float]:
     """Mean over images and its standard error; unknown from a single image."""
     n = len(values)
     se = values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
@@ -200,8 +194,8 @@ def paired(a: Records, b: Records) -> dict[str, Any]:
     parts = {k: two.get(k, zero) - one.get(k, zero) for k in (one | two)}
     draws = [r.diffusion + r.reconstruction for r in (a, b)]
     return {
-        "difference": _mean_se(parts.pop("total")),
-        "breakdown": {k: _mean_se(v) for k, v in parts.items()},
+        "difference": mean_se(parts.pop("total")),
+        "breakdown": {k: mean_se(v) for k, v in parts.items()},
         "monte_carlo_se": _replicate_se(draws[1] - draws[0], a.dims),
     }
 
@@ -218,9 +212,9 @@ def summary(records: Records) -> dict[str, Any]:
     """
     per_image = records.per_image()
     return {
-        **_mean_se(per_image.pop("total")),
+        **mean_se(per_image.pop("total")),
         "monte_carlo_se": records.monte_carlo_se(),
-        "breakdown": {k: _mean_se(v) for k, v in per_image.items()},
+        "breakdown": {k: mean_se(v) for k, v in per_image.items()},
         "images": len(records.prior),
         "draws_per_image": int(records.diffusion.shape[1]),
     }

@@ -1,4 +1,4 @@
-"""Plots of an inspection, as PNG. Needs no display; matplotlib is loaded when a plot is drawn."""
+"""Plots of the reports, as PNG. Needs no display; matplotlib is loaded when a plot is drawn."""
 
 from pathlib import Path
 from typing import Any
@@ -93,4 +93,38 @@ def encoder(path: Path, shift: dict[str, Any]) -> None:
     figure, panels = _panels(1)
     panels[0].plot(shift["gamma"], shift["rms"])
     panels[0].set(xlabel="gamma", ylabel="rms of x_t - x")
+    _finish(figure, panels, path)
+
+
+def rate_distortion(path: Path, curve: dict[str, Any]) -> None:
+    """Quality against rate, and where on the way to the data the bits are.
+
+    Args:
+        path: the PNG file.
+        curve: from `progressive.summary`.
+    """
+    figure, panels = _panels(2)
+    rate = np.asarray(curve["rate_bits_per_dim"])
+    panels[0].plot(rate, curve["psnr_db"])
+    panels[0].set(xlabel="rate, bits/dim", ylabel="PSNR of x_hat, dB")
+    panels[1].plot(curve["gamma"], rate, label="rate when stopping here")
+    panels[1].plot(curve["gamma"], curve["remaining_bits_per_dim"], "--", label="remaining")
+    panels[1].set(xlabel="gamma", ylabel="bits/dim")
+    _finish(figure, panels, path)
+
+
+def scores(path: Path, pairs: dict[str, tuple[np.ndarray, np.ndarray]], names: list[str]) -> None:
+    """Histograms of scores of two data sets, a panel for each score.
+
+    Args:
+        path: the PNG file.
+        pairs: for each score's title, its values on the two sets.
+        names: of the sets.
+    """
+    figure, panels = _panels(len(pairs))
+    for axes, (title, values) in zip(panels, pairs.items(), strict=True):
+        edges = np.histogram_bin_edges(np.concatenate(values), bins=40)
+        for name, v in zip(names, values, strict=True):
+            axes.hist(v, edges, density=True, alpha=0.5, label=name)
+        axes.set(xlabel=title, ylabel="density")
     _finish(figure, panels, path)

@@ -37,6 +37,7 @@ class Job:
         workdir: where files go, absolute.
         checkpoint: a checkpoint to use instead of the work directory's newest; empty for none.
         pair: the two work directories or checkpoints to compare; empty for other modes.
+        sets: for ood, the data plug-ins `--data` (empty: the model's own) and `--against`.
         input: for the codec: what to read; empty for the run's own data, or its newest file.
         output: for the codec: what to write; empty for a name in the work directory.
         verify: for the codec: decode and check only.
@@ -46,6 +47,7 @@ class Job:
     workdir: Path
     checkpoint: str = ""
     pair: tuple[str, ...] = ()
+    sets: tuple[str, str] = ("", "")
     input: str = ""
     output: str = ""
     verify: bool = False
@@ -187,7 +189,11 @@ def _published(checkpoint: str) -> tuple[Path, Any]:
 
 
 def open_job(
-    config: ConfigDict, workdir: Path, checkpoint: str = "", pair: tuple[str, ...] = ()
+    config: ConfigDict,
+    workdir: Path,
+    checkpoint: str = "",
+    pair: tuple[str, ...] = (),
+    sets: tuple[str, str] = ("", ""),
 ) -> Job:
     """A job; for a published checkpoint the model settings come from its weights.
 
@@ -197,13 +203,14 @@ def open_job(
         workdir: where files go.
         checkpoint: as in `Job`.
         pair: as in `Job`.
+        sets: as in `Job`.
 
     Returns:
         The job.
     """
     if checkpoint.startswith(IMPORTED):
         config.update(_published(checkpoint)[1].overrides)
-    return Job(config, Path(workdir).absolute(), checkpoint, pair)
+    return Job(config, Path(workdir).absolute(), checkpoint, pair, sets)
 
 
 def prepare_workdir(job: Job) -> None:

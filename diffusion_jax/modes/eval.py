@@ -1,21 +1,16 @@
 """`--mode=eval`: bits per dimension with standard errors, breakdown, and all that defines them."""
 
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-import diffusion_jax
-from diffusion_jax import config as config_lib, registry
-from diffusion_jax.data.base import Split
+from diffusion_jax import registry
 from diffusion_jax.evaluation import bpd
-from diffusion_jax.modes import _scorer
-from diffusion_jax.modes.base import Job, describe_devices, say, write_json
-from diffusion_jax.schedules.base import endpoints
+from diffusion_jax.likelihood.base import Bounds
+from diffusion_jax.modes import _density, _records, _scorer
+from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.types import Params
 
 
@@ -23,43 +18,53 @@ def run(job: Job) -> None:
     """Evaluates the newest (or the named) checkpoint; writes `eval/<step>.json` and `.npz`.
 
     Args:
-        job: the job.
+        job: the job; `config.eval.likelihood` says what is measured.
     """
+    likelihood = registry.build("likelihood", job.config.eval.likelihood)
+    if not isinstance(likelihood, Bounds):
+        likelihood.check(job.model)  # before anything is read
     params, record = job.weights(job.config.eval.weights)
     if job.config.scorer:
         _scorer.evaluate(job, params, record)
+    elif isinstance(likelihood, Bounds):
+        evaluate(job, params, record, likelihood)
     else:
-        evaluate(job, params, record)
+        _density.evaluate(job, likelihood, params, record)
 
 
-def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
-    """Evaluates given weights and writes the report.
+def evaluate(
+    job: Job, params: Params, record: dict[str, Any], bounds: Bounds | None = None
+) -> dict[str, Any]:
+    """Evaluates the bounds of given weights and writes the report.
 
     Args:
         job: the job.
         params: the weights.
         record: what they are; goes into the report.
+        bounds: which; `elbo()` unless given.
 
     Returns:
         The report, as written.
     """
     c = job.config.eval
+    bounds = bounds or registry.build("likelihood", "elbo()")
+    objectives = bounds.objectives(tuple(c.timesteps))
     split = job.source.split(c.split)
     precision = c.matmul_precision or None
     options = {"draws": c.draws, "batch": c.batch, "seed": c.seed, "limit": c.limit}
     with jax.default_matmul_precision(precision):
         records = bpd.measure(
-            job.model, registry.build("objectives", "continuous()"), params, split, job.mesh,
+            job.model, objectives.pop("infinity"), params, split, job.mesh,
             label="bits/dim", **options,
         )  # fmt: skip
-        discrete = {}
-        for steps in c.timesteps:
-            objective = registry.build("objectives", f"discrete(timesteps={steps})")
-            discrete[steps] = bpd.measure(
+        discrete = {
+            steps: bpd.measure(
                 job.model, objective, params, split, job.mesh, label=f"T={steps}", **options
             )
+            for steps, objective in objectives.items()
+        }
     result = bpd.summary(records)
-    by_steps = {str(k): _short(bpd.summary(r)) for k, r in discrete.items()}
+    by_steps = {k: _short(bpd.summary(r)) for k, r in discrete.items()}
     report = {
         "result": {**result, "bound_by_timesteps": {**by_steps, "infinity": _short(result)}},
         "estimator": {
@@ -70,15 +75,9 @@ def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]
             "reconstruction_draws": c.draws,
             "seed": c.seed,
         },
-        "model": {**record, **_model_record(job, params)},
-        "data": _data_record(job, split, c.limit),
-        "numerics": {
-            "dtype": job.config.dtype,
-            "matmul_precision": c.matmul_precision or "device default",
-            "devices": describe_devices(),
-            "jax": jax.__version__,
-            "diffusion_jax": diffusion_jax.__version__,
-        },
+        "model": {**record, **_records.model_record(job, params)},
+        "data": _records.data_record(job, split, c.limit),
+        "numerics": _records.numerics_record(job),
         "loss_by_gamma": bpd.loss_by_gamma(job.model, params, records),
     }
     path = report_path(job, record["step"])
@@ -91,37 +90,11 @@ def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]
 
 def report_path(job: Job, step: int) -> Path:
     """Where the report of `step` goes: `eval/<step>.json`, with the split's name if not test."""
-    split = job.config.eval.split
-    return job.workdir / "eval" / (f"{step}.json" if split == "test" else f"{step}_{split}.json")
+    return _records.report_path(job, "eval", step)
 
 
 def _short(summary: dict[str, Any]) -> dict[str, float]:
     return {k: summary[k] for k in ("bits_per_dim", "standard_error", "monte_carlo_se")}
-
-
-def _model_record(job: Job, params: Params) -> dict[str, Any]:
-    gamma_0, gamma_1 = endpoints(job.model.schedule, jax.device_get(params["schedule"]))
-    config = config_lib.to_dict(job.config)
-    return {
-        "gamma_0": float(gamma_0),
-        "gamma_1": float(gamma_1),
-        "parameters": sum(a.size for a in jax.tree.leaves(params)),
-        "conditional": job.model.num_classes > 0,
-        "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
-        "config": config,
-    }
-
-
-def _data_record(job: Job, split: Split, limit: int) -> dict[str, Any]:
-    return {
-        "name": split.name,
-        "images": min(limit, len(split)) if limit else len(split),
-        "of": len(split),
-        "shape": list(split.shape),
-        "levels": split.levels,
-        "sha256": split.fingerprint(),
-        "augmentation_in_training": job.config.augment,
-    }
 
 
 def _write_records(path: Path, records: bpd.Records) -> None:
@@ -132,10 +105,7 @@ def _write_records(path: Path, records: bpd.Records) -> None:
     }
     raw["t"] = raw.pop("nats_t")
     bits = {f"bits_per_dim_{k}": v for k, v in records.per_image().items()}
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as f:
-        np.savez_compressed(f, dims=records.dims, **raw, **bits)
-    part.replace(path)
+    _records.write_arrays(path, dims=records.dims, **raw, **bits)
 
 
 def _table(report: dict[str, Any], name: str, path: Path) -> str:

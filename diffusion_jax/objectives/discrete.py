@@ -14,14 +14,46 @@ import jax.numpy as jnp
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import Objective, prior, reconstruction, weighted
-from diffusion_jax.types import Array, Cond, Noise, Params, Terms, alpha, diffuse, expand, sigma
+from diffusion_jax.types import (
+    Array,
+    Cond,
+    Noise,
+    Params,
+    Pred,
+    Terms,
+    alpha,
+    diffuse,
+    expand,
+    sigma,
+)
 
 
-def _bound(
-    model: Model, params: Params, x: Array, cond: Cond, noise: Noise, timesteps: int
-) -> Terms:
-    i = jnp.clip(jnp.ceil(noise.t * timesteps), 1, timesteps)
-    schedule, cond, kl = model.condition(params, x, cond, noise.latent)
+def step(
+    model: Model,
+    params: Params,
+    schedule: Params,
+    x: Array,
+    cond: Cond,
+    noise: Noise,
+    i: Array,
+    timesteps: int,
+) -> tuple[Array, Pred]:
+    """One step of the bound.
+
+    Args:
+        model: the model.
+        params: its weights.
+        schedule: the schedule's parameters and `cond` the condition, as from `Model.condition`.
+        x: data in model space, `[B, ...]`.
+        cond: the condition.
+        noise: the noise; its times are not used.
+        i: the step's number, 1 to `timesteps`, scalar or `[B]`.
+        timesteps: T.
+
+    Returns:
+        The divergence between `q(z_s | z_t, x)` and the model, `[B]`, nats, and the model's
+        prediction at `z_t`.
+    """
     gamma_t = model.schedule.gamma(schedule, i / timesteps)
     gamma_s = model.schedule.gamma(schedule, (i - 1) / timesteps)
     delta = gamma_t - gamma_s
@@ -33,9 +65,17 @@ def _bound(
     c = model.encoder.mean_coefficient
     moved = c * d * sigma(g) * alpha(g) * pred.x + jnp.exp(-0.5 * g) * (shift_t - shift_s)
     square = jnp.square(noise.eps - pred.eps - moved / jnp.expm1(-d))
+    return weighted(0.5 * jnp.expm1(delta), square), pred
+
+
+def _bound(
+    model: Model, params: Params, x: Array, cond: Cond, noise: Noise, timesteps: int
+) -> Terms:
+    i = jnp.clip(jnp.ceil(noise.t * timesteps), 1, timesteps)
+    schedule, cond, kl = model.condition(params, x, cond, noise.latent)
     return Terms(
         prior=prior(model, params, x, cond, noise.dropout),
-        diffusion=weighted(0.5 * timesteps * jnp.expm1(delta), square),
+        diffusion=timesteps * step(model, params, schedule, x, cond, noise, i, timesteps)[0],
         reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
         auxiliary=kl,
     )

@@ -1,0 +1,16 @@
+"""Fashion-MNIST, 28x28, 256 grey levels: the usual stranger to a model of MNIST."""
+
+from diffusion_jax.data import _prepared
+from diffusion_jax.data.base import Source
+
+_CLASSES = (
+    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",
+    "ankle boot",
+)  # fmt: skip
+
+
+def make(data_dir: str = "", holdout: int = 5000) -> Source:
+    """Fashion-MNIST as prepared by TFDS; `holdout` training images become the `valid` split."""
+    return _prepared.source(
+        "fashion_mnist", "fashion_mnist", (28, 28, 1), 10, data_dir, holdout, classes=_CLASSES
+    )

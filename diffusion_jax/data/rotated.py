@@ -1,0 +1,41 @@
+"""Another data set, turned by quarter turns: the same pixels as no model of it has seen them."""
+
+import dataclasses
+
+import numpy as np
+
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.errors import DataError
+
+
+def make(of: Source, turns: int = 1) -> Source:
+    """Every image of a data set rotated.
+
+    Args:
+        of: the data set, for example `digits()`.
+        turns: quarter turns, counterclockwise.
+
+    Returns:
+        The source; labels and splits stay what they were.
+
+    Raises:
+        DataError: no data set was given, or an odd number of turns changes the shape.
+    """
+    if not isinstance(of, Source):
+        raise DataError(f"rotated() needs a data set, such as rotated(digits()); got {of!r}")
+    height, width, _ = of.shape
+    if turns % 2 and height != width:
+        raise DataError(
+            f"rotated: {turns} quarter turns of {height}x{width} images change their shape; "
+            "use turns=2"
+        )
+
+    def load(split: str) -> Split:
+        found = of.load(split)
+        return dataclasses.replace(
+            found,
+            name=f"rotated_{found.name}",
+            images=np.ascontiguousarray(np.rot90(found.images, turns, axes=(1, 2))),
+        )
+
+    return dataclasses.replace(of, name=f"rotated_{of.name}", load=load)

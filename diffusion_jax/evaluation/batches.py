@@ -1,0 +1,58 @@
+"""One exact pass over the images of a split: each once, in order, the last batch padded."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from diffusion_jax.data.base import Split
+from diffusion_jax.progress import progress
+from diffusion_jax.sharding import batched, put
+from diffusion_jax.types import Array
+
+
+def count(split: Split, limit: int) -> int:
+    """Images to look at: the first `limit`, or all of them for 0."""
+    return min(limit, len(split)) if limit else len(split)
+
+
+def over(
+    run: Callable[[dict[str, Array], Array], Any],
+    split: Split,
+    mesh: Mesh,
+    *,
+    batch: int,
+    limit: int = 0,
+    label: str = "evaluate",
+    quiet: bool = False,
+) -> Any:
+    """Calls `run` on one batch after another.
+
+    Args:
+        run: `({"image", "label"}, ids [B]) -> pytree` of arrays with leading axis `[B]`; `ids` are
+            the images' numbers, from which noise should be drawn.
+        split: the images.
+        mesh: the device mesh; batches are split over it.
+        batch: images per call, rounded up to a multiple of the devices.
+        limit: only the first images; 0 for all.
+        label: what the progress report calls it.
+        quiet: no progress report.
+
+    Returns:
+        The same pytree for all images, float64 on the host.
+    """
+    n = count(split, limit)
+    devices = mesh.devices.size
+    batch = -(-min(batch, n) // devices) * devices
+    out = []
+    with progress(label, n, show=not quiet) as bar:
+        for start in range(0, n, batch):
+            ids = np.minimum(np.arange(start, start + batch), n - 1)
+            rows = {k: put(v, batched(mesh)) for k, v in split.take(ids).items()}
+            found = jax.device_get(run(rows, put(ids.astype(np.int32), batched(mesh))))
+            real = min(batch, n - start)
+            out.append(jax.tree.map(lambda a, real=real: a[:real], found))
+            bar.at(start + real)
+    return jax.tree.map(lambda *parts: np.concatenate(parts).astype(np.float64), *out)

@@ -1,0 +1,177 @@
+"""Per-image log-likelihoods from a density: means, standard errors, the solver's error.
+
+All noise is a function of (seed, image number, draw), so the figures do not depend on the batch
+size or on the number of devices.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from diffusion_jax.data.base import Split
+from diffusion_jax.evaluation import batches
+from diffusion_jax.evaluation.bpd import mean_se, put_key
+from diffusion_jax.likelihood.base import Density
+from diffusion_jax.model import Model
+from diffusion_jax.sharding import replicated
+from diffusion_jax.types import Array, Params
+
+
+@dataclass(frozen=True)
+class Records:
+    """What one pass measured, in nats.
+
+    Attributes:
+        density: `log p(z_0)`, `[N, M, K]` for M draws of K samples.
+        correction: `log P(x | z_0) - log q(z_0 | x)`, likewise.
+        coarse: `density[:, 0, 0]` with half the steps, of the first images only.
+        dims: dimensions per image.
+    """
+
+    density: np.ndarray
+    correction: np.ndarray
+    coarse: np.ndarray
+    dims: int
+
+    def bits(self, k: int) -> np.ndarray:
+        """The bound with k of the K samples, bits/dim, `[N, M]`; mean over disjoint groups of k.
+
+        Args:
+            k: a divisor of K.
+
+        Returns:
+            The negative log-mean-exp of the log-weights.
+        """
+        log_w = self.density + self.correction
+        groups = log_w.reshape(*log_w.shape[:2], -1, k)
+        top = groups.max(-1, keepdims=True)
+        log_mean = top[..., 0] + np.log(np.exp(groups - top).mean(-1))  # -log K is in the mean
+        return -log_mean.mean(-1) / (self.dims * math.log(2.0))
+
+
+_CHECKED = 32  # images that the solver's error is measured on
+
+
+def compile_pass(model: Model, density: Density, mesh: Mesh, coarse: bool = False) -> Callable:
+    """The jitted `(params, rows, ids, key) -> (density, correction), [B, M, K]`.
+
+    Args:
+        model: the model.
+        density: the estimate.
+        mesh: the device mesh.
+        coarse: return `Records.coarse`, `[B]`, instead.
+
+    Returns:
+        The compiled function.
+    """
+
+    def run(params: Params, rows: dict[str, Array], ids: Array, key: Array) -> Any:
+        x = model.decoder.encode(rows["image"])
+        cond = {"label": rows["label"]} if model.num_classes else {}
+        own = jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
+
+        def draw(m: Array | int) -> Array:
+            return jax.vmap(lambda k: jax.random.fold_in(k, m))(own)
+
+        if coarse:
+            return density.coarse(model, params, x, cond, draw(0))
+        found = jax.lax.map(
+            lambda m: density(model, params, x, cond, draw(m)), jnp.arange(density.draws)
+        )
+        return tuple(jnp.moveaxis(a, 1, 0) for a in found)
+
+    return jax.jit(run, out_shardings=replicated(mesh))
+
+
+def measure(
+    model: Model,
+    density: Density,
+    params: Params,
+    split: Split,
+    mesh: Mesh,
+    *,
+    batch: int,
+    seed: int = 0,
+    limit: int = 0,
+    quiet: bool = False,
+) -> Records:
+    """Evaluates the density on every image of `split` once.
+
+    Args:
+        model: the model; must have passed `density.check`.
+        density: the estimate.
+        params: weights, replicated over `mesh`.
+        split: the images.
+        mesh: the device mesh.
+        batch: images per call; changes memory, not results.
+        seed: seed of the noise.
+        limit: only the first `limit` images; 0 for all.
+        quiet: no progress report.
+
+    Returns:
+        The records of all images, in order.
+    """
+    key = put_key(seed, mesh)
+
+    def over(coarse: bool, limit: int, label: str) -> Any:
+        run = compile_pass(model, density, mesh, coarse)
+        return batches.over(
+            lambda rows, ids: run(params, rows, ids, key),
+            split, mesh, batch=batch, limit=limit, label=label, quiet=quiet,
+        )  # fmt: skip
+
+    found = over(False, limit, density.name)
+    coarse = over(True, min(_CHECKED, len(found[0])), "solver check")
+    return Records(*found, coarse, dims=math.prod(split.shape))
+
+
+def _divisors(n: int) -> list[int]:
+    return [k for k in range(1, n + 1) if n % k == 0]
+
+
+def _figure(bits: np.ndarray) -> dict[str, Any]:
+    """Mean and standard errors of `[N, M]`; the Monte-Carlo one needs two draws or more."""
+    n, m = bits.shape
+    noise = float(np.sqrt((bits.var(1, ddof=1) / m).sum()) / n) if m > 1 else None
+    return {**mean_se(bits.mean(1)), "monte_carlo_se": noise}
+
+
+def summary(records: Records, order: int) -> dict[str, Any]:
+    """Mean, standard errors, the bound for every K that divides the K used, the solver's error.
+
+    Args:
+        records: from `measure`.
+        order: of the solver.
+
+    Returns:
+        JSON-able, bits/dim: `bits_per_dim`, `standard_error` (over images), `monte_carlo_se` (of
+        dequantisation and probes; contained in the former; None for a single draw), `by_k`,
+        `breakdown` of the K=1 figure, and `solver`: what half the steps would change, and the
+        error that follows for the steps used, `1 / (2 ** order - 1)` of it.
+    """
+    n, m, k = records.density.shape
+    scale = 1.0 / (records.dims * math.log(2.0))
+    checked = len(records.coarse)
+    halved = (records.density[:checked, 0, 0] - records.coarse) * scale
+    return {
+        **_figure(records.bits(k)),
+        "images": n,
+        "draws_per_image": m,
+        "by_k": {str(i): _figure(records.bits(i)) for i in _divisors(k)},
+        "breakdown": {
+            "density of z_0": mean_se(-records.density.mean((1, 2)) * scale),
+            "dequantization": mean_se(-records.correction.mean((1, 2)) * scale),
+        },
+        "solver": {
+            "images": checked,
+            "half_the_steps_changes_by": float(np.abs(halved.mean())),
+            "half_the_steps_changes_an_image_by_at_most": float(np.abs(halved).max()),
+            "estimated_error": float(np.abs(halved.mean())) / (2**order - 1),
+        },
+    }

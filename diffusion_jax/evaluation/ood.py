@@ -1,0 +1,137 @@
+"""Scores that may tell strangers from a model's own data, and how well they do.
+
+Two kinds, per image: bits/dim, and how badly the model reconstructs the image from its noisy
+version at a fixed gamma (Graham et al. 2023). Higher should mean stranger. Bits/dim are known to
+fail in that (Nalisnick et al. 2019): simple images cost few bits whether they belong or not.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from diffusion_jax.data.base import Split
+from diffusion_jax.errors import DataError
+from diffusion_jax.evaluation import batches
+from diffusion_jax.evaluation.bpd import put_key
+from diffusion_jax.model import Model
+from diffusion_jax.objectives.base import total
+from diffusion_jax.rng import stream
+from diffusion_jax.sharding import replicated
+from diffusion_jax.types import Array, Params, diffuse
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
+    """The probability that a stranger scores higher, ties counting half, and its standard error.
+
+    Args:
+        inside: scores of the model's own data, `[M]`.
+        outside: scores of the strangers, `[N]`.
+
+    Returns:
+        `auroc`: 0.5 for scores that say nothing; and `standard_error`, of DeLong et al. (1988).
+    """
+
+    def below(values: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        ordered = np.sort(values)
+        left, right = (np.searchsorted(ordered, scores, side=s) for s in ("left", "right"))
+        return 0.5 * (left + right) / len(values)
+
+    lower, higher = below(inside, outside), 1.0 - below(outside, inside)
+    spread = [v.var(ddof=1) / len(v) if len(v) > 1 else math.nan for v in (lower, higher)]
+    return {"auroc": float(lower.mean()), "standard_error": math.sqrt(sum(spread))}
+
+
+def check(split: Split, shape: tuple[int, ...], levels: int) -> Split:
+    """Returns a split if the model can score it.
+
+    Args:
+        split: the images.
+        shape: of the model's images.
+        levels: of the model's images.
+
+    Returns:
+        The split.
+
+    Raises:
+        DataError: another shape, or another number of levels.
+    """
+    if split.levels != levels:
+        raise DataError(
+            f"{split.name} has {split.levels} levels, the model needs {levels}; compare data with "
+            "the same number of levels"
+        )
+    if tuple(split.shape) != tuple(shape):
+        raise DataError(
+            f"{split.name} has images of shape {tuple(split.shape)}, the model needs "
+            f"{tuple(shape)}; convert them: resized(..., size={shape[0]}, channels={shape[-1]})"
+        )
+    return split
+
+
+def unlabelled(split: Split, model: Model) -> Split:
+    """The split with the null class in place of labels: a stranger has no class."""
+    labels = np.full(len(split), model.num_classes, np.int32)
+    return dataclasses.replace(split, labels=labels, num_classes=0)
+
+
+def _compile(model: Model, gammas: tuple[float, ...], draws: int, mesh: Mesh) -> Callable:
+    def run(params: Params, rows: dict[str, Array], ids: Array, key: Array) -> Array:
+        x = model.decoder.encode(rows["image"])
+        given = {"label": rows["label"]} if model.num_classes else {}
+        own = jax.vmap(lambda n: jax.random.fold_in(key, n))(ids)
+        denoise = model.denoiser(params)
+
+        def at(gamma: Array, draw: Array) -> Array:
+            eps = jax.vmap(lambda k: jax.random.normal(stream(k, "eps", draw), x.shape[1:]))(own)
+            latent = jax.vmap(lambda k: stream(k, "latent", draw))(own)
+            _, cond, _ = model.condition(params, x, given, latent)
+            z = diffuse(x + model.shift(params, x, gamma, cond), gamma, eps)
+            return total(jnp.square(denoise(z, gamma, cond).x - x)) / math.prod(x.shape[1:])
+
+        grid = jnp.meshgrid(jnp.asarray(gammas), jnp.arange(draws), indexing="ij")
+        found = jax.lax.map(lambda row: at(*row), tuple(a.ravel() for a in grid))
+        return found.reshape(len(gammas), draws, -1).mean(1).T
+
+    return jax.jit(run, out_shardings=replicated(mesh))
+
+
+def reconstruction_errors(
+    model: Model,
+    params: Params,
+    split: Split,
+    mesh: Mesh,
+    gammas: tuple[float, ...],
+    *,
+    draws: int,
+    batch: int,
+    seed: int = 0,
+    limit: int = 0,
+    quiet: bool = False,
+) -> np.ndarray:
+    """Mean squares of `x_hat(z) - x` per image, averaged over draws of the noise.
+
+    Args:
+        model: the model.
+        params: weights, replicated over `mesh`.
+        split: the images.
+        mesh: the device mesh.
+        gammas: where.
+        draws: of the noise, per image and gamma.
+        batch: images per call; does not change results.
+        seed: seed of the noise.
+        limit: only the first `limit` images; 0 for all.
+        quiet: no progress report.
+
+    Returns:
+        `[N, gammas]`, model units.
+    """
+    run, key = _compile(model, tuple(gammas), draws, mesh), put_key(seed, mesh)
+    return batches.over(
+        lambda rows, ids: run(params, rows, ids, key),
+        split, mesh, batch=batch, limit=limit, label=f"reconstruct {split.name}", quiet=quiet,
+    )  # fmt: skip

@@ -1,0 +1,250 @@
+"""The rate-distortion curve that a bound contains, without a codec.
+
+A decoder that has received `z_T, ..., z_i` of a model with T steps has been sent
+`KL(q(z_T | x) || p) + sum_{j > i} KL_j` nats (and the schedule's latent, if there is one), and its
+best guess of the data is `x_hat(z_i)` (Ho et al. 2020, section 4.3). Here `z_i` is drawn from
+`q(z_i | x)`, which is what an ideal channel code would deliver.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from diffusion_jax.data.base import Split
+from diffusion_jax.evaluation import batches
+from diffusion_jax.evaluation.bpd import mean_se, put_key
+from diffusion_jax.model import Model
+from diffusion_jax.objectives.base import prior, reconstruction, total
+from diffusion_jax.objectives.discrete import step
+from diffusion_jax.rng import stream
+from diffusion_jax.sharding import replicated
+from diffusion_jax.types import Array, Cond, Noise, Params, diffuse
+
+
+@dataclass(frozen=True)
+class Records:
+    """What one pass measured.
+
+    Attributes:
+        start: `[N]`, nats: the prior term, and the divergence of the schedule's latent.
+        kl: `[N, T]`, nats: of the steps, from the one nearest to the data.
+        reconstruction: `[N]`, nats.
+        error: `[N, T + 1]`: mean square of `x_hat - x` at gamma of `i / T`, model units.
+        dims: dimensions per image.
+    """
+
+    start: np.ndarray
+    kl: np.ndarray
+    reconstruction: np.ndarray
+    error: np.ndarray
+    dims: int
+
+    def rate(self) -> np.ndarray:
+        """`[N, T + 1]`, bits/dim: what has been sent when stopping at `i / T`."""
+        after = np.cumsum(self.kl[:, ::-1], axis=1)[:, ::-1]
+        sent = np.concatenate([after, np.zeros((len(after), 1))], axis=1)
+        return (self.start[:, None] + sent) / (self.dims * math.log(2.0))
+
+    def total(self) -> np.ndarray:
+        """`[N]`, bits/dim: the bound."""
+        nats = self.start + self.kl.sum(1) + self.reconstruction
+        return nats / (self.dims * math.log(2.0))
+
+
+def one(
+    model: Model, params: Params, x: Array, cond: Cond, noise: Noise, i: Array, steps: int
+) -> tuple[Array, Array]:
+    """Step `i` of the bound and the guess before it, from the same `z_i`.
+
+    Args:
+        model: the model.
+        params: its weights.
+        x: data in model space, `[B, ...]`.
+        cond: the condition.
+        noise: the noise; its times are not used.
+        i: 1 to `steps`.
+        steps: T.
+
+    Returns:
+        The divergence of the step, nats, and the mean square of `x_hat - x`, `[B]` each.
+    """
+    schedule, cond, _ = model.condition(params, x, cond, noise.latent)
+    kl, pred = step(model, params, schedule, x, cond, noise, i, steps)
+    return kl, _mean_square(pred.x - x)
+
+
+def guess(
+    model: Model, params: Params, x: Array, cond: Cond, noise: Noise, t: Array | float
+) -> Array:
+    """`x_hat(z_t)`, shape of `x`; arguments as in `one`, and the time."""
+    schedule, cond, _ = model.condition(params, x, cond, noise.latent)
+    gamma = model.schedule.gamma(schedule, jnp.asarray(t))
+    z = diffuse(x + model.shift(params, x, gamma, cond), gamma, noise.eps)
+    return model.denoiser(params)(z, gamma, cond).x
+
+
+def _mean_square(values: Array) -> Array:
+    return total(jnp.square(values)) / math.prod(values.shape[1:])
+
+
+def _noise(key: Array, ids: Array, i: Array | int, x: Array) -> Noise:
+    """Noise of step `i`, from keys of each image's own; the latent is the same for all steps."""
+    own = jax.vmap(lambda n: jax.random.fold_in(key, n))(ids)
+
+    def normal(name: str) -> Array:
+        return jax.vmap(lambda k: jax.random.normal(stream(k, name, i), x.shape[1:], x.dtype))(own)
+
+    latent = jax.vmap(lambda k: stream(k, "latent"))(own)
+    return Noise(jnp.zeros(len(ids)), normal("eps"), normal("eps_0"), latent=latent)
+
+
+def compile_pass(model: Model, steps: int, mesh: Mesh) -> Callable:
+    """The jitted `(params, rows, ids, key) -> (start, kl, reconstruction, error)` of a batch."""
+
+    def run(params: Params, rows: dict[str, Array], ids: Array, key: Array) -> tuple:
+        x = model.decoder.encode(rows["image"])
+        cond = {"label": rows["label"]} if model.num_classes else {}
+
+        def at(_: None, i: Array) -> tuple[None, tuple[Array, Array]]:
+            return None, one(model, params, x, cond, _noise(key, ids, i, x), i, steps)
+
+        _, (kl, error) = jax.lax.scan(at, None, jnp.arange(1, steps + 1))
+        noise = _noise(key, ids, 0, x)
+        first = _mean_square(guess(model, params, x, cond, noise, 0.0) - x)
+        _, cond, latent = model.condition(params, x, cond, noise.latent)
+        start = prior(model, params, x, cond) + latent
+        rest = reconstruction(model, params, x, noise.eps_0, cond)
+        return start, kl.T, rest, jnp.concatenate([first[:, None], error.T], axis=1)
+
+    return jax.jit(run, out_shardings=replicated(mesh))
+
+
+def measure(
+    model: Model,
+    params: Params,
+    split: Split,
+    mesh: Mesh,
+    *,
+    steps: int,
+    batch: int,
+    seed: int = 0,
+    limit: int = 0,
+    quiet: bool = False,
+) -> Records:
+    """Measures rates and errors of every image of `split` at every step, one draw each.
+
+    Args:
+        model: the model.
+        params: weights, replicated over `mesh`.
+        split: the images.
+        mesh: the device mesh.
+        steps: T.
+        batch: images per call; does not change results.
+        seed: seed of the noise.
+        limit: only the first `limit` images; 0 for all.
+        quiet: no progress report.
+
+    Returns:
+        The records of all images, in order.
+    """
+    run, key = compile_pass(model, steps, mesh), put_key(seed, mesh)
+    found = batches.over(
+        lambda rows, ids: run(params, rows, ids, key),
+        split, mesh, batch=batch, limit=limit, label="rate-distortion", quiet=quiet,
+    )  # fmt: skip
+    return Records(*found, dims=math.prod(split.shape))
+
+
+def gammas(model: Model, params: Params, steps: int) -> np.ndarray:
+    """The schedule at `i / T`, `[T + 1]`; its representative curve if it has a latent."""
+    schedule, t = jax.device_get(params["schedule"]), jnp.arange(steps + 1) / steps
+    return np.asarray(jax.device_get(model.schedule.gamma(schedule, t)), np.float64)
+
+
+def summary(records: Records, gamma: np.ndarray, levels: int) -> dict[str, Any]:
+    """The curve, means over images.
+
+    Args:
+        records: from `measure`.
+        gamma: from `gammas`.
+        levels: grey levels of the data: errors are given in levels, PSNR with a peak of levels - 1.
+
+    Returns:
+        JSON-able: `total` (the bound), and `curve` with lists over i from 0 (all that is sent
+        before the reconstruction term) to T (nothing but the prior term): `gamma`,
+        `rate_bits_per_dim`, `rate_standard_error`, `remaining_bits_per_dim`, `mse_levels`, its
+        standard error, and `psnr_db`, that of the mean error.
+    """
+    rate = records.rate()
+    left = records.total()[:, None] - rate
+    square = records.error * (0.5 * levels) ** 2
+    mse, n = square.mean(0), len(rate)
+    return {
+        "total": mean_se(records.total()),
+        "images": n,
+        "curve": {
+            "gamma": gamma.tolist(),
+            "rate_bits_per_dim": rate.mean(0).tolist(),
+            "rate_standard_error": _se(rate),
+            "remaining_bits_per_dim": left.mean(0).tolist(),
+            "mse_levels": mse.tolist(),
+            "mse_standard_error": _se(square),
+            "psnr_db": (10.0 * np.log10((levels - 1) ** 2 / mse)).tolist(),
+        },
+    }
+
+
+def _se(values: np.ndarray) -> list[float] | None:
+    """Standard errors over images, or None from a single one."""
+    n = len(values)
+    return (values.std(0, ddof=1) / math.sqrt(n)).tolist() if n > 1 else None
+
+
+def stops(rate: np.ndarray, total: float, fractions: tuple[float, ...]) -> list[int]:
+    """The steps whose rates are nearest to fractions of the total, least rate first.
+
+    Args:
+        rate: mean rates, `[T + 1]`, falling.
+        total: the bound.
+        fractions: of the total.
+
+    Returns:
+        Indices into `rate`, each once.
+    """
+    found = [int(np.abs(rate - f * total).argmin()) for f in fractions]
+    return sorted(set(found), reverse=True)
+
+
+def pictures(
+    model: Model, params: Params, x: Array, cond: Cond, key: Array, at: list[int], steps: int
+) -> np.ndarray:
+    """What a decoder would show at a few steps, and last the originals.
+
+    Args:
+        model: the model.
+        params: its weights.
+        x: data in model space, `[B, ...]`.
+        cond: the condition.
+        key: PRNG key of the noise: that of `measure` gives the same latents.
+        at: steps.
+        steps: T.
+
+    Returns:
+        Images as stored, `[B * (len(at) + 1), ...]`, those of one example next to each other.
+    """
+
+    @jax.jit
+    def run(p: Params, i: Array) -> Array:
+        noise = _noise(key, jnp.arange(len(x)), i, x)
+        return model.decoder.decode(guess(model, p, x, cond, noise, i / steps))
+
+    params = jax.device_get(params)  # a few images: every process draws them by itself
+    columns = [np.asarray(jax.device_get(run(params, jnp.asarray(i)))) for i in at]
+    columns.append(np.asarray(jax.device_get(model.decoder.decode(x))))
+    return np.stack(columns, axis=1).reshape(-1, *x.shape[1:])

@@ -1,0 +1,23 @@
+"""The variational bound: continuous time, and with the numbers of steps that are asked for."""
+
+from dataclasses import dataclass
+
+from diffusion_jax import registry
+from diffusion_jax.objectives.base import Objective
+
+
+@dataclass(frozen=True)
+class Elbo:
+    """The bound on the negative log-likelihood (Kingma et al. 2021, equations 14 and 17)."""
+
+    def objectives(self, timesteps: tuple[int, ...]) -> dict[str, Objective]:
+        """The continuous-time bound, and that of a model with T steps for each T given."""
+        return {
+            "infinity": registry.build("objectives", "continuous()"),
+            **{str(t): registry.build("objectives", f"discrete(timesteps={t})") for t in timesteps},
+        }
+
+
+def make() -> Elbo:
+    """The variational bound."""
+    return Elbo()

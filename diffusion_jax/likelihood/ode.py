@@ -1,0 +1,184 @@
+"""The probability-flow ODE likelihood, and the importance-weighted bound made of it.
+
+With K samples per image (Burda et al. 2016)
+
+    log P(x) >= E log 1/K sum_k w_k,   log w_k = log p(z_0^k) + log P(x | z_0^k) - log q(z_0^k | x).
+
+The noise of a Hutchinson trace must be common to the K samples: inside the mean of exponentials,
+independent noise of s nats raises the estimate by up to `s^2 / 2`, and the bound is none.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax import rng
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.likelihood import _flow
+from diffusion_jax.likelihood._dequantization import WAYS, levels
+from diffusion_jax.likelihood.base import Weights
+from diffusion_jax.model import Model
+from diffusion_jax.schedules.base import endpoints, latent_size
+from diffusion_jax.types import Array, Cond, Params
+
+TRACES = ("exact", "hutchinson")
+
+
+@dataclass(frozen=True)
+class Ode:
+    """The estimate; fields as the arguments of `make`."""
+
+    steps: int
+    method: str
+    trace: str
+    dequantization: str
+    k: int
+    draws: int
+    probes: int
+
+    @property
+    def name(self) -> str:
+        """For file names: what changes the value beyond the solver's error."""
+        return f"ode_{self.trace}_{self.dequantization}_k{self.k}"
+
+    @property
+    def order(self) -> int:
+        """Order of the solver."""
+        return _flow.METHODS[self.method].order
+
+    def check(self, model: Model) -> None:
+        """Refuses models whose probability flow is not that of their denoiser alone.
+
+        Args:
+            model: the model.
+
+        Raises:
+            ConfigError: the encoder moves the model's mean, the schedule has a latent, or the data
+                have no levels for this dequantisation.
+        """
+        if model.encoder.mean_coefficient:
+            raise ConfigError(
+                "likelihood ode(): the mean correction of this model's encoder (DiffEnc) changes "
+                "the flow, which is not implemented; use likelihood='elbo()'"
+            )
+        if latent_size(model.schedule):
+            raise ConfigError(
+                "likelihood ode(): this model's schedule draws a latent for each image (MuLAN), "
+                "whose flow is not implemented; use likelihood='elbo()'"
+            )
+        if self.dequantization != "decoder":
+            levels(model.decoder)
+
+    def describe(self, dims: int) -> dict[str, Any]:
+        """All that defines the estimate, for data of `dims` dimensions."""
+        stages = len(_flow.METHODS[self.method].nodes)
+        calls = stages * self.steps * self.k * self.draws
+        exact = self.trace == "exact"
+        return {
+            "kind": "probability-flow ODE likelihood"
+            if self.k == 1
+            else f"importance-weighted bound of {self.k} probability-flow likelihoods",
+            "start": "N(0, I) at gamma_1",
+            "dequantization": self.dequantization,
+            "k": self.k,
+            "draws_per_image": self.draws,
+            "trace": "exact" if exact else "Hutchinson, signs fixed along the path and for all k",
+            "probes": 0 if exact else self.probes,
+            "method": self.method,
+            "steps": self.steps,
+            "network_calls_per_image": calls,
+            "jacobian_vector_products_per_image": calls * (dims if exact else self.probes),
+        }
+
+    def __call__(self, model: Model, params: Params, x: Array, cond: Cond, keys: Array) -> Weights:
+        """One draw of K log-weights of `x` (model space, `[B, ...]`) from one key per image."""
+        gamma_0, _ = endpoints(model.schedule, params["schedule"])
+
+        def one(k: Array) -> tuple[Array, Array]:
+            z, correction = self._dequantized(model, x, gamma_0, keys, k)
+            return self._log_density(model, params, z, cond, keys, self.steps), correction
+
+        density, correction = jax.lax.map(one, jnp.arange(self.k))
+        return Weights(density.T, correction.T)
+
+    def coarse(self, model: Model, params: Params, x: Array, cond: Cond, keys: Array) -> Array:
+        """`density` of the same draw's first log-weight with half the steps, `[B]`, nats."""
+        gamma_0, _ = endpoints(model.schedule, params["schedule"])
+        z, _ = self._dequantized(model, x, gamma_0, keys, 0)
+        return self._log_density(model, params, z, cond, keys, self.steps // 2)
+
+    def _dequantized(
+        self, model: Model, x: Array, gamma_0: Array, keys: Array, k: Array | int
+    ) -> tuple[Array, Array]:
+        own = jax.vmap(lambda key: rng.stream(key, "dequantization", k))(keys)
+        return WAYS[self.dequantization](model.decoder, x, gamma_0, own)
+
+    def _log_density(
+        self, model: Model, params: Params, z: Array, cond: Cond, keys: Array, steps: int
+    ) -> Array:
+        divergence = _flow.exact
+        if self.trace == "hutchinson":
+            # From the image's key alone, not from k: the probes are shared.
+            shape = (self.probes, *z.shape[1:])
+            signs = jax.vmap(
+                lambda key: jax.random.rademacher(rng.stream(key, "probe"), shape, z.dtype)
+            )(keys)
+            divergence = _flow.hutchinson(jnp.moveaxis(signs, 1, 0))
+        denoiser = model.denoiser(params)
+        ends = endpoints(model.schedule, params["schedule"])
+        return _flow.log_density(
+            lambda z, gamma: denoiser(z, gamma, cond), z, *ends, steps,
+            _flow.METHODS[self.method], divergence,
+        )  # fmt: skip
+
+
+def make(
+    steps: int = 40,
+    method: str = "rk4",
+    trace: str = "exact",
+    dequantization: str = "decoder",
+    k: int = 1,
+    draws: int = 2,
+    probes: int = 1,
+    shared_probes: bool = True,
+) -> Ode:
+    """The probability-flow ODE likelihood.
+
+    Args:
+        steps: of the solver, equal in gamma, even (half of them give the error estimate).
+        method: `"rk4"` or `"heun"`.
+        trace: `"exact"`, one Jacobian-vector product per dimension and network call, or
+            `"hutchinson"`, one per probe.
+        dequantization: `"uniform"`, `"truncated_normal"` or `"decoder"`: the model's P(x | z_0).
+        k: importance samples.
+        draws: independent repetitions per image, which the Monte-Carlo error is estimated from.
+        probes: Hutchinson probes, averaged.
+        shared_probes: all k importance samples see the same probes. The alternative is refused.
+
+    Returns:
+        The estimate.
+
+    Raises:
+        ConfigError: a value that is not allowed.
+    """
+    for name, value, allowed in (
+        ("method", method, sorted(_flow.METHODS)),
+        ("trace", trace, TRACES),
+        ("dequantization", dequantization, sorted(WAYS)),
+    ):
+        if value not in allowed:
+            raise ConfigError(f"ode: {name}={value!r}: allowed are {', '.join(allowed)}")
+    for name, value in (("k", k), ("draws", draws), ("probes", probes)):
+        if value < 1:
+            raise ConfigError(f"ode: {name}={value} must be at least 1")
+    if steps < 2 or steps % 2:
+        raise ConfigError(f"ode: steps={steps} must be even and at least 2")
+    if trace == "hutchinson" and k > 1 and not shared_probes:
+        raise ConfigError(
+            f"ode: independent probes for the k={k} importance samples are refused: their noise "
+            "inside the mean of exponentials inflates the likelihood (measured at k=8: 2.185 "
+            "bits/dim, exact trace 2.345); use shared_probes=True or trace='exact'"
+        )
+    return Ode(steps, method, trace, dequantization, k, draws, probes)

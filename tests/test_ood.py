@@ -1,0 +1,171 @@
+"""Mode ood: the AUROC against counting, scores against closed forms, and the data it is used on."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from gaussian import Gaussian
+
+from diffusion_jax import registry
+from diffusion_jax.data.base import Split
+from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.evaluation import ood
+from diffusion_jax.modes import ood as mode
+from diffusion_jax.sharding import make_mesh
+
+LARGE = "npz(path='FOLDER/large.npz', levels=5)"
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_auroc_counts_pairs(ties):
+    rng = np.random.default_rng(0)
+    inside, outside = rng.normal(size=37), rng.normal(0.7, 1.5, size=53)
+    if ties:
+        inside, outside = np.round(inside), np.round(outside)
+    pairs = [1.0 if b > a else 0.5 if b == a else 0.0 for a in inside for b in outside]
+    found = ood.auroc(inside, outside)["auroc"]
+    assert found == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert ood.auroc(outside, inside)["auroc"] == pytest.approx(1.0 - found)
+    assert ood.auroc(np.exp(inside), np.exp(outside))["auroc"] == pytest.approx(found)
+
+
+def test_auroc_of_the_same_set_is_a_half_and_of_separate_sets_one():
+    scores = np.random.default_rng(0).normal(size=200)
+    assert ood.auroc(scores, scores)["auroc"] == pytest.approx(0.5)
+    assert ood.auroc(scores, scores + 100.0) == {"auroc": 1.0, "standard_error": 0.0}
+
+
+def test_the_error_of_an_auroc_is_its_spread():
+    rng = np.random.default_rng(0)
+    found = [ood.auroc(rng.normal(size=60), rng.normal(1.0, 1.0, size=90)) for _ in range(400)]
+    values = [f["auroc"] for f in found]
+    # Two normals one s.d. apart: Phi(1 / sqrt 2).
+    assert np.mean(values) == pytest.approx(0.5 * (1 + math.erf(0.5)), abs=0.006)
+    claimed = math.sqrt(np.mean([f["standard_error"] ** 2 for f in found]))
+    assert np.std(values) == pytest.approx(claimed, rel=0.15)
+
+
+def test_reconstruction_errors_of_gaussian_data_are_posterior_variances():
+    data = Gaussian((0.1, -0.2), (0.2, 0.5))
+    rng = np.random.default_rng(0)
+    x = np.asarray(data.mean) + np.sqrt(data.variance) * rng.normal(size=(4000, 2))
+    split = Split("gaussian", x.astype(np.float32), np.zeros(4000, np.int32), 256, 0)
+    gammas = (-4.0, -1.0, 2.0)
+
+    def measure(draws, **options):
+        settings = {"batch": 4000, "quiet": True, **options}
+        return ood.reconstruction_errors(
+            data.model(), {"network": {}, "schedule": {}}, split, make_mesh(jax.devices()[:1]),
+            gammas, draws=draws, **settings,
+        )  # fmt: skip
+
+    found = measure(3)
+    a2 = 1.0 / (1.0 + np.exp(gammas))[:, None]
+    v = np.asarray(data.variance)
+    truth = (v * (1.0 - a2) / (a2 * v + 1.0 - a2)).mean(1)
+    error = found.std(0) / math.sqrt(len(found))
+    np.testing.assert_array_less(np.abs(found.mean(0) - truth), 4 * error)
+    assert np.all(error < 0.03 * truth)
+    np.testing.assert_allclose(measure(3, batch=1500, limit=40), found[:40], rtol=1e-4)
+    assert measure(1).var(0).sum() > found.var(0).sum()  # draws are averaged
+
+
+def test_the_same_images_score_the_same_whatever_their_labels(tmp_path):
+    job = tiny.job(tmp_path)
+    job.config.ood.gammas = (0.0, 1.0)
+    params = job.model.init(jax.random.key(0), job.source.shape)
+    split = job.source.split("test")
+    other = dataclasses.replace(split, labels=(split.labels + 1) % 3)
+    report = mode.compare(job, [split, other], params, {"step": 0})
+    assert list(report["result"]) == ["bits/dim", "error at gamma = 0.00", "error at gamma = 1.00"]
+    assert all(v["auroc"] == pytest.approx(0.5) for v in report["result"].values())
+    (path,) = (job.workdir / "ood").glob("*.npz")
+    with np.load(path) as scores:
+        assert scores["data"].shape == (13, 3)
+        np.testing.assert_array_equal(scores["data"], scores["against"])
+
+
+@pytest.mark.parametrize(
+    ("sets", "changes", "message"),
+    [
+        (("", ""), {}, "needs --against"),
+        (("", "digits()"), {}, "has 17 levels, the model needs 5"),
+        (("digits()", "digits()"), {}, "the model needs"),
+        (("", LARGE), {}, r"shape \(8, 8, 1\), the model needs \(4, 4, 1\); .*size=4, channels=1"),
+        (("", "rotated(digit())"), {}, "did you mean 'digits'"),
+        (("", "rotated(3)"), {}, r"rotated\(digits\(\)\)"),
+        (("", "noise(digits(), how='loud')"), {}, "allowed are uniform, shuffled"),
+        (("", "resized(digits(), size=4)"), {}, "only 256"),
+        (("", "digits()"), {"class_dropout": 0.0}, "null class is untrained"),
+    ],
+)
+def test_refused(tmp_path, sets, changes, message):
+    images = np.zeros((2, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "large.npz", train_image=images, test_image=images)
+    sets = tuple(text.replace("FOLDER", str(tmp_path)) for text in sets)
+    job = dataclasses.replace(tiny.job(tmp_path, **changes), sets=sets)
+    with pytest.raises((ConfigError, DataError), match=message):
+        mode.run(job)
+    assert not job.workdir.exists()
+
+
+def data(text):
+    return registry.build("data", text)
+
+
+def test_four_quarter_turns_are_none_and_one_turn_moves_a_corner():
+    plain = data("digits()").split("test")
+    np.testing.assert_array_equal(
+        data("rotated(rotated(digits(), turns=3))").split("test").images, plain.images
+    )
+    turned = data("rotated(digits())").split("test")
+    # Counterclockwise: the top right corner becomes the top left one.
+    np.testing.assert_array_equal(turned.images[:, 0, 0], plain.images[:, 0, -1])
+    np.testing.assert_array_equal(turned.labels, plain.labels)
+    assert turned.fingerprint() != plain.fingerprint()
+
+
+def test_images_that_are_not_square_turn_only_by_halves(tmp_path):
+    images = np.arange(2 * 4 * 6, dtype=np.uint8).reshape(2, 4, 6, 1)
+    np.savez(tmp_path / "a.npz", train_image=images, test_image=images)
+    text = f"npz(path={str(tmp_path / 'a.npz')!r})"
+    with pytest.raises(DataError, match="4x6 images change their shape"):
+        data(f"rotated({text})")
+    found = data(f"rotated({text}, turns=2)").split("test")
+    np.testing.assert_array_equal(found.images, images[:, ::-1, ::-1])
+
+
+def test_noise_has_the_levels_or_the_histograms_of_its_model():
+    plain = data("digits()").split("test")
+    uniform = data("noise(digits())").split("test")
+    counts = np.bincount(uniform.images.ravel(), minlength=17)
+    assert len(counts) == 17 and uniform.images.shape == plain.images.shape
+    expected = uniform.images.size / 17
+    assert np.square(counts - expected).sum() / expected < 45  # chi square, 16 degrees of freedom
+    shuffled = data("noise(digits(), how='shuffled')").split("test")
+    rows = [np.sort(s.images.reshape(297, -1), axis=1) for s in (plain, shuffled)]
+    np.testing.assert_array_equal(*rows)
+    assert not np.array_equal(shuffled.images, plain.images)
+    again, other = (data(f"noise(digits(), seed={s})").split("test").images for s in (0, 1))
+    np.testing.assert_array_equal(again, uniform.images)
+    assert not np.array_equal(other, uniform.images)
+
+
+def test_colour_becomes_grey_of_another_size(tmp_path):
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    images[0, :2] = (255, 0, 0)
+    images[1] = (10, 200, 30)
+    np.savez(tmp_path / "a.npz", train_image=images, test_image=images)
+    text = f"npz(path={str(tmp_path / 'a.npz')!r})"
+    found = data(f"resized({text}, size=2, channels=1)")
+    split = found.split("test")
+    assert found.shape == split.shape == (2, 2, 1)
+    # Luminance of ITU-R 601; every new pixel is the mean of four.
+    np.testing.assert_allclose(split.images[0, :, :, 0], [[76, 76], [0, 0]], atol=1)
+    grey = 0.299 * 10 + 0.587 * 200 + 0.114 * 30
+    np.testing.assert_allclose(split.images[1], grey, atol=1)
+    same = data(f"resized({text}, size=4)").split("test")
+    np.testing.assert_array_equal(same.images, images)
