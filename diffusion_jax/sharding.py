@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -124,6 +125,11 @@ def put_key(key: jax.Array, mesh: Mesh) -> jax.Array:
 def gathered(mesh: Mesh, tree: Any) -> Any:
     """The arrays whole on every device, however they lay."""
     return jax.jit(lambda t: t, out_shardings=replicated(mesh))(tree)
+
+
+def local(tree: Any) -> Any:
+    """Replicated arrays as this process's own, for small computations outside `jax.jit`."""
+    return jax.tree.map(jnp.asarray, jax.device_get(tree))
 
 
 def check_batch(batch: int, mesh: Mesh, accumulate: int = 1) -> None:

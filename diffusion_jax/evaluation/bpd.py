@@ -22,7 +22,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import Objective
 from diffusion_jax.rng import stream
 from diffusion_jax.schedules.base import gamma_and_slope, latent_size
-from diffusion_jax.sharding import put_key as put_typed_key, replicated
+from diffusion_jax.sharding import local, put_key as put_typed_key, replicated
 from diffusion_jax.types import Array, Noise, Params, Terms
 
 
@@ -235,9 +235,7 @@ def loss_by_gamma(
         `gamma` (bin centres) and `bits_per_dim_per_gamma`; empty bins are left out.
     """
     gamma, slope = jax.device_get(
-        gamma_and_slope(
-            model.schedule, jax.device_get(params["schedule"]), jnp.asarray(records.t.ravel())
-        )
+        gamma_and_slope(model.schedule, local(params["schedule"]), jnp.asarray(records.t.ravel()))
     )
     density = records.diffusion.ravel() / slope / (records.dims * math.log(2.0))
     index = np.minimum((records.t.ravel() * bins).astype(int), bins - 1)

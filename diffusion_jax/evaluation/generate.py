@@ -19,7 +19,7 @@ from diffusion_jax.progress import progress
 from diffusion_jax.samplers.base import Sampler
 from diffusion_jax.sampling import Constrain, Correct, for_sampler, integrate
 from diffusion_jax.schedules.base import LATENT, endpoints, inverse, latent_size
-from diffusion_jax.sharding import batched, put, put_key, replicated
+from diffusion_jax.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.types import Array, Cond, Params, Pred
 
 
@@ -40,7 +40,7 @@ def plan(model: Model, params: Params, grid: Grid, steps: int) -> np.ndarray:
     """
     if steps < 1:
         raise ConfigError(f"sample.steps={steps} must be at least 1")
-    schedule = jax.device_get(params["schedule"])
+    schedule = local(params["schedule"])
     gamma_0, gamma_1 = endpoints(model.schedule, schedule)
 
     def gamma_of_t(t: np.ndarray) -> np.ndarray:

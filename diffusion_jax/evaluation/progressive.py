@@ -23,7 +23,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import prior, reconstruction, total
 from diffusion_jax.objectives.discrete import step
 from diffusion_jax.rng import stream
-from diffusion_jax.sharding import replicated
+from diffusion_jax.sharding import local, replicated
 from diffusion_jax.types import Array, Cond, Noise, Params, diffuse
 
 
@@ -163,7 +163,7 @@ def measure(
 
 def gammas(model: Model, params: Params, steps: int) -> np.ndarray:
     """The schedule at `i / T`, `[T + 1]`; its representative curve if it has a latent."""
-    schedule, t = jax.device_get(params["schedule"]), jnp.arange(steps + 1) / steps
+    schedule, t = local(params["schedule"]), jnp.arange(steps + 1) / steps
     return np.asarray(jax.device_get(model.schedule.gamma(schedule, t)), np.float64)
 
 

@@ -14,12 +14,13 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.evaluation.batches import count
 from diffusion_jax.modes.base import Job, describe_devices
 from diffusion_jax.schedules.base import endpoints
+from diffusion_jax.sharding import local
 from diffusion_jax.types import Params
 
 
 def model_record(job: Job, params: Params) -> dict[str, Any]:
     """The model and the whole configuration."""
-    gamma_0, gamma_1 = endpoints(job.model.schedule, jax.device_get(params["schedule"]))
+    gamma_0, gamma_1 = endpoints(job.model.schedule, local(params["schedule"]))
     config = config_lib.to_dict(job.config)
     return {
         "gamma_0": float(gamma_0),

@@ -16,7 +16,7 @@ from diffusion_jax.modes import _edit_inputs, _method
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.progress import progress
 from diffusion_jax.schedules.base import latent_size
-from diffusion_jax.sharding import batched, put, replicated
+from diffusion_jax.sharding import batched, put, put_key, replicated
 from diffusion_jax.types import Params
 
 _SHOWN = 40  # lines of the picture at most
@@ -99,7 +99,7 @@ def paint(
         for start in range(0, count, size):
             rows = np.minimum(np.arange(start, start + size), count - 1)
             part = jax.tree.map(lambda a: put(np.asarray(a)[rows], batched(mesh)), canvas)  # noqa: B023
-            key = jax.device_put(rng.stream(root, "edit", start), replicated(mesh))
+            key = put_key(rng.stream(root, "edit", start), mesh)
             drawn = compiled(params, method.helpers.params, part, key)
             out.append(jax.device_get(drawn)[: count - start])
             bar.at(min(start + size, count))

@@ -15,7 +15,7 @@ from diffusion_jax.evaluation.reclock import reclock
 from diffusion_jax.model import Model
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.schedules.base import endpoints, latent_size
-from diffusion_jax.sharding import replicated
+from diffusion_jax.sharding import local, put, replicated
 from diffusion_jax.types import Array, Cond, Params
 
 _NAMES = {"straight_line": "straight line", "schedule": "this schedule", "optimum": "optimum"}
@@ -92,7 +92,7 @@ def _measure(job: Job, params: Params, split: Split) -> dict[str, Any]:
 
     own = records(model, params, 0, _NAMES["schedule"])
     found = inspection.draws(model, params, own)
-    ends = tuple(float(g) for g in jax.device_get(endpoints(model.schedule, params["schedule"])))
+    ends = tuple(float(g) for g in endpoints(model.schedule, local(params["schedule"])))
     by_gamma = inspection.loss_by_gamma(found, ends, inspection.bins_for(found.loss.size))
     gamma, best = inspection.optimum(by_gamma, ends)
     straight = np.full_like(gamma, 1.0 / (ends[1] - ends[0]))
@@ -105,7 +105,7 @@ def _measure(job: Job, params: Params, split: Split) -> dict[str, Any]:
     for seed, (name, density) in enumerate((("straight_line", straight), ("optimum", best)), 1):
         clocked, moved = reclock(model.schedule, params["schedule"], gamma, density)
         other = dataclasses.replace(model, schedule=clocked)
-        given = jax.device_put({**params, "schedule": moved}, replicated(job.mesh))
+        given = {**params, "schedule": jax.tree.map(lambda a: put(a, replicated(job.mesh)), moved)}
         measured = records(other, given, seed, _NAMES[name])
         report[name]["drawn"] = inspection.drawn(inspection.draws(other, given, measured))
     least = {k: v["variance"] for k, v in report.items()}

@@ -14,6 +14,7 @@ from diffusion_jax.evaluation import bpd, ood as lib, plots
 from diffusion_jax.modes import _records
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.schedules.base import endpoints
+from diffusion_jax.sharding import local
 from diffusion_jax.types import Params
 
 _BITS = "bits/dim"
@@ -99,7 +100,7 @@ def compare(
 
 def _inside(job: Job, params: Params) -> tuple[float, ...]:
     """Four gammas between the schedule's ends."""
-    ends = endpoints(job.model.schedule, jax.device_get(params["schedule"]))
+    ends = endpoints(job.model.schedule, local(params["schedule"]))
     return tuple(round(float(g), 2) for g in np.linspace(*map(float, ends), 6)[1:-1])
 
 

@@ -47,6 +47,7 @@ def run(job: Job) -> None:
         raise ConfigError(f"steps={c.steps} must be at least 1")
     if c.on_nan not in ("stop", "rollback"):
         raise ConfigError(f"on_nan={c.on_nan!r}: allowed are stop, rollback")
+    state_lib.check_decays(tuple(c.ema))
     check_batch(c.batch, job.mesh, c.accumulate)
     work = _scorer.work(job) if c.scorer else _diffusion(job)
     shapes = jax.eval_shape(lambda: _initial(job, work))

@@ -33,6 +33,19 @@ def ema_key(decay: float) -> str:
     return f"{decay:g}"
 
 
+def check_decays(decays: tuple) -> None:
+    """Refuses averages that are none.
+
+    Args:
+        decays: decays of the averages.
+
+    Raises:
+        ConfigError: no decay, or one outside [0, 1).
+    """
+    if not decays or not all(0.0 <= d < 1.0 for d in decays):
+        raise ConfigError(f"ema={decays}: give one or more decays in [0, 1), for example 0.9999,")
+
+
 def init(
     params: Params,
     optimizer: optax.GradientTransformation,
@@ -48,13 +61,9 @@ def init(
         proposal: initial state of the proposal, if it has one.
 
     Returns:
-        The state.
-
-    Raises:
-        ConfigError: no decay, or one outside [0, 1).
+        The state; decays that are none raise `ConfigError`.
     """
-    if not decays or not all(0.0 <= d < 1.0 for d in decays):
-        raise ConfigError(f"ema={decays}: give one or more decays in [0, 1), for example 0.9999,")
+    check_decays(decays)
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,
