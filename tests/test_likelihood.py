@@ -243,6 +243,21 @@ def test_forty_steps_are_enough_for_a_network():
 
 
 @pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("ode()", True),
+        ("ode(k=5)", True),
+        ("ode(trace='hutchinson')", True),  # in expectation: nothing is exponentiated
+        ("ode(trace='hutchinson', k=5)", False),
+    ],
+)
+def test_what_is_no_bound_says_so(text, bound):
+    found = ode(text).describe(64)
+    assert found["bound"] is bound
+    assert ("NO BOUND" in found["kind"]) is not bound
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("ode(steps=7)", "even"),

@@ -4,8 +4,11 @@ With K samples per image (Burda et al. 2016)
 
     log P(x) >= E log 1/K sum_k w_k,   log w_k = log p(z_0^k) + log P(x | z_0^k) - log q(z_0^k | x).
 
-The noise of a Hutchinson trace must be common to the K samples: inside the mean of exponentials,
-independent noise of s nats raises the estimate by up to `s^2 / 2`, and the bound is none.
+With the exact trace this is a bound. Inside the mean of exponentials, noise of s nats that differs
+between the K samples raises the estimate by up to `s^2 / 2`. Independent Hutchinson probes are
+therefore refused; sharing them removes only the part of the noise that the samples have in common.
+On a trained U-Net of 8x8 digits 6.4 nats remained and K=5 gained 0.155 bits/dim, where the exact
+trace gains 0.049 on the same samples: for K > 1 with Hutchinson the report says "no bound".
 """
 
 from dataclasses import dataclass
@@ -77,9 +80,8 @@ class Ode:
         calls = stages * self.steps * self.k * self.draws
         exact = self.trace == "exact"
         return {
-            "kind": "probability-flow ODE likelihood"
-            if self.k == 1
-            else f"importance-weighted bound of {self.k} probability-flow likelihoods",
+            "kind": _kind(self.k, exact),
+            "bound": exact or self.k == 1,
             "start": "N(0, I) at gamma_1",
             "dequantization": self.dequantization,
             "k": self.k,
@@ -132,6 +134,18 @@ class Ode:
             lambda z, gamma: denoiser(z, gamma, cond), z, *ends, steps,
             _flow.METHODS[self.method], divergence,
         )  # fmt: skip
+
+
+def _kind(k: int, exact: bool) -> str:
+    if k == 1:
+        return "probability-flow ODE likelihood"
+    weighted = f"of {k} probability-flow likelihoods"
+    if exact:
+        return f"importance-weighted bound {weighted}"
+    return (
+        f"importance-weighted estimate {weighted}, NO BOUND: the probes' noise differs between the "
+        "samples and inflates it; trace='exact' gives a bound"
+    )
 
 
 def make(
