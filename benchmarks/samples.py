@@ -2,9 +2,10 @@
 
     python -m benchmarks.samples --checkpoint=runs/digits --classifier=runs/clf --judge=runs/judge
 
-Prints two tables (markdown) and writes them with `--json`. Frechet distance is between features of
-`--judge`, a classifier that guides nothing, over all training images; `real images` is the score of
-the test set. Every row starts from the same noise.
+Prints two tables (markdown). With `--json=FILE` every row is kept, and rows that are there are not
+run again: the full command takes an hour or more on a CPU, and `--calls` and `--samplers` do it in
+parts. Frechet distance is between features of `--judge`, a classifier that guides nothing, over all
+training images; `real images` is the score of the test set. Every row starts from the same noise.
 """
 
 import argparse
@@ -81,12 +82,12 @@ def measure(job: Job, params: Params, bench: Any, repeats: int) -> dict[str, flo
 
 def settings(args: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
     """`(table, sampler, guidance, calls)` of every row."""
-    for calls in args.calls:
-        for sampler in SAMPLERS:
-            yield "calls", sampler, "none()", calls
     for kind, spec in GUIDANCE.items():
         for w in WEIGHTS:
             yield kind, "dpmpp_2m()", spec.format(w=w, classifier=str(args.classifier)), 20
+    for calls in args.calls:
+        for sampler in args.samplers:
+            yield "calls", sampler, "none()", calls
 
 
 def show(rows: list[dict[str, Any]], real: dict[str, float]) -> str:
@@ -97,7 +98,10 @@ def show(rows: list[dict[str, Any]], real: dict[str, float]) -> str:
     calls = sorted({r["calls"] for r in rows if r["table"] == "calls"})
     for n in calls:
         row = {r["sampler"]: r for r in rows if r["table"] == "calls" and r["calls"] == n}
-        cells = [f"{r['frechet']:.3f} ({r['images_per_s']:.0f})" for r in row.values()]
+        cells = [
+            f"{row[s]['frechet']:.3f} ({row[s]['images_per_s']:.3g})" if s in row else "not run"
+            for s in SAMPLERS
+        ]
         lines.append(f"| {n} | " + " | ".join(cells) + " |")
     lines += ["", "Class accuracy, Frechet distance against guidance weight, 2M, 20 steps:", ""]
     lines += ["| weight | " + " | ".join(GUIDANCE) + " |", "|---" * (len(GUIDANCE) + 1) + "|"]
@@ -120,6 +124,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=2000, help="samples per set")
     parser.add_argument("--repeats", type=int, default=1, help="sets of samples per row")
     parser.add_argument("--calls", type=int, nargs="+", default=CALLS)
+    parser.add_argument("--samplers", nargs="+", default=SAMPLERS)
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="statistics")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
@@ -142,8 +147,12 @@ def main() -> None:
     floor = bench.floor()
     real = {"images": floor["images"], "frechet": floor["frechet"]["value"],
             "accuracy": floor["classes"]["accuracy"]}  # fmt: skip
-    rows = []
+    kept = args.json and args.json.is_file()
+    rows = json.loads(args.json.read_text())["rows"] if kept else []
+    done = {(r["table"], r["sampler"], r["guidance"], r["calls"]) for r in rows}
     for table, sampler, guidance, calls in settings(args):
+        if (table, sampler, guidance, calls) in done:
+            continue
         found = measure(open_job(guidance, sampler, calls), params, bench, args.repeats)
         row = {"table": table, "sampler": sampler, "guidance": guidance, "calls": calls, **found}
         rows.append(row)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import DataError
@@ -60,7 +61,7 @@ def draw(job: Job, repeats: int) -> Iterator[Samples]:
             params, run, job.source.shape, labels, c.num, c.batch, seed, job.mesh
         )
         if images.dtype != np.uint8:  # final="identity()" keeps real numbers
-            images = np.asarray(job.model.decoder.decode(images)).astype(np.uint8)
+            images = np.asarray(job.model.decoder.decode(jnp.asarray(images))).astype(np.uint8)
         how = {**record, **_method.describe(job, method), "seed": seed, "batch": c.batch}
         yield Samples(images, labels, how | _digest(images), str(record["step"]))
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -129,7 +130,7 @@ def _write(job: Job, layout: Layout, drawn: np.ndarray, folder: Path) -> None:
     """The results as pictures of their own size, and all of them beside their sources."""
     shown = drawn
     if shown.dtype != np.uint8:
-        shown = np.asarray(job.model.decoder.decode(shown))
+        shown = np.asarray(job.model.decoder.decode(jnp.asarray(shown)))
     levels = job.source.levels
     for i, image in enumerate(shown):
         images.save_png(folder / f"{i:04d}.png", images.grid(image[None], levels, 1, pixels=1))

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.evaluation import generate, images
@@ -57,7 +58,7 @@ def sample(job: Job, params: Params, step: int) -> np.ndarray:
         columns = classes if classes <= 20 else 0
     shown = drawn[:_SHOWN]
     if shown.dtype != np.uint8:  # final="identity()" keeps real numbers
-        shown = np.asarray(job.model.decoder.decode(shown))
+        shown = np.asarray(job.model.decoder.decode(jnp.asarray(shown)))
     picture = images.grid(shown, job.source.levels, columns)
     path = job.workdir / "samples" / f"{step}.png"
     if jax.process_index() == 0:

@@ -1,0 +1,63 @@
+"""Every final step found in the folder keeps the contract; what each of them makes of a latent."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from closed_form import MIXTURE
+
+from diffusion_jax import registry
+from diffusion_jax.evaluation import generate
+from diffusion_jax.finals.base import Final
+from diffusion_jax.modes import _method, sample as sample_mode, train
+from diffusion_jax.types import alpha
+
+DECODER = registry.build("decoders", "categorical(levels=5)")
+GAMMA = jnp.asarray(-1.0)
+Z = jax.random.normal(jax.random.key(0), (6, 2))
+
+
+@pytest.mark.parametrize("name", registry.available("finals"))
+def test_contract(name):
+    final, calls = registry.build("finals", name), []
+
+    def denoise(z, gamma):
+        calls.append(1)
+        return MIXTURE.denoise(z, gamma)
+
+    out = final(denoise, Z, GAMMA, DECODER)
+    assert isinstance(final, Final)
+    assert out.shape == Z.shape
+    assert len(calls) == final.nfe
+
+
+def test_levels_or_real_numbers():
+    made = {n: registry.build("finals", n) for n in ("decode", "denoise", "identity")}
+    out = {n: f(MIXTURE.denoise, Z, GAMMA, DECODER) for n, f in made.items()}
+    np.testing.assert_array_equal(out["decode"], DECODER.decode(out["identity"]))
+    np.testing.assert_allclose(out["identity"] * alpha(GAMMA), Z, rtol=1e-6)
+    np.testing.assert_array_equal(out["denoise"], DECODER.decode(MIXTURE.denoise(Z, GAMMA).x))
+    assert np.any(out["denoise"] != out["decode"])  # a lot of noise is left at this gamma
+
+
+@pytest.mark.slow
+def test_plan_corrector_and_final_from_the_configuration(tmp_path):
+    job = tiny.job(tmp_path, eval_every=0, conditional=False, guidance="none()")
+    job.config.sample.num, job.config.eval.timesteps = 0, ()
+    train.run(job)
+    changes = {"plan": "churn(amount=1.0)", "corrector": "langevin(r=0.1)", "final": "identity()",
+               "sampler": "heun()", "conditional": False}  # fmt: skip
+    job = tiny.job(tmp_path, **changes, guidance="none()")
+    params, record = job.weights()
+    method = _method.build(job, params)
+    ups = int(np.sum(np.diff(method.gammas) > 0))
+    assert ups > 0
+    assert method.nfe == 2 * (len(method.gammas) - 1 - ups)
+    sample_mode.sample(job, params, record["step"])
+    with np.load(job.workdir / "samples" / "6.npz") as f:
+        assert f["image"].dtype == np.float32
+        assert np.ptp(f["image"] * 5 % 1) > 0.5  # not rounded to levels
+        assert f["gammas"].shape == method.gammas.shape
+    run = generate.compile_sampler(job.model, method, job.mesh)
+    assert run(params, jax.random.key(0), {}, (8, 4, 4, 1)).shape == (8, 4, 4, 1)
