@@ -8,7 +8,7 @@ from diffusion_jax import registry
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import scoring
-from diffusion_jax.modes import _against
+from diffusion_jax.modes import _against, _records
 from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
 from diffusion_jax.sharding import gathered
@@ -51,7 +51,7 @@ def work(job: Job) -> Work:
 
     def finish(state: State, writer: Writer) -> None:
         step = int(jax.device_get(state.step))
-        if not _report(job, step).exists():
+        if not _records.report_path(job, "eval", step).exists():
             params = gathered(job.mesh, state.ema[average])
             found = evaluate(job, params, {"step": step, "weights": average})
             writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in found["mean"].items()})
@@ -105,7 +105,7 @@ def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]
         "data": {"name": split.name, "images": len(split), "sha256": split.fingerprint()},
         "devices": describe_devices(),
     }
-    path = _report(job, record["step"])
+    path = _records.report_path(job, "eval", record["step"])
     if jax.process_index() == 0:
         write_json(path, report)
     lines = ["  ".join(f"{k} {v:8.3f}" for k, v in row.items()) for row in rows]
@@ -117,8 +117,3 @@ def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]
 
 def _data(job: Job) -> Source:
     return _against.source(job) if job.config.against else job.source
-
-
-def _report(job: Job, step: int) -> Any:
-    split = job.config.eval.split
-    return job.workdir / "eval" / (f"{step}.json" if split == "test" else f"{step}_{split}.json")

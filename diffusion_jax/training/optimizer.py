@@ -9,6 +9,7 @@ import optax
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.training.state import State
 from diffusion_jax.types import Params
 
 _DECAYS: dict[str, Callable[[float, int], optax.Schedule]] = {
@@ -113,3 +114,29 @@ def ema_update(ema: Params, params: Params, decay: float, step: jax.Array, warmu
     if warmup:
         decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return optax.incremental_update(params, ema, 1.0 - decay)
+
+
+def advance(
+    state: State,
+    grads: Params,
+    optimizer: optax.GradientTransformation,
+    ema: tuple[tuple[str, float], ...],
+    warmup: bool,
+) -> State:
+    """The state after one update of weights, averages and optimiser.
+
+    Args:
+        state: the state before.
+        grads: the gradient.
+        optimizer: the optax transformation.
+        ema: decays of the averages, as (name, decay) pairs.
+        warmup: whether averages warm up.
+
+    Returns:
+        The state after; what a proposal has learned is as before.
+    """
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    step = state.step + 1
+    averages = {k: ema_update(state.ema[k], params, decay, step, warmup) for k, decay in ema}
+    return state.replace(step=step, params=params, ema=averages, opt_state=opt_state)

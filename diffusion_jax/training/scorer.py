@@ -10,7 +10,7 @@ import optax
 from diffusion_jax import rng
 from diffusion_jax.scorers.base import Scorer
 from diffusion_jax.training.meter import Metrics
-from diffusion_jax.training.optimizer import ema_update
+from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State
 from diffusion_jax.types import Array, diffuse
 
@@ -64,11 +64,5 @@ class ScorerRecipe:
             return means["loss"], means
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        step = state.step + 1
-        ema = {
-            name: ema_update(state.ema[name], params, decay, step, self.ema_warmup)
-            for name, decay in self.ema
-        }
-        return State(step, params, ema, opt_state), metrics | {"grad_norm": optax.tree.norm(grads)}
+        after = advance(state, grads, self.optimizer, self.ema, self.ema_warmup)
+        return after, metrics | {"grad_norm": optax.tree.norm(grads)}

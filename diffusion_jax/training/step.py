@@ -24,7 +24,7 @@ from diffusion_jax.schedules.base import endpoints, gamma_and_slope, latent_size
 from diffusion_jax.sharding import batched, replicated
 from diffusion_jax.training import meter as meter_lib, variance
 from diffusion_jax.training.meter import Meter, Metrics
-from diffusion_jax.training.optimizer import ema_update
+from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State
 from diffusion_jax.training.task import Task
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms
@@ -233,20 +233,14 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
     noise = noise._replace(t=t)
     grads, metrics = gradient(recipe, state.params, x, cond, noise, weight)
     proposal = recipe.proposal.update(state.proposal, metrics.pop("proposal"))
-    updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    step = state.step + 1
-    ema = {
-        name: ema_update(state.ema[name], params, decay, step, recipe.ema_warmup)
-        for name, decay in recipe.ema
-    }
+    after = advance(state, grads, recipe.optimizer, recipe.ema, recipe.ema_warmup)
     gamma_0, gamma_1 = endpoints(recipe.model.schedule, state.params["schedule"])
     metrics |= {
         "grad_norm": optax.tree.norm(grads),
         "gamma_0": gamma_0,
         "gamma_1": gamma_1,
     }
-    return State(step, params, ema, opt_state, proposal), metrics
+    return after.replace(proposal=proposal), metrics
 
 
 def fresh_meter(task: Task) -> Meter:
