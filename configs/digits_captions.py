@@ -2,6 +2,8 @@
 
 Command:   python -m diffusion_jax.main --config=configs/digits_captions.py --workdir=runs/captions
 Use:       --config.guidance='similarity(checkpoint="runs/captions", text="an even digit")'
+Result:    0.994 of the yes-or-no answers right on clean test digits; 50 s on two CPU cores (ours,
+           other jobs beside it)
 """
 
 from ml_collections import ConfigDict
@@ -20,18 +22,5 @@ _CAPTIONS = (
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = config.base()
-    c.data = "digits()"
-    c.gamma_min, c.gamma_max = -7.9, 5.0
-    c.scorer = f"captions(width=32, captions={_CAPTIONS!r})"
-    c.steps = 600
-    c.batch = 64
-    c.lr = 1e-3
-    c.lr_decay = "cosine"
-    c.optimizer = "adamw(weight_decay=0.05)"
-    c.ema = (0.99,)
-    c.log_every = 50
-    c.eval_every = 200
-    c.save_every = 200
-    c.eval.batch = 300
+    c = config.scorer("digits()", f"captions(width=32, captions={_CAPTIONS!r})", -7.9, 600)
     return config.variant(c, variant, smoke=c.network)

@@ -236,6 +236,30 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     ]
 
 
+def scorer(data: str, spec: str, gamma_min: float, steps: int) -> ConfigDict:
+    """What the networks of noisy images that guidance follows have in common.
+
+    Args:
+        data: the data set.
+        spec: the scorer.
+        gamma_min: least noise, as of the diffusion model it is to guide.
+        steps: length of the run.
+
+    Returns:
+        The configuration.
+    """
+    c = base()
+    c.data, c.scorer, c.steps = data, spec, steps
+    c.gamma_min = gamma_min
+    c.batch = 64
+    c.lr, c.lr_decay = 1e-3, "cosine"
+    c.optimizer = "adamw(weight_decay=0.05)"
+    c.ema = (0.99,)
+    c.log_every, c.eval_every, c.save_every, c.sample_every = 50, 200, 200, 0
+    c.eval.batch = 300
+    return c
+
+
 def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
     """Applies a config file's argument, the part after the colon in `--config=FILE:smoke`.
 

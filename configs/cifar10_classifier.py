@@ -1,0 +1,16 @@
+"""A classifier of noisy CIFAR-10, for guidance and for the features of quality figures.
+
+Command:   python -m diffusion_jax.main --config=configs/cifar10_classifier.py --workdir=runs/clf
+Use:       --config.guidance='classifier(scale=2.0, checkpoint="runs/clf", inner=cfg(w=0.0))'
+Result:    not yet trained to the end by us
+"""
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = config.scorer("cifar10()", "classifier(width=96, mults=(1, 2, 2))", -13.3, 30_000)
+    c.batch = 256
+    return config.variant(c, variant, smoke=c.network)

@@ -1,0 +1,16 @@
+"""A classifier of noisy MNIST, for guidance and for the features of quality figures.
+
+Command:   python -m diffusion_jax.main --config=configs/mnist_classifier.py --workdir=runs/clf
+Use:       --config.guidance='classifier(scale=2.0, checkpoint="runs/clf", inner=cfg(w=0.0))'
+Result:    not yet trained to the end by us
+"""
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = config.scorer("mnist()", "classifier(width=32, mults=(1, 2, 4), blocks=1)", -13.3, 3000)
+    c.batch = 128
+    return config.variant(c, variant, smoke=c.network)
