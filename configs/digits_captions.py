@@ -23,4 +23,5 @@ _CAPTIONS = (
 
 def get_config(variant: str = "") -> ConfigDict:
     c = config.scorer("digits()", f"captions(width=32, captions={_CAPTIONS!r})", -7.9, 600)
-    return config.variant(c, variant, smoke=c.network)
+    small = f"captions(width=16, blocks=1, captions={_CAPTIONS!r})"
+    return config.variant(c, variant, smoke=small)

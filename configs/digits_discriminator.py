@@ -20,4 +20,6 @@ def get_config(variant: str = "") -> ConfigDict:
     c.guidance = "none()"
     c.sampler = "ancestral()"
     c.sample.num, c.sample.batch, c.sample.steps = 2000, 200, 50
-    return config.variant(c, variant, smoke=c.network)
+    c = config.variant(c, variant, smoke="discriminator(width=16, blocks=1)")
+    c.sample.num = max(c.sample.num, 100)
+    return c

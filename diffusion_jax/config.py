@@ -266,7 +266,7 @@ def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
     Args:
         config: the full configuration; changed in place.
         name: `"smoke"` for the one-minute CPU version of the same path, or empty.
-        smoke: the small network of the smoke version.
+        smoke: the small network (or scorer) of the smoke version.
 
     Returns:
         The configuration.
@@ -277,7 +277,7 @@ def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
     if name not in ("", "smoke"):
         raise ConfigError(f"unknown variant {name!r} after the colon of --config; allowed: smoke")
     if name:
-        config.network = smoke
+        config["scorer" if config.scorer else "network"] = smoke
         config.steps, config.batch, config.accumulate = 20, 32, 1
         config.log_every, config.eval_every, config.save_every, config.sample_every = 5, 0, 10, 0
         config.eval.draws, config.eval.limit, config.eval.batch = 2, 32, 32
