@@ -18,7 +18,13 @@ _LEVELS = 9
 
 
 def measure(
-    recipe: ScorerRecipe, params: Params, split: Split, mesh: Mesh, batch: int, seed: int = 0
+    recipe: ScorerRecipe,
+    params: Params,
+    split: Split,
+    mesh: Mesh,
+    batch: int,
+    seed: int = 0,
+    limit: int = 0,
 ) -> list[dict[str, float]]:
     """Mean loss and metrics over a split, every image once at each of nine noise levels.
 
@@ -29,6 +35,7 @@ def measure(
         mesh: the device mesh.
         batch: images per call; rounded up to a multiple of the devices.
         seed: seed of the noise.
+        limit: only the first images; 0 for all.
 
     Returns:
         For each level, from the least noise: `gamma`, `loss` in nats, and the scorer's metrics.
@@ -48,16 +55,17 @@ def measure(
         return jax.lax.map(level, jnp.asarray(gammas))
 
     devices = mesh.devices.size
-    batch = -(-min(batch, len(split)) // devices) * devices
+    count = min(limit or len(split), len(split))
+    batch = -(-min(batch, count) // devices) * devices
     total: dict[str, Any] = {}
-    for start in range(0, len(split), batch):
+    for start in range(0, count, batch):
         ids = np.arange(start, start + batch)
-        rows = split.take(np.minimum(ids, len(split) - 1))
-        parts = (rows["image"], rows["label"], (ids < len(split)).astype(np.float32))
+        rows = split.take(np.minimum(ids, count - 1))
+        parts = (rows["image"], rows["label"], (ids < count).astype(np.float32))
         key = put_key(rng.stream(jax.random.key(seed), "scoring", start), mesh)
         found = jax.device_get(run(params, *(put(p, batched(mesh)) for p in parts), key))
         total = {k: total.get(k, 0.0) + v for k, v in found.items()}
-    rows = {k: v / len(split) for k, v in total.items()}
+    rows = {k: v / count for k, v in total.items()}
     return [
         {"gamma": float(g), **{k: float(v[i]) for k, v in rows.items()}}
         for i, g in enumerate(gammas)

@@ -96,13 +96,18 @@ def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]
         The report, as written.
     """
     split = _data(job).split(job.config.eval.split)
-    rows = scoring.measure(make_recipe(job), params, split, job.mesh, job.config.eval.batch)
+    c = job.config.eval
+    rows = scoring.measure(make_recipe(job), params, split, job.mesh, c.batch, limit=c.limit)
     report = {
         "scorer": job.config.scorer,
         "mean": scoring.mean(rows),
         "by_gamma": rows,
         "weights": record,
-        "data": {"name": split.name, "images": len(split), "sha256": split.fingerprint()},
+        "data": {
+            "name": split.name,
+            "images": min(c.limit or len(split), len(split)),
+            "sha256": split.fingerprint(),
+        },
         "devices": describe_devices(),
     }
     path = _records.report_path(job, "eval", record["step"])
