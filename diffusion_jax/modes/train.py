@@ -51,10 +51,10 @@ def run(job: Job) -> None:
     check_batch(c.batch, job.mesh, c.accumulate)
     work = _scorer.work(job) if c.scorer else _diffusion(job)
     shapes = jax.eval_shape(lambda: _initial(job, work))
+    train, valid = work.load()
     prepare_workdir(job)
     alone = integrity.only_writer(job.workdir) if jax.process_index() == 0 else nullcontext()
     with alone, preemption.listening() as notice:
-        train, valid = work.load()
         checkpoints = Checkpoints(job.workdir, c.keep_latest)
         writer = Writer(job.workdir if jax.process_index() == 0 else None)
         try:
@@ -77,6 +77,7 @@ def run(job: Job) -> None:
             state = _train(job, work, run_loop, state, skip, checkpoints, writer)
             if start < c.steps:
                 say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
+            checkpoints.wait()  # lazy imports and the threads that save do not mix
             with notice.interruptible():
                 work.finish(state, writer)
         finally:
