@@ -24,7 +24,7 @@ from diffusion_jax.data import base
 from diffusion_jax.errors import ConfigError, NonFiniteError, Preempted, WorkdirError
 from diffusion_jax.modes import train
 from diffusion_jax.modes._work import Work
-from diffusion_jax.training import checkpoint, integrity
+from diffusion_jax.training import integrity, restore
 from diffusion_jax.training.state import State
 
 
@@ -70,7 +70,7 @@ def test_a_bad_batch_is_left_out(tmp_path, monkeypatch):
     assert found["total"] == sum(order[i].sum() for i in left)
     rows = [json.loads(r) for r in (job.workdir / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if "train/rollback" in r] == [bad]
-    meta = checkpoint.read_meta(job.workdir / "checkpoints" / "8")
+    meta = restore.read_meta(job.workdir / "checkpoints" / "8")
     assert meta["skip"] == bad - kept + 1
     # Resumed, it goes on in the same order.
     longer, found = counting(tmp_path, monkeypatch, on_nan="rollback")

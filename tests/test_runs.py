@@ -11,13 +11,13 @@ import tiny
 
 from diffusion_jax.errors import CheckpointError, ConfigError, NonFiniteError, WorkdirError
 from diffusion_jax.modes import eval as eval_mode, sample as sample_mode, train
-from diffusion_jax.training import checkpoint
+from diffusion_jax.training import restore
 
 
 def weights(job, step, name="params"):
     folder = job.workdir / "checkpoints" / str(step)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.leaves(checkpoint.read_weights(folder, job.shapes(), name, sharding))
+    return jax.tree.leaves(restore.read_weights(folder, job.shapes(), name, sharding))
 
 
 def assert_identical(a, b):

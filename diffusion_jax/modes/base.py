@@ -20,7 +20,7 @@ from diffusion_jax.parameterization import check as check_prediction
 from diffusion_jax.schedules.base import latent_size
 from diffusion_jax.scorers.base import Scorer
 from diffusion_jax.sharding import make_mesh, put, replicated
-from diffusion_jax.training import checkpoint
+from diffusion_jax.training import restore
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
@@ -156,12 +156,12 @@ class Job:
         like, sharding = self.shapes(), replicated(self.mesh)
 
         def read(folder: Path) -> tuple[Params, dict[str, Any]]:
-            meta = checkpoint.read_meta(folder)
-            params = checkpoint.read_weights(folder, like, name, sharding)
+            meta = restore.read_meta(folder)
+            params = restore.read_weights(folder, like, name, sharding)
             return params, {"step": meta["step"], "weights": name, "checkpoint": str(folder)}
 
         which = self.config.eval.checkpoint
-        return checkpoint.restore_newest(path, read, best=which == "best")[0]
+        return restore.restore_newest(path, read, best=which == "best")[0]
 
     def _imported(self, name: str) -> tuple[Params, dict[str, Any]]:
         path, found = _published(self.checkpoint)
@@ -231,7 +231,7 @@ def prepare_workdir(job: Job) -> None:
                 f"{job.workdir} belongs to a run with another configuration "
                 f"({'; '.join(changed)}); use a new --workdir, or the old settings"
             )
-    elif (job.workdir / checkpoint.FOLDER).exists():
+    elif (job.workdir / restore.FOLDER).exists():
         raise WorkdirError(
             f"{job.workdir} has checkpoints but no config.json; use a new --workdir, or restore it"
         )

@@ -13,7 +13,7 @@ from diffusion_jax import config as config_lib, registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.modes.base import Job, say, write_json
-from diffusion_jax.training import checkpoint
+from diffusion_jax.training import restore
 
 # What must agree for a difference to mean anything, beside the data themselves.
 _SAME = ("conditional", "decoder", "augment")
@@ -64,7 +64,7 @@ def run(job: Job) -> None:
 
 def _open(job: Job, path: Path) -> Job:
     """A run with its own model and the protocol of the comparison."""
-    newest = checkpoint.locate(path)[0]
+    newest = restore.locate(path)[0]
     config = config_lib.read(newest / "meta" / "metadata")
     config.eval, config.data_dir = job.config.eval, job.config.data_dir
     return Job(config, path.absolute(), str(path))

@@ -22,8 +22,9 @@ from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
 from diffusion_jax.sharding import check_batch, gathered, placed
 from diffusion_jax.training import integrity, loop, optimizer, state as state_lib
-from diffusion_jax.training.checkpoint import FOLDER, Checkpoints, read_meta, template
+from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.metrics import Writer, parameter_table
+from diffusion_jax.training.restore import FOLDER, read_meta, template
 from diffusion_jax.training.state import State, ema_key
 from diffusion_jax.training.step import Recipe
 from diffusion_jax.training.variance import learns_shape

@@ -1,0 +1,186 @@
+"""Reading checkpoints: which one, what is in it, and some or all of it; damage is named.
+
+`training.checkpoint` says what a checkpoint holds.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.sharding import Sharding
+
+from diffusion_jax.errors import CheckpointError
+from diffusion_jax.training import integrity
+from diffusion_jax.types import Params
+
+FOLDER = "checkpoints"
+
+
+def template(tree: Any, sharding: Any) -> Any:
+    """What orbax restores into: shapes and types of `tree`.
+
+    Args:
+        tree: arrays or shapes.
+        sharding: one sharding for all, or a tree of them.
+
+    Returns:
+        A tree of `jax.ShapeDtypeStruct`.
+    """
+    if isinstance(sharding, Sharding):
+        sharding = jax.tree.map(lambda _: sharding, tree)
+    return jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, sharding
+    )
+
+
+def held_out(metrics: dict[str, float]) -> float:
+    """The figure that tells the best checkpoint: held-out bits/dim, or a scorer's loss."""
+    return metrics.get("valid_bits_per_dim", metrics.get("valid_loss", float("inf")))
+
+
+def short(e: Exception) -> str:
+    """The first line of a message, or the name of its type."""
+    return str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
+
+
+def shapes(tree: Any) -> dict[str, tuple]:
+    """The shape of every array, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(a.shape)
+        for path, a in leaves
+        if hasattr(a, "shape")
+    }
+
+
+def saved_tree(reader: ocp.PyTreeCheckpointer, item: Path) -> Any:
+    """What an item of a checkpoint holds, without reading it; `OSError` if that cannot be told."""
+    metadata = reader.metadata(item).item_metadata
+    if metadata is None:
+        raise OSError(f"the metadata of {item.name} cannot be read")
+    return metadata.tree
+
+
+def compare(folder: Path, saved: dict[str, tuple], wanted: dict[str, tuple]) -> None:
+    """Raises `CheckpointError` naming the first array whose shape differs."""
+    for name in sorted(saved.keys() | wanted.keys()):
+        if saved.get(name) != wanted.get(name):
+            raise CheckpointError(
+                f"{folder} holds another architecture: {name} is {saved.get(name, 'absent')} "
+                f"there and {wanted.get(name, 'absent')} in this configuration; use the "
+                "configuration it was trained with (config.json)"
+            )
+
+
+def locate(path: Path) -> list[Path]:
+    """Checkpoint folders to try for `path`, best first.
+
+    Args:
+        path: a work directory, its `checkpoints` folder, or one checkpoint folder.
+
+    Returns:
+        Folders of single checkpoints, newest first.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    path = Path(path).absolute()
+    if (path / "meta").is_dir() or (path / "ema").is_dir():
+        return [path]
+    folder = path / FOLDER if (path / FOLDER).is_dir() else path
+    steps = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+    if not steps:
+        raise CheckpointError(
+            f"no checkpoint in {path}: train first, or name a checkpoint folder or a work directory"
+        )
+    return sorted(steps, key=lambda p: -int(p.name))
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The JSON record of one checkpoint.
+
+    Args:
+        folder: a checkpoint folder.
+
+    Returns:
+        The record, with `config` and `step`.
+
+    Raises:
+        CheckpointError: it is missing or unreadable.
+    """
+    try:
+        return json.loads((folder / "meta" / "metadata").read_text())
+    except (OSError, ValueError) as e:
+        raise CheckpointError(f"{folder} has no readable record (meta): {short(e)}") from e
+
+
+def restore_newest(path: Path, read: Callable[[Path], Any], best: bool = False) -> tuple[Any, Path]:
+    """Applies `read` to the newest checkpoint under `path` that it can read.
+
+    Args:
+        path: as for `locate`.
+        read: reads one checkpoint folder.
+        best: start with the one of the lowest held-out bits/dim instead of the newest.
+
+    Returns:
+        What `read` returned, and the folder.
+
+    Raises:
+        CheckpointError: none can be read, or `read` found another architecture.
+    """
+    folders = locate(path)
+    if best:
+        folders.sort(key=_held_out)
+    for folder in folders:
+        try:
+            integrity.verify(folder)
+            return read(folder), folder
+        except CheckpointError:
+            raise
+        except Exception as e:  # see Checkpoints.restore
+            logging.error("checkpoint %s is damaged (%s)", folder, short(e))
+    raise CheckpointError(f"none of {len(folders)} checkpoints in {path} can be read")
+
+
+def _held_out(folder: Path) -> float:
+    try:
+        return held_out(read_meta(folder).get("metrics", {}))
+    except CheckpointError:
+        return float("inf")
+
+
+def read_weights(folder: Path, like: Params, name: str, sharding: Sharding) -> Params:
+    """One set of weights of a checkpoint, without the optimiser state.
+
+    Args:
+        folder: a checkpoint folder.
+        like: weights of the expected architecture (arrays or shapes).
+        name: `"params"` for the weights as trained, else the name of an average such as "0.9999".
+        sharding: where to put them.
+
+    Returns:
+        The weights.
+
+    Raises:
+        CheckpointError: another architecture, or no such average.
+    """
+    item = folder / ("train" if name == "params" else "ema")
+    with ocp.PyTreeCheckpointer() as reader:
+        saved = saved_tree(reader, item)
+        if name not in saved:
+            names = ", ".join(k for k in saved if k not in ("step", "opt_state"))
+            raise CheckpointError(f"{folder} has no average {name!r}; it has {names}")
+        compare(folder, shapes(saved[name]), shapes(like))
+        target = {name: template(like, sharding)}
+        return reader.restore(
+            item,
+            args=ocp.args.PyTreeRestore(
+                item=target,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+                partial_restore=True,
+            ),
+        )[name]
