@@ -20,7 +20,7 @@ LAYERS = [
     ("hooks", "correctors", "finals", "measurement", "plans", "features"),
     ("sampling", "inversion", "likelihood"),
     ("training",),
-    ("evaluation", "interop", "codec"),
+    ("evaluation", "interop", "codec", "report"),
     ("edits",),
     ("config",),
     ("modes", "saved_config"),
