@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, spoken to in the DevTools protocol over a pipe: no driver needed."""
+"""A headless Chromium for tests, spoken to in the DevTools protocol over a pipe."""
 
 import base64
 import json

@@ -17,7 +17,7 @@ _STYLE = (
     "<style>:root{--ink:#30343b;--grid:#d9dce1}"
     "@media (prefers-color-scheme:dark){:root{--ink:#c9ced6;--grid:#3b414b}}</style>"
 )
-_SIZE = (5.0, 3.1)  # inches
+_SIZE = (4.2, 2.75)  # inches: legible on a telephone, where it is shown at four fifths
 
 
 class Chart:
@@ -59,6 +59,23 @@ class Chart:
             label=label or None,
         )  # fmt: skip
 
+    def spans(self, names: Sequence[str], values: Sequence[float], errors: Sequence[float],
+              texts: Sequence[str]) -> None:  # fmt: skip
+        """Values with error bars on lines of their own from the top, each with a text above it."""
+        at = np.arange(len(names))[::-1]
+        for y, value, error, shown in zip(at, values, errors, texts, strict=True):
+            self.axes.errorbar(
+                [value], [y], xerr=[error], fmt="o", color=self.colour(), capsize=4, markersize=6
+            )
+            self.axes.annotate(
+                shown, (value, y), xytext=(0, 7), textcoords="offset points", ha="center",
+                color=_INK, fontsize=9,
+            )  # fmt: skip
+        self.axes.set_yticks(at, names)
+        self.axes.set_ylim(-0.5, len(names) - 0.25)
+        self.axes.set_xscale("log")
+        self.axes.margins(x=0.3)
+
     def bars(self, names: Sequence[str], values: Sequence[float], texts: Sequence[str]) -> None:
         """Horizontal bars from the top, each with a text at its end."""
         at = np.arange(len(names))[::-1]
@@ -78,13 +95,16 @@ class Chart:
 
         axes = self.axes
         axes.grid(color=_GRID, linewidth=0.7)
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                _plain(axis)
         axes.set_axisbelow(True)
         axes.tick_params(which="both", colors=_INK, labelsize=9)
         for part in (axes.xaxis.label, axes.yaxis.label):
             part.set_color(_INK)
         for spine in axes.spines.values():
             spine.set_color(_GRID)
-        if axes.get_legend_handles_labels()[0]:
+        if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
         settings = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}
         out = io.BytesIO()
@@ -93,6 +113,16 @@ class Chart:
                 out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
             )
         return _themed(out.getvalue().decode()).encode()
+
+
+def _plain(axis: Any) -> None:
+    """Numbers without powers on a logarithmic axis, also between the powers on a short one."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    low, high = sorted(axis.get_view_interval())
+    every = FuncFormatter(lambda v, _: f"{v:.3g}")
+    axis.set_major_formatter(every)
+    axis.set_minor_formatter(every if low > 0 and high / low < 10.0 else NullFormatter())
 
 
 def _themed(svg: str) -> str:

@@ -80,20 +80,25 @@ def parts(curves: Curves) -> bytes | None:
     return metric(curves, {f"train/{p}": p for p in _PARTS}, "bits/dim", log=True)
 
 
+def speed(curves: Curves) -> bytes | None:
+    """Steps per second between log entries, with whatever else was done meanwhile."""
+    curve = curves.get("train/loss")
+    if curve is None or not curve.timed or len(curve.step) < 3:
+        return None
+    seconds = np.diff(curve.seconds)
+    chart = Chart("step", "steps/s")
+    chart.line(curve.step[1:], np.diff(curve.step) / np.maximum(seconds, 1e-3))
+    chart.axes.set_ylim(bottom=0.0)
+    return chart.svg()
+
+
 def breakdown(result: dict[str, Any]) -> bytes:
     """The parts of the bound with error bars, on a logarithmic axis: they differ by thousands."""
-    chart = Chart("bits/dim", "", (5.0, 2.2))
-    found = result["breakdown"]
+    chart, found = Chart("bits/dim", "", (4.2, 2.2)), result["breakdown"]
     names = [n for n in found if found[n]["bits_per_dim"] > 0]
-    at = np.arange(len(names))[::-1]
-    for y, name in zip(at, names, strict=True):
-        value, error = found[name]["bits_per_dim"], found[name]["standard_error"]
-        chart.axes.errorbar(
-            [value], [y], xerr=[error], fmt="o", color=chart.colour(), capsize=4, markersize=7
-        )
-    chart.axes.set_yticks(at, names)
-    chart.axes.set_ylim(-0.6, len(names) - 0.4)
-    chart.axes.set_xscale("log")
+    values, errors = ([found[n][k] for n in names] for k in ("bits_per_dim", "standard_error"))
+    texts = [f"{v:.4f} \u00b1 {e:.2g}" for v, e in zip(values, errors, strict=True)]
+    chart.spans(names, values, errors, texts)
     return chart.svg()
 
 
@@ -103,7 +108,7 @@ def timesteps(result: dict[str, Any]) -> bytes | None:
     if len(found) < 2:
         return None
     names = sorted(found, key=lambda k: float("inf") if k == "infinity" else float(k))
-    chart = Chart("T, steps of the model", "bits/dim", (5.0, 2.2))
+    chart = Chart("T, steps of the model", "bits/dim", (4.2, 2.2))
     values, errors = ([found[n][k] for n in names] for k in ("bits_per_dim", "standard_error"))
     chart.points(np.arange(len(names)), values, errors)
     chart.axes.set_xticks(
@@ -114,7 +119,7 @@ def timesteps(result: dict[str, Any]) -> bytes | None:
 
 
 def schedule(curve: dict[str, Any]) -> bytes:
-    """gamma(t), with the straight line between its ends and the band over pixels if there is one."""
+    """gamma(t), the straight line between its ends, and the band over pixels if there is one."""
     chart = Chart("t", "gamma(t) = -log SNR")
     chart.line(curve["t"], curve["gamma"], "schedule")
     chart.axes.plot(
@@ -130,7 +135,7 @@ def schedule(curve: dict[str, Any]) -> bytes:
 
 def loss_by_gamma(found: dict[str, Any]) -> bytes:
     """Where the bits are: from `--mode=eval`, or with the second moment from `--mode=inspect`."""
-    chart = Chart("gamma = -log SNR (data on the left, noise on the right)", "bits/dim per gamma")
+    chart = Chart("gamma (data on the left, noise on the right)", "bits/dim per gamma")
     mean = found.get("mean", found.get("bits_per_dim_per_gamma"))
     chart.line(found["gamma"], mean, "mean")
     chart.axes.fill_between(found["gamma"], 0.0, mean, color="#3f84d9", alpha=0.12, linewidth=0)
@@ -151,7 +156,7 @@ def densities(found: dict[str, Any]) -> bytes:
 
 def scorer_levels(rows: list[dict[str, float]], name: str) -> bytes:
     """A metric of a scorer against the noise."""
-    chart = Chart("gamma = -log SNR (noise on the right)", name)
+    chart = Chart("gamma (noise on the right)", name)
     chart.line([r["gamma"] for r in rows], [r[name] for r in rows], style="o-")
     return chart.svg()
 
@@ -169,7 +174,7 @@ def formats(result: dict[str, Any], others: list[dict[str, Any]]) -> bytes:
             ("this model, whole file", result["file_bits_per_dim"]),
             *((o["format"], o["bits_per_dim_sheet"]) for o in others
               if "bits_per_dim_sheet" in o)]  # fmt: skip
-    chart = Chart("bits/dim", "", (5.0, 0.7 + 0.38 * len(rows)))
+    chart = Chart("bits/dim", "", (4.2, 0.7 + 0.36 * len(rows)))
     names, values = [list(column) for column in zip(*rows, strict=True)]
     chart.bars(names, values, [f"{v:.3f}" for v in values])
     return chart.svg()
@@ -183,6 +188,7 @@ def classes(found: dict[str, Any]) -> bytes:
         chart.axes.bar(at + shift, found[key], 0.38, color=chart.colour(), label=key)
     if len(at) <= 20:
         chart.axes.set_xticks(at)
+    chart.axes.set_ylim(top=1.25 * max(*found["samples"], *found["data"]))  # room for the legend
     return chart.svg()
 
 

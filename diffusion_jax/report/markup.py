@@ -79,6 +79,11 @@ def pairs(values: Iterable[tuple[Any, Any]]) -> Html:
     return tag("dl", join(tag("div", tag("dt", k), tag("dd", v)) for k, v in values))
 
 
+def settings(values: Iterable[tuple[Any, Any]]) -> Html:
+    """Many names and values, in several columns where there is room."""
+    return tag("div", pairs(values), class_="settings")
+
+
 def picture(address: str, alt: str, caption: Any = None, class_: str = "") -> Html:
     """An image with its caption."""
     image = tag("img", src=address, alt=alt, class_=class_ or None)

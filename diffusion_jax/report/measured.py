@@ -1,11 +1,12 @@
 """Sections about what was measured: likelihoods, quality, compression and the rest."""
 
 import re
+import shlex
 from typing import Any
 
 from diffusion_jax.report import figures
 from diffusion_jax.report.collect import Record, Run
-from diffusion_jax.report.markup import Html, join, pairs, table, tag
+from diffusion_jax.report.markup import Html, join, settings, table, tag
 from diffusion_jax.report.section import (
     Missing,
     Section,
@@ -19,32 +20,34 @@ from diffusion_jax.report.section import (
 )
 from diffusion_jax.report.trained import newest_bound
 
+_MAIN = "python -m diffusion_jax.main --workdir={0} "
+
 
 def likelihood(run: Run) -> Section | Missing:
     """Every evaluation in the work directory; of scorers, their metrics at each noise level."""
     if not run.evals:
-        return Missing("Figures on the test set", "--mode=eval")
+        return Missing("Figures on the test set", _MAIN + "--mode=eval")
     if run.scorer:
         return _scorer(run.evals[-1])
     newest, parts = newest_bound(run), []
     if newest is not None:
         r = newest.data["result"]
         said = ", ".join(f"{k} {v['bits_per_dim']:.4f}" for k, v in r["breakdown"].items())
-        parts.append(columns(
-            svg(figures.breakdown(r), f"Chart of the parts of the bound: {said}",
-                "Parts of the bound, one standard error over images; logarithmic."),
-            svg(figures.timesteps(r), "Chart of the bound against the number of steps T",
-                "The bound of models with T steps."),
-        ))  # fmt: skip
-        rows = [[k, bits(v)] for k, v in r["breakdown"].items()] + [["total", bits(r)]]
+        rows = [("total", bits(r)), *((k, bits(v)) for k, v in r["breakdown"].items())]
         rows += [
-            [f"bound with T = {k}", bits(v)]
+            (f"bound with T = {k}", bits(v))
             for k, v in r.get("bound_by_timesteps", {}).items()
             if k != "infinity"
         ]
-        parts.append(table(["part", "bits/dim"], rows, f"Breakdown, {newest.name}"))
+        charts = columns(
+            svg(figures.breakdown(r), f"Chart of the parts of the bound: {said}",
+                "Parts of the bound, with one standard error over images; logarithmic."),
+            svg(figures.timesteps(r), "Chart of the bound against the number of steps T",
+                "The bound of models with T steps."),
+        )  # fmt: skip
+        parts += [tag("p", f"{newest.name}, bits/dim:"), settings(rows), charts]
     parts.append(table(
-        ["file", "data", "estimate", "bits/dim", "Monte-Carlo s.e.", "images"],
+        ["estimate", "bits/dim", "Monte-Carlo s.e.", "images", "data", "file"],
         [_estimate(e) for e in run.evals], "All evaluations",
     ))  # fmt: skip
     return Section("Likelihood", join(parts))
@@ -55,8 +58,8 @@ def _estimate(e: Record) -> list[Any]:
     kind = how.get("kind", "")
     if how.get("bound") is False:
         kind += " (NO BOUND)"
-    return [e.name, e.data.get("data", {}).get("name", ""), kind, bits(r),
-            number(r.get("monte_carlo_se")), number(r.get("images"))]  # fmt: skip
+    return [kind, bits(r), number(r.get("monte_carlo_se")), number(r.get("images")),
+            e.data.get("data", {}).get("name", ""), e.name]  # fmt: skip
 
 
 def _scorer(e: Record) -> Section:
@@ -79,7 +82,7 @@ def quality(run: Run) -> Section | Missing | None:
     if run.scorer:
         return None
     if not run.quality:
-        return Missing("The quality of samples", "--mode=quality")
+        return Missing("The quality of samples", _MAIN + "--mode=quality")
     return Section("Quality of samples", join(_card(c) for c in run.quality))
 
 
@@ -93,7 +96,7 @@ def _card(c: Record) -> Html:
         values |= {k: (v, found.get(f"{k}_standard_error")) for k, v in found.items()
                    if isinstance(v, float)}  # fmt: skip
     rows = [
-        [name, plus_minus(v["mean"], v.get("standard_error")),
+        [name.replace("_", " "), plus_minus(v["mean"], v.get("standard_error")),
          plus_minus(*values.get(name, (None, None)))]
         for name, v in c.data["result"].items()
     ]  # fmt: skip
@@ -107,16 +110,17 @@ def _card(c: Record) -> Html:
     )  # fmt: skip
     shown = next((g["classes"] for g in c.data.get("figures", []) if "classes" in g), None)
     nearest = next(iter(c.pictures.items()), None)
-    drawn = columns(
+    pictures = [
         svg(None if shown is None else figures.classes(shown),
             "Bar chart of the classes of samples and of the data",
             "Classes of the samples, as a classifier sees them, and of the data."),
         None if nearest is None else image(
             *nearest, "Samples in pairs with their nearest training images",
             "The samples nearest to training images, and under each that image."),
-    )  # fmt: skip
-    body = [tag("h3", head), tag("p", said), table(["figure", "samples", "real images"], rows)]
-    return tag("article", join([*body, drawn]))
+    ]  # fmt: skip
+    grid = table(["figure", "samples", "real images"], rows)
+    drawn = columns(grid, tag("div", join(pictures)) if any(pictures) else None)
+    return tag("article", tag("h3", head), tag("p", said), drawn)
 
 
 def sweep(run: Run) -> Section | Missing | None:
@@ -124,8 +128,8 @@ def sweep(run: Run) -> Section | Missing | None:
     if run.scorer:
         return None
     if not run.sweeps:
-        made = "python -m benchmarks.samples --json=WORKDIR/guidance.json ... makes it"
-        return Missing("A sweep of guidance weights", why=made)
+        made = "python -m benchmarks.samples --checkpoint={0} --json={0}/guidance.json"
+        return Missing("A sweep of guidance weights", made + " --classifier=... --judge=...")
     parts = []
     for record in run.sweeps:
         rows = record.data["rows"]
@@ -161,7 +165,7 @@ def codec(run: Run) -> Section | Missing | None:
     if run.scorer:
         return None
     if not run.compressed:
-        return Missing("Lossless compression", "--mode=compress --config.compress.compare")
+        return Missing("Lossless compression", _MAIN + "--mode=compress --config.compress.compare")
     return Section("Compression", join(_coded(c) for c in run.compressed))
 
 
@@ -188,8 +192,8 @@ def _coded(c: Record) -> Html:
     )
     drawn = svg(figures.formats(r, others), "Bar chart of bits/dim of this model and of formats",
                 "Bits/dim of the whole data set.")  # fmt: skip
-    body = [tag("h3", h["name"]), tag("p", said), table(["part", "bits/dim"], rows)]
-    return tag("article", join([*body, columns(drawn)]))
+    parts = columns(table(["part", "bits/dim"], rows), drawn)
+    return tag("article", tag("h3", h["name"]), tag("p", said), parts)
 
 
 def progressive(run: Run) -> Section | Missing | None:
@@ -197,7 +201,7 @@ def progressive(run: Run) -> Section | Missing | None:
     if run.scorer:
         return None
     if not run.progressive:
-        return Missing("Rate against distortion", "--mode=progressive")
+        return Missing("Rate against distortion", _MAIN + "--mode=progressive")
     c = run.progressive[-1]
     shown = c.data["picture"]
     rows = zip(*(shown[k] for k in ("rate_bits_per_dim", "psnr_db", "gamma")), strict=True)
@@ -206,12 +210,12 @@ def progressive(run: Run) -> Section | Missing | None:
     drawn = columns(
         svg(figures.rate_distortion(c.data["result"]["curve"]),
             "Line chart of PSNR against rate", "Quality of the guess against the bits sent."),
+        table(["rate, bits/dim", "PSNR, dB", "gamma"], cells),
         None if seen is None else image(
             *seen, "Images after some of the bits, the originals on the right",
             "Images after the rates of the table, the originals on the right."),
     )  # fmt: skip
-    grid = table(["rate, bits/dim", "PSNR, dB", "gamma"], cells)
-    return Section("Rate and distortion", join([drawn, grid]))
+    return Section("Rate and distortion", join([drawn]))
 
 
 def ood(run: Run) -> Section | Missing | None:
@@ -219,7 +223,8 @@ def ood(run: Run) -> Section | Missing | None:
     if run.scorer:
         return None
     if not run.ood:
-        return Missing("Scores of other data", "--mode=ood --against='rotated(DATA)'")
+        other = f"rotated({run.config.get('data', 'DATA')})"
+        return Missing("Scores of other data", _MAIN + f"--mode=ood --against={shlex.quote(other)}")
     parts = []
     for c in run.ood:
         rows = [
@@ -271,10 +276,14 @@ def environment(run: Run) -> Section:
     grid = table(["what", "devices", "precision", "jax", "diffusion_jax"],
                  [[number(v) for v in row] for row in rows]) if rows else None  # fmt: skip
     starts = [
-        tag("details", tag("summary", f"Started at step {s.get('step')}, {s.get('time')}"),
-            pairs((k, v) for k, v in s.items() if k not in ("step", "time")), open=i == 0 or None)
+        tag(
+            "details",
+            tag("summary", f"Started at step {s.get('step')}, {s.get('time')}"),
+            settings([(k, v) for k, v in s.items() if k not in ("step", "time")]),
+            open=i == 0 or None,
+        )
         for i, s in enumerate(reversed(run.starts))
-    ]  # fmt: skip
+    ]
     none = None if starts else tag(
         "p", "Versions and hardware of the training were not recorded.", class_="note"
     )  # fmt: skip

@@ -1,11 +1,12 @@
 """The page: one HTML file without scripts and without anything to fetch."""
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 from diffusion_jax.report import measured, trained
 from diffusion_jax.report.collect import Run
-from diffusion_jax.report.markup import Html, command, join, table, tag
+from diffusion_jax.report.markup import Html, command, join, settings, table, tag
 from diffusion_jax.report.section import Missing, Section
 from diffusion_jax.report.style import CSS
 
@@ -56,15 +57,13 @@ def render(
             left.append(_sentence(found, where))
     done.append(_configuration(run, defaults))
     if left:
-        done.append(Section("Not here", tag("ul", join(tag("li", s) for s in left))))
+        done.append(Section("Not here yet", tag("ul", join(tag("li", s) for s in left))))
     title = f"{run.name}: {run.config.get('data', 'a run')}"
     return "<!DOCTYPE html>\n" + tag("html", _head(title), _body(run, title, done, made), lang="en")
 
 
 def _sentence(m: Missing, where: str) -> Html:
-    if m.why:
-        return join([f"{m.what}: {m.why}."])
-    words = f"python -m diffusion_jax.main {m.flags} --workdir={where}"
+    words = m.command.replace("{0}", shlex.quote(where))
     return join([f"{m.what}: made by ", command(words)])
 
 
@@ -86,9 +85,7 @@ def _head(title: str) -> Html:
 def _body(run: Run, title: str, done: list[Section], made: str) -> Html:
     what = run.config.get("scorer") or run.config.get("network", "")
     names = [_anchor(s.title) for s in done]
-    links = [
-        tag("li", tag("a", s.title, href=f"#{n}")) for s, n in zip(done, names, strict=True)
-    ]
+    links = [tag("li", tag("a", s.title, href=f"#{n}")) for s, n in zip(done, names, strict=True)]
     sections = [
         tag("section", tag("h2", s.title, id=f"{n}-title"), s.body, id=n,
             aria_labelledby=f"{n}-title")
@@ -124,9 +121,10 @@ def _configuration(run: Run, defaults: dict[str, Any]) -> Section:
          tag("code", repr(v)), tag("code", repr(usual[k])) if k in changed else ""]
         for k, v in values.items()
     ]  # fmt: skip
-    short = [[tag("code", k), tag("code", repr(v))] for k, v in changed.items()]
+    short = [(tag("code", k), tag("code", repr(v))) for k, v in changed.items()]
     parts = [
-        table(["setting", "value"], short, "What differs from the defaults") if short else None,
+        tag("p", "What differs from the defaults:"),
+        settings(short),
         tag("details", tag("summary", f"All {len(rows)} settings, as resolved"),
             table(["setting", "value", "default, where it differs"], rows)),
         tag("details", tag("summary", "Parameters"),

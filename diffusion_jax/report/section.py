@@ -26,14 +26,11 @@ class Missing:
 
     Attributes:
         what: the part, as the subject of a sentence.
-        flags: what `python -m diffusion_jax.main` needs besides `--workdir`; empty: no command
-            makes it.
-        why: a sentence in place of the command.
+        command: what makes it, with `{0}` for the work directory.
     """
 
     what: str
-    flags: str = ""
-    why: str = ""
+    command: str
 
 
 def svg(content: bytes | None, alt: str, caption: Any) -> Html | None:
@@ -47,6 +44,11 @@ def image(name: str, content: bytes, alt: str, caption: Any = None) -> Html:
     """A picture file; pixels stay sharp when it is enlarged."""
     kind = "image/webp" if name.endswith(".webp") else "image/png"
     return picture(data_uri(kind, content), alt, caption, "pixels")
+
+
+def png_width(content: bytes) -> int:
+    """Width of a PNG in pixels, from its header; 0 for anything else."""
+    return int.from_bytes(content[16:20], "big") if content[:4] == b"\x89PNG" else 0
 
 
 def plot(content: bytes, alt: str, caption: Any = None) -> Html:

@@ -28,8 +28,8 @@ p { margin: 0.4rem 0; }
 a { color: var(--accent); }
 .what, .note, figcaption, caption, footer, dt { color: var(--soft); }
 .what { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 0.9rem; }
-nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; list-style: none; margin: 0.6rem 0 1rem;
-  padding: 0; font-size: 0.92rem; }
+nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; list-style: none;
+  margin: 0.6rem 0 1rem; padding: 0; font-size: 0.92rem; }
 nav a { text-decoration: none; }
 nav a:hover, nav a:focus { text-decoration: underline; }
 section {
@@ -46,14 +46,17 @@ article + article { border-top: 1px solid var(--line); margin-top: 1.3rem; paddi
 .tiles dd { font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 dl { margin: 0.6rem 0; }
 dd { margin: 0; }
-dl:not(.tiles dl) > div { display: grid; grid-template-columns: minmax(8rem, 16rem) 1fr;
-  gap: 0 1rem; padding: 0.15rem 0; }
+dl:not(.tiles dl) > div { display: grid; grid-template-columns: minmax(7rem, 11rem) 1fr;
+  gap: 0 1rem; padding: 0.22rem 0; }
+.settings dl { columns: 24rem; column-gap: 2rem; font-size: 0.92rem; }
+dl:not(.tiles dl) > div { break-inside: avoid; border-bottom: 1px solid var(--line); }
 .columns { display: grid; gap: 1.1rem 1.4rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); align-items: start; }
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); align-items: start; }
 figure { margin: 0 0 0.6rem; min-width: 0; }
 img { max-width: 100%; height: auto; display: block; }
 img.chart { width: 100%; max-width: 34rem; }
 img.pixels { image-rendering: pixelated; border-radius: 4px; }
+.columns img.pixels { width: 100%; max-width: 38rem; }
 img.plot { background: #fff; border-radius: 4px; }
 figcaption { font-size: 0.87rem; line-height: 1.4; margin-top: 0.4rem; max-width: 46rem; }
 .scroll { overflow-x: auto; margin: 0.8rem 0; max-width: 100%; }
@@ -61,10 +64,11 @@ figcaption { font-size: 0.87rem; line-height: 1.4; margin-top: 0.4rem; max-width
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 caption { text-align: left; padding-bottom: 0.3rem; }
-th, td { text-align: left; padding: 0.3rem 1.4rem 0.3rem 0; border-bottom: 1px solid var(--line);
+th, td { text-align: left; padding: 0.3rem 1.2rem 0.3rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 thead th { font-weight: 600; color: var(--soft); white-space: nowrap; }
-tbody th { font-weight: 400; }
+tbody th { font-weight: 400; min-width: 8rem; }
+.columns > .scroll { margin: 0; }
 td { white-space: nowrap; }
 code, pre { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: 0.86em; }
 p code, li code { background: var(--shade); border-radius: 4px; padding: 0.1em 0.35em; }
@@ -77,7 +81,7 @@ footer { font-size: 0.85rem; padding: 0 0.2rem; }
 @media (max-width: 34rem) {
   section { padding: 1rem 0.9rem; }
   h1 { font-size: 1.4rem; }
-  dl:not(.tiles dl) > div { grid-template-columns: 1fr; padding: 0.3rem 0; }
+  dl:not(.tiles dl) > div { grid-template-columns: 42% 1fr; }
   .tiles dl { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 }
 @media print { body { max-width: none; } nav { display: none; } section { break-inside: avoid; } }

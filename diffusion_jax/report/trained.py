@@ -5,7 +5,7 @@ from typing import Any
 from diffusion_jax.report import figures
 from diffusion_jax.report.collect import Record, Run
 from diffusion_jax.report.curves import Curve
-from diffusion_jax.report.markup import Html, data_uri, join, pairs, tag
+from diffusion_jax.report.markup import Html, data_uri, join, pairs, settings, tag
 from diffusion_jax.report.section import (
     Missing,
     Section,
@@ -14,12 +14,16 @@ from diffusion_jax.report.section import (
     image,
     number,
     plus_minus,
+    png_width,
     svg,
 )
 
-_NO_TIMES = Missing(
-    "The loss against time",
-    why="this run was trained by a version that did not record times; a new run does",
+_WIDE = 900  # pixels: a grid that needs the page to itself
+
+_MAIN = "python -m diffusion_jax.main --workdir={0} "
+_NO_TIMES = (
+    "The loss against time is left out: this run was trained by a version that did not record "
+    "times; a new run does."
 )
 
 
@@ -48,7 +52,7 @@ def headline(run: Run) -> Html | None:
     if run.curves.last_step:
         tiles.append(("training steps", number(run.curves.last_step)))
     if run.curves.seconds is not None:
-        tiles.append(("time", duration(run.curves.seconds)))
+        tiles.append(("training and evaluation", duration(run.curves.seconds)))
     if bound is not None and "parameters" in bound.data.get("model", {}):
         tiles.append(("parameters", number(bound.data["model"]["parameters"])))
     if not tiles:
@@ -66,7 +70,7 @@ def training(run: Run) -> Section | Missing:
     """Loss and gradients against steps and time."""
     c = run.curves
     if not c.by_name:
-        return Missing("Curves of the training", "--config=CONFIG")
+        return Missing("Curves of the training", _MAIN + "--config=CONFIG")
     unit = "nats" if run.scorer else "bits/dim"
     valid = "loss" if run.scorer else "bits_per_dim"
     train = c.get("train/loss")
@@ -88,16 +92,18 @@ def training(run: Run) -> Section | Missing:
         svg(figures.parts(c), "Line chart of the parts of the training loss, logarithmic",
             "Parts of the training loss."),
         svg(figures.metric(c, {"train/grad_norm": "norm"}, "gradient norm", log=True),
-            "Line chart of the gradient norm, logarithmic", "Norm of the gradient, before clipping."),
+            "Line chart of the gradient norm, logarithmic",
+            "Norm of the gradient, before clipping."),
         svg(figures.metric(c, gamma, "gamma") if not run.scorer else None,
             "Line chart of both ends of the noise schedule against steps",
             "The ends of the schedule during training."),
+        svg(figures.speed(c), "Line chart of steps per second", "Speed: steps per second."),
         *(svg(figures.metric(c, {n: label}, label), f"Line chart of {label} in training",
               f"{label} in training.") for n, label in extra.items()),
     )  # fmt: skip
     times = None
     if train is not None and not train.timed:
-        times = tag("p", f"{_NO_TIMES.what} is left out: {_NO_TIMES.why}.", class_="note")
+        times = tag("p", _NO_TIMES, class_="note")
     return Section("Training", join([drawn, times]))
 
 
@@ -110,7 +116,7 @@ def noise(run: Run) -> Section | Missing | None:
     bound = newest_bound(run)
     by_gamma = looked.get("loss_by_gamma") or (bound.data.get("loss_by_gamma") if bound else None)
     if curve is None and by_gamma is None:
-        return Missing("The noise schedule and the loss against gamma", "--mode=inspect")
+        return Missing("The noise schedule and the loss against gamma", _MAIN + "--mode=inspect")
     span = "" if curve is None else f" from {curve['gamma'][0]:.2f} to {curve['gamma'][-1]:.2f}"
     drawn = columns(
         svg(None if curve is None else figures.schedule(curve), f"Line chart of gamma(t){span}",
@@ -127,7 +133,7 @@ def noise(run: Run) -> Section | Missing | None:
         if isinstance(found, dict) and "variance" in found:
             value = plus_minus(found["variance"], found["standard_error"], 3)
             said.append((f"variance of one draw, {name.replace('_', ' ')}", value))
-    return Section("Noise schedule", join([drawn, pairs(said) if said else None]))
+    return Section("Noise schedule", join([drawn, settings(said) if said else None]))
 
 
 def samples(run: Run) -> Section | Missing | None:
@@ -135,8 +141,8 @@ def samples(run: Run) -> Section | Missing | None:
     if run.scorer:
         return None
     if not run.samples and not run.trajectory:
-        return Missing("Samples", "--mode=sample")
-    parts = []
+        return Missing("Samples", _MAIN + "--mode=sample")
+    grids, rest = [], []
     for r in run.samples:
         how = r.data
         caption = f"Samples at step {r.stem}" + (
@@ -144,16 +150,18 @@ def samples(run: Run) -> Section | Missing | None:
             f"{how['guidance']}, seed {how['seed']}." if {"sampler", "seed"} <= how.keys() else "."
         )  # fmt: skip
         alt = f"Grid of {how.get('images', 'the')} samples of the model"
-        parts += [image(n, b, alt, caption) for n, b in list(r.pictures.items())[:1]]
+        grids += [image(n, b, alt, caption) for n, b in list(r.pictures.items())[:1]]
     for r in run.trajectory[-1:]:
         moving = next((b for n, b in r.pictures.items() if n.endswith(".webp")), None)
         still = next((b for n, b in r.pictures.items() if n.endswith(".png")), None)
         if moving is not None:
-            parts.append(_moving(r.data, moving, still))
+            rest.append(_moving(r.data, moving, still))
         if still is not None:
             caption = "Two of them, noise on the left: latents, and under each the guess."
-            parts.append(image("x.png", still, "Film strip of the same run", caption))
-    return Section("Samples", tag("div", join(parts), class_="samples"))
+            rest.append(image("x.png", still, "Film strip of the same run", caption))
+    sides = [tag("div", join(side)) for side in (grids, rest) if side]
+    wide = any(png_width(b) > _WIDE for r in run.samples for b in r.pictures.values())
+    return Section("Samples", join(sides if wide else [columns(*sides)]))
 
 
 def _moving(how: dict[str, Any], moving: bytes, still: bytes | None) -> Html:
