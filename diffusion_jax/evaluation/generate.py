@@ -301,6 +301,7 @@ def generate(
     batch: int,
     seed: int,
     mesh: Mesh,
+    quiet: bool = False,
 ) -> np.ndarray:
     """Draws `num` images.
 
@@ -313,6 +314,7 @@ def generate(
         batch: images per call; rounded up to a multiple of the devices.
         seed: seed of the noise.
         mesh: the device mesh.
+        quiet: no progress report.
 
     Returns:
         What the method's final step gives, `[num, *shape]`; uint8 unless it is `identity()`.
@@ -326,7 +328,7 @@ def generate(
     batch = -(-min(batch, num) // devices) * devices
     root = jax.random.key(seed)
     out = []
-    with progress("sample", num, every=10.0) as bar:
+    with progress("sample", num, every=10.0, show=not quiet) as bar:
         for start in range(0, num, batch):
             cond = {}
             if labels is not None:

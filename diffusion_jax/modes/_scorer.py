@@ -45,8 +45,9 @@ def work(job: Job) -> Work:
 
     def validate(state: State, valid: Split) -> dict[str, float]:
         rows = scoring.measure(
-            recipe, gathered(job.mesh, state.ema[average]), valid, job.mesh, c.eval.batch
-        )
+            recipe, gathered(job.mesh, state.ema[average]), valid, job.mesh, c.eval.batch,
+            quiet=True,
+        )  # fmt: skip
         return scoring.mean(rows)
 
     def finish(state: State, writer: Writer) -> None:

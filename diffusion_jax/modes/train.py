@@ -157,9 +157,8 @@ def _diffusion(job: Job) -> Work:
         return {k: found[k] for k in ("bits_per_dim", "standard_error")}
 
     def draw(writer: Writer, state: State, step: int) -> None:
-        writer.image(
-            step, "samples", sample_mode.sample(job, gathered(job.mesh, state.ema[average]), step)
-        )
+        params = gathered(job.mesh, state.ema[average])
+        writer.image(step, "samples", sample_mode.sample(job, params, step, quiet=True))
 
     return Work(
         name=c.network,

@@ -68,7 +68,7 @@ def _scorer(e: Record) -> Section:
     drawn = columns(
         *(
             svg(figures.scorer_levels(rows, n), f"Line chart of {n} against gamma",
-                f"{n} on {e.data['data']['name']} at each noise level.")
+                f"{n.capitalize()} on {e.data['data']['name']} at each noise level.")
             for n in names
         )
     )  # fmt: skip
@@ -207,14 +207,16 @@ def progressive(run: Run) -> Section | Missing | None:
     rows = zip(*(shown[k] for k in ("rate_bits_per_dim", "psnr_db", "gamma")), strict=True)
     cells = [[number(a), number(p, 2), number(g, 2)] for a, p, g in rows]
     seen = next((i for i in c.pictures.items() if i[0].endswith("_images.png")), None)
-    drawn = columns(
+    left = [
         svg(figures.rate_distortion(c.data["result"]["curve"]),
             "Line chart of PSNR against rate", "Quality of the guess against the bits sent."),
         table(["rate, bits/dim", "PSNR, dB", "gamma"], cells),
-        None if seen is None else image(
-            *seen, "Images after some of the bits, the originals on the right",
-            "Images after the rates of the table, the originals on the right."),
+    ]  # fmt: skip
+    right = None if seen is None else image(
+        *seen, "Images after some of the bits, the originals on the right",
+        "Images after the rates of the table, the originals on the right.",
     )  # fmt: skip
+    drawn = columns(tag("div", join(left)), right)
     return Section("Rate and distortion", join([drawn]))
 
 

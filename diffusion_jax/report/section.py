@@ -52,8 +52,9 @@ def png_width(content: bytes) -> int:
 
 
 def plot(content: bytes, alt: str, caption: Any = None) -> Html:
-    """A PNG plot that a mode has drawn, black on white."""
-    return picture(data_uri("image/png", content), alt, caption, "plot")
+    """A PNG plot that a mode has drawn, black on white and wide: it scrolls where room is short."""
+    shown = picture(data_uri("image/png", content), alt, caption, "plot")
+    return tag("div", shown, class_="scroll", tabindex="0", role="region", aria_label=alt)
 
 
 def columns(*parts: Html | None) -> Html | None:

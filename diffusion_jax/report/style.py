@@ -57,7 +57,7 @@ img { max-width: 100%; height: auto; display: block; }
 img.chart { width: 100%; max-width: 34rem; }
 img.pixels { image-rendering: pixelated; border-radius: 4px; }
 .columns img.pixels { width: 100%; max-width: 38rem; }
-img.plot { background: #fff; border-radius: 4px; }
+img.plot { background: #fff; border-radius: 4px; min-width: 56rem; }
 figcaption { font-size: 0.87rem; line-height: 1.4; margin-top: 0.4rem; max-width: 46rem; }
 .scroll { overflow-x: auto; margin: 0.8rem 0; max-width: 100%; }
 .scroll:focus-visible, pre:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }

@@ -99,7 +99,7 @@ def training(run: Run) -> Section | Missing:
             "The ends of the schedule during training."),
         svg(figures.speed(c), "Line chart of steps per second", "Speed: steps per second."),
         *(svg(figures.metric(c, {n: label}, label), f"Line chart of {label} in training",
-              f"{label} in training.") for n, label in extra.items()),
+              f"{label.capitalize()} in training.") for n, label in extra.items()),
     )  # fmt: skip
     times = None
     if train is not None and not train.timed:
