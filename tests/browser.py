@@ -1,10 +1,13 @@
 """A headless Chromium for tests, spoken to in the DevTools protocol over a pipe."""
 
 import base64
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
@@ -13,6 +16,15 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--disable-dev-shm-usage", "--remote-debugging-pipe", "--hide-scrollbars")  # fmt: skip
+
+# The protocol wants file descriptors 3 and 4, whatever numbers the pipes have here.
+LAUNCH = """
+import fcntl, os, sys
+ours = [fcntl.fcntl(int(n), fcntl.F_DUPFD, 10) for n in sys.argv[1:3]]
+os.dup2(ours[0], 3)
+os.dup2(ours[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find():
@@ -25,39 +37,41 @@ class Browser:
     """One page of a browser of its own; use it in a `with` block."""
 
     def __init__(self, program, folder):
+        self._program, self._folder = program, folder
+        self._rest, self._number, self.events, self._session = b"", 0, [], None
+
+    def __enter__(self):
         to_it, self._to = os.pipe()
         self._from, from_it = os.pipe()
-        # The protocol wants file descriptors 3 and 4, whatever numbers the pipes have here.
-        command = ["sh", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "sh", program, *FLAGS,
-                   f"--user-data-dir={folder}", "about:blank"]  # fmt: skip
-        self._log = (folder.parent / f"{folder.name}.log").open("wb")
+        command = [sys.executable, "-c", LAUNCH, str(to_it), str(from_it), self._program, *FLAGS,
+                   f"--user-data-dir={self._folder}", "about:blank"]  # fmt: skip
         self._process = subprocess.Popen(
-            command, pass_fds=(to_it, from_it), stdout=self._log, stderr=self._log,
-            start_new_session=True,
+            command, pass_fds=(to_it, from_it), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         os.close(to_it)
         os.close(from_it)
-        self._rest, self._number, self.events, self._session = b"", 0, [], None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        found = self.call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = found["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def __enter__(self):
+        try:
+            target = self.call("Target.createTarget", url="about:blank")["targetId"]
+            found = self.call("Target.attachToTarget", targetId=target, flatten=True)
+            self._session = found["sessionId"]
+            for domain in ("Page", "Runtime", "Log", "Network"):
+                self.call(f"{domain}.enable")
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_):
-        try:
-            self._session = None
-            self.call("Browser.close")
-            self._process.wait(60)
-        finally:
-            self._process.kill()
-            self._process.wait()
-            os.close(self._to)
-            os.close(self._from)
-            self._log.close()
+        self._end()
+
+    def _end(self):
+        """Kills the browser with all its processes: they are a group of their own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        os.close(self._to)
+        os.close(self._from)
 
     def _read(self):
         while b"\0" not in self._rest:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import REPO
+from html_page import check_page
 
 README = (REPO / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
@@ -58,6 +59,7 @@ def test_the_main_command(tmp_path):
     assert report["bits_per_dim"] <= 2.05
     assert report["standard_error"] < 0.05
     assert (tmp_path / "run/samples/1600.png").is_file()
+    assert len(check_page((tmp_path / "run/report.html").read_text()).all("img")) >= 10
     # Guidance makes the digits recognisable to a classifier that has only seen real ones.
     import numpy as np
     from sklearn.svm import SVC
