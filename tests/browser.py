@@ -124,7 +124,8 @@ class Browser:
     def view(self, width, height=900, scheme="light"):
         """Sets the size of the window and the colour scheme of the system."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                  deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
+                  deviceScaleFactor=1, mobile=False)  # fmt: skip
+        # A mobile view would zoom out until a page that is too wide fits.
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self.call("Emulation.setEmulatedMedia", features=[feature])
 

@@ -81,7 +81,7 @@ def _likelihood(put):
 
 def _generated(folder, put):
     how = {"sampler": "ancestral()", "guidance": "cfg(w=2.0)", "network_calls": 50, "seed": 0}
-    picture(folder / "samples/1600.png")
+    picture(folder / "samples/1600.png", columns=20)  # wider than any window
     np.savez(folder / "samples/1600.npz", image=np.zeros((8, 8, 8, 1)), method=json.dumps(how))
     frames = np.random.default_rng(0).integers(0, 17, (2, 3, 4, 8, 8, 1)).astype(np.uint8)
     found = trajectory.Trajectory(np.linspace(5.0, -7.0, 3), *frames, 17)

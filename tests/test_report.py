@@ -25,7 +25,7 @@ DEFAULTS = config_lib.to_dict(config_lib.base())
 ALL = {"Samples", "Likelihood", "Training", "Noise schedule", "Quality of samples",
        "Guidance and samplers", "Compression", "Rate and distortion", "Data out of distribution",
        "Comparisons", "Edits", "Hardware and versions", "Configuration"}  # fmt: skip
-HOSTILE = "</style></title><script>pwned = 1</script><img src=x onerror='pwned = 2'>&amp;\"'"
+HOSTILE = "</style></title><script>pwned = 1</script><img src=x onerror='pwned = 2'>&amp;$x_\"'"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,9 @@ def test_everything_that_is_there_is_on_the_page(measured):
                  "repaint()", "313,155", "50 s", "'digits()'", "Xeon", "cfg(w=2.0)",
                  "what would vary least", "conv/kernel"):  # fmt: skip
         assert word in found.text, word
-    assert len(found.all("img")) == 22
+    # Samples 3, likelihood 2, training 6, schedule 3, quality 2, sweep 3, codec 1, rates 2, ood 1,
+    # edits 1.
+    assert len(found.all("img")) == 24
     (calm,) = found.all("source")
     assert "prefers-reduced-motion" in calm["media"]
 
@@ -253,7 +255,8 @@ def test_in_a_browser(measured, tmp_path, width, scheme):
         tab.view(width, scheme=scheme)
         tab.open(address)
         tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        assert tab.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+        assert tab.evaluate("innerWidth") == width
+        assert tab.evaluate("document.scrollingElement.scrollWidth") <= width
         assert tab.evaluate("document.images.length") > 10
         assert tab.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
         dark = tab.evaluate("getComputedStyle(document.body).backgroundColor")

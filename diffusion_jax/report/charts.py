@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 _INK, _GRID = "#010203", "#040506"
+_LONGEST = 48  # characters of a label
 COLOURS = ("#3f84d9", "#d97a1a", "#2f9e73", "#c2497a", "#8c6bd1", "#8a8f98")
 _STYLE = (
     "<style>:root{--ink:#30343b;--grid:#d9dce1}"
@@ -34,7 +35,7 @@ class Chart:
 
         self._figure = Figure(figsize=size, layout="constrained")
         self.axes = self._figure.subplots()
-        self.axes.set(xlabel=x, ylabel=y)
+        self.axes.set(xlabel=_plain_text(x), ylabel=_plain_text(y))
         self._drawn = 0
 
     def colour(self) -> str:
@@ -47,7 +48,9 @@ class Chart:
     ) -> None:
         """A line, with a band of one standard error on either side where it is known."""
         x, y, colour = np.asarray(x, float), np.asarray(y, float), self.colour()
-        self.axes.plot(x, y, style, color=colour, label=label or None, markersize=4, linewidth=1.6)
+        self.axes.plot(
+            x, y, style, color=colour, label=_plain_text(label) or None, markersize=4, linewidth=1.6
+        )
         if error is not None:
             e = np.asarray(error, float)
             self.axes.fill_between(x, y - e, y + e, color=colour, alpha=0.22, linewidth=0)
@@ -56,7 +59,7 @@ class Chart:
         """Points with error bars."""
         self.axes.errorbar(
             x, y, yerr=error, fmt="o", color=self.colour(), capsize=3, markersize=5,
-            label=label or None,
+            label=_plain_text(label) or None,
         )  # fmt: skip
 
     def spans(self, names: Sequence[str], values: Sequence[float], errors: Sequence[float],
@@ -71,7 +74,7 @@ class Chart:
                 shown, (value, y), xytext=(0, 7), textcoords="offset points", ha="center",
                 color=_INK, fontsize=9,
             )  # fmt: skip
-        self.axes.set_yticks(at, names)
+        self.axes.set_yticks(at, [_plain_text(n) for n in names])
         self.axes.set_ylim(-0.5, len(names) - 0.25)
         self.axes.set_xscale("log")
         self.axes.margins(x=0.3)
@@ -86,7 +89,7 @@ class Chart:
                 shown, (value, y), xytext=(4, 0), textcoords="offset points", va="center",
                 color=_INK, fontsize=9,
             )  # fmt: skip
-        self.axes.set_yticks(at, names)
+        self.axes.set_yticks(at, [_plain_text(n) for n in names])
         self.axes.margins(x=0.28)
 
     def svg(self) -> bytes:
@@ -113,6 +116,12 @@ class Chart:
                 out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
             )
         return _themed(out.getvalue().decode()).encode()
+
+
+def _plain_text(label: str) -> str:
+    """A label from a file: short, and without dollars, which would begin a formula."""
+    label = label if len(label) <= _LONGEST else label[: _LONGEST - 3] + "..."
+    return label.replace("$", "\\$")
 
 
 def _plain(axis: Any) -> None:
