@@ -142,7 +142,7 @@ def read(workdir: Path) -> Run:
     sweeps = [
         Record(p.name, data)
         for p in sorted(workdir.glob("*.json"))
-        if p.name != "config.json" and (data := tried(p, _object, {})).get("rows")
+        if p.name != "config.json" and _is_sweep(data := tried(p, _object, {}))
     ]
     return Run(
         name=workdir.name,
@@ -154,6 +154,14 @@ def read(workdir: Path) -> Run:
         parameters=tried(workdir / "params.txt", lambda p: p.read_text(), ""),
         problems=tuple(problems),
         **found,
+    )
+
+
+def _is_sweep(data: dict[str, Any]) -> bool:
+    """Whether this is what `benchmarks.samples` writes: other benchmarks have rows too."""
+    rows = data.get("rows") or []
+    return bool(rows) and all(
+        isinstance(r, dict) and {"table", "frechet"} <= r.keys() for r in rows
     )
 
 
