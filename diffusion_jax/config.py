@@ -66,6 +66,7 @@ def base() -> ConfigDict:
     c.save_every = 10_000
     c.sample_every = 10_000
     c.keep_latest = 2  # checkpoints kept beside the best
+    c.report = True  # write report.html when training ends
 
     # Sampling. Kinds: guidance/, samplers/, grids/, plans/, correctors/, finals/.
     c.guidance = "none()"
@@ -80,6 +81,7 @@ def base() -> ConfigDict:
     c.sample.batch = 64  # images per call, over all devices
     c.sample.labels = ()  # classes to cycle through; empty: all of them in turn
     c.sample.seed = 0
+    c.sample.preview = True  # show a few in a terminal with colours
 
     # Editing. Kind: edits/.
     c.edit = ConfigDict()
@@ -146,7 +148,7 @@ _MAY_CHANGE = {
     "data_dir", "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
     "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
     "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
-    "compress", "quality", "edit", "progressive", "ood",
+    "compress", "quality", "edit", "progressive", "ood", "report",
 }  # fmt: skip
 
 

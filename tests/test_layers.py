@@ -12,7 +12,7 @@ from conftest import REPO
 LAYERS = [
     ("errors",),
     ("types",),
-    ("rng", "registry", "sharding", "progress", "preemption", "cluster"),
+    ("rng", "registry", "sharding", "progress", "preemption", "cluster", "preview", "catalogue"),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders", "pictures"),
     ("models", "encoders", "scorers"),
     ("model",),
@@ -20,7 +20,7 @@ LAYERS = [
     ("hooks", "correctors", "finals", "measurement", "plans", "features"),
     ("sampling", "inversion", "likelihood"),
     ("training",),
-    ("evaluation", "interop", "codec"),
+    ("evaluation", "interop", "codec", "report"),
     ("edits",),
     ("config",),
     ("modes", "saved_config"),

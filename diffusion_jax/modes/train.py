@@ -13,7 +13,13 @@ from diffusion_jax import config as config_lib, preemption, registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError, NonFiniteError
 from diffusion_jax.evaluation import bpd
-from diffusion_jax.modes import _scorer, eval as eval_mode, sample as sample_mode
+from diffusion_jax.modes import (
+    _environment,
+    _scorer,
+    eval as eval_mode,
+    report as report_mode,
+    sample as sample_mode,
+)
 from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
 from diffusion_jax.objectives.base import Objective
@@ -30,6 +36,7 @@ from diffusion_jax.training.step import Recipe
 from diffusion_jax.training.variance import learns_shape
 
 _ROLLBACKS = 3  # in a row, without a new checkpoint between them
+_CHEAP = 30.0  # seconds that sampling may take for the report to animate it
 
 
 def run(job: Job) -> None:
@@ -61,6 +68,8 @@ def run(job: Job) -> None:
         try:
             state, skip = _start(job, work, shapes, checkpoints)
             start = int(jax.device_get(state.step))
+            if start < c.steps:
+                _environment.note(job.workdir, start)
             if start >= c.steps:
                 say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
             else:
@@ -148,9 +157,8 @@ def _diffusion(job: Job) -> Work:
         return {k: found[k] for k in ("bits_per_dim", "standard_error")}
 
     def draw(writer: Writer, state: State, step: int) -> None:
-        writer.image(
-            step, "samples", sample_mode.sample(job, gathered(job.mesh, state.ema[average]), step)
-        )
+        params = gathered(job.mesh, state.ema[average])
+        writer.image(step, "samples", sample_mode.sample(job, params, step, quiet=True))
 
     return Work(
         name=c.network,
@@ -237,7 +245,7 @@ def _write_table(job: Job, name: str, shapes: State) -> None:
 
 
 def _finish(job: Job, state: State, writer: Writer) -> None:
-    """Test-set evaluation and samples, unless an earlier run of the command left them."""
+    """Test-set evaluation, samples and report, unless an earlier run of the command left them."""
     c, step = job.config, int(jax.device_get(state.step))
     average = ema_key(c.ema[0])
     params = gathered(job.mesh, state.ema[average])
@@ -247,5 +255,10 @@ def _finish(job: Job, state: State, writer: Writer) -> None:
         found = eval_mode.evaluate(job, params, record)["result"]
         values = {k: found[k] for k in ("bits_per_dim", "standard_error")}
         writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in values.items()})
+    began, drawn = time.monotonic(), False
     if c.sample.num and not (job.workdir / "samples" / f"{step}.png").exists():
         writer.image(step, "samples", sample_mode.sample(job, params, step))
+        drawn = True
+    writer.flush()
+    cheap = drawn and time.monotonic() - began < _CHEAP
+    report_mode.after_training(job, lambda: report_mode.illustrate(job, params, record, cheap))
