@@ -48,6 +48,11 @@ def run(job: Job) -> None:
         raise ConfigError(f"steps={c.steps} must be at least 1")
     if c.on_nan not in ("stop", "rollback"):
         raise ConfigError(f"on_nan={c.on_nan!r}: allowed are stop, rollback")
+    if c.data_ahead < 1 or c.data_workers < 0:
+        raise ConfigError(
+            f"data_ahead={c.data_ahead} must be at least 1, data_workers={c.data_workers} at least "
+            "0 (one per processor)"
+        )
     state_lib.check_decays(tuple(c.ema))
     check_batch(c.batch, job.mesh, c.accumulate)
     work = _scorer.work(job) if c.scorer else _diffusion(job)
@@ -78,6 +83,8 @@ def run(job: Job) -> None:
             state = _train(job, work, run_loop, state, skip, checkpoints, writer)
             if start < c.steps:
                 say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
+            if train.skipped:
+                say(f"{train.skipped} damaged images were skipped; each is named above")
             checkpoints.wait()  # lazy imports and the threads that save do not mix
             with notice.interruptible():
                 work.finish(state, writer)
@@ -220,6 +227,7 @@ def make_plan(job: Job) -> loop.Plan:
         save_every=c.save_every,
         sample_every=c.sample_every,
         resident_bytes=c.resident_mib * 2**20,
+        ahead=c.data_ahead,
         spike=c.spike or math.inf,
     )
 
