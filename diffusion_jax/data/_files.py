@@ -48,6 +48,13 @@ def _walk(folder: str, prefix: str = "") -> Iterator[str]:
     """Names of image files, without a call to the file system per file; hidden ones are left out.
 
     Links are followed, as shared disks often hold nothing else.
+
+    Args:
+        folder: where to look.
+        prefix: what comes before the names.
+
+    Yields:
+        Paths below `folder`, with `/`.
     """
     with os.scandir(folder) as entries:
         for entry in entries:

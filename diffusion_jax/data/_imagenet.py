@@ -13,6 +13,7 @@ At 32x32 the new one is about 0.25 bits/dim easier (i-DODE: 3.43 against 3.69). 
 longer distributed; the figures of most papers before 2021 are on it.
 """
 
+import functools
 import hashlib
 import io
 import pickle
@@ -125,11 +126,11 @@ def _published(
     if release == "old":
         files = listing(pictures, False)
         reader = Pictures(files.root, files.names, size, 3, workers)
-        tag, write = files.fingerprint(), lambda out: reader.write(files.labels, out)
+        tag, write = files.fingerprint(), functools.partial(reader.write, files.labels)
     else:
         stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in found["new"]]
         tag = hashlib.sha256(repr(stats).encode()).hexdigest()
-        write = lambda out: _join(found["new"], size, out)
+        write = functools.partial(_join, found["new"], size)
     return _cache.once(_cache.root() / f"imagenet{size}-{release}-{part}-{tag[:16]}", write)
 
 
@@ -140,7 +141,7 @@ def _number(path: Path) -> tuple[int, str]:
 
 
 def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`data` (uint8 `[N, 3 * size * size]`, planes of colour) and `labels` (1 .. 1000) of a file."""
+    """`data` (uint8 `[N, 3 * size * size]`, colour by colour) and `labels` (1 .. 1000) of a file."""
     raw = path.read_bytes()
     try:
         if raw[:2] == b"PK":

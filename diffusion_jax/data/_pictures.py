@@ -37,7 +37,8 @@ def decode(data: bytes, size: int, channels: int) -> np.ndarray:
 
     Turned as its EXIF says; the first frame of several; without its transparency; the central
     square (the odd pixel off the right or bottom side); that square shrunk by averaging areas
-    (Pillow's box filter). An image of the right size keeps its pixels.
+    (Pillow's box filter: along rows, then columns, rounded to whole levels each time). An image of
+    the right size keeps its pixels.
 
     Args:
         data: content of a png, jpg or webp file.

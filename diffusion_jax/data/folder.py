@@ -34,8 +34,9 @@ def make(
     """Images in a folder and its subfolders, cut to their central square and made small.
 
     The central square (of the shorter side; the odd pixel is cut off right or below) is shrunk to
-    `size` by averaging areas (Pillow's box filter); an image of that size keeps its pixels, and a
-    smaller one is left out. Images are turned as their EXIF says and lose their transparency.
+    `size` by averaging areas (Pillow's box filter: rows, then columns, rounded each time); an image
+    of that size keeps its pixels, and a smaller one counts as damaged. Images are turned as their
+    EXIF says and lose their transparency.
 
     Training images are decoded whenever they are needed, in the order of (seed, step). `valid` and
     `test` are decoded once, into a memory map under `$DIFFUSION_JAX_CACHE`, because a figure needs
