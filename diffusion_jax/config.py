@@ -145,9 +145,10 @@ def base() -> ConfigDict:
 
 # What may differ when a run is resumed: none of it changes the steps already made.
 _MAY_CHANGE = {
-    "data_dir", "data_workers", "data_ahead", "mesh", "accumulate", "on_nan", "spike",
-    "resident_mib", "per_dispatch", "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance",
-    "sampler", "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
+    "data_dir", "data_workers", "data_ahead",
+    "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
+    "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
+    "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
     "compress", "quality", "edit", "progressive", "ood",
 }  # fmt: skip
 

@@ -141,7 +141,7 @@ def _number(path: Path) -> tuple[int, str]:
 
 
 def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`data` (uint8 `[N, 3 * size * size]`, colour by colour) and `labels` (1 .. 1000) of a file."""
+    """`data` (uint8 `[N, 3 * size * size]`, colour by colour) and `labels` (from 1) of a file."""
     raw = path.read_bytes()
     try:
         if raw[:2] == b"PK":
