@@ -191,6 +191,10 @@ def test_a_streamed_run_resumes_bit_for_bit_and_counts_what_is_damaged(
     err = capfd.readouterr()
     assert err.err.count("03.png: ") == 1 and "1 damaged images were skipped" in err.out
     again = tiny.job(tmp_path, **{**pictures, "data_workers": 1, "data_ahead": 4})
+    monkeypatch.setattr(again.source, "load", lambda part: numbered())
+    with pytest.raises(WorkdirError, match="trained on 48 images, numbered has 50 now"):
+        train.run(again)
+    monkeypatch.undo()
     train.run(again)
     assert_identical(weights(again, 6), weights(whole, 6))
     rows = losses(whole)

@@ -22,6 +22,7 @@ import numpy as np
 
 from diffusion_jax.data import _cache
 from diffusion_jax.errors import DataError
+from diffusion_jax.progress import progress
 
 _IN_A_ROW = 100  # damaged files after which the folder, not a file, is what is wrong
 _CHUNK = 4096  # files in the air when all are decoded
@@ -193,12 +194,14 @@ class Pictures(Sequence):
             DataError: no file is left.
         """
         count, kept = len(self), []
-        with _cache.growing(out / "images.npy", self.shape[1:]) as add:
+        about = progress(f"decode {self.root.name}", count)
+        with _cache.growing(out / "images.npy", self.shape[1:]) as add, about as bar:
             for start in range(0, count, _CHUNK):
                 for image, index in self.over(self.good, range(start, min(start + _CHUNK, count))):
                     if image is not None:
                         add(image[None])
                         kept.append(index)
+                bar.at(min(start + _CHUNK, count))
         if not kept:
             raise DataError(f"none of the {count} files in {self.root} is a usable image")
         np.save(out / "labels.npy", labels[kept].astype(np.int32))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.errors import DataError
+from diffusion_jax.progress import progress
 
 SPLITS = ("train", "valid", "test")
 _BLOCK = 4096  # images looked at together
@@ -58,9 +59,14 @@ class Split:
 
     def everything(self) -> dict[str, np.ndarray]:
         """All examples, as from `take`, in memory."""
-        if hasattr(self.images, "read"):
-            return self.take(np.arange(len(self)))
-        return {"image": np.asarray(self.images), "label": self.labels}
+        if not hasattr(self.images, "read"):
+            return {"image": np.asarray(self.images), "label": self.labels}
+        parts = []
+        with progress(f"read {self.name}", len(self)) as bar:
+            for start in range(0, len(self), _BLOCK):
+                parts.append(self.take(np.arange(start, min(start + _BLOCK, len(self)))))
+                bar.at(start + len(parts[-1]["label"]))
+        return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
     @property
     def skipped(self) -> int:
