@@ -5,7 +5,6 @@ and the figure down, by 0.25 for ImageNet at 32x32 between two ways of doing it.
 only between images made small alike, by the same program.
 """
 
-import functools
 import hashlib
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def make(
     """
     if size < 1 or channels not in (1, 3):
         raise DataError(f"folder: size={size}, channels={channels}: allowed are 1 or 3 channels")
-    found = _splits(located(path, data_dir), float(valid), float(test), bool(classes))
+    found = splits(located(path, data_dir), valid, test, classes)
     names, name = found["train"].classes, Path(path).name
 
     def load(split: str) -> Split:
@@ -78,11 +77,6 @@ def make(
         return Split(f"{name}/{split}", images, labels, 256, len(names))
 
     return Source(name, (size, size, channels), 256, len(names), load, names)
-
-
-@functools.lru_cache(maxsize=4)
-def _splits(root: Path, valid: float, test: float, classes: bool) -> dict[str, Listing]:
-    return splits(root, valid, test, classes)
 
 
 def decoded(
