@@ -53,6 +53,11 @@ def fed(feed, p):
         np.testing.assert_array_equal(image[..., 0, 0, 0], label)
         out.append(label.reshape(n, p.batch))
         step += n
+        # What comes next is being read, and nothing else.
+        assert feed.resident or next(iter(feed._coming), None) == (
+            (step, p.dispatch(step)) if p.dispatch(step) else None
+        )
+        assert len(feed._coming) <= 5
     feed.close()
     return np.concatenate(out)
 
