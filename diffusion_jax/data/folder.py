@@ -74,6 +74,7 @@ def make(
         else:
             images = Pictures(files.root, files.names, size, channels, workers)
             labels = files.labels
+            images[:1]  # a hopeless folder is refused now, not when the run has begun
         return Split(f"{name}/{split}", images, labels, 256, len(names))
 
     return Source(name, (size, size, channels), 256, len(names), load, names)
