@@ -1,4 +1,4 @@
-"""The README's code runs, its commands exist, and its first command does what it says."""
+"""The code in the README and the docs runs, commands exist, and the first does what it says."""
 
 import json
 import re
@@ -9,12 +9,23 @@ import sys
 import pytest
 from conftest import REPO
 
-README = (REPO / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.S)
-COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line]
+PAGES = [REPO / "README.md", *sorted((REPO / "docs").rglob("*.md"))]
+BLOCKS = [
+    (page.relative_to(REPO).as_posix(), *found)
+    for page in PAGES
+    for found in re.findall(r"```(\w*)\n(.*?)```", page.read_text(), re.S)
+]
 
 
-@pytest.mark.parametrize("code", [t for k, t in BLOCKS if k == "python"])
+def commands(*pages):
+    texts = [t for page, kind, t in BLOCKS if kind == "bash" and (not pages or page in pages)]
+    return [line for text in texts for line in text.splitlines() if line]
+
+
+COMMANDS = commands("README.md")
+
+
+@pytest.mark.parametrize("code", [pytest.param(t, id=p) for p, k, t in BLOCKS if k == "python"])
 def test_python_blocks_run_and_print_what_they_say(code):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
     assert done.returncode == 0, done.stderr
@@ -30,11 +41,11 @@ def test_set_up_is_two_commands_and_ci_runs_the_second():
     assert setup[1] in (REPO / ".ci/run").read_text()
 
 
-def test_every_flag_and_config_in_the_readme_exists():
+def test_every_flag_and_config_exists():
     from diffusion_jax.config import base
 
     config = base()
-    for command in COMMANDS:
+    for command in commands():
         for word in shlex.split(command):
             if word.startswith("--config."):
                 *path, last = word.partition("=")[0].removeprefix("--config.").split(".")
