@@ -2,7 +2,7 @@
 
     python benchmarks/reading.py "folder(path='pictures', size=64)" --workers 1 2 4
 
-Compare with the images per second that the network trains at (`benchmarks/throughput.py`): reading
+Compare with the images per second that the network trains at (`benchmarks/train_step.py`): reading
 need only be faster, as it goes on beside the training.
 """
 
