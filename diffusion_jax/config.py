@@ -25,7 +25,9 @@ def base() -> ConfigDict:
     c.augment = "none()"
     c.batch = 128  # global batch, over all devices
     c.accumulate = 1  # micro-batches per step; changes memory, not results
-    c.resident_mib = 1024  # training sets up to this size live on the device
+    c.resident_mib = 1024  # training sets up to this size live on the device; larger are streamed
+    c.data_workers = 0  # threads that decode image files; 0: one per processor
+    c.data_ahead = 2  # dispatches whose data are read ahead, of sets that are streamed
 
     # Model. Kinds: models/, encoders/, schedules/, decoders/.
     c.network = "vdm_unet()"
@@ -145,7 +147,8 @@ def base() -> ConfigDict:
 
 # What may differ when a run is resumed: none of it changes the steps already made.
 _MAY_CHANGE = {
-    "data_dir", "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
+    "data_dir", "data_workers", "data_ahead",
+    "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
     "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
     "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
     "compress", "quality", "edit", "progressive", "ood", "report",

@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import jax
 
-from diffusion_jax import config as config_lib, preemption, registry
+from diffusion_jax import cluster, config as config_lib, preemption, registry
 from diffusion_jax.data.base import Split
-from diffusion_jax.errors import ConfigError, NonFiniteError
+from diffusion_jax.errors import ConfigError, NonFiniteError, WorkdirError
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.modes import (
     _environment,
@@ -55,11 +56,17 @@ def run(job: Job) -> None:
         raise ConfigError(f"steps={c.steps} must be at least 1")
     if c.on_nan not in ("stop", "rollback"):
         raise ConfigError(f"on_nan={c.on_nan!r}: allowed are stop, rollback")
+    if c.data_ahead < 1 or c.data_workers < 0:
+        raise ConfigError(
+            f"data_ahead={c.data_ahead} must be at least 1, data_workers={c.data_workers} at least "
+            "0 (one per processor)"
+        )
     state_lib.check_decays(tuple(c.ema))
     check_batch(c.batch, job.mesh, c.accumulate)
     work = _scorer.work(job) if c.scorer else _diffusion(job)
     shapes = jax.eval_shape(lambda: _initial(job, work))
     train, valid = work.load()
+    cluster.agree({"training set": (train.name, len(train))})
     prepare_workdir(job)
     alone = integrity.only_writer(job.workdir) if jax.process_index() == 0 else nullcontext()
     with alone, preemption.listening() as notice:
@@ -73,6 +80,7 @@ def run(job: Job) -> None:
             if start >= c.steps:
                 say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
             else:
+                _check_same_set(job, start, train)
                 say(
                     f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
                     f"{describe_devices()}: {train.name}, {len(train)} images"
@@ -84,9 +92,12 @@ def run(job: Job) -> None:
                 validate=None if valid is None else lambda state: work.validate(state, valid),
                 sample=None if work.sample is None else functools.partial(work.sample, writer),
             )  # fmt: skip
-            state = _train(job, work, run_loop, state, skip, checkpoints, writer)
+            record = {"config": config_lib.to_dict(c), "images": len(train)}
+            state = _train(job, work, run_loop, state, skip, checkpoints, writer, record)
             if start < c.steps:
                 say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
+            if train.skipped:
+                say(f"{train.skipped} damaged images were skipped; each is named above")
             checkpoints.wait()  # lazy imports and the threads that save do not mix
             with notice.interruptible():
                 work.finish(state, writer)
@@ -107,6 +118,17 @@ def _start(job: Job, work: Work, shapes: State, checkpoints: Checkpoints) -> tup
     return state, 0
 
 
+def _check_same_set(job: Job, step: int, train: Split) -> None:
+    """Refuses to go on with a training set that has grown or shrunk: its order is another."""
+    if step:
+        before = read_meta(job.workdir / FOLDER / str(step)).get("images", len(train))
+        if before != len(train):
+            raise WorkdirError(
+                f"{job.workdir} was trained on {before} images, {train.name} has {len(train)} now; "
+                "put the data back as they were, or use a new --workdir"
+            )
+
+
 def _train(
     job: Job,
     work: Work,
@@ -115,12 +137,13 @@ def _train(
     skip: int,
     checkpoints: Checkpoints,
     writer: Writer,
+    record: dict[str, Any],
 ) -> State:
     """The loop; on NaN or a spike again from the last checkpoint, if the configuration says so."""
     c, tries, shapes = job.config, 0, jax.eval_shape(lambda: _initial(job, work))
     last = -1
     while True:
-        meta = {"config": config_lib.to_dict(c), "skip": skip}
+        meta = record | {"skip": skip}
         try:
             return run_loop(dataclasses.replace(make_plan(job), skip=skip), state, meta=meta)
         except NonFiniteError as e:
@@ -228,6 +251,7 @@ def make_plan(job: Job) -> loop.Plan:
         save_every=c.save_every,
         sample_every=c.sample_every,
         resident_bytes=c.resident_mib * 2**20,
+        ahead=c.data_ahead,
         spike=c.spike or math.inf,
     )
 
