@@ -11,7 +11,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from diffusion_jax import cluster, config as config_lib, registry
+from diffusion_jax import cluster, compilation, config as config_lib, registry
 from diffusion_jax.errors import ConfigError, Preempted, UserError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -132,6 +132,7 @@ def _main(argv: list[str]) -> None:
                 "find the run's own in --workdir, --checkpoint or --a)"
             )
         clustered = cluster.join()
+        compilation.remember()
         from diffusion_jax.modes.base import open_job
 
         job = open_job(

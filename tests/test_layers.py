@@ -12,7 +12,17 @@ from conftest import REPO
 LAYERS = [
     ("errors",),
     ("types",),
-    ("rng", "registry", "sharding", "progress", "preemption", "cluster", "preview", "catalogue"),
+    (
+        "rng",
+        "registry",
+        "sharding",
+        "progress",
+        "preemption",
+        "cluster",
+        "preview",
+        "catalogue",
+        "compilation",
+    ),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders", "pictures"),
     ("models", "encoders", "scorers"),
     ("model",),

@@ -1,0 +1,35 @@
+"""Compiled programs are kept on disk: the second start of a job does not compile again."""
+
+import hashlib
+import os
+import platform
+from pathlib import Path
+
+_LIMIT = 4 * 2**30  # bytes; what was used longest ago goes first
+
+
+def _processor() -> str:
+    """A name for what this machine's processor can do: programs for one CPU crash on another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    flags = next((x for x in lines if x.lower().startswith(("flags", "features"))), "")
+    told = " ".join(sorted(flags.partition(":")[2].split())) or platform.processor()
+    return f"{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+
+def remember() -> None:
+    """Turns the persistent cache on, under `$DIFFUSION_JAX_CACHE/compiled`.
+
+    Another folder (a bucket, say) is `JAX_COMPILATION_CACHE_DIR`; `JAX_ENABLE_COMPILATION_CACHE=0`
+    turns it off. A folder that cannot be written is no reason to stop: jax then goes without.
+    """
+    import jax
+
+    if jax.config.jax_compilation_cache_dir:
+        return
+    root = Path(os.environ.get("DIFFUSION_JAX_CACHE") or "~/.cache/diffusion_jax").expanduser()
+    jax.config.update("jax_compilation_cache_dir", str(root / "compiled" / _processor()))
+    if jax.config.jax_compilation_cache_max_size < 0:
+        jax.config.update("jax_compilation_cache_max_size", _LIMIT)
