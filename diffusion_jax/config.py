@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.places import place
 
 
 def base() -> ConfigDict:
@@ -203,7 +204,7 @@ def read(path: Path) -> ConfigDict:
         ConfigError: the file is unreadable.
     """
     try:
-        values = json.loads(Path(path).read_text())
+        values = json.loads(place(path).read_text())
     except (OSError, ValueError) as e:
         raise ConfigError(f"cannot read the configuration {path}: {e}") from e
     # A checkpoint's record keeps the configuration in a field called config.
@@ -212,8 +213,9 @@ def read(path: Path) -> ConfigDict:
 
 def find(where: Path) -> Path | None:
     """The saved configuration of a work directory, checkpoint folder or step folder, or None."""
+    where = place(where)
     candidates = [where / "meta" / "metadata", where / "config.json", where.parent / "config.json"]
-    return next((p.absolute() for p in candidates if p.is_file()), None)
+    return next((p for p in candidates if p.is_file()), None)
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

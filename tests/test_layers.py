@@ -12,7 +12,7 @@ from conftest import REPO
 LAYERS = [
     ("errors",),
     ("types",),
-    ("rng", "registry", "sharding", "progress", "preemption", "cluster"),
+    ("rng", "registry", "sharding", "progress", "preemption", "cluster", "places"),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders", "pictures"),
     ("models", "encoders", "scorers"),
     ("model",),

@@ -9,6 +9,7 @@ import numpy as np
 from diffusion_jax.evaluation import generate, images
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, say
+from diffusion_jax.places import write_arrays
 from diffusion_jax.types import Params
 
 _SHOWN = 400  # images in a grid at most
@@ -62,11 +63,10 @@ def sample(job: Job, params: Params, step: int) -> np.ndarray:
     picture = images.grid(shown, job.source.levels, columns)
     path = job.workdir / "samples" / f"{step}.png"
     if jax.process_index() == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
         images.save_png(path, picture)
         extra = {} if labels is None else {"label": labels}
         extra["method"] = json.dumps(_method.describe(job, method) | {"seed": c.seed})
-        np.savez_compressed(
+        write_arrays(
             path.with_suffix(".npz"), image=drawn, gammas=method.gammas, step=step, **extra
         )
     say(

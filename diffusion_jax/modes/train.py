@@ -18,6 +18,7 @@ from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
 from diffusion_jax.objectives.base import Objective
 from diffusion_jax.objectives.continuous import Continuous
+from diffusion_jax.places import write
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
 from diffusion_jax.sharding import check_batch, gathered, placed
@@ -55,8 +56,8 @@ def run(job: Job) -> None:
     train, valid = work.load()
     prepare_workdir(job)
     alone = integrity.only_writer(job.workdir) if jax.process_index() == 0 else nullcontext()
-    with alone, preemption.listening() as notice:
-        checkpoints = Checkpoints(job.workdir, c.keep_latest)
+    with alone as still_alone, preemption.listening() as notice:
+        checkpoints = Checkpoints(job.workdir, c.keep_latest, still_alone)
         writer = Writer(job.workdir if jax.process_index() == 0 else None)
         try:
             state, skip = _start(job, work, shapes, checkpoints)
@@ -232,7 +233,7 @@ def _write_table(job: Job, name: str, shapes: State) -> None:
     table = parameter_table(shapes.params)
     total = sum(math.prod(a.shape) for a in jax.tree.leaves(shapes.params))
     if jax.process_index() == 0:
-        (job.workdir / "params.txt").write_text(table + "\n")
+        write(job.workdir / "params.txt", f"{table}\n".encode())
     say(f"{name}: {total:,} parameters (table in params.txt)")
 
 
