@@ -11,7 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.places import place
 
 
@@ -158,6 +159,25 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+# How a network is run, not what it is: its parameters are stored block by block either way, so that
+# a run may move between devices that need the one or the other.
+_HOW = ("scan", "remat")
+
+
+def _meaning(key: str, value: Any) -> Any:
+    """What of a setting makes a run another run."""
+    if key != "network":
+        return value
+    try:
+        spec = registry.parse(value)
+    except SpecError:
+        return value
+    if "." in spec.name:  # somebody else's network: its arguments may mean anything
+        return spec
+    kept = {k: v for k, v in spec.kwargs.items() if k not in _HOW}
+    return registry.Spec(spec.name, spec.args, kept)
+
+
 def to_dict(config: ConfigDict) -> dict[str, Any]:
     """The configuration as plain JSON-able values (tuples become lists)."""
     return json.loads(config.to_json())
@@ -234,7 +254,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     return [
         f"{k}: {a.get(k)!r} -> {b.get(k)!r}"
         for k in sorted(a.keys() | b.keys())
-        if a.get(k) != b.get(k) and k.split(".")[0] not in may
+        if _meaning(k, a.get(k)) != _meaning(k, b.get(k)) and k.split(".")[0] not in may
     ]
 
 

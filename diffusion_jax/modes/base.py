@@ -130,6 +130,7 @@ class Job:
             "shape": tuple(source.shape),
             "classes": source.classes,
             "dtype": c.dtype,
+            "platform": self.mesh.devices.flat[0].platform,
         }
 
     def shapes(self) -> Params:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import jax
 
@@ -65,6 +66,8 @@ def run(job: Job) -> None:
             if start >= c.steps:
                 say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
             else:
+                if work.how:
+                    say(work.how)
                 say(
                     f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
                     f"{describe_devices()}: {train.name}, {len(train)} images"
@@ -155,6 +158,7 @@ def _diffusion(job: Job) -> Work:
 
     return Work(
         name=c.network,
+        how=_how(job.model.network),
         task=recipe,
         init=lambda: job.model.init(jax.random.key(c.seed), job.source.shape),
         load=load,
@@ -163,6 +167,12 @@ def _diffusion(job: Job) -> Work:
         finish=lambda state, writer: _finish(job, state, writer),
         proposal=recipe.proposal.init(),
     )
+
+
+def _how(network: Any) -> str:
+    """How a network of equal blocks is run, if not plainly: `"auto"` has decided by the devices."""
+    ways = {"scan": "blocks run by one scan", "remat": "activations are recomputed backwards"}
+    return ", ".join(text for name, text in ways.items() if getattr(network, name, False))
 
 
 def make_recipe(job: Job) -> Recipe:
