@@ -1,0 +1,128 @@
+"""Killed again and again at random moments, a run ends with the weights of one that never was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import tiny
+from conftest import REPO
+from test_cli import config_file
+
+KILLS = int(os.environ.get("DIFFUSION_JAX_SOAK", "6"))
+STEPS = 25 * KILLS + 50
+SEED = 1
+
+
+class Lives:
+    """Runs of the program, one after the other; see `lives.py`."""
+
+    def __init__(self, log):
+        self.log = log
+        self._to = subprocess.Popen(
+            [sys.executable, str(REPO / "tests" / "lives.py")], cwd=REPO, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPO)},
+        )  # fmt: skip
+
+    def start(self, *argv):
+        """Starts a life; its process id."""
+        self._to.stdin.write(json.dumps([str(self.log), *map(str, argv)]) + "\n")
+        self._to.stdin.flush()
+        return int(self._answer("pid"))
+
+    def end(self):
+        """Waits for it; its exit code."""
+        return int(self._answer("code"))
+
+    def _answer(self, word):
+        timer = threading.Timer(300, self._to.kill)
+        timer.start()
+        try:
+            while line := self._to.stdout.readline():
+                if line.startswith(word):
+                    return line.split()[1]
+        finally:
+            timer.cancel()
+        raise AssertionError(self.log.read_text())
+
+    def close(self):
+        self._to.kill()
+        self._to.communicate()
+
+
+@pytest.fixture
+def lives(tmp_path):
+    made = Lives(tmp_path / "log")
+    yield made
+    made.close()
+
+
+def saving(workdir):
+    """Names of checkpoints that are being written."""
+    folder = workdir / "checkpoints"
+    names = os.listdir(folder) if folder.is_dir() else []
+    return {n for n in names if "tmp" in n}
+
+
+def wait_for(moment, workdir, rng, pid):
+    """Waits for a moment of a run: while it starts or compiles, takes steps, or saves."""
+
+    def until(true):
+        deadline = time.monotonic() + 120
+        while not true() and time.monotonic() < deadline:
+            time.sleep(0.0005)
+
+    if moment == "start":
+        time.sleep(rng.uniform(0.0, 2.0))
+    elif moment == "step":
+        lines = workdir / "metrics.jsonl"
+        before = lines.stat().st_size if lines.exists() else 0
+        until(lambda: lines.exists() and lines.stat().st_size > before)
+        time.sleep(rng.uniform(0.0, 0.2))
+    else:
+        seen = set()
+        many = int(rng.integers(1, 4))
+        until(lambda: len(seen.update(saving(workdir)) or seen) >= many)
+        time.sleep(rng.uniform(0.0, 0.03))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_the_weights_are_the_same_bit_for_bit(lives, tmp_path):
+    config = config_file(
+        tmp_path, steps=STEPS, save_every=5, log_every=5, eval_every=0, keep_latest=3
+    )
+    options = ("--config.sample.num=0", "--config.eval.limit=8")
+    workdir = tmp_path / "killed"
+    command = (f"--config={config}", f"--workdir={workdir}", *options)
+    rng = np.random.default_rng(SEED)
+    moments = [("start", "step", "save")[i % 3] for i in range(KILLS)]
+    rng.shuffle(moments)
+    left_unfinished, steps = 0, []
+    for moment in moments:
+        pid = lives.start(*command)
+        wait_for(moment, workdir, rng, pid)
+        os.kill(pid, signal.SIGKILL)
+        assert lives.end() == -signal.SIGKILL, lives.log.read_text()
+        left_unfinished += bool(saving(workdir))
+        folder = workdir / "checkpoints"
+        done = [int(n) for n in os.listdir(folder) if n.isdigit()] if folder.is_dir() else []
+        steps.append(max(done, default=0))
+    assert steps == sorted(steps) and 0 < steps[-1] < STEPS, steps
+    assert left_unfinished  # some were killed while they saved
+    lives.start(*command)
+    assert lives.end() == 0, lives.log.read_text()
+    assert not saving(workdir)
+    lives.start(f"--config={config}", f"--workdir={tmp_path / 'whole'}", *options)
+    assert lives.end() == 0
+    ours, theirs = (
+        tiny.saved_arrays(w / "checkpoints" / str(STEPS)) for w in (workdir, tmp_path / "whole")
+    )
+    assert len(ours) == len(theirs) > 10
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
