@@ -1,59 +1,18 @@
 """Killed again and again at random moments, a run ends with the weights of one that never was."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 
 import numpy as np
 import pytest
 import tiny
-from conftest import REPO
+from short_lives import Lives
 from test_cli import config_file
 
 KILLS = int(os.environ.get("DIFFUSION_JAX_SOAK", "6"))
 STEPS = 25 * KILLS + 50
 SEED = 1
-
-
-class Lives:
-    """Runs of the program, one after the other; see `lives.py`."""
-
-    def __init__(self, log):
-        self.log = log
-        self._to = subprocess.Popen(
-            [sys.executable, str(REPO / "tests" / "lives.py")], cwd=REPO, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPO)},
-        )  # fmt: skip
-
-    def start(self, *argv):
-        """Starts a life; its process id."""
-        self._to.stdin.write(json.dumps([str(self.log), *map(str, argv)]) + "\n")
-        self._to.stdin.flush()
-        return int(self._answer("pid"))
-
-    def end(self):
-        """Waits for it; its exit code."""
-        return int(self._answer("code"))
-
-    def _answer(self, word):
-        timer = threading.Timer(300, self._to.kill)
-        timer.start()
-        try:
-            while line := self._to.stdout.readline():
-                if line.startswith(word):
-                    return line.split()[1]
-        finally:
-            timer.cancel()
-        raise AssertionError(self.log.read_text())
-
-    def close(self):
-        self._to.kill()
-        self._to.communicate()
 
 
 @pytest.fixture
