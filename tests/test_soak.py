@@ -1,5 +1,6 @@
 """Killed again and again at random moments, a run ends with the weights of one that never was."""
 
+import contextlib
 import os
 import signal
 import time
@@ -11,7 +12,7 @@ from short_lives import Lives
 from test_cli import config_file
 
 KILLS = int(os.environ.get("DIFFUSION_JAX_SOAK", "6"))
-STEPS = 25 * KILLS + 50
+STEPS = 20 * KILLS + 40
 SEED = 1
 
 
@@ -38,15 +39,15 @@ def wait_for(moment, workdir, rng, pid):
             time.sleep(0.0005)
 
     if moment == "start":
-        time.sleep(rng.uniform(0.0, 2.0))
+        time.sleep(rng.uniform(0.0, 1.5))
     elif moment == "step":
         lines = workdir / "metrics.jsonl"
         before = lines.stat().st_size if lines.exists() else 0
         until(lambda: lines.exists() and lines.stat().st_size > before)
-        time.sleep(rng.uniform(0.0, 0.2))
+        time.sleep(rng.uniform(0.0, 0.1))
     else:
         seen = set()
-        many = int(rng.integers(1, 4))
+        many = int(rng.integers(1, 3))
         until(lambda: len(seen.update(saving(workdir)) or seen) >= many)
         time.sleep(rng.uniform(0.0, 0.03))
 
@@ -54,7 +55,7 @@ def wait_for(moment, workdir, rng, pid):
 @pytest.mark.slow
 def test_killed_at_random_moments_the_weights_are_the_same_bit_for_bit(lives, tmp_path):
     config = config_file(
-        tmp_path, steps=STEPS, save_every=5, log_every=5, eval_every=0, keep_latest=3
+        tmp_path, steps=STEPS, save_every=8, log_every=4, eval_every=0, keep_latest=3
     )
     options = ("--config.sample.num=0", "--config.eval.limit=8")
     workdir = tmp_path / "killed"
@@ -66,13 +67,18 @@ def test_killed_at_random_moments_the_weights_are_the_same_bit_for_bit(lives, tm
     for moment in moments:
         pid = lives.start(*command)
         wait_for(moment, workdir, rng, pid)
-        os.kill(pid, signal.SIGKILL)
-        assert lives.end() == -signal.SIGKILL, lives.log.read_text()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        code = lives.end()
+        if code == 0:  # a fast machine was done first
+            break
+        assert code == -signal.SIGKILL, lives.log.read_text()
         left_unfinished += bool(saving(workdir))
         folder = workdir / "checkpoints"
         done = [int(n) for n in os.listdir(folder) if n.isdigit()] if folder.is_dir() else []
         steps.append(max(done, default=0))
     assert steps == sorted(steps) and 0 < steps[-1] < STEPS, steps
+    assert len(steps) > KILLS // 2, steps
     assert left_unfinished  # some were killed while they saved
     lives.start(*command)
     assert lives.end() == 0, lives.log.read_text()
