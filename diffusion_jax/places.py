@@ -67,8 +67,8 @@ def _reach(bucket: str) -> None:
     try:
         import fsspec
 
-        for name in ("gcsfs", "google.cloud.storage"):
-            importlib.import_module(name)
+        importlib.import_module("gcsfs")
+        storage = importlib.import_module("google.cloud.storage")
     except ImportError as e:
         raise ConfigError(
             f"{_SCHEME} needs packages that are not installed ({e}): pip install -e '.[gcs]'"
@@ -80,7 +80,9 @@ def _reach(bucket: str) -> None:
 
     def ask() -> None:
         try:
-            fsspec.filesystem("gcs", finalize_on_close=True).ls(bucket)
+            client = storage.Client()
+            client.get_bucket(bucket)  # as orbax will, before it deletes an old checkpoint
+            next(iter(client.list_blobs(bucket, max_results=1)), None)
             answer.append(None)
         except BaseException as e:
             answer.append(e)
@@ -90,8 +92,8 @@ def _reach(bucket: str) -> None:
     thread.join(_SECONDS)
     problem = answer[0] if answer else TimeoutError(f"no answer within {_SECONDS:.0f} s")
     if problem is not None:
-        text = " ".join(str(problem).split())[:200] or type(problem).__name__
-        text = "there is no such bucket" if isinstance(problem, FileNotFoundError) else text
+        text = " ".join(str(problem).split())[:200].rstrip(".") or type(problem).__name__
+        text = "there is no such bucket" if getattr(problem, "code", 0) == 404 else text
         raise ConfigError(
             f"cannot read {_SCHEME}{bucket}: {text}; check the name, the network and the login "
             "(gcloud auth application-default login, or the service account of this machine)"
