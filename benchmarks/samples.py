@@ -82,12 +82,12 @@ def measure(job: Job, params: Params, bench: Any, repeats: int) -> dict[str, flo
 
 def settings(args: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
     """`(table, sampler, guidance, calls)` of every row."""
-    for kind, spec in GUIDANCE.items():
-        for w in WEIGHTS:
-            yield kind, "dpmpp_2m()", spec.format(w=w, classifier=str(args.classifier)), 20
     for calls in args.calls:
         for sampler in args.samplers:
             yield "calls", sampler, "none()", calls
+    for kind, spec in GUIDANCE.items():
+        for w in WEIGHTS:
+            yield kind, "dpmpp_2m()", spec.format(w=w, classifier=str(args.classifier)), 20
 
 
 def show(rows: list[dict[str, Any]], real: dict[str, float]) -> str:

@@ -300,11 +300,11 @@ def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
         raise ConfigError(f"unknown variant {name!r} after the colon of --config; allowed: smoke")
     if name:
         config["scorer" if config.scorer else "network"] = smoke
-        config.steps, config.batch, config.accumulate = 20, 32, 1
+        config.steps, config.batch, config.accumulate = 20, 16, 1
         config.log_every, config.eval_every, config.save_every, config.sample_every = 5, 0, 10, 0
-        config.eval.draws, config.eval.limit, config.eval.batch = 2, 32, 32
-        config.eval.timesteps = (100,)
-        config.sample.num, config.sample.batch, config.sample.steps = 20, 20, 5
+        config.eval.draws, config.eval.limit, config.eval.batch = 2, 16, 16
+        config.eval.timesteps = ()
+        config.sample.num, config.sample.batch, config.sample.steps = 10, 10, 5
     return config
 
 

@@ -1,5 +1,6 @@
-"""`python -m tests`: lint, format, docstrings against signatures, then every test."""
+"""`python -m tests`: lint, format, docstrings against signatures, docs, then every test."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ CHECKS = (
     ("ruff", "format", "--check", "."),
     # Docstrings against signatures: missing and superfluous arguments and results.
     ("ruff", "check", "--preview", "--select", "D417,DOC102,DOC202,DOC402", "diffusion_jax"),
+    # Broken links and names that the reference cannot find are errors.
+    ("mkdocs", "build", "--strict", "--quiet", "--site-dir", "build/docs"),
     ("pytest", "-n", "auto", "--dist", "loadfile"),
 )
 
@@ -21,6 +24,7 @@ def run() -> int:
         done = subprocess.run(
             [Path(sys.executable).with_name(name), *args],
             cwd=Path(__file__).resolve().parent.parent,
+            env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},  # a notice of the theme's makers
         )
         if done.returncode:
             failed.append(name)

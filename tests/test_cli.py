@@ -247,13 +247,14 @@ def test_every_config_has_a_smoke_version(name, tmp_path, request, digits_run):
         return
     extra = [f"--config.against={digits_run}"] if name == "digits_discriminator" else []
     if not name.startswith("digits"):
+        extra = ["--config.steps=5"]  # XLA's work, not ours, is what takes the time
         data = request.getfixturevalue("prepared")
         if name.startswith("imagenet"):
             pytest.skip("ImageNet is not here; the other colour configs run the same path")
-        extra = [f"--config.data_dir={data}"]
+        extra.append(f"--config.data_dir={data}")
     done = main(f"--config=configs/{name}.py:smoke", f"--workdir={tmp_path}/run", *extra)
     assert done.returncode == 0, done.stderr
-    made = json.loads((tmp_path / "run/eval/20.json").read_text())
+    made = json.loads(next((tmp_path / "run/eval").glob("*.json")).read_text())
     assert "by_gamma" in made or list((tmp_path / "run/samples").glob("*.png"))
 
 

@@ -1,6 +1,7 @@
 """One exact pass over the images of a split: each once, in order, the last batch padded."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -16,6 +17,27 @@ from diffusion_jax.types import Array
 def count(split: Split, limit: int) -> int:
     """Images to look at: the first `limit`, or all of them for 0."""
     return min(limit, len(split)) if limit else len(split)
+
+
+def fetched(results: Iterable[Any], ahead: int = 2) -> Iterator[Any]:
+    """Brings results to the host while later ones are computed: the device never waits for it.
+
+    Args:
+        results: pytrees of device arrays; drawing one from the iterator dispatches its computation.
+        ahead: how many are dispatched before the first is asked for.
+
+    Yields:
+        The same pytrees of host arrays, in order.
+    """
+    flying = deque()
+    for found in results:
+        for a in jax.tree.leaves(found):
+            a.copy_to_host_async()
+        flying.append(found)
+        if len(flying) > ahead:
+            yield jax.device_get(flying.popleft())
+    while flying:
+        yield jax.device_get(flying.popleft())
 
 
 def over(
@@ -46,13 +68,16 @@ def over(
     n = count(split, limit)
     devices = mesh.devices.size
     batch = -(-min(batch, n) // devices) * devices
-    out = []
-    with progress(label, n, show=not quiet) as bar:
+
+    def results() -> Iterator[Any]:
         for start in range(0, n, batch):
             ids = np.minimum(np.arange(start, start + batch), n - 1)
             rows = {k: put(v, batched(mesh)) for k, v in split.take(ids).items()}
-            found = jax.device_get(run(rows, put(ids.astype(np.int32), batched(mesh))))
-            real = min(batch, n - start)
-            out.append(jax.tree.map(lambda a, real=real: a[:real], found))
-            bar.at(start + real)
-    return jax.tree.map(lambda *parts: np.concatenate(parts).astype(np.float64), *out)
+            yield run(rows, put(ids.astype(np.int32), batched(mesh)))
+
+    out = []
+    with progress(label, n, show=not quiet) as bar:
+        for found in fetched(results()):
+            out.append(found)
+            bar.at(min(len(out) * batch, n))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:n].astype(np.float64), *out)

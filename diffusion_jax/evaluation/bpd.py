@@ -91,7 +91,7 @@ def _noise(key: Array, ids: Array, draw: Array, strata: int, x: Array) -> Noise:
 
 
 def compile_pass(model: Model, objective: Objective, draws: int, mesh: Mesh) -> Callable:
-    """The jitted `(params, images, cond, ids, key) -> (Terms [K, B], t [K, B])` of one batch."""
+    """The jitted `(params, images, cond, ids, key) -> (Terms [B, K], t [B, K])` of one batch."""
     strata = draws // 2
 
     def run(params: Params, images: Array, cond: dict, ids: Array, key: Array) -> tuple:
@@ -103,7 +103,8 @@ def compile_pass(model: Model, objective: Objective, draws: int, mesh: Mesh) -> 
             auxiliary = jnp.broadcast_to(terms.auxiliary, terms.prior.shape)
             return None, (terms._replace(auxiliary=auxiliary), noise.t)
 
-        return jax.lax.scan(one, None, jnp.arange(draws))[1]
+        found = jax.lax.scan(one, None, jnp.arange(draws))[1]
+        return jax.tree.map(lambda a: a.T, found)
 
     return jax.jit(run, out_shardings=replicated(mesh))
 
@@ -148,13 +149,12 @@ def measure(
     run = compile_pass(model, objective, draws, mesh)
     key = put_key(seed, mesh)
 
-    def images_first(rows: dict[str, Array], ids: Array) -> tuple[Terms, np.ndarray]:
+    def one_batch(rows: dict[str, Array], ids: Array) -> tuple[Terms, Array]:
         cond = {"label": rows["label"]} if model.num_classes else {}
-        found = jax.device_get(run(params, rows["image"], cond, ids, key))
-        return jax.tree.map(lambda a: a.T, found)
+        return run(params, rows["image"], cond, ids, key)
 
     terms, t = batches.over(
-        images_first, split, mesh, batch=batch, limit=limit, label=label, quiet=quiet
+        one_batch, split, mesh, batch=batch, limit=limit, label=label, quiet=quiet
     )
     return Records(
         t=t,

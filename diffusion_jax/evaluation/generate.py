@@ -1,6 +1,6 @@
 """Samples from a model: any number, in equal batches over all devices, compiled once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import jax
@@ -10,6 +10,8 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import batches
+from diffusion_jax.evaluation.helpers import Helpers
 from diffusion_jax.finals.base import Final
 from diffusion_jax.finals.decode import Decode
 from diffusion_jax.grids.base import Grid
@@ -75,48 +77,6 @@ def labels_for(model: Model, num: int, wanted: tuple[int, ...]) -> np.ndarray | 
             )
     cycle = np.asarray(wanted or range(model.num_classes), np.int32)
     return np.resize(cycle, num)
-
-
-class Helpers:
-    """Second models that guidance names by checkpoint: each is read once.
-
-    Their weights are arguments of the compiled sampler, not constants in it.
-
-    Args:
-        load: `load(kind, checkpoint) -> (bind, params)`, where `bind(params)` is the function
-            `guidance.base.Context.open` promises; None where no checkpoint can be read.
-    """
-
-    def __init__(self, load: Callable[[str, str], tuple[Callable, Params]] | None = None):
-        self._load = load
-        self._found: dict[tuple[str, str], tuple[Callable, Params]] = {}
-
-    @property
-    def params(self) -> dict[tuple[str, str], Params]:
-        """The weights of everything opened so far."""
-        return {which: params for which, (_, params) in self._found.items()}
-
-    def context(self, model: Model, params: dict | None = None) -> Context:
-        """What guidance may use.
-
-        Args:
-            model: the model it guides.
-            params: weights of the helpers; None for those that were read, which are read now if
-                need be.
-
-        Returns:
-            The context.
-        """
-
-        def opened(kind: str, checkpoint: str) -> Callable:
-            which = (kind, checkpoint)
-            if which not in self._found:
-                self._found[which] = self._load(kind, checkpoint)
-            bind, own = self._found[which]
-            return bind(own if params is None else params[which])
-
-        null = model.null if model.num_classes else None
-        return Context(null=null, open=opened if self._load else None)
 
 
 @dataclass(frozen=True)
@@ -306,15 +266,19 @@ def generate(
     devices = mesh.devices.size
     batch = -(-min(batch, num) // devices) * devices
     root = jax.random.key(seed)
-    out = []
-    with progress("sample", num, every=10.0) as bar:
+
+    def results() -> Iterator[Array]:
         for start in range(0, num, batch):
             cond = {}
             if labels is not None:
                 rows = np.minimum(np.arange(start, start + batch), num - 1)
                 cond["label"] = put(labels[rows], batched(mesh))
             key = put_key(rng.stream(root, "sample", start), mesh)
-            images = run(params, key, cond, (batch, *shape))
-            out.append(jax.device_get(images)[: num - start])
-            bar.at(min(start + batch, num))
-    return np.concatenate(out)
+            yield run(params, key, cond, (batch, *shape))
+
+    out = []
+    with progress("sample", num, every=10.0) as bar:
+        for images in batches.fetched(results()):
+            out.append(images)
+            bar.at(min(len(out) * batch, num))
+    return np.concatenate(out)[:num]

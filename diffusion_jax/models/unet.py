@@ -18,6 +18,7 @@ from diffusion_jax.nn.blocks import (
     fold_keys,
     group_norm,
 )
+from diffusion_jax.nn.conv import conv3x3
 from diffusion_jax.nn.embed import Conditioning, fourier_features
 from diffusion_jax.types import Array, Cond
 
@@ -66,14 +67,14 @@ class UNet(nn.Module):
             return h
 
         h = fourier_features(z, self.levels) if self.fourier else z
-        h = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv_in")(h)
+        h = conv3x3(self.width, dtype=self.dtype, name="conv_in")(h)
         skips = [h]
         for level, mult in enumerate(self.mults):
             for i in range(self.blocks):
                 h = block(h, self.width * mult, f"down{level}_{i}")
                 skips.append(h)
             if level < len(self.mults) - 1:
-                h = nn.Conv(h.shape[-1], (3, 3), (2, 2), dtype=self.dtype, name=f"shrink{level}")(h)
+                h = conv3x3(h.shape[-1], strides=(2, 2), dtype=self.dtype, name=f"shrink{level}")(h)
                 skips.append(h)
         h = block_type(h.shape[-1], self.dropout, self.dtype, name="mid_0")(
             h, c, fold_keys(keys, 0)
@@ -88,9 +89,9 @@ class UNet(nn.Module):
             if level:
                 b, height, width, channels = h.shape
                 h = jax.image.resize(h, (b, 2 * height, 2 * width, channels), "nearest")
-                h = nn.Conv(channels, (3, 3), dtype=self.dtype, name=f"grow{level}")(h)
+                h = conv3x3(channels, dtype=self.dtype, name=f"grow{level}")(h)
         h = nn.swish(group_norm(h.shape[-1], self.dtype, "norm_out")(h)).astype(z.dtype)
-        out = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
+        out = conv3x3(self.channels, kernel_init=nn.initializers.zeros, name="conv_out")(h)
         return out + z
 
 

@@ -17,6 +17,7 @@ from diffusion_jax.nn.blocks import (
     fold_keys,
     group_norm,
 )
+from diffusion_jax.nn.conv import conv3x3
 from diffusion_jax.nn.embed import Conditioning, fourier_features
 from diffusion_jax.types import Array, Cond
 
@@ -64,7 +65,7 @@ class VDMUNet(nn.Module):
             self.gamma_max, self.dtype, name="cond",
         )(gamma, cond)  # fmt: skip
         h = fourier_features(z, self.levels) if self.fourier else z
-        first = h = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv_in")(h)
+        first = h = conv3x3(self.width, dtype=self.dtype, name="conv_in")(h)
 
         def stage(attention: bool) -> Stage:
             return Stage(self.width, self.dropout, attention, self.dtype, parent=None)
@@ -88,7 +89,7 @@ class VDMUNet(nn.Module):
         h, _ = run("up", self.depth + 1, h, 1, skips)
 
         h = nn.swish(group_norm(self.width, self.dtype, "norm_out")(h)).astype(z.dtype)
-        out = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros, name="conv_out")(h)
+        out = conv3x3(self.channels, kernel_init=nn.initializers.zeros, name="conv_out")(h)
         return out + z
 
 

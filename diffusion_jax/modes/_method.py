@@ -9,6 +9,7 @@ from diffusion_jax import config as config_lib, registry
 from diffusion_jax.edits.base import Edit
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import generate
+from diffusion_jax.evaluation.helpers import Helpers
 from diffusion_jax.modes.base import Job
 from diffusion_jax.places import place
 from diffusion_jax.types import Params
@@ -67,7 +68,7 @@ def _parts(job: Job) -> dict[str, Any]:
         "guidance": registry.build("guidance", c.guidance),
         "final": registry.build("finals", c.final),
         "correct": registry.build("correctors", c.corrector),
-        "helpers": generate.Helpers(lambda kind, path: open_helper(job, kind, path)),
+        "helpers": Helpers(lambda kind, path: open_helper(job, kind, path)),
     }
 
 
@@ -80,7 +81,7 @@ def open_helper(job: Job, kind: str, checkpoint: str) -> tuple[Callable, Params]
         checkpoint: a work directory or checkpoint folder.
 
     Returns:
-        `(bind, params)`, see `generate.Helpers`.
+        `(bind, params)`, see `helpers.Helpers`.
 
     Raises:
         ConfigError: the checkpoint holds something else, or was trained on other data.

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.nn.conv import conv3x3
 from diffusion_jax.types import Array
 
 Dtype = jnp.dtype | None
@@ -80,14 +81,14 @@ class ResBlock(nn.Module):
         """Applies the block to `x` `[B,H,W,C]` with conditioning `c` `[B,K]`."""
         zeros = nn.initializers.zeros
         h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1", self.groups)(x))
-        h = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv1")(h)
+        h = conv3x3(self.width, dtype=self.dtype, name="conv1")(h)
         c = nn.Dense(self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond")(
             c
         )
         h = h + c[:, None, None, :]
         h = nn.swish(group_norm(self.width, self.dtype, "norm2", self.groups)(h))
         h = dropout(h, self.dropout, keys)
-        h = nn.Conv(self.width, (3, 3), kernel_init=zeros, dtype=self.dtype, name="conv2")(h)
+        h = conv3x3(self.width, kernel_init=zeros, dtype=self.dtype, name="conv2")(h)
         if x.shape[-1] != self.width:
             x = nn.Dense(self.width, dtype=self.dtype, name="shortcut")(x)
         return x + h

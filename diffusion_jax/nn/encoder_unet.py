@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.nn.blocks import Attention, ResBlock, fold_keys, group_norm
+from diffusion_jax.nn.conv import conv3x3
 from diffusion_jax.nn.embed import Conditioning
 from diffusion_jax.types import Array, Cond
 
@@ -79,7 +80,7 @@ class EncoderUNet(nn.Module):
                 h, c, fold_keys(keys, count)
             )
 
-        h = nn.Conv(self.width, (3, 3), name="conv_in")(x)
+        h = conv3x3(self.width, name="conv_in")(x)
         skips = []
         for level in range(levels):
             for i in range(repeat):
@@ -97,4 +98,4 @@ class EncoderUNet(nn.Module):
                 h = block(h, width, f"up{level}_{i}")
         h = nn.swish(group_norm(self.width, None, "norm_out", 16)(h))
         zeros = nn.initializers.zeros
-        return jnp.tanh(nn.Conv(self.channels, (3, 3), kernel_init=zeros, name="conv_out")(h))
+        return jnp.tanh(conv3x3(self.channels, kernel_init=zeros, name="conv_out")(h))

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 
 from diffusion_jax.nn.blocks import Dtype, ResBlock, fold_keys, group_norm
+from diffusion_jax.nn.conv import conv3x3
 from diffusion_jax.nn.embed import Conditioning
 from diffusion_jax.types import Array, Cond
 
@@ -38,10 +39,10 @@ class Tower(nn.Module):
             self.width, self.num_classes, 0, False, self.gamma_min, self.gamma_max, self.dtype,
             name="cond",
         )(gamma, cond)  # fmt: skip
-        h = nn.Conv(self.width, (3, 3), dtype=self.dtype, name="conv_in")(z)
+        h = conv3x3(self.width, dtype=self.dtype, name="conv_in")(z)
         for level, mult in enumerate(self.mults):
             if level:
-                h = nn.Conv(h.shape[-1], (3, 3), (2, 2), dtype=self.dtype, name=f"shrink{level}")(h)
+                h = conv3x3(h.shape[-1], strides=(2, 2), dtype=self.dtype, name=f"shrink{level}")(h)
             for i in range(self.blocks):
                 h = ResBlock(self.width * mult, self.dropout, self.dtype, name=f"block{level}_{i}")(
                     h, c, fold_keys(keys, level * self.blocks + i)

@@ -1,0 +1,202 @@
+"""What the benchmarks share: the work, the clock, the table, and files to compare."""
+
+import argparse
+import datetime
+import functools
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from diffusion_jax import config as config_lib
+from diffusion_jax.modes.base import Job, describe_devices
+from diffusion_jax.modes.train import make_recipe
+from diffusion_jax.sharding import batched, put, replicated
+from diffusion_jax.training import state as state_lib
+from diffusion_jax.types import Params
+
+WORK = ("digits", "vdm8", "vdm32")
+_DIGITS = Path(__file__).resolve().parent.parent / "configs" / "digits.py"
+
+
+@functools.cache
+def _random_images() -> str:
+    """An npz of random 32x32 colour images: speed does not depend on what they show."""
+    path = Path(tempfile.mkdtemp(prefix="benchmark-")) / "images.npz"
+    images = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), dtype=np.uint8)
+    np.savez(path, train_image=images, test_image=images)
+    return str(path)
+
+
+def config_of(work: str, dtype: str = "float32", **network: Any) -> ConfigDict:
+    """The configuration of one piece of work.
+
+    Args:
+        work: `"digits"`, or `"vdm8"` and `"vdm32"`: 8 and 32 blocks of 128 channels on 32x32x3,
+            8 images on CPU and 128 elsewhere.
+        dtype: of the network's arithmetic.
+        **network: more settings of the network, such as `scan=True`.
+
+    Returns:
+        The configuration.
+    """
+    more = "".join(f", {k}={v}" for k, v in network.items())
+    if work == "digits":
+        spec: dict[str, Any] = {}
+        exec(compile(_DIGITS.read_text(), _DIGITS, "exec"), spec)
+        c = spec["get_config"]()
+        c.network = c.network.removesuffix(")") + more + ")"
+    else:
+        c = config_lib.base()
+        c.data = f"npz(path={_random_images()!r})"
+        c.network = f"vdm_unet(width=128, depth={int(work.removeprefix('vdm'))}{more})"
+        c.batch = c.sample.batch = c.eval.batch = 8 if jax.default_backend() == "cpu" else 128
+    c.dtype = dtype
+    return c
+
+
+def job_of(work: str, dtype: str = "float32", **network: Any) -> Job:
+    """A job for `config_of` the same arguments; nothing is written."""
+    return Job(config_of(work, dtype, **network), Path("unused"))
+
+
+def weights(job: Job) -> Params:
+    """Initial weights on the mesh, zeros replaced: a network of zeros might be too easy."""
+    params = job.model.init(jax.random.key(0), job.source.shape)
+    leaves, tree = jax.tree.flatten(params["network"])
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noisy = [a + 0.01 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    params = {**params, "network": jax.tree.unflatten(tree, noisy)}
+    return on_mesh(job, params)
+
+
+def rows(job: Job, n: int) -> dict[str, jax.Array]:
+    """The first `n` training images and labels, on the mesh."""
+    split = job.source.split("train")
+    found = split.take(np.arange(n) % len(split))
+    return {k: put(v, batched(job.mesh)) for k, v in found.items()}
+
+
+def fresh_state(job: Job, params: Params) -> tuple[Any, Any]:
+    """A recipe and a state to train from `params` (copied: steps donate their state)."""
+    recipe = make_recipe(job)
+    own = jax.tree.map(lambda a: a.copy(), params)
+    made = state_lib.init(own, recipe.optimizer, tuple(job.config.ema), recipe.proposal.init())
+    return recipe, on_mesh(job, made)
+
+
+def on_mesh(job: Job, tree: Any) -> Any:
+    """A pytree replicated over the job's mesh."""
+    return jax.tree.map(lambda a: put(a, replicated(job.mesh)), tree)
+
+
+def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median seconds of each call, taken in turn so that a busy machine hurts all alike.
+
+    Args:
+        calls: by name; each has been compiled, and is called once more to warm up.
+        repeats: rounds.
+
+    Returns:
+        Seconds by name.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(repeats + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            jax.block_until_ready(call())
+            if round_:
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def matmul_rate(dtype: str = "float32") -> float:
+    """FLOP/s of this device's matrix product, the best of several large ones."""
+    n = 2048 if jax.default_backend() == "cpu" else 8192
+    a = jnp.ones((n, n), dtype)
+    product = jax.jit(lambda a, b: a @ b)
+    product(a, a).block_until_ready()
+    best = float("inf")
+    for _ in range(10):
+        began = time.perf_counter()
+        product(a, a).block_until_ready()
+        best = min(best, time.perf_counter() - began)
+    return 2 * n**3 / best
+
+
+def mebibytes(compiled: Any) -> float:
+    """Arguments, results and temporaries of a compiled program, in MiB; donated ones once."""
+    m = compiled.memory_analysis()
+    used = m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes
+    return (used - m.alias_size_in_bytes) / 2**20
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Rows as a markdown table; columns are all keys, in order of appearance."""
+    columns = list(dict.fromkeys(k for row in found for k in row))
+    cells = [
+        [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (r.get(c, "") for c in columns)]
+        for r in found
+    ]
+    lines = [columns, ["---"] * len(columns), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _compare(first: Path, second: Path) -> None:
+    """Prints every figure of `second` as a ratio to that of `first`."""
+    a, b = (json.loads(p.read_text()) for p in (first, second))
+    print(f"{second} / {first}   ({b['devices']}, {b['date']} / {a['devices']}, {a['date']})")
+
+    def named(r: dict) -> tuple:
+        return tuple(v for v in r.values() if isinstance(v, str))
+
+    before = {named(r): r for r in a["rows"]}
+    out = [
+        {
+            k: v if isinstance(v, str) else (v / before[named(r)][k] if before[named(r)][k] else v)
+            for k, v in r.items()
+            if k in before[named(r)]
+        }
+        for r in b["rows"]
+        if named(r) in before
+    ]
+    print(table(out) if out else "no rows in common")
+
+
+def run(doc: str, measure: Callable[[argparse.Namespace, str], list[dict[str, Any]]]) -> None:
+    """The command line of a benchmark.
+
+    Args:
+        doc: its docstring.
+        measure: `(arguments, work) -> rows`; a row is a dict of names and numbers.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--work", nargs="+", default=["digits", "vdm8"], choices=WORK)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, metavar="JSON", help="print ratios of two files instead"
+    )
+    args = parser.parse_args()
+    if args.compare:
+        _compare(*args.compare)
+        return
+    found = [row for work in args.work for row in measure(args, work)]
+    print(table(found))
+    record = {
+        "devices": describe_devices(), "machine": platform.processor() or platform.machine(),
+        "jax": jax.__version__, "date": datetime.date.today().isoformat(), "rows": found,
+    }  # fmt: skip
+    print(f"\n{record['devices']}, jax {record['jax']}, {record['date']}")
+    if args.json:
+        args.json.write_text(json.dumps(record, indent=1) + "\n")

@@ -1,0 +1,49 @@
+"""Compile times of the training step: blocks unrolled, and one block in a scan.
+
+    python -m benchmarks.compile --work vdm32 --json compile.json
+
+Times are of tracing, lowering and XLA, with the persistent cache off. What the scan costs at run
+time is in `benchmarks.train_step`.
+"""
+
+import argparse
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import _common
+from diffusion_jax.sharding import put, replicated
+from diffusion_jax.training import step as step_lib
+
+
+def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
+    """Two rows: unrolled, and with a scan."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    rows = []
+    for name, scan in (("unrolled", False), ("scan", True)):
+        job = _common.job_of(work, args.dtype, scan=scan)
+        recipe, state = _common.fresh_state(job, _common.weights(job))
+        whole = replicated(job.mesh)
+        meter = _common.on_mesh(job, step_lib.fresh_meter(recipe))
+        data = _common.rows(job, job.config.batch)
+        step = step_lib.compile_steps(recipe, job.mesh, resident=False, several=False)
+        began = time.perf_counter()
+        traced = step.trace(state, meter, data, put(jnp.zeros(1, jnp.int32), whole))
+        traced_at = time.perf_counter()
+        lowered = traced.lower()
+        lowered_at = time.perf_counter()
+        lowered.compile()
+        done = time.perf_counter()
+        rows.append({
+            "work": work, "blocks": name, "trace_s": traced_at - began,
+            "lower_s": lowered_at - traced_at, "xla_s": done - lowered_at, "total_s": done - began,
+        })  # fmt: skip
+    for row in rows:
+        row["of_unrolled"] = row["total_s"] / rows[0]["total_s"]
+    return rows
+
+
+if __name__ == "__main__":
+    _common.run(__doc__, measure)

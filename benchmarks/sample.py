@@ -1,0 +1,57 @@
+"""Sampling speed: a whole batch with a solver, beside as many bare forward passes, in turn.
+
+    python -m benchmarks.sample --work digits vdm8 --json sample.json
+
+`overhead` is what the loop, the solver and the decoding cost on top of the network: 1.05 is 5%.
+"""
+
+import argparse
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import _common
+from diffusion_jax import registry
+from diffusion_jax.evaluation import generate
+from diffusion_jax.sharding import batched, put, put_key
+
+CALLS = 10
+SAMPLERS = ("ddim()", "dpmpp_2m()", "unipc()", "ancestral()")
+
+
+def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
+    """Rows of one piece of work, one for each sampler."""
+    job = _common.job_of(work, args.dtype)
+    params, batch = _common.weights(job), job.config.sample.batch
+    shape, key = (batch, *job.source.shape), put_key(jax.random.key(0), job.mesh)
+    labels = generate.labels_for(job.model, batch, ())
+    cond = {} if labels is None else {"label": put(labels, batched(job.mesh))}
+    grid = registry.build("grids", "log_snr()")
+    gammas = generate.plan(job.model, params, grid, CALLS)
+    z = put(jax.random.normal(jax.random.key(1), shape), batched(job.mesh))
+    forward = jax.jit(lambda p, z, g, cond: job.model.denoiser(p)(z, g, cond))
+    levels = [jnp.float32(g) for g in gammas[:-1]]
+    calls = {"bare": lambda: [forward(params, z, g, cond) for g in levels]}
+    rows = []
+    for name in SAMPLERS:
+        method = generate.Method(
+            registry.build("guidance", "none()"), registry.build("samplers", name), gammas
+        )
+        run = generate.compile_sampler(job.model, method, job.mesh)
+        began = time.perf_counter()
+        run(params, key, cond, shape).block_until_ready()
+        first = time.perf_counter() - began
+        rows.append({"work": work, "sampler": name, "network_calls": method.nfe, "first": first})
+        calls[name] = lambda run=run: run(params, key, cond, shape)
+    seconds = _common.alternate(calls, args.repeats)
+    for row in rows:
+        s = seconds[row["sampler"]]
+        row |= {"images_per_s": batch / s, "overhead": s / seconds["bare"],
+                "compile_s": row.pop("first") - s}  # fmt: skip
+    return rows
+
+
+if __name__ == "__main__":
+    _common.run(__doc__, measure)
