@@ -18,7 +18,7 @@ from test_cli import config_file, main, refused
 
 from diffusion_jax import places
 from diffusion_jax.errors import ConfigError, WorkdirError
-from diffusion_jax.training import integrity
+from diffusion_jax.training import integrity, restore
 from diffusion_jax.training.spool import Spool
 
 needs_gcs = pytest.mark.skipif(
@@ -71,6 +71,16 @@ def test_files_in_a_bucket(bucket):
     assert set(objects) == {"run/d/b.txt", "run/c.npz"}
     with pytest.raises(ConfigError, match="gs://other-bucket: there is no such bucket"):
         places.place("gs://other-bucket/run")
+
+
+@needs_gcs
+def test_a_checkpoint_without_its_last_object_is_not_one(bucket):
+    """In a bucket a step has its final name while it is being written."""
+    run = places.place("gs://some-bucket/run")
+    for step, last in ((10, "commit_success.txt"), (20, "_METADATA")):
+        places.write(run / "checkpoints" / str(step) / "meta" / "metadata", b"{}")
+        places.write(run / "checkpoints" / str(step) / last, b"")
+    assert [p.name for p in restore.locate(run)] == ["10"]
 
 
 @needs_gcs
