@@ -8,6 +8,12 @@ import threading
 
 from conftest import REPO
 
+# Every life compiles the same programs; the first one leaves them to the others.
+_CACHED = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
 
 class Lives:
     """Runs of the program, one after the other; see `lives.py`."""
@@ -17,7 +23,7 @@ class Lives:
         self._to = subprocess.Popen(
             [sys.executable, str(REPO / "tests" / "lives.py")], cwd=REPO, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPO)},
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPO), **_CACHED},
         )  # fmt: skip
 
     def start(self, *argv, **env):
