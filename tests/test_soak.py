@@ -12,7 +12,7 @@ from short_lives import Lives
 from test_cli import config_file
 
 KILLS = int(os.environ.get("DIFFUSION_JAX_SOAK", "6"))
-STEPS = 20 * KILLS + 40
+STEPS = 10 * KILLS + 20
 SEED = 1
 
 
