@@ -27,7 +27,9 @@ def base() -> ConfigDict:
     c.augment = "none()"
     c.batch = 128  # global batch, over all devices
     c.accumulate = 1  # micro-batches per step; changes memory, not results
-    c.resident_mib = 1024  # training sets up to this size live on the device
+    c.resident_mib = 1024  # training sets up to this size live on the device; larger are streamed
+    c.data_workers = 0  # threads that decode image files; 0: one per processor
+    c.data_ahead = 2  # dispatches whose data are read ahead, of sets that are streamed
 
     # Model. Kinds: models/, encoders/, schedules/, decoders/.
     c.network = "vdm_unet()"
@@ -68,6 +70,7 @@ def base() -> ConfigDict:
     c.save_every = 10_000
     c.sample_every = 10_000
     c.keep_latest = 2  # checkpoints kept beside the best
+    c.report = True  # write report.html when training ends
 
     # Sampling. Kinds: guidance/, samplers/, grids/, plans/, correctors/, finals/.
     c.guidance = "none()"
@@ -82,6 +85,7 @@ def base() -> ConfigDict:
     c.sample.batch = 64  # images per call, over all devices
     c.sample.labels = ()  # classes to cycle through; empty: all of them in turn
     c.sample.seed = 0
+    c.sample.preview = True  # show a few in a terminal with colours
 
     # Editing. Kind: edits/.
     c.edit = ConfigDict()
@@ -145,10 +149,11 @@ def base() -> ConfigDict:
 
 # What may differ when a run is resumed: none of it changes the steps already made.
 _MAY_CHANGE = {
-    "data_dir", "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
+    "data_dir", "data_workers", "data_ahead",
+    "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
     "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
     "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
-    "compress", "quality", "edit", "progressive", "ood",
+    "compress", "quality", "edit", "progressive", "ood", "report",
 }  # fmt: skip
 
 

@@ -42,10 +42,13 @@ _INPUT = flags.DEFINE_string(
     "For compress: an .npz, a .png or a folder of .png (empty: the run's own test split). For "
     "decompress and verify: a compressed file (empty: the newest in --workdir).",
 )
+_KIND = flags.DEFINE_string("kind", "", "For list: only these plug-ins, for example samplers.")
 _OUTPUT = flags.DEFINE_string("output", "", "For compress and decompress: the file to write.")
 _VERIFY = flags.DEFINE_bool(
     "verify", False, "For compress: decode the file at once. For decompress: write nothing."
 )
+
+_ALONE = ("list",)  # modes that need neither a configuration nor a work directory
 
 
 def _published(checkpoint: str) -> bool:
@@ -126,6 +129,9 @@ def _main(argv: list[str]) -> None:
     clustered = False
     logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
     try:
+        if _MODE.value in _ALONE:
+            importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(_KIND.value)
+            return
         if _CONFIG.value is None:
             raise ConfigError(
                 "--config is needed, for example --config=configs/digits.py (eval, sample, ... "

@@ -91,6 +91,47 @@ def integrate(
     Raises:
         ValueError: `gammas` has fewer than two values, or another shape.
     """
+    return _run(denoise, sampler, gammas, z, key, constrain, correct, keep=False)[0]
+
+
+def path(
+    denoise: Denoise,
+    sampler: Sampler,
+    gammas: Array,
+    z: Array,
+    key: Array,
+    constrain: Constrain | None = None,
+    correct: Correct | None = None,
+) -> Array:
+    """All latents of `integrate`, whose arguments it has.
+
+    Args:
+        denoise: as there.
+        sampler: as there.
+        gammas: as there.
+        z: as there.
+        key: as there.
+        constrain: as there.
+        correct: as there.
+
+    Returns:
+        The latents at `gammas`, `[n + 1, B, ...]`; the last is what `integrate` returns.
+    """
+    _, after = _run(denoise, sampler, gammas, z, key, constrain, correct, keep=True)
+    return jnp.concatenate([z[None], after])
+
+
+def _run(
+    denoise: Denoise,
+    sampler: Sampler,
+    gammas: Array,
+    z: Array,
+    key: Array,
+    constrain: Constrain | None,
+    correct: Correct | None,
+    keep: bool,
+) -> tuple[Array, Array | None]:
+    """The latent at the end, and those after every step if they are to be kept."""
     gammas = _concrete(gammas)
     if gammas.shape[1:] not in ((), z.shape) or gammas.shape[:1] in ((), (0,), (1,)):
         raise ValueError(f"gammas must be a vector of at least two values, got {gammas.shape}")
@@ -127,7 +168,7 @@ def integrate(
         z = row["up_scale"] * z + row["up_noise"] * noise
         return z, sampler.init(z)
 
-    def body(carry: tuple, xs: tuple) -> tuple[tuple, None]:
+    def body(carry: tuple, xs: tuple) -> tuple[tuple, Array | None]:
         row, key = xs
         k_move, k_constrain = jax.random.split(key)
         if climbs:
@@ -136,7 +177,8 @@ def integrate(
             z, memory = down(carry, row, k_move)
         if constrain is not None:
             z = constrain(z, row["end"], k_constrain)
-        return (z, memory), None
+        return (z, memory), z if keep else None
 
-    (z, _), _ = jax.lax.scan(body, (z, sampler.init(z)), (rows, jax.random.split(key, n)))
-    return z
+    start = (z, sampler.init(z))
+    (z, _), after = jax.lax.scan(body, start, (rows, jax.random.split(key, n)))
+    return z, after

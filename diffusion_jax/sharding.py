@@ -1,6 +1,7 @@
 """The device mesh and how arrays lie on it: `jax.jit` with `NamedSharding`, no `pmap`."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -116,6 +117,52 @@ def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
+def batched_steps(mesh: Mesh) -> NamedSharding:
+    """As `batched`, of arrays with a leading axis of steps: `[n, B, ...]`."""
+    return NamedSharding(mesh, PartitionSpec(None, AXES))
+
+
+def local_rows(sharding: NamedSharding, shape: tuple[int, ...], axis: int = 0) -> np.ndarray:
+    """Which rows of a global array lie on this process's devices.
+
+    Args:
+        sharding: how it lies.
+        shape: its global shape, of which only the axes up to `axis` matter.
+        axis: the axis of the rows.
+
+    Returns:
+        Their numbers, sorted.
+    """
+    slices = sharding.addressable_devices_indices_map(shape[: axis + 1]).values()
+    return np.unique(np.concatenate([np.arange(shape[axis])[s[axis]] for s in slices]))
+
+
+def put_rows(
+    rows: np.ndarray, which: np.ndarray, size: int, sharding: NamedSharding, axis: int = 0
+) -> jax.Array:
+    """Places a host array of which every process holds only the rows that lie on its devices.
+
+    Args:
+        rows: this process's rows.
+        which: their numbers, from `local_rows`.
+        size: rows there are in all.
+        sharding: how the array is to lie.
+        axis: the axis of the rows.
+
+    Returns:
+        The global array.
+    """
+    rows = np.asarray(rows)
+    shape = (*rows.shape[:axis], size, *rows.shape[axis + 1 :])
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        start, stop, _ = index[axis].indices(size)
+        first = np.searchsorted(which, start)
+        return rows[(*index[:axis], slice(first, first + stop - start), *index[axis + 1 :])]
+
+    return jax.make_array_from_callback(shape, sharding, part)
+
+
 def put_key(key: jax.Array, mesh: Mesh) -> jax.Array:
     """A typed PRNG key that every process holds, replicated over the mesh."""
     data = put(jax.random.key_data(key), replicated(mesh))
@@ -130,6 +177,15 @@ def gathered(mesh: Mesh, tree: Any) -> Any:
 def local(tree: Any) -> Any:
     """Replicated arrays as this process's own, for small computations outside `jax.jit`."""
     return jax.tree.map(jnp.asarray, jax.device_get(tree))
+
+
+def greatest(values: Sequence[float]) -> list[float]:
+    """Each number where it is greatest among processes; every process must ask."""
+    if jax.process_count() == 1:
+        return list(values)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(np.asarray(values, np.float32)).max(0).tolist()
 
 
 def check_batch(batch: int, mesh: Mesh, accumulate: int = 1) -> None:

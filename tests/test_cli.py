@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,13 @@ import numpy as np
 import pytest
 import tiny
 from conftest import REPO
+from html_page import check_page, headings
+from PIL import Image
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import images
+from diffusion_jax.report import collect, measured
+from diffusion_jax.report.section import Section
 
 CONFIGS = sorted(p.stem for p in (REPO / "configs").glob("*.py"))
 
@@ -49,7 +55,8 @@ def refused(done, message, code=2):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    done = main(f"--config={config_file(folder)}", f"--workdir={folder / 'run'}")
+    config = config_file(folder, report=True)
+    done = main(f"--config={config}", f"--workdir={folder / 'run'}")
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -59,6 +66,42 @@ def test_train_prints_what_it_did(trained):
     assert re.search(r"bits/dim, given the class: \d\.\d+ \+- \d\.\d+", done.stdout)
     for word in ("prior", "diffusion", "reconstruction", "Monte-Carlo", "samples", "parameters"):
         assert word in done.stdout
+
+
+def test_a_run_ends_with_a_page(trained):
+    folder, done = trained
+    text = (folder / "run/report.html").read_text()
+    assert "report: " in done.stdout
+    found = check_page(text)
+    assert {"Samples", "Likelihood", "Training", "Noise schedule", "Hardware and versions",
+            "Configuration", "Not here yet"} == set(headings(text))  # fmt: skip
+    result = json.loads((folder / "run/eval/6.json").read_text())["result"]
+    for part in (result, *result["breakdown"].values()):
+        assert f"{part['bits_per_dim']:.4f}" in found.text
+    for word in ("Loss against steps", "against time", "Where the bits are", "Started at step 0"):
+        assert word in found.text
+    (start,) = (folder / "run/environment.jsonl").read_text().splitlines()
+    assert json.loads(start).items() >= {"step": 0, "devices": "1 x cpu"}.items()
+
+
+def test_the_animation_ends_in_the_samples(trained):
+    """Drawn by another program, with the same seed, weights and method."""
+    run = trained[0] / "run"
+    with np.load(run / "samples/6.npz") as f:
+        drawn = f["image"]
+    with Image.open(run / "report/6_trajectory.webp") as moving:
+        assert moving.n_frames == 3 + 1  # sample.steps, and the start
+        frames = []
+        for i in (0, 3):
+            moving.seek(i)
+            frames.append(np.asarray(moving.convert("RGB")))
+    sheet = images.grid(drawn, 5, columns=len(drawn), pixels=48)
+    for top in (0, 48 + 2):  # latents and guesses both end in them
+        np.testing.assert_array_equal(frames[1][top : top + 48, : sheet.shape[1]], sheet)
+    assert not np.array_equal(frames[0][:48, : sheet.shape[1]], sheet)
+    how = json.loads((run / "report/6_trajectory.json").read_text())
+    curve = json.loads((run / "report/6_schedule.json").read_text())["gamma"]
+    assert [curve[-1], curve[0]] == pytest.approx([how["gammas"][0], how["gammas"][-1]], abs=1e-4)
 
 
 def test_the_same_command_says_finished(trained):
@@ -89,6 +132,7 @@ def test_compare_a_run_with_a_checkpoint(trained):
     assert done.returncode == 0, done.stderr
     assert "b - a, paired" in done.stdout
     assert (folder / "pair/compare/4_run.json").is_file()
+    assert isinstance(measured.compare(collect.read(folder / "pair")), Section)
 
 
 def test_the_flow_likelihood_lies_beside_the_bound(trained):
@@ -109,6 +153,7 @@ def test_the_flow_likelihood_lies_beside_the_bound(trained):
         assert found["nats_density"].shape == (5, 2, 2)
         assert found["bits_per_dim_total"].mean() == pytest.approx(result["bits_per_dim"])
     assert (folder / "run/eval/6.json").read_bytes() == bound
+    assert f"{name}.json" in measured.likelihood(collect.read(folder / "run")).body
 
 
 def test_progressive(trained):
@@ -119,6 +164,7 @@ def test_progressive(trained):
     assert "PSNR" in done.stdout
     found = {p.name for p in (folder / "run/progressive").iterdir()}
     assert found == {"6.json", "6.npz", "6.png", "6_images.png"}
+    assert isinstance(measured.progressive(collect.read(folder / "run")), Section)
     result = json.loads((folder / "run/progressive/6.json").read_text())["result"]
     assert len(result["curve"]["gamma"]) == 7 and result["images"] == 13
 
@@ -131,6 +177,7 @@ def test_ood(trained):
     assert done.returncode == 0, done.stderr
     assert "AUROC" in done.stdout and "error at gamma = 1.00" in done.stdout
     assert len(list((folder / "run/ood").glob("6_npz-test-*_uniform-noise-npz-test-*"))) == 3
+    assert isinstance(measured.ood(collect.read(folder / "run")), Section)
     refused(main("--mode=ood", f"--workdir={folder}/run"), "needs --against")
 
 
@@ -142,6 +189,17 @@ def test_sample_with_overrides(trained):
     assert "cfg(w=3.0)" in done.stdout
     with np.load(folder / "run/samples/6.npz") as found:
         assert found["image"].shape == (5, 4, 4, 1)
+
+
+def test_a_page_without_weights_says_so(trained, tmp_path):
+    leave = shutil.ignore_patterns("checkpoints", "report*")
+    shutil.copytree(trained[0] / "run", tmp_path / "run", ignore=leave)
+    done = main("--mode=report", f"--workdir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "run/report.html").read_text()
+    assert "no checkpoint" in check_page(text).text and "Noise schedule" in headings(text)
+    absent = main("--mode=report", "--config=configs/digits.py", f"--workdir={tmp_path}/none")
+    refused(absent, "there is no work directory")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +292,7 @@ def test_every_config_builds_with_every_variant(name):
 def digits_run(tmp_path_factory):
     """The smoke version of the default job."""
     folder = tmp_path_factory.mktemp("digits") / "run"
-    done = main("--config=configs/digits.py:smoke", f"--workdir={folder}")
+    done = main("--config=configs/digits.py:smoke", f"--workdir={folder}", "--config.report=False")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -252,8 +310,11 @@ def test_every_config_has_a_smoke_version(name, tmp_path, request, digits_run):
         if name.startswith("imagenet"):
             pytest.skip("ImageNet is not here; the other colour configs run the same path")
         extra.append(f"--config.data_dir={data}")
+    extra.append(f"--config.report={name == 'digits_classifier'}")  # it takes seconds
     done = main(f"--config=configs/{name}.py:smoke", f"--workdir={tmp_path}/run", *extra)
     assert done.returncode == 0, done.stderr
+    if name == "digits_classifier":
+        assert "On the test set" in headings((tmp_path / "run/report.html").read_text())
     made = json.loads(next((tmp_path / "run/eval").glob("*.json")).read_text())
     assert "by_gamma" in made or list((tmp_path / "run/samples").glob("*.png"))
 

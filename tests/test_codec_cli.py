@@ -16,6 +16,7 @@ from diffusion_jax.codec import files, rivals
 from diffusion_jax.errors import CodecError, ConfigError, DataError
 from diffusion_jax.modes import _codec, compress
 from diffusion_jax.modes.base import Job, prepare_workdir
+from diffusion_jax.report import collect, measured
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 
@@ -122,6 +123,8 @@ def test_compress_prints_and_records_what_it_did(run):
                                         for p in parts)  # fmt: skip
     assert 0 < rest * dims < 64 * 8 + 400
     assert abs(report["bound"]["same_latents"]["net_minus_bound"]) < 0.3
+    shown = measured.codec(collect.read(folder / "run"))
+    assert f"{r['net_bits_per_dim']:.4f}" in shown.body
     for words in ("byte-exact", "same latents", "fresh latents", "images/s", "PNG", "WebP",
                   "initial bits", "given the class"):  # fmt: skip
         assert words in done.stdout

@@ -13,6 +13,7 @@ from diffusion_jax import config, pictures, registry
 from diffusion_jax.errors import UserError
 from diffusion_jax.modes import edit, train
 from diffusion_jax.modes.base import prepare_workdir
+from diffusion_jax.report import collect, measured
 from diffusion_jax.training import checkpoint, state
 
 # What an edit cannot do without; a new one needs no entry unless it is such.
@@ -124,6 +125,7 @@ def test_the_command_line_and_nothing_overwritten(trained):
         assert "2 results" in done.stdout
         outs.append(done.stdout.split()[-1])
     assert outs[1] == outs[0] + "_2"
+    assert measured.edits(collect.read(folder / "run")).body.count("replace()") == 2
     a, b = (dict(np.load(f"{o}/results.npz")) for o in outs)
     np.testing.assert_array_equal(a["image"], b["image"])
     # The picture's 0 .. 255 went to the nearest level; pick took the second of the npz.

@@ -17,6 +17,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.evaluation import bpd, inspection
 from diffusion_jax.evaluation.reclock import reclock
 from diffusion_jax.modes import inspect as inspect_mode, train
+from diffusion_jax.report import collect, trained
 from diffusion_jax.schedules.base import gamma_and_slope, inverse
 from diffusion_jax.sharding import make_mesh, replicated
 
@@ -224,6 +225,7 @@ def test_a_run_writes_its_report_and_plots(tmp_path, kind, capsys):
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
         assert min(pixels.shape) > 100 and pixels.std() > 5, path
+    assert "what would vary least" in trained.noise(collect.read(job.workdir)).body
     if kind == "mulan":
         band = report["schedule"]["spread"]
         assert np.all(np.asarray(band["low"]) <= np.asarray(band["high"]))

@@ -18,6 +18,7 @@ from diffusion_jax.modes import (
     sample as sample_mode,
     statistics as statistics_mode,
 )
+from diffusion_jax.report import collect, measured
 from diffusion_jax.sharding import replicated
 
 
@@ -101,6 +102,8 @@ def test_the_card_has_everything_the_figures_depend_on(tmp_path, train):
     assert "draw more" in found["floor"]["frechet"]["reason"]
     assert found["floor"]["halves"]["images"] == 28 and found["floor"]["halves"]["frechet"] > 0
     json.dumps(found, allow_nan=False)
+    shown = measured.quality(collect.read(tmp_path / "run"))
+    assert f"{found['result']['precision']['mean']:.4f}" in shown.body
 
 
 def test_statistics_are_kept_and_found_again(tmp_path, train, capsys):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import REPO
+from html_page import check_page
 
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").rglob("*.md"))]
 BLOCKS = [
@@ -71,6 +72,7 @@ def test_the_main_command(tmp_path):
     assert report["bits_per_dim"] <= 2.2
     assert report["standard_error"] < 0.05
     assert (tmp_path / "run/samples/500.png").is_file()
+    assert len(check_page((tmp_path / "run/report.html").read_text()).all("img")) >= 10
     # Guidance makes the digits recognisable to a classifier that has only seen real ones.
     import numpy as np
     from sklearn.svm import SVC

@@ -10,7 +10,7 @@ from closed_form import MIXTURE, Gaussian, build, from_x, grid, law
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling import integrate
+from diffusion_jax.sampling import integrate, path
 
 # A sampler that corrects the mean for an encoder is tested with one, in test_encoders.py.
 SAMPLERS = tuple(
@@ -193,3 +193,19 @@ def test_settings_are_checked(bad):
 def test_a_plan_is_a_vector():
     with pytest.raises(ValueError, match="at least two"):
         run("ddim()", np.array([1.0]))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["ddim", "ancestral"])
+def test_a_path_holds_every_latent_on_the_way(name):
+    """Without noise the first k steps of a long plan are a plan of k steps."""
+    sampler = registry.build("samplers", f"{name}()")
+    gammas = np.linspace(4.0, -4.0, 6)
+    args = jnp.asarray(Z), jax.random.key(1)
+    found = path(MIXTURE.denoise, sampler, gammas, *args)
+    assert found.shape == (6, *Z.shape)
+    same(found[0], Z)
+    same(found[-1], integrate(MIXTURE.denoise, sampler, gammas, *args))
+    if name == "ddim":
+        for k in (1, 3):
+            same(found[k], integrate(MIXTURE.denoise, sampler, gammas[: k + 1], *args))

@@ -35,6 +35,7 @@ def config(folder: Path, **changes):
     c.steps = 6
     c.lr, c.warmup = 1e-3, 2
     c.ema = (0.9, 0.99)
+    c.report = False  # has tests of its own, and takes seconds
     c.log_every, c.eval_every, c.save_every, c.sample_every = 2, 4, 2, 0
     c.eval.draws, c.eval.batch, c.eval.timesteps = 2, 8, (4,)
     c.sample.num, c.sample.batch, c.sample.steps = 6, 8, 3

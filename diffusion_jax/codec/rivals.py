@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.progress import progress
+
 Encode = Callable[[np.ndarray], bytes]
 Decode = Callable[[bytes], np.ndarray]
 
@@ -64,7 +66,11 @@ def rivals(images: np.ndarray) -> list[dict[str, Any]]:
         except ImportError as e:
             out.append({"format": name, "missing": str(e)})
             continue
-        each = sum(_size(encode, decode, image, name) for image in images)
+        each = 0
+        with progress(name, len(images)) as bar:
+            for done, image in enumerate(images, 1):
+                each += _size(encode, decode, image, name)
+                bar.at(done)
         sheet = _size(encode, decode, _sheet(images), name)
         out.append({
             "format": name,

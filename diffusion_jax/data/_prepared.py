@@ -5,12 +5,11 @@ by default `~/.cache/diffusion_jax`, so that only the first start decodes PNGs.
 """
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax.data import _cache
 from diffusion_jax.data.base import Source, Split, hold_out
 from diffusion_jax.errors import DataError
 
@@ -49,11 +48,10 @@ def find(name: str, data_dir: str) -> Path:
 
 
 def _cache_folder(folder: Path) -> Path:
-    root = Path(os.environ.get("DIFFUSION_JAX_CACHE") or "~/.cache/diffusion_jax").expanduser()
     tag = hashlib.sha256()
     for p in sorted(folder.iterdir()):
         tag.update(f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns};".encode())
-    return root / f"{folder.parent.name}-{folder.name}-{tag.hexdigest()[:12]}"
+    return _cache.root() / f"{folder.parent.name}-{folder.name}-{tag.hexdigest()[:12]}"
 
 
 def _decode(folder: Path, split: str, out: Path) -> None:
@@ -91,23 +89,7 @@ def read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
         DataError: the split does not exist or cannot be read, or the cache cannot be written.
     """
     final = _cache_folder(folder) / split
-    if not (final / "labels.npy").exists():
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            # A folder of our own, renamed when complete: a killed or parallel start leaves no half.
-            with tempfile.TemporaryDirectory(dir=final.parent) as scratch:
-                part = Path(scratch) / "split"
-                part.mkdir()
-                _decode(folder, split, part)
-                if not final.exists():
-                    part.rename(final)
-        except OSError as e:
-            raise DataError(
-                f"cannot write the decoded images to {final.parent} ({e}); "
-                "set DIFFUSION_JAX_CACHE to a folder with room"
-            ) from e
-    images = np.load(final / "images.npy", mmap_mode="r")
-    return images, np.load(final / "labels.npy")
+    return _cache.once(final, lambda part: _decode(folder, split, part))
 
 
 def source(

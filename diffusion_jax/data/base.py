@@ -9,12 +9,15 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from diffusion_jax.errors import DataError
+from diffusion_jax.progress import progress
 
 SPLITS = ("train", "valid", "test")
+_BLOCK = 4096  # images looked at together
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,9 @@ class Split:
 
     Attributes:
         name: data set and split, for messages and records.
-        images: uint8 `[N, H, W, C]`, in memory or a memory map.
+        images: uint8 `[N, H, W, C]`: in memory, a memory map, or something that reads what it is
+            indexed with. The last kind may have a method `read(indices) -> (images, used)`, if
+            other examples may have to take the place of those asked for, and a count `skipped`.
         labels: int32 `[N]`.
         levels: images hold 0 .. levels-1.
         num_classes: labels hold 0 .. num_classes-1; 0 if there are none.
@@ -46,13 +51,33 @@ class Split:
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """`{"image": uint8 [B,H,W,C], "label": int32 [B]}` at `indices`."""
-        return {"image": np.asarray(self.images[indices]), "label": self.labels[indices]}
+        if hasattr(self.images, "read"):
+            images, indices = self.images.read(indices)
+        else:
+            images = np.asarray(self.images[indices])
+        return {"image": images, "label": self.labels[indices]}
+
+    def everything(self) -> dict[str, np.ndarray]:
+        """All examples, as from `take`, in memory."""
+        if not hasattr(self.images, "read"):
+            return {"image": np.asarray(self.images), "label": self.labels}
+        parts = []
+        with progress(f"read {self.name}", len(self)) as bar:
+            for start in range(0, len(self), _BLOCK):
+                parts.append(self.take(np.arange(start, min(start + _BLOCK, len(self)))))
+                bar.at(start + len(parts[-1]["label"]))
+        return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+    @property
+    def skipped(self) -> int:
+        """Damaged examples met so far, which others took the place of; on this host."""
+        return getattr(self.images, "skipped", 0)
 
     def fingerprint(self) -> str:
         """SHA-256 over shapes, images and labels: which data a figure was measured on."""
         digest = hashlib.sha256(repr((self.images.shape, self.levels)).encode())
-        for start in range(0, len(self), 4096):
-            digest.update(np.ascontiguousarray(self.images[start : start + 4096]).data)
+        for start in range(0, len(self), _BLOCK):
+            digest.update(np.ascontiguousarray(self.images[start : start + _BLOCK]).data)
         digest.update(np.ascontiguousarray(self.labels, dtype=np.int32).data)
         return digest.hexdigest()
 
@@ -109,7 +134,8 @@ def checked(split: Split) -> Split:
     if not len(split):
         raise DataError(f"{split.name} is empty; make its hold-out larger, or choose another split")
     if split.levels < 256:
-        top = int(split.images.max())
+        blocks = range(0, len(split), _BLOCK)  # not all at once: it may be a memory map
+        top = max(int(np.max(split.images[i : i + _BLOCK])) for i in blocks)
         if top >= split.levels:
             raise DataError(
                 f"{split.name}: a pixel has value {top}, but levels={split.levels} allows "
@@ -124,6 +150,11 @@ def checked(split: Split) -> Split:
                 f"0 .. {split.num_classes - 1}"
             )
     return split
+
+
+def located(path: str, data_dir: str) -> Path:
+    """Where `path` is: relative to `data_dir` if that is set, so that a saved run can move."""
+    return Path(data_dir).expanduser() / Path(path).expanduser()
 
 
 def hold_out(split: str, images: np.ndarray, labels: np.ndarray, count: int) -> tuple:

@@ -1,15 +1,23 @@
-"""ImageNet at 32x32: the anti-aliased release of Chrabaszcz et al. (2017).
+"""ImageNet at 32x32: the anti-aliased release of Chrabaszcz et al. (2017), the newer one.
 
-About 0.25 bits/dim *easier* than the older van den Oord release: never compare across the two.
+About 0.25 bits/dim *easier* than the older release (`imagenet32_old`): never compare across the
+two. See `_imagenet`.
 """
 
-from diffusion_jax.data import _prepared
+from diffusion_jax.data import _imagenet
 from diffusion_jax.data.base import Source
 
 
-def make(data_dir: str = "", holdout: int = 10000) -> Source:
-    """ImageNet 32x32 as prepared by TFDS; its validation split is our test split."""
-    return _prepared.source(
-        "imagenet32", "imagenet_resized/32x32", (32, 32, 3), 1000, data_dir, holdout,
-        test="validation",
-    )  # fmt: skip
+def make(data_dir: str = "", holdout: int = 10000, path: str = "") -> Source:
+    """ImageNet 32x32 as prepared by TFDS, or its published files; 1,000 classes.
+
+    Args:
+        data_dir: the folder of tensorflow-datasets, with `imagenet_resized/32x32`.
+        holdout: training images kept back as `valid`, the last ones.
+        path: a folder with the published `train_data_batch_1` .. `10` and `val_data` (pickled or
+            npz), read in place of the former; relative to `data_dir` if that is set.
+
+    Returns:
+        The source; the published validation images are our `test`.
+    """
+    return _imagenet.make("new", 32, data_dir, holdout, path)

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.progress import progress
-from diffusion_jax.sharding import batched, put
+from diffusion_jax.sharding import batched, local_rows, put, put_rows
 from diffusion_jax.types import Array
 
 
@@ -68,11 +68,14 @@ def over(
     n = count(split, limit)
     devices = mesh.devices.size
     batch = -(-min(batch, n) // devices) * devices
+    mine = local_rows(batched(mesh), (batch,))
 
     def results() -> Iterator[Any]:
         for start in range(0, n, batch):
             ids = np.minimum(np.arange(start, start + batch), n - 1)
-            rows = {k: put(v, batched(mesh)) for k, v in split.take(ids).items()}
+            # Each process reads the images of its own devices.
+            read = split.take(ids[mine]).items()
+            rows = {k: put_rows(v, mine, batch, batched(mesh)) for k, v in read}
             yield run(rows, put(ids.astype(np.int32), batched(mesh)))
 
     out = []

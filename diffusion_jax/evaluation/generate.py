@@ -149,6 +149,29 @@ def check_sampler(model: Model, sampler: Sampler) -> None:
     for_sampler(None, model.encoder.mean_coefficient, sampler)
 
 
+def guide(
+    model: Model, params: Params, method: Method, context: Context, cond: Cond, key: Array, n: int
+) -> tuple[Callable[[Array, Array], Pred], Array]:
+    """The guided denoiser with its condition inside, and the plan.
+
+    Args:
+        model: the model.
+        params: its weights.
+        method: how to sample.
+        context: for the guidance.
+        cond: the condition.
+        key: PRNG key of the run.
+        n: number of examples.
+
+    Returns:
+        `(z, gamma) -> Pred`, without the encoder's correction for a sampler; and the gammas, with
+        one column for every pixel if the schedule has a latent.
+    """
+    path, cond = _paths(model, params, method.gammas, cond, rng.stream(key, "latent"), n)
+    guided = method.guidance(model.denoiser(params), context)
+    return lambda z, gamma: guided(z, gamma, cond), path
+
+
 def draw(
     model: Model,
     params: Params,
@@ -174,12 +197,8 @@ def draw(
     Returns:
         What `method.final` makes of the end.
     """
-    latent = rng.stream(key, "latent")
-    path, cond = _paths(model, params, method.gammas, cond, latent, z.shape[0])
-    guided = method.guidance(model.denoiser(params), context)
-    denoise = for_sampler(
-        lambda z, gamma: guided(z, gamma, cond), model.encoder.mean_coefficient, method.sampler
-    )
+    guided, path = guide(model, params, method, context, cond, key, z.shape[0])
+    denoise = for_sampler(guided, model.encoder.mean_coefficient, method.sampler)
     key = rng.stream(key, "path")
     z = integrate(denoise, method.sampler, path, z, key, constrain, method.correct)
     end = path[-1] if isinstance(path, jax.Array) else jnp.asarray(path[-1], z.dtype)
@@ -242,6 +261,7 @@ def generate(
     batch: int,
     seed: int,
     mesh: Mesh,
+    quiet: bool = False,
 ) -> np.ndarray:
     """Draws `num` images.
 
@@ -254,6 +274,7 @@ def generate(
         batch: images per call; rounded up to a multiple of the devices.
         seed: seed of the noise.
         mesh: the device mesh.
+        quiet: no progress report.
 
     Returns:
         What the method's final step gives, `[num, *shape]`; uint8 unless it is `identity()`.
@@ -277,7 +298,7 @@ def generate(
             yield run(params, key, cond, (batch, *shape))
 
     out = []
-    with progress("sample", num, every=10.0) as bar:
+    with progress("sample", num, every=10.0, show=not quiet) as bar:
         for images in batches.fetched(results()):
             out.append(images)
             bar.at(min(len(out) * batch, num))

@@ -6,16 +6,18 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.errors import DataError
+from diffusion_jax.progress import progress
 
 _BLOCK = 2048
 
 
-def blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+def blocks(x: np.ndarray, y: np.ndarray, label: str = "") -> Iterator[tuple[slice, np.ndarray]]:
     """Squared Euclidean distances between rows, float64, a block of rows of `x` at a time.
 
     Args:
         x: `[N, F]`.
         y: `[M, F]`.
+        label: what a progress report calls it; empty for none.
 
     Yields:
         The rows and their distances, `[rows, M]`.
@@ -24,17 +26,19 @@ def blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     centre = np.asarray(y[:_BLOCK], np.float64).mean(0)
     y = np.asarray(y, np.float64) - centre
     norms = np.sum(y**2, axis=1)
-    for start in range(0, len(x), _BLOCK):
-        rows = slice(start, min(start + _BLOCK, len(x)))
-        block = np.asarray(x[rows], np.float64) - centre
-        apart = np.sum(block**2, axis=1)[:, None] + norms - 2.0 * (block @ y.T)
-        yield rows, np.maximum(apart, 0.0)
+    with progress(label, len(x), show=bool(label) and len(x) > _BLOCK) as bar:
+        for start in range(0, len(x), _BLOCK):
+            rows = slice(start, min(start + _BLOCK, len(x)))
+            block = np.asarray(x[rows], np.float64) - centre
+            apart = np.sum(block**2, axis=1)[:, None] + norms - 2.0 * (block @ y.T)
+            yield rows, np.maximum(apart, 0.0)
+            bar.at(rows.stop)
 
 
 def radii(x: np.ndarray, k: int) -> np.ndarray:
     """Squared distance of each row to its k-th nearest other row, `[N]`."""
     out = np.empty(len(x))
-    for rows, apart in blocks(x, x):
+    for rows, apart in blocks(x, x, "neighbourhoods"):
         local = np.arange(rows.start, rows.stop)
         apart[local - rows.start, local] = np.inf  # not its own neighbour
         out[rows] = np.partition(apart, k - 1, axis=1)[:, k - 1]
@@ -65,7 +69,7 @@ def coverage(samples: np.ndarray, reference: np.ndarray, k: int = 3) -> dict[str
     real, fake = radii(reference, k), radii(samples, k)
     precision, density = np.zeros(len(samples)), np.zeros(len(samples))
     recall, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
-    for rows, apart in blocks(samples, reference):
+    for rows, apart in blocks(samples, reference, "coverage"):
         inside = apart <= real
         precision[rows] = inside.any(1)
         density[rows] = inside.sum(1) / k

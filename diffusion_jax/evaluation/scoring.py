@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.data.base import Split
+from diffusion_jax.progress import progress
 from diffusion_jax.sharding import batched, put, put_key, replicated
 from diffusion_jax.training.scorer import ScorerRecipe
 from diffusion_jax.types import Array, Params, diffuse
@@ -25,6 +26,7 @@ def measure(
     batch: int,
     seed: int = 0,
     limit: int = 0,
+    quiet: bool = False,
 ) -> list[dict[str, float]]:
     """Mean loss and metrics over a split, every image once at each of nine noise levels.
 
@@ -36,6 +38,7 @@ def measure(
         batch: images per call; rounded up to a multiple of the devices.
         seed: seed of the noise.
         limit: only the first images; 0 for all.
+        quiet: no progress report.
 
     Returns:
         For each level, from the least noise: `gamma`, `loss` in nats, and the scorer's metrics.
@@ -58,13 +61,15 @@ def measure(
     count = min(limit or len(split), len(split))
     batch = -(-min(batch, count) // devices) * devices
     total: dict[str, Any] = {}
-    for start in range(0, count, batch):
-        ids = np.arange(start, start + batch)
-        rows = split.take(np.minimum(ids, count - 1))
-        parts = (rows["image"], rows["label"], (ids < count).astype(np.float32))
-        key = put_key(rng.stream(jax.random.key(seed), "scoring", start), mesh)
-        found = jax.device_get(run(params, *(put(p, batched(mesh)) for p in parts), key))
-        total = {k: total.get(k, 0.0) + v for k, v in found.items()}
+    with progress("noise levels", count, show=not quiet) as bar:
+        for start in range(0, count, batch):
+            ids = np.arange(start, start + batch)
+            rows = split.take(np.minimum(ids, count - 1))
+            parts = (rows["image"], rows["label"], (ids < count).astype(np.float32))
+            key = put_key(rng.stream(jax.random.key(seed), "scoring", start), mesh)
+            found = jax.device_get(run(params, *(put(p, batched(mesh)) for p in parts), key))
+            total = {k: total.get(k, 0.0) + v for k, v in found.items()}
+            bar.at(min(start + batch, count))
     rows = {k: v / count for k, v in total.items()}
     return [
         {"gamma": float(g), **{k: float(v[i]) for k, v in rows.items()}}

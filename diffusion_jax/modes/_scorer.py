@@ -8,7 +8,7 @@ from diffusion_jax import registry
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import scoring
-from diffusion_jax.modes import _against, _records
+from diffusion_jax.modes import _against, _records, report as report_mode
 from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
 from diffusion_jax.sharding import gathered
@@ -45,8 +45,9 @@ def work(job: Job) -> Work:
 
     def validate(state: State, valid: Split) -> dict[str, float]:
         rows = scoring.measure(
-            recipe, gathered(job.mesh, state.ema[average]), valid, job.mesh, c.eval.batch
-        )
+            recipe, gathered(job.mesh, state.ema[average]), valid, job.mesh, c.eval.batch,
+            quiet=True,
+        )  # fmt: skip
         return scoring.mean(rows)
 
     def finish(state: State, writer: Writer) -> None:
@@ -55,6 +56,8 @@ def work(job: Job) -> Work:
             params = gathered(job.mesh, state.ema[average])
             found = evaluate(job, params, {"step": step, "weights": average})
             writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in found["mean"].items()})
+        writer.flush()
+        report_mode.after_training(job)
 
     return Work(
         name=c.scorer,

@@ -65,7 +65,8 @@ class Job:
     @functools.cached_property
     def source(self) -> Source:
         """The data set."""
-        return registry.build("data", self.config.data, data_dir=self.config.data_dir)
+        c = self.config
+        return registry.build("data", c.data, data_dir=c.data_dir, workers=c.data_workers)
 
     @functools.cached_property
     def augment(self) -> Augment:

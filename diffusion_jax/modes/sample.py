@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax import preview
 from diffusion_jax.evaluation import generate, images
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, say
@@ -22,7 +23,7 @@ def run(job: Job) -> None:
         job: the job.
     """
     params, record = job.weights(job.config.eval.weights)
-    sample(job, params, record["step"])
+    sample(job, params, record["step"], show=job.config.sample.preview)
 
 
 def check(job: Job) -> None:
@@ -35,13 +36,17 @@ def check(job: Job) -> None:
     generate.labels_for(job.model, 1, tuple(job.config.sample.labels))
 
 
-def sample(job: Job, params: Params, step: int) -> np.ndarray:
+def sample(
+    job: Job, params: Params, step: int, show: bool = False, quiet: bool = False
+) -> np.ndarray:
     """Draws samples with given weights and writes them.
 
     Args:
         job: the job.
         params: the weights.
         step: names the files.
+        show: a few of them on the terminal too, if it can.
+        quiet: no progress report.
 
     Returns:
         The picture that was written, uint8 `[H, W, 3]`.
@@ -51,7 +56,7 @@ def sample(job: Job, params: Params, step: int) -> np.ndarray:
     run_batch = generate.compile_sampler(job.model, method, job.mesh)
     labels = generate.labels_for(job.model, c.num, tuple(c.labels))
     drawn = generate.generate(
-        params, run_batch, job.source.shape, labels, c.num, c.batch, c.seed, job.mesh
+        params, run_batch, job.source.shape, labels, c.num, c.batch, c.seed, job.mesh, quiet
     )
     columns = 0
     if labels is not None:
@@ -69,6 +74,8 @@ def sample(job: Job, params: Params, step: int) -> np.ndarray:
         write_arrays(
             path.with_suffix(".npz"), image=drawn, gammas=method.gammas, step=step, **extra
         )
+    if show and jax.process_index() == 0:
+        preview.show(shown, job.source.levels, columns)
     say(
         f"{c.num} samples ({job.config.sampler}, {method.nfe} network calls, guidance "
         f"{job.config.guidance}) written to {path} and {path.with_suffix('.npz').name}"

@@ -10,11 +10,17 @@ from typing import Any
 
 import jax
 
-from diffusion_jax import config as config_lib, preemption, registry
+from diffusion_jax import cluster, config as config_lib, preemption, registry
 from diffusion_jax.data.base import Split
-from diffusion_jax.errors import ConfigError, NonFiniteError
+from diffusion_jax.errors import ConfigError, NonFiniteError, WorkdirError
 from diffusion_jax.evaluation import bpd
-from diffusion_jax.modes import _scorer, eval as eval_mode, sample as sample_mode
+from diffusion_jax.modes import (
+    _environment,
+    _scorer,
+    eval as eval_mode,
+    report as report_mode,
+    sample as sample_mode,
+)
 from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
 from diffusion_jax.objectives.base import Objective
@@ -32,6 +38,7 @@ from diffusion_jax.training.step import Recipe
 from diffusion_jax.training.variance import learns_shape
 
 _ROLLBACKS = 3  # in a row, without a new checkpoint between them
+_CHEAP = 30.0  # seconds that sampling may take for the report to animate it
 
 
 def run(job: Job) -> None:
@@ -50,11 +57,17 @@ def run(job: Job) -> None:
         raise ConfigError(f"steps={c.steps} must be at least 1")
     if c.on_nan not in ("stop", "rollback"):
         raise ConfigError(f"on_nan={c.on_nan!r}: allowed are stop, rollback")
+    if c.data_ahead < 1 or c.data_workers < 0:
+        raise ConfigError(
+            f"data_ahead={c.data_ahead} must be at least 1, data_workers={c.data_workers} at least "
+            "0 (one per processor)"
+        )
     state_lib.check_decays(tuple(c.ema))
     check_batch(c.batch, job.mesh, c.accumulate)
     work = _scorer.work(job) if c.scorer else _diffusion(job)
     shapes = jax.eval_shape(lambda: _initial(job, work))
     train, valid = work.load()
+    cluster.agree({"training set": (train.name, len(train))})
     prepare_workdir(job)
     alone = integrity.only_writer(job.workdir) if jax.process_index() == 0 else nullcontext()
     with alone as still_alone, preemption.listening() as notice:
@@ -63,9 +76,12 @@ def run(job: Job) -> None:
         try:
             state, skip = _start(job, work, shapes, checkpoints)
             start = int(jax.device_get(state.step))
+            if start < c.steps:
+                _environment.note(job.workdir, start)
             if start >= c.steps:
                 say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
             else:
+                _check_same_set(job, start, train)
                 if work.how:
                     say(work.how)
                 say(
@@ -79,9 +95,12 @@ def run(job: Job) -> None:
                 validate=None if valid is None else lambda state: work.validate(state, valid),
                 sample=None if work.sample is None else functools.partial(work.sample, writer),
             )  # fmt: skip
-            state = _train(job, work, run_loop, state, skip, checkpoints, writer)
+            record = {"config": config_lib.to_dict(c), "images": len(train)}
+            state = _train(job, work, run_loop, state, skip, checkpoints, writer, record)
             if start < c.steps:
                 say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
+            if train.skipped:
+                say(f"{train.skipped} damaged images were skipped; each is named above")
             checkpoints.wait()  # lazy imports and the threads that save do not mix
             with notice.interruptible():
                 work.finish(state, writer)
@@ -102,6 +121,17 @@ def _start(job: Job, work: Work, shapes: State, checkpoints: Checkpoints) -> tup
     return state, 0
 
 
+def _check_same_set(job: Job, step: int, train: Split) -> None:
+    """Refuses to go on with a training set that has grown or shrunk: its order is another."""
+    if step:
+        before = read_meta(job.workdir / FOLDER / str(step)).get("images", len(train))
+        if before != len(train):
+            raise WorkdirError(
+                f"{job.workdir} was trained on {before} images, {train.name} has {len(train)} now; "
+                "put the data back as they were, or use a new --workdir"
+            )
+
+
 def _train(
     job: Job,
     work: Work,
@@ -110,12 +140,13 @@ def _train(
     skip: int,
     checkpoints: Checkpoints,
     writer: Writer,
+    record: dict[str, Any],
 ) -> State:
     """The loop; on NaN or a spike again from the last checkpoint, if the configuration says so."""
     c, tries, shapes = job.config, 0, jax.eval_shape(lambda: _initial(job, work))
     last = -1
     while True:
-        meta = {"config": config_lib.to_dict(c), "skip": skip}
+        meta = record | {"skip": skip}
         try:
             return run_loop(dataclasses.replace(make_plan(job), skip=skip), state, meta=meta)
         except NonFiniteError as e:
@@ -152,9 +183,8 @@ def _diffusion(job: Job) -> Work:
         return {k: found[k] for k in ("bits_per_dim", "standard_error")}
 
     def draw(writer: Writer, state: State, step: int) -> None:
-        writer.image(
-            step, "samples", sample_mode.sample(job, gathered(job.mesh, state.ema[average]), step)
-        )
+        params = gathered(job.mesh, state.ema[average])
+        writer.image(step, "samples", sample_mode.sample(job, params, step, quiet=True))
 
     return Work(
         name=c.network,
@@ -231,6 +261,7 @@ def make_plan(job: Job) -> loop.Plan:
         save_every=c.save_every,
         sample_every=c.sample_every,
         resident_bytes=c.resident_mib * 2**20,
+        ahead=c.data_ahead,
         spike=c.spike or math.inf,
     )
 
@@ -248,7 +279,7 @@ def _write_table(job: Job, name: str, shapes: State) -> None:
 
 
 def _finish(job: Job, state: State, writer: Writer) -> None:
-    """Test-set evaluation and samples, unless an earlier run of the command left them."""
+    """Test-set evaluation, samples and report, unless an earlier run of the command left them."""
     c, step = job.config, int(jax.device_get(state.step))
     average = ema_key(c.ema[0])
     params = gathered(job.mesh, state.ema[average])
@@ -258,5 +289,10 @@ def _finish(job: Job, state: State, writer: Writer) -> None:
         found = eval_mode.evaluate(job, params, record)["result"]
         values = {k: found[k] for k in ("bits_per_dim", "standard_error")}
         writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in values.items()})
+    began, drawn = time.monotonic(), False
     if c.sample.num and not (job.workdir / "samples" / f"{step}.png").exists():
         writer.image(step, "samples", sample_mode.sample(job, params, step))
+        drawn = True
+    writer.flush()
+    cheap = drawn and time.monotonic() - began < _CHEAP
+    report_mode.after_training(job, lambda: report_mode.illustrate(job, params, record, cheap))

@@ -5,23 +5,21 @@ Periodic work (validation, samples) is two functions handed in by the caller.
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
-from diffusion_jax.data import base as data_base
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import NonFiniteError, Preempted
 from diffusion_jax.preemption import Notice
 from diffusion_jax.progress import progress
-from diffusion_jax.sharding import batched, put, replicated
+from diffusion_jax.sharding import greatest, put, replicated
 from diffusion_jax.training import step as step_lib
 from diffusion_jax.training.checkpoint import Checkpoints
+from diffusion_jax.training.feed import Feeder, Order
 from diffusion_jax.training.meter import NEVER, Meter
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State
@@ -42,6 +40,7 @@ class Plan:
         save_every: steps between checkpoints.
         sample_every: steps between sample grids.
         resident_bytes: training sets up to this size live on the device.
+        ahead: dispatches whose data are read ahead, of larger sets.
         skip: batches left out so far: step s trains on batch s + skip of the order.
         spike: a loss above this is as bad as NaN.
     """
@@ -55,6 +54,7 @@ class Plan:
     save_every: int
     sample_every: int
     resident_bytes: int
+    ahead: int = 2
     skip: int = 0
     spike: float = math.inf
 
@@ -63,57 +63,20 @@ class Plan:
         every = (self.log_every, self.eval_every, self.save_every, self.sample_every)
         return min([self.steps, *((step // n + 1) * n for n in every if n)])
 
+    def dispatch(self, step: int) -> int:
+        """Steps in the dispatch that starts at `step`: `per_dispatch`, or one; 0 at the end."""
+        room = self.next_stop(step) - step
+        return self.per_dispatch if room >= self.per_dispatch else min(room, 1)
+
     def due(self, every: int, step: int) -> bool:
         """Whether something that happens every `every` steps happens after step `step`."""
         return bool(every) and (step % every == 0 or step == self.steps)
 
 
-class Feeder:
-    """Hands the step its data: whole set on the device, or batches read one dispatch ahead.
-
-    Args:
-        split: training data.
-        plan: the plan.
-        mesh: the device mesh.
-    """
-
-    def __init__(self, split: Split, plan: Plan, mesh: Mesh):
-        self.resident = split.images.nbytes <= plan.resident_bytes
-        self._split, self._plan, self._mesh = split, plan, mesh
-        self._pool = ThreadPoolExecutor(1)
-        self._ahead: dict[tuple[int, int], Any] = {}
-        if self.resident:
-            everything = {"image": np.asarray(split.images), "label": split.labels}
-            self._data = {k: put(v, replicated(mesh)) for k, v in everything.items()}
-
-    def _indices(self, step: int, n: int) -> np.ndarray:
-        size, seed, total = self._plan.batch, self._plan.seed, len(self._split)
-        first = step + self._plan.skip
-        return np.stack([data_base.indices(first + i, size, total, seed) for i in range(n)])
-
-    def _read(self, step: int, n: int) -> dict[str, np.ndarray]:
-        rows = [self._split.take(i) for i in self._indices(step, n)]
-        return {k: np.stack([r[k] for r in rows]) for k in rows[0]}
-
-    def __call__(self, step: int, n: int) -> tuple[dict, jax.Array]:
-        """Data and indices for `n` steps from `step`; leading axis n only if `n > 1`."""
-        whole = replicated(self._mesh)
-        if self.resident:
-            index = self._indices(step, n)
-            return self._data, put(index[0] if n == 1 else index, whole)
-        future = self._ahead.pop((step, n), None)
-        rows = future.result() if future else self._read(step, n)
-        self._ahead = {(step + n, n): self._pool.submit(self._read, step + n, n)}
-        index = put(np.zeros(n, np.int32), whole)
-        if n == 1:
-            return {k: put(v[0], batched(self._mesh)) for k, v in rows.items()}, index
-        spec = jax.sharding.PartitionSpec(None, *batched(self._mesh).spec)
-        sharding = jax.sharding.NamedSharding(self._mesh, spec)
-        return {k: put(v, sharding) for k, v in rows.items()}, index
-
-    def close(self) -> None:
-        """Stops reading ahead."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+def _reading(feed: Feeder) -> dict[str, float]:
+    """How the data came since the last call, on the host where that went worst."""
+    wait, skipped = greatest((feed.clock.share(), feed.skipped))
+    return {"input_wait": wait} | ({"skipped_images": skipped} if skipped else {})
 
 
 def _check_finite(meter: Meter) -> None:
@@ -186,7 +149,8 @@ def run(
             checkpoint from that step on is written.
     """
     notice = notice or Notice()
-    feed = Feeder(split, plan, mesh)
+    order = Order(plan.batch, plan.seed, plan.skip, plan.ahead, plan.dispatch)
+    feed = Feeder(split, order, mesh, plan.resident_bytes)
     placement = jax.tree.map(lambda a: a.sharding, state)
     steps = {
         several: step_lib.compile_steps(task, mesh, feed.resident, several, placement, plan.spike)
@@ -200,9 +164,9 @@ def run(
     try:
         with progress("train", plan.steps, step) as bar:
             while step < plan.steps:
-                room = plan.next_stop(step) - step
-                n = plan.per_dispatch if room >= plan.per_dispatch else 1
-                data, index = feed(step, n)
+                feed.clock.start()
+                n = plan.dispatch(step)
+                data, index = feed(step, n, behind)
                 # Nothing may cross between host and device unasked: it would stall every step.
                 with jax.transfer_guard("disallow"):
                     state, meter, value = steps[n > 1](state, meter, data, index)
@@ -210,13 +174,14 @@ def run(
                 if behind is not None:
                     jax.block_until_ready(behind)  # at most two dispatches in flight
                 behind = value
+                feed.clock.stop()
                 bar.at(step, bits)
                 if notice.reached(step - n + 1, step) and step < plan.steps:
                     _stop(state, meter, meta, checkpoints)
                 if plan.due(plan.log_every, step):
                     _check_finite(meter)
                     sums, count = jax.device_get((meter.sums, meter.count))
-                    means = {k: float(v) / int(count) for k, v in sums.items()}
+                    means = {k: float(v) / int(count) for k, v in sums.items()} | _reading(feed)
                     writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
                     bits = f"{means['loss']:.3f} {task.unit}"
                     meter = jax.tree.map(lambda a: a.copy(), fresh)

@@ -6,6 +6,7 @@ placeholder for that module makes the others importable without it.
 
 import json
 import sys
+import time
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,14 +31,19 @@ def _clu_writers() -> Any:
 
 
 class _Lines:
-    """Appends one JSON object per call to a file."""
+    """Appends one JSON object per call to a file.
+
+    `seconds` counts from the opening of the file: where it falls from one line to the next, the run
+    was started again.
+    """
 
     def __init__(self, path: Path):
-        self._file = path.open("a", buffering=1)
+        self._file, self._start = path.open("a", buffering=1), time.monotonic()
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         row = {k: float(v) for k, v in scalars.items()}
-        self._file.write(json.dumps({"step": step, **row}) + "\n")
+        seconds = round(time.monotonic() - self._start, 3)
+        self._file.write(json.dumps({"step": step, "seconds": seconds, **row}) + "\n")
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
         """Images do not go into the text file."""

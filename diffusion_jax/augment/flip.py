@@ -1,0 +1,26 @@
+"""Mirror images: left and right exchanged, in half of the cases."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from diffusion_jax.augment.base import Augment, choices, told
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Each image as it is or mirrored, equally likely."""
+
+    size: int = 1
+
+    def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
+        """Images, and 1 for those that were mirrored."""
+        which = choices(keys, 2)
+        mirrored = (which == 1)[:, None, None, None]
+        return jnp.where(mirrored, images[:, :, ::-1], images), told(which, 2)
+
+
+def make() -> Augment:
+    """Random mirroring; it changes what is trained on, not what is evaluated."""
+    return Flip()

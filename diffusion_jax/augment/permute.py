@@ -1,0 +1,33 @@
+"""The three colour channels in any order (Jun et al. 2020, "Distribution augmentation")."""
+
+import itertools
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.augment.base import Augment, choices, told
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.types import Array
+
+_ORDERS = np.array(list(itertools.permutations(range(3))), np.int32)  # the identity comes first
+
+
+@dataclass(frozen=True)
+class Permute:
+    """The channels of each image in one of the six orders, equally likely."""
+
+    size: int = 5
+
+    def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
+        """Images, and a one-hot vector of the order without the entry of the old one."""
+        if images.shape[-1] != 3:
+            raise ConfigError(f"permute: images must have 3 channels, got {images.shape[-1]}")
+        which = choices(keys, len(_ORDERS))
+        order = jnp.asarray(_ORDERS)[which][:, None, None, :]
+        return jnp.take_along_axis(images, order, axis=-1), told(which, len(_ORDERS))
+
+
+def make() -> Augment:
+    """Random orders of the channels; they change what is trained on, not what is evaluated."""
+    return Permute()

@@ -1,0 +1,32 @@
+"""Quarter turns: 0, 90, 180 or 270 degrees."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from diffusion_jax.augment.base import Augment, choices, told
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Each image turned counterclockwise by 0 to 3 quarters, equally likely."""
+
+    size: int = 3
+
+    def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
+        """Images, and a one-hot vector of the turn without the entry of no turn."""
+        if images.shape[1] != images.shape[2]:
+            raise ConfigError(f"rotate: images must be square, got {images.shape[1:3]}")
+        which = choices(keys, 4)
+        out = images
+        for k in range(1, 4):
+            turned = (which == k)[:, None, None, None]
+            out = jnp.where(turned, jnp.rot90(images, k, axes=(1, 2)), out)
+        return out, told(which, 4)
+
+
+def make() -> Augment:
+    """Random quarter turns; they change what is trained on, not what is evaluated."""
+    return Rotate()

@@ -1,0 +1,45 @@
+"""Another augmentation that the network is not told of: `untold(flip())`."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from diffusion_jax.augment.base import Augment
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Untold:
+    """The same images, and nothing said about them.
+
+    Attributes:
+        of: the augmentation.
+    """
+
+    of: Augment
+    size: int = 0
+
+    def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
+        """Images, and empty vectors."""
+        return self.of(keys, images)[0], jnp.zeros((images.shape[0], 0))
+
+
+def make(of: object) -> Augment:
+    """An augmentation kept secret: the model learns the distribution of all the variants.
+
+    Mirroring is usually trained so (DDPM and its successors). Bits/dim of untouched images remain a
+    valid bound; of an ideal model they are worse by up to log2(number of variants) bits an *image*.
+
+    Args:
+        of: the augmentation, for example `flip()`.
+
+    Returns:
+        The augmentation.
+
+    Raises:
+        ConfigError: `of` is none.
+    """
+    if not isinstance(of, Augment):
+        raise ConfigError(f"untold takes an augmentation, as in untold(flip()); got {of!r}")
+    return Untold(of)

@@ -1,0 +1,82 @@
+"""Images decoded once: a folder with `images.npy` (memory-mapped) and `labels.npy`.
+
+Under `$DIFFUSION_JAX_CACHE`, by default `~/.cache/diffusion_jax`.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_jax.errors import DataError
+
+
+def root() -> Path:
+    """Where decoded images are kept."""
+    return Path(os.environ.get("DIFFUSION_JAX_CACHE") or "~/.cache/diffusion_jax").expanduser()
+
+
+def once(final: Path, write: Callable[[Path], None]) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays in `final`, which are written first if they are not there.
+
+    Args:
+        final: the folder; its name must say everything that the arrays depend on.
+        write: writes `images.npy` and `labels.npy` into the folder it is given.
+
+    Returns:
+        `(images, labels)`: uint8, memory-mapped; and int32.
+
+    Raises:
+        DataError: the cache cannot be written, or `write` raised it.
+    """
+    if not (final / "labels.npy").exists():
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            # A folder of our own, renamed when complete: a killed or parallel start leaves no half.
+            with tempfile.TemporaryDirectory(dir=final.parent) as scratch:
+                part = Path(scratch) / "split"
+                part.mkdir()
+                write(part)
+                try:
+                    part.rename(final)
+                except OSError:
+                    if not (final / "labels.npy").exists():  # else another process was faster
+                        raise
+        except OSError as e:
+            raise DataError(
+                f"cannot write the decoded images to {final.parent} ({e}); "
+                "set DIFFUSION_JAX_CACHE to a folder with room"
+            ) from e
+    return np.load(final / "images.npy", mmap_mode="r"), np.load(final / "labels.npy")
+
+
+@contextmanager
+def growing(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], None]]:
+    """Writes an npy file of images whose number is known at the end only.
+
+    Args:
+        path: the file.
+        shape: of one image.
+
+    Yields:
+        A function that appends uint8 `[N, *shape]`.
+    """
+    count = 0
+
+    def header() -> None:
+        about = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+        np.lib.format.write_array_header_1_0(f, about)
+
+    def add(images: np.ndarray) -> None:
+        nonlocal count
+        f.write(np.ascontiguousarray(images, np.uint8).data)
+        count += len(images)
+
+    with path.open("wb") as f:
+        header()
+        yield add
+        f.seek(0)
+        header()  # as long as the first: numpy leaves room for the first axis to grow

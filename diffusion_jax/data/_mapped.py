@@ -1,0 +1,150 @@
+"""Arrays of `.npz` and `.npy` files that are mapped, not read, wherever the file allows it."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_jax.data.base import Source, Split, hold_out
+from diffusion_jax.errors import DataError
+
+_LOCAL_HEADER = 30  # bytes of a zip member's header before its name
+
+
+def _member(path: Path, info: zipfile.ZipInfo) -> np.ndarray | None:
+    """A stored (not compressed) array of a zip file, memory-mapped; None if it cannot be."""
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+        return None
+    with path.open("rb") as f:
+        f.seek(info.header_offset)
+        head = f.read(_LOCAL_HEADER)
+        f.seek(int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little"), 1)
+        version = np.lib.format.read_magic(f)
+        if version not in ((1, 0), (2, 0)):
+            return None
+        read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+        shape, fortran, dtype = read(f)
+        if dtype.hasobject or 0 in shape:
+            return None
+        return np.memmap(path, dtype, "r", f.tell(), shape, "F" if fortran else "C")
+
+
+def npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file: memory-mapped if stored plainly, as `np.savez` does.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The arrays by name.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as f, zipfile.ZipFile(path) as z:
+            mapped = {i.filename.removesuffix(".npy"): _member(path, i) for i in z.infolist()}
+            return {k: f[k] if mapped.get(k) is None else mapped[k] for k in f.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as e:
+        raise DataError(f"cannot read {str(path)!r} as an npz file: {e}") from e
+
+
+def npy(path: Path) -> np.ndarray:
+    """The array of an npy file, memory-mapped.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The array.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as e:
+        raise DataError(f"cannot read {str(path)!r} as an npy file: {e}") from e
+
+
+def check_images(where: str, images: np.ndarray) -> None:
+    """Refuses what are no images.
+
+    Args:
+        where: the array, for the message.
+        images: what was found.
+
+    Raises:
+        DataError: they are not uint8 `[N, H, W, C]`.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise DataError(
+            f"{where} must be uint8 [N,H,W,C], got {images.dtype} {tuple(images.shape)}"
+        )
+
+
+def check_labels(where: str, labels: np.ndarray, images: np.ndarray) -> None:
+    """Refuses what are no labels of `images`.
+
+    Args:
+        where: the array, for the message.
+        labels: what was found.
+        images: their images.
+
+    Raises:
+        DataError: they are not integers `[N]`.
+    """
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{where} must be integers [{len(images)}], one per image, got {labels.dtype} "
+            f"{tuple(labels.shape)}"
+        )
+
+
+def source(
+    name: str,
+    where: str,
+    arrays: dict[str, np.ndarray],
+    levels: int,
+    num_classes: int,
+    holdout: int,
+) -> Source:
+    """A `Source` over arrays `train_image`, `test_image` and perhaps `train_label`, `test_label`.
+
+    Args:
+        name: its name.
+        where: the file or folder, for messages.
+        arrays: what was found there.
+        levels: images hold 0 .. levels-1.
+        num_classes: number of classes; 0 ignores labels.
+        holdout: training images kept back as `valid`, the last ones.
+
+    Returns:
+        The source.
+
+    Raises:
+        DataError: the arrays are no images or labels.
+    """
+    for part in ("train", "test"):
+        images, labels = arrays[f"{part}_image"], arrays.get(f"{part}_label")
+        check_images(f"{where!r}: {part}_image", images)
+        if num_classes and labels is not None:
+            check_labels(f"{where!r}: {part}_label", labels, images)
+    if arrays["train_image"].shape[1:] != arrays["test_image"].shape[1:]:
+        raise DataError(
+            f"{where!r}: training images are {arrays['train_image'].shape[1:]}, test images "
+            f"{arrays['test_image'].shape[1:]}"
+        )
+
+    def load(split: str) -> Split:
+        part = "test" if split == "test" else "train"
+        images, labels = arrays[f"{part}_image"], arrays.get(f"{part}_label")
+        if labels is None or not num_classes:
+            labels = np.zeros(len(images), np.int32)
+        labels = np.asarray(labels, np.int32)
+        if split != "test":
+            images, labels = hold_out(split, images, labels, holdout)
+        return Split(f"{name}/{split}", images, labels, levels, num_classes)
+
+    shape = tuple(arrays["train_image"].shape[1:])
+    return Source(name, shape, levels, num_classes, load)

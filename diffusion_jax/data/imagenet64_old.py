@@ -1,0 +1,24 @@
+"""ImageNet at 64x64: the release of van den Oord et al. (2016), the older one.
+
+About 0.25 bits/dim *harder* than the newer release (`imagenet64`), and no longer distributed:
+never compare across the two. See `_imagenet`.
+"""
+
+from diffusion_jax.data import _imagenet
+from diffusion_jax.data.base import Source
+
+
+def make(data_dir: str = "", holdout: int = 10000, path: str = "", workers: int = 0) -> Source:
+    """The old ImageNet 64x64 as prepared by TFDS, or its published files; no labels.
+
+    Args:
+        data_dir: the folder of tensorflow-datasets, with `downsampled_imagenet/64x64`.
+        holdout: training images kept back as `valid`, the last ones.
+        path: a folder with the published `train_64x64/` and `valid_64x64/` of png files,
+            read in place of the former; relative to `data_dir` if that is set.
+        workers: threads that decode png files; 0 for one per processor.
+
+    Returns:
+        The source; the published validation images are our `test`.
+    """
+    return _imagenet.make("old", 64, data_dir, holdout, path, workers)

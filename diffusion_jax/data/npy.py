@@ -1,0 +1,51 @@
+"""Your own images from `.npy` files: memory-mapped, so of any amount."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_jax.data import _mapped
+from diffusion_jax.data.base import Source, located
+from diffusion_jax.errors import DataError
+
+
+@functools.lru_cache(maxsize=2)
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    if not folder.is_dir():
+        raise DataError(
+            f"{str(folder)!r} is no folder; npy() needs one with train_image.npy, test_image.npy "
+            "(uint8 [N,H,W,C]) and, for labels, train_label.npy and test_label.npy"
+        )
+    missing = [k for k in ("train_image", "test_image") if not (folder / f"{k}.npy").is_file()]
+    if missing:
+        raise DataError(
+            f"{str(folder)!r} lacks {', '.join(f'{k}.npy' for k in missing)}; it needs "
+            "train_image.npy and test_image.npy (uint8 [N,H,W,C])"
+        )
+    return {p.stem: _mapped.npy(p) for p in sorted(folder.glob("t*_*.npy"))}
+
+
+def make(
+    path: str, levels: int = 256, num_classes: int = 0, holdout: int = 0, data_dir: str = ""
+) -> Source:
+    """Images in a folder of npy files; they are read when asked for, never all of them.
+
+    Args:
+        path: the folder, with `train_image.npy`, `test_image.npy` (uint8 `[N,H,W,C]`) and, for
+            labels, `train_label.npy`, `test_label.npy` (integers `[N]`); relative to `data_dir` if
+            that is set.
+        levels: images hold 0 .. levels-1.
+        num_classes: number of classes; 0 ignores labels.
+        holdout: training images kept back as `valid`, the last ones.
+        data_dir: see `path`.
+
+    Returns:
+        The source.
+
+    Raises:
+        DataError: files are missing, or hold something else.
+    """
+    folder = located(path, data_dir)
+    arrays = _arrays(folder)
+    return _mapped.source("npy", str(folder), arrays, levels, num_classes, holdout)

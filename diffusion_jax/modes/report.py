@@ -1,0 +1,148 @@
+"""`--mode=report`: one page, `report.html`, about everything a work directory holds."""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import diffusion_jax
+from diffusion_jax import config as config_lib, rng
+from diffusion_jax.errors import Preempted, UserError, WorkdirError
+from diffusion_jax.evaluation import generate, images, inspection, trajectory
+from diffusion_jax.modes import _method
+from diffusion_jax.modes.base import Job, describe_devices, say, write_json
+from diffusion_jax.report import collect, page
+from diffusion_jax.types import Params
+
+_FRAMES, _IMAGES = 32, 10  # of the animation, at most
+
+
+def run(job: Job) -> None:
+    """Writes `report.html`; what needs the weights is made if it is not there.
+
+    Args:
+        job: the job.
+
+    Raises:
+        WorkdirError: there is no such work directory.
+    """
+    if not job.workdir.is_dir():
+        raise WorkdirError(f"there is no work directory {job.workdir} to report on")
+    notes = []
+    if jax.process_index() == 0 and not job.config.scorer:
+        try:
+            illustrate(job, *job.weights(job.config.eval.weights))
+        except UserError as e:
+            notes.append(f"Neither gamma(t) nor an animation was made: {e}")
+    say(f"report written to {write(job, tuple(notes))}")
+
+
+def after_training(job: Job, make: Callable[[], None] | None = None) -> None:
+    """The report at the end of a run; whatever goes wrong with it is one line.
+
+    Args:
+        job: the job.
+        make: makes what the report shows of the weights, or None.
+
+    Raises:
+        Preempted: the run was asked to stop meanwhile.
+    """
+    if not job.config.report or jax.process_index():
+        return
+    try:
+        if make is not None:
+            make()
+        say(f"report: {write(job)}")
+    except Preempted:
+        raise
+    except Exception as e:  # the run has succeeded, whatever this does
+        reason = (str(e).splitlines() or [""])[0]
+        say(f"warning: no report was written ({type(e).__name__}: {reason}); the run is complete")
+
+
+def illustrate(job: Job, params: Params, record: dict[str, Any], animate: bool = True) -> None:
+    """Writes gamma(t) and the animation under `report/`, unless they are there.
+
+    Args:
+        job: the job.
+        params: the weights.
+        record: what they are.
+        animate: whether to draw the animation.
+    """
+    stem = job.workdir / "report" / str(record["step"])
+    path = stem.with_name(f"{stem.name}_schedule.json")
+    params = jax.device_get(params)  # small work: this process alone, on one device
+    if not path.exists():
+        write_json(path, {**inspection.curve(job.model, params), "model": record})
+    if animate and job.source.shape[-1] in (1, 3):
+        _animate(job, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
+
+
+def _animate(job: Job, params: Params, record: dict[str, Any], path: Path) -> None:
+    c = job.config.sample
+    method = _method.build(job, params)
+    how = {**_method.describe(job, method), "seed": c.seed, "model": record}
+    moving = path.with_suffix(".webp")
+    if moving.exists() and path.exists() and _made(path) == how:
+        return
+    labels = generate.labels_for(job.model, _IMAGES, tuple(c.labels))
+    cond = {} if labels is None else {"label": jnp.asarray(labels)}
+    key = rng.stream(jax.random.key(c.seed), "sample", 0)  # that of the first samples
+    shape = (_IMAGES, *job.source.shape)
+    found = trajectory.record(
+        job.model, params, method, cond, key, shape, job.source.levels, _FRAMES
+    )
+    trajectory.save_webp(moving, trajectory.movie(found))
+    images.save_png(path.with_suffix(".png"), trajectory.strip(found))
+    write_json(path, how | {"gammas": np.asarray(found.gammas).tolist()})
+
+
+def _made(path: Path) -> dict[str, Any]:
+    """How the animation at `path` was made; empty if that cannot be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    found.pop("gammas", None)
+    return found
+
+
+def write(job: Job, notes: tuple[str, ...] = ()) -> Path:
+    """Reads the work directory and writes the page.
+
+    Args:
+        job: the job.
+        notes: what could not be made.
+
+    Returns:
+        The page, `report.html`.
+
+    Raises:
+        WorkdirError: it cannot be written.
+    """
+    path = job.workdir / "report.html"
+    where = os.path.relpath(job.workdir)
+    made = (
+        f"Made by diffusion_jax {diffusion_jax.__version__} with jax {jax.__version__} on "
+        f"{describe_devices()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+    )
+    shown = page.render(
+        collect.read(job.workdir),
+        config_lib.to_dict(config_lib.base()),
+        str(job.workdir) if where.startswith("..") else where,
+        notes,
+        made,
+    )
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(shown, encoding="utf-8")
+        part.replace(path)
+    except OSError as e:
+        raise WorkdirError(f"cannot write {path}: {e}") from e
+    return path

@@ -1,0 +1,154 @@
+"""How data reach the step: the whole set on the devices, or batches read ahead of it.
+
+Which examples a step sees is a pure function of (seed, step), whatever the number of processes, of
+threads and of batches read ahead. There is no position in a stream to save: a run resumes exactly,
+and can do so with another number of hosts. That is why this is not built on a loader with a state
+of its own, such as grain's, which would also bring its own shuffle and its own sharding by process.
+"""
+
+import collections
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from diffusion_jax.data import base as data_base
+from diffusion_jax.data.base import Split
+from diffusion_jax.sharding import batched, batched_steps, local_rows, put, put_rows, replicated
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which examples are read, and how far ahead.
+
+    Attributes:
+        batch: global batch size.
+        seed: seed of the order.
+        skip: batches left out so far: step s trains on batch s + skip of the order.
+        ahead: dispatches read ahead of the one that runs.
+        next: from a step to the steps of the dispatch that starts there; 0 at the end.
+    """
+
+    batch: int
+    seed: int
+    skip: int
+    ahead: int
+    next: Callable[[int], int]
+
+
+@dataclass
+class Clock:
+    """Seconds since the last `reset`.
+
+    Attributes:
+        waited: in which the devices had nothing to do because data were not there.
+        total: spent training, everything else left out.
+    """
+
+    waited: float = 0.0
+    total: float = 0.0
+    _began: float = field(default_factory=time.perf_counter)
+
+    def start(self) -> None:
+        """Training goes on."""
+        self._began = time.perf_counter()
+
+    def stop(self) -> None:
+        """Something else comes: validation, a checkpoint."""
+        self.total += time.perf_counter() - self._began
+
+    def share(self) -> float:
+        """The share of the time spent waiting, and back to zero."""
+        share = self.waited / self.total if self.total else 0.0
+        self.waited = self.total = 0.0
+        return share
+
+
+class Feeder:
+    """Hands the step its data: whole set on the devices, or batches read ahead of it.
+
+    Args:
+        split: training data.
+        order: which of them, when.
+        mesh: the device mesh.
+        resident_bytes: sets up to this size live on the devices.
+    """
+
+    def __init__(self, split: Split, order: Order, mesh: Mesh, resident_bytes: int):
+        self.resident = split.images.nbytes <= resident_bytes
+        self.clock = Clock()
+        self._split, self._order, self._mesh = split, order, mesh
+        self._pool = ThreadPoolExecutor(max(order.ahead, 1), "feed")
+        self._coming: collections.OrderedDict[tuple[int, int], Future] = collections.OrderedDict()
+        if self.resident:
+            whole = replicated(mesh)
+            self._data = {k: put(v, whole) for k, v in split.everything().items()}
+
+    @property
+    def skipped(self) -> int:
+        """Damaged images met so far, on this host."""
+        return self._split.skipped
+
+    def _indices(self, step: int, n: int) -> np.ndarray:
+        size, seed, total = self._order.batch, self._order.seed, len(self._split)
+        first = step + self._order.skip
+        return np.stack([data_base.indices(first + i, size, total, seed) for i in range(n)])
+
+    def _read(self, step: int, n: int) -> dict[str, jax.Array]:
+        """The batches of `n` steps on the devices; each process reads the rows of its own."""
+        index = self._indices(step, n)
+        several = n > 1
+        index = index if several else index[0]
+        sharding = batched_steps(self._mesh) if several else batched(self._mesh)
+        axis = int(several)
+        which = local_rows(sharding, index.shape, axis)
+        mine = index[..., which]
+        rows = self._split.take(mine.reshape(-1))
+        rows = {k: v.reshape(*mine.shape, *v.shape[1:]) for k, v in rows.items()}
+        size = self._order.batch
+        return {k: put_rows(v, which, size, sharding, axis) for k, v in rows.items()}
+
+    def _look_ahead(self, step: int) -> None:
+        """Has the dispatches from `step` on read, as many as are to be ahead."""
+        for _ in range(self._order.ahead):
+            n = self._order.next(step)
+            if not n:
+                break
+            if (step, n) not in self._coming:
+                self._coming[step, n] = self._pool.submit(self._read, step, n)
+            step += n
+
+    def __call__(self, step: int, n: int, running: Any = None) -> tuple[dict, jax.Array]:
+        """Data and indices of a dispatch.
+
+        Args:
+            step: its first step.
+            n: its number of steps.
+            running: a result of the dispatch before. Only when that is there do the devices wait.
+
+        Returns:
+            `(data, indices)` as `step.compile_steps` wants them; a leading axis n only if `n > 1`.
+        """
+        whole = replicated(self._mesh)
+        if self.resident:
+            index = self._indices(step, n)
+            return self._data, put(index[0] if n == 1 else index, whole)
+        future = self._coming.pop((step, n), None) or self._pool.submit(self._read, step, n)
+        if not future.done():
+            if running is not None:
+                jax.block_until_ready(running)
+            began = time.perf_counter()
+            future.exception()  # waits; it is raised below
+            self.clock.waited += time.perf_counter() - began
+        data = future.result()
+        self._look_ahead(step + n)
+        return data, put(np.zeros(n, np.int32), whole)
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,329 @@
+"""Image folders, npy files and the two releases of small ImageNet, from files written here."""
+
+import io
+import os
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion_jax import registry
+from diffusion_jax.data import _imagenet, base
+from diffusion_jax.data._pictures import decode
+from diffusion_jax.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFUSION_JAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def write(folder, n=60, size=4, classes=("cat", "dog"), suffix="png"):
+    """`n` random pictures, `classes[i % 2]/00i.png`; returns them by name."""
+    rng, images = np.random.default_rng(0), {}
+    for i in range(n):
+        name = f"{classes[i % len(classes)]}/{i:03d}.{suffix}" if classes else f"{i:03d}.{suffix}"
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images[name] = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+        Image.fromarray(images[name]).save(path)
+    return images
+
+
+def build(folder, **changes):
+    args = ", ".join(f"{k}={v!r}" for k, v in {"path": str(folder), "size": 4, **changes}.items())
+    return registry.build("data", f"folder({args})")
+
+
+def rows(split):
+    """What a split holds, as a set of (pixels, label)."""
+    found = split.take(np.arange(len(split)))
+    return {(i.tobytes(), int(k)) for i, k in zip(found["image"], found["label"], strict=True)}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_every_file_is_in_one_split_with_its_pixels_and_class(tmp_path, cached):
+    images = write(tmp_path / "x")
+    source = build(tmp_path / "x", valid=0.2, test=0.2, cache=cached)
+    assert source.shape == (4, 4, 3) and source.classes == ("cat", "dog")
+    splits = {k: source.split(k) for k in base.SPLITS}
+    together = [rows(s) for s in splits.values()]
+    assert sum(map(len, together)) == 60 and min(map(len, together)) > 3
+    wanted = {(im.tobytes(), int(name.startswith("dog"))) for name, im in images.items()}
+    assert set().union(*together) == wanted
+    train = splits["train"]
+    assert isinstance(train.images, np.memmap) == cached
+    assert train.images.nbytes == len(train) * 48 and train.skipped == 0
+    np.testing.assert_array_equal(np.asarray(train.images)[-1], train.images[-1])
+    np.testing.assert_array_equal(train.images[2:7:2], train.take(np.array([2, 4, 6]))["image"])
+    np.testing.assert_array_equal(train.everything()["image"], train.images[:])
+
+
+def test_more_files_do_not_move_those_there_are(tmp_path):
+    write(tmp_path / "x", n=40)
+    before = {k: rows(build(tmp_path / "x", test=0.3).split(k)) for k in ("train", "test")}
+    more = build(tmp_path / "more", test=0.3) if write(tmp_path / "more", n=60) else None
+    for k, v in before.items():
+        assert v < rows(more.split(k))
+
+
+def test_folders_for_splits_and_images_without_classes(tmp_path):
+    for part, n in (("train", 20), ("val", 5), ("test", 4)):
+        write(tmp_path / "x" / part, n=n, classes=())
+    source = build(tmp_path / "x")
+    assert source.num_classes == 0
+    assert [len(source.split(k)) for k in base.SPLITS] == [20, 5, 4]
+    for part, n in (("train", 20), ("test", 4)):
+        write(tmp_path / "y" / part, n=n)
+    source = build(tmp_path / "y", valid=0.3)
+    assert source.num_classes == 2 and len(source.split("test")) == 4
+    assert len(source.split("train")) + len(source.split("valid")) == 20
+    assert build(tmp_path / "y", classes=False).num_classes == 0
+
+
+def picture(array, kind="PNG", **how):
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, kind, **how)
+    return out.getvalue()
+
+
+def test_the_central_square_is_shrunk_by_averaging():
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 256, (8, 13, 3), dtype=np.uint8)
+    # 13 columns: the central 8 leave two on the left and three on the right.
+    rows = np.floor(wide[:, 2:10].reshape(8, 4, 2, 3).mean(2) + 0.5)  # rounded after rows
+    means = np.floor(rows.reshape(4, 2, 4, 3).mean(1) + 0.5)  # and after columns
+    np.testing.assert_array_equal(decode(picture(wide), 4, 3), means)
+    np.testing.assert_array_equal(decode(picture(wide), 8, 3), wide[:, 2:10])
+    np.testing.assert_array_equal(decode(picture(wide, "WEBP", lossless=True), 8, 3), wide[:, 2:10])
+    grey = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+    np.testing.assert_array_equal(decode(picture(grey), 8, 1)[..., 0], grey)
+    np.testing.assert_array_equal(decode(picture(grey), 8, 3), grey[..., None].repeat(3, -1))
+    smooth = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None] * 3, (64, 64, 3))
+    jpeg = decode(picture(np.ascontiguousarray(smooth), "JPEG", quality=95), 32, 3)
+    assert abs(jpeg - smooth.reshape(32, 2, 32, 2, 3).mean((1, 3))).max() < 4
+    # EXIF 6: the camera was turned, the picture is to be shown a quarter turn clockwise.
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = decode(picture(wide[:, :8], exif=exif), 8, 3)
+    np.testing.assert_array_equal(turned, np.rot90(wide[:, :8], -1))
+
+
+def spoil(path, how):
+    data = path.read_bytes()
+    bad = {"empty": b"", "text": b"no picture", "cut": data[: len(data) // 2],
+           "bits": data[:-30] + bytes(b ^ 255 for b in data[-30:])}  # fmt: skip
+    path.write_bytes(bad[how])
+
+
+@pytest.mark.parametrize("how", ["empty", "text", "cut", "bits"])
+def test_a_damaged_file_is_named_once_counted_and_replaced_by_the_next(tmp_path, capsys, how):
+    images = write(tmp_path / "x", n=12, classes=())
+    names = sorted(images)
+    for k in (3, 4, 11):
+        spoil(tmp_path / "x" / names[k], how)
+    split = build(tmp_path / "x", valid=0, test=0, workers=2).split("train")
+    for _ in range(2):
+        found = split.take(np.array([11, 2, 3, 4, 5]))["image"]
+        for image, wanted in zip(found, (0, 2, 5, 5, 5), strict=True):
+            np.testing.assert_array_equal(image, images[names[wanted]])
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 3 == split.skipped
+    assert all(sum(f"{names[k]}: " in line for line in told) == 1 for k in (3, 4, 11))
+
+
+def test_the_image_that_takes_a_place_brings_its_label(tmp_path, capsys):
+    write(tmp_path / "x", n=10)
+    spoil(tmp_path / "x" / "cat" / "008.png", "cut")  # the last cat; the next file is a dog
+    split = build(tmp_path / "x", valid=0, test=0).split("train")
+    np.testing.assert_array_equal(split.labels, [0] * 5 + [1] * 5)
+    np.testing.assert_array_equal(split.take(np.arange(3, 6))["label"], [0, 1, 1])
+
+
+def test_figures_count_every_good_image_once(tmp_path, capsys, cache):
+    images = write(tmp_path / "x" / "test", n=9, classes=())
+    write(tmp_path / "x" / "train", n=3, classes=())
+    spoil(tmp_path / "x" / "test" / "002.png", "cut")
+    for _ in range(2):
+        test = build(tmp_path / "x").split("test")
+        assert len(test) == 8
+        wanted = [v for k, v in sorted(images.items()) if k != "002.png"]
+        np.testing.assert_array_equal(test.images, wanted)
+    assert capsys.readouterr().err.count("002.png") == 1  # decoded once, and kept
+    Image.fromarray(images["000.png"]).save(tmp_path / "x" / "test" / "002.png")  # mended
+    assert len(build(tmp_path / "x").split("test")) == 9
+
+
+def test_hopeless_folders_are_refused(tmp_path):
+    (tmp_path / "empty" / "sub").mkdir(parents=True)
+    (tmp_path / "empty" / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match="no image"):
+        build(tmp_path / "empty")
+    with pytest.raises(DataError, match="cannot read the folder"):
+        build(tmp_path / "nowhere")
+    images = write(tmp_path / "bad", n=5, classes=())
+    for name in images:
+        spoil(tmp_path / "bad" / name, "cut")
+    with pytest.raises(DataError, match=r"none of 5 files in a row.*000\.png.*damaged"):
+        build(tmp_path / "bad", valid=0, test=0).split("train").take(np.arange(2))
+    with pytest.raises(DataError, match="none of the 5 files"):
+        build(tmp_path / "bad", valid=0, test=0, cache=True).split("train")
+    write(tmp_path / "small", n=5, classes=())
+    with pytest.raises(DataError, match="is 4x4, smaller than 8x8"):
+        build(tmp_path / "small", valid=0, test=0, size=8).split("train").take(np.arange(2))
+    split = build(tmp_path / "small", valid=0, test=0).split("train")
+    os.remove(tmp_path / "small" / "003.png")
+    with pytest.raises(DataError, match=r"cannot read .*003\.png"):
+        split.take(np.arange(5))
+
+
+def test_arguments_that_make_no_set_are_refused(tmp_path):
+    write(tmp_path / "x", n=4)
+    for changes, says in (
+        ({"valid": 0.5, "test": 0.5}, "leave some for training"),
+        ({"channels": 2}, "1 or 3 channels"),
+        ({"size": 0}, "size=0"),
+    ):
+        with pytest.raises(DataError, match=says):
+            build(tmp_path / "x", **changes)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "x" / "alone.png")
+    with pytest.raises(DataError, match=r"beside class folders \(alone.png\)"):
+        build(tmp_path / "x")
+    write(tmp_path / "y" / "train", n=4)
+    write(tmp_path / "y" / "test", n=4, classes=("bird",))
+    with pytest.raises(DataError, match="classes that train has not: bird"):
+        build(tmp_path / "y")
+
+
+def test_a_relative_path_is_below_data_dir(tmp_path):
+    write(tmp_path / "x", n=4)
+    source = registry.build("data", "folder('x', size=4)", data_dir=str(tmp_path))
+    assert source.name == "x" and source.num_classes == 2
+
+
+def write_npy(folder, **arrays):
+    folder.mkdir(exist_ok=True)
+    for k, v in arrays.items():
+        np.save(folder / f"{k}.npy", v)
+    return folder
+
+
+def test_npy_files_are_mapped_not_read(tmp_path):
+    rng = np.random.default_rng(0)
+    train, test = rng.integers(0, 9, (2, 20, 3, 5, 1), dtype=np.uint8)
+    folder = write_npy(tmp_path / "x", train_image=train, test_image=test,
+                       train_label=np.arange(20) % 4, test_label=np.arange(20) % 3)  # fmt: skip
+    text = f"npy({str(folder)!r}, levels=9, num_classes=4, holdout=5)"
+    source = registry.build("data", text)
+    assert source.shape == (3, 5, 1)
+    found = source.split("train")
+    assert isinstance(found.images, np.memmap)
+    np.testing.assert_array_equal(found.images, train[:15])
+    np.testing.assert_array_equal(source.split("valid").labels, np.arange(15, 20) % 4)
+    np.testing.assert_array_equal(source.split("test").take(np.array([7, 7, 1]))["image"],
+                                  test[[7, 7, 1]])  # fmt: skip
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_plain_npz_files_are_mapped_too(tmp_path, save):
+    rng = np.random.default_rng(0)
+    train, test = rng.integers(0, 256, (2, 20, 3, 5, 3), dtype=np.uint8)
+    save(tmp_path / "x.npz", train_image=train, test_image=np.asfortranarray(test))
+    source = registry.build("data", f"npz({str(tmp_path / 'x.npz')!r})")
+    assert isinstance(source.split("train").images, np.memmap) == (save is np.savez)
+    np.testing.assert_array_equal(source.split("train").images, train)
+    np.testing.assert_array_equal(source.split("test").images, test)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"train_image": np.zeros((4, 2, 2, 1))}, r"train_image must be uint8 .* got float64"),
+        ({"test_image": np.zeros((4, 2, 2), np.uint8)}, r"test_image must be .* \(4, 2, 2\)"),
+        ({"test_image": np.zeros((4, 3, 2, 1), np.uint8)}, r"\(2, 2, 1\), test images \(3, 2, 1\)"),
+        ({"train_label": np.zeros(3, int)}, r"must be integers \[4\]"),
+        ({"train_label": np.zeros(4)}, "got float64"),
+    ],
+)
+def test_npy_files_that_hold_something_else(tmp_path, changes, says):
+    good = np.zeros((4, 2, 2, 1), np.uint8)
+    folder = write_npy(tmp_path / "x", **{"train_image": good, "test_image": good, **changes})
+    with pytest.raises(DataError, match=says):
+        registry.build("data", f"npy({str(folder)!r}, num_classes=2)")
+
+
+def test_npy_folders_that_lack_something(tmp_path):
+    with pytest.raises(DataError, match="is no folder"):
+        registry.build("data", f"npy({str(tmp_path / 'no')!r})")
+    folder = write_npy(tmp_path / "x", train_image=np.zeros((4, 2, 2, 1), np.uint8))
+    with pytest.raises(DataError, match=r"lacks test_image\.npy"):
+        registry.build("data", f"npy({str(folder)!r})")
+    (folder / "test_image.npy").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="cannot read"):
+        registry.build("data", f"npy({str(folder)!r})")
+
+
+def write_new(folder, kind, size=32):
+    """The new release's files with five images a batch, in two of its formats."""
+    rng, images, labels = np.random.default_rng(0), [], []
+    folder.mkdir()
+    for name in [f"train_data_batch_{i}" for i in range(1, 11)] + ["val_data"]:
+        data = rng.integers(0, 256, (5, 3 * size * size), dtype=np.uint8)
+        label = rng.integers(1, 1001, 5).tolist()
+        images.append(data), labels.append(label)
+        if kind == "npz":
+            np.savez(folder / f"{name}.npz", data=data, labels=np.array(label))
+        else:
+            (folder / name).write_bytes(pickle.dumps({"data": data, "labels": label}))
+    return images, labels
+
+
+@pytest.mark.parametrize("kind", ["npz", "pickle"])
+def test_the_new_release_as_published(tmp_path, kind):
+    images, labels = write_new(tmp_path / "x", kind)
+    source = registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r}, holdout=7)")
+    train, valid, test = (source.split(k) for k in base.SPLITS)
+    assert (len(train), len(valid), len(test)) == (43, 7, 5)
+    wanted = np.concatenate(images[:10]).reshape(50, 3, 32, 32)
+    np.testing.assert_array_equal(train.images[:, 5, 9, 2], wanted[:43, 2, 5, 9])
+    np.testing.assert_array_equal(valid.labels, np.concatenate(labels[:10])[43:] - 1)
+    np.testing.assert_array_equal(test.labels, np.array(labels[10]) - 1)
+    with pytest.raises(DataError, match=r"new release.*use imagenet32\(\)"):
+        registry.build("data", f"imagenet32_old(path={str(tmp_path / 'x')!r})").split("train")
+    with pytest.raises(DataError, match="is it of another size than 64"):
+        registry.build("data", f"imagenet64(path={str(tmp_path / 'x')!r})").split("train")
+
+
+def test_the_old_release_as_published(tmp_path):
+    train = write(tmp_path / "x" / "train_32x32", n=12, size=32, classes=())
+    write(tmp_path / "x" / "valid_32x32", n=3, size=32, classes=())
+    source = registry.build("data", f"imagenet32_old(path={str(tmp_path / 'x')!r}, holdout=2)")
+    assert source.num_classes == 0 and source.name == "imagenet32_old"
+    assert [len(source.split(k)) for k in base.SPLITS] == [10, 2, 3]
+    found = source.split("train").images
+    np.testing.assert_array_equal(found, [train[k] for k in sorted(train)][:10])
+    with pytest.raises(DataError, match=r"old release.*use imagenet32_old\(\)"):
+        registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})").split("train")
+
+
+def test_releases_are_told_apart_by_their_numbers():
+    with pytest.raises(DataError, match=r"imagenet32: 1,281,149 train .*use imagenet32_old\(\)"):
+        _imagenet.refuse_other("new", 32, "train", 1281149)
+    with pytest.raises(DataError, match=r"imagenet64_old: 50,000 test .*use imagenet64\(\)"):
+        _imagenet.refuse_other("old", 64, "test", 50000)
+    _imagenet.refuse_other("new", 32, "train", 1281167)
+    _imagenet.refuse_other("old", 32, "test", 49999)
+
+
+def test_a_pickle_that_is_a_program_is_not_run(tmp_path):
+    class Program:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "val_data").write_bytes(pickle.dumps({"data": Program(), "labels": []}))
+    with pytest.raises(DataError, match="which is no array"):
+        registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})").split("test")
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,52 @@
+"""What `--mode=list` prints is what there is."""
+
+import inspect
+
+import pytest
+from test_cli import main, refused
+
+from diffusion_jax import catalogue, registry
+
+
+def test_every_folder_of_plugins_is_a_kind():
+    assert set(catalogue.kinds()) == {
+        "augment", "correctors", "data", "decoders", "edits", "encoders", "features", "finals",
+        "grids", "guidance", "hooks", "likelihood", "models", "objectives", "plans", "proposals",
+        "samplers", "schedules", "scorers", "modes",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["guidance", "samplers", "schedules", "models", "edits"])
+def test_the_catalogue_agrees_with_what_imports(kind):
+    found = catalogue.plugins(kind)
+    assert tuple(p.name for p in found) == registry.available(kind)
+    for p in found:
+        module = registry._find(kind, p.name)
+        signature = inspect.signature(module.make)
+        assert [a.partition("=")[0] for a in p.arguments] == list(signature.parameters)
+        for text, parameter in zip(p.arguments, signature.parameters.values(), strict=True):
+            assert ("=" in text) == (parameter.default is not inspect.Parameter.empty)
+        assert p.line and module.__doc__.startswith(p.line)
+
+
+def test_list_needs_nothing_and_prints_plain_lines_into_a_pipe():
+    done = main("--mode=list")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert all(len(r) == 3 and r[2] for r in rows)
+    assert ["guidance", "cfg(w=1.5)"] in [r[:2] for r in rows]
+    assert ["modes", "--mode=list"] in [r[:2] for r in rows]
+    assert "\x1b" not in done.stdout
+    only = main("--mode=list", "--kind=samplers")
+    assert {line.split("\t")[0] for line in only.stdout.splitlines()} == {"samplers"}
+    refused(main("--mode=list", "--kind=sampler"), "kinds: augment")
+
+
+def test_a_table_on_a_terminal(monkeypatch, capsys):
+    from diffusion_jax.modes import list as mode
+
+    for name, value in (("FORCE_COLOR", "1"), ("TTY_COMPATIBLE", "1"), ("COLUMNS", "200")):
+        monkeypatch.setenv(name, value)
+    mode.run("grids")
+    shown = capsys.readouterr().out
+    assert "karras(rho=7.0)" in shown and "\x1b[" in shown and "\t" not in shown

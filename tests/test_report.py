@@ -1,0 +1,271 @@
+"""The page about a run: everything in it, nothing from outside, whatever is missing or damaged."""
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import browser
+import cards
+import numpy as np
+import pytest
+import tiny
+from conftest import REPO
+from html_page import check_page, headings
+from PIL import Image
+
+from diffusion_jax import config as config_lib
+from diffusion_jax.errors import Preempted
+from diffusion_jax.evaluation import images, trajectory
+from diffusion_jax.modes import report
+from diffusion_jax.report import collect, curves, markup, page
+
+DEFAULTS = config_lib.to_dict(config_lib.base())
+ALL = {"Samples", "Likelihood", "Training", "Noise schedule", "Quality of samples",
+       "Guidance and samplers", "Compression", "Rate and distortion", "Data out of distribution",
+       "Comparisons", "Edits", "Hardware and versions", "Configuration"}  # fmt: skip
+HOSTILE = "</style></title><script>pwned = 1</script><img src=x onerror='pwned = 2'>&amp;$x_\"'"
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A work directory with something of every mode, and the page about it.
+
+    The files are written by hand; tests of the modes check that the page can show theirs.
+    """
+    folder = cards.write(tmp_path_factory.mktemp("report") / "run")
+    text = page.render(collect.read(folder), DEFAULTS, "runs/x", made="Made by hand.")
+    (folder / "report.html").write_text(text)
+    return folder
+
+
+def test_everything_that_is_there_is_on_the_page(measured):
+    text = (measured / "report.html").read_text()
+    found = check_page(text)
+    assert set(headings(text)) == ALL
+    # Figures of every file, and settings that differ from the defaults.
+    for word in ("1.7961 \u00b1 0.0156", "1.7483 \u00b1 0.0156", "2.0228", "1.8620 \u00b1 0.0145",
+                 "NO BOUND", "0.1525 \u00b1 0.0047", "2.0194", "45.43", "0.9949", "0.0056",
+                 "repaint()", "313,155", "50 s", "'digits()'", "Xeon", "cfg(w=2.0)",
+                 "what would vary least", "conv/kernel"):  # fmt: skip
+        assert word in found.text, word
+    # Samples 3, likelihood 2, training 6, schedule 3, quality 2, sweep 3, codec 1, rates 2, ood 1,
+    # edits 1.
+    assert len(found.all("img")) == 24
+    (calm,) = found.all("source")
+    assert "prefers-reduced-motion" in calm["media"]
+
+
+def test_pages_are_the_same_for_the_same_files(measured):
+    first, second = (page.render(collect.read(measured), DEFAULTS, "x") for _ in range(2))
+    assert first == second
+
+
+def test_charts_follow_the_scheme_of_the_page():
+    from diffusion_jax.report import figures
+
+    svg = figures.schedule({"t": [0, 1], "gamma": [-3, 2], "line": [-3, 2]})
+    assert b"prefers-color-scheme" in svg and b"var(--ink)" in svg
+    assert b"#010203" not in svg and b"#040506" not in svg
+
+
+def test_everything_from_files_is_escaped(measured, tmp_path):
+    folder = tmp_path / "x"
+    shutil.copytree(measured, folder)
+
+    def spoil(value):
+        if isinstance(value, dict):
+            keep = {"schedule", "loss_by_gamma", "densities", "variance"} & value.keys()
+            return {k: v if k in keep else spoil(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [spoil(v) for v in value]
+        return HOSTILE + value if isinstance(value, str) and value else value
+
+    for path in folder.rglob("*.json"):
+        spoilt = spoil(json.loads(path.read_text()))
+        if path.name == "guidance.json":
+            spoilt["rows"] = [r | {"table": "cfg"} for r in spoilt["rows"]]
+        path.write_text(json.dumps(spoilt))
+    (folder / "params.txt").write_text(HOSTILE)
+    (folder / "environment.jsonl").write_text(json.dumps({"step": 0, "time": 1, HOSTILE: HOSTILE}))
+    renamed = folder.rename(tmp_path / "<b>&")
+    text = page.render(collect.read(renamed), DEFAULTS, HOSTILE, (HOSTILE,), HOSTILE)
+    found = check_page(text)
+    assert found.text.count("<script>pwned = 1</script>") > 20  # as words
+    assert "<b>&" in found.text
+    assert set(headings(text)) > {"Quality of samples", "Rate and distortion", "Likelihood"}
+
+
+def test_markup_escapes_all_but_markup():
+    inner = markup.tag("b", "<&>", markup.Html("<i></i>"))
+    assert inner == "<b>&lt;&amp;&gt;<i></i></b>"
+    assert markup.tag("img", src='"><script>', alt=None) == '<img src="&quot;&gt;&lt;script&gt;">'
+
+
+def test_missing_parts_name_commands_that_exist(tmp_path):
+    """An empty folder, and one with a configuration only."""
+    from absl import flags
+
+    import diffusion_jax.main  # noqa: F401
+
+    known = set(flags.FLAGS)
+    for config in (None, config_lib.to_dict(tiny.config(tmp_path))):
+        folder = tmp_path / f"run {config is None}"
+        folder.mkdir()
+        if config:
+            (folder / "config.json").write_text(json.dumps(config))
+        text = page.render(collect.read(folder), DEFAULTS, "runs/my run")
+        found = check_page(text)
+        assert not found.all("img")
+        items = re.findall(r"<li>[^<]*<code>(.*?)</code>", text)
+        assert len(items) >= 8
+        for item in items:
+            words = shlex.split(item.replace("&#x27;", "'"))
+            assert words[:2] == ["python", "-m"]
+            assert any("runs/my run" in w for w in words)
+            if words[2] == "diffusion_jax.main":
+                for word in words[3:]:
+                    name = word.removeprefix("--").partition("=")[0]
+                    assert name.startswith("config.") or name in known, word
+            else:
+                assert (REPO / f"{words[2].replace('.', '/')}.py").is_file()
+
+
+def test_damaged_files_are_named_and_the_rest_is_shown(measured, tmp_path):
+    folder = tmp_path / "x"
+    shutil.copytree(measured, folder)
+    (folder / "eval/1600.json").write_text('{"result": {"bits_per')
+    card = next((folder / "quality").glob("*.json"))
+    card.write_text('{"result": {}}')
+    (folder / "metrics.jsonl").write_text("nonsense\n" + (folder / "metrics.jsonl").read_text())
+    (folder / "samples/1600.npz").write_bytes(b"PK broken")
+    text = page.render(collect.read(folder), DEFAULTS, "x")
+    found = check_page(text)
+    for word in (
+        "eval/1600.json",
+        "metrics.jsonl",
+        "samples/1600.npz",
+        "section quality was left out",
+    ):
+        assert word in found.text
+    assert {"Samples", "Noise schedule", "Data out of distribution"} <= set(headings(text))
+
+
+def test_a_failure_is_one_line_and_never_the_runs(tmp_path, monkeypatch, capsys):
+    job = tiny.job(tmp_path, report=True)
+    job.workdir.mkdir(parents=True)
+
+    def fails(*_):
+        raise RuntimeError("out of paper\nand ink")
+
+    monkeypatch.setattr(page, "render", fails)
+    report.after_training(job)
+    said = capsys.readouterr().out
+    assert said.startswith("warning: no report") and "out of paper" in said
+    assert said.count("\n") == 1 and not list(job.workdir.iterdir())
+
+    def stops():
+        raise Preempted("now")
+
+    with pytest.raises(Preempted):
+        report.after_training(job, stops)
+    job.config.report = False
+    report.after_training(job, fails)
+    assert capsys.readouterr().out == ""
+
+
+def lines(path, *rows):
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return curves.read_curves(path)
+
+
+def test_times_add_up_over_starts_and_repeated_steps_count_once(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    found = lines(
+        path,
+        {"step": 10, "seconds": 5.0, "train/loss": 3.0},
+        {"step": 20, "seconds": 9.0, "train/loss": 2.0, "train/prior": 0.1},
+        {"step": 30, "seconds": 14.0, "train/loss": 9.0},
+        # Killed, and started again from step 10.
+        {"step": 20, "seconds": 4.0, "train/loss": 2.1},
+        {"step": 25, "seconds": 6.0, "train/loss": 1.5},
+    )
+    loss = found.get("train/loss")
+    np.testing.assert_array_equal(loss.step, [10, 20, 25])
+    np.testing.assert_array_equal(loss.value, [3.0, 2.1, 1.5])
+    np.testing.assert_array_equal(loss.seconds, [5.0, 18.0, 20.0])
+    assert loss.timed and found.seconds == 20.0 and found.last_step == 25
+    old = lines(path, {"step": 1, "train/loss": 1.0}, {"step": 2, "train/loss": 0.5})
+    assert old.seconds is None and not old.get("train/loss").timed
+    path.write_text('{"step": 1, "a": 1.0}\n{"step": 2, "a"')  # being written
+    np.testing.assert_array_equal(curves.read_curves(path).get("a").step, [1])
+    path.write_text('{"step": 1, "a"\n{"step": 2, "a": 1.0}\n')
+    with pytest.raises(ValueError, match="line 1"):
+        curves.read_curves(path)
+
+
+def test_a_scorers_run_shows_what_it_has(tmp_path):
+    c = config_lib.to_dict(config_lib.base())
+    c["scorer"] = "classifier()"
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "config.json").write_text(json.dumps(c))
+    rows = [{"gamma": g, "accuracy": a, "loss": 1.0} for g, a in ((-5.0, 0.75), (5.0, 0.125))]
+    found = {
+        "scorer": "classifier()",
+        "mean": {"accuracy": 0.4375, "loss": 1.0},
+        "by_gamma": rows,
+        "data": {"name": "digits/test", "images": 3},
+        "devices": "1 x cpu",
+    }
+    (tmp_path / "eval/6.json").write_text(json.dumps(found))
+    lines(tmp_path / "metrics.jsonl", {"step": 5, "seconds": 1.0, "train/loss": 2.0,
+                                       "train/accuracy": 0.5, "train/grad_norm": 1.0})  # fmt: skip
+    text = page.render(collect.read(tmp_path), DEFAULTS, "x")
+    shown = check_page(text)
+    assert "0.438" in shown.text and "Accuracy in training" in shown.text
+    assert not {"Samples", "Noise schedule", "Quality of samples"} & set(headings(text))
+    assert "--mode=quality" not in text
+
+
+def test_a_movie_of_small_images_is_lossless(tmp_path):
+    rng = np.random.default_rng(0)
+    latents, guesses = rng.integers(0, 5, (2, 4, 3, 6, 6, 3)).astype(np.uint8)
+    found = trajectory.Trajectory(np.linspace(3.0, -3.0, 4), latents, guesses, 5)
+    frames = trajectory.movie(found)
+    trajectory.save_webp(tmp_path / "a.webp", frames)
+    with Image.open(tmp_path / "a.webp") as moving:
+        assert moving.n_frames == 4 and moving.info["loop"] == 0
+        for i, frame in enumerate(frames):
+            moving.seek(i)
+            np.testing.assert_array_equal(np.asarray(moving.convert("RGB")), frame)
+    strip = trajectory.strip(found, columns=2, examples=1)
+    picked = [latents[0, 0], latents[-1, 0], guesses[0, 0], guesses[-1, 0]]
+    np.testing.assert_array_equal(strip, images.grid(np.stack(picked), 5, columns=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "light"), (400, "dark")])
+def test_in_a_browser(measured, tmp_path, width, scheme):
+    program = browser.find()
+    if program is None:
+        pytest.skip("no Chromium here: install one, or name it with DIFFUSION_JAX_BROWSER")
+    address = Path(measured / "report.html").as_uri()
+    with browser.Browser(program, tmp_path / "profile") as tab:
+        tab.view(width, scheme=scheme)
+        tab.open(address)
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert tab.evaluate("innerWidth") == width
+        assert tab.evaluate("document.scrollingElement.scrollWidth") <= width
+        assert tab.evaluate("document.images.length") > 10
+        assert tab.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
+        dark = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 200) == (scheme == "dark")
+        asked = [e["params"]["request"]["url"] for e in tab.events
+                 if e["method"] == "Network.requestWillBeSent"]  # fmt: skip
+        assert address in asked
+        assert all(u == address or u.startswith("data:") for u in asked)
+        said = [e for e in tab.events
+                if e["method"] in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled",
+                                   "Log.entryAdded")]  # fmt: skip
+        assert said == []
