@@ -130,7 +130,7 @@ def write_arrays(path: Path, compressed: bool = True, **arrays: Any) -> None:
 
 
 def write_picture(path: Path, picture: Any, **how: Any) -> None:
-    """Writes a PNG.
+    """Writes a picture: a PNG, unless its `format` is named.
 
     Args:
         path: from `place`.
@@ -139,7 +139,7 @@ def write_picture(path: Path, picture: Any, **how: Any) -> None:
     """
     into = io.BytesIO()
     save = picture.savefig if hasattr(picture, "savefig") else picture.save
-    save(into, format="png", **how)
+    save(into, **{"format": "png", **how})
     write(path, into.getvalue())
 
 
@@ -147,6 +147,12 @@ def modified(path: Path) -> float:
     """When a file was last written; seconds, in a bucket whole ones."""
     found = path.stat()
     return found.mtime if is_bucket(path) else found.st_mtime_ns / 1e9
+
+
+def size(path: Path) -> int:
+    """How many bytes a file has."""
+    found = path.stat()
+    return found.length if is_bucket(path) else found.st_size
 
 
 def files_below(folder: Path) -> list[str]:
