@@ -16,11 +16,12 @@ from typing import Any
 from diffusion_jax.errors import ConfigError
 
 _PROCESSES, _ID = "DJAX_NUM_PROCESSES", "DJAX_PROCESS_ID"
-# Seconds: to wait for a missing peer at the start, to notice a dead one, to wait at the end.
+# Seconds, and the variables that say otherwise: to wait for a missing peer at the start, to notice
+# one that is dead or frozen, to wait at the end.
 _TIMEOUTS = {
-    "initialization_timeout": 300,
-    "heartbeat_timeout_seconds": 30,
-    "shutdown_timeout_seconds": 60,
+    "initialization_timeout": ("DJAX_START_TIMEOUT", 300),
+    "heartbeat_timeout_seconds": ("DJAX_HEARTBEAT_TIMEOUT", 30),
+    "shutdown_timeout_seconds": ("DJAX_END_TIMEOUT", 60),
 }
 # Variables of clusters that JAX recognises by itself.
 _DETECTED = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNAMES")
@@ -49,12 +50,14 @@ def join(env: Mapping[str, str] = os.environ) -> bool:
     Args:
         env: the environment: `JAX_COORDINATOR_ADDRESS`, `DJAX_NUM_PROCESSES` and
             `DJAX_PROCESS_ID` name a cluster by hand; SLURM, Open MPI and TPU hosts are detected.
+            `DJAX_START_TIMEOUT`, `DJAX_HEARTBEAT_TIMEOUT` and `DJAX_END_TIMEOUT` are seconds.
 
     Returns:
         Whether there is a cluster.
 
     Raises:
-        ConfigError: half of a cluster is named, or a peer did not come.
+        ConfigError: half of a cluster is named, or it cannot be joined. If a peer does not come,
+            the process ends here with code 1 and a line that says so.
     """
     by_hand = [k for k in (_PROCESSES, _ID) if k in env]
     on_tpu = os.path.exists("/dev/accel0") or os.path.exists("/dev/vfio/0")
@@ -70,13 +73,37 @@ def join(env: Mapping[str, str] = os.environ) -> bool:
             who = {"num_processes": int(env[_PROCESSES]), "process_id": int(env[_ID])}
         except ValueError as e:
             raise ConfigError(f"{_PROCESSES} and {_ID} must be whole numbers: {e}") from e
+    try:
+        timeouts = {k: int(env.get(name, s)) for k, (name, s) in _TIMEOUTS.items()}
+    except ValueError as e:
+        names = ", ".join(name for name, _ in _TIMEOUTS.values())
+        raise ConfigError(f"{names} must be whole seconds: {e}") from e
     import jax
 
+    # JAX aborts the process when its own time is up, and nothing can catch that: be first.
+    patience = timeouts["initialization_timeout"]
+    watch = threading.Timer(patience, _nobody_came, (patience, env))
+    watch.daemon = True
+    watch.start()
+    timeouts["initialization_timeout"] += 30
     try:
-        jax.distributed.initialize(**who, **_TIMEOUTS)
+        jax.distributed.initialize(**who, **timeouts)
     except RuntimeError as e:
         raise ConfigError(f"could not join the cluster: {str(e).splitlines()[0]}") from e
+    finally:
+        watch.cancel()
     return True
+
+
+def _nobody_came(seconds: int, env: Mapping[str, str]) -> None:
+    where = env.get("JAX_COORDINATOR_ADDRESS", "the first process")
+    print(
+        f"error: after {seconds} s not all processes of the cluster have joined at {where}: start "
+        "every one of them, and check that each can reach that address",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)  # not 2: a launcher may try again
 
 
 def agree(what: Mapping[str, Any]) -> None:

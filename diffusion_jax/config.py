@@ -11,7 +11,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.places import place
 
 
 def base() -> ConfigDict:
@@ -162,6 +164,25 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
+# How a network is run, not what it is: its parameters are stored block by block either way, so that
+# a run may move between devices that need the one or the other.
+_HOW = ("scan", "remat")
+
+
+def _meaning(key: str, value: Any) -> Any:
+    """What of a setting makes a run another run."""
+    if key != "network":
+        return value
+    try:
+        spec = registry.parse(value)
+    except SpecError:
+        return value
+    if "." in spec.name:  # somebody else's network: its arguments may mean anything
+        return spec
+    kept = {k: v for k, v in spec.kwargs.items() if k not in _HOW}
+    return registry.Spec(spec.name, spec.args, kept)
+
+
 def to_dict(config: ConfigDict) -> dict[str, Any]:
     """The configuration as plain JSON-able values (tuples become lists)."""
     return json.loads(config.to_json())
@@ -208,7 +229,7 @@ def read(path: Path) -> ConfigDict:
         ConfigError: the file is unreadable.
     """
     try:
-        values = json.loads(Path(path).read_text())
+        values = json.loads(place(path).read_text())
     except (OSError, ValueError) as e:
         raise ConfigError(f"cannot read the configuration {path}: {e}") from e
     # A checkpoint's record keeps the configuration in a field called config.
@@ -217,8 +238,9 @@ def read(path: Path) -> ConfigDict:
 
 def find(where: Path) -> Path | None:
     """The saved configuration of a work directory, checkpoint folder or step folder, or None."""
+    where = place(where)
     candidates = [where / "meta" / "metadata", where / "config.json", where.parent / "config.json"]
-    return next((p.absolute() for p in candidates if p.is_file()), None)
+    return next((p for p in candidates if p.is_file()), None)
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
@@ -237,7 +259,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     return [
         f"{k}: {a.get(k)!r} -> {b.get(k)!r}"
         for k in sorted(a.keys() | b.keys())
-        if a.get(k) != b.get(k) and k.split(".")[0] not in may
+        if _meaning(k, a.get(k)) != _meaning(k, b.get(k)) and k.split(".")[0] not in may
     ]
 
 

@@ -13,6 +13,7 @@ from ml_collections import config_flags
 
 from diffusion_jax import cluster, compilation, config as config_lib, registry
 from diffusion_jax.errors import ConfigError, Preempted, UserError
+from diffusion_jax.places import is_bucket, place
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -50,6 +51,11 @@ _VERIFY = flags.DEFINE_bool(
 _ALONE = ("list",)  # modes that need neither a configuration nor a work directory
 
 
+def _published(checkpoint: str) -> bool:
+    """Whether a checkpoint has a prefix, as `vdm:PATH` has; a bucket has a scheme instead."""
+    return ":" in checkpoint and not is_bucket(checkpoint)
+
+
 def _value(argv: list[str], flag: str) -> str | None:
     """The value of a flag before flags are parsed, in either form, or None."""
     for i, arg in enumerate(argv):
@@ -64,9 +70,9 @@ def _with_saved_config(argv: list[str]) -> list[str]:
     if _value(argv, "config") or (_value(argv, "mode") or "train") == "train":
         return argv
     where = _value(argv, "checkpoint") or _value(argv, "a") or _value(argv, "workdir")
-    if not where or ":" in where:
+    if not where or _published(where):
         return argv
-    saved = config_lib.find(Path(where))
+    saved = config_lib.find(place(where))
     if saved is None:
         return argv
     reader = Path(__file__).with_name("saved_config.py")
@@ -106,11 +112,11 @@ def _fail(e: UserError, at_once: bool = False) -> None:
 
 def _workdir() -> Path:
     if _WORKDIR.value:
-        return Path(_WORKDIR.value).absolute()
+        return place(_WORKDIR.value)
     source = _CHECKPOINT.value or _A.value
-    if source and ":" not in source:
-        path = Path(source).absolute()
-        for parent in (path, *path.parents):
+    if source and not _published(source):
+        path = place(source)
+        for parent in (path, *path.parents)[:3]:  # a step is two folders below its run
             if (parent / "config.json").exists():
                 return parent
     raise ConfigError("--workdir is needed: where the results are written")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.errors import DataError
+from diffusion_jax.places import place
 
 _ARRAYS = ".npz"
 
@@ -34,7 +35,7 @@ def read_images(
     Raises:
         DataError: the file cannot be read, or does not fit the model.
     """
-    file = Path(path).expanduser()
+    file = place(path)
     if file.suffix.lower() == _ARRAYS:
         arrays = _read_npz(file)
         image = _only(file, arrays, "image")
@@ -59,7 +60,7 @@ def read_mask(path: str, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         DataError: the file cannot be read, or does not fit the model.
     """
-    file = Path(path).expanduser()
+    file = place(path)
     if file.suffix.lower() != _ARRAYS:
         grey = _read_picture(file, "L")
         _check_size(file, grey.shape, shape[:2], "mask")
@@ -88,7 +89,7 @@ def read_mask(path: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def _read_npz(file: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(file, allow_pickle=False) as f:
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
             return dict(f)
     except (OSError, ValueError, EOFError, KeyError) as e:
         raise DataError(f"cannot read {str(file)!r} as an npz file: {_short(e)}") from e
@@ -101,7 +102,7 @@ def _read_picture(file: Path, mode: str) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file) as picture:
+        with file.open("rb") as raw, Image.open(raw) as picture:
             picture.load()
     except FileNotFoundError as e:
         raise DataError(f"there is no file {str(file)!r}") from e

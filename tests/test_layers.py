@@ -22,6 +22,7 @@ LAYERS = [
         "preview",
         "catalogue",
         "compilation",
+        "places",
     ),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders", "pictures"),
     ("models", "encoders", "scorers"),

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import tiny
 
-from diffusion_jax.errors import CheckpointError, ConfigError, NonFiniteError, WorkdirError
+from diffusion_jax import registry
+from diffusion_jax.errors import (
+    CheckpointError,
+    ConfigError,
+    NonFiniteError,
+    SpecError,
+    WorkdirError,
+)
 from diffusion_jax.modes import eval as eval_mode, sample as sample_mode, train
 from diffusion_jax.training import restore
 
@@ -242,3 +249,29 @@ def test_other_settings_run_too(folder, changes):
     train.run(job)
     report = json.loads((job.workdir / "eval" / "6.json").read_text())
     assert 0.5 < report["result"]["bits_per_dim"] < 20
+
+
+def test_a_run_moves_to_a_device_that_needs_scanned_blocks(copy, done):
+    """Optimiser state and averages go on; the update is the same up to rounding."""
+    with pytest.raises(WorkdirError, match="network"):
+        train.run(copy(network="vdm_unet(width=16, depth=1, embed=4, scan=True)"))
+    job = copy(network="vdm_unet(embed=8, width=16, depth=1, scan=True, remat=True)")
+    assert job.model.network.scan and job.model.network.remat
+    shutil.rmtree(job.workdir / "checkpoints" / "6")
+    train.run(job)
+    for name in ("params", "0.9", "0.99"):
+        for x, y in zip(weights(job, 6, name), weights(done, 6, name), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
+    assert any(
+        np.any(x != y) for x, y in zip(weights(job, 4), weights(job, 6), strict=True)
+    )  # it has trained
+
+
+def test_how_blocks_are_run_follows_the_devices():
+    for platform, wanted in (("cpu", False), ("gpu", False), ("tpu", True)):
+        network = registry.build("models", "vdm_unet(width=8, depth=1)", platform=platform)
+        assert (network.scan, network.remat) == (wanted, wanted)
+    network = registry.build("models", "vdm_unet(scan=False, remat=True)", platform="tpu")
+    assert (network.scan, network.remat) == (False, True)
+    with pytest.raises(SpecError, match="scan='yes'"):
+        registry.build("models", "vdm_unet(scan='yes')")

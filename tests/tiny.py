@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 
 from diffusion_jax import config as config_lib
 from diffusion_jax.modes.base import Job
@@ -44,3 +46,15 @@ def config(folder: Path, **changes):
 
 def job(folder: Path, name: str = "run", **changes) -> Job:
     return Job(config(folder, **changes), (folder / name).absolute())
+
+
+def saved_arrays(folder: Path) -> list[np.ndarray]:
+    """Every array of one checkpoint, in order: weights, optimiser state, averages."""
+    found = []
+    with ocp.PyTreeCheckpointer() as reader:
+        for name in ("train", "ema"):
+            tree = reader.metadata(folder / name).item_metadata.tree
+            how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            args = ocp.args.PyTreeRestore(restore_args=how)
+            found += jax.tree.leaves(reader.restore(folder / name, args=args))
+    return [np.asarray(a) for a in found]

@@ -8,6 +8,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Split, checked
 from diffusion_jax.errors import DataError
+from diffusion_jax.places import write_arrays, write_picture
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,7 @@ def write_npz(path: Path, found: Images) -> None:
     extra = {} if found.labels is None else {"label": found.labels}
     if found.names:
         extra["name"] = np.array(found.names)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as f:
-        np.savez_compressed(f, image=found.images, **extra)
-    part.replace(path)
+    write_arrays(path, image=found.images, **extra)
 
 
 def write_pngs(folder: Path, found: Images) -> None:
@@ -90,7 +88,8 @@ def write_pngs(folder: Path, found: Images) -> None:
     folder.mkdir(parents=True)
     for i, image in enumerate(found.images):
         name = found.names[i] if found.names else f"{i:06d}.png"
-        Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image).save(folder / name)
+        grey = image.shape[-1] == 1
+        write_picture(folder / name, Image.fromarray(image[:, :, 0] if grey else image))
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -99,7 +98,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def _npz(path: Path, part: str) -> Images:
     try:
-        with np.load(path, allow_pickle=False) as f:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
             prefix = "" if "image" in f else f"{'test' if part == 'test' else 'train'}_"
             if prefix + "image" not in f:
                 raise DataError(f"{path} has neither image nor {prefix}image")
@@ -124,7 +123,7 @@ def _pngs(paths: list[Path], where: Path) -> Images:
     arrays = []
     for path in paths:
         try:
-            with Image.open(path) as picture:
+            with path.open("rb") as raw, Image.open(raw) as picture:
                 if picture.mode not in ("L", "RGB"):
                     raise DataError(
                         f"{path} has mode {picture.mode}; only 8-bit grey (L) and RGB can be coded "

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax.places import write_picture
+
 
 def grid(images: np.ndarray, levels: int, columns: int = 0, pixels: int = 64) -> np.ndarray:
     """Tiles images into one picture.
@@ -43,4 +45,4 @@ def save_png(path: Path, image: np.ndarray) -> None:
     """Writes a uint8 `[H, W, 3]` picture."""
     from PIL import Image
 
-    Image.fromarray(image).save(path)
+    write_picture(path, Image.fromarray(image))

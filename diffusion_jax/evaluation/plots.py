@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.places import write_picture
+
 _WAYS = {"straight_line": "straight line", "schedule": "schedule", "optimum": "optimum"}
 
 
@@ -20,7 +22,7 @@ def _finish(figure: Any, panels: list[Any], path: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    write_picture(path, figure, dpi=120)
 
 
 def schedule(path: Path, curve: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation.frechet import Accumulator, Moments
+from diffusion_jax.places import write_arrays
 
 # What reading damaged files raises; a single array in place of an archive is a TypeError.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,
@@ -73,18 +74,15 @@ def measure(
 
 def write(path: Path, reference: Reference) -> None:
     """Writes the statistics; a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as f:
-        np.savez(
-            f,
-            mean=reference.moments.mean,
-            covariance=reference.moments.covariance,
-            count=reference.moments.count,
-            rows=reference.rows,
-            record=json.dumps(reference.record),
-        )
-    part.replace(path)
+    write_arrays(
+        path,
+        compressed=False,
+        mean=reference.moments.mean,
+        covariance=reference.moments.covariance,
+        count=reference.moments.count,
+        rows=reference.rows,
+        record=json.dumps(reference.record),
+    )
 
 
 def read(path: Path) -> Reference:

@@ -11,6 +11,7 @@ from diffusion_jax import rng, sampling
 from diffusion_jax.evaluation import images
 from diffusion_jax.evaluation.generate import Method, guide
 from diffusion_jax.model import Model
+from diffusion_jax.places import write_picture
 from diffusion_jax.sampling import for_sampler
 from diffusion_jax.types import Array, Cond, Params
 
@@ -136,7 +137,7 @@ def save_webp(path: Path, frames: list[np.ndarray]) -> None:
     durations = [_MILLISECONDS] * len(rest) + [_HOLD]
     # Enlarged pixels are small without loss; photographs are not.
     lossless = sum(f.nbytes for f in frames) < 16 * 2**20
-    first.save(
-        path, save_all=True, append_images=rest, duration=durations, loop=0,
+    write_picture(
+        path, first, format="webp", save_all=True, append_images=rest, duration=durations, loop=0,
         lossless=lossless, quality=80, method=4,
     )  # fmt: skip

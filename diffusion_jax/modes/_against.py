@@ -8,6 +8,7 @@ from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import generate
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, say
+from diffusion_jax.places import write_arrays
 
 # Parts of the samples that go with the splits of the data.
 _PARTS = {"train": (0.0, 0.7), "valid": (0.7, 0.8), "test": (0.8, 1.0)}
@@ -44,7 +45,7 @@ def source(job: Job) -> Source:
     if not path.exists():
         _draw(job, path)
     try:
-        with np.load(path) as f:
+        with path.open("rb") as raw, np.load(raw) as f:
             image, label = f["image"], f["label"]
     except (OSError, ValueError, KeyError) as e:
         raise DataError(f"cannot read {path}: {e}; delete it to draw the samples again") from e
@@ -109,6 +110,5 @@ def _draw(job: Job, path: object) -> None:
     )
     labels = np.zeros(c.num, np.int32) if labels is None else labels
     if jax.process_index() == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, image=drawn, label=labels)
+        write_arrays(path, image=drawn, label=labels)
     say(f"{c.num} samples of {record['checkpoint']} written to {path}")

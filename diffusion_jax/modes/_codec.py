@@ -10,6 +10,7 @@ from diffusion_jax.codec import coder as coding, container, network
 from diffusion_jax.codec.files import Images
 from diffusion_jax.errors import CodecError, ConfigError
 from diffusion_jax.modes.base import Job
+from diffusion_jax.places import modified, place
 from diffusion_jax.progress import progress
 from diffusion_jax.types import Params
 
@@ -131,8 +132,8 @@ def input_path(job: Job) -> Path:
         ConfigError: none is named and there is none.
     """
     if job.input:
-        return Path(job.input).absolute()
-    written = sorted((job.workdir / "compressed").glob("*.djz"), key=lambda p: p.stat().st_mtime_ns)
+        return place(job.input)
+    written = sorted((job.workdir / "compressed").glob("*.djz"), key=modified)
     if not written:
         raise ConfigError(
             f"no compressed file in {job.workdir / 'compressed'}: name one with --input=FILE"

@@ -12,6 +12,7 @@ import jax
 
 import diffusion_jax
 from diffusion_jax.modes.base import describe_devices
+from diffusion_jax.places import write
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 FILE = "environment.jsonl"
@@ -35,8 +36,9 @@ def describe() -> dict[str, Any]:
 def note(workdir: Path, step: int) -> None:
     """Appends this start of the run at `step`; on the first process only."""
     if jax.process_index() == 0:
-        with (workdir / FILE).open("a") as f:
-            f.write(json.dumps({"step": step, **describe()}) + "\n")
+        path = workdir / FILE
+        before = path.read_bytes() if path.exists() else b""  # a bucket cannot append
+        write(path, before + (json.dumps({"step": step, **describe()}) + "\n").encode())
 
 
 def _processor() -> str:

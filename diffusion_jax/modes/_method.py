@@ -1,7 +1,6 @@
 """How to sample, from the configuration; and the second models that guidance names."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import generate
 from diffusion_jax.evaluation.helpers import Helpers
 from diffusion_jax.modes.base import Job
+from diffusion_jax.places import place
 from diffusion_jax.types import Params
 
 
@@ -116,12 +116,12 @@ def open_run(job: Job, checkpoint: str) -> Job:
     Raises:
         ConfigError: there is no run there.
     """
-    saved = config_lib.find(Path(checkpoint))
+    saved = config_lib.find(place(checkpoint))
     if saved is None:
         raise ConfigError(f"checkpoint={checkpoint!r}: there is no run in that folder")
     config = config_lib.read(saved)
     config.data_dir = job.config.data_dir
-    return Job(config, Path(checkpoint).absolute(), str(Path(checkpoint).absolute()))
+    return Job(config, place(checkpoint), str(place(checkpoint)))
 
 
 def check_same_data(job: Job, other: Job, name: str) -> None:

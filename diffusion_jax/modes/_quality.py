@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from diffusion_jax.features.base import Features
 from diffusion_jax.modes import _features
 from diffusion_jax.modes._samples import Samples
 from diffusion_jax.modes.base import Job
+from diffusion_jax.places import place
 
 _PAIRS, _COLUMNS = 24, 8  # of the picture of nearest training images
 _HELD_OUT = 1000  # real images compared with the training images, at least
@@ -172,7 +172,7 @@ def open_bench(job: Job) -> Bench:
     run = _features.extractor(job, features)
     classifier = _features.open_classifier(job, q.classifier) if q.classifier else None
     if q.reference:
-        path = Path(q.reference).expanduser()
+        path = place(q.reference)
         found = _features.named_reference(path, features)
     else:
         found, path = _features.reference(job, features, run)

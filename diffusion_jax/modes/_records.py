@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 import diffusion_jax
 from diffusion_jax import config as config_lib
@@ -61,12 +60,3 @@ def report_path(job: Job, folder: str, step: int, name: str = "") -> Path:
     split = job.config.eval.split
     parts = (str(step), "" if split == "test" else split, name)
     return job.workdir / folder / ("_".join(p for p in parts if p) + ".json")
-
-
-def write_arrays(path: Path, **arrays: Any) -> None:
-    """Writes an npz so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as f:
-        np.savez_compressed(f, **arrays)
-    part.replace(path)

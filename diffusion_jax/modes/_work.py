@@ -23,6 +23,7 @@ class Work:
         sample: `(writer, state, step)`, or None.
         finish: `(state, writer)`, after the last step.
         proposal: initial state of the proposal of times.
+        how: a line about how the network is run, if there is something to say.
     """
 
     name: str
@@ -33,3 +34,4 @@ class Work:
     sample: Callable[[Writer, State, int], None] | None
     finish: Callable[[State, Writer], None]
     proposal: Params = field(default_factory=dict)
+    how: str = ""

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from diffusion_jax.data.base import Source
 from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
 from diffusion_jax.model import Model
 from diffusion_jax.parameterization import check as check_prediction
+from diffusion_jax.places import place, write
 from diffusion_jax.schedules.base import latent_size
 from diffusion_jax.scorers.base import Scorer
 from diffusion_jax.sharding import make_mesh, put, replicated
@@ -55,7 +55,7 @@ class Job:
     @property
     def output_path(self) -> Path | None:
         """The named output, absolute, or None."""
-        return Path(self.output).absolute() if self.output else None
+        return place(self.output) if self.output else None
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -131,6 +131,7 @@ class Job:
             "shape": tuple(source.shape),
             "classes": source.classes,
             "dtype": c.dtype,
+            "platform": self.mesh.devices.flat[0].platform,
         }
 
     def shapes(self) -> Params:
@@ -153,7 +154,7 @@ class Job:
         name = name or ema_key(self.config.ema[0])
         if self.checkpoint.startswith(IMPORTED):
             return self._imported(name)
-        path = Path(self.checkpoint) if self.checkpoint else self.workdir
+        path = place(self.checkpoint) if self.checkpoint else self.workdir
         like, sharding = self.shapes(), replicated(self.mesh)
 
         def read(folder: Path) -> tuple[Params, dict[str, Any]]:
@@ -211,7 +212,7 @@ def open_job(
     """
     if checkpoint.startswith(IMPORTED):
         config.update(_published(checkpoint)[1].overrides)
-    return Job(config, Path(workdir).absolute(), checkpoint, pair, sets)
+    return Job(config, place(workdir), checkpoint, pair, sets)
 
 
 def prepare_workdir(job: Job) -> None:
@@ -240,16 +241,13 @@ def prepare_workdir(job: Job) -> None:
         try:
             job.workdir.mkdir(parents=True, exist_ok=True)
             write_json(path, config_lib.to_dict(job.config))
-        except OSError as e:
-            raise WorkdirError(f"cannot write to {job.workdir}: {e}") from e
+        except Exception as e:  # OSError; a bucket's client has types of its own
+            raise WorkdirError(f"cannot write to {job.workdir}: {restore.short(e)}") from e
 
 
 def write_json(path: Path, values: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(values, indent=1) + "\n")
-    os.replace(part, path)
+    write(path, (json.dumps(values, indent=1) + "\n").encode())
 
 
 def say(text: str) -> None:

@@ -13,6 +13,7 @@ from diffusion_jax import config as config_lib, registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.modes.base import Job, say, write_json
+from diffusion_jax.places import place
 from diffusion_jax.training import restore
 
 # What must agree for a difference to mean anything, beside the data themselves.
@@ -31,7 +32,7 @@ def run(job: Job) -> None:
     """
     if len(job.pair) != 2:
         raise ConfigError("compare needs two runs: --a=WORKDIR --b=WORKDIR")
-    jobs = [_open(job, Path(path)) for path in job.pair]
+    jobs = [_open(job, place(path)) for path in job.pair]
     c = job.config.eval
     splits = [j.source.split(c.split) for j in jobs]
     _check_same(jobs, [s.fingerprint() for s in splits])
@@ -67,7 +68,7 @@ def _open(job: Job, path: Path) -> Job:
     newest = restore.locate(path)[0]
     config = config_lib.read(newest / "meta" / "metadata")
     config.eval, config.data_dir = job.config.eval, job.config.data_dir
-    return Job(config, path.absolute(), str(path))
+    return Job(config, path, str(path))
 
 
 def _check_same(jobs: list[Job], fingerprints: list[str]) -> None:

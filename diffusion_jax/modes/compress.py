@@ -1,7 +1,6 @@
 """`--mode=compress`: images to a file, losslessly, by bits-back coding with a trained model."""
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.modes import _codec, verify
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
+from diffusion_jax.places import place, write
 from diffusion_jax.progress import progress
 from diffusion_jax.types import Params
 
@@ -57,7 +57,7 @@ def run(job: Job) -> None:
         seconds = time.monotonic() - start
         header = _header(job, coder, found, coded, params, record)
         data = container.pack(header, coded.groups)
-        _write(path, data)
+        write(path, data)
         report = {
             "result": _result(coder, coded, found, len(data), seconds),
             "bound": _bound(job, params, coder, coded, found),
@@ -78,7 +78,7 @@ def _images(job: Job) -> Images:
     source, limit = job.source, job.config.compress.limit
     part = job.config.eval.split
     if job.input:
-        path = Path(job.input).absolute()
+        path = place(job.input)
         found = files.read(path, part, source.shape, source.levels, source.num_classes)
     else:
         split = source.split(part)
@@ -119,13 +119,6 @@ def _header(
         "sha256": found.sha256(),
         **({"names": list(found.names)} if found.names else {}),
     }
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)
 
 
 def _result(

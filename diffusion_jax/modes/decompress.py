@@ -4,6 +4,7 @@ from diffusion_jax.codec import files
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.modes import _codec, verify
 from diffusion_jax.modes.base import Job, say
+from diffusion_jax.places import is_bucket
 
 
 def run(job: Job) -> None:
@@ -24,7 +25,7 @@ def run(job: Job) -> None:
     for target in (out, folder):
         if target is not None and target.exists():
             raise ConfigError(f"{target} exists; name another file with --output")
-    if not out.parent.is_dir():
+    if not is_bucket(out) and not out.parent.is_dir():
         raise ConfigError(f"--output: there is no folder {out.parent}")
     found, _ = _codec.decode_file(job, path)
     files.write_npz(out, found)

@@ -15,6 +15,7 @@ from diffusion_jax.evaluation import generate, images
 from diffusion_jax.model import Model
 from diffusion_jax.modes import _edit_inputs, _method
 from diffusion_jax.modes.base import Job, say, write_json
+from diffusion_jax.places import write_arrays
 from diffusion_jax.progress import progress
 from diffusion_jax.schedules.base import latent_size
 from diffusion_jax.sharding import batched, put, put_key, replicated
@@ -43,7 +44,7 @@ def run(job: Job) -> None:
     folder = _new_folder(job.workdir / "edits" / f"{record['step']}_{_edit_inputs.name(job)}")
     if jax.process_index() == 0:
         _write(job, layout, drawn, folder)
-        np.savez_compressed(
+        write_arrays(
             folder / "results.npz", image=drawn, source=layout.canvas.image,
             mask=layout.canvas.mask, gammas=method.gammas, **layout.canvas.cond,
         )  # fmt: skip

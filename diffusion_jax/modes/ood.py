@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion_jax import registry
+from diffusion_jax import places, registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd, ood as lib, plots
@@ -90,7 +90,7 @@ def compare(
     names = [s.name for s in splits]
     if jax.process_index() == 0:
         write_json(path, report)
-        _records.write_arrays(
+        places.write_arrays(
             path.with_suffix(".npz"), titles=np.asarray(titles), data=scores[0], against=scores[1]
         )
         plots.scores(path.with_suffix(".png"), pairs, names)

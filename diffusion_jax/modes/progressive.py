@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax import places
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import images, plots, progressive as lib
 from diffusion_jax.modes import _records
@@ -71,7 +72,7 @@ def draw_curve(job: Job, params: Params, record: dict[str, Any]) -> dict[str, An
     }  # fmt: skip
     if jax.process_index() == 0:
         write_json(path, report)
-        _records.write_arrays(
+        places.write_arrays(
             path.with_suffix(".npz"), gamma=gamma, bits_per_dim_total=records.total(),
             rate_bits_per_dim=records.rate(), mean_square_error=records.error,
         )  # fmt: skip

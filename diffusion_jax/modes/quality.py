@@ -16,6 +16,7 @@ from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import images, quality
 from diffusion_jax.modes import _features, _method, _quality, _samples
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
+from diffusion_jax.places import place
 
 _SETTINGS = ("metrics", "k", "subset", "rows", "seed", "nearest", "floor")
 
@@ -29,7 +30,7 @@ def run(job: Job) -> None:
     q = job.config.quality
     check(job)
     if q.samples:
-        sets: Iterable = [_samples.read(job, Path(q.samples).expanduser())]
+        sets: Iterable = [_samples.read(job, place(q.samples))]
     else:
         sets = _samples.draw(job, q.repeats)
     measure(job, sets)
@@ -63,7 +64,7 @@ def check(job: Job) -> None:
     if q.samples and q.repeats > 1:
         raise ConfigError("quality.repeats: a file of samples can be measured only once")
     for field in ("samples", "reference"):
-        if q[field] and not Path(q[field]).expanduser().is_file():
+        if q[field] and not place(q[field]).is_file():
             raise DataError(f"quality.{field}: there is no file {q[field]}")
     if not q.samples:
         _method.check(job)

@@ -17,6 +17,7 @@ from diffusion_jax.errors import Preempted, UserError, WorkdirError
 from diffusion_jax.evaluation import generate, images, inspection, trajectory
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
+from diffusion_jax.places import is_bucket, write as write_file
 from diffusion_jax.report import collect, page
 from diffusion_jax.types import Params
 
@@ -127,7 +128,7 @@ def write(job: Job, notes: tuple[str, ...] = ()) -> Path:
         WorkdirError: it cannot be written.
     """
     path = job.workdir / "report.html"
-    where = os.path.relpath(job.workdir)
+    where = str(job.workdir) if is_bucket(job.workdir) else os.path.relpath(job.workdir)
     made = (
         f"Made by diffusion_jax {diffusion_jax.__version__} with jax {jax.__version__} on "
         f"{describe_devices()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
@@ -139,10 +140,8 @@ def write(job: Job, notes: tuple[str, ...] = ()) -> Path:
         notes,
         made,
     )
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(shown, encoding="utf-8")
-        part.replace(path)
+        write_file(path, shown.encode())
     except OSError as e:
         raise WorkdirError(f"cannot write {path}: {e}") from e
     return path

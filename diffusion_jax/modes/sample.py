@@ -10,6 +10,7 @@ from diffusion_jax import preview
 from diffusion_jax.evaluation import generate, images
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, say
+from diffusion_jax.places import write_arrays
 from diffusion_jax.types import Params
 
 _SHOWN = 400  # images in a grid at most
@@ -67,11 +68,10 @@ def sample(
     picture = images.grid(shown, job.source.levels, columns)
     path = job.workdir / "samples" / f"{step}.png"
     if jax.process_index() == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
         images.save_png(path, picture)
         extra = {} if labels is None else {"label": labels}
         extra["method"] = json.dumps(_method.describe(job, method) | {"seed": c.seed})
-        np.savez_compressed(
+        write_arrays(
             path.with_suffix(".npz"), image=drawn, gammas=method.gammas, step=step, **extra
         )
     if show and jax.process_index() == 0:

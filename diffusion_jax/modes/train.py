@@ -25,6 +25,7 @@ from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
 from diffusion_jax.objectives.base import Objective
 from diffusion_jax.objectives.continuous import Continuous
+from diffusion_jax.places import write
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
 from diffusion_jax.sharding import check_batch, gathered, placed
@@ -69,8 +70,8 @@ def run(job: Job) -> None:
     cluster.agree({"training set": (train.name, len(train))})
     prepare_workdir(job)
     alone = integrity.only_writer(job.workdir) if jax.process_index() == 0 else nullcontext()
-    with alone, preemption.listening() as notice:
-        checkpoints = Checkpoints(job.workdir, c.keep_latest)
+    with alone as still_alone, preemption.listening() as notice:
+        checkpoints = Checkpoints(job.workdir, c.keep_latest, still_alone)
         writer = Writer(job.workdir if jax.process_index() == 0 else None)
         try:
             state, skip = _start(job, work, shapes, checkpoints)
@@ -81,6 +82,8 @@ def run(job: Job) -> None:
                 say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
             else:
                 _check_same_set(job, start, train)
+                if work.how:
+                    say(work.how)
                 say(
                     f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
                     f"{describe_devices()}: {train.name}, {len(train)} images"
@@ -185,6 +188,7 @@ def _diffusion(job: Job) -> Work:
 
     return Work(
         name=c.network,
+        how=_how(job.model.network),
         task=recipe,
         init=lambda: job.model.init(jax.random.key(c.seed), job.source.shape),
         load=load,
@@ -193,6 +197,12 @@ def _diffusion(job: Job) -> Work:
         finish=lambda state, writer: _finish(job, state, writer),
         proposal=recipe.proposal.init(),
     )
+
+
+def _how(network: Any) -> str:
+    """How a network of equal blocks is run, if not plainly: `"auto"` has decided by the devices."""
+    ways = {"scan": "blocks run by one scan", "remat": "activations are recomputed backwards"}
+    return ", ".join(text for name, text in ways.items() if getattr(network, name, False))
 
 
 def make_recipe(job: Job) -> Recipe:
@@ -264,7 +274,7 @@ def _write_table(job: Job, name: str, shapes: State) -> None:
     table = parameter_table(shapes.params)
     total = sum(math.prod(a.shape) for a in jax.tree.leaves(shapes.params))
     if jax.process_index() == 0:
-        (job.workdir / "params.txt").write_text(table + "\n")
+        write(job.workdir / "params.txt", f"{table}\n".encode())
     say(f"{name}: {total:,} parameters (table in params.txt)")
 
 

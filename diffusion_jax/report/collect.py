@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.places import modified, size
 from diffusion_jax.report.curves import Curves, read_curves
 
 
@@ -129,7 +130,7 @@ def read(workdir: Path) -> Run:
     for field_name, pattern in _FILES.items():
         paths = sorted(workdir.glob(pattern))
         if field_name == "edits":
-            paths = sorted(paths, key=lambda p: p.stat().st_mtime_ns)[-_EDITS:]
+            paths = sorted(paths, key=modified)[-_EDITS:]
         records = [
             Record(str(p.relative_to(workdir)), data, _pictures(p, problems))
             for p in paths
@@ -184,7 +185,7 @@ def _pictures(path: Path, problems: list[str]) -> dict[str, bytes]:
     for p in beside:
         rest = p.stem.removeprefix(stem)
         if p.stem.startswith(stem) and (not rest or rest[0] == "_"):
-            if p.stat().st_size > _LARGEST:
+            if size(p) > _LARGEST:
                 problems.append(f"{p.name}: larger than {_LARGEST // 2**20} MiB, left out")
             else:
                 out[p.name] = p.read_bytes()
@@ -195,7 +196,7 @@ def _samples(workdir: Path, tried: Callable, problems: list[str]) -> tuple[Recor
     """The newest grid of samples, and how they were drawn."""
 
     def method(path: Path) -> dict[str, Any]:
-        with np.load(path, allow_pickle=False) as f:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
             how = json.loads(str(f["method"])) if "method" in f else {}
             return {**how, "images": len(f["image"])}
 

@@ -4,6 +4,7 @@ A step's folder has three items: `train` (step, weights, optimiser state), `ema`
 the weights) and `meta` (JSON: the resolved configuration and what the step measured).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from diffusion_jax.errors import CheckpointError
+from diffusion_jax.places import place
 from diffusion_jax.training import integrity
 from diffusion_jax.training.restore import FOLDER, compare, held_out, saved_tree, shapes, short
 from diffusion_jax.training.state import State
@@ -29,10 +31,14 @@ class Checkpoints:
     Args:
         workdir: the work directory; checkpoints live in `workdir/checkpoints/<step>`.
         keep_latest: how many of the newest are kept, beside the best one.
+        check: called before every save; raises if this process may no longer write.
     """
 
-    def __init__(self, workdir: Path, keep_latest: int = 2):
-        self._folder = Path(workdir).absolute() / FOLDER
+    def __init__(
+        self, workdir: Path, keep_latest: int = 2, check: Callable[[], None] | None = None
+    ):
+        self._check_alone = check or (lambda: None)
+        self._folder = place(workdir) / FOLDER
         best = keep.BestN(
             get_metric_fn=held_out,
             reverse=True,
@@ -63,6 +69,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         self.wait()
+        self._check_alone()
         self._manager.save(
             step,
             args=ocp.args.Composite(

@@ -8,17 +8,15 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from diffusion_jax.errors import WorkdirError
+from diffusion_jax.places import files_below, is_bucket, write
 
 NAME = "checksums.json"
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME)
 
 
 def _digest(path: Path) -> str:
@@ -31,10 +29,8 @@ def seal(folder: Path) -> None:
     path = folder / NAME
     if not folder.is_dir() or path.exists():
         return
-    sums = {p.relative_to(folder).as_posix(): _digest(p) for p in _files(folder)}
-    part = path.with_name(NAME + ".part")
-    part.write_text(json.dumps(sums, indent=0) + "\n")
-    part.replace(path)
+    sums = {name: _digest(folder / name) for name in files_below(folder) if name != NAME}
+    write(path, (json.dumps(sums, indent=0) + "\n").encode())
 
 
 def verify(folder: Path) -> None:
@@ -62,18 +58,25 @@ def verify(folder: Path) -> None:
 
 
 @contextmanager
-def only_writer(workdir: Path) -> Iterator[None]:
+def only_writer(workdir: Path) -> Iterator[Callable[[], None]]:
     """Keeps a second process from writing to `workdir` at the same time.
+
+    On a file system the first process keeps its lock, which ends with it. A bucket has no lock that
+    ends with a killed process: there the last one to start takes over, and those before it notice
+    that before they save.
 
     Args:
         workdir: the work directory; it exists.
 
     Yields:
-        Nothing.
+        What to call before writing; it raises `WorkdirError` if another process has taken over.
 
     Raises:
         WorkdirError: another process is writing there.
     """
+    if is_bucket(workdir):
+        yield _take_over(workdir)
+        return
     import fcntl
 
     with (workdir / ".lock").open("a+") as f:
@@ -88,4 +91,22 @@ def only_writer(workdir: Path) -> Iterator[None]:
         f.truncate(0)
         f.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         f.flush()
-        yield
+        yield lambda: None
+
+
+def _take_over(workdir: Path) -> Callable[[], None]:
+    mine = f"process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex}\n"
+    write(workdir / ".lock", mine.encode())
+
+    def still_alone() -> None:
+        try:
+            now = (workdir / ".lock").read_text()
+        except FileNotFoundError:
+            now = "somebody who deleted .lock"
+        if now != mine:
+            raise WorkdirError(
+                f"{workdir} has been taken over by {now.partition(',')[0].strip()}; this process "
+                "stops, and has not overwritten anything"
+            )
+
+    return still_alone

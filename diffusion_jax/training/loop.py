@@ -194,6 +194,7 @@ def run(
                 if plan.due(plan.save_every, step) or step == plan.steps:
                     _check_finite(meter)
                     kept = {f"valid_{k}": v for k, v in found.items()}
+                    writer.flush()  # what a checkpoint has behind it must not be lost either
                     checkpoints.save(state, meta, kept)
                 if sample is not None and plan.due(plan.sample_every, step):
                     _check_finite(meter)

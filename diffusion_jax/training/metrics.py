@@ -14,6 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.training.spool import Spool
+
+_LINES = "metrics.jsonl"
+
 
 def _clu_writers() -> Any:
     name = "clu.metric_writers.summary_writer"
@@ -84,13 +88,16 @@ class Writer:
     def __init__(self, workdir: Path | None):
         self._to = None
         if workdir is not None:
-            files = [_Lines(workdir / "metrics.jsonl"), _Events(workdir)]
+            self._spool = Spool(workdir, go_on=[_LINES])
+            files = [_Lines(self._spool.folder / _LINES), _Events(self._spool.folder)]
             self._to = _clu_writers().AsyncMultiWriter(files)
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Writes scalars at `step`."""
         if self._to is not None:
             self._to.write_scalars(step, values)
+            if self._spool.due():
+                self.flush()
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes one uint8 image `[H, W, C]`."""
@@ -98,14 +105,16 @@ class Writer:
             self._to.write_images(step, {name: image})
 
     def flush(self) -> None:
-        """Waits until everything written so far is in the files."""
+        """Waits until everything is where it belongs."""
         if self._to is not None:
             self._to.flush()
+            self._spool.send()
 
     def close(self) -> None:
         """Flushes and closes; a failed asynchronous write surfaces here."""
         if self._to is not None:
             self._to.close()
+            self._spool.close()
 
 
 def parameter_table(params: Any) -> str:

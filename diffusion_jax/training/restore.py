@@ -14,10 +14,12 @@ from absl import logging
 from jax.sharding import Sharding
 
 from diffusion_jax.errors import CheckpointError
+from diffusion_jax.places import is_bucket, place
 from diffusion_jax.training import integrity
 from diffusion_jax.types import Params
 
 FOLDER = "checkpoints"
+_COMMITTED = "commit_success.txt"  # the last object of a checkpoint that orbax writes to a bucket
 
 
 def template(tree: Any, sharding: Any) -> Any:
@@ -88,16 +90,22 @@ def locate(path: Path) -> list[Path]:
     Raises:
         CheckpointError: there is none.
     """
-    path = Path(path).absolute()
+    path = place(path)
     if (path / "meta").is_dir() or (path / "ema").is_dir():
         return [path]
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
     steps = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+    steps = [p for p in steps if is_whole(p)]
     if not steps:
         raise CheckpointError(
             f"no checkpoint in {path}: train first, or name a checkpoint folder or a work directory"
         )
     return sorted(steps, key=lambda p: -int(p.name))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a step's folder is all there; in a bucket it has its final name from the start."""
+    return not is_bucket(folder) or (folder / _COMMITTED).exists()
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

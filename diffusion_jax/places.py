@@ -1,0 +1,164 @@
+"""Where files are: folders of this machine, and buckets (`gs://bucket/run`) by `etils.epath`.
+
+Everything that reads or writes a work directory goes through here. A file is written as a whole: a
+reader, or a run that is killed, leaves the old one or the new one, never a part.
+"""
+
+import functools
+import importlib
+import io
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.errors import ConfigError
+
+_SCHEME = "gs://"
+_SECONDS = 30.0  # for the first answer of a bucket
+_EMULATOR = "STORAGE_EMULATOR_HOST"  # the address of a stand-in for the service, without accounts
+
+
+def is_bucket(where: str | os.PathLike) -> bool:
+    """Whether `where` is in a bucket, and not a folder of this machine."""
+    return os.fspath(where).startswith(_SCHEME)
+
+
+def place(where: str | os.PathLike) -> Path:
+    """The path of a file or folder.
+
+    Args:
+        where: a path, absolute or relative to where the program was started, or `gs://...`.
+
+    Returns:
+        An absolute `pathlib.Path`, or what behaves like one for a bucket that has answered.
+
+    Raises:
+        ConfigError: another scheme, a package is missing, or the bucket does not answer.
+    """
+    text = os.fspath(where)
+    if not is_bucket(text):
+        if "://" in text:
+            raise ConfigError(f"cannot use {text}: give a folder, or {_SCHEME}bucket/folder")
+        return Path(text).expanduser().absolute()
+    bucket = text.removeprefix(_SCHEME).partition("/")[0]
+    if not bucket:
+        raise ConfigError(f"{text} names no bucket: write {_SCHEME}bucket/folder")
+    _reach(bucket)
+    from etils import epath
+
+    return epath.Path(text)
+
+
+@functools.cache
+def _reach(bucket: str) -> None:
+    """Asks for one object of the bucket, so that what is wrong is said at once and in one line."""
+    emulated = bool(os.environ.get(_EMULATOR))
+    if emulated:
+        # One address for the three clients: gcsfs, tensorstore, google-cloud-storage.
+        os.environ.setdefault("TENSORSTORE_GCS_HTTP_URL", os.environ[_EMULATOR])
+        os.environ.setdefault("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    # A stalled transfer is given up and tried again, instead of hanging for ever.
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", "60")
+    os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "256")
+    try:
+        import fsspec
+
+        importlib.import_module("gcsfs")
+        storage = importlib.import_module("google.cloud.storage")
+    except ImportError as e:
+        raise ConfigError(
+            f"{_SCHEME} needs packages that are not installed ({e}): pip install -e '.[gcs]'"
+        ) from e
+    # Orbax and tensorstore write behind gcsfs's back: its listings must not be remembered.
+    settings = fsspec.config.conf.setdefault("gcs", {})
+    settings.update({"use_listings_cache": False} | ({"token": "anon"} if emulated else {}))
+    answer: list = []
+
+    def ask() -> None:
+        try:
+            client = storage.Client()
+            client.get_bucket(bucket)  # as orbax will, before it deletes an old checkpoint
+            next(iter(client.list_blobs(bucket, max_results=1)), None)
+            answer.append(None)
+        except BaseException as e:
+            answer.append(e)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_SECONDS)
+    problem = answer[0] if answer else TimeoutError(f"no answer within {_SECONDS:.0f} s")
+    if problem is not None:
+        text = " ".join(str(problem).split())[:200].rstrip(".") or type(problem).__name__
+        text = "there is no such bucket" if getattr(problem, "code", 0) == 404 else text
+        raise ConfigError(
+            f"cannot read {_SCHEME}{bucket}: {text}; check the name, the network and the login "
+            "(gcloud auth application-default login, or the service account of this machine)"
+        ) from problem
+
+
+def write(path: Path, data: bytes) -> None:
+    """Writes a whole file, and makes its folder.
+
+    Args:
+        path: from `place`.
+        data: everything it holds.
+    """
+    if is_bucket(path):
+        path.write_bytes(data)  # an object appears whole, or not
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def write_arrays(path: Path, compressed: bool = True, **arrays: Any) -> None:
+    """Writes an npz.
+
+    Args:
+        path: from `place`.
+        compressed: smaller, and slower to write.
+        **arrays: what it holds.
+    """
+    into = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(into, **arrays)
+    write(path, into.getvalue())
+
+
+def write_picture(path: Path, picture: Any, **how: Any) -> None:
+    """Writes a picture: a PNG, unless its `format` is named.
+
+    Args:
+        path: from `place`.
+        picture: something with a `save` (Pillow) or `savefig` (matplotlib).
+        **how: further arguments of that.
+    """
+    into = io.BytesIO()
+    save = picture.savefig if hasattr(picture, "savefig") else picture.save
+    save(into, **{"format": "png", **how})
+    write(path, into.getvalue())
+
+
+def modified(path: Path) -> float:
+    """When a file was last written; seconds, in a bucket whole ones."""
+    found = path.stat()
+    return found.mtime if is_bucket(path) else found.st_mtime_ns / 1e9
+
+
+def size(path: Path) -> int:
+    """How many bytes a file has."""
+    found = path.stat()
+    return found.length if is_bucket(path) else found.st_size
+
+
+def files_below(folder: Path) -> list[str]:
+    """The names of all files in a folder and below, relative to it, sorted."""
+    if not is_bucket(folder):
+        return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    root = f"{folder}/".removeprefix(_SCHEME)
+    found = (f"{where}/{n}" for where, _, names in folder.walk() for n in names)
+    return sorted(f.removeprefix(_SCHEME).removeprefix(root) for f in found)

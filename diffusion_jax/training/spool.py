@@ -1,0 +1,49 @@
+"""Files that grow line by line, where a bucket only takes whole objects."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from diffusion_jax.places import is_bucket, write
+
+_EVERY = 30.0  # seconds between copies
+
+
+class Spool:
+    """A folder to append to: the work directory itself, or a local one that is copied to a bucket.
+
+    Args:
+        workdir: where the files belong.
+        go_on: names of files that go on where they ended; others are new with every start.
+    """
+
+    def __init__(self, workdir: Path, go_on: Iterable[str] = ()):
+        self.folder, self._to, self._sent, self._last = workdir, None, {}, time.monotonic()
+        if is_bucket(workdir):
+            self.folder, self._to = Path(tempfile.mkdtemp(prefix="spool-")), workdir
+            for name in go_on:
+                if (workdir / name).exists():
+                    (self.folder / name).write_bytes((workdir / name).read_bytes())
+
+    def due(self) -> bool:
+        """Whether it is time for `send`."""
+        return self._to is not None and time.monotonic() - self._last > _EVERY
+
+    def send(self) -> None:
+        """Copies what has grown; what is written must have been flushed."""
+        if self._to is None:
+            return
+        for path in sorted(self.folder.iterdir()):
+            size = path.stat().st_size
+            if self._sent.get(path.name) != size:
+                write(self._to / path.name, path.read_bytes()[:size])
+                self._sent[path.name] = size
+        self._last = time.monotonic()
+
+    def close(self) -> None:
+        """Copies for the last time."""
+        self.send()
+        if self._to is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)

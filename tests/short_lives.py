@@ -1,0 +1,53 @@
+"""The test's side of `lives.py`."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+from conftest import REPO
+
+# Every life compiles the same programs; the first one leaves them to the others.
+_CACHED = {
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+
+
+class Lives:
+    """Runs of the program, one after the other; see `lives.py`."""
+
+    def __init__(self, log):
+        self.log = log
+        self._to = subprocess.Popen(
+            [sys.executable, str(REPO / "tests" / "lives.py")], cwd=REPO, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPO), **_CACHED},
+        )  # fmt: skip
+
+    def start(self, *argv, **env):
+        """Starts a life; its process id."""
+        asked = {"log": str(self.log), "argv": [str(a) for a in argv], "env": env}
+        self._to.stdin.write(json.dumps(asked) + "\n")
+        self._to.stdin.flush()
+        return int(self._answer("pid"))
+
+    def end(self):
+        """Waits for it; its exit code."""
+        return int(self._answer("code"))
+
+    def _answer(self, word):
+        timer = threading.Timer(300, self._to.kill)
+        timer.start()
+        try:
+            while line := self._to.stdout.readline():
+                if line.startswith(word):
+                    return line.split()[1]
+        finally:
+            timer.cancel()
+        raise AssertionError(self.log.read_text())
+
+    def close(self):
+        self._to.kill()
+        self._to.communicate()

@@ -1,0 +1,145 @@
+"""Faults in real processes: peers that do not come, die, freeze or raise; untimely notices."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+from conftest import REPO
+from short_lives import Lives
+from test_cli import config_file
+
+OPTIONS = ("--config.sample.num=4", "--config.sample.batch=4", "--config.eval.limit=8")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def cluster(rank, port, **more):
+    return {
+        "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1", "DJAX_NUM_PROCESSES": "2",
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo", "DJAX_PROCESS_ID": str(rank),
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "DJAX_HEARTBEAT_TIMEOUT": "10", **more,
+    }  # fmt: skip
+
+
+def until(true, what, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    made = [Lives(tmp_path / f"log{i}") for i in range(2)]
+    yield made
+    for one in made:
+        one.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_peer_that_does_not_come(tmp_path, rank):
+    """Whether it is the coordinator that waits or the other: a line, and an end."""
+    env = os.environ | cluster(rank, free_port(), DJAX_START_TIMEOUT="3")
+    done = subprocess.run(
+        [sys.executable, "-m", "diffusion_jax.main", f"--config={config_file(tmp_path)}",
+         f"--workdir={tmp_path / 'run'}"], cwd=REPO, env=env, capture_output=True, text=True,
+        timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: after 3 s not all processes of the cluster have joined" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_peer_that_dies_freezes_or_raises_ends_the_others(pair, tmp_path):
+    config = config_file(tmp_path, steps=10**6, save_every=0, eval_every=0, log_every=5)
+    for fault in ("raises", "killed", "frozen"):
+        port, workdir = free_port(), tmp_path / fault
+        command = (f"--config={config}", f"--workdir={workdir}", *OPTIONS)
+        raises = {"RAISE": "1"} if fault == "raises" else {}
+        pids = [
+            one.start(*command, **cluster(i, port, **(raises if i else {})))
+            for i, one in enumerate(pair)
+        ]
+        lines = workdir / "metrics.jsonl"
+
+        def printed():
+            return pair[0].log.read_text()[-3000:] + pair[1].log.read_text()[-3000:]
+
+        if fault != "raises":
+            until(lambda lines=lines: lines.exists() and lines.read_text(), printed)
+            os.kill(pids[1], signal.SIGKILL if fault == "killed" else signal.SIGSTOP)
+        assert pair[0].end() not in (0, 2, 42), printed()  # it ends, and may be tried again
+        if fault == "frozen":
+            os.kill(pids[1], signal.SIGKILL)
+        code = pair[1].end()
+        assert code == (-signal.SIGKILL if fault != "raises" else 1), printed()
+        text = pair[0].log.read_text()
+        assert "rror" in text.rpartition("training at step 0")[2], text  # and says why
+        if fault == "raises":
+            assert "one host has a problem of its own" in pair[1].log.read_text()
+        pair[0].log.unlink()
+
+
+@pytest.mark.slow
+def test_a_notice_while_compiling_saving_validating_measuring_or_sampling(tmp_path):
+    """Each time the state is saved, the code is 42, and the next life goes on as if never asked."""
+    lives = Lives(tmp_path / "log")
+    config = config_file(tmp_path, steps=40, save_every=10, eval_every=10, log_every=10)
+    workdir = tmp_path / "asked"
+    command = (f"--config={config}", f"--workdir={workdir}", *OPTIONS)
+    folder = workdir / "checkpoints"
+
+    def said(text, after=""):
+        def there():
+            now = lives.log.read_text() if lives.log.exists() else ""
+            return text in (now.partition(after)[2] if after else now)
+
+        return there
+
+    def saving():
+        return folder.is_dir() and any("tmp" in n for n in os.listdir(folder))
+
+    moments = {
+        "compiling": said("training at step 0"),
+        "validating": said("life: measure"),
+        "saving": saving,
+        "measuring": said("life: measure", after="trained "),
+        "sampling": said("life: generate"),
+    }
+    try:
+        steps = []
+        for name, moment in moments.items():
+            if lives.log.exists():
+                lives.log.rename(tmp_path / f"log before {name}")
+            pid = lives.start(*command)
+            until(moment, lambda name=name: f"{name}: {lives.log.read_text()}")
+            os.kill(pid, signal.SIGTERM)
+            assert lives.end() == 42, f"{name}: {lives.log.read_text()}"
+            assert "stopped: preempted" in lives.log.read_text()
+            steps.append(max(int(n) for n in os.listdir(folder) if n.isdigit()))
+        assert steps == sorted(steps) and steps[1] >= 10 and steps[-1] == 40, steps
+        lives.start(*command)
+        assert lives.end() == 0, lives.log.read_text()
+        lives.start(f"--config={config}", f"--workdir={tmp_path / 'whole'}", *OPTIONS)
+        assert lives.end() == 0, lives.log.read_text()
+    finally:
+        lives.close()
+    both = [tmp_path / "whole", workdir]
+    ours, theirs = (tiny.saved_arrays(w / "checkpoints" / "40") for w in both)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+    reports = [json.loads((w / "eval" / "40.json").read_text())["result"] for w in both]
+    assert reports[0] == reports[1]

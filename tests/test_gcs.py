@@ -1,0 +1,179 @@
+"""Work directories in a bucket: real processes against a small stand-in for Cloud Storage."""
+
+import importlib.util
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import fake_gcs
+import numpy as np
+import pytest
+import tiny
+from conftest import REPO
+from test_cli import config_file, main, refused
+
+from diffusion_jax import places
+from diffusion_jax.errors import ConfigError, WorkdirError
+from diffusion_jax.training import integrity, restore
+from diffusion_jax.training.spool import Spool
+
+needs_gcs = pytest.mark.skipif(
+    importlib.util.find_spec("gcsfs") is None, reason="gcsfs is not installed: .[gcs]"
+)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The objects of a bucket, `name -> (generation, bytes)`, and this process's way to it."""
+    with fake_gcs.Server("some-bucket") as server:
+        for name in ("TENSORSTORE_GCS_HTTP_URL", "GOOGLE_AUTH_TOKEN_FOR_TESTING"):
+            monkeypatch.setenv(name, server.url)  # also restores what `places` sets
+        monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+        places._reach.cache_clear()
+        yield server.buckets["some-bucket"], server
+        places._reach.cache_clear()
+
+
+def test_folders_are_absolute_and_other_schemes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert places.place("a/b") == tmp_path / "a" / "b"
+    for text in ("s3://b/run", "gs://", "gs:///run"):
+        with pytest.raises(ConfigError, match="gs://bucket/folder"):
+            places.place(text)
+
+
+def test_a_missing_package_is_one_clear_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    places._reach.cache_clear()
+    with pytest.raises(ConfigError, match="\\[gcs\\]"):
+        places.place("gs://some-bucket/run")
+
+
+@needs_gcs
+def test_files_in_a_bucket(bucket):
+    """What is written through `places` are those objects, and reads back."""
+    objects, _ = bucket
+    run = places.place("gs://some-bucket/run")
+    places.write(run / "a" / "b.txt", b"text")
+    places.write(run / "a" / "b.txt", b"newer")
+    places.write_arrays(run / "c.npz", image=np.arange(5))
+    assert objects["run/a/b.txt"][1] == b"newer"
+    with np.load(io.BytesIO(objects["run/c.npz"][1])) as f:
+        assert f["image"].tolist() == [0, 1, 2, 3, 4]
+    assert places.files_below(run) == ["a/b.txt", "c.npz"]
+    assert (run / "a" / "b.txt").read_bytes() == b"newer" and not (run / "d").exists()
+    (run / "a").rename(run / "d")
+    assert set(objects) == {"run/d/b.txt", "run/c.npz"}
+    with pytest.raises(ConfigError, match="gs://other-bucket: there is no such bucket"):
+        places.place("gs://other-bucket/run")
+
+
+@needs_gcs
+def test_a_checkpoint_without_its_last_object_is_not_one(bucket):
+    """In a bucket a step has its final name while it is being written."""
+    run = places.place("gs://some-bucket/run")
+    for step, last in ((10, "commit_success.txt"), (20, "_METADATA")):
+        places.write(run / "checkpoints" / str(step) / "meta" / "metadata", b"{}")
+        places.write(run / "checkpoints" / str(step) / last, b"")
+    assert [p.name for p in restore.locate(run)] == ["10"]
+
+
+@needs_gcs
+def test_lines_go_on_in_a_bucket(bucket):
+    objects, _ = bucket
+    run = places.place("gs://some-bucket/run")
+    for text in ("one\n", "two\n"):
+        spool = Spool(run, go_on=["metrics.jsonl"])
+        with (spool.folder / "metrics.jsonl").open("a") as f:
+            f.write(text)
+            f.flush()
+            spool.send()
+        spool.close()
+    assert objects["run/metrics.jsonl"][1] == b"one\ntwo\n"
+    assert not spool.folder.exists()
+
+
+@needs_gcs
+def test_the_older_of_two_writers_notices_and_stops(bucket):
+    run = places.place("gs://some-bucket/run")
+    with integrity.only_writer(run) as first:
+        first()
+        with integrity.only_writer(run) as second:
+            second()
+            with pytest.raises(WorkdirError, match=f"taken over by process {os.getpid()}"):
+                first()
+
+
+def checkpoints(objects, ending):
+    """The steps under `run/checkpoints` that have an object of this name."""
+    names = [n.split("/") for n in list(objects)]
+    return sorted(int(n[2]) for n in names if n[1] == "checkpoints" and n[3:] == [ending])
+
+
+@needs_gcs
+@pytest.mark.slow
+def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, tmp_path):
+    """kill -9 while saving; then a flipped byte, and a save that was not finished."""
+    objects, server = bucket
+    config = config_file(
+        tmp_path, steps=80, save_every=20, eval_every=0, log_every=20, keep_latest=9
+    )
+    env = {"STORAGE_EMULATOR_HOST": server.url, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    command = (f"--config={config}", "--workdir=gs://some-bucket/run")
+    refused(main(*command[:1], "--workdir=gs://other-bucket/run", **env), "no such bucket")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diffusion_jax.main", *command], cwd=REPO,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **env}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while len(checkpoints(objects, "checksums.json")) < 2:
+        assert time.monotonic() < deadline and process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert checkpoints(objects, "checksums.json") == [20, 40]
+    with server.lock:
+        for step in checkpoints(objects, "commit_success.txt"):
+            if step > 40:  # as if it had been killed a little earlier
+                del objects[f"run/checkpoints/{step}/commit_success.txt"]
+        sums = json.loads(objects["run/checkpoints/40/checksums.json"][1])
+        name = max((n for n in sums if "/d/" in n), key=lambda n: len(objects[at(40, n)][1]))
+        generation, data = objects[at(40, name)]
+        half = len(data) // 2
+        flipped = data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
+        objects[at(40, name)] = (generation, flipped)
+    done = main(*command, **env)
+    assert done.returncode == 0, done.stderr
+    assert "resuming at step 20 of 80" in done.stdout
+    assert f"{name} does not have the bytes that were written" in done.stderr
+    for name in ("eval/80.json", "samples/80.png", "samples/80.npz", "params.txt", "config.json"):
+        assert f"run/{name}" in objects
+    rows = [json.loads(r) for r in objects["run/metrics.jsonl"][1].decode().splitlines()]
+    logged = [r["step"] for r in rows if "train/loss" in r]
+    assert logged[:2] == [20, 40] and logged[-3:] == [40, 60, 80]
+    assert sum(n.startswith("run/events.out") for n in objects) == 2
+
+    assert main(f"--config={config}", f"--workdir={tmp_path / 'local'}").returncode == 0
+    for name, (_, data) in objects.items():
+        places.write(tmp_path / "bucket" / name, data)
+    ours, theirs = (
+        tiny.saved_arrays(tmp_path / w / "checkpoints" / "80") for w in ("bucket/run", "local")
+    )
+    assert len(ours) == len(theirs) > 10
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+    # What reads checkpoints reads them from a bucket too.
+    other = main("--mode=sample", "--checkpoint=gs://some-bucket/run",
+                 f"--workdir={tmp_path / 'out'}", **env)  # fmt: skip
+    assert other.returncode == 0, other.stderr
+    drawn = [np.load(tmp_path / n / "samples" / "80.npz")["image"] for n in ("out", "local")]
+    np.testing.assert_array_equal(*drawn)
+
+
+def at(step, name):
+    return f"run/checkpoints/{step}/{name}"
