@@ -58,21 +58,30 @@ def test_every_flag_and_config_exists():
                 assert (REPO / word.removeprefix("--config=").partition(":")[0]).is_file(), word
 
 
-@pytest.mark.slow
-def test_the_main_command(tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """What the first command leaves, after a third of its steps: the promised figures take all."""
+    folder = tmp_path_factory.mktemp("readme") / "run"
     main = next(c for c in COMMANDS if "&&" in c and "main" in c).split("&&")[1]
-    words = [w.replace("runs/digits", str(tmp_path / "run")) for w in shlex.split(main)]
+    words = [w.replace("runs/digits", str(folder)) for w in shlex.split(main)]
     assert words[0] == "python"
-    # A third of the steps, to save time: the promised figures take all of them.
-    words.append("--config.steps=500")
-    done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, cwd=REPO)
+    call(*words[1:], "--config.steps=500")
+    return folder
+
+
+def call(*words):
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=REPO)
     assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "run/eval/500.json").read_text())["result"]
+
+
+@pytest.mark.slow
+def test_the_main_command(run):
+    report = json.loads((run / "eval/500.json").read_text())["result"]
     assert report["images"] == 297
     assert report["bits_per_dim"] <= 2.2
     assert report["standard_error"] < 0.05
-    assert (tmp_path / "run/samples/500.png").is_file()
-    assert len(check_page((tmp_path / "run/report.html").read_text()).all("img")) >= 10
+    assert (run / "samples/500.png").is_file()
+    assert len(check_page((run / "report.html").read_text()).all("img")) >= 10
     # Guidance makes the digits recognisable to a classifier that has only seen real ones.
     import numpy as np
     from sklearn.svm import SVC
@@ -81,6 +90,22 @@ def test_the_main_command(tmp_path):
 
     real = registry.build("data", "digits()").split("train")
     judge = SVC(gamma=0.001).fit(real.images.reshape(len(real), -1), real.labels)
-    with np.load(tmp_path / "run/samples/500.npz") as made:
+    with np.load(run / "samples/500.npz") as made:
         found = judge.predict(made["image"].reshape(len(made["image"]), -1))
         assert (found == made["label"]).mean() > 0.3  # chance: 0.1; 0.9 after all steps
+
+
+@pytest.mark.slow
+def test_half_precision_costs_no_bits(run, tmp_path):
+    # The same images, times and noise: what is left is rounding in the network.
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        call(
+            "-m", "diffusion_jax.main", "--mode=eval", f"--checkpoint={run}",
+            f"--workdir={tmp_path / dtype}", f"--config.dtype={dtype}", "--config.eval.limit=64",
+            "--config.eval.draws=8", "--config.eval.timesteps=()",
+        )  # fmt: skip
+        report = json.loads((tmp_path / dtype / "eval/500.json").read_text())
+        found[dtype] = report["result"]["bits_per_dim"]
+    assert found["bfloat16"] != found["float32"]
+    assert found["bfloat16"] == pytest.approx(found["float32"], abs=0.005)
