@@ -2,9 +2,10 @@
 
     python -m benchmarks.samples --checkpoint=runs/digits --classifier=runs/clf --judge=runs/judge
 
-Prints two tables (markdown). With `--json=FILE` every row is kept, and rows that are there are not
-run again: the full command takes an hour or more on a CPU, and `--calls` and `--samplers` do it in
-parts. Frechet distance is between features of `--judge`, a classifier that guides nothing, over all
+Prints two tables (markdown); a call is one of the guided denoiser, however often that calls the
+network. With `--json=FILE` every row is kept, and rows that are there are not run again: the full
+command takes an hour or more on a CPU, and `--calls`, `--samplers` and `--weights` do it in parts.
+Frechet distance is between features of `--judge`, a classifier that guides nothing, over all
 training images; `real images` is the score of the test set. Every row starts from the same noise.
 """
 
@@ -84,30 +85,40 @@ def settings(args: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
     """`(table, sampler, guidance, calls)` of every row."""
     for calls in args.calls:
         for sampler in args.samplers:
-            yield "calls", sampler, "none()", calls
+            yield "calls", sampler, args.guidance, calls
     for kind, spec in GUIDANCE.items():
-        for w in WEIGHTS:
+        for w in args.weights:
             yield kind, "dpmpp_2m()", spec.format(w=w, classifier=str(args.classifier)), 20
 
 
-def show(rows: list[dict[str, Any]], real: dict[str, float]) -> str:
+def show(rows: list[dict[str, Any]], weights: list[float], real: dict[str, float]) -> str:
     """Both tables in markdown."""
-    lines = ["Frechet distance (images/s) against network calls, no guidance:", ""]
+    calls = [r for r in rows if r["table"] == "calls"]
+    guidance = ", ".join(sorted({r["guidance"] for r in calls}))
+    lines = [f"Frechet distance, class accuracy, images/s against steps, guidance {guidance}:", ""]
     names = [s.removesuffix("()") for s in SAMPLERS]
     lines += ["| calls | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    calls = sorted({r["calls"] for r in rows if r["table"] == "calls"})
-    for n in calls:
-        row = {r["sampler"]: r for r in rows if r["table"] == "calls" and r["calls"] == n}
+    for n in sorted({r["calls"] for r in calls}):
+        row = {r["sampler"]: r for r in calls if r["calls"] == n}
         cells = [
-            f"{row[s]['frechet']:.3f} ({row[s]['images_per_s']:.3g})" if s in row else "not run"
+            "{frechet:.3f}, {accuracy:.3f}, {images_per_s:.3g}".format(**row[s])
+            if s in row
+            else "not run"
             for s in SAMPLERS
         ]
         lines.append(f"| {n} | " + " | ".join(cells) + " |")
-    lines += ["", "Class accuracy, Frechet distance against guidance weight, 2M, 20 steps:", ""]
+    lines += [
+        "",
+        "Class accuracy, Frechet distance, images/s against guidance weight, 2M, 20 steps:",
+        "",
+    ]
     lines += ["| weight | " + " | ".join(GUIDANCE) + " |", "|---" * (len(GUIDANCE) + 1) + "|"]
     each = {k: [r for r in rows if r["table"] == k] for k in GUIDANCE}
-    for i, w in enumerate(WEIGHTS):
-        cells = [f"{each[k][i]['accuracy']:.3f}, {each[k][i]['frechet']:.3f}" for k in GUIDANCE]
+    for i, w in enumerate(weights):
+        cells = [
+            "{accuracy:.3f}, {frechet:.3f}, {images_per_s:.3g}".format(**each[k][i])
+            for k in GUIDANCE
+        ]
         lines.append(f"| {w:g} | " + " | ".join(cells) + " |")
     lines += ["", f"Real images (test): accuracy {real['accuracy']:.3f}, Frechet distance "
                   f"{real['frechet']:.3f} ({real['images']} images)."]  # fmt: skip
@@ -125,6 +136,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="sets of samples per row")
     parser.add_argument("--calls", type=int, nargs="+", default=CALLS)
     parser.add_argument("--samplers", nargs="+", default=SAMPLERS)
+    parser.add_argument("--guidance", default="none()", help="of the table against calls")
+    parser.add_argument("--weights", type=float, nargs="*", default=WEIGHTS, help="none: no table")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="statistics")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
@@ -161,7 +174,7 @@ def main() -> None:
             record = {"devices": describe_devices(), "jax": jax.__version__, "num": args.num,
                       "repeats": args.repeats, "real": real, "rows": rows}  # fmt: skip
             args.json.write_text(json.dumps(record, indent=1) + "\n")
-    print(show(rows, real))
+    print(show(rows, args.weights, real))
 
 
 if __name__ == "__main__":
