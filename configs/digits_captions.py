@@ -8,7 +8,7 @@ Result:    0.994 of the yes-or-no answers right on clean test digits; 50 s on tw
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config
+from diffusion_jax import presets
 
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _CAPTIONS = (
@@ -22,6 +22,6 @@ _CAPTIONS = (
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = config.scorer("digits()", f"captions(width=32, captions={_CAPTIONS!r})", -7.9, 600)
+    c = presets.scorer("digits()", f"captions(width=32, captions={_CAPTIONS!r})", -7.9, 600)
     small = f"captions(width=16, blocks=1, captions={_CAPTIONS!r})"
-    return config.variant(c, variant, smoke=small)
+    return presets.variant(c, variant, smoke=small)

@@ -34,6 +34,7 @@ LAYERS = [
     ("evaluation", "interop", "codec", "report"),
     ("edits",),
     ("config",),
+    ("presets",),
     ("modes", "saved_config"),
     ("main",),
 ]
