@@ -1,9 +1,11 @@
 """Compiled programs are kept on disk: the second start of a job does not compile again."""
 
+import contextlib
 import hashlib
-import os
 import platform
 from pathlib import Path
+
+from diffusion_jax import cache
 
 _LIMIT = 4 * 2**30  # bytes; what was used longest ago goes first
 
@@ -19,6 +21,13 @@ def _processor() -> str:
     return f"{platform.machine()}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
 
+def _mend(folder: Path) -> None:
+    """Removes what a killed process has left half: jax would refuse to keep anything more."""
+    for program in folder.glob("*-cache"):
+        if not program.with_name(program.name.removesuffix("-cache") + "-atime").exists():
+            program.unlink(missing_ok=True)
+
+
 def remember() -> None:
     """Turns the persistent cache on, under `$DIFFUSION_JAX_CACHE/compiled`.
 
@@ -29,7 +38,9 @@ def remember() -> None:
 
     if jax.config.jax_compilation_cache_dir:
         return
-    root = Path(os.environ.get("DIFFUSION_JAX_CACHE") or "~/.cache/diffusion_jax").expanduser()
-    jax.config.update("jax_compilation_cache_dir", str(root / "compiled" / _processor()))
-    if jax.config.jax_compilation_cache_max_size < 0:
-        jax.config.update("jax_compilation_cache_max_size", _LIMIT)
+    with contextlib.suppress(OSError):
+        folder = cache.root() / "compiled" / _processor()
+        _mend(folder)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        if jax.config.jax_compilation_cache_max_size < 0:
+            jax.config.update("jax_compilation_cache_max_size", _LIMIT)

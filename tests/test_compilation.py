@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from conftest import REPO
 
@@ -42,3 +43,11 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path):
     (tmp_path / "file").write_text("")
     env = {"DIFFUSION_JAX_CACHE": str(tmp_path / "file"), "PYTHONWARNINGS": "ignore"}
     assert start(**env)[0] == 0
+
+
+def test_a_half_written_program_does_not_spoil_the_cache(tmp_path):
+    _, folder = start(DIFFUSION_JAX_CACHE=str(tmp_path))
+    for kept in Path(folder).glob("*-atime"):
+        kept.unlink()  # as if killed between the two files
+    assert start(DIFFUSION_JAX_CACHE=str(tmp_path))[0] == 0  # without a warning
+    assert start(DIFFUSION_JAX_CACHE=str(tmp_path))[0] > 0

@@ -12,6 +12,7 @@ from conftest import REPO
 LAYERS = [
     ("errors",),
     ("types",),
+    ("cache",),
     (
         "rng",
         "registry",

@@ -3,7 +3,6 @@
 Under `$DIFFUSION_JAX_CACHE`, by default `~/.cache/diffusion_jax`.
 """
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,11 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.errors import DataError
-
-
-def root() -> Path:
-    """Where decoded images are kept."""
-    return Path(os.environ.get("DIFFUSION_JAX_CACHE") or "~/.cache/diffusion_jax").expanduser()
 
 
 def once(final: Path, write: Callable[[Path], None]) -> tuple[np.ndarray, np.ndarray]:

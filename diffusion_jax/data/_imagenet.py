@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax import cache
 from diffusion_jax.data import _cache, _prepared
 from diffusion_jax.data._files import listing
 from diffusion_jax.data._pictures import Pictures
@@ -131,7 +132,7 @@ def _published(
         stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in found["new"]]
         tag = hashlib.sha256(repr(stats).encode()).hexdigest()
         write = functools.partial(_join, found["new"], size)
-    return _cache.once(_cache.root() / f"imagenet{size}-{release}-{part}-{tag[:16]}", write)
+    return _cache.once(cache.root() / f"imagenet{size}-{release}-{part}-{tag[:16]}", write)
 
 
 def _number(path: Path) -> tuple[int, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax import cache
 from diffusion_jax.data import _cache
 from diffusion_jax.data.base import Source, Split, hold_out
 from diffusion_jax.errors import DataError
@@ -51,7 +52,7 @@ def _cache_folder(folder: Path) -> Path:
     tag = hashlib.sha256()
     for p in sorted(folder.iterdir()):
         tag.update(f"{p.name}:{p.stat().st_size}:{p.stat().st_mtime_ns};".encode())
-    return _cache.root() / f"{folder.parent.name}-{folder.name}-{tag.hexdigest()[:12]}"
+    return cache.root() / f"{folder.parent.name}-{folder.name}-{tag.hexdigest()[:12]}"
 
 
 def _decode(folder: Path, split: str, out: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax import cache
 from diffusion_jax.data import _cache
 from diffusion_jax.data._files import Listing, splits
 from diffusion_jax.data._pictures import Pictures
@@ -87,5 +88,5 @@ def decoded(
     about = f"{_RULE} {size} {channels} {files.fingerprint()} {files.labels.tobytes().hex()}"
     tag = hashlib.sha256(about.encode()).hexdigest()[:16]
     pictures = Pictures(files.root, files.names, size, channels, workers)
-    final = _cache.root() / f"folder-{files.root.name}-{tag}"
+    final = cache.root() / f"folder-{files.root.name}-{tag}"
     return _cache.once(final, lambda out: pictures.write(files.labels, out))

@@ -77,7 +77,8 @@ def conv(
     Returns:
         `[B,H,W,D]` for `"SAME"` and strides of 1.
     """
-    plain = not args and options.get("feature_group_count", 1) == 1
+    plain = not args and x.ndim == 4 and options.get("feature_group_count", 1) == 1
+    plain &= all(options.get(k) is None for k in ("precision", "preferred_element_type"))
     dilated = any(d != 1 for k in ("lhs_dilation", "rhs_dilation") for d in options.get(k) or (1,))
     odd = kernel.shape[0] % 2 and kernel.shape[1] % 2
     if plain and odd and not dilated and padding == "SAME" and set(window_strides) == {1}:
