@@ -1,10 +1,12 @@
 """What the benchmarks share: the work, the clock, the table, and files to compare."""
 
 import argparse
+import atexit
 import datetime
 import functools
 import json
 import platform
+import shutil
 import statistics
 import tempfile
 import time
@@ -31,7 +33,9 @@ _DIGITS = Path(__file__).resolve().parent.parent / "configs" / "digits.py"
 @functools.cache
 def _random_images() -> str:
     """An npz of random 32x32 colour images: speed does not depend on what they show."""
-    path = Path(tempfile.mkdtemp(prefix="benchmark-")) / "images.npz"
+    folder = tempfile.mkdtemp(prefix="benchmark-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "images.npz"
     images = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), dtype=np.uint8)
     np.savez(path, train_image=images, test_image=images)
     return str(path)

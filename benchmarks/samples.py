@@ -91,34 +91,46 @@ def settings(args: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
             yield kind, "dpmpp_2m()", spec.format(w=w, classifier=str(args.classifier)), 20
 
 
-def show(rows: list[dict[str, Any]], weights: list[float], real: dict[str, float]) -> str:
-    """Both tables in markdown."""
-    calls = [r for r in rows if r["table"] == "calls"]
-    guidance = ", ".join(sorted({r["guidance"] for r in calls}))
-    lines = [f"Frechet distance, class accuracy, images/s against steps, guidance {guidance}:", ""]
+def cell(rows: list[dict[str, Any]], text: str, **wanted: Any) -> str:
+    """The figures of the one row that is wanted, as `text` shows them."""
+    found = [r for r in rows if all(r[k] == v for k, v in wanted.items())]
+    return text.format(**found[0]) if found else "not run"
+
+
+def show(
+    rows: list[dict[str, Any]],
+    weights: list[float],
+    guidance: str,
+    classifier: str,
+    real: dict[str, float],
+) -> str:
+    """Both tables in markdown.
+
+    Args:
+        rows: all rows that have been measured.
+        weights: of the second table.
+        guidance: of the first table.
+        classifier: the one that guides.
+        real: figures of real images.
+
+    Returns:
+        The text.
+    """
+    lines = [f"Frechet distance, class accuracy, images/s against calls, guidance {guidance}:", ""]
     names = [s.removesuffix("()") for s in SAMPLERS]
     lines += ["| calls | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for n in sorted({r["calls"] for r in calls}):
-        row = {r["sampler"]: r for r in calls if r["calls"] == n}
-        cells = [
-            "{frechet:.3f}, {accuracy:.3f}, {images_per_s:.3g}".format(**row[s])
-            if s in row
-            else "not run"
-            for s in SAMPLERS
-        ]
+    text = "{frechet:.3f}, {accuracy:.3f}, {images_per_s:.3g}"
+    for n in sorted({r["calls"] for r in rows if r["table"] == "calls"}):
+        wanted = {"table": "calls", "calls": n, "guidance": guidance}
+        cells = [cell(rows, text, sampler=s, **wanted) for s in SAMPLERS]
         lines.append(f"| {n} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "Class accuracy, Frechet distance, images/s against guidance weight, 2M, 20 steps:",
-        "",
-    ]
+    title = "Class accuracy, Frechet distance, images/s against guidance weight, 2M, 20 steps:"
+    lines += ["", title, ""]
     lines += ["| weight | " + " | ".join(GUIDANCE) + " |", "|---" * (len(GUIDANCE) + 1) + "|"]
-    each = {k: [r for r in rows if r["table"] == k] for k in GUIDANCE}
-    for i, w in enumerate(weights):
-        cells = [
-            "{accuracy:.3f}, {frechet:.3f}, {images_per_s:.3g}".format(**each[k][i])
-            for k in GUIDANCE
-        ]
+    text = "{accuracy:.3f}, {frechet:.3f}, {images_per_s:.3g}"
+    for w in weights:
+        specs = {k: spec.format(w=w, classifier=classifier) for k, spec in GUIDANCE.items()}
+        cells = [cell(rows, text, table=k, guidance=spec) for k, spec in specs.items()]
         lines.append(f"| {w:g} | " + " | ".join(cells) + " |")
     lines += ["", f"Real images (test): accuracy {real['accuracy']:.3f}, Frechet distance "
                   f"{real['frechet']:.3f} ({real['images']} images)."]  # fmt: skip
@@ -160,8 +172,12 @@ def main() -> None:
     floor = bench.floor()
     real = {"images": floor["images"], "frechet": floor["frechet"]["value"],
             "accuracy": floor["classes"]["accuracy"]}  # fmt: skip
-    kept = args.json and args.json.is_file()
-    rows = json.loads(args.json.read_text())["rows"] if kept else []
+    made_with = {"num": args.num, "repeats": args.repeats, "checkpoint": str(args.checkpoint),
+                 "judge": str(args.judge)}  # fmt: skip
+    kept = json.loads(args.json.read_text()) if args.json and args.json.is_file() else None
+    if kept and {k: kept.get(k) for k in made_with} != made_with:
+        parser.error(f"{args.json} was made with other settings than {made_with}; name another")
+    rows = kept["rows"] if kept else []
     done = {(r["table"], r["sampler"], r["guidance"], r["calls"]) for r in rows}
     for table, sampler, guidance, calls in settings(args):
         if (table, sampler, guidance, calls) in done:
@@ -171,10 +187,10 @@ def main() -> None:
         rows.append(row)
         print(json.dumps(row), flush=True)
         if args.json:
-            record = {"devices": describe_devices(), "jax": jax.__version__, "num": args.num,
-                      "repeats": args.repeats, "real": real, "rows": rows}  # fmt: skip
+            record = {"devices": describe_devices(), "jax": jax.__version__, **made_with,
+                      "real": real, "rows": rows}  # fmt: skip
             args.json.write_text(json.dumps(record, indent=1) + "\n")
-    print(show(rows, args.weights, real))
+    print(show(rows, args.weights, args.guidance, str(args.classifier), real))
 
 
 if __name__ == "__main__":

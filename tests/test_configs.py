@@ -1,0 +1,41 @@
+"""Every configuration, in full size: its training step can be traced. Nothing is computed."""
+
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import REPO
+
+from diffusion_jax.modes import _scorer, train
+from diffusion_jax.modes.base import Job
+
+# The others run whole, in small, in test_cli.py.
+WHOLE = ("digits", "cifar10.", "mnist_diffenc")
+CONFIGS = sorted(p.stem for p in (REPO / "configs").glob("*.py") if not p.name.startswith(WHOLE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_step_of_a_full_configuration(name):
+    spec = importlib.util.spec_from_file_location(name, REPO / "configs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    c = module.get_config(next(iter(getattr(module, "VARIANTS", ("",)))))
+    if c.network.startswith("vdm_unet(") and not c.scorer:
+        inside = c.network.removeprefix("vdm_unet(").removesuffix(")")
+        c.network = f"vdm_unet({inside}{', ' if inside else ''}scan=True)"  # traced faster
+    c.against = ""
+    job = Job(c, Path("unused"))
+    work = _scorer.work(job) if c.scorer else train._diffusion(job)
+    state = jax.eval_shape(lambda: train._initial(job, work))
+    batch = {
+        "image": jax.ShapeDtypeStruct((c.accumulate * 2, *job.source.shape), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((c.accumulate * 2,), jnp.int32),
+    }
+    after, metrics = jax.eval_shape(work.task.update, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert all(a.shape == b.shape for a, b in zip(
+        jax.tree.leaves(after), jax.tree.leaves(state), strict=True))  # fmt: skip
+    assert set(work.task.metrics) <= set(metrics)
