@@ -21,7 +21,7 @@ _PROCESSES, _ID = "DJAX_NUM_PROCESSES", "DJAX_PROCESS_ID"
 _TIMEOUTS = {
     "initialization_timeout": ("DJAX_START_TIMEOUT", 300),
     "heartbeat_timeout_seconds": ("DJAX_HEARTBEAT_TIMEOUT", 30),
-    "shutdown_timeout_seconds": ("DJAX_END_TIMEOUT", 60),
+    "shutdown_timeout_seconds": ("DJAX_END_TIMEOUT", 300),
 }
 # Variables of clusters that JAX recognises by itself.
 _DETECTED = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNAMES")
