@@ -134,6 +134,20 @@ def agree(what: Mapping[str, Any]) -> None:
             )
 
 
+def meet(where: str) -> None:
+    """Waits until every process is here; with one process it does nothing.
+
+    Args:
+        where: names the place; the same in every process.
+    """
+    import jax
+
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(where)
+
+
 def leave() -> None:
     """Waits for the others and ends the cluster; for ends that all processes reach together."""
     import jax
