@@ -21,7 +21,7 @@ _PROCESSES, _ID = "DJAX_NUM_PROCESSES", "DJAX_PROCESS_ID"
 _TIMEOUTS = {
     "initialization_timeout": ("DJAX_START_TIMEOUT", 300),
     "heartbeat_timeout_seconds": ("DJAX_HEARTBEAT_TIMEOUT", 30),
-    "shutdown_timeout_seconds": ("DJAX_END_TIMEOUT", 60),
+    "shutdown_timeout_seconds": ("DJAX_END_TIMEOUT", 300),
 }
 # Variables of clusters that JAX recognises by itself.
 _DETECTED = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNAMES")
@@ -132,6 +132,20 @@ def agree(what: Mapping[str, Any]) -> None:
                 f"process {other[0]} has another {name} than process 0; here (process "
                 f"{jax.process_index()}) it is {text[:200]}: start every process alike"
             )
+
+
+def meet(where: str) -> None:
+    """Waits until every process is here; with one process it does nothing.
+
+    Args:
+        where: names the place; the same in every process.
+    """
+    import jax
+
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(where)
 
 
 def leave() -> None:

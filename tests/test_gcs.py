@@ -19,6 +19,7 @@ from test_cli import config_file, main, refused
 from diffusion_jax import places
 from diffusion_jax.errors import ConfigError, WorkdirError
 from diffusion_jax.training import integrity, restore
+from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.spool import Spool
 
 needs_gcs = pytest.mark.skipif(
@@ -107,6 +108,28 @@ def test_the_older_of_two_writers_notices_and_stops(bucket):
             second()
             with pytest.raises(WorkdirError, match=f"taken over by process {os.getpid()}"):
                 first()
+
+
+@needs_gcs
+def test_a_writer_that_was_taken_over_leaves_the_metrics_of_the_other_alone(bucket):
+    """Neither with its next copy nor when it closes."""
+    objects, _ = bucket
+    run = places.place("gs://some-bucket/run")
+    with integrity.only_writer(run) as first:
+        older = Writer(run, first)
+        older.scalars(1, {"a": 1.0})
+        older.flush()
+        with integrity.only_writer(run) as second:
+            newer = Writer(run, second)
+            older.scalars(2, {"a": -1.0})
+            with pytest.raises(WorkdirError, match="drops what it has not written"):
+                older.flush()
+            newer.scalars(2, {"a": 2.0})
+            newer.close()
+            older.scalars(3, {"a": -1.0})
+            older.close()
+    rows = [json.loads(r) for r in objects["run/metrics.jsonl"][1].splitlines()]
+    assert [r["a"] for r in rows] == [1.0, 2.0]
 
 
 def checkpoints(objects, ending):

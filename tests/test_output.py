@@ -66,6 +66,16 @@ def test_scalars_reach_both_files(tmp_path):
     silent.close()
 
 
+@pytest.mark.parametrize("before", [b"", b'{"step": 1, "a": 1.0}\n', b'{"step": 1, "a'])
+def test_a_torn_last_line_spoils_no_other(tmp_path, before):
+    (tmp_path / "metrics.jsonl").write_bytes(before)
+    writer = metrics.Writer(tmp_path)
+    writer.scalars(2, {"a": 2.0})
+    writer.close()
+    *first, last = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert "\n".join(first) == before.decode().rstrip() and json.loads(last)["a"] == 2.0
+
+
 def test_parameter_table_names_every_array():
     table = metrics.parameter_table({"conv": {"kernel": np.zeros((3, 4)), "bias": np.zeros(4)}})
     assert "conv/kernel" in table and "(3, 4)" in table and "16" in table

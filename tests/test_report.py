@@ -149,7 +149,9 @@ def test_damaged_files_are_named_and_the_rest_is_shown(measured, tmp_path):
         "section quality was left out",
     ):
         assert word in found.text
-    assert {"Samples", "Noise schedule", "Data out of distribution"} <= set(headings(text))
+    wanted = {"Samples", "Training", "Noise schedule", "Data out of distribution"}
+    assert wanted <= set(headings(text))
+    assert "metrics.jsonl: 1 unreadable line" in found.text
 
 
 def test_a_failure_is_one_line_and_never_the_runs(tmp_path, monkeypatch, capsys):
@@ -201,8 +203,22 @@ def test_times_add_up_over_starts_and_repeated_steps_count_once(tmp_path):
     path.write_text('{"step": 1, "a": 1.0}\n{"step": 2, "a"')  # being written
     np.testing.assert_array_equal(curves.read_curves(path).get("a").step, [1])
     path.write_text('{"step": 1, "a"\n{"step": 2, "a": 1.0}\n')
-    with pytest.raises(ValueError, match="line 1"):
-        curves.read_curves(path)
+    found = curves.read_curves(path)
+    np.testing.assert_array_equal(found.get("a").step, [2])
+    assert found.left_out == 1
+
+
+def test_lines_that_are_no_metrics_are_counted_and_spoil_no_others(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    bad = ['{"step": 2, "a"', '{"step": 3{"step": 4, "a": 4.0}', "[1]", "7", "\0\0", '{"a": 1.0}',
+           '{"step": null}', '{"step": 5, "a": [1]}', '{"step": NaN}', '{"step": Infinity}',
+           ""]  # fmt: skip
+    rows = ['{"step": 1, "a": 1.0}', *bad, '{"step": 6, "a": 6.0}']
+    path.write_bytes("\n".join(rows).encode() + b'\n\xff\xfe\n{"step": 7, "a": 7.0}\n')
+    found = curves.read_curves(path)
+    np.testing.assert_array_equal(found.get("a").step, [1, 6, 7])
+    np.testing.assert_array_equal(found.get("a").value, [1.0, 6.0, 7.0])
+    assert found.left_out == len(bad) + 1
 
 
 def test_a_scorers_run_shows_what_it_has(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 
 import diffusion_jax
 from diffusion_jax import config as config_lib, rng
-from diffusion_jax.errors import Preempted, UserError, WorkdirError
+from diffusion_jax.errors import ConfigError, Preempted, UserError, WorkdirError
 from diffusion_jax.evaluation import generate, images, inspection, trajectory
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
@@ -31,12 +31,15 @@ def run(job: Job) -> None:
         job: the job.
 
     Raises:
+        ConfigError: there are several processes.
         WorkdirError: there is no such work directory.
     """
+    if jax.process_count() > 1:
+        raise ConfigError("report runs in one process; start it on one host")
     if not job.workdir.is_dir():
         raise WorkdirError(f"there is no work directory {job.workdir} to report on")
     notes = []
-    if jax.process_index() == 0 and not job.config.scorer:
+    if not job.config.scorer:
         try:
             illustrate(job, *job.weights(job.config.eval.weights))
         except UserError as e:
@@ -74,14 +77,16 @@ def illustrate(job: Job, params: Params, record: dict[str, Any], animate: bool =
         job: the job.
         params: the weights.
         record: what they are.
-        animate: whether to draw the animation.
+        animate: whether to draw the animation; only with one process, because samplers may read
+            checkpoints, which all hosts do together, and the others would wait.
     """
     stem = job.workdir / "report" / str(record["step"])
     path = stem.with_name(f"{stem.name}_schedule.json")
     params = jax.device_get(params)  # small work: this process alone, on one device
     if not path.exists():
         write_json(path, {**inspection.curve(job.model, params), "model": record})
-    if animate and job.source.shape[-1] in (1, 3):
+    alone = jax.process_count() == 1
+    if animate and alone and job.source.shape[-1] in (1, 3):
         _animate(job, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
 
 

@@ -31,6 +31,7 @@ from diffusion_jax.proposals.uniform import Uniform
 from diffusion_jax.sharding import check_batch, gathered, placed
 from diffusion_jax.training import integrity, loop, optimizer, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
+from diffusion_jax.training.closing import closing
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.restore import FOLDER, read_meta, template
 from diffusion_jax.training.state import State, ema_key
@@ -69,44 +70,44 @@ def run(job: Job) -> None:
     train, valid = work.load()
     cluster.agree({"training set": (train.name, len(train))})
     prepare_workdir(job)
-    alone = integrity.only_writer(job.workdir) if jax.process_index() == 0 else nullcontext()
-    with alone as still_alone, preemption.listening() as notice:
-        checkpoints = Checkpoints(job.workdir, c.keep_latest, still_alone)
-        writer = Writer(job.workdir if jax.process_index() == 0 else None)
-        try:
-            state, skip = _start(job, work, shapes, checkpoints)
-            start = int(jax.device_get(state.step))
-            if start < c.steps:
-                _environment.note(job.workdir, start)
-            if start >= c.steps:
-                say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
-            else:
-                _check_same_set(job, start, train)
-                if work.how:
-                    say(work.how)
-                say(
-                    f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
-                    f"{describe_devices()}: {train.name}, {len(train)} images"
-                )
-            began = time.monotonic()
-            run_loop = functools.partial(
-                loop.run, work.task, split=train, mesh=job.mesh, checkpoints=checkpoints,
-                writer=writer, notice=notice,
-                validate=None if valid is None else lambda state: work.validate(state, valid),
-                sample=None if work.sample is None else functools.partial(work.sample, writer),
-            )  # fmt: skip
-            record = {"config": config_lib.to_dict(c), "images": len(train)}
-            state = _train(job, work, run_loop, state, skip, checkpoints, writer, record)
-            if start < c.steps:
-                say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
-            if train.skipped:
-                say(f"{train.skipped} damaged images were skipped; each is named above")
-            checkpoints.wait()  # lazy imports and the threads that save do not mix
-            with notice.interruptible():
-                work.finish(state, writer)
-        finally:
-            checkpoints.close()
-            writer.close()
+    first = jax.process_index() == 0
+    with (
+        integrity.only_writer(job.workdir) if first else nullcontext(lambda: None) as still_alone,
+        preemption.listening() as notice,
+        closing(Checkpoints(job.workdir, c.keep_latest, still_alone)) as checkpoints,
+        closing(Writer(job.workdir if first else None, still_alone)) as writer,
+    ):
+        state, skip = _start(job, work, shapes, checkpoints)
+        start = int(jax.device_get(state.step))
+        if start < c.steps:
+            _environment.note(job.workdir, start)
+        if start >= c.steps:
+            say(f"finished: {job.workdir} has already trained {start} of {c.steps} steps")
+        else:
+            _check_same_set(job, start, train)
+            if work.how:
+                say(work.how)
+            say(
+                f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
+                f"{describe_devices()}: {train.name}, {len(train)} images"
+            )
+        began = time.monotonic()
+        run_loop = functools.partial(
+            loop.run, work.task, split=train, mesh=job.mesh, checkpoints=checkpoints,
+            writer=writer, notice=notice,
+            validate=None if valid is None else lambda state: work.validate(state, valid),
+            sample=None if work.sample is None else functools.partial(work.sample, writer),
+        )  # fmt: skip
+        record = {"config": config_lib.to_dict(c), "images": len(train)}
+        state = _train(job, work, run_loop, state, skip, checkpoints, writer, record)
+        if start < c.steps:
+            say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
+        if train.skipped:
+            say(f"{train.skipped} damaged images were skipped; each is named above")
+        checkpoints.wait()  # lazy imports and the threads that save do not mix
+        still_alone()
+        with notice.interruptible():
+            work.finish(state, writer)
 
 
 def _start(job: Job, work: Work, shapes: State, checkpoints: Checkpoints) -> tuple[State, int]:

@@ -145,10 +145,13 @@ def read(workdir: Path) -> Run:
         for p in sorted(workdir.glob("*.json"))
         if p.name != "config.json" and _is_sweep(data := tried(p, _object, {}))
     ]
+    curves = tried(workdir / "metrics.jsonl", read_curves, Curves())
+    if curves.left_out:
+        problems.append(f"metrics.jsonl: {curves.left_out} unreadable line(s) left out")
     return Run(
         name=workdir.name,
         config=config,
-        curves=tried(workdir / "metrics.jsonl", read_curves, Curves()),
+        curves=curves,
         starts=tuple(tried(workdir / "environment.jsonl", _lines, ())),
         sweeps=tuple(sweeps),
         samples=_samples(workdir, tried, problems),

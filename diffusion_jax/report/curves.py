@@ -35,11 +35,13 @@ class Curves:
         by_name: curves by name, such as `train/loss`.
         last_step: the last step logged; 0 for none.
         seconds: time in all starts together; None where none was kept.
+        left_out: lines that are no metrics, such as one torn by a power cut.
     """
 
     by_name: dict[str, Curve] = field(default_factory=dict)
     last_step: int = 0
     seconds: float | None = None
+    left_out: int = 0
 
     def get(self, name: str) -> Curve | None:
         """The curve of that name, or None."""
@@ -50,8 +52,8 @@ def read_curves(path: Path) -> Curves:
     """Reads `metrics.jsonl`.
 
     A line whose `seconds` are fewer than those of the line before it begins a new start of the run;
-    the time before is added. Steps that were made twice count as they were made last; an unfinished
-    last line is left out.
+    the time before is added. Steps that were made twice count as they were made last. Lines that
+    cannot be read are left out and counted; the last one is not, because the run may be writing it.
 
     Args:
         path: the file.
@@ -59,34 +61,33 @@ def read_curves(path: Path) -> Curves:
     Returns:
         The curves.
     """
-    lines = path.read_text().splitlines()
+    lines = path.read_bytes().decode(errors="replace").splitlines()
     before = last = 0.0
-    timed = False
+    timed, left_out = False, 0
     points: dict[str, dict[int, tuple[float, float]]] = {}
     for number, line in enumerate(lines):
         try:
-            row = json.loads(line)
+            row = {k: float(v) for k, v in json.loads(line).items()}
             step = int(row.pop("step"))
-        except (ValueError, KeyError, AttributeError) as e:
-            if number == len(lines) - 1:
-                break  # the run is writing it
-            raise ValueError(f"line {number + 1} is no metric: {e}") from e
+        except (ValueError, KeyError, AttributeError, TypeError, OverflowError):
+            left_out += number < len(lines) - 1
+            continue
         seconds = row.pop("seconds", None)
         if seconds is not None:
             timed = True
             if seconds < last:
                 before += last
-            last = float(seconds)
+            last = seconds
         for name, value in row.items():
             rows = points.setdefault(name, {})
             # Steps from here on were made again, from an earlier checkpoint.
             for later in [s for s in rows if s >= step] if rows and max(rows) >= step else ():
                 del rows[later]
-            rows[step] = (float(value), before + last if seconds is not None else np.nan)
+            rows[step] = (value, before + last if seconds is not None else np.nan)
     curves = {}
     for name, rows in points.items():
         steps = sorted(rows)
         value, seconds = (np.asarray([rows[s][i] for s in steps]) for i in range(2))
         curves[name] = Curve(np.asarray(steps), value, seconds)
     last_step = max((int(c.step[-1]) for c in curves.values()), default=0)
-    return Curves(curves, last_step, before + last if timed else None)
+    return Curves(curves, last_step, before + last if timed else None, left_out)

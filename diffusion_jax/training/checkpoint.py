@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
+from diffusion_jax import cluster
 from diffusion_jax.errors import CheckpointError
 from diffusion_jax.places import place
 from diffusion_jax.training import integrity
@@ -132,8 +133,10 @@ class Checkpoints:
         compare(folder, shapes(saved), shapes(_train_item(like)))
 
     def _set_aside(self, step: int) -> None:
+        cluster.meet(f"before checkpoint {step} is set aside")  # others may still be reading it
         if jax.process_index() == 0:
             (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
+        cluster.meet(f"after checkpoint {step} was set aside")
         self._manager.reload()
 
     def wait(self) -> None:
@@ -155,5 +158,7 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for unfinished saves and lets go."""
-        self.wait()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()

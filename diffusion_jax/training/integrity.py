@@ -63,7 +63,7 @@ def only_writer(workdir: Path) -> Iterator[Callable[[], None]]:
 
     On a file system the first process keeps its lock, which ends with it. A bucket has no lock that
     ends with a killed process: there the last one to start takes over, and those before it notice
-    that before they save.
+    that before they next copy metrics or save.
 
     Args:
         workdir: the work directory; it exists.
@@ -106,7 +106,7 @@ def _take_over(workdir: Path) -> Callable[[], None]:
         if now != mine:
             raise WorkdirError(
                 f"{workdir} has been taken over by {now.partition(',')[0].strip()}; this process "
-                "stops, and has not overwritten anything"
+                "stops, and drops what it has not written there yet"
             )
 
     return still_alone

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,15 @@ class _Lines:
     """Appends one JSON object per call to a file.
 
     `seconds` counts from the opening of the file: where it falls from one line to the next, the run
-    was started again.
+    was started again. A last line that was torn (full disk, power cut) is ended, so that it spoils
+    no other.
     """
 
     def __init__(self, path: Path):
+        torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
         self._file, self._start = path.open("a", buffering=1), time.monotonic()
+        if torn:
+            self._file.write("\n")
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         row = {k: float(v) for k, v in scalars.items()}
@@ -83,12 +87,14 @@ class Writer:
 
     Args:
         workdir: where the files go; None writes nothing (processes other than the first).
+        check: called before anything goes into a bucket; raises if this process may no longer
+            write.
     """
 
-    def __init__(self, workdir: Path | None):
+    def __init__(self, workdir: Path | None, check: Callable[[], None] | None = None):
         self._to = None
         if workdir is not None:
-            self._spool = Spool(workdir, go_on=[_LINES])
+            self._spool = Spool(workdir, [_LINES], check)
             files = [_Lines(self._spool.folder / _LINES), _Events(self._spool.folder)]
             self._to = _clu_writers().AsyncMultiWriter(files)
 
@@ -113,8 +119,10 @@ class Writer:
     def close(self) -> None:
         """Flushes and closes; a failed asynchronous write surfaces here."""
         if self._to is not None:
-            self._to.close()
-            self._spool.close()
+            try:
+                self._to.close()
+            finally:
+                self._spool.close()
 
 
 def parameter_table(params: Any) -> str:

@@ -3,9 +3,10 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from diffusion_jax.errors import WorkdirError
 from diffusion_jax.places import is_bucket, write
 
 _EVERY = 30.0  # seconds between copies
@@ -17,9 +18,16 @@ class Spool:
     Args:
         workdir: where the files belong.
         go_on: names of files that go on where they ended; others are new with every start.
+        check: called before every copy; raises `WorkdirError` if this process may no longer write.
     """
 
-    def __init__(self, workdir: Path, go_on: Iterable[str] = ()):
+    def __init__(
+        self,
+        workdir: Path,
+        go_on: Iterable[str] = (),
+        check: Callable[[], None] | None = None,
+    ):
+        self._check_alone, self._overtaken = check or (lambda: None), False
         self.folder, self._to, self._sent, self._last = workdir, None, {}, time.monotonic()
         if is_bucket(workdir):
             self.folder, self._to = Path(tempfile.mkdtemp(prefix="spool-")), workdir
@@ -32,9 +40,19 @@ class Spool:
         return self._to is not None and time.monotonic() - self._last > _EVERY
 
     def send(self) -> None:
-        """Copies what has grown; what is written must have been flushed."""
-        if self._to is None:
+        """Copies what has grown; what is written must have been flushed.
+
+        Raises:
+            WorkdirError: another process has taken over; nothing is copied now or later, because
+                the files there are that one's.
+        """
+        if self._to is None or self._overtaken:
             return
+        try:
+            self._check_alone()
+        except WorkdirError:
+            self._overtaken = True
+            raise
         for path in sorted(self.folder.iterdir()):
             size = path.stat().st_size
             if self._sent.get(path.name) != size:
@@ -44,6 +62,8 @@ class Spool:
 
     def close(self) -> None:
         """Copies for the last time."""
-        self.send()
-        if self._to is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self.send()
+        finally:
+            if self._to is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,37 @@
+"""Closing what was opened, whatever happened meanwhile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from absl import logging
+
+from diffusion_jax.training.restore import short
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+_T = TypeVar("_T", bound=_Closable)
+
+
+@contextmanager
+def closing(thing: _T) -> Iterator[_T]:
+    """As `contextlib.closing`, but a failure to close never hides why the run ended.
+
+    Args:
+        thing: what has a `close`.
+
+    Yields:
+        The thing.
+    """
+    try:
+        yield thing
+    except BaseException:
+        try:
+            thing.close()
+        except Exception as e:
+            logging.error("%s could not be closed either: %s", type(thing).__name__, short(e))
+        raise
+    thing.close()
