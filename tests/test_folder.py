@@ -296,6 +296,15 @@ def test_the_new_release_as_published(tmp_path, kind):
         registry.build("data", f"imagenet64(path={str(tmp_path / 'x')!r})").split("train")
 
 
+def test_a_batch_in_two_formats_is_refused(tmp_path):
+    write_new(tmp_path / "x", "pickle")
+    np.savez(tmp_path / "x" / "train_data_batch_10.npz", data=np.zeros((5, 3072), np.uint8))
+    source = registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})")
+    with pytest.raises(DataError, match=r"twice, train_data_batch_10 and train_data_batch_10\.npz"):
+        source.split("train")
+    assert len(source.split("test")) == 5
+
+
 def test_the_old_release_as_published(tmp_path):
     train = write(tmp_path / "x" / "train_32x32", n=12, size=32, classes=())
     write(tmp_path / "x" / "valid_32x32", n=3, size=32, classes=())
