@@ -178,7 +178,7 @@ def test_a_source_that_cannot_be_read_is_what_the_message_names(tmp_path, monkey
         raise OSError(5, "Input/output error", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", fails)
-    with pytest.raises(DataError, match="Input/output error: .*train_data_batch_1.*mend what is"):
+    with pytest.raises(DataError, match=r"Input/output error: .*train_data_batch_1.*mend what is"):
         registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})").split("train")
 
 
