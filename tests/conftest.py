@@ -9,6 +9,10 @@ from pathlib import Path
 import jax
 import pytest
 
+# Compiling is most of what the tests do; what they check does not depend on how well it is done.
+QUICK = "--xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+
 # Before the first device is used: sharding is tested on one machine.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", "cpu")
@@ -30,6 +34,14 @@ def float64():
     """Runs a test in double precision."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module")
+def fast_programs():
+    """For processes that compute for long: they compile as users' do."""
+    kept = os.environ.pop("XLA_FLAGS")
+    yield
+    os.environ["XLA_FLAGS"] = kept
 
 
 @pytest.fixture

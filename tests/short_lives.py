@@ -1,7 +1,9 @@
 """The test's side of `lives.py`."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +21,7 @@ class Lives:
     """Runs of the program, one after the other; see `lives.py`."""
 
     def __init__(self, log):
-        self.log = log
+        self.log, self.pid = log, None
         self._to = subprocess.Popen(
             [sys.executable, str(REPO / "tests" / "lives.py")], cwd=REPO, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -31,11 +33,29 @@ class Lives:
         asked = {"log": str(self.log), "argv": [str(a) for a in argv], "env": env}
         self._to.stdin.write(json.dumps(asked) + "\n")
         self._to.stdin.flush()
-        return int(self._answer("pid"))
+        self.pid = int(self._answer("pid"))
+        return self.pid
 
     def end(self):
         """Waits for it; its exit code."""
-        return int(self._answer("code"))
+        code = int(self._answer("code"))
+        self.pid = None
+        return code
+
+    def run(self, *argv, **env):
+        """A whole life: its exit code, and what it printed."""
+        before = self.log.stat().st_size if self.log.exists() else 0
+        self.start(*argv, **env)
+        code = self.end()
+        return code, self.log.read_bytes()[before:].decode()
+
+    def alive(self):
+        """Whether the life that was started is not over."""
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def _answer(self, word):
         timer = threading.Timer(300, self._to.kill)
@@ -49,5 +69,9 @@ class Lives:
         raise AssertionError(self.log.read_text())
 
     def close(self):
+        """Ends the program, and a life that a failed test has left."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
         self._to.kill()
         self._to.communicate()

@@ -91,6 +91,10 @@ def test_unreadable_files_are_named(tmp_path):
     path = tmp_path / "x.npz"
     with pytest.raises(DataError, match="cannot read"):
         registry.build("data", f"npz(path={str(path)!r})")
+    with path.open("wb") as f:
+        np.save(f, np.zeros((3, 4, 4, 1), np.uint8))  # one array, in spite of its name
+    with pytest.raises(DataError, match=r"cannot read .* as an npz file"):
+        registry.build("data", f"npz(path={str(path)!r})")
     np.savez(path, images=np.zeros(3))
     with pytest.raises(DataError, match="train_image"):
         registry.build("data", f"npz(path={str(path)!r})")

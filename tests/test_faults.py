@@ -4,14 +4,11 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import tiny
-from conftest import REPO
 from short_lives import Lives
 from test_cli import config_file
 
@@ -39,27 +36,36 @@ def until(true, what, seconds=300):
         time.sleep(0.002)
 
 
-@pytest.fixture
-def pair(tmp_path):
-    made = [Lives(tmp_path / f"log{i}") for i in range(2)]
+@pytest.fixture(scope="module")
+def imported():
+    """Two programs that have imported JAX, for all tests here."""
+    made = [Lives(None), Lives(None)]
     yield made
     for one in made:
         one.close()
 
 
+@pytest.fixture
+def pair(imported, tmp_path):
+    for i, one in enumerate(imported):
+        if one.pid is not None:  # a test has failed and left its life
+            one.close()
+            imported[i] = one = Lives(None)
+        one.log = tmp_path / f"log{i}"
+    return imported
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_peer_that_does_not_come(tmp_path, rank):
+def test_a_peer_that_does_not_come(pair, tmp_path):
     """Whether it is the coordinator that waits or the other: a line, and an end."""
-    env = os.environ | cluster(rank, free_port(), DJAX_START_TIMEOUT="3")
-    done = subprocess.run(
-        [sys.executable, "-m", "diffusion_jax.main", f"--config={config_file(tmp_path)}",
-         f"--workdir={tmp_path / 'run'}"], cwd=REPO, env=env, capture_output=True, text=True,
-        timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "error: after 3 s not all processes of the cluster have joined" in done.stderr
-    assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+    command = (f"--config={config_file(tmp_path)}", f"--workdir={tmp_path / 'run'}")
+    for rank, one in enumerate(pair):  # each in a cluster of its own
+        one.start(*command, **cluster(rank, free_port(), DJAX_START_TIMEOUT="3"))
+    for one in pair:
+        assert one.end() == 1
+        said = one.log.read_text()
+        assert "error: after 3 s not all processes of the cluster have joined" in said
+        assert "Traceback" not in said and not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
@@ -94,9 +100,9 @@ def test_a_peer_that_dies_freezes_or_raises_ends_the_others(pair, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_notice_while_compiling_saving_validating_measuring_or_sampling(tmp_path):
+def test_a_notice_while_compiling_saving_validating_measuring_or_sampling(pair, tmp_path):
     """Each time the state is saved, the code is 42, and the next life goes on as if never asked."""
-    lives = Lives(tmp_path / "log")
+    lives = pair[0]
     config = config_file(tmp_path, steps=40, save_every=10, eval_every=10, log_every=10)
     workdir = tmp_path / "asked"
     command = (f"--config={config}", f"--workdir={workdir}", *OPTIONS)
@@ -119,24 +125,21 @@ def test_a_notice_while_compiling_saving_validating_measuring_or_sampling(tmp_pa
         "measuring": said("life: measure", after="trained "),
         "sampling": said("life: generate"),
     }
-    try:
-        steps = []
-        for name, moment in moments.items():
-            if lives.log.exists():
-                lives.log.rename(tmp_path / f"log before {name}")
-            pid = lives.start(*command)
-            until(moment, lambda name=name: f"{name}: {lives.log.read_text()}")
-            os.kill(pid, signal.SIGTERM)
-            assert lives.end() == 42, f"{name}: {lives.log.read_text()}"
-            assert "stopped: preempted" in lives.log.read_text()
-            steps.append(max(int(n) for n in os.listdir(folder) if n.isdigit()))
-        assert steps == sorted(steps) and steps[1] >= 10 and steps[-1] == 40, steps
-        lives.start(*command)
-        assert lives.end() == 0, lives.log.read_text()
-        lives.start(f"--config={config}", f"--workdir={tmp_path / 'whole'}", *OPTIONS)
-        assert lives.end() == 0, lives.log.read_text()
-    finally:
-        lives.close()
+    steps = []
+    for name, moment in moments.items():
+        if lives.log.exists():
+            lives.log.rename(tmp_path / f"log before {name}")
+        pid = lives.start(*command)
+        until(moment, lambda name=name: f"{name}: {lives.log.read_text()}")
+        os.kill(pid, signal.SIGTERM)
+        assert lives.end() == 42, f"{name}: {lives.log.read_text()}"
+        assert "stopped: preempted" in lives.log.read_text()
+        steps.append(max(int(n) for n in os.listdir(folder) if n.isdigit()))
+    assert steps == sorted(steps) and steps[1] >= 10 and steps[-1] == 40, steps
+    lives.start(*command)
+    assert lives.end() == 0, lives.log.read_text()
+    lives.start(f"--config={config}", f"--workdir={tmp_path / 'whole'}", *OPTIONS)
+    assert lives.end() == 0, lives.log.read_text()
     both = [tmp_path / "whole", workdir]
     ours, theirs = (tiny.saved_arrays(w / "checkpoints" / "40") for w in both)
     for a, b in zip(ours, theirs, strict=True):

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,6 +141,45 @@ def test_the_image_that_takes_a_place_brings_its_label(tmp_path, capsys):
     split = build(tmp_path / "x", valid=0, test=0).split("train")
     np.testing.assert_array_equal(split.labels, [0] * 5 + [1] * 5)
     np.testing.assert_array_equal(split.take(np.arange(3, 6))["label"], [0, 1, 1])
+
+
+def test_turned_and_resized_images_keep_the_label_of_what_is_seen(tmp_path, capsys):
+    """The first dog stands for the last cat, here too: image and label are of one file."""
+    for i, kind in enumerate(["cat"] * 4 + ["dog"] * 4):
+        path = tmp_path / "x" / kind / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (200 * (kind == "dog"),) * 3).save(path)
+    spoil(tmp_path / "x" / "cat" / "3.png", "cut")
+    plain = f"folder(path={str(tmp_path / 'x')!r}, size=4, valid=0, test=0)"
+    for text in (f"rotated({plain})", f"resized({plain}, size=2)"):
+        split = registry.build("data", text).split("train")
+        np.testing.assert_array_equal(split.images[:, 0, 0, 0], [0] * 3 + [200] * 5)
+        np.testing.assert_array_equal(split.labels, [0] * 3 + [1] * 5)
+
+
+def test_what_killed_processes_left_is_swept_and_what_is_being_written_is_not(tmp_path, cache):
+    write(tmp_path / "x", n=9)
+    old, young, other = (cache / n / "split" for n in ("decoding-a", "decoding-b", "mine"))
+    for folder in (old, young, other):
+        folder.mkdir(parents=True)
+        (folder / "images.npy").write_bytes(b"half")
+        for path in (folder / "images.npy", folder, folder.parent):
+            os.utime(path, (1, 1))
+    os.utime(young / "images.npy")  # the file grows; the folders around it keep their times
+    build(tmp_path / "x", valid=0, test=0, cache=True).split("train")
+    assert not old.parent.exists() and young.exists() and other.exists()
+    assert sorted(p.name for p in cache.glob("decoding-*")) == ["decoding-b"]
+
+
+def test_a_source_that_cannot_be_read_is_what_the_message_names(tmp_path, monkeypatch):
+    write_new(tmp_path / "x", "pickle")
+
+    def fails(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(DataError, match=r"Input/output error: .*train_data_batch_1.*mend what is"):
+        registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})").split("train")
 
 
 def test_figures_count_every_good_image_once(tmp_path, capsys, cache):
@@ -294,6 +334,15 @@ def test_the_new_release_as_published(tmp_path, kind):
         registry.build("data", f"imagenet32_old(path={str(tmp_path / 'x')!r})").split("train")
     with pytest.raises(DataError, match="is it of another size than 64"):
         registry.build("data", f"imagenet64(path={str(tmp_path / 'x')!r})").split("train")
+
+
+def test_a_batch_in_two_formats_is_refused(tmp_path):
+    write_new(tmp_path / "x", "pickle")
+    np.savez(tmp_path / "x" / "train_data_batch_10.npz", data=np.zeros((5, 3072), np.uint8))
+    source = registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})")
+    with pytest.raises(DataError, match=r"twice, train_data_batch_10 and train_data_batch_10\.npz"):
+        source.split("train")
+    assert len(source.split("test")) == 5
 
 
 def test_the_old_release_as_published(tmp_path):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import REPO
@@ -75,31 +74,31 @@ def test_a_killed_process_has_the_shells_code():
 def test_term_reaches_the_processes_and_nothing_is_restarted():
     code = (
         "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(42)); print('ready'); time.sleep(60)"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(42)); print('ready'); time.sleep(300)"
     )
     argv = [*LOCAL, "--restarts=5", "--", sys.executable, "-c", code]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         seen = 0
         while seen < 2:
-            seen += "ready" in process.stdout.readline()
+            line = process.stdout.readline()
+            assert line, "it ended before both were ready"
+            seen += "ready" in line
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
-        assert process.wait(timeout=30) == 42
+        assert process.wait(timeout=120) == 42
     assert "starting again" not in rest
 
 
 def test_what_does_not_stop_is_killed():
     code = (
         "import os, signal, time\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('pid', os.getpid()); time.sleep(60)"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('pid', os.getpid()); time.sleep(300)"
     )
     argv = [*LOCAL, "-n1", "--grace=0.5", "--", sys.executable, "-c", code]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         pid = int(process.stdout.readline().split()[-1])
-        began = time.monotonic()
         process.terminate()
-        assert process.wait(timeout=30) == 128 + 9
-        assert time.monotonic() - began < 20
+        assert process.wait(timeout=120) == 128 + 9  # killed: left alone it ends with 0, later
         process.stdout.read()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

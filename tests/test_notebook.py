@@ -8,7 +8,7 @@ from nbclient import NotebookClient
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(zmq|jupyter_client|tornado).*")
-def test_the_notebook_runs():
+def test_the_notebook_runs(fast_programs):
     path = REPO / "notebooks" / "digits.ipynb"
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"

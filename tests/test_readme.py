@@ -59,7 +59,7 @@ def test_every_flag_and_config_exists():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, fast_programs):
     """What the first command leaves, after a third of its steps: the promised figures take all."""
     folder = tmp_path_factory.mktemp("readme") / "run"
     main = next(c for c in COMMANDS if "&&" in c and "main" in c).split("&&")[1]

@@ -154,6 +154,38 @@ def test_damaged_files_are_named_and_the_rest_is_shown(measured, tmp_path):
     assert "metrics.jsonl: 1 unreadable line" in found.text
 
 
+def test_json_of_another_form_is_named_and_the_rest_is_shown(measured, tmp_path, monkeypatch):
+    folder = tmp_path / "x"
+    shutil.copytree(measured, folder)
+    for name, text in {
+        # The newest card has a figure for the head of the page, and not what it was made with.
+        "quality/1600_z.json": '{"result": {"frechet": {"mean": 1.0}}}',
+        "eval/1600_z.json": '{"result": null}',
+        "eval/1_z.json": '{"model": {"config": 3}}',
+        "metrics.jsonl": '{"step": 1, "a": null}',
+        "environment.jsonl": "[3]",
+        "sweep.json": '{"rows": 3}',
+    }.items():
+        (folder / name).write_text(text)
+    (folder / "config.json").unlink()  # the reports of the modes have a copy
+    read = Path.read_bytes
+
+    def broken(path):
+        if path.name == "1600.png" and path.parent.name == "samples":
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    text = page.render(collect.read(folder), DEFAULTS, "x")
+    found = check_page(text)
+    for word in ("section headline was left out", "eval/1600_z.json: result is not",
+                 "metrics.jsonl", "eval/1_z.json", "section environment was left out",
+                 "samples/1600.png: [Errno 5]", "1.7961 \u00b1 0.0156"):  # fmt: skip
+        assert word in found.text, word
+    lost = {"Quality of samples", "Training", "Hardware and versions"}
+    assert ALL - set(headings(text)) == lost
+
+
 def test_a_failure_is_one_line_and_never_the_runs(tmp_path, monkeypatch, capsys):
     job = tiny.job(tmp_path, report=True)
     job.workdir.mkdir(parents=True)

@@ -30,21 +30,39 @@ def saving(workdir):
     return {n for n in names if "tmp" in n}
 
 
-def wait_for(moment, workdir, rng, pid):
-    """Waits for a moment of a run: while it starts or compiles, takes steps, or saves."""
+def wait_for(moment, workdir, rng, lives):
+    """Waits for a moment of a run, or its end: while it starts or compiles, takes steps, saves.
+
+    `"caught"` leaves the run stopped (SIGSTOP) with a save that is certainly not finished.
+    """
 
     def until(true):
-        deadline = time.monotonic() + 120
-        while not true() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 250
+        while not true() and lives.alive():
+            assert time.monotonic() < deadline, f"no {moment}: {lives.log.read_text()}"
             time.sleep(0.0005)
+
+    def caught():
+        before.intersection_update(saving(workdir))  # a start removes what a killed one has left
+        if not saving(workdir) - before:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(lives.pid, signal.SIGSTOP)
+            if saving(workdir) - before:
+                return True
+            os.kill(lives.pid, signal.SIGCONT)  # it was faster: the next one
+        return False
 
     if moment == "start":
         time.sleep(rng.uniform(0.0, 1.5))
     elif moment == "step":
         lines = workdir / "metrics.jsonl"
-        before = lines.stat().st_size if lines.exists() else 0
-        until(lambda: lines.exists() and lines.stat().st_size > before)
-        time.sleep(rng.uniform(0.0, 0.1))
+        size = lines.stat().st_size if lines.exists() else 0
+        until(lambda: lines.exists() and lines.stat().st_size > size)
+        time.sleep(rng.uniform(0.0, 0.05))
+    elif moment == "caught":
+        before = saving(workdir)  # of a life that was killed
+        until(caught)
     else:
         seen = set()
         many = int(rng.integers(1, 3))
@@ -61,12 +79,12 @@ def test_killed_at_random_moments_the_weights_are_the_same_bit_for_bit(lives, tm
     workdir = tmp_path / "killed"
     command = (f"--config={config}", f"--workdir={workdir}", *options)
     rng = np.random.default_rng(SEED)
-    moments = [("start", "step", "save")[i % 3] for i in range(KILLS)]
+    moments = [("caught", "start", "step", "save")[i % 4] for i in range(KILLS)]
     rng.shuffle(moments)
     left_unfinished, steps = 0, []
     for moment in moments:
         pid = lives.start(*command)
-        wait_for(moment, workdir, rng, pid)
+        wait_for(moment, workdir, rng, lives)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         code = lives.end()
@@ -79,7 +97,7 @@ def test_killed_at_random_moments_the_weights_are_the_same_bit_for_bit(lives, tm
         steps.append(max(done, default=0))
     assert steps == sorted(steps) and 0 < steps[-1] < STEPS, steps
     assert len(steps) > KILLS // 2, steps
-    assert left_unfinished  # some were killed while they saved
+    assert left_unfinished, moments  # some were killed while they saved
     lives.start(*command)
     assert lives.end() == 0, lives.log.read_text()
     assert not saving(workdir)

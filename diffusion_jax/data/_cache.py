@@ -3,7 +3,10 @@
 Under `$DIFFUSION_JAX_CACHE`, by default `~/.cache/diffusion_jax`.
 """
 
+import contextlib
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.errors import DataError
+
+_PREFIX = "decoding-"
+_OLD = 24 * 3600  # seconds after which nobody writes there any more
 
 
 def once(final: Path, write: Callable[[Path], None]) -> tuple[np.ndarray, np.ndarray]:
@@ -24,13 +30,14 @@ def once(final: Path, write: Callable[[Path], None]) -> tuple[np.ndarray, np.nda
         `(images, labels)`: uint8, memory-mapped; and int32.
 
     Raises:
-        DataError: the cache cannot be written, or `write` raised it.
+        DataError: the cache cannot be written, the source not read, or `write` raised it.
     """
     if not (final / "labels.npy").exists():
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             # A folder of our own, renamed when complete: a killed or parallel start leaves no half.
-            with tempfile.TemporaryDirectory(dir=final.parent) as scratch:
+            _sweep(final.parent)
+            with tempfile.TemporaryDirectory(dir=final.parent, prefix=_PREFIX) as scratch:
                 part = Path(scratch) / "split"
                 part.mkdir()
                 write(part)
@@ -41,10 +48,20 @@ def once(final: Path, write: Callable[[Path], None]) -> tuple[np.ndarray, np.nda
                         raise
         except OSError as e:
             raise DataError(
-                f"cannot write the decoded images to {final.parent} ({e}); "
-                "set DIFFUSION_JAX_CACHE to a folder with room"
+                f"cannot decode the images into {final.parent}: {e}; if it is this folder that is "
+                "full or cannot be written, set DIFFUSION_JAX_CACHE to another, else mend what is "
+                "read"
             ) from e
     return np.load(final / "images.npy", mmap_mode="r"), np.load(final / "labels.npy")
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed processes left unfinished, if nothing in it has changed for a day."""
+    for left in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another process sweeps, or is done, at this moment
+            newest = max(p.stat().st_mtime for p in (left, *left.rglob("*")))
+            if newest < time.time() - _OLD:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

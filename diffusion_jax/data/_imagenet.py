@@ -16,6 +16,7 @@ longer distributed; the figures of most papers before 2021 are on it.
 import functools
 import hashlib
 import io
+import itertools
 import pickle
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,8 @@ def _published(
         )
         wanted = {"new": f"files {batches} (pickled or .npz)", "old": f"a folder {pictures.name}"}
         raise DataError(f"{folder} has not {wanted[release]}{hint}")
+    if release == "new":
+        _refuse_twice(found["new"])
     if release == "old":
         files = listing(pictures, False)
         reader = Pictures(files.root, files.names, size, 3, workers)
@@ -133,6 +136,16 @@ def _published(
         tag = hashlib.sha256(repr(stats).encode()).hexdigest()
         write = functools.partial(_join, found["new"], size)
     return _cache.once(cache.root() / f"imagenet{size}-{release}-{part}-{tag[:16]}", write)
+
+
+def _refuse_twice(paths: list[Path]) -> None:
+    """Refuses a batch that is there in two formats: its images would count twice."""
+    for one, other in itertools.pairwise(paths):  # in the order of their numbers
+        if _number(one)[0] == _number(other)[0]:
+            raise DataError(
+                f"{one.parent} has the same batch twice, {one.name} and {other.name}; move one of "
+                "them away"
+            )
 
 
 def _number(path: Path) -> tuple[int, str]:

@@ -45,7 +45,8 @@ def npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as f, zipfile.ZipFile(path) as z:
             mapped = {i.filename.removesuffix(".npy"): _member(path, i) for i in z.infolist()}
             return {k: f[k] if mapped.get(k) is None else mapped[k] for k in f.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as e:
+    # TypeError, AttributeError: a single array (npy) is nothing to open with `with`.
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as e:
         raise DataError(f"cannot read {str(path)!r} as an npz file: {e}") from e
 
 

@@ -43,7 +43,9 @@ def make(of: Source, size: int, channels: int = 0) -> Source:
             out = np.asarray(picture.resize((size, size), Image.Resampling.BOX))
             return out.reshape(size, size, wanted)
 
-        images = np.stack([one(np.asarray(image)) for image in found.images])
-        return dataclasses.replace(found, name=f"resized_{found.name}", images=images)
+        every = found.everything()  # an image that replaces a damaged one brings its label
+        images = np.stack([one(image) for image in every["image"]])
+        name, labels = f"resized_{found.name}", every["label"]
+        return dataclasses.replace(found, name=name, images=images, labels=labels)
 
     return dataclasses.replace(of, name=f"resized_{of.name}", shape=(size, size, wanted), load=load)

@@ -32,10 +32,12 @@ def make(of: Source, turns: int = 1) -> Source:
 
     def load(split: str) -> Split:
         found = of.load(split)
+        every = found.everything()  # an image that replaces a damaged one brings its label
         return dataclasses.replace(
             found,
             name=f"rotated_{found.name}",
-            images=np.ascontiguousarray(np.rot90(found.images, turns, axes=(1, 2))),
+            images=np.ascontiguousarray(np.rot90(every["image"], turns, axes=(1, 2))),
+            labels=every["label"],
         )
 
     return dataclasses.replace(of, name=f"rotated_{of.name}", load=load)

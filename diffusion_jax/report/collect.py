@@ -106,6 +106,7 @@ _FILES = {
 _KINDS = (".png", ".webp")
 _EDITS = 6  # newest edits shown
 _LARGEST = 8 * 2**20  # bytes of one picture
+_UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError)  # JSON of another form
 
 
 def read(workdir: Path) -> Run:
@@ -122,7 +123,7 @@ def read(workdir: Path) -> Run:
     def tried(path: Path, reader: Callable[[Path], Any], default: Any) -> Any:
         try:
             return reader(path) if path.is_file() else default
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as e:
+        except (*_UNEXPECTED, OSError, zipfile.BadZipFile, EOFError) as e:
             problems.append(f"{path.relative_to(workdir)}: {(str(e).splitlines() or ['?'])[0]}")
             return default
 
@@ -132,9 +133,9 @@ def read(workdir: Path) -> Run:
         if field_name == "edits":
             paths = sorted(paths, key=modified)[-_EDITS:]
         records = [
-            Record(str(p.relative_to(workdir)), data, _pictures(p, problems))
+            Record(str(p.relative_to(workdir)), data, _pictures(p, tried))
             for p in paths
-            if (data := tried(p, _object, None)) is not None
+            if (data := tried(p, _report, None)) is not None
         ]
         found[field_name] = tuple(sorted(records, key=lambda r: (r.step, r.name)))
     config = tried(workdir / "config.json", _object, {})
@@ -154,7 +155,7 @@ def read(workdir: Path) -> Run:
         curves=curves,
         starts=tuple(tried(workdir / "environment.jsonl", _lines, ())),
         sweeps=tuple(sweeps),
-        samples=_samples(workdir, tried, problems),
+        samples=_samples(workdir, tried),
         parameters=tried(workdir / "params.txt", lambda p: p.read_text(), ""),
         problems=tuple(problems),
         **found,
@@ -163,9 +164,11 @@ def read(workdir: Path) -> Run:
 
 def _is_sweep(data: dict[str, Any]) -> bool:
     """Whether this is what `benchmarks.samples` writes: other benchmarks have rows too."""
-    rows = data.get("rows") or []
-    return bool(rows) and all(
-        isinstance(r, dict) and {"table", "frechet"} <= r.keys() for r in rows
+    rows = data.get("rows")
+    return (
+        isinstance(rows, list)
+        and bool(rows)
+        and all(isinstance(r, dict) and {"table", "frechet"} <= r.keys() for r in rows)
     )
 
 
@@ -176,11 +179,22 @@ def _object(path: Path) -> dict[str, Any]:
     return found
 
 
+def _report(path: Path) -> dict[str, Any]:
+    """What a mode wrote: these parts are objects if they are there."""
+    found = _object(path)
+    for name in ("result", "model"):
+        if not isinstance(found.get(name, {}), dict):
+            raise ValueError(f"{name} is not a JSON object")
+    if not isinstance(found.get("model", {}).get("config", {}), dict):
+        raise ValueError("the model's config is not a JSON object")
+    return found
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines() if line]
 
 
-def _pictures(path: Path, problems: list[str]) -> dict[str, bytes]:
+def _pictures(path: Path, tried: Callable) -> dict[str, bytes]:
     """Pictures of a record: those of its name, or the sheet of an edit."""
     stem = "sheet" if path.stem == "record" else path.stem
     beside = [p for p in sorted(path.parent.iterdir()) if p.suffix in _KINDS]
@@ -188,14 +202,17 @@ def _pictures(path: Path, problems: list[str]) -> dict[str, bytes]:
     for p in beside:
         rest = p.stem.removeprefix(stem)
         if p.stem.startswith(stem) and (not rest or rest[0] == "_"):
-            if size(p) > _LARGEST:
-                problems.append(f"{p.name}: larger than {_LARGEST // 2**20} MiB, left out")
-            else:
-                out[p.name] = p.read_bytes()
-    return out
+            out[p.name] = tried(p, _picture, b"")
+    return {name: data for name, data in out.items() if data}
 
 
-def _samples(workdir: Path, tried: Callable, problems: list[str]) -> tuple[Record, ...]:
+def _picture(path: Path) -> bytes:
+    if size(path) > _LARGEST:
+        raise ValueError(f"larger than {_LARGEST // 2**20} MiB, left out")
+    return path.read_bytes()
+
+
+def _samples(workdir: Path, tried: Callable) -> tuple[Record, ...]:
     """The newest grid of samples, and how they were drawn."""
 
     def method(path: Path) -> dict[str, Any]:
@@ -208,4 +225,4 @@ def _samples(workdir: Path, tried: Callable, problems: list[str]) -> tuple[Recor
         return ()
     newest = max(grids, key=lambda p: int(p.stem))
     how = tried(newest.with_suffix(".npz"), method, {})
-    return (Record(f"samples/{newest.name}", how, _pictures(newest, problems)),)
+    return (Record(f"samples/{newest.name}", how, _pictures(newest, tried)),)

@@ -45,21 +45,29 @@ def render(
     done: list[Section] = []
     left: list[Any] = [*notes, *(f"{p} (unreadable)" for p in run.problems)]
     for build in _SECTIONS:
-        try:
-            found = build(run)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
-            name = build.__name__.replace("_", " ")
-            left.append(f"The section {name} was left out: a file is not as expected ({e!r}).")
-            continue
+        found = _built(build, run, left)
         if isinstance(found, Section):
             done.append(found)
         elif found is not None:
             left.append(_sentence(found, where))
     done.append(_configuration(run, defaults))
+    top = _built(trained.headline, run, left)
     if left:
         done.append(Section("Not here yet", tag("ul", join(tag("li", s) for s in left))))
     title = f"{run.name}: {run.config.get('data', 'a run')}"
-    return "<!DOCTYPE html>\n" + tag("html", _head(title), _body(run, title, done, made), lang="en")
+    return "<!DOCTYPE html>\n" + tag(
+        "html", _head(title), _body(run, title, top, done, made), lang="en"
+    )
+
+
+def _built(build: Callable[[Run], Any], run: Run, left: list[Any]) -> Any:
+    """What `build` makes of the run; None, and a sentence in `left`, if a file is too strange."""
+    try:
+        return build(run)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
+        name = build.__name__.replace("_", " ")
+        left.append(f"The section {name} was left out: a file is not as expected ({e!r}).")
+        return None
 
 
 def _sentence(m: Missing, where: str) -> Html:
@@ -82,7 +90,7 @@ def _head(title: str) -> Html:
     )
 
 
-def _body(run: Run, title: str, done: list[Section], made: str) -> Html:
+def _body(run: Run, title: str, top: Html | None, done: list[Section], made: str) -> Html:
     what = run.config.get("scorer") or run.config.get("network", "")
     names = [_anchor(s.title) for s in done]
     links = [tag("li", tag("a", s.title, href=f"#{n}")) for s, n in zip(done, names, strict=True)]
@@ -93,7 +101,7 @@ def _body(run: Run, title: str, done: list[Section], made: str) -> Html:
     ]  # fmt: skip
     return tag(
         "body",
-        tag("header", tag("h1", title), tag("p", what, class_="what"), trained.headline(run)),
+        tag("header", tag("h1", title), tag("p", what, class_="what"), top),
         tag("nav", tag("ul", join(links)), aria_label="Sections"),
         tag("main", join(sections)),
         tag("footer", tag("p", made)) if made else None,
