@@ -76,7 +76,8 @@ attempt() { # LOG WORKDIR ARGS...: one run of the trainer, TERM passed on to it
   (cd "$here" && exec "$state/venv/bin/python" -u "$@") >>"$log" 2>&1 &
   child=$!
   trap 'touch "$state/stopping"; kill -TERM "$child" 2>/dev/null || true' TERM INT
-  (while sleep 60; do publish "$log" "$workdir"; done) 9>&- &
+  # $$ is the loop: if it is killed, nobody publishes for it.
+  (while sleep 60 && kill -0 $$ 2>/dev/null; do publish "$log" "$workdir"; done) 9>&- &
   beat=$!
   while kill -0 "$child" 2>/dev/null; do
     code=0
