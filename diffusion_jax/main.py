@@ -1,5 +1,7 @@
 """The command line: `python -m diffusion_jax.main --config=configs/digits.py --workdir=DIR`."""
 
+import ast
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -97,6 +99,9 @@ def _explain(e: Exception) -> str:
     if "Traceback" in text:
         # ml_collections puts the whole traceback of a config file into its message.
         text = re.sub(r"^[\w.]+Error: ", "", lines[-1].strip())
+    if text[:1] in "'\"" and text[:1] == text[-1:]:  # a KeyError's message is quoted once more
+        with contextlib.suppress(ValueError, SyntaxError):
+            text = " ".join(str(ast.literal_eval(text)).split())
     if isinstance(e, AttributeError | KeyError):
         text = f"the configuration has no such field: {text}"
     return text
