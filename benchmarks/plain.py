@@ -1,7 +1,7 @@
 """VDM's network as one writes it first: `flax.linen` layers in a row, nothing made fast.
 
-What "straightforward" means in the tables of `benchmarks.train_step`. It takes the parameters of
-`vdm_unet` (without attention after every block) and gives the same numbers.
+What "straightforward" means in the tables of `benchmarks.train_step`. With the parameters of
+`vdm_unet` (without attention after every block), block by block, it gives the same numbers.
 """
 
 import math
@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.types import Array, Cond
+from diffusion_jax.nn.stack import unstacked
+from diffusion_jax.types import Array, Cond, Params
 
 
 def _norm(x: Array, name: str) -> Array:
@@ -132,3 +133,12 @@ def of(network: nn.Module) -> Plain:
         network.width, network.depth, network.dropout, network.embed, network.levels,
         network.num_classes, network.gamma_min, network.gamma_max,
     )  # fmt: skip
+
+
+def weights(network: Params) -> Params:
+    """The parameters of `vdm_unet` as its plain version takes them, `{"params": ...}` too."""
+    if set(network) == {"params"}:
+        return {"params": weights(network["params"])}
+    rest = {k: v for k, v in network.items() if k not in ("down", "up")}
+    stacks = {side: unstacked(network[side]) for side in ("down", "up")}
+    return rest | {f"{k}_{i}": p for k, blocks in stacks.items() for i, p in enumerate(blocks)}

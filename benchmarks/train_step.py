@@ -35,7 +35,8 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     rows, calls, losses, flops = [], {}, {}, None
     rate = _common.matmul_rate(args.dtype)
     for name, network in networks.items():
-        recipe, state = _common.fresh_state(job, params)
+        own = plain.weights(params["network"]) if name == "plain" else params["network"]
+        recipe, state = _common.fresh_state(job, {**params, "network": own})
         recipe = dataclasses.replace(recipe, model=dataclasses.replace(job.model, network=network))
         meter = _common.on_mesh(job, step_lib.fresh_meter(recipe))
         step = step_lib.compile_steps(recipe, job.mesh, resident=False, several=False)

@@ -1,4 +1,4 @@
-"""Convolutions with our kernel gradient against the derivatives `jax.lax` has of its own."""
+"""Convolutions with our gradients against the derivatives `jax.lax` has of its own."""
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ CASES = {
     "3x3": ((2, 6, 5, 3), (3, 3, 3, 4), (1, 1), "SAME"),
     "1x1": ((2, 4, 4, 3), (1, 1, 3, 2), (1, 1), "SAME"),
     "5x3": ((1, 7, 6, 2), (5, 3, 2, 3), (1, 1), "SAME"),
+    "large": ((1, 12, 13, 2), (3, 5, 2, 3), (1, 1), "SAME"),
     "strided": ((2, 6, 6, 3), (3, 3, 3, 4), (2, 2), "SAME"),
     "even": ((2, 6, 6, 3), (2, 2, 3, 4), (1, 1), "SAME"),
 }
@@ -64,6 +65,19 @@ def test_reverse_mode_alone_and_inside_a_loop(pair):
     same(jax.jit(looped(ours))(*at), jax.jit(looped(plain))(*at))
 
 
+def test_batches_of_images_and_of_kernels(pair):
+    ours, plain, (x, w), _ = pair
+    xs, ws = jnp.stack([x, 2 * x, x + 1]), jnp.stack([w, w - 1, 3 * w])
+
+    def grad(f):
+        return jax.grad(lambda x, w: jnp.sin(f(x, w)).sum(), (0, 1))
+
+    for axes, args in (((0, None), (xs, w)), ((None, 0), (x, ws)), ((0, 0), (xs, ws)),
+                       ((1, None), (xs.swapaxes(0, 1), w))):  # fmt: skip
+        same(jax.vmap(ours, axes)(*args), jax.vmap(plain, axes)(*args))
+        same(jax.vmap(grad(ours), axes)(*args), jax.vmap(grad(plain), axes)(*args))
+
+
 def test_gradient_of_a_derivative(pair):
     # What training an encoder takes: reverse mode over forward mode.
     ours, plain, at, along = pair
@@ -79,7 +93,7 @@ def test_gradient_of_a_derivative(pair):
 
 def test_other_devices_keep_their_own_convolution():
     # Through Flax, as the networks use it.
-    layer, x = conv_lib.conv3x3(4), jnp.zeros((2, 8, 8, 4))
+    layer, x = conv_lib.conv3x3(4), jnp.zeros((2, 16, 16, 4))
     params = layer.init(jax.random.key(0), x)
 
     def grad(params, x):
@@ -89,3 +103,17 @@ def test_other_devices_keep_their_own_convolution():
     products = {p: traced.lower(lowering_platforms=(p,)).as_text().count("dot_general")
                 for p in ("cpu", "tpu", "cuda")}  # fmt: skip
     assert products == {"cpu": 9, "tpu": 0, "cuda": 0}
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_no_convolution_in_a_loop_has_a_form_that_is_slow_on_cpu(size):
+    # XLA:CPU has fast code for kernels laid out as HWIO only, and brings others there only outside
+    # of loops.
+    layer, x = conv_lib.conv3x3(4), jnp.zeros((2, size, size, 4))
+    params = layer.init(jax.random.key(0), x)
+
+    def loss(params, x):
+        return lax.scan(lambda h, _: (jnp.sin(layer.apply(params, h)), None), x, length=3)[0].sum()
+
+    text = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile().as_text()
+    assert "_01io->" in text and "_01oi->" not in text and "_i01o->" not in text

@@ -12,7 +12,8 @@ from diffusion_jax.training import optimizer
 def test_default_mask_spares_biases_scales_and_the_schedule():
     params = {
         "network": {"conv": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)},
-                    "norm": {"scale": jnp.ones(2)}},
+                    "norm": {"scale": jnp.ones(2)},
+                    "stack": {"norm": {"scale": jnp.ones((3, 2)), "bias": jnp.ones((3, 2))}}},
         "schedule": {"w": jnp.ones(()), "shape": jnp.ones((3, 3))},
     }  # fmt: skip
     made = optimizer.make("adamw(weight_decay=0.5)", optax.constant_schedule(1.0))
@@ -20,7 +21,8 @@ def test_default_mask_spares_biases_scales_and_the_schedule():
     updates, _ = made.update(zero, made.init(params), params)
     moved = jax.tree.map(lambda u: bool(jnp.any(u != 0)), updates)
     assert moved["network"]["conv"] == {"kernel": True, "bias": False}
-    assert not any(jax.tree.leaves((moved["network"]["norm"], moved["schedule"])))
+    spared = (moved["network"]["norm"], moved["network"]["stack"], moved["schedule"])
+    assert not any(jax.tree.leaves(spared))
 
 
 @pytest.mark.parametrize("spec", ["adam()", "lion()", "sgd(momentum=0.9)", "lamb()",

@@ -150,7 +150,7 @@ def test_what_may_change_may_change(copy):
 
 def test_another_architecture_is_refused_and_named(copy):
     job = copy(network="vdm_unet(width=16, depth=2, embed=8)")
-    with pytest.raises(CheckpointError, match=r"another architecture: network/down_1/"):
+    with pytest.raises(CheckpointError, match=r"another architecture: network/down/block/"):
         eval_mode.run(job)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import flax.serialization
 import flax.traverse_util
+import jax
 import numpy as np
 
 from diffusion_jax.errors import CheckpointError
@@ -68,6 +69,16 @@ def _rename(path: tuple[str, ...]) -> tuple[str, ...]:
     return (*place, name, *leaf)
 
 
+def _stack(network: Params) -> Params:
+    """`down_0`, `down_1`, ... as one `down` with a leading axis of blocks; `up` as well."""
+    out = {k: v for k, v in network.items() if not k.startswith(("down_", "up_"))}
+    for side in ("down", "up"):
+        count = sum(k.startswith(f"{side}_") for k in network)
+        blocks = [network[f"{side}_{i}"] for i in range(count)]
+        out[side] = jax.tree.map(lambda *leaves: np.stack(leaves), *blocks)
+    return out
+
+
 def weights(published: Mapping[str, Any]) -> Params:
     """Our parameters from published ones.
 
@@ -89,7 +100,7 @@ def weights(published: Mapping[str, Any]) -> Params:
             f"this one has {sorted(gamma)}"
         )
     schedule = {k: np.asarray(v).reshape(()) for k, v in gamma.items()}
-    return {"network": flax.traverse_util.unflatten_dict(network), "schedule": schedule}
+    return {"network": _stack(flax.traverse_util.unflatten_dict(network)), "schedule": schedule}
 
 
 def settings(params: Params) -> dict[str, Any]:
@@ -98,8 +109,8 @@ def settings(params: Params) -> dict[str, Any]:
     kernel = network["conv_in"]["kernel"]
     channels = network["conv_out"]["kernel"].shape[-1]
     width, embed = kernel.shape[-1], network["cond"]["dense0"]["kernel"].shape[-1] // 4
-    depth = sum(name.startswith("down_") for name in network)
-    attention = "attn" in network["down_0"]
+    depth = len(network["down"]["block"]["conv1"]["bias"])
+    attention = "attn" in network["down"]
     fourier = kernel.shape[2] == 5 * channels
     return {
         "network": f"vdm_unet(width={width}, depth={depth}, embed={embed}, attention={attention}, "

@@ -73,7 +73,7 @@ class VDMUNet(nn.Module):
         def run(side: str, n: int, h: Array, salt: int, skips: list | Array | None) -> tuple:
             block = stage(self.attention)
             x = h if skips is None else jnp.concatenate([h, h], axis=-1)
-            params = [stack.block_params(self, f"{side}_{i}", block, x, c) for i in range(n)]
+            params = stack.block_params(self, side, block, n, x, c)
             return stack.run(
                 lambda p, h, k: block.apply({"params": p}, h, c, k),
                 params, h, fold_keys(keys, salt), skips, self.scan, self.remat,
@@ -82,7 +82,7 @@ class VDMUNet(nn.Module):
         h, skips = run("down", self.depth, h, 0, None)
         for i, attention in enumerate((True, False)):
             mid = stage(attention)
-            params = stack.block_params(self, f"mid_{i}", mid, h, c)
+            params = self.param(f"mid_{i}", lambda k, m=mid, h=h: m.init(k, h, c)["params"])
             h = mid.apply({"params": params}, h, c, fold_keys(keys, 2 + i))
         skips = skips[::-1]  # last in, first out; the input convolution's output comes last
         skips = jnp.concatenate([skips, first[None]]) if self.scan else [*skips, first]
@@ -128,8 +128,8 @@ def make(
         fourier: add Fourier features to the input.
         embed: size of the time embedding; `width` if None.
         scalar: take a raw scalar condition, as published checkpoints do.
-        scan: run equal blocks by `lax.scan` (short compilation; not for training on CPU);
-            `"auto"`: on TPU. It changes neither parameters nor results, nor does `remat`.
+        scan: run equal blocks by `lax.scan` (short compilation); `"auto"`: on TPU. It changes
+            neither parameters nor results, nor does `remat`.
         remat: recompute activations in the backward pass (less memory, about a fifth more work);
             `"auto"`: on TPU, whose smallest chips could not train VDM-32 otherwise.
         channels: image channels.

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.nn.conv import conv3x3
+from diffusion_jax.nn.fence import computed_once
+from diffusion_jax.nn.norm import GroupNorm
 from diffusion_jax.types import Array
 
 Dtype = jnp.dtype | None
@@ -20,7 +22,7 @@ def compute_dtype(name: str) -> Dtype:
     return None if name == "float32" else jnp.dtype(name)
 
 
-def group_norm(channels: int, dtype: Dtype, name: str, groups: int = 32) -> nn.GroupNorm:
+def group_norm(channels: int, dtype: Dtype, name: str, groups: int = 32) -> GroupNorm:
     """GroupNorm with up to `groups` groups, never fewer than two channels in a group.
 
     One channel per group would erase what the conditioning adds to that channel.
@@ -28,7 +30,7 @@ def group_norm(channels: int, dtype: Dtype, name: str, groups: int = 32) -> nn.G
     groups = math.gcd(channels, groups)
     while groups > 1 and channels // groups < 2:
         groups //= 2
-    return nn.GroupNorm(groups, epsilon=1e-6, dtype=dtype, name=name)
+    return GroupNorm(groups, dtype=dtype, name=name)
 
 
 def fold_keys(keys: Array | None, i: int | Array) -> Array | None:
@@ -41,7 +43,7 @@ def dropout(x: Array, rate: float, keys: Array | None) -> Array:
 
     Args:
         x: activations, `[B, ...]`.
-        rate: probability of dropping a value.
+        rate: probability of dropping a value, in steps of 1/65536.
         keys: typed PRNG keys, `[B]`, or None for no dropout.
 
     Returns:
@@ -49,8 +51,12 @@ def dropout(x: Array, rate: float, keys: Array | None) -> Array:
     """
     if keys is None or rate == 0.0:
         return x
-    keep = jax.vmap(lambda k: jax.random.bernoulli(k, 1.0 - rate, x.shape[1:]))(keys)
-    return jnp.where(keep, x / (1.0 - rate), jnp.zeros((), x.dtype))
+    # Two values from each word: drawing them is a tenth of a small network's step.
+    n, *rest = x.shape[1:]
+    words = jax.vmap(lambda k: jax.random.bits(k, ((n + 1) // 2, *rest), jnp.uint32))(keys)
+    halves = jnp.concatenate([words & 0xFFFF, words >> 16], axis=1)[:, :n]
+    dropped = min(round(rate * 65536), 65535)
+    return jnp.where(halves < dropped, jnp.zeros((), x.dtype), x / (1.0 - dropped / 65536))
 
 
 def _attend(q: Array, k: Array, v: Array) -> Array:
@@ -80,6 +86,7 @@ class ResBlock(nn.Module):
     def __call__(self, x: Array, c: Array, keys: Array | None = None) -> Array:
         """Applies the block to `x` `[B,H,W,C]` with conditioning `c` `[B,K]`."""
         zeros = nn.initializers.zeros
+        x = computed_once(x, c)
         h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1", self.groups)(x))
         h = conv3x3(self.width, dtype=self.dtype, name="conv1")(h)
         c = nn.Dense(self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond")(

@@ -1,9 +1,10 @@
-"""Convolutions whose kernel gradients are fast on CPU; everywhere else, `jax.lax`'s own.
+"""Convolutions whose gradients are fast on CPU; everywhere else, `jax.lax`'s own.
 
-XLA:CPU computes the gradient of a kernel as a convolution with a kernel the size of the image, at a
-third of the rate of its matrix products, and some hundred times slower still inside a loop. The
-same sum is one matrix product per kernel position. Here only the tangent that belongs to the kernel
-is written that way (reverse mode transposes it), so derivatives of every kind and order work.
+XLA:CPU brings the convolutions of a gradient into the form it is fast at only outside of loops;
+inside one, as in every sampler guided by a gradient, they run thirty times slower. And it computes
+the gradient of a kernel as a convolution with a kernel the size of the image, at a third of the
+rate of the matrix products that give the same sums. Here both are written out. The convolution is
+a primitive of its own, as nothing less has a transpose of its own and derivatives of every order.
 """
 
 import functools
@@ -14,46 +15,71 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from diffusion_jax.types import Array
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
-
-
-def _shifted_products(x: Array, kernel: Array) -> Array:
-    """The `SAME` convolution with stride 1 as a sum of products of pixels, shifted."""
-    (b, h, w, c), (kh, kw, _, out) = x.shape, kernel.shape
-    pixels = x.transpose(3, 0, 1, 2).reshape(c, -1)  # so that transposed products are row by row
-    y = jnp.zeros((b, h + kh - 1, w + kw - 1, out), x.dtype)
-    for i in range(kh):
-        for j in range(kw):
-            part = jnp.einsum("cm,co->mo", pixels, kernel[i, j]).reshape(b, h, w, out)
-            top, left = kh - 1 - i, kw - 1 - j
-            y = y.at[:, top : top + h, left : left + w].add(part)
-    return y[:, (kh - 1) // 2 :, (kw - 1) // 2 :][:, :h, :w]
+_SMALL = 128  # pixels up to which a convolution with the image beats matrix products
 
 
 def _lax(x: Array, kernel: Array) -> Array:
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_NHWC)
 
 
-@jax.custom_jvp
-def _same(x: Array, kernel: Array) -> Array:
-    return _lax(x, kernel)
+def _image_gradient(g: Array, kernel: Array) -> Array:
+    """Gradient of the image: the same convolution, of a kernel turned around."""
+    return _same(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
 
 
-def _tangent(primals: tuple, tangents: tuple) -> tuple:
-    (x, kernel), (dx, dkernel) = primals, tangents
-    y, parts = _same(x, kernel), []
-    if not isinstance(dx, SymbolicZero):
-        parts.append(_same(dx, kernel))
-    if not isinstance(dkernel, SymbolicZero):
-        parts.append(lax.platform_dependent(x, dkernel, cpu=_shifted_products, default=_lax))
-    return y, sum(parts) if parts else SymbolicZero(jax.typeof(y))
+def _kernel_gradient(x: Array, g: Array, size: tuple[int, int]) -> Array:
+    """Gradient of the kernel, `[KH,KW,C,D]`."""
+    (_, h, w, c), out, (kh, kw) = x.shape, g.shape[-1], size
+    if h * w <= _SMALL:
+        padding = [(k // 2, k // 2) for k in size]
+        x, g = x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)
+        y = lax.conv_general_dilated(x, g, (1, 1), padding, dimension_numbers=_NHWC)
+        return y.transpose(1, 2, 0, 3)
+    pixels = x.transpose(3, 0, 1, 2).reshape(c, -1)  # so that products are row by row
+    g = jnp.pad(g, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
+    rows = [g[:, kh - 1 - i : kh - 1 - i + h] for i in range(kh)]
+    shifted = [r[:, :, kw - 1 - j : kw - 1 - j + w] for r in rows for j in range(kw)]
+    taps = [pixels @ s.reshape(-1, out) for s in shifted]
+    return jnp.stack(taps).reshape(kh, kw, c, out)
 
 
-_same.defjvp(_tangent, symbolic_zeros=True)
+def _transposed_image(g: Array, x: Any, kernel: Array) -> Array:
+    def default(g: Array, kernel: Array) -> Array:
+        return jax.linear_transpose(lambda x: _lax(x, kernel), x.aval)(g)[0]
+
+    return lax.platform_dependent(g, kernel, cpu=_image_gradient, default=default)
+
+
+def _transposed_kernel(g: Array, x: Array, kernel: Any) -> Array:
+    def default(x: Array, g: Array) -> Array:
+        return jax.linear_transpose(lambda kernel: _lax(x, kernel), kernel.aval)(g)[0]
+
+    cpu = functools.partial(_kernel_gradient, size=kernel.aval.shape[:2])
+    return lax.platform_dependent(x, g, cpu=cpu, default=default)
+
+
+def _batched(args: Sequence, axes: Sequence) -> tuple[Array, int]:
+    (x, kernel), (axis, kernel_axis) = args, axes
+    if kernel_axis is not None:
+        return jax.vmap(_lax, axes)(x, kernel), 0
+    x = jnp.moveaxis(x, axis, 0)
+    y = _same(x.reshape(-1, *x.shape[2:]), kernel)
+    return y.reshape(*x.shape[:2], *y.shape[1:]), 0
+
+
+_same_p = Primitive("same_convolution")
+_same = _same_p.bind
+_same_p.def_impl(_lax)
+_same_p.def_abstract_eval(lambda x, k: jax.core.ShapedArray((*x.shape[:3], k.shape[3]), x.dtype))
+mlir.register_lowering(_same_p, mlir.lower_fun(_lax, multiple_results=False))
+ad.defbilinear(_same_p, _transposed_image, _transposed_kernel)
+batching.primitive_batchers[_same_p] = _batched
 
 
 def conv(
@@ -69,8 +95,8 @@ def conv(
     Args:
         x: `[B,H,W,C]`.
         kernel: `[KH,KW,C,D]`, odd sizes.
-        window_strides: strides; only 1 has the faster gradient.
-        padding: padding; only `"SAME"` has the faster gradient.
+        window_strides: strides; only 1 has the faster gradients.
+        padding: padding; only `"SAME"` has the faster gradients.
         *args: further arguments of `lax.conv_general_dilated`.
         **options: further arguments of `lax.conv_general_dilated`.
 

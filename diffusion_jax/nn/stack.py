@@ -1,7 +1,8 @@
 """A stack of equal blocks: unrolled or scanned, with or without rematerialisation.
 
-Parameters are always stored block by block, so a checkpoint does not know how it was run; the
-scan stacks them on the fly, which costs one copy of the weights and saves most of the compile time.
+Their parameters are one array per layer, with a leading axis of blocks. So a checkpoint does not
+know how it was run, a scan has nothing to copy, and what treats weights one array at a time (the
+optimiser, their averages, the check for NaN) compiles and runs over few large arrays.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,17 +12,35 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.nn.blocks import fold_keys
+from diffusion_jax.nn.fence import computed_once
 from diffusion_jax.types import Array, Params
 
+_FEW = 4  # blocks that are compiled sooner than their weights are copied
 
-def block_params(owner: nn.Module, name: str, block: nn.Module, *inputs: Array) -> Params:
-    """The parameters of the detached module `block`, held by `owner` under `name`."""
-    return owner.param(name, lambda key: block.init(key, *inputs)["params"])
+
+def block_params(owner: nn.Module, name: str, block: nn.Module, n: int, *inputs: Array) -> Params:
+    """Parameters of `n` detached modules like `block`, stacked; `owner` holds them as `name`."""
+    more = [owner.make_rng("params") for _ in range(n - 1)] if owner.is_initializing() else None
+
+    def init(key: Array) -> Params:
+        keys = [*more, key] if more is not None else [key] * n  # the latter is for its shape only
+        blocks = [block.init(k, *inputs)["params"] for k in keys]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+
+    return owner.param(name, init)
+
+
+def unstacked(params: Params) -> list[Params]:
+    """The parameters of each block; their gradients are put together in one piece again."""
+    leaves, tree = jax.tree.flatten(params)
+    # Not indexing: the gradient of an index is a whole array of zeros for each block.
+    parts = [jax.lax.split(a, (1,) * len(a)) for a in leaves]
+    return [tree.unflatten(part[0] for part in block) for block in zip(*parts, strict=True)]
 
 
 def run(
     block: Callable[[Params, Array, Array | None], Array],
-    params: Sequence[Params],
+    params: Params,
     h: Array,
     keys: Array | None = None,
     skips: Array | Sequence[Array] | None = None,
@@ -32,12 +51,11 @@ def run(
 
     Args:
         block: applies one block.
-        params: parameters of each block.
+        params: parameters of the blocks, each array with a leading axis of blocks.
         h: input activations.
         keys: dropout keys `[B]`, or None.
         skips: per block, activations concatenated to its input (channels last), or None.
-        scan: one `lax.scan` instead of an unrolled loop; not for XLA:CPU training, where gradients
-            of convolutions inside a loop are some twenty times slower.
+        scan: one `lax.scan` instead of an unrolled loop.
         remat: recompute activations in the backward pass.
 
     Returns:
@@ -51,13 +69,15 @@ def run(
         return h, h
 
     body = jax.checkpoint(body) if remat else body
-    n = len(params)
     if scan:
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+        n = len(jax.tree.leaves(params)[0])
         skips = jnp.stack(skips) if isinstance(skips, list) else skips
-        return jax.lax.scan(body, h, (stacked, jnp.arange(n), skips))
-    outputs = []
-    for i, p in enumerate(params):
+        return jax.lax.scan(body, h, (params, jnp.arange(n), skips))
+    outputs, blocks = [], unstacked(params)
+    if len(blocks) > _FEW:
+        # Otherwise every block reads its weights at offsets of its own, and is compiled on its own.
+        blocks = jax.tree.map(lambda a: computed_once(a, h), blocks)
+    for i, p in enumerate(blocks):
         h, _ = body(h, (p, i, None if skips is None else skips[i]))
         outputs.append(h)
     return h, outputs

@@ -44,9 +44,12 @@ def learning_rate(lr: float, warmup: int, decay: str, steps: int) -> optax.Sched
 
 def _matrices(params: Params) -> Params:
     """Weight decay for the kernels of networks only: not biases, norm scales, or the schedule."""
-    return {
-        k: jax.tree.map(lambda p, k=k: k != "schedule" and p.ndim > 1, v) for k, v in params.items()
-    }
+
+    def decays(path: tuple, p: jax.Array) -> bool:
+        # By name too: of a stack of blocks, biases are matrices.
+        return path[0].key != "schedule" and path[-1].key not in ("bias", "scale") and p.ndim > 1
+
+    return jax.tree_util.tree_map_with_path(decays, params)
 
 
 def _all_but_bias(params: Params) -> Params:
