@@ -15,6 +15,8 @@ CASES = {
     "5x3": ((1, 7, 6, 2), (5, 3, 2, 3), (1, 1), "SAME"),
     "large": ((1, 12, 13, 2), (3, 5, 2, 3), (1, 1), "SAME"),
     "strided": ((2, 6, 6, 3), (3, 3, 3, 4), (2, 2), "SAME"),
+    "strided odd": ((2, 7, 5, 3), (3, 3, 3, 4), (2, 3), "SAME"),
+    "strided large": ((1, 24, 13, 2), (5, 3, 2, 3), (3, 1), "SAME"),
     "even": ((2, 6, 6, 3), (2, 2, 3, 4), (1, 1), "SAME"),
 }
 
@@ -106,14 +108,20 @@ def test_other_devices_keep_their_own_convolution():
 
 
 @pytest.mark.parametrize("size", [8, 16])
-def test_no_convolution_in_a_loop_has_a_form_that_is_slow_on_cpu(size):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_no_convolution_in_a_loop_has_a_form_that_is_slow_on_cpu(size, stride):
     # XLA:CPU has fast code for kernels laid out as HWIO only, and brings others there only outside
     # of loops.
-    layer, x = conv_lib.conv3x3(4), jnp.zeros((2, size, size, 4))
+    layer, x = conv_lib.conv3x3(4, strides=(stride, stride)), jnp.zeros((2, size, size, 4))
     params = layer.init(jax.random.key(0), x)
 
     def loss(params, x):
-        return lax.scan(lambda h, _: (jnp.sin(layer.apply(params, h)), None), x, length=3)[0].sum()
+        def body(h, _):
+            y = jnp.sin(layer.apply(params, h))
+            return h + jnp.repeat(jnp.repeat(y, stride, 1), stride, 2), None
+
+        return lax.scan(body, x, length=3)[0].sum()
 
     text = jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile().as_text()
     assert "_01io->" in text and "_01oi->" not in text and "_i01o->" not in text
+    assert "lhs_dilate" not in text and "rhs_dilate" not in text

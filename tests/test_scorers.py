@@ -218,14 +218,14 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
 def test_a_discriminator_is_trained_against_a_run(runs):
     folder, model, _ = runs
     job = tiny.job(folder, "discriminator", scorer=f"discriminator({SMALL})",
-                   against=str(model.workdir), guidance="none()", lr=3e-3, steps=60)  # fmt: skip
+                   against=str(model.workdir), guidance="none()", lr=3e-3, steps=240)  # fmt: skip
     job.config.sample.num = job.config.sample.batch = 120
     train.run(job)
     with np.load(job.workdir / "against.npz") as f:
         assert f["image"].shape == (120, 4, 4, 1)
-    report = json.loads((job.workdir / "eval" / "60.json").read_text())
-    # Six training steps leave samples that anybody can tell from data.
-    assert report["by_gamma"][0]["accuracy"] > 0.7
+    report = json.loads((job.workdir / "eval" / "240.json").read_text())
+    # Six training steps leave samples that anybody can tell from data where there is little noise.
+    assert sum(r["accuracy"] for r in report["by_gamma"][:3]) / 3 > 0.7
     # Autoguidance by an early checkpoint of the same run, and by the discriminator.
     early = str(model.workdir / "checkpoints" / "4")
     below = f"autoguidance(checkpoint={early!r})"

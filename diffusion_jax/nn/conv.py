@@ -24,8 +24,17 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 _SMALL = 128  # pixels up to which a convolution with the image beats matrix products
 
 
-def _lax(x: Array, kernel: Array) -> Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_NHWC)
+def _lax(x: Array, kernel: Array, strides: tuple[int, int]) -> Array:
+    return lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=_NHWC)
+
+
+def _spread(g: Array, like: Any, size: Sequence[int], strides: tuple[int, int]) -> Array:
+    """A strided result where it lies in the result without strides, with zeros in between."""
+    paddings = [(0, 0, 0)]
+    for n, out, k, s in zip(like.shape[1:3], g.shape[1:3], size, strides, strict=True):
+        low = (k - 1) // 2 - max((out - 1) * s + k - n, 0) // 2
+        paddings.append((low, n - 1 - low - (out - 1) * s, s - 1))
+    return lax.pad(g, jnp.zeros((), g.dtype), [*paddings, (0, 0, 0)])
 
 
 def _image_gradient(g: Array, kernel: Array) -> Array:
@@ -49,37 +58,52 @@ def _kernel_gradient(x: Array, g: Array, size: tuple[int, int]) -> Array:
     return jnp.stack(taps).reshape(kh, kw, c, out)
 
 
-def _transposed_image(g: Array, x: Any, kernel: Array) -> Array:
+def _transposed_image(g: Array, x: Any, kernel: Array, *, strides: tuple[int, int]) -> Array:
+    def cpu(g: Array, kernel: Array) -> Array:
+        return _image_gradient(_spread(g, x.aval, kernel.shape[:2], strides), kernel)
+
     def default(g: Array, kernel: Array) -> Array:
-        return jax.linear_transpose(lambda x: _lax(x, kernel), x.aval)(g)[0]
+        return jax.linear_transpose(lambda x: _lax(x, kernel, strides), x.aval)(g)[0]
 
-    return lax.platform_dependent(g, kernel, cpu=_image_gradient, default=default)
+    return lax.platform_dependent(g, kernel, cpu=cpu, default=default)
 
 
-def _transposed_kernel(g: Array, x: Array, kernel: Any) -> Array:
+def _transposed_kernel(g: Array, x: Array, kernel: Any, *, strides: tuple[int, int]) -> Array:
+    size = kernel.aval.shape[:2]
+
+    def cpu(x: Array, g: Array) -> Array:
+        return _kernel_gradient(x, _spread(g, x, size, strides), size)
+
     def default(x: Array, g: Array) -> Array:
-        return jax.linear_transpose(lambda kernel: _lax(x, kernel), kernel.aval)(g)[0]
+        return jax.linear_transpose(lambda k: _lax(x, k, strides), kernel.aval)(g)[0]
 
-    cpu = functools.partial(_kernel_gradient, size=kernel.aval.shape[:2])
     return lax.platform_dependent(x, g, cpu=cpu, default=default)
 
 
-def _batched(args: Sequence, axes: Sequence) -> tuple[Array, int]:
+def _shape(x: Any, kernel: Any, *, strides: tuple[int, int]) -> jax.core.ShapedArray:
+    height, width = (-(-n // s) for n, s in zip(x.shape[1:3], strides, strict=True))
+    return jax.core.ShapedArray((x.shape[0], height, width, kernel.shape[3]), x.dtype)
+
+
+def _batched(args: Sequence, axes: Sequence, *, strides: tuple[int, int]) -> tuple[Array, int]:
     (x, kernel), (axis, kernel_axis) = args, axes
     if kernel_axis is not None:
-        return jax.vmap(_lax, axes)(x, kernel), 0
+        return jax.vmap(functools.partial(_lax, strides=strides), axes)(x, kernel), 0
     x = jnp.moveaxis(x, axis, 0)
-    y = _same(x.reshape(-1, *x.shape[2:]), kernel)
+    y = _same(x.reshape(-1, *x.shape[2:]), kernel, strides)
     return y.reshape(*x.shape[:2], *y.shape[1:]), 0
 
 
 _same_p = Primitive("same_convolution")
-_same = _same_p.bind
 _same_p.def_impl(_lax)
-_same_p.def_abstract_eval(lambda x, k: jax.core.ShapedArray((*x.shape[:3], k.shape[3]), x.dtype))
+_same_p.def_abstract_eval(_shape)
 mlir.register_lowering(_same_p, mlir.lower_fun(_lax, multiple_results=False))
 ad.defbilinear(_same_p, _transposed_image, _transposed_kernel)
 batching.primitive_batchers[_same_p] = _batched
+
+
+def _same(x: Array, kernel: Array, strides: tuple[int, int] = (1, 1)) -> Array:
+    return _same_p.bind(x, kernel, strides=strides)
 
 
 def conv(
@@ -95,20 +119,20 @@ def conv(
     Args:
         x: `[B,H,W,C]`.
         kernel: `[KH,KW,C,D]`, odd sizes.
-        window_strides: strides; only 1 has the faster gradients.
+        window_strides: strides.
         padding: padding; only `"SAME"` has the faster gradients.
         *args: further arguments of `lax.conv_general_dilated`.
         **options: further arguments of `lax.conv_general_dilated`.
 
     Returns:
-        `[B,H,W,D]` for `"SAME"` and strides of 1.
+        `[B,H,W,D]`, or smaller by the strides and the padding.
     """
     plain = not args and x.ndim == 4 and options.get("feature_group_count", 1) == 1
     plain &= all(options.get(k) is None for k in ("precision", "preferred_element_type"))
     dilated = any(d != 1 for k in ("lhs_dilation", "rhs_dilation") for d in options.get(k) or (1,))
     odd = kernel.shape[0] % 2 and kernel.shape[1] % 2
-    if plain and odd and not dilated and padding == "SAME" and set(window_strides) == {1}:
-        return _same(x, kernel)
+    if plain and odd and not dilated and padding == "SAME":
+        return _same(x, kernel, tuple(window_strides))
     return lax.conv_general_dilated(x, kernel, window_strides, padding, *args, **options)
 
 

@@ -44,7 +44,7 @@ class Recipe:
         ema_warmup: whether averages warm up.
         accumulate: micro-batches per step.
         seed: seed of all noise.
-        unroll: unroll micro-batches instead of scanning (XLA:CPU is ~20x slower in loops).
+        unroll: unroll micro-batches instead of scanning, which XLA:CPU is a little faster at.
         proposal: where in time the bound is sampled.
         minimize_variance: train the schedule's shape on the variance of the loss; needs uniform
             times and the continuous-time bound.
