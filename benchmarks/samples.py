@@ -158,7 +158,7 @@ def main() -> None:
         config = config_lib.read(config_lib.find(args.checkpoint))
         per_step = 2 if sampler == "heun()" else 1
         config.update({"guidance": guidance, "sampler": sampler, "data_dir": args.data_dir})
-        config.sample.update({"num": args.num, "batch": 500, "steps": max(calls // per_step, 1)})
+        config.sample.update({"num": args.num, "batch": 200, "steps": max(calls // per_step, 1)})
         features = f"classifier(checkpoint={str(args.judge)!r})"
         config.quality.update(
             {"features": features, "classifier": str(args.judge),

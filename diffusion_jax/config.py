@@ -163,8 +163,8 @@ def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return out
 
 
-# How a network is run, not what it is: its parameters are stored block by block either way, so that
-# a run may move between devices that need the one or the other.
+# How a network is run, not what it is: its parameters are the same either way, so that a run may
+# move between devices that need the one or the other.
 _HOW = ("scan", "remat")
 
 
