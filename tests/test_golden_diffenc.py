@@ -141,9 +141,11 @@ def check_gradients(case, grads):
     numbers = {f"p/{n.removeprefix('param/')}": np.full(1, i) for i, n in enumerate(names)}
     number = diffenc.weights(nested(numbers, "p/"))  # our tree, holding the stored positions
     assert jax.tree.structure(number) == jax.tree.structure(grads)
-    for i, grad in zip(jax.tree.leaves(number), jax.tree.leaves(grads), strict=True):
-        norm = case["gradnorm_values"][int(i[0])]
-        np.testing.assert_allclose(np.linalg.norm(grad), norm, rtol=1e-8, atol=1e-11)
+    for at, grad in zip(jax.tree.leaves(number), jax.tree.leaves(grads), strict=True):
+        blocks = grad if at.ndim > 1 else [grad]  # of a stack, each block has a position
+        for i, block in zip(at.ravel(), blocks, strict=True):
+            norm = case["gradnorm_values"][int(i)]
+            np.testing.assert_allclose(np.linalg.norm(block), norm, rtol=1e-8, atol=1e-11)
     ours = dict(jax.tree_util.tree_leaves_with_path(grads))
     stored = jax.tree_util.tree_leaves_with_path(diffenc.weights(nested(case, "grad/")))
     assert len(stored) > 40

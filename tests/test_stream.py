@@ -208,9 +208,10 @@ def test_a_streamed_run_resumes_bit_for_bit_and_counts_what_is_damaged(
     straight = tiny.job(tmp_path, "straight", **pictures)
     train.run(straight)
     assert_identical(weights(again, 6), weights(straight, 6))
-    # With all on the device it is another program: up to rounding, which Adam enlarges.
+    # With all on the device it is another program: up to rounding, which Adam makes whole steps of
+    # where a gradient is nothing else.
     for a, b in zip(weights(again, 6), weights(whole, 6), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=3e-4)
+        assert np.abs(a - b).mean() < 1e-4 and np.abs(a - b).max() < 2e-3
     rows = losses(again)
     assert [r["step"] for r in rows] == [3, 6]
     assert all(0 <= r["train/input_wait"] <= 1 for r in rows)
