@@ -225,7 +225,7 @@ def test_a_discriminator_is_trained_against_a_run(runs):
         assert f["image"].shape == (120, 4, 4, 1)
     report = json.loads((job.workdir / "eval" / "240.json").read_text())
     # Six training steps leave samples that anybody can tell from data where there is little noise.
-    assert sum(r["accuracy"] for r in report["by_gamma"][:3]) / 3 > 0.7
+    assert report["by_gamma"][0]["accuracy"] > 0.7
     # Autoguidance by an early checkpoint of the same run, and by the discriminator.
     early = str(model.workdir / "checkpoints" / "4")
     below = f"autoguidance(checkpoint={early!r})"
