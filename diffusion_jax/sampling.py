@@ -4,6 +4,7 @@ Bring your own network: all it takes is a function `denoise(z, gamma) -> Pred`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,8 +13,9 @@ import numpy as np
 
 from diffusion_jax.encoders.base import corrected
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.remembering import Calls, Remembering, lifted
 from diffusion_jax.samplers.base import Denoise, Sampler, noise_fraction, scales, std
-from diffusion_jax.types import Array
+from diffusion_jax.types import Array, Pred
 
 Constrain = Callable[[Array, Array, Array], Array]
 Correct = Callable[[Denoise, Array, Array, Array], Array]
@@ -76,7 +78,8 @@ def integrate(
     `z_t = (alpha_t / alpha_s) z_s + sigma_t sqrt(c) n`, and reset the sampler's memory.
 
     Args:
-        denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside.
+        denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside; it may be
+            a `Remembering` one.
         sampler: from `diffusion_jax.samplers`.
         gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced. Or
             `[n + 1, B, ...]`, downwards, for a plan of its own for every pixel.
@@ -121,6 +124,11 @@ def path(
     return jnp.concatenate([z[None], after])
 
 
+def _unheard(denoise: Remembering, memory: Any, z: Array, gamma: Array) -> Pred:
+    """A prediction that is not remembered: correctors ask in loops of their own."""
+    return denoise.step(memory, z, gamma)[0]
+
+
 def _run(
     denoise: Denoise,
     sampler: Sampler,
@@ -132,7 +140,7 @@ def _run(
     keep: bool,
 ) -> tuple[Array, Array | None]:
     """The latent at the end, and those after every step if they are to be kept."""
-    gammas = _concrete(gammas)
+    gammas, denoise = _concrete(gammas), lifted(denoise)
     if gammas.shape[1:] not in ((), z.shape) or gammas.shape[:1] in ((), (0,), (1,)):
         raise ValueError(f"gammas must be a vector of at least two values, got {gammas.shape}")
     # A traced plan may climb too; only a known one is spared the branch, and one gamma per pixel
@@ -156,29 +164,31 @@ def _run(
     )
 
     def down(carry: tuple, row: dict, key: Array) -> tuple:
-        z, memory = carry
+        z, memory, told = carry
         k_step, k_correct = jax.random.split(key)
+        calls = Calls(denoise, told)
         if correct is not None:
-            z = correct(denoise, z, row["step"]["gamma"], k_correct)
-        return sampler.step(denoise, row["step"], z, memory, k_step)
+            z = correct(partial(_unheard, denoise, told), z, row["step"]["gamma"], k_correct)
+        z, memory = sampler.step(calls, row["step"], z, memory, k_step)
+        return z, memory, calls.memory
 
     def up(carry: tuple, row: dict, key: Array) -> tuple:
-        z, _ = carry
+        z = carry[0]
         noise = jax.random.normal(key, z.shape, z.dtype)
         z = row["up_scale"] * z + row["up_noise"] * noise
-        return z, sampler.init(z)
+        return z, sampler.init(z), denoise.init(z)
 
     def body(carry: tuple, xs: tuple) -> tuple[tuple, Array | None]:
         row, key = xs
         k_move, k_constrain = jax.random.split(key)
         if climbs:
-            z, memory = jax.lax.cond(row["up"], up, down, carry, row, k_move)
+            z, *memory = jax.lax.cond(row["up"], up, down, carry, row, k_move)
         else:
-            z, memory = down(carry, row, k_move)
+            z, *memory = down(carry, row, k_move)
         if constrain is not None:
             z = constrain(z, row["end"], k_constrain)
-        return (z, memory), z if keep else None
+        return (z, *memory), z if keep else None
 
-    start = (z, sampler.init(z))
-    (z, _), after = jax.lax.scan(body, start, (rows, jax.random.split(key, n)))
+    start = (z, sampler.init(z), denoise.init(z))
+    (z, *_), after = jax.lax.scan(body, start, (rows, jax.random.split(key, n)))
     return z, after

@@ -24,6 +24,7 @@ LAYERS = [
         "catalogue",
         "compilation",
         "places",
+        "remembering",
     ),
     ("schedules", "nn", "parameterization", "data", "augment", "decoders", "pictures"),
     ("models", "encoders", "scorers"),

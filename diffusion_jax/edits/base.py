@@ -17,6 +17,7 @@ from diffusion_jax.evaluation import generate
 from diffusion_jax.guidance.base import Context, Guidance
 from diffusion_jax.model import Model
 from diffusion_jax.plans.base import descending
+from diffusion_jax.remembering import Remembering
 from diffusion_jax.types import Array, Cond, Denoiser, Params, diffuse
 
 Wrap = Callable[[Denoiser], Denoiser]
@@ -101,6 +102,11 @@ class Brush:
 
         def guide(denoiser: Denoiser, context: Context) -> Denoiser:
             denoiser = self.method.guidance(denoiser, context)
+            if self.wraps and isinstance(denoiser, Remembering):
+                raise ConfigError(
+                    "this edit changes what the guidance says, and a guidance that remembers from "
+                    "step to step would not know; use apg with beta=0"
+                )
             for wrap in self.wraps:
                 denoiser = wrap(denoiser)
             return denoiser

@@ -18,6 +18,7 @@ from diffusion_jax.evaluation.generate import Method
 from diffusion_jax.inversion import invert, need_deterministic
 from diffusion_jax.model import Model
 from diffusion_jax.plans.base import descending
+from diffusion_jax.remembering import given
 from diffusion_jax.samplers.base import Sampler
 from diffusion_jax.sampling import for_sampler
 from diffusion_jax.types import Array, Cond, alpha
@@ -72,9 +73,7 @@ class Interpolate:
     def _latent(self, brush: Brush, x: Array, cond: Cond) -> Array:
         model, gammas = brush.model, brush.method.gammas[::-1]
         guided = brush.guidance()(model.denoiser(brush.params), brush.context)
-        denoise = for_sampler(
-            lambda z, gamma: guided(z, gamma, cond), model.encoder.mean_coefficient, self.solver
-        )
+        denoise = for_sampler(given(guided, cond), model.encoder.mean_coefficient, self.solver)
         low = jnp.asarray(gammas[0], x.dtype)
         return invert(denoise, self.solver, gammas, alpha(low) * brush.encoded(x, low, cond))
 

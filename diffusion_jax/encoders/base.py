@@ -7,6 +7,7 @@ With an encoder the forward process is `z_t = alpha_t x_t + sigma_t eps`, `x_t =
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from diffusion_jax.remembering import after
 from diffusion_jax.types import Array, Cond, Params, Pred, alpha, expand, sigma
 
 
@@ -64,11 +65,10 @@ def corrected(
         return denoise
     factor = 2.0 * mean_coefficient / (1.0 + noise_share)
 
-    def wrapped(z: Array, gamma: Array) -> Pred:
-        pred = denoise(z, gamma)
+    def moved(pred: Pred, z: Array, gamma: Array) -> Pred:
         g = expand(gamma, z)
         a, s = alpha(g), sigma(g)
         # eps moves so that alpha x + sigma eps stays what it was.
         return Pred(x=pred.x * (1.0 + factor * s * s), eps=pred.eps - factor * a * s * pred.x)
 
-    return wrapped
+    return after(denoise, moved)

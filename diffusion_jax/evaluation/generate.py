@@ -18,6 +18,7 @@ from diffusion_jax.grids.base import Grid
 from diffusion_jax.guidance.base import Context, Guidance
 from diffusion_jax.model import Model
 from diffusion_jax.progress import progress
+from diffusion_jax.remembering import given
 from diffusion_jax.samplers.base import Sampler
 from diffusion_jax.sampling import Constrain, Correct, for_sampler, integrate
 from diffusion_jax.schedules.base import LATENT, endpoints, inverse, latent_size
@@ -169,7 +170,7 @@ def guide(
     """
     path, cond = _paths(model, params, method.gammas, cond, rng.stream(key, "latent"), n)
     guided = method.guidance(model.denoiser(params), context)
-    return lambda z, gamma: guided(z, gamma, cond), path
+    return given(guided, cond), path
 
 
 def draw(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.remembering import after
 from diffusion_jax.types import Array, Cond, Denoiser, Pred, alpha, expand, sigma
 
 
@@ -145,12 +146,12 @@ def follow(denoiser: Denoiser, log_prob: Callable, scale: float) -> Denoiser:
         The guided denoiser.
     """
 
-    def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+    def moved(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
         # Examples do not see one another, so the gradient of the sum is each one's own.
         extra = jax.grad(lambda z: log_prob(z, gamma, cond).sum())(z)
-        return with_score(denoiser(z, gamma, cond), scale * extra, gamma)
+        return with_score(pred, scale * extra, gamma)
 
-    return guided
+    return after(denoiser, moved)
 
 
 def with_score(pred: Pred, extra: Array, gamma: Array) -> Pred:

@@ -6,20 +6,18 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.guidance.base import Context, Guidance, with_x
+from diffusion_jax.remembering import after
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
 def _guide(
     denoiser: Denoiser, context: Context, inner: Guidance, lo: float, hi: float, keep_eps: bool
 ) -> Denoiser:
-    strong = inner(denoiser, context)
-
-    def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
-        pred = strong(z, gamma, cond)
+    def clipped(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
         x = jnp.clip(pred.x, lo, hi)
         return Pred(x, pred.eps) if keep_eps else with_x(pred, x, gamma)
 
-    return guided
+    return after(inner(denoiser, context), clipped)
 
 
 def make(inner: Guidance, lo: float = -1.0, hi: float = 1.0, keep_eps: bool = False) -> Guidance:

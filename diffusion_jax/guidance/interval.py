@@ -6,28 +6,35 @@ means the same for every grid and schedule.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.guidance.base import Context, Guidance
+from diffusion_jax.remembering import Remembering, lifted
 from diffusion_jax.types import Array, Cond, Denoiser, Pred, expand
 
 
 def _guide(denoiser: Denoiser, context: Context, inner: Guidance, lo: float, hi: float) -> Denoiser:
     strong = inner(denoiser, context)
+    weak = lifted(denoiser)
 
-    def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+    def step(memory: Any, z: Array, gamma: Array, cond: Cond) -> tuple[Pred, Any]:
         gamma = jnp.asarray(gamma)
         inside = (lo < gamma) & (gamma <= hi)
         if gamma.ndim == 0:
-            return jax.lax.cond(inside, strong, denoiser, z, gamma, cond)
-        inside = expand(inside, z)
-        pairs = zip(strong(z, gamma, cond), denoiser(z, gamma, cond), strict=True)
-        return Pred(*(jnp.where(inside, s, p) for s, p in pairs))
+            return jax.lax.cond(inside, lifted(strong).step, weak.step, memory, z, gamma, cond)
+        (s, after), (p, _) = (d.step(memory, z, gamma, cond) for d in (lifted(strong), weak))
 
-    return guided
+        def chosen(a: Array, b: Array) -> Array:
+            return jnp.where(expand(inside, a), a, b)
+
+        return jax.tree.map(chosen, s, p), jax.tree.map(chosen, after, memory)
+
+    guided = Remembering(lifted(strong).init, step)
+    return guided if isinstance(strong, Remembering) else guided.__call__
 
 
 def make(inner: Guidance, lo: float = -math.inf, hi: float = math.inf) -> Guidance:

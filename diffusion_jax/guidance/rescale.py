@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.guidance.base import Context, Guidance, over_pixels, with_x
+from diffusion_jax.remembering import after
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 _TINY = 1e-30
@@ -18,13 +19,12 @@ _TINY = 1e-30
 def _guide(denoiser: Denoiser, context: Context, inner: Guidance, phi: float) -> Denoiser:
     strong = inner(denoiser, context)
 
-    def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
-        pred = strong(z, gamma, cond)
+    def rescaled(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
         wanted = over_pixels(jnp.std, denoiser(z, gamma, cond).x)
         factor = wanted / jnp.maximum(over_pixels(jnp.std, pred.x), _TINY)
         return with_x(pred, pred.x * (1.0 + phi * (factor - 1.0)), gamma)
 
-    return strong if phi == 0.0 else guided
+    return strong if phi == 0.0 else after(strong, rescaled)
 
 
 def make(inner: Guidance, phi: float = 0.7) -> Guidance:

@@ -10,21 +10,19 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.guidance.base import Context, Guidance, over_pixels, with_x
+from diffusion_jax.remembering import after
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
 def _guide(
     denoiser: Denoiser, context: Context, inner: Guidance, p: float, keep_eps: bool
 ) -> Denoiser:
-    strong = inner(denoiser, context)
-
-    def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
-        pred = strong(z, gamma, cond)
+    def within(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
         s = jnp.maximum(1.0, over_pixels(jnp.quantile, jnp.abs(pred.x), q=p))
         x = jnp.clip(pred.x, -s, s) / s
         return Pred(x, pred.eps) if keep_eps else with_x(pred, x, gamma)
 
-    return guided
+    return after(inner(denoiser, context), within)
 
 
 def make(inner: Guidance, p: float = 0.995, keep_eps: bool = False) -> Guidance:
