@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from benchmarks import _common
 from diffusion_jax import registry
 from diffusion_jax.evaluation import generate
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.sharding import batched, put, put_key
 
 CALLS = 10
@@ -36,14 +37,21 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     calls = {"bare": lambda: [forward(params, z, g, cond) for g in levels]}
     rows = []
     for name in SAMPLERS:
-        method = generate.Method(
+        method = Method(
             registry.build("guidance", "none()"), registry.build("samplers", name), gammas
         )
         run = generate.compile_sampler(job.model, method, job.mesh)
         began = time.perf_counter()
         run(params, key, cond, shape).block_until_ready()
         first = time.perf_counter() - began
-        rows.append({"work": work, "sampler": name, "network_calls": method.nfe, "first": first})
+        rows.append(
+            {
+                "work": work,
+                "sampler": name,
+                "network_calls": method.calls(job.model),
+                "first": first,
+            }
+        )
         calls[name] = lambda run=run: run(params, key, cond, shape)
     seconds = _common.alternate(calls, args.repeats)
     for row in rows:

@@ -72,7 +72,7 @@ def measure(job: Job, params: Params, bench: Any, repeats: int) -> dict[str, flo
         accuracy.append(found["classes"]["accuracy"])
     speed = repeats * c.num / seconds
     return {
-        "network_calls": method.nfe,
+        "network_calls": method.calls(job.model),
         "frechet": float(np.mean(frechet)),
         "frechet_se": float(np.std(frechet, ddof=1) / repeats**0.5) if repeats > 1 else 0.0,
         "accuracy": float(np.mean(accuracy)),

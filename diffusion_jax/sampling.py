@@ -19,6 +19,7 @@ from diffusion_jax.types import Array, Pred
 
 Constrain = Callable[[Array, Array, Array], Array]
 Correct = Callable[[Denoise, Array, Array, Array], Array]
+Lift = Callable[[Array, Array, Array], Array]
 
 
 def _concrete(gammas: Any) -> Any:
@@ -71,6 +72,7 @@ def integrate(
     key: Array,
     constrain: Constrain | None = None,
     correct: Correct | None = None,
+    lift: Lift | None = None,
 ) -> Array:
     """Runs `sampler` along `gammas`, starting from `z` at `gammas[0]`.
 
@@ -87,6 +89,8 @@ def integrate(
         key: PRNG key for the noise of stochastic methods.
         constrain: `(z, gamma, key) -> z`, applied after every step (inpainting, blending).
         correct: `(denoise, z, gamma, key) -> z`, applied before every step (Langevin).
+        lift: `(z, gamma, up_to) -> ` what a move up adds to that, for data that change with gamma
+            (`encoders.base.lifting`).
 
     Returns:
         The latent at `gammas[-1]`, shape and type of `z`.
@@ -94,7 +98,7 @@ def integrate(
     Raises:
         ValueError: `gammas` has fewer than two values, or another shape.
     """
-    return _run(denoise, sampler, gammas, z, key, constrain, correct, keep=False)[0]
+    return _run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=False)[0]
 
 
 def path(
@@ -105,6 +109,7 @@ def path(
     key: Array,
     constrain: Constrain | None = None,
     correct: Correct | None = None,
+    lift: Lift | None = None,
 ) -> Array:
     """All latents of `integrate`, whose arguments it has.
 
@@ -116,11 +121,12 @@ def path(
         key: as there.
         constrain: as there.
         correct: as there.
+        lift: as there.
 
     Returns:
         The latents at `gammas`, `[n + 1, B, ...]`; the last is what `integrate` returns.
     """
-    _, after = _run(denoise, sampler, gammas, z, key, constrain, correct, keep=True)
+    _, after = _run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=True)
     return jnp.concatenate([z[None], after])
 
 
@@ -137,6 +143,7 @@ def _run(
     key: Array,
     constrain: Constrain | None,
     correct: Correct | None,
+    lift: Lift | None,
     keep: bool,
 ) -> tuple[Array, Array | None]:
     """The latent at the end, and those after every step if they are to be kept."""
@@ -175,8 +182,10 @@ def _run(
     def up(carry: tuple, row: dict, key: Array) -> tuple:
         z = carry[0]
         noise = jax.random.normal(key, z.shape, z.dtype)
-        z = row["up_scale"] * z + row["up_noise"] * noise
-        return z, sampler.init(z), denoise.init(z)
+        up = row["up_scale"] * z + row["up_noise"] * noise
+        if lift is not None:
+            up = up + lift(z, row["step"]["gamma"], row["end"])
+        return up, sampler.init(z), denoise.init(z)
 
     def body(carry: tuple, xs: tuple) -> tuple[tuple, Array | None]:
         row, key = xs

@@ -9,7 +9,6 @@ from encoded_gaussian import ENDS, ENTROPY, V, alpha2, bound, half, identity, mo
 from diffusion_jax import config as config_lib, registry
 from diffusion_jax.encoders.base import corrected
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import generate
 from diffusion_jax.model import Model
 from diffusion_jax.modes import sample as sample_mode
 from diffusion_jax.modes.base import Job
@@ -251,8 +250,3 @@ def test_encoders_that_cannot_be_are_refused_before_training(tmp_path):
         sample_mode.check(Job(c, tmp_path))
     c.encoder = "diffenc_nt()"
     sample_mode.check(Job(c, tmp_path))
-    up = np.asarray([5.0, -3.0, -1.0, -13.0])
-    job = Job(c, tmp_path)
-    none, sampler = registry.build("guidance", "none()"), registry.build("samplers", "ddim()")
-    with pytest.raises(ConfigError, match="move up"):
-        generate.check_method(job.model, generate.Method(none, sampler, up))

@@ -53,7 +53,7 @@ def test_plan_corrector_and_final_from_the_configuration(tmp_path):
     method = _method.build(job, params)
     ups = int(np.sum(np.diff(method.gammas) > 0))
     assert ups > 0
-    assert method.nfe == 2 * (len(method.gammas) - 1 - ups)
+    assert method.calls(job.model) == 2 * (len(method.gammas) - 1 - ups)
     sample_mode.sample(job, params, record["step"])
     with np.load(job.workdir / "samples" / "6.npz") as f:
         assert f["image"].dtype == np.float32

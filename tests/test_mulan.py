@@ -7,6 +7,7 @@ import pytest
 
 from diffusion_jax import registry, rng
 from diffusion_jax.evaluation import generate
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
 from diffusion_jax.schedules.base import LATENT, endpoints, gamma_and_slope
 from diffusion_jax.schedules.mulan import _rise
@@ -166,7 +167,7 @@ def test_sampling_follows_the_pixels_curves(sampler):
 
     def run(m, params):
         gammas = generate.plan(m, params, grid, 10)
-        return generate.compile_sampler(m, generate.Method(none, built, gammas), mesh)(
+        return generate.compile_sampler(m, Method(none, built, gammas), mesh)(
             params, jax.random.key(0), {}, shape
         )
 

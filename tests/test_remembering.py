@@ -13,7 +13,7 @@ from diffusion_jax.correctors import langevin
 from diffusion_jax.edits.base import Brush
 from diffusion_jax.encoders.base import corrected
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation.generate import Method
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.guidance.base import Context
 from diffusion_jax.remembering import Remembering, given
 from diffusion_jax.sampling import integrate, path

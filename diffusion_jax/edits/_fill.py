@@ -9,8 +9,7 @@ import numpy as np
 
 from diffusion_jax import rng
 from diffusion_jax.edits.base import Brush, Canvas, Inputs, Layout, each, hard, need_mask
-from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation.generate import Method
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.hooks import replace
 from diffusion_jax.model import Model
 from diffusion_jax.plans import repaint
@@ -57,24 +56,6 @@ def fill(brush: Brush, canvas: Canvas, key: Array) -> Array:
 def resampled(gammas: np.ndarray, jump: int, resamplings: int) -> np.ndarray:
     """The plan in which every `jump` steps are run `resamplings` times; see `plans.repaint`."""
     return repaint.make(jump, resamplings)(gammas)
-
-
-def check_resampling(name: str, resamplings: int, model: Model) -> None:
-    """Refuses to go up again where that is not the forward process.
-
-    Args:
-        name: the edit's, for the message.
-        resamplings: runs of each stretch.
-        model: the model.
-
-    Raises:
-        ConfigError: the model has an encoder.
-    """
-    if resamplings > 1 and model.encoder.mean_coefficient:
-        raise ConfigError(
-            f"{name} with resamplings={resamplings} goes up in gamma, where the noise of a model "
-            "with an encoder depends on the image; use replace(), measure() or resamplings=1"
-        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import generate
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.guidance.base import Context, Guidance
 from diffusion_jax.model import Model
 from diffusion_jax.plans.base import descending
@@ -87,7 +88,7 @@ class Brush:
 
     model: Model
     params: Params
-    method: generate.Method
+    method: Method
     context: Context
     shared: np.ndarray | None = None
     wraps: tuple[Wrap, ...] = ()
@@ -140,7 +141,7 @@ class Edit(Protocol):
     def plan(self, gammas: np.ndarray) -> np.ndarray:
         """The plan, from the descending grid `gammas`."""
 
-    def check(self, model: Model, method: generate.Method) -> None:
+    def check(self, model: Model, method: Method) -> None:
         """Refuses a model or a way of sampling that this edit cannot use (`ConfigError`)."""
 
     def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:

@@ -13,7 +13,7 @@ from diffusion_jax import rng
 from diffusion_jax.edits._fill import Replace
 from diffusion_jax.edits._windows import Border, Tiling, check_classes, check_labels, tiling
 from diffusion_jax.edits.base import Brush, Canvas, Edit, Inputs, Layout, each
-from diffusion_jax.evaluation.generate import Method
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
 from diffusion_jax.types import Array
 

@@ -14,7 +14,7 @@ from diffusion_jax import registry, rng
 from diffusion_jax.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
 from diffusion_jax.edits.base import Brush, Canvas, Inputs, Layout
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation.generate import Method
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.inversion import invert, need_deterministic
 from diffusion_jax.model import Model
 from diffusion_jax.plans.base import descending

@@ -13,7 +13,7 @@ import numpy as np
 from diffusion_jax import rng
 from diffusion_jax.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
 from diffusion_jax.edits.base import Brush, Canvas, Inputs, Layout, cut
-from diffusion_jax.evaluation.generate import Method
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
 from diffusion_jax.types import Array
 

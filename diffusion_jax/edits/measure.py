@@ -15,7 +15,7 @@ from diffusion_jax import measurement, rng
 from diffusion_jax.edits._fill import unseen
 from diffusion_jax.edits.base import Brush, Canvas, Inputs, Layout, each, hard, need_mask
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation.generate import Method
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.guidance.base import Guidance
 from diffusion_jax.model import Model
 from diffusion_jax.types import Array, Cond, Denoiser, Pred

@@ -8,7 +8,7 @@ from diffusion_jax.edits._fill import Replace
 from diffusion_jax.edits._windows import Border
 from diffusion_jax.edits.base import Brush, Canvas, Edit, Inputs, Layout, refuse_mask
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation.generate import Method
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
 from diffusion_jax.types import Array
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax import rng
 from diffusion_jax.edits.base import Brush, Canvas, Inputs, Layout, cut, each, refuse_mask, whole
-from diffusion_jax.evaluation.generate import Method
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
 from diffusion_jax.types import Array
 

@@ -7,6 +7,9 @@ With an encoder the forward process is `z_t = alpha_t x_t + sigma_t eps`, `x_t =
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
+
 from diffusion_jax.remembering import after
 from diffusion_jax.types import Array, Cond, Params, Pred, alpha, expand, sigma
 
@@ -72,3 +75,35 @@ def corrected(
         return Pred(x=pred.x * (1.0 + factor * s * s), eps=pred.eps - factor * a * s * pred.x)
 
     return after(denoise, moved)
+
+
+def lifting(
+    denoise: Callable[[Array, Array], Pred], mean_coefficient: float
+) -> Callable[[Array, Array, Array], Array] | None:
+    """What an encoder adds to a move up in gamma, for `sampling.integrate(..., lift=...)`.
+
+    From s up to t the forward process is `(alpha_t / alpha_s) z_s + alpha_t (x_t - x_s)` and noise,
+    for known data x. A process of z alone has the same marginals if its drift is the mean of that
+    given z (Gyongy 1986); the model takes `d x_t / d gamma = -c sigma^2 x_t`, so that x_t goes as
+    `alpha^(2c)`, and its prediction is `E[x_s | z_s]`. Hence
+
+        x_t - x_s = ((alpha_t / alpha_s)^(2c) - 1) x_hat(z_s),
+
+    exact to first order in the length of the move: what is missing is the variance of x_s given
+    z_s, times the square of the factor.
+
+    Args:
+        denoise: `(z, gamma) -> Pred`, guidance included, without a sampler's correction.
+        mean_coefficient: `c`.
+
+    Returns:
+        `(z, gamma, up_to) -> ` what to add, or None if `c` is 0.
+    """
+    if mean_coefficient == 0.0:
+        return None
+
+    def lift(z: Array, gamma: Array, up_to: Array) -> Array:
+        growth = jax.nn.softplus(gamma) - jax.nn.softplus(up_to)  # 2 log(alpha_t / alpha_s)
+        return alpha(up_to) * jnp.expm1(mean_coefficient * growth) * denoise(z, gamma).x
+
+    return lift

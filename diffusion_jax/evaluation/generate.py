@@ -1,7 +1,6 @@
 """Samples from a model: any number, in equal batches over all devices, compiled once."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +8,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from diffusion_jax import rng
+from diffusion_jax.encoders.base import lifting
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import batches
-from diffusion_jax.evaluation.helpers import Helpers
-from diffusion_jax.finals.base import Final
-from diffusion_jax.finals.decode import Decode
+from diffusion_jax.evaluation.method import Method, check_method
 from diffusion_jax.grids.base import Grid
-from diffusion_jax.guidance.base import Context, Guidance
+from diffusion_jax.guidance.base import Context
 from diffusion_jax.model import Model
 from diffusion_jax.progress import progress
 from diffusion_jax.remembering import given
-from diffusion_jax.samplers.base import Sampler
-from diffusion_jax.sampling import Constrain, Correct, for_sampler, integrate
+from diffusion_jax.sampling import Constrain, for_sampler, integrate
 from diffusion_jax.schedules.base import LATENT, endpoints, inverse, latent_size
 from diffusion_jax.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.types import Array, Cond, Params, Pred
@@ -80,48 +77,6 @@ def labels_for(model: Model, num: int, wanted: tuple[int, ...]) -> np.ndarray | 
     return np.resize(cycle, num)
 
 
-@dataclass(frozen=True)
-class Method:
-    """How to sample: everything but the model and the noise.
-
-    Attributes:
-        guidance: how to guide the denoiser.
-        sampler: the solver.
-        gammas: the plan, `[n + 1]` float64; it may climb.
-        final: what becomes of the last latent.
-        correct: moves within a noise level, or None.
-        helpers: second models that guidance asks for.
-    """
-
-    guidance: Guidance
-    sampler: Sampler
-    gammas: np.ndarray
-    final: Final = field(default_factory=Decode)
-    correct: Correct | None = None
-    helpers: Helpers = field(default_factory=Helpers)
-
-    @property
-    def nfe(self) -> int:
-        """Calls of the (guided) denoiser per sample; correctors apart."""
-        downs = int(np.sum(np.diff(self.gammas) < 0))
-        return downs * self.sampler.nfe_per_step + self.final.nfe
-
-
-def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = None) -> None:
-    """Refuses guidance that does not fit the model, before anything is compiled.
-
-    Args:
-        model: the model.
-        guidance: the guidance; it raises `ConfigError` if it does not fit.
-        helpers: second models it may ask for; they are read here.
-    """
-
-    def never_called(z: Array, gamma: Array, cond: Cond) -> Pred:
-        raise AssertionError("a guidance must not call its denoiser while it is built")
-
-    guidance(never_called, (helpers or Helpers()).context(model))
-
-
 def _paths(
     model: Model, params: Params, gammas: np.ndarray, cond: dict, key: Array, n: int
 ) -> tuple[Array, dict]:
@@ -138,16 +93,6 @@ def _paths(
     given = {**params["schedule"], LATENT: latent}
     path = jax.vmap(lambda t: model.schedule.gamma(given, t))(times)
     return path, {**cond, "latent": latent}
-
-
-def check_sampler(model: Model, sampler: Sampler) -> None:
-    """Refuses a sampler that does not fit the model's encoder, before anything is compiled.
-
-    Args:
-        model: the model.
-        sampler: the sampler; `sampling.for_sampler` raises `ConfigError` if it does not fit.
-    """
-    for_sampler(None, model.encoder.mean_coefficient, sampler)
 
 
 def guide(
@@ -199,31 +144,13 @@ def draw(
         What `method.final` makes of the end.
     """
     guided, path = guide(model, params, method, context, cond, key, z.shape[0])
-    denoise = for_sampler(guided, model.encoder.mean_coefficient, method.sampler)
+    c = model.encoder.mean_coefficient
+    denoise = for_sampler(guided, c, method.sampler)
     key = rng.stream(key, "path")
-    z = integrate(denoise, method.sampler, path, z, key, constrain, method.correct)
+    lift = lifting(guided, c)
+    z = integrate(denoise, method.sampler, path, z, key, constrain, method.correct, lift)
     end = path[-1] if isinstance(path, jax.Array) else jnp.asarray(path[-1], z.dtype)
     return method.final(denoise, z, end, model.decoder)
-
-
-def check_method(model: Model, method: Method) -> None:
-    """Refuses a way of sampling that does not fit the model, before anything is compiled.
-
-    Args:
-        model: the model.
-        method: how to sample; guidance and sampler have their own checks.
-
-    Raises:
-        ConfigError: the plan moves up for a model with an encoder (the noise to add would depend
-            on the image) or with one gamma per pixel.
-    """
-    check_guidance(model, method.guidance, method.helpers)
-    check_sampler(model, method.sampler)
-    if np.any(np.diff(method.gammas) > 0):
-        if model.encoder.mean_coefficient:
-            raise ConfigError("plans that move up in gamma need a model without an encoder")
-        if latent_size(model.schedule):
-            raise ConfigError("plans that move up in gamma need a schedule of one gamma per image")
 
 
 def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
@@ -231,7 +158,7 @@ def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
 
     Args:
         model: the model.
-        method: how to sample; `check_method` says what is refused.
+        method: how to sample; `method.check_method` says what is refused.
         mesh: the device mesh.
 
     Returns:

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import rng, sampling
+from diffusion_jax.encoders.base import lifting
 from diffusion_jax.evaluation import images
-from diffusion_jax.evaluation.generate import Method, guide
+from diffusion_jax.evaluation.generate import guide
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
 from diffusion_jax.places import write_picture
 from diffusion_jax.sampling import for_sampler
@@ -55,7 +57,7 @@ def record(
     Args:
         model: the model.
         params: its weights.
-        method: how to sample; it has passed `generate.check_method`.
+        method: how to sample; it has passed `method.check_method`.
         cond: the condition, leading axis `[B]`.
         key: PRNG key.
         shape: `(B, H, W, C)`.
@@ -72,10 +74,12 @@ def record(
     def run(params: Params, helpers: dict, key: Array, cond: Cond) -> tuple[Array, Array]:
         context = method.helpers.context(model, helpers)
         guided, plan = guide(model, params, method, context, cond, key, shape[0])
-        denoise = for_sampler(guided, model.encoder.mean_coefficient, method.sampler)
+        c = model.encoder.mean_coefficient
+        denoise = for_sampler(guided, c, method.sampler)
         z = jax.random.normal(rng.stream(key, "start"), shape)
         along = rng.stream(key, "path")
-        zs = sampling.path(denoise, method.sampler, plan, z, along, correct=method.correct)[kept]
+        options = {"correct": method.correct, "lift": lifting(guided, c)}
+        zs = sampling.path(denoise, method.sampler, plan, z, along, **options)[kept]
         at = jnp.asarray(plan, z.dtype)[kept]
         guesses = jax.lax.map(lambda row: guided(*row).x, (zs, at))
         shown = [jax.lax.map(model.decoder.decode, a) for a in (zs, guesses)]

@@ -8,14 +8,15 @@ import numpy as np
 from diffusion_jax import config as config_lib, registry
 from diffusion_jax.edits.base import Edit
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import generate
+from diffusion_jax.evaluation import generate, method as method_lib
 from diffusion_jax.evaluation.helpers import Helpers
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.modes.base import Job
 from diffusion_jax.places import place
 from diffusion_jax.types import Params
 
 
-def build(job: Job, params: Params, edit: Edit | None = None) -> generate.Method:
+def build(job: Job, params: Params, edit: Edit | None = None) -> Method:
     """How `job.config` says to sample.
 
     Args:
@@ -34,10 +35,10 @@ def build(job: Job, params: Params, edit: Edit | None = None) -> generate.Method
     grid, plan = registry.build("grids", c.grid), registry.build("plans", c.plan)
     gammas = generate.plan(job.model, params, grid, c.sample.steps)
     gammas = plan(gammas if edit is None else edit.plan(gammas))
-    method = generate.Method(gammas=np.asarray(gammas, np.float64), **parts)
+    method = Method(gammas=np.asarray(gammas, np.float64), **parts)
     if edit is not None:
         edit.check(job.model, method)
-    generate.check_method(job.model, method)
+    method_lib.check_method(job.model, method)
     return method
 
 
@@ -50,15 +51,18 @@ def check(job: Job) -> None:
     parts = _parts(job)
     for kind in ("grid", "plan"):
         registry.build(f"{kind}s", job.config[kind])
-    generate.check_guidance(job.model, parts["guidance"], parts["helpers"])
-    generate.check_sampler(job.model, parts["sampler"])
+    method_lib.check_guidance(job.model, parts["guidance"], parts["helpers"])
+    method_lib.check_sampler(job.model, parts["sampler"])
 
 
-def describe(job: Job, method: generate.Method) -> dict[str, Any]:
+def describe(job: Job, method: Method) -> dict[str, Any]:
     """All that defines samples beside the weights, for records."""
     c = job.config
     fields = ("guidance", "sampler", "grid", "plan", "corrector", "final")
-    return {k: c[k] for k in fields} | {"steps": c.sample.steps, "network_calls": method.nfe}
+    return {k: c[k] for k in fields} | {
+        "steps": c.sample.steps,
+        "network_calls": method.calls(job.model),
+    }
 
 
 def _parts(job: Job) -> dict[str, Any]:

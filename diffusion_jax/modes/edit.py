@@ -11,7 +11,8 @@ from diffusion_jax import registry, rng
 from diffusion_jax.decoders.base import Decoder
 from diffusion_jax.edits.base import Brush, Canvas, Edit, Layout
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import generate, images
+from diffusion_jax.evaluation import images
+from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
 from diffusion_jax.modes import _edit_inputs, _method
 from diffusion_jax.modes.base import Job, say, write_json
@@ -54,8 +55,8 @@ def run(job: Job) -> None:
             {"edit": asked, "sampling": _method.describe(job, method), "model": record},
         )
     say(
-        f"{c.edit.method}: {len(drawn)} results ({c.sampler}, {method.nfe} network calls along the "
-        f"plan, guidance {c.guidance}) written to {folder}"
+        f"{c.edit.method}: {len(drawn)} results ({c.sampler}, {method.calls(job.model)} network "
+        f"calls along the plan, guidance {c.guidance}) written to {folder}"
     )
 
 
@@ -64,7 +65,7 @@ def paint(
     params: Params,
     edit: Edit,
     layout: Layout,
-    method: generate.Method,
+    method: Method,
     sample: object,
     mesh: Mesh,
 ) -> np.ndarray:

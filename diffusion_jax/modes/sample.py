@@ -77,7 +77,7 @@ def sample(
     if show and jax.process_index() == 0:
         preview.show(shown, job.source.levels, columns)
     say(
-        f"{c.num} samples ({job.config.sampler}, {method.nfe} network calls, guidance "
+        f"{c.num} samples ({job.config.sampler}, {method.calls(job.model)} network calls, guidance "
         f"{job.config.guidance}) written to {path} and {path.with_suffix('.npz').name}"
     )
     return picture
