@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from clouds import cloud  # noqa: F401 -- a fixture
 
 # Compiling is most of what the tests do; what they check does not depend on how well it is done.
 QUICK = "--xla_backend_optimization_level=0"
@@ -60,3 +61,10 @@ def prepared():
     if not folder.is_dir():
         pytest.skip("prepared MNIST and CIFAR-10 are not here; set DIFFUSION_JAX_SHARED")
     return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache folder that only one test sees."""
+    monkeypatch.setenv("DIFFUSION_JAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

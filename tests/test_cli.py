@@ -1,6 +1,5 @@
 """The program as a user runs it: real processes, exit codes, one clear line for each mistake."""
 
-import importlib.util
 import json
 import os
 import re
@@ -13,24 +12,14 @@ import time
 import numpy as np
 import pytest
 import tiny
+from command import main
 from conftest import REPO
 from html_page import check_page, headings
 from PIL import Image
 
-from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import images
 from diffusion_jax.report import collect, measured
 from diffusion_jax.report.section import Section
-
-CONFIGS = sorted(p.stem for p in (REPO / "configs").glob("*.py"))
-
-
-def main(*args, timeout=600, **env):
-    return subprocess.run(
-        [sys.executable, "-m", "diffusion_jax.main", *map(str, args)],
-        capture_output=True, text=True, cwd=REPO, timeout=timeout,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **env},
-    )  # fmt: skip
 
 
 def config_file(folder, **changes):
@@ -272,63 +261,3 @@ def test_killed_and_resumed_equals_never_killed(tmp_path):
     assert figures[0] == figures[1]
     with np.load(tmp_path / "a/samples/400.npz") as a, np.load(tmp_path / "b/samples/400.npz") as b:
         np.testing.assert_array_equal(a["image"], b["image"])
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_builds_with_every_variant(name):
-    spec = importlib.util.spec_from_file_location(name, REPO / "configs" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    variants = [*getattr(module, "VARIANTS", {}), ""]
-    full = [module.get_config(v) if v else module.get_config() for v in variants]
-    assert len({c.to_json() for c in full}) >= len(variants) - 1
-    for variant in (f"{v}_smoke" if v else "smoke" for v in variants):
-        assert module.get_config(variant).steps == 20
-    with pytest.raises(ConfigError, match="allowed"):
-        module.get_config("nonsense")
-
-
-@pytest.fixture(scope="module")
-def digits_run(tmp_path_factory):
-    """The smoke version of the default job."""
-    folder = tmp_path_factory.mktemp("digits") / "run"
-    done = main("--config=configs/digits.py:smoke", f"--workdir={folder}", "--config.report=False")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-# One of each kind runs whole; what the others add is traced, in full size, in test_configs.py.
-SMOKE = [n for n in CONFIGS if n.startswith("digits")] + ["cifar10", "mnist_diffenc"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SMOKE)
-def test_smoke_versions(name, tmp_path, request, digits_run):
-    if name == "digits":
-        assert list((digits_run / "samples").glob("*.png"))
-        return
-    extra = [f"--config.against={digits_run}"] if name == "digits_discriminator" else []
-    if not name.startswith("digits"):
-        data = request.getfixturevalue("prepared")
-        extra = ["--config.steps=5", f"--config.data_dir={data}"]  # compiling is what takes time
-    extra.append(f"--config.report={name == 'digits_classifier'}")  # it takes seconds
-    done = main(f"--config=configs/{name}.py:smoke", f"--workdir={tmp_path}/run", *extra)
-    assert done.returncode == 0, done.stderr
-    if name == "digits_classifier":
-        assert "On the test set" in headings((tmp_path / "run/report.html").read_text())
-    made = json.loads(next((tmp_path / "run/eval").glob("*.json")).read_text())
-    assert "by_gamma" in made or list((tmp_path / "run/samples").glob("*.png"))
-
-
-@pytest.mark.slow
-def test_published_checkpoint_on_real_images(golden, prepared, tmp_path):
-    done = main(
-        "--mode=eval", "--config=configs/cifar10.py",
-        f"--checkpoint=vdm:{golden}/vdm_checkpoint.flax",
-        f"--workdir={tmp_path}", f"--config.data_dir={prepared}", "--config.eval.limit=16",
-        "--config.eval.draws=2", "--config.eval.timesteps=()",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads((tmp_path / "eval/1234.json").read_text())
-    assert report["model"]["weights"] == "published ema"
-    assert report["model"]["gamma_0"] == pytest.approx(-12.8)

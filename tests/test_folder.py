@@ -2,35 +2,18 @@
 
 import io
 import os
-import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
+from picture_files import write
 from PIL import Image
 
 from diffusion_jax import registry
-from diffusion_jax.data import _imagenet, base
+from diffusion_jax.data import base
 from diffusion_jax.data._pictures import decode
 from diffusion_jax.errors import DataError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIFFUSION_JAX_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def write(folder, n=60, size=4, classes=("cat", "dog"), suffix="png"):
-    """`n` random pictures, `classes[i % 2]/00i.png`; returns them by name."""
-    rng, images = np.random.default_rng(0), {}
-    for i in range(n):
-        name = f"{classes[i % len(classes)]}/{i:03d}.{suffix}" if classes else f"{i:03d}.{suffix}"
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        images[name] = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
-        Image.fromarray(images[name]).save(path)
-    return images
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def build(folder, **changes):
@@ -171,17 +154,6 @@ def test_what_killed_processes_left_is_swept_and_what_is_being_written_is_not(tm
     assert sorted(p.name for p in cache.glob("decoding-*")) == ["decoding-b"]
 
 
-def test_a_source_that_cannot_be_read_is_what_the_message_names(tmp_path, monkeypatch):
-    write_new(tmp_path / "x", "pickle")
-
-    def fails(path):
-        raise OSError(5, "Input/output error", str(path))
-
-    monkeypatch.setattr(Path, "read_bytes", fails)
-    with pytest.raises(DataError, match=r"Input/output error: .*train_data_batch_1.*mend what is"):
-        registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})").split("train")
-
-
 def test_figures_count_every_good_image_once(tmp_path, capsys, cache):
     images = write(tmp_path / "x" / "test", n=9, classes=())
     write(tmp_path / "x" / "train", n=3, classes=())
@@ -241,138 +213,3 @@ def test_a_relative_path_is_below_data_dir(tmp_path):
     write(tmp_path / "x", n=4)
     source = registry.build("data", "folder('x', size=4)", data_dir=str(tmp_path))
     assert source.name == "x" and source.num_classes == 2
-
-
-def write_npy(folder, **arrays):
-    folder.mkdir(exist_ok=True)
-    for k, v in arrays.items():
-        np.save(folder / f"{k}.npy", v)
-    return folder
-
-
-def test_npy_files_are_mapped_not_read(tmp_path):
-    rng = np.random.default_rng(0)
-    train, test = rng.integers(0, 9, (2, 20, 3, 5, 1), dtype=np.uint8)
-    folder = write_npy(tmp_path / "x", train_image=train, test_image=test,
-                       train_label=np.arange(20) % 4, test_label=np.arange(20) % 3)  # fmt: skip
-    text = f"npy({str(folder)!r}, levels=9, num_classes=4, holdout=5)"
-    source = registry.build("data", text)
-    assert source.shape == (3, 5, 1)
-    found = source.split("train")
-    assert isinstance(found.images, np.memmap)
-    np.testing.assert_array_equal(found.images, train[:15])
-    np.testing.assert_array_equal(source.split("valid").labels, np.arange(15, 20) % 4)
-    np.testing.assert_array_equal(source.split("test").take(np.array([7, 7, 1]))["image"],
-                                  test[[7, 7, 1]])  # fmt: skip
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_plain_npz_files_are_mapped_too(tmp_path, save):
-    rng = np.random.default_rng(0)
-    train, test = rng.integers(0, 256, (2, 20, 3, 5, 3), dtype=np.uint8)
-    save(tmp_path / "x.npz", train_image=train, test_image=np.asfortranarray(test))
-    source = registry.build("data", f"npz({str(tmp_path / 'x.npz')!r})")
-    assert isinstance(source.split("train").images, np.memmap) == (save is np.savez)
-    np.testing.assert_array_equal(source.split("train").images, train)
-    np.testing.assert_array_equal(source.split("test").images, test)
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"train_image": np.zeros((4, 2, 2, 1))}, r"train_image must be uint8 .* got float64"),
-        ({"test_image": np.zeros((4, 2, 2), np.uint8)}, r"test_image must be .* \(4, 2, 2\)"),
-        ({"test_image": np.zeros((4, 3, 2, 1), np.uint8)}, r"\(2, 2, 1\), test images \(3, 2, 1\)"),
-        ({"train_label": np.zeros(3, int)}, r"must be integers \[4\]"),
-        ({"train_label": np.zeros(4)}, "got float64"),
-    ],
-)
-def test_npy_files_that_hold_something_else(tmp_path, changes, says):
-    good = np.zeros((4, 2, 2, 1), np.uint8)
-    folder = write_npy(tmp_path / "x", **{"train_image": good, "test_image": good, **changes})
-    with pytest.raises(DataError, match=says):
-        registry.build("data", f"npy({str(folder)!r}, num_classes=2)")
-
-
-def test_npy_folders_that_lack_something(tmp_path):
-    with pytest.raises(DataError, match="is no folder"):
-        registry.build("data", f"npy({str(tmp_path / 'no')!r})")
-    folder = write_npy(tmp_path / "x", train_image=np.zeros((4, 2, 2, 1), np.uint8))
-    with pytest.raises(DataError, match=r"lacks test_image\.npy"):
-        registry.build("data", f"npy({str(folder)!r})")
-    (folder / "test_image.npy").write_bytes(b"nonsense")
-    with pytest.raises(DataError, match="cannot read"):
-        registry.build("data", f"npy({str(folder)!r})")
-
-
-def write_new(folder, kind, size=32):
-    """The new release's files with five images a batch, in two of its formats."""
-    rng, images, labels = np.random.default_rng(0), [], []
-    folder.mkdir()
-    for name in [f"train_data_batch_{i}" for i in range(1, 11)] + ["val_data"]:
-        data = rng.integers(0, 256, (5, 3 * size * size), dtype=np.uint8)
-        label = rng.integers(1, 1001, 5).tolist()
-        images.append(data), labels.append(label)
-        if kind == "npz":
-            np.savez(folder / f"{name}.npz", data=data, labels=np.array(label))
-        else:
-            (folder / name).write_bytes(pickle.dumps({"data": data, "labels": label}))
-    return images, labels
-
-
-@pytest.mark.parametrize("kind", ["npz", "pickle"])
-def test_the_new_release_as_published(tmp_path, kind):
-    images, labels = write_new(tmp_path / "x", kind)
-    source = registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r}, holdout=7)")
-    train, valid, test = (source.split(k) for k in base.SPLITS)
-    assert (len(train), len(valid), len(test)) == (43, 7, 5)
-    wanted = np.concatenate(images[:10]).reshape(50, 3, 32, 32)
-    np.testing.assert_array_equal(train.images[:, 5, 9, 2], wanted[:43, 2, 5, 9])
-    np.testing.assert_array_equal(valid.labels, np.concatenate(labels[:10])[43:] - 1)
-    np.testing.assert_array_equal(test.labels, np.array(labels[10]) - 1)
-    with pytest.raises(DataError, match=r"new release.*use imagenet32\(\)"):
-        registry.build("data", f"imagenet32_old(path={str(tmp_path / 'x')!r})").split("train")
-    with pytest.raises(DataError, match="is it of another size than 64"):
-        registry.build("data", f"imagenet64(path={str(tmp_path / 'x')!r})").split("train")
-
-
-def test_a_batch_in_two_formats_is_refused(tmp_path):
-    write_new(tmp_path / "x", "pickle")
-    np.savez(tmp_path / "x" / "train_data_batch_10.npz", data=np.zeros((5, 3072), np.uint8))
-    source = registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})")
-    with pytest.raises(DataError, match=r"twice, train_data_batch_10 and train_data_batch_10\.npz"):
-        source.split("train")
-    assert len(source.split("test")) == 5
-
-
-def test_the_old_release_as_published(tmp_path):
-    train = write(tmp_path / "x" / "train_32x32", n=12, size=32, classes=())
-    write(tmp_path / "x" / "valid_32x32", n=3, size=32, classes=())
-    source = registry.build("data", f"imagenet32_old(path={str(tmp_path / 'x')!r}, holdout=2)")
-    assert source.num_classes == 0 and source.name == "imagenet32_old"
-    assert [len(source.split(k)) for k in base.SPLITS] == [10, 2, 3]
-    found = source.split("train").images
-    np.testing.assert_array_equal(found, [train[k] for k in sorted(train)][:10])
-    with pytest.raises(DataError, match=r"old release.*use imagenet32_old\(\)"):
-        registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})").split("train")
-
-
-def test_releases_are_told_apart_by_their_numbers():
-    with pytest.raises(DataError, match=r"imagenet32: 1,281,149 train .*use imagenet32_old\(\)"):
-        _imagenet.refuse_other("new", 32, "train", 1281149)
-    with pytest.raises(DataError, match=r"imagenet64_old: 50,000 test .*use imagenet64\(\)"):
-        _imagenet.refuse_other("old", 64, "test", 50000)
-    _imagenet.refuse_other("new", 32, "train", 1281167)
-    _imagenet.refuse_other("old", 32, "test", 49999)
-
-
-def test_a_pickle_that_is_a_program_is_not_run(tmp_path):
-    class Program:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "ran"),)
-
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "val_data").write_bytes(pickle.dumps({"data": Program(), "labels": []}))
-    with pytest.raises(DataError, match="which is no array"):
-        registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})").split("test")
-    assert not (tmp_path / "ran").exists()

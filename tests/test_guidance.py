@@ -1,6 +1,5 @@
 """Every guidance found in the folder keeps the contract; identities between the methods."""
 
-import dataclasses
 import importlib
 import inspect
 
@@ -8,32 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from closed_form import MIXTURE, Gaussian, build, law
+from closed_form import MIXTURE, build
+from guided import SHIFTED, batch, consistent, guide, same
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.guidance.base import Context
 from diffusion_jax.parameterization import PREDICTIONS, from_pred, to_pred
 from diffusion_jax.sampling import integrate
-from diffusion_jax.types import Pred, alpha, sigma
+from diffusion_jax.types import Pred
 
 pytestmark = pytest.mark.usefixtures("float64")
 KEY = jax.random.key(0)
 GAMMAS = [-9.0, -1.0, 0.7, 4.0]
-SHIFTED = dataclasses.replace(MIXTURE, var=0.3)  # a worse model of the same data
-
-
-def held(kind, checkpoint):
-    """What the checkpoint "DIR" holds: the exact functions of the mixture."""
-    assert checkpoint == "DIR"
-    return SHIFTED.conditional if kind == "denoiser" else MIXTURE.log_prob
-
-
-CONTEXT = Context(MIXTURE.null, SHIFTED.conditional, MIXTURE.log_prob, held)
-
-
-def guide(spec, context=CONTEXT, denoiser=MIXTURE.conditional):
-    return registry.build("guidance", spec)(denoiser, context)
 
 
 def spec_of(name):
@@ -45,19 +31,6 @@ def spec_of(name):
 
 
 SPECS = [spec_of(name) for name in registry.available("guidance")]
-
-
-def batch(seed=0):
-    z = 1.5 * jax.random.normal(jax.random.key(seed), (3, 2))
-    return z, {"label": jnp.array([0, 2, 1])}
-
-
-def same(a, b, tol=1e-9):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tol, atol=tol), a, b)
-
-
-def consistent(pred, z, gamma):
-    same(alpha(gamma) * pred.x + sigma(gamma) * pred.eps, z)
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -229,24 +202,6 @@ def test_interval_edges_and_calls():
     same(everywhere, inside(z, jnp.asarray(9.0), cond))
 
 
-def test_interval_inside_a_run_saves_the_calls():
-    """Guided steps call the network with twice the batch, the others with the batch."""
-    sizes = []
-
-    def denoiser(z, gamma, cond):
-        jax.debug.callback(lambda n=z.shape[0]: sizes.append(n))
-        return MIXTURE.conditional(z, gamma, cond)
-
-    z, cond = batch()
-    denoise = guide("interval(cfg(w=3.0), lo=-1.0, hi=2.0)", denoiser=denoiser)
-    gammas = np.array([4.0, 2.0, 0.0, -1.0, -3.0])
-    jax.block_until_ready(
-        integrate(lambda z, g: denoise(z, g, cond), build("ddim()"), gammas, z, KEY)
-    )
-    jax.effects_barrier()
-    assert sorted(sizes) == [3, 3, 6, 6]
-
-
 def test_rescale():
     z, cond = batch()
     gamma = jnp.asarray(0.5)
@@ -312,39 +267,6 @@ def test_threshold_leaves_what_is_in_range_and_scales_the_rest():
     assert int((median(many, gamma, cond).x == 1.0).sum()) == 51
 
 
-def test_cfgpp_is_a_ddim_step_with_a_growing_weight():
-    z, cond = batch()
-    for gammas in ([4.0, 3.0], [0.0, -2.5]):
-        lam, h = 0.4, (gammas[0] - gammas[1]) / 2
-        step = lambda denoise, gammas=gammas: integrate(
-            lambda z, g: denoise(z, g, cond), build("ddim()"), np.array(gammas), z, KEY
-        )
-        w = lam / (1.0 - np.exp(-h))
-        same(step(guide(f"cfgpp(lam={lam})")), step(guide(f"cfg(w={w})")))
-    same(guide("cfgpp(lam=0.0)")(z, jnp.asarray(0.5), cond), MIXTURE.denoise(z, jnp.asarray(0.5)))
-
-
-def test_multistep_history_survives_the_edge_of_an_interval():
-    """Against the flow, run piece by piece: one step of lower order at each edge, no more."""
-    z, cond = batch()
-    lo, hi = -2.0, 2.0
-
-    def run(spec, sampler, gammas, z):
-        denoise = guide(spec)
-        return integrate(lambda z, g: denoise(z, g, cond), build(sampler), gammas, z, KEY)
-
-    true = z
-    for spec, top, bottom in [("none()", 4, hi), ("cfg(w=3.0)", hi, lo), ("none()", lo, -6)]:
-        true = run(spec, "rk4()", np.linspace(top, bottom, 65), true)
-    errors = []
-    for steps in (40, 160):
-        found = run(f"interval(cfg(w=3.0), {lo}, {hi})", "dpmpp_2m()",
-                    np.linspace(4, -6, steps + 1), z)  # fmt: skip
-        errors.append(np.abs(found - true).max())
-    assert errors[1] < 0.45 * errors[0], errors
-    assert errors[1] < 0.005, errors
-
-
 @pytest.mark.parametrize(
     ("named", "given"),
     [
@@ -360,41 +282,3 @@ def test_a_named_checkpoint_is_what_is_followed(named, given):
     same(guide(named)(z, gamma, cond), guide(given)(z, gamma, cond))
     plain = MIXTURE.conditional(z, gamma, cond)
     assert jnp.abs(guide(named)(z, gamma, cond).x - plain.x).max() > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("sampler", "limit", "steps", "tol"),
-    [("heun()", 1 / 16, 400, 1e-4), ("dpmpp_2m(eta=1.0)", 7 / 64, 50, 6e-3)],
-)
-def test_guided_gaussians_follow_their_own_flow(monkeypatch, sampler, limit, steps, tol):
-    """Neither an ODE nor an SDE solver draws from the tilted law, whose variance is 1/7.
-
-    Unconditional variance 1, conditional 1/4, w = 2. The guided score is linear: along the ODE,
-    `(z / alpha)^2` goes as `(1 + rho^2)^(1-w) (1/4 + rho^2)^w`.
-    """
-    wide, narrow = (Gaussian(np.zeros(1), np.eye(1) * v) for v in (1.0, 0.25))
-
-    class Guided:
-        mean = np.zeros(1)
-
-        def denoise(self, z, gamma, constant):
-            def model(z, gamma, cond):
-                one = jnp.tile(constant, (z.shape[0] // constant.shape[0], 1))
-                each = [data.denoise(z, gamma, one) for data in (narrow, wide)]
-                told = (cond["label"] == 0)[:, None]
-                return jax.tree.map(lambda a, b: jnp.where(told, a, b), *each)
-
-            context = Context(null=lambda cond: {"label": cond["label"] + 1})
-            guided = registry.build("guidance", "cfg(w=2.0)")(model, context)
-            return guided(z, gamma, {"label": jnp.zeros(z.shape[0], int)})
-
-    gammas = np.linspace(14.0, -14.0, steps + 1)
-    if sampler == "heun()":  # deterministic and linear: one number says it all
-        denoise = lambda z, gamma: Guided().denoise(z, gamma, jnp.zeros((1, 1)))
-        end = integrate(denoise, build(sampler), gammas, jnp.ones((1, 1)), KEY)
-        variance = float(end[0, 0]) ** 2
-    else:
-        start = np.zeros(1), np.eye(1)
-        variance = law(monkeypatch, Guided(), sampler, gammas, start=start)[1].item()
-    assert variance == pytest.approx(limit, abs=tol)
-    assert abs(variance - 1 / 7) > 0.03

@@ -1,0 +1,66 @@
+"""Sizes of slices, what hosts say together, and the bundle they are sent."""
+
+import shutil
+
+import pytest
+from conftest import REPO
+
+from launch import gang
+from launch.gang import Host, verdict
+from launch.slices import Slice
+
+
+@pytest.mark.parametrize(
+    ("kind", "chips", "hosts"),
+    [("v2-8", 4, 1), ("v3-32", 16, 4), ("v4-8", 4, 1), ("v5litepod-4", 4, 1), ("v5litepod-8", 8, 1),
+     ("v5litepod-16", 16, 4), ("v5p-8", 4, 1), ("v5p-16", 8, 2), ("v6e-8", 8, 1),
+     ("v6e-16", 16, 4)],
+)  # fmt: skip
+def test_sizes(kind, chips, hosts):
+    made = Slice("n", "p", "us-west4-a", kind)
+    assert (made.chips, made.hosts, made.region) == (chips, hosts, "us-west4")
+
+
+def say(*states):
+    return [Host(f"h{i}", "u", s if isinstance(s, str) else "exited",
+                 None if isinstance(s, str) else s) for i, s in enumerate(states)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("states", "wanted"),
+    [
+        (["running", "running"], ("running", 0)),
+        ([0, 0], ("done", 0)),
+        ([0, "running"], ("finishing", 0)),
+        ([1, "running"], ("crashed", 1)),
+        ([42, "running"], ("preempted", 42)),
+        ([42, 134], ("crashed", 134)),
+        ([134, 2], ("mistake", 2)),
+        (["running"], ("unreachable", 255)),
+        ([42], ("unreachable", 255)),
+        ([9], ("crashed", 9)),
+        (["absent", "running"], ("crashed", 1)),
+        ([], ("unreachable", 255)),
+    ],
+)
+def test_what_the_hosts_say_together(states, wanted):
+    assert verdict(say(*states), "u", 2) == wanted
+
+
+def test_another_run_on_the_host_is_not_ours():
+    assert verdict(say(0, 0), "other", 2) == ("crashed", 1)
+
+
+def test_the_bundle_is_the_working_tree_and_the_same_each_time(tmp_path):
+    import io
+    import tarfile
+
+    if not (REPO / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout")
+    first, packed = gang.bundle()
+    assert gang.bundle()[0] == first
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        names = tar.getnames()
+        assert tar.extractfile("launch/host.sh").read() == (REPO / "launch/host.sh").read_bytes()
+        assert tar.getmember("launch/host.sh").mode & 0o100
+    assert "diffusion_jax/main.py" in names and not any(n.startswith(".git/") for n in names)
