@@ -9,19 +9,17 @@ not, 2 a mistake in flags or configuration.
 """
 
 import dataclasses
-import functools
 import importlib.util
 import math
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
-from launch import program
+from launch import program, traced
 
 # GiB of HBM of a chip, as published; a part of it is the system's, hence the margin.
 HBM = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32, "tpu7x": 192}
@@ -112,121 +110,12 @@ def devices(topology: str) -> list:
         raise ConfigError(f"topology {topology!r}: {str(e).splitlines()[0]}") from e
 
 
-def make_job(config: Any, on: list) -> Any:
-    """The job of `main`, on devices that are not here."""
-    from diffusion_jax.modes.base import Job
-    from diffusion_jax.sharding import make_mesh
-
-    class Elsewhere(Job):
-        """A job whose mesh is not made of this machine's devices."""
-
-        @functools.cached_property
-        def mesh(self) -> Any:
-            """The mesh over the devices given."""
-            return make_mesh(on, self.config.mesh)
-
-    return Elsewhere(config, Path("unused").absolute())
-
-
-def _abstract(tree: Any, shardings: Any) -> Any:
-    """Shapes with shardings (one for all, or a tree of them), in place of arrays."""
-    import jax
-
-    if isinstance(shardings, jax.sharding.Sharding):
-        shardings = jax.tree.map(lambda _: shardings, tree)
-    return jax.tree.map(
-        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, shardings
-    )
-
-
-def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
-    """Traces the training step of `modes.train` for the job's devices.
-
-    Args:
-        job: the job.
-        images: size of the training set; it lies on the devices if it fits `resident_mib`.
-        steps: steps in one dispatch.
-
-    Returns:
-        The traced program, and what one call of it does.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from diffusion_jax.modes import train
-    from diffusion_jax.sharding import batched, check_batch, placed, replicated
-    from diffusion_jax.training import state as state_lib, step as step_lib
-
-    c, mesh = job.config, job.mesh
-    check_batch(c.batch, mesh, c.accumulate)
-    # The recipe asks which backend is here; the program is for another.
-    recipe = dataclasses.replace(train.make_recipe(job), unroll=False)
-    whole, shape = replicated(mesh), job.source.shape
-
-    def initial() -> Any:
-        params = job.model.init(jax.random.key(c.seed), shape)
-        return state_lib.init(params, recipe.optimizer, tuple(c.ema), recipe.proposal.init())
-
-    shapes = jax.eval_shape(initial)
-    place = placed(mesh, shapes)
-    state = _abstract(shapes, place)
-    meter = _abstract(jax.eval_shape(lambda: step_lib.fresh_meter(recipe)), whole)
-    resident = images * math.prod(shape) <= c.resident_mib * 2**20
-    several = steps > 1
-    lead = (steps,) if several else ()
-    if resident:
-        rows, index, sharding = (images,), (*lead, c.batch), whole
-    else:
-        rows, index = (*lead, c.batch), lead or (1,)
-        spec = batched(mesh).spec
-        spec = jax.sharding.PartitionSpec(None, *spec) if several else spec
-        sharding = jax.sharding.NamedSharding(mesh, spec)
-    data = {"image": jax.ShapeDtypeStruct((*rows, *shape), jnp.uint8, sharding=sharding),
-            "label": jax.ShapeDtypeStruct(rows, jnp.int32, sharding=sharding)}  # fmt: skip
-    indices = jax.ShapeDtypeStruct(index, jnp.int32, sharding=whole)
-    run = step_lib.compile_steps(recipe, mesh, resident, several, place)
-    where = "data on the chips" if resident else "data streamed"
-    return run.trace(state, meter, data, indices), f"{steps} x {c.batch} images, {where}"
-
-
-def lower_sample(job: Any) -> tuple[Any, str]:
-    """Traces the sampler of `modes.sample` for the job's devices.
-
-    Args:
-        job: the job.
-
-    Returns:
-        The traced program, and what one call of it does.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from diffusion_jax.evaluation import generate
-    from diffusion_jax.modes import _method
-    from diffusion_jax.sharding import batched, replicated
-
-    c, mesh = job.config, job.mesh
-    # The plan depends on the schedule's weights, which are few: these exist, the others do not.
-    schedule = {"schedule": job.model.schedule.init(jax.random.key(c.seed))}
-    method = _method.build(job, schedule)
-    run = jax.jit(generate.compile_sampler(job.model, method, mesh), static_argnums=3)
-    size = mesh.devices.size
-    batch = -(-min(c.sample.batch, c.sample.num or c.sample.batch) // size) * size
-    cond = {}
-    if job.model.num_classes:
-        cond["label"] = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=batched(mesh))
-    params = _abstract(job.shapes(), replicated(mesh))
-    key = _abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
-    traced = run.trace(params, key, cond, (batch, *job.source.shape))
-    return traced, f"{batch} images, {c.sample.steps} steps of {c.sampler}"
-
-
-def check(name: str, traced: Any, calls: str, available: int) -> Checked:
+def check(name: str, made: Any, calls: str, available: int) -> Checked:
     """Compiles a traced program and reads what the compiler says.
 
     Args:
         name: of the program.
-        traced: from `lower_train` or `lower_sample`.
+        made: the traced program, from `launch.traced`.
         calls: what one call does.
         available: HBM per device in bytes.
 
@@ -234,11 +123,11 @@ def check(name: str, traced: Any, calls: str, available: int) -> Checked:
         The figures.
     """
     began = time.monotonic()
-    compiled = traced.lower().compile()
+    compiled = made.lower().compile()
     took = time.monotonic() - began
     memory = compiled.memory_analysis()
     return Checked(
-        name, program.flops(traced.jaxpr), calls, memory.argument_size_in_bytes,
+        name, program.flops(made.jaxpr), calls, memory.argument_size_in_bytes,
         memory.temp_size_in_bytes, memory.output_size_in_bytes, memory.alias_size_in_bytes,
         available, took, program.read(compiled.as_text()),
     )  # fmt: skip
@@ -313,16 +202,16 @@ def main(argv: list[str]) -> int:
         values = _flags(argv)
         c, fits = values.config, True
         for topology in values.topology:
-            job = make_job(c, devices(topology))
+            job = traced.make_job(c, devices(topology))
             n = job.mesh.devices.size
             available = HBM[topology.partition(":")[0]] * chips(topology) * 2**30 // n
             print(f"{c.network}, {c.dtype}, on {topology}: {n} devices", flush=True)
             for name in values.programs:
                 if name == "train":
                     images = _training_images(job, values.images)
-                    made = lower_train(job, images, c.per_dispatch or 10)
+                    made = traced.lower_train(job, images, c.per_dispatch or 10)
                 else:
-                    made = lower_sample(job)
+                    made = traced.lower_sample(job)
                 checked = check(name, *made, available)
                 fits &= checked.fits
                 print(describe(checked), flush=True)

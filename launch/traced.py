@@ -1,0 +1,116 @@
+"""Our real programs, traced for devices that are not here."""
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+
+def make_job(config: Any, on: list) -> Any:
+    """The job of `main`, on devices that are not here."""
+    from diffusion_jax.modes.base import Job
+    from diffusion_jax.sharding import make_mesh
+
+    class Elsewhere(Job):
+        """A job whose mesh is not made of this machine's devices."""
+
+        @functools.cached_property
+        def mesh(self) -> Any:
+            """The mesh over the devices given."""
+            return make_mesh(on, self.config.mesh)
+
+    return Elsewhere(config, Path("unused").absolute())
+
+
+def _abstract(tree: Any, shardings: Any) -> Any:
+    """Shapes with shardings (one for all, or a tree of them), in place of arrays."""
+    import jax
+
+    if isinstance(shardings, jax.sharding.Sharding):
+        shardings = jax.tree.map(lambda _: shardings, tree)
+    return jax.tree.map(
+        lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, shardings
+    )
+
+
+def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
+    """Traces the training step of `modes.train` for the job's devices.
+
+    Args:
+        job: the job.
+        images: size of the training set; it lies on the devices if it fits `resident_mib`.
+        steps: steps in one dispatch.
+
+    Returns:
+        The traced program, and what one call of it does.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from diffusion_jax.modes import train
+    from diffusion_jax.sharding import batched, check_batch, placed, replicated
+    from diffusion_jax.training import state as state_lib, step as step_lib
+
+    c, mesh = job.config, job.mesh
+    check_batch(c.batch, mesh, c.accumulate)
+    # The recipe asks which backend is here; the program is for another.
+    recipe = dataclasses.replace(train.make_recipe(job), unroll=False)
+    whole, shape = replicated(mesh), job.source.shape
+
+    def initial() -> Any:
+        params = job.model.init(jax.random.key(c.seed), shape)
+        return state_lib.init(params, recipe.optimizer, tuple(c.ema), recipe.proposal.init())
+
+    shapes = jax.eval_shape(initial)
+    place = placed(mesh, shapes)
+    state = _abstract(shapes, place)
+    meter = _abstract(jax.eval_shape(lambda: step_lib.fresh_meter(recipe)), whole)
+    resident = images * math.prod(shape) <= c.resident_mib * 2**20
+    several = steps > 1
+    lead = (steps,) if several else ()
+    if resident:
+        rows, index, sharding = (images,), (*lead, c.batch), whole
+    else:
+        rows, index = (*lead, c.batch), lead or (1,)
+        spec = batched(mesh).spec
+        spec = jax.sharding.PartitionSpec(None, *spec) if several else spec
+        sharding = jax.sharding.NamedSharding(mesh, spec)
+    data = {"image": jax.ShapeDtypeStruct((*rows, *shape), jnp.uint8, sharding=sharding),
+            "label": jax.ShapeDtypeStruct(rows, jnp.int32, sharding=sharding)}  # fmt: skip
+    indices = jax.ShapeDtypeStruct(index, jnp.int32, sharding=whole)
+    run = step_lib.compile_steps(recipe, mesh, resident, several, place)
+    where = "data on the chips" if resident else "data streamed"
+    return run.trace(state, meter, data, indices), f"{steps} x {c.batch} images, {where}"
+
+
+def lower_sample(job: Any) -> tuple[Any, str]:
+    """Traces the sampler of `modes.sample` for the job's devices.
+
+    Args:
+        job: the job.
+
+    Returns:
+        The traced program, and what one call of it does.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from diffusion_jax.evaluation import generate
+    from diffusion_jax.modes import _method
+    from diffusion_jax.sharding import batched, replicated
+
+    c, mesh = job.config, job.mesh
+    # The plan depends on the schedule's weights, which are few: these exist, the others do not.
+    schedule = {"schedule": job.model.schedule.init(jax.random.key(c.seed))}
+    method = _method.build(job, schedule)
+    run = jax.jit(generate.compile_sampler(job.model, method, mesh), static_argnums=3)
+    size = mesh.devices.size
+    batch = -(-min(c.sample.batch, c.sample.num or c.sample.batch) // size) * size
+    cond = {}
+    if job.model.num_classes:
+        cond["label"] = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=batched(mesh))
+    params = _abstract(job.shapes(), replicated(mesh))
+    key = _abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
+    traced = run.trace(params, key, cond, (batch, *job.source.shape))
+    return traced, f"{batch} images, {c.sample.steps} steps of {c.sampler}"
