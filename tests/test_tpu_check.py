@@ -152,3 +152,16 @@ def test_vdm_8_compiles_for_a_v5e_and_fits():
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(": fits") == 2
     assert "all-reduce" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "DIFFUSION_JAX_RELEASE" not in os.environ,
+    reason="ten minutes for each chip, once a release: set DIFFUSION_JAX_RELEASE",
+)
+@pytest.mark.parametrize("topology", ["v5e:2x4", "v5p:2x2x1", "v6e:2x4"])
+def test_vdm_32_compiles_for_every_chip_and_fits(topology):
+    pytest.importorskip("libtpu", reason="pip install -e '.[tpu]'")
+    done = run("--config=configs/cifar10.py", "--images=50000", f"--topology={topology}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(": fits") == 2
