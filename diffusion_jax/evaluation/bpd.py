@@ -144,8 +144,7 @@ def measure(
     Raises:
         ConfigError: `draws` is odd or not positive.
     """
-    if draws < 2 or draws % 2:
-        raise ConfigError(f"eval draws={draws} must be even and at least 2 (two replicates)")
+    check_draws("draws", draws)
     run = compile_pass(model, objective, draws, mesh)
     key = put_key(seed, mesh)
 
@@ -164,6 +163,20 @@ def measure(
         dims=math.prod(split.shape),
         auxiliary=terms.auxiliary[:, 0] if latent_size(model.schedule) else None,
     )
+
+
+def check_draws(name: str, draws: int) -> None:
+    """Refuses a number of times per image that cannot be split into two replicates.
+
+    Args:
+        name: of the setting, for the message.
+        draws: times per image.
+
+    Raises:
+        ConfigError: it is odd or not positive.
+    """
+    if draws < 2 or draws % 2:
+        raise ConfigError(f"{name}={draws} must be even and at least 2 (two replicates)")
 
 
 def put_key(seed: int, mesh: Mesh) -> Array:

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 
 from diffusion_jax import places, registry
+from diffusion_jax.data.base import SPLITS
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.likelihood.base import Bounds
 from diffusion_jax.modes import _density, _records, _scorer
@@ -20,9 +22,9 @@ def run(job: Job) -> None:
     Args:
         job: the job; `config.eval.likelihood` says what is measured.
     """
+    if not job.config.scorer:
+        check(job)
     likelihood = registry.build("likelihood", job.config.eval.likelihood)
-    if not isinstance(likelihood, Bounds):
-        likelihood.check(job.model)  # before anything is read
     params, record = job.weights(job.config.eval.weights)
     if job.config.scorer:
         _scorer.evaluate(job, params, record)
@@ -30,6 +32,31 @@ def run(job: Job) -> None:
         evaluate(job, params, record, likelihood)
     else:
         _density.evaluate(job, likelihood, params, record)
+
+
+def check(job: Job) -> None:
+    """Refuses settings that cannot work, before anything is trained or read.
+
+    Args:
+        job: the job.
+
+    Raises:
+        ConfigError: a likelihood, a number or a split that makes no sense.
+    """
+    c = job.config.eval
+    likelihood = registry.build("likelihood", c.likelihood)
+    if isinstance(likelihood, Bounds):
+        likelihood.objectives(tuple(c.timesteps))
+    else:
+        likelihood.check(job.model)
+    bpd.check_draws("eval.draws", c.draws)
+    bpd.check_draws("valid_draws", job.config.valid_draws)
+    if c.batch < 1 or c.limit < 0:
+        raise ConfigError(
+            f"eval.batch={c.batch} must be at least 1 and eval.limit={c.limit} at least 0 (all)"
+        )
+    if c.split not in SPLITS:
+        raise ConfigError(f"eval.split={c.split!r} does not exist; choose from {', '.join(SPLITS)}")
 
 
 def evaluate(

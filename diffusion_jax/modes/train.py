@@ -169,6 +169,7 @@ def _diffusion(job: Job) -> Work:
     if not 0.0 <= c.class_dropout < 1.0:
         raise ConfigError(f"class_dropout={c.class_dropout} must be in [0, 1)")
     sample_mode.check(job)
+    eval_mode.check(job)
     recipe = make_recipe(job)
     average = ema_key(c.ema[0])
 
