@@ -133,6 +133,8 @@ def _main(argv: list[str]) -> None:
     cluster.install_hooks()
     clustered = False
     logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
+    # ... and warns of a file that one item of a step, read by itself, never has.
+    logging.get_absl_logger().addFilter(lambda r: "_CHECKPOINT_METADATA" not in r.getMessage())
     try:
         if _MODE.value in _ALONE:
             importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(_KIND.value)

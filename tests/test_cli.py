@@ -103,7 +103,8 @@ def test_evaluate_a_workdir_a_checkpoint_alone_and_with_overrides(trained):
     folder, _ = trained
     run = folder / "run"
     first = main("--mode=eval", f"--workdir={run}")
-    assert first.returncode == 0, first.stderr
+    assert first.returncode == 0 and "WARNING" not in first.stderr, first.stderr
+    assert not re.search(r"^[WE]\d{4} ", first.stderr, re.MULTILINE), first.stderr
     alone = main("--mode=eval", f"--checkpoint={run}/checkpoints/4", f"--workdir={folder}/alone")
     assert alone.returncode == 0, alone.stderr
     assert json.loads((folder / "alone/eval/4.json").read_text())["model"]["step"] == 4
