@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import tiny
-from command import main
+from command import config_file, main, refused
 from conftest import REPO
 from html_page import check_page, headings
 from PIL import Image
@@ -20,25 +20,6 @@ from PIL import Image
 from diffusion_jax.evaluation import images
 from diffusion_jax.report import collect, measured
 from diffusion_jax.report.section import Section
-
-
-def config_file(folder, **changes):
-    """A configuration file on disk with the tiny job in it."""
-    values = tiny.config(folder, **changes).to_json()
-    path = folder / "tiny_config.py"
-    path.write_text(
-        "import json\nfrom diffusion_jax import config\n"
-        f"def get_config(variant=''):\n    return config.from_dict(json.loads({values!r}))\n"
-    )
-    return path
-
-
-def refused(done, message, code=2):
-    assert done.returncode == code, done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert re.search(message, lines[0]), lines[0]
 
 
 @pytest.fixture(scope="module")

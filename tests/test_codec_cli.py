@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 import tiny
+from command import main, refused
 from PIL import Image
-from test_cli import main, refused
 
 from diffusion_jax import config as config_lib
 from diffusion_jax.codec import files, rivals

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from command import main, refused
 from PIL import Image
-from test_cli import main, refused
 
 from diffusion_jax import config, pictures, registry
 from diffusion_jax.errors import UserError
@@ -22,11 +22,12 @@ MASKED = ("replace", "repaint", "measure", "blend")
 PAIRS = ("interpolate", "interpolate_noise")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run with a checkpoint (of step 0: nothing here depends on quality), images and masks."""
-    folder = tmp_path_factory.mktemp("edit")
-    new = tiny.job(folder)
+ENCODER = "diffenc(blocks=1, width=8)"
+
+
+def start(folder, **changes):
+    """A run with a checkpoint of step 0: nothing here depends on quality."""
+    new = tiny.job(folder, **changes)
     prepare_workdir(new)
     recipe = train.make_recipe(new)
     params = new.model.init(jax.random.key(0), new.source.shape)
@@ -36,6 +37,14 @@ def trained(tmp_path_factory):
         {"config": config.to_dict(new.config)}, {},
     )  # fmt: skip
     checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run, and another with an encoder in `encoded/`; images and masks."""
+    folder = tmp_path_factory.mktemp("edit")
+    start(folder)
+    start(folder / "encoded", encoder=ENCODER)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 5, (2, 4, 4, 1)).astype(np.uint8)
     np.savez(folder / "two.npz", image=image, label=[0, 2])
@@ -68,27 +77,28 @@ def job(folder, **changes):
     return out
 
 
-def run(folder, name, **changes):
+def run(folder, name, where="", **changes):
     spec = f"{name}({ARGUMENTS.get(name, '')})"
     wanted = {"edit__method": spec, "edit__image": str(folder / "two.npz"), "sampler": "ddim()",
               "sample__steps": 2}  # fmt: skip
     if name in MASKED:
         wanted["edit__mask"] = str(folder / "half.png")
-    edit.run(job(folder, **(wanted | changes)))
-    (newest,) = sorted((folder / "run/edits").glob(f"0_{name}_*"), key=lambda p: p.stat().st_mtime)[
-        -1:
-    ]
+    edit.run(job(folder / where, **(wanted | changes)))
+    made = (folder / where / "run/edits").glob(f"0_{name}_*")
+    newest = max(made, key=lambda p: p.stat().st_mtime)
     with np.load(newest / "results.npz") as found:
         return newest, dict(found)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("encoder", ["", ENCODER], ids=["", "diffenc"])
 @pytest.mark.parametrize("name", registry.available("edits"))
-def test_contract(trained, name):
+def test_contract(trained, name, encoder):
     """Every edit runs on files, writes pictures of its results and keeps what is not painted."""
     folder, image, half = trained
     each = 1 if name == "interpolate" else 3
-    out, found = run(folder, name, edit__each=each)
+    changes = {"where": "encoded", "encoder": ENCODER} if encoder else {}
+    out, found = run(folder, name, edit__each=each, **changes)
     results, mask = found["image"], found["mask"]
     assert results.dtype == np.uint8 and results.max() < 5
     assert mask.shape == (*results.shape[:3], 1) == (*found["source"].shape[:3], 1)

@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 import tiny
+from command import config_file
 from short_lives import Lives
-from test_cli import config_file
 
 OPTIONS = ("--config.sample.num=4", "--config.sample.batch=4", "--config.eval.limit=8")
 

@@ -13,8 +13,8 @@ import fake_gcs
 import numpy as np
 import pytest
 import tiny
+from command import config_file
 from short_lives import Lives
-from test_cli import config_file
 
 from diffusion_jax import places
 from diffusion_jax.errors import ConfigError, WorkdirError

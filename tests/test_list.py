@@ -3,7 +3,7 @@
 import inspect
 
 import pytest
-from test_cli import main, refused
+from command import main, refused
 
 from diffusion_jax import catalogue, registry
 

@@ -16,8 +16,8 @@ import numpy as np
 import optax
 import pytest
 import tiny
+from command import config_file, main, refused
 from conftest import REPO
-from test_cli import config_file, main, refused
 
 from diffusion_jax import cluster, preemption
 from diffusion_jax.data import base

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from command import config_file, main, refused
 from PIL import Image
-from test_cli import config_file, main, refused
 
 from diffusion_jax.errors import ConfigError, DataError, UserError
 from diffusion_jax.evaluation import statistics

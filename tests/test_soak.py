@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 import tiny
+from command import config_file
 from short_lives import Lives
-from test_cli import config_file
 
 KILLS = int(os.environ.get("DIFFUSION_JAX_SOAK", "6"))
 STEPS = 10 * KILLS + 20
