@@ -18,23 +18,23 @@ from diffusion_jax.types import Array, Cond, Denoiser, Pred, expand
 
 
 def _guide(denoiser: Denoiser, context: Context, inner: Guidance, lo: float, hi: float) -> Denoiser:
-    strong = inner(denoiser, context)
-    weak = lifted(denoiser)
+    within = inner(denoiser, context)
+    strong, weak = lifted(within), lifted(denoiser)
 
     def step(memory: Any, z: Array, gamma: Array, cond: Cond) -> tuple[Pred, Any]:
         gamma = jnp.asarray(gamma)
         inside = (lo < gamma) & (gamma <= hi)
         if gamma.ndim == 0:
-            return jax.lax.cond(inside, lifted(strong).step, weak.step, memory, z, gamma, cond)
-        (s, after), (p, _) = (d.step(memory, z, gamma, cond) for d in (lifted(strong), weak))
+            return jax.lax.cond(inside, strong.step, weak.step, memory, z, gamma, cond)
+        (s, after), (p, _) = (d.step(memory, z, gamma, cond) for d in (strong, weak))
 
         def chosen(a: Array, b: Array) -> Array:
             return jnp.where(expand(inside, a), a, b)
 
         return jax.tree.map(chosen, s, p), jax.tree.map(chosen, after, memory)
 
-    guided = Remembering(lifted(strong).init, step)
-    return guided if isinstance(strong, Remembering) else guided.__call__
+    guided = Remembering(strong.init, step)
+    return guided if isinstance(within, Remembering) else guided.__call__
 
 
 def make(inner: Guidance, lo: float = -math.inf, hi: float = math.inf) -> Guidance:
