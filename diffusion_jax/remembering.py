@@ -1,7 +1,8 @@
 """Denoisers that carry something from call to call, such as guidance with momentum.
 
 A denoiser is a pure function, so what it remembers goes in and comes out; `sampling.integrate`
-hands it from step to step. Everything else may take such a denoiser for an ordinary one.
+hands it from step to step. Whoever calls such a denoiser like any other gets what a run would begin
+with; whoever changes its predictions does so by `after`, or its memory is lost.
 """
 
 from collections.abc import Callable

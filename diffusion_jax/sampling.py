@@ -5,7 +5,7 @@ Bring your own network: all it takes is a function `denoise(z, gamma) -> Pred`.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,8 +76,9 @@ def integrate(
 ) -> Array:
     """Runs `sampler` along `gammas`, starting from `z` at `gammas[0]`.
 
-    Upward moves in the plan (churn, restarts, RePaint) are exact draws of the forward process,
-    `z_t = (alpha_t / alpha_s) z_s + sigma_t sqrt(c) n`, and reset the sampler's memory.
+    Upward moves in the plan (churn, restarts, RePaint) are draws of the forward process,
+    `z_t = (alpha_t / alpha_s) z_s + sigma_t sqrt(c) n`, exact unless data change with gamma, and
+    reset the memory of sampler and guidance.
 
     Args:
         denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside; it may be
@@ -98,7 +99,7 @@ def integrate(
     Raises:
         ValueError: `gammas` has fewer than two values, or another shape.
     """
-    return _run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=False)[0]
+    return run(denoise, sampler, gammas, z, key, constrain, correct, lift).end
 
 
 def path(
@@ -126,8 +127,7 @@ def path(
     Returns:
         The latents at `gammas`, `[n + 1, B, ...]`; the last is what `integrate` returns.
     """
-    _, after = _run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=True)
-    return jnp.concatenate([z[None], after])
+    return run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=True).latents
 
 
 def _unheard(denoise: Remembering, memory: Any, z: Array, gamma: Array) -> Pred:
@@ -135,18 +135,50 @@ def _unheard(denoise: Remembering, memory: Any, z: Array, gamma: Array) -> Pred:
     return denoise.step(memory, z, gamma)[0]
 
 
-def _run(
+class Run(NamedTuple):
+    """A run that is over.
+
+    Attributes:
+        end: the latent at the last gamma.
+        latents: those at all gammas, `[n + 1, B, ...]`; None unless they were to be kept.
+        denoise: the denoiser with what it remembers of the run: for a last prediction.
+    """
+
+    end: Array
+    latents: Array | None
+    denoise: Denoise
+
+
+def run(
     denoise: Denoise,
     sampler: Sampler,
     gammas: Array,
     z: Array,
     key: Array,
-    constrain: Constrain | None,
-    correct: Correct | None,
-    lift: Lift | None,
-    keep: bool,
-) -> tuple[Array, Array | None]:
-    """The latent at the end, and those after every step if they are to be kept."""
+    constrain: Constrain | None = None,
+    correct: Correct | None = None,
+    lift: Lift | None = None,
+    keep: bool = False,
+) -> Run:
+    """`integrate`, whose arguments it has, and what else there is to know of it.
+
+    Args:
+        denoise: as there.
+        sampler: as there.
+        gammas: as there.
+        z: as there.
+        key: as there.
+        constrain: as there.
+        correct: as there.
+        lift: as there.
+        keep: whether to keep all latents.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: `gammas` has fewer than two values, or another shape.
+    """
     gammas, denoise = _concrete(gammas), lifted(denoise)
     if gammas.shape[1:] not in ((), z.shape) or gammas.shape[:1] in ((), (0,), (1,)):
         raise ValueError(f"gammas must be a vector of at least two values, got {gammas.shape}")
@@ -184,8 +216,8 @@ def _run(
         noise = jax.random.normal(key, z.shape, z.dtype)
         up = row["up_scale"] * z + row["up_noise"] * noise
         if lift is not None:
-            up = up + lift(z, row["step"]["gamma"], row["end"])
-        return up, sampler.init(z), denoise.init(z)
+            up += lift(z, row["step"]["gamma"], row["end"])
+        return up, sampler.init(up), denoise.init(up)
 
     def body(carry: tuple, xs: tuple) -> tuple[tuple, Array | None]:
         row, key = xs
@@ -199,5 +231,6 @@ def _run(
         return (z, *memory), z if keep else None
 
     start = (z, sampler.init(z), denoise.init(z))
-    (z, *_), after = jax.lax.scan(body, start, (rows, jax.random.split(key, n)))
-    return z, after
+    (end, _, told), after = jax.lax.scan(body, start, (rows, jax.random.split(key, n)))
+    latents = jnp.concatenate([z[None], after]) if keep else None
+    return Run(end, latents, partial(_unheard, denoise, told))

@@ -10,11 +10,12 @@ from closed_form import MIXTURE, Gaussian, build
 
 from diffusion_jax import registry
 from diffusion_jax.correctors import langevin
-from diffusion_jax.edits.base import Brush
 from diffusion_jax.encoders.base import corrected
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation.generate import draw
 from diffusion_jax.evaluation.method import Method
 from diffusion_jax.guidance.base import Context
+from diffusion_jax.model import Model
 from diffusion_jax.remembering import Remembering, given
 from diffusion_jax.sampling import integrate, path
 from diffusion_jax.types import Pred
@@ -166,11 +167,51 @@ def test_momentum_that_grows_is_refused(beta):
         registry.build("guidance", f"apg(beta={beta})")
 
 
-def test_an_edit_that_changes_predictions_refuses_it():
-    method = Method(
-        guidance=registry.build("guidance", "apg(beta=0.5)"), sampler=build("ddim()"), gammas=DOWN
-    )
-    brush = Brush(None, {}, method, CONTEXT)
-    assert isinstance(brush.guidance()(constant, CONTEXT), Remembering)
-    with pytest.raises(ConfigError, match="beta=0"):
-        brush.with_wrap(lambda denoiser: denoiser).guidance()(constant, CONTEXT)
+@dataclass(frozen=True)
+class Constant:
+    """A network that predicts 3 with the class and 1 without."""
+
+    def apply(self, variables, z, gamma, cond, keys=None):
+        return constant(z, gamma, cond).x
+
+
+def model():
+    return Model(
+        network=Constant(), schedule=registry.build("schedules", "linear()", gamma_min=-5.0,
+        gamma_max=5.0), decoder=registry.build("decoders", "gaussian()"), prediction="x",
+        num_classes=len(MIXTURE.probs),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A final step that gives what the denoiser says at the end."""
+
+    nfe: int = 1
+
+    def __call__(self, denoise, z, gamma, decoder):
+        return denoise(z, gamma).x
+
+
+def test_the_final_step_of_a_model_asks_a_denoiser_that_remembers_the_run():
+    guidance = registry.build("guidance", "apg(w=2.0, eta=1.0, beta=0.5)")
+    method = Method(guidance, Ask(1), DOWN, Guess())
+    made = model()
+    params = {"network": {}, "schedule": {}}
+    z = jnp.zeros((2, 2))
+    end = draw(made, params, method, Context(made.null), z, COND, KEY)
+    n = len(DOWN)  # calls of the run, and one more
+    np.testing.assert_allclose(end, 3.0 + 2.0 * (1.0 - 0.5**n) / 0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["measure()", "interpolate()", "interpolate_noise()", "widen()"])
+def test_an_edit_that_changes_predictions_refuses_it(name):
+    edit = registry.build("edits", name.replace("widen()", "widen(left=1)"))
+    for beta in (0.0, 0.5):
+        guidance = registry.build("guidance", f"apg(beta={beta})")
+        method = Method(guidance, build("ddim()"), DOWN)
+        if beta:
+            with pytest.raises(ConfigError, match="beta=0"):
+                edit.check(model(), method)
+        else:
+            edit.check(model(), method)

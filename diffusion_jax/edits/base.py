@@ -14,7 +14,7 @@ import numpy as np
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import generate
-from diffusion_jax.evaluation.method import Method
+from diffusion_jax.evaluation.method import Method, check_guidance
 from diffusion_jax.guidance.base import Context, Guidance
 from diffusion_jax.model import Model
 from diffusion_jax.plans.base import descending
@@ -103,11 +103,6 @@ class Brush:
 
         def guide(denoiser: Denoiser, context: Context) -> Denoiser:
             denoiser = self.method.guidance(denoiser, context)
-            if self.wraps and isinstance(denoiser, Remembering):
-                raise ConfigError(
-                    "this edit changes what the guidance says, and a guidance that remembers from "
-                    "step to step would not know; use apg with beta=0"
-                )
             for wrap in self.wraps:
                 denoiser = wrap(denoiser)
             return denoiser
@@ -146,6 +141,24 @@ class Edit(Protocol):
 
     def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
         """What `brush.method.final` gives, shape of `canvas.image`; pure."""
+
+
+def refuse_memory(name: str, model: Model, method: Method) -> None:
+    """Refuses a guidance that remembers where the edit changes predictions behind its back.
+
+    Args:
+        name: the edit's, for the message.
+        model: the model.
+        method: how to sample.
+
+    Raises:
+        ConfigError: the guidance remembers.
+    """
+    if isinstance(check_guidance(model, method.guidance, method.helpers), Remembering):
+        raise ConfigError(
+            f"{name} changes what the guidance says, which one that remembers from step to step "
+            "would not know; use apg with beta=0"
+        )
 
 
 def refuse_mask(name: str, inputs: Inputs) -> None:

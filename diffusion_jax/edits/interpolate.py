@@ -12,7 +12,7 @@ import numpy as np
 
 from diffusion_jax import registry, rng
 from diffusion_jax.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
-from diffusion_jax.edits.base import Brush, Canvas, Inputs, Layout
+from diffusion_jax.edits.base import Brush, Canvas, Inputs, Layout, refuse_memory
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.method import Method
 from diffusion_jax.inversion import invert, need_deterministic
@@ -62,8 +62,10 @@ class Interpolate:
             method: how to sample.
 
         Raises:
-            ConfigError: the sampler draws noise, there is a corrector, or the plan goes up.
+            ConfigError: the sampler draws noise, there is a corrector, the plan goes up, or the
+                guidance remembers.
         """
+        refuse_memory("interpolate", model, method)
         need_deterministic(method.sampler)
         if method.correct is not None:
             raise ConfigError("interpolate: a corrector draws noise; use corrector='none()'")

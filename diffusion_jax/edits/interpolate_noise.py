@@ -12,7 +12,7 @@ import numpy as np
 
 from diffusion_jax import rng
 from diffusion_jax.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
-from diffusion_jax.edits.base import Brush, Canvas, Inputs, Layout, cut
+from diffusion_jax.edits.base import Brush, Canvas, Inputs, Layout, cut, refuse_memory
 from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
 from diffusion_jax.types import Array
@@ -34,7 +34,8 @@ class InterpolateNoise:
         return cut(gammas, self.start)
 
     def check(self, model: Model, method: Method) -> None:
-        """Anything goes."""
+        """Refuses a guidance that remembers."""
+        refuse_memory("interpolate_noise", model, method)
 
     def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
         """The frames."""

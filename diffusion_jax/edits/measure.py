@@ -13,7 +13,16 @@ import numpy as np
 
 from diffusion_jax import measurement, rng
 from diffusion_jax.edits._fill import unseen
-from diffusion_jax.edits.base import Brush, Canvas, Inputs, Layout, each, hard, need_mask
+from diffusion_jax.edits.base import (
+    Brush,
+    Canvas,
+    Inputs,
+    Layout,
+    each,
+    hard,
+    need_mask,
+    refuse_memory,
+)
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.method import Method
 from diffusion_jax.guidance.base import Guidance
@@ -65,7 +74,8 @@ class Measure:
         return gammas
 
     def check(self, model: Model, method: Method) -> None:
-        """Anything goes."""
+        """Refuses a guidance that remembers."""
+        refuse_memory("measure", model, method)
 
     def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
         """The painted images."""

@@ -1,9 +1,10 @@
 """A wider canvas, painted at once: the mean of the predictions of overlapping windows.
 
 A `Denoiser -> Denoiser` transform (Bar-Tal et al. 2023, "MultiDiffusion"), so it works with every
-sampler and guidance. `x` and `eps` are averaged alike, which keeps `z = alpha x + sigma eps`. What
-lies more than a window apart does not know of one another; and where windows disagree, their mean
-is no model's prediction: `extend` paints one window after the other instead.
+sampler, and every guidance without momentum. `x` and `eps` are averaged alike, which keeps
+`z = alpha x + sigma eps`. What lies more than a window apart does not know of one another; and
+where windows disagree, their mean is no model's prediction: `extend` paints one window after the
+other instead.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import numpy as np
 
 from diffusion_jax.edits._fill import Replace
 from diffusion_jax.edits._windows import Border, Tiling, check_classes, check_labels, tiling
-from diffusion_jax.edits.base import Brush, Canvas, Edit, Inputs, Layout
+from diffusion_jax.edits.base import Brush, Canvas, Edit, Inputs, Layout, refuse_memory
 from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
@@ -75,7 +76,8 @@ class Widen:
         return self.inner.plan(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Classes that do not exist, and what the edit inside refuses."""
+        """Classes that do not exist, guidance that remembers, and what the edit inside refuses."""
+        refuse_memory("widen", model, method)
         check_classes("widen", self.labels, model.num_classes)
         self.inner.check(model, method)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from diffusion_jax import rng
+from diffusion_jax import rng, sampling
 from diffusion_jax.encoders.base import lifting
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import batches
@@ -17,7 +17,7 @@ from diffusion_jax.guidance.base import Context
 from diffusion_jax.model import Model
 from diffusion_jax.progress import progress
 from diffusion_jax.remembering import given
-from diffusion_jax.sampling import Constrain, for_sampler, integrate
+from diffusion_jax.sampling import Constrain, for_sampler
 from diffusion_jax.schedules.base import LATENT, endpoints, inverse, latent_size
 from diffusion_jax.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.types import Array, Cond, Params, Pred
@@ -148,9 +148,9 @@ def draw(
     denoise = for_sampler(guided, c, method.sampler)
     key = rng.stream(key, "path")
     lift = lifting(guided, c)
-    z = integrate(denoise, method.sampler, path, z, key, constrain, method.correct, lift)
+    done = sampling.run(denoise, method.sampler, path, z, key, constrain, method.correct, lift)
     end = path[-1] if isinstance(path, jax.Array) else jnp.asarray(path[-1], z.dtype)
-    return method.final(denoise, z, end, model.decoder)
+    return method.final(done.denoise, done.end, end, model.decoder)
 
 
 def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:

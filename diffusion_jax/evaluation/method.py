@@ -13,7 +13,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.samplers.base import Sampler
 from diffusion_jax.sampling import Correct, for_sampler
 from diffusion_jax.schedules.base import latent_size
-from diffusion_jax.types import Array, Cond, Pred
+from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,22 @@ class Method:
         return int(np.sum(moves < 0) * per_step + np.sum(moves > 0) * asks_up) + self.final.nfe
 
 
-def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = None) -> None:
+def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = None) -> Denoiser:
     """Refuses guidance that does not fit the model, before anything is compiled.
 
     Args:
         model: the model.
         guidance: the guidance; it raises `ConfigError` if it does not fit.
         helpers: second models it may ask for; they are read here.
+
+    Returns:
+        A guided denoiser that must not be called: for what can be told from it.
     """
 
     def never_called(z: Array, gamma: Array, cond: Cond) -> Pred:
         raise AssertionError("a guidance must not call its denoiser while it is built")
 
-    guidance(never_called, (helpers or Helpers()).context(model))
+    return guidance(never_called, (helpers or Helpers()).context(model))
 
 
 def check_sampler(model: Model, sampler: Sampler) -> None:

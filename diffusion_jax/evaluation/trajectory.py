@@ -29,7 +29,7 @@ class Trajectory:
     Attributes:
         gammas: `[F]`.
         latents: z as the decoder's nearest levels, `[F, B, H, W, C]`.
-        guesses: x_hat(z), likewise; last what the run ends with.
+        guesses: x_hat(z), likewise, of guidance without its momentum; last what the run ends with.
         levels: grey levels.
     """
 
@@ -78,13 +78,14 @@ def record(
         denoise = for_sampler(guided, c, method.sampler)
         z = jax.random.normal(rng.stream(key, "start"), shape)
         along = rng.stream(key, "path")
-        options = {"correct": method.correct, "lift": lifting(guided, c)}
-        zs = sampling.path(denoise, method.sampler, plan, z, along, **options)[kept]
+        options = {"correct": method.correct, "lift": lifting(guided, c), "keep": True}
+        done = sampling.run(denoise, method.sampler, plan, z, along, **options)
+        zs = done.latents[kept]
         at = jnp.asarray(plan, z.dtype)[kept]
         guesses = jax.lax.map(lambda row: guided(*row).x, (zs, at))
         shown = [jax.lax.map(model.decoder.decode, a) for a in (zs, guesses)]
         # What comes out is the final step's, which may not be levels.
-        end = method.final(denoise, zs[-1], at[-1], model.decoder)
+        end = method.final(done.denoise, zs[-1], at[-1], model.decoder)
         end = end if end.dtype == jnp.uint8 else model.decoder.decode(end)
         return shown[0].at[-1].set(end), shown[1].at[-1].set(end)
 

@@ -41,6 +41,7 @@ def work(job: Job) -> Work:
 
     def load() -> tuple[Split, Split | None]:
         source = _data(job)
+        source.split(c.eval.split)  # measured at the end: now is the time to miss it
         return source.split("train"), source.split("valid") if c.eval_every else None
 
     def validate(state: State, valid: Split) -> dict[str, float]:

@@ -22,8 +22,7 @@ def run(job: Job) -> None:
     Args:
         job: the job; `config.eval.likelihood` says what is measured.
     """
-    if not job.config.scorer:
-        check(job)
+    check(job)
     likelihood = registry.build("likelihood", job.config.eval.likelihood)
     params, record = job.weights(job.config.eval.weights)
     if job.config.scorer:
@@ -35,28 +34,53 @@ def run(job: Job) -> None:
 
 
 def check(job: Job) -> None:
-    """Refuses settings that cannot work, before anything is trained or read.
+    """Refuses settings of an evaluation that cannot work, before anything is read.
 
     Args:
         job: the job.
-
-    Raises:
-        ConfigError: a likelihood, a number or a split that makes no sense.
     """
-    c = job.config.eval
-    likelihood = registry.build("likelihood", c.likelihood)
+    _check_common(job)
+    likelihood = registry.build("likelihood", job.config.eval.likelihood)
+    if job.config.scorer:
+        return
     if isinstance(likelihood, Bounds):
-        likelihood.objectives(tuple(c.timesteps))
+        _check_bounds(job, likelihood)
     else:
         likelihood.check(job.model)
-    bpd.check_draws("eval.draws", c.draws)
-    bpd.check_draws("valid_draws", job.config.valid_draws)
+
+
+def check_training(job: Job) -> None:
+    """Refuses settings of what training measures on the way and at its end.
+
+    Args:
+        job: the job.
+    """
+    _check_common(job)
+    if not job.config.scorer:
+        _check_bounds(job, registry.build("likelihood", "elbo()"))
+        if job.config.eval_every:
+            bpd.check_draws("valid_draws", job.config.valid_draws)
+
+
+def _check_common(job: Job) -> None:
+    """What no evaluation can work with, that of a scorer included."""
+    c = job.config.eval
     if c.batch < 1 or c.limit < 0:
         raise ConfigError(
             f"eval.batch={c.batch} must be at least 1 and eval.limit={c.limit} at least 0 (all)"
         )
     if c.split not in SPLITS:
         raise ConfigError(f"eval.split={c.split!r} does not exist; choose from {', '.join(SPLITS)}")
+    try:
+        with jax.default_matmul_precision(c.matmul_precision or None):
+            pass
+    except ValueError as e:
+        raise ConfigError(f"eval.matmul_precision={c.matmul_precision!r}: {e}") from e
+
+
+def _check_bounds(job: Job, bounds: Bounds) -> None:
+    bounds.objectives(tuple(job.config.eval.timesteps))
+    bpd.check_draws("eval.draws", job.config.eval.draws)
 
 
 def evaluate(

@@ -65,6 +65,7 @@ def run(job: Job) -> None:
         )
     state_lib.check_decays(tuple(c.ema))
     check_batch(c.batch, job.mesh, c.accumulate)
+    eval_mode.check_training(job)
     work = _scorer.work(job) if c.scorer else _diffusion(job)
     shapes = jax.eval_shape(lambda: _initial(job, work))
     train, valid = work.load()
@@ -169,11 +170,11 @@ def _diffusion(job: Job) -> Work:
     if not 0.0 <= c.class_dropout < 1.0:
         raise ConfigError(f"class_dropout={c.class_dropout} must be in [0, 1)")
     sample_mode.check(job)
-    eval_mode.check(job)
     recipe = make_recipe(job)
     average = ema_key(c.ema[0])
 
     def load() -> tuple[Split, Split | None]:
+        job.source.split(c.eval.split)  # measured at the end: now is the time to miss it
         return job.source.split("train"), job.source.split("valid") if c.eval_every else None
 
     def validate(state: State, valid: Split) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """The contract of a plan: `gammas -> gammas`, from a grid to a path with upward moves.
 
-None of these is a solver: `sampling.integrate` takes an upward move as an exact draw of the forward
-process, so each of them works with every sampler.
+None of these is a solver: `sampling.integrate` takes an upward move as a draw of the forward
+process (to first order in its length for a model with an encoder), so each works with any sampler.
 """
 
 from typing import Protocol, runtime_checkable
