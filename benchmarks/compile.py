@@ -28,7 +28,7 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
         whole = replicated(job.mesh)
         meter = _common.on_mesh(job, step_lib.fresh_meter(recipe))
         data = _common.rows(job, job.config.batch)
-        step = step_lib.compile_steps(recipe, job.mesh, resident=False, several=False)
+        step = step_lib.compile_steps(recipe, job.mesh, resident=None, several=False)
         began = time.perf_counter()
         traced = step.trace(state, meter, data, put(jnp.zeros(1, jnp.int32), whole))
         traced_at = time.perf_counter()

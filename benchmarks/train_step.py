@@ -39,7 +39,7 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
         recipe, state = _common.fresh_state(job, {**params, "network": own})
         recipe = dataclasses.replace(recipe, model=dataclasses.replace(job.model, network=network))
         meter = _common.on_mesh(job, step_lib.fresh_meter(recipe))
-        step = step_lib.compile_steps(recipe, job.mesh, resident=False, several=False)
+        step = step_lib.compile_steps(recipe, job.mesh, resident=None, several=False)
         lowered = step.lower(state, meter, data, index)
         flops = flops or lowered.cost_analysis()["flops"]
         began = time.perf_counter()

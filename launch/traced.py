@@ -69,17 +69,19 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
     resident = images * math.prod(shape) <= c.resident_mib * 2**20
     several = steps > 1
     lead = (steps,) if several else ()
+    image = shape
     if resident:
         rows, index, sharding = (images,), (*lead, c.batch), whole
+        image = (math.prod(shape),)
     else:
         rows, index = (*lead, c.batch), lead or (1,)
         spec = batched(mesh).spec
         spec = jax.sharding.PartitionSpec(None, *spec) if several else spec
         sharding = jax.sharding.NamedSharding(mesh, spec)
-    data = {"image": jax.ShapeDtypeStruct((*rows, *shape), jnp.uint8, sharding=sharding),
+    data = {"image": jax.ShapeDtypeStruct((*rows, *image), jnp.uint8, sharding=sharding),
             "label": jax.ShapeDtypeStruct(rows, jnp.int32, sharding=sharding)}  # fmt: skip
     indices = jax.ShapeDtypeStruct(index, jnp.int32, sharding=whole)
-    run = step_lib.compile_steps(recipe, mesh, resident, several, place)
+    run = step_lib.compile_steps(recipe, mesh, shape if resident else None, several, place)
     where = "data on the chips" if resident else "data streamed"
     return run.trace(state, meter, data, indices), f"{steps} x {c.batch} images, {where}"
 

@@ -30,16 +30,18 @@ def run_steps(
     place = placed(mesh, state)
     state = jax.device_put(jax.tree.map(jnp.copy, state), place)
     meter = jax.device_put(step_lib.fresh_meter(recipe), replicated(mesh))
-    run = step_lib.compile_steps(recipe, mesh, resident, several, place)
+    shape = split.images.shape[1:]
+    run = step_lib.compile_steps(recipe, mesh, shape if resident else None, several, place)
+    flat = {"image": split.images.reshape(len(split), -1), "label": split.labels}
     index = np.stack([data_base.indices(i, 16, len(split), 0) for i in range(n)])
     whole = lambda a: put(a, replicated(mesh))
     if several:
-        data = {"image": whole(split.images), "label": whole(split.labels)}
+        data = {k: whole(v) for k, v in flat.items()}
         state, meter, losses = run(state, meter, data, whole(index))
         return state, np.asarray(losses)
     losses = []
     for i in range(n):
-        rows = {"image": split.images, "label": split.labels} if resident else split.take(index[i])
+        rows = flat if resident else split.take(index[i])
         data = {k: whole(v) for k, v in rows.items()}
         state, meter, loss = run(state, meter, data, whole(index[i]))
         losses.append(float(loss))

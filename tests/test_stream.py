@@ -50,6 +50,7 @@ def fed(feed, p):
         label, image = np.asarray(data["label"]), np.asarray(data["image"])
         if feed.resident:
             label, image = label[np.asarray(index)], image[np.asarray(index)]
+            image = image.reshape(*image.shape[:-1], *feed.resident)
         np.testing.assert_array_equal(image[..., 0, 0, 0], label)
         out.append(label.reshape(n, p.batch))
         step += n

@@ -80,14 +80,17 @@ class Feeder:
     """
 
     def __init__(self, split: Split, order: Order, mesh: Mesh, resident_bytes: int):
-        self.resident = split.images.nbytes <= resident_bytes
+        small = split.images.nbytes <= resident_bytes
+        self.resident = tuple(split.images.shape[1:]) if small else None
         self.clock = Clock()
         self._split, self._order, self._mesh = split, order, mesh
         self._pool = ThreadPoolExecutor(max(order.ahead, 1), "feed")
         self._coming: collections.OrderedDict[tuple[int, int], Future] = collections.OrderedDict()
         if self.resident:
             whole = replicated(mesh)
-            self._data = {k: put(v, whole) for k, v in split.everything().items()}
+            rows = split.everything()
+            rows["image"] = rows["image"].reshape(len(split), -1)
+            self._data = {k: put(v, whole) for k, v in rows.items()}
 
     @property
     def skipped(self) -> int:

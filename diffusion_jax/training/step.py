@@ -251,7 +251,7 @@ def fresh_meter(task: Task) -> Meter:
 def compile_steps(
     task: Task,
     mesh: Mesh,
-    resident: bool,
+    resident: tuple[int, ...] | None,
     several: bool,
     placement: Any = None,
     spike: float = math.inf,
@@ -261,8 +261,10 @@ def compile_steps(
     Args:
         task: what is trained.
         mesh: the device mesh.
-        resident: `data` is the whole data set, replicated on the devices, and `indices` choose the
-            batch inside the step; otherwise `data` is the batch itself and `indices` only count.
+        resident: shape of an image where `data` is the whole data set, replicated on the devices,
+            and `indices` choose the batch inside the step; images are flat there, `[N, H*W*C]`,
+            as a TPU pads their few channels. None where `data` is the batch itself, and `indices`
+            only count.
         several: `indices` is `[n, B]` and n steps run in one dispatch, by `lax.scan`; otherwise
             `indices` is `[B]` and one step runs.
         placement: how the state lies on the mesh, a tree of shardings; None for replicated.
@@ -275,7 +277,10 @@ def compile_steps(
     def one(carry: tuple, xs: tuple) -> tuple:
         state, meter = carry
         data, index = xs
-        batch = jax.tree.map(lambda a: a[index], data) if resident else data
+        batch = data
+        if resident:
+            batch = {k: a[index] for k, a in data.items()}
+            batch["image"] = batch["image"].reshape(-1, *resident)
         batch = jax.lax.with_sharding_constraint(batch, batched(mesh))
         after, metrics = task.update(state, batch)
         return (after, meter_lib.add(meter, metrics, state.step, spike)), metrics["loss"]
