@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from diffusion_jax import registry, rng
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import generate
-from diffusion_jax.evaluation.method import Method
+from diffusion_jax.evaluation.method import Method, check_method
 from diffusion_jax.model import Model
 from diffusion_jax.schedules.base import LATENT, endpoints, gamma_and_slope
 from diffusion_jax.schedules.mulan import _rise
@@ -200,3 +201,11 @@ def test_given_latent_key_is_not_a_parameter():
     _, params = mulan(trained=False)
     assert LATENT not in params["schedule"]
     assert Noise(jnp.zeros(1), jnp.zeros(1), jnp.zeros(1)).latent is None
+
+
+def test_plans_that_go_up_are_refused():
+    m, _ = mulan(trained=False)
+    none, sampler = registry.build("guidance", "none()"), registry.build("samplers", "ddim()")
+    check_method(m, Method(none, sampler, np.array([5.0, -3.0, -9.0])))
+    with pytest.raises(ConfigError, match="move up"):
+        check_method(m, Method(none, sampler, np.array([5.0, -3.0, -1.0, -9.0])))
