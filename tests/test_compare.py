@@ -18,10 +18,12 @@ def runs(tmp_path_factory):
     settings = {"save_every": 0, "eval_every": 0}
     for name, changes in (
         ("vdm", {}),
-        ("encoded", {"encoder": "diffenc(width=16)", "prediction": "v"}),
+        ("encoded", {"encoder": "diffenc(width=8, blocks=1)", "prediction": "v"}),
         ("free", {"conditional": False, "guidance": "none()"}),
     ):
-        train.run(tiny.job(folder, name, **settings, **changes))
+        job = tiny.job(folder, name, **settings, **changes)
+        job.config.sample.num, job.config.eval.timesteps = 0, ()
+        train.run(job)
     return folder
 
 

@@ -218,7 +218,8 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
 def test_a_discriminator_is_trained_against_a_run(runs):
     folder, model, _ = runs
     job = tiny.job(folder, "discriminator", scorer=f"discriminator({SMALL})",
-                   against=str(model.workdir), guidance="none()", lr=3e-3, steps=240)  # fmt: skip
+                   against=str(model.workdir), guidance="none()", lr=3e-3, steps=240,
+                   eval_every=0, save_every=0, log_every=120)  # fmt: skip
     job.config.sample.num = job.config.sample.batch = 120
     train.run(job)
     with np.load(job.workdir / "against.npz") as f:
