@@ -11,7 +11,7 @@ from command import config_file, main, refused
 from PIL import Image
 
 from diffusion_jax.errors import ConfigError, DataError, UserError
-from diffusion_jax.evaluation import statistics
+from diffusion_jax.evaluation import generate, statistics
 from diffusion_jax.modes import (
     _features,
     quality,
@@ -243,6 +243,12 @@ def test_samples_drawn_here_and_the_same_from_their_file(tmp_path, monkeypatch):
     params = jax.device_put(made.model.init(jax.random.key(0), (4, 4, 1)), replicated(made.mesh))
     record = {"step": 6, "weights": "0.9", "checkpoint": "here"}
     monkeypatch.setattr(type(made), "weights", lambda job, name="": (params, record))
+    with monkeypatch.context() as m:  # too few for the features: said before any is drawn
+        m.setattr(generate, "generate", None)
+        made.config.sample.num = 16
+        with pytest.raises(DataError, match="16 images have no full covariance in 16 features"):
+            quality.run(made)
+        made.config.sample.num = 24
     found, path = card(made)
     assert found["samples"].items() >= {
         "sets": 2, "seed": [0, 1], "step": 6, "guidance": "cfg(w=2.0)", "network_calls": 3,

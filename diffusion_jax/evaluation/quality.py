@@ -10,14 +10,27 @@ from diffusion_jax.evaluation import frechet, kid, neighbours
 from diffusion_jax.evaluation.statistics import Reference
 
 
-def _frechet(rows: np.ndarray, reference: Reference, **_: Any) -> dict[str, Any]:
-    count, size = rows.shape
-    if count <= size:
+def check_count(metrics: tuple[str, ...], count: int, size: int) -> None:
+    """Refuses too few samples, if possible before they are drawn.
+
+    Args:
+        metrics: names of figures.
+        count: number of samples.
+        size: number of features.
+
+    Raises:
+        DataError: the covariance of so few would be singular, and a Frechet distance is wanted.
+    """
+    if "frechet" in metrics and count <= size:
         raise DataError(
             f"{count} images have no full covariance in {size} features: draw more than {size} "
             "(--config.sample.num), choose smaller features (pixels(size=..), a classifier's), or "
             "leave frechet out of --config.quality.metrics"
         )
+
+
+def _frechet(rows: np.ndarray, reference: Reference, **_: Any) -> dict[str, Any]:
+    check_count(("frechet",), *rows.shape)
     return {"value": frechet.distance(frechet.moments(rows), reference.moments)}
 
 

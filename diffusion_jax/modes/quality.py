@@ -82,6 +82,9 @@ def measure(job: Job, sets: Iterable[_samples.Samples]) -> dict[str, Any]:
     """
     with jax.default_matmul_precision(job.config.eval.matmul_precision or None):
         bench = _quality.open_bench(job)
+        q = job.config.quality
+        if not q.samples:
+            quality.check_count(tuple(q.metrics), job.config.sample.num, bench.features.size)
         floor = bench.floor()
         drawn, figures, picture = [], [], None
         for samples in sets:
