@@ -157,7 +157,7 @@ def test_vdm_8_compiles_for_a_v5e_and_fits():
 @pytest.mark.slow
 @pytest.mark.skipif(
     "DIFFUSION_JAX_RELEASE" not in os.environ,
-    reason="ten minutes for each chip, once a release: set DIFFUSION_JAX_RELEASE",
+    reason="minutes for each chip, once a release: set DIFFUSION_JAX_RELEASE",
 )
 @pytest.mark.parametrize("topology", ["v5e:2x4", "v5p:2x2x1", "v6e:2x4"])
 def test_vdm_32_compiles_for_every_chip_and_fits(topology):
