@@ -290,12 +290,12 @@ def _finish(job: Job, state: State, writer: Writer) -> None:
               "checkpoint": str(job.workdir / "checkpoints" / str(step))}  # fmt: skip
     if not eval_mode.report_path(job, step).exists():
         found = eval_mode.evaluate(job, params, record)["result"]
-        values = {k: found[k] for k in ("bits_per_dim", "standard_error")}
-        writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in values.items()})
-    began, drawn = time.monotonic(), False
-    if c.sample.num and not (job.workdir / "samples" / f"{step}.png").exists():
+        names = ("bits_per_dim", "standard_error")
+        writer.scalars(step, {f"{c.eval.split}/{k}": found[k] for k in names})
+    began = time.monotonic()
+    drawn = c.sample.num and not (job.workdir / "samples" / f"{step}.png").exists()
+    if drawn:
         writer.image(step, "samples", sample_mode.sample(job, params, step))
-        drawn = True
     writer.flush()
     cheap = drawn and time.monotonic() - began < _CHEAP
     report_mode.after_training(job, lambda: report_mode.illustrate(job, params, record, cheap))
