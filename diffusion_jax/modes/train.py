@@ -274,10 +274,9 @@ def _initial(job: Job, work: Work) -> State:
 
 
 def _write_table(job: Job, name: str, shapes: State) -> None:
-    table = parameter_table(shapes.params)
     total = sum(math.prod(a.shape) for a in jax.tree.leaves(shapes.params))
     if jax.process_index() == 0:
-        write(job.workdir / "params.txt", f"{table}\n".encode())
+        write(job.workdir / "params.txt", f"{parameter_table(shapes.params)}\n".encode())
     say(f"{name}: {total:,} parameters (table in params.txt)")
 
 
