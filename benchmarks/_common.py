@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion_jax import config as config_lib
+from diffusion_jax import config as config_lib, processors
 from diffusion_jax.modes.base import Job, describe_devices
 from diffusion_jax.modes.train import make_recipe
-from diffusion_jax.sharding import batched, put, replicated
+from diffusion_jax.sharding import batched, make_mesh, put, replicated
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.types import Params
 
@@ -68,9 +68,11 @@ def config_of(work: str, dtype: str = "float32", **network: Any) -> ConfigDict:
     return c
 
 
-def job_of(work: str, dtype: str = "float32", **network: Any) -> Job:
-    """A job for `config_of` the same arguments; nothing is written."""
-    return Job(config_of(work, dtype, **network), Path("unused"))
+def job_of(work: str, dtype: str = "float32", devices: int | None = None, **network: Any) -> Job:
+    """A job for `config_of` the same arguments, on all devices or the first few; writes nothing."""
+    job = Job(config_of(work, dtype, **network), Path("unused"))
+    vars(job)["mesh"] = make_mesh(jax.devices()[:devices])  # where a cached property keeps it
+    return job
 
 
 def weights(job: Job) -> Params:
@@ -195,6 +197,7 @@ def run(doc: str, measure: Callable[[argparse.Namespace, str], list[dict[str, An
     if args.compare:
         _compare(*args.compare)
         return
+    processors.share(8)  # as a job has them; 8 images are the smallest batch here
     found = [row for work in args.work for row in measure(args, work)]
     print(table(found))
     record = {

@@ -11,8 +11,10 @@ rate that large matrix products reach on the same device. Memory is the compiled
 import argparse
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -22,45 +24,39 @@ from diffusion_jax.training import step as step_lib
 
 
 def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
-    """Rows of one piece of work: the plain network, ours, and ours with one scan over blocks."""
-    job = _common.job_of(work, args.dtype)
-    params, batch = _common.weights(job), job.config.batch
-    data = _common.rows(job, batch)
-    whole = replicated(job.mesh)
-    index = put(jnp.zeros(1, jnp.int32), whole)
-    scanned = _common.job_of(work, args.dtype, scan=True).model.network
-    networks = {"plain": plain.of(job.model.network), "ours": job.model.network, "scan": scanned}
+    """Rows of one piece of work.
+
+    Args:
+        args: the command line.
+        work: what to measure.
+
+    Returns:
+        The plain network on one device, as a jitted step runs by itself, and ours on all of them,
+        as a job does (unrolled, and one scan over blocks); where there are several devices, both
+        the other way round too. On CPU they are the processor's cores.
+    """
+    several = jax.device_count() > 1
+    cases = {"plain": (plain.of, 1, {}), "ours": (lambda n: n, None, {})}
+    cases["scan"] = (lambda n: n, None, {"scan": True})
+    if several:
+        cases["plain, all devices"] = (plain.of, None, {})
+        cases["ours, one device"] = (lambda n: n, 1, {})
     if args.dtype != "float32":
-        networks.pop("plain")  # float32 only
+        cases = {k: v for k, v in cases.items() if "plain" not in k}  # float32 only
     rows, calls, losses, flops = [], {}, {}, None
     rate = _common.matmul_rate(args.dtype)
-    for name, network in networks.items():
-        own = plain.weights(params["network"]) if name == "plain" else params["network"]
-        recipe, state = _common.fresh_state(job, {**params, "network": own})
-        recipe = dataclasses.replace(recipe, model=dataclasses.replace(job.model, network=network))
-        meter = _common.on_mesh(job, step_lib.fresh_meter(recipe))
-        step = step_lib.compile_steps(recipe, job.mesh, resident=None, several=False)
-        lowered = step.lower(state, meter, data, index)
-        flops = flops or lowered.cost_analysis()["flops"]
-        began = time.perf_counter()
-        compiled = lowered.compile()
-        rows.append({
-            "work": work, "network": name, "compile_s": time.perf_counter() - began,
-            "memory_mib": _common.mebibytes(compiled),
-        })  # fmt: skip
-        carry = [state, meter]
-
-        def once(carry: list = carry, compiled: Any = compiled) -> Any:
-            *carry[:], value = compiled(*carry, data, index)
-            return value
-
-        losses[name] = float(np.asarray(once()))
-        calls[name] = once
+    for name, (network_of, devices, how) in cases.items():
+        row, call, work_done = _prepare(args, work, network_of, devices, how)
+        flops = flops or work_done
+        rows.append({"work": work, "network": name, **row})
+        losses[name] = float(np.asarray(call()))
+        calls[name] = call
     first = next(iter(losses.values()))
     if any(abs(v / first - 1) > 1e-2 for v in losses.values()):
         raise SystemExit(f"the networks disagree: {losses}")
     seconds = _common.alternate(calls, args.repeats)
-    base = seconds[next(iter(networks))]
+    base = seconds[next(iter(cases))]
+    batch = _common.config_of(work).batch
     for row in rows:
         s = seconds[row["network"]]
         row |= {
@@ -68,6 +64,41 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
             "GFLOP_per_s": flops / s / 1e9, "of_matmul": flops / s / rate, "speedup": base / s,
         }  # fmt: skip
     return rows
+
+
+def _prepare(
+    args: argparse.Namespace,
+    work: str,
+    network_of: Callable,
+    devices: int | None,
+    how: dict[str, Any],
+) -> tuple[dict[str, Any], Callable[[], Any], float]:
+    """What compiling tells, a call that makes a step, and the FLOPs of all devices' steps."""
+    job = _common.job_of(work, args.dtype, devices, **how)
+    params, batch = _common.weights(job), job.config.batch
+    data = _common.rows(job, batch)
+    index = put(jnp.zeros(1, jnp.int32), replicated(job.mesh))
+    network = network_of(job.model.network)
+    if isinstance(network, plain.Plain):
+        params = {**params, "network": plain.weights(params["network"])}
+    recipe, state = _common.fresh_state(job, params)
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(job.model, network=network))
+    meter = _common.on_mesh(job, step_lib.fresh_meter(recipe))
+    step = step_lib.compile_steps(recipe, job.mesh, resident=None, several=False)
+    lowered = step.lower(state, meter, data, index)
+    began = time.perf_counter()
+    compiled = lowered.compile()
+    row = {
+        "devices": job.mesh.devices.size, "compile_s": time.perf_counter() - began,
+        "memory_mib": _common.mebibytes(compiled),
+    }  # fmt: skip
+    carry = [state, meter]
+
+    def once() -> Any:
+        *carry[:], value = compiled(*carry, data, index)
+        return value
+
+    return row, once, lowered.cost_analysis()["flops"]
 
 
 if __name__ == "__main__":

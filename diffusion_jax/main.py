@@ -146,7 +146,12 @@ def _main(argv: list[str]) -> None:
             )
         clustered = cluster.join()
         compilation.remember()
+        from diffusion_jax import processors
         from diffusion_jax.modes.base import open_job
+
+        if not clustered:  # there, whoever started the processes has shared out the cores
+            c = _CONFIG.value
+            processors.share(c.batch, c.accumulate, c.mesh)
 
         job = open_job(
             _CONFIG.value,

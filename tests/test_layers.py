@@ -17,6 +17,7 @@ LAYERS = [
         "rng",
         "registry",
         "sharding",
+        "processors",
         "progress",
         "preemption",
         "cluster",
