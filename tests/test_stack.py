@@ -73,24 +73,22 @@ def test_group_norm_of_bfloat16_has_float32_statistics():
 
 
 def test_what_is_computed_once_is_not_changed():
-    x, witness = jax.random.normal(jax.random.key(0), (2, 3, 5))
-    once = jax.jit(computed_once)
-    np.testing.assert_array_equal(once(x, witness), x)
-    slope = jax.jit(jax.grad(lambda x, w: (computed_once(x, w) ** 2).sum(), (0, 1)))(x, witness)
-    np.testing.assert_array_equal(slope, (2 * x, 0 * witness))
+    x = jax.random.normal(jax.random.key(0), (3, 5))
+    np.testing.assert_array_equal(jax.jit(computed_once)(x), x)
+    slope = jax.jit(jax.grad(lambda x: (computed_once(x) ** 2).sum()))(x)
+    np.testing.assert_array_equal(slope, 2 * x)
 
 
 def test_a_residual_stream_is_not_summed_anew_in_every_block():
     # XLA:CPU counts what it really does; without the fence this grows with the square of the depth.
     def work(depth):
-        def loss(x, witness):
+        def loss(x):
             h = x
             for _ in range(depth):
-                h = computed_once(h, witness)
+                h = computed_once(h)
                 h = h + 0.5 * h.mean(0) * h
             return (h**2).sum()
 
-        compiled = jax.jit(jax.grad(loss)).lower(jnp.ones((64, 64)), jnp.ones(3)).compile()
-        return compiled.cost_analysis()["flops"]
+        return jax.jit(jax.grad(loss)).lower(jnp.ones((64, 64))).compile().cost_analysis()["flops"]
 
     assert work(16) / work(8) < 2.3

@@ -86,7 +86,7 @@ class ResBlock(nn.Module):
     def __call__(self, x: Array, c: Array, keys: Array | None = None) -> Array:
         """Applies the block to `x` `[B,H,W,C]` with conditioning `c` `[B,K]`."""
         zeros = nn.initializers.zeros
-        x = computed_once(x, c)
+        x = computed_once(x)
         h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1", self.groups)(x))
         h = conv3x3(self.width, dtype=self.dtype, name="conv1")(h)
         c = nn.Dense(self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond")(

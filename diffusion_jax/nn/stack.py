@@ -76,7 +76,7 @@ def run(
     outputs, blocks = [], unstacked(params)
     if len(blocks) > _FEW:
         # Otherwise every block reads its weights at offsets of its own, and is compiled on its own.
-        blocks = jax.tree.map(lambda a: computed_once(a, h), blocks)
+        blocks = jax.tree.map(computed_once, blocks)
     for i, p in enumerate(blocks):
         h, _ = body(h, (p, i, None if skips is None else skips[i]))
         outputs.append(h)

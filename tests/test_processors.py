@@ -1,0 +1,82 @@
+"""Without an accelerator every processor core is a device, and a batch is shared out evenly."""
+
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import REPO
+
+from diffusion_jax import processors, registry
+from diffusion_jax.sharding import batched, make_mesh, put, replicated
+
+CODE = """
+import os
+{before}
+from diffusion_jax import processors
+processors.share(12)
+import jax
+print(jax.device_count())
+"""
+
+
+def count(before="", **env):
+    kept = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(before=before)], capture_output=True, text=True,
+        cwd=REPO, env={**kept, "JAX_PLATFORMS": "cpu", **env},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("most", "batch", "accumulate", "mesh", "devices"),
+    [
+        (2, 64, 1, "data=-1", 2),
+        (8, 12, 1, "data=-1", 6),
+        (8, 12, 3, "data=-1", 4),
+        (8, 7, 1, "data=-1", 7),
+        (4, 7, 1, "data=-1", 1),
+        (8, 120, 1, "data=-1,fsdp=4", 8),
+        (8, 12, 1, "data=-1,fsdp=4", 4),
+        (8, 64, 1, "data=1", 1),
+        (8, 64, 1, "data=2,fsdp=2", 4),
+        (8, 64, 0, "data=-1", 1),  # refused later, with a line that says why
+        (8, 64, 1, "rows=3", 1),
+    ],
+)
+def test_as_many_devices_as_share_a_batch_evenly(most, batch, accumulate, mesh, devices):
+    assert processors.fitting(most, batch, accumulate, mesh) == devices
+
+
+def test_one_device_for_each_core():
+    assert count() == processors.fitting(min(processors.cores(), 8), 12)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity here")
+def test_cores_of_others_are_left_alone():
+    assert count("os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])") == 1
+
+
+def test_a_number_that_the_user_gives_stays():
+    assert count(JAX_NUM_CPU_DEVICES="5") == 5
+    assert count(XLA_FLAGS="--xla_force_host_platform_device_count=3") == 3
+
+
+@pytest.mark.parametrize("name", ["vdm_unet(width=8, depth=6)", "unet(width=8, attention=(8,))"])
+def test_devices_predict_without_a_word_to_each_other(name):
+    # A value of one example that another device needs would stop all of them in every block.
+    mesh = make_mesh()
+    network = registry.build("models", name, channels=1, num_classes=3)
+    z = put(jnp.zeros((16, 8, 8, 1)), batched(mesh))
+    gamma, label = (put(jnp.zeros(16, t), batched(mesh)) for t in (jnp.float32, jnp.int32))
+    params = jax.eval_shape(network.init, jax.random.key(0), z, gamma, {"label": label})
+    params = jax.tree.map(lambda a: put(jnp.zeros(a.shape), replicated(mesh)), params)
+    lowered = jax.jit(network.apply).lower(params, z, gamma, {"label": label})
+    text = lowered.compile().as_text()
+    assert "num_partitions=8" in text
+    assert not re.search(r" (all-reduce|all-gather|all-to-all|collective-permute)\(", text)
