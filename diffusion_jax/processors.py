@@ -5,7 +5,6 @@ device for each core a batch is shared out, as over devices of any kind.
 """
 
 import os
-from collections.abc import Mapping
 
 import jax
 
@@ -13,6 +12,12 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.sharding import parse_mesh
 
 _MOST = 8  # every device holds the weights once more
+# Devices wait for each other once a step, and XLA would end a process whose devices are a minute
+# apart: on a busy machine that is a slow step of a large network, and no fault.
+_PATIENCE = (
+    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=600",
+    "--xla_cpu_collective_call_terminate_timeout_seconds=36000",
+)
 
 
 def cores() -> int:
@@ -44,9 +49,7 @@ def fitting(most: int, batch: int, accumulate: int = 1, mesh: str = "data=-1") -
     return 1
 
 
-def share(
-    batch: int, accumulate: int = 1, mesh: str = "data=-1", env: Mapping[str, str] = os.environ
-) -> None:
+def share(batch: int, accumulate: int = 1, mesh: str = "data=-1") -> None:
     """Makes as many CPU devices as there are cores and the batch allows, eight at most.
 
     Of no effect where there are accelerators, or once a device has been used. A number that the
@@ -56,9 +59,12 @@ def share(
         batch: the global batch.
         accumulate: micro-batches per step.
         mesh: axes that the devices must fit.
-        env: the environment.
     """
-    forced = "xla_force_host_platform_device_count" in env.get("XLA_FLAGS", "")
-    if not forced and jax.config.jax_num_cpu_devices < 1:
-        n = fitting(min(cores(), _MOST), batch, accumulate, mesh)
-        jax.config.update("jax_num_cpu_devices", n)
+    given = os.environ.get("XLA_FLAGS", "")
+    if "xla_force_host_platform_device_count" in given or jax.config.jax_num_cpu_devices > 0:
+        return
+    n = fitting(min(cores(), _MOST), batch, accumulate, mesh)
+    jax.config.update("jax_num_cpu_devices", n)
+    if n > 1:
+        missing = [f for f in _PATIENCE if f.partition("=")[0] not in given]
+        os.environ["XLA_FLAGS"] = " ".join([given, *missing]).strip()
