@@ -3,10 +3,12 @@
     python -m benchmarks.evaluate --work digits vdm8 --json evaluate.json
 
 Four batches go through the same call as `--mode=eval`, 16 times per image. `overhead` counts all
-that is not the network: noise, the decoder, the transfers of images and of results.
+that is not the network: noise, the decoder, the transfers of images and of results. FLOPs are the
+network's alone; `of_matmul` is as in `benchmarks.train_step`.
 """
 
 import argparse
+import time
 from typing import Any
 
 import jax
@@ -26,12 +28,20 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     params, batch = _common.weights(job), job.config.eval.batch
     split = job.source.split("train")
     images = min(BATCHES * batch, len(split))
+    batch = min(batch, images)
     objective = registry.build("objectives", job.config.objective)
     cond = {"label": _common.rows(job, batch)["label"]} if job.model.num_classes else {}
     z = put(jax.random.normal(jax.random.key(1), (batch, *split.shape)), batched(job.mesh))
     forward = jax.jit(lambda p, z, cond: job.model.denoiser(p)(z, jnp.float32(0.0), cond))
+    flops = forward.lower(params, z, cond).cost_analysis()["flops"]
     run = bpd.compile_pass(job.model, objective, DRAWS, job.mesh)
     key = bpd.put_key(0, job.mesh)
+    found, ids = _common.rows(job, batch), put(jnp.arange(batch), batched(job.mesh))
+    began = time.perf_counter()
+    compiled = run.lower(params, found["image"], cond, ids, key).compile()
+    row = {"work": work, "images": images, "times_per_image": DRAWS,
+           "compile_s": time.perf_counter() - began,
+           "memory_mib": _common.mebibytes(compiled)}  # fmt: skip
 
     def one_batch(found: dict, ids: jax.Array) -> Any:
         told = {"label": found["label"]} if job.model.num_classes else {}
@@ -40,15 +50,19 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     def whole() -> Any:
         return batches.over(one_batch, split, job.mesh, batch=batch, limit=images, quiet=True)
 
+    passes = -(-images // batch) * DRAWS
+
     def bare() -> Any:
-        passes = -(-images // batch) * DRAWS
         return [forward(params, z, cond) for _ in range(passes)]
 
     seconds = _common.alternate({"whole": whole, "bare": bare}, args.repeats)
-    return [{
-        "work": work, "images": images, "times_per_image": DRAWS,
-        "images_per_s": images / seconds["whole"], "overhead": seconds["whole"] / seconds["bare"],
-    }]  # fmt: skip
+    done = passes * flops / seconds["whole"]
+    row |= {
+        "images_per_s": images / seconds["whole"], "GFLOP_per_s": done / 1e9,
+        "of_matmul": done / _common.matmul_rate(args.dtype),
+        "overhead": seconds["whole"] / seconds["bare"],
+    }  # fmt: skip
+    return [row]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     python -m benchmarks.sample --work digits vdm8 --json sample.json
 
 `overhead` is what the loop, the solver and the decoding cost on top of the network: 1.05 is 5%.
+FLOPs are the network's alone, by XLA's cost analysis; `of_matmul` is as in `benchmarks.train_step`.
 """
 
 import argparse
@@ -34,6 +35,8 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     z = put(jax.random.normal(jax.random.key(1), shape), batched(job.mesh))
     forward = jax.jit(lambda p, z, g, cond: job.model.denoiser(p)(z, g, cond))
     levels = [jnp.float32(g) for g in gammas[:-1]]
+    flops = forward.lower(params, z, levels[0], cond).cost_analysis()["flops"]
+    rate = _common.matmul_rate(args.dtype)
     calls = {"bare": lambda: [forward(params, z, g, cond) for g in levels]}
     rows = []
     for name in SAMPLERS:
@@ -42,22 +45,20 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
         )
         run = generate.compile_sampler(job.model, method, job.mesh)
         began = time.perf_counter()
-        run(params, key, cond, shape).block_until_ready()
-        first = time.perf_counter() - began
-        rows.append(
-            {
-                "work": work,
-                "sampler": name,
-                "network_calls": method.calls(job.model),
-                "first": first,
-            }
+        compiled = (
+            jax.jit(lambda p, k, c, run=run: run(p, k, c, shape)).lower(params, key, cond).compile()
         )
-        calls[name] = lambda run=run: run(params, key, cond, shape)
+        rows.append({
+            "work": work, "sampler": name, "network_calls": method.calls(job.model),
+            "compile_s": time.perf_counter() - began, "memory_mib": _common.mebibytes(compiled),
+        })  # fmt: skip
+        calls[name] = lambda compiled=compiled: compiled(params, key, cond)
     seconds = _common.alternate(calls, args.repeats)
     for row in rows:
         s = seconds[row["sampler"]]
-        row |= {"images_per_s": batch / s, "overhead": s / seconds["bare"],
-                "compile_s": row.pop("first") - s}  # fmt: skip
+        done = row["network_calls"] * flops / s
+        row |= {"images_per_s": batch / s, "GFLOP_per_s": done / 1e9, "of_matmul": done / rate,
+                "overhead": s / seconds["bare"]}  # fmt: skip
     return rows
 
 

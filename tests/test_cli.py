@@ -51,7 +51,8 @@ def test_a_run_ends_with_a_page(trained):
     for word in ("Loss against steps", "against time", "Where the bits are", "Started at step 0"):
         assert word in found.text
     (start,) = (folder / "run/environment.jsonl").read_text().splitlines()
-    assert json.loads(start).items() >= {"step": 0, "devices": "1 x cpu"}.items()
+    devices = re.search(r"at step 0 of 6 on (\d x cpu):", done.stdout).group(1)
+    assert json.loads(start).items() >= {"step": 0, "devices": devices}.items()
 
 
 def test_the_animation_ends_in_the_samples(trained):

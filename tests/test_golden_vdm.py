@@ -98,11 +98,10 @@ def test_reading_a_published_checkpoint(golden):
     assert all(jax.tree.leaves(scaled))
 
 
-def test_scanned_and_unrolled_networks_agree(golden):
+def test_scanned_and_unrolled_networks_agree(golden, float64):
     """One checkpoint, two ways to run it: same function, so same gradient too."""
     case, model, params = load(golden, "T10")
-    x = model.decoder.encode(jnp.asarray(case["in/images"]))
-    params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
+    x = model.decoder.encode(jnp.asarray(case["in/images"])).astype(jnp.float64)
 
     def value(model, p):
         return jnp.square(model.denoiser(p)(x, jnp.zeros(5), {}).eps).sum()
@@ -112,4 +111,4 @@ def test_scanned_and_unrolled_networks_agree(golden):
         other = dataclasses.replace(model, network=model.network.clone(**option))
         found = jax.jit(jax.value_and_grad(lambda p, m=other: value(m, p)))(params)
         for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(found), strict=True):
-            np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3 * np.abs(a).max() + 1e-6)
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9 * np.abs(a).max() + 1e-14)
