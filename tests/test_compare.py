@@ -1,6 +1,7 @@
 """Paired comparison of two runs."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ def runs(tmp_path_factory):
     for name, changes in (
         ("vdm", {}),
         ("encoded", {"encoder": "diffenc(width=8, blocks=1)", "prediction": "v"}),
-        ("free", {"conditional": False, "guidance": "none()"}),
     ):
         job = tiny.job(folder, name, **settings, **changes)
         job.config.sample.num, job.config.eval.timesteps = 0, ()
@@ -54,6 +54,10 @@ def test_differences_are_those_of_the_means_and_change_sign(runs, tmp_path, caps
 
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):
+    config = json.loads((runs / "vdm/config.json").read_text())
+    other = {**config, "conditional": False, "guidance": "none()"}
+    shutil.copytree(runs / "vdm", runs / "free")
+    (runs / "free/config.json").write_text(json.dumps(other))
     with pytest.raises(ConfigError, match="differ in conditional: True and False"):
         compared(runs, "vdm", "free", tmp_path)
     with pytest.raises(ConfigError, match="two runs"):
