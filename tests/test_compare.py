@@ -54,10 +54,11 @@ def test_differences_are_those_of_the_means_and_change_sign(runs, tmp_path, caps
 
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):
-    config = json.loads((runs / "vdm/config.json").read_text())
-    other = {**config, "conditional": False, "guidance": "none()"}
     shutil.copytree(runs / "vdm", runs / "free")
-    (runs / "free/config.json").write_text(json.dumps(other))
+    (record,) = (runs / "free").glob("checkpoints/*/meta/metadata")
+    written = record.read_text()
+    record.write_text(written.replace('"conditional": true', '"conditional": false'))
+    assert record.read_text() != written
     with pytest.raises(ConfigError, match="differ in conditional: True and False"):
         compared(runs, "vdm", "free", tmp_path)
     with pytest.raises(ConfigError, match="two runs"):
