@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion_jax import config as config_lib
+from diffusion_jax import config as config_lib, processors
 from diffusion_jax.evaluation import generate
 from diffusion_jax.modes import _method, _quality
 from diffusion_jax.modes._samples import Samples
@@ -166,6 +166,7 @@ def main() -> None:
         )  # fmt: skip
         return Job(config, args.work.absolute(), str(args.checkpoint))
 
+    processors.share(200)
     first = open_job("none()", "ddim()", 5)
     params, _ = first.weights()
     bench = _quality.open_bench(first)

@@ -88,6 +88,8 @@ def _parse(argv: list[str]) -> list[str]:
         _fail(ConfigError(f"--config: there is no file {path}"))
     try:
         return flags.FLAGS(_with_saved_config(argv))
+    except SystemExit:  # --help, which absl ends with code 1
+        sys.exit(0)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
         _fail(ConfigError(_explain(e)))
 

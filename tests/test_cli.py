@@ -38,6 +38,12 @@ def test_train_prints_what_it_did(trained):
         assert word in done.stdout
 
 
+def test_help_is_no_mistake():
+    done = main("--help")
+    assert done.returncode == 0, done.stderr
+    assert "--workdir" in done.stdout and "Configuration file" in done.stdout
+
+
 def test_a_run_ends_with_a_page(trained):
     folder, done = trained
     text = (folder / "run/report.html").read_text()
