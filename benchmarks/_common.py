@@ -125,8 +125,9 @@ def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, fl
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def matmul_rate(dtype: str = "float32") -> float:
-    """FLOP/s of this device's matrix product, the best of several large ones."""
+@functools.cache
+def _product_rate(dtype: str) -> float:
+    """FLOP/s of one device's matrix product, the best of several large ones."""
     n = 2048 if jax.default_backend() == "cpu" else 8192
     a = jnp.ones((n, n), dtype)
     product = jax.jit(lambda a, b: a @ b)
@@ -139,8 +140,13 @@ def matmul_rate(dtype: str = "float32") -> float:
     return 2 * n**3 / best
 
 
+def matmul_rate(dtype: str, devices: int) -> float:
+    """FLOP/s that large matrix products reach on so many devices; on CPU one uses every core."""
+    return _product_rate(dtype) * (1 if jax.default_backend() == "cpu" else devices)
+
+
 def mebibytes(compiled: Any) -> float:
-    """Arguments, results and temporaries of a compiled program, in MiB; donated ones once."""
+    """MiB of a program on each device: arguments, results, temporaries; donated ones once."""
     m = compiled.memory_analysis()
     used = m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes
     return (used - m.alias_size_in_bytes) / 2**20

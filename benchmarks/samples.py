@@ -174,7 +174,7 @@ def main() -> None:
     real = {"images": floor["images"], "frechet": floor["frechet"]["value"],
             "accuracy": floor["classes"]["accuracy"]}  # fmt: skip
     made_with = {"num": args.num, "repeats": args.repeats, "checkpoint": str(args.checkpoint),
-                 "judge": str(args.judge)}  # fmt: skip
+                 "judge": str(args.judge), "devices": describe_devices()}  # fmt: skip
     kept = json.loads(args.json.read_text()) if args.json and args.json.is_file() else None
     if kept and {k: kept.get(k) for k in made_with} != made_with:
         parser.error(f"{args.json} was made with other settings than {made_with}; name another")
@@ -188,8 +188,7 @@ def main() -> None:
         rows.append(row)
         print(json.dumps(row), flush=True)
         if args.json:
-            record = {"devices": describe_devices(), "jax": jax.__version__, **made_with,
-                      "real": real, "rows": rows}  # fmt: skip
+            record = {"jax": jax.__version__, **made_with, "real": real, "rows": rows}
             args.json.write_text(json.dumps(record, indent=1) + "\n")
     print(show(rows, args.weights, args.guidance, str(args.classifier), real))
 

@@ -26,7 +26,7 @@ def base() -> ConfigDict:
     c.augment = "none()"
     c.batch = 128  # global batch, over all devices
     c.accumulate = 1  # micro-batches per step; changes memory, not results
-    c.resident_mib = 1024  # training sets up to this size live on the device; larger are streamed
+    c.resident_mib = 1024  # training sets up to this size live on each device; larger are streamed
     c.data_workers = 0  # threads that decode image files; 0: one per processor
     c.data_ahead = 2  # dispatches whose data are read ahead, of sets that are streamed
 

@@ -50,6 +50,7 @@ _VERIFY = flags.DEFINE_bool(
     "verify", False, "For compress: decode the file at once. For decompress: write nothing."
 )
 
+_HELP = ("help", "helpshort", "helpfull", "helpxml", "?")
 _ALONE = ("list",)  # modes that need neither a configuration nor a work directory
 
 
@@ -88,8 +89,10 @@ def _parse(argv: list[str]) -> list[str]:
         _fail(ConfigError(f"--config: there is no file {path}"))
     try:
         return flags.FLAGS(_with_saved_config(argv))
-    except SystemExit:  # --help, which absl ends with code 1
-        sys.exit(0)
+    except SystemExit:
+        if any(a.lstrip("-").partition("=")[0] in _HELP for a in argv if a.startswith("-")):
+            sys.exit(0)  # absl ends with 1
+        raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
         _fail(ConfigError(_explain(e)))
 

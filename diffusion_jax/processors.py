@@ -4,27 +4,36 @@ XLA:CPU runs most operations of a small network on one core and splits only the 
 device for each core a batch is shared out, as over devices of any kind.
 """
 
+import contextlib
+import math
 import os
+from pathlib import Path
 
 import jax
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sharding import parse_mesh
 
-_MOST = 8  # every device holds the weights once more
+_MOST = 8  # every device holds the training state once more
 # Devices wait for each other once a step, and XLA would end a process whose devices are a minute
 # apart: on a busy machine that is a slow step of a large network, and no fault.
 _PATIENCE = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=600",
     "--xla_cpu_collective_call_terminate_timeout_seconds=36000",
 )
+_FORCED = "xla_force_host_platform_device_count"
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, on Linux
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processor cores that this process may use: of its affinity, within its container's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = _QUOTA.read_text().split()
+        count = min(count, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        pass
+    return max(count or 1, 1)
 
 
 def fitting(most: int, batch: int, accumulate: int = 1, mesh: str = "data=-1") -> int:
@@ -52,19 +61,20 @@ def fitting(most: int, batch: int, accumulate: int = 1, mesh: str = "data=-1") -
 def share(batch: int, accumulate: int = 1, mesh: str = "data=-1") -> None:
     """Makes as many CPU devices as there are cores and the batch allows, eight at most.
 
-    Of no effect where there are accelerators, or once a device has been used. A number that the
-    user gives (`JAX_NUM_CPU_DEVICES`, or `XLA_FLAGS`) stays.
+    Accelerators are used all the same where there are any. A number that the user gives
+    (`JAX_NUM_CPU_DEVICES`, or `XLA_FLAGS`) stays, and so do devices that are in use already.
 
     Args:
         batch: the global batch.
         accumulate: micro-batches per step.
         mesh: axes that the devices must fit.
     """
-    given = os.environ.get("XLA_FLAGS", "")
-    if "xla_force_host_platform_device_count" in given or jax.config.jax_num_cpu_devices > 0:
-        return
-    n = fitting(min(cores(), _MOST), batch, accumulate, mesh)
-    jax.config.update("jax_num_cpu_devices", n)
-    if n > 1:
+    given = os.environ.get("XLA_FLAGS", "").strip()
+    if _FORCED not in given and jax.config.jax_num_cpu_devices < 1:
+        n = fitting(min(cores(), _MOST), batch, accumulate, mesh)
+        with contextlib.suppress(RuntimeError):  # devices are in use already
+            jax.config.update("jax_num_cpu_devices", n)
+    several = _FORCED in given or jax.config.jax_num_cpu_devices > 1
+    if several and (not given or given.startswith("-")):  # else it names a file of flags
         missing = [f for f in _PATIENCE if f.partition("=")[0] not in given]
         os.environ["XLA_FLAGS"] = " ".join([given, *missing]).strip()

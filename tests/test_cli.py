@@ -17,6 +17,7 @@ from conftest import REPO
 from html_page import check_page, headings
 from PIL import Image
 
+from diffusion_jax import processors
 from diffusion_jax.evaluation import images
 from diffusion_jax.report import collect, measured
 from diffusion_jax.report.section import Section
@@ -44,6 +45,14 @@ def test_help_is_no_mistake():
     assert "--workdir" in done.stdout and "Configuration file" in done.stdout
 
 
+def test_a_configuration_may_say_why_it_ends(tmp_path):
+    (tmp_path / "config.py").write_text(
+        "def get_config():\n    raise SystemExit('no such tower')\n"
+    )
+    done = main(f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 1 and "no such tower" in done.stderr
+
+
 def test_a_run_ends_with_a_page(trained):
     folder, done = trained
     text = (folder / "run/report.html").read_text()
@@ -57,8 +66,9 @@ def test_a_run_ends_with_a_page(trained):
     for word in ("Loss against steps", "against time", "Where the bits are", "Started at step 0"):
         assert word in found.text
     (start,) = (folder / "run/environment.jsonl").read_text().splitlines()
-    devices = re.search(r"at step 0 of 6 on (\d x cpu):", done.stdout).group(1)
+    devices, count = re.search(r"at step 0 of 6 on ((\d) x cpu):", done.stdout).groups()
     assert json.loads(start).items() >= {"step": 0, "devices": devices}.items()
+    assert (int(count) > 1) == (processors.cores() > 1)  # every core is a device
 
 
 def test_the_animation_ends_in_the_samples(trained):

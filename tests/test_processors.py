@@ -14,23 +14,26 @@ from diffusion_jax import processors, registry
 from diffusion_jax.sharding import batched, make_mesh, put, replicated
 
 CODE = """
-import os
+import os, sys
+import jax
 {before}
 from diffusion_jax import processors
 processors.share(12)
-import jax
-print(jax.device_count())
+print(jax.device_count(), os.environ.get("XLA_FLAGS", ""))
 """
+PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds="
 
 
-def count(before="", **env):
+def share(before="", **env):
+    """Devices there are after `share` in a new process, and XLA's flags."""
     kept = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(before=before)], capture_output=True, text=True,
         cwd=REPO, env={**kept, "JAX_PLATFORMS": "cpu", **env},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+    devices, _, flags = done.stdout.strip().partition(" ")
+    return int(devices), flags
 
 
 @pytest.mark.parametrize(
@@ -53,18 +56,42 @@ def test_as_many_devices_as_share_a_batch_evenly(most, batch, accumulate, mesh, 
     assert processors.fitting(most, batch, accumulate, mesh) == devices
 
 
-def test_one_device_for_each_core():
-    assert count() == processors.fitting(min(processors.cores(), 8), 12)
-
-
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity here")
-def test_cores_of_others_are_left_alone():
-    assert count("os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])") == 1
+@pytest.mark.parametrize("most", [1, 2])
+def test_one_device_for_each_core_that_is_ours(most):
+    mine = sorted(os.sched_getaffinity(0))[:most]
+    devices, flags = share(f"os.sched_setaffinity(0, {mine})")
+    assert devices == len(mine)
+    assert (PATIENT in flags) == (devices > 1)
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"), [("max 100000", 99), ("150000 100000", 2), ("5000 100000", 1), ("", 99)]
+)
+def test_a_container_has_the_cores_of_its_quota(tmp_path, monkeypatch, quota, most):
+    monkeypatch.setattr(processors, "_QUOTA", tmp_path / "cpu.max")
+    without = processors.cores()
+    (tmp_path / "cpu.max").write_text(quota)
+    assert processors.cores() == min(without, most)
 
 
 def test_a_number_that_the_user_gives_stays():
-    assert count(JAX_NUM_CPU_DEVICES="5") == 5
-    assert count(XLA_FLAGS="--xla_force_host_platform_device_count=3") == 3
+    devices, flags = share(JAX_NUM_CPU_DEVICES="5")
+    assert devices == 5 and PATIENT in flags
+    devices, flags = share(XLA_FLAGS="--xla_force_host_platform_device_count=3")
+    assert devices == 3 and PATIENT in flags
+    devices, flags = share(JAX_NUM_CPU_DEVICES="2", XLA_FLAGS=f"{PATIENT}77")
+    assert devices == 2 and flags.count(PATIENT) == 1 and f"{PATIENT}77" in flags
+
+
+def test_a_file_of_flags_stays(tmp_path):
+    path = tmp_path / "flags"
+    path.write_text("--xla_force_host_platform_device_count=3\n")
+    assert share(JAX_NUM_CPU_DEVICES="1", XLA_FLAGS=str(path))[1] == str(path)
+
+
+def test_devices_in_use_stay():
+    assert share("jax.devices()")[0] == 1
 
 
 @pytest.mark.parametrize("name", ["vdm_unet(width=8, depth=6)", "unet(width=8, attention=(8,))"])
