@@ -197,10 +197,12 @@ def check_batch(batch: int, mesh: Mesh, accumulate: int = 1) -> None:
         accumulate: micro-batches per step.
 
     Raises:
-        ConfigError: `batch` is not divisible by devices x accumulation.
+        ConfigError: one of them is below 1, or `batch` is not divisible by devices x `accumulate`.
     """
+    if batch < 1 or accumulate < 1:
+        raise ConfigError(f"batch={batch} and accumulate={accumulate} must be at least 1")
     parts = mesh.devices.size * accumulate
-    if batch < 1 or accumulate < 1 or batch % parts:
+    if batch % parts:
         raise ConfigError(
             f"batch={batch} is not divisible by {mesh.devices.size} devices x accumulate="
             f"{accumulate}; use a positive multiple of {parts}"

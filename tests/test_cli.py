@@ -202,6 +202,8 @@ def test_a_page_without_weights_says_so(trained, tmp_path):
         (["--confi=1"], "confi"),
         (["stray"], "stray"),
         (["--config.batch=7"], "not divisible"),
+        (["--config.batch=0"], "batch=0 .*must be at least 1"),
+        (["--config.accumulate=0"], "accumulate=0 must be at least 1"),
         (["--config.eval.draws=1"], r"eval\.draws=1 must be even"),
         (["--config.eval.split=tset"], "eval.split='tset' does not exist"),
         (["--config.valid_draws=3"], "valid_draws=3 must be even"),
