@@ -1,4 +1,4 @@
-"""Plug-ins by name: a folder is a kind, a file is a plug-in, one string builds it.
+"""Plug-ins by name: a kind is a folder, a plug-in is a file in it, one string builds it.
 
 `build("guidance", "interval(cfg(w=2.0), lo=-5.0, hi=4.0)")` imports
 `diffusion_jax/guidance/interval.py` and calls its `make(...)`. A dotted name
@@ -12,9 +12,35 @@ import importlib
 import inspect
 import pkgutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from diffusion_jax.errors import SpecError
+
+# Where the plug-ins of each kind are: a kind keeps its name when its folder moves.
+FOLDERS = {
+    "data": "data",
+    "augment": "augment",
+    "models": "models",
+    "schedules": "schedules",
+    "encoders": "encoders",
+    "decoders": "decoders",
+    "objectives": "objectives",
+    "proposals": "proposals",
+    "scorers": "scorers",
+    "likelihood": "likelihood",
+    "samplers": "samplers",
+    "grids": "grids",
+    "plans": "plans",
+    "correctors": "correctors",
+    "finals": "finals",
+    "guidance": "guidance",
+    "edits": "edits",
+    "features": "features",
+    "modes": "modes",
+}
+_MODES = "modes"  # the one kind whose files have a `run` instead of a `make`
+_ROOT = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -72,18 +98,72 @@ def _convert(node: ast.AST, text: str) -> Any:
         ) from e
 
 
+def folder(kind: str) -> Path:
+    """The folder of a kind.
+
+    Raises:
+        SpecError: there is no such kind.
+    """
+    if kind not in FOLDERS:
+        close = difflib.get_close_matches(kind, FOLDERS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise SpecError(f"there are no plug-ins {kind!r}{hint}; kinds: {', '.join(FOLDERS)}")
+    return _ROOT.joinpath(*FOLDERS[kind].split("."))
+
+
 def available(kind: str) -> tuple[str, ...]:
-    """The names of the plug-ins in the folder `kind`, sorted."""
-    folder = importlib.import_module(f"diffusion_jax.{kind}")
-    names = (m.name for m in pkgutil.iter_modules(folder.__path__))
+    """The names of the plug-ins of a kind, sorted; nothing is imported."""
+    names = (m.name for m in pkgutil.iter_modules([str(folder(kind))]))
     return tuple(sorted(n for n in names if n != "base" and not n.startswith("_")))
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in as its source describes it.
+
+    Attributes:
+        name: of the file.
+        arguments: of `make`, with their defaults; empty for a mode.
+        line: the first line of its docstring.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    line: str
+
+
+def describe(kind: str) -> tuple[str, tuple[Plugin, ...]]:
+    """What a kind is, in a line, and its plug-ins; nothing is imported."""
+    found, where = [], folder(kind)
+    for name in available(kind):
+        tree = _parsed(where / f"{name}.py")
+        makes = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "make")
+        make = next(makes, None)
+        found.append(Plugin(name, _arguments(make) if make else (), _first_line(tree)))
+    return _first_line(_parsed(where / "__init__.py")), tuple(found)
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _first_line(tree: ast.Module) -> str:
+    return (ast.get_docstring(tree) or "").partition("\n")[0]
+
+
+def _arguments(make: ast.FunctionDef) -> tuple[str, ...]:
+    a = make.args
+    plain = [*a.posonlyargs, *a.args]
+    values = [None] * (len(plain) - len(a.defaults)) + list(a.defaults)
+    both = [*zip(plain, values, strict=True), *zip(a.kwonlyargs, a.kw_defaults, strict=True)]
+    return tuple(p.arg + ("" if v is None else f"={ast.unparse(v)}") for p, v in both)
 
 
 def build(kind: str, spec: str | Spec, **context: Any) -> Any:
     """Builds a plug-in from its string.
 
     Args:
-        kind: the folder, for example `"samplers"`.
+        kind: for example `"samplers"`; `FOLDERS` has them all.
         spec: the plug-in string, or an already parsed `Spec`.
         **context: values offered to `make` under these names; used only where `make` has such a
             parameter and the string does not set it (for example `levels` from the data set).
@@ -125,4 +205,4 @@ def _find(kind: str, name: str) -> Any:
         close = difflib.get_close_matches(name, names, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         raise SpecError(f"unknown {kind} plug-in {name!r}{hint}; there are: {', '.join(names)}")
-    return importlib.import_module(f"diffusion_jax.{kind}.{name}")
+    return importlib.import_module(f"diffusion_jax.{FOLDERS[kind]}.{name}")

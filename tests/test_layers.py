@@ -22,7 +22,6 @@ LAYERS = [
         "preemption",
         "cluster",
         "preview",
-        "catalogue",
         "compilation",
         "places",
         "remembering",
