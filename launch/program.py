@@ -66,7 +66,7 @@ def flops(jaxpr: Any) -> int:
             inner = math.prod(rhs) // rhs[numbers[0]]
             outer = math.prod(eqn.outvars[0].aval.shape)
             total += 2 * inner * outer // math.prod(p["lhs_dilation"] or (1,))
-        elif name == "same_convolution":  # of `diffusion_jax.nn.conv`
+        elif name == "same_convolution":  # of `diffusion_jax.networks.layers.conv`
             kernel = eqn.invars[1].aval.shape
             total += 2 * math.prod(kernel[:3]) * math.prod(eqn.outvars[0].aval.shape)
         elif name == "cond":

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import _common, plain, samples
-from diffusion_jax.models import vdm_unet
-from diffusion_jax.nn import blocks
+from diffusion_jax.networks.backbones import vdm_unet
+from diffusion_jax.networks.layers import blocks
 
 
 def test_the_plain_network_is_an_independent_copy_of_ours(float64, monkeypatch):

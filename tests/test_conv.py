@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from diffusion_jax.nn import conv as conv_lib
+from diffusion_jax.networks.layers import conv as conv_lib
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 CASES = {

@@ -12,7 +12,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.modes import sample as sample_mode
 from diffusion_jax.modes.base import Job
-from diffusion_jax.nn.encoder_unet import layout
+from diffusion_jax.networks.layers.encoder_unet import layout
 from diffusion_jax.parameterization import to_pred
 from diffusion_jax.sampling import for_sampler, integrate
 from diffusion_jax.types import Noise, diffuse

@@ -9,8 +9,8 @@ import pytest
 from golden_cases import nested
 
 from diffusion_jax import registry
-from diffusion_jax.interop import vdm
 from diffusion_jax.model import Model
+from diffusion_jax.networks.published import vdm
 from diffusion_jax.samplers.base import Sampler
 from diffusion_jax.schedules.base import endpoints, gamma_and_slope
 from diffusion_jax.types import Noise, sigma

@@ -8,7 +8,7 @@ import pytest
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, count
-from diffusion_jax.nn.embed import fourier_features
+from diffusion_jax.networks.layers.embed import fourier_features
 from diffusion_jax.parameterization import from_pred, to_pred
 from diffusion_jax.types import Pred, alpha, sigma
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion_jax.nn import stack
-from diffusion_jax.nn.fence import computed_once
-from diffusion_jax.nn.norm import GroupNorm
+from diffusion_jax.networks.layers import stack
+from diffusion_jax.networks.layers.materialize import computed_once
+from diffusion_jax.networks.layers.norm import GroupNorm
 
 
 def close(a, b, tolerance=1e-10):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.nn.encoder_unet import KINDS, EncoderUNet
+from diffusion_jax.networks.layers.encoder_unet import KINDS, EncoderUNet
 from diffusion_jax.types import Array, Cond, Params, expand
 
 

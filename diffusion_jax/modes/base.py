@@ -15,10 +15,10 @@ from diffusion_jax.augment.base import Augment
 from diffusion_jax.data.base import Source
 from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
 from diffusion_jax.model import Model
+from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.parameterization import check as check_prediction
 from diffusion_jax.places import place, write
 from diffusion_jax.schedules.base import latent_size
-from diffusion_jax.scorers.base import Scorer
 from diffusion_jax.sharding import make_mesh, put, replicated
 from diffusion_jax.training import restore
 from diffusion_jax.training.state import ema_key
@@ -183,7 +183,7 @@ class Job:
 
 def _published(checkpoint: str) -> tuple[Path, Any]:
     """The path and the content of a published checkpoint, from its prefixed name."""
-    from diffusion_jax.interop import diffenc, vdm
+    from diffusion_jax.networks.published import diffenc, vdm
 
     prefix, _, name = checkpoint.partition(":")
     path = Path(name)

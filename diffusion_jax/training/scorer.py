@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from diffusion_jax import rng
-from diffusion_jax.scorers.base import Scorer
+from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State

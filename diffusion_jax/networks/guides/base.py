@@ -9,8 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.nn.blocks import compute_dtype
-from diffusion_jax.nn.tower import Tower
+from diffusion_jax.networks.layers.blocks import compute_dtype
+from diffusion_jax.networks.layers.tower import Tower
 from diffusion_jax.types import Array, Cond, Params
 
 

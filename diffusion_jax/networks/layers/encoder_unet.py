@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.nn.blocks import Attention, ResBlock, fold_keys, group_norm
-from diffusion_jax.nn.conv import conv3x3
-from diffusion_jax.nn.embed import Conditioning
+from diffusion_jax.networks.layers.blocks import Attention, ResBlock, fold_keys, group_norm
+from diffusion_jax.networks.layers.conv import conv3x3
+from diffusion_jax.networks.layers.embed import Conditioning
 from diffusion_jax.types import Array, Cond
 
 # Groups of the two middle residual blocks: the two published networks differ in it.

@@ -13,8 +13,8 @@ import flax.traverse_util
 import numpy as np
 
 from diffusion_jax.errors import CheckpointError
-from diffusion_jax.interop import vdm
-from diffusion_jax.interop.vdm import Published
+from diffusion_jax.networks.published import vdm
+from diffusion_jax.networks.published.vdm import Published
 from diffusion_jax.types import Params
 
 # Models of the published code -> our encoder (None: read from the weights) and prediction.

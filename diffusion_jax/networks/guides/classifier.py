@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.scorers.base import Head, apply, start, tower
+from diffusion_jax.networks.guides.base import Head, apply, start, tower
 from diffusion_jax.types import Array, Cond, Params
 
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.nn.tower import Tower
-from diffusion_jax.scorers.base import apply, log_sigmoid_loss, tower
+from diffusion_jax.networks.guides.base import apply, log_sigmoid_loss, tower
+from diffusion_jax.networks.layers.tower import Tower
 from diffusion_jax.types import Array, Cond, Params
 
 _LENGTH = 64  # bytes of a text

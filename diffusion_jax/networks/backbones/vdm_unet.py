@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffusion_jax.errors import SpecError
-from diffusion_jax.nn import stack
-from diffusion_jax.nn.blocks import (
+from diffusion_jax.networks.layers import stack
+from diffusion_jax.networks.layers.blocks import (
     Attention,
     Dtype,
     ResBlock,
@@ -17,8 +17,8 @@ from diffusion_jax.nn.blocks import (
     fold_keys,
     group_norm,
 )
-from diffusion_jax.nn.conv import conv3x3
-from diffusion_jax.nn.embed import Conditioning, fourier_features
+from diffusion_jax.networks.layers.conv import conv3x3
+from diffusion_jax.networks.layers.embed import Conditioning, fourier_features
 from diffusion_jax.types import Array, Cond
 
 

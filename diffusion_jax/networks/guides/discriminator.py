@@ -8,7 +8,7 @@ is told the class, and the ratio is that of the conditional laws.
 from dataclasses import dataclass
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.scorers.base import Head, apply, log_sigmoid_loss, start, tower
+from diffusion_jax.networks.guides.base import Head, apply, log_sigmoid_loss, start, tower
 from diffusion_jax.types import Array, Cond, Params
 
 

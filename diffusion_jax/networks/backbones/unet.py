@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.nn.blocks import (
+from diffusion_jax.networks.layers.blocks import (
     Attention,
     Dtype,
     ResBlock,
@@ -18,8 +18,8 @@ from diffusion_jax.nn.blocks import (
     fold_keys,
     group_norm,
 )
-from diffusion_jax.nn.conv import conv3x3
-from diffusion_jax.nn.embed import Conditioning, fourier_features
+from diffusion_jax.networks.layers.conv import conv3x3
+from diffusion_jax.networks.layers.embed import Conditioning, fourier_features
 from diffusion_jax.types import Array, Cond
 
 

@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.nn.blocks import fold_keys
-from diffusion_jax.nn.fence import computed_once
+from diffusion_jax.networks.layers.blocks import fold_keys
+from diffusion_jax.networks.layers.materialize import computed_once
 from diffusion_jax.types import Array, Params
 
 _FEW = 4  # blocks that are compiled sooner than their weights are copied

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from diffusion_jax.nn.blocks import Dtype
+from diffusion_jax.networks.layers.blocks import Dtype
 from diffusion_jax.types import Array, Cond
 
 

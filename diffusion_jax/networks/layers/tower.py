@@ -3,9 +3,9 @@
 import flax.linen as nn
 import jax
 
-from diffusion_jax.nn.blocks import Dtype, ResBlock, fold_keys, group_norm
-from diffusion_jax.nn.conv import conv3x3
-from diffusion_jax.nn.embed import Conditioning
+from diffusion_jax.networks.layers.blocks import Dtype, ResBlock, fold_keys, group_norm
+from diffusion_jax.networks.layers.conv import conv3x3
+from diffusion_jax.networks.layers.embed import Conditioning
 from diffusion_jax.types import Array, Cond
 
 

@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.nn.conv import conv3x3
-from diffusion_jax.nn.fence import computed_once
-from diffusion_jax.nn.norm import GroupNorm
+from diffusion_jax.networks.layers.conv import conv3x3
+from diffusion_jax.networks.layers.materialize import computed_once
+from diffusion_jax.networks.layers.norm import GroupNorm
 from diffusion_jax.types import Array
 
 Dtype = jnp.dtype | None

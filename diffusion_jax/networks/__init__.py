@@ -1,0 +1,1 @@
+"""Networks: backbones of denoisers, guides, their layers, and readers of published checkpoints."""
