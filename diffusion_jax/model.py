@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax import rng
-from diffusion_jax.decoders.base import Decoder
-from diffusion_jax.encoders.base import Encoder
-from diffusion_jax.encoders.identity import Identity
 from diffusion_jax.networks.backbones.base import Network
 from diffusion_jax.networks.layers.blocks import fold_keys
-from diffusion_jax.parameterization import to_pred
-from diffusion_jax.schedules.base import LATENT, Schedule, latent_size
+from diffusion_jax.process.decoders.base import Decoder
+from diffusion_jax.process.encoders.base import Encoder
+from diffusion_jax.process.encoders.identity import Identity
+from diffusion_jax.process.parameterization import to_pred
+from diffusion_jax.process.schedules.base import LATENT, Schedule, latent_size
 from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred
 
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.encoders.base import corrected
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.process.encoders.base import corrected
 from diffusion_jax.remembering import Calls, Remembering, lifted
 from diffusion_jax.samplers.base import Denoise, Sampler, noise_fraction, scales, std
 from diffusion_jax.types import Array, Pred

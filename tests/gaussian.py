@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.model import Model
-from diffusion_jax.parameterization import from_pred
+from diffusion_jax.process.parameterization import from_pred
 from diffusion_jax.types import Noise, Pred, alpha, expand, sigma
 
 

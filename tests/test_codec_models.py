@@ -12,8 +12,8 @@ import pytest
 from diffusion_jax import registry
 from diffusion_jax.codec import coder as coding
 from diffusion_jax.codec.network import Network
-from diffusion_jax.encoders.identity import Identity
 from diffusion_jax.errors import CodecError, ConfigError
+from diffusion_jax.process.encoders.identity import Identity
 from diffusion_jax.types import Noise
 
 SHAPE, LEVELS, V = (4, 4, 2), 64, 0.05

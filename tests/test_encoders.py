@@ -7,13 +7,13 @@ import pytest
 from encoded_gaussian import ENDS, ENTROPY, V, alpha2, bound, half, identity, model
 
 from diffusion_jax import config as config_lib, registry
-from diffusion_jax.encoders.base import corrected
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.modes import sample as sample_mode
 from diffusion_jax.modes.base import Job
 from diffusion_jax.networks.layers.encoder_unet import layout
-from diffusion_jax.parameterization import to_pred
+from diffusion_jax.process.encoders.base import corrected
+from diffusion_jax.process.parameterization import to_pred
 from diffusion_jax.sampling import for_sampler, integrate
 from diffusion_jax.types import Noise, diffuse
 

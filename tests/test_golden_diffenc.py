@@ -12,7 +12,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import CheckpointError
 from diffusion_jax.model import Model, count
 from diffusion_jax.networks.published import diffenc
-from diffusion_jax.schedules.base import endpoints, gamma_and_slope
+from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
 from diffusion_jax.training import optimizer as optimizer_lib
 from diffusion_jax.types import Noise, alpha, diffuse, expand, sigma
 

@@ -13,7 +13,7 @@ from guided import SHIFTED, batch, consistent, guide, same
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.guidance.base import Context
-from diffusion_jax.parameterization import PREDICTIONS, from_pred, to_pred
+from diffusion_jax.process.parameterization import PREDICTIONS, from_pred, to_pred
 from diffusion_jax.sampling import integrate
 from diffusion_jax.types import Pred
 

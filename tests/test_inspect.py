@@ -15,10 +15,10 @@ from PIL import Image
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.evaluation import bpd, inspection
-from diffusion_jax.evaluation.reclock import reclock
 from diffusion_jax.modes import inspect as inspect_mode, train
+from diffusion_jax.process.schedules.base import gamma_and_slope, inverse
+from diffusion_jax.process.time_change import reclock
 from diffusion_jax.report import collect, trained
-from diffusion_jax.schedules.base import gamma_and_slope, inverse
 from diffusion_jax.sharding import make_mesh, replicated
 
 DATA = Gaussian((0.1, -0.2, 0.0, 0.3), (0.2, 0.5, 0.1, 0.8))

@@ -9,7 +9,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, count
 from diffusion_jax.networks.layers.embed import fourier_features
-from diffusion_jax.parameterization import from_pred, to_pred
+from diffusion_jax.process.parameterization import from_pred, to_pred
 from diffusion_jax.types import Pred, alpha, sigma
 
 SMALL = {

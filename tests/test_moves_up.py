@@ -11,7 +11,7 @@ from encoded_gaussian import Linear, alpha2
 from painted import Squared, mean_error
 
 from diffusion_jax import registry
-from diffusion_jax.encoders.base import lifting
+from diffusion_jax.process.encoders.base import lifting
 from diffusion_jax.sampling import for_sampler, path
 from diffusion_jax.types import Pred, alpha, expand, sigma
 

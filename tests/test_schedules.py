@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion_jax import registry
-from diffusion_jax.schedules.base import endpoints, gamma_and_slope, inverse
+from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, inverse
 
 NAMES = registry.available("schedules")
 FIXED = {"linear", "cosine", "linear_beta"}

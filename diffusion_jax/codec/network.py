@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from diffusion_jax.encoders.identity import Identity
 from diffusion_jax.errors import CodecError, ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.schedules.base import latent_size
+from diffusion_jax.process.encoders.identity import Identity
+from diffusion_jax.process.schedules.base import latent_size
 from diffusion_jax.types import Array, Cond, Params
 
 # XLA on GPUs chooses kernels by timing them unless told not to.

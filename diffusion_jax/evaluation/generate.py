@@ -8,17 +8,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from diffusion_jax import rng, sampling
-from diffusion_jax.encoders.base import lifting
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import batches
 from diffusion_jax.evaluation.method import Method, check_method
 from diffusion_jax.grids.base import Grid
 from diffusion_jax.guidance.base import Context
 from diffusion_jax.model import Model
+from diffusion_jax.process.encoders.base import lifting
+from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse, latent_size
 from diffusion_jax.progress import progress
 from diffusion_jax.remembering import given
 from diffusion_jax.sampling import Constrain, for_sampler
-from diffusion_jax.schedules.base import LATENT, endpoints, inverse, latent_size
 from diffusion_jax.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.types import Array, Cond, Params, Pred
 

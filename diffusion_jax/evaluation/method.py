@@ -10,9 +10,9 @@ from diffusion_jax.finals.base import Final
 from diffusion_jax.finals.decode import Decode
 from diffusion_jax.guidance.base import Guidance
 from diffusion_jax.model import Model
+from diffusion_jax.process.schedules.base import latent_size
 from diffusion_jax.samplers.base import Sampler
 from diffusion_jax.sampling import Correct, for_sampler
-from diffusion_jax.schedules.base import latent_size
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 

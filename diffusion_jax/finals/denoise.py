@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from diffusion_jax.decoders.base import Decoder
+from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.samplers.base import Denoise
 from diffusion_jax.types import Array
 

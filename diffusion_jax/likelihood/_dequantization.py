@@ -9,8 +9,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.decoders.base import Decoder
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.types import Array, alpha, sigma
 
 # (decoder, x [B, ...], gamma_0, one key per image) -> (z_0 [B, ...], nats [B])

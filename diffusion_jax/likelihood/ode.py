@@ -23,7 +23,7 @@ from diffusion_jax.likelihood import _flow
 from diffusion_jax.likelihood._dequantization import WAYS, levels
 from diffusion_jax.likelihood.base import Weights
 from diffusion_jax.model import Model
-from diffusion_jax.schedules.base import endpoints, latent_size
+from diffusion_jax.process.schedules.base import endpoints, latent_size
 from diffusion_jax.types import Array, Cond, Params
 
 TRACES = ("exact", "hutchinson")

@@ -13,7 +13,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd, ood as lib, plots
 from diffusion_jax.modes import _records
 from diffusion_jax.modes.base import Job, say, write_json
-from diffusion_jax.schedules.base import endpoints
+from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.sharding import local
 from diffusion_jax.types import Params
 

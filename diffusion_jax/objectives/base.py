@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from diffusion_jax.model import Model
-from diffusion_jax.schedules.base import endpoints
+from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms, expand
 
 

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import jax
 
-from diffusion_jax.schedules.base import Schedule, gamma_and_slope, inverse
+from diffusion_jax.process.schedules.base import Schedule, gamma_and_slope, inverse
 from diffusion_jax.types import Array, Params
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.process.schedules.base import Schedule, endpoints
 from diffusion_jax.proposals.base import Proposal, from_gamma
-from diffusion_jax.schedules.base import Schedule, endpoints
 from diffusion_jax.types import Array, Params
 
 

@@ -18,9 +18,9 @@ from diffusion_jax import rng
 from diffusion_jax.augment.base import Augment
 from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import Objective
+from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, latent_size
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
-from diffusion_jax.schedules.base import endpoints, gamma_and_slope, latent_size
 from diffusion_jax.sharding import batched, replicated
 from diffusion_jax.training import meter as meter_lib, variance
 from diffusion_jax.training.meter import Meter, Metrics

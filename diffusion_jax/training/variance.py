@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.model import Model
 from diffusion_jax.objectives.continuous import Continuous
-from diffusion_jax.schedules.base import gamma_and_slope
+from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms
 
 SHAPE = "shape"  # the schedule parameters that move gamma between its ends, and nothing else

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.schedules.base import LATENT
+from diffusion_jax.process.schedules.base import LATENT
 from diffusion_jax.types import Array, Params
 
 

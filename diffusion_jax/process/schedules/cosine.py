@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.schedules.base import pinned
+from diffusion_jax.process.schedules.base import pinned
 from diffusion_jax.types import Array, Params
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.schedules.base import Schedule, inverse, latent_size
+from diffusion_jax.process.schedules.base import Schedule, inverse, latent_size
 from diffusion_jax.types import Array, Params
 
 CLOCK = "clock"  # key of the clock among a reclocked schedule's parameters
