@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion_jax import config as config_lib, processors
+from diffusion_jax import config as config_lib
 from diffusion_jax.modes.base import Job, describe_devices
 from diffusion_jax.modes.train import make_recipe
-from diffusion_jax.sharding import batched, make_mesh, put, replicated
+from diffusion_jax.runtime import cpu_devices
+from diffusion_jax.runtime.sharding import batched, make_mesh, put, replicated
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.types import Params
 
@@ -203,7 +204,7 @@ def run(doc: str, measure: Callable[[argparse.Namespace, str], list[dict[str, An
     if args.compare:
         _compare(*args.compare)
         return
-    processors.share(8)  # as a job has them; 8 images are the smallest batch here
+    cpu_devices.share(8)  # as a job has them; 8 images are the smallest batch here
     found = [row for work in args.work for row in measure(args, work)]
     print(table(found))
     record = {

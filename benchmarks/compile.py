@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import _common
-from diffusion_jax.sharding import put, replicated
+from diffusion_jax.runtime.sharding import put, replicated
 from diffusion_jax.training import step as step_lib
 
 

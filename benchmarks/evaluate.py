@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from benchmarks import _common
 from diffusion_jax import registry
 from diffusion_jax.evaluation import batches, bpd
-from diffusion_jax.sharding import batched, put
+from diffusion_jax.runtime.sharding import batched, put
 
 BATCHES, DRAWS = 4, 16
 

@@ -17,7 +17,7 @@ from benchmarks import _common
 from diffusion_jax import registry
 from diffusion_jax.evaluation import generate
 from diffusion_jax.evaluation.method import Method
-from diffusion_jax.sharding import batched, put, put_key, replicated
+from diffusion_jax.runtime.sharding import batched, put, put_key, replicated
 
 CALLS = 10
 SAMPLERS = ("ddim()", "dpmpp_2m()", "unipc()", "ancestral()")

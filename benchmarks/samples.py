@@ -19,11 +19,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion_jax import config as config_lib, processors
+from diffusion_jax import config as config_lib
 from diffusion_jax.evaluation import generate
 from diffusion_jax.modes import _method, _quality
 from diffusion_jax.modes._samples import Samples
 from diffusion_jax.modes.base import Job, describe_devices
+from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.types import Params
 
 SAMPLERS = ("ddim()", "dpmpp_2m()", "unipc()", "heun()", "dpmpp_2m(eta=1.0)", "ancestral()")
@@ -166,7 +167,7 @@ def main() -> None:
         )  # fmt: skip
         return Job(config, args.work.absolute(), str(args.checkpoint))
 
-    processors.share(200)
+    cpu_devices.share(200)
     first = open_job("none()", "ddim()", 5)
     params, _ = first.weights()
     bench = _quality.open_bench(first)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import _common, plain
-from diffusion_jax.sharding import put, replicated
+from diffusion_jax.runtime.sharding import put, replicated
 from diffusion_jax.training import step as step_lib
 
 

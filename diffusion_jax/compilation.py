@@ -5,7 +5,7 @@ import hashlib
 import platform
 from pathlib import Path
 
-from diffusion_jax import cache
+from diffusion_jax.runtime import cache
 
 _LIMIT = 4 * 2**30  # bytes; what was used longest ago goes first
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError
-from diffusion_jax.places import place
+from diffusion_jax.runtime.storage import place
 
 
 def base() -> ConfigDict:

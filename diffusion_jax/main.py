@@ -13,9 +13,10 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from diffusion_jax import cluster, compilation, config as config_lib, registry
+from diffusion_jax import compilation, config as config_lib, registry
 from diffusion_jax.errors import ConfigError, Preempted, UserError
-from diffusion_jax.places import is_bucket, place
+from diffusion_jax.runtime import distributed
+from diffusion_jax.runtime.storage import is_bucket, place
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -135,7 +136,7 @@ def _workdir() -> Path:
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         _fail(ConfigError(f"unexpected argument {argv[1]!r}; every option starts with --"))
-    cluster.install_hooks()
+    distributed.install_hooks()
     clustered = False
     logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
     # ... and warns of a file that one item of a step, read by itself, never has.
@@ -149,14 +150,14 @@ def _main(argv: list[str]) -> None:
                 "--config is needed, for example --config=configs/digits.py (eval, sample, ... "
                 "find the run's own in --workdir, --checkpoint or --a)"
             )
-        clustered = cluster.join()
+        clustered = distributed.join()
         compilation.remember()
-        from diffusion_jax import processors
         from diffusion_jax.modes.base import open_job
+        from diffusion_jax.runtime import cpu_devices
 
         if not clustered:  # there, whoever started the processes has shared out the cores
             c = _CONFIG.value
-            processors.share(c.batch, c.accumulate, c.mesh)
+            cpu_devices.share(c.batch, c.accumulate, c.mesh)
 
         job = open_job(
             _CONFIG.value,
@@ -169,13 +170,13 @@ def _main(argv: list[str]) -> None:
             job, input=_INPUT.value, output=_OUTPUT.value, verify=_VERIFY.value
         )
         if clustered:
-            cluster.agree(_identity(job))
+            distributed.agree(_identity(job))
         importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(job)
         if clustered:
-            cluster.leave()
+            distributed.leave()
     except Preempted as e:
         if clustered:
-            cluster.leave()
+            distributed.leave()
         _fail(e)
     except UserError as e:
         # In a cluster the others may be waiting for this process: end at once, without a barrier.

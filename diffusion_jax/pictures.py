@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.errors import DataError
-from diffusion_jax.places import place
+from diffusion_jax.runtime.storage import place
 
 _ARRAYS = ".npz"
 

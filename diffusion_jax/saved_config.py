@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from diffusion_jax import config
-from diffusion_jax.places import place
+from diffusion_jax.runtime.storage import place
 
 
 def get_config(path: str) -> ConfigDict:

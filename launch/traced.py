@@ -10,7 +10,7 @@ from typing import Any
 def make_job(config: Any, on: list) -> Any:
     """The job of `main`, on devices that are not here."""
     from diffusion_jax.modes.base import Job
-    from diffusion_jax.sharding import make_mesh
+    from diffusion_jax.runtime.sharding import make_mesh
 
     class Elsewhere(Job):
         """A job whose mesh is not made of this machine's devices."""
@@ -49,7 +49,7 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
     import jax.numpy as jnp
 
     from diffusion_jax.modes import train
-    from diffusion_jax.sharding import batched, check_batch, placed, replicated
+    from diffusion_jax.runtime.sharding import batched, check_batch, placed, replicated
     from diffusion_jax.training import state as state_lib, step as step_lib
 
     c, mesh = job.config, job.mesh
@@ -100,7 +100,7 @@ def lower_sample(job: Any) -> tuple[Any, str]:
 
     from diffusion_jax.evaluation import generate
     from diffusion_jax.modes import _method
-    from diffusion_jax.sharding import batched, replicated
+    from diffusion_jax.runtime.sharding import batched, replicated
 
     c, mesh = job.config, job.mesh
     # The plan depends on the schedule's weights, which are few: these exist, the others do not.

@@ -5,7 +5,8 @@ import json
 import numpy as np
 
 from diffusion_jax import config as config_lib
-from diffusion_jax.evaluation import images, plots, trajectory
+from diffusion_jax.evaluation import plots, trajectory
+from diffusion_jax.runtime import images
 
 
 def figure(value, error):

@@ -15,8 +15,9 @@ import warnings
 from absl import app
 
 import diffusion_jax
-from diffusion_jax import main, preemption, registry
+from diffusion_jax import main, registry
 from diffusion_jax.evaluation import bpd, generate
+from diffusion_jax.runtime import preemption
 
 # What a run would import; none of it uses a device.
 _WANTED = (

@@ -16,8 +16,8 @@ import tiny
 from command import config_file
 from short_lives import Lives
 
-from diffusion_jax import places
 from diffusion_jax.errors import ConfigError, WorkdirError
+from diffusion_jax.runtime import storage
 from diffusion_jax.training import integrity, restore
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.spool import Spool
@@ -35,59 +35,59 @@ def bucket(monkeypatch):
             monkeypatch.setenv(name, server.url)  # also restores what `places` sets
         monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
-        places._reach.cache_clear()
+        storage._reach.cache_clear()
         yield server.buckets["some-bucket"], server
-        places._reach.cache_clear()
+        storage._reach.cache_clear()
 
 
 def test_folders_are_absolute_and_other_schemes_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert places.place("a/b") == tmp_path / "a" / "b"
+    assert storage.place("a/b") == tmp_path / "a" / "b"
     for text in ("s3://b/run", "gs://", "gs:///run"):
         with pytest.raises(ConfigError, match="gs://bucket/folder"):
-            places.place(text)
+            storage.place(text)
 
 
 def test_a_missing_package_is_one_clear_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    places._reach.cache_clear()
+    storage._reach.cache_clear()
     with pytest.raises(ConfigError, match="\\[gcs\\]"):
-        places.place("gs://some-bucket/run")
+        storage.place("gs://some-bucket/run")
 
 
 @needs_gcs
 def test_files_in_a_bucket(bucket):
     """What is written through `places` are those objects, and reads back."""
     objects, _ = bucket
-    run = places.place("gs://some-bucket/run")
-    places.write(run / "a" / "b.txt", b"text")
-    places.write(run / "a" / "b.txt", b"newer")
-    places.write_arrays(run / "c.npz", image=np.arange(5))
+    run = storage.place("gs://some-bucket/run")
+    storage.write(run / "a" / "b.txt", b"text")
+    storage.write(run / "a" / "b.txt", b"newer")
+    storage.write_arrays(run / "c.npz", image=np.arange(5))
     assert objects["run/a/b.txt"][1] == b"newer"
     with np.load(io.BytesIO(objects["run/c.npz"][1])) as f:
         assert f["image"].tolist() == [0, 1, 2, 3, 4]
-    assert places.files_below(run) == ["a/b.txt", "c.npz"]
+    assert storage.files_below(run) == ["a/b.txt", "c.npz"]
     assert (run / "a" / "b.txt").read_bytes() == b"newer" and not (run / "d").exists()
     (run / "a").rename(run / "d")
     assert set(objects) == {"run/d/b.txt", "run/c.npz"}
     with pytest.raises(ConfigError, match="gs://other-bucket: there is no such bucket"):
-        places.place("gs://other-bucket/run")
+        storage.place("gs://other-bucket/run")
 
 
 @needs_gcs
 def test_a_checkpoint_without_its_last_object_is_not_one(bucket):
     """In a bucket a step has its final name while it is being written."""
-    run = places.place("gs://some-bucket/run")
+    run = storage.place("gs://some-bucket/run")
     for step, last in ((10, "commit_success.txt"), (20, "_METADATA")):
-        places.write(run / "checkpoints" / str(step) / "meta" / "metadata", b"{}")
-        places.write(run / "checkpoints" / str(step) / last, b"")
+        storage.write(run / "checkpoints" / str(step) / "meta" / "metadata", b"{}")
+        storage.write(run / "checkpoints" / str(step) / last, b"")
     assert [p.name for p in restore.locate(run)] == ["10"]
 
 
 @needs_gcs
 def test_lines_go_on_in_a_bucket(bucket):
     objects, _ = bucket
-    run = places.place("gs://some-bucket/run")
+    run = storage.place("gs://some-bucket/run")
     for text in ("one\n", "two\n"):
         spool = Spool(run, go_on=["metrics.jsonl"])
         with (spool.folder / "metrics.jsonl").open("a") as f:
@@ -101,7 +101,7 @@ def test_lines_go_on_in_a_bucket(bucket):
 
 @needs_gcs
 def test_the_older_of_two_writers_notices_and_stops(bucket):
-    run = places.place("gs://some-bucket/run")
+    run = storage.place("gs://some-bucket/run")
     with integrity.only_writer(run) as first:
         first()
         with integrity.only_writer(run) as second:
@@ -114,7 +114,7 @@ def test_the_older_of_two_writers_notices_and_stops(bucket):
 def test_a_writer_that_was_taken_over_leaves_the_metrics_of_the_other_alone(bucket):
     """Neither with its next copy nor when it closes."""
     objects, _ = bucket
-    run = places.place("gs://some-bucket/run")
+    run = storage.place("gs://some-bucket/run")
     with integrity.only_writer(run) as first:
         older = Writer(run, first)
         older.scalars(1, {"a": 1.0})
@@ -193,7 +193,7 @@ def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path
     code, said = lives.run(f"--config={config}", f"--workdir={tmp_path / 'local'}")
     assert code == 0, said
     for name, (_, data) in objects.items():
-        places.write(tmp_path / "bucket" / name, data)
+        storage.write(tmp_path / "bucket" / name, data)
     ours, theirs = (
         tiny.saved_arrays(tmp_path / w / "checkpoints" / "80") for w in ("bucket/run", "local")
     )

@@ -8,11 +8,11 @@ import pytest
 import tiny
 from test_lost import counting
 
-from diffusion_jax import cluster
 from diffusion_jax.data import base
 from diffusion_jax.errors import CheckpointError, ConfigError, NonFiniteError, WorkdirError
 from diffusion_jax.evaluation import inspection
 from diffusion_jax.modes import report, train
+from diffusion_jax.runtime import distributed
 from diffusion_jax.training import integrity
 from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.closing import closing
@@ -95,7 +95,7 @@ def test_hosts_look_again_only_after_a_damaged_checkpoint_was_moved(tmp_path, mo
             (tmp_path / "4").rename(tmp_path / "damaged-4")
 
     monkeypatch.setattr(jax, "process_index", lambda: rank)
-    monkeypatch.setattr(cluster, "meet", meet)
+    monkeypatch.setattr(distributed, "meet", meet)
     checkpoints._set_aside(4)
     # Nothing is moved before all have met: the late one may still be reading.
     assert events == [["4"], ["4"] if rank else ["damaged-4"], ["damaged-4"]]

@@ -19,7 +19,7 @@ from diffusion_jax.modes import inspect as inspect_mode, train
 from diffusion_jax.process.schedules.base import gamma_and_slope, inverse
 from diffusion_jax.process.time_change import reclock
 from diffusion_jax.report import collect, trained
-from diffusion_jax.sharding import make_mesh, replicated
+from diffusion_jax.runtime.sharding import make_mesh, replicated
 
 DATA = Gaussian((0.1, -0.2, 0.0, 0.3), (0.2, 0.5, 0.1, 0.8))
 PARAMS = {"network": {}, "schedule": {}}

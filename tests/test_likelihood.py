@@ -20,7 +20,7 @@ from diffusion_jax.evaluation import density
 from diffusion_jax.likelihood import _flow
 from diffusion_jax.likelihood.base import Bounds, Density
 from diffusion_jax.model import Model
-from diffusion_jax.sharding import make_mesh
+from diffusion_jax.runtime.sharding import make_mesh
 
 DATA = Gaussian((0.3, -0.5, 0.1), (0.4, 1.7, 0.05))
 ENDS = (-6.0, 4.0)

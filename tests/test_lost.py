@@ -19,11 +19,11 @@ import tiny
 from command import config_file, main, refused
 from conftest import REPO
 
-from diffusion_jax import cluster, preemption
 from diffusion_jax.data import base
 from diffusion_jax.errors import ConfigError, NonFiniteError, Preempted, WorkdirError
 from diffusion_jax.modes import train
 from diffusion_jax.modes._work import Work
+from diffusion_jax.runtime import distributed, preemption
 from diffusion_jax.training import integrity, restore
 from diffusion_jax.training.state import State
 
@@ -173,7 +173,7 @@ def test_a_notice_interrupts_work_that_keeps_no_state():
 )  # fmt: skip
 def test_half_a_cluster_is_refused(env, says):
     with pytest.raises(ConfigError, match=says):
-        cluster.join(env)
+        distributed.join(env)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import ood
 from diffusion_jax.modes import ood as mode
-from diffusion_jax.sharding import make_mesh
+from diffusion_jax.runtime.sharding import make_mesh
 
 LARGE = "npz(path='FOLDER/large.npz', levels=5)"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion_jax.evaluation import images
-from diffusion_jax.progress import progress
+from diffusion_jax.runtime import images
+from diffusion_jax.runtime.progress import progress
 from diffusion_jax.training import metrics
 
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import pytest
 from conftest import REPO
 
-from diffusion_jax import processors, registry
-from diffusion_jax.sharding import batched, make_mesh, put, replicated
+from diffusion_jax import registry
+from diffusion_jax.runtime import cpu_devices
+from diffusion_jax.runtime.sharding import batched, make_mesh, put, replicated
 
 CODE = """
 import os, sys
@@ -53,7 +54,7 @@ def share(before="", **env):
     ],
 )
 def test_as_many_devices_as_share_a_batch_evenly(most, batch, accumulate, mesh, devices):
-    assert processors.fitting(most, batch, accumulate, mesh) == devices
+    assert cpu_devices.fitting(most, batch, accumulate, mesh) == devices
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity here")
@@ -69,10 +70,10 @@ def test_one_device_for_each_core_that_is_ours(most):
     ("quota", "most"), [("max 100000", 99), ("150000 100000", 2), ("5000 100000", 1), ("", 99)]
 )
 def test_a_container_has_the_cores_of_its_quota(tmp_path, monkeypatch, quota, most):
-    monkeypatch.setattr(processors, "_QUOTA", tmp_path / "cpu.max")
-    without = processors.cores()
+    monkeypatch.setattr(cpu_devices, "_QUOTA", tmp_path / "cpu.max")
+    without = cpu_devices.cores()
     (tmp_path / "cpu.max").write_text(quota)
-    assert processors.cores() == min(without, most)
+    assert cpu_devices.cores() == min(without, most)
 
 
 def test_a_number_that_the_user_gives_stays():

@@ -16,7 +16,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import progressive
 from diffusion_jax.modes import progressive as mode
-from diffusion_jax.sharding import make_mesh
+from diffusion_jax.runtime.sharding import make_mesh
 
 DATA = Gaussian((0.1, -0.2), (0.2, 0.5))
 PARAMS = {"network": {}, "schedule": {}}

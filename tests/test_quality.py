@@ -19,7 +19,7 @@ from diffusion_jax.modes import (
     statistics as statistics_mode,
 )
 from diffusion_jax.report import collect, measured
-from diffusion_jax.sharding import replicated
+from diffusion_jax.runtime.sharding import replicated
 
 
 def job(folder, **changes):

@@ -13,7 +13,14 @@ from diffusion_jax.data import base as data_base
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.modes.train import make_recipe
 from diffusion_jax.networks.layers.blocks import dropout
-from diffusion_jax.sharding import check_batch, make_mesh, parse_mesh, placed, put, replicated
+from diffusion_jax.runtime.sharding import (
+    check_batch,
+    make_mesh,
+    parse_mesh,
+    placed,
+    put,
+    replicated,
+)
 from diffusion_jax.training import state as state_lib, step as step_lib
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Split, checked
 from diffusion_jax.errors import DataError
-from diffusion_jax.places import write_arrays, write_picture
+from diffusion_jax.runtime.storage import write_arrays, write_picture
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.progress import progress
+from diffusion_jax.runtime.progress import progress
 
 Encode = Callable[[np.ndarray], bytes]
 Decode = Callable[[bytes], np.ndarray]

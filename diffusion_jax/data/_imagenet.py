@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax import cache
 from diffusion_jax.data import _cache, _prepared
 from diffusion_jax.data._files import listing
 from diffusion_jax.data._pictures import Pictures
 from diffusion_jax.data.base import Source, Split, hold_out, located
 from diffusion_jax.errors import DataError
+from diffusion_jax.runtime import cache
 
 COUNTS = {"new": {"train": 1281167, "test": 50000}, "old": {"train": 1281149, "test": 49999}}
 _TFDS = {"new": "imagenet_resized", "old": "downsampled_imagenet"}

@@ -22,7 +22,7 @@ import numpy as np
 
 from diffusion_jax.data import _cache
 from diffusion_jax.errors import DataError
-from diffusion_jax.progress import progress
+from diffusion_jax.runtime.progress import progress
 
 _IN_A_ROW = 100  # damaged files after which the folder, not a file, is what is wrong
 _CHUNK = 4096  # files in the air when all are decoded

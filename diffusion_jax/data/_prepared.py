@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_jax import cache
 from diffusion_jax.data import _cache
 from diffusion_jax.data.base import Source, Split, hold_out
 from diffusion_jax.errors import DataError
+from diffusion_jax.runtime import cache
 
 _CHUNK = 1000
 

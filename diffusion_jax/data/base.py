@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.errors import DataError
-from diffusion_jax.progress import progress
+from diffusion_jax.runtime.progress import progress
 
 SPLITS = ("train", "valid", "test")
 _BLOCK = 4096  # images looked at together

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_jax import cache
 from diffusion_jax.data import _cache
 from diffusion_jax.data._files import Listing, splits
 from diffusion_jax.data._pictures import Pictures
 from diffusion_jax.data.base import Source, Split, located
 from diffusion_jax.errors import DataError
+from diffusion_jax.runtime import cache
 
 _RULE = "square-box-1"  # how a file becomes an image: a cache of another rule is not ours
 

@@ -9,8 +9,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from diffusion_jax.data.base import Split
-from diffusion_jax.progress import progress
-from diffusion_jax.sharding import batched, local_rows, put, put_rows
+from diffusion_jax.runtime.progress import progress
+from diffusion_jax.runtime.sharding import batched, local_rows, put, put_rows
 from diffusion_jax.types import Array
 
 

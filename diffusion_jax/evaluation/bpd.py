@@ -22,7 +22,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import Objective
 from diffusion_jax.process.schedules.base import gamma_and_slope, latent_size
 from diffusion_jax.rng import stream
-from diffusion_jax.sharding import local, put_key as put_typed_key, replicated
+from diffusion_jax.runtime.sharding import local, put_key as put_typed_key, replicated
 from diffusion_jax.types import Array, Noise, Params, Terms
 
 

@@ -19,7 +19,7 @@ from diffusion_jax.evaluation import batches
 from diffusion_jax.evaluation.bpd import mean_se, put_key
 from diffusion_jax.likelihood.base import Density
 from diffusion_jax.model import Model
-from diffusion_jax.sharding import replicated
+from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.types import Array, Params
 
 

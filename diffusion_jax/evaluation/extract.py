@@ -7,8 +7,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from diffusion_jax.features.base import Features
-from diffusion_jax.progress import progress
-from diffusion_jax.sharding import batched, put, replicated
+from diffusion_jax.runtime.progress import progress
+from diffusion_jax.runtime.sharding import batched, put, replicated
 
 
 def extractor(features: Features, mesh: Mesh, batch: int) -> Callable[..., Iterator[np.ndarray]]:

@@ -16,10 +16,10 @@ from diffusion_jax.guidance.base import Context
 from diffusion_jax.model import Model
 from diffusion_jax.process.encoders.base import lifting
 from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse, latent_size
-from diffusion_jax.progress import progress
 from diffusion_jax.remembering import given
+from diffusion_jax.runtime.progress import progress
+from diffusion_jax.runtime.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.sampling import Constrain, for_sampler
-from diffusion_jax.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.types import Array, Cond, Params, Pred
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.errors import DataError
-from diffusion_jax.progress import progress
+from diffusion_jax.runtime.progress import progress
 
 _BLOCK = 2048
 

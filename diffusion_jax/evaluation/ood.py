@@ -21,7 +21,7 @@ from diffusion_jax.evaluation.bpd import put_key
 from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import total
 from diffusion_jax.rng import stream
-from diffusion_jax.sharding import replicated
+from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.types import Array, Params, diffuse
 
 

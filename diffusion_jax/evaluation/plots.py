@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.places import write_picture
+from diffusion_jax.runtime.storage import write_picture
 
 _WAYS = {"straight_line": "straight line", "schedule": "schedule", "optimum": "optimum"}
 

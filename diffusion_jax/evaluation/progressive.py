@@ -23,7 +23,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.objectives.base import prior, reconstruction, total
 from diffusion_jax.objectives.discrete import step
 from diffusion_jax.rng import stream
-from diffusion_jax.sharding import local, replicated
+from diffusion_jax.runtime.sharding import local, replicated
 from diffusion_jax.types import Array, Cond, Noise, Params, diffuse
 
 

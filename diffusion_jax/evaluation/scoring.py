@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.data.base import Split
-from diffusion_jax.progress import progress
-from diffusion_jax.sharding import batched, put, put_key, replicated
+from diffusion_jax.runtime.progress import progress
+from diffusion_jax.runtime.sharding import batched, put, put_key, replicated
 from diffusion_jax.training.scorer import ScorerRecipe
 from diffusion_jax.types import Array, Params, diffuse
 

@@ -12,7 +12,7 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation.frechet import Accumulator, Moments
-from diffusion_jax.places import write_arrays
+from diffusion_jax.runtime.storage import write_arrays
 
 # What reading damaged files raises; a single array in place of an archive is a TypeError.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,

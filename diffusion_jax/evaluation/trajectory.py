@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import rng, sampling
-from diffusion_jax.evaluation import images
 from diffusion_jax.evaluation.generate import guide
 from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
-from diffusion_jax.places import write_picture
 from diffusion_jax.process.encoders.base import lifting
+from diffusion_jax.runtime import images
+from diffusion_jax.runtime.storage import write_picture
 from diffusion_jax.sampling import for_sampler
 from diffusion_jax.types import Array, Cond, Params
 

@@ -10,8 +10,8 @@ from diffusion_jax.codec import coder as coding, container, network
 from diffusion_jax.codec.files import Images
 from diffusion_jax.errors import CodecError, ConfigError
 from diffusion_jax.modes.base import Job
-from diffusion_jax.places import modified, place
-from diffusion_jax.progress import progress
+from diffusion_jax.runtime.progress import progress
+from diffusion_jax.runtime.storage import modified, place
 from diffusion_jax.types import Params
 
 # Settings that change what the network computes from the same weights.

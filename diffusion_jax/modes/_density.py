@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from diffusion_jax import places
 from diffusion_jax.evaluation import density as lib
 from diffusion_jax.likelihood.base import Density
 from diffusion_jax.modes import _records
 from diffusion_jax.modes.base import Job, say, write_json
+from diffusion_jax.runtime import storage
 from diffusion_jax.types import Params
 
 
@@ -42,7 +42,7 @@ def evaluate(job: Job, density: Density, params: Params, record: dict[str, Any])
     path = _records.report_path(job, "eval", record["step"], density.name)
     if jax.process_index() == 0:
         write_json(path, report)
-        places.write_arrays(
+        storage.write_arrays(
             path.with_suffix(".npz"),
             dims=records.dims,
             bits_per_dim_total=records.bits(density.k).mean(1),

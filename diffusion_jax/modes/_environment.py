@@ -12,7 +12,7 @@ import jax
 
 import diffusion_jax
 from diffusion_jax.modes.base import describe_devices
-from diffusion_jax.places import write
+from diffusion_jax.runtime.storage import write
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 FILE = "environment.jsonl"

@@ -12,7 +12,7 @@ from diffusion_jax.evaluation import generate, method as method_lib
 from diffusion_jax.evaluation.helpers import Helpers
 from diffusion_jax.evaluation.method import Method
 from diffusion_jax.modes.base import Job
-from diffusion_jax.places import place
+from diffusion_jax.runtime.storage import place
 from diffusion_jax.types import Params
 
 

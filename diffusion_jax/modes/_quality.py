@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.errors import DataError
-from diffusion_jax.evaluation import histogram, images, neighbours, quality
+from diffusion_jax.evaluation import histogram, neighbours, quality
 from diffusion_jax.evaluation.statistics import Reference
 from diffusion_jax.features.base import Features
 from diffusion_jax.modes import _features
 from diffusion_jax.modes._samples import Samples
 from diffusion_jax.modes.base import Job
-from diffusion_jax.places import place
+from diffusion_jax.runtime import images
+from diffusion_jax.runtime.storage import place
 
 _PAIRS, _COLUMNS = 24, 8  # of the picture of nearest training images
 _HELD_OUT = 1000  # real images compared with the training images, at least

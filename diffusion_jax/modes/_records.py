@@ -13,7 +13,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.evaluation.batches import count
 from diffusion_jax.modes.base import Job, describe_devices
 from diffusion_jax.process.schedules.base import endpoints
-from diffusion_jax.sharding import local
+from diffusion_jax.runtime.sharding import local
 from diffusion_jax.types import Params
 
 

@@ -11,7 +11,7 @@ from diffusion_jax.evaluation import scoring
 from diffusion_jax.modes import _against, _records, report as report_mode
 from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
-from diffusion_jax.sharding import gathered
+from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.scorer import ScorerRecipe

@@ -16,10 +16,10 @@ from diffusion_jax.data.base import Source
 from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
 from diffusion_jax.model import Model
 from diffusion_jax.networks.guides.base import Scorer
-from diffusion_jax.places import place, write
 from diffusion_jax.process.parameterization import check as check_prediction
 from diffusion_jax.process.schedules.base import latent_size
-from diffusion_jax.sharding import make_mesh, put, replicated
+from diffusion_jax.runtime.sharding import make_mesh, put, replicated
+from diffusion_jax.runtime.storage import place, write
 from diffusion_jax.training import restore
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params

@@ -13,7 +13,7 @@ from diffusion_jax import config as config_lib, registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.modes.base import Job, say, write_json
-from diffusion_jax.places import place
+from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
 
 # What must agree for a difference to mean anything, beside the data themselves.

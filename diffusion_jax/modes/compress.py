@@ -16,8 +16,8 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.modes import _codec, verify
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
-from diffusion_jax.places import place, write
-from diffusion_jax.progress import progress
+from diffusion_jax.runtime.progress import progress
+from diffusion_jax.runtime.storage import place, write
 from diffusion_jax.types import Params
 
 _BATCH = 8  # images side by side unless config.compress.batch says otherwise

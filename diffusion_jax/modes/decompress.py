@@ -4,7 +4,7 @@ from diffusion_jax.codec import files
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.modes import _codec, verify
 from diffusion_jax.modes.base import Job, say
-from diffusion_jax.places import is_bucket
+from diffusion_jax.runtime.storage import is_bucket
 
 
 def run(job: Job) -> None:

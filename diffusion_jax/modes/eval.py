@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 
-from diffusion_jax import places, registry
+from diffusion_jax import registry
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd
 from diffusion_jax.likelihood.base import Bounds
 from diffusion_jax.modes import _density, _records, _scorer
 from diffusion_jax.modes.base import Job, say, write_json
+from diffusion_jax.runtime import storage
 from diffusion_jax.types import Params
 
 
@@ -156,7 +157,7 @@ def _write_records(path: Path, records: bpd.Records) -> None:
     }
     raw["t"] = raw.pop("nats_t")
     bits = {f"bits_per_dim_{k}": v for k, v in records.per_image().items()}
-    places.write_arrays(path, dims=records.dims, **raw, **bits)
+    storage.write_arrays(path, dims=records.dims, **raw, **bits)
 
 
 def _table(report: dict[str, Any], name: str, path: Path) -> str:

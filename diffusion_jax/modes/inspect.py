@@ -10,12 +10,13 @@ import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
-from diffusion_jax.evaluation import bpd, images, inspection, plots
+from diffusion_jax.evaluation import bpd, inspection, plots
 from diffusion_jax.model import Model
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.process.schedules.base import endpoints, latent_size
 from diffusion_jax.process.time_change import reclock
-from diffusion_jax.sharding import local, put, replicated
+from diffusion_jax.runtime import images
+from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.types import Array, Cond, Params
 
 _NAMES = {"straight_line": "straight line", "schedule": "this schedule", "optimum": "optimum"}

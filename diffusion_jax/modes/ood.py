@@ -7,14 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion_jax import places, registry
+from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import bpd, ood as lib, plots
 from diffusion_jax.modes import _records
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.process.schedules.base import endpoints
-from diffusion_jax.sharding import local
+from diffusion_jax.runtime import storage
+from diffusion_jax.runtime.sharding import local
 from diffusion_jax.types import Params
 
 _BITS = "bits/dim"
@@ -90,7 +91,7 @@ def compare(
     names = [s.name for s in splits]
     if jax.process_index() == 0:
         write_json(path, report)
-        places.write_arrays(
+        storage.write_arrays(
             path.with_suffix(".npz"), titles=np.asarray(titles), data=scores[0], against=scores[1]
         )
         plots.scores(path.with_suffix(".png"), pairs, names)

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax import places
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import images, plots, progressive as lib
+from diffusion_jax.evaluation import plots, progressive as lib
 from diffusion_jax.modes import _records
 from diffusion_jax.modes.base import Job, say, write_json
+from diffusion_jax.runtime import images, storage
 from diffusion_jax.types import Params
 
 # Of the bound, where reconstructions are shown.
@@ -72,7 +72,7 @@ def draw_curve(job: Job, params: Params, record: dict[str, Any]) -> dict[str, An
     }  # fmt: skip
     if jax.process_index() == 0:
         write_json(path, report)
-        places.write_arrays(
+        storage.write_arrays(
             path.with_suffix(".npz"), gamma=gamma, bits_per_dim_total=records.total(),
             rate_bits_per_dim=records.rate(), mean_square_error=records.error,
         )  # fmt: skip

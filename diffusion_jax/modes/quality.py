@@ -13,10 +13,11 @@ import numpy as np
 import diffusion_jax
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.evaluation import images, quality
+from diffusion_jax.evaluation import quality
 from diffusion_jax.modes import _features, _method, _quality, _samples
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
-from diffusion_jax.places import place
+from diffusion_jax.runtime import images
+from diffusion_jax.runtime.storage import place
 
 _SETTINGS = ("metrics", "k", "subset", "rows", "seed", "nearest", "floor")
 

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax import preview
-from diffusion_jax.evaluation import generate, images
+from diffusion_jax.evaluation import generate
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, say
-from diffusion_jax.places import write_arrays
+from diffusion_jax.runtime import images, terminal
+from diffusion_jax.runtime.storage import write_arrays
 from diffusion_jax.types import Params
 
 _SHOWN = 400  # images in a grid at most
@@ -75,7 +75,7 @@ def sample(
             path.with_suffix(".npz"), image=drawn, gammas=method.gammas, step=step, **extra
         )
     if show and jax.process_index() == 0:
-        preview.show(shown, job.source.levels, columns)
+        terminal.show(shown, job.source.levels, columns)
     say(
         f"{c.num} samples ({job.config.sampler}, {method.calls(job.model)} network calls, guidance "
         f"{job.config.guidance}) written to {path} and {path.with_suffix('.npz').name}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from diffusion_jax import cluster, config as config_lib, preemption, registry
+from diffusion_jax import config as config_lib, registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError, NonFiniteError, WorkdirError
 from diffusion_jax.evaluation import bpd
@@ -25,10 +25,11 @@ from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
 from diffusion_jax.objectives.base import Objective
 from diffusion_jax.objectives.continuous import Continuous
-from diffusion_jax.places import write
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
-from diffusion_jax.sharding import check_batch, gathered, placed
+from diffusion_jax.runtime import distributed, preemption
+from diffusion_jax.runtime.sharding import check_batch, gathered, placed
+from diffusion_jax.runtime.storage import write
 from diffusion_jax.training import integrity, loop, optimizer, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.closing import closing
@@ -69,7 +70,7 @@ def run(job: Job) -> None:
     work = _scorer.work(job) if c.scorer else _diffusion(job)
     shapes = jax.eval_shape(lambda: _initial(job, work))
     train, valid = work.load()
-    cluster.agree({"training set": (train.name, len(train))})
+    distributed.agree({"training set": (train.name, len(train))})
     prepare_workdir(job)
     first = jax.process_index() == 0
     with (

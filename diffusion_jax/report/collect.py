@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.places import modified, size
 from diffusion_jax.report.curves import Curves, read_curves
+from diffusion_jax.runtime.storage import modified, size
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-from diffusion_jax import cluster
 from diffusion_jax.errors import CheckpointError
-from diffusion_jax.places import place
+from diffusion_jax.runtime import distributed
+from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import integrity
 from diffusion_jax.training.restore import FOLDER, compare, held_out, saved_tree, shapes, short
 from diffusion_jax.training.state import State
@@ -133,10 +133,10 @@ class Checkpoints:
         compare(folder, shapes(saved), shapes(_train_item(like)))
 
     def _set_aside(self, step: int) -> None:
-        cluster.meet(f"before checkpoint {step} is set aside")  # others may still be reading it
+        distributed.meet(f"before checkpoint {step} is set aside")  # others may still be reading it
         if jax.process_index() == 0:
             (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
-        cluster.meet(f"after checkpoint {step} was set aside")
+        distributed.meet(f"after checkpoint {step} was set aside")
         self._manager.reload()
 
     def wait(self) -> None:

@@ -19,7 +19,14 @@ from jax.sharding import Mesh
 
 from diffusion_jax.data import base as data_base
 from diffusion_jax.data.base import Split
-from diffusion_jax.sharding import batched, batched_steps, local_rows, put, put_rows, replicated
+from diffusion_jax.runtime.sharding import (
+    batched,
+    batched_steps,
+    local_rows,
+    put,
+    put_rows,
+    replicated,
+)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from diffusion_jax.errors import WorkdirError
-from diffusion_jax.places import files_below, is_bucket, write
+from diffusion_jax.runtime.storage import files_below, is_bucket, write
 
 NAME = "checksums.json"
 

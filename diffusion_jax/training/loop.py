@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import NonFiniteError, Preempted
-from diffusion_jax.preemption import Notice
-from diffusion_jax.progress import progress
-from diffusion_jax.sharding import greatest, put, replicated
+from diffusion_jax.runtime.preemption import Notice
+from diffusion_jax.runtime.progress import progress
+from diffusion_jax.runtime.sharding import greatest, put, replicated
 from diffusion_jax.training import step as step_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.feed import Feeder, Order

@@ -14,7 +14,7 @@ from absl import logging
 from jax.sharding import Sharding
 
 from diffusion_jax.errors import CheckpointError
-from diffusion_jax.places import is_bucket, place
+from diffusion_jax.runtime.storage import is_bucket, place
 from diffusion_jax.training import integrity
 from diffusion_jax.types import Params
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from diffusion_jax.errors import WorkdirError
-from diffusion_jax.places import is_bucket, write
+from diffusion_jax.runtime.storage import is_bucket, write
 
 _EVERY = 30.0  # seconds between copies
 

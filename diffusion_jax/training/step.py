@@ -21,7 +21,7 @@ from diffusion_jax.objectives.base import Objective
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, latent_size
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
-from diffusion_jax.sharding import batched, replicated
+from diffusion_jax.runtime.sharding import batched, replicated
 from diffusion_jax.training import meter as meter_lib, variance
 from diffusion_jax.training.meter import Meter, Metrics
 from diffusion_jax.training.optimizer import advance

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_jax.places import write_picture
+from diffusion_jax.runtime.storage import write_picture
 
 
 def grid(images: np.ndarray, levels: int, columns: int = 0, pixels: int = 64) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sharding import parse_mesh
+from diffusion_jax.runtime.sharding import parse_mesh
 
 _MOST = 8  # every device holds the training state once more
 # Devices wait for each other once a step, and XLA would end a process whose devices are a minute
