@@ -11,8 +11,8 @@ from encoded_gaussian import Linear, alpha2
 from painted import Squared, mean_error
 
 from diffusion_jax import registry
-from diffusion_jax.process.encoders.base import lifting
-from diffusion_jax.sampling import for_sampler, path
+from diffusion_jax.sampling import path
+from diffusion_jax.sampling.encoded import for_sampler, lifting
 from diffusion_jax.types import Pred, alpha, expand, sigma
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -15,9 +15,9 @@ from diffusion_jax.evaluation.generate import draw
 from diffusion_jax.evaluation.method import Method
 from diffusion_jax.guidance.base import Context
 from diffusion_jax.model import Model
-from diffusion_jax.process.encoders.base import corrected
 from diffusion_jax.remembering import Remembering, given
 from diffusion_jax.sampling import integrate, path
+from diffusion_jax.sampling.encoded import corrected
 from diffusion_jax.types import Pred
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -20,7 +20,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.plans.base import descending
 from diffusion_jax.remembering import given
 from diffusion_jax.samplers.base import Sampler
-from diffusion_jax.sampling import for_sampler
+from diffusion_jax.sampling.encoded import for_sampler
 from diffusion_jax.types import Array, Cond, alpha
 
 

@@ -7,19 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from diffusion_jax import rng, sampling
+from diffusion_jax import rng
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import batches
 from diffusion_jax.evaluation.method import Method, check_method
 from diffusion_jax.grids.base import Grid
 from diffusion_jax.guidance.base import Context
 from diffusion_jax.model import Model
-from diffusion_jax.process.encoders.base import lifting
 from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse, latent_size
 from diffusion_jax.remembering import given
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, local, put, put_key, replicated
-from diffusion_jax.sampling import Constrain, for_sampler
+from diffusion_jax.sampling import loop
+from diffusion_jax.sampling.encoded import for_sampler, lifting
+from diffusion_jax.sampling.loop import Constrain
 from diffusion_jax.types import Array, Cond, Params, Pred
 
 
@@ -148,7 +149,7 @@ def draw(
     denoise = for_sampler(guided, c, method.sampler)
     key = rng.stream(key, "path")
     lift = lifting(guided, c)
-    done = sampling.run(denoise, method.sampler, path, z, key, constrain, method.correct, lift)
+    done = loop.run(denoise, method.sampler, path, z, key, constrain, method.correct, lift)
     end = path[-1] if isinstance(path, jax.Array) else jnp.asarray(path[-1], z.dtype)
     return method.final(done.denoise, done.end, end, model.decoder)
 

@@ -12,7 +12,8 @@ from diffusion_jax.guidance.base import Guidance
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import latent_size
 from diffusion_jax.samplers.base import Sampler
-from diffusion_jax.sampling import Correct, for_sampler
+from diffusion_jax.sampling.encoded import for_sampler
+from diffusion_jax.sampling.loop import Correct
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax import rng, sampling
+from diffusion_jax import rng
 from diffusion_jax.evaluation.generate import guide
 from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
-from diffusion_jax.process.encoders.base import lifting
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import write_picture
-from diffusion_jax.sampling import for_sampler
+from diffusion_jax.sampling import loop
+from diffusion_jax.sampling.encoded import for_sampler, lifting
 from diffusion_jax.types import Array, Cond, Params
 
 _MILLISECONDS = 90  # a frame is shown
@@ -79,7 +79,7 @@ def record(
         z = jax.random.normal(rng.stream(key, "start"), shape)
         along = rng.stream(key, "path")
         options = {"correct": method.correct, "lift": lifting(guided, c), "keep": True}
-        done = sampling.run(denoise, method.sampler, plan, z, along, **options)
+        done = loop.run(denoise, method.sampler, plan, z, along, **options)
         zs = done.latents[kept]
         at = jnp.asarray(plan, z.dtype)[kept]
         guesses = jax.lax.map(lambda row: guided(*row).x, (zs, at))

@@ -1,17 +1,12 @@
-"""The contract of an encoder, and the correction it asks of samplers.
+"""The contract of an encoder.
 
 With an encoder the forward process is `z_t = alpha_t x_t + sigma_t eps`, `x_t = encode(x, gamma_t)`
 (Nielsen et al. 2024, "DiffEnc"). It is used in training and evaluation; sampling never calls it.
 """
 
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-import jax
-import jax.numpy as jnp
-
-from diffusion_jax.remembering import after
-from diffusion_jax.types import Array, Cond, Params, Pred, alpha, expand, sigma
+from diffusion_jax.types import Array, Cond, Params
 
 
 @runtime_checkable
@@ -37,73 +32,3 @@ class Encoder(Protocol):
         self, params: Params, x: Array, gamma: Array, cond: Cond, keys: Array | None
     ) -> tuple[Array, Array]:
         """`(x_gamma, d x_gamma / d gamma)` of data `x` `[B, ...]` at `gamma` (scalar or `[B]`)."""
-
-
-def corrected(
-    denoise: Callable[[Array, Array], Pred], mean_coefficient: float, noise_share: float
-) -> Callable[[Array, Array], Pred]:
-    """The denoiser that makes an ordinary sampler follow the process of an encoder.
-
-    Along the encoded process the best prediction is `x_hat = E[x_t + r | z] / (1 + c sigma^2)`,
-    with `r = -d x_t / d gamma`. A solver that moves `z` as if the data were constant has drift
-    `(1 + n)/2 alpha X - (alpha^2 + n)/2 z` per unit of -gamma when given `Pred(x=X)` and run with
-    n times the noise variance of ancestral sampling. The process has `E[x_t]` in place of X, plus
-    `alpha E[r]`, so that
-
-        X = E[x_t | z] + 2/(1 + n) E[r | z] = (1 + 2 c sigma^2 / (1 + n)) x_hat.
-
-    The last step uses the model's own `r = c sigma^2 x_t`. At n = 1 it is not needed (`X` is
-    `(1 + c sigma^2) x_hat`, the published mean in the limit of small steps); at n < 1 it is exact
-    for `x_t = alpha^2 x` and an approximation for a trained encoder.
-
-    Args:
-        denoise: `(z, gamma) -> Pred`, guidance included.
-        mean_coefficient: `c`.
-        noise_share: n, 0 for the probability-flow ODE, 1 for ancestral sampling.
-
-    Returns:
-        The corrected `(z, gamma) -> Pred`; `denoise` itself if `c` is 0.
-    """
-    if mean_coefficient == 0.0:
-        return denoise
-    factor = 2.0 * mean_coefficient / (1.0 + noise_share)
-
-    def moved(pred: Pred, z: Array, gamma: Array) -> Pred:
-        g = expand(gamma, z)
-        a, s = alpha(g), sigma(g)
-        # eps moves so that alpha x + sigma eps stays what it was.
-        return Pred(x=pred.x * (1.0 + factor * s * s), eps=pred.eps - factor * a * s * pred.x)
-
-    return after(denoise, moved)
-
-
-def lifting(
-    denoise: Callable[[Array, Array], Pred], mean_coefficient: float
-) -> Callable[[Array, Array, Array], Array] | None:
-    """What an encoder adds to a move up in gamma, for `sampling.integrate(..., lift=...)`.
-
-    From s up to t the forward process is `(alpha_t / alpha_s) z_s + alpha_t (x_t - x_s)` and noise,
-    for known data x. A process of z alone has the same marginals if its drift is the mean of that
-    given z (Gyongy 1986); the model takes `d x_t / d gamma = -c sigma^2 x_t`, so that x_t goes as
-    `alpha^(2c)`, and its prediction is `E[x_s | z_s]`. Hence
-
-        x_t - x_s = ((alpha_t / alpha_s)^(2c) - 1) x_hat(z_s),
-
-    exact to first order in the length of the move: what is missing is the variance of x_s given
-    z_s, times the square of the factor.
-
-    Args:
-        denoise: `(z, gamma) -> Pred`, guidance included, without a sampler's correction.
-        mean_coefficient: `c`.
-
-    Returns:
-        `(z, gamma, up_to) -> ` what to add, or None if `c` is 0.
-    """
-    if mean_coefficient == 0.0:
-        return None
-
-    def lift(z: Array, gamma: Array, up_to: Array) -> Array:
-        growth = jax.nn.softplus(gamma) - jax.nn.softplus(up_to)  # 2 log(alpha_t / alpha_s)
-        return alpha(up_to) * jnp.expm1(mean_coefficient * growth) * denoise(z, gamma).x
-
-    return lift

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.errors import ConfigError
-from diffusion_jax.process.encoders.base import corrected
 from diffusion_jax.remembering import Calls, Remembering, lifted
 from diffusion_jax.samplers.base import Denoise, Sampler, noise_fraction, scales, std
 from diffusion_jax.types import Array, Pred
@@ -28,40 +26,6 @@ def _concrete(gammas: Any) -> Any:
         return np.asarray(gammas, dtype=np.float64)
     except jax.errors.TracerArrayConversionError:
         return gammas
-
-
-def for_sampler(denoise: Denoise, mean_coefficient: float, sampler: Sampler) -> Denoise:
-    """The denoiser to hand to `sampler` when the model has an encoder.
-
-    Args:
-        denoise: `(z, gamma) -> Pred`, guidance included.
-        mean_coefficient: the encoder's `c`; 0 for a model without one, or without a correction.
-        sampler: the sampler. One with a `mean_coefficient` of its own corrects the mean itself.
-
-    Returns:
-        `denoise`, corrected for the sampler's noise level where that is needed.
-
-    Raises:
-        ConfigError: the sampler corrects the mean for another encoder, or does not say its
-            `noise_share`.
-    """
-    own = getattr(sampler, "mean_coefficient", None)
-    name = type(sampler).__name__
-    if own is not None:
-        if own != mean_coefficient:
-            raise ConfigError(
-                f"sampler {name} corrects the mean by {own}, but this model's encoder asks for "
-                f"{mean_coefficient}; use sampler='ancestral()'"
-            )
-        return denoise
-    if mean_coefficient == 0.0:
-        return denoise
-    if not hasattr(sampler, "noise_share"):
-        raise ConfigError(
-            f"sampler {name} does not state its noise_share, which a model with an encoder needs; "
-            "use ancestral() or ddim(eta=...)"
-        )
-    return corrected(denoise, mean_coefficient, sampler.noise_share)
 
 
 def integrate(
@@ -91,7 +55,7 @@ def integrate(
         constrain: `(z, gamma, key) -> z`, applied after every step (inpainting, blending).
         correct: `(denoise, z, gamma, key) -> z`, applied before every step (Langevin).
         lift: `(z, gamma, up_to) -> ` what a move up adds to that, for data that change with gamma
-            (`encoders.base.lifting`).
+            (`sampling.encoded.lifting`).
 
     Returns:
         The latent at `gammas[-1]`, shape and type of `z`.
