@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 from benchmarks import _common
 from diffusion_jax import registry
-from diffusion_jax.evaluation import generate
-from diffusion_jax.evaluation.method import Method
 from diffusion_jax.runtime.sharding import batched, put, put_key, replicated
+from diffusion_jax.sampling import generate
+from diffusion_jax.sampling.method import Method
 
 CALLS = 10
 SAMPLERS = ("ddim()", "dpmpp_2m()", "unipc()", "ancestral()")

@@ -20,11 +20,11 @@ import jax
 import numpy as np
 
 from diffusion_jax import config as config_lib
-from diffusion_jax.evaluation import generate
 from diffusion_jax.modes import _method, _quality
 from diffusion_jax.modes._samples import Samples
 from diffusion_jax.modes.base import Job, describe_devices
 from diffusion_jax.runtime import cpu_devices
+from diffusion_jax.sampling import generate
 from diffusion_jax.types import Params
 
 SAMPLERS = ("ddim()", "dpmpp_2m()", "unipc()", "heun()", "dpmpp_2m(eta=1.0)", "ancestral()")

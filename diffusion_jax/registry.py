@@ -1,7 +1,7 @@
 """Plug-ins by name: a kind is a folder, a plug-in is a file in it, one string builds it.
 
 `build("guidance", "interval(cfg(w=2.0), lo=-5.0, hi=4.0)")` imports
-`diffusion_jax/guidance/interval.py` and calls its `make(...)`. A dotted name
+`diffusion_jax/sampling/guidance/interval.py` and calls its `make(...)`. A dotted name
 (`"my_package.my_schedule(rate=3)"`) names a module outside the package. Adding a plug-in is adding
 a file: there is no list to edit.
 """
@@ -29,13 +29,13 @@ FOLDERS = {
     "proposals": "proposals",
     "scorers": "networks.guides",
     "likelihood": "likelihood",
-    "samplers": "samplers",
-    "grids": "grids",
-    "plans": "plans",
-    "correctors": "correctors",
-    "finals": "finals",
-    "guidance": "guidance",
-    "edits": "edits",
+    "samplers": "sampling.samplers",
+    "grids": "sampling.grids",
+    "plans": "sampling.plans",
+    "correctors": "sampling.correctors",
+    "finals": "sampling.final_steps",
+    "guidance": "sampling.guidance",
+    "edits": "sampling.edits",
     "features": "features",
     "modes": "modes",
 }

@@ -98,9 +98,9 @@ def lower_sample(job: Any) -> tuple[Any, str]:
     import jax
     import jax.numpy as jnp
 
-    from diffusion_jax.evaluation import generate
     from diffusion_jax.modes import _method
     from diffusion_jax.runtime.sharding import batched, replicated
+    from diffusion_jax.sampling import generate
 
     c, mesh = job.config, job.mesh
     # The plan depends on the schedule's weights, which are few: these exist, the others do not.

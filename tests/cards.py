@@ -5,8 +5,9 @@ import json
 import numpy as np
 
 from diffusion_jax import config as config_lib
-from diffusion_jax.evaluation import plots, trajectory
+from diffusion_jax.evaluation import plots
 from diffusion_jax.runtime import images
+from diffusion_jax.sampling import trajectory
 
 
 def figure(value, error):

@@ -8,7 +8,7 @@ import numpy as np
 from closed_form import MIXTURE
 
 from diffusion_jax import registry
-from diffusion_jax.guidance.base import Context
+from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.types import alpha, sigma
 
 SHIFTED = dataclasses.replace(MIXTURE, var=0.3)  # a worse model of the same data

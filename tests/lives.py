@@ -16,8 +16,9 @@ from absl import app
 
 import diffusion_jax
 from diffusion_jax import main, registry
-from diffusion_jax.evaluation import bpd, generate
+from diffusion_jax.evaluation import bpd
 from diffusion_jax.runtime import preemption
+from diffusion_jax.sampling import generate
 
 # What a run would import; none of it uses a device.
 _WANTED = (

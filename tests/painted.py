@@ -8,11 +8,11 @@ import numpy as np
 from closed_form import MIXTURE
 
 from diffusion_jax import registry
-from diffusion_jax.edits.base import Brush, Inputs
-from diffusion_jax.evaluation.method import Method
-from diffusion_jax.guidance.base import Context
 from diffusion_jax.model import Model
 from diffusion_jax.process.encoders.identity import Identity
+from diffusion_jax.sampling.edits.base import Brush, Inputs
+from diffusion_jax.sampling.guidance.base import Context
+from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import alpha, expand, sigma
 
 KEY = jax.random.key(0)

@@ -11,8 +11,8 @@ from painted import (
 )
 
 from diffusion_jax import registry
-from diffusion_jax.edits.base import Inputs
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.sampling.edits.base import Inputs
 
 pytestmark = pytest.mark.usefixtures("float64")
 

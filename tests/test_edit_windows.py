@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from painted import KEY, Network, edited
 
-from diffusion_jax.edits._windows import Border, tiling
-from diffusion_jax.edits.widen import windowed
+from diffusion_jax.sampling.edits._windows import Border, tiling
+from diffusion_jax.sampling.edits.widen import windowed
 from diffusion_jax.types import Pred, alpha, expand, sigma
 
 pytestmark = pytest.mark.usefixtures("float64")

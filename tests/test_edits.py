@@ -10,11 +10,11 @@ from closed_form import MIXTURE
 from painted import KEY, KNOWN, MASK, PAIR, Classes, Network, Squared, brush, edited, mean_error
 
 from diffusion_jax import registry
-from diffusion_jax.edits._fill import keep
-from diffusion_jax.edits._pairs import slerp
-from diffusion_jax.edits.base import Canvas
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.inversion import invert
+from diffusion_jax.sampling.edits._fill import keep
+from diffusion_jax.sampling.edits._pairs import slerp
+from diffusion_jax.sampling.edits.base import Canvas
+from diffusion_jax.sampling.inversion import invert
 
 pytestmark = pytest.mark.usefixtures("float64")
 

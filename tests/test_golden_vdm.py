@@ -12,7 +12,7 @@ from diffusion_jax import registry
 from diffusion_jax.model import Model
 from diffusion_jax.networks.published import vdm
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
-from diffusion_jax.samplers.base import Sampler
+from diffusion_jax.sampling.samplers.base import Sampler
 from diffusion_jax.types import Noise, sigma
 
 CASES = [("T0", "continuous()"), ("T10", "discrete(timesteps=10)")]

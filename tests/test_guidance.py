@@ -12,9 +12,9 @@ from guided import SHIFTED, batch, consistent, guide, same
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.guidance.base import Context
 from diffusion_jax.process.parameterization import PREDICTIONS, from_pred, to_pred
 from diffusion_jax.sampling import integrate
+from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.types import Pred
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -24,7 +24,9 @@ GAMMAS = [-9.0, -1.0, 0.7, 4.0]
 
 def spec_of(name):
     """A plug-in with the arguments it cannot do without."""
-    takes = inspect.signature(importlib.import_module(f"diffusion_jax.guidance.{name}").make)
+    takes = inspect.signature(
+        importlib.import_module(f"diffusion_jax.sampling.guidance.{name}").make
+    )
     needed = {"inner": "cfg(w=3.0)", "checkpoint": "'DIR'", "text": "'three'"}
     required = [p.name for p in takes.parameters.values() if p.default is p.empty]
     return f"{name}({', '.join(f'{k}={needed[k]}' for k in required)})"

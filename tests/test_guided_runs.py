@@ -8,8 +8,8 @@ from closed_form import MIXTURE, Gaussian, build, law
 from guided import batch, guide, same
 
 from diffusion_jax import registry
-from diffusion_jax.guidance.base import Context
 from diffusion_jax.sampling import integrate
+from diffusion_jax.sampling.guidance.base import Context
 
 pytestmark = pytest.mark.usefixtures("float64")
 KEY = jax.random.key(0)

@@ -7,10 +7,9 @@ import pytest
 from closed_form import MIXTURE, Draws, Gaussian, build
 
 from diffusion_jax import registry
-from diffusion_jax.correctors import langevin
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.hooks import replace
-from diffusion_jax.sampling import integrate
+from diffusion_jax.sampling import constraints, integrate
+from diffusion_jax.sampling.correctors import langevin
 from diffusion_jax.types import alpha, sigma
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -81,7 +80,7 @@ def test_langevin_inside_a_run_mends_a_coarse_one():
 
 def test_replacement_keeps_the_known_and_leaves_the_rest():
     known = jnp.array([[0.5, 9.0]])
-    constrain = replace.make(known, jnp.array([1.0, 0.0]))
+    constrain = constraints.make(known, jnp.array([1.0, 0.0]))
     z, gamma = jax.random.normal(KEY, (5000, 2)), jnp.asarray(0.3)
     out = constrain(z, gamma, jax.random.key(1))
     np.testing.assert_array_equal(out[:, 1], z[:, 1])

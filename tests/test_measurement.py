@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from closed_form import MIXTURE, Gaussian, build
 
-from diffusion_jax import measurement
-from diffusion_jax.guidance.base import Context
-from diffusion_jax.sampling import integrate
+from diffusion_jax.sampling import integrate, inverse_problems
+from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.types import alpha, sigma
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -42,7 +41,7 @@ def test_exact_for_gaussian_data(gamma):
     spread = np.array([[1.0, 0.4, 0.1], [0.4, 0.8, -0.2], [0.1, -0.2, 0.3]])
     data, gamma = Gaussian(np.array([0.2, -0.5, 0.9]), spread), jnp.asarray(gamma)
     z = jax.random.normal(KEY, (4, 3))
-    pred = guided(measurement.exact(forward, Y, VARIANCE), data)(z, gamma, {})
+    pred = guided(inverse_problems.exact(forward, Y, VARIANCE), data)(z, gamma, {})
     np.testing.assert_allclose(pred.x, conditioned(data, z, gamma), rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(alpha(gamma) * pred.x + sigma(gamma) * pred.eps, z, atol=1e-9)
 
@@ -52,13 +51,13 @@ def test_pigdm_is_exact_for_white_data(gamma):
     """Where its assumption `Cov[x | z] = sigma^2 I` holds."""
     data, gamma = Gaussian(np.zeros(3), np.eye(3)), jnp.asarray(gamma)
     z = jax.random.normal(KEY, (4, 3))
-    pred = guided(measurement.pigdm(forward, Y, VARIANCE), data)(z, gamma, {})
+    pred = guided(inverse_problems.pigdm(forward, Y, VARIANCE), data)(z, gamma, {})
     np.testing.assert_allclose(pred.x, conditioned(data, z, gamma), rtol=1e-9, atol=1e-9)
 
 
 def test_sampling_the_posterior():
     data = Gaussian(np.array([0.2, -0.5, 0.9]), np.diag([1.0, 0.5, 0.3]))
-    denoise = guided(measurement.exact(forward, Y, VARIANCE), data)
+    denoise = guided(inverse_problems.exact(forward, Y, VARIANCE), data)
     z = integrate(
         lambda z, gamma: denoise(z, gamma, {}),
         build("dpmpp_2m(eta=1.0)"),
@@ -77,7 +76,7 @@ def test_dps_follows_the_measurement_within_its_limit():
     plain = MIXTURE.denoise(z, gamma)
 
     def at(z, **options):
-        guidance = measurement.dps(observe, np.array([0.3]), **options)
+        guidance = inverse_problems.dps(observe, np.array([0.3]), **options)
         return guidance(lambda z, gamma, cond: MIXTURE.denoise(z, gamma), Context())(z, gamma, {})
 
     misfit = lambda pred: jnp.abs(0.3 - observe(pred.x))[:, 0]
@@ -95,6 +94,6 @@ def test_dps_follows_the_measurement_within_its_limit():
 def test_dps_at_a_perfect_fit_does_nothing():
     z, gamma = jax.random.normal(KEY, (1, 2)), jnp.asarray(0.5)
     plain = MIXTURE.denoise(z, gamma)
-    guidance = measurement.dps(lambda x: x, plain.x)
+    guidance = inverse_problems.dps(lambda x: x, plain.x)
     pred = guidance(lambda z, gamma, cond: MIXTURE.denoise(z, gamma), Context())(z, gamma, {})
     np.testing.assert_array_equal(pred.x, plain.x)

@@ -7,12 +7,12 @@ import pytest
 
 from diffusion_jax import registry, rng
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import generate
-from diffusion_jax.evaluation.method import Method, check_method
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import LATENT, endpoints, gamma_and_slope
 from diffusion_jax.process.schedules.mulan import _rise
 from diffusion_jax.runtime.sharding import make_mesh
+from diffusion_jax.sampling import generate
+from diffusion_jax.sampling.method import Method, check_method
 from diffusion_jax.types import Noise
 
 SHAPE = (4, 4, 2)

@@ -8,9 +8,8 @@ from closed_form import ENDS, Gaussian, build, grid, law
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.hooks import replace
-from diffusion_jax.plans import churn, repaint, restart
-from diffusion_jax.sampling import integrate
+from diffusion_jax.sampling import constraints, integrate
+from diffusion_jax.sampling.plans import churn, repaint, restart
 
 # A plug-in that cannot be built from its name alone; new ones need no entry unless they are such.
 EXAMPLES = {"array": "array(values=(5.0, 1.0, 0.5, -2.0, -8.0, -13.3))"}
@@ -151,7 +150,9 @@ def test_repaint_reduces_the_bias_of_replacement(monkeypatch):
 
     def bias(resamplings):
         plan = repaint.make(jump=1, resamplings=resamplings)(gammas)
-        hooks = lambda constant: {"constrain": replace.make(constant * known, np.array([1.0, 0.0]))}
+        hooks = lambda constant: {
+            "constrain": constraints.make(constant * known, np.array([1.0, 0.0]))
+        }
         mean, _ = law(monkeypatch, data, build("ancestral()"), plan, hooks=hooks)
         return abs(mean[1] - wanted)
 
@@ -176,7 +177,7 @@ def test_the_bias_left_by_repaint_falls_as_one_over_its_repetitions(monkeypatch)
             plan,
             jnp.zeros((1, 2)),
             jax.random.key(0),
-            constrain=replace.make(known, np.array([1.0, 0.0])),
+            constrain=constraints.make(known, np.array([1.0, 0.0])),
         )
         return wanted - end[0, 1]
 

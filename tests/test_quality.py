@@ -11,7 +11,7 @@ from command import config_file, main, refused
 from PIL import Image
 
 from diffusion_jax.errors import ConfigError, DataError, UserError
-from diffusion_jax.evaluation import generate, statistics
+from diffusion_jax.evaluation import statistics
 from diffusion_jax.modes import (
     _features,
     quality,
@@ -20,6 +20,7 @@ from diffusion_jax.modes import (
 )
 from diffusion_jax.report import collect, measured
 from diffusion_jax.runtime.sharding import replicated
+from diffusion_jax.sampling import generate
 
 
 def job(folder, **changes):

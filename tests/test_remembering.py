@@ -9,15 +9,15 @@ import pytest
 from closed_form import MIXTURE, Gaussian, build
 
 from diffusion_jax import registry
-from diffusion_jax.correctors import langevin
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation.generate import draw
-from diffusion_jax.evaluation.method import Method
-from diffusion_jax.guidance.base import Context
 from diffusion_jax.model import Model
 from diffusion_jax.remembering import Remembering, given
 from diffusion_jax.sampling import integrate, path
+from diffusion_jax.sampling.correctors import langevin
 from diffusion_jax.sampling.encoded import corrected
+from diffusion_jax.sampling.generate import draw
+from diffusion_jax.sampling.guidance.base import Context
+from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Pred
 
 pytestmark = pytest.mark.usefixtures("float64")

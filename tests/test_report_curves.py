@@ -5,9 +5,9 @@ import json
 import numpy as np
 from PIL import Image
 
-from diffusion_jax.evaluation import trajectory
 from diffusion_jax.report import curves
 from diffusion_jax.runtime import images
+from diffusion_jax.sampling import trajectory
 
 
 def lines(path, *rows):

@@ -12,9 +12,9 @@ import tiny
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import generate
 from diffusion_jax.modes import _against, _method, eval as eval_mode, sample as sample_mode, train
 from diffusion_jax.networks.guides.base import Scorer
+from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.scorer import ScorerRecipe
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from diffusion_jax.codec.bins import Binned, Grid
 from diffusion_jax.codec.network import Network
-from diffusion_jax.samplers.ancestral_diffenc import AncestralDiffEnc
-from diffusion_jax.samplers.base import alpha_of, noise_fraction, sigma_of
+from diffusion_jax.sampling.samplers.ancestral_diffenc import AncestralDiffEnc
+from diffusion_jax.sampling.samplers.base import alpha_of, noise_fraction, sigma_of
 
 _PER_STD = 7  # bins in the narrowest standard deviation a latent is coded with
 _REACH = 10.0  # the grid goes this many sigma beyond the data; draws have 32 bits: 6.3 sigma a step

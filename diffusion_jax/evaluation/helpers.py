@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from diffusion_jax.guidance.base import Context
 from diffusion_jax.model import Model
+from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.types import Params
 
 

@@ -5,10 +5,10 @@ import numpy as np
 
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.evaluation import generate
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, say
 from diffusion_jax.runtime.storage import write_arrays
+from diffusion_jax.sampling import generate
 
 # Parts of the samples that go with the splits of the data.
 _PARTS = {"train": (0.0, 0.7), "valid": (0.7, 0.8), "test": (0.8, 1.0)}

@@ -6,10 +6,10 @@ import numpy as np
 
 from diffusion_jax import pictures
 from diffusion_jax.data.base import SPLITS
-from diffusion_jax.edits.base import Inputs
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import generate
 from diffusion_jax.modes.base import Job
+from diffusion_jax.sampling import generate
+from diffusion_jax.sampling.edits.base import Inputs
 
 _SPLIT = "split:"
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax import config as config_lib, registry
-from diffusion_jax.edits.base import Edit
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import generate, method as method_lib
 from diffusion_jax.evaluation.helpers import Helpers
-from diffusion_jax.evaluation.method import Method
 from diffusion_jax.modes.base import Job
 from diffusion_jax.runtime.storage import place
+from diffusion_jax.sampling import generate, method as method_lib
+from diffusion_jax.sampling.edits.base import Edit
+from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Params
 
 

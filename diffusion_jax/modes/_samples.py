@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import DataError
-from diffusion_jax.evaluation import generate
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job
+from diffusion_jax.sampling import generate
 
 # Names of the arrays in our files, and in those of guided-diffusion and its followers.
 _KEYS = (("image", "label"), ("arr_0", "arr_1"))

@@ -8,9 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from diffusion_jax import registry, rng
-from diffusion_jax.edits.base import Brush, Canvas, Edit, Layout
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation.method import Method
 from diffusion_jax.model import Model
 from diffusion_jax.modes import _edit_inputs, _method
 from diffusion_jax.modes.base import Job, say, write_json
@@ -20,6 +18,8 @@ from diffusion_jax.runtime import images
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, put, put_key, replicated
 from diffusion_jax.runtime.storage import write_arrays
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Layout
+from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Params
 
 _SHOWN = 40  # lines of the picture at most

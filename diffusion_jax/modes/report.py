@@ -14,12 +14,13 @@ import numpy as np
 import diffusion_jax
 from diffusion_jax import config as config_lib, rng
 from diffusion_jax.errors import ConfigError, Preempted, UserError, WorkdirError
-from diffusion_jax.evaluation import generate, inspection, trajectory
+from diffusion_jax.evaluation import inspection
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
 from diffusion_jax.report import collect, page
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import is_bucket, write as write_file
+from diffusion_jax.sampling import generate, trajectory
 from diffusion_jax.types import Params
 
 _FRAMES, _IMAGES = 32, 10  # of the animation, at most

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.evaluation import generate
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, say
 from diffusion_jax.runtime import images, terminal
 from diffusion_jax.runtime.storage import write_arrays
+from diffusion_jax.sampling import generate
 from diffusion_jax.types import Params
 
 _SHOWN = 400  # images in a grid at most

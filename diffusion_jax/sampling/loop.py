@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.remembering import Calls, Remembering, lifted
-from diffusion_jax.samplers.base import Denoise, Sampler, noise_fraction, scales, std
+from diffusion_jax.sampling.samplers.base import Denoise, Sampler, noise_fraction, scales, std
 from diffusion_jax.types import Array, Pred
 
 Constrain = Callable[[Array, Array, Array], Array]
@@ -47,7 +47,7 @@ def integrate(
     Args:
         denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside; it may be
             a `Remembering` one.
-        sampler: from `diffusion_jax.samplers`.
+        sampler: from `diffusion_jax.sampling.samplers`.
         gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced. Or
             `[n + 1, B, ...]`, downwards, for a plan of its own for every pixel.
         z: latent at `gammas[0]`, `[B, ...]`, float32 or float64.

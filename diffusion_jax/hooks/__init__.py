@@ -1,1 +1,0 @@
-"""What `sampling.integrate` can do around every step, one file each."""

@@ -1,0 +1,80 @@
+"""Painting while the rest follows the source: what several edits share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax import rng
+from diffusion_jax.model import Model
+from diffusion_jax.sampling import constraints
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, each, hard, need_mask
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.sampling.plans import repaint
+from diffusion_jax.types import Array
+
+
+def keep(brush: Brush, x: Array, canvas: Canvas) -> Callable[[Array, Array, Array], Array]:
+    """The `constrain` hook that holds the source outside the mask, encoded where the model encodes.
+
+    Args:
+        brush: the brush.
+        x: the source, `[R, ...]`.
+        canvas: with the mask and the condition.
+
+    Returns:
+        `(z, gamma, key) -> z`.
+    """
+    return constraints.make(lambda gamma: brush.encoded(x, gamma, canvas.cond), 1.0 - canvas.mask)
+
+
+def unseen(canvas: Canvas) -> Array:
+    """The source with grey where something is painted: an encoder must not look behind the mask."""
+    return jnp.where(canvas.mask > 0.0, 0.0, canvas.image)
+
+
+def fill(brush: Brush, canvas: Canvas, key: Array) -> Array:
+    """Paints from pure noise.
+
+    Args:
+        brush: the brush.
+        canvas: in model space.
+        key: PRNG key.
+
+    Returns:
+        What the final step gives.
+    """
+    constrain = keep(brush, unseen(canvas), canvas)
+    z = jax.random.normal(rng.stream(key, "start"), canvas.image.shape, canvas.image.dtype)
+    start = jnp.asarray(brush.method.gammas[0], z.dtype)
+    z = constrain(z, start, rng.stream(key, "known"))
+    return brush.draw(z, canvas.cond, rng.stream(key, "path"), constrain)
+
+
+def resampled(gammas: np.ndarray, jump: int, resamplings: int) -> np.ndarray:
+    """The plan in which every `jump` steps are run `resamplings` times; see `plans.repaint`."""
+    return repaint.make(jump, resamplings)(gammas)
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Paints where the mask is white, by replacement; see `edits.replace`."""
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """The images as they are."""
+        inputs = hard(inputs)
+        need_mask("replace", inputs)
+        return each(inputs)
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """The grid as it is."""
+        return gammas
+
+    def check(self, model: Model, method: Method) -> None:
+        """Anything goes."""
+
+    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+        """The painted images."""
+        return fill(brush, canvas, key)

@@ -1,0 +1,116 @@
+"""Pairs of images, and the frames between them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.sampling.edits.base import Canvas, Inputs, Layout, refuse_mask, whole
+from diffusion_jax.sampling.guidance.base import over_pixels
+from diffusion_jax.types import Array, Cond, Denoiser, Pred
+
+
+def slerp(a: Array, b: Array, weight: Array) -> Array:
+    """Spherical interpolation of each example, `a` at weight 0 and `b` at 1 (Shoemake 1985).
+
+    Args:
+        a: `[R, ...]`.
+        b: `[R, ...]`.
+        weight: `[R]`.
+
+    Returns:
+        `[R, ...]`; a straight line where the two point the same way.
+    """
+    w = weight.reshape(-1, *[1] * (a.ndim - 1))
+
+    def total(a: Array) -> Array:
+        return over_pixels(jnp.sum, a)
+
+    cosine = total(a * b) / jnp.sqrt(total(a * a) * total(b * b))
+    angle = jnp.arccos(jnp.clip(cosine, -1.0, 1.0))
+    sine = jnp.sin(angle)
+    curved = sine > 1e-3
+    safe = jnp.where(curved, sine, 1.0)
+    from_a = jnp.where(curved, jnp.sin((1.0 - w) * angle) / safe, 1.0 - w)
+    from_b = jnp.where(curved, jnp.sin(w * angle) / safe, w)
+    return from_a * a + from_b * b
+
+
+def lay_out(name: str, inputs: Inputs, frames: int) -> Layout:
+    """One line of frames for each pair of images, the first and second, third and fourth, ...
+
+    Args:
+        name: the edit's, for the message.
+        inputs: what the user gave.
+        frames: images per line, both ends included.
+
+    Returns:
+        The layout; `extra` has the other end of each frame (`image`, and `label` if there are
+        labels), its `weight`, and the number of its `line`.
+
+    Raises:
+        ConfigError: there is a mask, or the images do not come in pairs.
+    """
+    refuse_mask(name, inputs)
+    n = len(inputs.images)
+    if n % 2:
+        raise ConfigError(f"{name} goes from one image to another; there are {n}, not pairs")
+    lines = n // 2 * inputs.each
+
+    def once(a: np.ndarray, end: int) -> np.ndarray:
+        return np.repeat(a[end::2], inputs.each * frames, axis=0)
+
+    first = whole(inputs)
+    extra = {
+        "image": once(inputs.images, 1),
+        "weight": np.tile(np.linspace(0.0, 1.0, frames, dtype=np.float32), lines),
+        "line": np.repeat(np.arange(lines, dtype=np.int32), frames),
+    }
+    cond = {k: once(v, 0) for k, v in inputs.cond.items()}
+    extra |= {k: once(v, 1) for k, v in inputs.cond.items()}
+    canvas = Canvas(once(inputs.images, 0), once(first.mask, 0), cond, extra)
+    return Layout(canvas, frames)
+
+
+def other_cond(canvas: Canvas) -> Cond:
+    """The condition of the other end."""
+    return {k: canvas.extra[k] for k in canvas.cond}
+
+
+def mixed(canvas: Canvas) -> Callable[[Denoiser], Denoiser]:
+    """Predictions between those for the two labels, at the weight of each frame.
+
+    Args:
+        canvas: the frames.
+
+    Returns:
+        The transform, of two calls; nothing for a model without classes.
+    """
+
+    def wrap(denoiser: Denoiser) -> Denoiser:
+        def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+            w = canvas.extra["weight"].astype(z.dtype).reshape(-1, *[1] * (z.ndim - 1))
+            a = denoiser(z, gamma, cond)
+            b = denoiser(z, gamma, {**cond, **other_cond(canvas)})
+            return jax.tree.map(lambda p, q: p + w * (q - p), a, b)
+
+        return guided
+
+    return wrap if canvas.cond else lambda denoiser: denoiser
+
+
+def check_frames(name: str, frames: Any) -> None:
+    """Refuses fewer than two frames.
+
+    Args:
+        name: the edit's, for the message.
+        frames: images per line.
+
+    Raises:
+        ConfigError: fewer than two.
+    """
+    if frames < 2:
+        raise ConfigError(f"{name}: frames={frames} must be at least 2, both ends included")

@@ -1,0 +1,257 @@
+"""The contract of an edit: given images in, changed images out, by any sampler and guidance.
+
+An edit lays its inputs out on a canvas (host), may change the plan (host), and then paints with a
+`Brush` (pure, compiled). Masks are 1 where something is painted and 0 where the source is kept.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model
+from diffusion_jax.remembering import Remembering
+from diffusion_jax.sampling import generate
+from diffusion_jax.sampling.guidance.base import Context, Guidance
+from diffusion_jax.sampling.method import Method, check_guidance
+from diffusion_jax.sampling.plans.base import descending
+from diffusion_jax.types import Array, Cond, Denoiser, Params, diffuse
+
+Wrap = Callable[[Denoiser], Denoiser]
+
+
+class Canvas(NamedTuple):
+    """What is painted on; every array has the leading axis `[R]`, one row for each result.
+
+    Attributes:
+        image: the source: stored levels on the host, model space `x` inside `Edit.paint`;
+            `[R, H, W, C]`, possibly wider than the model's images.
+        mask: 1 where something is painted, 0 where the source is kept, `[R, H, W, 1]`.
+        cond: the condition; `{"label": [R]}` for a class-conditional model.
+        extra: what only this edit needs.
+    """
+
+    image: Array
+    mask: Array
+    cond: Cond
+    extra: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A canvas on the host, and how to show its results.
+
+    Attributes:
+        canvas: all rows.
+        columns: results that belong together, one line of the picture.
+        shared: the mask `[H, W, 1]` that all rows have, or None if they differ.
+    """
+
+    canvas: Canvas
+    columns: int
+    shared: np.ndarray | None = None
+
+
+class Inputs(NamedTuple):
+    """What the user gave.
+
+    Attributes:
+        images: levels, uint8 `[N, H, W, C]`, of the model's shape.
+        mask: `[N, H, W, 1]` in [0, 1], or None.
+        cond: `{"label": int32 [N]}`, or empty.
+        each: results wanted for each image.
+    """
+
+    images: np.ndarray
+    mask: np.ndarray | None
+    cond: dict[str, np.ndarray]
+    each: int
+
+
+@dataclass(frozen=True)
+class Brush:
+    """A model that paints, and how.
+
+    Attributes:
+        model: the model.
+        params: its weights.
+        method: how to sample; the plan is the edit's own.
+        context: for the guidance.
+        shared: see `Layout`.
+        wraps: `Denoiser -> Denoiser`, applied in turn after the guidance.
+        encode: `(x, gamma, cond) -> x_gamma`: what of the data diffuses; None for the model's own.
+    """
+
+    model: Model
+    params: Params
+    method: Method
+    context: Context
+    shared: np.ndarray | None = None
+    wraps: tuple[Wrap, ...] = ()
+    encode: Callable[[Array, Array, Cond], Array] | None = None
+
+    def with_wrap(self, wrap: Wrap) -> "Brush":
+        """This brush with one more transform of the guided denoiser."""
+        return replace(self, wraps=(*self.wraps, wrap))
+
+    def guidance(self) -> Guidance:
+        """The guidance, transforms included."""
+
+        def guide(denoiser: Denoiser, context: Context) -> Denoiser:
+            denoiser = self.method.guidance(denoiser, context)
+            for wrap in self.wraps:
+                denoiser = wrap(denoiser)
+            return denoiser
+
+        return guide
+
+    def encoded(self, x: Array, gamma: Array, cond: Cond) -> Array:
+        """`x_gamma`: data `x` `[R, ...]` as the model's encoder shows them at `gamma`."""
+        if self.encode is not None:
+            return self.encode(x, gamma, cond)
+        return self.model.encode(self.params, x, gamma, cond)[0]
+
+    def noised(self, x: Array, cond: Cond, eps: Array) -> Array:
+        """The forward process at the start of the plan, `alpha x_gamma + sigma eps`."""
+        gamma = jnp.asarray(self.method.gammas[0], x.dtype)
+        return diffuse(self.encoded(x, gamma, cond), gamma, eps)
+
+    def draw(self, z: Array, cond: Cond, key: Array, constrain: Callable | None = None) -> Array:
+        """Runs the plan from `z`; see `generate.draw`."""
+        method = replace(self.method, guidance=self.guidance())
+        return generate.draw(self.model, self.params, method, self.context, z, cond, key, constrain)
+
+
+@runtime_checkable
+class Edit(Protocol):
+    """One way to change images."""
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """The canvas of these inputs; `ConfigError` where they do not fit the edit."""
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """The plan, from the descending grid `gammas`."""
+
+    def check(self, model: Model, method: Method) -> None:
+        """Refuses a model or a way of sampling that this edit cannot use (`ConfigError`)."""
+
+    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+        """What `brush.method.final` gives, shape of `canvas.image`; pure."""
+
+
+def refuse_memory(name: str, model: Model, method: Method) -> None:
+    """Refuses a guidance that remembers where the edit changes predictions behind its back.
+
+    Args:
+        name: the edit's, for the message.
+        model: the model.
+        method: how to sample.
+
+    Raises:
+        ConfigError: the guidance remembers.
+    """
+    if isinstance(check_guidance(model, method.guidance, method.helpers), Remembering):
+        raise ConfigError(
+            f"{name} changes what the guidance says, which one that remembers from step to step "
+            "would not know; use apg with beta=0"
+        )
+
+
+def refuse_mask(name: str, inputs: Inputs) -> None:
+    """Refuses a mask where the edit decides what is painted.
+
+    Args:
+        name: the edit's, for the message.
+        inputs: what the user gave.
+
+    Raises:
+        ConfigError: there is a mask.
+    """
+    if inputs.mask is not None:
+        raise ConfigError(f"{name} takes no mask; leave edit.mask empty")
+
+
+def need_mask(name: str, inputs: Inputs, whole: bool = False) -> None:
+    """Refuses a missing mask, and one that makes no sense.
+
+    Args:
+        name: the edit's, for the message.
+        inputs: what the user gave.
+        whole: whether everything may be painted.
+
+    Raises:
+        ConfigError: no mask, nothing to paint, or nothing to keep.
+    """
+    if inputs.mask is None:
+        raise ConfigError(
+            f"{name} needs a mask, white where something is painted: --config.edit.mask=FILE"
+        )
+    for i, mask in enumerate(inputs.mask):
+        which = f" (image {i})" if len(inputs.mask) > 1 else ""
+        if not mask.any():
+            raise ConfigError(
+                f"the mask is empty{which}: nothing would be painted; paint where it is white"
+            )
+        if not whole and mask.all():
+            raise ConfigError(
+                f"the mask covers the whole image{which}: nothing of it would be kept; use "
+                "--mode=sample, or blend() and sdedit() to start from the image"
+            )
+
+
+def each(inputs: Inputs) -> Layout:
+    """Every image `inputs.each` times, with its own mask.
+
+    Args:
+        inputs: with a mask.
+
+    Returns:
+        The layout.
+    """
+
+    def repeat(a: np.ndarray) -> np.ndarray:
+        return np.repeat(a, inputs.each, axis=0)
+
+    first = inputs.mask[0]
+    canvas = Canvas(
+        repeat(inputs.images), repeat(inputs.mask), jax.tree.map(repeat, inputs.cond), {}
+    )
+    return Layout(canvas, inputs.each, first if np.all(inputs.mask == first) else None)
+
+
+def cut(gammas: np.ndarray, start: float) -> np.ndarray:
+    """The part of a descending grid below `start`, which becomes its first value.
+
+    Args:
+        gammas: the grid.
+        start: gamma where the source enters.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: `start` is outside the grid.
+    """
+    gammas = descending(gammas)
+    if not gammas[-1] < start <= gammas[0]:
+        raise ConfigError(
+            f"start={start} is outside this model's gammas: above {gammas[-1]:.4g}, where nothing "
+            f"changes, up to {gammas[0]:.4g}, where nothing of the source is left"
+        )
+    return np.concatenate([[start], gammas[gammas < start]])
+
+
+def hard(inputs: Inputs) -> Inputs:
+    """The inputs with a mask of zeros and ones, cut at one half."""
+    if inputs.mask is None:
+        return inputs
+    return inputs._replace(mask=(inputs.mask >= 0.5).astype(np.float32))
+
+
+def whole(inputs: Inputs) -> Inputs:
+    """The inputs with a mask that paints everything."""
+    return inputs._replace(mask=np.ones((*inputs.images.shape[:3], 1), np.float32))

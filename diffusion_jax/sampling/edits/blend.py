@@ -1,0 +1,60 @@
+"""Changing a region, by class or guidance, with the source as a start (Avrahami et al. 2022).
+
+"Blended diffusion": the source enters at `start`, noised; inside the mask it is painted anew, under
+the label and the guidance of the run; outside it follows the source. A soft mask blends between.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from diffusion_jax import rng
+from diffusion_jax.model import Model
+from diffusion_jax.sampling.edits._fill import keep, resampled
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, cut, each, need_mask
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Paints inside the mask, as far from the source as `start` allows."""
+
+    start: float
+    jump: int
+    resamplings: int
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """The images as they are; soft masks stay soft."""
+        need_mask("blend", inputs, whole=True)
+        return each(inputs)
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """From `start` down."""
+        return resampled(cut(gammas, self.start), self.jump, self.resamplings)
+
+    def check(self, model: Model, method: Method) -> None:
+        """Anything goes."""
+
+    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+        """The changed images."""
+        x = canvas.image
+        eps = jax.random.normal(rng.stream(key, "start"), x.shape, x.dtype)
+        z = brush.noised(x, canvas.cond, eps)
+        path = rng.stream(key, "path")
+        return brush.draw(z, canvas.cond, path, keep(brush, x, canvas))
+
+
+def make(start: float = 2.0, jump: int = 1, resamplings: int = 1) -> Blend:
+    """Blended editing.
+
+    Args:
+        start: gamma where the source enters: higher keeps less of what is under the mask.
+        jump: steps per stretch, as in `repaint`.
+        resamplings: runs of each stretch; above 1 the seam gets better.
+
+    Returns:
+        The edit.
+    """
+    return Blend(float(start), jump, resamplings)

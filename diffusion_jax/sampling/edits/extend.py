@@ -1,0 +1,121 @@
+"""A wider canvas, window after window, each given what it shares with those before.
+
+From the source outwards. For data that are Markov along the canvas, with an overlap as long as
+their memory and an exact inpainting inside, the canvas has the exact law.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax import rng
+from diffusion_jax.model import Model
+from diffusion_jax.sampling.edits._fill import Replace
+from diffusion_jax.sampling.edits._windows import (
+    Border,
+    Tiling,
+    check_classes,
+    check_labels,
+    tiling,
+)
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Inputs, Layout, each
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.types import Array
+
+Part = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Extend:
+    """Paints around the source on a canvas of its own."""
+
+    border: Border
+    stride: int
+    labels: tuple
+    inner: Edit
+
+    def _tiles(self, canvas: tuple[int, ...]) -> Tiling:
+        height, width = canvas[-3:-1]
+        window = self.border.window(canvas)
+        return tiling("extend", (height, width), window, self.border, self.stride)
+
+    def _steps(self, canvas: tuple[int, ...]) -> list[tuple[int, Part, np.ndarray]]:
+        """The windows that paint something: number, part of the canvas, mask `[h, w, 1]`."""
+        tiles = self._tiles(canvas)
+        unknown = np.ones((*tiles.canvas, 1), np.float32)
+        (h, w), out = tiles.window, []
+        for k, (y, x) in enumerate(tiles.corners):
+            part = (slice(y, y + h), slice(x, x + w))
+            if k and unknown[part].any():
+                out.append((k, part, unknown[part].copy()))
+            unknown[part] = 0.0
+        return out
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """The images on the larger canvas; every window is one that the edit inside accepts."""
+        wide = self.border.widened("extend", inputs)
+        check_labels("extend", self.labels, self._tiles(wide.images.shape), inputs)
+        for _, _, mask in self._steps(wide.images.shape):
+            masks = np.broadcast_to(mask, (len(inputs.images), *mask.shape))
+            self.inner.lay_out(inputs._replace(mask=masks))
+        return each(wide)
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """The plan of the edit inside."""
+        return self.inner.plan(gammas)
+
+    def check(self, model: Model, method: Method) -> None:
+        """Classes that do not exist, and what the edit inside refuses."""
+        check_classes("extend", self.labels, model.num_classes)
+        self.inner.check(model, method)
+
+    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+        """The painted canvases."""
+        x, decoder = canvas.image, brush.model.decoder
+        stored = False
+        for k, (rows, columns), mask in self._steps(x.shape):
+            window = x[:, rows, columns]
+            masks = jnp.broadcast_to(jnp.asarray(mask, x.dtype), (*window.shape[:-1], 1))
+            cond = dict(canvas.cond)
+            if self.labels:
+                label = self.labels[k] if self.labels[k] >= 0 else brush.model.num_classes
+                cond["label"] = jnp.full_like(cond["label"], label)
+            painted = self.inner.paint(
+                replace(brush, shared=mask),
+                Canvas(window, masks, cond, {}),
+                rng.stream(key, "window", k),
+            )
+            stored = jnp.issubdtype(painted.dtype, jnp.integer)
+            painted = decoder.encode(painted) if stored else painted
+            x = x.at[:, rows, columns].set(jnp.where(mask > 0.0, painted, window))
+        return decoder.decode(x) if stored else x
+
+
+def make(
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    stride: int = 0,
+    labels: tuple = (),
+    inner: Edit | None = None,
+) -> Extend:
+    """A wider canvas, one window after the other.
+
+    Args:
+        left: columns to add.
+        right: columns to add.
+        top: rows to add.
+        bottom: rows to add.
+        stride: pixels from one window to the next; 0 for half a window.
+        labels: class of each window, the source's own first and then by distance; -1 for any.
+            Empty: every window has the label of the image.
+        inner: how to paint a window: `repaint()`, `measure()`, ...; None for `replace()`.
+
+    Returns:
+        The edit; the plan is run once for each window but the source's own.
+    """
+    border = Border(left, right, top, bottom)
+    border.check("extend")
+    return Extend(border, stride, tuple(labels), inner or Replace())

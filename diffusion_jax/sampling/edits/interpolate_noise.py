@@ -1,0 +1,63 @@
+"""From one image to another through noise at a chosen gamma (Ho et al. 2020, figure 8).
+
+Both are noised with the same numbers, latents between them are taken on the sphere, and any sampler
+takes them down. The ends are variations of the images, closer to them where `start` is lower.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax import rng
+from diffusion_jax.model import Model
+from diffusion_jax.sampling.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, cut, refuse_memory
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class InterpolateNoise:
+    """Frames between pairs of images."""
+
+    frames: int
+    start: float
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """One line of frames for each pair."""
+        return lay_out("interpolate_noise", inputs, self.frames)
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """From `start` down."""
+        return cut(gammas, self.start)
+
+    def check(self, model: Model, method: Method) -> None:
+        """Refuses a guidance that remembers."""
+        refuse_memory("interpolate_noise", model, method)
+
+    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+        """The frames."""
+        x, root = canvas.image, rng.stream(key, "start")
+        keys = jax.vmap(lambda line: jax.random.fold_in(root, line))(canvas.extra["line"])
+        eps = jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], x.dtype))(keys)
+        other = brush.model.decoder.encode(canvas.extra["image"])
+        a = brush.noised(x, canvas.cond, eps)
+        b = brush.noised(other, other_cond(canvas), eps)
+        z = slerp(a, b, jnp.asarray(canvas.extra["weight"], x.dtype))
+        return brush.with_wrap(mixed(canvas)).draw(z, canvas.cond, rng.stream(key, "path"))
+
+
+def make(frames: int = 9, start: float = 1.0) -> InterpolateNoise:
+    """Interpolation through shared noise.
+
+    Args:
+        frames: images per line, both ends included.
+        start: gamma of the noise.
+
+    Returns:
+        The edit.
+    """
+    check_frames("interpolate_noise", frames)
+    return InterpolateNoise(frames, float(start))

@@ -1,0 +1,127 @@
+"""Inpainting as a measurement of the known pixels: see `diffusion_jax.sampling.inverse_problems`.
+
+The score of the known pixels is added to the model's, so that no resampling is needed. With an
+encoder the measurement is of the encoded image, which is what the denoiser predicts.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from diffusion_jax import rng
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model
+from diffusion_jax.sampling import inverse_problems
+from diffusion_jax.sampling.edits._fill import unseen
+from diffusion_jax.sampling.edits.base import (
+    Brush,
+    Canvas,
+    Inputs,
+    Layout,
+    each,
+    hard,
+    need_mask,
+    refuse_memory,
+)
+from diffusion_jax.sampling.guidance.base import Guidance
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.types import Array, Cond, Denoiser, Pred
+
+_MOST = 256  # known values that `exact` takes: each is a backward pass of every call
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Paints where the mask is white.
+
+    Attributes:
+        guide: `(forward, y) -> Guidance`.
+        most: known values it can take.
+    """
+
+    guide: Callable[[Callable, Array], Guidance]
+    most: float
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """The images as they are.
+
+        Args:
+            inputs: what the user gave.
+
+        Returns:
+            The layout.
+
+        Raises:
+            ConfigError: the masks differ, or there are too many known values.
+        """
+        inputs = hard(inputs)
+        need_mask("measure", inputs)
+        layout = each(inputs)
+        if layout.shared is None:
+            raise ConfigError("measure needs the same mask for every image; edit them one by one")
+        known = int((1.0 - layout.shared).sum()) * inputs.images.shape[-1]
+        if known > self.most:
+            raise ConfigError(
+                f"measure(method='exact') makes one backward pass for each known value, and there "
+                f"are {known} (at most {_MOST}); use method='pigdm'"
+            )
+        return layout
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """The grid as it is."""
+        return gammas
+
+    def check(self, model: Model, method: Method) -> None:
+        """Refuses a guidance that remembers."""
+        refuse_memory("measure", model, method)
+
+    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+        """The painted images."""
+        x = unseen(canvas)
+        mask = np.broadcast_to(brush.shared, x.shape[1:])
+        known = np.flatnonzero(mask == 0.0)
+
+        def forward(x: Array) -> Array:
+            return x.reshape(x.shape[0], -1)[:, known]
+
+        def wrap(denoiser: Denoiser) -> Denoiser:
+            def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+                y = forward(brush.encoded(x, gamma, canvas.cond))
+                return self.guide(forward, y)(denoiser, brush.context)(z, gamma, cond)
+
+            return guided
+
+        z = jax.random.normal(rng.stream(key, "start"), x.shape, x.dtype)
+        return brush.with_wrap(wrap).draw(z, canvas.cond, rng.stream(key, "path"))
+
+
+def make(
+    method: str = "pigdm", noise: float = 0.05, scale: float = 1.0, limit: float = 1.0
+) -> Measure:
+    """Inpainting by measurement guidance.
+
+    Args:
+        method: `"exact"` (posterior of Gaussian data; few known values only), `"pigdm"` or `"dps"`.
+        noise: standard deviation of the known pixels, in model units (grey levels lie in [-1, 1]).
+        scale: of `dps`.
+        limit: of `dps`: largest root mean square of the change of eps.
+
+    Returns:
+        The edit.
+
+    Raises:
+        ConfigError: unknown method, or a noise that is not positive.
+    """
+    methods = {
+        "exact": lambda forward, y: inverse_problems.exact(forward, y, noise**2),
+        "pigdm": lambda forward, y: inverse_problems.pigdm(forward, y, noise**2),
+        "dps": lambda forward, y: inverse_problems.dps(forward, y, scale, limit),
+    }
+    if method not in methods:
+        raise ConfigError(f"measure: method={method!r}; allowed are {', '.join(methods)}")
+    if noise <= 0.0:
+        raise ConfigError(f"measure: noise={noise} must be positive")
+    return Measure(methods[method], _MOST if method == "exact" else math.inf)

@@ -1,0 +1,78 @@
+"""Outpainting on the image's own canvas: the border is painted, the middle kept."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model
+from diffusion_jax.sampling.edits._fill import Replace
+from diffusion_jax.sampling.edits._windows import Border
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Inputs, Layout, refuse_mask
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Outpaint:
+    """Paints a border of the given widths by an inpainting edit."""
+
+    border: Border
+    inner: Edit
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """The images as they are, with the border as the mask.
+
+        Args:
+            inputs: what the user gave.
+
+        Returns:
+            The layout of the edit inside.
+
+        Raises:
+            ConfigError: there is a mask, or nothing would be kept.
+        """
+        refuse_mask("outpaint", inputs)
+        n, height, width, _ = inputs.images.shape
+        b = self.border
+        if b.left + b.right >= width or b.top + b.bottom >= height:
+            raise ConfigError(
+                f"outpaint: the border (left={b.left}, right={b.right}, top={b.top}, "
+                f"bottom={b.bottom}) covers the whole {height}x{width} image; paint less, or use "
+                "widen() for a larger canvas"
+            )
+        mask = np.ones((n, height, width, 1), np.float32)
+        mask[:, b.top : height - b.bottom, b.left : width - b.right] = 0.0
+        return self.inner.lay_out(inputs._replace(mask=mask))
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """The plan of the edit inside."""
+        return self.inner.plan(gammas)
+
+    def check(self, model: Model, method: Method) -> None:
+        """What the edit inside refuses."""
+        self.inner.check(model, method)
+
+    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+        """The painted images."""
+        return self.inner.paint(brush, canvas, key)
+
+
+def make(
+    left: int = 0, right: int = 0, top: int = 0, bottom: int = 0, inner: Edit | None = None
+) -> Outpaint:
+    """Outpainting at the border.
+
+    Args:
+        left: columns to paint.
+        right: columns to paint.
+        top: rows to paint.
+        bottom: rows to paint.
+        inner: how to paint: `repaint()`, `measure()`, ...; None for `replace()`.
+
+    Returns:
+        The edit.
+    """
+    border = Border(left, right, top, bottom)
+    border.check("outpaint")
+    return Outpaint(border, inner or Replace())

@@ -1,0 +1,59 @@
+"""SDEdit (Meng et al. 2022): noise the image to a chosen gamma, and sample from there."""
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from diffusion_jax import rng
+from diffusion_jax.model import Model
+from diffusion_jax.sampling.edits.base import (
+    Brush,
+    Canvas,
+    Inputs,
+    Layout,
+    cut,
+    each,
+    refuse_mask,
+    whole,
+)
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class SDEdit:
+    """Changes whole images, as far as `start` allows."""
+
+    start: float
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """The images as they are."""
+        refuse_mask("sdedit", inputs)
+        return each(whole(inputs))
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """From `start` down."""
+        return cut(gammas, self.start)
+
+    def check(self, model: Model, method: Method) -> None:
+        """Anything goes."""
+
+    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+        """The changed images."""
+        x = canvas.image
+        eps = jax.random.normal(rng.stream(key, "start"), x.shape, x.dtype)
+        z = brush.noised(x, canvas.cond, eps)
+        return brush.draw(z, canvas.cond, rng.stream(key, "path"))
+
+
+def make(start: float = 0.0) -> SDEdit:
+    """SDEdit.
+
+    Args:
+        start: gamma where the image enters; 0 is as much noise as signal.
+
+    Returns:
+        The edit.
+    """
+    return SDEdit(float(start))

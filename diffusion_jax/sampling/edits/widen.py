@@ -1,0 +1,128 @@
+"""A wider canvas, painted at once: the mean of the predictions of overlapping windows.
+
+A `Denoiser -> Denoiser` transform (Bar-Tal et al. 2023, "MultiDiffusion"), so it works with every
+sampler, and every guidance without momentum. `x` and `eps` are averaged alike, which keeps
+`z = alpha x + sigma eps`. What lies more than a window apart does not know of one another; and
+where windows disagree, their mean is no model's prediction: `extend` paints one window after the
+other instead.
+"""
+
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.model import Model
+from diffusion_jax.sampling.edits._fill import Replace
+from diffusion_jax.sampling.edits._windows import (
+    Border,
+    Tiling,
+    check_classes,
+    check_labels,
+    tiling,
+)
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Inputs, Layout, refuse_memory
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.types import Array, Cond, Denoiser, Pred
+
+
+def windowed(denoiser: Denoiser, tiles: Tiling, labels: tuple, null: int) -> Denoiser:
+    """A denoiser of the canvas from one of the window.
+
+    Args:
+        denoiser: of windows, `[B, h, w, C]`.
+        tiles: where they lie.
+        labels: class of each window, -1 for any; empty for the class of the canvas.
+        null: the label that stands for any class.
+
+    Returns:
+        The denoiser of canvases `[B, H, W, C]`.
+    """
+
+    def wide(z: Array, gamma: Array, cond: Cond) -> Pred:
+        gamma = jnp.asarray(gamma)
+        g = jnp.repeat(gamma, len(tiles), axis=0) if gamma.ndim else gamma
+        pred = denoiser(tiles.cut(z), g, _repeated(cond, tiles, labels, null))
+        return Pred(*(tiles.average(p) for p in pred))
+
+    return wide
+
+
+def _repeated(cond: Cond, tiles: Tiling, labels: tuple, null: int) -> Cond:
+    cond = jax.tree.map(lambda a: jnp.repeat(a, len(tiles), axis=0), cond)
+    if labels:
+        own = np.array([null if label < 0 else label for label in labels], np.int32)
+        cond["label"] = jnp.tile(own, cond["label"].shape[0] // len(tiles))
+    return cond
+
+
+@dataclass(frozen=True)
+class Widen:
+    """Paints around the source on a canvas of its own."""
+
+    border: Border
+    stride: int
+    labels: tuple
+    inner: Edit
+
+    def _tiles(self, canvas: tuple[int, ...]) -> Tiling:
+        height, width = canvas[-3:-1]
+        window = self.border.window(canvas)
+        return tiling("widen", (height, width), window, self.border, self.stride)
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """The images on the larger canvas, with the border as the mask."""
+        wide = self.border.widened("widen", inputs)
+        check_labels("widen", self.labels, self._tiles(wide.images.shape), inputs)
+        return self.inner.lay_out(wide)
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """The plan of the edit inside."""
+        return self.inner.plan(gammas)
+
+    def check(self, model: Model, method: Method) -> None:
+        """Classes that do not exist, guidance that remembers, and what the edit inside refuses."""
+        refuse_memory("widen", model, method)
+        check_classes("widen", self.labels, model.num_classes)
+        self.inner.check(model, method)
+
+    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+        """The painted canvases."""
+        tiles, null = self._tiles(canvas.image.shape), brush.model.num_classes
+
+        def encode(x: Array, gamma: Array, cond: Cond) -> Array:
+            cond = _repeated(cond, tiles, self.labels, null)
+            return tiles.average(brush.encoded(tiles.cut(x), gamma, cond))
+
+        wide = brush.with_wrap(lambda d: windowed(d, tiles, self.labels, null))
+        return self.inner.paint(replace(wide, encode=encode), canvas, key)
+
+
+def make(
+    left: int = 0,
+    right: int = 0,
+    top: int = 0,
+    bottom: int = 0,
+    stride: int = 0,
+    labels: tuple = (),
+    inner: Edit | None = None,
+) -> Widen:
+    """A wider canvas, all windows at once.
+
+    Args:
+        left: columns to add.
+        right: columns to add.
+        top: rows to add.
+        bottom: rows to add.
+        stride: pixels from one window to the next; 0 for half a window.
+        labels: class of each window, the source's own first and then by distance; -1 for any.
+            Empty: every window has the label of the image.
+        inner: how to keep the source: `repaint()`, `measure()`, ...; None for `replace()`.
+
+    Returns:
+        The edit; each call of the network is of as many images as there are windows.
+    """
+    border = Border(left, right, top, bottom)
+    border.check("widen")
+    return Widen(border, stride, tuple(labels), inner or Replace())

@@ -1,0 +1,23 @@
+"""The prediction `x_hat(z_0)`, decoded: for plans that end well above the data's own noise."""
+
+from dataclasses import dataclass
+
+from diffusion_jax.process.decoders.base import Decoder
+from diffusion_jax.sampling.samplers.base import Denoise
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """One network call."""
+
+    nfe: int = 1
+
+    def __call__(self, denoise: Denoise, z: Array, gamma: Array, decoder: Decoder) -> Array:
+        """The decoded prediction."""
+        return decoder.decode(denoise(z, gamma).x)
+
+
+def make() -> Denoised:
+    """One more call, at the end of the plan."""
+    return Denoised()

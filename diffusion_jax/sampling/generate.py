@@ -1,0 +1,234 @@
+"""Samples from a model: any number, in equal batches over all devices, compiled once."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from diffusion_jax import rng
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import batches
+from diffusion_jax.model import Model
+from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse, latent_size
+from diffusion_jax.remembering import given
+from diffusion_jax.runtime.progress import progress
+from diffusion_jax.runtime.sharding import batched, local, put, put_key, replicated
+from diffusion_jax.sampling import loop
+from diffusion_jax.sampling.encoded import for_sampler, lifting
+from diffusion_jax.sampling.grids.base import Grid
+from diffusion_jax.sampling.guidance.base import Context
+from diffusion_jax.sampling.loop import Constrain
+from diffusion_jax.sampling.method import Method, check_method
+from diffusion_jax.types import Array, Cond, Params, Pred
+
+
+def plan(model: Model, params: Params, grid: Grid, steps: int) -> np.ndarray:
+    """The gammas of a run, `[steps + 1]` float64, between the model's own end points.
+
+    Args:
+        model: the model.
+        params: its weights.
+        grid: the grid.
+        steps: number of steps.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: fewer than one step.
+    """
+    if steps < 1:
+        raise ConfigError(f"sample.steps={steps} must be at least 1")
+    schedule = local(params["schedule"])
+    gamma_0, gamma_1 = endpoints(model.schedule, schedule)
+
+    def gamma_of_t(t: np.ndarray) -> np.ndarray:
+        return np.asarray(model.schedule.gamma(schedule, jnp.asarray(t)))
+
+    return grid(float(gamma_0), float(gamma_1), steps, gamma_of_t)
+
+
+def labels_for(model: Model, num: int, wanted: tuple[int, ...]) -> np.ndarray | None:
+    """The class of each sample: `wanted` in turn, or every class in turn.
+
+    Args:
+        model: the model.
+        num: number of samples.
+        wanted: classes to cycle through; empty for all.
+
+    Returns:
+        int32 `[num]`, or None for an unconditional model.
+
+    Raises:
+        ConfigError: a class that does not exist, or classes asked of an unconditional model.
+    """
+    if not model.num_classes:
+        if wanted:
+            raise ConfigError(f"sample.labels={wanted}: this model is unconditional")
+        return None
+    for label in wanted:
+        if not 0 <= label < model.num_classes:
+            raise ConfigError(
+                f"sample.labels: {label} is out of range; there are classes 0 .. "
+                f"{model.num_classes - 1}"
+            )
+    cycle = np.asarray(wanted or range(model.num_classes), np.int32)
+    return np.resize(cycle, num)
+
+
+def _paths(
+    model: Model, params: Params, gammas: np.ndarray, cond: dict, key: Array, n: int
+) -> tuple[Array, dict]:
+    """The plan of every pixel, and the condition, for a latent drawn from the schedule's prior.
+
+    The scalar plan is read as times of the representative curve. Without a latent it is the plan.
+    """
+    size = latent_size(model.schedule)
+    if not size:
+        return gammas, cond
+    latent = jax.random.normal(key, (n, size))
+    times = inverse(model.schedule, params["schedule"], jnp.asarray(gammas, latent.dtype))
+    times = times.at[0].set(1.0).at[-1].set(0.0)  # bisection stops short of the ends
+    given = {**params["schedule"], LATENT: latent}
+    path = jax.vmap(lambda t: model.schedule.gamma(given, t))(times)
+    return path, {**cond, "latent": latent}
+
+
+def guide(
+    model: Model, params: Params, method: Method, context: Context, cond: Cond, key: Array, n: int
+) -> tuple[Callable[[Array, Array], Pred], Array]:
+    """The guided denoiser with its condition inside, and the plan.
+
+    Args:
+        model: the model.
+        params: its weights.
+        method: how to sample.
+        context: for the guidance.
+        cond: the condition.
+        key: PRNG key of the run.
+        n: number of examples.
+
+    Returns:
+        `(z, gamma) -> Pred`, without the encoder's correction for a sampler; and the gammas, with
+        one column for every pixel if the schedule has a latent.
+    """
+    path, cond = _paths(model, params, method.gammas, cond, rng.stream(key, "latent"), n)
+    guided = method.guidance(model.denoiser(params), context)
+    return given(guided, cond), path
+
+
+def draw(
+    model: Model,
+    params: Params,
+    method: Method,
+    context: Context,
+    z: Array,
+    cond: Cond,
+    key: Array,
+    constrain: Constrain | None = None,
+) -> Array:
+    """Runs the plan from the latent `z` at its start; a pure function, to be jitted by the caller.
+
+    Args:
+        model: the model.
+        params: its weights.
+        method: how to sample.
+        context: for the guidance; see `Helpers.context`.
+        z: latent at `method.gammas[0]`, `[B, ...]`.
+        cond: the condition.
+        key: PRNG key of the noise on the way.
+        constrain: `(z, gamma, key) -> z` after every step, or None.
+
+    Returns:
+        What `method.final` makes of the end.
+    """
+    guided, path = guide(model, params, method, context, cond, key, z.shape[0])
+    c = model.encoder.mean_coefficient
+    denoise = for_sampler(guided, c, method.sampler)
+    key = rng.stream(key, "path")
+    lift = lifting(guided, c)
+    done = loop.run(denoise, method.sampler, path, z, key, constrain, method.correct, lift)
+    end = path[-1] if isinstance(path, jax.Array) else jnp.asarray(path[-1], z.dtype)
+    return method.final(done.denoise, done.end, end, model.decoder)
+
+
+def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
+    """The jitted `(params, key, cond, shape) -> images` of one batch.
+
+    Args:
+        model: the model.
+        method: how to sample; `method.check_method` says what is refused.
+        mesh: the device mesh.
+
+    Returns:
+        The function; `shape` is static and the result is what `method.final` gives.
+    """
+    check_method(model, method)
+
+    def run(params: Params, helpers: dict, key: Array, cond: Cond, shape: tuple[int, ...]) -> Array:
+        z = jax.random.normal(rng.stream(key, "start"), shape)
+        z = jax.lax.with_sharding_constraint(z, batched(mesh))
+        context = method.helpers.context(model, helpers)
+        return draw(model, params, method, context, z, cond, key)
+
+    compiled = jax.jit(run, static_argnums=4, out_shardings=replicated(mesh))
+
+    def call(params: Params, key: Array, cond: Cond, shape: tuple[int, ...]) -> Array:
+        return compiled(params, method.helpers.params, key, cond, shape)
+
+    return call
+
+
+def generate(
+    params: Params,
+    run: Callable,
+    shape: tuple[int, ...],
+    labels: np.ndarray | None,
+    num: int,
+    batch: int,
+    seed: int,
+    mesh: Mesh,
+    quiet: bool = False,
+) -> np.ndarray:
+    """Draws `num` images.
+
+    Args:
+        params: the weights, replicated over `mesh`.
+        run: from `compile_sampler`.
+        shape: shape of one image.
+        labels: class of each image, or None.
+        num: how many.
+        batch: images per call; rounded up to a multiple of the devices.
+        seed: seed of the noise.
+        mesh: the device mesh.
+        quiet: no progress report.
+
+    Returns:
+        What the method's final step gives, `[num, *shape]`; uint8 unless it is `identity()`.
+
+    Raises:
+        ConfigError: `num` or `batch` is not positive.
+    """
+    if num < 1 or batch < 1:
+        raise ConfigError(f"sample.num={num} and sample.batch={batch} must be at least 1")
+    devices = mesh.devices.size
+    batch = -(-min(batch, num) // devices) * devices
+    root = jax.random.key(seed)
+
+    def results() -> Iterator[Array]:
+        for start in range(0, num, batch):
+            cond = {}
+            if labels is not None:
+                rows = np.minimum(np.arange(start, start + batch), num - 1)
+                cond["label"] = put(labels[rows], batched(mesh))
+            key = put_key(rng.stream(root, "sample", start), mesh)
+            yield run(params, key, cond, (batch, *shape))
+
+    out = []
+    with progress("sample", num, every=10.0, show=not quiet) as bar:
+        for images in batches.fetched(results()):
+            out.append(images)
+            bar.at(min(len(out) * batch, num))
+    return np.concatenate(out)[:num]

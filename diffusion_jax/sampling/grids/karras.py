@@ -1,0 +1,39 @@
+"""Equal steps in `rho^(1/p)`, `rho = sigma / alpha` (Karras et al. 2022, equation 5)."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.sampling.grids.base import Grid
+
+
+def _grid(
+    gamma_0: float,
+    gamma_1: float,
+    steps: int,
+    gamma_of_t: Callable[[np.ndarray], np.ndarray],
+    power: float,
+) -> np.ndarray:
+    ends = np.exp(np.array([gamma_1, gamma_0], np.float64) / (2.0 * power))
+    gammas = 2.0 * power * np.log(np.linspace(ends[0], ends[1], steps + 1))
+    gammas[0], gammas[-1] = gamma_1, gamma_0
+    return gammas
+
+
+def make(rho: float = 7.0) -> Grid:
+    """The grid of Karras et al.
+
+    Args:
+        rho: their exponent; larger puts more steps near the data, infinity is uniform log-SNR.
+
+    Returns:
+        The grid.
+
+    Raises:
+        ConfigError: `rho` is not positive.
+    """
+    if rho <= 0.0:
+        raise ConfigError(f"karras: rho={rho} must be positive")
+    return functools.partial(_grid, power=float(rho))

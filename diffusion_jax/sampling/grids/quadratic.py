@@ -1,0 +1,21 @@
+"""Times proportional to squares (Song et al. 2020, "Denoising diffusion implicit models", D.2)."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from diffusion_jax.sampling.grids.base import Grid
+
+
+def _grid(
+    gamma_0: float, gamma_1: float, steps: int, gamma_of_t: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    times = np.linspace(1.0, 0.0, steps + 1) ** 2
+    gammas = np.array(gamma_of_t(times), dtype=np.float64)
+    gammas[0], gammas[-1] = gamma_1, gamma_0
+    return gammas
+
+
+def make() -> Grid:
+    """Uniform in the square root of t: finer near the data."""
+    return _grid

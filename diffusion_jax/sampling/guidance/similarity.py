@@ -1,0 +1,44 @@
+"""Guidance by a text: similarity of a noisy image to it (Nichol et al. 2022, "GLIDE", section 3.2).
+
+`score += scale grad_z s <f(z, gamma), g(text)>`, with two encoders trained on noisy images and
+captions by `configs/digits_captions.py`; `f` and `g` have unit length and `s` is learned.
+"""
+
+import functools
+
+from diffusion_jax.sampling.guidance.base import Context, Guidance, follow, need_open
+from diffusion_jax.types import Array, Cond, Denoiser
+
+
+def _guide(
+    denoiser: Denoiser,
+    context: Context,
+    checkpoint: str,
+    text: str,
+    scale: float,
+    inner: Guidance | None,
+) -> Denoiser:
+    similarity = need_open("captions", context, checkpoint)
+
+    def log_prob(z: Array, gamma: Array, cond: Cond) -> Array:
+        return similarity(z, gamma, {**cond, "text": text})
+
+    return follow(denoiser if inner is None else inner(denoiser, context), log_prob, scale)
+
+
+def make(checkpoint: str, text: str, scale: float = 1.0, inner: Guidance | None = None) -> Guidance:
+    """Guidance towards a text.
+
+    Args:
+        checkpoint: the two encoders: a work directory or checkpoint folder.
+        text: what the image should show, in the words they were trained on.
+        scale: the weight.
+        inner: guidance below it, `cfg(w=0.0)` for the unconditional prediction of a model that
+            also knows classes.
+
+    Returns:
+        The guidance. Applying it where checkpoints cannot be read raises `ConfigError`.
+    """
+    return functools.partial(
+        _guide, checkpoint=checkpoint, text=text, scale=float(scale), inner=inner
+    )

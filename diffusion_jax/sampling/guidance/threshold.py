@@ -1,0 +1,44 @@
+"""Dynamic thresholding (Saharia et al. 2022, "Imagen", section 2.3).
+
+`s = max(1, quantile(|x|, p))` per example, then `x <- clip(x, -s, s) / s`, and the noise that
+belongs to the new x.
+"""
+
+import functools
+
+import jax.numpy as jnp
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.remembering import after
+from diffusion_jax.sampling.guidance.base import Context, Guidance, over_pixels, with_x
+from diffusion_jax.types import Array, Cond, Denoiser, Pred
+
+
+def _guide(
+    denoiser: Denoiser, context: Context, inner: Guidance, p: float, keep_eps: bool
+) -> Denoiser:
+    def within(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
+        s = jnp.maximum(1.0, over_pixels(jnp.quantile, jnp.abs(pred.x), q=p))
+        x = jnp.clip(pred.x, -s, s) / s
+        return Pred(x, pred.eps) if keep_eps else with_x(pred, x, gamma)
+
+    return after(inner(denoiser, context), within)
+
+
+def make(inner: Guidance, p: float = 0.995, keep_eps: bool = False) -> Guidance:
+    """`inner`, with predictions kept inside [-1, 1].
+
+    Args:
+        inner: the guidance, for example `cfg(w=5.0)`, or `none()`.
+        p: the quantile, as a fraction.
+        keep_eps: leave the noise as it is: for `cfgpp`, whose noise is unconditional on purpose.
+
+    Returns:
+        The guidance.
+
+    Raises:
+        ConfigError: `p` is outside (0, 1].
+    """
+    if not 0.0 < p <= 1.0:
+        raise ConfigError(f"threshold: p={p} is a fraction and must lie in (0, 1]")
+    return functools.partial(_guide, inner=inner, p=float(p), keep_eps=keep_eps)

@@ -1,0 +1,59 @@
+"""Images to latents along the probability-flow ODE: a deterministic sampler run upwards.
+
+`sampling.integrate` takes an upward move for a draw of the forward process; here it is a step of
+the ODE (Song et al. 2020, "DDIM", section 4.3). Down again with small steps, the data come back.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.sampling.samplers.base import Denoise, Sampler
+from diffusion_jax.types import Array
+
+
+def invert(denoise: Denoise, sampler: Sampler, gammas: np.ndarray, z: Array) -> Array:
+    """Solves the probability-flow ODE from low gamma to high gamma.
+
+    Args:
+        denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside.
+        sampler: a deterministic one: `heun()`, `rk4()`, `ddim()`. Multistep methods have no history
+            upwards and fall back to order 1.
+        gammas: strictly ascending, `[n + 1]`, known on the host.
+        z: latent at `gammas[0]`, `[B, ...]`.
+
+    Returns:
+        The latent at `gammas[-1]`.
+
+    Raises:
+        ConfigError: the sampler draws noise, or the gammas do not ascend.
+    """
+    need_deterministic(sampler)
+    gammas = np.asarray(gammas, np.float64)
+    if gammas.ndim != 1 or gammas.size < 2 or np.any(np.diff(gammas) <= 0.0):
+        raise ConfigError("an inversion needs strictly ascending gammas, at least two")
+    rows = jax.tree.map(lambda a: jnp.asarray(a, z.dtype), sampler.rows(gammas))
+    key = jax.random.key(0)  # a deterministic sampler does not look at it
+
+    def body(carry: tuple, row: dict) -> tuple[tuple, None]:
+        return sampler.step(denoise, row, *carry, key), None
+
+    return jax.lax.scan(body, (z, sampler.init(z)), rows)[0][0]
+
+
+def need_deterministic(sampler: Sampler) -> None:
+    """Refuses a sampler that draws noise.
+
+    Args:
+        sampler: the sampler.
+
+    Raises:
+        ConfigError: it is not a solver of the probability-flow ODE.
+    """
+    # Samplers from elsewhere that do not say are taken for stochastic.
+    if getattr(sampler, "noise_share", 1.0) != 0.0:
+        raise ConfigError(
+            f"sampler {type(sampler).__name__} draws noise; a path between image and latent needs "
+            "a deterministic one, such as heun(), ddim() or dpmpp_2m()"
+        )

@@ -1,0 +1,38 @@
+"""Resampling: every stretch is run several times (Lugmayr et al. 2022, "RePaint", algorithm 1).
+
+Together with `hooks.replace`, the repetitions make the unknown pixels agree with the known.
+"""
+
+import functools
+
+import numpy as np
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.sampling.plans.base import Plan, descending
+
+
+def _repaint(gammas: np.ndarray, jump: int, resamplings: int) -> np.ndarray:
+    gammas = descending(gammas)
+    plan = [gammas[:1]]
+    for start in range(0, gammas.size - 1, jump):
+        stretch = gammas[start : start + jump + 1]
+        plan += [stretch[1:], *[stretch] * (resamplings - 1)]
+    return np.concatenate(plan)
+
+
+def make(jump: int = 10, resamplings: int = 10) -> Plan:
+    """Runs every `jump` steps `resamplings` times.
+
+    Args:
+        jump: steps per stretch.
+        resamplings: runs of each stretch; 1 is the plain grid.
+
+    Returns:
+        The plan; it raises `ConfigError` for a grid that does not descend.
+
+    Raises:
+        ConfigError: `jump` or `resamplings` is not positive.
+    """
+    if jump < 1 or resamplings < 1:
+        raise ConfigError(f"repaint: jump={jump} and resamplings={resamplings} must be at least 1")
+    return functools.partial(_repaint, jump=jump, resamplings=resamplings)

@@ -1,0 +1,37 @@
+"""Restarts: one stretch of the grid is run again (Xu et al. 2023, "Restart sampling")."""
+
+import functools
+
+import numpy as np
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.sampling.plans.base import Plan, descending
+
+
+def _restart(gammas: np.ndarray, lo: float, hi: float, times: int) -> np.ndarray:
+    gammas = descending(gammas)
+    first, last = (int(np.argmin(np.abs(gammas - g))) for g in (hi, lo))
+    if first >= last:
+        raise ConfigError(f"restart: there is no step of the grid between hi={hi} and lo={lo}")
+    stretch = gammas[first : last + 1]
+    return np.concatenate([gammas[: last + 1], *[stretch] * times, gammas[last + 1 :]])
+
+
+def make(lo: float = -2.0, hi: float = 2.0, times: int = 1) -> Plan:
+    """Restarts; a grid of n steps becomes one of `n + times (m + 1)`, m the steps of the stretch.
+
+    Args:
+        lo: where the stretch ends; the nearest grid point is taken.
+        hi: where it begins; the nearest grid point is taken.
+        times: how many times it is run again.
+
+    Returns:
+        The plan; it raises `ConfigError` where the stretch is empty on the grid, or the grid does
+        not descend.
+
+    Raises:
+        ConfigError: `times` is negative.
+    """
+    if times < 0:
+        raise ConfigError(f"restart: times={times} must not be negative")
+    return functools.partial(_restart, lo=lo, hi=hi, times=times)

@@ -1,0 +1,148 @@
+"""How samples come out of the noise: latents and guesses along a run, and pictures of them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax import rng
+from diffusion_jax.model import Model
+from diffusion_jax.runtime import images
+from diffusion_jax.runtime.storage import write_picture
+from diffusion_jax.sampling import loop
+from diffusion_jax.sampling.encoded import for_sampler, lifting
+from diffusion_jax.sampling.generate import guide
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.types import Array, Cond, Params
+
+_MILLISECONDS = 90  # a frame is shown
+_HOLD = 1600  # the last one
+_BAR = 4  # pixels, how far the run is
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A run of samples, at F of its noise levels from noise to data.
+
+    Attributes:
+        gammas: `[F]`.
+        latents: z as the decoder's nearest levels, `[F, B, H, W, C]`.
+        guesses: x_hat(z), likewise, of guidance without its momentum; last what the run ends with.
+        levels: grey levels.
+    """
+
+    gammas: np.ndarray
+    latents: np.ndarray
+    guesses: np.ndarray
+    levels: int
+
+
+def record(
+    model: Model,
+    params: Params,
+    method: Method,
+    cond: Cond,
+    key: Array,
+    shape: tuple[int, ...],
+    levels: int,
+    frames: int,
+) -> Trajectory:
+    """Draws samples and keeps what they looked like on the way.
+
+    Every process does this by itself on one device: it is for a few images. The noise is that of
+    `generate.compile_sampler` with the same key, so that the samples are the first of its batch.
+
+    Args:
+        model: the model.
+        params: its weights.
+        method: how to sample; it has passed `method.check_method`.
+        cond: the condition, leading axis `[B]`.
+        key: PRNG key.
+        shape: `(B, H, W, C)`.
+        levels: grey levels of the data.
+        frames: noise levels kept, at most; at least 2.
+
+    Returns:
+        The trajectory.
+    """
+    steps = len(method.gammas) - 1
+    kept = np.unique(np.round(np.linspace(0, steps, frames)).astype(int))
+
+    @jax.jit
+    def run(params: Params, helpers: dict, key: Array, cond: Cond) -> tuple[Array, Array]:
+        context = method.helpers.context(model, helpers)
+        guided, plan = guide(model, params, method, context, cond, key, shape[0])
+        c = model.encoder.mean_coefficient
+        denoise = for_sampler(guided, c, method.sampler)
+        z = jax.random.normal(rng.stream(key, "start"), shape)
+        along = rng.stream(key, "path")
+        options = {"correct": method.correct, "lift": lifting(guided, c), "keep": True}
+        done = loop.run(denoise, method.sampler, plan, z, along, **options)
+        zs = done.latents[kept]
+        at = jnp.asarray(plan, z.dtype)[kept]
+        guesses = jax.lax.map(lambda row: guided(*row).x, (zs, at))
+        shown = [jax.lax.map(model.decoder.decode, a) for a in (zs, guesses)]
+        # What comes out is the final step's, which may not be levels.
+        end = method.final(done.denoise, zs[-1], at[-1], model.decoder)
+        end = end if end.dtype == jnp.uint8 else model.decoder.decode(end)
+        return shown[0].at[-1].set(end), shown[1].at[-1].set(end)
+
+    here = jax.device_get((params, method.helpers.params))
+    latents, guesses = jax.device_get(run(*here, key, cond))
+    return Trajectory(method.gammas[kept], latents, guesses, levels)
+
+
+def movie(found: Trajectory) -> list[np.ndarray]:
+    """The frames: latents in the upper line, guesses below, and a bar that fills.
+
+    Args:
+        found: the trajectory.
+
+    Returns:
+        uint8 `[H', W', 3]` each.
+    """
+    out, last = [], len(found.gammas) - 1
+    for i, (z, x) in enumerate(zip(found.latents, found.guesses, strict=True)):
+        sheet = images.grid(np.concatenate([z, x]), found.levels, columns=len(z), pixels=48)
+        bar = np.full((_BAR, sheet.shape[1], 3), 64, np.uint8)
+        bar[:, : round(sheet.shape[1] * i / last)] = (96, 160, 240)
+        out.append(np.concatenate([sheet, bar]))
+    return out
+
+
+def strip(found: Trajectory, columns: int = 8, examples: int = 2) -> np.ndarray:
+    """One picture of the run, for paper: time runs to the right, latents above their guesses.
+
+    Args:
+        found: the trajectory.
+        columns: noise levels shown.
+        examples: samples shown.
+
+    Returns:
+        uint8 `[H', W', 3]`.
+    """
+    at = np.unique(np.round(np.linspace(0, len(found.gammas) - 1, columns)).astype(int))
+    count = min(examples, found.latents.shape[1])
+    rows = [a[at, i] for i in range(count) for a in (found.latents, found.guesses)]
+    return images.grid(np.concatenate(rows), found.levels, columns=len(at))
+
+
+def save_webp(path: Path, frames: list[np.ndarray]) -> None:
+    """Writes an animation that runs for ever and rests on its last frame.
+
+    Args:
+        path: the WebP file.
+        frames: uint8 `[H, W, 3]` each.
+    """
+    from PIL import Image
+
+    first, *rest = [Image.fromarray(f) for f in frames]
+    durations = [_MILLISECONDS] * len(rest) + [_HOLD]
+    # Enlarged pixels are small without loss; photographs are not.
+    lossless = sum(f.nbytes for f in frames) < 16 * 2**20
+    write_picture(
+        path, first, format="webp", save_all=True, append_images=rest, duration=durations, loop=0,
+        lossless=lossless, quality=80, method=4,
+    )  # fmt: skip
