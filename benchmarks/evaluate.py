@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from benchmarks import _common
 from diffusion_jax import registry
-from diffusion_jax.evaluation import batches, bpd
+from diffusion_jax.evaluation import batches
+from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.sharding import batched, put
 
 BATCHES, DRAWS = 4, 16

@@ -16,7 +16,7 @@ from absl import app
 
 import diffusion_jax
 from diffusion_jax import main, registry
-from diffusion_jax.evaluation import bpd
+from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime import preemption
 from diffusion_jax.sampling import generate
 

@@ -11,7 +11,7 @@ from gaussian import Gaussian, legendre
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.objectives.base import prior
+from diffusion_jax.likelihood.objectives.base import prior
 from diffusion_jax.process.schedules.base import endpoints, latent_size
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation.bpd import Records, paired, summary
+from diffusion_jax.likelihood.bpd import Records, paired, summary
 from diffusion_jax.modes import compare, train
 from diffusion_jax.modes.base import open_job
 

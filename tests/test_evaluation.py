@@ -11,7 +11,7 @@ from gaussian import Gaussian
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import bpd
+from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.sharding import make_mesh
 
 DATA = Gaussian((0.1, -0.2, 0.0, 0.3), (0.2, 0.5, 0.1, 0.8))

@@ -10,7 +10,7 @@ from test_lost import counting
 
 from diffusion_jax.data import base
 from diffusion_jax.errors import CheckpointError, ConfigError, NonFiniteError, WorkdirError
-from diffusion_jax.evaluation import inspection
+from diffusion_jax.likelihood import variance
 from diffusion_jax.modes import report, train
 from diffusion_jax.runtime import distributed
 from diffusion_jax.training import integrity
@@ -116,6 +116,6 @@ def test_hosts_do_not_wait_for_an_animation(tmp_path, monkeypatch, processes):
     made = []
     monkeypatch.setattr(jax, "process_count", lambda: processes)
     monkeypatch.setattr(report, "_animate", lambda *_: made.append("animation"))
-    monkeypatch.setattr(inspection, "curve", lambda *_: made.append("curve") or {})
+    monkeypatch.setattr(variance, "curve", lambda *_: made.append("curve") or {})
     report.illustrate(job, {}, {"step": 6})
     assert made == (["curve", "animation"] if processes == 1 else ["curve"])

@@ -16,9 +16,9 @@ from scipy import stats
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import density
-from diffusion_jax.likelihood import _flow
-from diffusion_jax.likelihood.base import Bounds, Density
+from diffusion_jax.likelihood import density
+from diffusion_jax.likelihood.estimators import _flow
+from diffusion_jax.likelihood.estimators.base import Bounds, Density
 from diffusion_jax.model import Model
 from diffusion_jax.runtime.sharding import make_mesh
 

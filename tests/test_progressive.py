@@ -14,7 +14,7 @@ from gaussian import Gaussian, legendre
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import progressive
+from diffusion_jax.likelihood import progressive
 from diffusion_jax.modes import progressive as mode
 from diffusion_jax.runtime.sharding import make_mesh
 

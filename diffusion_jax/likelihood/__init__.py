@@ -1,1 +1,1 @@
-"""How well a model explains data, one file for each way to measure it."""
+"""Likelihood: objectives to train on, estimators to measure with, and passes over data sets."""

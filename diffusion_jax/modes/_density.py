@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from diffusion_jax.evaluation import density as lib
-from diffusion_jax.likelihood.base import Density
+from diffusion_jax.likelihood import density as lib
+from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.modes import _records
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.runtime import storage

@@ -11,7 +11,7 @@ import jax
 
 from diffusion_jax import config as config_lib, registry
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import bpd
+from diffusion_jax.likelihood import bpd
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore

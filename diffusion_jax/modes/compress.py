@@ -13,7 +13,7 @@ from diffusion_jax.codec import coder as coding, container, files, network, riva
 from diffusion_jax.codec.files import Images
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import bpd
+from diffusion_jax.likelihood import bpd
 from diffusion_jax.modes import _codec, verify
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
 from diffusion_jax.runtime.progress import progress

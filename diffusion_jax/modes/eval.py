@@ -9,8 +9,8 @@ import jax
 from diffusion_jax import registry
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import bpd
-from diffusion_jax.likelihood.base import Bounds
+from diffusion_jax.likelihood import bpd
+from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.modes import _density, _records, _scorer
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.runtime import storage

@@ -10,7 +10,8 @@ import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
-from diffusion_jax.evaluation import bpd, inspection, plots
+from diffusion_jax.evaluation import plots
+from diffusion_jax.likelihood import bpd, variance
 from diffusion_jax.model import Model
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.process.schedules.base import endpoints, latent_size
@@ -51,14 +52,14 @@ def inspect(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
     with jax.default_matmul_precision(c.matmul_precision or None):
         report = {
             "model": {**record, "schedule": job.config.schedule, "encoder": job.config.encoder},
-            "schedule": inspection.curve(job.model, params),
+            "schedule": variance.curve(job.model, params),
             **_measure(job, params, split),
         }
         if latent_size(job.model.schedule):
-            band = inspection.spread(job.model, params, x[:8], jax.random.key(c.seed))
+            band = variance.spread(job.model, params, x[:8], jax.random.key(c.seed))
             report["schedule"]["spread"] = band
         if job.model.encoder.mean_coefficient:
-            report["encoder"] = inspection.encoder_shift(job.model, params, x, cond)
+            report["encoder"] = variance.encoder_shift(job.model, params, x, cond)
             columns = np.linspace(*report["ends"].values(), _COLUMNS)
             report["encoder"]["columns"] = columns.tolist()
             picture = _encoded(job, params, x, cond, columns)
@@ -92,23 +93,23 @@ def _measure(job: Job, params: Params, split: Split) -> dict[str, Any]:
         )  # fmt: skip
 
     own = records(model, params, 0, _NAMES["schedule"])
-    found = inspection.draws(model, params, own)
+    found = variance.draws(model, params, own)
     ends = tuple(float(g) for g in endpoints(model.schedule, local(params["schedule"])))
-    by_gamma = inspection.loss_by_gamma(found, ends, inspection.bins_for(found.loss.size))
-    gamma, best = inspection.optimum(by_gamma, ends)
+    by_gamma = variance.loss_by_gamma(found, ends, variance.bins_for(found.loss.size))
+    gamma, best = variance.optimum(by_gamma, ends)
     straight = np.full_like(gamma, 1.0 / (ends[1] - ends[0]))
     report = {
-        "schedule": inspection.variance(found),
-        "straight_line": inspection.variance(found, np.interp(found.gamma, gamma, straight)),
-        "optimum": inspection.variance(found, np.interp(found.gamma, gamma, best)),
+        "schedule": variance.variance(found),
+        "straight_line": variance.variance(found, np.interp(found.gamma, gamma, straight)),
+        "optimum": variance.variance(found, np.interp(found.gamma, gamma, best)),
     }
-    report["schedule"]["drawn"] = inspection.drawn(found)
+    report["schedule"]["drawn"] = variance.drawn(found)
     for seed, (name, density) in enumerate((("straight_line", straight), ("optimum", best)), 1):
         clocked, moved = reclock(model.schedule, params["schedule"], gamma, density)
         other = dataclasses.replace(model, schedule=clocked)
         given = {**params, "schedule": jax.tree.map(lambda a: put(a, replicated(job.mesh)), moved)}
         measured = records(other, given, seed, _NAMES[name])
-        report[name]["drawn"] = inspection.drawn(inspection.draws(other, given, measured))
+        report[name]["drawn"] = variance.drawn(variance.draws(other, given, measured))
     least = {k: v["variance"] for k, v in report.items()}
     return {
         "ends": {"gamma_0": ends[0], "gamma_1": ends[1]},
@@ -119,7 +120,7 @@ def _measure(job: Job, params: Params, split: Split) -> dict[str, Any]:
         "variance": {
             "unit": "(bits/dim)^2, one draw of the continuous-time diffusion term",
             **{name: report[name] for name in _NAMES},
-            "between_images": inspection.variance_between_images(found),
+            "between_images": variance.variance_between_images(found),
             "ratios": {
                 "straight_line_to_schedule": _ratio(least, "straight_line", "schedule"),
                 "straight_line_to_optimum": _ratio(least, "straight_line", "optimum"),
@@ -129,7 +130,7 @@ def _measure(job: Job, params: Params, split: Split) -> dict[str, Any]:
         "densities": {
             "gamma": gamma[::20].tolist(),
             "straight_line": straight[::20].tolist(),
-            "schedule": inspection.schedule_density(model, params, gamma[::20]).tolist(),
+            "schedule": variance.schedule_density(model, params, gamma[::20]).tolist(),
             "optimum": best[::20].tolist(),
         },
     }  # fmt: skip
@@ -147,7 +148,7 @@ def _encoded(
     if x.ndim != 4 or x.shape[-1] not in (1, 3):
         return None
     few = {k: v[:_ROWS] for k, v in cond.items()}
-    stored = inspection.encoded(job.model, params, x[:_ROWS], few, columns)
+    stored = variance.encoded(job.model, params, x[:_ROWS], few, columns)
     return images.grid(stored, job.source.levels, columns=len(columns))
 
 

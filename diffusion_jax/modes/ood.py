@@ -10,7 +10,8 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import bpd, ood as lib, plots
+from diffusion_jax.evaluation import plots
+from diffusion_jax.likelihood import bpd, ood as lib
 from diffusion_jax.modes import _records
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.process.schedules.base import endpoints

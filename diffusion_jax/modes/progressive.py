@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import plots, progressive as lib
+from diffusion_jax.evaluation import plots
+from diffusion_jax.likelihood import progressive as lib
 from diffusion_jax.modes import _records
 from diffusion_jax.modes.base import Job, say, write_json
 from diffusion_jax.runtime import images, storage

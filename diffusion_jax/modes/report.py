@@ -14,7 +14,7 @@ import numpy as np
 import diffusion_jax
 from diffusion_jax import config as config_lib, rng
 from diffusion_jax.errors import ConfigError, Preempted, UserError, WorkdirError
-from diffusion_jax.evaluation import inspection
+from diffusion_jax.likelihood import variance
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
 from diffusion_jax.report import collect, page
@@ -86,7 +86,7 @@ def illustrate(job: Job, params: Params, record: dict[str, Any], animate: bool =
     path = stem.with_name(f"{stem.name}_schedule.json")
     params = jax.device_get(params)  # small work: this process alone, on one device
     if not path.exists():
-        write_json(path, {**inspection.curve(job.model, params), "model": record})
+        write_json(path, {**variance.curve(job.model, params), "model": record})
     alone = jax.process_count() == 1
     if animate and alone and job.source.shape[-1] in (1, 3):
         _animate(job, params, record, stem.with_name(f"{stem.name}_trajectory.json"))

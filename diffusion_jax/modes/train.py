@@ -13,7 +13,9 @@ import jax
 from diffusion_jax import config as config_lib, registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError, NonFiniteError, WorkdirError
-from diffusion_jax.evaluation import bpd
+from diffusion_jax.likelihood import bpd
+from diffusion_jax.likelihood.objectives.base import Objective
+from diffusion_jax.likelihood.objectives.continuous import Continuous
 from diffusion_jax.modes import (
     _environment,
     _scorer,
@@ -23,8 +25,6 @@ from diffusion_jax.modes import (
 )
 from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
-from diffusion_jax.objectives.base import Objective
-from diffusion_jax.objectives.continuous import Continuous
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform
 from diffusion_jax.runtime import distributed, preemption

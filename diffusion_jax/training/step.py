@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.augment.base import Augment
+from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
-from diffusion_jax.objectives.base import Objective
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, latent_size
 from diffusion_jax.proposals.base import Proposal
 from diffusion_jax.proposals.uniform import Uniform

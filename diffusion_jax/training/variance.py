@@ -12,8 +12,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.likelihood.objectives.continuous import Continuous
 from diffusion_jax.model import Model
-from diffusion_jax.objectives.continuous import Continuous
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms
 

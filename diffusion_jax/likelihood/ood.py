@@ -17,9 +17,9 @@ from jax.sharding import Mesh
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation import batches
-from diffusion_jax.evaluation.bpd import put_key
+from diffusion_jax.likelihood.bpd import put_key
+from diffusion_jax.likelihood.objectives.base import total
 from diffusion_jax.model import Model
-from diffusion_jax.objectives.base import total
 from diffusion_jax.rng import stream
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.types import Array, Params, diffuse

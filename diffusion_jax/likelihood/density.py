@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.evaluation import batches
-from diffusion_jax.evaluation.bpd import mean_se, put_key
-from diffusion_jax.likelihood.base import Density
+from diffusion_jax.likelihood.bpd import mean_se, put_key
+from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.model import Model
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.types import Array, Params

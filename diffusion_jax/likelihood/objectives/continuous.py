@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.likelihood.objectives.base import Objective, prior, reconstruction, weighted
 from diffusion_jax.model import Model
-from diffusion_jax.objectives.base import Objective, prior, reconstruction, weighted
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms, alpha, diffuse, expand, sigma
 

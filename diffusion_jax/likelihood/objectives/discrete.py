@@ -12,8 +12,8 @@ import functools
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.likelihood.objectives.base import Objective, prior, reconstruction, weighted
 from diffusion_jax.model import Model
-from diffusion_jax.objectives.base import Objective, prior, reconstruction, weighted
 from diffusion_jax.types import (
     Array,
     Cond,

@@ -18,10 +18,10 @@ from jax.sharding import Mesh
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.evaluation import batches
-from diffusion_jax.evaluation.bpd import mean_se, put_key
+from diffusion_jax.likelihood.bpd import mean_se, put_key
+from diffusion_jax.likelihood.objectives.base import prior, reconstruction, total
+from diffusion_jax.likelihood.objectives.discrete import step
 from diffusion_jax.model import Model
-from diffusion_jax.objectives.base import prior, reconstruction, total
-from diffusion_jax.objectives.discrete import step
 from diffusion_jax.rng import stream
 from diffusion_jax.runtime.sharding import local, replicated
 from diffusion_jax.types import Array, Cond, Noise, Params, diffuse

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.evaluation.bpd import Records
+from diffusion_jax.likelihood.bpd import Records
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import LATENT, endpoints, gamma_and_slope, inverse
 from diffusion_jax.types import Array, Cond, Params

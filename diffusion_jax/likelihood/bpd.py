@@ -18,8 +18,8 @@ from jax.sharding import Mesh
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import batches
+from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
-from diffusion_jax.objectives.base import Objective
 from diffusion_jax.process.schedules.base import gamma_and_slope, latent_size
 from diffusion_jax.rng import stream
 from diffusion_jax.runtime.sharding import local, put_key as put_typed_key, replicated

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from diffusion_jax import registry
-from diffusion_jax.objectives.base import Objective
+from diffusion_jax.likelihood.objectives.base import Objective
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 
 from diffusion_jax import rng
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.likelihood import _flow
-from diffusion_jax.likelihood._dequantization import WAYS, levels
-from diffusion_jax.likelihood.base import Weights
+from diffusion_jax.likelihood.estimators import _flow
+from diffusion_jax.likelihood.estimators._dequantization import WAYS, levels
+from diffusion_jax.likelihood.estimators.base import Weights
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints, latent_size
 from diffusion_jax.types import Array, Cond, Params

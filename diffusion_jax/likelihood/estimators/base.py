@@ -10,8 +10,8 @@ where q fills the gap between discrete data and a density: the dequantisation.
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
-from diffusion_jax.objectives.base import Objective
 from diffusion_jax.types import Array, Cond, Params
 
 
