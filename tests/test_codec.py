@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from diffusion_jax.codec import container
-from diffusion_jax.codec.bins import Binned, Grid
-from diffusion_jax.codec.pixels import Symbols
-from diffusion_jax.codec.rans import Stack, whitening
+from diffusion_jax.compression import container
+from diffusion_jax.compression.bins import Binned, Grid
+from diffusion_jax.compression.pixels import Symbols
+from diffusion_jax.compression.rans import Stack, whitening
 from diffusion_jax.errors import CodecError
 
 TOTAL = 1 << 32

@@ -12,7 +12,7 @@ from command import main, refused
 from PIL import Image
 
 from diffusion_jax import config as config_lib
-from diffusion_jax.codec import files, rivals
+from diffusion_jax.compression import baselines, files
 from diffusion_jax.errors import CodecError, ConfigError, DataError
 from diffusion_jax.modes import _codec, compress
 from diffusion_jax.modes.base import Job, prepare_workdir
@@ -79,7 +79,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
 def test_other_formats_are_sized_by_what_they_write():
     same = np.full((16, 8, 8, 1), 7, np.uint8)
     noise = pictures(16, (8, 8, 1))
-    for a, b in zip(rivals.rivals(same), rivals.rivals(noise), strict=True):
+    for a, b in zip(baselines.rivals(same), baselines.rivals(noise), strict=True):
         assert a["format"] == b["format"]
         if "missing" in a:
             continue
@@ -167,7 +167,7 @@ def test_files_are_refused_before_anything_is_decoded(run, monkeypatch):
     refuse("another model", eval={"weights": "params"})
     refuse("another model", prediction="v")
     refuse("batches of 4 images and decodes with no other, not with 8", compress={"batch": 8})
-    monkeypatch.setattr("diffusion_jax.codec.network.jax.__version__", "0.0.1")
+    monkeypatch.setattr("diffusion_jax.compression.network.jax.__version__", "0.0.1")
     refuse("written with jax .*, not 0.0.1")
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from diffusion_jax import registry
-from diffusion_jax.codec import coder as coding
-from diffusion_jax.codec.network import Network
+from diffusion_jax.compression import coder as coding
+from diffusion_jax.compression.network import Network
 from diffusion_jax.errors import CodecError, ConfigError
 from diffusion_jax.process.encoders.identity import Identity
 from diffusion_jax.types import Noise

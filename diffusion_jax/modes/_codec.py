@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion_jax.codec import coder as coding, container, network
-from diffusion_jax.codec.files import Images
+from diffusion_jax.compression import coder as coding, container, network
+from diffusion_jax.compression.files import Images
 from diffusion_jax.errors import CodecError, ConfigError
 from diffusion_jax.modes.base import Job
 from diffusion_jax.runtime.progress import progress

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from diffusion_jax import registry
-from diffusion_jax.codec import coder as coding, container, files, network, rivals
-from diffusion_jax.codec.files import Images
+from diffusion_jax.compression import baselines, coder as coding, container, files, network
+from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood import bpd
@@ -67,7 +67,7 @@ def run(job: Job) -> None:
             "devices": describe_devices(),
         }
     if c.compare:
-        report["other_formats"] = rivals.rivals(found.images)
+        report["other_formats"] = baselines.rivals(found.images)
     write_json(path.with_suffix(".json"), report)
     say(_table(report, path))
     if job.verify:

@@ -1,6 +1,6 @@
 """`--mode=decompress`: the images of a compressed file, bit for bit, as npz (and png)."""
 
-from diffusion_jax.codec import files
+from diffusion_jax.compression import files
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.modes import _codec, verify
 from diffusion_jax.modes.base import Job, say

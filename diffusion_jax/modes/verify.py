@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diffusion_jax.codec.files import Images
+from diffusion_jax.compression.files import Images
 from diffusion_jax.modes import _codec
 from diffusion_jax.modes.base import Job, say
 

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffusion_jax.codec.bins import Binned
-from diffusion_jax.codec.chain import Chain
-from diffusion_jax.codec.pixels import Symbols
-from diffusion_jax.codec.rans import PRECISION, Stack, whitening
+from diffusion_jax.compression.bins import Binned
+from diffusion_jax.compression.chain import Chain
+from diffusion_jax.compression.pixels import Symbols
+from diffusion_jax.compression.rans import PRECISION, Stack, whitening
 
 
 @dataclass

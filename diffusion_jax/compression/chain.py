@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffusion_jax.codec.bins import Binned, Grid
-from diffusion_jax.codec.network import Network
+from diffusion_jax.compression.bins import Binned, Grid
+from diffusion_jax.compression.network import Network
 from diffusion_jax.sampling.samplers.ancestral_diffenc import AncestralDiffEnc
 from diffusion_jax.sampling.samplers.base import alpha_of, noise_fraction, sigma_of
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_jax.codec.chain import Chain, make_chain
-from diffusion_jax.codec.container import Group
-from diffusion_jax.codec.network import Network
-from diffusion_jax.codec.order import ORDERS, Desk, Order, Tally
-from diffusion_jax.codec.pixels import Symbols
-from diffusion_jax.codec.rans import Stack
+from diffusion_jax.compression.chain import Chain, make_chain
+from diffusion_jax.compression.container import Group
+from diffusion_jax.compression.network import Network
+from diffusion_jax.compression.order import ORDERS, Desk, Order, Tally
+from diffusion_jax.compression.pixels import Symbols
+from diffusion_jax.compression.rans import Stack
 from diffusion_jax.errors import CodecError, ConfigError
 
 Report = Callable[[int], None]  # is told how many images are done

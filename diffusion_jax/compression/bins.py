@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from diffusion_jax.codec.rans import PRECISION
+from diffusion_jax.compression.rans import PRECISION
 from diffusion_jax.errors import CodecError
 
 _TOTAL = 1 << PRECISION
