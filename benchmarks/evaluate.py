@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from benchmarks import _common
 from diffusion_jax import registry
-from diffusion_jax.evaluation import batches
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.sharding import batched, put
 
@@ -50,7 +49,7 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
         return run(params, found["image"], told, ids, key)
 
     def whole() -> Any:
-        return batches.over(one_batch, split, job.mesh, batch=batch, limit=images, quiet=True)
+        return passes.over(one_batch, split, job.mesh, batch=batch, limit=images, quiet=True)
 
     passes = -(-images // batch) * DRAWS
 

@@ -19,8 +19,8 @@ from diffusion_jax.errors import SpecError
 
 # Where the plug-ins of each kind are: a kind keeps its name when its folder moves.
 FOLDERS = {
-    "data": "data",
-    "augment": "augment",
+    "data": "data.datasets",
+    "augment": "data.augment",
     "models": "networks.backbones",
     "schedules": "process.schedules",
     "encoders": "process.encoders",

@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffusion_jax import registry
 from diffusion_jax.data import base
-from diffusion_jax.data._pictures import decode
+from diffusion_jax.data.datasets._pictures import decode
 from diffusion_jax.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("cache")

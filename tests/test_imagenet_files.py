@@ -9,7 +9,8 @@ import pytest
 from picture_files import write
 
 from diffusion_jax import registry
-from diffusion_jax.data import _imagenet, base
+from diffusion_jax.data import base
+from diffusion_jax.data.datasets import _imagenet
 from diffusion_jax.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("cache")

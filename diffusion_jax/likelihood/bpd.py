@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from diffusion_jax.data import passes
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import batches
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope, latent_size
@@ -152,7 +152,7 @@ def measure(
         cond = {"label": rows["label"]} if model.num_classes else {}
         return run(params, rows["image"], cond, ids, key)
 
-    terms, t = batches.over(
+    terms, t = passes.over(
         one_batch, split, mesh, batch=batch, limit=limit, label=label, quiet=quiet
     )
     return Records(

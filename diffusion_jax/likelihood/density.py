@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from diffusion_jax.data import passes
 from diffusion_jax.data.base import Split
-from diffusion_jax.evaluation import batches
 from diffusion_jax.likelihood.bpd import mean_se, put_key
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.model import Model
@@ -121,7 +121,7 @@ def measure(
 
     def over(coarse: bool, limit: int, label: str) -> Any:
         run = compile_pass(model, density, mesh, coarse)
-        return batches.over(
+        return passes.over(
             lambda rows, ids: run(params, rows, ids, key),
             split, mesh, batch=batch, limit=limit, label=label, quiet=quiet,
         )  # fmt: skip

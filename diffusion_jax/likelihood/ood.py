@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from diffusion_jax.data import passes
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import DataError
-from diffusion_jax.evaluation import batches
 from diffusion_jax.likelihood.bpd import put_key
 from diffusion_jax.likelihood.objectives.base import total
 from diffusion_jax.model import Model
@@ -131,7 +131,7 @@ def reconstruction_errors(
         `[N, gammas]`, model units.
     """
     run, key = _compile(model, tuple(gammas), draws, mesh), put_key(seed, mesh)
-    return batches.over(
+    return passes.over(
         lambda rows, ids: run(params, rows, ids, key),
         split, mesh, batch=batch, limit=limit, label=f"reconstruct {split.name}", quiet=quiet,
     )  # fmt: skip

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from diffusion_jax.data import passes
 from diffusion_jax.data.base import Split
-from diffusion_jax.evaluation import batches
 from diffusion_jax.likelihood.bpd import mean_se, put_key
 from diffusion_jax.likelihood.objectives.base import prior, reconstruction, total
 from diffusion_jax.likelihood.objectives.discrete import step
@@ -154,7 +154,7 @@ def measure(
         The records of all images, in order.
     """
     run, key = compile_pass(model, steps, mesh), put_key(seed, mesh)
-    found = batches.over(
+    found = passes.over(
         lambda rows, ids: run(params, rows, ids, key),
         split, mesh, batch=batch, limit=limit, label="rate-distortion", quiet=quiet,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import jax
 import diffusion_jax
 from diffusion_jax import config as config_lib
 from diffusion_jax.data.base import Split
-from diffusion_jax.evaluation.batches import count
+from diffusion_jax.data.passes import count
 from diffusion_jax.modes.base import Job, describe_devices
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime.sharding import local

@@ -8,8 +8,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from diffusion_jax import rng
+from diffusion_jax.data import passes
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import batches
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse, latent_size
 from diffusion_jax.remembering import given
@@ -228,7 +228,7 @@ def generate(
 
     out = []
     with progress("sample", num, every=10.0, show=not quiet) as bar:
-        for images in batches.fetched(results()):
+        for images in passes.fetched(results()):
             out.append(images)
             bar.at(min(len(out) * batch, num))
     return np.concatenate(out)[:num]

@@ -15,7 +15,7 @@ import optax
 from jax.sharding import Mesh
 
 from diffusion_jax import rng
-from diffusion_jax.augment.base import Augment
+from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, latent_size

@@ -1,18 +1,18 @@
-"""ImageNet at 32x32: the anti-aliased release of Chrabaszcz et al. (2017), the newer one.
+"""ImageNet at 64x64: the anti-aliased release of Chrabaszcz et al. (2017), the newer one.
 
-About 0.25 bits/dim *easier* than the older release (`imagenet32_old`): never compare across the
+About 0.25 bits/dim *easier* than the older release (`imagenet64_old`): never compare across the
 two. See `_imagenet`.
 """
 
-from diffusion_jax.data import _imagenet
 from diffusion_jax.data.base import Source
+from diffusion_jax.data.datasets import _imagenet
 
 
 def make(data_dir: str = "", holdout: int = 10000, path: str = "") -> Source:
-    """ImageNet 32x32 as prepared by TFDS, or its published files; 1,000 classes.
+    """ImageNet 64x64 as prepared by TFDS, or its published files; 1,000 classes.
 
     Args:
-        data_dir: the folder of tensorflow-datasets, with `imagenet_resized/32x32`.
+        data_dir: the folder of tensorflow-datasets, with `imagenet_resized/64x64`.
         holdout: training images kept back as `valid`, the last ones.
         path: a folder with the published `train_data_batch_1` .. `10` and `val_data` (pickled or
             npz), read in place of the former; relative to `data_dir` if that is set.
@@ -20,4 +20,4 @@ def make(data_dir: str = "", holdout: int = 10000, path: str = "") -> Source:
     Returns:
         The source; the published validation images are our `test`.
     """
-    return _imagenet.make("new", 32, data_dir, holdout, path)
+    return _imagenet.make("new", 64, data_dir, holdout, path)

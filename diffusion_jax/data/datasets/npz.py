@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_jax.data import _mapped
 from diffusion_jax.data.base import Source
+from diffusion_jax.data.datasets import _mapped
 from diffusion_jax.errors import DataError
 
 

@@ -1,7 +1,7 @@
 """Fashion-MNIST, 28x28, 256 grey levels: the usual stranger to a model of MNIST."""
 
-from diffusion_jax.data import _prepared
 from diffusion_jax.data.base import Source
+from diffusion_jax.data.datasets import _prepared
 
 _CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag",

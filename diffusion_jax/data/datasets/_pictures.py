@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.data import _cache
+from diffusion_jax.data.datasets import _cache
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime.progress import progress
 

@@ -1,7 +1,7 @@
 """CIFAR-10, 32x32x3, 256 levels."""
 
-from diffusion_jax.data import _prepared
 from diffusion_jax.data.base import Source
+from diffusion_jax.data.datasets import _prepared
 
 _CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",

@@ -1,7 +1,7 @@
 """MNIST, 28x28, 256 grey levels (discrete likelihood; not the binarised or dequantised one)."""
 
-from diffusion_jax.data import _prepared
 from diffusion_jax.data.base import Source
+from diffusion_jax.data.datasets import _prepared
 
 
 def make(data_dir: str = "", holdout: int = 5000) -> Source:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.augment.base import Augment, choices, told
+from diffusion_jax.data.augment.base import Augment, choices, told
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array
 

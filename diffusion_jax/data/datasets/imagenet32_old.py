@@ -4,8 +4,8 @@ About 0.25 bits/dim *harder* than the newer release (`imagenet32`), and no longe
 never compare across the two. See `_imagenet`.
 """
 
-from diffusion_jax.data import _imagenet
 from diffusion_jax.data.base import Source
+from diffusion_jax.data.datasets import _imagenet
 
 
 def make(data_dir: str = "", holdout: int = 10000, path: str = "", workers: int = 0) -> Source:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.augment.base import Augment, choices
+from diffusion_jax.data.augment.base import Augment, choices
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_jax.data import _cache
 from diffusion_jax.data.base import Source, Split, hold_out
+from diffusion_jax.data.datasets import _cache
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import cache
 

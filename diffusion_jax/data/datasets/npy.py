@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_jax.data import _mapped
 from diffusion_jax.data.base import Source, located
+from diffusion_jax.data.datasets import _mapped
 from diffusion_jax.errors import DataError
 
 
