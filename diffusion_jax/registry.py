@@ -36,7 +36,7 @@ FOLDERS = {
     "finals": "sampling.final_steps",
     "guidance": "sampling.guidance",
     "edits": "sampling.edits",
-    "features": "features",
+    "features": "evaluation.features",
     "modes": "modes",
 }
 _MODES = "modes"  # the one kind whose files have a `run` instead of a `make`

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from diffusion_jax.features import inception
+from diffusion_jax.evaluation.features import inception
 
 TORCH = {v: k for k, v in inception._LEAVES.items()}
 

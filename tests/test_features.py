@@ -10,7 +10,7 @@ from inception_state import image, random_state
 
 from diffusion_jax import registry
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.features import _inception, inception
+from diffusion_jax.evaluation.features import _inception, inception
 
 SHAPE, LEVELS = (8, 8, 1), 17
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from diffusion_jax.errors import CheckpointError
-from diffusion_jax.features import _state_dict
+from diffusion_jax.evaluation.features import _state_dict
 
 ARRAYS = {
     "a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from diffusion_jax.features.base import Features
+from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, put, replicated
 

@@ -12,7 +12,7 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract, statistics
-from diffusion_jax.features.base import Features
+from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.modes import _method
 from diffusion_jax.modes.base import Job, say
 from diffusion_jax.types import Array, Params

@@ -9,8 +9,8 @@ import numpy as np
 
 from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation import histogram, neighbours, quality
+from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.evaluation.statistics import Reference
-from diffusion_jax.features.base import Features
 from diffusion_jax.modes import _features
 from diffusion_jax.modes._samples import Samples
 from diffusion_jax.modes.base import Job

@@ -7,7 +7,7 @@ import jax
 from diffusion_jax import registry
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import scoring
+from diffusion_jax.evaluation import guides
 from diffusion_jax.modes import _against, _records, report as report_mode
 from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, say, write_json
@@ -45,11 +45,11 @@ def work(job: Job) -> Work:
         return source.split("train"), source.split("valid") if c.eval_every else None
 
     def validate(state: State, valid: Split) -> dict[str, float]:
-        rows = scoring.measure(
+        rows = guides.measure(
             recipe, gathered(job.mesh, state.ema[average]), valid, job.mesh, c.eval.batch,
             quiet=True,
         )  # fmt: skip
-        return scoring.mean(rows)
+        return guides.mean(rows)
 
     def finish(state: State, writer: Writer) -> None:
         step = int(jax.device_get(state.step))
@@ -101,10 +101,10 @@ def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]
     """
     split = _data(job).split(job.config.eval.split)
     c = job.config.eval
-    rows = scoring.measure(make_recipe(job), params, split, job.mesh, c.batch, limit=c.limit)
+    rows = guides.measure(make_recipe(job), params, split, job.mesh, c.batch, limit=c.limit)
     report = {
         "scorer": job.config.scorer,
-        "mean": scoring.mean(rows),
+        "mean": guides.mean(rows),
         "by_gamma": rows,
         "weights": record,
         "data": {

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.features import _state_dict
-from diffusion_jax.features._inception import FEATURES, SIZE, Inception, prepare
-from diffusion_jax.features.base import Features, digest
+from diffusion_jax.evaluation.features import _state_dict
+from diffusion_jax.evaluation.features._inception import FEATURES, SIZE, Inception, prepare
+from diffusion_jax.evaluation.features.base import Features, digest
 from diffusion_jax.types import Array, Params
 
 # Name in the state dict -> (collection, ours).

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.features.base import Features, digest
+from diffusion_jax.evaluation.features.base import Features, digest
 from diffusion_jax.types import Array, Params
 
 
