@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks import _common, plain
 from diffusion_jax.runtime.sharding import put, replicated
-from diffusion_jax.training import step as step_lib
+from diffusion_jax.training.tasks import diffusion as step_lib
 
 
 def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:

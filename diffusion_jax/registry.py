@@ -26,7 +26,7 @@ FOLDERS = {
     "encoders": "process.encoders",
     "decoders": "process.decoders",
     "objectives": "likelihood.objectives",
-    "proposals": "proposals",
+    "proposals": "training.time_sampling",
     "scorers": "networks.guides",
     "likelihood": "likelihood.estimators",
     "samplers": "sampling.samplers",

@@ -50,7 +50,8 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
 
     from diffusion_jax.modes import train
     from diffusion_jax.runtime.sharding import batched, check_batch, placed, replicated
-    from diffusion_jax.training import state as state_lib, step as step_lib
+    from diffusion_jax.training import state as state_lib
+    from diffusion_jax.training.tasks import diffusion as step_lib
 
     c, mesh = job.config, job.mesh
     check_batch(c.batch, mesh, c.accumulate)

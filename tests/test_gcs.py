@@ -19,8 +19,8 @@ from short_lives import Lives
 from diffusion_jax.errors import ConfigError, WorkdirError
 from diffusion_jax.runtime import storage
 from diffusion_jax.training import integrity, restore
+from diffusion_jax.training.append_log import Spool
 from diffusion_jax.training.metrics import Writer
-from diffusion_jax.training.spool import Spool
 
 needs_gcs = pytest.mark.skipif(
     importlib.util.find_spec("gcsfs") is None, reason="gcsfs is not installed: .[gcs]"

@@ -16,7 +16,7 @@ from diffusion_jax.modes import _against, _method, eval as eval_mode, sample as 
 from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
-from diffusion_jax.training.scorer import ScorerRecipe
+from diffusion_jax.training.tasks.guide import ScorerRecipe
 
 OFFERED = {"num_classes": 4, "classes": tuple("abcd"), "gamma_min": -6.0, "gamma_max": 4.0}
 SMALL = "width=16, mults=(1,), blocks=1"

@@ -21,7 +21,8 @@ from diffusion_jax.runtime.sharding import (
     put,
     replicated,
 )
-from diffusion_jax.training import state as state_lib, step as step_lib
+from diffusion_jax.training import state as state_lib
+from diffusion_jax.training.tasks import diffusion as step_lib
 
 
 def run_steps(

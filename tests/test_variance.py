@@ -16,8 +16,8 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.modes.base import Job
 from diffusion_jax.modes.train import make_recipe
 from diffusion_jax.process.schedules.base import gamma_and_slope
-from diffusion_jax.training import step as step_lib
-from diffusion_jax.training.step import Recipe
+from diffusion_jax.training.tasks import diffusion as step_lib
+from diffusion_jax.training.tasks.diffusion import Recipe
 from diffusion_jax.types import Noise
 
 CONTINUOUS = registry.build("objectives", "continuous()")

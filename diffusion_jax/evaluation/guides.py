@@ -12,7 +12,7 @@ from diffusion_jax import rng
 from diffusion_jax.data.base import Split
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, put, put_key, replicated
-from diffusion_jax.training.scorer import ScorerRecipe
+from diffusion_jax.training.tasks.guide import ScorerRecipe
 from diffusion_jax.types import Array, Params, diffuse
 
 _LEVELS = 9

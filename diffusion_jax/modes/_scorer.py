@@ -14,8 +14,8 @@ from diffusion_jax.modes.base import Job, describe_devices, say, write_json
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer
 from diffusion_jax.training.metrics import Writer
-from diffusion_jax.training.scorer import ScorerRecipe
 from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.tasks.guide import ScorerRecipe
 from diffusion_jax.types import Params
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from diffusion_jax.data.base import Split
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State
-from diffusion_jax.training.task import Task
+from diffusion_jax.training.tasks.base import Task
 from diffusion_jax.types import Params
 
 

@@ -25,8 +25,6 @@ from diffusion_jax.modes import (
 )
 from diffusion_jax.modes._work import Work
 from diffusion_jax.modes.base import Job, describe_devices, prepare_workdir, say
-from diffusion_jax.proposals.base import Proposal
-from diffusion_jax.proposals.uniform import Uniform
 from diffusion_jax.runtime import distributed, preemption
 from diffusion_jax.runtime.sharding import check_batch, gathered, placed
 from diffusion_jax.runtime.storage import write
@@ -36,7 +34,9 @@ from diffusion_jax.training.closing import closing
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.restore import FOLDER, read_meta, template
 from diffusion_jax.training.state import State, ema_key
-from diffusion_jax.training.step import Recipe
+from diffusion_jax.training.tasks.diffusion import Recipe
+from diffusion_jax.training.time_sampling.base import Proposal
+from diffusion_jax.training.time_sampling.uniform import Uniform
 from diffusion_jax.training.variance import learns_shape
 
 _ROLLBACKS = 3  # in a row, without a new checkpoint between them

@@ -17,13 +17,13 @@ from diffusion_jax.errors import NonFiniteError, Preempted
 from diffusion_jax.runtime.preemption import Notice
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import greatest, put, replicated
-from diffusion_jax.training import step as step_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.feed import Feeder, Order
 from diffusion_jax.training.meter import NEVER, Meter
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State
-from diffusion_jax.training.task import Task
+from diffusion_jax.training.tasks import diffusion as step_lib
+from diffusion_jax.training.tasks.base import Task
 
 
 @dataclass(frozen=True)

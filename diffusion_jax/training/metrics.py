@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.training.spool import Spool
+from diffusion_jax.training.append_log import Spool
 
 _LINES = "metrics.jsonl"
 

@@ -19,14 +19,14 @@ from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, latent_size
-from diffusion_jax.proposals.base import Proposal
-from diffusion_jax.proposals.uniform import Uniform
 from diffusion_jax.runtime.sharding import batched, replicated
 from diffusion_jax.training import meter as meter_lib, variance
 from diffusion_jax.training.meter import Meter, Metrics
 from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State
-from diffusion_jax.training.task import Task
+from diffusion_jax.training.tasks.base import Task
+from diffusion_jax.training.time_sampling.base import Proposal
+from diffusion_jax.training.time_sampling.uniform import Uniform
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.process.schedules.base import Schedule, endpoints
-from diffusion_jax.proposals.base import Proposal, from_gamma
+from diffusion_jax.training.time_sampling.base import Proposal, from_gamma
 from diffusion_jax.types import Array, Params
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.process.schedules.base import Schedule, endpoints
-from diffusion_jax.proposals.base import Proposal, from_gamma
+from diffusion_jax.training.time_sampling.base import Proposal, from_gamma
 from diffusion_jax.types import Array, Params
 
 

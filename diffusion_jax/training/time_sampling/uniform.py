@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from diffusion_jax.process.schedules.base import Schedule
-from diffusion_jax.proposals.base import Proposal
+from diffusion_jax.training.time_sampling.base import Proposal
 from diffusion_jax.types import Array, Params
 
 
