@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from benchmarks import _common
 from diffusion_jax.runtime.sharding import put, replicated
-from diffusion_jax.training.tasks import diffusion as step_lib
+from diffusion_jax.training.compile import compile_steps, fresh_meter
 
 
 def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
@@ -26,9 +26,9 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
         job = _common.job_of(work, args.dtype, scan=scan)
         recipe, state = _common.fresh_state(job, _common.weights(job))
         whole = replicated(job.mesh)
-        meter = _common.on_mesh(job, step_lib.fresh_meter(recipe))
+        meter = _common.on_mesh(job, fresh_meter(recipe))
         data = _common.rows(job, job.config.batch)
-        step = step_lib.compile_steps(recipe, job.mesh, resident=None, several=False)
+        step = compile_steps(recipe, job.mesh, resident=None, several=False)
         began = time.perf_counter()
         traced = step.trace(state, meter, data, put(jnp.zeros(1, jnp.int32), whole))
         traced_at = time.perf_counter()

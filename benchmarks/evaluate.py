@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from benchmarks import _common
 from diffusion_jax import registry
+from diffusion_jax.data import passes
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.sharding import batched, put
 
@@ -51,13 +52,13 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     def whole() -> Any:
         return passes.over(one_batch, split, job.mesh, batch=batch, limit=images, quiet=True)
 
-    passes = -(-images // batch) * DRAWS
+    forward_passes = -(-images // batch) * DRAWS
 
     def bare() -> Any:
-        return [forward(params, z, cond) for _ in range(passes)]
+        return [forward(params, z, cond) for _ in range(forward_passes)]
 
     seconds = _common.alternate({"whole": whole, "bare": bare}, args.repeats)
-    done = passes * flops / seconds["whole"]
+    done = forward_passes * flops / seconds["whole"]
     row |= {
         "images_per_s": images / seconds["whole"], "GFLOP_per_s": done / 1e9,
         "of_matmul": done / _common.matmul_rate(args.dtype, job.mesh.devices.size),

@@ -19,11 +19,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion_jax import config as config_lib
-from diffusion_jax.modes import _method, _quality
-from diffusion_jax.modes._samples import Samples
-from diffusion_jax.modes.base import Job, describe_devices
+from diffusion_jax import saved_config
+from diffusion_jax.cli.modes import _method, _quality
+from diffusion_jax.cli.modes._samples import Samples
+from diffusion_jax.experiment import Job
 from diffusion_jax.runtime import cpu_devices
+from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.sampling import generate
 from diffusion_jax.types import Params
 
@@ -156,7 +157,7 @@ def main() -> None:
     args = parser.parse_args()
 
     def open_job(guidance: str, sampler: str, calls: int) -> Job:
-        config = config_lib.read(config_lib.find(args.checkpoint))
+        config = saved_config.read(saved_config.find(args.checkpoint))
         per_step = 2 if sampler == "heun()" else 1
         config.update({"guidance": guidance, "sampler": sampler, "data_dir": args.data_dir})
         config.sample.update({"num": args.num, "batch": 200, "steps": max(calls // per_step, 1)})

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks import _common, plain
 from diffusion_jax.runtime.sharding import put, replicated
-from diffusion_jax.training.tasks import diffusion as step_lib
+from diffusion_jax.training.compile import compile_steps, fresh_meter
 
 
 def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
@@ -84,8 +84,8 @@ def _prepare(
         params = {**params, "network": plain.weights(params["network"])}
     recipe, state = _common.fresh_state(job, params)
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(job.model, network=network))
-    meter = _common.on_mesh(job, step_lib.fresh_meter(recipe))
-    step = step_lib.compile_steps(recipe, job.mesh, resident=None, several=False)
+    meter = _common.on_mesh(job, fresh_meter(recipe))
+    step = compile_steps(recipe, job.mesh, resident=None, several=False)
     lowered = step.lower(state, meter, data, index)
     began = time.perf_counter()
     compiled = lowered.compile()

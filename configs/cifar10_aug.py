@@ -11,7 +11,7 @@ Expected:  2.49 bits/dim (the paper's; their released checkpoint gives 2.522 by 
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config, presets
+from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -27,4 +27,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.lr, c.warmup = 2e-4, 100
     c.ema, c.ema_warmup = (0.9999,), False
     c.sample.steps = 1000
-    return presets.variant(c, variant, smoke="vdm_unet(width=32, depth=1, attention=True)")
+    return config.variant(c, variant, smoke="vdm_unet(width=32, depth=1, attention=True)")

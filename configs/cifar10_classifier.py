@@ -7,10 +7,10 @@ Result:    not yet trained to the end by us
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import presets
+from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = presets.scorer("cifar10()", "classifier(width=96, mults=(1, 2, 2))", -13.3, 30_000)
+    c = config.scorer("cifar10()", "classifier(width=96, mults=(1, 2, 2))", -13.3, 30_000)
     c.batch = 256
-    return presets.variant(c, variant, smoke="classifier(width=16, blocks=1)")
+    return config.variant(c, variant, smoke="classifier(width=16, blocks=1)")

@@ -11,7 +11,7 @@ Expected:  2.620 +- 0.006 diffenc_32_4, 2.641 +- 0.003 vdmv_32, 2.783 both diffe
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config, presets
+from diffusion_jax import config
 
 VARIANTS = {
     "diffenc_32_4": {"depth": 32, "encoder": "diffenc(kind='unet_mult_res', blocks=4, width=64)"},
@@ -24,7 +24,7 @@ VARIANTS = {
 
 def get_config(variant: str = "diffenc_32_4") -> ConfigDict:
     c = config.base()
-    name, smoke = presets.split_variant(variant, VARIANTS, "diffenc_32_4")
+    name, smoke = config.split_variant(variant, VARIANTS, "diffenc_32_4")
     depth, c.encoder = VARIANTS[name]["depth"], VARIANTS[name]["encoder"]
     c.data = "cifar10()"
     c.network = f"vdm_unet(width=128, depth={depth}, dropout=0.1)"
@@ -37,4 +37,4 @@ def get_config(variant: str = "diffenc_32_4") -> ConfigDict:
     c.sample.steps = 1000
     if smoke:
         c.encoder = c.encoder.replace("width=64", "width=16")
-    return presets.variant(c, smoke, smoke="vdm_unet(width=32, depth=1)")
+    return config.variant(c, smoke, smoke="vdm_unet(width=32, depth=1)")

@@ -5,7 +5,7 @@ Command:   python -m diffusion_jax.main --config=configs/digits.py --workdir=run
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config, presets
+from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -31,4 +31,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.sample.num = 100
     c.sample.batch = 100
     c.sample.steps = 50
-    return presets.variant(c, variant, smoke="vdm_unet(width=32, depth=1, embed=32)")
+    return config.variant(c, variant, smoke="vdm_unet(width=32, depth=1, embed=32)")

@@ -8,9 +8,9 @@ Result:    accuracy 0.987 on clean test digits, 0.668 over all noise levels; 54 
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import presets
+from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = presets.scorer("digits()", "classifier(width=32)", -7.9, 600)
-    return presets.variant(c, variant, smoke="classifier(width=16, blocks=1)")
+    c = config.scorer("digits()", "classifier(width=32)", -7.9, 600)
+    return config.variant(c, variant, smoke="classifier(width=16, blocks=1)")

@@ -9,7 +9,7 @@ Expected:  the table "Learned schedules and encoders" in the README (ours)
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config, presets
+from diffusion_jax import config
 
 VARIANTS = {
     "diffenc": {"encoder": "diffenc(width=32)"},
@@ -22,7 +22,7 @@ VARIANTS = {
 
 def get_config(variant: str = "diffenc") -> ConfigDict:
     c = config.base()
-    name, smoke = presets.split_variant(variant, VARIANTS, "diffenc")
+    name, smoke = config.split_variant(variant, VARIANTS, "diffenc")
     c.data = "digits()"
     c.conditional = True
     c.gamma_min, c.gamma_max = -7.9, 5.0
@@ -40,4 +40,4 @@ def get_config(variant: str = "diffenc") -> ConfigDict:
     c.guidance = "cfg(w=2.0)"
     c.sample.num, c.sample.batch, c.sample.steps = 100, 100, 50
     c.update(VARIANTS[name])
-    return presets.variant(c, smoke, smoke="vdm_unet(width=32, depth=1, embed=32)")
+    return config.variant(c, smoke, smoke="vdm_unet(width=32, depth=1, embed=32)")

@@ -9,17 +9,17 @@ Result:    accuracy 0.55 on clean test digits against samples of configs/digits.
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import presets
+from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = presets.scorer("digits()", "discriminator(width=32)", -7.9, 600)
+    c = config.scorer("digits()", "discriminator(width=32)", -7.9, 600)
     c.against = "runs/digits"
     c.conditional = True
     # How the samples are drawn: as they will be when they are guided.
     c.guidance = "none()"
     c.sampler = "ancestral()"
     c.sample.num, c.sample.batch, c.sample.steps = 2000, 200, 50
-    c = presets.variant(c, variant, smoke="discriminator(width=16, blocks=1)")
+    c = config.variant(c, variant, smoke="discriminator(width=16, blocks=1)")
     c.sample.num = max(c.sample.num, 100)
     return c

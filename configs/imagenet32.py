@@ -11,7 +11,7 @@ Expected:  3.72 (the paper's) is on the OLD release and not comparable; DiffEnc 
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config, presets
+from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -24,4 +24,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.ema, c.ema_warmup = (0.9999,), False
     c.eval.batch = 64
     c.sample.steps = 1000
-    return presets.variant(c, variant, smoke="vdm_unet(width=32, depth=1)")
+    return config.variant(c, variant, smoke="vdm_unet(width=32, depth=1)")

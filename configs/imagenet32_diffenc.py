@@ -9,7 +9,7 @@ Expected:  3.46 both (the paper's, three seeds, 1.5M steps, second-hand)
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config, presets
+from diffusion_jax import config
 
 VARIANTS = {
     "diffenc_32_8": {"encoder": "diffenc(kind='unet_mult_res', blocks=8, width=64)"},
@@ -19,7 +19,7 @@ VARIANTS = {
 
 def get_config(variant: str = "diffenc_32_8") -> ConfigDict:
     c = config.base()
-    name, smoke = presets.split_variant(variant, VARIANTS, "diffenc_32_8")
+    name, smoke = config.split_variant(variant, VARIANTS, "diffenc_32_8")
     c.data = "imagenet32()"
     c.network = "vdm_unet(width=256, depth=32, dropout=0.1, remat=True)"
     c.prediction = "v"
@@ -33,4 +33,4 @@ def get_config(variant: str = "diffenc_32_8") -> ConfigDict:
     c.update(VARIANTS[name])
     if smoke:
         c.encoder = c.encoder.replace("width=64", "width=16")
-    return presets.variant(c, smoke, smoke="vdm_unet(width=32, depth=1)")
+    return config.variant(c, smoke, smoke="vdm_unet(width=32, depth=1)")

@@ -9,7 +9,7 @@ Expected:  no published figure has this protocol (discrete, 256 levels, given th
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config, presets
+from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -23,4 +23,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.guidance = "cfg(w=1.5)"
     c.sample.num = 100
     c.sample.batch = 100
-    return presets.variant(c, variant, smoke="vdm_unet(width=32, depth=1)")
+    return config.variant(c, variant, smoke="vdm_unet(width=32, depth=1)")

@@ -7,10 +7,10 @@ Result:    not yet trained to the end by us
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import presets
+from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = presets.scorer("mnist()", "classifier(width=32, mults=(1, 2, 4), blocks=1)", -13.3, 3000)
+    c = config.scorer("mnist()", "classifier(width=32, mults=(1, 2, 4), blocks=1)", -13.3, 3000)
     c.batch = 128
-    return presets.variant(c, variant, smoke="classifier(width=16, blocks=1)")
+    return config.variant(c, variant, smoke="classifier(width=16, blocks=1)")

@@ -10,7 +10,7 @@ Expected:  differences between the models of 0.003-0.007 bits/dim, within standa
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config, presets
+from diffusion_jax import config
 
 VARIANTS = {
     "diffenc": {"encoder": "diffenc(kind='unet', blocks=2, width=64)"},
@@ -21,7 +21,7 @@ VARIANTS = {
 
 def get_config(variant: str = "diffenc") -> ConfigDict:
     c = config.base()
-    name, smoke = presets.split_variant(variant, VARIANTS, "diffenc")
+    name, smoke = config.split_variant(variant, VARIANTS, "diffenc")
     c.data = "mnist()"
     c.network = "vdm_unet(width=128, depth=8, dropout=0.1)"
     c.prediction = "v"
@@ -33,4 +33,4 @@ def get_config(variant: str = "diffenc") -> ConfigDict:
     c.update(VARIANTS[name])
     if smoke:
         c.encoder = c.encoder.replace("width=64", "width=16")
-    return presets.variant(c, smoke, smoke="vdm_unet(width=32, depth=1)")
+    return config.variant(c, smoke, smoke="vdm_unet(width=32, depth=1)")

@@ -1,18 +1,14 @@
-"""Every setting, with its default, in one place; and how configurations are read and compared.
+"""Every setting, with its default, in one place; and what the files in `configs/` share.
 
 Choices are plug-in strings (see `registry`), numbers are plain fields. The files in `configs/`
 start from `base()`; the command line overrides any field: `--config.lr=1e-4`.
 """
 
-import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import registry
-from diffusion_jax.errors import ConfigError, SpecError
-from diffusion_jax.runtime.storage import place
+from diffusion_jax.errors import ConfigError
 
 
 def base() -> ConfigDict:
@@ -43,7 +39,7 @@ def base() -> ConfigDict:
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
     # Instead of a diffusion model, train a network of noisy images for guidance. Kind: scorers/.
-    c.scorer = ""  # classifier(), discriminator() or captions()
+    c.scorer = ""  # classifier(), discriminator() or clip()
     c.against = ""  # for a discriminator: the run (a work directory) whose samples it learns to see
 
     # Training. Kinds: objectives/, proposals/; optimizer is any of optax's.
@@ -146,117 +142,75 @@ def base() -> ConfigDict:
     return c
 
 
-# What may differ when a run is resumed: none of it changes the steps already made.
-_MAY_CHANGE = {
-    "data_dir", "data_workers", "data_ahead",
-    "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
-    "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
-    "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
-    "compress", "quality", "edit", "progressive", "ood", "report",
-}  # fmt: skip
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out = {}
-    for k, v in config.items():
-        out |= _flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v}
-    return out
-
-
-# How a network is run, not what it is: its parameters are the same either way, so that a run may
-# move between devices that need the one or the other.
-_HOW = ("scan", "remat")
-
-
-def _meaning(key: str, value: Any) -> Any:
-    """What of a setting makes a run another run."""
-    if key != "network":
-        return value
-    try:
-        spec = registry.parse(value)
-    except SpecError:
-        return value
-    if "." in spec.name:  # somebody else's network: its arguments may mean anything
-        return spec
-    kept = {k: v for k, v in spec.kwargs.items() if k not in _HOW}
-    return registry.Spec(spec.name, spec.args, kept)
-
-
-def to_dict(config: ConfigDict) -> dict[str, Any]:
-    """The configuration as plain JSON-able values (tuples become lists)."""
-    return json.loads(config.to_json())
-
-
-def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """The inverse of `to_dict`; fields that have been added since keep their defaults.
+def scorer(data: str, spec: str, gamma_min: float, steps: int) -> ConfigDict:
+    """What the networks of noisy images that guidance follows have in common.
 
     Args:
-        values: as from `to_dict`.
+        data: the data set.
+        spec: the scorer.
+        gamma_min: least noise, as of the diffusion model it is to guide.
+        steps: length of the run.
 
     Returns:
-        A configuration.
-
-    Raises:
-        ConfigError: a field is unknown, or has the wrong type.
+        The configuration.
     """
-    config = base()
-    known = _flat(config.to_dict())
-    for key, value in _flat(values).items():
-        if key not in known:
-            raise ConfigError(f"saved configuration has an unknown field {key!r}")
-        *path, last = key.split(".")
-        target = config
-        for p in path:
-            target = target[p]
-        try:
-            target[last] = tuple(value) if isinstance(value, list) else value
-        except TypeError as e:
-            raise ConfigError(f"saved configuration, field {key!r}: {e}") from e
-    return config
+    c = base()
+    c.data, c.scorer, c.steps = data, spec, steps
+    c.gamma_min = gamma_min
+    c.batch = 64
+    c.lr, c.lr_decay = 1e-3, "cosine"
+    c.optimizer = "adamw(weight_decay=0.05)"
+    c.ema = (0.99,)
+    c.log_every, c.eval_every, c.save_every, c.sample_every = 50, 200, 200, 0
+    c.eval.batch = 300
+    return c
 
 
-def read(path: Path) -> ConfigDict:
-    """Reads `config.json` of a work directory, or the record inside a checkpoint.
+def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
+    """Applies a config file's argument, the part after the colon in `--config=FILE:smoke`.
 
     Args:
-        path: the JSON file.
+        config: the full configuration; changed in place.
+        name: `"smoke"` for the one-minute CPU version of the same path, or empty.
+        smoke: the small network (or scorer) of the smoke version.
 
     Returns:
         The configuration.
 
     Raises:
-        ConfigError: the file is unreadable.
+        ConfigError: any other name.
     """
-    try:
-        values = json.loads(place(path).read_text())
-    except (OSError, ValueError) as e:
-        raise ConfigError(f"cannot read the configuration {path}: {e}") from e
-    # A checkpoint's record keeps the configuration in a field called config.
-    return from_dict(values["config"] if isinstance(values.get("config"), dict) else values)
+    if name not in ("", "smoke"):
+        raise ConfigError(f"unknown variant {name!r} after the colon of --config; allowed: smoke")
+    if name:
+        config["scorer" if config.scorer else "network"] = smoke
+        config.steps, config.batch, config.accumulate = 20, 16, 1
+        config.log_every, config.eval_every, config.save_every, config.sample_every = 5, 0, 10, 0
+        config.eval.draws, config.eval.limit, config.eval.batch = 2, 16, 16
+        config.eval.timesteps = ()
+        config.sample.num, config.sample.batch, config.sample.steps = 10, 10, 5
+    return config
 
 
-def find(where: Path) -> Path | None:
-    """The saved configuration of a work directory, checkpoint folder or step folder, or None."""
-    where = place(where)
-    candidates = [where / "meta" / "metadata", where / "config.json", where.parent / "config.json"]
-    return next((p for p in candidates if p.is_file()), None)
-
-
-def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Fields in which a run would no longer be the same run, as `"name: old -> new"`.
+def split_variant(text: str, names: Iterable[str], default: str) -> tuple[str, str]:
+    """Splits a config file's argument into the model's name and `smoke`.
 
     Args:
-        old: the configuration the work directory was started with.
-        new: the one asked for now.
+        text: `"NAME"`, `"NAME_smoke"`, `"smoke"` or nothing.
+        names: the names there are.
+        default: the name where none is given.
 
     Returns:
-        Differences that forbid resuming, sorted. A longer run is the same run, unless the learning
-        rate depends on the length.
+        `(name, "smoke" or "")`.
+
+    Raises:
+        ConfigError: unknown name.
     """
-    a, b = (_flat(to_dict(c)) for c in (old, new))
-    may = _MAY_CHANGE | ({"steps"} if new.lr_decay == "constant" else set())
-    return [
-        f"{k}: {a.get(k)!r} -> {b.get(k)!r}"
-        for k in sorted(a.keys() | b.keys())
-        if _meaning(k, a.get(k)) != _meaning(k, b.get(k)) and k.split(".")[0] not in may
-    ]
+    smoke = text == "smoke" or text.endswith("_smoke")
+    name = (text.removesuffix("smoke").removesuffix("_") if smoke else text) or default
+    if name not in names:
+        raise ConfigError(
+            f"unknown variant {text!r} after the colon of --config; allowed: {', '.join(names)}, "
+            "each also with _smoke, or smoke"
+        )
+    return name, "smoke" if smoke else ""

@@ -13,9 +13,9 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from diffusion_jax import compilation, config as config_lib, registry
+from diffusion_jax import registry, saved_config
 from diffusion_jax.errors import ConfigError, Preempted, UserError
-from diffusion_jax.runtime import distributed
+from diffusion_jax.runtime import cache, distributed
 from diffusion_jax.runtime.storage import is_bucket, place
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -76,7 +76,7 @@ def _with_saved_config(argv: list[str]) -> list[str]:
     where = _value(argv, "checkpoint") or _value(argv, "a") or _value(argv, "workdir")
     if not where or _published(where):
         return argv
-    saved = config_lib.find(place(where))
+    saved = saved_config.find(place(where))
     if saved is None:
         return argv
     reader = Path(__file__).with_name("saved_config.py")
@@ -143,7 +143,7 @@ def _main(argv: list[str]) -> None:
     logging.get_absl_logger().addFilter(lambda r: "_CHECKPOINT_METADATA" not in r.getMessage())
     try:
         if _MODE.value in _ALONE:
-            importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(_KIND.value)
+            importlib.import_module(f"diffusion_jax.cli.modes.{_MODE.value}").run(_KIND.value)
             return
         if _CONFIG.value is None:
             raise ConfigError(
@@ -151,8 +151,8 @@ def _main(argv: list[str]) -> None:
                 "find the run's own in --workdir, --checkpoint or --a)"
             )
         clustered = distributed.join()
-        compilation.remember()
-        from diffusion_jax.modes.base import open_job
+        cache.remember()
+        from diffusion_jax.experiment import open_job
         from diffusion_jax.runtime import cpu_devices
 
         if not clustered:  # there, whoever started the processes has shared out the cores
@@ -171,7 +171,7 @@ def _main(argv: list[str]) -> None:
         )
         if clustered:
             distributed.agree(_identity(job))
-        importlib.import_module(f"diffusion_jax.modes.{_MODE.value}").run(job)
+        importlib.import_module(f"diffusion_jax.cli.modes.{_MODE.value}").run(job)
         if clustered:
             distributed.leave()
     except Preempted as e:
@@ -194,7 +194,7 @@ def _identity(job: Any) -> dict[str, Any]:
         "diffusion_jax version": diffusion_jax.__version__,
         "mode": _MODE.value,
         "work directory": str(job.workdir),
-        "configuration": config_lib.to_dict(job.config),
+        "configuration": saved_config.to_dict(job.config),
     }
 
 

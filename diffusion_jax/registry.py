@@ -37,7 +37,7 @@ FOLDERS = {
     "guidance": "sampling.guidance",
     "edits": "sampling.edits",
     "features": "evaluation.features",
-    "modes": "modes",
+    "modes": "cli.modes",
 }
 _MODES = "modes"  # the one kind whose files have a `run` instead of a `make`
 _ROOT = Path(__file__).parent

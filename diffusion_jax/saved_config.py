@@ -1,11 +1,150 @@
-"""The configuration a run was started with, as a `--config` file: its argument is a JSON path."""
+"""The configurations that runs were started with: written, read, found and compared.
+
+As a `--config` file its argument is the path of a JSON file.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config
+from diffusion_jax import registry
+from diffusion_jax.config import base
+from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.runtime.storage import place
 
 
 def get_config(path: str) -> ConfigDict:
     """Reads `config.json` of a work directory, or the record inside a checkpoint."""
-    return config.read(place(path))
+    return read(place(path))
+
+
+# What may differ when a run is resumed: none of it changes the steps already made.
+_MAY_CHANGE = {
+    "data_dir", "data_workers", "data_ahead",
+    "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
+    "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
+    "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
+    "compress", "quality", "edit", "progressive", "ood", "report",
+}  # fmt: skip
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out = {}
+    for k, v in config.items():
+        out |= _flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v}
+    return out
+
+
+# How a network is run, not what it is: its parameters are the same either way, so that a run may
+# move between devices that need the one or the other.
+_HOW = ("scan", "remat")
+
+
+def _meaning(key: str, value: Any) -> Any:
+    """What of a setting makes a run another run."""
+    if key != "network":
+        return value
+    try:
+        spec = registry.parse(value)
+    except SpecError:
+        return value
+    if "." in spec.name:  # somebody else's network: its arguments may mean anything
+        return spec
+    kept = {k: v for k, v in spec.kwargs.items() if k not in _HOW}
+    return registry.Spec(spec.name, spec.args, kept)
+
+
+# Plug-ins that have been renamed, so that runs from before can still be read.
+_RENAMED = {("scorer", "captions"): "clip", ("augment", "untold"): "hidden"}
+
+
+def _renamed(key: str, value: Any) -> Any:
+    """A saved value with today's names of plug-ins."""
+    for (field, old), new in _RENAMED.items():
+        if key == field and isinstance(value, str):
+            value = re.sub(rf"\b{old}\(", f"{new}(", value)
+    return value
+
+
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """The configuration as plain JSON-able values (tuples become lists)."""
+    return json.loads(config.to_json())
+
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """The inverse of `to_dict`; fields that have been added since keep their defaults.
+
+    Args:
+        values: as from `to_dict`.
+
+    Returns:
+        A configuration.
+
+    Raises:
+        ConfigError: a field is unknown, or has the wrong type.
+    """
+    config = base()
+    known = _flat(config.to_dict())
+    for key, value in _flat(values).items():
+        value = _renamed(key, value)
+        if key not in known:
+            raise ConfigError(f"saved configuration has an unknown field {key!r}")
+        *path, last = key.split(".")
+        target = config
+        for p in path:
+            target = target[p]
+        try:
+            target[last] = tuple(value) if isinstance(value, list) else value
+        except TypeError as e:
+            raise ConfigError(f"saved configuration, field {key!r}: {e}") from e
+    return config
+
+
+def read(path: Path) -> ConfigDict:
+    """Reads `config.json` of a work directory, or the record inside a checkpoint.
+
+    Args:
+        path: the JSON file.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: the file is unreadable.
+    """
+    try:
+        values = json.loads(place(path).read_text())
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"cannot read the configuration {path}: {e}") from e
+    # A checkpoint's record keeps the configuration in a field called config.
+    return from_dict(values["config"] if isinstance(values.get("config"), dict) else values)
+
+
+def find(where: Path) -> Path | None:
+    """The saved configuration of a work directory, checkpoint folder or step folder, or None."""
+    where = place(where)
+    candidates = [where / "meta" / "metadata", where / "config.json", where.parent / "config.json"]
+    return next((p for p in candidates if p.is_file()), None)
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Fields in which a run would no longer be the same run, as `"name: old -> new"`.
+
+    Args:
+        old: the configuration the work directory was started with.
+        new: the one asked for now.
+
+    Returns:
+        Differences that forbid resuming, sorted. A longer run is the same run, unless the learning
+        rate depends on the length.
+    """
+    a, b = (_flat(to_dict(c)) for c in (old, new))
+    may = _MAY_CHANGE | ({"steps"} if new.lr_decay == "constant" else set())
+    return [
+        f"{k}: {a.get(k)!r} -> {b.get(k)!r}"
+        for k in sorted(a.keys() | b.keys())
+        if _meaning(k, a.get(k)) != _meaning(k, b.get(k)) and k.split(".")[0] not in may
+    ]

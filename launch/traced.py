@@ -9,7 +9,7 @@ from typing import Any
 
 def make_job(config: Any, on: list) -> Any:
     """The job of `main`, on devices that are not here."""
-    from diffusion_jax.modes.base import Job
+    from diffusion_jax.experiment import Job
     from diffusion_jax.runtime.sharding import make_mesh
 
     class Elsewhere(Job):
@@ -48,10 +48,10 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
     import jax
     import jax.numpy as jnp
 
-    from diffusion_jax.modes import train
+    from diffusion_jax.cli.modes import train
     from diffusion_jax.runtime.sharding import batched, check_batch, placed, replicated
     from diffusion_jax.training import state as state_lib
-    from diffusion_jax.training.tasks import diffusion as step_lib
+    from diffusion_jax.training.compile import compile_steps, fresh_meter
 
     c, mesh = job.config, job.mesh
     check_batch(c.batch, mesh, c.accumulate)
@@ -66,7 +66,7 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
     shapes = jax.eval_shape(initial)
     place = placed(mesh, shapes)
     state = _abstract(shapes, place)
-    meter = _abstract(jax.eval_shape(lambda: step_lib.fresh_meter(recipe)), whole)
+    meter = _abstract(jax.eval_shape(lambda: fresh_meter(recipe)), whole)
     resident = images * math.prod(shape) <= c.resident_mib * 2**20
     several = steps > 1
     lead = (steps,) if several else ()
@@ -82,7 +82,7 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
     data = {"image": jax.ShapeDtypeStruct((*rows, *image), jnp.uint8, sharding=sharding),
             "label": jax.ShapeDtypeStruct(rows, jnp.int32, sharding=sharding)}  # fmt: skip
     indices = jax.ShapeDtypeStruct(index, jnp.int32, sharding=whole)
-    run = step_lib.compile_steps(recipe, mesh, shape if resident else None, several, place)
+    run = compile_steps(recipe, mesh, shape if resident else None, several, place)
     where = "data on the chips" if resident else "data streamed"
     return run.trace(state, meter, data, indices), f"{steps} x {c.batch} images, {where}"
 
@@ -99,7 +99,7 @@ def lower_sample(job: Any) -> tuple[Any, str]:
     import jax
     import jax.numpy as jnp
 
-    from diffusion_jax.modes import _method
+    from diffusion_jax.cli.modes import _method
     from diffusion_jax.runtime.sharding import batched, replicated
     from diffusion_jax.sampling import generate
 

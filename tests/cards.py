@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from diffusion_jax import config as config_lib
-from diffusion_jax.evaluation import plots
+from diffusion_jax import config as config_lib, saved_config
+from diffusion_jax.cli.report import png
 from diffusion_jax.runtime import images
 from diffusion_jax.sampling import trajectory
 
@@ -31,7 +31,7 @@ def write(folder):
     c = config_lib.base()
     c.data, c.conditional, c.guidance = "digits()", True, "cfg(w=2.0)"
     c.network = "vdm_unet(width=32, depth=2, embed=64)"
-    put("config.json", config_lib.to_dict(c))
+    put("config.json", saved_config.to_dict(c))
     (folder / "params.txt").write_text("| conv/kernel | (3, 3, 1, 32) | 288 |\n")
     put("environment.jsonl", {"step": 0, "time": "2026-01-01T00:00:00+00:00",
                               "devices": "1 x cpu", "processor": "Xeon"})  # fmt: skip
@@ -142,7 +142,7 @@ def _rest(folder, put):
         "data": {"name": "digits/test"}, "against": {"name": "rotated_digits/test"},
     })  # fmt: skip
     both = np.arange(9.0), np.arange(9.0) + 3
-    plots.scores(folder / "ood/1600_a_b.png", {"bits/dim": both}, ["a", "b"])
+    png.scores(folder / "ood/1600_a_b.png", {"bits/dim": both}, ["a", "b"])
     figures = {"a": figure(1.64, 0.15), "b": figure(1.65, 0.15)}
     difference = {"difference": figure(0.0056, 0.0187), "monte_carlo_se": 0.0172}
     put("compare/a_b.json", figures | difference)

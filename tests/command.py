@@ -30,7 +30,7 @@ def config_file(folder, **changes):
     values = tiny.config(folder, **changes).to_json()
     path = folder / "tiny_config.py"
     path.write_text(
-        "import json\nfrom diffusion_jax import config\n"
-        f"def get_config(variant=''):\n    return config.from_dict(json.loads({values!r}))\n"
+        "import json\nfrom diffusion_jax import saved_config\n"
+        f"def get_config(variant=''):\n    return saved_config.from_dict(json.loads({values!r}))\n"
     )
     return path

@@ -8,7 +8,7 @@ import pytest
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 
-SPECS = {"chain": "chain(rotate(), permute())", "untold": "untold(flip())", "crop": "crop(pad=2)"}
+SPECS = {"chain": "chain(rotate(), permute())", "hidden": "hidden(flip())", "crop": "crop(pad=2)"}
 NAMES = registry.available("augment")
 
 
@@ -94,7 +94,7 @@ def test_parts_of_a_chain_are_independent():
         ("crop(pad=0)", None, "at least 1"),
         ("chain()", None, "chain takes augmentations"),
         ("chain(3)", None, "chain takes augmentations"),
-        ("untold('flip()')", None, "untold takes an augmentation"),
+        ("hidden('flip()')", None, "hidden takes an augmentation"),
     ],
 )
 def test_refusals(spec, shape, says):

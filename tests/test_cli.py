@@ -17,8 +17,8 @@ from conftest import REPO
 from html_page import check_page, headings
 from PIL import Image
 
-from diffusion_jax.report import collect, measured
-from diffusion_jax.report.section import Section
+from diffusion_jax.cli.report import collect, sections_measured
+from diffusion_jax.cli.report.elements import Section
 from diffusion_jax.runtime import cpu_devices, images
 
 
@@ -119,7 +119,7 @@ def test_compare_a_run_with_a_checkpoint(trained):
     assert done.returncode == 0, done.stderr
     assert "b - a, paired" in done.stdout
     assert (folder / "pair/compare/4_run.json").is_file()
-    assert isinstance(measured.compare(collect.read(folder / "pair")), Section)
+    assert isinstance(sections_measured.compare(collect.read(folder / "pair")), Section)
 
 
 def test_the_flow_likelihood_lies_beside_the_bound(trained):
@@ -140,7 +140,7 @@ def test_the_flow_likelihood_lies_beside_the_bound(trained):
         assert found["nats_density"].shape == (5, 2, 2)
         assert found["bits_per_dim_total"].mean() == pytest.approx(result["bits_per_dim"])
     assert (folder / "run/eval/6.json").read_bytes() == bound
-    assert f"{name}.json" in measured.likelihood(collect.read(folder / "run")).body
+    assert f"{name}.json" in sections_measured.likelihood(collect.read(folder / "run")).body
 
 
 def test_progressive(trained):
@@ -151,7 +151,7 @@ def test_progressive(trained):
     assert "PSNR" in done.stdout
     found = {p.name for p in (folder / "run/progressive").iterdir()}
     assert found == {"6.json", "6.npz", "6.png", "6_images.png"}
-    assert isinstance(measured.progressive(collect.read(folder / "run")), Section)
+    assert isinstance(sections_measured.progressive(collect.read(folder / "run")), Section)
     result = json.loads((folder / "run/progressive/6.json").read_text())["result"]
     assert len(result["curve"]["gamma"]) == 7 and result["images"] == 13
 
@@ -164,7 +164,7 @@ def test_ood(trained):
     assert done.returncode == 0, done.stderr
     assert "AUROC" in done.stdout and "error at gamma = 1.00" in done.stdout
     assert len(list((folder / "run/ood").glob("6_npz-test-*_uniform-noise-npz-test-*"))) == 3
-    assert isinstance(measured.ood(collect.read(folder / "run")), Section)
+    assert isinstance(sections_measured.ood(collect.read(folder / "run")), Section)
     refused(main("--mode=ood", f"--workdir={folder}/run"), "needs --against")
 
 

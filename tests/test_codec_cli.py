@@ -11,12 +11,12 @@ import tiny
 from command import main, refused
 from PIL import Image
 
-from diffusion_jax import config as config_lib
+from diffusion_jax import saved_config
+from diffusion_jax.cli.modes import _codec, compress
+from diffusion_jax.cli.report import collect, sections_measured
 from diffusion_jax.compression import baselines, files
 from diffusion_jax.errors import CodecError, ConfigError, DataError
-from diffusion_jax.modes import _codec, compress
-from diffusion_jax.modes.base import Job, prepare_workdir
-from diffusion_jax.report import collect, measured
+from diffusion_jax.experiment import Job, prepare_workdir
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 
@@ -97,7 +97,7 @@ def run(tmp_path_factory):
     state = state_lib.init(params, optax.sgd(0.1), job.config.ema)
     moved = {k: jax.tree.map(lambda a: a + 0.01, v) for k, v in state.ema.items()}
     checkpoints = Checkpoints(job.workdir)
-    meta = {"config": config_lib.to_dict(job.config)}
+    meta = {"config": saved_config.to_dict(job.config)}
     checkpoints.save(state.replace(step=jax.numpy.int32(6), ema=moved), meta, {})
     checkpoints.close()
     done = main("--mode=compress", f"--workdir={folder / 'run'}",
@@ -123,7 +123,7 @@ def test_compress_prints_and_records_what_it_did(run):
                                         for p in parts)  # fmt: skip
     assert 0 < rest * dims < 64 * 8 + 400
     assert abs(report["bound"]["same_latents"]["net_minus_bound"]) < 0.3
-    shown = measured.codec(collect.read(folder / "run"))
+    shown = sections_measured.codec(collect.read(folder / "run"))
     assert f"{r['net_bits_per_dim']:.4f}" in shown.body
     for words in ("byte-exact", "same latents", "fresh latents", "images/s", "PNG", "WebP",
                   "initial bits", "given the class"):  # fmt: skip

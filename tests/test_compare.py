@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tiny
 
+from diffusion_jax.cli.modes import compare, train
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import open_job
 from diffusion_jax.likelihood.bpd import Records, paired, summary
-from diffusion_jax.modes import compare, train
-from diffusion_jax.modes.base import open_job
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from conftest import REPO
 
 CODE = """
 import jax, jax.numpy as jnp
-from diffusion_jax import compilation
-compilation.remember()
+from diffusion_jax.runtime import cache
+cache.remember()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import pytest
 from conftest import REPO
 
-from diffusion_jax.modes import _scorer, train
-from diffusion_jax.modes.base import Job
+from diffusion_jax.cli.modes import _scorer, train
+from diffusion_jax.experiment import Job
 
 # The others run whole, in small, in test_cli.py.
 WHOLE = ("digits", "cifar10.", "mnist_diffenc")

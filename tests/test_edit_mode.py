@@ -9,11 +9,12 @@ import tiny
 from command import main, refused
 from PIL import Image
 
-from diffusion_jax import config, pictures, registry
+from diffusion_jax import registry, saved_config
+from diffusion_jax.cli import user_images
+from diffusion_jax.cli.modes import edit, train
+from diffusion_jax.cli.report import collect, sections_measured
 from diffusion_jax.errors import UserError
-from diffusion_jax.modes import edit, train
-from diffusion_jax.modes.base import prepare_workdir
-from diffusion_jax.report import collect, measured
+from diffusion_jax.experiment import prepare_workdir
 from diffusion_jax.training import checkpoint, state
 
 # What an edit cannot do without; a new one needs no entry unless it is such.
@@ -34,7 +35,7 @@ def start(folder, **changes):
     checkpoints = checkpoint.Checkpoints(new.workdir)
     checkpoints.save(
         state.init(params, recipe.optimizer, tuple(new.config.ema), recipe.proposal.init()),
-        {"config": config.to_dict(new.config)}, {},
+        {"config": saved_config.to_dict(new.config)}, {},
     )  # fmt: skip
     checkpoints.close()
 
@@ -135,7 +136,7 @@ def test_the_command_line_and_nothing_overwritten(trained):
         assert "2 results" in done.stdout
         outs.append(done.stdout.split()[-1])
     assert outs[1] == outs[0] + "_2"
-    assert measured.edits(collect.read(folder / "run")).body.count("replace()") >= 2
+    assert sections_measured.edits(collect.read(folder / "run")).body.count("replace()") >= 2
     a, b = (dict(np.load(f"{o}/results.npz")) for o in outs)
     np.testing.assert_array_equal(a["image"], b["image"])
     # The picture's 0 .. 255 went to the nearest level; pick took the second of the npz.
@@ -188,23 +189,23 @@ def test_pictures_are_converted_to_the_nearest_level(tmp_path):
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     path = tmp_path / "grey.png"
     Image.fromarray(grey).save(path)
-    read, labels = pictures.read_images(str(path), (16, 16, 1), 17)
+    read, labels = user_images.read_images(str(path), (16, 16, 1), 17)
     assert labels is None
     off = read[0, :, :, 0] * (255 / 16) - grey.astype(float)
     assert np.abs(off).max() <= 255 / 32  # half a level
-    np.testing.assert_array_equal(pictures.read_images(str(path), (16, 16, 3), 256)[0][0],
+    np.testing.assert_array_equal(user_images.read_images(str(path), (16, 16, 3), 256)[0][0],
                                   np.repeat(grey[..., None], 3, -1))  # fmt: skip
     # Sixteen bits; and colour to grey with the weights of ITU-R 601.
     Image.fromarray(grey.astype(np.uint16) * 257).save(path)
     np.testing.assert_array_equal(
-        pictures.read_images(str(path), (16, 16, 1), 256)[0][0, :, :, 0], grey
+        user_images.read_images(str(path), (16, 16, 1), 256)[0][0, :, :, 0], grey
     )
     Image.fromarray(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)).save(path)
-    luma = pictures.read_images(str(path), (1, 3, 1), 256)[0].ravel()
+    luma = user_images.read_images(str(path), (1, 3, 1), 256)[0].ravel()
     np.testing.assert_allclose(luma, 255 * np.array([0.299, 0.587, 0.114]), atol=1.0)
     Image.fromarray(np.zeros((2, 2, 4), np.uint8)).save(path)
     with pytest.raises(UserError, match="transparent"):
-        pictures.read_images(str(path), (2, 2, 1), 256)
+        user_images.read_images(str(path), (2, 2, 1), 256)
 
 
 def test_masks_of_every_kind(tmp_path):
@@ -213,7 +214,9 @@ def test_masks_of_every_kind(tmp_path):
              wanted[..., None], wanted[None], wanted[None, ..., None]]  # fmt: skip
     for mask in kinds:
         np.savez(path, mask=mask)
-        np.testing.assert_array_equal(pictures.read_mask(str(path), (2, 2, 1))[0, :, :, 0], wanted)
+        np.testing.assert_array_equal(
+            user_images.read_mask(str(path), (2, 2, 1))[0, :, :, 0], wanted
+        )
     for bad, says in (
         (wanted - 1.0, "in \\[0, 1\\]"), (wanted * np.nan, "in \\[0, 1\\]"),
         (wanted[0], "one value per pixel"), (wanted.astype(str), "numbers"),
@@ -221,4 +224,4 @@ def test_masks_of_every_kind(tmp_path):
     ):  # fmt: skip
         np.savez(path, mask=bad)
         with pytest.raises(UserError, match=says):
-            pictures.read_mask(str(path), (2, 2, 1))
+            user_images.read_mask(str(path), (2, 2, 1))

@@ -7,10 +7,10 @@ import pytest
 from encoded_gaussian import ENDS, ENTROPY, V, alpha2, bound, half, identity, model
 
 from diffusion_jax import config as config_lib, registry
+from diffusion_jax.cli.modes import sample as sample_mode
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Job
 from diffusion_jax.model import Model
-from diffusion_jax.modes import sample as sample_mode
-from diffusion_jax.modes.base import Job
 from diffusion_jax.networks.layers.encoder_unet import layout
 from diffusion_jax.process.parameterization import to_pred
 from diffusion_jax.sampling import integrate

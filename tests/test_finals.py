@@ -8,7 +8,7 @@ import tiny
 from closed_form import MIXTURE
 
 from diffusion_jax import registry
-from diffusion_jax.modes import _method, sample as sample_mode, train
+from diffusion_jax.cli.modes import _method, sample as sample_mode, train
 from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.final_steps.base import Final
 from diffusion_jax.types import alpha

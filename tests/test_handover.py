@@ -8,10 +8,10 @@ import pytest
 import tiny
 from test_lost import counting
 
+from diffusion_jax.cli.modes import report, train
 from diffusion_jax.data import base
 from diffusion_jax.errors import CheckpointError, ConfigError, NonFiniteError, WorkdirError
 from diffusion_jax.likelihood import variance
-from diffusion_jax.modes import report, train
 from diffusion_jax.runtime import distributed
 from diffusion_jax.training import integrity
 from diffusion_jax.training.checkpoint import Checkpoints

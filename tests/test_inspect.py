@@ -13,12 +13,12 @@ from gaussian import Gaussian, legendre
 from PIL import Image
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import inspect as inspect_mode, train
+from diffusion_jax.cli.report import collect, sections_trained
 from diffusion_jax.data.base import Split
 from diffusion_jax.likelihood import bpd, variance
-from diffusion_jax.modes import inspect as inspect_mode, train
 from diffusion_jax.process.schedules.base import gamma_and_slope, inverse
 from diffusion_jax.process.time_change import reclock
-from diffusion_jax.report import collect, trained
 from diffusion_jax.runtime.sharding import make_mesh, replicated
 
 DATA = Gaussian((0.1, -0.2, 0.0, 0.3), (0.2, 0.5, 0.1, 0.8))
@@ -89,14 +89,14 @@ def test_variances_are_those_of_quadrature(measured, truth):
         "straight_line": np.full_like(found.gamma, 0.1),
         "optimum": np.interp(found.gamma, gamma, best),
     }
-    variance = {k: variance.variance(found, density) for k, density in ways.items()}
-    for name, value in variance.items():
+    spread = {k: variance.variance(found, density) for k, density in ways.items()}
+    for name, value in spread.items():
         assert abs(value["variance"] - truth[name]) < 4 * value["standard_error"], name
         assert value["standard_error"] < 0.05 * truth[name], name
     # The three differ by much more than the errors: the test tells them apart.
     assert truth["schedule"] > 1.2 * truth["straight_line"] > 1.44 * truth["optimum"]
-    assert variance["optimum"]["variance"] < min(
-        variance[k]["variance"] for k in ("schedule", "straight_line")
+    assert spread["optimum"]["variance"] < min(
+        spread[k]["variance"] for k in ("schedule", "straight_line")
     )
 
 
@@ -225,7 +225,7 @@ def test_a_run_writes_its_report_and_plots(tmp_path, kind, capsys):
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
         assert min(pixels.shape) > 100 and pixels.std() > 5, path
-    assert "what would vary least" in trained.noise(collect.read(job.workdir)).body
+    assert "what would vary least" in sections_trained.noise(collect.read(job.workdir)).body
     if kind == "mulan":
         band = report["schedule"]["spread"]
         assert np.all(np.asarray(band["low"]) <= np.asarray(band["high"]))

@@ -7,44 +7,25 @@ import sys
 import pytest
 from conftest import REPO
 
-# From the bottom up. A module may import from its own layer's number or below, except that files
-# of a plug-in folder may import only that folder's base (and private helpers).
-LAYERS = [
-    ("errors",),
-    ("types",),
-    ("cache",),
-    (
-        "rng",
-        "registry",
-        "sharding",
-        "processors",
-        "progress",
-        "preemption",
-        "cluster",
-        "preview",
-        "compilation",
-        "places",
-        "remembering",
-    ),
-    ("schedules", "nn", "parameterization", "data", "augment", "decoders", "pictures"),
-    ("models", "encoders", "scorers"),
-    ("model",),
-    ("objectives", "guidance", "samplers", "grids", "proposals"),
-    ("hooks", "correctors", "finals", "measurement", "plans", "features"),
-    ("sampling", "inversion", "likelihood"),
-    ("training",),
-    ("evaluation", "interop", "codec", "report"),
-    ("edits",),
-    ("config",),
-    ("presets",),
-    ("modes", "saved_config"),
-    ("main",),
-]
-LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
-PLUGINS = ("schedules", "augment", "data", "decoders", "models", "encoders", "objectives",
-           "guidance", "samplers", "grids", "proposals", "hooks",
-           "correctors", "finals", "plans", "scorers", "features", "edits",
-           "likelihood")  # fmt: skip
+from diffusion_jax import registry
+
+# From the bottom up: a module imports from its own line or below. A longer name is a layer of its
+# own; the files of a plug-in folder import no other plug-in of their kind but `base`.
+LAYERS = """
+errors types
+rng registry runtime denoiser
+networks process data
+model
+sampling likelihood
+compression training
+evaluation
+config saved_config
+experiment
+cli
+main
+""".strip().splitlines()
+LEVEL = {name: i for i, line in enumerate(LAYERS) for name in line.split()}
+KINDS = {f"diffusion_jax.{folder}" for kind, folder in registry.FOLDERS.items() if kind != "modes"}
 ROOT = REPO / "diffusion_jax"
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -57,25 +38,32 @@ def imports(path):
             yield from (f"{node.module}.{a.name}" for a in node.names)
 
 
+def level(module):
+    """The layer of a dotted name without the package's, by its longest known prefix."""
+    parts = module.split(".")
+    names = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((LEVEL[n] for n in names if n in LEVEL), None)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_go_down(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    if parts == ("__init__",):
+    here = ".".join(path.relative_to(REPO).with_suffix("").parts)
+    if here == "diffusion_jax.__init__":
         return
-    here = parts[0]
-    assert here in LEVEL, f"give {here} a layer"
+    mine = level(here.removeprefix("diffusion_jax."))
+    assert mine is not None, f"give {here} a layer"
+    room = here.rpartition(".")[0]
     for name in imports(path):
         assert "._src" not in name, f"private import {name}"
         if not name.startswith("diffusion_jax."):
             continue
-        there, *rest = name.split(".")[1:]
-        if there not in LEVEL:  # "from diffusion_jax import __version__"
-            continue
-        assert LEVEL[there] <= LEVEL[here], f"{here} may not import {there}"
-        if here in PLUGINS and there == here and parts[-1] != "base":
-            assert rest[0] == "base" or rest[0].startswith("_"), f"{parts} imports {name}"
-    if here == "training":
-        assert not any("evaluation" in n or n.endswith("sampling") for n in imports(path))
+        there = level(name.removeprefix("diffusion_jax."))
+        assert there is None or there <= mine, f"{here} may not import {name}"
+        if room in KINDS and name.startswith(f"{room}.") and not here.endswith(".base"):
+            plugin = name.removeprefix(f"{room}.")
+            assert plugin.startswith(("base", "_")), f"{here} imports {name}"
+    if here.startswith("diffusion_jax.training."):
+        assert not any(".evaluation" in n or ".sampling" in n for n in imports(path)), here
 
 
 def test_help_needs_neither_tensorflow_nor_jax_devices():

@@ -41,7 +41,7 @@ def test_list_needs_nothing_and_prints_plain_lines_into_a_pipe():
 
 
 def test_a_table_on_a_terminal(monkeypatch, capsys):
-    from diffusion_jax.modes import list as mode
+    from diffusion_jax.cli.modes import list as mode
 
     for name, value in (("FORCE_COLOR", "1"), ("TTY_COMPATIBLE", "1"), ("COLUMNS", "200")):
         monkeypatch.setenv(name, value)

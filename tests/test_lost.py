@@ -18,11 +18,11 @@ import pytest
 import tiny
 from command import config_file, main, refused
 from conftest import REPO
+from diffusion_jax.cli.modes._work import Work
 
+from diffusion_jax.cli.modes import train
 from diffusion_jax.data import base
 from diffusion_jax.errors import ConfigError, NonFiniteError, Preempted, WorkdirError
-from diffusion_jax.modes import train
-from diffusion_jax.modes._work import Work
 from diffusion_jax.runtime import distributed, preemption
 from diffusion_jax.training import integrity, restore
 from diffusion_jax.training.state import State

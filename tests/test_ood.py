@@ -10,10 +10,10 @@ import tiny
 from gaussian import Gaussian
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import ood as mode
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.likelihood import ood
-from diffusion_jax.modes import ood as mode
 from diffusion_jax.runtime.sharding import make_mesh
 
 LARGE = "npz(path='FOLDER/large.npz', levels=5)"

@@ -12,10 +12,10 @@ import tiny
 from gaussian import Gaussian, legendre
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import progressive as mode
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood import progressive
-from diffusion_jax.modes import progressive as mode
 from diffusion_jax.runtime.sharding import make_mesh
 
 DATA = Gaussian((0.1, -0.2), (0.2, 0.5))

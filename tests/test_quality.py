@@ -10,15 +10,15 @@ import tiny
 from command import config_file, main, refused
 from PIL import Image
 
-from diffusion_jax.errors import ConfigError, DataError, UserError
-from diffusion_jax.evaluation import statistics
-from diffusion_jax.modes import (
+from diffusion_jax.cli.modes import (
     _features,
     quality,
     sample as sample_mode,
     statistics as statistics_mode,
 )
-from diffusion_jax.report import collect, measured
+from diffusion_jax.cli.report import collect, sections_measured
+from diffusion_jax.errors import ConfigError, DataError, UserError
+from diffusion_jax.evaluation import statistics
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.sampling import generate
 
@@ -103,7 +103,7 @@ def test_the_card_has_everything_the_figures_depend_on(tmp_path, train):
     assert "draw more" in found["floor"]["frechet"]["reason"]
     assert found["floor"]["halves"]["images"] == 28 and found["floor"]["halves"]["frechet"] > 0
     json.dumps(found, allow_nan=False)
-    shown = measured.quality(collect.read(tmp_path / "run"))
+    shown = sections_measured.quality(collect.read(tmp_path / "run"))
     assert f"{found['result']['precision']['mean']:.4f}" in shown.body
 
 

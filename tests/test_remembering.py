@@ -9,9 +9,9 @@ import pytest
 from closed_form import MIXTURE, Gaussian, build
 
 from diffusion_jax import registry
+from diffusion_jax.denoiser import Remembering, given
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.remembering import Remembering, given
 from diffusion_jax.sampling import integrate, path
 from diffusion_jax.sampling.correctors import langevin
 from diffusion_jax.sampling.encoded import corrected

@@ -13,12 +13,12 @@ import tiny
 from conftest import REPO
 from html_page import check_page, headings
 
-from diffusion_jax import config as config_lib
+from diffusion_jax import config as config_lib, saved_config
+from diffusion_jax.cli.modes import report
+from diffusion_jax.cli.report import collect, markup, page
 from diffusion_jax.errors import Preempted
-from diffusion_jax.modes import report
-from diffusion_jax.report import collect, markup, page
 
-DEFAULTS = config_lib.to_dict(config_lib.base())
+DEFAULTS = saved_config.to_dict(config_lib.base())
 ALL = {"Samples", "Likelihood", "Training", "Noise schedule", "Quality of samples",
        "Guidance and samplers", "Compression", "Rate and distortion", "Data out of distribution",
        "Comparisons", "Edits", "Hardware and versions", "Configuration"}  # fmt: skip
@@ -60,7 +60,7 @@ def test_pages_are_the_same_for_the_same_files(measured):
 
 
 def test_charts_follow_the_scheme_of_the_page():
-    from diffusion_jax.report import figures
+    from diffusion_jax.cli.report import figures
 
     svg = figures.schedule({"t": [0, 1], "gamma": [-3, 2], "line": [-3, 2]})
     assert b"prefers-color-scheme" in svg and b"var(--ink)" in svg
@@ -107,7 +107,7 @@ def test_missing_parts_name_commands_that_exist(tmp_path):
     import diffusion_jax.main  # noqa: F401
 
     known = set(flags.FLAGS)
-    for config in (None, config_lib.to_dict(tiny.config(tmp_path))):
+    for config in (None, saved_config.to_dict(tiny.config(tmp_path))):
         folder = tmp_path / f"run {config is None}"
         folder.mkdir()
         if config:
@@ -207,7 +207,7 @@ def test_a_failure_is_one_line_and_never_the_runs(tmp_path, monkeypatch, capsys)
 
 
 def test_a_scorers_run_shows_what_it_has(tmp_path):
-    c = config_lib.to_dict(config_lib.base())
+    c = saved_config.to_dict(config_lib.base())
     c["scorer"] = "classifier()"
     (tmp_path / "eval").mkdir()
     (tmp_path / "config.json").write_text(json.dumps(c))

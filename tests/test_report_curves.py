@@ -5,7 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from diffusion_jax.report import curves
+from diffusion_jax.cli.report import curves
 from diffusion_jax.runtime import images
 from diffusion_jax.sampling import trajectory
 

@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import eval as eval_mode, sample as sample_mode, train
 from diffusion_jax.errors import (
     CheckpointError,
     ConfigError,
@@ -17,7 +18,6 @@ from diffusion_jax.errors import (
     SpecError,
     WorkdirError,
 )
-from diffusion_jax.modes import eval as eval_mode, sample as sample_mode, train
 from diffusion_jax.training import restore
 
 

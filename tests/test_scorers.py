@@ -11,8 +11,14 @@ import pytest
 import tiny
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import (
+    _against,
+    _method,
+    eval as eval_mode,
+    sample as sample_mode,
+    train,
+)
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.modes import _against, _method, eval as eval_mode, sample as sample_mode, train
 from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
@@ -114,9 +120,9 @@ def test_a_discriminator_finds_the_log_ratio_of_noisy_laws():
     [
         ("classifier()", {"num_classes": 0}, "no classes"),
         ("discriminator()", {"num_classes": 0}, "set against"),
-        ("captions()", {"classes": ()}, "name no classes"),
-        ("captions(captions=(('x', (9,)),))", {}, "give classes among 0 .. 3"),
-        ("captions(captions=(('', (1,)),))", {}, "1 to 64 bytes"),
+        ("clip()", {"classes": ()}, "name no classes"),
+        ("clip(captions=(('x', (9,)),))", {}, "give classes among 0 .. 3"),
+        ("clip(captions=(('', (1,)),))", {}, "1 to 64 bytes"),
     ],
 )
 def test_settings_are_checked(spec, offered, says):

@@ -9,9 +9,9 @@ import pytest
 import tiny
 
 from diffusion_jax import rng
+from diffusion_jax.cli.modes.train import make_recipe
 from diffusion_jax.data import base as data_base
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.modes.train import make_recipe
 from diffusion_jax.networks.layers.blocks import dropout
 from diffusion_jax.runtime.sharding import (
     check_batch,
@@ -22,6 +22,7 @@ from diffusion_jax.runtime.sharding import (
     replicated,
 )
 from diffusion_jax.training import state as state_lib
+from diffusion_jax.training.compile import compile_steps, fresh_meter
 from diffusion_jax.training.tasks import diffusion as step_lib
 
 
@@ -37,9 +38,9 @@ def run_steps(
     recipe = dataclasses.replace(recipe, ema=(("0.9", 0.9),))
     place = placed(mesh, state)
     state = jax.device_put(jax.tree.map(jnp.copy, state), place)
-    meter = jax.device_put(step_lib.fresh_meter(recipe), replicated(mesh))
+    meter = jax.device_put(fresh_meter(recipe), replicated(mesh))
     shape = split.images.shape[1:]
-    run = step_lib.compile_steps(recipe, mesh, shape if resident else None, several, place)
+    run = compile_steps(recipe, mesh, shape if resident else None, several, place)
     flat = {"image": split.images.reshape(len(split), -1), "label": split.labels}
     index = np.stack([data_base.indices(i, 16, len(split), 0) for i in range(n)])
     whole = lambda a: put(a, replicated(mesh))

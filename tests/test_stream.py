@@ -16,10 +16,10 @@ from conftest import REPO
 from PIL import Image
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import train
 from diffusion_jax.data import base as data_base
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError, DataError, WorkdirError
-from diffusion_jax.modes import train
 from diffusion_jax.runtime.sharding import batched, local_rows, make_mesh, put_rows
 from diffusion_jax.training.feed import Clock, Feeder, Order
 from diffusion_jax.training.loop import Plan

@@ -7,7 +7,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffusion_jax import config as config_lib
-from diffusion_jax.modes.base import Job
+from diffusion_jax.experiment import Job
 
 
 def write_images(path: Path, n: int = 64, levels: int = 5) -> Path:

@@ -153,3 +153,19 @@ def leave() -> None:
     import jax
 
     jax.distributed.shutdown()
+
+
+def say(text: str) -> None:
+    """Prints a result, on the first process only."""
+    import jax
+
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+def describe_devices() -> str:
+    """For example `"1 x cpu"`."""
+    import jax
+
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].device_kind}"

@@ -7,6 +7,7 @@ reader, or a run that is killed, leaves the old one or the new one, never a part
 import functools
 import importlib
 import io
+import json
 import os
 import threading
 from pathlib import Path
@@ -162,3 +163,8 @@ def files_below(folder: Path) -> list[str]:
     root = f"{folder}/".removeprefix(_SCHEME)
     found = (f"{where}/{n}" for where, _, names in folder.walk() for n in names)
     return sorted(f.removeprefix(_SCHEME).removeprefix(root) for f in found)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never a part."""
+    write(path, (json.dumps(values, indent=1) + "\n").encode())

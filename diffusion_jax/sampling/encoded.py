@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.denoiser import after
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.remembering import after
 from diffusion_jax.sampling.samplers.base import Denoise, Sampler
 from diffusion_jax.types import Array, Pred, alpha, expand, sigma
 

@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.data import passes
+from diffusion_jax.denoiser import given
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse, latent_size
-from diffusion_jax.remembering import given
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.sampling import loop

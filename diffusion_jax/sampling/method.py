@@ -1,20 +1,62 @@
 """How to sample: everything but the model and the noise, and whether it fits a model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation.helpers import Helpers
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import latent_size
 from diffusion_jax.sampling.encoded import for_sampler
 from diffusion_jax.sampling.final_steps.base import Final
 from diffusion_jax.sampling.final_steps.decode import Decode
-from diffusion_jax.sampling.guidance.base import Guidance
+from diffusion_jax.sampling.guidance.base import Context, Guidance
 from diffusion_jax.sampling.loop import Correct
 from diffusion_jax.sampling.samplers.base import Sampler
-from diffusion_jax.types import Array, Cond, Denoiser, Pred
+from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred
+
+
+class Helpers:
+    """Second models that guidance names by checkpoint: each is read once.
+
+    Their weights are arguments of the compiled sampler, not constants in it.
+
+    Args:
+        load: `load(kind, checkpoint) -> (bind, params)`, where `bind(params)` is the function
+            `guidance.base.Context.open` promises; None where no checkpoint can be read.
+    """
+
+    def __init__(self, load: Callable[[str, str], tuple[Callable, Params]] | None = None):
+        self._load = load
+        self._found: dict[tuple[str, str], tuple[Callable, Params]] = {}
+
+    @property
+    def params(self) -> dict[tuple[str, str], Params]:
+        """The weights of everything opened so far."""
+        return {which: params for which, (_, params) in self._found.items()}
+
+    def context(self, model: Model, params: dict | None = None) -> Context:
+        """What guidance may use.
+
+        Args:
+            model: the model it guides.
+            params: weights of the helpers; None for those that were read, which are read now if
+                need be.
+
+        Returns:
+            The context.
+        """
+
+        def opened(kind: str, checkpoint: str) -> Callable:
+            which = (kind, checkpoint)
+            if which not in self._found:
+                self._found[which] = self._load(kind, checkpoint)
+            bind, own = self._found[which]
+            return bind(own if params is None else params[which])
+
+        null = model.null if model.num_classes else None
+        return Context(null=null, open=opened if self._load else None)
 
 
 @dataclass(frozen=True)

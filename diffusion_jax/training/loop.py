@@ -18,11 +18,11 @@ from diffusion_jax.runtime.preemption import Notice
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import greatest, put, replicated
 from diffusion_jax.training.checkpoint import Checkpoints
+from diffusion_jax.training.compile import compile_steps, fresh_meter
 from diffusion_jax.training.feed import Feeder, Order
 from diffusion_jax.training.meter import NEVER, Meter
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State
-from diffusion_jax.training.tasks import diffusion as step_lib
 from diffusion_jax.training.tasks.base import Task
 
 
@@ -153,11 +153,11 @@ def run(
     feed = Feeder(split, order, mesh, plan.resident_bytes)
     placement = jax.tree.map(lambda a: a.sharding, state)
     steps = {
-        several: step_lib.compile_steps(task, mesh, feed.resident, several, placement, plan.spike)
+        several: compile_steps(task, mesh, feed.resident, several, placement, plan.spike)
         for several in (False, True)
     }
     whole = replicated(mesh)
-    fresh = jax.tree.map(lambda a: put(a, whole), step_lib.fresh_meter(task))
+    fresh = jax.tree.map(lambda a: put(a, whole), fresh_meter(task))
     meter = jax.tree.map(lambda a: a.copy(), fresh)
     step = int(jax.device_get(state.step))
     bits, behind = "", None

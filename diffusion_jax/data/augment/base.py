@@ -3,7 +3,7 @@
 An augmentation changes the distribution that is trained on, and nothing else: evaluation is on
 untouched images. The network is told how an image was transformed, so that the likelihood of
 untouched images is that of the distribution the model learned for them: the zero vector means "not
-augmented". (`untold` keeps it secret: the one distribution is then spread over all the variants,
+augmented". (`hidden` keeps it secret: the one distribution is then spread over all the variants,
 and the bits/dim of untouched images, still a valid bound, pay for that.)
 """
 

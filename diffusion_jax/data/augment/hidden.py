@@ -1,4 +1,4 @@
-"""Another augmentation that the network is not told of: `untold(flip())`."""
+"""Another augmentation that the network is not told of: `hidden(flip())`."""
 
 from dataclasses import dataclass
 
@@ -41,5 +41,5 @@ def make(of: object) -> Augment:
         ConfigError: `of` is none.
     """
     if not isinstance(of, Augment):
-        raise ConfigError(f"untold takes an augmentation, as in untold(flip()); got {of!r}")
+        raise ConfigError(f"hidden takes an augmentation, as in hidden(flip()); got {of!r}")
     return Untold(of)

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax.denoiser import Remembering
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.remembering import Remembering
 from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.guidance.base import Context, Guidance
 from diffusion_jax.sampling.method import Method, check_guidance

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry, rng
+from diffusion_jax.denoiser import given
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.remembering import given
 from diffusion_jax.sampling.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, refuse_memory
 from diffusion_jax.sampling.encoded import for_sampler

@@ -11,8 +11,8 @@ import math
 
 import jax.numpy as jnp
 
+from diffusion_jax.denoiser import Remembering
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.remembering import Remembering
 from diffusion_jax.sampling.guidance.base import (
     Context,
     Guidance,

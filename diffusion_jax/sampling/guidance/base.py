@@ -10,8 +10,8 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.denoiser import after
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.remembering import after
 from diffusion_jax.types import Array, Cond, Denoiser, Pred, alpha, expand, sigma
 
 

@@ -4,8 +4,8 @@ import functools
 
 import jax.numpy as jnp
 
+from diffusion_jax.denoiser import after
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.remembering import after
 from diffusion_jax.sampling.guidance.base import Context, Guidance, with_x
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 

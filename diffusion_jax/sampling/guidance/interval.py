@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.denoiser import Remembering, lifted
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.remembering import Remembering, lifted
 from diffusion_jax.sampling.guidance.base import Context, Guidance
 from diffusion_jax.types import Array, Cond, Denoiser, Pred, expand
 

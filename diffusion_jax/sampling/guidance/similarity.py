@@ -1,7 +1,7 @@
 """Guidance by a text: similarity of a noisy image to it (Nichol et al. 2022, "GLIDE", section 3.2).
 
 `score += scale grad_z s <f(z, gamma), g(text)>`, with two encoders trained on noisy images and
-captions by `configs/digits_captions.py`; `f` and `g` have unit length and `s` is learned.
+captions by `configs/digits_clip.py`; `f` and `g` have unit length and `s` is learned.
 """
 
 import functools
@@ -18,7 +18,7 @@ def _guide(
     scale: float,
     inner: Guidance | None,
 ) -> Denoiser:
-    similarity = need_open("captions", context, checkpoint)
+    similarity = need_open("clip", context, checkpoint)
 
     def log_prob(z: Array, gamma: Array, cond: Cond) -> Array:
         return similarity(z, gamma, {**cond, "text": text})

@@ -1,0 +1,27 @@
+"""Encoders of noisy digits and of words, for guidance by a text.
+
+Command:   python -m diffusion_jax.main --config=configs/digits_clip.py --workdir=runs/clip
+Use:       --config.guidance='similarity(checkpoint="runs/clip", text="an even digit")'
+Result:    0.994 of the yes-or-no answers right on clean test digits; 50 s on two CPU cores (ours,
+           other jobs beside it)
+"""
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_CAPTIONS = (
+    *((word, (i,)) for i, word in enumerate(_WORDS)),
+    *((f"the digit {i}", (i,)) for i in range(10)),
+    ("an even digit", (0, 2, 4, 6, 8)),
+    ("an odd digit", (1, 3, 5, 7, 9)),
+    ("a digit below five", (0, 1, 2, 3, 4)),
+    ("a digit above four", (5, 6, 7, 8, 9)),
+)
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = config.scorer("digits()", f"clip(width=32, captions={_CAPTIONS!r})", -7.9, 600)
+    small = f"clip(width=16, blocks=1, captions={_CAPTIONS!r})"
+    return config.variant(c, variant, smoke=small)

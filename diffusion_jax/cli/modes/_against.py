@@ -1,0 +1,115 @@
+"""Data of a discriminator: a data set in equal parts with samples of a run."""
+
+import jax
+import numpy as np
+
+from diffusion_jax.cli.modes import _method
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.experiment import Job
+from diffusion_jax.runtime.distributed import say
+from diffusion_jax.runtime.storage import write_arrays
+from diffusion_jax.sampling import generate
+
+# Parts of the samples that go with the splits of the data.
+_PARTS = {"train": (0.0, 0.7), "valid": (0.7, 0.8), "test": (0.8, 1.0)}
+
+
+def check(job: Job) -> None:
+    """Refuses a run whose samples cannot be told from these data, before anything is drawn.
+
+    Args:
+        job: the job.
+
+    Raises:
+        ConfigError: other images, or a class asked of a model without classes.
+    """
+    if job.config.sample.num < 100:
+        raise ConfigError(f"sample.num={job.config.sample.num}: a discriminator needs 100 or more")
+    _run(job)
+
+
+def source(job: Job) -> Source:
+    """The data and the samples, drawn by `config.sample` and kept in `against.npz`.
+
+    Args:
+        job: the job, whose `config.against` names the run.
+
+    Returns:
+        A source with labels `class` for data and `class + classes` for samples; 0 and 1 without
+        classes.
+
+    Raises:
+        DataError: `against.npz` is unreadable.
+    """
+    path = job.workdir / "against.npz"
+    if not path.exists():
+        _draw(job, path)
+    try:
+        with path.open("rb") as raw, np.load(raw) as f:
+            image, label = f["image"], f["label"]
+    except (OSError, ValueError, KeyError) as e:
+        raise DataError(f"cannot read {path}: {e}; delete it to draw the samples again") from e
+    return mixed(job.source, image, label, job.source.num_classes if job.config.conditional else 1)
+
+
+def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> Source:
+    """Data and samples in equal parts.
+
+    Args:
+        data: the data set.
+        image: samples, `[N, H, W, C]`; repeated, or cut, to the length of each split.
+        label: their classes, `[N]`.
+        classes: classes a discriminator is told; 1 for none.
+
+    Returns:
+        The source.
+    """
+
+    def load(name: str) -> Split:
+        real = data.split(name)
+        lo, hi = (round(f * len(image)) for f in _PARTS[name])
+        rows = np.resize(np.arange(lo, hi), len(real))
+        labels = (
+            [real.labels, label[rows] + classes]
+            if classes > 1
+            else [np.zeros(len(real)), np.ones(len(real))]
+        )
+        return Split(
+            f"{real.name} against samples",
+            np.concatenate([np.asarray(real.images), image[rows]]),
+            np.concatenate(labels).astype(np.int32),
+            real.levels,
+            2 * classes,
+        )
+
+    return Source(f"{data.name} against samples", data.shape, data.levels, 2 * classes, load)
+
+
+def _run(job: Job) -> Job:
+    """The run whose samples are drawn, with this job's settings for sampling."""
+    c = job.config
+    other = _method.open_run(job, c.against)
+    _method.check_same_data(job, other, c.against)
+    fields = ("guidance", "sampler", "grid", "plan", "corrector", "sample")
+    other.config.update({k: c[k] for k in fields})
+    if c.conditional and not other.model.num_classes:
+        raise ConfigError(f"conditional=True, but {c.against} is a model without classes")
+    _method.check(other)
+    return other
+
+
+def _draw(job: Job, path: object) -> None:
+    other = _run(job)
+    c = other.config.sample
+    params, record = other.weights()
+    method = _method.build(other, params)
+    run = generate.compile_sampler(other.model, method, other.mesh)
+    labels = generate.labels_for(other.model, c.num, tuple(c.labels))
+    drawn = generate.generate(
+        params, run, other.source.shape, labels, c.num, c.batch, c.seed, other.mesh
+    )
+    labels = np.zeros(c.num, np.int32) if labels is None else labels
+    if jax.process_index() == 0:
+        write_arrays(path, image=drawn, label=labels)
+    say(f"{c.num} samples of {record['checkpoint']} written to {path}")

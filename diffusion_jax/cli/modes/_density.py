@@ -1,0 +1,84 @@
+"""The report of `--mode=eval` with a density such as `--config.eval.likelihood='ode()'`."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from diffusion_jax.cli.modes import _records
+from diffusion_jax.experiment import Job
+from diffusion_jax.likelihood import density as lib
+from diffusion_jax.likelihood.estimators.base import Density
+from diffusion_jax.runtime import storage
+from diffusion_jax.runtime.distributed import say
+from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.types import Params
+
+
+def evaluate(job: Job, density: Density, params: Params, record: dict[str, Any]) -> dict[str, Any]:
+    """Evaluates given weights; writes `eval/<step>_<name>.json` and the per-image `.npz`.
+
+    Args:
+        job: the job.
+        density: the estimate.
+        params: the weights.
+        record: what they are; goes into the report.
+
+    Returns:
+        The report, as written.
+    """
+    c = job.config.eval
+    density.check(job.model)
+    split = job.source.split(c.split)
+    with jax.default_matmul_precision(c.matmul_precision or None):
+        records = lib.measure(
+            job.model, density, params, split, job.mesh, batch=c.batch, seed=c.seed, limit=c.limit
+        )
+    report = {
+        "result": lib.summary(records, density.order),
+        "estimator": {**density.describe(records.dims), "seed": c.seed},
+        "model": {**record, **_records.model_record(job, params)},
+        "data": _records.data_record(job, split, c.limit),
+        "numerics": _records.numerics_record(job),
+    }
+    path = _records.report_path(job, "eval", record["step"], density.name)
+    if jax.process_index() == 0:
+        write_json(path, report)
+        storage.write_arrays(
+            path.with_suffix(".npz"),
+            dims=records.dims,
+            bits_per_dim_total=records.bits(density.k).mean(1),
+            nats_density=records.density,
+            nats_correction=records.correction,
+            nats_density_half_the_steps=records.coarse,
+        )
+    say(_table(report, split.name, path))
+    return report
+
+
+def _table(report: dict[str, Any], name: str, path: Path) -> str:
+    r, m, e = report["result"], report["model"], report["estimator"]
+    given = ", given the class" if m["conditional"] else ""
+    noise = r["monte_carlo_se"]
+    said = "unknown from one draw" if noise is None else f"{noise:.4f}"
+    lines = [
+        f"{name} bits/dim{given}: {r['bits_per_dim']:.4f} +- {r['standard_error']:.4f} "
+        f"(s.e. over {r['images']} images; Monte-Carlo s.e. {said}, "
+        f"{r['draws_per_image']} draws each)",
+        f"  {e['kind']}; trace {e['trace']}; dequantization {e['dequantization']}",
+        f"  {e['method']}, {e['steps']} steps: half of them change it by "
+        f"{r['solver']['half_the_steps_changes_by']:.2g}, an image by at most "
+        f"{r['solver']['half_the_steps_changes_an_image_by_at_most']:.2g} "
+        f"(first {r['solver']['images']} images); "
+        f"{e['network_calls_per_image']} network calls and "
+        f"{e['jacobian_vector_products_per_image']} Jacobian-vector products an image",
+        *(
+            f"  K = {k:<11} {v['bits_per_dim']:.4f} +- {v['standard_error']:.4f}"
+            for k, v in r["by_k"].items()
+            if len(r["by_k"]) > 1
+        ),
+        f"  weights {m['weights']} at step {m['step']}, gamma from {m['gamma_0']:.3f} to "
+        f"{m['gamma_1']:.3f}",
+        f"  written to {path}",
+    ]
+    return "\n".join(lines)

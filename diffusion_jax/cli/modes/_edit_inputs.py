@@ -1,0 +1,95 @@
+"""The images, masks and labels that `--mode=edit` was given."""
+
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_jax.cli import user_images
+from diffusion_jax.data.base import SPLITS
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Job
+from diffusion_jax.sampling import generate
+from diffusion_jax.sampling.edits.base import Inputs
+
+_SPLIT = "split:"
+
+
+def read(job: Job) -> Inputs:
+    """Reads what `job.config.edit` names.
+
+    Args:
+        job: the job.
+
+    Returns:
+        The inputs.
+
+    Raises:
+        ConfigError: nothing is named, or masks and labels do not fit the images.
+    """
+    c = job.config.edit
+    if not c.image:
+        raise ConfigError(
+            "--config.edit.image is needed: a PNG, an npz, several with commas between them, or "
+            "split:test for images of the data set"
+        )
+    if c.each < 1:
+        raise ConfigError(f"edit.each={c.each} must be at least 1")
+    images, labels = _images(job, c.image)
+    if c.pick:
+        bad = [i for i in c.pick if not 0 <= i < len(images)]
+        if bad:
+            raise ConfigError(f"edit.pick: there is no image {bad[0]}; there are {len(images)}")
+        chosen = list(c.pick)
+        images, labels = images[chosen], None if labels is None else labels[chosen]
+    mask = _masks(job, len(images)) if c.mask else None
+    return Inputs(images, mask, _cond(job, len(images), labels), c.each)
+
+
+def name(job: Job) -> str:
+    """A name for the results: the edit and the first input."""
+    c = job.config.edit
+    first = c.image.split(",")[0]
+    stem = first.removeprefix(_SPLIT) if first.startswith(_SPLIT) else Path(first).stem
+    return f"{c.method.partition('(')[0].strip()}_{stem}"
+
+
+def _images(job: Job, where: str) -> tuple[np.ndarray, np.ndarray | None]:
+    source = job.source
+    if where.startswith(_SPLIT):
+        split = where.removeprefix(_SPLIT)
+        if split not in SPLITS:
+            raise ConfigError(f"edit.image={where!r}: the splits are {', '.join(SPLITS)}")
+        found = source.split(split)
+        return np.asarray(found.images), found.labels if source.num_classes else None
+    files = [f.strip() for f in where.split(",") if f.strip()]
+    read = [user_images.read_images(f, source.shape, source.levels) for f in files]
+    labels = [a for _, a in read if a is not None]
+    images = np.concatenate([a for a, _ in read])
+    return images, np.concatenate(labels) if len(labels) == len(read) else None
+
+
+def _masks(job: Job, count: int) -> np.ndarray:
+    c = job.config.edit
+    mask = user_images.read_mask(c.mask, job.source.shape)
+    if len(mask) > 1 and c.pick and len(mask) > max(c.pick):
+        mask = mask[list(c.pick)]
+    if len(mask) not in (1, count):
+        raise ConfigError(f"{c.mask}: there are {len(mask)} masks for {count} images")
+    return np.broadcast_to(mask, (count, *mask.shape[1:]))
+
+
+def _cond(job: Job, count: int, known: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The label of each image: those asked for, else the file's, else the null class."""
+    model, wanted = job.model, tuple(job.config.sample.labels)
+    if wanted or not model.num_classes:
+        labels = generate.labels_for(model, count, wanted)
+        return {} if labels is None else {"label": labels}
+    if known is None:
+        return {"label": np.full(count, model.num_classes, np.int32)}
+    for label in known:
+        if not 0 <= label < model.num_classes:
+            raise ConfigError(
+                f"{job.config.edit.image}: label {label} is out of range; there are classes 0 .. "
+                f"{model.num_classes - 1}"
+            )
+    return {"label": known}

@@ -1,0 +1,170 @@
+"""Feature spaces and classifiers named by the configuration, and reference statistics in them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax import registry
+from diffusion_jax.cli.modes import _method
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import extract, statistics
+from diffusion_jax.evaluation.features.base import Features
+from diffusion_jax.experiment import Job
+from diffusion_jax.runtime.distributed import say
+from diffusion_jax.types import Array, Params
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier, asked about clean images at its smallest gamma.
+
+    Attributes:
+        params: its weights.
+        logits: `(params, images) -> [B, K]`; images are integers `[B, H, W, C]`.
+        features: `(params, images) -> [B, F]`.
+        record: what it is.
+    """
+
+    params: Params
+    logits: Callable[[Params, Array], Array]
+    features: Callable[[Params, Array], Array]
+    record: dict[str, Any]
+
+
+def open_classifier(job: Job, checkpoint: str) -> Classifier:
+    """A classifier of the images of `job`'s data.
+
+    Args:
+        job: the job.
+        checkpoint: a work directory or checkpoint folder.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        ConfigError: the checkpoint holds something else, or other classes.
+    """
+    other = _method.open_run(job, checkpoint)
+    c = other.config
+    if not c.scorer or registry.parse(c.scorer).name != "classifier":
+        held = c.scorer or "a diffusion model"
+        raise ConfigError(
+            f"{checkpoint} holds {held}, not a classifier; train one as in "
+            "configs/digits_classifier.py"
+        )
+    _method.check_same_data(job, other, checkpoint)
+    if job.source.num_classes != other.source.num_classes:
+        raise ConfigError(
+            f"{checkpoint} knows {other.source.num_classes} classes, the data have "
+            f"{job.source.num_classes}"
+        )
+    params, record = other.weights()
+    encode = registry.build("decoders", c.decoder, levels=other.source.levels).encode
+    scorer, gamma = other.scorer, c.gamma_min
+
+    def clean(call: Callable) -> Callable[[Params, Array], Array]:
+        return lambda params, images: call(params, encode(images), jnp.full(len(images), gamma))
+
+    record = {"scorer": c.scorer, "gamma": gamma, **record}
+    return Classifier(params, clean(scorer.logits), clean(scorer.features), record)
+
+
+def build(job: Job, spec: str) -> Features:
+    """The feature space that a plug-in string of the folder `features` names."""
+    source = job.source
+    return registry.build(
+        "features", spec, shape=tuple(source.shape), levels=source.levels,
+        open_classifier=lambda checkpoint: open_classifier(job, checkpoint),
+    )  # fmt: skip
+
+
+def describe(spec: str, features: Features) -> dict[str, Any]:
+    """A feature space, for records."""
+    return {"features": spec, "size": features.size, "features_sha256": features.digest,
+            **({"source": features.source} if features.source else {})}  # fmt: skip
+
+
+def reference(job: Job, features: Features, run: Callable) -> tuple[statistics.Reference, Path]:
+    """The statistics of `config.quality.split`: from the work directory, or computed and kept.
+
+    Args:
+        job: the job.
+        features: the feature space.
+        run: from `extract.extractor`.
+
+    Returns:
+        The statistics and where they are.
+    """
+    q = job.config.quality
+    if q.rows < 1:
+        raise ConfigError(f"quality.rows={q.rows} must be at least 1")
+    split = job.source.split(q.split)
+    name = f"{q.split}_{features.name}_{features.digest[:8]}.npz"
+    path = job.workdir / "statistics" / name
+    if path.exists():
+        kept = statistics.read(path)
+        wanted = {"features_sha256": features.digest, "data_sha256": split.fingerprint(),
+                  "rows": min(q.rows, len(split))}  # fmt: skip
+        if all(kept.record.get(k) == v for k, v in wanted.items()):
+            return kept, path
+    found = statistics.measure(run, split, describe(q.features, features), q.rows)
+    if jax.process_index() == 0:
+        statistics.write(path, found)
+    say(f"statistics of {split.name} ({len(split)} images) written to {path}")
+    return found, path
+
+
+def named_reference(path: Path, features: Features) -> statistics.Reference:
+    """Statistics from a file the user names.
+
+    Args:
+        path: the file.
+        features: the feature space they are to be of.
+
+    Returns:
+        The statistics.
+
+    Raises:
+        ConfigError: they are of other features.
+    """
+    found = statistics.read(path)
+    if found.size != features.size:
+        raise ConfigError(
+            f"{path} holds {found.size} features, {features.name} has {features.size}: name the "
+            "features it was made with (--config.quality.features)"
+        )
+    theirs = found.record.get("features_sha256", features.digest)
+    if theirs != features.digest:
+        raise ConfigError(
+            f"{path} was made with {found.record['features']} of other weights "
+            f"({theirs[:8]}.., here {features.digest[:8]}..); make it again with --mode=statistics"
+        )
+    return found
+
+
+def rows_of(run: Callable, images: np.ndarray, label: str) -> np.ndarray:
+    """Features of all images at once, float32 `[N, F]`."""
+    return np.concatenate(list(run(images, label=label)))
+
+
+def extractor(job: Job, features: Features) -> Callable:
+    """`extract.extractor` with this job's batch.
+
+    Args:
+        job: the job.
+        features: the feature space.
+
+    Returns:
+        The function from images to batches of features.
+
+    Raises:
+        ConfigError: the batch is not positive.
+    """
+    if job.config.quality.batch < 1:
+        raise ConfigError(f"quality.batch={job.config.quality.batch} must be at least 1")
+    return extract.extractor(features, job.mesh, job.config.quality.batch)

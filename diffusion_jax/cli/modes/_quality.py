@@ -1,0 +1,228 @@
+"""The work bench of `--mode=quality`: everything samples are held against, opened once."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.cli.modes import _features
+from diffusion_jax.cli.modes._samples import Samples
+from diffusion_jax.errors import DataError
+from diffusion_jax.evaluation import histogram, neighbours, quality
+from diffusion_jax.evaluation.features.base import Features
+from diffusion_jax.evaluation.statistics import Reference
+from diffusion_jax.experiment import Job
+from diffusion_jax.runtime import images
+from diffusion_jax.runtime.storage import place
+
+_PAIRS, _COLUMNS = 24, 8  # of the picture of nearest training images
+_HELD_OUT = 1000  # real images compared with the training images, at least
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What samples are held against.
+
+    Attributes:
+        job: the job.
+        features: the feature space.
+        run: from `extract.extractor`, for it.
+        reference: statistics of the data.
+        record: what they are.
+        classifier: for classes, or None.
+    """
+
+    job: Job
+    features: Features
+    run: Callable
+    reference: Reference
+    record: dict[str, Any]
+    classifier: _features.Classifier | None
+
+    def figures(self, samples: Samples) -> tuple[Figures, np.ndarray | None]:
+        """All figures of one set of samples, and a picture of nearest training images.
+
+        Args:
+            samples: the samples.
+
+        Returns:
+            The figures and the picture, uint8 `[H, W, 3]`, or None.
+
+        Raises:
+            DataError: class accuracy is asked of samples without labels.
+        """
+        if self.classifier and samples.labels is None and self.job.config.conditional:
+            raise DataError(
+                f"samples {samples.record.get('file', '')} hold no label, which class accuracy of "
+                "a conditional model needs; add it, or set --config.conditional=False"
+            )
+        found = self._compare(samples.images, samples.labels)
+        nearest = self._memorisation(samples.images)
+        if nearest is None:
+            return found, None
+        found["memorisation"], picture = nearest
+        return found, picture
+
+    def floor(self) -> Figures | None:
+        """The figures of real images that are not in the reference, or None."""
+        name = self.job.config.quality.floor
+        if not name:
+            return None
+        split = self.job.source.split(name)
+        found = self._compare(np.asarray(split.images), split.labels, strict=False)
+        record = {"split": split.name, "data_sha256": split.fingerprint()}
+        return {**record, **found, "halves": quality.halves(self.reference)}
+
+    def at_size(self, samples: np.ndarray, count: int) -> Figures:
+        """The figures of a random part of samples, as many as there are real images."""
+        rng = np.random.default_rng(self.job.config.quality.seed)
+        part = np.sort(rng.permutation(len(samples))[:count])
+        return self._scores(samples[part], strict=False)
+
+    def _scores(self, shown: np.ndarray, strict: bool) -> Figures:
+        q = self.job.config.quality
+        rows = _features.rows_of(self.run, shown, "features")
+        return quality.measure(
+            rows, self.reference, tuple(q.metrics), q.k, q.rows, q.subset, q.seed, strict
+        )
+
+    def _compare(
+        self, shown: np.ndarray, labels: np.ndarray | None, strict: bool = True
+    ) -> Figures:
+        found = self._scores(shown, strict)
+        if self.classifier is None:
+            return found
+        source = self.job.source
+        guess = np.concatenate([r.argmax(1) for r in self._classify(shown, label="classes")])
+        data = source.split(self.job.config.quality.split).labels
+        classes = histogram.classes(guess, data, source.num_classes, source.classes)
+        if labels is not None and self.job.source.num_classes:
+            right = float(np.mean(guess == labels))
+            classes["accuracy"] = right
+            classes["accuracy_standard_error"] = float(np.sqrt(right * (1 - right) / len(labels)))
+            classes["accuracy_of_class"] = [
+                float(np.mean(guess[labels == k] == k)) if np.any(labels == k) else None
+                for k in range(source.num_classes)
+            ]
+        return found | {"classes": classes}
+
+    @functools.cached_property
+    def _classify(self) -> Callable:
+        c = self.classifier
+        asked = Features("classes", self.job.source.num_classes, c.logits, "", c.params)
+        return _features.extractor(self.job, asked)
+
+    def _memorisation(self, shown: np.ndarray) -> tuple[Figures, np.ndarray] | None:
+        spec = self.job.config.quality.nearest
+        if not spec:
+            return None
+        source, floor = self.job.source, self.job.config.quality.floor
+        train, held_out = source.split("train"), source.split(floor if floor == "valid" else "test")
+        # About as many as samples: a thousand fix the median and the least percent.
+        count = min(len(held_out), max(len(shown), _HELD_OUT))
+        chosen = np.random.default_rng(self.job.config.quality.seed).permutation(len(held_out))
+        chosen = np.sort(chosen[:count])
+        features = _features.build(self.job, spec)
+        run = _features.extractor(self.job, features)
+        queries = [
+            neighbours.Nearest(_features.rows_of(run, part, "features"))
+            for part in (shown, np.asarray(held_out.images[chosen]))
+        ]
+        for batch in neighbours.gathered(run(train.images, label=f"nearest in {train.name}")):
+            for query in queries:
+                query.add(batch)
+        found = neighbours.memorisation(*(query.distance for query in queries))
+        record = {**_features.describe(spec, features), "train": train.name,
+                  "held_out": held_out.name}  # fmt: skip
+        closest = np.argsort(queries[0].distance, kind="stable")[:_PAIRS]
+        others = np.asarray(train.images[queries[0].index[closest]])
+        record["closest"] = [
+            {"sample": int(i), "train": int(queries[0].index[i]),
+             "distance": float(queries[0].distance[i])}
+            for i in closest
+        ]  # fmt: skip
+        return found | record, _pairs(shown[closest], others, source.levels)
+
+
+def _pairs(samples: np.ndarray, others: np.ndarray, levels: int) -> np.ndarray:
+    """Rows of samples, under each a row of their nearest training images."""
+    rows = []
+    for start in range(0, len(samples), _COLUMNS):
+        for part in (samples, others):
+            row = part[start : start + _COLUMNS]
+            blank = np.zeros((_COLUMNS - len(row), *row.shape[1:]), row.dtype)
+            rows.append(np.concatenate([row, blank]))
+    return images.grid(np.concatenate(rows), levels, _COLUMNS)
+
+
+def open_bench(job: Job) -> Bench:
+    """Opens features, reference and classifier of `config.quality`.
+
+    Args:
+        job: the job.
+
+    Returns:
+        The bench.
+    """
+    q = job.config.quality
+    features = _features.build(job, q.features)
+    run = _features.extractor(job, features)
+    classifier = _features.open_classifier(job, q.classifier) if q.classifier else None
+    if q.reference:
+        path = place(q.reference)
+        found = _features.named_reference(path, features)
+    else:
+        found, path = _features.reference(job, features, run)
+    quality.check(tuple(q.metrics), found)
+    known = {"split": "unknown data", "images": found.moments.count, **found.record}
+    keys = ("split", "images", "data_sha256", "rows", "features_sha256")
+    record = {"file": str(path)} | {k: known.get(k) for k in keys}
+    return Bench(job, features, run, found, record, classifier)
+
+
+def headline(figures: Figures) -> dict[str, tuple[float, float | None]]:
+    """The figures that a table shows: `(value, standard error or None)` by name."""
+    out = {}
+    for name in ("frechet", "kid"):
+        value = figures.get(name, {}).get("value")
+        if value is not None:
+            out[name] = (value, figures[name].get("standard_error"))
+    chosen = {
+        "coverage": ("precision", "recall", "density", "coverage"),
+        "classes": ("accuracy", "jensen_shannon_bits", "total_variation"),
+        "memorisation": ("ratio", "suspicious", "copies"),
+    }
+    for group, names in chosen.items():
+        for name in names:
+            value = figures.get(group, {}).get(name)
+            if value is not None:
+                shown = f"{group} {name}" if group == "memorisation" else name
+                out[shown] = (value, figures[group].get(f"{name}_standard_error"))
+    return out
+
+
+def summary(sets: list[dict[str, tuple[float, float | None]]]) -> dict[str, dict[str, float]]:
+    """Mean over sets of samples; with several also the least, the greatest and a standard error.
+
+    Args:
+        sets: from `headline`, one for each set.
+
+    Returns:
+        By name `mean`, and where known `standard_error`, `min`, `max`. The error of several sets is
+        from their spread, unless a figure knows its own: sets share the reference, whose part does
+        not average out.
+    """
+    out = {}
+    for name, (_, own) in sets[0].items():
+        values = np.array([s[name][0] for s in sets])
+        out[name] = {"mean": float(values.mean())}
+        if len(sets) > 1:
+            out[name] |= {"min": float(values.min()), "max": float(values.max())}
+            out[name]["standard_error"] = float(values.std(ddof=1) / np.sqrt(len(values)))
+        if own is not None:
+            out[name]["standard_error"] = float(np.sqrt(np.mean([s[name][1] ** 2 for s in sets])))
+    return out

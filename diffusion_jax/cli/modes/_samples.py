@@ -1,0 +1,120 @@
+"""Samples to be measured: drawn from a checkpoint, or read from a file."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.cli.modes import _method
+from diffusion_jax.errors import DataError
+from diffusion_jax.experiment import Job
+from diffusion_jax.sampling import generate
+
+# Names of the arrays in our files, and in those of guided-diffusion and its followers.
+_KEYS = (("image", "label"), ("arr_0", "arr_1"))
+
+# What reading damaged files raises; a single array in place of an archive is a TypeError.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,
+            zipfile.BadZipFile)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One set of samples.
+
+    Attributes:
+        images: uint8 `[N, H, W, C]`, grey levels as in the data.
+        labels: the classes that were asked for, `[N]`, or None.
+        record: what they are: where from, and how they were drawn.
+        stem: for file names.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    record: dict[str, Any]
+    stem: str
+
+
+def draw(job: Job, repeats: int) -> Iterator[Samples]:
+    """Sets of samples as `config.sample` says, with consecutive seeds.
+
+    Args:
+        job: the job.
+        repeats: number of sets.
+
+    Yields:
+        The sets.
+    """
+    c = job.config.sample
+    params, record = job.weights(job.config.eval.weights)
+    method = _method.build(job, params)
+    run = generate.compile_sampler(job.model, method, job.mesh)
+    labels = generate.labels_for(job.model, c.num, tuple(c.labels))
+    for seed in range(c.seed, c.seed + repeats):
+        images = generate.generate(
+            params, run, job.source.shape, labels, c.num, c.batch, seed, job.mesh
+        )
+        if images.dtype != np.uint8:  # final="identity()" keeps real numbers
+            images = np.asarray(job.model.decoder.decode(jnp.asarray(images))).astype(np.uint8)
+        how = {**record, **_method.describe(job, method), "seed": seed, "batch": c.batch}
+        yield Samples(images, labels, how | _digest(images), str(record["step"]))
+
+
+def read(job: Job, path: Path) -> Samples:
+    """Samples from a file: ours, or anybody's with the same images.
+
+    Args:
+        job: the job, whose data say what images look like.
+        path: an npz with `image` and perhaps `label` (or `arr_0` and `arr_1`).
+
+    Returns:
+        The samples.
+
+    Raises:
+        DataError: the file is unreadable, or holds other images or labels than the data have.
+    """
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
+            key, label = next((k for k in _KEYS if k[0] in f), _KEYS[0])
+            images, labels = f[key], f.get(label)
+            how = json.loads(str(f["method"])) if "method" in f else {}
+            how |= {"step": int(f["step"])} if "step" in f else {}
+    except _DAMAGED as e:
+        raise DataError(
+            f"cannot read samples {path}: {e}; it must be an npz with image (uint8 [N,H,W,C])"
+        ) from e
+    source = job.source
+    if images.ndim != 4 or images.shape[1:] != tuple(source.shape) or not len(images):
+        raise DataError(
+            f"samples {path}: images of shape {images.shape}; {source.name} needs "
+            f"[N, {', '.join(map(str, source.shape))}]"
+        )
+    if not np.issubdtype(images.dtype, np.integer):
+        raise DataError(f"samples {path}: {images.dtype} images; they must be whole grey levels")
+    if images.min() < 0 or images.max() >= source.levels:
+        raise DataError(
+            f"samples {path}: values from {images.min()} to {images.max()}; {source.name} has "
+            f"levels 0 .. {source.levels - 1}"
+        )
+    if labels is not None:
+        labels = np.asarray(labels)
+        whole = labels.shape == images.shape[:1] and np.issubdtype(labels.dtype, np.integer)
+        if not whole or labels.min() < 0 or labels.max() >= max(source.num_classes, 1):
+            raise DataError(
+                f"samples {path}: labels must be one whole number per image, 0 .. "
+                f"{source.num_classes - 1}"
+            )
+    record = {"file": str(path), **how, **_digest(images)}
+    return Samples(images.astype(np.uint8), labels, record, path.stem)
+
+
+def _digest(images: np.ndarray) -> dict[str, Any]:
+    data = np.ascontiguousarray(images, np.uint8)
+    found = hashlib.sha256(repr(data.shape).encode() + data.tobytes()).hexdigest()
+    return {"images": len(images), "images_sha256": found}

@@ -1,0 +1,130 @@
+"""Training and evaluating a scorer: `config.scorer` instead of a diffusion model."""
+
+from typing import Any
+
+import jax
+
+from diffusion_jax import registry
+from diffusion_jax.cli.modes import _against, _records, report as report_mode
+from diffusion_jax.cli.modes._work import Work
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import guides
+from diffusion_jax.experiment import Job
+from diffusion_jax.runtime.distributed import describe_devices, say
+from diffusion_jax.runtime.sharding import gathered
+from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.training import optimizer
+from diffusion_jax.training.metrics import Writer
+from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.tasks.guide import ScorerRecipe
+from diffusion_jax.types import Params
+
+
+def work(job: Job) -> Work:
+    """What to train.
+
+    Args:
+        job: the job, whose configuration names a scorer.
+
+    Returns:
+        The work.
+
+    Raises:
+        ConfigError: settings that only diffusion models have.
+    """
+    c = job.config
+    if c.accumulate != 1 or c.augment != "none()":
+        raise ConfigError("a scorer is trained with accumulate=1 and augment='none()'")
+    if c.against:
+        _against.check(job)
+    recipe = make_recipe(job)
+    average = ema_key(c.ema[0])
+
+    def load() -> tuple[Split, Split | None]:
+        source = _data(job)
+        source.split(c.eval.split)  # measured at the end: now is the time to miss it
+        return source.split("train"), source.split("valid") if c.eval_every else None
+
+    def validate(state: State, valid: Split) -> dict[str, float]:
+        rows = guides.measure(
+            recipe, gathered(job.mesh, state.ema[average]), valid, job.mesh, c.eval.batch,
+            quiet=True,
+        )  # fmt: skip
+        return guides.mean(rows)
+
+    def finish(state: State, writer: Writer) -> None:
+        step = int(jax.device_get(state.step))
+        if not _records.report_path(job, "eval", step).exists():
+            params = gathered(job.mesh, state.ema[average])
+            found = evaluate(job, params, {"step": step, "weights": average})
+            writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in found["mean"].items()})
+        writer.flush()
+        report_mode.after_training(job)
+
+    return Work(
+        name=c.scorer,
+        task=recipe,
+        init=lambda: job.scorer.init(jax.random.key(c.seed), job.source.shape),
+        load=load,
+        validate=validate,
+        sample=None,
+        finish=finish,
+    )
+
+
+def make_recipe(job: Job) -> ScorerRecipe:
+    """The training step's recipe from the configuration."""
+    c = job.config
+    rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
+    decoder = registry.build("decoders", c.decoder, levels=job.source.levels)
+    return ScorerRecipe(
+        scorer=job.scorer,
+        encode=decoder.encode,
+        gamma_min=c.gamma_min,
+        gamma_max=c.gamma_max,
+        optimizer=optimizer.make(c.optimizer, rate, c.clip, c.decay_mask),
+        ema=tuple((ema_key(d), d) for d in c.ema),
+        ema_warmup=c.ema_warmup,
+        seed=c.seed,
+    )
+
+
+def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
+    """Loss and metrics at every noise level; writes `eval/<step>.json`.
+
+    Args:
+        job: the job.
+        params: the weights.
+        record: what they are; goes into the report.
+
+    Returns:
+        The report, as written.
+    """
+    split = _data(job).split(job.config.eval.split)
+    c = job.config.eval
+    rows = guides.measure(make_recipe(job), params, split, job.mesh, c.batch, limit=c.limit)
+    report = {
+        "scorer": job.config.scorer,
+        "mean": guides.mean(rows),
+        "by_gamma": rows,
+        "weights": record,
+        "data": {
+            "name": split.name,
+            "images": min(c.limit or len(split), len(split)),
+            "sha256": split.fingerprint(),
+        },
+        "devices": describe_devices(),
+    }
+    path = _records.report_path(job, "eval", record["step"])
+    if jax.process_index() == 0:
+        write_json(path, report)
+    lines = ["  ".join(f"{k} {v:8.3f}" for k, v in row.items()) for row in rows]
+    mean = ", ".join(f"{k} {v:.4f}" for k, v in report["mean"].items())
+    say(f"{split.name}: {mean} (mean over noise levels)\n  " + "\n  ".join(lines))
+    say(f"  written to {path}")
+    return report
+
+
+def _data(job: Job) -> Source:
+    return _against.source(job) if job.config.against else job.source

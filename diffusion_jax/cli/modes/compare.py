@@ -1,0 +1,102 @@
+"""`--mode=compare --a=RUN --b=RUN`: paired differences, per image, with common times and noise.
+
+The spread between images is most of a standard error and the same for two models: the paired
+difference resolves gains some ten times smaller than two separate figures do.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from diffusion_jax import registry, saved_config
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Job
+from diffusion_jax.likelihood import bpd
+from diffusion_jax.runtime.distributed import say
+from diffusion_jax.runtime.storage import place, write_json
+from diffusion_jax.training import restore
+
+# What must agree for a difference to mean anything, beside the data themselves.
+_SAME = ("conditional", "decoder", "augment")
+
+
+def run(job: Job) -> None:
+    """Compares two runs on the split and with the draws of `config.eval`; writes a JSON.
+
+    Args:
+        job: the job; its `pair` names the runs, its configuration (run a's own unless given) the
+            protocol of both.
+
+    Raises:
+        ConfigError: there are not two runs, or their data or protocols differ.
+    """
+    if len(job.pair) != 2:
+        raise ConfigError("compare needs two runs: --a=WORKDIR --b=WORKDIR")
+    jobs = [_open(job, place(path)) for path in job.pair]
+    c = job.config.eval
+    splits = [j.source.split(c.split) for j in jobs]
+    _check_same(jobs, [s.fingerprint() for s in splits])
+    objective = registry.build("objectives", "continuous()")
+    records, figures = [], []
+    for name, each, split in zip("ab", jobs, splits, strict=True):
+        params, record = each.weights(c.weights)
+        with jax.default_matmul_precision(c.matmul_precision or None):
+            found = bpd.measure(
+                each.model, objective, params, split, job.mesh,
+                draws=c.draws, batch=c.batch, seed=c.seed, limit=c.limit, label=f"run {name}",
+            )  # fmt: skip
+        records.append(found)
+        figures.append({**record, **bpd.summary(found)})
+    report = {
+        **bpd.paired(*records),
+        "a": figures[0],
+        "b": figures[1],
+        "data": {"name": splits[0].name, "sha256": splits[0].fingerprint()},
+        "draws_per_image": c.draws,
+        "seed": c.seed,
+    }
+    names = [Path(p).name for p in job.pair]
+    path = job.workdir / "compare" / f"{names[0]}_{names[1]}.json"
+    if jax.process_index() == 0:
+        write_json(path, report)
+    say(_table(report, names))
+    say(f"  written to {path}")
+
+
+def _open(job: Job, path: Path) -> Job:
+    """A run with its own model and the protocol of the comparison."""
+    newest = restore.locate(path)[0]
+    config = saved_config.read(newest / "meta" / "metadata")
+    config.eval, config.data_dir = job.config.eval, job.config.data_dir
+    return Job(config, path, str(path))
+
+
+def _check_same(jobs: list[Job], fingerprints: list[str]) -> None:
+    a, b = (j.config for j in jobs)
+    wrong = [f"{k}: {a[k]!r} and {b[k]!r}" for k in _SAME if a[k] != b[k]]
+    if fingerprints[0] != fingerprints[1]:
+        wrong.append(f"data: {a.data} and {b.data}")
+    if wrong:
+        raise ConfigError(
+            f"these runs cannot be compared, they differ in {'; '.join(wrong)}; compare runs on "
+            "the same data with the same conditioning"
+        )
+
+
+def _table(report: dict[str, Any], names: list[str]) -> str:
+    a, b = report["a"], report["b"]
+    head = f"{'bits/dim':<15} {'a: ' + names[0]:>22} {'b: ' + names[1]:>22} {'b - a, paired':>22}"
+    rows = [("total", a, b, report["difference"])]
+    for part, difference in report["breakdown"].items():
+        rows.append((part, a["breakdown"].get(part), b["breakdown"].get(part), difference))
+
+    def cell(v: dict[str, float] | None) -> str:
+        return f"{v['bits_per_dim']:.4f} +- {v['standard_error']:.4f}" if v else "-"
+
+    lines = [f"{name:<15} {cell(x):>22} {cell(y):>22} {cell(d):>22}" for name, x, y, d in rows]
+    foot = (
+        f"s.e. over {a['images']} images of {report['data']['name']}; Monte-Carlo s.e. of the "
+        f"difference {report['monte_carlo_se']:.4f} ({report['draws_per_image']} times each)"
+    )
+    return "\n".join([head, *lines, foot])

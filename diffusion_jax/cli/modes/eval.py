@@ -1,0 +1,182 @@
+"""`--mode=eval`: bits per dimension with standard errors, breakdown, and all that defines them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from diffusion_jax import registry
+from diffusion_jax.cli.modes import _density, _records, _scorer
+from diffusion_jax.data.base import SPLITS
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Job
+from diffusion_jax.likelihood import bpd
+from diffusion_jax.likelihood.estimators.base import Bounds
+from diffusion_jax.runtime import storage
+from diffusion_jax.runtime.distributed import say
+from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.types import Params
+
+
+def run(job: Job) -> None:
+    """Evaluates the newest (or the named) checkpoint; writes `eval/<step>.json` and `.npz`.
+
+    Args:
+        job: the job; `config.eval.likelihood` says what is measured.
+    """
+    check(job)
+    likelihood = registry.build("likelihood", job.config.eval.likelihood)
+    params, record = job.weights(job.config.eval.weights)
+    if job.config.scorer:
+        _scorer.evaluate(job, params, record)
+    elif isinstance(likelihood, Bounds):
+        evaluate(job, params, record, likelihood)
+    else:
+        _density.evaluate(job, likelihood, params, record)
+
+
+def check(job: Job) -> None:
+    """Refuses settings of an evaluation that cannot work, before anything is read.
+
+    Args:
+        job: the job.
+    """
+    _check_common(job)
+    likelihood = registry.build("likelihood", job.config.eval.likelihood)
+    if job.config.scorer:
+        return
+    if isinstance(likelihood, Bounds):
+        _check_bounds(job, likelihood)
+    else:
+        likelihood.check(job.model)
+
+
+def check_training(job: Job) -> None:
+    """Refuses settings of what training measures on the way and at its end.
+
+    Args:
+        job: the job.
+    """
+    _check_common(job)
+    if not job.config.scorer:
+        _check_bounds(job, registry.build("likelihood", "elbo()"))
+        if job.config.eval_every:
+            bpd.check_draws("valid_draws", job.config.valid_draws)
+
+
+def _check_common(job: Job) -> None:
+    """What no evaluation can work with, that of a scorer included."""
+    c = job.config.eval
+    if c.batch < 1 or c.limit < 0:
+        raise ConfigError(
+            f"eval.batch={c.batch} must be at least 1 and eval.limit={c.limit} at least 0 (all)"
+        )
+    if c.split not in SPLITS:
+        raise ConfigError(f"eval.split={c.split!r} does not exist; choose from {', '.join(SPLITS)}")
+    try:
+        with jax.default_matmul_precision(c.matmul_precision or None):
+            pass
+    except ValueError as e:
+        raise ConfigError(f"eval.matmul_precision={c.matmul_precision!r}: {e}") from e
+
+
+def _check_bounds(job: Job, bounds: Bounds) -> None:
+    bounds.objectives(tuple(job.config.eval.timesteps))
+    bpd.check_draws("eval.draws", job.config.eval.draws)
+
+
+def evaluate(
+    job: Job, params: Params, record: dict[str, Any], bounds: Bounds | None = None
+) -> dict[str, Any]:
+    """Evaluates the bounds of given weights and writes the report.
+
+    Args:
+        job: the job.
+        params: the weights.
+        record: what they are; goes into the report.
+        bounds: which; `elbo()` unless given.
+
+    Returns:
+        The report, as written.
+    """
+    c = job.config.eval
+    bounds = bounds or registry.build("likelihood", "elbo()")
+    objectives = bounds.objectives(tuple(c.timesteps))
+    split = job.source.split(c.split)
+    precision = c.matmul_precision or None
+    options = {"draws": c.draws, "batch": c.batch, "seed": c.seed, "limit": c.limit}
+    with jax.default_matmul_precision(precision):
+        records = bpd.measure(
+            job.model, objectives.pop("infinity"), params, split, job.mesh,
+            label="bits/dim", **options,
+        )  # fmt: skip
+        discrete = {
+            steps: bpd.measure(
+                job.model, objective, params, split, job.mesh, label=f"T={steps}", **options
+            )
+            for steps, objective in objectives.items()
+        }
+    result = bpd.summary(records)
+    by_steps = {k: _short(bpd.summary(r)) for k, r in discrete.items()}
+    report = {
+        "result": {**result, "bound_by_timesteps": {**by_steps, "infinity": _short(result)}},
+        "estimator": {
+            "kind": "variational bound, continuous time, discrete decoder",
+            "times": "stratified per image, two independent replicates",
+            "proposal": "uniform in t",
+            "draws_per_image": c.draws,
+            "reconstruction_draws": c.draws,
+            "seed": c.seed,
+        },
+        "model": {**record, **_records.model_record(job, params)},
+        "data": _records.data_record(job, split, c.limit),
+        "numerics": _records.numerics_record(job),
+        "loss_by_gamma": bpd.loss_by_gamma(job.model, params, records),
+    }
+    path = report_path(job, record["step"])
+    if jax.process_index() == 0:
+        write_json(path, report)
+        _write_records(path.with_suffix(".npz"), records)
+    say(_table(report, split.name, path))
+    return report
+
+
+def report_path(job: Job, step: int) -> Path:
+    """Where the report of `step` goes: `eval/<step>.json`, with the split's name if not test."""
+    return _records.report_path(job, "eval", step)
+
+
+def _short(summary: dict[str, Any]) -> dict[str, float]:
+    return {k: summary[k] for k in ("bits_per_dim", "standard_error", "monte_carlo_se")}
+
+
+def _write_records(path: Path, records: bpd.Records) -> None:
+    raw = {
+        f"nats_{k}": v
+        for k, v in dataclasses.asdict(records).items()
+        if k != "dims" and v is not None
+    }
+    raw["t"] = raw.pop("nats_t")
+    bits = {f"bits_per_dim_{k}": v for k, v in records.per_image().items()}
+    storage.write_arrays(path, dims=records.dims, **raw, **bits)
+
+
+def _table(report: dict[str, Any], name: str, path: Path) -> str:
+    r, m = report["result"], report["model"]
+    given = ", given the class" if m["conditional"] else ""
+    lines = [
+        f"{name} bits/dim{given}: {r['bits_per_dim']:.4f} +- {r['standard_error']:.4f} "
+        f"(s.e. over {r['images']} images; Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, "
+        f"{r['draws_per_image']} times each)",
+        *(
+            f"  {part:<15} {v['bits_per_dim']:.4f} +- {v['standard_error']:.4f}"
+            for part, v in r["breakdown"].items()
+        ),
+        "  bound with T steps: "
+        + ", ".join(f"T={k}: {v['bits_per_dim']:.4f}" for k, v in r["bound_by_timesteps"].items()),
+        f"  weights {m['weights']} at step {m['step']}, gamma from {m['gamma_0']:.3f} to "
+        f"{m['gamma_1']:.3f}",
+        f"  written to {path}",
+    ]
+    return "\n".join(lines)

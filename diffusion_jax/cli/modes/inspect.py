@@ -1,0 +1,190 @@
+"""`--mode=inspect`: a checkpoint's schedule, where its loss is, and the variance that follows."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax import registry
+from diffusion_jax.cli.report import png
+from diffusion_jax.data.base import Split
+from diffusion_jax.experiment import Job
+from diffusion_jax.likelihood import bpd, variance
+from diffusion_jax.model import Model
+from diffusion_jax.process.schedules.base import endpoints, latent_size
+from diffusion_jax.process.time_change import reclock
+from diffusion_jax.runtime import images
+from diffusion_jax.runtime.distributed import say
+from diffusion_jax.runtime.sharding import local, put, replicated
+from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.types import Array, Cond, Params
+
+_NAMES = {"straight_line": "straight line", "schedule": "this schedule", "optimum": "optimum"}
+_ROWS, _COLUMNS, _EXAMPLES = 6, 8, 64  # of the picture of encoded images; and for their statistics
+
+
+def run(job: Job) -> None:
+    """Inspects the newest (or the named) checkpoint; writes `inspect/<step>.json` and plots.
+
+    Args:
+        job: the job.
+    """
+    params, record = job.weights(job.config.eval.weights)
+    inspect(job, params, record)
+
+
+def inspect(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
+    """Inspects given weights and writes the report and the plots.
+
+    Args:
+        job: the job.
+        params: the weights.
+        record: what they are; goes into the report.
+
+    Returns:
+        The report, as written.
+    """
+    c = job.config.eval
+    split = job.source.split(c.split)
+    x, cond = _examples(job, split)
+    picture = None
+    with jax.default_matmul_precision(c.matmul_precision or None):
+        report = {
+            "model": {**record, "schedule": job.config.schedule, "encoder": job.config.encoder},
+            "schedule": variance.curve(job.model, params),
+            **_measure(job, params, split),
+        }
+        if latent_size(job.model.schedule):
+            band = variance.spread(job.model, params, x[:8], jax.random.key(c.seed))
+            report["schedule"]["spread"] = band
+        if job.model.encoder.mean_coefficient:
+            report["encoder"] = variance.encoder_shift(job.model, params, x, cond)
+            columns = np.linspace(*report["ends"].values(), _COLUMNS)
+            report["encoder"]["columns"] = columns.tolist()
+            picture = _encoded(job, params, x, cond, columns)
+    stem = f"{record['step']}" + ("" if c.split == "test" else f"_{c.split}")
+    path = job.workdir / "inspect" / f"{stem}.json"
+    if jax.process_index() == 0:
+        write_json(path, report)
+        _plot(path, report)
+        if picture is not None:
+            images.save_png(path.with_name(f"{stem}_encoded.png"), picture)
+    say(_table(report, path))
+    return report
+
+
+def _examples(job: Job, split: Split) -> tuple[Array, Cond]:
+    """The first images of a split in model space, and their condition."""
+    rows = split.take(np.arange(min(_EXAMPLES, len(split))))
+    cond = {"label": jnp.asarray(rows["label"])} if job.model.num_classes else {}
+    return job.model.decoder.encode(jnp.asarray(rows["image"])), cond
+
+
+def _measure(job: Job, params: Params, split: Split) -> dict[str, Any]:
+    """Loss and variance, from draws under the schedule; then draws under the other densities."""
+    c, model = job.config.eval, job.model
+    objective = registry.build("objectives", "continuous()")
+
+    def records(m: Model, p: Params, seed: int, label: str) -> bpd.Records:
+        return bpd.measure(
+            m, objective, p, split, job.mesh,
+            draws=c.draws, batch=c.batch, seed=c.seed + seed, limit=c.limit, label=label,
+        )  # fmt: skip
+
+    own = records(model, params, 0, _NAMES["schedule"])
+    found = variance.draws(model, params, own)
+    ends = tuple(float(g) for g in endpoints(model.schedule, local(params["schedule"])))
+    by_gamma = variance.loss_by_gamma(found, ends, variance.bins_for(found.loss.size))
+    gamma, best = variance.optimum(by_gamma, ends)
+    straight = np.full_like(gamma, 1.0 / (ends[1] - ends[0]))
+    report = {
+        "schedule": variance.variance(found),
+        "straight_line": variance.variance(found, np.interp(found.gamma, gamma, straight)),
+        "optimum": variance.variance(found, np.interp(found.gamma, gamma, best)),
+    }
+    report["schedule"]["drawn"] = variance.drawn(found)
+    for seed, (name, density) in enumerate((("straight_line", straight), ("optimum", best)), 1):
+        clocked, moved = reclock(model.schedule, params["schedule"], gamma, density)
+        other = dataclasses.replace(model, schedule=clocked)
+        given = {**params, "schedule": jax.tree.map(lambda a: put(a, replicated(job.mesh)), moved)}
+        measured = records(other, given, seed, _NAMES[name])
+        report[name]["drawn"] = variance.drawn(variance.draws(other, given, measured))
+    least = {k: v["variance"] for k, v in report.items()}
+    return {
+        "ends": {"gamma_0": ends[0], "gamma_1": ends[1]},
+        "data": {"name": split.name, "images": len(own.prior), "draws_per_image": c.draws,
+                 "seed": c.seed},
+        "result": bpd.summary(own),
+        "loss_by_gamma": by_gamma,
+        "variance": {
+            "unit": "(bits/dim)^2, one draw of the continuous-time diffusion term",
+            **{name: report[name] for name in _NAMES},
+            "between_images": variance.variance_between_images(found),
+            "ratios": {
+                "straight_line_to_schedule": _ratio(least, "straight_line", "schedule"),
+                "straight_line_to_optimum": _ratio(least, "straight_line", "optimum"),
+                "schedule_to_optimum": _ratio(least, "schedule", "optimum"),
+            },
+        },
+        "densities": {
+            "gamma": gamma[::20].tolist(),
+            "straight_line": straight[::20].tolist(),
+            "schedule": variance.schedule_density(model, params, gamma[::20]).tolist(),
+            "optimum": best[::20].tolist(),
+        },
+    }  # fmt: skip
+
+
+def _ratio(variances: dict[str, float], above: str, below: str) -> float | None:
+    """None where few draws leave no positive variance to compare with."""
+    return variances[above] / variances[below] if variances[below] > 0 else None
+
+
+def _encoded(
+    job: Job, params: Params, x: Array, cond: Cond, columns: np.ndarray
+) -> np.ndarray | None:
+    """Examples in rows, gammas in columns; None if the data cannot be shown as images."""
+    if x.ndim != 4 or x.shape[-1] not in (1, 3):
+        return None
+    few = {k: v[:_ROWS] for k, v in cond.items()}
+    stored = variance.encoded(job.model, params, x[:_ROWS], few, columns)
+    return images.grid(stored, job.source.levels, columns=len(columns))
+
+
+def _plot(path: Path, report: dict[str, Any]) -> None:
+    """All plots, next to the report."""
+
+    def name(what: str) -> Path:
+        return path.with_name(f"{path.stem}_{what}.png")
+
+    png.schedule(name("schedule"), report["schedule"])
+    png.loss(name("loss"), report["loss_by_gamma"])
+    png.proposal(name("proposal"), report["densities"])
+    if "encoder" in report:
+        png.encoder(name("encoder"), report["encoder"])
+
+
+def _table(report: dict[str, Any], path: Path) -> str:
+    v, data, ends = report["variance"], report["data"], report["ends"]
+    bits = report["result"]["breakdown"]["diffusion"]
+    ratios = {k: "-" if r is None else f"{r:.3g}" for k, r in v["ratios"].items()}
+    lines = [
+        f"{data['name']}, {data['images']} images, {data['draws_per_image']} draws each: gamma "
+        f"from {ends['gamma_0']:.3f} to {ends['gamma_1']:.3f}, diffusion term "
+        f"{bits['bits_per_dim']:.4f} +- {bits['standard_error']:.4f} bits/dim",
+        "  gamma drawn by     variance of one draw     drawn anew: variance, mean",
+        *(
+            f"  {label:<15} {v[k]['variance']:12.5g} +- {v[k]['standard_error']:<9.2g} "
+            f"{v[k]['drawn']['variance']:12.5g}, {v[k]['drawn']['mean']:.4f} +- "
+            f"{v[k]['drawn']['standard_error']:.4f}"
+            for k, label in _NAMES.items()
+        ),
+        f"  between images {v['between_images']:13.5g}, which no schedule removes",
+        f"  ratios: straight line / schedule {ratios['straight_line_to_schedule']}, "
+        f"schedule / optimum {ratios['schedule_to_optimum']}",
+        f"  written to {path} and {path.stem}_*.png next to it",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,118 @@
+"""`--mode=progressive`: what a model's images look like after some of the bits."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.cli.modes import _records
+from diffusion_jax.cli.report import png
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Job
+from diffusion_jax.likelihood import progressive as lib
+from diffusion_jax.runtime import images, storage
+from diffusion_jax.runtime.distributed import say
+from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.types import Params
+
+# Of the bound, where reconstructions are shown.
+_FRACTIONS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0)
+
+
+def run(job: Job) -> None:
+    """Writes `progressive/<step>.json`, per-image records (npz), the plot and the images (png).
+
+    Args:
+        job: the job.
+
+    Raises:
+        ConfigError: fewer than one step.
+    """
+    if job.config.progressive.steps < 1:
+        raise ConfigError(f"progressive.steps={job.config.progressive.steps} must be at least 1")
+    params, record = job.weights(job.config.eval.weights)
+    draw_curve(job, params, record)
+
+
+def draw_curve(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
+    """Measures given weights and writes everything.
+
+    Args:
+        job: the job.
+        params: the weights.
+        record: what they are; goes into the report.
+
+    Returns:
+        The report, as written.
+    """
+    c, steps = job.config.eval, job.config.progressive.steps
+    split = job.source.split(c.split)
+    path = _records.report_path(job, "progressive", record["step"])
+    with jax.default_matmul_precision(c.matmul_precision or None):
+        records = lib.measure(
+            job.model, params, split, job.mesh,
+            steps=steps, batch=c.batch, seed=c.seed, limit=c.limit,
+        )  # fmt: skip
+        gamma = lib.gammas(job.model, params, steps)
+        found = lib.summary(records, gamma, split.levels)
+        curve = found["curve"]
+        at = lib.stops(
+            np.asarray(curve["rate_bits_per_dim"]), found["total"]["bits_per_dim"], _FRACTIONS
+        )
+        picture = _picture(job, params, at)
+    report = {
+        "result": found,
+        "picture": {
+            k: [curve[k][i] for i in at] for k in ("gamma", "rate_bits_per_dim", "psnr_db")
+        },
+        "estimator": {"kind": f"bound with T={steps} steps, one draw per image and step",
+                      "network_calls_per_image": steps + 1, "seed": c.seed},
+        "model": {**record, **_records.model_record(job, params)},
+        "data": _records.data_record(job, split, c.limit),
+        "numerics": _records.numerics_record(job),
+    }  # fmt: skip
+    if jax.process_index() == 0:
+        write_json(path, report)
+        storage.write_arrays(
+            path.with_suffix(".npz"), gamma=gamma, bits_per_dim_total=records.total(),
+            rate_bits_per_dim=records.rate(), mean_square_error=records.error,
+        )  # fmt: skip
+        png.rate_distortion(path.with_suffix(".png"), curve)
+        if picture is not None:
+            images.save_png(path.with_name(f"{path.stem}_images.png"), picture)
+    say(_table(report, split.name, path))
+    return report
+
+
+def _picture(job: Job, params: Params, at: list[int]) -> np.ndarray | None:
+    """Examples in rows, rates in columns, the originals last; None if there is nothing to show."""
+    c = job.config
+    split = job.source.split(c.eval.split)
+    count = min(c.progressive.images, len(split))
+    if not count or split.shape[-1] not in (1, 3):
+        return None
+    rows = split.take(np.arange(count))
+    cond = {"label": jnp.asarray(rows["label"])} if job.model.num_classes else {}
+    x = job.model.decoder.encode(jnp.asarray(rows["image"]))
+    key = jax.random.key(c.eval.seed)
+    shown = lib.pictures(job.model, params, x, cond, key, at, c.progressive.steps)
+    return images.grid(shown, split.levels, columns=len(at) + 1)
+
+
+def _table(report: dict[str, Any], name: str, path: Path) -> str:
+    r, shown = report["result"], report["picture"]
+    total = r["total"]
+    lines = [
+        f"{name}: bound {total['bits_per_dim']:.4f} +- {total['standard_error']:.4f} bits/dim "
+        f"(s.e. over {r['images']} images), {report['estimator']['kind']}",
+        "  stopping at gamma   rate, bits/dim   PSNR of x_hat, dB",
+        *(
+            f"  {g:17.3f} {b:16.4f} {d:19.2f}"
+            for g, b, d in zip(*(shown[k] for k in shown), strict=True)
+        ),
+        f"  written to {path}, .npz and .png, and {path.stem}_images.png with one column for each "
+        "row above and the originals last",
+    ]
+    return "\n".join(lines)

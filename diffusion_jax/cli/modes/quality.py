@@ -1,0 +1,183 @@
+"""`--mode=quality`: how good samples are, and a card with all that the figures depend on."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+
+import diffusion_jax
+from diffusion_jax.cli.modes import _features, _method, _quality, _samples
+from diffusion_jax.data.base import SPLITS
+from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.evaluation import quality
+from diffusion_jax.experiment import Job
+from diffusion_jax.runtime import images
+from diffusion_jax.runtime.distributed import describe_devices, say
+from diffusion_jax.runtime.storage import place, write_json
+
+_SETTINGS = ("metrics", "k", "subset", "rows", "seed", "nearest", "floor")
+
+
+def run(job: Job) -> None:
+    """Measures samples; writes `quality/<name>.json` and a picture of nearest training images.
+
+    Args:
+        job: the job.
+    """
+    q = job.config.quality
+    check(job)
+    if q.samples:
+        sets: Iterable = [_samples.read(job, place(q.samples))]
+    else:
+        sets = _samples.draw(job, q.repeats)
+    measure(job, sets)
+
+
+def check(job: Job) -> None:
+    """Refuses settings that cannot work, before anything expensive happens.
+
+    Args:
+        job: the job.
+
+    Raises:
+        ConfigError: figures, splits or numbers that do not exist or do not fit together.
+    """
+    q = job.config.quality
+    quality.check(tuple(q.metrics))
+    for field in ("split", "floor"):
+        if q[field] not in SPLITS and not (field == "floor" and not q.floor):
+            raise ConfigError(
+                f"quality.{field}={q[field]!r} does not exist; choose from {', '.join(SPLITS)}"
+            )
+    if q.floor == q.split:
+        raise ConfigError(
+            f"quality.floor={q.floor!r} is the reference itself; choose another split, or ''"
+        )
+    if q.repeats < 1 or q.k < 1 or q.subset < 2:
+        raise ConfigError(
+            f"quality.repeats={q.repeats} and quality.k={q.k} must be at least 1, "
+            f"quality.subset={q.subset} at least 2"
+        )
+    if q.samples and q.repeats > 1:
+        raise ConfigError("quality.repeats: a file of samples can be measured only once")
+    for field in ("samples", "reference"):
+        if q[field] and not place(q[field]).is_file():
+            raise DataError(f"quality.{field}: there is no file {q[field]}")
+    if not q.samples:
+        _method.check(job)
+
+
+def measure(job: Job, sets: Iterable[_samples.Samples]) -> dict[str, Any]:
+    """Measures sets of samples, which are repetitions of one another, and writes the card.
+
+    Args:
+        job: the job.
+        sets: one set or several.
+
+    Returns:
+        The card, as written.
+    """
+    with jax.default_matmul_precision(job.config.eval.matmul_precision or None):
+        bench = _quality.open_bench(job)
+        q = job.config.quality
+        if not q.samples:
+            quality.check_count(tuple(q.metrics), job.config.sample.num, bench.features.size)
+        floor = bench.floor()
+        drawn, figures, picture = [], [], None
+        for samples in sets:
+            found, shown = bench.figures(samples)
+            drawn.append(samples)
+            figures.append(found)
+            picture = shown if picture is None else picture
+        if floor is not None:
+            floor["samples_at_this_size"] = bench.at_size(drawn[0].images, floor["images"])
+    card = {
+        "result": _quality.summary([_quality.headline(f) for f in figures]),
+        "floor": floor,
+        "figures": figures,
+        "samples": _join([s.record for s in drawn]),
+        "reference": bench.record,
+        "features": _features.describe(job.config.quality.features, bench.features),
+        "classifier": None if bench.classifier is None else bench.classifier.record,
+        "settings": {k: job.config.quality[k] for k in _SETTINGS},
+        "numerics": {
+            "dtype": job.config.dtype,
+            "matmul_precision": job.config.eval.matmul_precision or "device default",
+            "moments": "float64",
+            "devices": describe_devices(),
+            "diffusion_jax": diffusion_jax.__version__,
+            "jax": jax.__version__,
+            "flax": flax.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    path = job.workdir / "quality" / f"{drawn[0].stem}_{bench.features.name}_{_tag(card)}.json"
+    if jax.process_index() == 0:
+        write_json(path, card)
+        if picture is not None:
+            images.save_png(path.with_suffix(".png"), picture)
+    say(_table(card, path, picture is not None))
+    return card
+
+
+def _join(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """One record of all sets: what they share, and lists of what differs."""
+    same = {k: v for k, v in records[0].items() if all(r[k] == v for r in records)}
+    other = {k: [r[k] for r in records] for k in records[0] if k not in same}
+    if "seed" in records[0]:
+        other["seed"] = [r["seed"] for r in records]
+    return {**same, **other, "sets": len(records)}
+
+
+def _tag(card: dict[str, Any]) -> str:
+    """A short hash of what was measured, so that no card overwrites another's."""
+    what = [card[k] for k in ("samples", "reference", "features", "classifier", "settings")]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _figure(value: float, error: float | None) -> str:
+    return f"{value:9.5g}" + ("" if error is None else f" +- {error:.2g}")
+
+
+def _table(card: dict[str, Any], path: Path, picture: bool) -> str:
+    s, reference, features = card["samples"], card["reference"], card["features"]
+    floor = _quality.headline(card["floor"]) if card["floor"] else {}
+    how = [f"{s[k]}" for k in ("sampler", "guidance") if k in s]
+    if "network_calls" in s:
+        how.append(f"{s['network_calls']} network calls")
+    if "weights" in s:
+        how.append(f"weights {s['weights']} at step {s['step']}")
+    lines = [
+        f"{s['sets']} x {s['images']} samples against {reference['split']} "
+        f"({reference['images']} images) in {features['features']}, {features['size']} features"
+        + (f": {', '.join(how)}" if how else ""),
+        "                            samples" + ("                 real images" if floor else ""),
+    ]
+    for name, found in card["result"].items():
+        lines.append(f"  {name:<24}{_figure(found['mean'], found.get('standard_error')):<24}"
+                     + (_figure(*floor[name]) if name in floor else ""))  # fmt: skip
+    if card["floor"]:
+        f = card["floor"]
+        lines.append(f"  real images: {f['images']} of {f['split']}")
+        here = f["samples_at_this_size"].get("frechet", {}).get("value")
+        if here is not None:
+            lines.append(f"  frechet of as many samples: {here:.5g}")
+        if f["halves"]:
+            lines.append(
+                f"  frechet between halves of the reference, {f['halves']['images']} images each: "
+                f"{f['halves']['frechet']:.5g}"
+            )
+    least = card["figures"][0].get("classes", {}).get("least_represented")
+    if least:
+        lines.append(
+            f"  least represented: class {least['class']}, {least['ratio']:.3f} x its share"
+        )
+    lines.append(
+        f"  written to {path}" + (" and .png (nearest training images)" if picture else "")
+    )
+    return "\n".join(lines)

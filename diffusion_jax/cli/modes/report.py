@@ -1,0 +1,155 @@
+"""`--mode=report`: one page, `report.html`, about everything a work directory holds."""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import diffusion_jax
+from diffusion_jax import config as config_lib, rng, saved_config
+from diffusion_jax.cli.modes import _method
+from diffusion_jax.cli.report import collect, page
+from diffusion_jax.errors import ConfigError, Preempted, UserError, WorkdirError
+from diffusion_jax.experiment import Job
+from diffusion_jax.likelihood import variance
+from diffusion_jax.runtime import images
+from diffusion_jax.runtime.distributed import describe_devices, say
+from diffusion_jax.runtime.storage import is_bucket, write as write_file, write_json
+from diffusion_jax.sampling import generate, trajectory
+from diffusion_jax.types import Params
+
+_FRAMES, _IMAGES = 32, 10  # of the animation, at most
+
+
+def run(job: Job) -> None:
+    """Writes `report.html`; what needs the weights is made if it is not there.
+
+    Args:
+        job: the job.
+
+    Raises:
+        ConfigError: there are several processes.
+        WorkdirError: there is no such work directory.
+    """
+    if jax.process_count() > 1:
+        raise ConfigError("report runs in one process; start it on one host")
+    if not job.workdir.is_dir():
+        raise WorkdirError(f"there is no work directory {job.workdir} to report on")
+    notes = []
+    if not job.config.scorer:
+        try:
+            illustrate(job, *job.weights(job.config.eval.weights))
+        except UserError as e:
+            notes.append(f"Neither gamma(t) nor an animation was made: {e}")
+    say(f"report written to {write(job, tuple(notes))}")
+
+
+def after_training(job: Job, make: Callable[[], None] | None = None) -> None:
+    """The report at the end of a run; whatever goes wrong with it is one line.
+
+    Args:
+        job: the job.
+        make: makes what the report shows of the weights, or None.
+
+    Raises:
+        Preempted: the run was asked to stop meanwhile.
+    """
+    if not job.config.report or jax.process_index():
+        return
+    try:
+        if make is not None:
+            make()
+        say(f"report: {write(job)}")
+    except Preempted:
+        raise
+    except Exception as e:  # the run has succeeded, whatever this does
+        reason = (str(e).splitlines() or [""])[0]
+        say(f"warning: no report was written ({type(e).__name__}: {reason}); the run is complete")
+
+
+def illustrate(job: Job, params: Params, record: dict[str, Any], animate: bool = True) -> None:
+    """Writes gamma(t) and the animation under `report/`, unless they are there.
+
+    Args:
+        job: the job.
+        params: the weights.
+        record: what they are.
+        animate: whether to draw the animation; only with one process, because samplers may read
+            checkpoints, which all hosts do together, and the others would wait.
+    """
+    stem = job.workdir / "report" / str(record["step"])
+    path = stem.with_name(f"{stem.name}_schedule.json")
+    params = jax.device_get(params)  # small work: this process alone, on one device
+    if not path.exists():
+        write_json(path, {**variance.curve(job.model, params), "model": record})
+    alone = jax.process_count() == 1
+    if animate and alone and job.source.shape[-1] in (1, 3):
+        _animate(job, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
+
+
+def _animate(job: Job, params: Params, record: dict[str, Any], path: Path) -> None:
+    c = job.config.sample
+    method = _method.build(job, params)
+    how = {**_method.describe(job, method), "seed": c.seed, "model": record}
+    moving = path.with_suffix(".webp")
+    if moving.exists() and path.exists() and _made(path) == how:
+        return
+    labels = generate.labels_for(job.model, _IMAGES, tuple(c.labels))
+    cond = {} if labels is None else {"label": jnp.asarray(labels)}
+    key = rng.stream(jax.random.key(c.seed), "sample", 0)  # that of the first samples
+    shape = (_IMAGES, *job.source.shape)
+    found = trajectory.record(
+        job.model, params, method, cond, key, shape, job.source.levels, _FRAMES
+    )
+    trajectory.save_webp(moving, trajectory.movie(found))
+    images.save_png(path.with_suffix(".png"), trajectory.strip(found))
+    write_json(path, how | {"gammas": np.asarray(found.gammas).tolist()})
+
+
+def _made(path: Path) -> dict[str, Any]:
+    """How the animation at `path` was made; empty if that cannot be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    found.pop("gammas", None)
+    return found
+
+
+def write(job: Job, notes: tuple[str, ...] = ()) -> Path:
+    """Reads the work directory and writes the page.
+
+    Args:
+        job: the job.
+        notes: what could not be made.
+
+    Returns:
+        The page, `report.html`.
+
+    Raises:
+        WorkdirError: it cannot be written.
+    """
+    path = job.workdir / "report.html"
+    where = str(job.workdir) if is_bucket(job.workdir) else os.path.relpath(job.workdir)
+    made = (
+        f"Made by diffusion_jax {diffusion_jax.__version__} with jax {jax.__version__} on "
+        f"{describe_devices()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
+    )
+    shown = page.render(
+        collect.read(job.workdir),
+        saved_config.to_dict(config_lib.base()),
+        str(job.workdir) if where.startswith("..") else where,
+        notes,
+        made,
+    )
+    try:
+        write_file(path, shown.encode())
+    except OSError as e:
+        raise WorkdirError(f"cannot write {path}: {e}") from e
+    return path

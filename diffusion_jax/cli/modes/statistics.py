@@ -1,0 +1,24 @@
+"""`--mode=statistics`: reference statistics of a data split, for `--mode=quality` anywhere."""
+
+import jax
+
+from diffusion_jax.cli.modes import _features
+from diffusion_jax.experiment import Job
+from diffusion_jax.runtime.distributed import say
+
+
+def run(job: Job) -> None:
+    """Writes `statistics/<split>_<features>_<hash>.npz`; needs no checkpoint.
+
+    Args:
+        job: the job; `config.quality` names features and split.
+    """
+    features = _features.build(job, job.config.quality.features)
+    with jax.default_matmul_precision(job.config.eval.matmul_precision or None):
+        found, path = _features.reference(job, features, _features.extractor(job, features))
+    record = found.record
+    say(
+        f"{record['split']}: {record['images']} images (sha256 {record['data_sha256'][:12]}..), "
+        f"{features.name} of {features.size} features (sha256 {features.digest[:12]}..), "
+        f"{len(found.rows)} rows kept: {path}"
+    )

@@ -1,0 +1,228 @@
+"""Everything a work directory holds that a report shows, read once; damaged files are named."""
+
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.cli.report.curves import Curves, read_curves
+from diffusion_jax.runtime.storage import modified, size
+
+
+@dataclass(frozen=True)
+class Record:
+    """One JSON report of a mode.
+
+    Attributes:
+        name: of the file, from the work directory.
+        data: its content.
+        pictures: PNG and WebP files that lie beside it and begin with its name.
+    """
+
+    name: str
+    data: dict[str, Any]
+    pictures: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def stem(self) -> str:
+        """The file's name without folder and suffix."""
+        return Path(self.name).stem
+
+    @property
+    def step(self) -> int:
+        """The training step that the name begins with; -1 without."""
+        found = re.match(r"\d+", self.stem)
+        return int(found.group()) if found else -1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A work directory.
+
+    Attributes:
+        name: of the folder.
+        config: the configuration; empty if there is none.
+        curves: what training logged.
+        starts: lines of `environment.jsonl`.
+        evals: from `--mode=eval`, of models and of scorers.
+        inspect: from `--mode=inspect`.
+        schedule: gamma(t), from `--mode=report`.
+        trajectory: from `--mode=report`.
+        quality: cards of `--mode=quality`.
+        compressed: from `--mode=compress`.
+        progressive: from `--mode=progressive`.
+        ood: from `--mode=ood`.
+        compare: from `--mode=compare`.
+        edits: from `--mode=edit`.
+        sweeps: figures of `benchmarks.samples` in the work directory.
+        samples: newest grid of samples; empty if there is none.
+        parameters: the table of parameters.
+        problems: files that could not be read, a line each.
+    """
+
+    name: str
+    config: dict[str, Any]
+    curves: Curves
+    starts: tuple[dict[str, Any], ...] = ()
+    evals: tuple[Record, ...] = ()
+    inspect: tuple[Record, ...] = ()
+    schedule: tuple[Record, ...] = ()
+    trajectory: tuple[Record, ...] = ()
+    quality: tuple[Record, ...] = ()
+    compressed: tuple[Record, ...] = ()
+    progressive: tuple[Record, ...] = ()
+    ood: tuple[Record, ...] = ()
+    compare: tuple[Record, ...] = ()
+    edits: tuple[Record, ...] = ()
+    sweeps: tuple[Record, ...] = ()
+    samples: tuple[Record, ...] = ()
+    parameters: str = ""
+    problems: tuple[str, ...] = ()
+
+    @property
+    def scorer(self) -> bool:
+        """Whether this is the run of a scorer, not of a diffusion model."""
+        return bool(self.config.get("scorer"))
+
+
+# Which files each field holds; the pictures that belong to `x.json` are `x.png` and `x_*.png`.
+_FILES = {
+    "evals": "eval/*.json",
+    "inspect": "inspect/*.json",
+    "schedule": "report/*_schedule.json",
+    "trajectory": "report/*_trajectory.json",
+    "quality": "quality/*.json",
+    "compressed": "compressed/*.json",
+    "progressive": "progressive/*.json",
+    "ood": "ood/*.json",
+    "compare": "compare/*.json",
+    "edits": "edits/*/record.json",
+}
+_KINDS = (".png", ".webp")
+_EDITS = 6  # newest edits shown
+_LARGEST = 8 * 2**20  # bytes of one picture
+_UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError)  # JSON of another form
+
+
+def read(workdir: Path) -> Run:
+    """Reads a work directory; whatever is not there is empty.
+
+    Args:
+        workdir: the folder.
+
+    Returns:
+        Its content.
+    """
+    problems: list[str] = []
+
+    def tried(path: Path, reader: Callable[[Path], Any], default: Any) -> Any:
+        try:
+            return reader(path) if path.is_file() else default
+        except (*_UNEXPECTED, OSError, zipfile.BadZipFile, EOFError) as e:
+            problems.append(f"{path.relative_to(workdir)}: {(str(e).splitlines() or ['?'])[0]}")
+            return default
+
+    found: dict[str, tuple[Record, ...]] = {}
+    for field_name, pattern in _FILES.items():
+        paths = sorted(workdir.glob(pattern))
+        if field_name == "edits":
+            paths = sorted(paths, key=modified)[-_EDITS:]
+        records = [
+            Record(str(p.relative_to(workdir)), data, _pictures(p, tried))
+            for p in paths
+            if (data := tried(p, _report, None)) is not None
+        ]
+        found[field_name] = tuple(sorted(records, key=lambda r: (r.step, r.name)))
+    config = tried(workdir / "config.json", _object, {})
+    for record in (*found["evals"], *found["progressive"]):  # evaluated away from the run
+        config = config or record.data.get("model", {}).get("config", {})
+    sweeps = [
+        Record(p.name, data)
+        for p in sorted(workdir.glob("*.json"))
+        if p.name != "config.json" and _is_sweep(data := tried(p, _object, {}))
+    ]
+    curves = tried(workdir / "metrics.jsonl", read_curves, Curves())
+    if curves.left_out:
+        problems.append(f"metrics.jsonl: {curves.left_out} unreadable line(s) left out")
+    return Run(
+        name=workdir.name,
+        config=config,
+        curves=curves,
+        starts=tuple(tried(workdir / "environment.jsonl", _lines, ())),
+        sweeps=tuple(sweeps),
+        samples=_samples(workdir, tried),
+        parameters=tried(workdir / "params.txt", lambda p: p.read_text(), ""),
+        problems=tuple(problems),
+        **found,
+    )
+
+
+def _is_sweep(data: dict[str, Any]) -> bool:
+    """Whether this is what `benchmarks.samples` writes: other benchmarks have rows too."""
+    rows = data.get("rows")
+    return (
+        isinstance(rows, list)
+        and bool(rows)
+        and all(isinstance(r, dict) and {"table", "frechet"} <= r.keys() for r in rows)
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """What a mode wrote: these parts are objects if they are there."""
+    found = _object(path)
+    for name in ("result", "model"):
+        if not isinstance(found.get(name, {}), dict):
+            raise ValueError(f"{name} is not a JSON object")
+    if not isinstance(found.get("model", {}).get("config", {}), dict):
+        raise ValueError("the model's config is not a JSON object")
+    return found
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines() if line]
+
+
+def _pictures(path: Path, tried: Callable) -> dict[str, bytes]:
+    """Pictures of a record: those of its name, or the sheet of an edit."""
+    stem = "sheet" if path.stem == "record" else path.stem
+    beside = [p for p in sorted(path.parent.iterdir()) if p.suffix in _KINDS]
+    out = {}
+    for p in beside:
+        rest = p.stem.removeprefix(stem)
+        if p.stem.startswith(stem) and (not rest or rest[0] == "_"):
+            out[p.name] = tried(p, _picture, b"")
+    return {name: data for name, data in out.items() if data}
+
+
+def _picture(path: Path) -> bytes:
+    if size(path) > _LARGEST:
+        raise ValueError(f"larger than {_LARGEST // 2**20} MiB, left out")
+    return path.read_bytes()
+
+
+def _samples(workdir: Path, tried: Callable) -> tuple[Record, ...]:
+    """The newest grid of samples, and how they were drawn."""
+
+    def method(path: Path) -> dict[str, Any]:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
+            how = json.loads(str(f["method"])) if "method" in f else {}
+            return {**how, "images": len(f["image"])}
+
+    grids = [p for p in (workdir / "samples").glob("*.png") if p.stem.isdigit()]
+    if not grids:
+        return ()
+    newest = max(grids, key=lambda p: int(p.stem))
+    how = tried(newest.with_suffix(".npz"), method, {})
+    return (Record(f"samples/{newest.name}", how, _pictures(newest, tried)),)

@@ -1,0 +1,98 @@
+"""What sections of a report are made of, and how numbers are written."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from diffusion_jax.cli.report.markup import Html, data_uri, join, picture, tag, text
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        title: of the part.
+        body: its content.
+    """
+
+    title: str
+    body: Html
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A part that the work directory has nothing for.
+
+    Attributes:
+        what: the part, as the subject of a sentence.
+        command: what makes it, with `{0}` for the work directory.
+    """
+
+    what: str
+    command: str
+
+
+def svg(content: bytes | None, alt: str, caption: Any) -> Html | None:
+    """A chart; None stays None."""
+    if content is None:
+        return None
+    return picture(data_uri("image/svg+xml", content), alt, caption, "chart")
+
+
+def image(name: str, content: bytes, alt: str, caption: Any = None) -> Html:
+    """A picture file; pixels stay sharp when it is enlarged."""
+    kind = "image/webp" if name.endswith(".webp") else "image/png"
+    return picture(data_uri(kind, content), alt, caption, "pixels")
+
+
+def png_width(content: bytes) -> int:
+    """Width of a PNG in pixels, from its header; 0 for anything else."""
+    return int.from_bytes(content[16:20], "big") if content[:4] == b"\x89PNG" else 0
+
+
+def plot(content: bytes, alt: str, caption: Any = None) -> Html:
+    """A PNG plot that a mode has drawn, black on white and wide: it scrolls where room is short."""
+    shown = picture(data_uri("image/png", content), alt, caption, "plot")
+    return tag("div", shown, class_="scroll", tabindex="0", role="region", aria_label=alt)
+
+
+def columns(*parts: Html | None) -> Html | None:
+    """Figures side by side where there is room; None if there are none."""
+    kept = [p for p in parts if p is not None]
+    return tag("div", join(kept), class_="columns") if kept else None
+
+
+def number(value: Any, digits: int = 4) -> Html:
+    """A number with `digits` after the point, or a dash where it is not known."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return text("-" if value is None else value)
+    if not math.isfinite(value):
+        return text("not known" if math.isnan(value) else "infinite")
+    if isinstance(value, int):
+        return text(f"{value:,}")
+    if value and abs(value) < 0.5 * 10.0**-digits:
+        return text(f"{value:.1e}")
+    return text(f"{value:,.{digits}f}")
+
+
+def plus_minus(value: Any, error: Any, digits: int = 4) -> Html:
+    """A number and its standard error, if that is known."""
+    shown = number(value, digits)
+    if not isinstance(error, int | float) or math.isnan(error):
+        return shown
+    return Html(f"{shown} &plusmn; {number(float(error), digits)}")
+
+
+def bits(found: dict[str, Any]) -> Html:
+    """`bits_per_dim` and `standard_error` of a report."""
+    return plus_minus(found.get("bits_per_dim"), found.get("standard_error"))
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

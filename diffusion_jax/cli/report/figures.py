@@ -1,0 +1,216 @@
+"""The charts of a report, from the numbers that training and the modes wrote."""
+
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.cli.report.charts import Chart, from_below
+from diffusion_jax.cli.report.curves import Curve, Curves
+
+_PARTS = ("prior", "diffusion", "reconstruction", "auxiliary")
+
+
+def loss(
+    curves: Curves, against_time: bool, unit: str, name: str = "loss", valid: str = "bits_per_dim"
+) -> bytes | None:
+    """The training loss, the held-out figure with its error band, and the test figure.
+
+    Args:
+        curves: of the run.
+        against_time: hours or minutes on the x axis, not steps.
+        unit: of the loss.
+        name: of the metric in training.
+        valid: of the metric in validation.
+
+    Returns:
+        SVG; None if there is nothing to draw.
+    """
+    train, held, test = (curves.get(f"{part}/{key}") for part, key in
+                         (("train", name), ("valid", valid), ("test", valid)))  # fmt: skip
+    every = [c for c in (train, held, test) if c is not None]
+    if not every or (against_time and not all(c.timed for c in every)):
+        return None
+    longest = max(c.seconds[-1] for c in every)
+    divisor, word = (3600.0, "hours") if longest > 7200 else (60.0, "minutes")
+
+    def x(curve: Curve) -> np.ndarray:
+        return curve.seconds / divisor if against_time else curve.step
+
+    chart = Chart(word if against_time else "step", unit)
+    if train is not None:
+        chart.line(x(train), train.value, "training")
+        from_below(chart, np.concatenate([c.value for c in (train, held) if c is not None]))
+    for curve, part, label in ((held, "valid", "held out"), (test, "test", "test")):
+        if curve is None:
+            continue
+        error = curves.get(f"{part}/standard_error")
+        error = error.value if error is not None and len(error.value) == len(curve.value) else None
+        if part == "test" or len(curve.step) == 1:
+            chart.points(x(curve), curve.value, error, label)
+        else:
+            chart.line(x(curve), curve.value, label, "o-", error)
+    return chart.svg()
+
+
+def metric(curves: Curves, names: dict[str, str], unit: str, log: bool = False) -> bytes | None:
+    """Metrics against steps.
+
+    Args:
+        curves: of the run.
+        names: of the metrics, with their labels.
+        unit: of the y axis.
+        log: whether it is logarithmic.
+
+    Returns:
+        SVG; None if none of them was logged.
+    """
+    chart, drawn = Chart("step", unit), False
+    for name, label in names.items():
+        curve = curves.get(name)
+        if curve is not None and not (log and not (curve.value > 0).any()):
+            chart.line(curve.step, curve.value, label if len(names) > 1 else "")
+            drawn = True
+    if log:
+        chart.axes.set_yscale("log")
+    return chart.svg() if drawn else None
+
+
+def parts(curves: Curves) -> bytes | None:
+    """The parts of the training loss against steps."""
+    return metric(curves, {f"train/{p}": p for p in _PARTS}, "bits/dim", log=True)
+
+
+def speed(curves: Curves) -> bytes | None:
+    """Steps per second between log entries, with whatever else was done meanwhile."""
+    curve = curves.get("train/loss")
+    if curve is None or not curve.timed or len(curve.step) < 3:
+        return None
+    seconds = np.diff(curve.seconds)
+    chart = Chart("step", "steps/s")
+    chart.line(curve.step[1:], np.diff(curve.step) / np.maximum(seconds, 1e-3))
+    chart.axes.set_ylim(bottom=0.0)
+    return chart.svg()
+
+
+def breakdown(result: dict[str, Any]) -> bytes:
+    """The parts of the bound with error bars, on a logarithmic axis: they differ by thousands."""
+    chart, found = Chart("bits/dim", "", (4.2, 2.2)), result["breakdown"]
+    names = [n for n in found if found[n]["bits_per_dim"] > 0]
+    values, errors = ([found[n][k] for n in names] for k in ("bits_per_dim", "standard_error"))
+    texts = [f"{v:.4f} \u00b1 {e:.2g}" for v, e in zip(values, errors, strict=True)]
+    chart.spans(names, values, errors, texts)
+    return chart.svg()
+
+
+def timesteps(result: dict[str, Any]) -> bytes | None:
+    """The bound of models with T steps; None if only one was measured."""
+    found = dict(result.get("bound_by_timesteps", {}))
+    if len(found) < 2:
+        return None
+    names = sorted(found, key=lambda k: float("inf") if k == "infinity" else float(k))
+    chart = Chart("T, steps of the model", "bits/dim", (4.2, 2.2))
+    values, errors = ([found[n][k] for n in names] for k in ("bits_per_dim", "standard_error"))
+    chart.points(np.arange(len(names)), values, errors)
+    chart.axes.set_xticks(
+        np.arange(len(names)), ["infinite" if n == "infinity" else n for n in names]
+    )
+    chart.axes.margins(x=0.25)
+    return chart.svg()
+
+
+def schedule(curve: dict[str, Any]) -> bytes:
+    """gamma(t), the straight line between its ends, and the band over pixels if there is one."""
+    chart = Chart("t", "gamma(t) = -log SNR")
+    chart.line(curve["t"], curve["gamma"], "schedule")
+    chart.axes.plot(
+        curve["t"], curve["line"], "--", color="#8a8f98", label="straight line", linewidth=1.2
+    )
+    band = curve.get("spread")
+    if band:
+        chart.axes.fill_between(
+            band["t"], band["low"], band["high"], alpha=0.25, label="5% to 95% of pixels"
+        )
+    return chart.svg()
+
+
+def loss_by_gamma(found: dict[str, Any]) -> bytes:
+    """Where the bits are: from `--mode=eval`, or with the second moment from `--mode=inspect`."""
+    chart = Chart("gamma (data on the left, noise on the right)", "bits/dim per gamma")
+    mean = found.get("mean", found.get("bits_per_dim_per_gamma"))
+    chart.line(found["gamma"], mean, "mean")
+    chart.axes.fill_between(found["gamma"], 0.0, mean, color="#3f84d9", alpha=0.12, linewidth=0)
+    if "second_moment" in found:
+        chart.line(found["gamma"], np.sqrt(found["second_moment"]), "root mean square", "--")
+    chart.axes.set_ylim(bottom=0.0)
+    return chart.svg()
+
+
+def densities(found: dict[str, Any]) -> bytes:
+    """How the schedule draws gamma, the straight line, and the optimum."""
+    chart = Chart("gamma", "density of gamma in training")
+    for key, style in (("schedule", "-"), ("optimum", "-"), ("straight_line", "--")):
+        chart.line(found["gamma"], found[key], key.replace("_", " "), style)
+    chart.axes.set_ylim(bottom=0.0)
+    return chart.svg()
+
+
+def scorer_levels(rows: list[dict[str, float]], name: str) -> bytes:
+    """A metric of a scorer against the noise."""
+    chart = Chart("gamma (noise on the right)", name)
+    chart.line([r["gamma"] for r in rows], [r[name] for r in rows], style="o-")
+    return chart.svg()
+
+
+def rate_distortion(curve: dict[str, Any]) -> bytes:
+    """PSNR of the guess against the bits sent."""
+    chart = Chart("rate, bits/dim", "PSNR of the guess, dB")
+    chart.line(curve["rate_bits_per_dim"], curve["psnr_db"])
+    return chart.svg()
+
+
+def formats(result: dict[str, Any], others: list[dict[str, Any]]) -> bytes:
+    """Bits/dim of the file beside other formats, all images in one picture."""
+    rows = [("this model, net", result["net_bits_per_dim"]),
+            ("this model, whole file", result["file_bits_per_dim"]),
+            *((o["format"], o["bits_per_dim_sheet"]) for o in others
+              if "bits_per_dim_sheet" in o)]  # fmt: skip
+    chart = Chart("bits/dim", "", (4.2, 0.7 + 0.36 * len(rows)))
+    names, values = [list(column) for column in zip(*rows, strict=True)]
+    chart.bars(names, values, [f"{v:.3f}" for v in values])
+    return chart.svg()
+
+
+def classes(found: dict[str, Any]) -> bytes:
+    """The histogram of classes: of samples, and of the data."""
+    chart = Chart("class", "share")
+    at = np.arange(len(found["samples"]))
+    for shift, key in ((-0.2, "samples"), (0.2, "data")):
+        chart.axes.bar(at + shift, found[key], 0.38, color=chart.colour(), label=key)
+    if len(at) <= 20:
+        chart.axes.set_xticks(at)
+    chart.axes.set_ylim(top=1.25 * max(*found["samples"], *found["data"]))  # room for the legend
+    return chart.svg()
+
+
+def sweep(rows: list[dict[str, Any]], weights: list[tuple[str, float, dict]], y: str) -> bytes:
+    """A figure of samples against guidance weight, one line for each kind of guidance."""
+    chart = Chart("guidance weight", y)
+    kinds = dict.fromkeys(kind for kind, _, _ in weights)
+    for kind in kinds:
+        line = sorted((w, r[y]) for k, w, r in weights if k == kind)
+        chart.line(*zip(*line, strict=True), kind, "o-")
+    if y == "frechet":
+        chart.axes.set_yscale("log")
+        chart.axes.set_ylabel("Frechet distance")
+    return chart.svg()
+
+
+def calls(rows: list[dict[str, Any]]) -> bytes:
+    """Frechet distance against network calls, one line for each sampler."""
+    chart = Chart("network calls", "Frechet distance")
+    for sampler in dict.fromkeys(r["sampler"] for r in rows):
+        line = sorted((r["network_calls"], r["frechet"]) for r in rows if r["sampler"] == sampler)
+        chart.line(*zip(*line, strict=True), sampler, "o-")
+    chart.axes.set_xscale("log")
+    chart.axes.set_yscale("log")
+    return chart.svg()

@@ -1,0 +1,292 @@
+"""Sections about what was measured: likelihoods, quality, compression and the rest."""
+
+import re
+import shlex
+from typing import Any
+
+from diffusion_jax.cli.report import figures
+from diffusion_jax.cli.report.collect import Record, Run
+from diffusion_jax.cli.report.elements import (
+    Missing,
+    Section,
+    bits,
+    columns,
+    image,
+    number,
+    plot,
+    plus_minus,
+    svg,
+)
+from diffusion_jax.cli.report.markup import Html, join, settings, table, tag
+from diffusion_jax.cli.report.sections_trained import newest_bound
+
+_MAIN = "python -m diffusion_jax.main --workdir={0} "
+
+
+def likelihood(run: Run) -> Section | Missing:
+    """Every evaluation in the work directory; of scorers, their metrics at each noise level."""
+    if not run.evals:
+        return Missing("Figures on the test set", _MAIN + "--mode=eval")
+    if run.scorer:
+        return _scorer(run.evals[-1])
+    newest, parts = newest_bound(run), []
+    if newest is not None:
+        r = newest.data["result"]
+        said = ", ".join(f"{k} {v['bits_per_dim']:.4f}" for k, v in r["breakdown"].items())
+        rows = [("total", bits(r)), *((k, bits(v)) for k, v in r["breakdown"].items())]
+        rows += [
+            (f"bound with T = {k}", bits(v))
+            for k, v in r.get("bound_by_timesteps", {}).items()
+            if k != "infinity"
+        ]
+        charts = columns(
+            svg(figures.breakdown(r), f"Chart of the parts of the bound: {said}",
+                "Parts of the bound, with one standard error over images; logarithmic."),
+            svg(figures.timesteps(r), "Chart of the bound against the number of steps T",
+                "The bound of models with T steps."),
+        )  # fmt: skip
+        parts += [tag("p", f"{newest.name}, bits/dim:"), settings(rows), charts]
+    parts.append(table(
+        ["estimate", "bits/dim", "Monte-Carlo s.e.", "images", "data", "file"],
+        [_estimate(e) for e in run.evals], "All evaluations",
+    ))  # fmt: skip
+    return Section("Likelihood", join(parts))
+
+
+def _estimate(e: Record) -> list[Any]:
+    r, how = e.data["result"], e.data.get("estimator", {})
+    kind = how.get("kind", "")
+    if how.get("bound") is False:
+        kind += " (NO BOUND)"
+    return [kind, bits(r), number(r.get("monte_carlo_se")), number(r.get("images")),
+            e.data.get("data", {}).get("name", ""), e.name]  # fmt: skip
+
+
+def _scorer(e: Record) -> Section:
+    rows = e.data["by_gamma"]
+    names = [k for k in rows[0] if k != "gamma"]
+    drawn = columns(
+        *(
+            svg(figures.scorer_levels(rows, n), f"Line chart of {n} against gamma",
+                f"{n.capitalize()} on {e.data['data']['name']} at each noise level.")
+            for n in names
+        )
+    )  # fmt: skip
+    cells = [[number(r["gamma"], 2), *(number(r[n], 3) for n in names)] for r in rows]
+    cells.append(["mean", *(number(e.data["mean"][n], 3) for n in names)])
+    return Section("On the test set", join([drawn, table(["gamma", *names], cells)]))
+
+
+def quality(run: Run) -> Section | Missing | None:
+    """The cards of `--mode=quality`, next to what real images score."""
+    if run.scorer:
+        return None
+    if not run.quality:
+        return Missing("The quality of samples", _MAIN + "--mode=quality")
+    return Section("Quality of samples", join(_card(c) for c in run.quality))
+
+
+def _card(c: Record) -> Html:
+    s, ref, f = c.data["samples"], c.data["reference"], c.data["features"]
+    floor = c.data.get("floor") or {}
+    real = {"frechet": floor.get("frechet", {}), "kid": floor.get("kid", {})}
+    values = {k: (v.get("value"), v.get("standard_error")) for k, v in real.items()}
+    for group in ("coverage", "classes"):
+        found = floor.get(group, {})
+        values |= {k: (v, found.get(f"{k}_standard_error")) for k, v in found.items()
+                   if isinstance(v, float)}  # fmt: skip
+    rows = [
+        [name.replace("_", " "), plus_minus(v["mean"], v.get("standard_error")),
+         plus_minus(*values.get(name, (None, None)))]
+        for name, v in c.data["result"].items()
+    ]  # fmt: skip
+    how = ", ".join(str(s[k]) for k in ("sampler", "guidance") if k in s)
+    head = f"{f['features']}: {how or s.get('file', '')}"
+    said = (
+        f"{s.get('sets', 1)} x {number(s['images'])} samples against {ref.get('split')} "
+        f"({number(ref.get('images'))} images), {f['size']} features"
+        + (f", {s['network_calls']} network calls" if "network_calls" in s else "")
+        + (f"; real images: {floor['images']} of {floor['split']}" if floor else "") + "."
+    )  # fmt: skip
+    shown = next((g["classes"] for g in c.data.get("figures", []) if "classes" in g), None)
+    nearest = next(iter(c.pictures.items()), None)
+    pictures = [
+        svg(None if shown is None else figures.classes(shown),
+            "Bar chart of the classes of samples and of the data",
+            "Classes of the samples, as a classifier sees them, and of the data."),
+        None if nearest is None else image(
+            *nearest, "Samples in pairs with their nearest training images",
+            "The samples nearest to training images, and under each that image."),
+    ]  # fmt: skip
+    grid = table(["figure", "samples", "real images"], rows)
+    drawn = columns(grid, tag("div", join(pictures)) if any(pictures) else None)
+    return tag("article", tag("h3", head), tag("p", said), drawn)
+
+
+def sweep(run: Run) -> Section | Missing | None:
+    """Figures of `benchmarks.samples` against guidance weight and network calls."""
+    if run.scorer:
+        return None
+    if not run.sweeps:
+        made = "python -m benchmarks.samples --checkpoint={0} --json={0}/guidance.json"
+        return Missing("A sweep of guidance weights", made + " --classifier=... --judge=...")
+    parts = []
+    for record in run.sweeps:
+        rows = record.data["rows"]
+        guided = [(r["table"], w, r) for r in rows if r["table"] != "calls"
+                  if (w := _weight(r["guidance"])) is not None]  # fmt: skip
+        plain = [r for r in rows if r["table"] == "calls"]
+        drawn = [
+            svg(figures.sweep(rows, guided, y), f"Line chart of {label} against guidance weight",
+                f"{label} against guidance weight.")
+            for y, label in (("accuracy", "Class accuracy"), ("frechet", "Frechet distance"))
+            if guided
+        ]  # fmt: skip
+        if plain:
+            drawn.append(svg(figures.calls(plain), "Line chart of Frechet distance against calls",
+                             "Frechet distance against network calls, no guidance."))  # fmt: skip
+        cells = [
+            [r["guidance"], r["sampler"], number(r["network_calls"]), number(r["frechet"], 3),
+             number(r["accuracy"], 3)] for r in rows
+        ]  # fmt: skip
+        grid = table(["guidance", "sampler", "calls", "Frechet distance", "accuracy"], cells)
+        more = tag("details", tag("summary", f"All {len(rows)} rows of {record.name}"), grid)
+        parts.append(join([columns(*drawn), more]))
+    return Section("Guidance and samplers", join(parts))
+
+
+def _weight(spec: str) -> float | None:
+    found = re.search(r"(?:scale|w)=([\d.]+)", spec)
+    return float(found.group(1)) if found else None
+
+
+def codec(run: Run) -> Section | Missing | None:
+    """Files written by `--mode=compress`."""
+    if run.scorer:
+        return None
+    if not run.compressed:
+        return Missing("Lossless compression", _MAIN + "--mode=compress --config.compress.compare")
+    return Section("Compression", join(_coded(c) for c in run.compressed))
+
+
+def _coded(c: Record) -> Html:
+    r, h, b = c.data["result"], c.data["file"], c.data["bound"]
+    others = c.data.get("other_formats", [])
+    same, fresh = b["same_latents"], b["fresh_latents"]
+    rows = [
+        ["net code length", number(r["net_bits_per_dim"])],
+        ["bound at the same latents", number(same["bits_per_dim"])],
+        ["bound at fresh latents", bits(fresh)],
+        ["net minus bound, fresh latents",
+         plus_minus(fresh["net_minus_bound"], fresh["monte_carlo_se_of_difference"])],
+        ["labels", number(r["labels_bits_per_dim"])],
+        ["header", number(r["header_bits_per_dim"])],
+        ["initial bits in the file", number(r["initial_bits_in_file_per_dim"])],
+        ["whole file", number(r["file_bits_per_dim"])],
+    ]  # fmt: skip
+    rows += [[f"{o['format']}, one picture of all images", number(o["bits_per_dim_sheet"])]
+             for o in others if "bits_per_dim_sheet" in o]  # fmt: skip
+    said = (
+        f"{number(h['images'])} images of {c.data['data']['name']} in {number(h['bytes'])} bytes "
+        f"(T = {h['timesteps']}, order {h['order']}), {r['images_per_second']:.2f} images/s."
+    )
+    drawn = svg(figures.formats(r, others), "Bar chart of bits/dim of this model and of formats",
+                "Bits/dim of the whole data set.")  # fmt: skip
+    parts = columns(table(["part", "bits/dim"], rows), drawn)
+    return tag("article", tag("h3", h["name"]), tag("p", said), parts)
+
+
+def progressive(run: Run) -> Section | Missing | None:
+    """Rate against distortion."""
+    if run.scorer:
+        return None
+    if not run.progressive:
+        return Missing("Rate against distortion", _MAIN + "--mode=progressive")
+    c = run.progressive[-1]
+    shown = c.data["picture"]
+    rows = zip(*(shown[k] for k in ("rate_bits_per_dim", "psnr_db", "gamma")), strict=True)
+    cells = [[number(a), number(p, 2), number(g, 2)] for a, p, g in rows]
+    seen = next((i for i in c.pictures.items() if i[0].endswith("_images.png")), None)
+    left = [
+        svg(figures.rate_distortion(c.data["result"]["curve"]),
+            "Line chart of PSNR against rate", "Quality of the guess against the bits sent."),
+        table(["rate, bits/dim", "PSNR, dB", "gamma"], cells),
+    ]  # fmt: skip
+    right = None if seen is None else image(
+        *seen, "Images after some of the bits, the originals on the right",
+        "Images after the rates of the table, the originals on the right.",
+    )  # fmt: skip
+    drawn = columns(tag("div", join(left)), right)
+    return Section("Rate and distortion", join([drawn]))
+
+
+def ood(run: Run) -> Section | Missing | None:
+    """How well the model tells data sets apart."""
+    if run.scorer:
+        return None
+    if not run.ood:
+        other = f"rotated({run.config.get('data', 'DATA')})"
+        return Missing("Scores of other data", _MAIN + f"--mode=ood --against={shlex.quote(other)}")
+    parts = []
+    for c in run.ood:
+        rows = [
+            [title, plus_minus(v["auroc"], v["standard_error"]), number(v["mean_data"]),
+             number(v["mean_against"])] for title, v in c.data["result"].items()
+        ]  # fmt: skip
+        names = [c.data[k]["name"] for k in ("data", "against")]
+        parts.append(table(["score", "AUROC", *(f"mean, {n}" for n in names)], rows,
+                           " against ".join(names)))  # fmt: skip
+        parts += [plot(b, f"Histograms of scores of {' and '.join(names)}")
+                  for b in c.pictures.values()]  # fmt: skip
+    return Section("Data out of distribution", join(parts))
+
+
+def compare(run: Run) -> Section | None:
+    """Paired differences to other runs."""
+    if not run.compare:
+        return None
+    rows = []
+    for c in run.compare:
+        d = c.data
+        rows.append([c.stem, bits(d["a"]), bits(d["b"]), bits(d["difference"]),
+                     number(d["monte_carlo_se"])])  # fmt: skip
+    head = ["runs a and b", "a, bits/dim", "b, bits/dim", "b - a, paired", "Monte-Carlo s.e."]
+    return Section("Comparisons", table(head, rows))
+
+
+def edits(run: Run) -> Section | None:
+    """The newest edits."""
+    if not run.edits:
+        return None
+    parts = []
+    for e in run.edits:
+        asked, how = e.data["edit"], e.data["sampling"]
+        caption = f"{asked['method']}: {how['sampler']}, guidance {how['guidance']}."
+        alt = "Sources, what is kept of them, and results side by side"
+        parts += [image(n, b, alt, caption) for n, b in e.pictures.items()]
+    return Section("Edits", join(parts))
+
+
+def environment(run: Run) -> Section:
+    """Hardware and versions, of training and of every evaluation that kept them."""
+    rows: dict[tuple, None] = {}
+    for e in (*run.evals, *run.quality, *run.progressive, *run.ood):
+        n = e.data.get("numerics") or {"devices": e.data.get("devices")}
+        kind = e.name.partition("/")[0]
+        rows[(kind, n.get("devices"), n.get("matmul_precision"), n.get("jax"),
+              n.get("diffusion_jax"))] = None  # fmt: skip
+    grid = table(["what", "devices", "precision", "jax", "diffusion_jax"],
+                 [[number(v) for v in row] for row in rows]) if rows else None  # fmt: skip
+    starts = [
+        tag(
+            "details",
+            tag("summary", f"Started at step {s.get('step')}, {s.get('time')}"),
+            settings([(k, v) for k, v in s.items() if k not in ("step", "time")]),
+            open=i == 0 or None,
+        )
+        for i, s in enumerate(reversed(run.starts))
+    ]
+    none = None if starts else tag(
+        "p", "Versions and hardware of the training were not recorded.", class_="note"
+    )  # fmt: skip
+    return Section("Hardware and versions", join([*starts, none, grid]))

@@ -1,0 +1,181 @@
+"""Sections about the training and what comes out of the model: curves, schedule, samples."""
+
+from typing import Any
+
+from diffusion_jax.cli.report import figures
+from diffusion_jax.cli.report.collect import Record, Run
+from diffusion_jax.cli.report.curves import Curve
+from diffusion_jax.cli.report.elements import (
+    Missing,
+    Section,
+    columns,
+    duration,
+    image,
+    number,
+    plus_minus,
+    png_width,
+    svg,
+)
+from diffusion_jax.cli.report.markup import Html, data_uri, join, pairs, settings, tag
+
+_WIDE = 900  # pixels: a grid that needs the page to itself
+
+_MAIN = "python -m diffusion_jax.main --workdir={0} "
+_NO_TIMES = (
+    "The loss against time is left out: this run was trained by a version that did not record "
+    "times; a new run does."
+)
+
+
+def newest_bound(run: Run) -> Record | None:
+    """The newest evaluation of the bound, on the test set if there is one."""
+    bounds = [e for e in run.evals if "bound_by_timesteps" in e.data.get("result", {})]
+    return max(bounds, key=lambda e: (e.step, e.stem.isdigit()), default=None)
+
+
+def headline(run: Run) -> Html | None:
+    """The figures one asks for first."""
+    tiles: list[tuple[str, Any]] = []
+    bound = newest_bound(run)
+    if bound is not None:
+        result, data = bound.data["result"], bound.data.get("data", {}).get("name", "")
+        value = plus_minus(result["bits_per_dim"], result["standard_error"], 3)
+        tiles.append((f"bits/dim, {data}", value))
+    for e in run.evals[-1:] if run.scorer else ():
+        tiles += [(f"test {k}", number(v, 3)) for k, v in e.data.get("mean", {}).items()]
+    for card in run.quality[-1:]:
+        found = card.data.get("result", {}).get("frechet")
+        if found:
+            kind = card.data["features"]["features"].partition("(")[0]
+            shown = plus_minus(found["mean"], found.get("standard_error"), 3)
+            tiles.append((f"Frechet distance, {kind}", shown))
+    if run.curves.last_step:
+        tiles.append(("training steps", number(run.curves.last_step)))
+    if run.curves.seconds is not None:
+        tiles.append(("training and evaluation", duration(run.curves.seconds)))
+    if bound is not None and "parameters" in bound.data.get("model", {}):
+        tiles.append(("parameters", number(bound.data["model"]["parameters"])))
+    if not tiles:
+        return None
+    return tag("div", pairs(tiles), class_="tiles")
+
+
+def _ends(curve: Curve | None, unit: str) -> str:
+    if curve is None:
+        return ""
+    return f", from {curve.value[0]:.3g} to {curve.value[-1]:.3g} {unit}"
+
+
+def training(run: Run) -> Section | Missing:
+    """Loss and gradients against steps and time."""
+    c = run.curves
+    if not c.by_name:
+        return Missing("Curves of the training", _MAIN + "--config=CONFIG")
+    unit = "nats" if run.scorer else "bits/dim"
+    valid = "loss" if run.scorer else "bits_per_dim"
+    train = c.get("train/loss")
+    loss = f"Line chart of the loss in training{_ends(train, unit)}"
+    gamma = {"train/gamma_0": "gamma_0, at the data", "train/gamma_1": "gamma_1, at the noise"}
+    extra = {
+        n: n.partition("/")[2]
+        for n in c.by_name
+        if run.scorer and n.startswith("train/") and n not in ("train/loss", "train/grad_norm")
+    }
+    drawn = columns(
+        svg(
+            figures.loss(c, False, unit, valid=valid), loss,
+            f"Loss against steps ({unit}). Held-out and test figures are of the averaged weights; "
+            "bands and bars are one standard error over images.",
+        ),
+        svg(figures.loss(c, True, unit, valid=valid), f"{loss}, against time",
+            "The same against time, with compilation, validation and saving."),
+        svg(figures.parts(c), "Line chart of the parts of the training loss, logarithmic",
+            "Parts of the training loss."),
+        svg(figures.metric(c, {"train/grad_norm": "norm"}, "gradient norm", log=True),
+            "Line chart of the gradient norm, logarithmic",
+            "Norm of the gradient, before clipping."),
+        svg(figures.metric(c, gamma, "gamma") if not run.scorer else None,
+            "Line chart of both ends of the noise schedule against steps",
+            "The ends of the schedule during training."),
+        svg(figures.speed(c), "Line chart of steps per second", "Speed: steps per second."),
+        *(svg(figures.metric(c, {n: label}, label), f"Line chart of {label} in training",
+              f"{label.capitalize()} in training.") for n, label in extra.items()),
+    )  # fmt: skip
+    times = None
+    if train is not None and not train.timed:
+        times = tag("p", _NO_TIMES, class_="note")
+    return Section("Training", join([drawn, times]))
+
+
+def noise(run: Run) -> Section | Missing | None:
+    """gamma(t), and the loss against gamma."""
+    if run.scorer:
+        return None
+    looked = run.inspect[-1].data if run.inspect else {}
+    curve = looked.get("schedule") or (run.schedule[-1].data if run.schedule else None)
+    bound = newest_bound(run)
+    by_gamma = looked.get("loss_by_gamma") or (bound.data.get("loss_by_gamma") if bound else None)
+    if curve is None and by_gamma is None:
+        return Missing("The noise schedule and the loss against gamma", _MAIN + "--mode=inspect")
+    span = "" if curve is None else f" from {curve['gamma'][0]:.2f} to {curve['gamma'][-1]:.2f}"
+    drawn = columns(
+        svg(None if curve is None else figures.schedule(curve), f"Line chart of gamma(t){span}",
+            "The noise schedule: gamma is minus the log signal-to-noise ratio; t = 0 is the data."),
+        svg(None if by_gamma is None else figures.loss_by_gamma(by_gamma),
+            "Line chart of the loss per unit of gamma",
+            "Where the bits are: the area under the mean is the diffusion term."),
+        svg(figures.densities(looked["densities"]) if "densities" in looked else None,
+            "Line chart of the densities of gamma",
+            "How often each noise level is drawn in training, and what would vary least."),
+    )  # fmt: skip
+    said = []
+    for name, found in looked.get("variance", {}).items():
+        if isinstance(found, dict) and "variance" in found:
+            value = plus_minus(found["variance"], found["standard_error"], 3)
+            said.append((f"variance of one draw, {name.replace('_', ' ')}", value))
+    return Section("Noise schedule", join([drawn, settings(said) if said else None]))
+
+
+def samples(run: Run) -> Section | Missing | None:
+    """The newest grid, and how samples come out of the noise."""
+    if run.scorer:
+        return None
+    if not run.samples and not run.trajectory:
+        return Missing("Samples", _MAIN + "--mode=sample")
+    grids, rest = [], []
+    for r in run.samples:
+        how = r.data
+        caption = f"Samples at step {r.stem}" + (
+            f": {how['sampler']}, {how['network_calls']} network calls, guidance "
+            f"{how['guidance']}, seed {how['seed']}." if {"sampler", "seed"} <= how.keys() else "."
+        )  # fmt: skip
+        alt = f"Grid of {how.get('images', 'the')} samples of the model"
+        grids += [image(n, b, alt, caption) for n, b in list(r.pictures.items())[:1]]
+    for r in run.trajectory[-1:]:
+        moving = next((b for n, b in r.pictures.items() if n.endswith(".webp")), None)
+        still = next((b for n, b in r.pictures.items() if n.endswith(".png")), None)
+        if moving is not None:
+            rest.append(_moving(r.data, moving, still))
+        if still is not None:
+            caption = "Two of them, noise on the left: latents, and under each the guess."
+            rest.append(image("x.png", still, "Film strip of the same run", caption))
+    sides = [tag("div", join(side)) for side in (grids, rest) if side]
+    wide = any(png_width(b) > _WIDE for r in run.samples for b in r.pictures.values())
+    return Section("Samples", join(sides if wide else [columns(*sides)]))
+
+
+def _moving(how: dict[str, Any], moving: bytes, still: bytes | None) -> Html:
+    """The animation; readers who have asked for less motion see the strip alone."""
+    address = data_uri("image/webp", moving)
+    alt = "Animation: noise turns into samples; the network's guess is shown under each latent"
+    shown = tag("img", src=address, alt=alt, class_="pixels")
+    if still is not None:
+        calm = tag("source", srcset=data_uri("image/png", still),
+                   media="(prefers-reduced-motion: reduce)")  # fmt: skip
+        shown = tag("picture", calm, shown)
+    g = how["gammas"]
+    caption = (
+        f"From noise (gamma {g[0]:.1f}) to data (gamma {g[-1]:.1f}) in {how['steps']} steps of "
+        f"{how['sampler']}, guidance {how['guidance']}: latents above, the network's guess below."
+    )
+    return tag("figure", shown, tag("figcaption", caption))

@@ -1,0 +1,72 @@
+"""The training step, compiled: sharded by `jax.jit`, its buffers donated."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from diffusion_jax.runtime.sharding import batched, replicated
+from diffusion_jax.training import meter as meter_lib
+from diffusion_jax.training.meter import Meter
+from diffusion_jax.training.state import State
+from diffusion_jax.training.tasks.base import Task
+from diffusion_jax.types import Array
+
+
+def fresh_meter(task: Task) -> Meter:
+    """A meter of everything `update` reports, with nothing in it."""
+    return meter_lib.fresh(task.metrics)
+
+
+def compile_steps(
+    task: Task,
+    mesh: Mesh,
+    resident: tuple[int, ...] | None,
+    several: bool,
+    placement: Any = None,
+    spike: float = math.inf,
+) -> Callable:
+    """The jitted `(state, meter, data, indices) -> (state, meter, loss)`.
+
+    Args:
+        task: what is trained.
+        mesh: the device mesh.
+        resident: shape of an image where `data` is the whole data set, replicated on the devices,
+            and `indices` choose the batch inside the step; images are flat there, `[N, H*W*C]`,
+            as a TPU pads their few channels. None where `data` is the batch itself, and `indices`
+            only count.
+        several: `indices` is `[n, B]` and n steps run in one dispatch, by `lax.scan`; otherwise
+            `indices` is `[B]` and one step runs.
+        placement: how the state lies on the mesh, a tree of shardings; None for replicated.
+        spike: a loss above this counts as not finite.
+
+    Returns:
+        The function; `state` and `meter` are donated.
+    """
+
+    def one(carry: tuple, xs: tuple) -> tuple:
+        state, meter = carry
+        data, index = xs
+        batch = data
+        if resident:
+            batch = {k: a[index] for k, a in data.items()}
+            batch["image"] = batch["image"].reshape(-1, *resident)
+        batch = jax.lax.with_sharding_constraint(batch, batched(mesh))
+        after, metrics = task.update(state, batch)
+        return (after, meter_lib.add(meter, metrics, state.step, spike)), metrics["loss"]
+
+    def run(state: State, meter: Meter, data: dict, indices: Array) -> tuple:
+        if not several:
+            (state, meter), value = one((state, meter), (data, indices))
+        elif resident:
+            (state, meter), value = jax.lax.scan(
+                lambda carry, index: one(carry, (data, index)), (state, meter), indices
+            )
+        else:
+            (state, meter), value = jax.lax.scan(one, (state, meter), (data, indices))
+        return state, meter, value
+
+    whole = replicated(mesh)
+    return jax.jit(run, donate_argnums=(0, 1), out_shardings=(placement or whole, whole, whole))
