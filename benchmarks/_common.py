@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import config as config_lib
 from diffusion_jax.cli.modes.train import make_recipe
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.runtime.sharding import batched, make_mesh, put, replicated
@@ -70,41 +70,47 @@ def config_of(work: str, dtype: str = "float32", **network: Any) -> ConfigDict:
     return c
 
 
-def job_of(work: str, dtype: str = "float32", devices: int | None = None, **network: Any) -> Job:
+def job_of(
+    work: str, dtype: str = "float32", devices: int | None = None, **network: Any
+) -> Experiment:
     """A job for `config_of` the same arguments, on all devices or the first few; writes nothing."""
-    job = Job(config_of(work, dtype, **network), Path("unused"))
-    vars(job)["mesh"] = make_mesh(jax.devices()[:devices])  # where a cached property keeps it
-    return job
+    experiment = Experiment(config_of(work, dtype, **network), Path("unused"))
+    vars(experiment)["mesh"] = make_mesh(
+        jax.devices()[:devices]
+    )  # where a cached property keeps it
+    return experiment
 
 
-def weights(job: Job) -> Params:
+def weights(experiment: Experiment) -> Params:
     """Initial weights on the mesh, zeros replaced: a network of zeros might be too easy."""
-    params = job.model.init(jax.random.key(0), job.source.shape)
+    params = experiment.model.init(jax.random.key(0), experiment.source.shape)
     leaves, tree = jax.tree.flatten(params["network"])
     keys = jax.random.split(jax.random.key(1), len(leaves))
     noisy = [a + 0.01 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
     params = {**params, "network": jax.tree.unflatten(tree, noisy)}
-    return on_mesh(job, params)
+    return on_mesh(experiment, params)
 
 
-def rows(job: Job, n: int) -> dict[str, jax.Array]:
+def rows(experiment: Experiment, n: int) -> dict[str, jax.Array]:
     """The first `n` training images and labels, on the mesh."""
-    split = job.source.split("train")
+    split = experiment.source.split("train")
     found = split.take(np.arange(n) % len(split))
-    return {k: put(v, batched(job.mesh)) for k, v in found.items()}
+    return {k: put(v, batched(experiment.mesh)) for k, v in found.items()}
 
 
-def fresh_state(job: Job, params: Params) -> tuple[Any, Any]:
+def fresh_state(experiment: Experiment, params: Params) -> tuple[Any, Any]:
     """A recipe and a state to train from `params` (copied: steps donate their state)."""
-    recipe = make_recipe(job)
+    recipe = make_recipe(experiment)
     own = jax.tree.map(lambda a: a.copy(), params)
-    made = state_lib.init(own, recipe.optimizer, tuple(job.config.ema), recipe.proposal.init())
-    return recipe, on_mesh(job, made)
+    made = state_lib.init(
+        own, recipe.optimizer, tuple(experiment.config.ema), recipe.proposal.init()
+    )
+    return recipe, on_mesh(experiment, made)
 
 
-def on_mesh(job: Job, tree: Any) -> Any:
+def on_mesh(experiment: Experiment, tree: Any) -> Any:
     """A pytree replicated over the job's mesh."""
-    return jax.tree.map(lambda a: put(a, replicated(job.mesh)), tree)
+    return jax.tree.map(lambda a: put(a, replicated(experiment.mesh)), tree)
 
 
 def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:

@@ -23,12 +23,12 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     jax.config.update("jax_enable_compilation_cache", False)
     rows = []
     for name, scan in (("unrolled", False), ("scan", True)):
-        job = _common.job_of(work, args.dtype, scan=scan)
-        recipe, state = _common.fresh_state(job, _common.weights(job))
-        whole = replicated(job.mesh)
-        meter = _common.on_mesh(job, fresh_meter(recipe))
-        data = _common.rows(job, job.config.batch)
-        step = compile_steps(recipe, job.mesh, resident=None, several=False)
+        experiment = _common.job_of(work, args.dtype, scan=scan)
+        recipe, state = _common.fresh_state(experiment, _common.weights(experiment))
+        whole = replicated(experiment.mesh)
+        meter = _common.on_mesh(experiment, fresh_meter(recipe))
+        data = _common.rows(experiment, experiment.config.batch)
+        step = compile_steps(recipe, experiment.mesh, resident=None, several=False)
         began = time.perf_counter()
         traced = step.trace(state, meter, data, put(jnp.zeros(1, jnp.int32), whole))
         traced_at = time.perf_counter()

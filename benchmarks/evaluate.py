@@ -25,19 +25,21 @@ BATCHES, DRAWS = 4, 16
 
 def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     """One row."""
-    job = _common.job_of(work, args.dtype)
-    params, batch = _common.weights(job), job.config.eval.batch
-    split = job.source.split("train")
+    experiment = _common.job_of(work, args.dtype)
+    params, batch = _common.weights(experiment), experiment.config.eval.batch
+    split = experiment.source.split("train")
     images = min(BATCHES * batch, len(split))
     batch = min(batch, images)
-    objective = registry.build("objectives", job.config.objective)
-    cond = {"label": _common.rows(job, batch)["label"]} if job.model.num_classes else {}
-    z = put(jax.random.normal(jax.random.key(1), (batch, *split.shape)), batched(job.mesh))
-    forward = jax.jit(lambda p, z, cond: job.model.denoiser(p)(z, jnp.float32(0.0), cond))
+    objective = registry.build("objectives", experiment.config.objective)
+    cond = (
+        {"label": _common.rows(experiment, batch)["label"]} if experiment.model.num_classes else {}
+    )
+    z = put(jax.random.normal(jax.random.key(1), (batch, *split.shape)), batched(experiment.mesh))
+    forward = jax.jit(lambda p, z, cond: experiment.model.denoiser(p)(z, jnp.float32(0.0), cond))
     flops = forward.lower(params, z, cond).cost_analysis()["flops"]
-    run = bpd.compile_pass(job.model, objective, DRAWS, job.mesh)
-    key = bpd.put_key(0, job.mesh)
-    found, ids = _common.rows(job, batch), put(jnp.arange(batch), batched(job.mesh))
+    run = bpd.compile_pass(experiment.model, objective, DRAWS, experiment.mesh)
+    key = bpd.put_key(0, experiment.mesh)
+    found, ids = _common.rows(experiment, batch), put(jnp.arange(batch), batched(experiment.mesh))
     lowered = run.lower(params, found["image"], cond, ids, key)
     began = time.perf_counter()
     compiled = lowered.compile()
@@ -46,11 +48,11 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
            "memory_mib": _common.mebibytes(compiled)}  # fmt: skip
 
     def one_batch(found: dict, ids: jax.Array) -> Any:
-        told = {"label": found["label"]} if job.model.num_classes else {}
+        told = {"label": found["label"]} if experiment.model.num_classes else {}
         return run(params, found["image"], told, ids, key)
 
     def whole() -> Any:
-        return passes.over(one_batch, split, job.mesh, batch=batch, limit=images, quiet=True)
+        return passes.over(one_batch, split, experiment.mesh, batch=batch, limit=images, quiet=True)
 
     forward_passes = -(-images // batch) * DRAWS
 
@@ -61,7 +63,7 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     done = forward_passes * flops / seconds["whole"]
     row |= {
         "images_per_s": images / seconds["whole"], "GFLOP_per_s": done / 1e9,
-        "of_matmul": done / _common.matmul_rate(args.dtype, job.mesh.devices.size),
+        "of_matmul": done / _common.matmul_rate(args.dtype, experiment.mesh.devices.size),
         "overhead": seconds["whole"] / seconds["bare"],
     }  # fmt: skip
     return [row]

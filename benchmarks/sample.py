@@ -25,31 +25,31 @@ SAMPLERS = ("ddim()", "dpmpp_2m()", "unipc()", "ancestral()")
 
 def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     """Rows of one piece of work, one for each sampler."""
-    job = _common.job_of(work, args.dtype)
-    params, batch = _common.weights(job), job.config.sample.batch
-    shape, key = (batch, *job.source.shape), put_key(jax.random.key(0), job.mesh)
-    labels = generate.labels_for(job.model, batch, ())
-    cond = {} if labels is None else {"label": put(labels, batched(job.mesh))}
+    experiment = _common.job_of(work, args.dtype)
+    params, batch = _common.weights(experiment), experiment.config.sample.batch
+    shape, key = (batch, *experiment.source.shape), put_key(jax.random.key(0), experiment.mesh)
+    labels = generate.labels_for(experiment.model, batch, ())
+    cond = {} if labels is None else {"label": put(labels, batched(experiment.mesh))}
     grid = registry.build("grids", "log_snr()")
-    gammas = generate.plan(job.model, params, grid, CALLS)
-    z = put(jax.random.normal(jax.random.key(1), shape), batched(job.mesh))
-    forward = jax.jit(lambda p, z, g, cond: job.model.denoiser(p)(z, g, cond))
-    levels = [put(jnp.float32(g), replicated(job.mesh)) for g in gammas[:-1]]
+    gammas = generate.plan(experiment.model, params, grid, CALLS)
+    z = put(jax.random.normal(jax.random.key(1), shape), batched(experiment.mesh))
+    forward = jax.jit(lambda p, z, g, cond: experiment.model.denoiser(p)(z, g, cond))
+    levels = [put(jnp.float32(g), replicated(experiment.mesh)) for g in gammas[:-1]]
     flops = forward.lower(params, z, levels[0], cond).cost_analysis()["flops"]
-    rate = _common.matmul_rate(args.dtype, job.mesh.devices.size)
+    rate = _common.matmul_rate(args.dtype, experiment.mesh.devices.size)
     calls = {"bare": lambda: [forward(params, z, g, cond) for g in levels]}
     rows = []
     for name in SAMPLERS:
         method = Method(
             registry.build("guidance", "none()"), registry.build("samplers", name), gammas
         )
-        run = generate.compile_sampler(job.model, method, job.mesh)
+        run = generate.compile_sampler(experiment.model, method, experiment.mesh)
         whole = jax.jit(lambda p, k, c, run=run: run(p, k, c, shape))
         lowered = whole.lower(params, key, cond)
         began = time.perf_counter()
         compiled = lowered.compile()
         rows.append({
-            "work": work, "sampler": name, "network_calls": method.calls(job.model),
+            "work": work, "sampler": name, "network_calls": method.calls(experiment.model),
             "compile_s": time.perf_counter() - began, "memory_mib": _common.mebibytes(compiled),
         })  # fmt: skip
         calls[name] = lambda compiled=compiled: compiled(params, key, cond)

@@ -22,7 +22,7 @@ import numpy as np
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import _method, _quality
 from diffusion_jax.cli.modes._samples import Samples
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.sampling import generate
@@ -40,11 +40,11 @@ GUIDANCE = {
 # At weight 0 an interval only forgets the class inside it, so that its row is not "no guidance".
 
 
-def measure(job: Job, params: Params, bench: Any, repeats: int) -> dict[str, float]:
+def measure(experiment: Experiment, params: Params, bench: Any, repeats: int) -> dict[str, float]:
     """One row: draws samples, scores them, and times all calls but the first.
 
     Args:
-        job: the job with the row's settings.
+        experiment: the job with the row's settings.
         params: weights of the model.
         bench: what samples are held against.
         repeats: sets of samples; the Frechet distance is their mean.
@@ -52,14 +52,16 @@ def measure(job: Job, params: Params, bench: Any, repeats: int) -> dict[str, flo
     Returns:
         The row's figures.
     """
-    c = job.config.sample
-    method = _method.build(job, params)
-    run = generate.compile_sampler(job.model, method, job.mesh)
-    labels = generate.labels_for(job.model, c.num, ())
+    c = experiment.config.sample
+    method = _method.build(experiment, params)
+    run = generate.compile_sampler(experiment.model, method, experiment.mesh)
+    labels = generate.labels_for(experiment.model, c.num, ())
 
     def draw(num: int, seed: int) -> np.ndarray:
-        shape = job.source.shape
-        return generate.generate(params, run, shape, labels[:num], num, c.batch, seed, job.mesh)
+        shape = experiment.source.shape
+        return generate.generate(
+            params, run, shape, labels[:num], num, c.batch, seed, experiment.mesh
+        )
 
     began = time.perf_counter()
     draw(c.batch, c.seed)
@@ -74,7 +76,7 @@ def measure(job: Job, params: Params, bench: Any, repeats: int) -> dict[str, flo
         accuracy.append(found["classes"]["accuracy"])
     speed = repeats * c.num / seconds
     return {
-        "network_calls": method.calls(job.model),
+        "network_calls": method.calls(experiment.model),
         "frechet": float(np.mean(frechet)),
         "frechet_se": float(np.std(frechet, ddof=1) / repeats**0.5) if repeats > 1 else 0.0,
         "accuracy": float(np.mean(accuracy)),
@@ -156,7 +158,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
 
-    def open_job(guidance: str, sampler: str, calls: int) -> Job:
+    def open_experiment(guidance: str, sampler: str, calls: int) -> Experiment:
         config = saved_config.read(saved_config.find(args.checkpoint))
         per_step = 2 if sampler == "heun()" else 1
         config.update({"guidance": guidance, "sampler": sampler, "data_dir": args.data_dir})
@@ -166,10 +168,10 @@ def main() -> None:
             {"features": features, "classifier": str(args.judge),
              "metrics": ("frechet",), "nearest": "", "split": "train"}
         )  # fmt: skip
-        return Job(config, args.work.absolute(), str(args.checkpoint))
+        return Experiment(config, args.work.absolute(), str(args.checkpoint))
 
     cpu_devices.share(200)
-    first = open_job("none()", "ddim()", 5)
+    first = open_experiment("none()", "ddim()", 5)
     params, _ = first.weights()
     bench = _quality.open_bench(first)
     floor = bench.floor()
@@ -185,7 +187,7 @@ def main() -> None:
     for table, sampler, guidance, calls in settings(args):
         if (table, sampler, guidance, calls) in done:
             continue
-        found = measure(open_job(guidance, sampler, calls), params, bench, args.repeats)
+        found = measure(open_experiment(guidance, sampler, calls), params, bench, args.repeats)
         row = {"table": table, "sampler": sampler, "guidance": guidance, "calls": calls, **found}
         rows.append(row)
         print(json.dumps(row), flush=True)

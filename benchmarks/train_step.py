@@ -75,22 +75,24 @@ def _prepare(
     how: dict[str, Any],
 ) -> tuple[dict[str, Any], Callable[[], Any], float]:
     """What compiling tells, a call that makes a step, and the FLOPs of all devices' steps."""
-    job = _common.job_of(work, args.dtype, devices, **how)
-    params, batch = _common.weights(job), job.config.batch
-    data = _common.rows(job, batch)
-    index = put(jnp.zeros(1, jnp.int32), replicated(job.mesh))
-    network = network_of(job.model.network)
+    experiment = _common.job_of(work, args.dtype, devices, **how)
+    params, batch = _common.weights(experiment), experiment.config.batch
+    data = _common.rows(experiment, batch)
+    index = put(jnp.zeros(1, jnp.int32), replicated(experiment.mesh))
+    network = network_of(experiment.model.network)
     if isinstance(network, plain.Plain):
         params = {**params, "network": plain.weights(params["network"])}
-    recipe, state = _common.fresh_state(job, params)
-    recipe = dataclasses.replace(recipe, model=dataclasses.replace(job.model, network=network))
-    meter = _common.on_mesh(job, fresh_meter(recipe))
-    step = compile_steps(recipe, job.mesh, resident=None, several=False)
+    recipe, state = _common.fresh_state(experiment, params)
+    recipe = dataclasses.replace(
+        recipe, model=dataclasses.replace(experiment.model, network=network)
+    )
+    meter = _common.on_mesh(experiment, fresh_meter(recipe))
+    step = compile_steps(recipe, experiment.mesh, resident=None, several=False)
     lowered = step.lower(state, meter, data, index)
     began = time.perf_counter()
     compiled = lowered.compile()
     row = {
-        "devices": job.mesh.devices.size, "compile_s": time.perf_counter() - began,
+        "devices": experiment.mesh.devices.size, "compile_s": time.perf_counter() - began,
         "memory_mib": _common.mebibytes(compiled),
     }  # fmt: skip
     carry = [state, meter]

@@ -146,13 +146,8 @@ def scorer(data: str, spec: str, gamma_min: float, steps: int) -> ConfigDict:
     """What the networks of noisy images that guidance follows have in common.
 
     Args:
-        data: the data set.
-        spec: the scorer.
         gamma_min: least noise, as of the diffusion model it is to guide.
         steps: length of the run.
-
-    Returns:
-        The configuration.
     """
     c = base()
     c.data, c.scorer, c.steps = data, spec, steps
@@ -173,9 +168,6 @@ def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
         config: the full configuration; changed in place.
         name: `"smoke"` for the one-minute CPU version of the same path, or empty.
         smoke: the small network (or scorer) of the smoke version.
-
-    Returns:
-        The configuration.
 
     Raises:
         ConfigError: any other name.

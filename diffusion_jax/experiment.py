@@ -28,7 +28,7 @@ IMPORTED = ("vdm:", "diffenc:", "diffenc_nt:", "vdmv:")
 
 
 @dataclass(frozen=True)
-class Job:
+class Experiment:
     """What `main` was asked to do.
 
     Attributes:
@@ -75,9 +75,6 @@ class Job:
     @functools.cached_property
     def model(self) -> Model:
         """The model, shaped by the data set.
-
-        Returns:
-            The model.
 
         Raises:
             ConfigError: settings that do not exist or do not fit together.
@@ -189,56 +186,48 @@ def _published(checkpoint: str) -> tuple[Path, Any]:
     return path, vdm.read(path) if prefix == "vdm" else diffenc.read(path, prefix)
 
 
-def open_job(
+def open_experiment(
     config: ConfigDict,
     workdir: Path,
     checkpoint: str = "",
     pair: tuple[str, ...] = (),
     sets: tuple[str, str] = ("", ""),
-) -> Job:
+) -> Experiment:
     """A job; for a published checkpoint the model settings come from its weights.
 
     Args:
         config: the resolved configuration; its model fields are replaced if `checkpoint` is
             published.
         workdir: where files go.
-        checkpoint: as in `Job`.
-        pair: as in `Job`.
-        sets: as in `Job`.
-
-    Returns:
-        The job.
     """
     if checkpoint.startswith(IMPORTED):
         config.update(_published(checkpoint)[1].overrides)
-    return Job(config, place(workdir), checkpoint, pair, sets)
+    return Experiment(config, place(workdir), checkpoint, pair, sets)
 
 
-def prepare_workdir(job: Job) -> None:
+def prepare_workdir(experiment: Experiment) -> None:
     """Claims the work directory for this configuration, or confirms that it is its own.
-
-    Args:
-        job: the job.
 
     Raises:
         WorkdirError: the directory belongs to a run with another configuration (the message lists
             the fields that differ), or cannot be written.
     """
-    path = job.workdir / "config.json"
+    path = experiment.workdir / "config.json"
     if path.exists():
-        changed = saved_config.differences(saved_config.read(path), job.config)
+        changed = saved_config.differences(saved_config.read(path), experiment.config)
         if changed:
             raise WorkdirError(
-                f"{job.workdir} belongs to a run with another configuration "
+                f"{experiment.workdir} belongs to a run with another configuration "
                 f"({'; '.join(changed)}); use a new --workdir, or the old settings"
             )
-    elif (job.workdir / restore.FOLDER).exists():
+    elif (experiment.workdir / restore.FOLDER).exists():
         raise WorkdirError(
-            f"{job.workdir} has checkpoints but no config.json; use a new --workdir, or restore it"
+            f"{experiment.workdir} has checkpoints but no config.json; use a new "
+            "--workdir, or restore it"
         )
     if jax.process_index() == 0:
         try:
-            job.workdir.mkdir(parents=True, exist_ok=True)
-            write_json(path, saved_config.to_dict(job.config))
+            experiment.workdir.mkdir(parents=True, exist_ok=True)
+            write_json(path, saved_config.to_dict(experiment.config))
         except Exception as e:  # OSError; a bucket's client has types of its own
-            raise WorkdirError(f"cannot write to {job.workdir}: {restore.short(e)}") from e
+            raise WorkdirError(f"cannot write to {experiment.workdir}: {restore.short(e)}") from e

@@ -152,26 +152,26 @@ def _main(argv: list[str]) -> None:
             )
         clustered = distributed.join()
         cache.remember()
-        from diffusion_jax.experiment import open_job
+        from diffusion_jax.experiment import open_experiment
         from diffusion_jax.runtime import cpu_devices
 
         if not clustered:  # there, whoever started the processes has shared out the cores
             c = _CONFIG.value
             cpu_devices.share(c.batch, c.accumulate, c.mesh)
 
-        job = open_job(
+        experiment = open_experiment(
             _CONFIG.value,
             _workdir(),
             _CHECKPOINT.value,
             tuple(p for p in (_A.value, _B.value) if p),
             (_DATA.value, _AGAINST.value),
         )
-        job = dataclasses.replace(
-            job, input=_INPUT.value, output=_OUTPUT.value, verify=_VERIFY.value
+        experiment = dataclasses.replace(
+            experiment, input=_INPUT.value, output=_OUTPUT.value, verify=_VERIFY.value
         )
         if clustered:
-            distributed.agree(_identity(job))
-        importlib.import_module(f"diffusion_jax.cli.modes.{_MODE.value}").run(job)
+            distributed.agree(_identity(experiment))
+        importlib.import_module(f"diffusion_jax.cli.modes.{_MODE.value}").run(experiment)
         if clustered:
             distributed.leave()
     except Preempted as e:
@@ -183,7 +183,7 @@ def _main(argv: list[str]) -> None:
         _fail(e, at_once=clustered)
 
 
-def _identity(job: Any) -> dict[str, Any]:
+def _identity(experiment: Any) -> dict[str, Any]:
     """What every process of a job must have in common."""
     import jax
 
@@ -193,8 +193,8 @@ def _identity(job: Any) -> dict[str, Any]:
         "jax version": jax.__version__,
         "diffusion_jax version": diffusion_jax.__version__,
         "mode": _MODE.value,
-        "work directory": str(job.workdir),
-        "configuration": saved_config.to_dict(job.config),
+        "work directory": str(experiment.workdir),
+        "configuration": saved_config.to_dict(experiment.config),
     }
 
 

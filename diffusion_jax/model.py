@@ -41,7 +41,6 @@ class Model:
         """Initial parameters for data of `shape` (without batch).
 
         Args:
-            key: PRNG key.
             shape: shape of one example.
 
         Returns:
@@ -63,9 +62,7 @@ class Model:
         """Draws the schedule's auxiliary latent, if it has one.
 
         Args:
-            params: as from `init`.
             x: data in model space, `[B, ...]`.
-            cond: the condition.
             keys: one key per example (`Noise.latent`).
 
         Returns:
@@ -90,10 +87,8 @@ class Model:
         """The encoded data and their derivative.
 
         Args:
-            params: as from `init`.
             x: data in model space, `[B, ...]`.
             gamma: scalar or `[B]`.
-            cond: the condition.
             dropout: one key per example for training, or None. The same keys give the same masks at
                 every gamma, so that the terms of one bound see one encoder.
 
@@ -112,7 +107,6 @@ class Model:
         """The denoiser with these parameters.
 
         Args:
-            params: as from `init`.
             dropout: one key per example for training, or None.
 
         Returns:

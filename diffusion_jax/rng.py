@@ -33,7 +33,6 @@ def low_discrepancy_times(key: Array, n: int) -> Float[Array, " {n}"]:
     appendix I.1). The times are dependent: never estimate a standard error from their spread.
 
     Args:
-        key: PRNG key.
         n: the *global* batch size.
 
     Returns:
@@ -52,7 +51,6 @@ def draw_noise(key: Array, x: Array, dropout: bool = False) -> Noise:
     """Draws all the noise that one evaluation of a bound needs.
 
     Args:
-        key: PRNG key.
         x: data, `[B, ...]`; only its shape and dtype are used.
         dropout: whether to draw dropout keys (training) or none (evaluation).
 

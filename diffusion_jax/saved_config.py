@@ -77,9 +77,6 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
 def from_dict(values: dict[str, Any]) -> ConfigDict:
     """The inverse of `to_dict`; fields that have been added since keep their defaults.
 
-    Args:
-        values: as from `to_dict`.
-
     Returns:
         A configuration.
 
@@ -108,9 +105,6 @@ def read(path: Path) -> ConfigDict:
 
     Args:
         path: the JSON file.
-
-    Returns:
-        The configuration.
 
     Raises:
         ConfigError: the file is unreadable.

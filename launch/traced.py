@@ -9,10 +9,10 @@ from typing import Any
 
 def make_job(config: Any, on: list) -> Any:
     """The job of `main`, on devices that are not here."""
-    from diffusion_jax.experiment import Job
+    from diffusion_jax.experiment import Experiment
     from diffusion_jax.runtime.sharding import make_mesh
 
-    class Elsewhere(Job):
+    class Elsewhere(Experiment):
         """A job whose mesh is not made of this machine's devices."""
 
         @functools.cached_property
@@ -34,11 +34,11 @@ def _abstract(tree: Any, shardings: Any) -> Any:
     )
 
 
-def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
+def lower_train(experiment: Any, images: int, steps: int) -> tuple[Any, str]:
     """Traces the training step of `modes.train` for the job's devices.
 
     Args:
-        job: the job.
+        experiment: the job.
         images: size of the training set; it lies on the devices if it fits `resident_mib`.
         steps: steps in one dispatch.
 
@@ -53,14 +53,14 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
     from diffusion_jax.training import state as state_lib
     from diffusion_jax.training.compile import compile_steps, fresh_meter
 
-    c, mesh = job.config, job.mesh
+    c, mesh = experiment.config, experiment.mesh
     check_batch(c.batch, mesh, c.accumulate)
     # The recipe asks which backend is here; the program is for another.
-    recipe = dataclasses.replace(train.make_recipe(job), unroll=False)
-    whole, shape = replicated(mesh), job.source.shape
+    recipe = dataclasses.replace(train.make_recipe(experiment), unroll=False)
+    whole, shape = replicated(mesh), experiment.source.shape
 
     def initial() -> Any:
-        params = job.model.init(jax.random.key(c.seed), shape)
+        params = experiment.model.init(jax.random.key(c.seed), shape)
         return state_lib.init(params, recipe.optimizer, tuple(c.ema), recipe.proposal.init())
 
     shapes = jax.eval_shape(initial)
@@ -87,11 +87,11 @@ def lower_train(job: Any, images: int, steps: int) -> tuple[Any, str]:
     return run.trace(state, meter, data, indices), f"{steps} x {c.batch} images, {where}"
 
 
-def lower_sample(job: Any) -> tuple[Any, str]:
+def lower_sample(experiment: Any) -> tuple[Any, str]:
     """Traces the sampler of `modes.sample` for the job's devices.
 
     Args:
-        job: the job.
+        experiment: the job.
 
     Returns:
         The traced program, and what one call of it does.
@@ -103,17 +103,17 @@ def lower_sample(job: Any) -> tuple[Any, str]:
     from diffusion_jax.runtime.sharding import batched, replicated
     from diffusion_jax.sampling import generate
 
-    c, mesh = job.config, job.mesh
+    c, mesh = experiment.config, experiment.mesh
     # The plan depends on the schedule's weights, which are few: these exist, the others do not.
-    schedule = {"schedule": job.model.schedule.init(jax.random.key(c.seed))}
-    method = _method.build(job, schedule)
-    run = jax.jit(generate.compile_sampler(job.model, method, mesh), static_argnums=3)
+    schedule = {"schedule": experiment.model.schedule.init(jax.random.key(c.seed))}
+    method = _method.build(experiment, schedule)
+    run = jax.jit(generate.compile_sampler(experiment.model, method, mesh), static_argnums=3)
     size = mesh.devices.size
     batch = -(-min(c.sample.batch, c.sample.num or c.sample.batch) // size) * size
     cond = {}
-    if job.model.num_classes:
+    if experiment.model.num_classes:
         cond["label"] = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=batched(mesh))
-    params = _abstract(job.shapes(), replicated(mesh))
+    params = _abstract(experiment.shapes(), replicated(mesh))
     key = _abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
-    traced = run.trace(params, key, cond, (batch, *job.source.shape))
+    traced = run.trace(params, key, cond, (batch, *experiment.source.shape))
     return traced, f"{batch} images, {c.sample.steps} steps of {c.sampler}"

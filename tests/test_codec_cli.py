@@ -16,7 +16,7 @@ from diffusion_jax.cli.modes import _codec, compress
 from diffusion_jax.cli.report import collect, sections_measured
 from diffusion_jax.compression import baselines, files
 from diffusion_jax.errors import CodecError, ConfigError, DataError
-from diffusion_jax.experiment import Job, prepare_workdir
+from diffusion_jax.experiment import Experiment, prepare_workdir
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 
@@ -91,20 +91,20 @@ def test_other_formats_are_sized_by_what_they_write():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("codec")
-    job = tiny.job(folder)
-    prepare_workdir(job)
-    params = jax.jit(lambda: job.model.init(jax.random.key(0), job.source.shape))()
-    state = state_lib.init(params, optax.sgd(0.1), job.config.ema)
+    experiment = tiny.experiment(folder)
+    prepare_workdir(experiment)
+    params = jax.jit(lambda: experiment.model.init(jax.random.key(0), experiment.source.shape))()
+    state = state_lib.init(params, optax.sgd(0.1), experiment.config.ema)
     moved = {k: jax.tree.map(lambda a: a + 0.01, v) for k, v in state.ema.items()}
-    checkpoints = Checkpoints(job.workdir)
-    meta = {"config": saved_config.to_dict(job.config)}
+    checkpoints = Checkpoints(experiment.workdir)
+    meta = {"config": saved_config.to_dict(experiment.config)}
     checkpoints.save(state.replace(step=jax.numpy.int32(6), ema=moved), meta, {})
     checkpoints.close()
     done = main("--mode=compress", f"--workdir={folder / 'run'}",
                 "--config.compress.timesteps=5", "--config.compress.batch=4",
                 "--config.compress.compare", "--verify")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return folder, job, done
+    return folder, experiment, done
 
 
 @pytest.mark.slow
@@ -132,12 +132,12 @@ def test_compress_prints_and_records_what_it_did(run):
 
 @pytest.mark.slow
 def test_another_process_decodes_every_byte(run):
-    folder, job, _ = run
+    folder, experiment, _ = run
     done = main("--mode=decompress", f"--workdir={folder / 'run'}", "--config.compress.png",
                 f"--output={folder / 'back.npz'}")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert re.search(r"13 images and labels decoded, byte-exact", done.stdout)
-    split = job.source.split("test")
+    split = experiment.source.split("test")
     with np.load(folder / "back.npz") as found:
         np.testing.assert_array_equal(found["image"], split.images)
         np.testing.assert_array_equal(found["label"], split.labels)
@@ -159,10 +159,10 @@ def test_a_flipped_byte_exits_with_2(run):
 
 @pytest.mark.slow
 def test_files_are_refused_before_anything_is_decoded(run, monkeypatch):
-    folder, job, _ = run
+    folder, experiment, _ = run
     path = folder / "run/compressed/6.djz"
     refuse = lambda message, **changes: refuse_job(
-        Job(tiny.config(folder, **changes), job.workdir), path, message
+        Experiment(tiny.config(folder, **changes), experiment.workdir), path, message
     )
     refuse("another model", eval={"weights": "params"})
     refuse("another model", prediction="v")
@@ -171,9 +171,9 @@ def test_files_are_refused_before_anything_is_decoded(run, monkeypatch):
     refuse("written with jax .*, not 0.0.1")
 
 
-def refuse_job(job, path, message):
+def refuse_job(experiment, path, message):
     with pytest.raises(CodecError, match=message):
-        _codec.decode_file(job, path)
+        _codec.decode_file(experiment, path)
 
 
 @pytest.mark.slow
@@ -186,10 +186,12 @@ def test_mistakes_of_compress(run):
         ({"compress": {"order": "sideways"}}, "allowed are auto, bitswap, topdown"),
         ({"compress": {"timesteps": 0}}, "must be positive"),
     ):
-        job = Job(tiny.config(folder, **changes), folder / "run", input=str(folder / "plain.npz"))
+        experiment = Experiment(
+            tiny.config(folder, **changes), folder / "run", input=str(folder / "plain.npz")
+        )
         with pytest.raises(ConfigError, match=message):
-            compress.run(job)
+            compress.run(experiment)
     (folder / "there.djz").write_bytes(b"")
-    job = Job(tiny.config(folder), folder / "run", output=str(folder / "there.djz"))
+    experiment = Experiment(tiny.config(folder), folder / "run", output=str(folder / "there.djz"))
     with pytest.raises(ConfigError, match="exists"):
-        compress.run(job)
+        compress.run(experiment)

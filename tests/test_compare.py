@@ -9,7 +9,7 @@ import tiny
 
 from diffusion_jax.cli.modes import compare, train
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import open_job
+from diffusion_jax.experiment import open_experiment
 from diffusion_jax.likelihood.bpd import Records, paired, summary
 
 
@@ -21,15 +21,15 @@ def runs(tmp_path_factory):
         ("vdm", {}),
         ("encoded", {"encoder": "diffenc(width=8, blocks=1)", "prediction": "v"}),
     ):
-        job = tiny.job(folder, name, **settings, **changes)
-        job.config.sample.num, job.config.eval.timesteps = 0, ()
-        train.run(job)
+        experiment = tiny.experiment(folder, name, **settings, **changes)
+        experiment.config.sample.num, experiment.config.eval.timesteps = 0, ()
+        train.run(experiment)
     return folder
 
 
 def compared(runs, a, b, out, **changes):
     c = tiny.config(runs, **changes)
-    compare.run(open_job(c, out, pair=(str(runs / a), str(runs / b))))
+    compare.run(open_experiment(c, out, pair=(str(runs / a), str(runs / b))))
     return json.loads((out / "compare" / f"{a}_{b}.json").read_text())
 
 
@@ -62,14 +62,16 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     with pytest.raises(ConfigError, match="differ in conditional: True and False"):
         compared(runs, "vdm", "free", tmp_path)
     with pytest.raises(ConfigError, match="two runs"):
-        compare.run(open_job(tiny.config(runs), tmp_path))
+        compare.run(open_experiment(tiny.config(runs), tmp_path))
     other = tmp_path / "other"
     other.mkdir()
     tiny.write_images(other / "images.npz", n=32)
-    train.run(tiny.job(other, "vdm", save_every=0, eval_every=0))
-    job = open_job(tiny.config(runs), tmp_path, pair=(str(runs / "vdm"), str(other / "vdm")))
+    train.run(tiny.experiment(other, "vdm", save_every=0, eval_every=0))
+    experiment = open_experiment(
+        tiny.config(runs), tmp_path, pair=(str(runs / "vdm"), str(other / "vdm"))
+    )
     with pytest.raises(ConfigError, match="differ in data"):
-        compare.run(job)
+        compare.run(experiment)
     assert not (tmp_path / "compare").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import REPO
 
 from diffusion_jax.cli.modes import _scorer, train
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 
 # The others run whole, in small, in test_cli.py.
 WHOLE = ("digits", "cifar10.", "mnist_diffenc")
@@ -27,11 +27,11 @@ def test_the_step_of_a_full_configuration(name):
         inside = c.network.removeprefix("vdm_unet(").removesuffix(")")
         c.network = f"vdm_unet({inside}{', ' if inside else ''}scan=True)"  # traced faster
     c.against = ""
-    job = Job(c, Path("unused"))
-    work = _scorer.work(job) if c.scorer else train._diffusion(job)
-    state = jax.eval_shape(lambda: train._initial(job, work))
+    experiment = Experiment(c, Path("unused"))
+    work = _scorer.work(experiment) if c.scorer else train._diffusion(experiment)
+    state = jax.eval_shape(lambda: train._initial(experiment, work))
     batch = {
-        "image": jax.ShapeDtypeStruct((c.accumulate * 2, *job.source.shape), jnp.uint8),
+        "image": jax.ShapeDtypeStruct((c.accumulate * 2, *experiment.source.shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((c.accumulate * 2,), jnp.int32),
     }
     after, metrics = jax.eval_shape(work.task.update, state, batch)

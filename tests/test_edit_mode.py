@@ -28,7 +28,7 @@ ENCODER = "diffenc(blocks=1, width=8)"
 
 def start(folder, **changes):
     """A run with a checkpoint of step 0: nothing here depends on quality."""
-    new = tiny.job(folder, **changes)
+    new = tiny.experiment(folder, **changes)
     prepare_workdir(new)
     recipe = train.make_recipe(new)
     params = new.model.init(jax.random.key(0), new.source.shape)
@@ -66,8 +66,8 @@ def trained(tmp_path_factory):
     return folder, image, half
 
 
-def job(folder, **changes):
-    out = tiny.job(folder)
+def experiment(folder, **changes):
+    out = tiny.experiment(folder)
     with out.config.unlocked():
         for key, value in changes.items():
             *path, last = key.split("__")
@@ -84,7 +84,7 @@ def run(folder, name, where="", **changes):
               "sample__steps": 2}  # fmt: skip
     if name in MASKED:
         wanted["edit__mask"] = str(folder / "half.png")
-    edit.run(job(folder / where, **(wanted | changes)))
+    edit.run(experiment(folder / where, **(wanted | changes)))
     made = (folder / where / "run/edits").glob(f"0_{name}_*")
     newest = max(made, key=lambda p: p.stat().st_mtime)
     with np.load(newest / "results.npz") as found:
@@ -181,7 +181,7 @@ def test_mistakes_are_one_line(trained, changes, says, monkeypatch):
     monkeypatch.chdir(folder)
     good = {"edit__method": "replace()", "edit__image": "two.npz", "edit__mask": "half.png"}
     with pytest.raises(UserError, match=says) as e:
-        edit.run(job(folder, **(good | changes)))
+        edit.run(experiment(folder, **(good | changes)))
     assert "\n" not in str(e.value)
 
 

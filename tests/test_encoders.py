@@ -9,7 +9,7 @@ from encoded_gaussian import ENDS, ENTROPY, V, alpha2, bound, half, identity, mo
 from diffusion_jax import config as config_lib, registry
 from diffusion_jax.cli.modes import sample as sample_mode
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.model import Model
 from diffusion_jax.networks.layers.encoder_unet import layout
 from diffusion_jax.process.parameterization import to_pred
@@ -244,9 +244,9 @@ def test_encoders_that_cannot_be_are_refused_before_training(tmp_path):
     c.data, c.network = "digits()", "vdm_unet(width=32, depth=1)"
     c.encoder, c.schedule = "diffenc(width=32, blocks=1)", "mulan(latent=2, features=4)"
     with pytest.raises(ConfigError, match="one gamma per pixel"):
-        _ = Job(c, tmp_path).model
+        _ = Experiment(c, tmp_path).model
     c.encoder, c.schedule, c.sampler = "identity()", "linear()", "ancestral_diffenc()"
     with pytest.raises(ConfigError, match="corrects the mean by 1"):
-        sample_mode.check(Job(c, tmp_path))
+        sample_mode.check(Experiment(c, tmp_path))
     c.encoder = "diffenc_nt()"
-    sample_mode.check(Job(c, tmp_path))
+    sample_mode.check(Experiment(c, tmp_path))

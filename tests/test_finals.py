@@ -43,21 +43,21 @@ def test_levels_or_real_numbers():
 
 @pytest.mark.slow
 def test_plan_corrector_and_final_from_the_configuration(tmp_path):
-    job = tiny.job(tmp_path, eval_every=0, conditional=False, guidance="none()")
-    job.config.sample.num, job.config.eval.timesteps = 0, ()
-    train.run(job)
+    experiment = tiny.experiment(tmp_path, eval_every=0, conditional=False, guidance="none()")
+    experiment.config.sample.num, experiment.config.eval.timesteps = 0, ()
+    train.run(experiment)
     changes = {"plan": "churn(amount=1.0)", "corrector": "langevin(r=0.1)", "final": "identity()",
                "sampler": "heun()", "conditional": False}  # fmt: skip
-    job = tiny.job(tmp_path, **changes, guidance="none()")
-    params, record = job.weights()
-    method = _method.build(job, params)
+    experiment = tiny.experiment(tmp_path, **changes, guidance="none()")
+    params, record = experiment.weights()
+    method = _method.build(experiment, params)
     ups = int(np.sum(np.diff(method.gammas) > 0))
     assert ups > 0
-    assert method.calls(job.model) == 2 * (len(method.gammas) - 1 - ups)
-    sample_mode.sample(job, params, record["step"])
-    with np.load(job.workdir / "samples" / "6.npz") as f:
+    assert method.calls(experiment.model) == 2 * (len(method.gammas) - 1 - ups)
+    sample_mode.sample(experiment, params, record["step"])
+    with np.load(experiment.workdir / "samples" / "6.npz") as f:
         assert f["image"].dtype == np.float32
         assert np.ptp(f["image"] * 5 % 1) > 0.5  # not rounded to levels
         assert f["gammas"].shape == method.gammas.shape
-    run = generate.compile_sampler(job.model, method, job.mesh)
+    run = generate.compile_sampler(experiment.model, method, experiment.mesh)
     assert run(params, jax.random.key(0), {}, (8, 4, 4, 1)).shape == (8, 4, 4, 1)

@@ -19,10 +19,10 @@ from diffusion_jax.training.closing import closing
 
 
 def test_a_run_that_was_taken_over_is_not_finished_by_the_older(tmp_path, monkeypatch):
-    job, found = counting(tmp_path, monkeypatch)
-    job.config.steps = 1
-    job.config.seed = next(s for s in range(99) if 7 not in base.indices(0, 8, 64, s))
-    train.run(job)
+    experiment, found = counting(tmp_path, monkeypatch)
+    experiment.config.steps = 1
+    experiment.config.seed = next(s for s in range(99) if 7 not in base.indices(0, 8, 64, s))
+    train.run(experiment)
     assert found.pop("total") > 0
     gone = []
 
@@ -36,8 +36,8 @@ def test_a_run_that_was_taken_over_is_not_finished_by_the_older(tmp_path, monkey
 
     monkeypatch.setattr(integrity, "only_writer", overtaken)
     with pytest.raises(WorkdirError, match="taken over"):
-        train.run(job)
-    assert gone == [job.workdir] and not found
+        train.run(experiment)
+    assert gone == [experiment.workdir] and not found
 
 
 class Door:
@@ -65,7 +65,7 @@ def test_everything_is_closed_and_the_first_error_is_the_one_that_is_seen(caplog
 
 
 def test_checkpoints_are_closed_if_the_writer_cannot_be_opened(tmp_path, monkeypatch):
-    job, _ = counting(tmp_path, monkeypatch)
+    experiment, _ = counting(tmp_path, monkeypatch)
     closed, close = [], Checkpoints.close
     monkeypatch.setattr(Checkpoints, "close", lambda self: (close(self), closed.append(self)))
 
@@ -74,7 +74,7 @@ def test_checkpoints_are_closed_if_the_writer_cannot_be_opened(tmp_path, monkeyp
 
     monkeypatch.setattr(train, "Writer", full)
     with pytest.raises(OSError, match="no space left"):
-        train.run(job)
+        train.run(experiment)
     assert len(closed) == 1
 
 
@@ -102,20 +102,20 @@ def test_hosts_look_again_only_after_a_damaged_checkpoint_was_moved(tmp_path, mo
 
 
 def test_a_report_is_made_by_one_process(tmp_path, monkeypatch):
-    job = tiny.job(tmp_path, report=True)
-    job.workdir.mkdir(parents=True)
+    experiment = tiny.experiment(tmp_path, report=True)
+    experiment.workdir.mkdir(parents=True)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ConfigError, match="one process"):
-        report.run(job)
-    assert not list(job.workdir.iterdir())
+        report.run(experiment)
+    assert not list(experiment.workdir.iterdir())
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_hosts_do_not_wait_for_an_animation(tmp_path, monkeypatch, processes):
-    job = tiny.job(tmp_path)
+    experiment = tiny.experiment(tmp_path)
     made = []
     monkeypatch.setattr(jax, "process_count", lambda: processes)
     monkeypatch.setattr(report, "_animate", lambda *_: made.append("animation"))
     monkeypatch.setattr(variance, "curve", lambda *_: made.append("curve") or {})
-    report.illustrate(job, {}, {"step": 6})
+    report.illustrate(experiment, {}, {"step": 6})
     assert made == (["curve", "animation"] if processes == 1 else ["curve"])

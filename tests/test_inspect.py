@@ -176,27 +176,31 @@ KINDS = {
 
 
 def job_of(folder, kind):
-    job = tiny.job(
+    experiment = tiny.experiment(
         folder, kind, steps=2, save_every=0, eval_every=0, sample_every=0, conditional=False,
         guidance="none()", **KINDS[kind],
     )  # fmt: skip
-    job.config.eval.draws, job.config.eval.timesteps = 8, ()
-    return job
+    experiment.config.eval.draws, experiment.config.eval.timesteps = 8, ()
+    return experiment
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_writes_its_report_and_plots(tmp_path, kind, capsys):
-    job = job_of(tmp_path, kind)
+    experiment = job_of(tmp_path, kind)
     if kind == "plain":
-        train.run(job)
+        train.run(experiment)
         capsys.readouterr()
-        inspect_mode.run(job)
+        inspect_mode.run(experiment)
     else:  # new weights: another training run would show nothing more
-        fresh = jax.jit(lambda key: job.model.init(key, job.source.shape))(jax.random.key(0))
-        inspect_mode.inspect(job, jax.device_put(fresh, replicated(job.mesh)), {"step": 2})
+        fresh = jax.jit(lambda key: experiment.model.init(key, experiment.source.shape))(
+            jax.random.key(0)
+        )
+        inspect_mode.inspect(
+            experiment, jax.device_put(fresh, replicated(experiment.mesh)), {"step": 2}
+        )
     shown = capsys.readouterr().out
-    folder = job.workdir / "inspect"
+    folder = experiment.workdir / "inspect"
     assert str(folder / "2.json") in shown and "optimum" in shown
     report = json.loads((folder / "2.json").read_text())
     assert report["model"]["step"] == 2 and report["data"]["images"] == 13
@@ -225,7 +229,7 @@ def test_a_run_writes_its_report_and_plots(tmp_path, kind, capsys):
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
         assert min(pixels.shape) > 100 and pixels.std() > 5, path
-    assert "what would vary least" in sections_trained.noise(collect.read(job.workdir)).body
+    assert "what would vary least" in sections_trained.noise(collect.read(experiment.workdir)).body
     if kind == "mulan":
         band = report["schedule"]["spread"]
         assert np.all(np.asarray(band["low"]) <= np.asarray(band["high"]))
@@ -233,13 +237,13 @@ def test_a_run_writes_its_report_and_plots(tmp_path, kind, capsys):
 
 
 def test_encoded_images_fade_as_the_encoder_says(tmp_path):
-    job = tiny.job(tmp_path, encoder="diffenc_nt()", conditional=False)
-    model = job.model
-    x = model.decoder.encode(jnp.asarray(job.source.split("test").images[:2]))
+    experiment = tiny.experiment(tmp_path, encoder="diffenc_nt()", conditional=False)
+    model = experiment.model
+    x = model.decoder.encode(jnp.asarray(experiment.source.split("test").images[:2]))
     params = {"schedule": model.schedule.init(jax.random.key(0))}
     gamma = np.asarray([-5.0, 0.0, 4.0])
     stored = variance.encoded(model, params, x, {}, gamma).reshape(2, 3, *x.shape[1:])
-    np.testing.assert_array_equal(stored[:, 0], job.source.split("test").images[:2])
+    np.testing.assert_array_equal(stored[:, 0], experiment.source.split("test").images[:2])
     assert np.all(stored[:, 2] == 2)  # alpha^2 x near 0 is the middle of five levels
     shift = variance.encoder_shift(model, params, x, {}, points=3)
     rms = float(jnp.sqrt(jnp.square(x).mean()))

@@ -18,9 +18,9 @@ import pytest
 import tiny
 from command import config_file, main, refused
 from conftest import REPO
-from diffusion_jax.cli.modes._work import Work
 
 from diffusion_jax.cli.modes import train
+from diffusion_jax.cli.modes._work import Work
 from diffusion_jax.data import base
 from diffusion_jax.errors import ConfigError, NonFiniteError, Preempted, WorkdirError
 from diffusion_jax.runtime import distributed, preemption
@@ -45,32 +45,33 @@ class Counter:
 
 def counting(tmp_path, monkeypatch, **changes):
     """A job that counts 64 images whose pixels are their number, 4 a step."""
-    job = tiny.job(tmp_path, batch=8, steps=8, save_every=2, log_every=1, eval_every=0,
-                   ema=(0.9,), **changes)  # fmt: skip
+    experiment = tiny.experiment(
+        tmp_path, batch=8, steps=8, save_every=2, log_every=1, eval_every=0, ema=(0.9,), **changes
+    )
     images = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None, None], (64, 4, 4, 1))
-    source = tiny.job(tmp_path).source.split("train")
+    source = tiny.experiment(tmp_path).source.split("train")
     split = source.__class__("numbers", np.ascontiguousarray(images), np.zeros(64, np.int32), 64, 1)
     found = {}
     work = Work(
         "counter", Counter(), lambda: {"total": jnp.zeros(())}, lambda: (split, None), None, None,
         lambda state, writer: found.update(total=float(state.params["total"])),
     )  # fmt: skip
-    monkeypatch.setattr(train, "_diffusion", lambda job: work)
-    return job, found
+    monkeypatch.setattr(train, "_diffusion", lambda experiment: work)
+    return experiment, found
 
 
 def test_a_bad_batch_is_left_out(tmp_path, monkeypatch):
     """The order has each image once: without the batch of image 7 the total is known."""
-    job, found = counting(tmp_path, monkeypatch, on_nan="rollback")
+    experiment, found = counting(tmp_path, monkeypatch, on_nan="rollback")
     order = [base.indices(i, 8, 64, 0) for i in range(16)]
     bad = next(i for i, rows in enumerate(order) if 7 in rows)
     kept = bad - bad % 2  # the checkpoint before it
-    train.run(job)
+    train.run(experiment)
     left = [*range(kept), *range(bad + 1, 8 + bad + 1 - kept)]
     assert found["total"] == sum(order[i].sum() for i in left)
-    rows = [json.loads(r) for r in (job.workdir / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(r) for r in (experiment.workdir / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if "train/rollback" in r] == [bad]
-    meta = restore.read_meta(job.workdir / "checkpoints" / "8")
+    meta = restore.read_meta(experiment.workdir / "checkpoints" / "8")
     assert meta["skip"] == bad - kept + 1
     # Resumed, it goes on in the same order.
     longer, found = counting(tmp_path, monkeypatch, on_nan="rollback")
@@ -84,30 +85,30 @@ def test_a_spike_counts_as_nan_and_by_default_stops(tmp_path, monkeypatch):
     with pytest.raises(NonFiniteError, match="at step"):
         train.run(counting(tmp_path, monkeypatch)[0])
     shutil.rmtree(tmp_path / "run")
-    job, _ = counting(tmp_path, monkeypatch, spike=1e3)
+    experiment, _ = counting(tmp_path, monkeypatch, spike=1e3)
     with pytest.raises(NonFiniteError) as e:
-        train.run(job)
+        train.run(experiment)
     wanted = [i for i in range(8) if {7, 9} & set(base.indices(i, 8, 64, 0).tolist())]
     assert e.value.step == wanted[0]
 
 
 def test_a_run_that_cannot_go_on_stops(tmp_path, monkeypatch):
-    job, _ = counting(tmp_path, monkeypatch, on_nan="rollback", spike=0.5)  # every loss is 1
+    experiment, _ = counting(tmp_path, monkeypatch, on_nan="rollback", spike=0.5)  # every loss is 1
     with pytest.raises(NonFiniteError):
-        train.run(job)
+        train.run(experiment)
     with pytest.raises(ConfigError, match="stop, rollback"):
         train.run(counting(tmp_path, monkeypatch, on_nan="ignore")[0])
 
 
 def test_a_flipped_byte_is_named_and_the_checkpoint_before_is_used(tmp_path, monkeypatch, caplog):
-    job, found = counting(tmp_path, monkeypatch)
-    job.config.steps = 4
-    job.config.seed = next(  # an order that meets image 7 later
+    experiment, found = counting(tmp_path, monkeypatch)
+    experiment.config.steps = 4
+    experiment.config.seed = next(  # an order that meets image 7 later
         s for s in range(99) if not any(7 in base.indices(i, 8, 64, s) for i in range(4))
     )
-    train.run(job)
+    train.run(experiment)
     total = found["total"]
-    newest = job.workdir / "checkpoints" / "4"
+    newest = experiment.workdir / "checkpoints" / "4"
     sums = json.loads((newest / integrity.NAME).read_text())
     name = max((n for n in sums if "/d/" in n), key=lambda n: (newest / n).stat().st_size)
     raw = bytearray((newest / name).read_bytes())
@@ -116,11 +117,11 @@ def test_a_flipped_byte_is_named_and_the_checkpoint_before_is_used(tmp_path, mon
     with pytest.raises(OSError, match="does not have the bytes"):
         integrity.verify(newest)
     with caplog.at_level(logging.ERROR):
-        train.run(job)
+        train.run(experiment)
     assert name in caplog.text
     assert found["total"] == total
-    assert (job.workdir / "checkpoints" / "damaged-4").is_dir()
-    again = job.workdir / "checkpoints" / "4"
+    assert (experiment.workdir / "checkpoints" / "damaged-4").is_dir()
+    again = experiment.workdir / "checkpoints" / "4"
     (again / next(iter(json.loads((again / integrity.NAME).read_text())))).unlink()
     with pytest.raises(OSError, match="is missing"):
         integrity.verify(again)

@@ -74,15 +74,15 @@ def test_reconstruction_errors_of_gaussian_data_are_posterior_variances():
 
 
 def test_the_same_images_score_the_same_whatever_their_labels(tmp_path):
-    job = tiny.job(tmp_path)
-    job.config.ood.gammas = (0.0, 1.0)
-    params = job.model.init(jax.random.key(0), job.source.shape)
-    split = job.source.split("test")
+    experiment = tiny.experiment(tmp_path)
+    experiment.config.ood.gammas = (0.0, 1.0)
+    params = experiment.model.init(jax.random.key(0), experiment.source.shape)
+    split = experiment.source.split("test")
     other = dataclasses.replace(split, labels=(split.labels + 1) % 3)
-    report = mode.compare(job, [split, other], params, {"step": 0})
+    report = mode.compare(experiment, [split, other], params, {"step": 0})
     assert list(report["result"]) == ["bits/dim", "error at gamma = 0.00", "error at gamma = 1.00"]
     assert all(v["auroc"] == pytest.approx(0.5) for v in report["result"].values())
-    (path,) = (job.workdir / "ood").glob("*.npz")
+    (path,) = (experiment.workdir / "ood").glob("*.npz")
     with np.load(path) as scores:
         assert scores["data"].shape == (13, 3)
         np.testing.assert_array_equal(scores["data"], scores["against"])
@@ -106,10 +106,10 @@ def test_refused(tmp_path, sets, changes, message):
     images = np.zeros((2, 8, 8, 1), np.uint8)
     np.savez(tmp_path / "large.npz", train_image=images, test_image=images)
     sets = tuple(text.replace("FOLDER", str(tmp_path)) for text in sets)
-    job = dataclasses.replace(tiny.job(tmp_path, **changes), sets=sets)
+    experiment = dataclasses.replace(tiny.experiment(tmp_path, **changes), sets=sets)
     with pytest.raises((ConfigError, DataError), match=message):
-        mode.run(job)
-    assert not job.workdir.exists()
+        mode.run(experiment)
+    assert not experiment.workdir.exists()
 
 
 def data(text):

@@ -98,13 +98,18 @@ def test_stops_are_nearest_and_each_once():
     ids=["encoder", "mulan"],
 )  # fmt: skip
 def test_every_kind_of_model_has_a_curve(tmp_path, changes):
-    job = tiny.job(tmp_path, **changes)
-    params = job.model.init(jax.random.key(0), job.source.shape)
+    experiment = tiny.experiment(tmp_path, **changes)
+    params = experiment.model.init(jax.random.key(0), experiment.source.shape)
     records = progressive.measure(
-        job.model, params, job.source.split("test"), make_mesh(jax.devices()[:1]), steps=5,
-        batch=13, quiet=True,
-    )  # fmt: skip
-    found = progressive.summary(records, progressive.gammas(job.model, params, 5), levels=5)
+        experiment.model,
+        params,
+        experiment.source.split("test"),
+        make_mesh(jax.devices()[:1]),
+        steps=5,
+        batch=13,
+        quiet=True,
+    )
+    found = progressive.summary(records, progressive.gammas(experiment.model, params, 5), levels=5)
     curve, total = found["curve"], found["total"]["bits_per_dim"]
     assert len(curve["gamma"]) == 6
     for rate, left in zip(curve["rate_bits_per_dim"], curve["remaining_bits_per_dim"], strict=True):
@@ -113,10 +118,10 @@ def test_every_kind_of_model_has_a_curve(tmp_path, changes):
 
 
 def test_no_steps_are_refused(tmp_path):
-    job = tiny.job(tmp_path)
-    job.config.progressive.steps = 0
+    experiment = tiny.experiment(tmp_path)
+    experiment.config.progressive.steps = 0
     with pytest.raises(ConfigError, match=r"steps=0"):
-        mode.run(job)
+        mode.run(experiment)
 
 
 def test_the_picture_shows_the_measured_latents(tmp_path):

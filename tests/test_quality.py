@@ -23,9 +23,9 @@ from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.sampling import generate
 
 
-def job(folder, **changes):
+def experiment(folder, **changes):
     """The tiny job: 4x4 images, 5 levels, 3 classes, 56 train, 13 test."""
-    made = tiny.job(folder)
+    made = tiny.experiment(folder)
     made.config.quality.update({"batch": 16, **changes})
     return made
 
@@ -37,7 +37,7 @@ def write(path, image, **more):
 
 @pytest.fixture
 def train(tmp_path):
-    return job(tmp_path).source.split("train")
+    return experiment(tmp_path).source.split("train")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def classifier(monkeypatch):
         features=lambda params, images: images.reshape(len(images), -1)[:, :3] * 1.0,
         record={"scorer": "classifier()"},
     )
-    monkeypatch.setattr(_features, "open_classifier", lambda job, path: found)
+    monkeypatch.setattr(_features, "open_classifier", lambda experiment, path: found)
 
 
 def card(made):
@@ -65,7 +65,7 @@ def card(made):
 
 def test_the_training_data_as_samples(tmp_path, train, classifier, capsys):
     samples = write(tmp_path / "copies.npz", train.images, label=train.labels)
-    made = job(tmp_path, samples=samples, classifier="here", k=3)
+    made = experiment(tmp_path, samples=samples, classifier="here", k=3)
     found, path = card(made)
     result = {k: v["mean"] for k, v in found["result"].items()}
     assert result["frechet"] == pytest.approx(0.0, abs=1e-9)
@@ -90,7 +90,7 @@ def test_the_training_data_as_samples(tmp_path, train, classifier, capsys):
 
 def test_the_card_has_everything_the_figures_depend_on(tmp_path, train):
     samples = write(tmp_path / "s.npz", train.images[:40], method=json.dumps({"sampler": "x()"}))
-    found, _ = card(job(tmp_path, samples=samples))
+    found, _ = card(experiment(tmp_path, samples=samples))
     assert found["samples"].items() >= {"images": 40, "sampler": "x()", "file": samples}.items()
     assert len(found["samples"]["images_sha256"]) == 64
     assert found["reference"]["data_sha256"] == train.fingerprint()
@@ -108,7 +108,7 @@ def test_the_card_has_everything_the_figures_depend_on(tmp_path, train):
 
 
 def test_statistics_are_kept_and_found_again(tmp_path, train, capsys):
-    made = job(tmp_path, samples=write(tmp_path / "s.npz", train.images))
+    made = experiment(tmp_path, samples=write(tmp_path / "s.npz", train.images))
     statistics_mode.run(made)
     (kept,) = (made.workdir / "statistics").glob("*.npz")
     before, stamp = statistics.read(kept), kept.stat().st_mtime_ns
@@ -119,7 +119,7 @@ def test_statistics_are_kept_and_found_again(tmp_path, train, capsys):
     here, _ = card(made)
     assert kept.stat().st_mtime_ns == stamp
     # Named from another place it gives the same figures.
-    elsewhere = tiny.job(tmp_path, "elsewhere")
+    elsewhere = tiny.experiment(tmp_path, "elsewhere")
     elsewhere.config.quality.update(
         {"samples": made.config.quality.samples, "reference": str(kept), "batch": 16}
     )
@@ -136,7 +136,7 @@ def test_statistics_are_kept_and_found_again(tmp_path, train, capsys):
 def test_statistics_of_another_package_give_frechet(tmp_path, train):
     pixels = 2 * train.images.reshape(56, 16) / 4.0 - 1
     np.savez(tmp_path / "theirs.npz", mu=pixels.mean(0), sigma=np.cov(pixels.T))
-    made = job(tmp_path, samples=write(tmp_path / "s.npz", train.images), nearest="",
+    made = experiment(tmp_path, samples=write(tmp_path / "s.npz", train.images), nearest="",
                reference=str(tmp_path / "theirs.npz"), metrics=("frechet",))  # fmt: skip
     found, path = card(made)
     assert found["result"]["frechet"]["mean"] == pytest.approx(0.0, abs=1e-6)
@@ -167,20 +167,22 @@ def images(n=40, shape=(4, 4, 1), dtype=np.uint8, high=5):
 def test_samples_that_do_not_fit_are_one_line(tmp_path, arrays, message):
     np.savez(tmp_path / "s.npz", **arrays)
     with pytest.raises(DataError, match=message) as e:
-        quality.run(job(tmp_path, samples=str(tmp_path / "s.npz"), floor="", nearest=""))
+        quality.run(experiment(tmp_path, samples=str(tmp_path / "s.npz"), floor="", nearest=""))
     assert "\n" not in str(e.value)
 
 
 def test_samples_of_guided_diffusion_are_read(tmp_path, train, classifier):
     path = tmp_path / "theirs.npz"
     np.savez(path, arr_0=train.images.astype(np.int64), arr_1=train.labels)
-    found, _ = card(job(tmp_path, samples=str(path), classifier="here", floor="", nearest=""))
+    found, _ = card(
+        experiment(tmp_path, samples=str(path), classifier="here", floor="", nearest="")
+    )
     assert found["floor"] is None and found["result"]["accuracy"]["mean"] > 0.9
 
 
 def test_accuracy_needs_labels(tmp_path, train, classifier):
     samples = write(tmp_path / "s.npz", train.images)
-    made = job(tmp_path, samples=samples, classifier="here", nearest="")
+    made = experiment(tmp_path, samples=samples, classifier="here", nearest="")
     with pytest.raises(DataError, match="hold no label"):
         quality.run(made)
     made.config.conditional = False
@@ -207,7 +209,7 @@ def test_accuracy_needs_labels(tmp_path, train, classifier):
 def test_settings_that_cannot_work_are_one_line(tmp_path, train, changes, message):
     samples = write(tmp_path / "s.npz", train.images)
     with pytest.raises(UserError, match=message):
-        quality.run(job(tmp_path, **{"samples": samples, **changes}))
+        quality.run(experiment(tmp_path, **{"samples": samples, **changes}))
 
 
 def test_damaged_files_are_one_line(tmp_path, train):
@@ -219,31 +221,33 @@ def test_damaged_files_are_one_line(tmp_path, train):
         broken.write_bytes(content)
         for changes in ({"samples": str(broken)}, {"samples": samples, "reference": str(broken)}):
             with pytest.raises(DataError, match="cannot read"):
-                quality.run(job(tmp_path, **changes))
+                quality.run(experiment(tmp_path, **changes))
 
 
 def test_a_reference_of_other_features_is_refused(tmp_path, train):
     samples = write(tmp_path / "s.npz", train.images)
-    made = job(tmp_path, samples=samples, features="pixels(size=2)")
+    made = experiment(tmp_path, samples=samples, features="pixels(size=2)")
     statistics_mode.run(made)
     (path,) = (made.workdir / "statistics").glob("*.npz")
     with pytest.raises(ConfigError, match="holds 4 features, pixels has 16"):
-        quality.run(job(tmp_path, samples=samples, reference=str(path)))
+        quality.run(experiment(tmp_path, samples=samples, reference=str(path)))
     found = statistics.read(path)
     found.record["features_sha256"] = "0" * 64
     statistics.write(path, found)
     with pytest.raises(ConfigError, match="other weights"):
-        quality.run(job(tmp_path, samples=samples, reference=str(path), features="pixels(size=2)"))
+        quality.run(
+            experiment(tmp_path, samples=samples, reference=str(path), features="pixels(size=2)")
+        )
 
 
 @pytest.mark.slow
 def test_samples_drawn_here_and_the_same_from_their_file(tmp_path, monkeypatch):
-    made = tiny.job(tmp_path)
+    made = tiny.experiment(tmp_path)
     made.config.sample.num, made.config.quality.repeats = 24, 2
     made.config.quality.nearest = ""
     params = jax.device_put(made.model.init(jax.random.key(0), (4, 4, 1)), replicated(made.mesh))
     record = {"step": 6, "weights": "0.9", "checkpoint": "here"}
-    monkeypatch.setattr(type(made), "weights", lambda job, name="": (params, record))
+    monkeypatch.setattr(type(made), "weights", lambda experiment, name="": (params, record))
     with monkeypatch.context() as m:  # too few for the features: said before any is drawn
         m.setattr(generate, "generate", None)
         made.config.sample.num = 16

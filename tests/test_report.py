@@ -184,25 +184,25 @@ def test_json_of_another_form_is_named_and_the_rest_is_shown(measured, tmp_path,
 
 
 def test_a_failure_is_one_line_and_never_the_runs(tmp_path, monkeypatch, capsys):
-    job = tiny.job(tmp_path, report=True)
-    job.workdir.mkdir(parents=True)
+    experiment = tiny.experiment(tmp_path, report=True)
+    experiment.workdir.mkdir(parents=True)
 
     def fails(*_):
         raise RuntimeError("out of paper\nand ink")
 
     monkeypatch.setattr(page, "render", fails)
-    report.after_training(job)
+    report.after_training(experiment)
     said = capsys.readouterr().out
     assert said.startswith("warning: no report") and "out of paper" in said
-    assert said.count("\n") == 1 and not list(job.workdir.iterdir())
+    assert said.count("\n") == 1 and not list(experiment.workdir.iterdir())
 
     def stops():
         raise Preempted("now")
 
     with pytest.raises(Preempted):
-        report.after_training(job, stops)
-    job.config.report = False
-    report.after_training(job, fails)
+        report.after_training(experiment, stops)
+    experiment.config.report = False
+    report.after_training(experiment, fails)
     assert capsys.readouterr().out == ""
 
 

@@ -21,10 +21,10 @@ from diffusion_jax.errors import (
 from diffusion_jax.training import restore
 
 
-def weights(job, step, name="params"):
-    folder = job.workdir / "checkpoints" / str(step)
+def weights(experiment, step, name="params"):
+    folder = experiment.workdir / "checkpoints" / str(step)
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.leaves(restore.read_weights(folder, job.shapes(), name, sharding))
+    return jax.tree.leaves(restore.read_weights(folder, experiment.shapes(), name, sharding))
 
 
 def assert_identical(a, b):
@@ -41,16 +41,16 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def done(folder):
     """A finished run, not to be changed."""
-    job = tiny.job(folder, "done")
-    train.run(job)
-    return job
+    experiment = tiny.experiment(folder, "done")
+    train.run(experiment)
+    return experiment
 
 
 @pytest.fixture
 def copy(done, tmp_path):
     """A copy of the finished run that a test may damage."""
     shutil.copytree(done.workdir, tmp_path / "run")
-    return lambda **changes: tiny.job(done.workdir.parent, **changes).__class__(
+    return lambda **changes: tiny.experiment(done.workdir.parent, **changes).__class__(
         tiny.config(done.workdir.parent, **changes), tmp_path / "run"
     )
 
@@ -86,27 +86,29 @@ def test_tensorboard_reads_the_events(done):
 
 def test_train_2n_equals_train_n_and_resume_n(folder, done):
     # Of a constant learning rate: the length of the first run must not matter.
-    train.run(tiny.job(folder, "resumed", steps=2))
-    train.run(tiny.job(folder, "resumed", steps=6))
-    resumed = tiny.job(folder, "resumed")
+    train.run(tiny.experiment(folder, "resumed", steps=2))
+    train.run(tiny.experiment(folder, "resumed", steps=6))
+    resumed = tiny.experiment(folder, "resumed")
     for name in ("params", "0.9", "0.99"):
         assert_identical(weights(resumed, 6, name), weights(done, 6, name))
 
 
 def test_a_finished_run_says_so_and_changes_nothing(copy, capsys):
-    job = copy()
-    before = {p: p.stat().st_mtime_ns for p in (job.workdir / "checkpoints").rglob("*")}
-    train.run(job)
+    experiment = copy()
+    before = {p: p.stat().st_mtime_ns for p in (experiment.workdir / "checkpoints").rglob("*")}
+    train.run(experiment)
     assert "finished" in capsys.readouterr().out
-    assert before == {p: p.stat().st_mtime_ns for p in (job.workdir / "checkpoints").rglob("*")}
+    assert before == {
+        p: p.stat().st_mtime_ns for p in (experiment.workdir / "checkpoints").rglob("*")
+    }
 
 
 # Reads that were in flight when orbax gave up complain while they are collected.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["truncate", "empty", "remove"])
 def test_a_damaged_newest_checkpoint_falls_back_loudly(copy, done, damage, caplog):
-    job = copy()
-    newest = job.workdir / "checkpoints" / "6"
+    experiment = copy()
+    newest = experiment.workdir / "checkpoints" / "6"
     if damage == "empty":
         shutil.rmtree(newest)
         newest.mkdir()
@@ -118,28 +120,28 @@ def test_a_damaged_newest_checkpoint_falls_back_loudly(copy, done, damage, caplo
                 p.unlink()
             )
     with caplog.at_level(logging.ERROR):
-        train.run(job)
+        train.run(experiment)
     assert "checkpoints/6 is damaged" in caplog.text.replace("\\", "/")
-    assert (job.workdir / "checkpoints" / "damaged-6").is_dir()
-    assert_identical(weights(job, 6), weights(done, 6))
+    assert (experiment.workdir / "checkpoints" / "damaged-6").is_dir()
+    assert_identical(weights(experiment, 6), weights(done, 6))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_evaluation_falls_back_too(copy, caplog):
-    job = copy()
-    shutil.rmtree(job.workdir / "checkpoints" / "6" / "ema" / "d")
-    shutil.rmtree(job.workdir / "checkpoints" / "6" / "ema" / "ocdbt.process_0")
+    experiment = copy()
+    shutil.rmtree(experiment.workdir / "checkpoints" / "6" / "ema" / "d")
+    shutil.rmtree(experiment.workdir / "checkpoints" / "6" / "ema" / "ocdbt.process_0")
     with caplog.at_level(logging.ERROR):
-        eval_mode.run(job)
+        eval_mode.run(experiment)
     assert "damaged" in caplog.text
-    assert (job.workdir / "eval" / "4.json").exists()
+    assert (experiment.workdir / "eval" / "4.json").exists()
 
 
 def test_another_configuration_is_refused_and_named(copy):
-    job = copy(lr=5e-3, batch=32)
+    experiment = copy(lr=5e-3, batch=32)
     with pytest.raises(WorkdirError, match=r"batch: 16 -> 32; lr: 0.001 -> 0.005"):
-        train.run(job)
-    assert json.loads((job.workdir / "config.json").read_text())["lr"] == 1e-3
+        train.run(experiment)
+    assert json.loads((experiment.workdir / "config.json").read_text())["lr"] == 1e-3
 
 
 def test_what_may_change_may_change(copy):
@@ -149,42 +151,44 @@ def test_what_may_change_may_change(copy):
 
 
 def test_another_architecture_is_refused_and_named(copy):
-    job = copy(network="vdm_unet(width=16, depth=2, embed=8)")
+    experiment = copy(network="vdm_unet(width=16, depth=2, embed=8)")
     with pytest.raises(CheckpointError, match=r"another architecture: network/down/block/"):
-        eval_mode.run(job)
+        eval_mode.run(experiment)
 
 
 def test_missing_checkpoints_are_named(folder):
     with pytest.raises(CheckpointError, match="no checkpoint in"):
-        eval_mode.run(tiny.job(folder, "never"))
+        eval_mode.run(tiny.experiment(folder, "never"))
 
 
 def test_a_missing_average_lists_those_there_are(copy):
-    job = copy()
-    job.config.eval.weights = "0.5"
+    experiment = copy()
+    experiment.config.eval.weights = "0.5"
     with pytest.raises(CheckpointError, match=r"no average '0.5'; it has 0.9, 0.99"):
-        eval_mode.run(job)
+        eval_mode.run(experiment)
 
 
 def test_evaluating_raw_weights_and_the_best_checkpoint(copy):
-    job = copy()
-    job.config.eval.weights, job.config.eval.checkpoint = "params", "best"
-    eval_mode.run(job)
-    reports = sorted((job.workdir / "eval").glob("*.json"))
+    experiment = copy()
+    experiment.config.eval.weights, experiment.config.eval.checkpoint = "params", "best"
+    eval_mode.run(experiment)
+    reports = sorted((experiment.workdir / "eval").glob("*.json"))
     found = [json.loads(p.read_text())["model"]["weights"] for p in reports]
     assert "params" in found
 
 
 def test_nan_stops_with_the_step_named_and_keeps_the_last_good_checkpoint(folder):
     # Weights explode after the first checkpoint.
-    job = tiny.job(folder, "nan", lr=1e30, warmup=3, log_every=1, save_every=1, eval_every=0)
+    experiment = tiny.experiment(
+        folder, "nan", lr=1e30, warmup=3, log_every=1, save_every=1, eval_every=0
+    )
     with pytest.raises(NonFiniteError, match=r"at step \d.*last good checkpoint"):
-        train.run(job)
-    steps = [p.name for p in (job.workdir / "checkpoints").iterdir()]
+        train.run(experiment)
+    steps = [p.name for p in (experiment.workdir / "checkpoints").iterdir()]
     assert steps
-    for leaf in weights(job, max(map(int, steps))):
+    for leaf in weights(experiment, max(map(int, steps))):
         assert np.isfinite(leaf).all()
-    assert not (job.workdir / "eval").exists()
+    assert not (experiment.workdir / "eval").exists()
 
 
 @pytest.mark.parametrize(
@@ -209,24 +213,24 @@ def test_nan_stops_with_the_step_named_and_keeps_the_last_good_checkpoint(folder
     ids=lambda v: str(v)[:40] if isinstance(v, dict) else "",
 )
 def test_bad_settings_write_nothing(folder, changes, message):
-    job = tiny.job(folder, "refused", **changes)
+    experiment = tiny.experiment(folder, "refused", **changes)
     with pytest.raises(ValueError, match=message):
-        train.run(job)
-    assert not job.workdir.exists()
+        train.run(experiment)
+    assert not experiment.workdir.exists()
 
 
 def test_sampling_refusals(copy):
-    job = copy()
-    job.config.sample.labels = (1, 7)
+    experiment = copy()
+    experiment.config.sample.labels = (1, 7)
     with pytest.raises(ConfigError, match=r"7 is out of range; there are classes 0 .. 2"):
-        sample_mode.run(job)
+        sample_mode.run(experiment)
 
 
 def test_sampling_asks_for_the_classes_it_is_told(copy):
-    job = copy()
-    job.config.sample.labels = (2,)
-    sample_mode.run(job)
-    with np.load(job.workdir / "samples" / "6.npz") as found:
+    experiment = copy()
+    experiment.config.sample.labels = (2,)
+    sample_mode.run(experiment)
+    with np.load(experiment.workdir / "samples" / "6.npz") as found:
         np.testing.assert_array_equal(found["label"], [2] * 6)
 
 
@@ -244,9 +248,9 @@ def test_sampling_asks_for_the_classes_it_is_told(copy):
     ids=("unet", "mlp", "discrete"),
 )  # fmt: skip
 def test_other_settings_run_too(folder, changes):
-    job = tiny.job(folder, "-".join(changes), **{"save_every": 0, **changes})
-    train.run(job)
-    report = json.loads((job.workdir / "eval" / "6.json").read_text())
+    experiment = tiny.experiment(folder, "-".join(changes), **{"save_every": 0, **changes})
+    train.run(experiment)
+    report = json.loads((experiment.workdir / "eval" / "6.json").read_text())
     assert 0.5 < report["result"]["bits_per_dim"] < 20
 
 
@@ -254,15 +258,15 @@ def test_a_run_moves_to_a_device_that_needs_scanned_blocks(copy, done):
     """Optimiser state and averages go on; the update is the same up to rounding."""
     with pytest.raises(WorkdirError, match="network"):
         train.run(copy(network="vdm_unet(width=16, depth=1, embed=4, scan=True)"))
-    job = copy(network="vdm_unet(embed=8, width=16, depth=1, scan=True, remat=True)")
-    assert job.model.network.scan and job.model.network.remat
-    shutil.rmtree(job.workdir / "checkpoints" / "6")
-    train.run(job)
+    experiment = copy(network="vdm_unet(embed=8, width=16, depth=1, scan=True, remat=True)")
+    assert experiment.model.network.scan and experiment.model.network.remat
+    shutil.rmtree(experiment.workdir / "checkpoints" / "6")
+    train.run(experiment)
     for name in ("params", "0.9", "0.99"):
-        for x, y in zip(weights(job, 6, name), weights(done, 6, name), strict=True):
+        for x, y in zip(weights(experiment, 6, name), weights(done, 6, name), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
     assert any(
-        np.any(x != y) for x, y in zip(weights(job, 4), weights(job, 6), strict=True)
+        np.any(x != y) for x, y in zip(weights(experiment, 4), weights(experiment, 6), strict=True)
     )  # it has trained
 
 

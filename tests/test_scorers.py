@@ -131,7 +131,7 @@ def test_settings_are_checked(spec, offered, says):
 
 
 def test_samples_and_data_in_equal_parts(tmp_path):
-    data = tiny.job(tmp_path).source
+    data = tiny.experiment(tmp_path).source
     image = np.broadcast_to(np.arange(50, dtype=np.uint8)[:, None, None, None], (50, 4, 4, 1))
     seen = set()
     for classes in (3, 1):
@@ -155,34 +155,44 @@ def test_samples_and_data_in_equal_parts(tmp_path):
 def runs(tmp_path_factory):
     """A diffusion model and a classifier of the same images."""
     folder = tmp_path_factory.mktemp("scorers")
-    model = tiny.job(folder, "model", eval_every=0)
+    model = tiny.experiment(folder, "model", eval_every=0)
     model.config.sample.num, model.config.eval.timesteps = 0, ()
     train.run(model)
-    job = tiny.job(folder, "classifier", scorer=f"classifier({SMALL})", steps=80, lr=3e-3,
-                   eval_every=40, save_every=40, log_every=40)  # fmt: skip
-    train.run(job)
-    return folder, model, job
+    experiment = tiny.experiment(
+        folder,
+        "classifier",
+        scorer=f"classifier({SMALL})",
+        steps=80,
+        lr=3e-3,
+        eval_every=40,
+        save_every=40,
+        log_every=40,
+    )
+    train.run(experiment)
+    return folder, model, experiment
 
 
 @pytest.mark.slow
 def test_a_classifier_learns_reports_and_guides(runs):
-    folder, _, job = runs
-    report = json.loads((job.workdir / "eval" / "80.json").read_text())
+    folder, _, experiment = runs
+    report = json.loads((experiment.workdir / "eval" / "80.json").read_text())
     first, last = report["by_gamma"][0], report["by_gamma"][-1]
     assert (first["gamma"], last["gamma"]) == (-5.0, 4.0)
     assert first["accuracy"] > 0.6  # three classes that differ in brightness
     assert first["loss"] < last["loss"]
-    before = (job.workdir / "eval" / "80.json").read_bytes()
-    eval_mode.run(job)
+    before = (experiment.workdir / "eval" / "80.json").read_bytes()
+    eval_mode.run(experiment)
     assert (
         json.loads(before)["mean"]
-        == json.loads((job.workdir / "eval" / "80.json").read_text())["mean"]
+        == json.loads((experiment.workdir / "eval" / "80.json").read_text())["mean"]
     )
     # Guidance by it raises its own opinion of the samples.
     log_p = []
     for scale in (0.0, 20.0):
-        named = f"classifier(scale={scale}, checkpoint={str(job.workdir)!r}, inner=cfg(w=0.0))"
-        guided = tiny.job(folder, "model", guidance=named)
+        named = (
+            f"classifier(scale={scale}, checkpoint={str(experiment.workdir)!r}, inner=cfg(w=0.0))"
+        )
+        guided = tiny.experiment(folder, "model", guidance=named)
         guided.config.sample.num, guided.config.sample.steps = 24, 10
         params, _ = guided.weights()
         method = _method.build(guided, params)
@@ -190,54 +200,58 @@ def test_a_classifier_learns_reports_and_guides(runs):
         labels = generate.labels_for(guided.model, 24, ())
         out = generate.generate(params, run, (4, 4, 1), labels, 24, 24, 0, guided.mesh)
         x = guided.model.decoder.encode(jnp.asarray(out))
-        own, _ = job.weights()
+        own, _ = experiment.weights()
         cond = {"label": jnp.asarray(labels)}
-        log_p.append(float(job.scorer.log_prob(own, x, jnp.asarray(-5.0), cond).mean()))
+        log_p.append(float(experiment.scorer.log_prob(own, x, jnp.asarray(-5.0), cond).mean()))
     assert log_p[1] > log_p[0] + 0.1, log_p
 
 
 @pytest.mark.slow
 def test_what_does_not_fit_is_refused(runs, tmp_path):
-    folder, model, job = runs
+    folder, model, experiment = runs
 
     def sampling(guidance):
         with pytest.raises(ConfigError) as e:
-            sample_mode.check(tiny.job(folder, "model", guidance=guidance))
+            sample_mode.check(tiny.experiment(folder, "model", guidance=guidance))
         return str(e.value)
 
-    where = str(job.workdir)
+    where = str(experiment.workdir)
     assert "holds a classifier" in sampling(f"autoguidance(checkpoint={where!r})")
     assert "asks for a classifier" in sampling(f"classifier(checkpoint={str(model.workdir)!r})")
     assert "there is no run" in sampling("classifier(checkpoint='nowhere')")
-    sample_mode.check(tiny.job(folder, "model", guidance=f"classifier(checkpoint={where!r})"))
+    sample_mode.check(
+        tiny.experiment(folder, "model", guidance=f"classifier(checkpoint={where!r})")
+    )
     with pytest.raises(ConfigError, match="not a diffusion model"):
-        sample_mode.run(job)
-    other = tiny.job(folder, "digits", scorer="classifier()", data="digits()",
+        sample_mode.run(experiment)
+    other = tiny.experiment(folder, "digits", scorer="classifier()", data="digits()",
                      guidance=f"classifier(checkpoint={where!r})")  # fmt: skip
     with pytest.raises(ConfigError, match="was trained on"):
         _method.open_helper(other, "classifier", where)
     with pytest.raises(ConfigError, match="needs 100"):
-        train.run(tiny.job(folder, "d", scorer="discriminator()", against=str(model.workdir)))
+        train.run(
+            tiny.experiment(folder, "d", scorer="discriminator()", against=str(model.workdir))
+        )
 
 
 @pytest.mark.slow
 def test_a_discriminator_is_trained_against_a_run(runs):
     folder, model, _ = runs
-    job = tiny.job(folder, "discriminator", scorer=f"discriminator({SMALL})",
+    experiment = tiny.experiment(folder, "discriminator", scorer=f"discriminator({SMALL})",
                    against=str(model.workdir), guidance="none()", lr=3e-3, steps=240,
                    eval_every=0, save_every=0, log_every=120)  # fmt: skip
-    job.config.sample.num = job.config.sample.batch = 120
-    train.run(job)
-    with np.load(job.workdir / "against.npz") as f:
+    experiment.config.sample.num = experiment.config.sample.batch = 120
+    train.run(experiment)
+    with np.load(experiment.workdir / "against.npz") as f:
         assert f["image"].shape == (120, 4, 4, 1)
-    report = json.loads((job.workdir / "eval" / "240.json").read_text())
+    report = json.loads((experiment.workdir / "eval" / "240.json").read_text())
     # Six training steps leave samples that anybody can tell from data where there is little noise.
     assert report["by_gamma"][0]["accuracy"] > 0.7
     # Autoguidance by an early checkpoint of the same run, and by the discriminator.
     early = str(model.workdir / "checkpoints" / "4")
     below = f"autoguidance(checkpoint={early!r})"
-    guided = tiny.job(
-        folder, "model", guidance=f"discriminator({str(job.workdir)!r}, inner={below})"
+    guided = tiny.experiment(
+        folder, "model", guidance=f"discriminator({str(experiment.workdir)!r}, inner={below})"
     )
     params, record = guided.weights()
     sample_mode.sample(guided, params, record["step"])

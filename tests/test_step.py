@@ -27,13 +27,21 @@ from diffusion_jax.training.tasks import diffusion as step_lib
 
 
 def run_steps(
-    job, *, devices=8, spec="data=-1", accumulate=1, unroll=True, several=False, resident=True, n=2
+    experiment,
+    *,
+    devices=8,
+    spec="data=-1",
+    accumulate=1,
+    unroll=True,
+    several=False,
+    resident=True,
+    n=2,
 ):
     mesh = make_mesh(jax.devices()[:devices], spec)
-    recipe = dataclasses.replace(make_recipe(job), accumulate=accumulate, unroll=unroll)
-    split = job.source.split("train")
+    recipe = dataclasses.replace(make_recipe(experiment), accumulate=accumulate, unroll=unroll)
+    split = experiment.source.split("train")
     state = state_lib.init(
-        job.model.init(jax.random.key(0), job.source.shape), recipe.optimizer, (0.9,)
+        experiment.model.init(jax.random.key(0), experiment.source.shape), recipe.optimizer, (0.9,)
     )
     recipe = dataclasses.replace(recipe, ema=(("0.9", 0.9),))
     place = placed(mesh, state)
@@ -65,15 +73,15 @@ def assert_same(a, b, rtol):
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
+def experiment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("step")
     network = "vdm_unet(width=16, depth=1, embed=8, dropout=0.2)"
-    return tiny.job(folder, network=network, augment="dihedral()")
+    return tiny.experiment(folder, network=network, augment="dihedral()")
 
 
 @pytest.fixture(scope="module")
-def reference(job):
-    return run_steps(job)
+def reference(experiment):
+    return run_steps(experiment)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +97,12 @@ def reference(job):
     ],
     ids=str,
 )
-def test_same_numbers_however_it_is_run(job, reference, how):
-    assert_same(run_steps(job, **how), reference, rtol=2e-6)
+def test_same_numbers_however_it_is_run(experiment, reference, how):
+    assert_same(run_steps(experiment, **how), reference, rtol=2e-6)
 
 
-def test_the_comparison_can_fail(job, reference):
-    other = dataclasses.replace(job, config=tiny.config(job.workdir.parent, seed=1))
+def test_the_comparison_can_fail(experiment, reference):
+    other = dataclasses.replace(experiment, config=tiny.config(experiment.workdir.parent, seed=1))
     assert np.abs(run_steps(other)[1] - reference[1]).max() > 1e-3
 
 
@@ -123,9 +131,9 @@ def test_meshes_that_do_not_fit(spec, says):
         parse_mesh(spec, 8)
 
 
-def test_fsdp_splits_what_is_large(job):
+def test_fsdp_splits_what_is_large(experiment):
     """Each device keeps about a quarter of the state: the shards say so, not the rule."""
-    params = job.model.init(jax.random.key(0), job.source.shape)
+    params = experiment.model.init(jax.random.key(0), experiment.source.shape)
     whole = sum(a.nbytes for a in jax.tree.leaves(params))
     mesh = make_mesh(spec="data=2,fsdp=4")
     split = jax.device_put(params, placed(mesh, params))
@@ -174,8 +182,8 @@ def test_a_batch_that_does_not_divide_is_refused():
     check_batch(32, mesh, accumulate=2)
 
 
-def test_labels_are_dropped_at_the_asked_rate(job):
-    recipe = dataclasses.replace(make_recipe(job), class_dropout=0.25)
+def test_labels_are_dropped_at_the_asked_rate(experiment):
+    recipe = dataclasses.replace(make_recipe(experiment), class_dropout=0.25)
     batch = {"image": jnp.zeros((4000, 4, 4, 1), jnp.uint8), "label": jnp.ones(4000, jnp.int32)}
     _, cond, _ = step_lib.prepare(recipe, batch, jnp.asarray(0))
     labels = np.asarray(cond["label"])

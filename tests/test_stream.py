@@ -161,8 +161,8 @@ def write_folder(folder, bad=()):
     return f"folder(path={str(folder)!r}, size=4, channels=1)"
 
 
-def losses(job):
-    lines = (job.workdir / "metrics.jsonl").read_text().splitlines()
+def losses(experiment):
+    lines = (experiment.workdir / "metrics.jsonl").read_text().splitlines()
     return [r for r in map(json.loads, lines) if "train/loss" in r]
 
 
@@ -184,9 +184,11 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(pictures, tmp_path_factory):
     """A run over the folder in one piece, with all images on the device."""
-    job = tiny.job(tmp_path_factory.mktemp("whole"), **{**pictures, "resident_mib": 1})
-    train.run(job)
-    return job
+    experiment = tiny.experiment(
+        tmp_path_factory.mktemp("whole"), **{**pictures, "resident_mib": 1}
+    )
+    train.run(experiment)
+    return experiment
 
 
 @pytest.mark.slow
@@ -196,17 +198,17 @@ def test_a_streamed_run_resumes_bit_for_bit_and_counts_what_is_damaged(
     """And it is the run that has all on the device, with the damaged one replaced by the same."""
     from test_runs import assert_identical, weights
 
-    train.run(tiny.job(tmp_path, **pictures, steps=3))
+    train.run(tiny.experiment(tmp_path, **pictures, steps=3))
     err = capfd.readouterr()
     assert err.err.count("03.png: ") == 1 and "1 damaged images were skipped" in err.out
     one_more = Path(registry.parse(pictures["data"]).kwargs["path"]) / "train" / "a" / "99.png"
     one_more.write_bytes(b"not looked at")
     with pytest.raises(WorkdirError, match="trained on 48 images, x/train has 49 now"):
-        train.run(tiny.job(tmp_path, **pictures))
+        train.run(tiny.experiment(tmp_path, **pictures))
     one_more.unlink()
-    again = tiny.job(tmp_path, **{**pictures, "data_workers": 1, "data_ahead": 4})
+    again = tiny.experiment(tmp_path, **{**pictures, "data_workers": 1, "data_ahead": 4})
     train.run(again)
-    straight = tiny.job(tmp_path, "straight", **pictures)
+    straight = tiny.experiment(tmp_path, "straight", **pictures)
     train.run(straight)
     assert_identical(weights(again, 6), weights(straight, 6))
     # With all on the device it is another program: up to rounding, of which Adam would make steps.
@@ -248,8 +250,8 @@ def test_two_processes_train_on_the_same_batches(whole, pictures, tmp_path):
 def test_settings_that_cannot_stream_are_refused(tmp_path):
     for changes in ({"data_ahead": 0}, {"data_workers": -1}):
         with pytest.raises(ConfigError, match="data_ahead"):
-            train.run(tiny.job(tmp_path, **changes))
+            train.run(tiny.experiment(tmp_path, **changes))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image"):
-        train.run(tiny.job(tmp_path, data=f"folder({str(tmp_path / 'empty')!r}, size=4)"))
+        train.run(tiny.experiment(tmp_path, data=f"folder({str(tmp_path / 'empty')!r}, size=4)"))
     assert not (tmp_path / "run").exists()

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffusion_jax import config as config_lib, registry, rng
 from diffusion_jax.cli.modes.train import make_recipe
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.training.tasks import diffusion as step_lib
 from diffusion_jax.training.tasks.diffusion import Recipe
@@ -203,26 +203,28 @@ def test_weights_are_the_inverse_density_of_the_times(float64):
     assert jnp.all(jnp.diff(gamma) > 0)
 
 
-def job(tmp_path, **changes):
+def experiment(tmp_path, **changes):
     c: ConfigDict = config_lib.base()
     c.data, c.network = "digits()", "vdm_unet(width=32, depth=1)"
     c.update(changes)
-    return Job(c, tmp_path)
+    return Experiment(c, tmp_path)
 
 
 def test_the_switch(tmp_path):
     on = {"minimize_variance": "on"}
     learned = {"schedule": "learned_mlp(features=8)"}
-    assert make_recipe(job(tmp_path, **learned)).minimize_variance
-    assert not make_recipe(job(tmp_path, **learned, minimize_variance="off")).minimize_variance
-    assert not make_recipe(job(tmp_path)).minimize_variance
-    assert not make_recipe(job(tmp_path, **learned, proposal="vloss()")).minimize_variance
+    assert make_recipe(experiment(tmp_path, **learned)).minimize_variance
+    assert not make_recipe(
+        experiment(tmp_path, **learned, minimize_variance="off")
+    ).minimize_variance
+    assert not make_recipe(experiment(tmp_path)).minimize_variance
+    assert not make_recipe(experiment(tmp_path, **learned, proposal="vloss()")).minimize_variance
     for changes, reason in [
         ({**learned, "objective": "discrete(timesteps=10)"}, "depends on the schedule's shape"),
         ({}, "no shape to train"),
         ({**learned, "proposal": "histogram()"}, "does not depend"),
     ]:
         with pytest.raises(ConfigError, match=reason):
-            make_recipe(job(tmp_path, **changes, **on))
+            make_recipe(experiment(tmp_path, **changes, **on))
     with pytest.raises(ConfigError, match="allowed are auto, on, off"):
-        make_recipe(job(tmp_path, minimize_variance="maybe"))
+        make_recipe(experiment(tmp_path, minimize_variance="maybe"))

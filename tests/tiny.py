@@ -7,7 +7,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from diffusion_jax import config as config_lib
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 
 
 def write_images(path: Path, n: int = 64, levels: int = 5) -> Path:
@@ -44,8 +44,8 @@ def config(folder: Path, **changes):
     return c
 
 
-def job(folder: Path, name: str = "run", **changes) -> Job:
-    return Job(config(folder, **changes), (folder / name).absolute())
+def experiment(folder: Path, name: str = "run", **changes) -> Experiment:
+    return Experiment(config(folder, **changes), (folder / name).absolute())
 
 
 def saved_arrays(folder: Path) -> list[np.ndarray]:

@@ -25,7 +25,6 @@ def read_images(
     `--mode=sample` writes.
 
     Args:
-        path: the file.
         shape: `(H, W, C)` of the model.
         levels: grey levels of the model.
 

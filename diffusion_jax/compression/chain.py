@@ -114,7 +114,6 @@ def make_chain(network: Network, timesteps: int, markov: bool) -> Chain:
     """The chain of a model with `timesteps` steps.
 
     Args:
-        network: the model.
         timesteps: T.
         markov: latents are drawn forwards, by `q(z_i | z_{i-1})` (Bit-Swap), and the bins are
             narrow enough for that; else backwards, by `q(z_{i-1} | z_i, x)`.

@@ -46,7 +46,6 @@ def fingerprint(params: Params, settings: dict[str, Any]) -> str:
     """SHA-256 over every weight with its name and shape, and the settings that give them meaning.
 
     Args:
-        params: the weights.
         settings: JSON-able.
 
     Returns:
@@ -64,7 +63,6 @@ class Network:
     """A model with its weights and one batch shape.
 
     Args:
-        model: the model.
         params: its weights; one device computes, whatever mesh they were on.
         shape: of one image.
         batch: images per call, always.

@@ -108,9 +108,6 @@ class Source:
         Args:
             name: `"train"`, `"valid"` or `"test"`.
 
-        Returns:
-            The split.
-
         Raises:
             DataError: no such split, or pixels or labels outside the declared range.
         """

@@ -55,7 +55,6 @@ def over(
     Args:
         run: `({"image", "label"}, ids [B]) -> pytree` of arrays with leading axis `[B]`; `ids` are
             the images' numbers, from which noise should be drawn.
-        split: the images.
         mesh: the device mesh; batches are split over it.
         batch: images per call, rounded up to a multiple of the devices.
         limit: only the first images; 0 for all.

@@ -16,7 +16,6 @@ def extractor(features: Features, mesh: Mesh, batch: int) -> Callable[..., Itera
 
     Args:
         features: the feature space.
-        mesh: the device mesh.
         batch: images per call; rounded up to a multiple of the devices.
 
     Returns:

@@ -33,8 +33,6 @@ def measure(
     Args:
         recipe: how the scorer was trained.
         params: its weights.
-        split: the images.
-        mesh: the device mesh.
         batch: images per call; rounded up to a multiple of the devices.
         seed: seed of the noise.
         limit: only the first images; 0 for all.

@@ -126,11 +126,8 @@ def measure(
     """Evaluates the bound on every image of `split` once.
 
     Args:
-        model: the model.
         objective: the bound.
         params: weights, replicated over `mesh`.
-        split: the images.
-        mesh: the device mesh.
         draws: times per image, even.
         batch: images per call; rounded up to a multiple of the devices. Does not change results.
         seed: seed of the noise.
@@ -239,7 +236,6 @@ def loss_by_gamma(
     """Where the bits are: `1/2 E |eps - eps_hat|^2` against gamma (continuous time).
 
     Args:
-        model: the model.
         params: its weights.
         records: from `measure` with the continuous-time bound.
         bins: equal bins in t.

@@ -62,9 +62,7 @@ def compile_pass(model: Model, density: Density, mesh: Mesh, coarse: bool = Fals
     """The jitted `(params, rows, ids, key) -> (density, correction), [B, M, K]`.
 
     Args:
-        model: the model.
         density: the estimate.
-        mesh: the device mesh.
         coarse: return `Records.coarse`, `[B]`, instead.
 
     Returns:
@@ -107,8 +105,6 @@ def measure(
         model: the model; must have passed `density.check`.
         density: the estimate.
         params: weights, replicated over `mesh`.
-        split: the images.
-        mesh: the device mesh.
         batch: images per call; changes memory, not results.
         seed: seed of the noise.
         limit: only the first `limit` images; 0 for all.

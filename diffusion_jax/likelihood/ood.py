@@ -50,12 +50,8 @@ def check(split: Split, shape: tuple[int, ...], levels: int) -> Split:
     """Returns a split if the model can score it.
 
     Args:
-        split: the images.
         shape: of the model's images.
         levels: of the model's images.
-
-    Returns:
-        The split.
 
     Raises:
         DataError: another shape, or another number of levels.
@@ -116,10 +112,7 @@ def reconstruction_errors(
     """Mean squares of `x_hat(z) - x` per image, averaged over draws of the noise.
 
     Args:
-        model: the model.
         params: weights, replicated over `mesh`.
-        split: the images.
-        mesh: the device mesh.
         gammas: where.
         draws: of the noise, per image and gamma.
         batch: images per call; does not change results.

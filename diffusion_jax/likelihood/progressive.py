@@ -63,10 +63,8 @@ def one(
     """Step `i` of the bound and the guess before it, from the same `z_i`.
 
     Args:
-        model: the model.
         params: its weights.
         x: data in model space, `[B, ...]`.
-        cond: the condition.
         noise: the noise; its times are not used.
         i: 1 to `steps`.
         steps: T.
@@ -140,10 +138,7 @@ def measure(
     """Measures rates and errors of every image of `split` at every step, one draw each.
 
     Args:
-        model: the model.
         params: weights, replicated over `mesh`.
-        split: the images.
-        mesh: the device mesh.
         steps: T.
         batch: images per call; does not change results.
         seed: seed of the noise.
@@ -227,10 +222,8 @@ def pictures(
     """What a decoder would show at a few steps, and last the originals.
 
     Args:
-        model: the model.
         params: its weights.
         x: data in model space, `[B, ...]`.
-        cond: the condition.
         key: PRNG key of the noise: that of `measure` gives the same latents.
         at: steps.
         steps: T.

@@ -50,7 +50,6 @@ def draws(model: Model, params: Params, records: Records) -> Draws:
     """The draws of a measurement with the continuous-time bound.
 
     Args:
-        model: the model.
         params: its weights.
         records: from `bpd.measure`.
 
@@ -65,7 +64,6 @@ def curve(model: Model, params: Params, points: int = 257) -> dict[str, list[flo
     """The schedule at equal steps of time.
 
     Args:
-        model: the model.
         params: its weights.
         points: number of times.
 
@@ -177,7 +175,6 @@ def schedule_density(model: Model, params: Params, gamma: np.ndarray) -> np.ndar
     """The density `1 / gamma'` with which a schedule draws gamma.
 
     Args:
-        model: the model.
         params: its weights.
         gamma: where, within the ends.
 
@@ -252,7 +249,6 @@ def encoded(model: Model, params: Params, x: Array, cond: Cond, gamma: np.ndarra
         model: a model with an encoder.
         params: its weights.
         x: data in model space, `[B, ...]`.
-        cond: the condition.
         gamma: `[G]`.
 
     Returns:
@@ -279,7 +275,6 @@ def encoder_shift(
         model: a model with an encoder.
         params: its weights.
         x: data in model space, `[B, ...]`.
-        cond: the condition.
         points: number of gammas.
 
     Returns:

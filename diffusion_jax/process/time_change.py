@@ -56,7 +56,6 @@ def reclock(
     """The clock that draws gamma with a given density.
 
     Args:
-        schedule: the schedule.
         params: its parameters.
         gamma: increasing, from one end of the schedule to the other.
         density: positive values there, linear in between; need not be normalised.

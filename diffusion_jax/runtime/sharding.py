@@ -58,9 +58,6 @@ def make_mesh(devices: list | None = None, spec: str = "data=-1") -> Mesh:
         devices: the devices; None for all.
         spec: the lengths of the axes; see `parse_mesh`.
 
-    Returns:
-        The mesh.
-
     Raises:
         ConfigError: the axes do not fit the devices or their slices.
     """
@@ -79,7 +76,6 @@ def placed(mesh: Mesh, tree: Any) -> Any:
     """How each array of a state lies on the mesh: split over `fsdp` where that is worth it.
 
     Args:
-        mesh: the device mesh.
         tree: arrays or shapes.
 
     Returns:
@@ -193,7 +189,6 @@ def check_batch(batch: int, mesh: Mesh, accumulate: int = 1) -> None:
 
     Args:
         batch: the global batch size.
-        mesh: the device mesh.
         accumulate: micro-batches per step.
 
     Raises:

@@ -28,13 +28,9 @@ def plan(model: Model, params: Params, grid: Grid, steps: int) -> np.ndarray:
     """The gammas of a run, `[steps + 1]` float64, between the model's own end points.
 
     Args:
-        model: the model.
         params: its weights.
         grid: the grid.
         steps: number of steps.
-
-    Returns:
-        The plan.
 
     Raises:
         ConfigError: fewer than one step.
@@ -54,7 +50,6 @@ def labels_for(model: Model, num: int, wanted: tuple[int, ...]) -> np.ndarray | 
     """The class of each sample: `wanted` in turn, or every class in turn.
 
     Args:
-        model: the model.
         num: number of samples.
         wanted: classes to cycle through; empty for all.
 
@@ -102,11 +97,9 @@ def guide(
     """The guided denoiser with its condition inside, and the plan.
 
     Args:
-        model: the model.
         params: its weights.
         method: how to sample.
         context: for the guidance.
-        cond: the condition.
         key: PRNG key of the run.
         n: number of examples.
 
@@ -132,12 +125,10 @@ def draw(
     """Runs the plan from the latent `z` at its start; a pure function, to be jitted by the caller.
 
     Args:
-        model: the model.
         params: its weights.
         method: how to sample.
         context: for the guidance; see `Helpers.context`.
         z: latent at `method.gammas[0]`, `[B, ...]`.
-        cond: the condition.
         key: PRNG key of the noise on the way.
         constrain: `(z, gamma, key) -> z` after every step, or None.
 
@@ -158,9 +149,7 @@ def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
     """The jitted `(params, key, cond, shape) -> images` of one batch.
 
     Args:
-        model: the model.
         method: how to sample; `method.check_method` says what is refused.
-        mesh: the device mesh.
 
     Returns:
         The function; `shape` is static and the result is what `method.final` gives.
@@ -202,7 +191,6 @@ def generate(
         num: how many.
         batch: images per call; rounded up to a multiple of the devices.
         seed: seed of the noise.
-        mesh: the device mesh.
         quiet: no progress report.
 
     Returns:

@@ -45,9 +45,6 @@ def invert(denoise: Denoise, sampler: Sampler, gammas: np.ndarray, z: Array) -> 
 def need_deterministic(sampler: Sampler) -> None:
     """Refuses a sampler that draws noise.
 
-    Args:
-        sampler: the sampler.
-
     Raises:
         ConfigError: it is not a solver of the probability-flow ODE.
     """

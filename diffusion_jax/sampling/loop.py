@@ -78,16 +78,6 @@ def path(
 ) -> Array:
     """All latents of `integrate`, whose arguments it has.
 
-    Args:
-        denoise: as there.
-        sampler: as there.
-        gammas: as there.
-        z: as there.
-        key: as there.
-        constrain: as there.
-        correct: as there.
-        lift: as there.
-
     Returns:
         The latents at `gammas`, `[n + 1, B, ...]`; the last is what `integrate` returns.
     """
@@ -127,18 +117,7 @@ def run(
     """`integrate`, whose arguments it has, and what else there is to know of it.
 
     Args:
-        denoise: as there.
-        sampler: as there.
-        gammas: as there.
-        z: as there.
-        key: as there.
-        constrain: as there.
-        correct: as there.
-        lift: as there.
         keep: whether to keep all latents.
-
-    Returns:
-        The run.
 
     Raises:
         ValueError: `gammas` has fewer than two values, or another shape.

@@ -43,9 +43,6 @@ class Helpers:
             model: the model it guides.
             params: weights of the helpers; None for those that were read, which are read now if
                 need be.
-
-        Returns:
-            The context.
         """
 
         def opened(kind: str, checkpoint: str) -> Callable:
@@ -84,9 +81,6 @@ class Method:
 
         Args:
             model: the model: with an encoder, moves up in gamma ask it too.
-
-        Returns:
-            The number.
         """
         moves = np.diff(self.gammas)
         asks_up = model.encoder.mean_coefficient != 0.0
@@ -98,7 +92,6 @@ def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = N
     """Refuses guidance that does not fit the model, before anything is compiled.
 
     Args:
-        model: the model.
         guidance: the guidance; it raises `ConfigError` if it does not fit.
         helpers: second models it may ask for; they are read here.
 
@@ -116,7 +109,6 @@ def check_sampler(model: Model, sampler: Sampler) -> None:
     """Refuses a sampler that does not fit the model's encoder, before anything is compiled.
 
     Args:
-        model: the model.
         sampler: the sampler; `sampling.for_sampler` raises `ConfigError` if it does not fit.
     """
     for_sampler(None, model.encoder.mean_coefficient, sampler)
@@ -126,7 +118,6 @@ def check_method(model: Model, method: Method) -> None:
     """Refuses a way of sampling that does not fit the model, before anything is compiled.
 
     Args:
-        model: the model.
         method: how to sample; guidance and sampler have their own checks.
 
     Raises:

@@ -55,11 +55,9 @@ def record(
     `generate.compile_sampler` with the same key, so that the samples are the first of its batch.
 
     Args:
-        model: the model.
         params: its weights.
         method: how to sample; it has passed `method.check_method`.
         cond: the condition, leading axis `[B]`.
-        key: PRNG key.
         shape: `(B, H, W, C)`.
         levels: grey levels of the data.
         frames: noise levels kept, at most; at least 2.

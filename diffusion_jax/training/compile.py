@@ -32,7 +32,6 @@ def compile_steps(
 
     Args:
         task: what is trained.
-        mesh: the device mesh.
         resident: shape of an image where `data` is the whole data set, replicated on the devices,
             and `indices` choose the batch inside the step; images are flat there, `[N, H*W*C]`,
             as a TPU pads their few channels. None where `data` is the batch itself, and `indices`

@@ -82,7 +82,6 @@ class Feeder:
     Args:
         split: training data.
         order: which of them, when.
-        mesh: the device mesh.
         resident_bytes: sets up to this size live on the devices.
     """
 

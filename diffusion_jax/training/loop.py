@@ -132,7 +132,6 @@ def run(
         plan: how many, and what happens when.
         state: where to start (placed on `mesh`).
         split: training data.
-        mesh: the device mesh.
         checkpoints: where to save.
         writer: where to report.
         meta: record saved with every checkpoint.

@@ -131,7 +131,6 @@ def advance(
     Args:
         state: the state before.
         grads: the gradient.
-        optimizer: the optax transformation.
         ema: decays of the averages, as (name, decay) pairs.
         warmup: whether averages warm up.
 

@@ -170,9 +170,6 @@ def read_weights(folder: Path, like: Params, name: str, sharding: Sharding) -> P
         name: `"params"` for the weights as trained, else the name of an average such as "0.9999".
         sharding: where to put them.
 
-    Returns:
-        The weights.
-
     Raises:
         CheckpointError: another architecture, or no such average.
     """

@@ -56,7 +56,6 @@ def init(
 
     Args:
         params: initial weights.
-        optimizer: the optimiser.
         decays: decays of the averages.
         proposal: initial state of the proposal, if it has one.
 

@@ -35,7 +35,6 @@ def gradient(
         model: a model whose schedule has a shape.
         params: its weights.
         x: data in model space, `[B, ...]`.
-        cond: the condition.
         noise: the noise; its times must be uniform.
 
     Returns:

@@ -6,7 +6,7 @@ import numpy as np
 from diffusion_jax.cli.modes import _method
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
 from diffusion_jax.sampling import generate
@@ -15,25 +15,24 @@ from diffusion_jax.sampling import generate
 _PARTS = {"train": (0.0, 0.7), "valid": (0.7, 0.8), "test": (0.8, 1.0)}
 
 
-def check(job: Job) -> None:
+def check(experiment: Experiment) -> None:
     """Refuses a run whose samples cannot be told from these data, before anything is drawn.
-
-    Args:
-        job: the job.
 
     Raises:
         ConfigError: other images, or a class asked of a model without classes.
     """
-    if job.config.sample.num < 100:
-        raise ConfigError(f"sample.num={job.config.sample.num}: a discriminator needs 100 or more")
-    _run(job)
+    if experiment.config.sample.num < 100:
+        raise ConfigError(
+            f"sample.num={experiment.config.sample.num}: a discriminator needs 100 or more"
+        )
+    _run(experiment)
 
 
-def source(job: Job) -> Source:
+def source(experiment: Experiment) -> Source:
     """The data and the samples, drawn by `config.sample` and kept in `against.npz`.
 
     Args:
-        job: the job, whose `config.against` names the run.
+        experiment: whose `config.against` names the run.
 
     Returns:
         A source with labels `class` for data and `class + classes` for samples; 0 and 1 without
@@ -42,28 +41,29 @@ def source(job: Job) -> Source:
     Raises:
         DataError: `against.npz` is unreadable.
     """
-    path = job.workdir / "against.npz"
+    path = experiment.workdir / "against.npz"
     if not path.exists():
-        _draw(job, path)
+        _draw(experiment, path)
     try:
         with path.open("rb") as raw, np.load(raw) as f:
             image, label = f["image"], f["label"]
     except (OSError, ValueError, KeyError) as e:
         raise DataError(f"cannot read {path}: {e}; delete it to draw the samples again") from e
-    return mixed(job.source, image, label, job.source.num_classes if job.config.conditional else 1)
+    return mixed(
+        experiment.source,
+        image,
+        label,
+        experiment.source.num_classes if experiment.config.conditional else 1,
+    )
 
 
 def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> Source:
     """Data and samples in equal parts.
 
     Args:
-        data: the data set.
         image: samples, `[N, H, W, C]`; repeated, or cut, to the length of each split.
         label: their classes, `[N]`.
         classes: classes a discriminator is told; 1 for none.
-
-    Returns:
-        The source.
     """
 
     def load(name: str) -> Split:
@@ -86,11 +86,11 @@ def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> S
     return Source(f"{data.name} against samples", data.shape, data.levels, 2 * classes, load)
 
 
-def _run(job: Job) -> Job:
+def _run(experiment: Experiment) -> Experiment:
     """The run whose samples are drawn, with this job's settings for sampling."""
-    c = job.config
-    other = _method.open_run(job, c.against)
-    _method.check_same_data(job, other, c.against)
+    c = experiment.config
+    other = _method.open_run(experiment, c.against)
+    _method.check_same_data(experiment, other, c.against)
     fields = ("guidance", "sampler", "grid", "plan", "corrector", "sample")
     other.config.update({k: c[k] for k in fields})
     if c.conditional and not other.model.num_classes:
@@ -99,8 +99,8 @@ def _run(job: Job) -> Job:
     return other
 
 
-def _draw(job: Job, path: object) -> None:
-    other = _run(job)
+def _draw(experiment: Experiment, path: object) -> None:
+    other = _run(experiment)
     c = other.config.sample
     params, record = other.weights()
     method = _method.build(other, params)

@@ -9,7 +9,7 @@ import numpy as np
 from diffusion_jax.compression import coder as coding, container, network
 from diffusion_jax.compression.files import Images
 from diffusion_jax.errors import CodecError, ConfigError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.storage import modified, place
 from diffusion_jax.types import Params
@@ -25,18 +25,22 @@ def one_process() -> None:
         raise ConfigError("compress and decompress run in one process; start them on one host")
 
 
-def fingerprint(job: Job, params: Params) -> str:
+def fingerprint(experiment: Experiment, params: Params) -> str:
     """Which model this is: weights, and the settings that give them meaning."""
-    c = job.config
+    c = experiment.config
     settings = {k: c[k] for k in _SETTINGS}
-    settings |= {"precision": c.eval.matmul_precision, "levels": job.source.levels,
-                 "shape": tuple(job.source.shape), "classes": job.model.num_classes}  # fmt: skip
+    settings |= {
+        "precision": c.eval.matmul_precision,
+        "levels": experiment.source.levels,
+        "shape": tuple(experiment.source.shape),
+        "classes": experiment.model.num_classes,
+    }
     return network.fingerprint(params, settings)
 
 
-def default_path(job: Job, step: int) -> Path:
+def default_path(experiment: Experiment, step: int) -> Path:
     """Where the compressed file of a step goes unless `--output` says otherwise."""
-    return job.workdir / "compressed" / f"{step}.djz"
+    return experiment.workdir / "compressed" / f"{step}.djz"
 
 
 def schedule_code(coder: coding.Coder) -> str:
@@ -44,12 +48,12 @@ def schedule_code(coder: coding.Coder) -> str:
     return container.code(coder.chain.gammas)
 
 
-def read_file(job: Job, path: Path, params: Params) -> tuple[dict[str, Any], list, coding.Coder]:
+def read_file(
+    experiment: Experiment, path: Path, params: Params
+) -> tuple[dict[str, Any], list, coding.Coder]:
     """Reads a compressed file and refuses one that would not decode here.
 
     Args:
-        job: the job.
-        path: the file.
         params: the weights to decode with.
 
     Returns:
@@ -63,13 +67,13 @@ def read_file(job: Job, path: Path, params: Params) -> tuple[dict[str, Any], lis
     except OSError as e:
         raise CodecError(f"cannot read {path}: {e.strerror or e}") from e
     header, groups = container.unpack(data, str(path))
-    if header["model"] != fingerprint(job, params):
+    if header["model"] != fingerprint(experiment, params):
         raise CodecError(
             f"{path} was written with another model (step {header['step']}, weights "
             f"{header['weights']}; the SHA-256 of weights and settings differs): name that one "
             "with --checkpoint and config.eval.weights"
         )
-    wanted = job.config.compress.batch
+    wanted = experiment.config.compress.batch
     if wanted not in (0, header["batch"]):
         raise CodecError(
             f"{path} was written with batches of {header['batch']} images and decodes with no "
@@ -83,7 +87,7 @@ def read_file(job: Job, path: Path, params: Params) -> tuple[dict[str, Any], lis
             f"{path} was written with {'; '.join(other)}: networks compute other bits there; "
             "decode it with the same versions on the same kind of device"
         )
-    net = network.Network(job.model, params, tuple(header["shape"]), header["batch"])
+    net = network.Network(experiment.model, params, tuple(header["shape"]), header["batch"])
     coder = coding.make(
         net, header["timesteps"], header["order"], header["group"], header["seed"],
         coded_labels=header["labels"] == "coded",
@@ -94,12 +98,8 @@ def read_file(job: Job, path: Path, params: Params) -> tuple[dict[str, Any], lis
     return header, groups, coder
 
 
-def decode_file(job: Job, path: Path) -> tuple[Images, dict[str, Any]]:
+def decode_file(experiment: Experiment, path: Path) -> tuple[Images, dict[str, Any]]:
     """Decodes a compressed file and checks it against the digest in its header.
-
-    Args:
-        job: the job.
-        path: the file.
 
     Returns:
         The images, and the header.
@@ -108,9 +108,9 @@ def decode_file(job: Job, path: Path) -> tuple[Images, dict[str, Any]]:
         CodecError: it cannot be decoded here to exactly what was coded.
     """
     one_process()
-    params, _ = job.weights(job.config.eval.weights)
-    with jax.default_matmul_precision(job.config.eval.matmul_precision or None):
-        header, groups, coder = read_file(job, path, params)
+    params, _ = experiment.weights(experiment.config.eval.weights)
+    with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
+        header, groups, coder = read_file(experiment, path, params)
         with progress("decode", header["images"]) as bar:
             images, labels = coding.decode(coder, groups, header["images"], bar.at)
     found = Images(path.name, images, labels, tuple(header.get("names", ())))
@@ -119,34 +119,24 @@ def decode_file(job: Job, path: Path) -> tuple[Images, dict[str, Any]]:
     return found, header
 
 
-def input_path(job: Job) -> Path:
+def input_path(experiment: Experiment) -> Path:
     """The file to decode: `--input`, or the newest that compress wrote into the work directory.
-
-    Args:
-        job: the job.
-
-    Returns:
-        The path.
 
     Raises:
         ConfigError: none is named and there is none.
     """
-    if job.input:
-        return place(job.input)
-    written = sorted((job.workdir / "compressed").glob("*.djz"), key=modified)
+    if experiment.input:
+        return place(experiment.input)
+    written = sorted((experiment.workdir / "compressed").glob("*.djz"), key=modified)
     if not written:
         raise ConfigError(
-            f"no compressed file in {job.workdir / 'compressed'}: name one with --input=FILE"
+            f"no compressed file in {experiment.workdir / 'compressed'}: name one with --input=FILE"
         )
     return written[-1]
 
 
-def labels_of(job: Job, found: Images) -> np.ndarray | None:
+def labels_of(experiment: Experiment, found: Images) -> np.ndarray | None:
     """The labels to code, or None for the null class (or an unconditional model).
-
-    Args:
-        job: the job.
-        found: the images.
 
     Returns:
         int32 `[N]`, or None.
@@ -154,10 +144,10 @@ def labels_of(job: Job, found: Images) -> np.ndarray | None:
     Raises:
         ConfigError: labels are to be coded and there are none.
     """
-    choice = job.config.compress.labels
+    choice = experiment.config.compress.labels
     if choice not in ("auto", "code", "null"):
         raise ConfigError(f"compress.labels={choice!r}: allowed are auto, code, null")
-    if not job.model.num_classes or choice == "null":
+    if not experiment.model.num_classes or choice == "null":
         return None
     if found.labels is None and choice == "code":
         raise ConfigError(f"compress.labels='code', but {found.name} has no labels")

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from diffusion_jax.cli.modes import _records
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import density as lib
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.runtime import storage
@@ -15,33 +15,37 @@ from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Params
 
 
-def evaluate(job: Job, density: Density, params: Params, record: dict[str, Any]) -> dict[str, Any]:
+def evaluate(
+    experiment: Experiment, density: Density, params: Params, record: dict[str, Any]
+) -> dict[str, Any]:
     """Evaluates given weights; writes `eval/<step>_<name>.json` and the per-image `.npz`.
 
     Args:
-        job: the job.
         density: the estimate.
-        params: the weights.
         record: what they are; goes into the report.
-
-    Returns:
-        The report, as written.
     """
-    c = job.config.eval
-    density.check(job.model)
-    split = job.source.split(c.split)
+    c = experiment.config.eval
+    density.check(experiment.model)
+    split = experiment.source.split(c.split)
     with jax.default_matmul_precision(c.matmul_precision or None):
         records = lib.measure(
-            job.model, density, params, split, job.mesh, batch=c.batch, seed=c.seed, limit=c.limit
+            experiment.model,
+            density,
+            params,
+            split,
+            experiment.mesh,
+            batch=c.batch,
+            seed=c.seed,
+            limit=c.limit,
         )
     report = {
         "result": lib.summary(records, density.order),
         "estimator": {**density.describe(records.dims), "seed": c.seed},
-        "model": {**record, **_records.model_record(job, params)},
-        "data": _records.data_record(job, split, c.limit),
-        "numerics": _records.numerics_record(job),
+        "model": {**record, **_records.model_record(experiment, params)},
+        "data": _records.data_record(experiment, split, c.limit),
+        "numerics": _records.numerics_record(experiment),
     }
-    path = _records.report_path(job, "eval", record["step"], density.name)
+    path = _records.report_path(experiment, "eval", record["step"], density.name)
     if jax.process_index() == 0:
         write_json(path, report)
         storage.write_arrays(

@@ -7,18 +7,15 @@ import numpy as np
 from diffusion_jax.cli import user_images
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.edits.base import Inputs
 
 _SPLIT = "split:"
 
 
-def read(job: Job) -> Inputs:
+def read(experiment: Experiment) -> Inputs:
     """Reads what `job.config.edit` names.
-
-    Args:
-        job: the job.
 
     Returns:
         The inputs.
@@ -26,7 +23,7 @@ def read(job: Job) -> Inputs:
     Raises:
         ConfigError: nothing is named, or masks and labels do not fit the images.
     """
-    c = job.config.edit
+    c = experiment.config.edit
     if not c.image:
         raise ConfigError(
             "--config.edit.image is needed: a PNG, an npz, several with commas between them, or "
@@ -34,27 +31,27 @@ def read(job: Job) -> Inputs:
         )
     if c.each < 1:
         raise ConfigError(f"edit.each={c.each} must be at least 1")
-    images, labels = _images(job, c.image)
+    images, labels = _images(experiment, c.image)
     if c.pick:
         bad = [i for i in c.pick if not 0 <= i < len(images)]
         if bad:
             raise ConfigError(f"edit.pick: there is no image {bad[0]}; there are {len(images)}")
         chosen = list(c.pick)
         images, labels = images[chosen], None if labels is None else labels[chosen]
-    mask = _masks(job, len(images)) if c.mask else None
-    return Inputs(images, mask, _cond(job, len(images), labels), c.each)
+    mask = _masks(experiment, len(images)) if c.mask else None
+    return Inputs(images, mask, _cond(experiment, len(images), labels), c.each)
 
 
-def name(job: Job) -> str:
+def name(experiment: Experiment) -> str:
     """A name for the results: the edit and the first input."""
-    c = job.config.edit
+    c = experiment.config.edit
     first = c.image.split(",")[0]
     stem = first.removeprefix(_SPLIT) if first.startswith(_SPLIT) else Path(first).stem
     return f"{c.method.partition('(')[0].strip()}_{stem}"
 
 
-def _images(job: Job, where: str) -> tuple[np.ndarray, np.ndarray | None]:
-    source = job.source
+def _images(experiment: Experiment, where: str) -> tuple[np.ndarray, np.ndarray | None]:
+    source = experiment.source
     if where.startswith(_SPLIT):
         split = where.removeprefix(_SPLIT)
         if split not in SPLITS:
@@ -68,9 +65,9 @@ def _images(job: Job, where: str) -> tuple[np.ndarray, np.ndarray | None]:
     return images, np.concatenate(labels) if len(labels) == len(read) else None
 
 
-def _masks(job: Job, count: int) -> np.ndarray:
-    c = job.config.edit
-    mask = user_images.read_mask(c.mask, job.source.shape)
+def _masks(experiment: Experiment, count: int) -> np.ndarray:
+    c = experiment.config.edit
+    mask = user_images.read_mask(c.mask, experiment.source.shape)
     if len(mask) > 1 and c.pick and len(mask) > max(c.pick):
         mask = mask[list(c.pick)]
     if len(mask) not in (1, count):
@@ -78,9 +75,9 @@ def _masks(job: Job, count: int) -> np.ndarray:
     return np.broadcast_to(mask, (count, *mask.shape[1:]))
 
 
-def _cond(job: Job, count: int, known: np.ndarray | None) -> dict[str, np.ndarray]:
+def _cond(experiment: Experiment, count: int, known: np.ndarray | None) -> dict[str, np.ndarray]:
     """The label of each image: those asked for, else the file's, else the null class."""
-    model, wanted = job.model, tuple(job.config.sample.labels)
+    model, wanted = experiment.model, tuple(experiment.config.sample.labels)
     if wanted or not model.num_classes:
         labels = generate.labels_for(model, count, wanted)
         return {} if labels is None else {"label": labels}
@@ -89,7 +86,7 @@ def _cond(job: Job, count: int, known: np.ndarray | None) -> dict[str, np.ndarra
     for label in known:
         if not 0 <= label < model.num_classes:
             raise ConfigError(
-                f"{job.config.edit.image}: label {label} is out of range; there are classes 0 .. "
-                f"{model.num_classes - 1}"
+                f"{experiment.config.edit.image}: label {label} is out of range; there are "
+                f"classes 0 .. {model.num_classes - 1}"
             )
     return {"label": known}

@@ -14,7 +14,7 @@ from diffusion_jax.cli.modes import _method
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract, statistics
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
 
@@ -36,11 +36,10 @@ class Classifier:
     record: dict[str, Any]
 
 
-def open_classifier(job: Job, checkpoint: str) -> Classifier:
+def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
     """A classifier of the images of `job`'s data.
 
     Args:
-        job: the job.
         checkpoint: a work directory or checkpoint folder.
 
     Returns:
@@ -49,7 +48,7 @@ def open_classifier(job: Job, checkpoint: str) -> Classifier:
     Raises:
         ConfigError: the checkpoint holds something else, or other classes.
     """
-    other = _method.open_run(job, checkpoint)
+    other = _method.open_run(experiment, checkpoint)
     c = other.config
     if not c.scorer or registry.parse(c.scorer).name != "classifier":
         held = c.scorer or "a diffusion model"
@@ -57,11 +56,11 @@ def open_classifier(job: Job, checkpoint: str) -> Classifier:
             f"{checkpoint} holds {held}, not a classifier; train one as in "
             "configs/digits_classifier.py"
         )
-    _method.check_same_data(job, other, checkpoint)
-    if job.source.num_classes != other.source.num_classes:
+    _method.check_same_data(experiment, other, checkpoint)
+    if experiment.source.num_classes != other.source.num_classes:
         raise ConfigError(
             f"{checkpoint} knows {other.source.num_classes} classes, the data have "
-            f"{job.source.num_classes}"
+            f"{experiment.source.num_classes}"
         )
     params, record = other.weights()
     encode = registry.build("decoders", c.decoder, levels=other.source.levels).encode
@@ -74,12 +73,12 @@ def open_classifier(job: Job, checkpoint: str) -> Classifier:
     return Classifier(params, clean(scorer.logits), clean(scorer.features), record)
 
 
-def build(job: Job, spec: str) -> Features:
+def build(experiment: Experiment, spec: str) -> Features:
     """The feature space that a plug-in string of the folder `features` names."""
-    source = job.source
+    source = experiment.source
     return registry.build(
         "features", spec, shape=tuple(source.shape), levels=source.levels,
-        open_classifier=lambda checkpoint: open_classifier(job, checkpoint),
+        open_classifier=lambda checkpoint: open_classifier(experiment, checkpoint),
     )  # fmt: skip
 
 
@@ -89,23 +88,24 @@ def describe(spec: str, features: Features) -> dict[str, Any]:
             **({"source": features.source} if features.source else {})}  # fmt: skip
 
 
-def reference(job: Job, features: Features, run: Callable) -> tuple[statistics.Reference, Path]:
+def reference(
+    experiment: Experiment, features: Features, run: Callable
+) -> tuple[statistics.Reference, Path]:
     """The statistics of `config.quality.split`: from the work directory, or computed and kept.
 
     Args:
-        job: the job.
         features: the feature space.
         run: from `extract.extractor`.
 
     Returns:
         The statistics and where they are.
     """
-    q = job.config.quality
+    q = experiment.config.quality
     if q.rows < 1:
         raise ConfigError(f"quality.rows={q.rows} must be at least 1")
-    split = job.source.split(q.split)
+    split = experiment.source.split(q.split)
     name = f"{q.split}_{features.name}_{features.digest[:8]}.npz"
-    path = job.workdir / "statistics" / name
+    path = experiment.workdir / "statistics" / name
     if path.exists():
         kept = statistics.read(path)
         wanted = {"features_sha256": features.digest, "data_sha256": split.fingerprint(),
@@ -123,7 +123,6 @@ def named_reference(path: Path, features: Features) -> statistics.Reference:
     """Statistics from a file the user names.
 
     Args:
-        path: the file.
         features: the feature space they are to be of.
 
     Returns:
@@ -152,11 +151,10 @@ def rows_of(run: Callable, images: np.ndarray, label: str) -> np.ndarray:
     return np.concatenate(list(run(images, label=label)))
 
 
-def extractor(job: Job, features: Features) -> Callable:
+def extractor(experiment: Experiment, features: Features) -> Callable:
     """`extract.extractor` with this job's batch.
 
     Args:
-        job: the job.
         features: the feature space.
 
     Returns:
@@ -165,6 +163,6 @@ def extractor(job: Job, features: Features) -> Callable:
     Raises:
         ConfigError: the batch is not positive.
     """
-    if job.config.quality.batch < 1:
-        raise ConfigError(f"quality.batch={job.config.quality.batch} must be at least 1")
-    return extract.extractor(features, job.mesh, job.config.quality.batch)
+    if experiment.config.quality.batch < 1:
+        raise ConfigError(f"quality.batch={experiment.config.quality.batch} must be at least 1")
+    return extract.extractor(features, experiment.mesh, experiment.config.quality.batch)

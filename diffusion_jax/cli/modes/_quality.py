@@ -13,7 +13,7 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation import histogram, neighbours, quality
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.evaluation.statistics import Reference
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import place
 
@@ -28,7 +28,6 @@ class Bench:
     """What samples are held against.
 
     Attributes:
-        job: the job.
         features: the feature space.
         run: from `extract.extractor`, for it.
         reference: statistics of the data.
@@ -36,7 +35,7 @@ class Bench:
         classifier: for classes, or None.
     """
 
-    job: Job
+    experiment: Experiment
     features: Features
     run: Callable
     reference: Reference
@@ -55,7 +54,7 @@ class Bench:
         Raises:
             DataError: class accuracy is asked of samples without labels.
         """
-        if self.classifier and samples.labels is None and self.job.config.conditional:
+        if self.classifier and samples.labels is None and self.experiment.config.conditional:
             raise DataError(
                 f"samples {samples.record.get('file', '')} hold no label, which class accuracy of "
                 "a conditional model needs; add it, or set --config.conditional=False"
@@ -69,22 +68,22 @@ class Bench:
 
     def floor(self) -> Figures | None:
         """The figures of real images that are not in the reference, or None."""
-        name = self.job.config.quality.floor
+        name = self.experiment.config.quality.floor
         if not name:
             return None
-        split = self.job.source.split(name)
+        split = self.experiment.source.split(name)
         found = self._compare(np.asarray(split.images), split.labels, strict=False)
         record = {"split": split.name, "data_sha256": split.fingerprint()}
         return {**record, **found, "halves": quality.halves(self.reference)}
 
     def at_size(self, samples: np.ndarray, count: int) -> Figures:
         """The figures of a random part of samples, as many as there are real images."""
-        rng = np.random.default_rng(self.job.config.quality.seed)
+        rng = np.random.default_rng(self.experiment.config.quality.seed)
         part = np.sort(rng.permutation(len(samples))[:count])
         return self._scores(samples[part], strict=False)
 
     def _scores(self, shown: np.ndarray, strict: bool) -> Figures:
-        q = self.job.config.quality
+        q = self.experiment.config.quality
         rows = _features.rows_of(self.run, shown, "features")
         return quality.measure(
             rows, self.reference, tuple(q.metrics), q.k, q.rows, q.subset, q.seed, strict
@@ -96,11 +95,11 @@ class Bench:
         found = self._scores(shown, strict)
         if self.classifier is None:
             return found
-        source = self.job.source
+        source = self.experiment.source
         guess = np.concatenate([r.argmax(1) for r in self._classify(shown, label="classes")])
-        data = source.split(self.job.config.quality.split).labels
+        data = source.split(self.experiment.config.quality.split).labels
         classes = histogram.classes(guess, data, source.num_classes, source.classes)
-        if labels is not None and self.job.source.num_classes:
+        if labels is not None and self.experiment.source.num_classes:
             right = float(np.mean(guess == labels))
             classes["accuracy"] = right
             classes["accuracy_standard_error"] = float(np.sqrt(right * (1 - right) / len(labels)))
@@ -113,21 +112,23 @@ class Bench:
     @functools.cached_property
     def _classify(self) -> Callable:
         c = self.classifier
-        asked = Features("classes", self.job.source.num_classes, c.logits, "", c.params)
-        return _features.extractor(self.job, asked)
+        asked = Features("classes", self.experiment.source.num_classes, c.logits, "", c.params)
+        return _features.extractor(self.experiment, asked)
 
     def _memorisation(self, shown: np.ndarray) -> tuple[Figures, np.ndarray] | None:
-        spec = self.job.config.quality.nearest
+        spec = self.experiment.config.quality.nearest
         if not spec:
             return None
-        source, floor = self.job.source, self.job.config.quality.floor
+        source, floor = self.experiment.source, self.experiment.config.quality.floor
         train, held_out = source.split("train"), source.split(floor if floor == "valid" else "test")
         # About as many as samples: a thousand fix the median and the least percent.
         count = min(len(held_out), max(len(shown), _HELD_OUT))
-        chosen = np.random.default_rng(self.job.config.quality.seed).permutation(len(held_out))
+        chosen = np.random.default_rng(self.experiment.config.quality.seed).permutation(
+            len(held_out)
+        )
         chosen = np.sort(chosen[:count])
-        features = _features.build(self.job, spec)
-        run = _features.extractor(self.job, features)
+        features = _features.build(self.experiment, spec)
+        run = _features.extractor(self.experiment, features)
         queries = [
             neighbours.Nearest(_features.rows_of(run, part, "features"))
             for part in (shown, np.asarray(held_out.images[chosen]))
@@ -159,29 +160,26 @@ def _pairs(samples: np.ndarray, others: np.ndarray, levels: int) -> np.ndarray:
     return images.grid(np.concatenate(rows), levels, _COLUMNS)
 
 
-def open_bench(job: Job) -> Bench:
+def open_bench(experiment: Experiment) -> Bench:
     """Opens features, reference and classifier of `config.quality`.
-
-    Args:
-        job: the job.
 
     Returns:
         The bench.
     """
-    q = job.config.quality
-    features = _features.build(job, q.features)
-    run = _features.extractor(job, features)
-    classifier = _features.open_classifier(job, q.classifier) if q.classifier else None
+    q = experiment.config.quality
+    features = _features.build(experiment, q.features)
+    run = _features.extractor(experiment, features)
+    classifier = _features.open_classifier(experiment, q.classifier) if q.classifier else None
     if q.reference:
         path = place(q.reference)
         found = _features.named_reference(path, features)
     else:
-        found, path = _features.reference(job, features, run)
+        found, path = _features.reference(experiment, features, run)
     quality.check(tuple(q.metrics), found)
     known = {"split": "unknown data", "images": found.moments.count, **found.record}
     keys = ("split", "images", "data_sha256", "rows", "features_sha256")
     record = {"file": str(path)} | {k: known.get(k) for k in keys}
-    return Bench(job, features, run, found, record, classifier)
+    return Bench(experiment, features, run, found, record, classifier)
 
 
 def headline(figures: Figures) -> dict[str, tuple[float, float | None]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffusion_jax.cli.modes import _method
 from diffusion_jax.errors import DataError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.sampling import generate
 
 # Names of the arrays in our files, and in those of guided-diffusion and its followers.
@@ -41,36 +41,37 @@ class Samples:
     stem: str
 
 
-def draw(job: Job, repeats: int) -> Iterator[Samples]:
+def draw(experiment: Experiment, repeats: int) -> Iterator[Samples]:
     """Sets of samples as `config.sample` says, with consecutive seeds.
 
     Args:
-        job: the job.
         repeats: number of sets.
 
     Yields:
         The sets.
     """
-    c = job.config.sample
-    params, record = job.weights(job.config.eval.weights)
-    method = _method.build(job, params)
-    run = generate.compile_sampler(job.model, method, job.mesh)
-    labels = generate.labels_for(job.model, c.num, tuple(c.labels))
+    c = experiment.config.sample
+    params, record = experiment.weights(experiment.config.eval.weights)
+    method = _method.build(experiment, params)
+    run = generate.compile_sampler(experiment.model, method, experiment.mesh)
+    labels = generate.labels_for(experiment.model, c.num, tuple(c.labels))
     for seed in range(c.seed, c.seed + repeats):
         images = generate.generate(
-            params, run, job.source.shape, labels, c.num, c.batch, seed, job.mesh
+            params, run, experiment.source.shape, labels, c.num, c.batch, seed, experiment.mesh
         )
         if images.dtype != np.uint8:  # final="identity()" keeps real numbers
-            images = np.asarray(job.model.decoder.decode(jnp.asarray(images))).astype(np.uint8)
-        how = {**record, **_method.describe(job, method), "seed": seed, "batch": c.batch}
+            images = np.asarray(experiment.model.decoder.decode(jnp.asarray(images))).astype(
+                np.uint8
+            )
+        how = {**record, **_method.describe(experiment, method), "seed": seed, "batch": c.batch}
         yield Samples(images, labels, how | _digest(images), str(record["step"]))
 
 
-def read(job: Job, path: Path) -> Samples:
+def read(experiment: Experiment, path: Path) -> Samples:
     """Samples from a file: ours, or anybody's with the same images.
 
     Args:
-        job: the job, whose data say what images look like.
+        experiment: whose data say what images look like.
         path: an npz with `image` and perhaps `label` (or `arr_0` and `arr_1`).
 
     Returns:
@@ -89,7 +90,7 @@ def read(job: Job, path: Path) -> Samples:
         raise DataError(
             f"cannot read samples {path}: {e}; it must be an npz with image (uint8 [N,H,W,C])"
         ) from e
-    source = job.source
+    source = experiment.source
     if images.ndim != 4 or images.shape[1:] != tuple(source.shape) or not len(images):
         raise DataError(
             f"samples {path}: images of shape {images.shape}; {source.name} needs "

@@ -10,7 +10,7 @@ from diffusion_jax.cli.modes._work import Work
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import guides
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.runtime.storage import write_json
@@ -21,51 +21,52 @@ from diffusion_jax.training.tasks.guide import ScorerRecipe
 from diffusion_jax.types import Params
 
 
-def work(job: Job) -> Work:
+def work(experiment: Experiment) -> Work:
     """What to train.
 
     Args:
-        job: the job, whose configuration names a scorer.
-
-    Returns:
-        The work.
+        experiment: whose configuration names a scorer.
 
     Raises:
         ConfigError: settings that only diffusion models have.
     """
-    c = job.config
+    c = experiment.config
     if c.accumulate != 1 or c.augment != "none()":
         raise ConfigError("a scorer is trained with accumulate=1 and augment='none()'")
     if c.against:
-        _against.check(job)
-    recipe = make_recipe(job)
+        _against.check(experiment)
+    recipe = make_recipe(experiment)
     average = ema_key(c.ema[0])
 
     def load() -> tuple[Split, Split | None]:
-        source = _data(job)
+        source = _data(experiment)
         source.split(c.eval.split)  # measured at the end: now is the time to miss it
         return source.split("train"), source.split("valid") if c.eval_every else None
 
     def validate(state: State, valid: Split) -> dict[str, float]:
         rows = guides.measure(
-            recipe, gathered(job.mesh, state.ema[average]), valid, job.mesh, c.eval.batch,
+            recipe,
+            gathered(experiment.mesh, state.ema[average]),
+            valid,
+            experiment.mesh,
+            c.eval.batch,
             quiet=True,
-        )  # fmt: skip
+        )
         return guides.mean(rows)
 
     def finish(state: State, writer: Writer) -> None:
         step = int(jax.device_get(state.step))
-        if not _records.report_path(job, "eval", step).exists():
-            params = gathered(job.mesh, state.ema[average])
-            found = evaluate(job, params, {"step": step, "weights": average})
+        if not _records.report_path(experiment, "eval", step).exists():
+            params = gathered(experiment.mesh, state.ema[average])
+            found = evaluate(experiment, params, {"step": step, "weights": average})
             writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in found["mean"].items()})
         writer.flush()
-        report_mode.after_training(job)
+        report_mode.after_training(experiment)
 
     return Work(
         name=c.scorer,
         task=recipe,
-        init=lambda: job.scorer.init(jax.random.key(c.seed), job.source.shape),
+        init=lambda: experiment.scorer.init(jax.random.key(c.seed), experiment.source.shape),
         load=load,
         validate=validate,
         sample=None,
@@ -73,13 +74,13 @@ def work(job: Job) -> Work:
     )
 
 
-def make_recipe(job: Job) -> ScorerRecipe:
+def make_recipe(experiment: Experiment) -> ScorerRecipe:
     """The training step's recipe from the configuration."""
-    c = job.config
+    c = experiment.config
     rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
-    decoder = registry.build("decoders", c.decoder, levels=job.source.levels)
+    decoder = registry.build("decoders", c.decoder, levels=experiment.source.levels)
     return ScorerRecipe(
-        scorer=job.scorer,
+        scorer=experiment.scorer,
         encode=decoder.encode,
         gamma_min=c.gamma_min,
         gamma_max=c.gamma_max,
@@ -90,22 +91,19 @@ def make_recipe(job: Job) -> ScorerRecipe:
     )
 
 
-def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
+def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
     """Loss and metrics at every noise level; writes `eval/<step>.json`.
 
     Args:
-        job: the job.
-        params: the weights.
         record: what they are; goes into the report.
-
-    Returns:
-        The report, as written.
     """
-    split = _data(job).split(job.config.eval.split)
-    c = job.config.eval
-    rows = guides.measure(make_recipe(job), params, split, job.mesh, c.batch, limit=c.limit)
+    split = _data(experiment).split(experiment.config.eval.split)
+    c = experiment.config.eval
+    rows = guides.measure(
+        make_recipe(experiment), params, split, experiment.mesh, c.batch, limit=c.limit
+    )
     report = {
-        "scorer": job.config.scorer,
+        "scorer": experiment.config.scorer,
         "mean": guides.mean(rows),
         "by_gamma": rows,
         "weights": record,
@@ -116,7 +114,7 @@ def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]
         },
         "devices": describe_devices(),
     }
-    path = _records.report_path(job, "eval", record["step"])
+    path = _records.report_path(experiment, "eval", record["step"])
     if jax.process_index() == 0:
         write_json(path, report)
     lines = ["  ".join(f"{k} {v:8.3f}" for k, v in row.items()) for row in rows]
@@ -126,5 +124,5 @@ def evaluate(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]
     return report
 
 
-def _data(job: Job) -> Source:
-    return _against.source(job) if job.config.against else job.source
+def _data(experiment: Experiment) -> Source:
+    return _against.source(experiment) if experiment.config.against else experiment.source

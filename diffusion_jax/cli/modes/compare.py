@@ -11,7 +11,7 @@ import jax
 
 from diffusion_jax import registry, saved_config
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import place, write_json
@@ -21,20 +21,20 @@ from diffusion_jax.training import restore
 _SAME = ("conditional", "decoder", "augment")
 
 
-def run(job: Job) -> None:
+def run(experiment: Experiment) -> None:
     """Compares two runs on the split and with the draws of `config.eval`; writes a JSON.
 
     Args:
-        job: the job; its `pair` names the runs, its configuration (run a's own unless given) the
-            protocol of both.
+        experiment: its `pair` names the runs, its configuration (run a's own unless
+            given) the protocol of both.
 
     Raises:
         ConfigError: there are not two runs, or their data or protocols differ.
     """
-    if len(job.pair) != 2:
+    if len(experiment.pair) != 2:
         raise ConfigError("compare needs two runs: --a=WORKDIR --b=WORKDIR")
-    jobs = [_open(job, place(path)) for path in job.pair]
-    c = job.config.eval
+    jobs = [_open(experiment, place(path)) for path in experiment.pair]
+    c = experiment.config.eval
     splits = [j.source.split(c.split) for j in jobs]
     _check_same(jobs, [s.fingerprint() for s in splits])
     objective = registry.build("objectives", "continuous()")
@@ -43,7 +43,7 @@ def run(job: Job) -> None:
         params, record = each.weights(c.weights)
         with jax.default_matmul_precision(c.matmul_precision or None):
             found = bpd.measure(
-                each.model, objective, params, split, job.mesh,
+                each.model, objective, params, split, experiment.mesh,
                 draws=c.draws, batch=c.batch, seed=c.seed, limit=c.limit, label=f"run {name}",
             )  # fmt: skip
         records.append(found)
@@ -56,23 +56,23 @@ def run(job: Job) -> None:
         "draws_per_image": c.draws,
         "seed": c.seed,
     }
-    names = [Path(p).name for p in job.pair]
-    path = job.workdir / "compare" / f"{names[0]}_{names[1]}.json"
+    names = [Path(p).name for p in experiment.pair]
+    path = experiment.workdir / "compare" / f"{names[0]}_{names[1]}.json"
     if jax.process_index() == 0:
         write_json(path, report)
     say(_table(report, names))
     say(f"  written to {path}")
 
 
-def _open(job: Job, path: Path) -> Job:
+def _open(experiment: Experiment, path: Path) -> Experiment:
     """A run with its own model and the protocol of the comparison."""
     newest = restore.locate(path)[0]
     config = saved_config.read(newest / "meta" / "metadata")
-    config.eval, config.data_dir = job.config.eval, job.config.data_dir
-    return Job(config, path, str(path))
+    config.eval, config.data_dir = experiment.config.eval, experiment.config.data_dir
+    return Experiment(config, path, str(path))
 
 
-def _check_same(jobs: list[Job], fingerprints: list[str]) -> None:
+def _check_same(jobs: list[Experiment], fingerprints: list[str]) -> None:
     a, b = (j.config for j in jobs)
     wrong = [f"{k}: {a[k]!r} and {b[k]!r}" for k in _SAME if a[k] != b[k]]
     if fingerprints[0] != fingerprints[1]:

@@ -14,7 +14,7 @@ from diffusion_jax.compression import baselines, coder as coding, container, fil
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.progress import progress
@@ -24,29 +24,29 @@ from diffusion_jax.types import Params
 _BATCH = 8  # images side by side unless config.compress.batch says otherwise
 
 
-def run(job: Job) -> None:
+def run(experiment: Experiment) -> None:
     """Codes `--input` (by default the split `config.eval.split` of the run's own data).
 
     Writes `--output` (by default `compressed/<step>.djz`) and a report beside it as JSON.
-
-    Args:
-        job: the job.
 
     Raises:
         ConfigError: settings that cannot work, or the named output exists.
     """
     _codec.one_process()
-    c = job.config.compress
-    if job.output_path and job.output_path.exists():
-        raise ConfigError(f"{job.output_path} exists; name another file with --output")
-    found = _images(job)
-    labels = _codec.labels_of(job, found)
+    c = experiment.config.compress
+    if experiment.output_path and experiment.output_path.exists():
+        raise ConfigError(f"{experiment.output_path} exists; name another file with --output")
+    found = _images(experiment)
+    labels = _codec.labels_of(experiment, found)
     found = Images(found.name, found.images, labels, found.names)
-    params, record = job.weights(job.config.eval.weights)
-    path = job.output_path or _codec.default_path(job, record["step"])
-    with jax.default_matmul_precision(job.config.eval.matmul_precision or None):
+    params, record = experiment.weights(experiment.config.eval.weights)
+    path = experiment.output_path or _codec.default_path(experiment, record["step"])
+    with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
         net = network.Network(
-            job.model, params, found.images.shape[1:], min(c.batch or _BATCH, len(found.images))
+            experiment.model,
+            params,
+            found.images.shape[1:],
+            min(c.batch or _BATCH, len(found.images)),
         )
         coder = coding.make(
             net, c.timesteps, c.order, c.group, c.seed, coded_labels=labels is not None
@@ -56,12 +56,12 @@ def run(job: Job) -> None:
         with progress("encode", len(found.images)) as bar:
             coded = coding.encode(coder, found.images, labels, bar.at)
         seconds = time.monotonic() - start
-        header = _header(job, coder, found, coded, params, record)
+        header = _header(experiment, coder, found, coded, params, record)
         data = container.pack(header, coded.groups)
         write(path, data)
         report = {
             "result": _result(coder, coded, found, len(data), seconds),
-            "bound": _bound(job, params, coder, coded, found),
+            "bound": _bound(experiment, params, coder, coded, found),
             "file": {**header, "bytes": len(data), "name": path.name},
             "data": {"name": found.name, "images": len(found.images)},
             "model": {**record},
@@ -71,15 +71,15 @@ def run(job: Job) -> None:
         report["other_formats"] = baselines.rivals(found.images)
     write_json(path.with_suffix(".json"), report)
     say(_table(report, path))
-    if job.verify:
-        say(verify.verdict(path, _codec.decode_file(job, path)[0]))
+    if experiment.verify:
+        say(verify.verdict(path, _codec.decode_file(experiment, path)[0]))
 
 
-def _images(job: Job) -> Images:
-    source, limit = job.source, job.config.compress.limit
-    part = job.config.eval.split
-    if job.input:
-        path = place(job.input)
+def _images(experiment: Experiment) -> Images:
+    source, limit = experiment.source, experiment.config.compress.limit
+    part = experiment.config.eval.split
+    if experiment.input:
+        path = place(experiment.input)
         found = files.read(path, part, source.shape, source.levels, source.num_classes)
     else:
         split = source.split(part)
@@ -92,7 +92,7 @@ def _images(job: Job) -> Images:
 
 
 def _header(
-    job: Job,
+    experiment: Experiment,
     coder: coding.Coder,
     found: Images,
     coded: coding.Coded,
@@ -104,7 +104,7 @@ def _header(
     return {
         "images": len(found.images),
         "shape": list(net.shape),
-        "levels": job.source.levels,
+        "levels": experiment.source.levels,
         "timesteps": coder.chain.timesteps,
         "order": coder.order,
         "batch": net.batch,
@@ -113,7 +113,7 @@ def _header(
         "seed": coder.seed,
         "labels": kind,
         "schedule": _codec.schedule_code(coder),
-        "model": _codec.fingerprint(job, params),
+        "model": _codec.fingerprint(experiment, params),
         "step": record["step"],
         "weights": record["weights"],
         "machine": network.machine(),
@@ -145,16 +145,16 @@ def _result(
 
 
 def _bound(
-    job: Job, params: Params, coder: coding.Coder, coded: coding.Coded, found: Images
+    experiment: Experiment, params: Params, coder: coding.Coder, coded: coding.Coded, found: Images
 ) -> dict[str, Any]:
     """The bound on the same images, at the latents that were coded and at fresh ones."""
-    e, values = job.config.eval, coder.chain.network.values
-    n, classes = len(found.images), job.model.num_classes
+    e, values = experiment.config.eval, coder.chain.network.values
+    n, classes = len(found.images), experiment.model.num_classes
     labels = found.labels if found.labels is not None else np.full(n, classes, np.int32)
-    split = Split(found.name, found.images, labels, job.source.levels, classes)
+    split = Split(found.name, found.images, labels, experiment.source.levels, classes)
     objective = registry.build("objectives", f"discrete(timesteps={coder.chain.timesteps})")
     records = bpd.measure(
-        job.model, objective, params, split, job.mesh,
+        experiment.model, objective, params, split, experiment.mesh,
         draws=e.draws, batch=e.batch, seed=e.seed, label=f"bound, T={coder.chain.timesteps}",
     )  # fmt: skip
     summary = bpd.summary(records)

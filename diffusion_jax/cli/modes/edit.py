@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from diffusion_jax import registry, rng
 from diffusion_jax.cli.modes import _edit_inputs, _method
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.model import Model
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.schedules.base import latent_size
@@ -26,26 +26,24 @@ from diffusion_jax.types import Params
 _SHOWN = 40  # lines of the picture at most
 
 
-def run(job: Job) -> None:
-    """Edits the images that the configuration names; writes `edits/<step>_<edit>_<input>/`.
-
-    Args:
-        job: the job.
-    """
-    c = job.config
+def run(experiment: Experiment) -> None:
+    """Edits the images that the configuration names; writes `edits/<step>_<edit>_<input>/`."""
+    c = experiment.config
     edit = registry.build("edits", c.edit.method)
-    if latent_size(job.model.schedule):
+    if latent_size(experiment.model.schedule):
         raise ConfigError(
             f"schedule {c.schedule} has one gamma per pixel, drawn with each image; editing needs "
             "a model with one gamma per image"
         )
-    layout = edit.lay_out(_edit_inputs.read(job))
-    params, record = job.weights(c.eval.weights)
-    method = _method.build(job, params, edit)
-    drawn = paint(job.model, params, edit, layout, method, c.sample, job.mesh)
-    folder = _new_folder(job.workdir / "edits" / f"{record['step']}_{_edit_inputs.name(job)}")
+    layout = edit.lay_out(_edit_inputs.read(experiment))
+    params, record = experiment.weights(c.eval.weights)
+    method = _method.build(experiment, params, edit)
+    drawn = paint(experiment.model, params, edit, layout, method, c.sample, experiment.mesh)
+    folder = _new_folder(
+        experiment.workdir / "edits" / f"{record['step']}_{_edit_inputs.name(experiment)}"
+    )
     if jax.process_index() == 0:
-        _write(job, layout, drawn, folder)
+        _write(experiment, layout, drawn, folder)
         write_arrays(
             folder / "results.npz", image=drawn, source=layout.canvas.image,
             mask=layout.canvas.mask, gammas=method.gammas, **layout.canvas.cond,
@@ -53,11 +51,11 @@ def run(job: Job) -> None:
         asked = c.edit.to_dict() | {"labels": list(c.sample.labels), "seed": c.sample.seed}
         write_json(
             folder / "record.json",
-            {"edit": asked, "sampling": _method.describe(job, method), "model": record},
+            {"edit": asked, "sampling": _method.describe(experiment, method), "model": record},
         )
     say(
-        f"{c.edit.method}: {len(drawn)} results ({c.sampler}, {method.calls(job.model)} network "
-        f"calls along the plan, guidance {c.guidance}) written to {folder}"
+        f"{c.edit.method}: {len(drawn)} results ({c.sampler}, {method.calls(experiment.model)} "
+        f"network calls along the plan, guidance {c.guidance}) written to {folder}"
     )
 
 
@@ -73,13 +71,10 @@ def paint(
     """Runs an edit over all rows of a canvas, in equal batches over all devices.
 
     Args:
-        model: the model.
         params: its weights, replicated over `mesh`.
-        edit: the edit.
         layout: from `edit.lay_out`.
         method: how to sample, with the edit's plan.
         sample: `batch`, the rows per call, and `seed`.
-        mesh: the device mesh.
 
     Returns:
         What `method.final` gives, with the source wherever the mask is 0, `[R, H, W, C]`.
@@ -129,12 +124,12 @@ def _new_folder(folder: Path) -> Path:
     return free
 
 
-def _write(job: Job, layout: Layout, drawn: np.ndarray, folder: Path) -> None:
+def _write(experiment: Experiment, layout: Layout, drawn: np.ndarray, folder: Path) -> None:
     """The results as pictures of their own size, and all of them beside their sources."""
     shown = drawn
     if shown.dtype != np.uint8:
-        shown = np.asarray(job.model.decoder.decode(jnp.asarray(shown)))
-    levels = job.source.levels
+        shown = np.asarray(experiment.model.decoder.decode(jnp.asarray(shown)))
+    levels = experiment.source.levels
     for i, image in enumerate(shown):
         images.save_png(folder / f"{i:04d}.png", images.grid(image[None], levels, 1, pixels=1))
     images.save_png(folder / "sheet.png", sheet(layout, shown, levels))

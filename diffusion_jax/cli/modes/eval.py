@@ -10,7 +10,7 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _density, _records, _scorer
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.runtime import storage
@@ -19,55 +19,47 @@ from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Params
 
 
-def run(job: Job) -> None:
+def run(experiment: Experiment) -> None:
     """Evaluates the newest (or the named) checkpoint; writes `eval/<step>.json` and `.npz`.
 
     Args:
-        job: the job; `config.eval.likelihood` says what is measured.
+        experiment: `config.eval.likelihood` says what is measured.
     """
-    check(job)
-    likelihood = registry.build("likelihood", job.config.eval.likelihood)
-    params, record = job.weights(job.config.eval.weights)
-    if job.config.scorer:
-        _scorer.evaluate(job, params, record)
+    check(experiment)
+    likelihood = registry.build("likelihood", experiment.config.eval.likelihood)
+    params, record = experiment.weights(experiment.config.eval.weights)
+    if experiment.config.scorer:
+        _scorer.evaluate(experiment, params, record)
     elif isinstance(likelihood, Bounds):
-        evaluate(job, params, record, likelihood)
+        evaluate(experiment, params, record, likelihood)
     else:
-        _density.evaluate(job, likelihood, params, record)
+        _density.evaluate(experiment, likelihood, params, record)
 
 
-def check(job: Job) -> None:
-    """Refuses settings of an evaluation that cannot work, before anything is read.
-
-    Args:
-        job: the job.
-    """
-    _check_common(job)
-    likelihood = registry.build("likelihood", job.config.eval.likelihood)
-    if job.config.scorer:
+def check(experiment: Experiment) -> None:
+    """Refuses settings of an evaluation that cannot work, before anything is read."""
+    _check_common(experiment)
+    likelihood = registry.build("likelihood", experiment.config.eval.likelihood)
+    if experiment.config.scorer:
         return
     if isinstance(likelihood, Bounds):
-        _check_bounds(job, likelihood)
+        _check_bounds(experiment, likelihood)
     else:
-        likelihood.check(job.model)
+        likelihood.check(experiment.model)
 
 
-def check_training(job: Job) -> None:
-    """Refuses settings of what training measures on the way and at its end.
-
-    Args:
-        job: the job.
-    """
-    _check_common(job)
-    if not job.config.scorer:
-        _check_bounds(job, registry.build("likelihood", "elbo()"))
-        if job.config.eval_every:
-            bpd.check_draws("valid_draws", job.config.valid_draws)
+def check_training(experiment: Experiment) -> None:
+    """Refuses settings of what training measures on the way and at its end."""
+    _check_common(experiment)
+    if not experiment.config.scorer:
+        _check_bounds(experiment, registry.build("likelihood", "elbo()"))
+        if experiment.config.eval_every:
+            bpd.check_draws("valid_draws", experiment.config.valid_draws)
 
 
-def _check_common(job: Job) -> None:
+def _check_common(experiment: Experiment) -> None:
     """What no evaluation can work with, that of a scorer included."""
-    c = job.config.eval
+    c = experiment.config.eval
     if c.batch < 1 or c.limit < 0:
         raise ConfigError(
             f"eval.batch={c.batch} must be at least 1 and eval.limit={c.limit} at least 0 (all)"
@@ -81,39 +73,40 @@ def _check_common(job: Job) -> None:
         raise ConfigError(f"eval.matmul_precision={c.matmul_precision!r}: {e}") from e
 
 
-def _check_bounds(job: Job, bounds: Bounds) -> None:
-    bounds.objectives(tuple(job.config.eval.timesteps))
-    bpd.check_draws("eval.draws", job.config.eval.draws)
+def _check_bounds(experiment: Experiment, bounds: Bounds) -> None:
+    bounds.objectives(tuple(experiment.config.eval.timesteps))
+    bpd.check_draws("eval.draws", experiment.config.eval.draws)
 
 
 def evaluate(
-    job: Job, params: Params, record: dict[str, Any], bounds: Bounds | None = None
+    experiment: Experiment, params: Params, record: dict[str, Any], bounds: Bounds | None = None
 ) -> dict[str, Any]:
     """Evaluates the bounds of given weights and writes the report.
 
     Args:
-        job: the job.
-        params: the weights.
         record: what they are; goes into the report.
         bounds: which; `elbo()` unless given.
-
-    Returns:
-        The report, as written.
     """
-    c = job.config.eval
+    c = experiment.config.eval
     bounds = bounds or registry.build("likelihood", "elbo()")
     objectives = bounds.objectives(tuple(c.timesteps))
-    split = job.source.split(c.split)
+    split = experiment.source.split(c.split)
     precision = c.matmul_precision or None
     options = {"draws": c.draws, "batch": c.batch, "seed": c.seed, "limit": c.limit}
     with jax.default_matmul_precision(precision):
         records = bpd.measure(
-            job.model, objectives.pop("infinity"), params, split, job.mesh,
+            experiment.model, objectives.pop("infinity"), params, split, experiment.mesh,
             label="bits/dim", **options,
         )  # fmt: skip
         discrete = {
             steps: bpd.measure(
-                job.model, objective, params, split, job.mesh, label=f"T={steps}", **options
+                experiment.model,
+                objective,
+                params,
+                split,
+                experiment.mesh,
+                label=f"T={steps}",
+                **options,
             )
             for steps, objective in objectives.items()
         }
@@ -129,12 +122,12 @@ def evaluate(
             "reconstruction_draws": c.draws,
             "seed": c.seed,
         },
-        "model": {**record, **_records.model_record(job, params)},
-        "data": _records.data_record(job, split, c.limit),
-        "numerics": _records.numerics_record(job),
-        "loss_by_gamma": bpd.loss_by_gamma(job.model, params, records),
+        "model": {**record, **_records.model_record(experiment, params)},
+        "data": _records.data_record(experiment, split, c.limit),
+        "numerics": _records.numerics_record(experiment),
+        "loss_by_gamma": bpd.loss_by_gamma(experiment.model, params, records),
     }
-    path = report_path(job, record["step"])
+    path = report_path(experiment, record["step"])
     if jax.process_index() == 0:
         write_json(path, report)
         _write_records(path.with_suffix(".npz"), records)
@@ -142,9 +135,9 @@ def evaluate(
     return report
 
 
-def report_path(job: Job, step: int) -> Path:
+def report_path(experiment: Experiment, step: int) -> Path:
     """Where the report of `step` goes: `eval/<step>.json`, with the split's name if not test."""
-    return _records.report_path(job, "eval", step)
+    return _records.report_path(experiment, "eval", step)
 
 
 def _short(summary: dict[str, Any]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.cli.report import png
 from diffusion_jax.data.base import Split
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd, variance
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints, latent_size
@@ -26,47 +26,42 @@ _NAMES = {"straight_line": "straight line", "schedule": "this schedule", "optimu
 _ROWS, _COLUMNS, _EXAMPLES = 6, 8, 64  # of the picture of encoded images; and for their statistics
 
 
-def run(job: Job) -> None:
-    """Inspects the newest (or the named) checkpoint; writes `inspect/<step>.json` and plots.
-
-    Args:
-        job: the job.
-    """
-    params, record = job.weights(job.config.eval.weights)
-    inspect(job, params, record)
+def run(experiment: Experiment) -> None:
+    """Inspects the newest (or the named) checkpoint; writes `inspect/<step>.json` and plots."""
+    params, record = experiment.weights(experiment.config.eval.weights)
+    inspect(experiment, params, record)
 
 
-def inspect(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
+def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
     """Inspects given weights and writes the report and the plots.
 
     Args:
-        job: the job.
-        params: the weights.
         record: what they are; goes into the report.
-
-    Returns:
-        The report, as written.
     """
-    c = job.config.eval
-    split = job.source.split(c.split)
-    x, cond = _examples(job, split)
+    c = experiment.config.eval
+    split = experiment.source.split(c.split)
+    x, cond = _examples(experiment, split)
     picture = None
     with jax.default_matmul_precision(c.matmul_precision or None):
         report = {
-            "model": {**record, "schedule": job.config.schedule, "encoder": job.config.encoder},
-            "schedule": variance.curve(job.model, params),
-            **_measure(job, params, split),
+            "model": {
+                **record,
+                "schedule": experiment.config.schedule,
+                "encoder": experiment.config.encoder,
+            },
+            "schedule": variance.curve(experiment.model, params),
+            **_measure(experiment, params, split),
         }
-        if latent_size(job.model.schedule):
-            band = variance.spread(job.model, params, x[:8], jax.random.key(c.seed))
+        if latent_size(experiment.model.schedule):
+            band = variance.spread(experiment.model, params, x[:8], jax.random.key(c.seed))
             report["schedule"]["spread"] = band
-        if job.model.encoder.mean_coefficient:
-            report["encoder"] = variance.encoder_shift(job.model, params, x, cond)
+        if experiment.model.encoder.mean_coefficient:
+            report["encoder"] = variance.encoder_shift(experiment.model, params, x, cond)
             columns = np.linspace(*report["ends"].values(), _COLUMNS)
             report["encoder"]["columns"] = columns.tolist()
-            picture = _encoded(job, params, x, cond, columns)
+            picture = _encoded(experiment, params, x, cond, columns)
     stem = f"{record['step']}" + ("" if c.split == "test" else f"_{c.split}")
-    path = job.workdir / "inspect" / f"{stem}.json"
+    path = experiment.workdir / "inspect" / f"{stem}.json"
     if jax.process_index() == 0:
         write_json(path, report)
         _plot(path, report)
@@ -76,21 +71,21 @@ def inspect(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
     return report
 
 
-def _examples(job: Job, split: Split) -> tuple[Array, Cond]:
+def _examples(experiment: Experiment, split: Split) -> tuple[Array, Cond]:
     """The first images of a split in model space, and their condition."""
     rows = split.take(np.arange(min(_EXAMPLES, len(split))))
-    cond = {"label": jnp.asarray(rows["label"])} if job.model.num_classes else {}
-    return job.model.decoder.encode(jnp.asarray(rows["image"])), cond
+    cond = {"label": jnp.asarray(rows["label"])} if experiment.model.num_classes else {}
+    return experiment.model.decoder.encode(jnp.asarray(rows["image"])), cond
 
 
-def _measure(job: Job, params: Params, split: Split) -> dict[str, Any]:
+def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, Any]:
     """Loss and variance, from draws under the schedule; then draws under the other densities."""
-    c, model = job.config.eval, job.model
+    c, model = experiment.config.eval, experiment.model
     objective = registry.build("objectives", "continuous()")
 
     def records(m: Model, p: Params, seed: int, label: str) -> bpd.Records:
         return bpd.measure(
-            m, objective, p, split, job.mesh,
+            m, objective, p, split, experiment.mesh,
             draws=c.draws, batch=c.batch, seed=c.seed + seed, limit=c.limit, label=label,
         )  # fmt: skip
 
@@ -109,7 +104,10 @@ def _measure(job: Job, params: Params, split: Split) -> dict[str, Any]:
     for seed, (name, density) in enumerate((("straight_line", straight), ("optimum", best)), 1):
         clocked, moved = reclock(model.schedule, params["schedule"], gamma, density)
         other = dataclasses.replace(model, schedule=clocked)
-        given = {**params, "schedule": jax.tree.map(lambda a: put(a, replicated(job.mesh)), moved)}
+        given = {
+            **params,
+            "schedule": jax.tree.map(lambda a: put(a, replicated(experiment.mesh)), moved),
+        }
         measured = records(other, given, seed, _NAMES[name])
         report[name]["drawn"] = variance.drawn(variance.draws(other, given, measured))
     least = {k: v["variance"] for k, v in report.items()}
@@ -144,14 +142,14 @@ def _ratio(variances: dict[str, float], above: str, below: str) -> float | None:
 
 
 def _encoded(
-    job: Job, params: Params, x: Array, cond: Cond, columns: np.ndarray
+    experiment: Experiment, params: Params, x: Array, cond: Cond, columns: np.ndarray
 ) -> np.ndarray | None:
     """Examples in rows, gammas in columns; None if the data cannot be shown as images."""
     if x.ndim != 4 or x.shape[-1] not in (1, 3):
         return None
     few = {k: v[:_ROWS] for k, v in cond.items()}
-    stored = variance.encoded(job.model, params, x[:_ROWS], few, columns)
-    return images.grid(stored, job.source.levels, columns=len(columns))
+    stored = variance.encoded(experiment.model, params, x[:_ROWS], few, columns)
+    return images.grid(stored, experiment.source.levels, columns=len(columns))
 
 
 def _plot(path: Path, report: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import png
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd, ood as lib
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime import storage
@@ -24,55 +24,50 @@ from diffusion_jax.types import Params
 _BITS = "bits/dim"
 
 
-def run(job: Job) -> None:
+def run(experiment: Experiment) -> None:
     """Scores two data sets; writes `ood/<step>_<data>_<against>.json`, scores (npz) and plot (png).
 
     Args:
-        job: the job; its `sets` name the data.
+        experiment: its `sets` name the data.
 
     Raises:
         ConfigError: there is nothing to compare with, or the model was trained with labels only.
     """
-    c = job.config
-    if not job.sets[1]:
+    c = experiment.config
+    if not experiment.sets[1]:
         raise ConfigError("ood needs --against=DATA, for example --against='rotated(digits())'")
     if c.conditional and not c.class_dropout:
         raise ConfigError(
             "ood scores images without their labels, but this model was trained with "
             "class_dropout=0, so its null class is untrained; use a model with class_dropout > 0"
         )
-    splits = [_split(job, text) for text in job.sets]
-    params, record = job.weights(c.eval.weights)
-    compare(job, splits, params, record)
+    splits = [_split(experiment, text) for text in experiment.sets]
+    params, record = experiment.weights(c.eval.weights)
+    compare(experiment, splits, params, record)
 
 
-def _split(job: Job, text: str) -> Split:
-    source = job.source
+def _split(experiment: Experiment, text: str) -> Split:
+    source = experiment.source
     if text:
-        source = registry.build("data", text, data_dir=job.config.data_dir)
-    found = source.split(job.config.eval.split)
-    return lib.check(found, job.source.shape, job.source.levels)
+        source = registry.build("data", text, data_dir=experiment.config.data_dir)
+    found = source.split(experiment.config.eval.split)
+    return lib.check(found, experiment.source.shape, experiment.source.levels)
 
 
 def compare(
-    job: Job, splits: list[Split], params: Params, record: dict[str, Any]
+    experiment: Experiment, splits: list[Split], params: Params, record: dict[str, Any]
 ) -> dict[str, Any]:
     """Scores two splits with given weights and writes everything.
 
     Args:
-        job: the job.
         splits: the model's own data and the strangers.
-        params: the weights.
         record: what they are; goes into the report.
-
-    Returns:
-        The report, as written.
     """
-    c = job.config.eval
-    gammas = tuple(map(float, job.config.ood.gammas)) or _inside(job, params)
+    c = experiment.config.eval
+    gammas = tuple(map(float, experiment.config.ood.gammas)) or _inside(experiment, params)
     titles = [_BITS, *(f"error at gamma = {g:.2f}" for g in gammas)]
     with jax.default_matmul_precision(c.matmul_precision or None):
-        scores = [_scores(job, params, split, gammas) for split in splits]
+        scores = [_scores(experiment, params, split, gammas) for split in splits]
     pairs = {t: tuple(s[:, i] for s in scores) for i, t in enumerate(titles)}
     report = {
         "result": {
@@ -85,12 +80,12 @@ def compare(
         },
         "scores": {"higher_means": "stranger", "labels": "none: the null class where there is one",
                    "gammas": list(gammas), "draws_per_image": c.draws, "seed": c.seed},
-        "data": _records.data_record(job, splits[0], c.limit),
-        "against": _records.data_record(job, splits[1], c.limit),
-        "model": {**record, **_records.model_record(job, params)},
-        "numerics": _records.numerics_record(job),
+        "data": _records.data_record(experiment, splits[0], c.limit),
+        "against": _records.data_record(experiment, splits[1], c.limit),
+        "model": {**record, **_records.model_record(experiment, params)},
+        "numerics": _records.numerics_record(experiment),
     }  # fmt: skip
-    path = job.workdir / "ood" / f"{record['step']}_{_file_name(splits)}.json"
+    path = experiment.workdir / "ood" / f"{record['step']}_{_file_name(splits)}.json"
     names = [s.name for s in splits]
     if jax.process_index() == 0:
         write_json(path, report)
@@ -102,21 +97,31 @@ def compare(
     return report
 
 
-def _inside(job: Job, params: Params) -> tuple[float, ...]:
+def _inside(experiment: Experiment, params: Params) -> tuple[float, ...]:
     """Four gammas between the schedule's ends."""
-    ends = endpoints(job.model.schedule, local(params["schedule"]))
+    ends = endpoints(experiment.model.schedule, local(params["schedule"]))
     return tuple(round(float(g), 2) for g in np.linspace(*map(float, ends), 6)[1:-1])
 
 
-def _scores(job: Job, params: Params, split: Split, gammas: tuple[float, ...]) -> np.ndarray:
+def _scores(
+    experiment: Experiment, params: Params, split: Split, gammas: tuple[float, ...]
+) -> np.ndarray:
     """`[N, 1 + gammas]`."""
-    c, plain = job.config.eval, lib.unlabelled(split, job.model)
+    c, plain = experiment.config.eval, lib.unlabelled(split, experiment.model)
     options = {"draws": c.draws, "batch": c.batch, "seed": c.seed, "limit": c.limit}
     objective = registry.build("objectives", "continuous()")
     records = bpd.measure(
-        job.model, objective, params, plain, job.mesh, label=f"bits/dim {split.name}", **options
+        experiment.model,
+        objective,
+        params,
+        plain,
+        experiment.mesh,
+        label=f"bits/dim {split.name}",
+        **options,
     )
-    errors = lib.reconstruction_errors(job.model, params, plain, job.mesh, gammas, **options)
+    errors = lib.reconstruction_errors(
+        experiment.model, params, plain, experiment.mesh, gammas, **options
+    )
     return np.concatenate([records.per_image()["total"][:, None], errors], axis=1)
 
 

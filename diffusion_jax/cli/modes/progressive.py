@@ -10,7 +10,7 @@ import numpy as np
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import png
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import progressive as lib
 from diffusion_jax.runtime import images, storage
 from diffusion_jax.runtime.distributed import say
@@ -21,47 +21,41 @@ from diffusion_jax.types import Params
 _FRACTIONS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0)
 
 
-def run(job: Job) -> None:
+def run(experiment: Experiment) -> None:
     """Writes `progressive/<step>.json`, per-image records (npz), the plot and the images (png).
-
-    Args:
-        job: the job.
 
     Raises:
         ConfigError: fewer than one step.
     """
-    if job.config.progressive.steps < 1:
-        raise ConfigError(f"progressive.steps={job.config.progressive.steps} must be at least 1")
-    params, record = job.weights(job.config.eval.weights)
-    draw_curve(job, params, record)
+    if experiment.config.progressive.steps < 1:
+        raise ConfigError(
+            f"progressive.steps={experiment.config.progressive.steps} must be at least 1"
+        )
+    params, record = experiment.weights(experiment.config.eval.weights)
+    draw_curve(experiment, params, record)
 
 
-def draw_curve(job: Job, params: Params, record: dict[str, Any]) -> dict[str, Any]:
+def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
     """Measures given weights and writes everything.
 
     Args:
-        job: the job.
-        params: the weights.
         record: what they are; goes into the report.
-
-    Returns:
-        The report, as written.
     """
-    c, steps = job.config.eval, job.config.progressive.steps
-    split = job.source.split(c.split)
-    path = _records.report_path(job, "progressive", record["step"])
+    c, steps = experiment.config.eval, experiment.config.progressive.steps
+    split = experiment.source.split(c.split)
+    path = _records.report_path(experiment, "progressive", record["step"])
     with jax.default_matmul_precision(c.matmul_precision or None):
         records = lib.measure(
-            job.model, params, split, job.mesh,
+            experiment.model, params, split, experiment.mesh,
             steps=steps, batch=c.batch, seed=c.seed, limit=c.limit,
         )  # fmt: skip
-        gamma = lib.gammas(job.model, params, steps)
+        gamma = lib.gammas(experiment.model, params, steps)
         found = lib.summary(records, gamma, split.levels)
         curve = found["curve"]
         at = lib.stops(
             np.asarray(curve["rate_bits_per_dim"]), found["total"]["bits_per_dim"], _FRACTIONS
         )
-        picture = _picture(job, params, at)
+        picture = _picture(experiment, params, at)
     report = {
         "result": found,
         "picture": {
@@ -69,9 +63,9 @@ def draw_curve(job: Job, params: Params, record: dict[str, Any]) -> dict[str, An
         },
         "estimator": {"kind": f"bound with T={steps} steps, one draw per image and step",
                       "network_calls_per_image": steps + 1, "seed": c.seed},
-        "model": {**record, **_records.model_record(job, params)},
-        "data": _records.data_record(job, split, c.limit),
-        "numerics": _records.numerics_record(job),
+        "model": {**record, **_records.model_record(experiment, params)},
+        "data": _records.data_record(experiment, split, c.limit),
+        "numerics": _records.numerics_record(experiment),
     }  # fmt: skip
     if jax.process_index() == 0:
         write_json(path, report)
@@ -86,18 +80,18 @@ def draw_curve(job: Job, params: Params, record: dict[str, Any]) -> dict[str, An
     return report
 
 
-def _picture(job: Job, params: Params, at: list[int]) -> np.ndarray | None:
+def _picture(experiment: Experiment, params: Params, at: list[int]) -> np.ndarray | None:
     """Examples in rows, rates in columns, the originals last; None if there is nothing to show."""
-    c = job.config
-    split = job.source.split(c.eval.split)
+    c = experiment.config
+    split = experiment.source.split(c.eval.split)
     count = min(c.progressive.images, len(split))
     if not count or split.shape[-1] not in (1, 3):
         return None
     rows = split.take(np.arange(count))
-    cond = {"label": jnp.asarray(rows["label"])} if job.model.num_classes else {}
-    x = job.model.decoder.encode(jnp.asarray(rows["image"]))
+    cond = {"label": jnp.asarray(rows["label"])} if experiment.model.num_classes else {}
+    x = experiment.model.decoder.encode(jnp.asarray(rows["image"]))
     key = jax.random.key(c.eval.seed)
-    shown = lib.pictures(job.model, params, x, cond, key, at, c.progressive.steps)
+    shown = lib.pictures(experiment.model, params, x, cond, key, at, c.progressive.steps)
     return images.grid(shown, split.levels, columns=len(at) + 1)
 
 

@@ -15,7 +15,7 @@ from diffusion_jax.cli.modes import _features, _method, _quality, _samples
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import quality
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import place, write_json
@@ -23,31 +23,24 @@ from diffusion_jax.runtime.storage import place, write_json
 _SETTINGS = ("metrics", "k", "subset", "rows", "seed", "nearest", "floor")
 
 
-def run(job: Job) -> None:
-    """Measures samples; writes `quality/<name>.json` and a picture of nearest training images.
-
-    Args:
-        job: the job.
-    """
-    q = job.config.quality
-    check(job)
+def run(experiment: Experiment) -> None:
+    """Measures samples; writes `quality/<name>.json` and a picture of nearest training images."""
+    q = experiment.config.quality
+    check(experiment)
     if q.samples:
-        sets: Iterable = [_samples.read(job, place(q.samples))]
+        sets: Iterable = [_samples.read(experiment, place(q.samples))]
     else:
-        sets = _samples.draw(job, q.repeats)
-    measure(job, sets)
+        sets = _samples.draw(experiment, q.repeats)
+    measure(experiment, sets)
 
 
-def check(job: Job) -> None:
+def check(experiment: Experiment) -> None:
     """Refuses settings that cannot work, before anything expensive happens.
-
-    Args:
-        job: the job.
 
     Raises:
         ConfigError: figures, splits or numbers that do not exist or do not fit together.
     """
-    q = job.config.quality
+    q = experiment.config.quality
     quality.check(tuple(q.metrics))
     for field in ("split", "floor"):
         if q[field] not in SPLITS and not (field == "floor" and not q.floor):
@@ -69,24 +62,23 @@ def check(job: Job) -> None:
         if q[field] and not place(q[field]).is_file():
             raise DataError(f"quality.{field}: there is no file {q[field]}")
     if not q.samples:
-        _method.check(job)
+        _method.check(experiment)
 
 
-def measure(job: Job, sets: Iterable[_samples.Samples]) -> dict[str, Any]:
+def measure(experiment: Experiment, sets: Iterable[_samples.Samples]) -> dict[str, Any]:
     """Measures sets of samples, which are repetitions of one another, and writes the card.
 
     Args:
-        job: the job.
         sets: one set or several.
 
     Returns:
         The card, as written.
     """
-    with jax.default_matmul_precision(job.config.eval.matmul_precision or None):
-        bench = _quality.open_bench(job)
-        q = job.config.quality
+    with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
+        bench = _quality.open_bench(experiment)
+        q = experiment.config.quality
         if not q.samples:
-            quality.check_count(tuple(q.metrics), job.config.sample.num, bench.features.size)
+            quality.check_count(tuple(q.metrics), experiment.config.sample.num, bench.features.size)
         floor = bench.floor()
         drawn, figures, picture = [], [], None
         for samples in sets:
@@ -102,12 +94,12 @@ def measure(job: Job, sets: Iterable[_samples.Samples]) -> dict[str, Any]:
         "figures": figures,
         "samples": _join([s.record for s in drawn]),
         "reference": bench.record,
-        "features": _features.describe(job.config.quality.features, bench.features),
+        "features": _features.describe(experiment.config.quality.features, bench.features),
         "classifier": None if bench.classifier is None else bench.classifier.record,
-        "settings": {k: job.config.quality[k] for k in _SETTINGS},
+        "settings": {k: experiment.config.quality[k] for k in _SETTINGS},
         "numerics": {
-            "dtype": job.config.dtype,
-            "matmul_precision": job.config.eval.matmul_precision or "device default",
+            "dtype": experiment.config.dtype,
+            "matmul_precision": experiment.config.eval.matmul_precision or "device default",
             "moments": "float64",
             "devices": describe_devices(),
             "diffusion_jax": diffusion_jax.__version__,
@@ -116,7 +108,9 @@ def measure(job: Job, sets: Iterable[_samples.Samples]) -> dict[str, Any]:
             "numpy": np.__version__,
         },
     }
-    path = job.workdir / "quality" / f"{drawn[0].stem}_{bench.features.name}_{_tag(card)}.json"
+    path = (
+        experiment.workdir / "quality" / f"{drawn[0].stem}_{bench.features.name}_{_tag(card)}.json"
+    )
     if jax.process_index() == 0:
         write_json(path, card)
         if picture is not None:

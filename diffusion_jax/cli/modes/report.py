@@ -16,7 +16,7 @@ from diffusion_jax import config as config_lib, rng, saved_config
 from diffusion_jax.cli.modes import _method
 from diffusion_jax.cli.report import collect, page
 from diffusion_jax.errors import ConfigError, Preempted, UserError, WorkdirError
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import variance
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import describe_devices, say
@@ -27,11 +27,8 @@ from diffusion_jax.types import Params
 _FRAMES, _IMAGES = 32, 10  # of the animation, at most
 
 
-def run(job: Job) -> None:
+def run(experiment: Experiment) -> None:
     """Writes `report.html`; what needs the weights is made if it is not there.
-
-    Args:
-        job: the job.
 
     Raises:
         ConfigError: there are several processes.
@@ -39,33 +36,32 @@ def run(job: Job) -> None:
     """
     if jax.process_count() > 1:
         raise ConfigError("report runs in one process; start it on one host")
-    if not job.workdir.is_dir():
-        raise WorkdirError(f"there is no work directory {job.workdir} to report on")
+    if not experiment.workdir.is_dir():
+        raise WorkdirError(f"there is no work directory {experiment.workdir} to report on")
     notes = []
-    if not job.config.scorer:
+    if not experiment.config.scorer:
         try:
-            illustrate(job, *job.weights(job.config.eval.weights))
+            illustrate(experiment, *experiment.weights(experiment.config.eval.weights))
         except UserError as e:
             notes.append(f"Neither gamma(t) nor an animation was made: {e}")
-    say(f"report written to {write(job, tuple(notes))}")
+    say(f"report written to {write(experiment, tuple(notes))}")
 
 
-def after_training(job: Job, make: Callable[[], None] | None = None) -> None:
+def after_training(experiment: Experiment, make: Callable[[], None] | None = None) -> None:
     """The report at the end of a run; whatever goes wrong with it is one line.
 
     Args:
-        job: the job.
         make: makes what the report shows of the weights, or None.
 
     Raises:
         Preempted: the run was asked to stop meanwhile.
     """
-    if not job.config.report or jax.process_index():
+    if not experiment.config.report or jax.process_index():
         return
     try:
         if make is not None:
             make()
-        say(f"report: {write(job)}")
+        say(f"report: {write(experiment)}")
     except Preempted:
         raise
     except Exception as e:  # the run has succeeded, whatever this does
@@ -73,39 +69,39 @@ def after_training(job: Job, make: Callable[[], None] | None = None) -> None:
         say(f"warning: no report was written ({type(e).__name__}: {reason}); the run is complete")
 
 
-def illustrate(job: Job, params: Params, record: dict[str, Any], animate: bool = True) -> None:
+def illustrate(
+    experiment: Experiment, params: Params, record: dict[str, Any], animate: bool = True
+) -> None:
     """Writes gamma(t) and the animation under `report/`, unless they are there.
 
     Args:
-        job: the job.
-        params: the weights.
         record: what they are.
         animate: whether to draw the animation; only with one process, because samplers may read
             checkpoints, which all hosts do together, and the others would wait.
     """
-    stem = job.workdir / "report" / str(record["step"])
+    stem = experiment.workdir / "report" / str(record["step"])
     path = stem.with_name(f"{stem.name}_schedule.json")
     params = jax.device_get(params)  # small work: this process alone, on one device
     if not path.exists():
-        write_json(path, {**variance.curve(job.model, params), "model": record})
+        write_json(path, {**variance.curve(experiment.model, params), "model": record})
     alone = jax.process_count() == 1
-    if animate and alone and job.source.shape[-1] in (1, 3):
-        _animate(job, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
+    if animate and alone and experiment.source.shape[-1] in (1, 3):
+        _animate(experiment, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
 
 
-def _animate(job: Job, params: Params, record: dict[str, Any], path: Path) -> None:
-    c = job.config.sample
-    method = _method.build(job, params)
-    how = {**_method.describe(job, method), "seed": c.seed, "model": record}
+def _animate(experiment: Experiment, params: Params, record: dict[str, Any], path: Path) -> None:
+    c = experiment.config.sample
+    method = _method.build(experiment, params)
+    how = {**_method.describe(experiment, method), "seed": c.seed, "model": record}
     moving = path.with_suffix(".webp")
     if moving.exists() and path.exists() and _made(path) == how:
         return
-    labels = generate.labels_for(job.model, _IMAGES, tuple(c.labels))
+    labels = generate.labels_for(experiment.model, _IMAGES, tuple(c.labels))
     cond = {} if labels is None else {"label": jnp.asarray(labels)}
     key = rng.stream(jax.random.key(c.seed), "sample", 0)  # that of the first samples
-    shape = (_IMAGES, *job.source.shape)
+    shape = (_IMAGES, *experiment.source.shape)
     found = trajectory.record(
-        job.model, params, method, cond, key, shape, job.source.levels, _FRAMES
+        experiment.model, params, method, cond, key, shape, experiment.source.levels, _FRAMES
     )
     trajectory.save_webp(moving, trajectory.movie(found))
     images.save_png(path.with_suffix(".png"), trajectory.strip(found))
@@ -122,11 +118,10 @@ def _made(path: Path) -> dict[str, Any]:
     return found
 
 
-def write(job: Job, notes: tuple[str, ...] = ()) -> Path:
+def write(experiment: Experiment, notes: tuple[str, ...] = ()) -> Path:
     """Reads the work directory and writes the page.
 
     Args:
-        job: the job.
         notes: what could not be made.
 
     Returns:
@@ -135,16 +130,20 @@ def write(job: Job, notes: tuple[str, ...] = ()) -> Path:
     Raises:
         WorkdirError: it cannot be written.
     """
-    path = job.workdir / "report.html"
-    where = str(job.workdir) if is_bucket(job.workdir) else os.path.relpath(job.workdir)
+    path = experiment.workdir / "report.html"
+    where = (
+        str(experiment.workdir)
+        if is_bucket(experiment.workdir)
+        else os.path.relpath(experiment.workdir)
+    )
     made = (
         f"Made by diffusion_jax {diffusion_jax.__version__} with jax {jax.__version__} on "
         f"{describe_devices()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC."
     )
     shown = page.render(
-        collect.read(job.workdir),
+        collect.read(experiment.workdir),
         saved_config.to_dict(config_lib.base()),
-        str(job.workdir) if where.startswith("..") else where,
+        str(experiment.workdir) if where.startswith("..") else where,
         notes,
         made,
     )

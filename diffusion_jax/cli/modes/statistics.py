@@ -3,19 +3,21 @@
 import jax
 
 from diffusion_jax.cli.modes import _features
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.distributed import say
 
 
-def run(job: Job) -> None:
+def run(experiment: Experiment) -> None:
     """Writes `statistics/<split>_<features>_<hash>.npz`; needs no checkpoint.
 
     Args:
-        job: the job; `config.quality` names features and split.
+        experiment: `config.quality` names features and split.
     """
-    features = _features.build(job, job.config.quality.features)
-    with jax.default_matmul_precision(job.config.eval.matmul_precision or None):
-        found, path = _features.reference(job, features, _features.extractor(job, features))
+    features = _features.build(experiment, experiment.config.quality.features)
+    with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
+        found, path = _features.reference(
+            experiment, features, _features.extractor(experiment, features)
+        )
     record = found.record
     say(
         f"{record['split']}: {record['images']} images (sha256 {record['data_sha256'][:12]}..), "

@@ -4,18 +4,14 @@ from pathlib import Path
 
 from diffusion_jax.cli.modes import _codec
 from diffusion_jax.compression.files import Images
-from diffusion_jax.experiment import Job
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.distributed import say
 
 
-def run(job: Job) -> None:
-    """Decodes `--input`, or the newest file in the work directory.
-
-    Args:
-        job: the job.
-    """
-    path = _codec.input_path(job)
-    say(verdict(path, _codec.decode_file(job, path)[0]))
+def run(experiment: Experiment) -> None:
+    """Decodes `--input`, or the newest file in the work directory."""
+    path = _codec.input_path(experiment)
+    say(verdict(path, _codec.decode_file(experiment, path)[0]))
 
 
 def verdict(path: Path, found: Images) -> str:

@@ -112,9 +112,6 @@ _UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError)  # JSON of anoth
 def read(workdir: Path) -> Run:
     """Reads a work directory; whatever is not there is empty.
 
-    Args:
-        workdir: the folder.
-
     Returns:
         Its content.
     """

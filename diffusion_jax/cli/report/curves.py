@@ -55,9 +55,6 @@ def read_curves(path: Path) -> Curves:
     the time before is added. Steps that were made twice count as they were made last. Lines that
     cannot be read are left out and counted; the last one is not, because the run may be writing it.
 
-    Args:
-        path: the file.
-
     Returns:
         The curves.
     """

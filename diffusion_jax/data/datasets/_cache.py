@@ -69,7 +69,6 @@ def growing(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray
     """Writes an npy file of images whose number is known at the end only.
 
     Args:
-        path: the file.
         shape: of one image.
 
     Yields:

@@ -71,7 +71,6 @@ def listing(root: Path, classes: bool | tuple[str, ...]) -> Listing:
     """Finds the images below a folder.
 
     Args:
-        root: the folder.
         classes: False for none; True to take them from the subfolders, if there are any; or their
             names, when another split has fixed them.
 

@@ -32,9 +32,6 @@ def _member(path: Path, info: zipfile.ZipInfo) -> np.ndarray | None:
 def npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file: memory-mapped if stored plainly, as `np.savez` does.
 
-    Args:
-        path: the file.
-
     Returns:
         The arrays by name.
 
@@ -52,9 +49,6 @@ def npz(path: Path) -> dict[str, np.ndarray]:
 
 def npy(path: Path) -> np.ndarray:
     """The array of an npy file, memory-mapped.
-
-    Args:
-        path: the file.
 
     Returns:
         The array.
@@ -119,9 +113,6 @@ def source(
         levels: images hold 0 .. levels-1.
         num_classes: number of classes; 0 ignores labels.
         holdout: training images kept back as `valid`, the last ones.
-
-    Returns:
-        The source.
 
     Raises:
         DataError: the arrays are no images or labels.

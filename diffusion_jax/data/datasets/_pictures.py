@@ -90,7 +90,6 @@ class Pictures(Sequence):
     """Image files that behave like an array uint8 `[N, size, size, channels]`, read on demand.
 
     Args:
-        root: the folder.
         names: the files below it, in their order.
         size: height and width.
         channels: 1 or 3.

@@ -80,7 +80,6 @@ def read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """All images (memory-mapped, uint8) and labels (int32) of a prepared split.
 
     Args:
-        folder: as from `find`.
         split: the TFDS split.
 
     Returns:

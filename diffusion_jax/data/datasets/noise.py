@@ -19,9 +19,6 @@ def make(like: Source, how: str = "uniform", seed: int = 0) -> Source:
             order of its own, so that its histogram stays.
         seed: of the noise; splits differ.
 
-    Returns:
-        The source.
-
     Raises:
         DataError: no data set was given, or `how` is unknown.
     """

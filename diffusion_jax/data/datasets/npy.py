@@ -40,9 +40,6 @@ def make(
         holdout: training images kept back as `valid`, the last ones.
         data_dir: see `path`.
 
-    Returns:
-        The source.
-
     Raises:
         DataError: files are missing, or hold something else.
     """

@@ -35,9 +35,6 @@ def make(path: str, levels: int = 256, num_classes: int = 0, holdout: int = 0) -
         levels: images hold 0 .. levels-1.
         num_classes: number of classes; 0 ignores labels.
         holdout: training images kept back as `valid`.
-
-    Returns:
-        The source.
     """
     path = str(Path(path).expanduser())
     return _mapped.source("npz", path, _arrays(path), levels, num_classes, holdout)

@@ -54,9 +54,6 @@ class Ode:
     def check(self, model: Model) -> None:
         """Refuses models whose probability flow is not that of their denoiser alone.
 
-        Args:
-            model: the model.
-
         Raises:
             ConfigError: the encoder moves the model's mean, the schedule has a latent, or the data
                 have no levels for this dequantisation.

@@ -43,7 +43,6 @@ def prior(
     """`KL(q(z_1 | x) || N(0, I))`, `[B]`, nats (Kingma et al. 2021, equation 5).
 
     Args:
-        model: the model.
         params: its weights.
         x: data in model space, not encoded.
         cond: the condition, seen by the encoder only.
@@ -70,7 +69,6 @@ def reconstruction(
     """`-log p(x | z_0)` at one draw of `z_0 = alpha_0 x_0 + sigma_0 eps_0`, `[B]`, nats.
 
     Args:
-        model: the model.
         params: its weights.
         x: data in model space, not encoded.
         eps_0: the noise of `z_0`.

@@ -23,10 +23,8 @@ def miss(model: Model, params: Params, x: Array, cond: Cond, noise: Noise, gamma
     """What the model misses of the noise at `gamma`: half its square is the loss per unit of gamma.
 
     Args:
-        model: the model.
         params: its weights.
         x: data in model space, `[B, ...]`.
-        cond: the condition.
         noise: the noise; its times are not used.
         gamma: `[B]`, or one value per pixel.
 
@@ -64,11 +62,8 @@ class Continuous:
         """The terms where the schedule's value and slope are given, whatever `noise.t` is.
 
         Args:
-            model: the model.
             params: its weights.
             x: data in model space, `[B, ...]`.
-            cond: the condition.
-            noise: the noise.
             gamma: `gamma(t)`, `[B]` or one value per pixel.
             slope: `gamma'(t)`, likewise.
 

@@ -41,11 +41,9 @@ def step(
     """One step of the bound.
 
     Args:
-        model: the model.
         params: its weights.
         schedule: the schedule's parameters and `cond` the condition, as from `Model.condition`.
         x: data in model space, `[B, ...]`.
-        cond: the condition.
         noise: the noise; its times are not used.
         i: the step's number, 1 to `timesteps`, scalar or `[B]`.
         timesteps: T.

@@ -141,9 +141,6 @@ def make(
         dtype: `"float32"` or `"bfloat16"` arithmetic.
         platform: of the devices it will run on: `"cpu"`, `"gpu"` or `"tpu"`.
 
-    Returns:
-        The Linen module.
-
     Raises:
         SpecError: `scan` or `remat` is something else.
     """

@@ -73,9 +73,6 @@ def unit(v: Array) -> Array:
 def encode(text: str) -> np.ndarray:
     """A text as bytes, int32 `[64]`, padded with 0.
 
-    Args:
-        text: the text.
-
     Returns:
         The bytes.
 

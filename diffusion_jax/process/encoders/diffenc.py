@@ -93,9 +93,6 @@ def make(
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
 
-    Returns:
-        The encoder.
-
     Raises:
         ConfigError: unknown kind, or no blocks.
     """

@@ -50,7 +50,6 @@ def inverse(schedule: Schedule, params: Params, gamma: Array, steps: int = 60) -
     """The time at which a schedule reaches `gamma`, by bisection (any monotone schedule).
 
     Args:
-        schedule: the schedule.
         params: its parameters.
         gamma: values to invert, any shape; values outside the range give 0 or 1.
         steps: halvings of [0, 1].

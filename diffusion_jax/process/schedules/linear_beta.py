@@ -59,9 +59,6 @@ def make(
         gamma_min: first end point.
         gamma_max: last end point.
 
-    Returns:
-        The schedule.
-
     Raises:
         ConfigError: the rates are not positive and increasing.
     """

@@ -139,9 +139,6 @@ def make(
         gamma_min: first end point.
         gamma_max: last end point.
 
-    Returns:
-        The schedule.
-
     Raises:
         ConfigError: an empty latent or network.
     """

@@ -41,7 +41,6 @@ def fill(brush: Brush, canvas: Canvas, key: Array) -> Array:
     Args:
         brush: the brush.
         canvas: in model space.
-        key: PRNG key.
 
     Returns:
         What the final step gives.

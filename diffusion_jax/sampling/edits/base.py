@@ -148,7 +148,6 @@ def refuse_memory(name: str, model: Model, method: Method) -> None:
 
     Args:
         name: the edit's, for the message.
-        model: the model.
         method: how to sample.
 
     Raises:
@@ -229,9 +228,6 @@ def cut(gammas: np.ndarray, start: float) -> np.ndarray:
     Args:
         gammas: the grid.
         start: gamma where the source enters.
-
-    Returns:
-        The plan.
 
     Raises:
         ConfigError: `start` is outside the grid.

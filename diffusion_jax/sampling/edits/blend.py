@@ -53,8 +53,5 @@ def make(start: float = 2.0, jump: int = 1, resamplings: int = 1) -> Blend:
         start: gamma where the source enters: higher keeps less of what is under the mask.
         jump: steps per stretch, as in `repaint`.
         resamplings: runs of each stretch; above 1 the seam gets better.
-
-    Returns:
-        The edit.
     """
     return Blend(float(start), jump, resamplings)

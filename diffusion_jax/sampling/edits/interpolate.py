@@ -58,7 +58,6 @@ class Interpolate:
         """Refuses whatever would not find the way back.
 
         Args:
-            model: the model.
             method: how to sample.
 
         Raises:
@@ -94,9 +93,6 @@ def make(frames: int = 9, solver: str = "heun()") -> Interpolate:
     Args:
         frames: images per line, both ends included.
         solver: a deterministic sampler that encodes; the run's own sampler decodes.
-
-    Returns:
-        The edit.
     """
     check_frames("interpolate", frames)
     built = registry.build("samplers", solver)

@@ -55,9 +55,6 @@ def make(frames: int = 9, start: float = 1.0) -> InterpolateNoise:
     Args:
         frames: images per line, both ends included.
         start: gamma of the noise.
-
-    Returns:
-        The edit.
     """
     check_frames("interpolate_noise", frames)
     return InterpolateNoise(frames, float(start))

@@ -109,9 +109,6 @@ def make(
         scale: of `dps`.
         limit: of `dps`: largest root mean square of the change of eps.
 
-    Returns:
-        The edit.
-
     Raises:
         ConfigError: unknown method, or a noise that is not positive.
     """

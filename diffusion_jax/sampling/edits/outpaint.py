@@ -69,9 +69,6 @@ def make(
         top: rows to paint.
         bottom: rows to paint.
         inner: how to paint: `repaint()`, `measure()`, ...; None for `replace()`.
-
-    Returns:
-        The edit.
     """
     border = Border(left, right, top, bottom)
     border.check("outpaint")

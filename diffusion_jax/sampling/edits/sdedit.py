@@ -52,8 +52,5 @@ def make(start: float = 0.0) -> SDEdit:
 
     Args:
         start: gamma where the image enters; 0 is as much noise as signal.
-
-    Returns:
-        The edit.
     """
     return SDEdit(float(start))

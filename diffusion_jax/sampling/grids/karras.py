@@ -28,9 +28,6 @@ def make(rho: float = 7.0) -> Grid:
     Args:
         rho: their exponent; larger puts more steps near the data, infinity is uniform log-SNR.
 
-    Returns:
-        The grid.
-
     Raises:
         ConfigError: `rho` is not positive.
     """

@@ -55,9 +55,6 @@ def make(w: float = 4.0, eta: float = 0.0, r: float = math.inf, beta: float = 0.
         beta: momentum, from one call of a run to the next; the paper's is negative. Moves up in
             gamma start it anew.
 
-    Returns:
-        The guidance.
-
     Raises:
         ConfigError: `r` is not positive, or `beta` is outside (-1, 1).
     """

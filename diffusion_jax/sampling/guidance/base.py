@@ -89,11 +89,9 @@ def contrast(
     """The conditional and the unconditional prediction, from one call of twice the batch.
 
     Args:
-        denoiser: the denoiser.
         context: with `null`.
         z: latent `[B, ...]`.
         gamma: scalar, or leading axis `[B]`.
-        cond: the condition.
 
     Returns:
         `(conditional, unconditional)`.
@@ -138,7 +136,6 @@ def follow(denoiser: Denoiser, log_prob: Callable, scale: float) -> Denoiser:
     """The denoiser with `scale grad_z log_prob(z, gamma, cond)` added to its score.
 
     Args:
-        denoiser: the denoiser.
         log_prob: `(z, gamma, cond) -> [B]`, nats, examples apart.
         scale: the weight.
 

@@ -29,9 +29,6 @@ def make(inner: Guidance, lo: float = -1.0, hi: float = 1.0, keep_eps: bool = Fa
         hi: largest value.
         keep_eps: leave the noise as it is: for `cfgpp`, whose noise is unconditional on purpose.
 
-    Returns:
-        The guidance.
-
     Raises:
         ConfigError: the range is empty.
     """

@@ -33,9 +33,6 @@ def make(inner: Guidance, p: float = 0.995, keep_eps: bool = False) -> Guidance:
         p: the quantile, as a fraction.
         keep_eps: leave the noise as it is: for `cfgpp`, whose noise is unconditional on purpose.
 
-    Returns:
-        The guidance.
-
     Raises:
         ConfigError: `p` is outside (0, 1].
     """

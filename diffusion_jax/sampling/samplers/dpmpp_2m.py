@@ -70,9 +70,6 @@ def make(eta: float = 0.0) -> DPMpp2M:
     Args:
         eta: 0 solves the probability-flow ODE, 1 the reverse SDE of ancestral sampling.
 
-    Returns:
-        The sampler.
-
     Raises:
         ConfigError: `eta` is negative.
     """

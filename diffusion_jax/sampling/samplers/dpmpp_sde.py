@@ -80,9 +80,6 @@ def make(eta: float = 1.0) -> DPMppSDE:
     Args:
         eta: noise level, as in `dpmpp_2m`; 0 is `dpmpp_2s`.
 
-    Returns:
-        The sampler.
-
     Raises:
         ConfigError: `eta` is negative.
     """

@@ -75,7 +75,6 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
     """Data, condition and noise of a step: everything random in it.
 
     Args:
-        recipe: the recipe.
         batch: `{"image", "label"}`, the global batch.
         step: number of the step, from 0.
 
@@ -110,10 +109,7 @@ def measures(
     """The mean bound in bits per dimension, its parts, and what the proposal learns from them.
 
     Args:
-        recipe: the recipe.
-        params: the weights.
         terms: the bound at `noise.t`.
-        noise: the noise.
         weight: importance weight of each example's time, `[B]`.
         dims: dimensions of an example.
 
@@ -168,11 +164,7 @@ def gradient(
     """Gradient and metrics of the global batch, over `accumulate` micro-batches.
 
     Args:
-        recipe: the recipe.
-        params: the weights.
         x: data in model space, `[B, ...]`.
-        cond: the condition.
-        noise: the noise.
         weight: importance weight of each example's time, `[B]`; None for uniform times.
 
     Returns:
@@ -214,7 +206,6 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
     """One step on one global batch.
 
     Args:
-        recipe: the recipe.
         state: the state before.
         batch: `{"image": uint8 [B,H,W,C], "label": int32 [B]}`.
 
