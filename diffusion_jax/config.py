@@ -33,7 +33,7 @@ def base() -> ConfigDict:
     c.gamma_min = -13.3  # initial (or fixed) ends of the schedule; also scale the time embedding
     c.gamma_max = 5.0
     c.decoder = "categorical()"
-    c.prediction = "eps"  # eps, v or x
+    c.prediction = "eps"  # eps, v, x, or levels: logits of every value's levels
     c.conditional = False  # condition on class labels
     c.class_dropout = 0.1  # probability of the learned null class in training
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16

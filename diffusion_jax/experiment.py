@@ -15,7 +15,7 @@ from diffusion_jax.data.base import Source
 from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
 from diffusion_jax.model import Model
 from diffusion_jax.networks.guides.base import Scorer
-from diffusion_jax.process.parameterization import check as check_prediction
+from diffusion_jax.process.parameterization import check as check_prediction, outputs
 from diffusion_jax.process.schedules.base import latent_size
 from diffusion_jax.runtime.sharding import make_mesh, put, replicated
 from diffusion_jax.runtime.storage import place, write_json
@@ -86,14 +86,26 @@ class Experiment:
             raise ConfigError(f"conditional=True, but {source.name} has no classes")
         classes = source.num_classes if c.conditional else 0
         offered = {**self._offered(), "num_classes": classes, "augment": self.augment.size}
+        values = outputs(check_prediction(c.prediction), source.levels)
+        wide = {**offered, "channels": source.shape[-1] * values}
         model = Model(
-            network=registry.build("models", c.network, **offered),
+            network=registry.build("models", c.network, **wide),
             schedule=registry.build("schedules", c.schedule, **offered),
             decoder=registry.build("decoders", c.decoder, **offered),
-            prediction=check_prediction(c.prediction),
+            prediction=c.prediction,
             num_classes=classes,
             encoder=registry.build("encoders", c.encoder, **offered),
         )
+        if values > 1 and model.encoder.mean_coefficient:
+            raise ConfigError(
+                f"prediction={c.prediction!r} takes the data to be on their levels, which encoder "
+                f"{c.encoder} moves them off; use encoder='identity()', or prediction='v'"
+            )
+        if values > 1 and not hasattr(model.decoder, "centres"):
+            raise ConfigError(
+                f"prediction={c.prediction!r} needs data with levels; decoder {c.decoder} has "
+                "none: use decoder='categorical()', or prediction='v'"
+            )
         if latent_size(model.schedule) and model.encoder.mean_coefficient:
             raise ConfigError(
                 f"schedule {c.schedule} has one gamma per pixel, which encoder {c.encoder} does "

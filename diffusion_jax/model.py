@@ -25,7 +25,7 @@ class Model:
         network: predicts from `(z, gamma, cond)`.
         schedule: gives gamma.
         decoder: maps data to model space and scores them given `z_0`.
-        prediction: what the network predicts, `"eps"`, `"v"` or `"x"`.
+        prediction: what the network predicts, `"eps"`, `"v"`, `"x"` or `"levels"`.
         num_classes: classes it can be conditioned on; 0 for an unconditional model.
         encoder: the data's own path through time; the identity for VDM.
     """
@@ -119,9 +119,13 @@ class Model:
             g = gamma.mean(axis=tuple(range(1, z.ndim))) if gamma.ndim > 1 else gamma
             g = jnp.broadcast_to(g, z.shape[:1])
             out = self.network.apply({"params": params["network"]}, z, g, cond, dropout)
-            return to_pred(self.prediction, out, z, gamma)
+            return to_pred(self.prediction, out, z, gamma, self._centres())
 
         return denoise
+
+    def _centres(self) -> Array | None:
+        """The levels of the data in model space, where the decoder has any."""
+        return self.decoder.centres() if hasattr(self.decoder, "centres") else None
 
     def null(self, cond: Cond) -> Cond:
         """The same condition without its label: the learned null class."""

@@ -1,32 +1,55 @@
 """What a network predicts, turned into a `Pred`; everything downstream sees only `Pred`.
 
 With `v = alpha eps - sigma x` (Salimans & Ho 2022): `x = alpha z - sigma v`,
-`eps = sigma z + alpha v`. All three give the same bound; they differ in how they train.
+`eps = sigma z + alpha v`. These and `"x"` give the same bound; they differ in how they train.
+
+`"levels"` is for discrete data: the network gives the logits of every value's levels, Bayes' rule
+turns them into the posterior given the value's own noisy `z`, and `x` is its mean:
+
+    p(k | z) = softmax_k(logits_k - (z - alpha level_k)^2 / (2 sigma^2)),
+    x = sum_k p(k | z) level_k.
+
+What a value's own `z` says is then exact from the first step on, and the network is left to learn
+what the others say of it: where noise is low there is nothing to learn at all.
 """
 
 from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array, Pred, alpha, expand, sigma
 
 
-def _from_eps(out: Array, z: Array, a: Array, s: Array) -> Pred:
+def _from_eps(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> Pred:
     return Pred(x=(z - s * out) / a, eps=out)
 
 
-def _from_v(out: Array, z: Array, a: Array, s: Array) -> Pred:
+def _from_v(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> Pred:
     return Pred(x=a * z - s * out, eps=s * z + a * out)
 
 
-def _from_x(out: Array, z: Array, a: Array, s: Array) -> Pred:
+def _from_x(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> Pred:
     return Pred(x=out, eps=(z - a * out) / s)
 
 
-_FROM: dict[str, Callable[[Array, Array, Array, Array], Pred]] = {
+def _from_levels(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> Pred:
+    if centres is None:
+        raise ValueError("prediction='levels' needs the levels' centres")
+    logits = out.reshape(*z.shape, len(centres)).astype(z.dtype)
+    likelihood = -0.5 * jnp.square((z[..., None] - a[..., None] * centres) / s[..., None])
+    x = jnp.sum(jax.nn.softmax(logits + likelihood) * centres, axis=-1)
+    return Pred(x=x, eps=(z - a * x) / s)
+
+
+_FROM: dict[str, Callable[[Array, Array, Array, Array, Array | None], Pred]] = {
     "eps": _from_eps,
     "v": _from_v,
     "x": _from_x,
+    "levels": _from_levels,
 }
+# Those whose output has the shape of z, and an inverse.
 _TO: dict[str, Callable[[Pred, Array, Array], Array]] = {
     "eps": lambda pred, a, s: pred.eps,
     "v": lambda pred, a, s: a * pred.eps - s * pred.x,
@@ -35,30 +58,35 @@ _TO: dict[str, Callable[[Pred, Array, Array], Array]] = {
 PREDICTIONS = tuple(_FROM)
 
 
+def outputs(prediction: str, levels: int) -> int:
+    """How many numbers the network gives for each value of the data."""
+    return 1 if prediction in _TO else levels
+
+
 def check(prediction: str) -> str:
-    """Returns `prediction` if there is such a parameterization.
-
-    Args:
-        prediction: `"eps"`, `"v"` or `"x"`.
-
-    Returns:
-        The same string.
-
-    Raises:
-        ConfigError: there is no such parameterization.
-    """
+    """Returns `prediction`, or raises `ConfigError` if there is no such parameterization."""
     if prediction not in _FROM:
         raise ConfigError(f"prediction={prediction!r}: allowed are {', '.join(PREDICTIONS)}")
     return prediction
 
 
-def to_pred(prediction: str, out: Array, z: Array, gamma: Array) -> Pred:
-    """Turns the network output `out` (shape of `z`) at `(z, gamma)` into a `Pred`."""
+def to_pred(
+    prediction: str, out: Array, z: Array, gamma: Array, centres: Array | None = None
+) -> Pred:
+    """Turns the network's output at `(z, gamma)` into a `Pred`.
+
+    Args:
+        prediction: one of `PREDICTIONS`.
+        out: shape of `z`; for `"levels"` its last axis is `outputs` times as long.
+        z: `[B, ...]`.
+        gamma: scalar, `[B]`, or broadcastable to `z`.
+        centres: the levels in model space, `[V]`; only for `"levels"`.
+    """
     g = expand(gamma, z)
-    return _FROM[prediction](out, z, alpha(g), sigma(g))
+    return _FROM[prediction](out, z, alpha(g), sigma(g), centres)
 
 
 def from_pred(prediction: str, pred: Pred, gamma: Array) -> Array:
-    """The network output that `to_pred` would turn into `pred`: its inverse."""
+    """The output that `to_pred` turns into `pred`: its inverse, for all but `"levels"`."""
     g = expand(gamma, pred.x)
     return _TO[prediction](pred, alpha(g), sigma(g))

@@ -2,7 +2,8 @@
 
 A network is a Linen module with `apply({"params": p}, z, gamma, cond, keys) -> prediction`:
 
-* `z`: latents `[B, H, W, C]`, float32; the prediction has the same shape and type.
+* `z`: latents `[B, H, W, C]`, float32; the prediction has the same type, and `channels` channels
+  (those of `z`, or more: with `prediction='levels'` the logits of each value's levels).
 * `gamma`: `[B]`, float32.
 * `cond`: a dict with leaves `[B, ...]`; `cond["label"]` int32, where `num_classes` means "no
   label" and a missing key means the same.

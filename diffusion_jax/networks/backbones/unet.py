@@ -92,7 +92,7 @@ class UNet(nn.Module):
                 h = conv3x3(channels, dtype=self.dtype, name=f"grow{level}")(h)
         h = nn.swish(group_norm(h.shape[-1], self.dtype, "norm_out")(h)).astype(z.dtype)
         out = conv3x3(self.channels, kernel_init=nn.initializers.zeros, name="conv_out")(h)
-        return out + z
+        return out + z if out.shape == z.shape else out
 
 
 def make(

@@ -90,7 +90,7 @@ class VDMUNet(nn.Module):
 
         h = nn.swish(group_norm(self.width, self.dtype, "norm_out")(h)).astype(z.dtype)
         out = conv3x3(self.channels, kernel_init=nn.initializers.zeros, name="conv_out")(h)
-        return out + z
+        return out + z if out.shape == z.shape else out
 
 
 def _choice(name: str, value: bool | str, platform: str) -> bool:
