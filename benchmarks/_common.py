@@ -20,12 +20,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffusion_jax import config as config_lib
-from diffusion_jax.cli.modes.train import make_recipe
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.runtime.sharding import batched, make_mesh, put, replicated
 from diffusion_jax.training import state as state_lib
+from diffusion_jax.training.tasks.diffusion import make_recipe
 from diffusion_jax.types import Params
 
 WORK = ("digits", "vdm8", "vdm32")

@@ -1,7 +1,9 @@
 """A discriminator of noisy digits against a run's samples, which it draws first.
 
+The run is runs/digits; another: --config.task="guide(discriminator(width=32), against='DIR')".
+
 Command:   python -m diffusion_jax.main --config=configs/digits_discriminator.py
-               --workdir=runs/disc --config.against=runs/digits
+               --workdir=runs/disc
 Use:       --config.guidance='discriminator(checkpoint="runs/disc", scale=1.0)'
 Result:    accuracy 0.55 on clean test digits against samples of configs/digits.py (chance: 0.5);
            59 s on two CPU cores (ours, other jobs beside it)
@@ -11,15 +13,17 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import config
 
+_RUN = "runs/digits"
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = config.scorer("digits()", "discriminator(width=32)", -7.9, 600)
-    c.against = "runs/digits"
+    c = config.guide("digits()", f"guide(discriminator(width=32), against={_RUN!r})", -7.9, 600)
     c.conditional = True
     # How the samples are drawn: as they will be when they are guided.
     c.guidance = "none()"
     c.sampler = "ancestral()"
     c.sample.num, c.sample.batch, c.sample.steps = 2000, 200, 50
-    c = config.variant(c, variant, smoke="discriminator(width=16, blocks=1)")
+    smoke = f"guide(discriminator(width=16, blocks=1), against={_RUN!r})"
+    c = config.variant(c, variant, smoke=smoke)
     c.sample.num = max(c.sample.num, 100)
     return c

@@ -38,9 +38,9 @@ def base() -> ConfigDict:
     c.class_dropout = 0.1  # probability of the learned null class in training
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
-    # Instead of a diffusion model, train a network of noisy images for guidance. Kind: scorers/.
-    c.scorer = ""  # classifier(), discriminator() or clip()
-    c.against = ""  # for a discriminator: the run (a work directory) whose samples it learns to see
+    # What is trained. Kind: tasks/.
+    c.task = "diffusion()"  # or a network of noisy images for guidance: guide(classifier()),
+    # guide(clip()), guide(discriminator(), against='runs/digits')
 
     # Training. Kinds: objectives/, proposals/; optimizer is any of optax's.
     c.objective = "continuous()"  # or discrete(timesteps=1000)
@@ -142,7 +142,7 @@ def base() -> ConfigDict:
     return c
 
 
-def scorer(data: str, spec: str, gamma_min: float, steps: int) -> ConfigDict:
+def guide(data: str, task: str, gamma_min: float, steps: int) -> ConfigDict:
     """What the networks of noisy images that guidance follows have in common.
 
     Args:
@@ -150,7 +150,7 @@ def scorer(data: str, spec: str, gamma_min: float, steps: int) -> ConfigDict:
         steps: length of the run.
     """
     c = base()
-    c.data, c.scorer, c.steps = data, spec, steps
+    c.data, c.task, c.steps = data, task, steps
     c.gamma_min = gamma_min
     c.batch = 64
     c.lr, c.lr_decay = 1e-3, "cosine"
@@ -167,7 +167,7 @@ def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
     Args:
         config: the full configuration; changed in place.
         name: `"smoke"` for the one-minute CPU version of the same path, or empty.
-        smoke: the small network (or scorer) of the smoke version.
+        smoke: the small network (or task) of the smoke version.
 
     Raises:
         ConfigError: any other name.
@@ -175,7 +175,8 @@ def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
     if name not in ("", "smoke"):
         raise ConfigError(f"unknown variant {name!r} after the colon of --config; allowed: smoke")
     if name:
-        config["scorer" if config.scorer else "network"] = smoke
+        field = "network" if config.task == base().task else "task"
+        config[field] = smoke
         config.steps, config.batch, config.accumulate = 20, 16, 1
         config.log_every, config.eval_every, config.save_every, config.sample_every = 5, 0, 10, 0
         config.eval.draws, config.eval.limit, config.eval.batch = 2, 16, 16

@@ -14,13 +14,13 @@ from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source
 from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
 from diffusion_jax.model import Model
-from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
 from diffusion_jax.process.schedules.base import latent_size
 from diffusion_jax.runtime.sharding import make_mesh, put, replicated
 from diffusion_jax.runtime.storage import place, write_json
 from diffusion_jax.training import restore
 from diffusion_jax.training.state import ema_key
+from diffusion_jax.training.tasks.base import Plugin
 from diffusion_jax.types import Params
 
 # Prefixes of --checkpoint for published checkpoints; the last three are models of DiffEnc's code.
@@ -80,12 +80,12 @@ class Experiment:
             ConfigError: settings that do not exist or do not fit together.
         """
         c, source = self.config, self.source
-        if c.scorer:
-            raise ConfigError(f"this run holds {c.scorer}, not a diffusion model: train or eval it")
+        if self.task.holds != "denoiser":
+            raise ConfigError(f"this run holds {c.task}, not a diffusion model: train or eval it")
         if c.conditional and not source.num_classes:
             raise ConfigError(f"conditional=True, but {source.name} has no classes")
         classes = source.num_classes if c.conditional else 0
-        offered = {**self._offered(), "num_classes": classes, "augment": self.augment.size}
+        offered = {**self.offered(), "num_classes": classes, "augment": self.augment.size}
         values = outputs(check_prediction(c.prediction), source.levels)
         wide = {**offered, "channels": source.shape[-1] * values}
         model = Model(
@@ -114,15 +114,12 @@ class Experiment:
         return model
 
     @functools.cached_property
-    def scorer(self) -> Scorer:
-        """The scorer, shaped by the data set; of a run whose configuration names one."""
-        c, classes = self.config, self.source.num_classes
-        if c.against:  # twice the classes: data, and samples
-            classes = 2 * classes if c.conditional else 2
-        return registry.build("scorers", c.scorer, **{**self._offered(), "num_classes": classes})
+    def task(self) -> Plugin:
+        """What is trained, as the configuration declares it."""
+        return registry.build("tasks", self.config.task)
 
-    def _offered(self) -> dict[str, Any]:
-        """What plug-ins of a model may want to know."""
+    def offered(self) -> dict[str, Any]:
+        """What networks may want to know of data and settings, by the names of `make`."""
         c, source = self.config, self.source
         if c.dtype not in ("float32", "bfloat16"):
             raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
@@ -144,8 +141,7 @@ class Experiment:
 
     def shapes(self) -> Params:
         """Shapes of the weights; nothing is computed."""
-        of = self.scorer if self.config.scorer else self.model
-        return jax.eval_shape(lambda: of.init(jax.random.key(0), self.source.shape))
+        return self.task.shapes(self)
 
     def weights(self, name: str = "") -> tuple[Params, dict[str, Any]]:
         """Weights to evaluate or sample with.
@@ -243,3 +239,42 @@ def prepare_workdir(experiment: Experiment) -> None:
             write_json(path, saved_config.to_dict(experiment.config))
         except Exception as e:  # OSError; a bucket's client has types of its own
             raise WorkdirError(f"cannot write to {experiment.workdir}: {restore.short(e)}") from e
+
+
+def open_other(experiment: Experiment, checkpoint: str) -> Experiment:
+    """Another run, with its own configuration and this job's data folder.
+
+    Args:
+        experiment: the job that asks.
+        checkpoint: a work directory or checkpoint folder.
+
+    Returns:
+        The other run as a job.
+
+    Raises:
+        ConfigError: there is no run there.
+    """
+    saved = saved_config.find(place(checkpoint))
+    if saved is None:
+        raise ConfigError(f"checkpoint={checkpoint!r}: there is no run in that folder")
+    config = saved_config.read(saved)
+    config.data_dir = experiment.config.data_dir
+    return Experiment(config, place(checkpoint), str(place(checkpoint)))
+
+
+def check_same_data(experiment: Experiment, other: Experiment, name: str) -> None:
+    """Refuses a second model of images of another kind.
+
+    Args:
+        other: the other run.
+        name: its name, for the message.
+
+    Raises:
+        ConfigError: images differ in shape or grey levels.
+    """
+    mine, theirs = ((s.shape, s.levels) for s in (experiment.source, other.source))
+    if mine != theirs:
+        raise ConfigError(
+            f"{name} was trained on {theirs[0]} images of {theirs[1]} levels, this model on "
+            f"{mine[0]} of {mine[1]}"
+        )

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import pkgutil
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ FOLDERS = {
     "decoders": "process.decoders",
     "objectives": "likelihood.objectives",
     "proposals": "training.time_sampling",
+    "tasks": "training.tasks",
     "scorers": "networks.guides",
     "likelihood": "likelihood.estimators",
     "samplers": "sampling.samplers",
@@ -50,6 +52,14 @@ class Spec:
     name: str
     args: tuple = ()
     kwargs: dict = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        named = (f"{k}={_shown(v)}" for k, v in self.kwargs.items())
+        return f"{self.name}({', '.join([*map(_shown, self.args), *named])})"
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, Spec) else repr(value)
 
 
 def parse(text: str) -> Spec:
@@ -164,7 +174,8 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
 
     Args:
         kind: for example `"samplers"`; `FOLDERS` has them all.
-        spec: the plug-in string, or an already parsed `Spec`.
+        spec: the plug-in string, or an already parsed `Spec`. Nested calls are built as the same
+            kind, unless `make` annotates the parameter as `Spec`.
         **context: values offered to `make` under these names; used only where `make` has such a
             parameter and the string does not set it (for example `levels` from the data set).
 
@@ -176,11 +187,16 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     make = _find(kind, spec.name).make
-    args = [build(kind, a, **context) if isinstance(a, Spec) else a for a in spec.args]
-    kwargs = {
-        k: build(kind, v, **context) if isinstance(v, Spec) else v for k, v in spec.kwargs.items()
-    }
     signature = inspect.signature(make)
+
+    def built(name: str, value: Any) -> Any:
+        parameter = signature.parameters.get(name)
+        if not isinstance(value, Spec) or (parameter and parameter.annotation is Spec):
+            return value  # one that `make` builds itself, when it knows more
+        return build(kind, value, **context)
+
+    args = [built(n, a) for n, a in zip_longest(signature.parameters, spec.args)][: len(spec.args)]
+    kwargs = {k: built(k, v) for k, v in spec.kwargs.items()}
     try:
         given = signature.bind_partial(*args, **kwargs).arguments
         offered = {k: v for k, v in context.items() if k in signature.parameters and k not in given}

@@ -57,16 +57,17 @@ def _meaning(key: str, value: Any) -> Any:
     return registry.Spec(spec.name, spec.args, kept)
 
 
-# Plug-ins that have been renamed, so that runs from before can still be read.
-_RENAMED = {("scorer", "captions"): "clip", ("augment", "untold"): "hidden"}
-
-
-def _renamed(key: str, value: Any) -> Any:
-    """A saved value with today's names of plug-ins."""
-    for (field, old), new in _RENAMED.items():
-        if key == field and isinstance(value, str):
-            value = re.sub(rf"\b{old}\(", f"{new}(", value)
-    return value
+def today(values: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as it may have been saved earlier, in today's fields and names."""
+    values = dict(values)
+    if isinstance(values.get("augment"), str):
+        values["augment"] = re.sub(r"\buntold\(", "hidden(", values["augment"])
+    scorer, against = values.pop("scorer", ""), values.pop("against", "")
+    if scorer:
+        scorer = re.sub(r"^captions\b", "clip", scorer)
+        scorer = scorer if scorer.endswith(")") else f"{scorer}()"
+        values["task"] = f"guide({scorer}{f', against={against!r}' if against else ''})"
+    return values
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:
@@ -85,8 +86,7 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     """
     config = base()
     known = _flat(config.to_dict())
-    for key, value in _flat(values).items():
-        value = _renamed(key, value)
+    for key, value in _flat(today(values)).items():
         if key not in known:
             raise ConfigError(f"saved configuration has an unknown field {key!r}")
         *path, last = key.split(".")

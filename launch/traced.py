@@ -48,15 +48,15 @@ def lower_train(experiment: Any, images: int, steps: int) -> tuple[Any, str]:
     import jax
     import jax.numpy as jnp
 
-    from diffusion_jax.cli.modes import train
     from diffusion_jax.runtime.sharding import batched, check_batch, placed, replicated
     from diffusion_jax.training import state as state_lib
     from diffusion_jax.training.compile import compile_steps, fresh_meter
+    from diffusion_jax.training.tasks.diffusion import make_recipe
 
     c, mesh = experiment.config, experiment.mesh
     check_batch(c.batch, mesh, c.accumulate)
     # The recipe asks which backend is here; the program is for another.
-    recipe = dataclasses.replace(train.make_recipe(experiment), unroll=False)
+    recipe = dataclasses.replace(make_recipe(experiment), unroll=False)
     whole, shape = replicated(mesh), experiment.source.shape
 
     def initial() -> Any:

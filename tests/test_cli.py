@@ -208,7 +208,10 @@ def test_a_page_without_weights_says_so(trained, tmp_path):
         (["--config.valid_draws=3"], "valid_draws=3 must be even"),
         (["--config.eval.timesteps=0", "--config.eval.likelihood=ode()"], "timesteps"),
         (["--config.eval.matmul_precision=flot32"], "matmul_precision='flot32'"),
-        (["--config.scorer=classifier()", "--config.eval.split=tset"], "'tset' does not exist"),
+        (
+            ["--config.task=guide(classifier())", "--config.eval.split=tset"],
+            "'tset' does not exist",
+        ),
         (["--config.data=digits(", "--config.steps=3"], "digits"),
         (["--checkpoint=x"], "--checkpoint is for eval and sample"),
     ],

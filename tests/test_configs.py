@@ -1,6 +1,7 @@
 """Every configuration, in full size: its training step can be traced. Nothing is computed."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from conftest import REPO
 
-from diffusion_jax.cli.modes import _scorer, train
+from diffusion_jax.cli.modes import train
 from diffusion_jax.experiment import Experiment
 
 # The others run whole, in small, in test_cli.py.
@@ -23,19 +24,19 @@ def test_the_step_of_a_full_configuration(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     c = module.get_config(next(iter(getattr(module, "VARIANTS", ("",)))))
-    if c.network.startswith("vdm_unet(") and not c.scorer:
+    if c.network.startswith("vdm_unet(") and c.task == "diffusion()":
         inside = c.network.removeprefix("vdm_unet(").removesuffix(")")
         c.network = f"vdm_unet({inside}{', ' if inside else ''}scan=True)"  # traced faster
-    c.against = ""
+    c.task = re.sub(r", against='[^']*'", "", c.task)
     experiment = Experiment(c, Path("unused"))
-    work = _scorer.work(experiment) if c.scorer else train._diffusion(experiment)
-    state = jax.eval_shape(lambda: train._initial(experiment, work))
+    task = experiment.task.open(experiment, train.HANDED)
+    state = jax.eval_shape(task.initial)
     batch = {
         "image": jax.ShapeDtypeStruct((c.accumulate * 2, *experiment.source.shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((c.accumulate * 2,), jnp.int32),
     }
-    after, metrics = jax.eval_shape(work.task.update, state, batch)
+    after, metrics = jax.eval_shape(task.update, state, batch, ())
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert all(a.shape == b.shape for a, b in zip(
         jax.tree.leaves(after), jax.tree.leaves(state), strict=True))  # fmt: skip
-    assert set(work.task.metrics) <= set(metrics)
+    assert set(task.metrics) <= set(metrics)

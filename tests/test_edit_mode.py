@@ -11,11 +11,12 @@ from PIL import Image
 
 from diffusion_jax import registry, saved_config
 from diffusion_jax.cli import user_images
-from diffusion_jax.cli.modes import edit, train
+from diffusion_jax.cli.modes import edit
 from diffusion_jax.cli.report import collect, sections_measured
 from diffusion_jax.errors import UserError
 from diffusion_jax.experiment import prepare_workdir
 from diffusion_jax.training import checkpoint, state
+from diffusion_jax.training.tasks.diffusion import make_recipe
 
 # What an edit cannot do without; a new one needs no entry unless it is such.
 ARGUMENTS = {"outpaint": "left=1", "widen": "right=2, labels=(0, -1)", "extend": "bottom=2"}
@@ -30,7 +31,7 @@ def start(folder, **changes):
     """A run with a checkpoint of step 0: nothing here depends on quality."""
     new = tiny.experiment(folder, **changes)
     prepare_workdir(new)
-    recipe = train.make_recipe(new)
+    recipe = make_recipe(new)
     params = new.model.init(jax.random.key(0), new.source.shape)
     checkpoints = checkpoint.Checkpoints(new.workdir)
     checkpoints.save(

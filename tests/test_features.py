@@ -21,7 +21,7 @@ class StubClassifier:
     def __init__(self, seed=0):
         weights = np.random.default_rng(seed).standard_normal((64, 5)).astype(np.float32)
         self.params = {"weights": jnp.asarray(weights)}
-        self.record = {"scorer": "classifier()"}
+        self.record = {"task": "guide(classifier())"}
 
     def features(self, params, images):
         return images.reshape(len(images), -1).astype(jnp.float32) @ params["weights"]

@@ -20,72 +20,88 @@ from command import config_file, main, refused
 from conftest import REPO
 
 from diffusion_jax.cli.modes import train
-from diffusion_jax.cli.modes._work import Work
 from diffusion_jax.data import base
 from diffusion_jax.errors import ConfigError, NonFiniteError, Preempted, WorkdirError
 from diffusion_jax.runtime import distributed, preemption
-from diffusion_jax.training import integrity, restore
-from diffusion_jax.training.state import State
+from diffusion_jax.training import integrity, restore, state as state_lib
+from diffusion_jax.training.tasks.base import Given
 
 
 class Counter:
     """Adds up the pixels it has seen; one image makes its loss NaN, another one makes it huge."""
 
+    name, unit, note = "counter", "pixels", ""
     metrics = ("loss", "grad_norm")
-    unit = "pixels"
-    optimizer = optax.sgd(0.0)
+    holds = figure = "a sum"
 
-    def update(self, state, batch):
+    def __init__(self, split):
+        self.split, self.total = split, None
+
+    def open(self, setting, handed):
+        return self
+
+    def initial(self):
+        return state_lib.init({"total": jnp.zeros(())}, optax.sgd(0.0), (0.9,))
+
+    def given(self):
+        return Given()
+
+    def load(self):
+        return self.split, None
+
+    def update(self, state, batch, given):
         seen = batch["image"][:, 0, 0, 0].astype(jnp.float32)
         loss = jnp.where((seen == 7).any(), jnp.nan, jnp.where((seen == 9).any(), 1e6, 1.0))
         params = {"total": state.params["total"] + seen.sum()}
-        after = State(state.step + 1, params, {"0.9": params}, state.opt_state)
+        after = state_lib.State(state.step + 1, params, {"0.9": params}, state.opt_state)
         return after, {"loss": loss, "grad_norm": jnp.zeros(())}
 
+    def sample(self, writer, state, step):
+        pass
 
-def counting(tmp_path, monkeypatch, **changes):
-    """A job that counts 64 images whose pixels are their number, 4 a step."""
+    def finish(self, writer, state):
+        self.total = float(state.params["total"])
+
+
+def counting(tmp_path, **changes):
+    """A run that counts 64 images whose pixels are their number, 4 a step."""
     experiment = tiny.experiment(
         tmp_path, batch=8, steps=8, save_every=2, log_every=1, eval_every=0, ema=(0.9,), **changes
     )
     images = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None, None], (64, 4, 4, 1))
     source = tiny.experiment(tmp_path).source.split("train")
     split = source.__class__("numbers", np.ascontiguousarray(images), np.zeros(64, np.int32), 64, 1)
-    found = {}
-    work = Work(
-        "counter", Counter(), lambda: {"total": jnp.zeros(())}, lambda: (split, None), None, None,
-        lambda state, writer: found.update(total=float(state.params["total"])),
-    )  # fmt: skip
-    monkeypatch.setattr(train, "_diffusion", lambda experiment: work)
-    return experiment, found
+    counter = Counter(split)
+    experiment.__dict__["task"] = counter  # what the cached property would build
+    return experiment, counter
 
 
 def test_a_bad_batch_is_left_out(tmp_path, monkeypatch):
     """The order has each image once: without the batch of image 7 the total is known."""
-    experiment, found = counting(tmp_path, monkeypatch, on_nan="rollback")
+    experiment, found = counting(tmp_path, on_nan="rollback")
     order = [base.indices(i, 8, 64, 0) for i in range(16)]
     bad = next(i for i, rows in enumerate(order) if 7 in rows)
     kept = bad - bad % 2  # the checkpoint before it
     train.run(experiment)
     left = [*range(kept), *range(bad + 1, 8 + bad + 1 - kept)]
-    assert found["total"] == sum(order[i].sum() for i in left)
+    assert found.total == sum(order[i].sum() for i in left)
     rows = [json.loads(r) for r in (experiment.workdir / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if "train/rollback" in r] == [bad]
     meta = restore.read_meta(experiment.workdir / "checkpoints" / "8")
     assert meta["skip"] == bad - kept + 1
     # Resumed, it goes on in the same order.
-    longer, found = counting(tmp_path, monkeypatch, on_nan="rollback")
+    longer, found = counting(tmp_path, on_nan="rollback")
     longer.config.steps = 10
     train.run(longer)
     more = [8 + bad + 1 - kept, 9 + bad + 1 - kept]
-    assert found["total"] == sum(order[i].sum() for i in left + more)
+    assert found.total == sum(order[i].sum() for i in left + more)
 
 
 def test_a_spike_counts_as_nan_and_by_default_stops(tmp_path, monkeypatch):
     with pytest.raises(NonFiniteError, match="at step"):
-        train.run(counting(tmp_path, monkeypatch)[0])
+        train.run(counting(tmp_path)[0])
     shutil.rmtree(tmp_path / "run")
-    experiment, _ = counting(tmp_path, monkeypatch, spike=1e3)
+    experiment, _ = counting(tmp_path, spike=1e3)
     with pytest.raises(NonFiniteError) as e:
         train.run(experiment)
     wanted = [i for i in range(8) if {7, 9} & set(base.indices(i, 8, 64, 0).tolist())]
@@ -93,21 +109,21 @@ def test_a_spike_counts_as_nan_and_by_default_stops(tmp_path, monkeypatch):
 
 
 def test_a_run_that_cannot_go_on_stops(tmp_path, monkeypatch):
-    experiment, _ = counting(tmp_path, monkeypatch, on_nan="rollback", spike=0.5)  # every loss is 1
+    experiment, _ = counting(tmp_path, on_nan="rollback", spike=0.5)  # every loss is 1
     with pytest.raises(NonFiniteError):
         train.run(experiment)
     with pytest.raises(ConfigError, match="stop, rollback"):
-        train.run(counting(tmp_path, monkeypatch, on_nan="ignore")[0])
+        train.run(counting(tmp_path, on_nan="ignore")[0])
 
 
 def test_a_flipped_byte_is_named_and_the_checkpoint_before_is_used(tmp_path, monkeypatch, caplog):
-    experiment, found = counting(tmp_path, monkeypatch)
+    experiment, found = counting(tmp_path)
     experiment.config.steps = 4
     experiment.config.seed = next(  # an order that meets image 7 later
         s for s in range(99) if not any(7 in base.indices(i, 8, 64, s) for i in range(4))
     )
     train.run(experiment)
-    total = found["total"]
+    total = found.total
     newest = experiment.workdir / "checkpoints" / "4"
     sums = json.loads((newest / integrity.NAME).read_text())
     name = max((n for n in sums if "/d/" in n), key=lambda n: (newest / n).stat().st_size)
@@ -119,7 +135,7 @@ def test_a_flipped_byte_is_named_and_the_checkpoint_before_is_used(tmp_path, mon
     with caplog.at_level(logging.ERROR):
         train.run(experiment)
     assert name in caplog.text
-    assert found["total"] == total
+    assert found.total == total
     assert (experiment.workdir / "checkpoints" / "damaged-4").is_dir()
     again = experiment.workdir / "checkpoints" / "4"
     (again / next(iter(json.loads((again / integrity.NAME).read_text())))).unlink()

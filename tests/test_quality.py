@@ -52,7 +52,7 @@ def classifier(monkeypatch):
         params={"centres": jnp.array([1.0, 2.0, 3.0])},
         logits=logits,
         features=lambda params, images: images.reshape(len(images), -1)[:, :3] * 1.0,
-        record={"scorer": "classifier()"},
+        record={"task": "guide(classifier())"},
     )
     monkeypatch.setattr(_features, "open_classifier", lambda experiment, path: found)
 

@@ -22,7 +22,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
-from diffusion_jax.training.tasks.guide import ScorerRecipe
+from diffusion_jax.training.tasks.guide import Recipe
 
 OFFERED = {"num_classes": 4, "classes": tuple("abcd"), "gamma_min": -6.0, "gamma_max": 4.0}
 SMALL = "width=16, mults=(1,), blocks=1"
@@ -90,7 +90,7 @@ def test_a_discriminator_finds_the_log_ratio_of_noisy_laws():
     mean, var, n = 0.05, 0.1, 512
     s = registry.build("scorers", f"discriminator({SMALL}, dropout=0.0)", **{**OFFERED,
                        "num_classes": 2})  # fmt: skip
-    recipe = ScorerRecipe(
+    recipe = Recipe(
         s, lambda x: x, -6.0, 4.0, optax.adam(optax.cosine_decay_schedule(3e-3, 300)),
         (("0.9", 0.9),), True, seed=0,
     )  # fmt: skip
@@ -161,7 +161,7 @@ def runs(tmp_path_factory):
     experiment = tiny.experiment(
         folder,
         "classifier",
-        scorer=f"classifier({SMALL})",
+        task=f"guide(classifier({SMALL}))",
         steps=80,
         lr=3e-3,
         eval_every=40,
@@ -202,7 +202,11 @@ def test_a_classifier_learns_reports_and_guides(runs):
         x = guided.model.decoder.encode(jnp.asarray(out))
         own, _ = experiment.weights()
         cond = {"label": jnp.asarray(labels)}
-        log_p.append(float(experiment.scorer.log_prob(own, x, jnp.asarray(-5.0), cond).mean()))
+        log_p.append(
+            float(
+                experiment.task.network(experiment).log_prob(own, x, jnp.asarray(-5.0), cond).mean()
+            )
+        )
     assert log_p[1] > log_p[0] + 0.1, log_p
 
 
@@ -224,21 +228,23 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
     )
     with pytest.raises(ConfigError, match="not a diffusion model"):
         sample_mode.run(experiment)
-    other = tiny.experiment(folder, "digits", scorer="classifier()", data="digits()",
+    other = tiny.experiment(folder, "digits", task="guide(classifier())", data="digits()",
                      guidance=f"classifier(checkpoint={where!r})")  # fmt: skip
     with pytest.raises(ConfigError, match="was trained on"):
         _method.open_helper(other, "classifier", where)
     with pytest.raises(ConfigError, match="needs 100"):
         train.run(
-            tiny.experiment(folder, "d", scorer="discriminator()", against=str(model.workdir))
+            tiny.experiment(
+                folder, "d", task=f"guide(discriminator(), against={str(model.workdir)!r})"
+            )
         )
 
 
 @pytest.mark.slow
 def test_a_discriminator_is_trained_against_a_run(runs):
     folder, model, _ = runs
-    experiment = tiny.experiment(folder, "discriminator", scorer=f"discriminator({SMALL})",
-                   against=str(model.workdir), guidance="none()", lr=3e-3, steps=240,
+    experiment = tiny.experiment(folder, "discriminator", task=f"guide(discriminator({SMALL}), "
+                   f"against={str(model.workdir)!r})", guidance="none()", lr=3e-3, steps=240,
                    eval_every=0, save_every=0, log_every=120)  # fmt: skip
     experiment.config.sample.num = experiment.config.sample.batch = 120
     train.run(experiment)

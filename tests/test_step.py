@@ -9,7 +9,6 @@ import pytest
 import tiny
 
 from diffusion_jax import rng
-from diffusion_jax.cli.modes.train import make_recipe
 from diffusion_jax.data import base as data_base
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.blocks import dropout
@@ -21,9 +20,9 @@ from diffusion_jax.runtime.sharding import (
     put,
     replicated,
 )
-from diffusion_jax.training import state as state_lib
+from diffusion_jax.training import state as state_lib, step as step_lib
 from diffusion_jax.training.compile import compile_steps, fresh_meter
-from diffusion_jax.training.tasks import diffusion as step_lib
+from diffusion_jax.training.tasks.diffusion import make_recipe
 
 
 def run_steps(

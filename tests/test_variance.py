@@ -12,12 +12,12 @@ from encoded_gaussian import ENDS, V, bound, exact_mean, model
 from ml_collections import ConfigDict
 
 from diffusion_jax import config as config_lib, registry, rng
-from diffusion_jax.cli.modes.train import make_recipe
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.process.schedules.base import gamma_and_slope
-from diffusion_jax.training.tasks import diffusion as step_lib
-from diffusion_jax.training.tasks.diffusion import Recipe
+from diffusion_jax.training import step as step_lib
+from diffusion_jax.training.step import Recipe
+from diffusion_jax.training.tasks.diffusion import make_recipe
 from diffusion_jax.types import Noise
 
 CONTINUOUS = registry.build("objectives", "continuous()")

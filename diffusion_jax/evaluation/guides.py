@@ -1,4 +1,4 @@
-"""What a scorer is worth at each noise level."""
+"""What a guide is worth at each noise level."""
 
 import functools
 from typing import Any
@@ -12,14 +12,14 @@ from diffusion_jax import rng
 from diffusion_jax.data.base import Split
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, put, put_key, replicated
-from diffusion_jax.training.tasks.guide import ScorerRecipe
+from diffusion_jax.training.tasks.guide import Recipe
 from diffusion_jax.types import Array, Params, diffuse
 
 _LEVELS = 9
 
 
 def measure(
-    recipe: ScorerRecipe,
+    recipe: Recipe,
     params: Params,
     split: Split,
     mesh: Mesh,
@@ -31,7 +31,7 @@ def measure(
     """Mean loss and metrics over a split, every image once at each of nine noise levels.
 
     Args:
-        recipe: how the scorer was trained.
+        recipe: how the guide was trained.
         params: its weights.
         batch: images per call; rounded up to a multiple of the devices.
         seed: seed of the noise.
@@ -39,7 +39,7 @@ def measure(
         quiet: no progress report.
 
     Returns:
-        For each level, from the least noise: `gamma`, `loss` in nats, and the scorer's metrics.
+        For each level, from the least noise: `gamma`, `loss` in nats, and the guide's metrics.
     """
     gammas = np.linspace(recipe.gamma_min, recipe.gamma_max, _LEVELS, dtype=np.float32)
 
@@ -50,7 +50,7 @@ def measure(
         def level(gamma: Array) -> dict[str, Array]:
             noise = jax.random.normal(key, x.shape, x.dtype)
             at = jnp.full(x.shape[0], gamma)
-            each = recipe.scorer.loss(params, diffuse(x, at, noise), at, label, None)
+            each = recipe.network.loss(params, diffuse(x, at, noise), at, label, None)
             return jax.tree.map(lambda a: (a * known).sum(), each)
 
         return jax.lax.map(level, jnp.asarray(gammas))

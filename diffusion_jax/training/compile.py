@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,7 +29,9 @@ def compile_steps(
     placement: Any = None,
     spike: float = math.inf,
 ) -> Callable:
-    """The jitted `(state, meter, data, indices) -> (state, meter, loss)`.
+    """The jitted `(state, meter, data, indices, given) -> (state, meter, loss)`.
+
+    `given` are weights that are used and not trained (`tasks.base.Given`), by default none.
 
     Args:
         task: what is trained.
@@ -45,7 +48,7 @@ def compile_steps(
         The function; `state` and `meter` are donated.
     """
 
-    def one(carry: tuple, xs: tuple) -> tuple:
+    def one(given: Any, carry: tuple, xs: tuple) -> tuple:
         state, meter = carry
         data, index = xs
         batch = data
@@ -53,18 +56,19 @@ def compile_steps(
             batch = {k: a[index] for k, a in data.items()}
             batch["image"] = batch["image"].reshape(-1, *resident)
         batch = jax.lax.with_sharding_constraint(batch, batched(mesh))
-        after, metrics = task.update(state, batch)
+        after, metrics = task.update(state, batch, given)
         return (after, meter_lib.add(meter, metrics, state.step, spike)), metrics["loss"]
 
-    def run(state: State, meter: Meter, data: dict, indices: Array) -> tuple:
+    def run(state: State, meter: Meter, data: dict, indices: Array, given: Any = ()) -> tuple:
+        step = partial(one, given)
         if not several:
-            (state, meter), value = one((state, meter), (data, indices))
+            (state, meter), value = step((state, meter), (data, indices))
         elif resident:
             (state, meter), value = jax.lax.scan(
-                lambda carry, index: one(carry, (data, index)), (state, meter), indices
+                lambda carry, index: step(carry, (data, index)), (state, meter), indices
             )
         else:
-            (state, meter), value = jax.lax.scan(one, (state, meter), (data, indices))
+            (state, meter), value = jax.lax.scan(step, (state, meter), (data, indices))
         return state, meter, value
 
     whole = replicated(mesh)

@@ -124,6 +124,7 @@ def run(
     validate: Callable[[State], dict[str, float]] | None = None,
     sample: Callable[[State, int], None] | None = None,
     notice: Notice | None = None,
+    given: Any = (),
 ) -> State:
     """Trains from `state.step` to `plan.steps`.
 
@@ -138,6 +139,7 @@ def run(
         validate: `state -> metrics`; the best `valid_bits_per_dim` is kept as a checkpoint.
         sample: `(state, step) -> None`, draws and stores samples.
         notice: whether the run has been asked to stop; None to run to the end.
+        given: weights that the task uses and does not train, placed on `mesh`.
 
     Returns:
         The final state.
@@ -168,7 +170,7 @@ def run(
                 data, index = feed(step, n, behind)
                 # Nothing may cross between host and device unasked: it would stall every step.
                 with jax.transfer_guard("disallow"):
-                    state, meter, value = steps[n > 1](state, meter, data, index)
+                    state, meter, value = steps[n > 1](state, meter, data, index, given)
                 step += n
                 if behind is not None:
                     jax.block_until_ready(behind)  # at most two dispatches in flight

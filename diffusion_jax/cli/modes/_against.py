@@ -6,7 +6,7 @@ import numpy as np
 from diffusion_jax.cli.modes import _method
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, check_same_data, open_other
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
 from diffusion_jax.sampling import generate
@@ -15,7 +15,7 @@ from diffusion_jax.sampling import generate
 _PARTS = {"train": (0.0, 0.7), "valid": (0.7, 0.8), "test": (0.8, 1.0)}
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: Experiment, path: str) -> None:
     """Refuses a run whose samples cannot be told from these data, before anything is drawn.
 
     Raises:
@@ -25,14 +25,14 @@ def check(experiment: Experiment) -> None:
         raise ConfigError(
             f"sample.num={experiment.config.sample.num}: a discriminator needs 100 or more"
         )
-    _run(experiment)
+    _run(experiment, path)
 
 
-def source(experiment: Experiment) -> Source:
+def source(experiment: Experiment, against: str) -> Source:
     """The data and the samples, drawn by `config.sample` and kept in `against.npz`.
 
     Args:
-        experiment: whose `config.against` names the run.
+        against: the run's work directory.
 
     Returns:
         A source with labels `class` for data and `class + classes` for samples; 0 and 1 without
@@ -43,7 +43,7 @@ def source(experiment: Experiment) -> Source:
     """
     path = experiment.workdir / "against.npz"
     if not path.exists():
-        _draw(experiment, path)
+        _draw(experiment, against, path)
     try:
         with path.open("rb") as raw, np.load(raw) as f:
             image, label = f["image"], f["label"]
@@ -86,21 +86,21 @@ def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> S
     return Source(f"{data.name} against samples", data.shape, data.levels, 2 * classes, load)
 
 
-def _run(experiment: Experiment) -> Experiment:
-    """The run whose samples are drawn, with this job's settings for sampling."""
+def _run(experiment: Experiment, path: str) -> Experiment:
+    """The run whose samples are drawn, with this run's settings for sampling."""
     c = experiment.config
-    other = _method.open_run(experiment, c.against)
-    _method.check_same_data(experiment, other, c.against)
+    other = open_other(experiment, path)
+    check_same_data(experiment, other, path)
     fields = ("guidance", "sampler", "grid", "plan", "corrector", "sample")
     other.config.update({k: c[k] for k in fields})
     if c.conditional and not other.model.num_classes:
-        raise ConfigError(f"conditional=True, but {c.against} is a model without classes")
+        raise ConfigError(f"conditional=True, but {path} is a model without classes")
     _method.check(other)
     return other
 
 
-def _draw(experiment: Experiment, path: object) -> None:
-    other = _run(experiment)
+def _draw(experiment: Experiment, against: str, path: object) -> None:
+    other = _run(experiment, against)
     c = other.config.sample
     params, record = other.weights()
     method = _method.build(other, params)

@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _method
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract, statistics
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, check_same_data, open_other
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
 
@@ -48,15 +47,14 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
     Raises:
         ConfigError: the checkpoint holds something else, or other classes.
     """
-    other = _method.open_run(experiment, checkpoint)
+    other = open_other(experiment, checkpoint)
     c = other.config
-    if not c.scorer or registry.parse(c.scorer).name != "classifier":
-        held = c.scorer or "a diffusion model"
+    if other.task.holds != "classifier":
         raise ConfigError(
-            f"{checkpoint} holds {held}, not a classifier; train one as in "
+            f"{checkpoint} holds a {other.task.holds}, not a classifier; train one as in "
             "configs/digits_classifier.py"
         )
-    _method.check_same_data(experiment, other, checkpoint)
+    check_same_data(experiment, other, checkpoint)
     if experiment.source.num_classes != other.source.num_classes:
         raise ConfigError(
             f"{checkpoint} knows {other.source.num_classes} classes, the data have "
@@ -64,13 +62,13 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
         )
     params, record = other.weights()
     encode = registry.build("decoders", c.decoder, levels=other.source.levels).encode
-    scorer, gamma = other.scorer, c.gamma_min
+    network, gamma = other.task.network(other), c.gamma_min
 
     def clean(call: Callable) -> Callable[[Params, Array], Array]:
         return lambda params, images: call(params, encode(images), jnp.full(len(images), gamma))
 
-    record = {"scorer": c.scorer, "gamma": gamma, **record}
-    return Classifier(params, clean(scorer.logits), clean(scorer.features), record)
+    record = {"task": c.task, "gamma": gamma, **record}
+    return Classifier(params, clean(network.logits), clean(network.features), record)
 
 
 def build(experiment: Experiment, spec: str) -> Features:

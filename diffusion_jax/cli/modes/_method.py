@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax import registry, saved_config
+from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
-from diffusion_jax.runtime.storage import place
+from diffusion_jax.experiment import Experiment, check_same_data, open_other
 from diffusion_jax.sampling import generate, method as method_lib
 from diffusion_jax.sampling.edits.base import Edit
 from diffusion_jax.sampling.method import Helpers, Method
@@ -71,69 +70,26 @@ def _parts(experiment: Experiment) -> dict[str, Any]:
 
 
 def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Callable, Params]:
-    """A second model for the guidance of `job`'s model.
+    """A second network for the guidance of `experiment`'s model.
 
     Args:
-        kind: `"denoiser"`, or a plug-in of the folder `scorers`.
+        kind: `"denoiser"`, or a plug-in of `scorers`.
         checkpoint: a work directory or checkpoint folder.
 
     Returns:
-        `(bind, params)`, see `helpers.Helpers`.
+        `(bind, params)`, see `sampling.method.Helpers`.
 
     Raises:
         ConfigError: the checkpoint holds something else, or was trained on other data.
     """
-    other = open_run(experiment, checkpoint)
-    held = registry.parse(other.config.scorer).name if other.config.scorer else "denoiser"
+    other = open_other(experiment, checkpoint)
+    held = other.task.holds
     if held != kind:
         raise ConfigError(f"{checkpoint} holds a {held}; the guidance asks for a {kind}")
     check_same_data(experiment, other, checkpoint)
     params, _ = other.weights()
-    if kind == "denoiser":
-        if experiment.model.num_classes != other.model.num_classes:
-            raise ConfigError(
-                f"{checkpoint} knows {other.model.num_classes} classes, this model "
-                f"{experiment.model.num_classes}"
-            )
-        return other.model.denoiser, params
-    scorer = other.scorer
-    return (lambda p: lambda z, gamma, cond: scorer.log_prob(p, z, gamma, cond)), params
-
-
-def open_run(experiment: Experiment, checkpoint: str) -> Experiment:
-    """Another run, with its own configuration and this job's data folder.
-
-    Args:
-        experiment: the job that asks.
-        checkpoint: a work directory or checkpoint folder.
-
-    Returns:
-        The other run as a job.
-
-    Raises:
-        ConfigError: there is no run there.
-    """
-    saved = saved_config.find(place(checkpoint))
-    if saved is None:
-        raise ConfigError(f"checkpoint={checkpoint!r}: there is no run in that folder")
-    config = saved_config.read(saved)
-    config.data_dir = experiment.config.data_dir
-    return Experiment(config, place(checkpoint), str(place(checkpoint)))
-
-
-def check_same_data(experiment: Experiment, other: Experiment, name: str) -> None:
-    """Refuses a second model of images of another kind.
-
-    Args:
-        other: the other run.
-        name: its name, for the message.
-
-    Raises:
-        ConfigError: images differ in shape or grey levels.
-    """
-    mine, theirs = ((s.shape, s.levels) for s in (experiment.source, other.source))
-    if mine != theirs:
-        raise ConfigError(
-            f"{name} was trained on {theirs[0]} images of {theirs[1]} levels, this model on "
-            f"{mine[0]} of {mine[1]}"
-        )
+    if held == experiment.task.holds:
+        mine, theirs = (e.model.num_classes for e in (experiment, other))
+        if mine != theirs:
+            raise ConfigError(f"{checkpoint} knows {theirs} classes, this model {mine}")
+    return other.task.function(other), params

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _density, _records, _scorer
+from diffusion_jax.cli.modes import _by_gamma, _density, _records
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
@@ -26,21 +26,27 @@ def run(experiment: Experiment) -> None:
         experiment: `config.eval.likelihood` says what is measured.
     """
     check(experiment)
-    likelihood = registry.build("likelihood", experiment.config.eval.likelihood)
     params, record = experiment.weights(experiment.config.eval.weights)
-    if experiment.config.scorer:
-        _scorer.evaluate(experiment, params, record)
-    elif isinstance(likelihood, Bounds):
+    _FIGURES[experiment.task.figure](experiment, params, record)
+
+
+def _bits_per_dim(experiment: Experiment, params: Params, record: dict[str, Any]) -> None:
+    likelihood = registry.build("likelihood", experiment.config.eval.likelihood)
+    if isinstance(likelihood, Bounds):
         evaluate(experiment, params, record, likelihood)
     else:
         _density.evaluate(experiment, likelihood, params, record)
+
+
+# What `--mode=eval` measures, by what a task says its figure is.
+_FIGURES = {"bits_per_dim": _bits_per_dim, "loss_by_gamma": _by_gamma.evaluate}
 
 
 def check(experiment: Experiment) -> None:
     """Refuses settings of an evaluation that cannot work, before anything is read."""
     _check_common(experiment)
     likelihood = registry.build("likelihood", experiment.config.eval.likelihood)
-    if experiment.config.scorer:
+    if experiment.task.figure != "bits_per_dim":
         return
     if isinstance(likelihood, Bounds):
         _check_bounds(experiment, likelihood)
@@ -51,14 +57,14 @@ def check(experiment: Experiment) -> None:
 def check_training(experiment: Experiment) -> None:
     """Refuses settings of what training measures on the way and at its end."""
     _check_common(experiment)
-    if not experiment.config.scorer:
+    if experiment.task.figure == "bits_per_dim":
         _check_bounds(experiment, registry.build("likelihood", "elbo()"))
         if experiment.config.eval_every:
             bpd.check_draws("valid_draws", experiment.config.valid_draws)
 
 
 def _check_common(experiment: Experiment) -> None:
-    """What no evaluation can work with, that of a scorer included."""
+    """What no evaluation can work with, that of a guide included."""
     c = experiment.config.eval
     if c.batch < 1 or c.limit < 0:
         raise ConfigError(

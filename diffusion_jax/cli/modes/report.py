@@ -39,7 +39,7 @@ def run(experiment: Experiment) -> None:
     if not experiment.workdir.is_dir():
         raise WorkdirError(f"there is no work directory {experiment.workdir} to report on")
     notes = []
-    if not experiment.config.scorer:
+    if experiment.task.figure == "bits_per_dim":
         try:
             illustrate(experiment, *experiment.weights(experiment.config.eval.weights))
         except UserError as e:

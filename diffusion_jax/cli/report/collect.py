@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.report.curves import Curves, read_curves
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.runtime.storage import modified, size
 
 
@@ -86,8 +88,12 @@ class Run:
 
     @property
     def scorer(self) -> bool:
-        """Whether this is the run of a scorer, not of a diffusion model."""
-        return bool(self.config.get("scorer"))
+        """Whether this run is measured by gamma and not in bits per dimension: a guide's."""
+        task = saved_config.today(self.config).get("task", "diffusion()")
+        try:
+            return registry.build("tasks", task).figure == "loss_by_gamma"
+        except ConfigError:  # a task that is not installed here
+            return False
 
 
 # Which files each field holds; the pictures that belong to `x.json` are `x.png` and `x_*.png`.

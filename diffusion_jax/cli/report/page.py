@@ -91,7 +91,7 @@ def _head(title: str) -> Html:
 
 
 def _body(run: Run, title: str, top: Html | None, done: list[Section], made: str) -> Html:
-    what = run.config.get("scorer") or run.config.get("network", "")
+    what = run.config.get("task") if run.scorer else run.config.get("network", "")
     names = [_anchor(s.title) for s in done]
     links = [tag("li", tag("a", s.title, href=f"#{n}")) for s, n in zip(done, names, strict=True)]
     sections = [

@@ -38,5 +38,5 @@ def make(
 
     one = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
     size = jax.eval_shape(apply, found.params, one).shape[-1]
-    value = digest(f"classifier {found.record['scorer']}", found.params)
+    value = digest(f"classifier {found.record['task']}", found.params)
     return Features("classifier", size, apply, value, found.params, found.record)

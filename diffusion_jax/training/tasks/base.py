@@ -1,23 +1,155 @@
-"""What the training loop asks of whatever it trains."""
+"""The contract of a task: everything about training that depends on what is trained.
 
-from typing import Protocol, runtime_checkable
+A plug-in of this kind (`config.task = "diffusion()"`, `"guide(classifier())"`) is what a run is
+*for*: it names what the weights hold, and opens a `Task` once data and settings are known. The
+loop, the checkpoints and the writers know nothing else of it.
+"""
 
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from diffusion_jax.data.augment.base import Augment
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.model import Model
 from diffusion_jax.training.meter import Metrics
+from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State
-from diffusion_jax.types import Array
+from diffusion_jax.types import Array, Params
+
+
+class Setting(Protocol):
+    """What an opened run (`experiment.Experiment`) tells a task."""
+
+    config: ConfigDict
+    workdir: Path
+    mesh: Mesh
+    source: Source
+    augment: Augment
+    model: Model
+
+    def offered(self) -> dict[str, Any]:
+        """What networks may want to know of data and settings, by the names of `make`."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Weights that a task uses and does not train: a teacher, a frozen encoder.
+
+    They are an argument of the compiled step (closed over they would be constants in it), lie on
+    the mesh as weights do, and are not part of a checkpoint, whose record names them instead.
+
+    Attributes:
+        tree: the arrays; an empty tuple for none.
+        paths: where each came from, by name.
+    """
+
+    tree: Any = ()
+    paths: dict[str, str] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """Paths, and the SHA-256 of all arrays in the order of the tree, for checkpoints."""
+        if not jax.tree.leaves(self.tree):
+            return {}
+        digest = hashlib.sha256()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.tree):
+            a = np.asarray(leaf)
+            digest.update(f"{jax.tree_util.keystr(path)} {a.dtype} {a.shape}\n".encode())
+            digest.update(np.ascontiguousarray(a).tobytes())
+        return {"paths": dict(self.paths), "sha256": digest.hexdigest()}
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What a task needs of the layers above training.
+
+    Attributes:
+        check: `(setting)`; refuses settings of what is drawn and measured on the way, early.
+        sample: `(setting, params, step, quiet) -> picture`.
+        score: `(task, params, split) -> metrics` of a network that is not a model of the data.
+        against: `(setting, path) -> Source`: the data in equal parts with samples of a run.
+        finish: `(setting, params, step, writer)`: measures, samples and reports at the end.
+    """
+
+    check: Callable[[Setting], None]
+    sample: Callable[[Setting, Params, int, bool], np.ndarray]
+    score: Callable[["Task", Params, Split], dict[str, float]]
+    against: Callable[[Setting, str], Source]
+    finish: Callable[[Setting, Params, int, Writer], None]
 
 
 @runtime_checkable
 class Task(Protocol):
-    """One step, and what it reports.
+    """What is trained, ready to go.
 
     Attributes:
+        name: of the network, for the parameter table.
+        unit: of the loss.
         metrics: names of the scalars `update` returns, `loss` and `grad_norm` among them.
-        unit: the unit of the loss.
+        note: a line about how the network is run, or empty.
     """
 
-    metrics: tuple[str, ...]
+    name: str
     unit: str
+    metrics: tuple[str, ...]
+    note: str
 
-    def update(self, state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
+    def initial(self) -> State:
+        """The state before the first step; pure, so that it can be traced for its shapes.
+
+        Weights, optimiser state and averages may be pytrees of any form: several groups of
+        weights, each with an optimiser of its own, are dicts.
+        """
+
+    def given(self) -> Given:
+        """Weights that are used and not trained."""
+
+    def load(self) -> tuple[Split, Split | None]:
+        """Training data, and validation data if there are to be any; called once."""
+
+    def update(self, state: State, batch: dict[str, Array], given: Any) -> tuple[State, Metrics]:
         """The state after one global batch, and its metrics; a pure function."""
+
+    def validate(self, state: State, valid: Split) -> dict[str, float]:
+        """Metrics on held-out data; the lowest `bits_per_dim` or `loss` is the best checkpoint."""
+
+    def sample(self, writer: Writer, state: State, step: int) -> None:
+        """Draws what there is to draw; does nothing if there is nothing."""
+
+    def finish(self, writer: Writer, state: State) -> None:
+        """After the last step."""
+
+
+@runtime_checkable
+class Plugin(Protocol):
+    """What a file in this folder makes: the declaration of a task.
+
+    Attributes:
+        holds: what its weights are, as guidance asks for it: `"denoiser"`, `"classifier"`, ...
+        figure: what `--mode=eval` measures: `"bits_per_dim"`, or `"loss_by_gamma"`.
+    """
+
+    holds: str
+    figure: str
+
+    def open(self, setting: Setting, handed: Handed) -> Task:
+        """The task; settings that cannot work raise `ConfigError`, before anything is read."""
+
+    def shapes(self, setting: Setting) -> Params:
+        """Shapes of one average of the weights; nothing is computed."""
+
+    def function(self, setting: Setting) -> Callable[[Params], Callable]:
+        """Weights to what guidance calls: a denoiser, or `log_prob(z, gamma, cond)`."""
+
+
+def copied(params: Params) -> Params:
+    """The same values in arrays of their own: a step donates its state."""
+    return jax.tree.map(jnp.copy, params)

@@ -1,230 +1,169 @@
-"""One training step: a pure function of (state, data, indices), sharded by `jax.jit`.
+"""A diffusion model, trained on a bound: `diffusion()`, the default."""
 
-The result depends on (seed, step, global batch) only. Noise, times and dropout masks are drawn for
-the global batch, so neither the number of devices nor gradient accumulation changes them.
-"""
-
-import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
+import numpy as np
 
-from diffusion_jax import rng
-from diffusion_jax.data.augment.base import Augment
+from diffusion_jax import registry
+from diffusion_jax.data.base import Split
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.objectives.base import Objective
-from diffusion_jax.model import Model
-from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, latent_size
-from diffusion_jax.training import variance
+from diffusion_jax.likelihood.objectives.continuous import Continuous
+from diffusion_jax.runtime.sharding import gathered
+from diffusion_jax.training import optimizer, state as state_lib
 from diffusion_jax.training.meter import Metrics
-from diffusion_jax.training.optimizer import advance
-from diffusion_jax.training.state import State
+from diffusion_jax.training.metrics import Writer
+from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.step import Recipe
+from diffusion_jax.training.tasks.base import Given, Handed, Setting
 from diffusion_jax.training.time_sampling.base import Proposal
 from diffusion_jax.training.time_sampling.uniform import Uniform
-from diffusion_jax.types import Array, Cond, Noise, Params, Terms
+from diffusion_jax.training.variance import learns_shape
+from diffusion_jax.types import Array, Params
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that defines a step besides its data; a `task.Task`.
+class Training:
+    """A diffusion model in training; a `tasks.base.Task`."""
 
-    Attributes:
-        model: the model.
-        objective: the bound to minimise.
-        optimizer: the optax transformation.
-        augment: data augmentation.
-        class_dropout: probability of replacing a label by the null class.
-        ema: decays of the weight averages, as (name, decay) pairs.
-        ema_warmup: whether averages warm up.
-        accumulate: micro-batches per step.
-        seed: seed of all noise.
-        unroll: unroll micro-batches instead of scanning, which XLA:CPU is a little faster at.
-        proposal: where in time the bound is sampled.
-        minimize_variance: train the schedule's shape on the variance of the loss; needs uniform
-            times and the continuous-time bound.
-        unit: of the loss.
-    """
-
-    model: Model
-    objective: Objective
-    optimizer: optax.GradientTransformation
-    augment: Augment
-    class_dropout: float
-    ema: tuple[tuple[str, float], ...]
-    ema_warmup: bool
-    accumulate: int
-    seed: int
-    unroll: bool
-    proposal: Proposal = field(default_factory=Uniform)
-    minimize_variance: bool = False
+    setting: Setting
+    handed: Handed
+    recipe: Recipe
     unit: str = "bits/dim"
 
     @property
+    def name(self) -> str:
+        """The network's spec string."""
+        return self.setting.config.network
+
+    @property
     def metrics(self) -> tuple[str, ...]:
-        """What `update` reports."""
-        return ("loss", *_parts(self), "grad_norm", "gamma_0", "gamma_1")
+        """The loss, its parts, and the ends of the schedule."""
+        return self.recipe.metrics
 
-    def update(self, state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
-        """One step; see the function of that name."""
-        return update(self, state, batch)
+    @property
+    def note(self) -> str:
+        """How a network of equal blocks is run, where `"auto"` has decided by the devices."""
+        ways = {"scan": "blocks run by one scan", "remat": "activations are recomputed backwards"}
+        network = self.setting.model.network
+        return ", ".join(text for name, text in ways.items() if getattr(network, name, False))
 
+    def initial(self) -> State:
+        """Weights, averages, optimiser, and what the proposal of times starts from."""
+        c = self.setting.config
+        params = self.setting.model.init(jax.random.key(c.seed), self.setting.source.shape)
+        recipe = self.recipe
+        return state_lib.init(params, recipe.optimizer, tuple(c.ema), recipe.proposal.init())
 
-def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array, Cond, Noise]:
-    """Data, condition and noise of a step: everything random in it.
+    def given(self) -> Given:
+        """Nothing."""
+        return Given()
 
-    Args:
-        batch: `{"image", "label"}`, the global batch.
-        step: number of the step, from 0.
+    def load(self) -> tuple[Split, Split | None]:
+        """The data set's training split, and its held-out part."""
+        c, source = self.setting.config, self.setting.source
+        source.split(c.eval.split)  # measured at the end: now is the time to miss it
+        return source.split("train"), source.split("valid") if c.eval_every else None
 
-    Returns:
-        `(x, cond, noise)`, leading axis the global batch.
-    """
-    root = jax.random.key(recipe.seed)
-    n = batch["image"].shape[0]
-    keys = rng.per_example(rng.stream(root, "augment", step), n)
-    images, told = recipe.augment(keys, batch["image"])
-    cond = {}
-    if recipe.augment.size:
-        cond["augment"] = told
-    if recipe.model.num_classes:
-        drop = jax.random.bernoulli(
-            rng.stream(root, "class_dropout", step), recipe.class_dropout, (n,)
-        )
-        cond["label"] = jnp.where(drop, recipe.model.num_classes, batch["label"])
-    x = recipe.model.decoder.encode(images)
-    return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True)
+    def update(
+        self, state: State, batch: dict[str, Array], given: Any = ()
+    ) -> tuple[State, Metrics]:
+        """One step; see `training.step`."""
+        return self.recipe.update(state, batch, given)
 
+    def validate(self, state: State, valid: Split) -> dict[str, float]:
+        """The bound of the first average on held-out images."""
+        c, s = self.setting.config, self.setting
+        records = bpd.measure(
+            s.model, self.recipe.objective, self._average(state), valid, s.mesh,
+            draws=c.valid_draws, batch=c.eval.batch, quiet=True,
+        )  # fmt: skip
+        found = bpd.summary(records)
+        return {k: found[k] for k in ("bits_per_dim", "standard_error")}
 
-def _parts(recipe: Recipe) -> tuple[str, ...]:
-    """The terms of the bound that a model has."""
-    auxiliary = ("auxiliary",) if latent_size(recipe.model.schedule) else ()
-    return ("prior", "diffusion", "reconstruction", *auxiliary)
+    def sample(self, writer: Writer, state: State, step: int) -> None:
+        """Draws a grid with the first average."""
+        picture = self.handed.sample(self.setting, self._average(state), step, True)
+        writer.image(step, "samples", np.asarray(picture))
 
+    def finish(self, writer: Writer, state: State) -> None:
+        """Test-set evaluation, samples and report."""
+        step = int(jax.device_get(state.step))
+        self.handed.finish(self.setting, self._average(state), step, writer)
 
-def measures(
-    recipe: Recipe, params: Params, terms: Terms, noise: Noise, weight: Array, dims: int
-) -> tuple[Array, Metrics]:
-    """The mean bound in bits per dimension, its parts, and what the proposal learns from them.
-
-    Args:
-        terms: the bound at `noise.t`.
-        weight: importance weight of each example's time, `[B]`.
-        dims: dimensions of an example.
-
-    Returns:
-        The loss, and all sums that micro-batches are to average: scalars by name, and `proposal`.
-    """
-    gamma, slope = gamma_and_slope(recipe.model.schedule, params["schedule"], noise.t)
-    gamma_0, gamma_1 = endpoints(recipe.model.schedule, params["schedule"])
-    fraction = (gamma - gamma_0) / (gamma_1 - gamma_0)
-    seen = recipe.proposal.observe(fraction, terms.diffusion / slope)
-    terms = terms._replace(diffusion=terms.diffusion * weight)
-    to_bits = 1.0 / (dims * math.log(2.0))
-    parts = {k: v.mean() * to_bits for k, v in terms._asdict().items() if k in _parts(recipe)}
-    total = terms.total.mean() * to_bits
-    return total, {"loss": total, **parts, "proposal": jax.lax.stop_gradient(seen)}
+    def _average(self, state: State) -> Params:
+        return gathered(self.setting.mesh, state.ema[ema_key(self.setting.config.ema[0])])
 
 
-def loss(
-    recipe: Recipe,
-    params: Params,
-    x: Array,
-    cond: Cond,
-    noise: Noise,
-    weight: Array | None = None,
-) -> tuple[Array, Metrics]:
-    """Mean bound in bits per dimension, and its parts; `weight` `[B]` is 1 for uniform times."""
-    weight = jnp.ones_like(noise.t) if weight is None else weight
-    terms = recipe.objective(recipe.model, params, x, cond, noise)
-    return measures(recipe, params, terms, noise, weight, math.prod(x.shape[1:]))
+@dataclass(frozen=True)
+class Diffusion:
+    """A `tasks.base.Plugin`."""
+
+    holds: str = "denoiser"
+    figure: str = "bits_per_dim"
+
+    def open(self, setting: Setting, handed: Handed) -> Training:
+        """The task; its settings are checked."""
+        c = setting.config
+        if not 0.0 <= c.class_dropout < 1.0:
+            raise ConfigError(f"class_dropout={c.class_dropout} must be in [0, 1)")
+        handed.check(setting)
+        return Training(setting, handed, make_recipe(setting))
+
+    def shapes(self, setting: Setting) -> Params:
+        """Those of the model."""
+        return jax.eval_shape(lambda: setting.model.init(jax.random.key(0), setting.source.shape))
+
+    def function(self, setting: Setting) -> Callable[[Params], Callable]:
+        """The denoiser."""
+        return setting.model.denoiser
 
 
-def _one_gradient(
-    recipe: Recipe, params: Params, x: Array, cond: Cond, noise: Noise, weight: Array
-) -> tuple[Params, Metrics]:
-    """Gradient and metrics of one micro-batch."""
-    if not recipe.minimize_variance:
-        grad = jax.grad(lambda p: loss(recipe, p, x, cond, noise, weight), has_aux=True)
-        return grad(params)
-    grads, terms = variance.gradient(recipe.objective, recipe.model, params, x, cond, noise)
-    dims = math.prod(x.shape[1:])
-    return grads, measures(recipe, params, terms, noise, weight, dims)[1]
+def make() -> Diffusion:
+    """A diffusion model of the data; everything about it is in the other settings."""
+    return Diffusion()
 
 
-def gradient(
-    recipe: Recipe,
-    params: Params,
-    x: Array,
-    cond: Cond,
-    noise: Noise,
-    weight: Array | None = None,
-) -> tuple[Params, Metrics]:
-    """Gradient and metrics of the global batch, over `accumulate` micro-batches.
-
-    Args:
-        x: data in model space, `[B, ...]`.
-        weight: importance weight of each example's time, `[B]`; None for uniform times.
-
-    Returns:
-        The gradient of the mean bound in bits/dim (see `variance` for the schedule's shape), and
-        the metrics.
-    """
-    n = recipe.accumulate
-    weight = jnp.ones_like(noise.t) if weight is None else weight
-
-    def grad(p: Params, *data: Any) -> tuple[Params, Metrics]:
-        return _one_gradient(recipe, p, *data)
-
-    if n == 1:
-        return grad(params, x, cond, noise, weight)
-
-    def micro(a: Array) -> Array:
-        # Strided: each micro-batch has rows of every device, and times from every stratum.
-        return a.reshape(a.shape[0] // n, n, *a.shape[1:]).swapaxes(0, 1)
-
-    parts = jax.tree.map(micro, (x, cond, noise, weight))
-    if recipe.unroll:
-        first = grad(params, *jax.tree.map(lambda a: a[0], parts))
-        total = first
-        for i in range(1, n):
-            more = grad(params, *jax.tree.map(lambda a, i=i: a[i], parts))
-            total = jax.tree.map(jnp.add, total, more)
-    else:
-        shapes = jax.eval_shape(grad, params, *jax.tree.map(lambda a: a[0], parts))
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-        def body(total: Any, part: Any) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, grad(params, *part)), None
-
-        total, _ = jax.lax.scan(body, zeros, parts)
-    return jax.tree.map(lambda a: a / n, total)
-
-
-def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
-    """One step on one global batch.
-
-    Args:
-        state: the state before.
-        batch: `{"image": uint8 [B,H,W,C], "label": int32 [B]}`.
-
-    Returns:
-        The state after, and scalar metrics: `loss` and its parts in bits/dim, `grad_norm`,
-        `gamma_0`, `gamma_1`.
-    """
-    x, cond, noise = prepare(recipe, batch, state.step)
-    t, weight = recipe.proposal.times(
-        state.proposal, recipe.model.schedule, state.params["schedule"], noise.t
+def make_recipe(setting: Setting) -> Recipe:
+    """The training step's recipe from the configuration."""
+    c = setting.config
+    rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
+    objective = registry.build("objectives", c.objective)
+    proposal = registry.build("proposals", c.proposal)
+    return Recipe(
+        model=setting.model,
+        objective=objective,
+        optimizer=optimizer.make(c.optimizer, rate, c.clip, c.decay_mask),
+        augment=setting.augment,
+        class_dropout=c.class_dropout,
+        ema=tuple((ema_key(d), d) for d in c.ema),
+        ema_warmup=c.ema_warmup,
+        accumulate=c.accumulate,
+        seed=c.seed,
+        unroll=jax.default_backend() == "cpu",
+        proposal=proposal,
+        minimize_variance=_minimize_variance(setting, objective, proposal),
     )
-    noise = noise._replace(t=t)
-    grads, metrics = gradient(recipe, state.params, x, cond, noise, weight)
-    proposal = recipe.proposal.update(state.proposal, metrics.pop("proposal"))
-    after = advance(state, grads, recipe.optimizer, recipe.ema, recipe.ema_warmup)
-    gamma_0, gamma_1 = endpoints(recipe.model.schedule, state.params["schedule"])
-    metrics |= {
-        "grad_norm": optax.tree.norm(grads),
-        "gamma_0": gamma_0,
-        "gamma_1": gamma_1,
-    }
-    return after.replace(proposal=proposal), metrics
+
+
+def _minimize_variance(setting: Setting, objective: Objective, proposal: Proposal) -> bool:
+    """Whether the schedule's shape is trained on the variance; refused where that is senseless."""
+    c, reason = setting.config, ""
+    if not learns_shape(Diffusion().shapes(setting)):
+        reason = f"schedule {c.schedule} has no shape to train; use learned_mlp()"
+    elif not isinstance(objective, Continuous):
+        reason = (
+            f"the bound of objective {c.objective} depends on the schedule's shape, so that less "
+            "variance may mean a worse bound; use continuous()"
+        )
+    elif not isinstance(proposal, Uniform):
+        reason = f"with proposal {c.proposal} the variance does not depend on the schedule's shape"
+    if c.minimize_variance == "on" and reason:
+        raise ConfigError(f"minimize_variance='on': {reason}")
+    if c.minimize_variance not in ("auto", "on", "off"):
+        raise ConfigError(f"minimize_variance={c.minimize_variance!r}: allowed are auto, on, off")
+    return c.minimize_variance != "off" and not reason

@@ -1,26 +1,38 @@
-"""One training step of a scorer: a network of noisy images that guidance will follow."""
+"""A network of noisy images that guidance will follow: `guide(classifier())`.
+
+`against` names a run (a work directory): the network then learns to tell the data from samples of
+that run, as `guide(discriminator(), against='runs/digits')`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from diffusion_jax import rng
+from diffusion_jax import registry, rng
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.guides.base import Scorer
+from diffusion_jax.registry import Spec
+from diffusion_jax.runtime.sharding import gathered
+from diffusion_jax.training import optimizer, state as state_lib
 from diffusion_jax.training.meter import Metrics
+from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.optimizer import advance
-from diffusion_jax.training.state import State
-from diffusion_jax.types import Array, diffuse
+from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.tasks.base import Given, Handed, Setting
+from diffusion_jax.types import Array, Params, diffuse
 
 
 @dataclass(frozen=True)
-class ScorerRecipe:
-    """Everything that defines a step besides its data; a `task.Task`.
+class Recipe:
+    """Everything that defines a step besides its data.
 
     Attributes:
-        scorer: what is trained.
+        network: what is trained.
         encode: images to model space (the decoder's).
         gamma_min: least noise it sees.
         gamma_max: most noise it sees; gamma is uniform between, stratified over the batch.
@@ -28,10 +40,9 @@ class ScorerRecipe:
         ema: decays of the weight averages, as (name, decay) pairs.
         ema_warmup: whether averages warm up.
         seed: seed of all noise.
-        unit: of the loss.
     """
 
-    scorer: Scorer
+    network: Scorer
     encode: Callable[[Array], Array]
     gamma_min: float
     gamma_max: float
@@ -39,18 +50,19 @@ class ScorerRecipe:
     ema: tuple[tuple[str, float], ...]
     ema_warmup: bool
     seed: int
-    unit: str = "nats"
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """What `update` reports."""
-        return ("loss", *self.scorer.metrics, "grad_norm")
 
     def gamma(self, t: Array) -> Array:
         """The gamma of times in [0, 1]."""
         return self.gamma_min + (self.gamma_max - self.gamma_min) * t
 
-    def update(self, state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `update` reports."""
+        return ("loss", *self.network.metrics, "grad_norm")
+
+    def update(
+        self, state: State, batch: dict[str, Array], given: Any = ()
+    ) -> tuple[State, Metrics]:
         """One step on one global batch `{"image", "label"}`."""
         x = self.encode(batch["image"])
         root = jax.random.key(self.seed)
@@ -59,10 +71,135 @@ class ScorerRecipe:
         z = diffuse(x, gamma, noise.eps)
 
         def loss(params: dict) -> tuple[Array, Metrics]:
-            each = self.scorer.loss(params, z, gamma, batch["label"], noise.dropout)
+            each = self.network.loss(params, z, gamma, batch["label"], noise.dropout)
             means = jax.tree.map(jnp.mean, each)
             return means["loss"], means
 
         grads, metrics = jax.grad(loss, has_aux=True)(state.params)
         after = advance(state, grads, self.optimizer, self.ema, self.ema_warmup)
         return after, metrics | {"grad_norm": optax.tree.norm(grads)}
+
+
+@dataclass(frozen=True)
+class Training:
+    """A guide in training; a `tasks.base.Task`."""
+
+    setting: Setting
+    handed: Handed
+    recipe: Recipe
+    name: str
+    data: Callable[[], Source]
+    unit: str = "nats"
+    note: str = ""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `update` reports."""
+        return self.recipe.metrics
+
+    def initial(self) -> State:
+        """Weights, averages and optimiser."""
+        c = self.setting.config
+        params = self.recipe.network.init(jax.random.key(c.seed), self.setting.source.shape)
+        return state_lib.init(params, self.recipe.optimizer, tuple(c.ema))
+
+    def given(self) -> Given:
+        """Nothing."""
+        return Given()
+
+    def load(self) -> tuple[Split, Split | None]:
+        """The data, or data and samples; these are drawn here if they are not there."""
+        c, source = self.setting.config, self.data()
+        source.split(c.eval.split)  # measured at the end: now is the time to miss it
+        return source.split("train"), source.split("valid") if c.eval_every else None
+
+    def update(
+        self, state: State, batch: dict[str, Array], given: Any = ()
+    ) -> tuple[State, Metrics]:
+        """One step."""
+        return self.recipe.update(state, batch, given)
+
+    def validate(self, state: State, valid: Split) -> dict[str, float]:
+        """Loss and metrics, mean over noise levels."""
+        return self.handed.score(self, self._average(state), valid)
+
+    def sample(self, writer: Writer, state: State, step: int) -> None:
+        """There is nothing to draw."""
+
+    def finish(self, writer: Writer, state: State) -> None:
+        """Evaluation and report."""
+        step = int(jax.device_get(state.step))
+        self.handed.finish(self.setting, self._average(state), step, writer)
+
+    def _average(self, state: State) -> Params:
+        return gathered(self.setting.mesh, state.ema[ema_key(self.setting.config.ema[0])])
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A `tasks.base.Plugin`.
+
+    Attributes:
+        spec: the network, a plug-in of `scorers`.
+        against: the run whose samples it learns to tell from data; empty for none.
+    """
+
+    spec: Spec
+    against: str = ""
+    figure: str = "loss_by_gamma"
+
+    @property
+    def holds(self) -> str:
+        """The name of the plug-in: guidance asks for it by that."""
+        return self.spec.name
+
+    def network(self, setting: Setting) -> Scorer:
+        """The network, shaped by the data; with `against` it knows twice the classes."""
+        classes = setting.source.num_classes
+        if self.against:
+            classes = 2 * classes if setting.config.conditional else 2
+        return registry.build("scorers", self.spec, **{**setting.offered(), "num_classes": classes})
+
+    def open(self, setting: Setting, handed: Handed) -> Training:
+        """The task; its settings are checked."""
+        c = setting.config
+        if c.accumulate != 1 or c.augment != "none()":
+            raise ConfigError("a guide is trained with accumulate=1 and augment='none()'")
+        handed.check(setting)
+        rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
+        decoder = registry.build("decoders", c.decoder, levels=setting.source.levels)
+        recipe = Recipe(
+            network=self.network(setting),
+            encode=decoder.encode,
+            gamma_min=c.gamma_min,
+            gamma_max=c.gamma_max,
+            optimizer=optimizer.make(c.optimizer, rate, c.clip, c.decay_mask),
+            ema=tuple((ema_key(d), d) for d in c.ema),
+            ema_warmup=c.ema_warmup,
+            seed=c.seed,
+        )
+
+        def data() -> Source:
+            return handed.against(setting, self.against) if self.against else setting.source
+
+        return Training(setting, handed, recipe, str(self.spec), data)
+
+    def shapes(self, setting: Setting) -> Params:
+        """Those of the network."""
+        network = self.network(setting)
+        return jax.eval_shape(lambda: network.init(jax.random.key(0), setting.source.shape))
+
+    def function(self, setting: Setting) -> Callable[[Params], Callable]:
+        """The log-probability whose gradient is followed."""
+        network = self.network(setting)
+        return lambda params: lambda z, gamma, cond: network.log_prob(params, z, gamma, cond)
+
+
+def make(network: Spec, against: str = "") -> Guide:
+    """A network of noisy images for guidance.
+
+    Args:
+        network: `classifier(...)`, `discriminator(...)` or `clip(...)`.
+        against: a work directory: learn to tell its samples from the data.
+    """
+    return Guide(network, against)

@@ -1,0 +1,69 @@
+"""The evaluation of a guide: loss and metrics at each noise level; `eval/<step>.json`."""
+
+from typing import Any
+
+import jax
+
+from diffusion_jax.cli.modes import _against, _records
+from diffusion_jax.data.base import Split
+from diffusion_jax.evaluation import guides
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.runtime.distributed import describe_devices, say
+from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.training.tasks.base import Handed
+from diffusion_jax.training.tasks.guide import Training
+from diffusion_jax.types import Params
+
+
+def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
+    """Loss and metrics at every noise level; writes `eval/<step>.json`.
+
+    Args:
+        record: what the weights are; goes into the report.
+
+    Returns:
+        The report, as written.
+    """
+    task = experiment.task.open(experiment, _HANDED)
+    split = task.data().split(experiment.config.eval.split)
+    c = experiment.config.eval
+    rows = guides.measure(task.recipe, params, split, experiment.mesh, c.batch, limit=c.limit)
+    report = {
+        "task": experiment.config.task,
+        "mean": guides.mean(rows),
+        "by_gamma": rows,
+        "weights": record,
+        "data": {
+            "name": split.name,
+            "images": min(c.limit or len(split), len(split)),
+            "sha256": split.fingerprint(),
+        },
+        "devices": describe_devices(),
+    }
+    path = _records.report_path(experiment, "eval", record["step"])
+    if jax.process_index() == 0:
+        write_json(path, report)
+    lines = ["  ".join(f"{k} {v:8.3f}" for k, v in row.items()) for row in rows]
+    mean = ", ".join(f"{k} {v:.4f}" for k, v in report["mean"].items())
+    say(f"{split.name}: {mean} (mean over noise levels)\n  " + "\n  ".join(lines))
+    say(f"  written to {path}")
+    return report
+
+
+def score(task: Training, params: Params, split: Split) -> dict[str, float]:
+    """The mean over noise levels of loss and metrics, in training."""
+    setting = task.setting
+    return guides.mean(
+        guides.measure(
+            task.recipe, params, split, setting.mesh, setting.config.eval.batch, quiet=True
+        )
+    )
+
+
+_HANDED = Handed(
+    check=lambda experiment: None,
+    sample=lambda *rest: None,
+    score=score,
+    against=_against.source,
+    finish=lambda *rest: None,
+)

@@ -1,0 +1,230 @@
+"""One training step: a pure function of (state, data, indices), sharded by `jax.jit`.
+
+The result depends on (seed, step, global batch) only. Noise, times and dropout masks are drawn for
+the global batch, so neither the number of devices nor gradient accumulation changes them.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diffusion_jax import rng
+from diffusion_jax.data.augment.base import Augment
+from diffusion_jax.likelihood.objectives.base import Objective
+from diffusion_jax.model import Model
+from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, latent_size
+from diffusion_jax.training import variance
+from diffusion_jax.training.meter import Metrics
+from diffusion_jax.training.optimizer import advance
+from diffusion_jax.training.state import State
+from diffusion_jax.training.time_sampling.base import Proposal
+from diffusion_jax.training.time_sampling.uniform import Uniform
+from diffusion_jax.types import Array, Cond, Noise, Params, Terms
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that defines a step besides its data.
+
+    Attributes:
+        model: the model.
+        objective: the bound to minimise.
+        optimizer: the optax transformation.
+        augment: data augmentation.
+        class_dropout: probability of replacing a label by the null class.
+        ema: decays of the weight averages, as (name, decay) pairs.
+        ema_warmup: whether averages warm up.
+        accumulate: micro-batches per step.
+        seed: seed of all noise.
+        unroll: unroll micro-batches instead of scanning, which XLA:CPU is a little faster at.
+        proposal: where in time the bound is sampled.
+        minimize_variance: train the schedule's shape on the variance of the loss; needs uniform
+            times and the continuous-time bound.
+    """
+
+    model: Model
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    augment: Augment
+    class_dropout: float
+    ema: tuple[tuple[str, float], ...]
+    ema_warmup: bool
+    accumulate: int
+    seed: int
+    unroll: bool
+    proposal: Proposal = field(default_factory=Uniform)
+    minimize_variance: bool = False
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `update` reports."""
+        return ("loss", *_parts(self), "grad_norm", "gamma_0", "gamma_1")
+
+    def update(
+        self, state: State, batch: dict[str, Array], given: Any = ()
+    ) -> tuple[State, Metrics]:
+        """One step; see the function of that name."""
+        return update(self, state, batch)
+
+
+def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array, Cond, Noise]:
+    """Data, condition and noise of a step: everything random in it.
+
+    Args:
+        batch: `{"image", "label"}`, the global batch.
+        step: number of the step, from 0.
+
+    Returns:
+        `(x, cond, noise)`, leading axis the global batch.
+    """
+    root = jax.random.key(recipe.seed)
+    n = batch["image"].shape[0]
+    keys = rng.per_example(rng.stream(root, "augment", step), n)
+    images, told = recipe.augment(keys, batch["image"])
+    cond = {}
+    if recipe.augment.size:
+        cond["augment"] = told
+    if recipe.model.num_classes:
+        drop = jax.random.bernoulli(
+            rng.stream(root, "class_dropout", step), recipe.class_dropout, (n,)
+        )
+        cond["label"] = jnp.where(drop, recipe.model.num_classes, batch["label"])
+    x = recipe.model.decoder.encode(images)
+    return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True)
+
+
+def _parts(recipe: Recipe) -> tuple[str, ...]:
+    """The terms of the bound that a model has."""
+    auxiliary = ("auxiliary",) if latent_size(recipe.model.schedule) else ()
+    return ("prior", "diffusion", "reconstruction", *auxiliary)
+
+
+def measures(
+    recipe: Recipe, params: Params, terms: Terms, noise: Noise, weight: Array, dims: int
+) -> tuple[Array, Metrics]:
+    """The mean bound in bits per dimension, its parts, and what the proposal learns from them.
+
+    Args:
+        terms: the bound at `noise.t`.
+        weight: importance weight of each example's time, `[B]`.
+        dims: dimensions of an example.
+
+    Returns:
+        The loss, and all sums that micro-batches are to average: scalars by name, and `proposal`.
+    """
+    gamma, slope = gamma_and_slope(recipe.model.schedule, params["schedule"], noise.t)
+    gamma_0, gamma_1 = endpoints(recipe.model.schedule, params["schedule"])
+    fraction = (gamma - gamma_0) / (gamma_1 - gamma_0)
+    seen = recipe.proposal.observe(fraction, terms.diffusion / slope)
+    terms = terms._replace(diffusion=terms.diffusion * weight)
+    to_bits = 1.0 / (dims * math.log(2.0))
+    parts = {k: v.mean() * to_bits for k, v in terms._asdict().items() if k in _parts(recipe)}
+    total = terms.total.mean() * to_bits
+    return total, {"loss": total, **parts, "proposal": jax.lax.stop_gradient(seen)}
+
+
+def loss(
+    recipe: Recipe,
+    params: Params,
+    x: Array,
+    cond: Cond,
+    noise: Noise,
+    weight: Array | None = None,
+) -> tuple[Array, Metrics]:
+    """Mean bound in bits per dimension, and its parts; `weight` `[B]` is 1 for uniform times."""
+    weight = jnp.ones_like(noise.t) if weight is None else weight
+    terms = recipe.objective(recipe.model, params, x, cond, noise)
+    return measures(recipe, params, terms, noise, weight, math.prod(x.shape[1:]))
+
+
+def _one_gradient(
+    recipe: Recipe, params: Params, x: Array, cond: Cond, noise: Noise, weight: Array
+) -> tuple[Params, Metrics]:
+    """Gradient and metrics of one micro-batch."""
+    if not recipe.minimize_variance:
+        grad = jax.grad(lambda p: loss(recipe, p, x, cond, noise, weight), has_aux=True)
+        return grad(params)
+    grads, terms = variance.gradient(recipe.objective, recipe.model, params, x, cond, noise)
+    dims = math.prod(x.shape[1:])
+    return grads, measures(recipe, params, terms, noise, weight, dims)[1]
+
+
+def gradient(
+    recipe: Recipe,
+    params: Params,
+    x: Array,
+    cond: Cond,
+    noise: Noise,
+    weight: Array | None = None,
+) -> tuple[Params, Metrics]:
+    """Gradient and metrics of the global batch, over `accumulate` micro-batches.
+
+    Args:
+        x: data in model space, `[B, ...]`.
+        weight: importance weight of each example's time, `[B]`; None for uniform times.
+
+    Returns:
+        The gradient of the mean bound in bits/dim (see `variance` for the schedule's shape), and
+        the metrics.
+    """
+    n = recipe.accumulate
+    weight = jnp.ones_like(noise.t) if weight is None else weight
+
+    def grad(p: Params, *data: Any) -> tuple[Params, Metrics]:
+        return _one_gradient(recipe, p, *data)
+
+    if n == 1:
+        return grad(params, x, cond, noise, weight)
+
+    def micro(a: Array) -> Array:
+        # Strided: each micro-batch has rows of every device, and times from every stratum.
+        return a.reshape(a.shape[0] // n, n, *a.shape[1:]).swapaxes(0, 1)
+
+    parts = jax.tree.map(micro, (x, cond, noise, weight))
+    if recipe.unroll:
+        first = grad(params, *jax.tree.map(lambda a: a[0], parts))
+        total = first
+        for i in range(1, n):
+            more = grad(params, *jax.tree.map(lambda a, i=i: a[i], parts))
+            total = jax.tree.map(jnp.add, total, more)
+    else:
+        shapes = jax.eval_shape(grad, params, *jax.tree.map(lambda a: a[0], parts))
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+        def body(total: Any, part: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, grad(params, *part)), None
+
+        total, _ = jax.lax.scan(body, zeros, parts)
+    return jax.tree.map(lambda a: a / n, total)
+
+
+def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State, Metrics]:
+    """One step on one global batch.
+
+    Args:
+        state: the state before.
+        batch: `{"image": uint8 [B,H,W,C], "label": int32 [B]}`.
+
+    Returns:
+        The state after, and scalar metrics: `loss` and its parts in bits/dim, `grad_norm`,
+        `gamma_0`, `gamma_1`.
+    """
+    x, cond, noise = prepare(recipe, batch, state.step)
+    t, weight = recipe.proposal.times(
+        state.proposal, recipe.model.schedule, state.params["schedule"], noise.t
+    )
+    noise = noise._replace(t=t)
+    grads, metrics = gradient(recipe, state.params, x, cond, noise, weight)
+    proposal = recipe.proposal.update(state.proposal, metrics.pop("proposal"))
+    after = advance(state, grads, recipe.optimizer, recipe.ema, recipe.ema_warmup)
+    gamma_0, gamma_1 = endpoints(recipe.model.schedule, state.params["schedule"])
+    metrics |= {
+        "grad_norm": optax.tree.norm(grads),
+        "gamma_0": gamma_0,
+        "gamma_1": gamma_1,
+    }
+    return after.replace(proposal=proposal), metrics
