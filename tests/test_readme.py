@@ -34,7 +34,7 @@ def python_blocks(of_a_run):
     return [
         pytest.param(text, id=page)
         for page, kind, text in BLOCKS
-        if kind == "python" and "--8<--" not in text and (OF_A_RUN in text) == of_a_run
+        if kind == "python" and (OF_A_RUN in text) == of_a_run
     ]
 
 
