@@ -1,12 +1,12 @@
-"""VDM on CIFAR-10, augmented: 256 channels, attention everywhere.
+"""VDM on CIFAR-10 with augmentation: 256 channels, attention everywhere.
 
-Flips, quarter turns and orders of the colours; the network is told which, and the test figure is
-that of untouched images.
+Flips, quarter turns and permuted colours. The network is told which augmentation was applied, and
+the test figure is that of untouched images.
 
 Command:   python -m diffusion_jax.main --config=configs/cifar10_aug.py --workdir=runs/cifar10_aug
-Data:      prepared once by tensorflow-datasets (README, "Data")
-Hardware:  theirs: a TPUv3-64 slice, batch 1024; for fewer chips set accumulate
-Expected:  2.49 bits/dim (the paper's; their released checkpoint gives 2.522 by their evaluator)
+Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
+Hardware:  the paper used a TPUv3-64 slice, batch 1024; with fewer chips set accumulate
+Expected:  2.49 bits/dim (the paper's; their released checkpoint gives 2.522 with their evaluator)
 """
 
 from ml_collections import ConfigDict

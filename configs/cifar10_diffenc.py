@@ -2,11 +2,11 @@
 
 Command:   python -m diffusion_jax.main --config=configs/cifar10_diffenc.py:VARIANT --workdir=DIR
            VARIANT: diffenc_32_4 (default), vdmv_32, diffenc_8_2, diffenc_8_nt, vdmv_8; each also
-           with _smoke, or smoke alone
-Data:      prepared once by tensorflow-datasets (README, "Data")
+           with _smoke, or just smoke
+Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  8 GPUs in the paper's example; 8M steps (32 blocks) and 2M steps (8 blocks), second-hand
-Expected:  2.620 +- 0.006 diffenc_32_4, 2.641 +- 0.003 vdmv_32, 2.783 both diffenc_8_2 and vdmv_8
-           (the paper's, three and five seeds, second-hand)
+Expected:  2.620 +- 0.006 for diffenc_32_4, 2.641 +- 0.003 for vdmv_32, 2.783 for both diffenc_8_2
+           and vdmv_8 (the paper's, three and five seeds, second-hand)
 """
 
 from ml_collections import ConfigDict

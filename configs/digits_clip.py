@@ -2,8 +2,8 @@
 
 Command:   python -m diffusion_jax.main --config=configs/digits_clip.py --workdir=runs/clip
 Use:       --config.guidance='similarity(checkpoint="runs/clip", text="an even digit")'
-Result:    0.994 of the yes-or-no answers right on clean test digits; 50 s on two CPU cores (ours,
-           other jobs beside it)
+Result:    0.994 of the yes-or-no answers are right on clean test digits; 50 s on two CPU cores
+           (ours, with other jobs running)
 """
 
 from ml_collections import ConfigDict

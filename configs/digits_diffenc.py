@@ -2,9 +2,9 @@
 
 Command:   python -m diffusion_jax.main --config=configs/digits_diffenc.py:VARIANT --workdir=DIR
            VARIANT: diffenc (default), diffenc_nt, vdm (linear schedule), vdm_mlp (learned shape,
-           trained on the variance of the loss), mulan; each also with _smoke, or smoke alone
-Hardware:  two CPU cores, about three minutes each
-Expected:  the table "Learned schedules and encoders" in the README (ours)
+           trained on the variance of the loss), mulan; each also with _smoke, or just smoke
+Hardware:  two CPU cores, about three minutes each (DiffEnc: up to 12)
+Expected:  the first table of docs/howto/learned.md (ours)
 """
 
 from ml_collections import ConfigDict

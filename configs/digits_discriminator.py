@@ -1,4 +1,4 @@
-"""A discriminator of noisy digits against a run's samples, which it draws first.
+"""A discriminator of noisy digits against a run's samples, which are drawn first.
 
 The run is runs/digits; another: --config.task="guide(discriminator(width=32), against='DIR')".
 
@@ -6,7 +6,7 @@ Command:   python -m diffusion_jax.main --config=configs/digits_discriminator.py
                --workdir=runs/disc
 Use:       --config.guidance='discriminator(checkpoint="runs/disc", scale=1.0)'
 Result:    accuracy 0.55 on clean test digits against samples of configs/digits.py (chance: 0.5);
-           59 s on two CPU cores (ours, other jobs beside it)
+           59 s on two CPU cores (ours, with other jobs running)
 """
 
 from ml_collections import ConfigDict

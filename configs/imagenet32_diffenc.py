@@ -1,10 +1,10 @@
 """DiffEnc-32-8 (default) and VDMv-32 on ImageNet 32x32 (the anti-aliased release), width 256.
 
 Command:   python -m diffusion_jax.main --config=configs/imagenet32_diffenc.py:VARIANT --workdir=DIR
-           VARIANT: diffenc_32_8 (default), vdmv_32; each also with _smoke, or smoke alone
-Data:      prepared once by tensorflow-datasets (README, "Data")
+           VARIANT: diffenc_32_8 (default), vdmv_32; each also with _smoke, or just smoke
+Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  a TPU slice or several GPUs; we have not trained it
-Expected:  3.46 both (the paper's, three seeds, 1.5M steps, second-hand)
+Expected:  3.46 for both (the paper's, three seeds, 1.5M steps, second-hand)
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,10 @@
 """VDM on ImageNet 64x64 (the anti-aliased release): 256 channels, 64 blocks, 238M parameters.
 
 Command:   python -m diffusion_jax.main --config=configs/imagenet64.py --workdir=runs/imagenet64
-Data:      prepared once by tensorflow-datasets, or the published files with
+Data:      prepared once with tensorflow-datasets, or the published files with
            --config.data="imagenet64(path='DIR')"; the OLD release is imagenet64_old()
-Hardware:  a TPU slice; we have not trained it. The network and optimiser are the paper's, the
-           batch size is ours.
+Hardware:  a TPU slice; we have not trained it. Network and optimiser are the paper's, the batch
+           size is ours.
 Expected:  3.40 (the paper's) is on the OLD release and not comparable
 """
 

@@ -1,10 +1,10 @@
 """Class-conditional VDM on MNIST, 256 grey levels (discrete likelihood).
 
 Command:   python -m diffusion_jax.main --config=configs/mnist.py --workdir=runs/mnist
-Data:      prepared once by tensorflow-datasets (README, "Data")
+Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU or a TPU slice; on a CPU use configs/mnist.py:smoke
-Expected:  no published figure has this protocol (discrete, 256 levels, given the class). DiffEnc's
-           unconditional networks of this size differ by 0.003-0.007 bits/dim (theirs).
+Expected:  no published figure uses this protocol (discrete, 256 levels, given the class). DiffEnc's
+           unconditional networks of this size differ by 0.003-0.007 bits/dim (the paper's).
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,9 @@
-"""A classifier of noisy MNIST, for guidance and for the features of quality figures.
+"""A classifier of noisy MNIST digits, for guidance and as features for quality figures.
 
 Command:   python -m diffusion_jax.main --config=configs/mnist_classifier.py --workdir=runs/clf
+Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Use:       --config.guidance='classifier(scale=2.0, checkpoint="runs/clf", inner=cfg(w=0.0))'
-Result:    not yet trained to the end by us
+Result:    we have not yet trained it to the end
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
 """DiffEnc and its baseline on MNIST: DiffEnc-8-2 (default), DiffEnc-8-nt, VDMv-8.
 
 Command:   python -m diffusion_jax.main --config=configs/mnist_diffenc.py:VARIANT --workdir=DIR
-           VARIANT: diffenc (default), diffenc_nt, vdmv; each also with _smoke, or smoke alone
-Data:      prepared once by tensorflow-datasets (README, "Data")
-Hardware:  one GPU; the paper trained 2M steps, five seeds (second-hand)
+           VARIANT: diffenc (default), diffenc_nt, vdmv; each also with _smoke, or just smoke
+Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
+Hardware:  one GPU; the paper trained 2M steps with five seeds (second-hand)
 Expected:  differences between the models of 0.003-0.007 bits/dim, within standard errors (the
            paper's, second-hand; no absolute figures are published)
 """

@@ -10,8 +10,9 @@ CHECKS = (
     ("ruff", "format", "--check", "."),
     # Docstrings against signatures: superfluous arguments and results.
     ("ruff", "check", "--preview", "--select", "DOC102,DOC202,DOC402", "diffusion_jax"),
-    # Broken links and names that the reference cannot find are errors.
-    ("mkdocs", "build", "--strict", "--quiet", "--site-dir", "build/docs"),
+    # Broken links and names that the reference cannot find are errors; not with --quiet, which
+    # drops the warnings that --strict counts.
+    ("mkdocs", "build", "--strict", "--site-dir", "build/docs"),
     ("pytest", "-n", "auto", "--dist", "loadfile"),
 )
 

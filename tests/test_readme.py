@@ -11,23 +11,34 @@ from conftest import REPO
 from html_page import check_page
 
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").rglob("*.md"))]
+OTHERS = [REPO / n for n in ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "launch/README.md")]
+TEXTS = {
+    p.relative_to(REPO).as_posix(): p.read_text()
+    for p in (*PAGES, *OTHERS, *sorted((REPO / "configs").glob("*.py")))
+}
 BLOCKS = [
     (page.relative_to(REPO).as_posix(), *found)
     for page in PAGES
     for found in re.findall(r"```(\w*)\n(.*?)```", page.read_text(), re.S)
 ]
+COMMANDS = [
+    line
+    for page, kind, text in BLOCKS
+    for line in text.splitlines()
+    if line and kind == "bash" and page == "README.md"
+]
+OF_A_RUN = "runs/digits"  # blocks that name it are run on a trained model
 
 
-def commands(*pages):
-    texts = [t for page, kind, t in BLOCKS if kind == "bash" and (not pages or page in pages)]
-    return [line for text in texts for line in text.splitlines() if line]
+def python_blocks(of_a_run):
+    return [
+        pytest.param(text, id=page)
+        for page, kind, text in BLOCKS
+        if kind == "python" and (OF_A_RUN in text) == of_a_run
+    ]
 
 
-COMMANDS = commands("README.md")
-
-
-@pytest.mark.parametrize("code", [pytest.param(t, id=p) for p, k, t in BLOCKS if k == "python"])
-def test_python_blocks_run_and_print_what_they_say(code):
+def keeps_its_promises(code):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
     assert done.returncode == 0, done.stderr
     promised = re.findall(r"print\(.*\)  # (.*)", code)
@@ -36,26 +47,74 @@ def test_python_blocks_run_and_print_what_they_say(code):
         assert line in done.stdout
 
 
+@pytest.mark.parametrize("code", python_blocks(of_a_run=False))
+def test_python_blocks_run_and_print_what_they_say(code):
+    keeps_its_promises(code)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", python_blocks(of_a_run=True))
+def test_python_blocks_about_a_run_do_so_too(code, run):
+    keeps_its_promises(code.replace(OF_A_RUN, str(run)))
+
+
 def test_set_up_is_two_commands_and_ci_runs_the_second():
     setup = [c for c in COMMANDS if c.startswith("pip install -e") and "&&" in c]
     assert len(setup) == 2
     assert setup[1] in (REPO / ".ci/run").read_text()
+    assert ".ci/run" in (REPO / ".github/workflows/ci.yml").read_text()
 
 
-def test_every_flag_and_config_exists():
+def test_the_first_page_is_short():
+    assert len(TEXTS["README.md"].splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_setting_mode_and_config_exists(page):
+    from diffusion_jax import registry
     from diffusion_jax.config import base
 
-    config = base()
-    for command in commands():
-        for word in shlex.split(command):
-            if word.startswith("--config."):
-                *path, last = word.partition("=")[0].removeprefix("--config.").split(".")
-                node = config
-                for p in path:
-                    node = node[p]
-                assert last in node, word
-            elif word.startswith("--config="):
-                assert (REPO / word.removeprefix("--config=").partition(":")[0]).is_file(), word
+    text = TEXTS[page]
+    for word in re.findall(r"--config\.(\w+(?:\.\w+)*)", text):
+        node, (*path, last) = base(), word.split(".")
+        for part in path:
+            assert part in node, word
+            node = node[part]
+        assert last in node, word
+    modes = set(re.findall(r"--mode=([a-z]+)", text))
+    assert modes <= set(registry.available("modes"))
+    for path in re.findall(r"--config=([\w/]+\.py)", text):
+        assert (REPO / path).is_file(), path
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_path_exists(page):
+    """In links, and in code that looks like a path of this repository."""
+    text = re.sub(r"```.*?```", "", TEXTS[page], flags=re.S)
+    here = (REPO / page).parent
+    links = re.findall(r"\]\(([^):#]+)(?:#[\w-]*)?\)", text)
+    assert [a for a in links if not (here / a).exists()] == []
+    roots = (REPO, REPO / "diffusion_jax", here)
+    rooms = {p.name for root in roots for p in root.iterdir() if p.is_dir()}
+    words = re.findall(r"(?<!`)`([\w.-]+/[\w./-]*)`", text)
+    ours = [w for w in words if w.split("/")[0] in rooms or w.endswith(".py")]
+    # Output of a run has names of its own, and a reader's package is not here.
+    ours = [w for w in ours if not w.startswith(("report/", "my_package/"))]
+    assert [w for w in ours if not any((root / w).exists() for root in roots)] == []
+
+
+def test_every_mode_and_every_choice_has_its_place():
+    from diffusion_jax import registry
+
+    modes = TEXTS["docs/modes.md"]
+    assert [m for m in registry.available("modes") if f"| `{m}` |" not in modes] == []
+    settings = TEXTS["docs/settings.md"].split("## Environment")[0]
+    for kind in (
+        "models", "schedules", "encoders", "objectives", "proposals", "samplers", "grids", "plans",
+        "correctors", "finals", "guidance",
+    ):  # fmt: skip
+        names = registry.available(kind)
+        assert [n for n in names if not re.search(rf"\b{n}\b", settings)] == [], kind
 
 
 @pytest.fixture(scope="module")
