@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CHECKS = (
@@ -13,22 +15,40 @@ CHECKS = (
     # Broken links and names that the reference cannot find are errors; not with --quiet, which
     # drops the warnings that --strict counts.
     ("mkdocs", "build", "--strict", "--site-dir", "build/docs"),
-    ("pytest", "-n", "auto", "--dist", "loadfile"),
 )
+# In the order of `pytest_collection_modifyitems`, not by how many tests a file has.
+TESTS = (
+    *("pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"),
+    "--durations=25",
+)
+
+
+def _run(check: tuple[str, ...], kept: bool = False) -> tuple[str, bool]:
+    """Runs one check, its output kept or shown; a report, and whether it passed."""
+    name, *args = check
+    start = time.monotonic()
+    done = subprocess.run(
+        [Path(sys.executable).with_name(name), *args],
+        cwd=Path(__file__).resolve().parent.parent,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},  # a notice of the theme's makers
+        stdout=subprocess.PIPE if kept else None,
+        stderr=subprocess.STDOUT if kept else None,
+        text=True,
+    )
+    took = f"{time.monotonic() - start:.0f} s"
+    return f"{done.stdout or ''}== {' '.join(check)}: {took}", done.returncode == 0
 
 
 def run() -> int:
     """Runs every check, also after one has failed; returns how many failed."""
-    failed = []
-    for name, *args in CHECKS:
-        print(f"== {name} {' '.join(args)}", flush=True)
-        done = subprocess.run(
-            [Path(sys.executable).with_name(name), *args],
-            cwd=Path(__file__).resolve().parent.parent,
-            env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},  # a notice of the theme's makers
-        )
-        if done.returncode:
-            failed.append(name)
+    print(f"== {' '.join(TESTS)}, and {len(CHECKS)} checks beside it", flush=True)
+    # Tests wait a good deal, for processes and for the clock: there is time for the checks.
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        checks = beside.map(lambda check: _run(check, kept=True), CHECKS)
+        reports = [_run(TESTS), *checks]
+    for report, _ in reports:
+        print(report)
+    failed = [c[0] for c, (_, passed) in zip((TESTS, *CHECKS), reports, strict=True) if not passed]
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed", flush=True)
     return len(failed)
 

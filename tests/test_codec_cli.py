@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 import tiny
-from command import main, refused
+from command import main, program, refused
 from PIL import Image
 
 from diffusion_jax import saved_config
@@ -100,9 +100,9 @@ def run(tmp_path_factory):
     meta = {"config": saved_config.to_dict(experiment.config)}
     checkpoints.save(state.replace(step=jax.numpy.int32(6), ema=moved), meta, {})
     checkpoints.close()
-    done = main("--mode=compress", f"--workdir={folder / 'run'}",
-                "--config.compress.timesteps=5", "--config.compress.batch=4",
-                "--config.compress.compare", "--verify")  # fmt: skip
+    done = program("--mode=compress", f"--workdir={folder / 'run'}",
+                   "--config.compress.timesteps=5", "--config.compress.batch=4",
+                   "--config.compress.compare", "--verify")  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder, experiment, done
 
@@ -133,8 +133,8 @@ def test_compress_prints_and_records_what_it_did(run):
 @pytest.mark.slow
 def test_another_process_decodes_every_byte(run):
     folder, experiment, _ = run
-    done = main("--mode=decompress", f"--workdir={folder / 'run'}", "--config.compress.png",
-                f"--output={folder / 'back.npz'}")  # fmt: skip
+    done = program("--mode=decompress", f"--workdir={folder / 'run'}", "--config.compress.png",
+                   f"--output={folder / 'back.npz'}")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert re.search(r"13 images and labels decoded, byte-exact", done.stdout)
     split = experiment.source.split("test")

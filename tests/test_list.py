@@ -3,7 +3,7 @@
 import inspect
 
 import pytest
-from command import main, refused
+from command import main, program, refused
 
 from diffusion_jax import registry
 
@@ -28,7 +28,7 @@ def test_the_description_agrees_with_what_imports(kind):
 
 
 def test_list_needs_nothing_and_prints_plain_lines_into_a_pipe():
-    done = main("--mode=list")
+    done = program("--mode=list")
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert all(len(r) == 3 and r[2] for r in rows)

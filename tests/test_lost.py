@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 import tiny
-from command import config_file, main, refused
+from command import config_file, main, program, refused
 from conftest import REPO
 
 from diffusion_jax.cli.modes import train
@@ -213,7 +213,7 @@ def test_sigterm_saves_and_exits_42_and_loses_nothing(tmp_path):
     (step,) = [int(p.name) for p in (tmp_path / "a" / "checkpoints").iterdir() if p.name.isdigit()]
     assert 100 <= step < 400
     for name in "ab":
-        assert main(f"--config={config}", f"--workdir={tmp_path / name}").returncode == 0
+        assert program(f"--config={config}", f"--workdir={tmp_path / name}").returncode == 0
     reports = [json.loads((tmp_path / n / "eval" / "400.json").read_text()) for n in "ab"]
     assert reports[0]["result"] == reports[1]["result"]
 
@@ -238,7 +238,7 @@ def together(commands, timeout=300):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path):
-    """Two processes with two devices each, weights split over two, against one device."""
+    """Two processes with two devices each, weights split over two, against one process."""
     config = config_file(tmp_path, eval_every=0)
     where = [tmp_path / "one", tmp_path / "two"]
     one = main(f"--config={config}", f"--workdir={where[0]}")
@@ -268,7 +268,7 @@ def test_a_second_process_in_the_same_workdir_is_refused(tmp_path):
         deadline = time.monotonic() + 120
         while not (tmp_path / "a" / ".lock").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        refused(main(*command), "is being written by process")
+        refused(program(*command), "is being written by process")
     finally:
         first.kill()
         first.wait()
