@@ -112,6 +112,8 @@ class Stack:
 
     def returned(self, seed: int, part: int, used: int) -> bool:
         """Whether nothing is left but the first `used` initial words of `(seed, part)`."""
+        if used != self._size:
+            return False
         fresh = Stack(len(self.heads), self._values, seed, part)
         words = _sixteen(fresh._source, used)
         return np.array_equal(fresh.heads, self.heads) and np.array_equal(words[::-1], self.tail)

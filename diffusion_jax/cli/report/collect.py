@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from diffusion_jax.cli.report.curves import Curves, read_curves
+from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import modified, size
 
 
@@ -213,7 +212,8 @@ def _samples(workdir: Path, tried: Callable) -> tuple[Record, ...]:
     """The newest grid of samples, and how they were drawn."""
 
     def method(path: Path) -> dict[str, Any]:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
+        with path.open("rb") as raw:
+            f = untrusted.npz(raw)
             how = json.loads(str(f["method"])) if "method" in f else {}
             return {**how, "images": len(f["image"])}
 

@@ -144,7 +144,7 @@ def read(path: Path, kind: str = "diffenc") -> Published:
         `CheckpointError`.
     """
     state = vdm.read_state(path)
-    params, ema = (weights(state[k]) for k in ("params", "ema_params"))
-    return Published(
-        int(state.get("step", 0)), params, ema, settings(ema, kind, _mult_res(state["params"]))
-    )
+    with vdm.understood(path):
+        params, ema = (weights(state[k]) for k in ("params", "ema_params"))
+        described = settings(ema, kind, _mult_res(state["params"]))
+        return Published(int(state.get("step", 0)), params, ema, described)
