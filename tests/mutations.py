@@ -16,7 +16,7 @@ def mutated(data, rng, count):
             if kind == 0:
                 out[at : at + 1] = rng.bytes(1)
             elif kind == 1:
-                out[at : at + n] = rng.choice([b"\xff", b"\x00", b"\x7f"]) * n
+                out[at : at + n] = bytes([(0xFF, 0x00, 0x7F)[rng.integers(0, 3)]]) * n
             elif kind == 2 and len(out) > 2 * n:
                 del out[at : at + n]
             elif kind == 3:
