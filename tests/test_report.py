@@ -62,7 +62,7 @@ def test_pages_are_the_same_for_the_same_files(measured):
 def test_charts_follow_the_scheme_of_the_page():
     from diffusion_jax.cli.report import figures
 
-    svg = figures.schedule({"t": [0, 1], "gamma": [-3, 2], "line": [-3, 2]})
+    svg = figures.schedule({"t": [0, 1], "gamma": [-3, 2], "line": [-3, 2]}).svg()
     assert b"prefers-color-scheme" in svg and b"var(--ink)" in svg
     assert b"#010203" not in svg and b"#040506" not in svg
 

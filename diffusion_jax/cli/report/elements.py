@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from diffusion_jax.cli.report.charts import Chart
 from diffusion_jax.cli.report.markup import Html, data_uri, join, picture, tag, text
 
 
@@ -33,11 +34,11 @@ class Missing:
     command: str
 
 
-def svg(content: bytes | None, alt: str, caption: Any) -> Html | None:
+def svg(chart: Chart | None, alt: str, caption: Any) -> Html | None:
     """A chart; None stays None."""
-    if content is None:
+    if chart is None:
         return None
-    return picture(data_uri("image/svg+xml", content), alt, caption, "chart")
+    return picture(data_uri("image/svg+xml", chart.svg()), alt, caption, "chart")
 
 
 def image(name: str, content: bytes, alt: str, caption: Any = None) -> Html:
