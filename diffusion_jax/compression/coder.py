@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_jax.compression.chain import Chain, make_chain
 from diffusion_jax.compression.container import Group
 from diffusion_jax.compression.header import TIMESTEPS
+from diffusion_jax.compression.latent_chain import LatentChain, make_latent_chain
 from diffusion_jax.compression.network import Network
 from diffusion_jax.compression.order import ORDERS, Desk, Order, Tally
 from diffusion_jax.compression.pixels import Symbols
@@ -33,7 +33,7 @@ class Coder:
         whiten: for measurements only; files are always written with it.
     """
 
-    chain: Chain
+    chain: LatentChain
     order: str
     group: int
     seed: int
@@ -130,7 +130,7 @@ def make(
         )
     classes = network.model.num_classes
     return Coder(
-        chain=make_chain(network, timesteps, markov),
+        chain=make_latent_chain(network, timesteps, markov),
         order=order,
         group=-(-group // network.batch) * network.batch,
         seed=seed,

@@ -40,7 +40,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFiles:
     """A work directory.
 
     Attributes:
@@ -108,7 +108,7 @@ _LARGEST = 8 * 2**20  # bytes of one picture
 _UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError)  # JSON of another form
 
 
-def read(workdir: Path) -> Run:
+def read(workdir: Path) -> RunFiles:
     """Reads a work directory; whatever is not there is empty.
 
     Returns:
@@ -145,7 +145,7 @@ def read(workdir: Path) -> Run:
     curves = tried(workdir / "metrics.jsonl", read_curves, Curves())
     if curves.left_out:
         problems.append(f"metrics.jsonl: {curves.left_out} unreadable line(s) left out")
-    return Run(
+    return RunFiles(
         name=workdir.name,
         config=config,
         curves=curves,

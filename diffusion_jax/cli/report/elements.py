@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffusion_jax.cli.report.charts import Chart
-from diffusion_jax.cli.report.markup import Html, data_uri, join, picture, tag, text
+from diffusion_jax.cli.report.markup import Html, data_uri, join, picture, region, tag, text
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,11 @@ class Section:
 
     title: str
     body: Html
+
+    @property
+    def anchor(self) -> str:
+        """Its address on the page."""
+        return self.title.lower().replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,7 @@ def png_width(content: bytes) -> int:
 
 def plot(content: bytes, alt: str, caption: Any = None) -> Html:
     """A PNG plot that a mode has drawn, black on white and wide: it scrolls where room is short."""
-    shown = picture(data_uri("image/png", content), alt, caption, "plot")
-    return tag("div", shown, class_="scroll", tabindex="0", role="region", aria_label=alt)
+    return region(picture(data_uri("image/png", content), alt, caption, "plot"), alt)
 
 
 def columns(*parts: Html | None) -> Html | None:
