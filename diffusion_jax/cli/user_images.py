@@ -39,7 +39,7 @@ def read_images(
     if file.suffix.lower() == _ARRAYS:
         arrays = _read_npz(file)
         image = _only(file, arrays, "image")
-        return _from_levels(file, image, shape, levels), _labels(file, arrays, image, shape)
+        return _from_levels(file, image, shape, levels), _labels(file, arrays, image)
     found = _read_picture(file, "L" if shape[-1] == 1 else "RGB", shape[:2], "image")
     found = found.reshape(*found.shape[:2], -1)
     return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)[None], None
@@ -169,7 +169,7 @@ def _from_levels(file: Path, a: np.ndarray, shape: tuple, levels: int) -> np.nda
     return a.astype(np.uint8)
 
 
-def _labels(file: Path, arrays: dict, image: np.ndarray, shape: tuple) -> np.ndarray | None:
+def _labels(file: Path, arrays: dict, image: np.ndarray) -> np.ndarray | None:
     if "label" not in arrays:
         return None
     labels = np.atleast_1d(arrays["label"])

@@ -238,7 +238,7 @@ def classes(found: dict[str, Any]) -> Chart:
     return chart
 
 
-def sweep(rows: list[dict[str, Any]], weights: list[tuple[str, float, dict]], y: str) -> Chart:
+def sweep(weights: list[tuple[str, float, dict]], y: str) -> Chart:
     """A figure of samples against guidance weight, one line for each kind of guidance."""
     chart = Chart("guidance weight", y)
     kinds = dict.fromkeys(kind for kind, _, _ in weights)

@@ -137,7 +137,7 @@ def sweep(run: RunFiles) -> Section | Missing | None:
                   if (w := _weight(r["guidance"])) is not None]  # fmt: skip
         plain = [r for r in rows if r["table"] == "calls"]
         drawn = [
-            svg(figures.sweep(rows, guided, y), f"Line chart of {label} against guidance weight",
+            svg(figures.sweep(guided, y), f"Line chart of {label} against guidance weight",
                 f"{label} against guidance weight.")
             for y, label in (("accuracy", "Class accuracy"), ("frechet", "Frechet distance"))
             if guided

@@ -117,7 +117,7 @@ def settings(params: Params) -> dict[str, Any]:
     fourier = kernel.shape[2] == 5 * channels
     return {
         "network": f"vdm_unet(width={width}, depth={depth}, embed={embed}, attention={attention}, "
-        f"fourier={fourier}, scalar=True)",
+        f"fourier={fourier}, scalar=True, smallest_group=1)",
         "schedule": "learned_linear()" if params["schedule"] else "linear()",
         "prediction": "eps",
         "decoder": "categorical()",
