@@ -24,7 +24,7 @@ def inputs():
 
 
 @pytest.mark.parametrize(
-    ("width", "attention"), [(32, False), (32, True), (64, True), (96, False), (128, True)]
+    ("width", "attention"), [(32, False), (32, True), (64, True), (96, False), (128, False)]
 )
 def test_a_checkpoint_of_this_width_predicts_what_was_published(tmp_path, width, attention):
     theirs, (z, gamma, scalar) = ScoreUNet(width, 1, attention), inputs()
@@ -52,7 +52,7 @@ def test_a_checkpoint_of_this_width_predicts_what_was_published(tmp_path, width,
 
 
 def test_the_network_written_again_is_the_published_one(golden):
-    """The comparison above is worth what this is: numbers of the published program itself."""
+    """With published weights it equals our network, which equals the published numbers."""
     case = dict(np.load(golden / "vdm_official_scalar_T0.npz"))
     weights = nested(case, "param/")["score_model"]
     assert "down.attn_0" in weights
@@ -61,9 +61,11 @@ def test_the_network_written_again_is_the_published_one(golden):
     network = registry.build("models", settings["network"], **CONTEXT)
     z, gamma, _ = (jnp.asarray(a) for a in inputs())
     scalar = jnp.zeros(2)
-    theirs = ScoreUNet(64, 1, attention=True).apply({"params": weights}, z, gamma, scalar)
-    ours = network.apply({"params": params["network"]}, z, gamma, {"scalar": scalar})
-    np.testing.assert_allclose(theirs, ours, atol=2e-3)
+    theirs = jax.jit(ScoreUNet(64, 1, attention=True).apply)
+    ours = jax.jit(lambda p: network.apply({"params": p}, z, gamma, {"scalar": scalar}))
+    np.testing.assert_allclose(
+        theirs({"params": weights}, z, gamma, scalar), ours(params["network"]), atol=2e-3
+    )
 
 
 @pytest.mark.parametrize("kind", ["unet", "unet_mult_res"])

@@ -33,14 +33,10 @@ def render(
     """The report of a work directory.
 
     Args:
-        run: what it holds.
         defaults: the default configuration: what differs is marked.
         where: the work directory, as commands name it.
         notes: sentences about what could not be made.
         made: when and by what the page was made.
-
-    Returns:
-        The HTML.
     """
     done: list[Section] = []
     left: list[Any] = [*notes, *(f"{p} (unreadable)" for p in run.problems)]
@@ -68,7 +64,7 @@ def render(
 
 
 def _built(build: Callable[[RunFiles], Any], run: RunFiles, left: list[Any]) -> Any:
-    """What `build` makes of the run; None, and a sentence in `left`, if a file is too strange."""
+    """The section; None, and a sentence in `left`, if a file does not have the expected form."""
     try:
         return build(run)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:

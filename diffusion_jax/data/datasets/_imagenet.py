@@ -1,4 +1,4 @@
-"""The two releases of small ImageNet, which must not be taken for each other.
+"""The two releases of small ImageNet, which must not be confused.
 
 | | new | old |
 |---|---|---|
@@ -34,16 +34,11 @@ _TFDS = {"new": "imagenet_resized", "old": "downsampled_imagenet"}
 
 
 def refuse_other(release: str, size: int, split: str, count: int) -> None:
-    """Refuses a set that has exactly as many images as the other release.
+    """Raises DataError if there are exactly as many images as in the other release.
 
     Args:
         release: `"new"` or `"old"`, which was asked for.
-        size: 32 or 64.
         split: `"train"` or `"test"`, before any hold-out.
-        count: images found.
-
-    Raises:
-        DataError: it is the other release.
     """
     other = "old" if release == "new" else "new"
     if count == COUNTS[other][split]:
@@ -124,7 +119,7 @@ def _published(
 
 
 def _refuse_twice(paths: list[Path]) -> None:
-    """Refuses a batch that is there in two formats: its images would count twice."""
+    """Raises DataError if a batch is there in two formats: its images would count twice."""
     for one, other in itertools.pairwise(paths):  # in the order of their numbers
         if _number(one)[0] == _number(other)[0]:
             raise DataError(

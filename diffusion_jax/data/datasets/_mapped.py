@@ -1,4 +1,4 @@
-"""Arrays of `.npz` and `.npy` files that are mapped, not read, wherever the file allows it."""
+"""Arrays of `.npz` and `.npy` files, memory-mapped wherever the file allows it."""
 
 import zipfile
 from pathlib import Path
@@ -66,15 +66,7 @@ def npy(path: Path) -> np.ndarray:
 
 
 def check_images(where: str, images: np.ndarray) -> None:
-    """Refuses what are no images.
-
-    Args:
-        where: the array, for the message.
-        images: what was found.
-
-    Raises:
-        DataError: they are not uint8 `[N, H, W, C]`.
-    """
+    """Raises DataError unless `images` is uint8 `[N, H, W, C]`; `where` names it in the message."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(
             f"{where} must be uint8 [N,H,W,C], got {images.dtype} {tuple(images.shape)}"
@@ -82,16 +74,7 @@ def check_images(where: str, images: np.ndarray) -> None:
 
 
 def check_labels(where: str, labels: np.ndarray, images: np.ndarray) -> None:
-    """Refuses what are no labels of `images`.
-
-    Args:
-        where: the array, for the message.
-        labels: what was found.
-        images: their images.
-
-    Raises:
-        DataError: they are not integers `[N]`.
-    """
+    """Raises DataError unless `labels` is integers `[N]`, one for each of `images`."""
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise DataError(
             f"{where} must be integers [{len(images)}], one per image, got {labels.dtype} "
@@ -118,7 +101,7 @@ def source(
         holdout: training images kept back as `valid`, the last ones.
 
     Raises:
-        DataError: the arrays are no images or labels.
+        DataError: the arrays are not images and labels.
     """
     for part in ("train", "test"):
         images, labels = arrays[f"{part}_image"], arrays.get(f"{part}_label")

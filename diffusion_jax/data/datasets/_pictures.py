@@ -1,11 +1,11 @@
 """Image files read when they are asked for, by a pool of threads; no more of them in memory.
 
-Threads suffice: Pillow lets go of the interpreter while it decodes and resizes.
+Threads suffice: Pillow releases the interpreter lock while it decodes and resizes.
 
 A file that cannot be decoded is named once, counted, and replaced by the next good file of the
 list: a rule that knows the files alone, so that the data are the same after a restart and for any
 number of processes. A file that cannot be *read* (gone, no permission, a broken disk) stops the
-run: to replace it would make the data depend on the weather.
+run: replacing it would make the data depend on transient I/O errors.
 """
 
 import functools
@@ -30,7 +30,7 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 
 
 
 class Damaged(ValueError):
-    """A file that is no usable image."""
+    """A file that is not a usable image."""
 
 
 def decode(data: bytes, size: int, channels: int) -> np.ndarray:
