@@ -113,7 +113,7 @@ def array(raw: bytes | memoryview, dtype: Any, shape: Any, order: str = "C") -> 
     if dtype.kind not in "biuf":
         raise Malformed(f"it holds {str(dtype)[:_TEXT]}, not plain numbers")
     if not all(type(n) is int and n >= 0 for n in shape):
-        raise Malformed("an array has a shape that is none")
+        raise Malformed("an array has a malformed shape")
     if math.prod(shape) * dtype.itemsize != len(raw):
         raise Malformed(f"an array of shape {shape} does not fit its {len(raw)} bytes")
     return np.frombuffer(raw, dtype).reshape(shape, order=order)
