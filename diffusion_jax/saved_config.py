@@ -31,10 +31,11 @@ _MAY_CHANGE = {
 }  # fmt: skip
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names; flax's `flatten_dict` would load JAX for `--help`."""
     out = {}
     for k, v in config.items():
-        out |= _flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v}
+        out |= flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v}
     return out
 
 
@@ -85,8 +86,8 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
         ConfigError: a field is unknown, or has the wrong type.
     """
     config = base()
-    known = _flat(config.to_dict())
-    for key, value in _flat(today(values)).items():
+    known = flat(config.to_dict())
+    for key, value in flat(today(values)).items():
         if key not in known:
             raise ConfigError(f"saved configuration has an unknown field {key!r}")
         *path, last = key.split(".")
@@ -135,7 +136,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
         Differences that forbid resuming, sorted. A longer run is the same run, unless the learning
         rate depends on the length.
     """
-    a, b = (_flat(to_dict(c)) for c in (old, new))
+    a, b = (flat(to_dict(c)) for c in (old, new))
     may = _MAY_CHANGE | ({"steps"} if new.lr_decay == "constant" else set())
     return [
         f"{k}: {a.get(k)!r} -> {b.get(k)!r}"

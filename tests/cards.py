@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from diffusion_jax import config as config_lib, saved_config
-from diffusion_jax.cli.report import png
+from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.runtime import images
 from diffusion_jax.sampling import trajectory
 
@@ -142,7 +142,7 @@ def _rest(folder, put):
         "data": {"name": "digits/test"}, "against": {"name": "rotated_digits/test"},
     })  # fmt: skip
     both = np.arange(9.0), np.arange(9.0) + 3
-    png.scores(folder / "ood/1600_a_b.png", {"bits/dim": both}, ["a", "b"])
-    figures = {"a": figure(1.64, 0.15), "b": figure(1.65, 0.15)}
+    charts.save(folder / "ood/1600_a_b.png", figures.scores("bits/dim", both, ["a", "b"]))
+    sides = {"a": figure(1.64, 0.15), "b": figure(1.65, 0.15)}
     difference = {"difference": figure(0.0056, 0.0187), "monte_carlo_se": 0.0172}
-    put("compare/a_b.json", figures | difference)
+    put("compare/a_b.json", sides | difference)

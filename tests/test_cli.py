@@ -19,7 +19,7 @@ from PIL import Image
 
 from diffusion_jax.cli.report import collect, sections_measured
 from diffusion_jax.cli.report.elements import Section
-from diffusion_jax.runtime import cpu_devices, images
+from diffusion_jax.runtime import cores, images
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_run_ends_with_a_page(trained):
     (start,) = (folder / "run/environment.jsonl").read_text().splitlines()
     devices, count = re.search(r"at step 0 of 6 on ((\d) x cpu):", done.stdout).groups()
     assert json.loads(start).items() >= {"step": 0, "devices": devices}.items()
-    assert (int(count) > 1) == (cpu_devices.cores() > 1)  # every core is a device
+    assert (int(count) > 1) == (cores.available() > 1)  # every core is a device
 
 
 def test_the_animation_ends_in_the_samples(trained):

@@ -11,15 +11,16 @@ import pytest
 from conftest import REPO
 
 from diffusion_jax import registry
-from diffusion_jax.runtime import cpu_devices
+from diffusion_jax.data.datasets import _pictures
+from diffusion_jax.runtime import cores, cpu_devices
 from diffusion_jax.runtime.sharding import batched, make_mesh, put, replicated
 
 CODE = """
 import os, sys
 import jax
 {before}
-from diffusion_jax import processors
-processors.share(12)
+from diffusion_jax.runtime import cpu_devices
+cpu_devices.share(12)
 print(jax.device_count(), os.environ.get("XLA_FLAGS", ""))
 """
 PATIENT = "--xla_cpu_collective_call_terminate_timeout_seconds="
@@ -70,10 +71,44 @@ def test_one_device_for_each_core_that_is_ours(most):
     ("quota", "most"), [("max 100000", 99), ("150000 100000", 2), ("5000 100000", 1), ("", 99)]
 )
 def test_a_container_has_the_cores_of_its_quota(tmp_path, monkeypatch, quota, most):
-    monkeypatch.setattr(cpu_devices, "_QUOTA", tmp_path / "cpu.max")
-    without = cpu_devices.cores()
+    monkeypatch.setattr(cores, "_GROUPS", tmp_path)
+    without = cores.available()
     (tmp_path / "cpu.max").write_text(quota)
-    assert cpu_devices.cores() == min(without, most)
+    assert cores.available() == min(without, most)
+
+
+@pytest.mark.parametrize(
+    ("mine", "folder", "files"),
+    [
+        ("0::/a/b\n", "a/b", {"cpu.max": "50000 100000"}),
+        ("0::/a/b\n", "a", {"cpu.max": "100000 100000"}),  # of the group around ours
+        ("4:cpu,cpuacct:/c\n3:memory:/m\n", "cpu/c",
+         {"cpu.cfs_quota_us": "100000", "cpu.cfs_period_us": "100000"}),
+    ],
+)  # fmt: skip
+def test_quotas_of_groups_below_the_root_and_of_the_first_version(
+    tmp_path, monkeypatch, mine, folder, files
+):
+    (tmp_path / "mine").write_text(mine)
+    (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr(cores, "_GROUPS", tmp_path)
+    monkeypatch.setattr(cores, "_MINE", tmp_path / "mine")
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    assert cores.available() == 16
+    for name, text in files.items():
+        (tmp_path / folder / name).write_text(text)
+    assert cores.available() == 1
+    for name in files:
+        (tmp_path / folder / name).write_text("-1")
+    assert cores.available() == 16
+
+
+def test_decoding_threads_are_those_of_the_quota(monkeypatch):
+    monkeypatch.setattr(cores, "available", lambda: 3)
+    _pictures.pool.cache_clear()
+    assert _pictures.pool(0)._max_workers == 3
+    assert _pictures.pool(5)._max_workers == 5
+    _pictures.pool.cache_clear()
 
 
 def test_a_number_that_the_user_gives_stays():

@@ -1,5 +1,6 @@
 """The page about a run: everything in it, nothing from outside, whatever is missing or damaged."""
 
+import html
 import json
 import re
 import shlex
@@ -11,7 +12,7 @@ import cards
 import pytest
 import tiny
 from conftest import REPO
-from html_page import check_page, headings
+from html_page import Checked, check_page, headings
 
 from diffusion_jax import config as config_lib, saved_config
 from diffusion_jax.cli.modes import report
@@ -62,7 +63,7 @@ def test_pages_are_the_same_for_the_same_files(measured):
 def test_charts_follow_the_scheme_of_the_page():
     from diffusion_jax.cli.report import figures
 
-    svg = figures.schedule({"t": [0, 1], "gamma": [-3, 2], "line": [-3, 2]})
+    svg = figures.schedule({"t": [0, 1], "gamma": [-3, 2], "line": [-3, 2]}).svg()
     assert b"prefers-color-scheme" in svg and b"var(--ink)" in svg
     assert b"#010203" not in svg and b"#040506" not in svg
 
@@ -97,7 +98,27 @@ def test_everything_from_files_is_escaped(measured, tmp_path):
 def test_markup_escapes_all_but_markup():
     inner = markup.tag("b", "<&>", markup.Html("<i></i>"))
     assert inner == "<b>&lt;&amp;&gt;<i></i></b>"
-    assert markup.tag("img", src='"><script>', alt=None) == '<img src="&quot;&gt;&lt;script&gt;">'
+    assert markup.tag("img", src='"><script>', alt=None) == '<img src="&#34;&gt;&lt;script&gt;">'
+
+
+def test_templates_escape_in_text_and_in_attributes():
+    """Whatever part of a page a hostile text is given to, it stays a text."""
+    known = set()
+    for shown in (
+        markup.table([HOSTILE, "b"], [[HOSTILE, 1], [HOSTILE, HOSTILE]]),
+        markup.table(["a", "b"], [[1, 2]], HOSTILE),
+        markup.picture("data:,", HOSTILE, HOSTILE, HOSTILE),
+        markup.settings([(HOSTILE, HOSTILE)]),
+        markup.region(markup.command(HOSTILE), HOSTILE),
+        markup.join([HOSTILE, markup.tag("p", HOSTILE, title=HOSTILE)]),
+    ):
+        found = Checked(str(shown))
+        known |= {t for t, _ in found.tags}
+        assert HOSTILE in (*found.words, *(v for _, a in found.tags for v in a.values()))
+    assert known <= {"div", "table", "caption", "thead", "tbody", "tr", "th", "td", "figure", "img",
+                     "figcaption", "dl", "dt", "dd", "code", "p"}  # fmt: skip
+    with pytest.raises(ValueError, match="Invalid character"):
+        markup.tag("p", **{"a onload": "x"})
 
 
 def test_missing_parts_name_commands_that_exist(tmp_path):
@@ -118,7 +139,7 @@ def test_missing_parts_name_commands_that_exist(tmp_path):
         items = re.findall(r"<li>[^<]*<code>(.*?)</code>", text)
         assert len(items) >= 8
         for item in items:
-            words = shlex.split(item.replace("&#x27;", "'"))
+            words = shlex.split(html.unescape(item))
             assert words[:2] == ["python", "-m"]
             assert any("runs/my run" in w for w in words)
             if words[2] == "diffusion_jax.main":

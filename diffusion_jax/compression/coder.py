@@ -1,14 +1,14 @@
 """Images to groups of coded bits and back: batches of a pinned shape, chained within a group."""
 
-import itertools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from diffusion_jax.compression.chain import Chain, make_chain
 from diffusion_jax.compression.container import Group
+from diffusion_jax.compression.header import TIMESTEPS
+from diffusion_jax.compression.latent_chain import LatentChain, make_latent_chain
 from diffusion_jax.compression.network import Network
 from diffusion_jax.compression.order import ORDERS, Desk, Order, Tally
 from diffusion_jax.compression.pixels import Symbols
@@ -33,7 +33,7 @@ class Coder:
         whiten: for measurements only; files are always written with it.
     """
 
-    chain: Chain
+    chain: LatentChain
     order: str
     group: int
     seed: int
@@ -49,13 +49,14 @@ class Coder:
     def _mask_seed(self) -> int | None:
         return self.seed if self.whiten else None
 
-    def batches(self, count: int) -> list[list[slice]]:
-        """The batches of each group of `count` images."""
-        step, ends = self.chain.network.batch, [*range(0, count, self.group), count]
-        return [
-            [slice(a, min(a + step, stop)) for a in range(start, stop, step)]
-            for start, stop in itertools.pairwise(ends)
-        ]
+    def groups(self, count: int) -> Iterator[range]:
+        """Where the batches of each group of `count` images start."""
+        for start in range(0, count, self.group):
+            yield range(start, min(start + self.group, count), self.chain.network.batch)
+
+    def batch(self, group: range, start: int) -> slice:
+        """The batch of a group that starts at image `start`."""
+        return slice(start, min(start + group.step, group.stop))
 
     def labels(self, n: int) -> np.ndarray | None:
         """What a model is told about `n` images whose labels are not coded."""
@@ -113,6 +114,10 @@ def make(
             f"compress: timesteps={timesteps}, batch={network.batch} and group={group} must be "
             "positive"
         )
+    if timesteps > TIMESTEPS:
+        raise ConfigError(f"compress.timesteps={timesteps}: at most {TIMESTEPS}")
+    if not 0 <= seed < 1 << 63:
+        raise ConfigError(f"compress.seed={seed}: allowed are 0 .. 2^63 - 1")
     if order == "auto":
         order = "bitswap" if network.markov else "topdown"
     if order not in ORDERS:
@@ -125,7 +130,7 @@ def make(
         )
     classes = network.model.num_classes
     return Coder(
-        chain=make_chain(network, timesteps, markov),
+        chain=make_latent_chain(network, timesteps, markov),
         order=order,
         group=-(-group // network.batch) * network.batch,
         seed=seed,
@@ -151,11 +156,13 @@ def encode(
     network = coder.chain.network
     flat = images.reshape(len(images), -1)
     groups, initial, tallies, net, label_bits, done = [], [], [], 0.0, 0.0, 0
-    for number, batches in enumerate(coder.batches(len(images))):
-        rows = max(b.stop - b.start for b in batches)
-        stack = Stack(rows, network.values, coder.seed, number)
+    for number, group in enumerate(coder.groups(len(images))):
+        stack = Stack(
+            min(group.step, len(images) - group.start), network.values, coder.seed, number
+        )
         symbols = Symbols()
-        for batch in batches:
+        for start in group:
+            batch = coder.batch(group, start)
             n = batch.stop - batch.start
             known = labels[batch] if coder.classes else coder.labels(n)
             tally = Tally(np.zeros(n), np.zeros(n))
@@ -168,7 +175,8 @@ def encode(
             tallies.append(tally)
             done += n
             report(done)
-        crc = _checksum(flat[batches[0].start : batches[-1].stop], labels, batches, coder)
+        part = slice(group.start, group.stop)
+        crc = _checksum(flat[part], labels[part] if coder.classes else None)
         groups.append(Group(stack.heads, stack.tail, symbols.words(), stack.used, crc))
         net += stack.bits() - stack.initial_bits() + symbols.bits()
         initial.append(stack.initial_bits())
@@ -200,41 +208,39 @@ def decode(
         CodecError: what comes out is not what went in: this machine computes other numbers.
     """
     network = coder.chain.network
-    flat = np.zeros((count, network.values), np.uint8)
-    labels = np.zeros(count, np.int32)
-    done = 0
-    for number, (batches, group) in enumerate(zip(coder.batches(count), groups, strict=True)):
+    flat, labels, done = [], [], 0  # grow as images come, whatever a header promised
+    for number, (places, group) in enumerate(zip(coder.groups(count), groups, strict=True)):
         stack = Stack.load(network.values, group.heads, group.tail)
         symbols = Symbols(group.symbols)
-        for batch in reversed(batches):
+        images, classes = [], []
+        for start in reversed(places):
+            batch = coder.batch(places, start)
             n = batch.stop - batch.start
             known = symbols.pop_labels(n, coder.classes) if coder.classes else coder.labels(n)
             where = batch.start // network.batch
             desk = Desk(coder.chain, stack, symbols, coder._mask_seed, where)
-            flat[batch] = coder._order.decode(desk, n, known)
-            labels[batch] = 0 if known is None else known
+            images.append(coder._order.decode(desk, n, known))
+            classes.append(known)
             done += n
             report(done)
-        part = flat[batches[0].start : batches[-1].stop]
+        flat.append(np.concatenate(images[::-1]))
+        labels.append(np.concatenate(classes[::-1]) if coder.classes else None)
         if (
             not (stack.returned(coder.seed, number, group.used) and symbols.empty())
-            or _checksum(part, labels, batches, coder) != group.images_crc
+            or _checksum(flat[-1], labels[-1]) != group.images_crc
         ):
             raise CodecError(
                 f"group {number + 1} of {len(groups)} does not decode to the images that were "
                 "coded: the network computes other numbers here than where the file was written; "
                 "decode on the same kind of machine with the same settings"
             )
-    images = flat.reshape(count, *network.shape)
-    return images, labels if coder.classes else None
+    decoded = np.concatenate(flat).reshape(count, *network.shape)
+    return decoded, np.concatenate(labels) if coder.classes else None
 
 
-def _checksum(
-    images: np.ndarray, labels: np.ndarray | None, batches: list[slice], coder: Coder
-) -> int:
+def _checksum(images: np.ndarray, labels: np.ndarray | None) -> int:
     """CRC32 of a group's images, and of its labels if they are coded."""
     crc = zlib.crc32(np.ascontiguousarray(images).tobytes())
-    if coder.classes:
-        part = labels[batches[0].start : batches[-1].stop]
-        crc = zlib.crc32(np.ascontiguousarray(part, dtype="<i4").tobytes(), crc)
+    if labels is not None:
+        crc = zlib.crc32(np.ascontiguousarray(labels, dtype="<i4").tobytes(), crc)
     return crc

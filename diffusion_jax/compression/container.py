@@ -22,6 +22,7 @@ VERSION = 1
 _START = struct.Struct("<4sBI")
 _COUNTS = struct.Struct("<6I")
 _CRC = struct.Struct("<I")
+_LONGEST = 1 << 26  # bytes of an unpacked header: names of some million images
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,15 @@ def pack(header: dict[str, Any], groups: list[Group]) -> bytes:
     """The whole file.
 
     Args:
-        header: JSON-able.
-        groups: the groups, in order.
+        header: JSON-able, with the number of `groups`.
 
-    Returns:
-        Its bytes.
+    Raises:
+        CodecError: the header is too long.
     """
-    text = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    if len(text) > _LONGEST:
+        raise CodecError(f"the names of the images take more than {_LONGEST} bytes; shorten them")
+    text = zlib.compress(text, 9)
     start = _START.pack(_MAGIC, VERSION, len(text)) + text
     return b"".join((start, _CRC.pack(zlib.crc32(start)), *(g.pack() for g in groups)))
 
@@ -80,7 +83,8 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Any], list[Group]]:
         `(header, groups)`.
 
     Raises:
-        CodecError: it is no such file, of another version, truncated or damaged.
+        CodecError: it is no such file, of another version, truncated or damaged. What the header
+            says is not checked here but by `header.check`.
     """
     if len(data) < _START.size or data[: len(_MAGIC)] != _MAGIC:
         raise CodecError(f"{name} was not written by --mode=compress (its first bytes are wrong)")
@@ -91,7 +95,7 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Any], list[Group]]:
         )
     end = _START.size + size
     _check(data, 0, end, f"{name}: the header")
-    header = json.loads(zlib.decompress(data[_START.size : end]))
+    header = _header(data[_START.size : end], name)
     at, groups = end + _CRC.size, []
     for number in range(1, header["groups"] + 1):
         group, at = _group(data, at, f"{name}: group {number} of {header['groups']}")
@@ -99,6 +103,20 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Any], list[Group]]:
     if at != len(data):
         raise CodecError(f"{name} has {len(data) - at} bytes after its end; get another copy")
     return header, groups
+
+
+def _header(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        unpacked = zlib.decompressobj()
+        found = unpacked.decompress(text, _LONGEST)
+        if not unpacked.eof:
+            raise ValueError(f"it is longer than {_LONGEST} bytes, or ends too early")
+        header = json.loads(found)
+        if not isinstance(header, dict) or type(header.get("groups")) is not int:
+            raise ValueError("it does not say how many groups there are")
+    except (ValueError, RecursionError, zlib.error) as e:
+        raise CodecError(f"{name} has a header that cannot be read ({e}); get another copy") from e
+    return header
 
 
 def _group(data: bytes, at: int, name: str) -> tuple[Group, int]:

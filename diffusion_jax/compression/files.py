@@ -1,14 +1,22 @@
 """Images from the files people have (npz, png, a folder of png) and back."""
 
 import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from diffusion_jax.data.base import Split, checked
-from diffusion_jax.errors import DataError
+from diffusion_jax.errors import CodecError, DataError
+from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import write_arrays, write_picture
+
+_NAME = 200  # bytes of a file's name before its ending
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{d}{i}" for d in ("COM", "LPT") for i in range(10))}
 
 
 @dataclass(frozen=True)
@@ -19,7 +27,8 @@ class Images:
         name: for messages and records.
         images: uint8 `[N, H, W, C]`.
         labels: int32 `[N]`, or None.
-        names: of the files, without folders; empty if they came from one array.
+        names: of the files, for people (`file_names` makes them fit to write to); empty if the
+            images came from one array.
     """
 
     name: str
@@ -54,17 +63,14 @@ def read(path: Path, part: str, shape: tuple[int, ...], levels: int, classes: in
         DataError: there is nothing to read, or it does not fit the model.
     """
     if path.is_dir():
-        found = _pngs(sorted(p for p in path.iterdir() if p.suffix.lower() == ".png"), path)
+        found = _pngs(sorted(p for p in path.iterdir() if p.suffix.lower() == ".png"), path, shape)
     elif path.suffix.lower() == ".png":
-        found = _pngs([path], path)
+        found = _pngs([path], path, shape)
     elif path.suffix.lower() == ".npz":
         found = _npz(path, part)
     else:
         raise DataError(f"cannot read {path}: give an .npz, a .png or a folder of .png files")
-    if found.images.shape[1:] != tuple(shape):
-        raise DataError(
-            f"{path}: images are {_size(found.images.shape[1:])}, this model's are {_size(shape)}"
-        )
+    _check_size(path, found.images.shape[1:], shape)
     labels = found.labels if classes else None
     some = np.zeros(len(found.images), np.int32) if labels is None else labels
     if len(some) != len(found.images):
@@ -77,19 +83,59 @@ def write_npz(path: Path, found: Images) -> None:
     """Writes `image`, and `label` and `name` if there are any."""
     extra = {} if found.labels is None else {"label": found.labels}
     if found.names:
-        extra["name"] = np.array(found.names)
+        extra["name"] = np.array(file_names(found.names))
     write_arrays(path, image=found.images, **extra)
 
 
 def write_pngs(folder: Path, found: Images) -> None:
-    """Writes one png per image with the stored levels as they are, under the old names if any."""
+    """Writes one png per image with the stored levels as they are, under the old names if any.
+
+    Raises:
+        CodecError: there are not as many names as images.
+    """
     from PIL import Image
 
+    names = file_names(found.names or [f"{i:06d}.png" for i in range(len(found.images))])
+    if len(names) != len(found.images):
+        raise CodecError(f"{found.name}: {len(names)} names for {len(found.images)} images")
     folder.mkdir(parents=True)
-    for i, image in enumerate(found.images):
-        name = found.names[i] if found.names else f"{i:06d}.png"
+    for name, image in zip(names, found.images, strict=True):
         grey = image.shape[-1] == 1
         write_picture(folder / name, Image.fromarray(image[:, :, 0] if grey else image))
+
+
+def file_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names that can be written to in one folder, from names that a file claims.
+
+    A name is never a path: folders, what other systems read as such, control characters and leading
+    dots are dropped, and every name ends in .png. No two are equal, nor differ in case alone. What
+    is fine already stays as it is.
+    """
+    out: dict[str, str] = {}
+    used: Counter[str] = Counter()
+    for i, name in enumerate(names):
+        last = re.split(r"[/\\:]", name)[-1]
+        last = re.sub(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff<>"|?*]', "", last).strip(" .")
+        stem, ending = (last[:-4], last[-4:]) if last.lower().endswith(".png") else (last, ".png")
+        stem = stem.encode()[:_NAME].decode(errors="ignore") or f"{i:06d}"
+        if stem.partition(".")[0].upper() in _DEVICES:
+            stem = f"_{stem}"
+        fresh, base = stem + ending, _same(stem)
+        while _same(fresh) in out:
+            used[base] += 1
+            fresh = f"{stem}-{used[base]}{ending}"
+        out[_same(fresh)] = fresh
+    return tuple(out.values())
+
+
+def _same(name: str) -> str:
+    """Equal for names that some file system takes for one."""
+    return unicodedata.normalize("NFKD", name).casefold()
+
+
+def _check_size(path: Path, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    if tuple(found) != tuple(wanted):
+        raise DataError(f"{path}: images are {_size(found)}, this model's are {_size(wanted)}")
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -98,44 +144,55 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def _npz(path: Path, part: str) -> Images:
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
-            prefix = "" if "image" in f else f"{'test' if part == 'test' else 'train'}_"
-            if prefix + "image" not in f:
-                raise DataError(f"{path} has neither image nor {prefix}image")
-            images = f[prefix + "image"]
-            labels = f.get(prefix + "label")
-            names = tuple(map(str, f["name"])) if "name" in f and not prefix else ()
-    except DataError:
-        raise
-    except Exception as e:  # zipfile and numpy raise many types for damaged files
+        with path.open("rb") as raw:
+            f = untrusted.npz(raw)
+    except (OSError, untrusted.Malformed) as e:
         raise DataError(f"cannot read {path} as an npz file: {e}") from e
+    prefix = "" if "image" in f else f"{'test' if part == 'test' else 'train'}_"
+    if prefix + "image" not in f:
+        raise DataError(f"{path} has neither image nor {prefix}image")
+    images, labels = f[prefix + "image"], f.get(prefix + "label")
+    names = f["name"] if "name" in f and not prefix else np.array([], str)
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(f"{path}: images must be uint8 [N,H,W,C], got {images.dtype} "
                         f"{images.shape}")  # fmt: skip
-    return Images(path.name, images, None if labels is None else labels.astype(np.int32), names)
+    if labels is not None and (labels.dtype.kind not in "biuf" or labels.ndim != 1):
+        raise DataError(f"{path}: labels must be integers [N], got {labels.dtype} {labels.shape}")
+    if names.dtype.kind != "U" or names.shape not in ((0,), images.shape[:1]):
+        raise DataError(f"{path}: name must be {len(images)} texts, one for each image")
+    known = None
+    if labels is not None:
+        with np.errstate(invalid="ignore"):
+            known = labels.astype(np.int32)
+        if not np.array_equal(known, labels):
+            raise DataError(f"{path}: labels must be whole numbers of 32 bits")
+    return Images(path.name, images, known, file_names(names.tolist()))
 
 
-def _pngs(paths: list[Path], where: Path) -> Images:
+def _pngs(paths: list[Path], where: Path, shape: tuple[int, ...]) -> Images:
     from PIL import Image
 
     if not paths:
         raise DataError(f"{where} has no .png files")
-    arrays = []
+    arrays: list[np.ndarray] = []
     for path in paths:
         try:
             with path.open("rb") as raw, Image.open(raw) as picture:
+                size = (picture.height, picture.width, len(picture.getbands()))
                 if picture.mode not in ("L", "RGB"):
                     raise DataError(
                         f"{path} has mode {picture.mode}; only 8-bit grey (L) and RGB can be coded "
                         "without loss: convert it first"
                     )
-                a = np.asarray(picture)
-        except OSError as e:
-            raise DataError(f"cannot read {path}: {e}") from e
-        arrays.append(a[..., None] if a.ndim == 2 else a)
-        if a.shape != arrays[0].shape[: a.ndim]:
-            raise DataError(
-                f"{path} is {_size(arrays[-1].shape)}, {paths[0].name} is "
-                f"{_size(arrays[0].shape)}: all must have one size"
-            )
+                if arrays and size != arrays[0].shape:
+                    raise DataError(
+                        f"{path} is {_size(size)}, {paths[0].name} is {_size(arrays[0].shape)}: "
+                        "all must have one size"
+                    )
+                _check_size(path, size, shape)
+                arrays.append(np.asarray(picture).reshape(size))
+        except DataError:
+            raise
+        except Exception as e:  # Pillow's decoders raise nearly everything on damaged files
+            raise DataError(f"cannot read {path}: {untrusted.reason(e)}") from e
     return Images(where.name, np.stack(arrays), None, tuple(p.name for p in paths))

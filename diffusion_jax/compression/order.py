@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffusion_jax.compression.bins import Binned
-from diffusion_jax.compression.chain import Chain
+from diffusion_jax.compression.latent_chain import LatentChain
 from diffusion_jax.compression.pixels import Symbols
 from diffusion_jax.compression.rans import PRECISION, Stack, whitening
 
@@ -57,7 +57,7 @@ class Desk:
         tally: what it costs; None when decoding.
     """
 
-    chain: Chain
+    chain: LatentChain
     stack: Stack
     symbols: Symbols
     seed: int | None

@@ -1,7 +1,7 @@
 """Labels and pixels given `z_0`, on a stack of `constriction`'s: exact, fast, and only ever pushed.
 
 Its models are 24 bits wide and leaky: right here (a level costs at most 24 bits), wrong for drawing
-latents (see `codec.rans`). Because nothing is drawn from this stack it needs no initial bits.
+latents (see `compression.rans`). Because nothing is drawn from this stack it needs no initial bits.
 """
 
 import constriction

@@ -5,7 +5,7 @@ the models of constriction's Python interface are 24 bits wide and leaky, so tha
 grid of 10^5 holds probability 2^-24 or more: samples become wild outliers. Its `Uniform`, with
 which an exact model could be composed, rounds the width of a symbol to whole counts of 2^-24 and
 loses 0.05 bits for one of 600,000 counts (measured). It codes the pixels and the
-labels (`codec.pixels`), which are only ever pushed and for which a leak is right.
+labels (`compression.pixels`), which are only ever pushed and for which a leak is right.
 
 A state is in [2^48, 2^64) and moves 16 bits at a time; models have 32 bits: the loss is of order
 2^-16 bits per symbol. Images are coded side by side in rows of `lanes` states each, and all share
@@ -112,6 +112,8 @@ class Stack:
 
     def returned(self, seed: int, part: int, used: int) -> bool:
         """Whether nothing is left but the first `used` initial words of `(seed, part)`."""
+        if used != self._size:
+            return False
         fresh = Stack(len(self.heads), self._values, seed, part)
         words = _sixteen(fresh._source, used)
         return np.array_equal(fresh.heads, self.heads) and np.array_equal(words[::-1], self.tail)

@@ -12,6 +12,7 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation.frechet import Accumulator, Moments
+from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import write_arrays
 
 # What reading damaged files raises; a single array in place of an archive is a TypeError.
@@ -98,7 +99,8 @@ def read(path: Path) -> Reference:
         DataError: the file is unreadable or holds something else.
     """
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
+        with path.open("rb") as raw:
+            f = untrusted.npz(raw)
             if "mu" in f and "sigma" in f:
                 mean, covariance = f["mu"], f["sigma"]
                 count, rows, record = 0, np.zeros((0, mean.size), np.float32), {}

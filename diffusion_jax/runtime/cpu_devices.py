@@ -5,13 +5,12 @@ device for each core a batch is shared out, as over devices of any kind.
 """
 
 import contextlib
-import math
 import os
-from pathlib import Path
 
 import jax
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.runtime import cores
 from diffusion_jax.runtime.sharding import parse_mesh
 
 _MOST = 8  # every device holds the training state once more
@@ -22,18 +21,6 @@ _PATIENCE = (
     "--xla_cpu_collective_call_terminate_timeout_seconds=36000",
 )
 _FORCED = "xla_force_host_platform_device_count"
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container, on Linux
-
-
-def cores() -> int:
-    """Processor cores that this process may use: of its affinity, within its container's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = _QUOTA.read_text().split()
-        count = min(count, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        pass
-    return max(count or 1, 1)
 
 
 def fitting(most: int, batch: int, accumulate: int = 1, mesh: str = "data=-1") -> int:
@@ -71,7 +58,7 @@ def share(batch: int, accumulate: int = 1, mesh: str = "data=-1") -> None:
     """
     given = os.environ.get("XLA_FLAGS", "").strip()
     if _FORCED not in given and jax.config.jax_num_cpu_devices < 1:
-        n = fitting(min(cores(), _MOST), batch, accumulate, mesh)
+        n = fitting(min(cores.available(), _MOST), batch, accumulate, mesh)
         with contextlib.suppress(RuntimeError):  # devices are in use already
             jax.config.update("jax_num_cpu_devices", n)
     several = _FORCED in given or jax.config.jax_num_cpu_devices > 1

@@ -68,7 +68,7 @@ class Notice:
 
 @contextmanager
 def listening() -> Iterator[Notice]:
-    """Listens for SIGTERM, where that is ours to do.
+    """Installs a SIGTERM handler in single-process runs; in a cluster JAX's service does it.
 
     Yields:
         The notice.

@@ -1,4 +1,4 @@
-"""Where files are: folders of this machine, and buckets (`gs://bucket/run`) by `etils.epath`.
+"""Work directories on disk or in a bucket (`gs://bucket/run`): paths, and atomic writes.
 
 Everything that reads or writes a work directory goes through here. A file is written as a whole: a
 reader, or a run that is killed, leaves the old one or the new one, never a part.

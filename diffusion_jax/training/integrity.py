@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
+
 from diffusion_jax.errors import WorkdirError
 from diffusion_jax.runtime.storage import files_below, is_bucket, write
 
 NAME = "checksums.json"
+_WRITER = ".writer"  # who holds the lock
 
 
 def _digest(path: Path) -> str:
@@ -77,21 +80,26 @@ def only_writer(workdir: Path) -> Iterator[Callable[[], None]]:
     if is_bucket(workdir):
         yield _take_over(workdir)
         return
-    import fcntl
-
-    with (workdir / ".lock").open("a+") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            f.seek(0)
-            who = f.read().strip() or "another process"
-            raise WorkdirError(
-                f"{workdir} is being written by {who}; wait for it, stop it, or use a new --workdir"
-            ) from e
-        f.truncate(0)
-        f.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        f.flush()
+    lock = filelock.FileLock(workdir / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as e:
+        raise WorkdirError(
+            f"{workdir} is being written by {_writer(workdir)}; wait for it, stop it, or use a new "
+            "--workdir"
+        ) from e
+    try:
+        write(workdir / _WRITER, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield lambda: None
+    finally:
+        lock.release()
+
+
+def _writer(workdir: Path) -> str:
+    try:
+        return (workdir / _WRITER).read_text().strip()
+    except OSError:
+        return "another process"
 
 
 def _take_over(workdir: Path) -> Callable[[], None]:

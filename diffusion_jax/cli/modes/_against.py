@@ -7,6 +7,7 @@ from diffusion_jax.cli.modes import _method
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment import Experiment, check_same_data, open_other
+from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
 from diffusion_jax.sampling import generate
@@ -45,7 +46,8 @@ def source(experiment: Experiment, against: str) -> Source:
     if not path.exists():
         _draw(experiment, against, path)
     try:
-        with path.open("rb") as raw, np.load(raw) as f:
+        with path.open("rb") as raw:
+            f = untrusted.npz(raw)
             image, label = f["image"], f["label"]
     except (OSError, ValueError, KeyError) as e:
         raise DataError(f"cannot read {path}: {e}; delete it to draw the samples again") from e

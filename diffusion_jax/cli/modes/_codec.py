@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from diffusion_jax.compression import coder as coding, container, network
-from diffusion_jax.compression.files import Images
+from diffusion_jax.compression.files import Images, file_names
+from diffusion_jax.compression.header import check
 from diffusion_jax.errors import CodecError, ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.progress import progress
@@ -43,6 +44,11 @@ def default_path(experiment: Experiment, step: int) -> Path:
     return experiment.workdir / "compressed" / f"{step}.djz"
 
 
+def label_kind(coder: coding.Coder) -> str:
+    """What the network is told of labels: "none", "coded" or "null class"."""
+    return "none" if coder.null is None else ("coded" if coder.classes else "null class")
+
+
 def schedule_code(coder: coding.Coder) -> str:
     """The gammas of the chain, exactly, in few characters."""
     return container.code(coder.chain.gammas)
@@ -67,6 +73,7 @@ def read_file(
     except OSError as e:
         raise CodecError(f"cannot read {path}: {e.strerror or e}") from e
     header, groups = container.unpack(data, str(path))
+    check(header, groups, tuple(experiment.source.shape), str(path))
     if header["model"] != fingerprint(experiment, params):
         raise CodecError(
             f"{path} was written with another model (step {header['step']}, weights "
@@ -92,6 +99,9 @@ def read_file(
         net, header["timesteps"], header["order"], header["group"], header["seed"],
         coded_labels=header["labels"] == "coded",
     )  # fmt: skip
+    kind = label_kind(coder)
+    if kind != header["labels"]:
+        raise CodecError(f"{path}: its labels are {header['labels']!r}, this model's {kind!r}")
     if schedule_code(coder) != header["schedule"]:
         raise CodecError(f"{path}: this machine computes another noise schedule than the one that "
                          "wrote it; decode on the same kind of machine")  # fmt: skip
@@ -113,7 +123,7 @@ def decode_file(experiment: Experiment, path: Path) -> tuple[Images, dict[str, A
         header, groups, coder = read_file(experiment, path, params)
         with progress("decode", header["images"]) as bar:
             images, labels = coding.decode(coder, groups, header["images"], bar.at)
-    found = Images(path.name, images, labels, tuple(header.get("names", ())))
+    found = Images(path.name, images, labels, file_names(header.get("names", ())))
     if found.sha256() != header["sha256"]:
         raise CodecError(f"{path}: the decoded images differ from the SHA-256 in the header")
     return found, header

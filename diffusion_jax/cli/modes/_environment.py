@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 
 import diffusion_jax
+from diffusion_jax.runtime import cores
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.runtime.storage import write
 
@@ -25,7 +25,7 @@ def describe() -> dict[str, Any]:
         "devices": describe_devices(),
         "processes": jax.process_count(),
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": cores.available(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "diffusion_jax": diffusion_jax.__version__,

@@ -14,6 +14,7 @@ import numpy as np
 from diffusion_jax.cli.modes import _method
 from diffusion_jax.errors import DataError
 from diffusion_jax.experiment import Experiment
+from diffusion_jax.runtime import untrusted
 from diffusion_jax.sampling import generate
 
 # Names of the arrays in our files, and in those of guided-diffusion and its followers.
@@ -81,7 +82,8 @@ def read(experiment: Experiment, path: Path) -> Samples:
         DataError: the file is unreadable, or holds other images or labels than the data have.
     """
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
+        with path.open("rb") as raw:
+            f = untrusted.npz(raw)
             key, label = next((k for k in _KEYS if k[0] in f), _KEYS[0])
             images, labels = f[key], f.get(label)
             how = json.loads(str(f["method"])) if "method" in f else {}

@@ -100,7 +100,6 @@ def _header(
     record: dict[str, Any],
 ) -> dict[str, Any]:
     net = coder.chain.network
-    kind = "none" if coder.null is None else ("coded" if coder.classes else "null class")
     return {
         "images": len(found.images),
         "shape": list(net.shape),
@@ -111,7 +110,7 @@ def _header(
         "group": coder.group,
         "groups": len(coded.groups),
         "seed": coder.seed,
-        "labels": kind,
+        "labels": _codec.label_kind(coder),
         "schedule": _codec.schedule_code(coder),
         "model": _codec.fingerprint(experiment, params),
         "step": record["step"],

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry
-from diffusion_jax.cli.report import png
+from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd, variance
@@ -158,11 +158,13 @@ def _plot(path: Path, report: dict[str, Any]) -> None:
     def name(what: str) -> Path:
         return path.with_name(f"{path.stem}_{what}.png")
 
-    png.schedule(name("schedule"), report["schedule"])
-    png.loss(name("loss"), report["loss_by_gamma"])
-    png.proposal(name("proposal"), report["densities"])
+    curve = report["schedule"]
+    three = (figures.schedule(curve), figures.snr(curve), figures.slope(curve))
+    charts.save(name("schedule"), *three)
+    charts.save(name("loss"), figures.loss_by_gamma(report["loss_by_gamma"]))
+    charts.save(name("proposal"), figures.densities(report["densities"]))
     if "encoder" in report:
-        png.encoder(name("encoder"), report["encoder"])
+        charts.save(name("encoder"), figures.encoder(report["encoder"]))
 
 
 def _table(report: dict[str, Any], path: Path) -> str:

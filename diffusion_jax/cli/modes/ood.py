@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import _records
-from diffusion_jax.cli.report import png
+from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
@@ -92,7 +92,8 @@ def compare(
         storage.write_arrays(
             path.with_suffix(".npz"), titles=np.asarray(titles), data=scores[0], against=scores[1]
         )
-        png.scores(path.with_suffix(".png"), pairs, names)
+        drawn = (figures.scores(title, values, names) for title, values in pairs.items())
+        charts.save(path.with_suffix(".png"), *drawn)
     say(_table(report, names, path))
     return report
 

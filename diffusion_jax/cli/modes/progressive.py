@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.cli.modes import _records
-from diffusion_jax.cli.report import png
+from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import progressive as lib
@@ -73,7 +73,8 @@ def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -
             path.with_suffix(".npz"), gamma=gamma, bits_per_dim_total=records.total(),
             rate_bits_per_dim=records.rate(), mean_square_error=records.error,
         )  # fmt: skip
-        png.rate_distortion(path.with_suffix(".png"), curve)
+        both = figures.rate_distortion(curve), figures.rate_by_gamma(curve)
+        charts.save(path.with_suffix(".png"), *both)
         if picture is not None:
             images.save_png(path.with_name(f"{path.stem}_images.png"), picture)
     say(_table(report, split.name, path))

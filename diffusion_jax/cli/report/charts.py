@@ -1,23 +1,28 @@
-"""Charts as SVG that take the colours of the page's scheme, light or dark.
+"""Charts: as SVG in the colours of the page's scheme, light or dark, and as PNG files.
 
-Text and lines are drawn in stand-in colours, which become CSS variables afterwards. The same
-numbers give the same bytes.
+In SVG, text and lines are drawn in stand-in colours, which become CSS variables afterwards. The
+same numbers give the same bytes.
 """
 
 import io
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diffusion_jax.runtime.storage import write_picture
+
 _INK, _GRID = "#010203", "#040506"
+_PAPER_GRID = "#d9dce1"  # in PNG files, on white
 _LONGEST = 48  # characters of a label
 COLOURS = ("#3f84d9", "#d97a1a", "#2f9e73", "#c2497a", "#8c6bd1", "#8a8f98")
 _STYLE = (
     "<style>:root{--ink:#30343b;--grid:#d9dce1}"
     "@media (prefers-color-scheme:dark){:root{--ink:#c9ced6;--grid:#3b414b}}</style>"
 )
+_DPI = 120
 _SIZE = (4.2, 2.75)  # inches: legible on a telephone, where it is shown at four fifths
 
 
@@ -92,12 +97,37 @@ class Chart:
         self.axes.set_yticks(at, [_plain_text(n) for n in names])
         self.axes.margins(x=0.28)
 
+    def histogram(self, values: np.ndarray, edges: np.ndarray, label: str) -> None:
+        """The density of values."""
+        self.axes.hist(
+            values, edges, density=True, alpha=0.5, color=self.colour(), label=_plain_text(label)
+        )
+
     def svg(self) -> bytes:
-        """The picture."""
+        """The chart for a page."""
         import matplotlib
 
+        self._dress(_GRID)
+        settings = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}
+        out = io.BytesIO()
+        with matplotlib.rc_context(settings):
+            self._figure.savefig(
+                out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+            )
+        return _themed(out.getvalue().decode()).encode()
+
+    def pixels(self) -> np.ndarray:
+        """The chart on white, uint8 `[H, W, 3]`."""
+        from PIL import Image
+
+        self._dress(_PAPER_GRID)
+        out = io.BytesIO()
+        self._figure.savefig(out, format="png", dpi=_DPI)
+        return np.asarray(Image.open(out).convert("RGB"))
+
+    def _dress(self, grid: str) -> None:
         axes = self.axes
-        axes.grid(color=_GRID, linewidth=0.7)
+        axes.grid(color=grid, linewidth=0.7)
         for axis in (axes.xaxis, axes.yaxis):
             if axis.get_scale() == "log":
                 _plain(axis)
@@ -106,16 +136,17 @@ class Chart:
         for part in (axes.xaxis.label, axes.yaxis.label):
             part.set_color(_INK)
         for spine in axes.spines.values():
-            spine.set_color(_GRID)
+            spine.set_color(grid)
         if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
-        settings = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}
-        out = io.BytesIO()
-        with matplotlib.rc_context(settings):
-            self._figure.savefig(
-                out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-            )
-        return _themed(out.getvalue().decode()).encode()
+
+
+def save(path: Path, *charts: Chart) -> None:
+    """Writes charts of one height side by side as a PNG."""
+    from PIL import Image
+
+    row = np.concatenate([chart.pixels() for chart in charts], axis=1)
+    write_picture(path, Image.fromarray(row))
 
 
 def _plain_text(label: str) -> str:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.report.curves import Curves, read_curves
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import modified, size
 
 
@@ -43,7 +42,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFiles:
     """A work directory.
 
     Attributes:
@@ -115,7 +114,7 @@ _LARGEST = 8 * 2**20  # bytes of one picture
 _UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError)  # JSON of another form
 
 
-def read(workdir: Path) -> Run:
+def read(workdir: Path) -> RunFiles:
     """Reads a work directory; whatever is not there is empty.
 
     Returns:
@@ -152,7 +151,7 @@ def read(workdir: Path) -> Run:
     curves = tried(workdir / "metrics.jsonl", read_curves, Curves())
     if curves.left_out:
         problems.append(f"metrics.jsonl: {curves.left_out} unreadable line(s) left out")
-    return Run(
+    return RunFiles(
         name=workdir.name,
         config=config,
         curves=curves,
@@ -219,7 +218,8 @@ def _samples(workdir: Path, tried: Callable) -> tuple[Record, ...]:
     """The newest grid of samples, and how they were drawn."""
 
     def method(path: Path) -> dict[str, Any]:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
+        with path.open("rb") as raw:
+            f = untrusted.npz(raw)
             how = json.loads(str(f["method"])) if "method" in f else {}
             return {**how, "images": len(f["image"])}
 

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from diffusion_jax.cli.report.markup import Html, data_uri, join, picture, tag, text
+from diffusion_jax.cli.report.charts import Chart
+from diffusion_jax.cli.report.markup import Html, data_uri, join, picture, region, tag, text
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,11 @@ class Section:
 
     title: str
     body: Html
+
+    @property
+    def anchor(self) -> str:
+        """Its address on the page."""
+        return self.title.lower().replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,11 @@ class Missing:
     command: str
 
 
-def svg(content: bytes | None, alt: str, caption: Any) -> Html | None:
+def svg(chart: Chart | None, alt: str, caption: Any) -> Html | None:
     """A chart; None stays None."""
-    if content is None:
+    if chart is None:
         return None
-    return picture(data_uri("image/svg+xml", content), alt, caption, "chart")
+    return picture(data_uri("image/svg+xml", chart.svg()), alt, caption, "chart")
 
 
 def image(name: str, content: bytes, alt: str, caption: Any = None) -> Html:
@@ -53,8 +59,7 @@ def png_width(content: bytes) -> int:
 
 def plot(content: bytes, alt: str, caption: Any = None) -> Html:
     """A PNG plot that a mode has drawn, black on white and wide: it scrolls where room is short."""
-    shown = picture(data_uri("image/png", content), alt, caption, "plot")
-    return tag("div", shown, class_="scroll", tabindex="0", role="region", aria_label=alt)
+    return region(picture(data_uri("image/png", content), alt, caption, "plot"), alt)
 
 
 def columns(*parts: Html | None) -> Html | None:

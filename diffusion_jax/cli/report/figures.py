@@ -1,10 +1,11 @@
-"""The charts of a report, from the numbers that training and the modes wrote."""
+"""Every chart, drawn from the numbers that training and the modes wrote: for pages and files."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from diffusion_jax.cli.report.charts import Chart, from_below
+from diffusion_jax.cli.report.charts import COLOURS, Chart, from_below
 from diffusion_jax.cli.report.curves import Curve, Curves
 
 _PARTS = ("prior", "diffusion", "reconstruction", "auxiliary")
@@ -12,7 +13,7 @@ _PARTS = ("prior", "diffusion", "reconstruction", "auxiliary")
 
 def loss(
     curves: Curves, against_time: bool, unit: str, name: str = "loss", valid: str = "bits_per_dim"
-) -> bytes | None:
+) -> Chart | None:
     """The training loss, the held-out figure with its error band, and the test figure.
 
     Args:
@@ -23,7 +24,7 @@ def loss(
         valid: of the metric in validation.
 
     Returns:
-        SVG; None if there is nothing to draw.
+        The chart; None if there is nothing to draw.
     """
     train, held, test = (curves.get(f"{part}/{key}") for part, key in
                          (("train", name), ("valid", valid), ("test", valid)))  # fmt: skip
@@ -49,10 +50,10 @@ def loss(
             chart.points(x(curve), curve.value, error, label)
         else:
             chart.line(x(curve), curve.value, label, "o-", error)
-    return chart.svg()
+    return chart
 
 
-def metric(curves: Curves, names: dict[str, str], unit: str, log: bool = False) -> bytes | None:
+def metric(curves: Curves, names: dict[str, str], unit: str, log: bool = False) -> Chart | None:
     """Metrics against steps.
 
     Args:
@@ -62,7 +63,7 @@ def metric(curves: Curves, names: dict[str, str], unit: str, log: bool = False) 
         log: whether it is logarithmic.
 
     Returns:
-        SVG; None if none of them was logged.
+        The chart; None if none of them was logged.
     """
     chart, drawn = Chart("step", unit), False
     for name, label in names.items():
@@ -72,15 +73,15 @@ def metric(curves: Curves, names: dict[str, str], unit: str, log: bool = False) 
             drawn = True
     if log:
         chart.axes.set_yscale("log")
-    return chart.svg() if drawn else None
+    return chart if drawn else None
 
 
-def parts(curves: Curves) -> bytes | None:
+def parts(curves: Curves) -> Chart | None:
     """The parts of the training loss against steps."""
     return metric(curves, {f"train/{p}": p for p in _PARTS}, "bits/dim", log=True)
 
 
-def speed(curves: Curves) -> bytes | None:
+def speed(curves: Curves) -> Chart | None:
     """Steps per second between log entries, with whatever else was done meanwhile."""
     curve = curves.get("train/loss")
     if curve is None or not curve.timed or len(curve.step) < 3:
@@ -89,20 +90,20 @@ def speed(curves: Curves) -> bytes | None:
     chart = Chart("step", "steps/s")
     chart.line(curve.step[1:], np.diff(curve.step) / np.maximum(seconds, 1e-3))
     chart.axes.set_ylim(bottom=0.0)
-    return chart.svg()
+    return chart
 
 
-def breakdown(result: dict[str, Any]) -> bytes:
+def breakdown(result: dict[str, Any]) -> Chart:
     """The parts of the bound with error bars, on a logarithmic axis: they differ by thousands."""
     chart, found = Chart("bits/dim", "", (4.2, 2.2)), result["breakdown"]
     names = [n for n in found if found[n]["bits_per_dim"] > 0]
     values, errors = ([found[n][k] for n in names] for k in ("bits_per_dim", "standard_error"))
     texts = [f"{v:.4f} \u00b1 {e:.2g}" for v, e in zip(values, errors, strict=True)]
     chart.spans(names, values, errors, texts)
-    return chart.svg()
+    return chart
 
 
-def timesteps(result: dict[str, Any]) -> bytes | None:
+def timesteps(result: dict[str, Any]) -> Chart | None:
     """The bound of models with T steps; None if only one was measured."""
     found = dict(result.get("bound_by_timesteps", {}))
     if len(found) < 2:
@@ -115,60 +116,105 @@ def timesteps(result: dict[str, Any]) -> bytes | None:
         np.arange(len(names)), ["infinite" if n == "infinity" else n for n in names]
     )
     chart.axes.margins(x=0.25)
-    return chart.svg()
+    return chart
 
 
-def schedule(curve: dict[str, Any]) -> bytes:
+def schedule(curve: dict[str, Any]) -> Chart:
     """gamma(t), the straight line between its ends, and the band over pixels if there is one."""
-    chart = Chart("t", "gamma(t) = -log SNR")
-    chart.line(curve["t"], curve["gamma"], "schedule")
-    chart.axes.plot(
-        curve["t"], curve["line"], "--", color="#8a8f98", label="straight line", linewidth=1.2
-    )
+    chart = _beside_line(curve, "gamma(t) = -log SNR", curve["gamma"], curve["line"])
     band = curve.get("spread")
     if band:
         chart.axes.fill_between(
             band["t"], band["low"], band["high"], alpha=0.25, label="5% to 95% of pixels"
         )
-    return chart.svg()
+    return chart
 
 
-def loss_by_gamma(found: dict[str, Any]) -> bytes:
+def snr(curve: dict[str, Any]) -> Chart:
+    """SNR(t) of the schedule and of the straight line."""
+    chart = _beside_line(curve, "SNR(t)", curve["snr"], np.exp(-np.asarray(curve["line"])))
+    chart.axes.set_yscale("log")
+    return chart
+
+
+def slope(curve: dict[str, Any]) -> Chart:
+    """gamma'(t) of the schedule and of the straight line."""
+    line = curve["line"]
+    straight = np.full(len(curve["t"]), line[-1] - line[0])
+    chart = _beside_line(curve, "d gamma / dt", curve["slope"], straight)
+    chart.axes.set_ylim(bottom=0.0)
+    return chart
+
+
+def _beside_line(curve: dict[str, Any], y: str, values: Any, straight: Any) -> Chart:
+    chart = Chart("t", y)
+    chart.line(curve["t"], values, "schedule")
+    chart.axes.plot(
+        curve["t"], straight, "--", color=COLOURS[-1], label="straight line", linewidth=1.2
+    )
+    return chart
+
+
+def loss_by_gamma(found: dict[str, Any]) -> Chart:
     """Where the bits are: from `--mode=eval`, or with the second moment from `--mode=inspect`."""
     chart = Chart("gamma (data on the left, noise on the right)", "bits/dim per gamma")
     mean = found.get("mean", found.get("bits_per_dim_per_gamma"))
     chart.line(found["gamma"], mean, "mean")
-    chart.axes.fill_between(found["gamma"], 0.0, mean, color="#3f84d9", alpha=0.12, linewidth=0)
+    chart.axes.fill_between(found["gamma"], 0.0, mean, color=COLOURS[0], alpha=0.12, linewidth=0)
     if "second_moment" in found:
         chart.line(found["gamma"], np.sqrt(found["second_moment"]), "root mean square", "--")
     chart.axes.set_ylim(bottom=0.0)
-    return chart.svg()
+    return chart
 
 
-def densities(found: dict[str, Any]) -> bytes:
+def densities(found: dict[str, Any]) -> Chart:
     """How the schedule draws gamma, the straight line, and the optimum."""
     chart = Chart("gamma", "density of gamma in training")
     for key, style in (("schedule", "-"), ("optimum", "-"), ("straight_line", "--")):
         chart.line(found["gamma"], found[key], key.replace("_", " "), style)
     chart.axes.set_ylim(bottom=0.0)
-    return chart.svg()
+    return chart
 
 
-def scorer_levels(rows: list[dict[str, float]], name: str) -> bytes:
+def scorer_levels(rows: list[dict[str, float]], name: str) -> Chart:
     """A metric of a scorer against the noise."""
     chart = Chart("gamma (noise on the right)", name)
     chart.line([r["gamma"] for r in rows], [r[name] for r in rows], style="o-")
-    return chart.svg()
+    return chart
 
 
-def rate_distortion(curve: dict[str, Any]) -> bytes:
+def rate_distortion(curve: dict[str, Any]) -> Chart:
     """PSNR of the guess against the bits sent."""
     chart = Chart("rate, bits/dim", "PSNR of the guess, dB")
     chart.line(curve["rate_bits_per_dim"], curve["psnr_db"])
-    return chart.svg()
+    return chart
 
 
-def formats(result: dict[str, Any], others: list[dict[str, Any]]) -> bytes:
+def rate_by_gamma(curve: dict[str, Any]) -> Chart:
+    """Where on the way to the data the bits are."""
+    chart = Chart("gamma", "bits/dim")
+    chart.line(curve["gamma"], curve["rate_bits_per_dim"], "rate when stopping here")
+    chart.line(curve["gamma"], curve["remaining_bits_per_dim"], "remaining", "--")
+    return chart
+
+
+def encoder(shift: dict[str, Any]) -> Chart:
+    """How far the encoder moves the data."""
+    chart = Chart("gamma", "rms of x_t - x")
+    chart.line(shift["gamma"], shift["rms"])
+    return chart
+
+
+def scores(title: str, values: Sequence[np.ndarray], names: Sequence[str]) -> Chart:
+    """Histograms of a score on several data sets."""
+    chart = Chart(title, "density")
+    edges = np.histogram_bin_edges(np.concatenate(values), bins=40)
+    for name, v in zip(names, values, strict=True):
+        chart.histogram(v, edges, name)
+    return chart
+
+
+def formats(result: dict[str, Any], others: list[dict[str, Any]]) -> Chart:
     """Bits/dim of the file beside other formats, all images in one picture."""
     rows = [("this model, net", result["net_bits_per_dim"]),
             ("this model, whole file", result["file_bits_per_dim"]),
@@ -177,10 +223,10 @@ def formats(result: dict[str, Any], others: list[dict[str, Any]]) -> bytes:
     chart = Chart("bits/dim", "", (4.2, 0.7 + 0.36 * len(rows)))
     names, values = [list(column) for column in zip(*rows, strict=True)]
     chart.bars(names, values, [f"{v:.3f}" for v in values])
-    return chart.svg()
+    return chart
 
 
-def classes(found: dict[str, Any]) -> bytes:
+def classes(found: dict[str, Any]) -> Chart:
     """The histogram of classes: of samples, and of the data."""
     chart = Chart("class", "share")
     at = np.arange(len(found["samples"]))
@@ -189,10 +235,10 @@ def classes(found: dict[str, Any]) -> bytes:
     if len(at) <= 20:
         chart.axes.set_xticks(at)
     chart.axes.set_ylim(top=1.25 * max(*found["samples"], *found["data"]))  # room for the legend
-    return chart.svg()
+    return chart
 
 
-def sweep(rows: list[dict[str, Any]], weights: list[tuple[str, float, dict]], y: str) -> bytes:
+def sweep(weights: list[tuple[str, float, dict]], y: str) -> Chart:
     """A figure of samples against guidance weight, one line for each kind of guidance."""
     chart = Chart("guidance weight", y)
     kinds = dict.fromkeys(kind for kind, _, _ in weights)
@@ -202,10 +248,10 @@ def sweep(rows: list[dict[str, Any]], weights: list[tuple[str, float, dict]], y:
     if y == "frechet":
         chart.axes.set_yscale("log")
         chart.axes.set_ylabel("Frechet distance")
-    return chart.svg()
+    return chart
 
 
-def calls(rows: list[dict[str, Any]]) -> bytes:
+def calls(rows: list[dict[str, Any]]) -> Chart:
     """Frechet distance against network calls, one line for each sampler."""
     chart = Chart("network calls", "Frechet distance")
     for sampler in dict.fromkeys(r["sampler"] for r in rows):
@@ -213,4 +259,4 @@ def calls(rows: list[dict[str, Any]]) -> bytes:
         chart.line(*zip(*line, strict=True), sampler, "o-")
     chart.axes.set_xscale("log")
     chart.axes.set_yscale("log")
-    return chart.svg()
+    return chart

@@ -1,47 +1,43 @@
-"""HTML that cannot be forgotten to be escaped: text is escaped unless it is `Html`."""
+"""HTML by Jinja2, which escapes all text that is not `Html` already."""
 
 import base64
-import html
+import functools
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
+
+import jinja2
+from markupsafe import Markup as Html, escape as text
 
 _VOID = {"img", "link", "meta", "source"}
 
 
-class Html(str):
-    """Markup: put into other markup as it is."""
+@functools.cache
+def environment() -> jinja2.Environment:
+    """The templates beside this file."""
+    loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
 
 
-def text(value: Any) -> Html:
-    """Any value as text."""
-    return value if isinstance(value, Html) else Html(html.escape(str(value), quote=True))
+def _part(name: str, *args: Any) -> Html:
+    return getattr(environment().get_template("parts.html").module, name)(*args)
 
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
     """An element.
 
     Args:
-        name: of the element.
         *children: markup, or anything else, which is escaped; None is left out.
-        **attributes: `class_` stands for `class`; None is left out, True has no value.
-
-    Returns:
-        The markup.
+        **attributes: `class_` stands for `class`; None is left out.
     """
-    given = "".join(
-        f" {k.rstrip('_').replace('_', '-')}" + ("" if v is True else f'="{text(v)}"')
-        for k, v in attributes.items()
-        if v is not None
-    )
-    if name in _VOID:
-        return Html(f"<{name}{given}>")
-    inner = "".join(text(c) for c in children if c is not None)
-    return Html(f"<{name}{given}>{inner}</{name}>")
+    given = {k.rstrip("_").replace("_", "-"): v for k, v in attributes.items() if v is not None}
+    kept = [c for c in children if c is not None]
+    return _part("element", name, given, kept, name in _VOID)
 
 
 def join(parts: Iterable[Any]) -> Html:
     """Markup one after another; None is left out."""
-    return Html("".join(text(p) for p in parts if p is not None))
+    return Html().join(p for p in parts if p is not None)
 
 
 def data_uri(kind: str, content: bytes) -> str:
@@ -50,33 +46,18 @@ def data_uri(kind: str, content: bytes) -> str:
 
 
 def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "") -> Html:
-    """A table in a container that scrolls; the first column names the rows.
+    """A table in a container that scrolls; the first column names the rows."""
+    return _part("table", head, list(rows), caption)
 
-    Args:
-        head: names of the columns.
-        rows: cells.
-        caption: what it shows.
 
-    Returns:
-        The markup.
-    """
-    body = [
-        tag("tr", tag("th", row[0], scope="row"), join(tag("td", c) for c in row[1:]))
-        for row in rows
-    ]
-    grid = tag(
-        "table",
-        tag("caption", caption) if caption else None,
-        tag("thead", tag("tr", join(tag("th", h, scope="col") for h in head))),
-        tag("tbody", join(body)),
-    )
-    return tag("div", grid, class_="scroll", tabindex="0", role="region",
-               aria_label=caption or " / ".join(map(str, head)))  # fmt: skip
+def region(content: Html, label: str) -> Html:
+    """A container that scrolls where room is short."""
+    return _part("region", content, label)
 
 
 def pairs(values: Iterable[tuple[Any, Any]]) -> Html:
     """Names and their values, as a description list."""
-    return tag("dl", join(tag("div", tag("dt", k), tag("dd", v)) for k, v in values))
+    return _part("pairs", list(values))
 
 
 def settings(values: Iterable[tuple[Any, Any]]) -> Html:
@@ -86,10 +67,13 @@ def settings(values: Iterable[tuple[Any, Any]]) -> Html:
 
 def picture(address: str, alt: str, caption: Any = None, class_: str = "") -> Html:
     """An image with its caption."""
-    image = tag("img", src=address, alt=alt, class_=class_ or None)
-    return tag("figure", image, tag("figcaption", caption) if caption else None)
+    return _part("picture", address, alt, caption, class_)
 
 
 def command(words: str) -> Html:
     """A command to type."""
     return tag("code", words)
+
+
+__all__ = ["Html", "command", "data_uri", "environment", "join", "pairs", "picture", "region",
+           "settings", "table", "tag", "text"]  # fmt: skip

@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 from diffusion_jax.cli.report import figures
-from diffusion_jax.cli.report.collect import Record, Run
+from diffusion_jax.cli.report.collect import Record, RunFiles
 from diffusion_jax.cli.report.elements import (
     Missing,
     Section,
@@ -23,7 +23,7 @@ from diffusion_jax.cli.report.sections_trained import newest_bound
 _MAIN = "python -m diffusion_jax.main --workdir={0} "
 
 
-def likelihood(run: Run) -> Section | Missing:
+def likelihood(run: RunFiles) -> Section | Missing:
     """Every evaluation in the work directory; of scorers, their metrics at each noise level."""
     if not run.evals:
         return Missing("Figures on the test set", _MAIN + "--mode=eval")
@@ -77,7 +77,7 @@ def _scorer(e: Record) -> Section:
     return Section("On the test set", join([drawn, table(["gamma", *names], cells)]))
 
 
-def quality(run: Run) -> Section | Missing | None:
+def quality(run: RunFiles) -> Section | Missing | None:
     """The cards of `--mode=quality`, next to what real images score."""
     if run.scorer:
         return None
@@ -123,7 +123,7 @@ def _card(c: Record) -> Html:
     return tag("article", tag("h3", head), tag("p", said), drawn)
 
 
-def sweep(run: Run) -> Section | Missing | None:
+def sweep(run: RunFiles) -> Section | Missing | None:
     """Figures of `benchmarks.samples` against guidance weight and network calls."""
     if run.scorer:
         return None
@@ -137,7 +137,7 @@ def sweep(run: Run) -> Section | Missing | None:
                   if (w := _weight(r["guidance"])) is not None]  # fmt: skip
         plain = [r for r in rows if r["table"] == "calls"]
         drawn = [
-            svg(figures.sweep(rows, guided, y), f"Line chart of {label} against guidance weight",
+            svg(figures.sweep(guided, y), f"Line chart of {label} against guidance weight",
                 f"{label} against guidance weight.")
             for y, label in (("accuracy", "Class accuracy"), ("frechet", "Frechet distance"))
             if guided
@@ -160,7 +160,7 @@ def _weight(spec: str) -> float | None:
     return float(found.group(1)) if found else None
 
 
-def codec(run: Run) -> Section | Missing | None:
+def codec(run: RunFiles) -> Section | Missing | None:
     """Files written by `--mode=compress`."""
     if run.scorer:
         return None
@@ -196,7 +196,7 @@ def _coded(c: Record) -> Html:
     return tag("article", tag("h3", h["name"]), tag("p", said), parts)
 
 
-def progressive(run: Run) -> Section | Missing | None:
+def progressive(run: RunFiles) -> Section | Missing | None:
     """Rate against distortion."""
     if run.scorer:
         return None
@@ -220,7 +220,7 @@ def progressive(run: Run) -> Section | Missing | None:
     return Section("Rate and distortion", join([drawn]))
 
 
-def ood(run: Run) -> Section | Missing | None:
+def ood(run: RunFiles) -> Section | Missing | None:
     """How well the model tells data sets apart."""
     if run.scorer:
         return None
@@ -241,7 +241,7 @@ def ood(run: Run) -> Section | Missing | None:
     return Section("Data out of distribution", join(parts))
 
 
-def compare(run: Run) -> Section | None:
+def compare(run: RunFiles) -> Section | None:
     """Paired differences to other runs."""
     if not run.compare:
         return None
@@ -254,7 +254,7 @@ def compare(run: Run) -> Section | None:
     return Section("Comparisons", table(head, rows))
 
 
-def edits(run: Run) -> Section | None:
+def edits(run: RunFiles) -> Section | None:
     """The newest edits."""
     if not run.edits:
         return None
@@ -267,7 +267,7 @@ def edits(run: Run) -> Section | None:
     return Section("Edits", join(parts))
 
 
-def environment(run: Run) -> Section:
+def environment(run: RunFiles) -> Section:
     """Hardware and versions, of training and of every evaluation that kept them."""
     rows: dict[tuple, None] = {}
     for e in (*run.evals, *run.quality, *run.progressive, *run.ood):
@@ -282,7 +282,7 @@ def environment(run: Run) -> Section:
             "details",
             tag("summary", f"Started at step {s.get('step')}, {s.get('time')}"),
             settings([(k, v) for k, v in s.items() if k not in ("step", "time")]),
-            open=i == 0 or None,
+            open="" if i == 0 else None,
         )
         for i, s in enumerate(reversed(run.starts))
     ]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from diffusion_jax.cli.report import figures
-from diffusion_jax.cli.report.collect import Record, Run
+from diffusion_jax.cli.report.collect import Record, RunFiles
 from diffusion_jax.cli.report.curves import Curve
 from diffusion_jax.cli.report.elements import (
     Missing,
@@ -27,13 +27,13 @@ _NO_TIMES = (
 )
 
 
-def newest_bound(run: Run) -> Record | None:
+def newest_bound(run: RunFiles) -> Record | None:
     """The newest evaluation of the bound, on the test set if there is one."""
     bounds = [e for e in run.evals if "bound_by_timesteps" in e.data.get("result", {})]
     return max(bounds, key=lambda e: (e.step, e.stem.isdigit()), default=None)
 
 
-def headline(run: Run) -> Html | None:
+def headline(run: RunFiles) -> Html | None:
     """The figures one asks for first."""
     tiles: list[tuple[str, Any]] = []
     bound = newest_bound(run)
@@ -66,7 +66,7 @@ def _ends(curve: Curve | None, unit: str) -> str:
     return f", from {curve.value[0]:.3g} to {curve.value[-1]:.3g} {unit}"
 
 
-def training(run: Run) -> Section | Missing:
+def training(run: RunFiles) -> Section | Missing:
     """Loss and gradients against steps and time."""
     c = run.curves
     if not c.by_name:
@@ -107,7 +107,7 @@ def training(run: Run) -> Section | Missing:
     return Section("Training", join([drawn, times]))
 
 
-def noise(run: Run) -> Section | Missing | None:
+def noise(run: RunFiles) -> Section | Missing | None:
     """gamma(t), and the loss against gamma."""
     if run.scorer:
         return None
@@ -136,7 +136,7 @@ def noise(run: Run) -> Section | Missing | None:
     return Section("Noise schedule", join([drawn, settings(said) if said else None]))
 
 
-def samples(run: Run) -> Section | Missing | None:
+def samples(run: RunFiles) -> Section | Missing | None:
     """The newest grid, and how samples come out of the noise."""
     if run.scorer:
         return None

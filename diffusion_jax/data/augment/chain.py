@@ -46,7 +46,7 @@ def make(*parts: object) -> Augment:
         The augmentation.
 
     Raises:
-        ConfigError: there are none, or they are no augmentations.
+        ConfigError: there are none, or they are not augmentations.
     """
     if not parts or not all(isinstance(p, Augment) for p in parts):
         raise ConfigError(

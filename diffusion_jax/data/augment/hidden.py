@@ -38,7 +38,7 @@ def make(of: object) -> Augment:
         The augmentation.
 
     Raises:
-        ConfigError: `of` is none.
+        ConfigError: `of` is not an augmentation.
     """
     if not isinstance(of, Augment):
         raise ConfigError(f"hidden takes an augmentation, as in hidden(flip()); got {of!r}")

@@ -1,4 +1,4 @@
-"""The two releases of small ImageNet, which must not be taken for each other.
+"""The two releases of small ImageNet, which must not be confused.
 
 | | new | old |
 |---|---|---|
@@ -17,48 +17,28 @@ import functools
 import hashlib
 import io
 import itertools
-import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from diffusion_jax.data.base import Source, Split, hold_out, located
-from diffusion_jax.data.datasets import _cache, _prepared
+from diffusion_jax.data.datasets import _cache, _pickled, _prepared
 from diffusion_jax.data.datasets._files import listing
 from diffusion_jax.data.datasets._pictures import Pictures
 from diffusion_jax.errors import DataError
-from diffusion_jax.runtime import cache
+from diffusion_jax.runtime import cache, untrusted
 
+CLASSES = 1000
 COUNTS = {"new": {"train": 1281167, "test": 50000}, "old": {"train": 1281149, "test": 49999}}
 _TFDS = {"new": "imagenet_resized", "old": "downsampled_imagenet"}
-_ALLOWED = {  # what a pickled array consists of; anything else may be a program
-    ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.numeric", "_frombuffer"), ("numpy._core.numeric", "_frombuffer"),
-    ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
-}  # fmt: skip
-
-
-class _Arrays(pickle.Unpickler):
-    """Reads pickled arrays and nothing else: unpickling a stranger's file runs what it likes."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no array")
-        return super().find_class(module, name)
 
 
 def refuse_other(release: str, size: int, split: str, count: int) -> None:
-    """Refuses a set that has exactly as many images as the other release.
+    """Raises DataError if there are exactly as many images as in the other release.
 
     Args:
         release: `"new"` or `"old"`, which was asked for.
-        size: 32 or 64.
         split: `"train"` or `"test"`, before any hold-out.
-        count: images found.
-
-    Raises:
-        DataError: it is the other release.
     """
     other = "old" if release == "new" else "new"
     if count == COUNTS[other][split]:
@@ -87,7 +67,7 @@ def make(
         The source; nothing is read before a split is asked for.
     """
     name = f"imagenet{size}" + ("_old" if release == "old" else "")
-    shape, classes = (size, size, 3), 1000 if release == "new" else 0
+    shape, classes = (size, size, 3), CLASSES if release == "new" else 0
 
     def load(split: str) -> Split:
         part = "test" if split == "test" else "train"
@@ -139,7 +119,7 @@ def _published(
 
 
 def _refuse_twice(paths: list[Path]) -> None:
-    """Refuses a batch that is there in two formats: its images would count twice."""
+    """Raises DataError if a batch is there in two formats: its images would count twice."""
     for one, other in itertools.pairwise(paths):  # in the order of their numbers
         if _number(one)[0] == _number(other)[0]:
             raise DataError(
@@ -157,15 +137,19 @@ def _number(path: Path) -> tuple[int, str]:
 def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """`data` (uint8 `[N, 3 * size * size]`, colour by colour) and `labels` (from 1) of a file."""
     raw = path.read_bytes()
+    read = untrusted.npz if raw[:2] == b"PK" else _pickled.arrays
     try:
-        if raw[:2] == b"PK":
-            with np.load(io.BytesIO(raw), allow_pickle=False) as f:
-                found = dict(f)
-        else:
-            found = _Arrays(io.BytesIO(raw), encoding="latin1").load()
-        return np.asarray(found["data"]), np.asarray(found["labels"], np.int32)
-    except Exception as e:  # a damaged pickle may raise anything
-        raise DataError(f"cannot read {path} as a batch of small ImageNet: {e}") from e
+        found = read(io.BytesIO(raw))
+        data, labels = found["data"], found["labels"]
+        if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
+            raise untrusted.Malformed("labels are not a list of whole numbers")
+        if labels.min() < 1 or labels.max() > CLASSES:
+            raise untrusted.Malformed(f"labels are not all in 1 .. {CLASSES}")
+    except (ValueError, KeyError) as e:
+        raise DataError(
+            f"cannot read {path} as a batch of small ImageNet: {untrusted.reason(e)}"
+        ) from e
+    return data, labels.astype(np.int32)
 
 
 def _join(paths: list[Path], size: int, out: Path) -> None:

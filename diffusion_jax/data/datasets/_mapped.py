@@ -1,4 +1,4 @@
-"""Arrays of `.npz` and `.npy` files that are mapped, not read, wherever the file allows it."""
+"""Arrays of `.npz` and `.npy` files, memory-mapped wherever the file allows it."""
 
 import zipfile
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Source, Split, hold_out
 from diffusion_jax.errors import DataError
+from diffusion_jax.runtime import untrusted
 
 _LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
@@ -19,14 +20,15 @@ def _member(path: Path, info: zipfile.ZipInfo) -> np.ndarray | None:
         f.seek(info.header_offset)
         head = f.read(_LOCAL_HEADER)
         f.seek(int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little"), 1)
-        version = np.lib.format.read_magic(f)
-        if version not in ((1, 0), (2, 0)):
-            return None
-        read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-        shape, fortran, dtype = read(f)
-        if dtype.hasobject or 0 in shape:
+        shape, fortran, dtype = untrusted.npy_header(f, info.file_size)
+        if 0 in shape:
             return None
         return np.memmap(path, dtype, "r", f.tell(), shape, "F" if fortran else "C")
+
+
+def _array(path: Path, z: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    mapped = _member(path, info)
+    return untrusted.member(z, info) if mapped is None else mapped
 
 
 def npz(path: Path) -> dict[str, np.ndarray]:
@@ -39,12 +41,11 @@ def npz(path: Path) -> dict[str, np.ndarray]:
         DataError: the file cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as f, zipfile.ZipFile(path) as z:
-            mapped = {i.filename.removesuffix(".npy"): _member(path, i) for i in z.infolist()}
-            return {k: f[k] if mapped.get(k) is None else mapped[k] for k in f.files}
-    # TypeError, AttributeError: a single array (npy) is nothing to open with `with`.
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as e:
-        raise DataError(f"cannot read {str(path)!r} as an npz file: {e}") from e
+        with path.open("rb") as raw, zipfile.ZipFile(raw) as z:
+            untrusted.check_members(z, z.infolist())
+            return {i.filename.removesuffix(".npy"): _array(path, z, i) for i in z.infolist()}
+    except Exception as e:  # zipfile, zlib and numpy raise many types for damaged files
+        raise DataError(f"cannot read {str(path)!r} as an npz file: {untrusted.reason(e)}") from e
 
 
 def npy(path: Path) -> np.ndarray:
@@ -57,21 +58,15 @@ def npy(path: Path) -> np.ndarray:
         DataError: the file cannot be read.
     """
     try:
+        with path.open("rb") as f:
+            untrusted.npy_header(f, path.stat().st_size)
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
-        raise DataError(f"cannot read {str(path)!r} as an npy file: {e}") from e
+    except Exception as e:  # numpy raises many types for damaged files
+        raise DataError(f"cannot read {str(path)!r} as an npy file: {untrusted.reason(e)}") from e
 
 
 def check_images(where: str, images: np.ndarray) -> None:
-    """Refuses what are no images.
-
-    Args:
-        where: the array, for the message.
-        images: what was found.
-
-    Raises:
-        DataError: they are not uint8 `[N, H, W, C]`.
-    """
+    """Raises DataError unless `images` is uint8 `[N, H, W, C]`; `where` names it in the message."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(
             f"{where} must be uint8 [N,H,W,C], got {images.dtype} {tuple(images.shape)}"
@@ -79,16 +74,7 @@ def check_images(where: str, images: np.ndarray) -> None:
 
 
 def check_labels(where: str, labels: np.ndarray, images: np.ndarray) -> None:
-    """Refuses what are no labels of `images`.
-
-    Args:
-        where: the array, for the message.
-        labels: what was found.
-        images: their images.
-
-    Raises:
-        DataError: they are not integers `[N]`.
-    """
+    """Raises DataError unless `labels` is integers `[N]`, one for each of `images`."""
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise DataError(
             f"{where} must be integers [{len(images)}], one per image, got {labels.dtype} "
@@ -115,7 +101,7 @@ def source(
         holdout: training images kept back as `valid`, the last ones.
 
     Raises:
-        DataError: the arrays are no images or labels.
+        DataError: the arrays are not images and labels.
     """
     for part in ("train", "test"):
         images, labels = arrays[f"{part}_image"], arrays.get(f"{part}_label")

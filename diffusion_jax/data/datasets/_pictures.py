@@ -1,16 +1,15 @@
 """Image files read when they are asked for, by a pool of threads; no more of them in memory.
 
-Threads suffice: Pillow lets go of the interpreter while it decodes and resizes.
+Threads suffice: Pillow releases the interpreter lock while it decodes and resizes.
 
 A file that cannot be decoded is named once, counted, and replaced by the next good file of the
 list: a rule that knows the files alone, so that the data are the same after a restart and for any
 number of processes. A file that cannot be *read* (gone, no permission, a broken disk) stops the
-run: to replace it would make the data depend on the weather.
+run: replacing it would make the data depend on transient I/O errors.
 """
 
 import functools
 import io
-import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 
 from diffusion_jax.data.datasets import _cache
 from diffusion_jax.errors import DataError
+from diffusion_jax.runtime import cores
 from diffusion_jax.runtime.progress import progress
 
 _IN_A_ROW = 100  # damaged files after which the folder, not a file, is what is wrong
@@ -30,7 +30,7 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 
 
 
 class Damaged(ValueError):
-    """A file that is no usable image."""
+    """A file that is not a usable image."""
 
 
 def decode(data: bytes, size: int, channels: int) -> np.ndarray:
@@ -79,11 +79,8 @@ def decode(data: bytes, size: int, channels: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def pool(workers: int) -> ThreadPoolExecutor:
-    """The threads that decode, shared by all splits; 0 for one per processor we may use."""
-    if not workers:
-        ours = getattr(os, "sched_getaffinity", None)  # Linux alone knows
-        workers = len(ours(0)) if ours else os.cpu_count() or 1
-    return ThreadPoolExecutor(workers, "decode")
+    """The threads that decode, shared by all splits; 0 for one per core that we may use."""
+    return ThreadPoolExecutor(workers or cores.available(), "decode")
 
 
 class Pictures(Sequence):

@@ -6,8 +6,6 @@ state dict consists of and refuses every other one.
 
 import io
 import json
-import math
-import pickle
 import struct
 import zipfile
 from collections import OrderedDict
@@ -18,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion_jax.errors import CheckpointError
+from diffusion_jax.runtime import untrusted
+from diffusion_jax.runtime.untrusted import Call, Malformed
 
 _STORAGES = {
     "FloatStorage": "<f4",
@@ -28,19 +28,10 @@ _STORAGES = {
 }
 _SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4"}
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file written before torch 1.6
-# What reading damaged files raises.
-_DAMAGED = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError,
-            RuntimeError, struct.error, pickle.UnpicklingError, zipfile.BadZipFile)  # fmt: skip
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name from a .pth, .pt, .safetensors or .npz file.
-
-    Args:
-        path: the file; its content decides about the format.
-
-    Returns:
-        The arrays, as stored.
+    """Arrays by name from a .pth, .pt, .safetensors or .npz file; its content says which it is.
 
     Raises:
         CheckpointError: the file is unreadable, or asks for anything but arrays.
@@ -48,19 +39,18 @@ def read(path: Path) -> dict[str, np.ndarray]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as f:
-                names = f.namelist()
-                if any(name.endswith("data.pkl") for name in names):
-                    return _plain(_zip(f, names))
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as f:
-                return dict(f)
+                if any(name.endswith("data.pkl") for name in f.namelist()):
+                    return _plain(_zip(f))
+            with path.open("rb") as raw:
+                return untrusted.npz(raw)
         data = path.read_bytes()
         return _safetensors(data) if path.suffix == ".safetensors" else _plain(_legacy(data))
-    except CheckpointError as e:
+    except OSError as e:
         raise CheckpointError(f"cannot read {path}: {e}") from e
-    except _DAMAGED as e:
-        reason = e if isinstance(e, OSError) else f"it is no state dict, or damaged ({e})"
+    except Exception as e:  # damaged files raise nearly everything
         raise CheckpointError(
-            f"cannot read {path}: {reason}; allowed are .pth, .safetensors and .npz"
+            f"cannot read {path}: it is no state dict, or damaged ({untrusted.reason(e)}); allowed "
+            "are .pth, .safetensors and .npz"
         ) from e
 
 
@@ -73,66 +63,90 @@ class _Tensor(NamedTuple):
     stride: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """A copy of the view, which must lie inside the storage."""
+        """The view, which must lie inside the storage and use no number of it twice."""
         base = self.storage()
-        sides = list(zip(self.shape, self.stride, strict=True))
-        if min([self.offset, *self.shape, *self.stride]) < 0:
-            raise ValueError("a tensor has negative offsets")
-        last = self.offset + sum((n - 1) * s for n, s in sides)
-        if math.prod(self.shape) and last >= len(base):
-            raise ValueError("a tensor reaches beyond its storage")
+        sides = [(n, s) for n, s in zip(self.shape, self.stride, strict=True) if n != 1]
+        numbers = [self.offset, *self.shape, *self.stride]
+        if not all(type(n) is int and n >= 0 for n in numbers):
+            raise Malformed("a tensor has negative offsets")
+        if 0 in self.shape:
+            return np.zeros(self.shape, base.dtype)
+        reach = 1
+        for n, s in sorted(sides, key=lambda side: side[1]):
+            if s < reach:
+                raise Malformed("a tensor uses numbers of its storage twice")
+            reach = (n - 1) * s + reach
+        if self.offset + reach > len(base):
+            raise Malformed("a tensor reaches beyond its storage")
         strides = tuple(s * base.itemsize for s in self.stride)
-        return np.lib.stride_tricks.as_strided(base[self.offset :], self.shape, strides).copy()
+        return np.lib.stride_tricks.as_strided(
+            base[self.offset :], self.shape, strides, writeable=False
+        )
 
 
-def _rebuild(storage: Callable, offset: int, shape: tuple, stride: tuple, *_: Any) -> _Tensor:
+def _rebuild(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> _Tensor:
+    if not isinstance(storage, _Storage):
+        raise Malformed("a tensor without a storage")
     return _Tensor(storage, offset, tuple(shape), tuple(stride))
 
 
-class _Unpickler(pickle.Unpickler):
-    """Reads a state dict; `storage(type, key)` gives the numbers."""
+class _Storage(NamedTuple):
+    """Where the numbers of a storage are; they are read once."""
 
-    def __init__(self, file: Any, storage: Callable | None = None):
-        super().__init__(file, encoding="utf-8")
-        self._storage = storage
+    read: Callable[[], np.ndarray]
 
-    def find_class(self, module: str, name: str) -> Any:
-        """The few names that are allowed; nothing is imported."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) in (("torch._utils", "_rebuild_tensor_v2"),
-                              ("torch._utils", "_rebuild_tensor")):  # fmt: skip
-            return _rebuild
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, *_: tensor
-        if module == "torch" and name in _STORAGES:
-            return np.dtype(_STORAGES[name])
-        raise CheckpointError(f"it asks for {module}.{name}, which a state dict does not need")
-
-    def persistent_load(self, pid: Any) -> Any:
-        """A storage, by its record `("storage", type, key, device, length, ...)`."""
-        return self._storage(pid[1], str(pid[2]))
+    def __call__(self) -> np.ndarray:
+        return self.read()
 
 
-def _zip(file: zipfile.ZipFile, names: list[str]) -> Any:
+_NAMES = {
+    ("collections", "OrderedDict"): Call(OrderedDict),
+    ("torch._utils", "_rebuild_tensor_v2"): Call(_rebuild),
+    ("torch._utils", "_rebuild_tensor"): Call(_rebuild),
+    ("torch._utils", "_rebuild_parameter"): Call(lambda tensor, *_: tensor),
+    **{("torch", name): dtype for name, dtype in _STORAGES.items()},
+}
+
+
+def _pickled(file: io.BytesIO, storage: Callable[[np.dtype, str], Callable] | None = None) -> Any:
+    """One pickle; `storage(type, key)` gives the numbers of a storage."""
+
+    def found(pid: Any) -> Any:
+        """By its record `("storage", type, key, device, length, ...)`."""
+        if storage is None or pid[1] not in _STORAGES.values():
+            raise Malformed("a storage of an unknown type")
+        return _Storage(storage(np.dtype(pid[1]), str(pid[2])))
+
+    return untrusted.unpickle(file, _NAMES, found, encoding="utf-8")
+
+
+def _zip(file: zipfile.ZipFile) -> Any:
+    names = file.namelist()
+    untrusted.check_members(file, file.infolist())
     top = next(name for name in names if name.endswith("data.pkl")).removesuffix("data.pkl")
     order = f"{top}byteorder"
     if order in names and file.read(order) != b"little":
-        raise ValueError("big-endian numbers")
+        raise Malformed("big-endian numbers")
+    kept: dict[tuple[str, np.dtype], np.ndarray] = {}
 
     def storage(dtype: np.dtype, key: str) -> Callable:
-        return lambda: np.frombuffer(file.read(f"{top}data/{key}"), dtype)
+        def numbers() -> np.ndarray:
+            if (key, dtype) not in kept:
+                kept[key, dtype] = np.frombuffer(file.read(f"{top}data/{key}"), dtype)
+            return kept[key, dtype]
 
-    return _Unpickler(io.BytesIO(file.read(f"{top}data.pkl")), storage).load()
+        return numbers
+
+    return _pickled(io.BytesIO(file.read(f"{top}data.pkl")), storage)
 
 
 def _legacy(data: bytes) -> Any:
     """Five pickles (magic, version, system, state dict, keys), then each key's numbers."""
     file = io.BytesIO(data)
-    if _Unpickler(file).load() != _LEGACY_MAGIC:
-        raise ValueError("no PyTorch file")
-    _Unpickler(file).load()  # version of the format
-    _Unpickler(file).load()  # about the machine
+    if _pickled(file) != _LEGACY_MAGIC:
+        raise Malformed("no PyTorch file")
+    _pickled(file)  # version of the format
+    _pickled(file)  # about the machine
     types: dict[str, np.dtype] = {}
     numbers: dict[str, np.ndarray] = {}
 
@@ -140,11 +154,14 @@ def _legacy(data: bytes) -> Any:
         types[key] = dtype
         return lambda: numbers[key]
 
-    found = _Unpickler(file, storage).load()
-    for key in _Unpickler(file).load():
-        (count,) = struct.unpack("<q", file.read(8))
+    found = _pickled(file, storage)
+    for key in _pickled(file):
         dtype = types[str(key)]
-        numbers[str(key)] = np.frombuffer(file.read(count * dtype.itemsize), dtype, count)
+        (count,) = struct.unpack("<q", file.read(8))
+        if not 0 <= count * dtype.itemsize <= len(data) - file.tell():
+            raise Malformed("a storage goes beyond the end of the file")
+        numbers[str(key)] = np.frombuffer(data, dtype, count, file.tell())
+        file.seek(count * dtype.itemsize, io.SEEK_CUR)
     return found
 
 
@@ -153,12 +170,12 @@ def _safetensors(data: bytes) -> dict[str, np.ndarray]:
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     header.pop("__metadata__", None)
-    out = {}
+    numbers, out = memoryview(data)[8 + length :], {}
     for name, entry in header.items():
         lo, hi = entry["data_offsets"]
-        numbers = data[8 + length + lo : 8 + length + hi]
-        array = np.frombuffer(numbers, _SAFETENSORS[entry["dtype"]])
-        out[name] = array.reshape(entry["shape"])
+        if not 0 <= lo <= hi <= len(numbers):
+            raise Malformed(f"{name[:80]} goes beyond the end of the file")
+        out[name] = untrusted.array(numbers[lo:hi], _SAFETENSORS[entry["dtype"]], entry["shape"])
     return out
 
 
@@ -166,5 +183,5 @@ def _plain(found: Any) -> dict[str, np.ndarray]:
     """A state dict's tensors as arrays, while what they are read from is open."""
     values = {k: v.array() if isinstance(v, _Tensor) else v for k, v in dict(found).items()}
     if not values or not all(isinstance(v, np.ndarray) for v in values.values()):
-        raise CheckpointError("it holds something else than a state dict of arrays")
+        raise Malformed("it holds something else than a state dict of arrays")
     return values

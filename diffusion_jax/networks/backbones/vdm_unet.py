@@ -28,13 +28,15 @@ class Stage(nn.Module):
     width: int
     dropout: float
     attention: bool
+    smallest_group: int
     dtype: Dtype
 
     @nn.compact
     def __call__(self, x: Array, c: Array, keys: Array | None = None) -> Array:
         """Applies the stage to `x` `[B,H,W,C]`."""
-        x = ResBlock(self.width, self.dropout, self.dtype, name="block")(x, c, keys)
-        return Attention(dtype=self.dtype, name="attn")(x) if self.attention else x
+        same = {"dtype": self.dtype, "smallest_group": self.smallest_group}
+        x = ResBlock(self.width, self.dropout, **same, name="block")(x, c, keys)
+        return Attention(**same, name="attn")(x) if self.attention else x
 
 
 class VDMUNet(nn.Module):
@@ -49,6 +51,7 @@ class VDMUNet(nn.Module):
     scalar: bool
     scan: bool
     remat: bool
+    smallest_group: int
     channels: int
     levels: int
     num_classes: int
@@ -68,7 +71,9 @@ class VDMUNet(nn.Module):
         first = h = conv3x3(self.width, dtype=self.dtype, name="conv_in")(h)
 
         def stage(attention: bool) -> Stage:
-            return Stage(self.width, self.dropout, attention, self.dtype, parent=None)
+            return Stage(
+                self.width, self.dropout, attention, self.smallest_group, self.dtype, parent=None
+            )
 
         def run(side: str, n: int, h: Array, salt: int, skips: list | Array | None) -> tuple:
             block = stage(self.attention)
@@ -88,7 +93,8 @@ class VDMUNet(nn.Module):
         skips = jnp.concatenate([skips, first[None]]) if self.scan else [*skips, first]
         h, _ = run("up", self.depth + 1, h, 1, skips)
 
-        h = nn.swish(group_norm(self.width, self.dtype, "norm_out")(h)).astype(z.dtype)
+        norm = group_norm(self.width, self.dtype, "norm_out", smallest=self.smallest_group)
+        h = nn.swish(norm(h)).astype(z.dtype)
         out = conv3x3(self.channels, kernel_init=nn.initializers.zeros, name="conv_out")(h)
         return out + z if out.shape == z.shape else out
 
@@ -109,6 +115,7 @@ def make(
     scalar: bool = False,
     scan: bool | str = "auto",
     remat: bool | str = "auto",
+    smallest_group: int = 2,
     channels: int = 3,
     levels: int = 256,
     num_classes: int = 0,
@@ -132,6 +139,8 @@ def make(
             neither parameters nor results, nor does `remat`.
         remat: recompute activations in the backward pass (less memory, about a fifth more work);
             `"auto"`: on TPU, whose smallest chips could not train VDM-32 otherwise.
+        smallest_group: fewest channels in a group of the norms; 1 in published checkpoints, which
+            differ from ours at 32 channels.
         channels: image channels.
         levels: grey levels of the data.
         num_classes: classes to condition on; 0 for none.
@@ -146,6 +155,7 @@ def make(
     """
     scan, remat = (_choice(*item, platform) for item in (("scan", scan), ("remat", remat)))
     return VDMUNet(
-        width, depth, attention, dropout, fourier, embed or width, scalar, scan, remat, channels,
-        levels, num_classes, augment, gamma_min, gamma_max, compute_dtype(dtype),
+        width, depth, attention, dropout, fourier, embed or width, scalar, scan, remat,
+        smallest_group, channels, levels, num_classes, augment, gamma_min, gamma_max,
+        compute_dtype(dtype),
     )  # fmt: skip

@@ -22,13 +22,16 @@ def compute_dtype(name: str) -> Dtype:
     return None if name == "float32" else jnp.dtype(name)
 
 
-def group_norm(channels: int, dtype: Dtype, name: str, groups: int = 32) -> GroupNorm:
-    """GroupNorm with up to `groups` groups, never fewer than two channels in a group.
+def group_norm(
+    channels: int, dtype: Dtype, name: str, groups: int = 32, smallest: int = 2
+) -> GroupNorm:
+    """GroupNorm with up to `groups` groups, never fewer than `smallest` channels in a group.
 
-    One channel per group would erase what the conditioning adds to that channel.
+    Two by default: one channel per group erases what the conditioning adds to that channel. The
+    published networks of 32 channels have one.
     """
     groups = math.gcd(channels, groups)
-    while groups > 1 and channels // groups < 2:
+    while groups > 1 and channels // groups < smallest:
         groups //= 2
     return GroupNorm(groups, dtype=dtype, name=name)
 
@@ -75,25 +78,28 @@ class ResBlock(nn.Module):
         dropout: rate before the second convolution.
         dtype: arithmetic type.
         groups: largest number of groups of its two norms.
+        smallest_group: fewest channels in a group of them.
     """
 
     width: int
     dropout: float = 0.0
     dtype: Dtype = None
     groups: int = 32
+    smallest_group: int = 2
 
     @nn.compact
     def __call__(self, x: Array, c: Array, keys: Array | None = None) -> Array:
         """Applies the block to `x` `[B,H,W,C]` with conditioning `c` `[B,K]`."""
         zeros = nn.initializers.zeros
         x = computed_once(x)
-        h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1", self.groups)(x))
+        groups = self.groups, self.smallest_group
+        h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1", *groups)(x))
         h = conv3x3(self.width, dtype=self.dtype, name="conv1")(h)
         c = nn.Dense(self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond")(
             c
         )
         h = h + c[:, None, None, :]
-        h = nn.swish(group_norm(self.width, self.dtype, "norm2", self.groups)(h))
+        h = nn.swish(group_norm(self.width, self.dtype, "norm2", *groups)(h))
         h = dropout(h, self.dropout, keys)
         h = conv3x3(self.width, kernel_init=zeros, dtype=self.dtype, name="conv2")(h)
         if x.shape[-1] != self.width:
@@ -107,16 +113,18 @@ class Attention(nn.Module):
     Attributes:
         heads: number of heads; must divide the channels.
         dtype: arithmetic type (the softmax is float32 at least).
+        smallest_group: fewest channels in a group of its norm.
     """
 
     heads: int = 1
     dtype: Dtype = None
+    smallest_group: int = 2
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Applies attention to `x` `[B,H,W,C]`."""
         b, height, width, channels = x.shape
-        h = group_norm(channels, self.dtype, "norm")(x)
+        h = group_norm(channels, self.dtype, "norm", smallest=self.smallest_group)(x)
         h = h.reshape(b, height * width, channels)
         q, k, v = (
             nn.Dense(channels, dtype=self.dtype, name=n)(h).reshape(

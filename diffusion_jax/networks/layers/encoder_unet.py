@@ -52,6 +52,7 @@ class EncoderUNet(nn.Module):
     width: int
     dropout: float
     scalar: bool
+    smallest_group: int
     channels: int
     num_classes: int
     augment: int
@@ -76,9 +77,8 @@ class EncoderUNet(nn.Module):
         def block(h: Array, width: int, name: str, groups: int = 32) -> Array:
             nonlocal count
             count += 1
-            return ResBlock(width, self.dropout, groups=groups, name=name)(
-                h, c, fold_keys(keys, count)
-            )
+            norms = {"groups": groups, "smallest_group": self.smallest_group}
+            return ResBlock(width, self.dropout, **norms, name=name)(h, c, fold_keys(keys, count))
 
         h = conv3x3(self.width, name="conv_in")(x)
         skips = []
@@ -88,7 +88,7 @@ class EncoderUNet(nn.Module):
             skips.append(h)
             h = _halve(h)
         h = block(h, h.shape[-1], "mid_0", KINDS[self.kind])
-        h = Attention(name="mid_attn")(h)
+        h = Attention(smallest_group=self.smallest_group, name="mid_attn")(h)
         h = block(h, h.shape[-1], "mid_1", KINDS[self.kind])
         for level in reversed(range(levels)):
             width = self.width * 2**level
@@ -96,6 +96,6 @@ class EncoderUNet(nn.Module):
             h = jnp.concatenate([h, skips.pop()], axis=-1)
             for i in range(repeat):
                 h = block(h, width, f"up{level}_{i}")
-        h = nn.swish(group_norm(self.width, None, "norm_out", 16)(h))
+        h = nn.swish(group_norm(self.width, None, "norm_out", 16, self.smallest_group)(h))
         zeros = nn.initializers.zeros
         return jnp.tanh(conv3x3(self.channels, kernel_init=zeros, name="conv_out")(h))

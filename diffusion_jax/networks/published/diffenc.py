@@ -127,7 +127,7 @@ def settings(params: Params, kind: str = "diffenc", mult_res: bool = False) -> d
         blocks = sum(name.startswith("down") for name in tree)
         encoder = (
             f"diffenc(kind={'unet_mult_res' if mult_res else 'unet'!r}, blocks={blocks}, "
-            f"width={tree['conv_in']['kernel'].shape[-1]}, scalar=True)"
+            f"width={tree['conv_in']['kernel'].shape[-1]}, scalar=True, smallest_group=1)"
         )
     return {**vdm.settings(params), "encoder": encoder, "prediction": prediction}
 
@@ -144,7 +144,7 @@ def read(path: Path, kind: str = "diffenc") -> Published:
         `CheckpointError`.
     """
     state = vdm.read_state(path)
-    params, ema = (weights(state[k]) for k in ("params", "ema_params"))
-    return Published(
-        int(state.get("step", 0)), params, ema, settings(ema, kind, _mult_res(state["params"]))
-    )
+    with vdm.understood(path):
+        params, ema = (weights(state[k]) for k in ("params", "ema_params"))
+        described = settings(ema, kind, _mult_res(state["params"]))
+        return Published(int(state.get("step", 0)), params, ema, described)

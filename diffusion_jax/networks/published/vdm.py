@@ -5,7 +5,8 @@ network is read from the shapes of its weights; nothing is guessed from a file n
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import flax.serialization
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import CheckpointError
+from diffusion_jax.runtime import untrusted
 from diffusion_jax.types import Params
 
 # Published name of a layer inside a residual or attention block -> ours.
@@ -114,7 +117,7 @@ def settings(params: Params) -> dict[str, Any]:
     fourier = kernel.shape[2] == 5 * channels
     return {
         "network": f"vdm_unet(width={width}, depth={depth}, embed={embed}, attention={attention}, "
-        f"fourier={fourier}, scalar=True)",
+        f"fourier={fourier}, scalar=True, smallest_group=1)",
         "schedule": "learned_linear()" if params["schedule"] else "linear()",
         "prediction": "eps",
         "decoder": "categorical()",
@@ -143,10 +146,43 @@ def read_state(path: Path) -> dict[str, Any]:
     except OSError as e:
         raise CheckpointError(f"cannot read {path}: {e.strerror or e}") from e
     except Exception as e:  # msgpack raises many types for damaged files
-        raise CheckpointError(f"{path} is not a flax msgpack file, or is damaged ({e})") from e
+        raise CheckpointError(
+            f"{path} is not a flax msgpack file, or is damaged ({untrusted.reason(e)})"
+        ) from e
     if not isinstance(state, dict) or not {"params", "ema_params"} <= state.keys():
         raise CheckpointError(f"{path} has no params and ema_params: not a VDM checkpoint")
+    for name in ("params", "ema_params"):
+        _check_weights(state[name], f"{path}: {name}")
     return state
+
+
+def _check_weights(found: Any, where: str) -> None:
+    """Refuses what is not nested dicts of real arrays, named by texts."""
+    if isinstance(found, dict):
+        for name, value in found.items():
+            _check_weights(value, f"{where}.{str(name)[:40]}")
+            if not isinstance(name, str):
+                raise CheckpointError(f"{where}: a layer has no name; get another copy")
+    elif not isinstance(found, np.ndarray) or not jnp.issubdtype(found.dtype, jnp.floating):
+        raise CheckpointError(f"{where} is not an array of real numbers; get another copy")
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Turns what a checkpoint without the expected layers raises into one line.
+
+    Raises:
+        CheckpointError: in place of the exception.
+    """
+    try:
+        yield
+    except CheckpointError as e:
+        raise CheckpointError(f"cannot read {path}: {e}") from e
+    except Exception as e:  # a layer is missing, or of a shape that means nothing
+        raise CheckpointError(
+            f"cannot read {path}: it does not have the layers of the published network, or is "
+            f"damaged ({untrusted.reason(e)})"
+        ) from e
 
 
 def read(path: Path) -> Published:
@@ -159,5 +195,6 @@ def read(path: Path) -> Published:
         Its content in our terms. Raises `CheckpointError` as `read_state` and `weights` do.
     """
     state = read_state(path)
-    params, ema = (weights(state[k]) for k in ("params", "ema_params"))
-    return Published(int(state.get("step", 0)), params, ema, settings(ema))
+    with understood(path):
+        params, ema = (weights(state[k]) for k in ("params", "ema_params"))
+        return Published(int(state.get("step", 0)), params, ema, settings(ema))

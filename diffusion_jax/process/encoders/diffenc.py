@@ -71,6 +71,7 @@ def make(
     width: int = 64,
     dropout: float = 0.1,
     scalar: bool = False,
+    smallest_group: int = 2,
     channels: int = 3,
     num_classes: int = 0,
     augment: int = 0,
@@ -87,6 +88,7 @@ def make(
         width: channels at full resolution, doubled at each halving; also the time embedding.
         dropout: rate in the residual blocks.
         scalar: take a raw scalar condition, as published checkpoints do.
+        smallest_group: fewest channels in a group of the norms; 1 in published checkpoints.
         channels: image channels.
         num_classes: classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
@@ -102,7 +104,7 @@ def make(
         raise ConfigError(f"diffenc: blocks={blocks} must be at least 1")
     return DiffEnc(
         EncoderUNet(
-            kind, blocks, width, dropout, scalar, channels, num_classes, augment, gamma_min,
-            gamma_max,
+            kind, blocks, width, dropout, scalar, smallest_group, channels, num_classes, augment,
+            gamma_min, gamma_max,
         )
     )  # fmt: skip

@@ -19,7 +19,7 @@ _REACH = 10.0  # the grid goes this many sigma beyond the data; draws have 32 bi
 
 
 @dataclass(frozen=True)
-class Chain:
+class LatentChain:
     """The latents `z_0 .. z_T` of a model, each on a grid of its own.
 
     Attributes:
@@ -110,7 +110,7 @@ class Chain:
         return x + self.network.shift(x, self.gammas[i], labels)
 
 
-def make_chain(network: Network, timesteps: int, markov: bool) -> Chain:
+def make_latent_chain(network: Network, timesteps: int, markov: bool) -> LatentChain:
     """The chain of a model with `timesteps` steps.
 
     Args:
@@ -135,4 +135,4 @@ def make_chain(network: Network, timesteps: int, markov: bool) -> Chain:
     widths = narrowest / _PER_STD
     halves = [math.ceil(h) for h in (1.5 * alpha + _REACH * sigma) / widths]
     grids = tuple(Grid(w, h) for w, h in zip(widths, halves, strict=True))
-    return Chain(network, timesteps, gammas, alpha, sigma, forward, backward, steps, grids)
+    return LatentChain(network, timesteps, gammas, alpha, sigma, forward, backward, steps, grids)

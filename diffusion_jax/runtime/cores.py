@@ -1,0 +1,46 @@
+"""How many processor cores this process may use: the one place that counts them."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_GROUPS = Path("/sys/fs/cgroup")  # of containers and services, on Linux
+_MINE = Path("/proc/self/cgroup")
+
+
+def available() -> int:
+    """Cores of this process's affinity, within the quota of its container; at least 1."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, math.ceil(min([count or 1, *_quotas()])))
+
+
+def _quotas() -> Iterator[float]:
+    """Cores' worth of time that the process's group, and every group around it, may use."""
+    for folder in _folders():
+        try:
+            files = ("cpu.max",) if (folder / "cpu.max").exists() else (
+                "cpu.cfs_quota_us", "cpu.cfs_period_us"
+            )  # fmt: skip
+            quota, period = " ".join((folder / f).read_text() for f in files).split()
+            if int(quota) > 0 and int(period) > 0:
+                yield int(quota) / int(period)
+        except (OSError, ValueError):  # no limit ("max", or -1 before version 2), or no such group
+            continue
+
+
+def _folders() -> Iterator[Path]:
+    """Folders of the groups; in a container its own is the root."""
+    roots = [_GROUPS, _GROUPS / "cpu", _GROUPS / "cpu,cpuacct"]
+    yield from roots
+    try:
+        lines = _MINE.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:  # number:controllers:path
+        _, controllers, where = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        below = Path(where.lstrip("/"))
+        for part in (below, *below.parents):
+            yield from (root / part for root in (roots[1:] if controllers else roots[:1]))

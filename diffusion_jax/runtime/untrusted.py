@@ -1,0 +1,179 @@
+"""Files from strangers: pickles that run nothing, and arrays no larger than their file can hold.
+
+What a header promises is compared with the bytes that are there before memory is asked for.
+"""
+
+import io
+import math
+import pickle
+import pickletools
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+import numpy as np
+
+_DEFLATE = 1032  # deflate expands no byte to more than this many
+_SPARE = 1 << 20  # entries of a pickle's memo beyond its number of opcodes
+_TEXT = 200  # characters of another library's message that are repeated
+
+
+class Malformed(ValueError):
+    """A file that does not hold what it should; the message says what is wrong."""
+
+
+def reason(e: Exception) -> str:
+    """One line about an exception that a reader of damaged data raised."""
+    text = (str(e).splitlines() or [""])[0]
+    if isinstance(e, (OSError, Malformed)) and text:
+        return text
+    return f"{type(e).__name__}: {text[:_TEXT]}"
+
+
+class Call:
+    """A function that a pickle may call, and cannot change: the BUILD opcode sets attributes."""
+
+    __slots__ = ("_function",)
+    _function: Callable
+
+    def __init__(self, function: Callable):
+        object.__setattr__(self, "_function", function)
+
+    def __call__(self, *args: Any) -> Any:
+        """Calls the function."""
+        return self._function(*args)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(name)
+
+
+def unpickle(
+    file: io.BytesIO,
+    names: Mapping[tuple[str, str], Any],
+    storage: Callable[[Any], Any] | None = None,
+    encoding: str = "latin1",
+) -> Any:
+    """Reads one pickle and imports nothing.
+
+    Args:
+        file: read from where it stands; afterwards it stands behind the pickle.
+        names: what stands for `(module, name)`: `Call`s and constants, never a class or function
+            of somebody else. Every other name is refused.
+        storage: what stands for a persistent id; by default those are refused.
+        encoding: of the strings of Python 2.
+
+    Raises:
+        Malformed: the pickle is damaged, or asks for another name.
+    """
+    start = file.tell()
+    try:
+        _check_opcodes(file)
+        file.seek(start)
+        return _Unpickler(file, names, storage, encoding).load()
+    except Malformed:
+        raise
+    except Exception as e:  # a damaged pickle may raise anything
+        raise Malformed(f"the pickle is damaged ({reason(e)})") from e
+
+
+def _check_opcodes(file: io.BytesIO) -> None:
+    """Refuses lengths beyond the file's end and a memo of absurd size, which C would allocate."""
+    for count, (code, arg, _) in enumerate(pickletools.genops(file)):
+        if code.name.endswith("PUT") and int(arg) > count + _SPARE:
+            raise Malformed("the pickle is damaged (it numbers an object absurdly high)")
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: Any, names: Mapping, storage: Callable | None, encoding: str):
+        super().__init__(file, encoding=encoding)
+        self._names, self._storage = names, storage
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._names:
+            raise Malformed(f"it asks for {module[:_TEXT]}.{name[:_TEXT]}, which is no array")
+        return self._names[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._storage is None:
+            raise Malformed("it refers to something outside the file")
+        return self._storage(pid)
+
+
+def array(raw: bytes | memoryview, dtype: Any, shape: Any, order: str = "C") -> np.ndarray:
+    """A read-only array over `raw`, which must have exactly its size.
+
+    Args:
+        dtype: of plain numbers.
+        order: `"C"` or `"F"`.
+
+    Raises:
+        Malformed: objects, or a shape of another size.
+    """
+    dtype, shape = np.dtype(dtype), tuple(shape)
+    if dtype.kind not in "biuf":
+        raise Malformed(f"it holds {str(dtype)[:_TEXT]}, not plain numbers")
+    if not all(type(n) is int and n >= 0 for n in shape):
+        raise Malformed("an array has a malformed shape")
+    if math.prod(shape) * dtype.itemsize != len(raw):
+        raise Malformed(f"an array of shape {shape} does not fit its {len(raw)} bytes")
+    return np.frombuffer(raw, dtype).reshape(shape, order=order)
+
+
+def npz(file: BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays of an npz file.
+
+    Raises:
+        OSError: it cannot be read.
+        Malformed: it is damaged, holds objects, or declares more than it can hold.
+    """
+    try:
+        with zipfile.ZipFile(file) as z:
+            members = z.infolist()
+            check_members(z, members)
+            return {m.filename.removesuffix(".npy"): member(z, m) for m in members}
+    except (OSError, Malformed):
+        raise
+    except Exception as e:  # zipfile, zlib and numpy raise many types for damaged files
+        raise Malformed(reason(e)) from e
+
+
+def check_members(z: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> None:
+    """Raises `Malformed` if a zip file declares more than its bytes can hold."""
+    assert z.fp is not None
+    size = z.fp.seek(0, io.SEEK_END)
+    if sum(m.compress_size for m in members) > size:
+        raise Malformed("its parts declare more bytes than the file has")
+    for m in members:
+        stored = m.compress_type == zipfile.ZIP_STORED
+        if not stored and m.compress_type != zipfile.ZIP_DEFLATED:
+            raise Malformed(f"{m.filename[:_TEXT]} is compressed in an unknown way")
+        if m.file_size > m.compress_size * (1 if stored else _DEFLATE):
+            raise Malformed(f"{m.filename[:_TEXT]} declares more bytes than the file can hold")
+
+
+def member(z: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """One array of an npz file that `check_members` has seen."""
+    with z.open(info) as f:
+        npy_header(f, info.file_size)
+    with z.open(info) as f:
+        return np.lib.format.read_array(f, allow_pickle=False)
+
+
+def npy_header(f: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and type of an npy file of `size` bytes; leaves `f` at the numbers.
+
+    Raises:
+        Malformed: it holds objects, or not as many bytes as it declares.
+    """
+    start = f.tell()
+    version = np.lib.format.read_magic(f)
+    if version not in ((1, 0), (2, 0)):
+        raise Malformed(f"npy version {version[0]}.{version[1]}; 1.0 and 2.0 are read")
+    read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+    shape, fortran, dtype = read(f)
+    if dtype.hasobject:
+        raise Malformed("it holds Python objects, not numbers")
+    needed = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or needed > size - (f.tell() - start):
+        raise Malformed(f"an array of shape {shape} does not fit its {size} bytes")
+    return shape, fortran, dtype
