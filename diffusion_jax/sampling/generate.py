@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.data import passes
-from diffusion_jax.denoiser import given
+from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse, latent_size
+from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.sampling import loop
@@ -21,7 +21,7 @@ from diffusion_jax.sampling.grids.base import Grid
 from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.sampling.loop import Constrain
 from diffusion_jax.sampling.method import Method, check_method
-from diffusion_jax.types import Array, Cond, Params, Pred
+from diffusion_jax.types import Array, Cond, Params, Pred, expand
 
 
 def plan(model: Model, params: Params, grid: Grid, steps: int) -> np.ndarray:
@@ -80,14 +80,14 @@ def _paths(
 
     The scalar plan is read as times of the representative curve. Without a latent it is the plan.
     """
-    size = latent_size(model.schedule)
+    size = model.traits.latent
     if not size:
         return gammas, cond
     latent = jax.random.normal(key, (n, size))
     times = inverse(model.schedule, params["schedule"], jnp.asarray(gammas, latent.dtype))
     times = times.at[0].set(1.0).at[-1].set(0.0)  # bisection stops short of the ends
-    given = {**params["schedule"], LATENT: latent}
-    path = jax.vmap(lambda t: model.schedule.gamma(given, t))(times)
+    schedule = {**params["schedule"], LATENT: latent}
+    path = jax.vmap(lambda t: model.schedule.gamma(schedule, t))(times)
     return path, {**cond, "latent": latent}
 
 
@@ -109,7 +109,7 @@ def guide(
     """
     path, cond = _paths(model, params, method.gammas, cond, rng.stream(key, "latent"), n)
     guided = method.guidance(model.denoiser(params), context)
-    return given(guided, cond), path
+    return with_condition(guided, cond), path
 
 
 def draw(
@@ -136,12 +136,12 @@ def draw(
         What `method.final` makes of the end.
     """
     guided, path = guide(model, params, method, context, cond, key, z.shape[0])
-    c = model.encoder.mean_coefficient
+    c = model.traits.mean_coefficient
     denoise = for_sampler(guided, c, method.sampler)
     key = rng.stream(key, "path")
     lift = lifting(guided, c)
     done = loop.run(denoise, method.sampler, path, z, key, constrain, method.correct, lift)
-    end = path[-1] if isinstance(path, jax.Array) else jnp.asarray(path[-1], z.dtype)
+    end = expand(jnp.asarray(path[-1], z.dtype), z)
     return method.final(done.denoise, done.end, end, model.decoder)
 
 

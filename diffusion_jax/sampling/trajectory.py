@@ -15,7 +15,7 @@ from diffusion_jax.sampling import loop
 from diffusion_jax.sampling.encoded import for_sampler, lifting
 from diffusion_jax.sampling.generate import guide
 from diffusion_jax.sampling.method import Method
-from diffusion_jax.types import Array, Cond, Params
+from diffusion_jax.types import Array, Cond, Params, expand
 
 _MILLISECONDS = 90  # a frame is shown
 _HOLD = 1600  # the last one
@@ -72,14 +72,14 @@ def record(
     def run(params: Params, helpers: dict, key: Array, cond: Cond) -> tuple[Array, Array]:
         context = method.helpers.context(model, helpers)
         guided, plan = guide(model, params, method, context, cond, key, shape[0])
-        c = model.encoder.mean_coefficient
+        c = model.traits.mean_coefficient
         denoise = for_sampler(guided, c, method.sampler)
         z = jax.random.normal(rng.stream(key, "start"), shape)
         along = rng.stream(key, "path")
         options = {"correct": method.correct, "lift": lifting(guided, c), "keep": True}
         done = loop.run(denoise, method.sampler, plan, z, along, **options)
         zs = done.latents[kept]
-        at = jnp.asarray(plan, z.dtype)[kept]
+        at = jnp.stack([expand(g, z) for g in jnp.asarray(plan, z.dtype)[kept]])
         guesses = jax.lax.map(lambda row: guided(*row).x, (zs, at))
         shown = [jax.lax.map(model.decoder.decode, a) for a in (zs, guesses)]
         # What comes out is the final step's, which may not be levels.

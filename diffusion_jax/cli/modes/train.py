@@ -23,8 +23,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError, NonFiniteError, WorkdirError
 from diffusion_jax.experiment import Experiment, prepare_workdir
 from diffusion_jax.likelihood import bpd
-from diffusion_jax.likelihood.objectives.base import Objective
-from diffusion_jax.likelihood.objectives.continuous import Continuous
+from diffusion_jax.likelihood.objectives.base import Objective, is_shape_invariant
 from diffusion_jax.runtime import distributed, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import check_batch, gathered, placed
@@ -36,8 +35,7 @@ from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.restore import FOLDER, read_meta, template
 from diffusion_jax.training.state import State, ema_key
 from diffusion_jax.training.tasks.diffusion import Recipe
-from diffusion_jax.training.time_sampling.base import Proposal
-from diffusion_jax.training.time_sampling.uniform import Uniform
+from diffusion_jax.training.time_sampling.base import Proposal, is_uniform
 from diffusion_jax.training.variance import learns_shape
 
 _ROLLBACKS = 3  # in a row, without a new checkpoint between them
@@ -246,12 +244,12 @@ def _minimize_variance(experiment: Experiment, objective: Objective, proposal: P
     c, reason = experiment.config, ""
     if not learns_shape(experiment.shapes()):
         reason = f"schedule {c.schedule} has no shape to train; use learned_mlp()"
-    elif not isinstance(objective, Continuous):
+    elif not is_shape_invariant(objective):
         reason = (
             f"the bound of objective {c.objective} depends on the schedule's shape, so that less "
             "variance may mean a worse bound; use continuous()"
         )
-    elif not isinstance(proposal, Uniform):
+    elif not is_uniform(proposal):
         reason = f"with proposal {c.proposal} the variance does not depend on the schedule's shape"
     if c.minimize_variance == "on" and reason:
         raise ConfigError(f"minimize_variance='on': {reason}")

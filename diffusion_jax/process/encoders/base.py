@@ -16,9 +16,12 @@ class Encoder(Protocol):
     Attributes:
         mean_coefficient: `c` in the generative model's mean, which is VDM's mean plus
             `c alpha_s (gamma_t - gamma_s) sigma_t^2 x_hat`; 0 for VDM, 1 for DiffEnc.
+
+    An encoder whose `x_t` does not depend on gamma declares `time_dependent = False`.
     """
 
-    mean_coefficient: float
+    @property
+    def mean_coefficient(self) -> float: ...  # noqa: D102
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Initial parameters for data of `shape` (without batch); an empty dict if none."""

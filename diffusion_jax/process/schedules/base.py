@@ -2,11 +2,12 @@
 
 A schedule is `init(key) -> params` and `gamma(params, t)`, increasing in t, exact at both ends.
 
-A schedule may depend on an auxiliary latent, one vector per image. It then has `latent`, the
-vector's length, and `posterior(params, x, keys) -> (latent [B, latent], KL [B])`, the prior being
+A schedule may depend on an auxiliary latent, one vector per image. It then declares `latent`, the
+vector's length, and has `posterior(params, x, keys) -> (latent [B, latent], KL [B])`; the prior is
 N(0, I). With the vectors in `params[LATENT]`, `gamma` takes scalar or `[B]` times and gives one
-value per pixel; without them it gives one representative curve. The ends are the same for every
-latent and pixel.
+value per pixel, `[B, *shape]`; without them it gives one representative curve. The ends are the
+same for every latent and pixel. A schedule whose `gamma` is `[B]` although it has a latent declares
+`per_pixel_gamma = False`. Undeclared means no latent.
 """
 
 from collections.abc import Callable
@@ -37,8 +38,13 @@ def gamma_and_slope(schedule: Schedule, params: Params, t: Array) -> tuple[Array
 
 
 def latent_size(schedule: Schedule) -> int:
-    """Length of the schedule's auxiliary latent; 0 for an ordinary schedule."""
+    """Length of the schedule's auxiliary latent; 0 unless it declares one."""
     return getattr(schedule, "latent", 0)
+
+
+def latent_posterior(schedule: Schedule) -> Callable[[Params, Array, Array], tuple[Array, Array]]:
+    """The `posterior` of a schedule that declares a latent."""
+    return getattr(schedule, "posterior")  # noqa: B009  (declared, but not by every schedule)
 
 
 def endpoints(schedule: Schedule, params: Params) -> tuple[Array, Array]:

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry, rng
-from diffusion_jax.denoiser import given
+from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.sampling.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
-from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, refuse_memory
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, need_stateless
 from diffusion_jax.sampling.encoded import for_sampler
 from diffusion_jax.sampling.inversion import invert, need_deterministic
 from diffusion_jax.sampling.method import Method
@@ -64,7 +64,7 @@ class Interpolate:
             ConfigError: the sampler draws noise, there is a corrector, the plan goes up, or the
                 guidance remembers.
         """
-        refuse_memory("interpolate", model, method)
+        need_stateless("interpolate", method)
         need_deterministic(method.sampler)
         if method.correct is not None:
             raise ConfigError("interpolate: a corrector draws noise; use corrector='none()'")
@@ -73,8 +73,9 @@ class Interpolate:
 
     def _latent(self, brush: Brush, x: Array, cond: Cond) -> Array:
         model, gammas = brush.model, brush.method.gammas[::-1]
+        c = model.traits.mean_coefficient
         guided = brush.guidance()(model.denoiser(brush.params), brush.context)
-        denoise = for_sampler(given(guided, cond), model.encoder.mean_coefficient, self.solver)
+        denoise = for_sampler(with_condition(guided, cond), c, self.solver)
         low = jnp.asarray(gammas[0], x.dtype)
         return invert(denoise, self.solver, gammas, alpha(low) * brush.encoded(x, low, cond))
 

@@ -24,7 +24,7 @@ from diffusion_jax.sampling.edits.base import (
     each,
     hard,
     need_mask,
-    refuse_memory,
+    need_stateless,
 )
 from diffusion_jax.sampling.guidance.base import Guidance
 from diffusion_jax.sampling.method import Method
@@ -76,7 +76,7 @@ class Measure:
 
     def check(self, model: Model, method: Method) -> None:
         """Refuses a guidance that remembers."""
-        refuse_memory("measure", model, method)
+        need_stateless("measure", method)
 
     def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
         """The painted images."""

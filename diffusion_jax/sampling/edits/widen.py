@@ -22,7 +22,7 @@ from diffusion_jax.sampling.edits._windows import (
     check_labels,
     tiling,
 )
-from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Inputs, Layout, refuse_memory
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Inputs, Layout, need_stateless
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
@@ -83,7 +83,7 @@ class Widen:
 
     def check(self, model: Model, method: Method) -> None:
         """Classes that do not exist, guidance that remembers, and what the edit inside refuses."""
-        refuse_memory("widen", model, method)
+        need_stateless("widen", method)
         check_classes("widen", self.labels, model.num_classes)
         self.inner.check(model, method)
 
