@@ -15,7 +15,13 @@ from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.encoders.base import Encoder
 from diffusion_jax.process.encoders.identity import Identity
 from diffusion_jax.process.parameterization import to_pred
-from diffusion_jax.process.schedules.base import LATENT, Schedule, latent_posterior, latent_size
+from diffusion_jax.process.schedules.base import (
+    LATENT,
+    Schedule,
+    has_per_pixel_gamma,
+    latent_posterior,
+    latent_size,
+)
 from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred
 
 
@@ -74,10 +80,9 @@ class Model:
     @property
     def traits(self) -> Traits:
         """What the plug-ins declare; each kind's `base.py` says what it may declare, and how."""
-        latent = latent_size(self.schedule)
         return Traits(
-            latent=latent,
-            per_pixel_gamma=getattr(self.schedule, "per_pixel_gamma", latent > 0),
+            latent=latent_size(self.schedule),
+            per_pixel_gamma=has_per_pixel_gamma(self.schedule),
             mean_coefficient=self.encoder.mean_coefficient,
             time_dependent_data=getattr(self.encoder, "time_dependent", True),
             discrete=hasattr(self.decoder, "log_probs"),

@@ -36,17 +36,7 @@ PREDICTIONS = tuple(_FROM)
 
 
 def check(prediction: str) -> str:
-    """Returns `prediction` if there is such a parameterization.
-
-    Args:
-        prediction: `"eps"`, `"v"` or `"x"`.
-
-    Returns:
-        The same string.
-
-    Raises:
-        ConfigError: there is no such parameterization.
-    """
+    """Returns `prediction`; raises ConfigError unless it is one of `PREDICTIONS`."""
     if prediction not in _FROM:
         raise ConfigError(f"prediction={prediction!r}: allowed are {', '.join(PREDICTIONS)}")
     return prediction

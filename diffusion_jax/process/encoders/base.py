@@ -25,13 +25,16 @@ class Encoder(Protocol):
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Initial parameters for data of `shape` (without batch); an empty dict if none."""
+        ...
 
     def shift(
         self, params: Params, x: Array, gamma: Array, cond: Cond, keys: Array | None
     ) -> Array:
-        """`x_gamma - x`, shape of `x`: differences of it do not cancel where gamma is small."""
+        """`x_gamma - x`, shape of `x`; accurate where gamma is small and the two nearly equal."""
+        ...
 
     def __call__(
         self, params: Params, x: Array, gamma: Array, cond: Cond, keys: Array | None
     ) -> tuple[Array, Array]:
         """`(x_gamma, d x_gamma / d gamma)` of data `x` `[B, ...]` at `gamma` (scalar or `[B]`)."""
+        ...

@@ -1,6 +1,6 @@
 """DiffEnc's trainable encoder (Nielsen et al. 2024): `x_t = x + sigma_t^2 (y(x, gamma_t) - x)`.
 
-y is a small U-Net, zero when it is new, so that a fresh encoder is `alpha_t^2 x`.
+y is a small U-Net that is zero at initialisation: a new encoder is `alpha_t^2 x`.
 """
 
 from dataclasses import dataclass

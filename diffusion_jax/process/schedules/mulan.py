@@ -7,7 +7,8 @@ A latent drawn from `q(latent | x)` sets, per pixel, a polynomial whose derivati
 
 so gamma rises everywhere and its ends are exact for every pixel and latent. Here the latent is
 Gaussian with prior N(0, I): its divergence is exact and the sum is a bound. (The published k-of-n
-latent is charged less than it costs.) A new model has a straight line and an empty latent: VDM.
+latent counts less than its cost.) At initialisation the curve is straight and the latent carries no
+information, so a new model is VDM.
 """
 
 import math
@@ -23,7 +24,7 @@ from diffusion_jax.types import Array, Params
 
 
 class Posterior(nn.Module):
-    """`x -> (mean, log std)` of the latent, `[B, size]` each; both zero when new."""
+    """`x -> (mean, log std)` of the latent, `[B, size]` each; both zero at initialisation."""
 
     size: int
     features: int
@@ -39,7 +40,7 @@ class Posterior(nn.Module):
 
 
 class Coefficients(nn.Module):
-    """`latent -> (a, b, c)`, `[B, dims]` each; a and b zero and c equal for all when new."""
+    """`latent -> (a, b, c)`, `[B, dims]` each; at initialisation a = b = 0 and c is constant."""
 
     dims: int
     features: int
@@ -58,7 +59,7 @@ class Coefficients(nn.Module):
 def _rise(a: Array, b: Array, c: Array, t: Array) -> Array:
     """The integral of `(a s^2 + b s + c)^2` from 0 to `t`, as a fraction of that to 1.
 
-    Written as `t (1 - (1 - t) ...)`: exact at both ends, and exactly t where a = b = 0.
+    In the form `t (1 - (1 - t) ...)`, which is exact at both ends, and exactly t if a = b = 0.
     """
     k5, k4, k3, k2 = a * a / 5.0, a * b / 2.0, (b * b + 2.0 * a * c) / 3.0, b * c
     whole = k5 + k4 + k3 + k2 + c * c
@@ -70,15 +71,7 @@ def _rise(a: Array, b: Array, c: Array, t: Array) -> Array:
 
 @dataclass(frozen=True)
 class Mulan:
-    """A schedule with a latent; see `schedules.base.Schedule` for what that means.
-
-    Attributes:
-        latent: length of the latent.
-        features: width of its two networks.
-        shape: shape of one image.
-        gamma_min: first end point, of every pixel.
-        gamma_max: last end point.
-    """
+    """A schedule with a latent, as `schedules.base` describes; see `make` for its settings."""
 
     latent: int
     features: int
