@@ -10,6 +10,8 @@ CHECKS = (
     ("ruff", "format", "--check", "."),
     # Docstrings against signatures: superfluous arguments and results.
     ("ruff", "check", "--preview", "--select", "DOC102,DOC202,DOC402", "diffusion_jax"),
+    # Types of the numerical core; which folders is said in pyproject.toml.
+    ("pyright", "--pythonpath", sys.executable),
     # Broken links and names that the reference cannot find are errors.
     ("mkdocs", "build", "--strict", "--quiet", "--site-dir", "build/docs"),
     ("pytest", "-n", "auto", "--dist", "loadfile"),

@@ -60,15 +60,11 @@ class Reclocked:
 def reclock(
     schedule: Schedule, params: Params, gamma: np.ndarray, density: np.ndarray
 ) -> tuple[Reclocked, Params]:
-    """The clock that draws gamma with a given density.
+    """The schedule on a clock such that a uniform t draws gamma from `density`; its parameters too.
 
     Args:
-        params: its parameters.
         gamma: increasing, from one end of the schedule to the other.
         density: positive values there, linear in between; need not be normalised.
-
-    Returns:
-        The schedule on that clock, and its parameters.
     """
     clocked = Reclocked(schedule)
     steps = 0.5 * (density[1:] + density[:-1]) * np.diff(gamma)

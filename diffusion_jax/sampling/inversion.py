@@ -37,7 +37,8 @@ def invert(denoise: Denoise, sampler: Sampler, gammas: np.ndarray, z: Array) -> 
     key = jax.random.key(0)  # unused by a deterministic sampler
 
     def body(carry: tuple, row: dict) -> tuple[tuple, None]:
-        return sampler.step(denoise, row, *carry, key), None
+        z, memory = carry
+        return sampler.step(denoise, row, z, memory, key), None
 
     return jax.lax.scan(body, (z, sampler.init(z)), rows)[0][0]
 

@@ -31,7 +31,7 @@ def _concrete(gammas: Any) -> Any:
 def integrate(
     denoise: Denoise,
     sampler: Sampler,
-    gammas: Array,
+    gammas: Array | np.ndarray,
     z: Array,
     key: Array,
     constrain: Constrain | None = None,
@@ -69,7 +69,7 @@ def integrate(
 def path(
     denoise: Denoise,
     sampler: Sampler,
-    gammas: Array,
+    gammas: Array | np.ndarray,
     z: Array,
     key: Array,
     constrain: Constrain | None = None,
@@ -77,7 +77,9 @@ def path(
     lift: Lift | None = None,
 ) -> Array:
     """The latents at all `gammas`, `[n + 1, B, ...]`; see `integrate`, which returns the last."""
-    return run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=True).latents
+    latents = run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=True).latents
+    assert latents is not None
+    return latents
 
 
 def _stateless(denoise: StatefulDenoiser, state: Any, z: Array, gamma: Array) -> Pred:
@@ -102,7 +104,7 @@ class Solution(NamedTuple):
 def run(
     denoise: Denoise,
     sampler: Sampler,
-    gammas: Array,
+    gammas: Array | np.ndarray,
     z: Array,
     key: Array,
     constrain: Constrain | None = None,
@@ -165,5 +167,5 @@ def run(
 
     start = (z, sampler.init(z), stateful.init(z))
     (end, _, state), after = jax.lax.scan(body, start, (rows, jax.random.split(key, n)))
-    latents = jnp.concatenate([z[None], after]) if keep else None
+    latents = None if after is None else jnp.concatenate([z[None], after])
     return Solution(end, latents, partial(_stateless, stateful, state))

@@ -24,8 +24,10 @@ class Network(Protocol):
 
     def init(self, key: Array, z: Array, gamma: Array, cond: Cond) -> Params:
         """Initial variables, `{"params": ...}`."""
+        ...
 
     def apply(
         self, variables: Params, z: Array, gamma: Array, cond: Cond, keys: Array | None = None
     ) -> Array:
         """The prediction at `(z, gamma, cond)`, shape of `z`."""
+        ...

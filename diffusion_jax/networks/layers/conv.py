@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -80,9 +81,9 @@ def _transposed_kernel(g: Array, x: Array, kernel: Any, *, strides: tuple[int, i
     return lax.platform_dependent(x, g, cpu=cpu, default=default)
 
 
-def _shape(x: Any, kernel: Any, *, strides: tuple[int, int]) -> jax.core.ShapedArray:
+def _shape(x: Any, kernel: Any, *, strides: tuple[int, int]) -> ShapedArray:
     height, width = (-(-n // s) for n, s in zip(x.shape[1:3], strides, strict=True))
-    return jax.core.ShapedArray((x.shape[0], height, width, kernel.shape[3]), x.dtype)
+    return ShapedArray((x.shape[0], height, width, kernel.shape[3]), x.dtype)
 
 
 def _batched(args: Sequence, axes: Sequence, *, strides: tuple[int, int]) -> tuple[Array, int]:
@@ -125,7 +126,8 @@ def conv(
     dilated = any(d != 1 for k in ("lhs_dilation", "rhs_dilation") for d in options.get(k) or (1,))
     odd = kernel.shape[0] % 2 and kernel.shape[1] % 2
     if plain and odd and not dilated and padding == "SAME":
-        return _same(x, kernel, tuple(window_strides))
+        down, right = window_strides
+        return _same(x, kernel, (down, right))
     return lax.conv_general_dilated(x, kernel, window_strides, padding, *args, **options)
 
 

@@ -59,10 +59,10 @@ def _rename(path: tuple[str, ...]) -> tuple[str, ...]:
     if block in _TOP:
         return (*_TOP[block], *rest)
     match = re.fullmatch(r"(down|up|mid)\.(block|attn)_(\d+)", block)
-    if not match:
-        raise CheckpointError(f"published VDM checkpoint: unknown layer {block!r}")
-    side, kind, number = match.groups()
+    side, kind, number = match.groups() if match else ("", "", "")
     place = _MID.get(f"{kind}_{number}") if side == "mid" else (f"{side}_{number}", kind)
+    if not match or place is None:
+        raise CheckpointError(f"published VDM checkpoint: unknown layer {block!r}")
     layer, *leaf = rest
     # An attention block has a single norm, simply called norm here.
     name = "norm" if kind == "attn" and layer == "GroupNorm_0" else LAYERS.get(layer, layer)

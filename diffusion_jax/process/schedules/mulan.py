@@ -13,6 +13,7 @@ information, so a new model is VDM.
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -96,7 +97,8 @@ class Mulan:
 
     def posterior(self, params: Params, x: Array, keys: Array) -> tuple[Array, Array]:
         """A draw of the latent given `x`, `[B, latent]`, and `KL(q || N(0, I))`, `[B]`, nats."""
-        mean, log_std = self._posterior().apply({"params": params["posterior"]}, x)
+        out = self._posterior().apply({"params": params["posterior"]}, x)
+        mean, log_std = cast(tuple[Array, Array], out)
         noise = jax.vmap(lambda k: jax.random.normal(k, (self.latent,), mean.dtype))(keys)
         kl = 0.5 * (jnp.square(mean) + jnp.expm1(2.0 * log_std)) - log_std
         return mean + jnp.exp(log_std) * noise, kl.sum(axis=-1)
@@ -106,13 +108,15 @@ class Mulan:
         t = jnp.asarray(t)
         given = params.get(LATENT)
         latent = jnp.zeros((1, self.latent)) if given is None else given
-        found = self._coefficients().apply({"params": params["coefficients"]}, latent)
+        out = self._coefficients().apply({"params": params["coefficients"]}, latent)
+        a, b, c = cast(tuple[Array, Array, Array], out)
         if given is None:
-            fraction = _rise(*(k[0] for k in found), t[..., None]).mean(axis=-1)
+            fraction = _rise(a[0], b[0], c[0], t[..., None]).mean(axis=-1)
         else:
             shape = (-1,) + (1,) * len(self.shape)
             at = jnp.broadcast_to(t, latent.shape[:1]).reshape(shape)
-            fraction = _rise(*(k.reshape(-1, *self.shape) for k in found), at)
+            a, b, c = (k.reshape(-1, *self.shape) for k in (a, b, c))
+            fraction = _rise(a, b, c, at)
         return self.gamma_min * (1.0 - fraction) + self.gamma_max * fraction
 
 

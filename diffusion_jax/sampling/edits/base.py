@@ -6,7 +6,7 @@ An edit lays its inputs out on a canvas (host), may change the plan (host), and 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from diffusion_jax.sampling.method import Method
 from diffusion_jax.sampling.plans.base import descending
 from diffusion_jax.types import Array, Cond, Denoiser, Params, diffuse
 
+A = TypeVar("A", Array, np.ndarray)
 Wrap = Callable[[Denoiser], Denoiser]
 
 _NEEDS_STATELESS = (
@@ -29,8 +30,10 @@ _NEEDS_STATELESS = (
 )
 
 
-class Canvas(NamedTuple):
+class Canvas(NamedTuple, Generic[A]):
     """What is painted on; every array has the leading axis `[R]`, one row for each result.
+
+    Arrays are numpy's on the host and JAX's inside `Edit.paint`.
 
     Attributes:
         image: the source: stored levels on the host, model space `x` inside `Edit.paint`;
@@ -40,10 +43,10 @@ class Canvas(NamedTuple):
         extra: what only this edit needs.
     """
 
-    image: Array
-    mask: Array
-    cond: Cond
-    extra: dict[str, Array]
+    image: A
+    mask: A
+    cond: dict[str, A]
+    extra: dict[str, A]
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,13 @@ class Layout:
         shared: the mask `[H, W, 1]` that all rows have, or None if they differ.
     """
 
-    canvas: Canvas
+    canvas: Canvas[np.ndarray]
     columns: int
     shared: np.ndarray | None = None
 
 
 class Inputs(NamedTuple):
-    """What the user gave.
+    """The user's input.
 
     Attributes:
         images: levels, uint8 `[N, H, W, C]`, of the model's shape.
@@ -82,13 +85,11 @@ class Brush:
     """A model that paints, and how.
 
     Attributes:
-        model: the model.
-        params: its weights.
-        method: how to sample; the plan is the edit's own.
+        method: how to sample; its plan is the edit's.
         context: for the guidance.
         shared: see `Layout`.
         wraps: `Denoiser -> Denoiser`, applied in turn after the guidance.
-        encode: `(x, gamma, cond) -> x_gamma`: what of the data diffuses; None for the model's own.
+        encode: `(x, gamma, cond) -> x_gamma`; None for the model's encoder.
     """
 
     model: Model
@@ -139,15 +140,18 @@ class Edit(Protocol):
 
     def lay_out(self, inputs: Inputs) -> Layout:
         """The canvas of these inputs; `ConfigError` where they do not fit the edit."""
+        ...
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
         """The plan, from the descending grid `gammas`."""
+        ...
 
     def check(self, model: Model, method: Method) -> None:
         """Refuses a model or a way of sampling that this edit cannot use (`ConfigError`)."""
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """What `brush.method.final` gives, shape of `canvas.image`; pure."""
+        ...
 
 
 def need_stateless(name: str, method: Method) -> None:
@@ -183,6 +187,7 @@ def need_mask(name: str, inputs: Inputs, whole: bool = False) -> None:
 
 def each(inputs: Inputs) -> Layout:
     """Every image `inputs.each` times, with its own mask."""
+    assert inputs.mask is not None
 
     def repeat(a: np.ndarray) -> np.ndarray:
         return np.repeat(a, inputs.each, axis=0)

@@ -32,17 +32,7 @@ class Interpolate:
     solver: Sampler
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """One line of frames for each pair.
-
-        Args:
-            inputs: what the user gave.
-
-        Returns:
-            The layout.
-
-        Raises:
-            ConfigError: several results are asked of something that draws nothing.
-        """
+        """One line of frames for each pair; ConfigError if several results per pair are asked."""
         if inputs.each > 1:
             raise ConfigError(
                 f"interpolate draws no noise, so edit.each={inputs.each} results would be equal; "
@@ -55,14 +45,11 @@ class Interpolate:
         return descending(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses whatever would not find the way back.
-
-        Args:
-            method: how to sample.
+        """Refuses what cannot be inverted.
 
         Raises:
-            ConfigError: the sampler draws noise, there is a corrector, the plan goes up, or the
-                guidance remembers.
+            ConfigError: the sampler draws noise, there is a corrector, the plan moves up, or the
+                guidance has state.
         """
         need_stateless("interpolate", method)
         need_deterministic(method.sampler)
@@ -79,7 +66,7 @@ class Interpolate:
         low = jnp.asarray(gammas[0], x.dtype)
         return invert(denoise, self.solver, gammas, alpha(low) * brush.encoded(x, low, cond))
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The frames."""
         other = brush.model.decoder.encode(canvas.extra["image"])
         a = self._latent(brush, canvas.image, canvas.cond)

@@ -34,10 +34,10 @@ class InterpolateNoise:
         return cut(gammas, self.start)
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses a guidance that remembers."""
+        """Refuses guidance with state."""
         need_stateless("interpolate_noise", method)
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The frames."""
         x, root = canvas.image, rng.stream(key, "start")
         keys = jax.vmap(lambda line: jax.random.fold_in(root, line))(canvas.extra["line"])
