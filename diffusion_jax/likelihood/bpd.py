@@ -56,7 +56,7 @@ class Records:
         }
         if self.auxiliary is not None:
             parts["auxiliary"] = self.auxiliary * scale
-        return {"total": sum(parts.values()), **parts}
+        return {"total": sum(parts.values(), np.zeros(())), **parts}
 
     def monte_carlo_se(self) -> float:
         """Standard error of the mean, in bits/dim, from the noise draws alone."""
