@@ -48,12 +48,12 @@ class Traits:
 
 # What an error says of a model whose trait is not the one required.
 _OTHERWISE = {
-    "latent": "this model's schedule draws a latent for each image (MuLAN)",
-    "per_pixel_gamma": "this model's schedule has one gamma per pixel (MuLAN)",
-    "mean_coefficient": "this model's encoder corrects the mean (DiffEnc)",
-    "time_dependent_data": "this model has an encoder: its data change with time",
-    "discrete": "this model's decoder has no discrete probabilities",
-    "null_class": "this model is unconditional",
+    "latent": "its schedule draws a latent for each image (MuLAN)",
+    "per_pixel_gamma": "its schedule has one gamma per pixel (MuLAN)",
+    "mean_coefficient": "its encoder corrects the mean (DiffEnc)",
+    "time_dependent_data": "its encoder changes the data with time",
+    "discrete": "its decoder has no discrete probabilities",
+    "null_class": "it is unconditional",
 }
 
 

@@ -1,4 +1,4 @@
-"""What a model with an encoder asks of samplers: corrections of the mean and of moves up."""
+"""Corrections that a model with an encoder needs in sampling: of the mean, and of moves up."""
 
 from collections.abc import Callable
 
@@ -70,7 +70,7 @@ def corrected(
     def moved(pred: Pred, z: Array, gamma: Array) -> Pred:
         g = expand(gamma, z)
         a, s = alpha(g), sigma(g)
-        # eps moves so that alpha x + sigma eps stays what it was.
+        # eps changes too, so that alpha x + sigma eps is unchanged.
         return Pred(x=pred.x * (1.0 + factor * s * s), eps=pred.eps - factor * a * s * pred.x)
 
     return then(denoise, moved)
@@ -79,7 +79,7 @@ def corrected(
 def lifting(
     denoise: Callable[[Array, Array], Pred], mean_coefficient: float
 ) -> Callable[[Array, Array, Array], Array] | None:
-    """What an encoder adds to a move up in gamma, for `sampling.integrate(..., lift=...)`.
+    """The term that an encoder adds to a move up in gamma: `lift` of `sampling.integrate`.
 
     From s up to t the forward process is `(alpha_t / alpha_s) z_s + alpha_t (x_t - x_s)` and noise,
     for known data x. A process of z alone has the same marginals if its drift is the mean of that
@@ -88,7 +88,7 @@ def lifting(
 
         x_t - x_s = ((alpha_t / alpha_s)^(2c) - 1) x_hat(z_s),
 
-    exact to first order in the length of the move: what is missing is the variance of x_s given
+    exact to first order in the length of the move; the missing part is the variance of x_s given
     z_s, times the square of the factor.
 
     Args:

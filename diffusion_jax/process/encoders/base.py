@@ -24,7 +24,7 @@ class Encoder(Protocol):
     def mean_coefficient(self) -> float: ...  # noqa: D102
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
-        """Initial parameters for data of `shape` (without batch); an empty dict if none."""
+        """Initial parameters for data of `shape` (of one example); an empty dict if none."""
         ...
 
     def shift(
