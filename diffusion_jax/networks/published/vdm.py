@@ -89,7 +89,7 @@ def weights(published: Mapping[str, Any]) -> Params:
         `{"network", "schedule"}` as `Model.init` lays them out.
 
     Raises:
-        CheckpointError: a layer is unknown, or the schedule is not the learned line.
+        CheckpointError: a layer is unknown, or the schedule is not linear.
     """
     flat = flax.traverse_util.flatten_dict(dict(published["score_model"]))
     network = {_rename(path): np.asarray(value) for path, value in flat.items()}
@@ -127,13 +127,7 @@ def settings(params: Params) -> dict[str, Any]:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The content of a published checkpoint, under its own names.
-
-    Args:
-        path: the `.flax` file.
-
-    Returns:
-        A dict with `params` and `ema_params` at least.
+    """The content of a published `.flax` file, under its own names; at least the two params.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another kind.
@@ -150,13 +144,10 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path) -> Published:
-    """Reads a published checkpoint.
+    """Reads a published checkpoint, a `.flax` file.
 
-    Args:
-        path: the `.flax` file.
-
-    Returns:
-        Its content in our terms. Raises `CheckpointError` as `read_state` and `weights` do.
+    Raises:
+        CheckpointError: see `read_state` and `weights`.
     """
     state = read_state(path)
     params, ema = (weights(state[k]) for k in ("params", "ema_params"))
