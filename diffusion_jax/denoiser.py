@@ -1,8 +1,9 @@
-"""Denoisers that carry something from call to call, such as guidance with momentum.
+"""Denoisers with state, such as guidance with momentum.
 
-A denoiser is a pure function, so what it remembers goes in and comes out; `sampling.integrate`
-hands it from step to step. Whoever calls such a denoiser like any other gets what a run would begin
-with; whoever changes its predictions does so by `after`, or its memory is lost.
+A denoiser is a pure function, so its state goes in and comes out; `sampling.integrate` passes it
+from step to step. Called without state, a stateful denoiser behaves as on the first step. Transform
+its predictions with `then`, and bind its condition with `with_condition`: both carry the state
+along, which a plain `lambda` would drop.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,12 @@ from diffusion_jax.types import Array, Cond, Pred
 
 
 @dataclass(frozen=True)
-class Remembering:
-    """A denoiser with a memory. Called as one without, it has just begun.
+class StatefulDenoiser:
+    """A denoiser with state. Called like a plain one, it starts from its initial state.
 
     Attributes:
-        init: `z -> memory` before the first call, and after a move up in gamma.
-        step: `(memory, z, gamma, ...) -> (Pred, memory)`, with whatever the denoiser takes.
+        init: `z -> state`, before the first call and after an upward move in gamma.
+        step: `(state, z, gamma, ...) -> (Pred, state)`; further arguments as the denoiser takes.
     """
 
     init: Callable[[Array], Any]
@@ -29,53 +30,45 @@ class Remembering:
         return self.step(self.init(z), z, *rest)[0]
 
 
-def lifted(denoiser: Callable[..., Pred]) -> Remembering:
-    """Any denoiser as one with a memory, which is empty if it has none."""
-    if isinstance(denoiser, Remembering):
+def as_stateful(denoiser: Callable[..., Pred]) -> StatefulDenoiser:
+    """The denoiser itself if it has state, else the same with an empty state."""
+    if isinstance(denoiser, StatefulDenoiser):
         return denoiser
-    return Remembering(lambda z: (), lambda memory, *args: (denoiser(*args), memory))
+    return StatefulDenoiser(lambda z: (), lambda state, *args: (denoiser(*args), state))
 
 
-def after(denoiser: Callable[..., Pred], change: Callable[..., Pred]) -> Callable[..., Pred]:
-    """The denoiser with its prediction changed, and with the memory it has.
-
-    Args:
-        denoiser: the denoiser, called with `(z, gamma, ...)`.
-        change: `(pred, z, gamma, ...) -> pred`.
-
-    Returns:
-        The changed denoiser.
-    """
-    if not isinstance(denoiser, Remembering):
+def then(denoiser: Callable[..., Pred], change: Callable[..., Pred]) -> Callable[..., Pred]:
+    """The denoiser followed by `change(pred, z, gamma, ...) -> pred`; state is carried along."""
+    if not isinstance(denoiser, StatefulDenoiser):
         return lambda *args: change(denoiser(*args), *args)
 
-    def step(memory: Any, *args: Any) -> tuple[Pred, Any]:
-        pred, memory = denoiser.step(memory, *args)
-        return change(pred, *args), memory
+    def step(state: Any, *args: Any) -> tuple[Pred, Any]:
+        pred, state = denoiser.step(state, *args)
+        return change(pred, *args), state
 
-    return Remembering(denoiser.init, step)
+    return StatefulDenoiser(denoiser.init, step)
 
 
-def given(denoiser: Callable[..., Pred], cond: Cond) -> Callable[[Array, Array], Pred]:
-    """`(z, gamma) -> Pred`: a denoiser with its condition inside, and with the memory it has."""
-    if not isinstance(denoiser, Remembering):
+def with_condition(denoiser: Callable[..., Pred], cond: Cond) -> Callable[[Array, Array], Pred]:
+    """`(z, gamma) -> Pred`: the denoiser with its condition bound; state is carried along."""
+    if not isinstance(denoiser, StatefulDenoiser):
         return lambda z, gamma: denoiser(z, gamma, cond)
-    return Remembering(denoiser.init, lambda memory, *args: denoiser.step(memory, *args, cond))
+    return StatefulDenoiser(denoiser.init, lambda state, *args: denoiser.step(state, *args, cond))
 
 
-class Calls:
-    """A denoiser for the calls of one step, made one after another: the memory passes through.
+class SequentialCalls:
+    """A plain `(z, gamma) -> Pred` over a stateful denoiser, for the calls of one solver step.
 
-    The state is Python's, within one tracing of a step: it goes in with the scan's carry and comes
-    out with it, so the step stays pure. A call inside of a nested loop or branch would not hand its
-    memory back; JAX raises there.
+    `state` is a Python attribute that lives while a step is traced: it comes from the scan's carry
+    and returns to it, so the step stays pure. A call inside a nested loop or branch could not
+    return its state; JAX raises an error there.
     """
 
-    def __init__(self, denoiser: Remembering, memory: Any) -> None:
+    def __init__(self, denoiser: StatefulDenoiser, state: Any) -> None:
         self._denoiser = denoiser
-        self.memory = memory
+        self.state = state
 
     def __call__(self, z: Array, gamma: Array) -> Pred:
         """The next prediction."""
-        pred, self.memory = self._denoiser.step(self.memory, z, gamma)
+        pred, self.state = self._denoiser.step(self.state, z, gamma)
         return pred

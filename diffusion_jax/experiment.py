@@ -13,9 +13,8 @@ from diffusion_jax import registry, saved_config
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source
 from diffusion_jax.errors import CheckpointError, ConfigError, WorkdirError
-from diffusion_jax.model import Model
+from diffusion_jax.model import Model, require
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
-from diffusion_jax.process.schedules.base import latent_size
 from diffusion_jax.runtime.sharding import make_mesh, put, replicated
 from diffusion_jax.runtime.storage import place, write_json
 from diffusion_jax.training import restore
@@ -96,21 +95,16 @@ class Experiment:
             num_classes=classes,
             encoder=registry.build("encoders", c.encoder, **offered),
         )
-        if values > 1 and model.encoder.mean_coefficient:
-            raise ConfigError(
-                f"prediction={c.prediction!r} takes the data to be on their levels, which encoder "
-                f"{c.encoder} moves them off; use encoder='identity()', or prediction='v'"
-            )
-        if values > 1 and not hasattr(model.decoder, "centres"):
-            raise ConfigError(
-                f"prediction={c.prediction!r} needs data with levels; decoder {c.decoder} has "
-                "none: use decoder='categorical()', or prediction='v'"
-            )
-        if latent_size(model.schedule) and model.encoder.mean_coefficient:
-            raise ConfigError(
-                f"schedule {c.schedule} has one gamma per pixel, which encoder {c.encoder} does "
-                "not fit; use encoder='identity()', or another schedule"
-            )
+        if values > 1:
+            require(
+                model, f"prediction={c.prediction!r}", "use prediction='v'",
+                discrete=True, time_dependent_data=False,
+            )  # fmt: skip
+        if model.traits.mean_coefficient:
+            require(
+                model, f"encoder {c.encoder}", "use encoder='identity()', or another schedule",
+                per_pixel_gamma=False,
+            )  # fmt: skip
         return model
 
     @functools.cached_property

@@ -1,20 +1,60 @@
 """A model is a network, a schedule, an encoder and a decoder; its parameters are one pytree."""
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from diffusion_jax import rng
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.backbones.base import Network
 from diffusion_jax.networks.layers.blocks import fold_keys
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.encoders.base import Encoder
 from diffusion_jax.process.encoders.identity import Identity
 from diffusion_jax.process.parameterization import to_pred
-from diffusion_jax.process.schedules.base import LATENT, Schedule, latent_size
+from diffusion_jax.process.schedules.base import (
+    LATENT,
+    Schedule,
+    has_per_pixel_gamma,
+    latent_posterior,
+    latent_size,
+)
 from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the plug-ins of a model declare, for code that depends on it: see `require`.
+
+    Attributes:
+        latent: length of the schedule's auxiliary latent; 0 for none.
+        per_pixel_gamma: whether the schedule gives every pixel its own gamma.
+        mean_coefficient: the encoder's correction of the model's mean; 0 for none.
+        time_dependent_data: whether the encoded data change with gamma.
+        discrete: whether the decoder has a probability for every level, `log_probs`.
+        null_class: whether there is an unconditional prediction to contrast a class with.
+    """
+
+    latent: int
+    per_pixel_gamma: bool
+    mean_coefficient: float
+    time_dependent_data: bool
+    discrete: bool
+    null_class: bool
+
+
+# What an error says of a model whose trait is not the one required.
+_OTHERWISE = {
+    "latent": "its schedule draws a latent for each image (MuLAN)",
+    "per_pixel_gamma": "its schedule has one gamma per pixel (MuLAN)",
+    "mean_coefficient": "its encoder corrects the mean (DiffEnc)",
+    "time_dependent_data": "its encoder changes the data with time",
+    "discrete": "its decoder has no discrete probabilities",
+    "null_class": "it is unconditional",
+}
 
 
 @dataclass(frozen=True)
@@ -37,17 +77,26 @@ class Model:
     num_classes: int = 0
     encoder: Encoder = field(default_factory=Identity)
 
-    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
-        """Initial parameters for data of `shape` (without batch).
+    @property
+    def traits(self) -> Traits:
+        """What the plug-ins declare; each kind's `base.py` says what it may declare, and how."""
+        return Traits(
+            latent=latent_size(self.schedule),
+            per_pixel_gamma=has_per_pixel_gamma(self.schedule),
+            mean_coefficient=self.encoder.mean_coefficient,
+            time_dependent_data=getattr(self.encoder, "time_dependent", True),
+            discrete=hasattr(self.decoder, "log_probs"),
+            null_class=self.num_classes > 0,
+        )
 
-        Args:
-            shape: shape of one example.
+    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
+        """Initial parameters for data of `shape` (of one example).
 
         Returns:
             `{"network", "schedule"}`, and `"encoder"` if the encoder has parameters.
         """
         z, gamma = jnp.zeros((2, *shape)), jnp.zeros(2)
-        size = latent_size(self.schedule)
+        size = self.traits.latent
         cond = {"latent": jnp.zeros((2, size))} if size else {}
         encoder = self.encoder.init(rng.stream(key, "encoder"), shape)
         return {
@@ -67,18 +116,18 @@ class Model:
 
         Returns:
             The schedule's parameters with the latent among them, the condition with the latent as
-            `"latent"`, and the latent's divergence from its prior, `[B]`, nats. An ordinary
-            schedule leaves everything as it is.
+            `"latent"`, and the latent's divergence from its prior, `[B]`, nats. Without a latent,
+            both come back unchanged and the divergence is 0.
 
         Raises:
             ValueError: the schedule has a latent and there are no keys.
         """
         schedule = params["schedule"]
-        if not latent_size(self.schedule):
+        if not self.traits.latent:
             return schedule, cond, jnp.zeros(x.shape[0], x.dtype)
         if keys is None:
             raise ValueError("this schedule draws a latent: Noise.latent must have keys")
-        latent, kl = self.schedule.posterior(schedule, x, keys)
+        latent, kl = latent_posterior(self.schedule)(schedule, x, keys)
         return {**schedule, LATENT: latent}, {**cond, "latent": latent}, kl
 
     def encode(
@@ -100,7 +149,7 @@ class Model:
     def shift(
         self, params: Params, x: Array, gamma: Array, cond: Cond, dropout: Array | None = None
     ) -> Array:
-        """`x_gamma - x`, arguments as in `encode`; cheaper, as it needs no derivative."""
+        """`x_gamma - x`; cheaper than `encode`, as it needs no derivative."""
         return self.encoder.shift(params.get("encoder", {}), x, gamma, cond, _encoder_keys(dropout))
 
     def denoiser(self, params: Params, dropout: Array | None = None) -> Denoiser:
@@ -110,7 +159,7 @@ class Model:
             dropout: one key per example for training, or None.
 
         Returns:
-            `(z, gamma, cond) -> Pred`; `gamma` may be a scalar, `[B]`, or one value per pixel (the
+            `(z, gamma, cond) -> Pred`; `gamma` is a scalar, `[B]`, or one value per pixel (the
             network then sees the mean of each example).
         """
 
@@ -132,8 +181,26 @@ class Model:
         return {**cond, "label": jnp.full_like(cond["label"], self.num_classes)}
 
 
+def require(model: Model, who: str, instead: str, **needed: Any) -> None:
+    """Refuses a model that `who` cannot use.
+
+    Args:
+        who: what needs the traits, as the user names it; begins the message.
+        instead: how to mend it; ends the message.
+        **needed: the values that traits must have, by name.
+
+    Raises:
+        ConfigError: the model's traits are others.
+    """
+    traits = model.traits
+    assert needed.keys() <= {f.name for f in fields(traits)}, needed
+    reasons = [_OTHERWISE[k] for k, value in needed.items() if getattr(traits, k) != value]
+    if reasons:
+        raise ConfigError(f"{who} does not take this model: {reasons[0]}; {instead}")
+
+
 def _encoder_keys(dropout: Array | None) -> Array | None:
-    """Keys of the encoder's own: the network folds small numbers into the same ones."""
+    """The encoder's own keys, apart from the small numbers the network folds in."""
     return fold_keys(dropout, zlib.crc32(b"encoder"))
 
 

@@ -13,15 +13,9 @@ from diffusion_jax.types import Array, Noise
 
 
 def stream(root: Array, name: str, step: int | Array = 0) -> Array:
-    """A key for the draws called `name` at `step`.
+    """A typed PRNG key for the draws called `name` at `step`, the training step or any counter.
 
-    Args:
-        root: the run's root key.
-        name: what the draws are for; any string (hashed with CRC-32, stable across processes).
-        step: the training step, or any other counter.
-
-    Returns:
-        A typed PRNG key.
+    Names are hashed with CRC-32, so the key is the same in every process.
     """
     return jax.random.fold_in(jax.random.fold_in(root, zlib.crc32(name.encode())), step)
 
@@ -34,9 +28,6 @@ def low_discrepancy_times(key: Array, n: int) -> Float[Array, " {n}"]:
 
     Args:
         n: the *global* batch size.
-
-    Returns:
-        Times, shape `[n]`.
     """
     # arange(n)/n, not arange(0, 1, 1/n): the latter has n + 1 entries for some n.
     return (jax.random.uniform(key) + jnp.arange(n) / n) % 1.0

@@ -12,6 +12,8 @@ CHECKS = (
     ("ruff", "format", "--check", "."),
     # Docstrings against signatures: superfluous arguments and results.
     ("ruff", "check", "--preview", "--select", "DOC102,DOC202,DOC402", "diffusion_jax"),
+    # Types of the numerical core; which folders is said in pyproject.toml.
+    ("pyright", "--pythonpath", sys.executable),
     # Broken links and names that the reference cannot find are errors; not with --quiet, which
     # drops the warnings that --strict counts.
     ("mkdocs", "build", "--strict", "--site-dir", "build/docs"),

@@ -107,6 +107,14 @@ def test_other_devices_keep_their_own_convolution():
     assert products == {"cpu": 9, "tpu": 0, "cuda": 0}
 
 
+@pytest.mark.parametrize("backend", ["cpu", "tpu", "gpu"])
+def test_the_primitive_is_traced_on_cpu_only(monkeypatch, backend):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    layer, x = conv_lib.conv3x3(4), jnp.zeros((2, 8, 8, 4))
+    traced = jax.make_jaxpr(lambda k: layer.init_with_output(k, x)[0])(jax.random.key(0))
+    assert ("same_convolution" in str(traced)) == (backend == "cpu")
+
+
 @pytest.mark.parametrize("size", [8, 16])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_no_convolution_in_a_loop_has_a_form_that_is_slow_on_cpu(size, stride):

@@ -63,7 +63,7 @@ class LatentChain:
         x, eps = self.network.predict(z, self.gammas[i], labels)
         row = {name: values[i - 1] for name, values in self.steps.items()}
         mean = row["z"] * z - row["eps"] * eps
-        if self.network.model.encoder.mean_coefficient:
+        if self.network.model.traits.mean_coefficient:
             mean = mean + row["x"] * x
         return Binned(mean, self.backward[i - 1], self.grids[i - 1], leak=True)
 
@@ -123,7 +123,7 @@ def make_latent_chain(network: Network, timesteps: int, markov: bool) -> LatentC
     """
     gammas = network.gammas(timesteps)
     alpha, sigma = alpha_of(gammas), sigma_of(gammas)
-    rows = AncestralDiffEnc(network.model.encoder.mean_coefficient).rows(gammas[::-1])
+    rows = AncestralDiffEnc(network.model.traits.mean_coefficient).rows(gammas[::-1])
     steps = {name: values[::-1] for name, values in rows.items()}
     moved = np.sqrt(noise_fraction(gammas[::-1])[::-1])
     forward = np.concatenate([sigma[:1], sigma[1:] * moved])

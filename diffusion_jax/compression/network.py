@@ -15,10 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 
-from diffusion_jax.errors import CodecError, ConfigError
-from diffusion_jax.model import Model
-from diffusion_jax.process.encoders.identity import Identity
-from diffusion_jax.process.schedules.base import latent_size
+from diffusion_jax.errors import CodecError
+from diffusion_jax.model import Model, require
 from diffusion_jax.types import Array, Cond, Params
 
 # XLA on GPUs chooses kernels by timing them unless told not to.
@@ -72,16 +70,10 @@ class Network:
     """
 
     def __init__(self, model: Model, params: Params, shape: tuple[int, ...], batch: int):
-        if not hasattr(model.decoder, "log_probs"):
-            raise ConfigError(
-                "this model's decoder has no discrete probabilities, so there is nothing to code "
-                "pixels with; use a model with decoder='categorical()'"
-            )
-        if latent_size(model.schedule):
-            raise ConfigError(
-                "the codec does not take schedules with a latent (mulan) yet; use a model with "
-                "another schedule"
-            )
+        require(
+            model, "the codec", "use decoder='categorical()', and a schedule other than mulan()",
+            discrete=True, latent=0,
+        )  # fmt: skip
         device = jax.devices()[0]
         options = _GPU if device.platform == "gpu" else None
         self.model, self.shape, self.batch = model, tuple(shape), batch
@@ -97,7 +89,7 @@ class Network:
     @property
     def markov(self) -> bool:
         """Whether the forward chain does not see the data: what Bit-Swap's order needs."""
-        return isinstance(self.model.encoder, Identity)
+        return not self.model.traits.time_dependent_data
 
     def warm_up(self, labels: bool) -> None:
         """Compiles everything; `labels` says whether the network is told any."""

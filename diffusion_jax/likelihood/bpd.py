@@ -20,7 +20,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
-from diffusion_jax.process.schedules.base import gamma_and_slope, latent_size
+from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.rng import stream
 from diffusion_jax.runtime.sharding import local, put_key as put_typed_key, replicated
 from diffusion_jax.types import Array, Noise, Params, Terms
@@ -56,7 +56,7 @@ class Records:
         }
         if self.auxiliary is not None:
             parts["auxiliary"] = self.auxiliary * scale
-        return {"total": sum(parts.values()), **parts}
+        return {"total": sum(parts.values(), np.zeros(())), **parts}
 
     def monte_carlo_se(self) -> float:
         """Standard error of the mean, in bits/dim, from the noise draws alone."""
@@ -158,7 +158,7 @@ def measure(
         diffusion=terms.diffusion,
         reconstruction=terms.reconstruction,
         dims=math.prod(split.shape),
-        auxiliary=terms.auxiliary[:, 0] if latent_size(model.schedule) else None,
+        auxiliary=terms.auxiliary[:, 0] if model.traits.latent else None,
     )
 
 

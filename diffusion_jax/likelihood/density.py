@@ -122,9 +122,9 @@ def measure(
             split, mesh, batch=batch, limit=limit, label=label, quiet=quiet,
         )  # fmt: skip
 
-    found = over(False, limit, density.name)
-    coarse = over(True, min(_CHECKED, len(found[0])), "solver check")
-    return Records(*found, coarse, dims=math.prod(split.shape))
+    logs, correction = over(False, limit, density.name)
+    coarse = over(True, min(_CHECKED, len(logs)), "solver check")
+    return Records(logs, correction, coarse, dims=math.prod(split.shape))
 
 
 def _divisors(n: int) -> list[int]:

@@ -19,7 +19,13 @@ import numpy as np
 
 from diffusion_jax.likelihood.bpd import Records
 from diffusion_jax.model import Model
-from diffusion_jax.process.schedules.base import LATENT, endpoints, gamma_and_slope, inverse
+from diffusion_jax.process.schedules.base import (
+    LATENT,
+    endpoints,
+    gamma_and_slope,
+    inverse,
+    latent_posterior,
+)
 from diffusion_jax.types import Array, Cond, Params
 
 
@@ -100,7 +106,7 @@ def spread(
 
     @jax.jit
     def paths(p: Params) -> Array:
-        latent, _ = model.schedule.posterior(p, x, jax.random.split(key, len(x)))
+        latent, _ = latent_posterior(model.schedule)(p, x, jax.random.split(key, len(x)))
         t = jnp.linspace(0.0, 1.0, points)
         gamma = jax.vmap(lambda u: model.schedule.gamma({**p, LATENT: latent}, u))(t)
         levels = jnp.asarray([0.05, 0.95])

@@ -64,7 +64,7 @@ def outputs(prediction: str, levels: int) -> int:
 
 
 def check(prediction: str) -> str:
-    """Returns `prediction`, or raises `ConfigError` if there is no such parameterization."""
+    """Returns `prediction`; raises ConfigError unless it is one of `PREDICTIONS`."""
     if prediction not in _FROM:
         raise ConfigError(f"prediction={prediction!r}: allowed are {', '.join(PREDICTIONS)}")
     return prediction

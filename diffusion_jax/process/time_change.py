@@ -1,7 +1,7 @@
-"""A schedule on another clock: the same curve, or curves, run through at other speeds.
+"""A schedule with its time reparameterised: the same curve, traversed at another speed.
 
-In continuous time the bound does not depend on the speed, only the variance of its estimate does:
-drawing gamma from a density is evaluating with the clock that is the density's quantile.
+In continuous time the bound does not depend on the speed; only the variance of its estimate does.
+Drawing gamma from a density means using that density's quantile function as the clock.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.process.schedules.base import Schedule, inverse, latent_size
+from diffusion_jax.process.schedules.base import (
+    Schedule,
+    has_per_pixel_gamma,
+    inverse,
+    latent_posterior,
+    latent_size,
+)
 from diffusion_jax.types import Array, Params
 
 CLOCK = "clock"  # key of the clock among a reclocked schedule's parameters
@@ -20,12 +26,8 @@ CLOCK = "clock"  # key of the clock among a reclocked schedule's parameters
 class Reclocked:
     """`inner.gamma(clock(t))` with a piecewise linear clock.
 
-    The parameters are those of `inner` and, as `CLOCK`, its times at equal steps of t from 0 to 1:
-    one compiled program serves all clocks.
-
-    Attributes:
-        inner: the schedule.
-        nodes: pieces of the clock, plus one.
+    The parameters are those of `inner` and, under `CLOCK`, its times at `nodes` equally spaced t
+    from 0 to 1, so one compiled program serves all clocks.
     """
 
     inner: Schedule
@@ -33,16 +35,21 @@ class Reclocked:
 
     @property
     def latent(self) -> int:
-        """Length of the inner schedule's latent, 0 without one."""
+        """As the inner schedule declares."""
         return latent_size(self.inner)
 
+    @property
+    def per_pixel_gamma(self) -> bool:
+        """As the inner schedule declares."""
+        return has_per_pixel_gamma(self.inner)
+
     def init(self, key: Array) -> Params:
-        """The inner schedule's parameters and a clock that is right."""
+        """The inner schedule's parameters, and a clock that runs at its speed."""
         return {**self.inner.init(key), CLOCK: jnp.linspace(0.0, 1.0, self.nodes)}
 
     def posterior(self, params: Params, x: Array, keys: Array) -> tuple[Array, Array]:
         """The inner schedule's latent."""
-        return self.inner.posterior(params, x, keys)
+        return latent_posterior(self.inner)(params, x, keys)
 
     def gamma(self, params: Params, t: Array) -> Array:
         """`gamma` at times `t`."""
@@ -53,15 +60,11 @@ class Reclocked:
 def reclock(
     schedule: Schedule, params: Params, gamma: np.ndarray, density: np.ndarray
 ) -> tuple[Reclocked, Params]:
-    """The clock that draws gamma with a given density.
+    """The schedule on a clock such that a uniform t draws gamma from `density`; its parameters too.
 
     Args:
-        params: its parameters.
         gamma: increasing, from one end of the schedule to the other.
         density: positive values there, linear in between; need not be normalised.
-
-    Returns:
-        The schedule on that clock, and its parameters.
     """
     clocked = Reclocked(schedule)
     steps = 0.5 * (density[1:] + density[:-1]) * np.diff(gamma)

@@ -3,7 +3,10 @@
 `integrate` and `path` are here as well; they load with the first use.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffusion_jax.sampling.loop import integrate, path
 
 __all__ = ["integrate", "path"]
 

@@ -1,8 +1,8 @@
 """Inpainting by replacement: known pixels follow the forward process of the known image.
 
-A `constrain` hook (Song et al. 2021, appendix I.2). On its own it converges to a wrong law, because
-the unknown pixels never learn of the known ones in time; `plans.repaint` is the cure. With a soft
-mask it blends (Avrahami et al. 2022, "Blended diffusion").
+A `constrain` hook (Song et al. 2021, appendix I.2). On its own it converges to the wrong law,
+because the unknown pixels see the known ones one step late; `plans.repaint` corrects that. With a
+soft mask it blends (Avrahami et al. 2022, "Blended diffusion").
 """
 
 from collections.abc import Callable
@@ -15,16 +15,13 @@ from diffusion_jax.types import Array, diffuse
 def make(
     known: Array | Callable[[Array], Array], mask: Array
 ) -> Callable[[Array, Array, Array], Array]:
-    """Replacement of the known pixels.
+    """`(z, gamma, key) -> z` that replaces the known pixels, for `integrate(..., constrain=...)`.
 
     Args:
         known: the image, in the units of the data, broadcastable to `[B, ...]`; or a function of
             gamma that gives it, where an encoder changes it with time.
         mask: 1 where `known` holds, 0 where it is to be painted, between them a blend;
             broadcastable to `[B, ...]`.
-
-    Returns:
-        `(z, gamma, key) -> z` for `integrate(..., constrain=...)`.
     """
 
     def constrain(z: Array, gamma: Array, key: Array) -> Array:

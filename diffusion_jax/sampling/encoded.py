@@ -1,48 +1,41 @@
-"""What a model with an encoder asks of samplers: corrections of the mean and of moves up."""
+"""Corrections that a model with an encoder needs in sampling: of the mean, and of moves up."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.denoiser import after
+from diffusion_jax.denoiser import then
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling.samplers.base import Denoise, Sampler
+from diffusion_jax.sampling.samplers.base import Denoise, Sampler, noise_share
 from diffusion_jax.types import Array, Pred, alpha, expand, sigma
 
 
-def for_sampler(denoise: Denoise, mean_coefficient: float, sampler: Sampler) -> Denoise:
-    """The denoiser to hand to `sampler` when the model has an encoder.
+def correction(mean_coefficient: float, sampler: Sampler) -> tuple[float, float]:
+    """The `(mean_coefficient, noise_share)` to call `corrected` with, on behalf of `sampler`.
 
     Args:
-        denoise: `(z, gamma) -> Pred`, guidance included.
-        mean_coefficient: the encoder's `c`; 0 for a model without one, or without a correction.
-        sampler: the sampler. One with a `mean_coefficient` of its own corrects the mean itself.
-
-    Returns:
-        `denoise`, corrected for the sampler's noise level where that is needed.
+        mean_coefficient: the encoder's `c`.
+        sampler: one with its own `mean_coefficient` corrects the mean itself: nothing is left.
 
     Raises:
-        ConfigError: the sampler corrects the mean for another encoder, or does not say its
+        ConfigError: the sampler corrects the mean for another encoder, or does not declare its
             `noise_share`.
     """
     own = getattr(sampler, "mean_coefficient", None)
-    name = type(sampler).__name__
-    if own is not None:
-        if own != mean_coefficient:
-            raise ConfigError(
-                f"sampler {name} corrects the mean by {own}, but this model's encoder asks for "
-                f"{mean_coefficient}; use sampler='ancestral()'"
-            )
-        return denoise
-    if mean_coefficient == 0.0:
-        return denoise
-    if not hasattr(sampler, "noise_share"):
+    if own is not None and own != mean_coefficient:
         raise ConfigError(
-            f"sampler {name} does not state its noise_share, which a model with an encoder needs; "
-            "use ancestral() or ddim(eta=...)"
+            f"sampler {type(sampler).__name__} corrects the mean by {own}, but this model's "
+            f"encoder asks for {mean_coefficient}; use sampler='ancestral()'"
         )
-    return corrected(denoise, mean_coefficient, sampler.noise_share)
+    if own is not None or mean_coefficient == 0.0:
+        return 0.0, 0.0
+    return mean_coefficient, noise_share(sampler)
+
+
+def for_sampler(denoise: Denoise, mean_coefficient: float, sampler: Sampler) -> Denoise:
+    """`denoise`, corrected for `sampler` as `correction` says; guidance goes in before."""
+    return corrected(denoise, *correction(mean_coefficient, sampler))
 
 
 def corrected(
@@ -77,16 +70,16 @@ def corrected(
     def moved(pred: Pred, z: Array, gamma: Array) -> Pred:
         g = expand(gamma, z)
         a, s = alpha(g), sigma(g)
-        # eps moves so that alpha x + sigma eps stays what it was.
+        # eps changes too, so that alpha x + sigma eps is unchanged.
         return Pred(x=pred.x * (1.0 + factor * s * s), eps=pred.eps - factor * a * s * pred.x)
 
-    return after(denoise, moved)
+    return then(denoise, moved)
 
 
 def lifting(
     denoise: Callable[[Array, Array], Pred], mean_coefficient: float
 ) -> Callable[[Array, Array, Array], Array] | None:
-    """What an encoder adds to a move up in gamma, for `sampling.integrate(..., lift=...)`.
+    """The term that an encoder adds to a move up in gamma: `lift` of `sampling.integrate`.
 
     From s up to t the forward process is `(alpha_t / alpha_s) z_s + alpha_t (x_t - x_s)` and noise,
     for known data x. A process of z alone has the same marginals if its drift is the mean of that
@@ -95,7 +88,7 @@ def lifting(
 
         x_t - x_s = ((alpha_t / alpha_s)^(2c) - 1) x_hat(z_s),
 
-    exact to first order in the length of the move: what is missing is the variance of x_s given
+    exact to first order in the length of the move; the missing part is the variance of x_s given
     z_s, times the square of the factor.
 
     Args:

@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.data import passes
-from diffusion_jax.denoiser import given
+from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse, latent_size
+from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.sampling import loop
@@ -21,16 +21,11 @@ from diffusion_jax.sampling.grids.base import Grid
 from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.sampling.loop import Constrain
 from diffusion_jax.sampling.method import Method, check_method
-from diffusion_jax.types import Array, Cond, Params, Pred
+from diffusion_jax.types import Array, Cond, Params, Pred, expand
 
 
 def plan(model: Model, params: Params, grid: Grid, steps: int) -> np.ndarray:
     """The gammas of a run, `[steps + 1]` float64, between the model's own end points.
-
-    Args:
-        params: its weights.
-        grid: the grid.
-        steps: number of steps.
 
     Raises:
         ConfigError: fewer than one step.
@@ -47,11 +42,7 @@ def plan(model: Model, params: Params, grid: Grid, steps: int) -> np.ndarray:
 
 
 def labels_for(model: Model, num: int, wanted: tuple[int, ...]) -> np.ndarray | None:
-    """The class of each sample: `wanted` in turn, or every class in turn.
-
-    Args:
-        num: number of samples.
-        wanted: classes to cycle through; empty for all.
+    """The class of each of `num` samples, cycling through `wanted`, or through all if it is empty.
 
     Returns:
         int32 `[num]`, or None for an unconditional model.
@@ -75,41 +66,35 @@ def labels_for(model: Model, num: int, wanted: tuple[int, ...]) -> np.ndarray | 
 
 def _paths(
     model: Model, params: Params, gammas: np.ndarray, cond: dict, key: Array, n: int
-) -> tuple[Array, dict]:
+) -> tuple[Array | np.ndarray, dict]:
     """The plan of every pixel, and the condition, for a latent drawn from the schedule's prior.
 
-    The scalar plan is read as times of the representative curve. Without a latent it is the plan.
+    The scalar plan is taken as times of the representative curve. Without a latent, both come back
+    unchanged.
     """
-    size = latent_size(model.schedule)
+    size = model.traits.latent
     if not size:
         return gammas, cond
     latent = jax.random.normal(key, (n, size))
     times = inverse(model.schedule, params["schedule"], jnp.asarray(gammas, latent.dtype))
     times = times.at[0].set(1.0).at[-1].set(0.0)  # bisection stops short of the ends
-    given = {**params["schedule"], LATENT: latent}
-    path = jax.vmap(lambda t: model.schedule.gamma(given, t))(times)
+    schedule = {**params["schedule"], LATENT: latent}
+    path = jax.vmap(lambda t: model.schedule.gamma(schedule, t))(times)
     return path, {**cond, "latent": latent}
 
 
 def guide(
     model: Model, params: Params, method: Method, context: Context, cond: Cond, key: Array, n: int
-) -> tuple[Callable[[Array, Array], Pred], Array]:
-    """The guided denoiser with its condition inside, and the plan.
-
-    Args:
-        params: its weights.
-        method: how to sample.
-        context: for the guidance.
-        key: PRNG key of the run.
-        n: number of examples.
+) -> tuple[Callable[[Array, Array], Pred], Array | np.ndarray]:
+    """The guided denoiser with its condition bound, and the plan, for `n` examples.
 
     Returns:
-        `(z, gamma) -> Pred`, without the encoder's correction for a sampler; and the gammas, with
-        one column for every pixel if the schedule has a latent.
+        `(z, gamma) -> Pred`, before `encoded.for_sampler`; and the gammas, `[steps + 1]`, or
+        `[steps + 1, n, ...]` (one plan per pixel) if the schedule has a latent.
     """
     path, cond = _paths(model, params, method.gammas, cond, rng.stream(key, "latent"), n)
     guided = method.guidance(model.denoiser(params), context)
-    return given(guided, cond), path
+    return with_condition(guided, cond), path
 
 
 def draw(
@@ -125,34 +110,31 @@ def draw(
     """Runs the plan from the latent `z` at its start; a pure function, to be jitted by the caller.
 
     Args:
-        params: its weights.
-        method: how to sample.
         context: for the guidance; see `Helpers.context`.
         z: latent at `method.gammas[0]`, `[B, ...]`.
-        key: PRNG key of the noise on the way.
+        key: for the noise along the way.
         constrain: `(z, gamma, key) -> z` after every step, or None.
 
     Returns:
-        What `method.final` makes of the end.
+        The output of `method.final`.
     """
     guided, path = guide(model, params, method, context, cond, key, z.shape[0])
-    c = model.encoder.mean_coefficient
+    c = model.traits.mean_coefficient
     denoise = for_sampler(guided, c, method.sampler)
     key = rng.stream(key, "path")
     lift = lifting(guided, c)
     done = loop.run(denoise, method.sampler, path, z, key, constrain, method.correct, lift)
-    end = path[-1] if isinstance(path, jax.Array) else jnp.asarray(path[-1], z.dtype)
+    end = expand(jnp.asarray(path[-1], z.dtype), z)
     return method.final(done.denoise, done.end, end, model.decoder)
 
 
 def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
-    """The jitted `(params, key, cond, shape) -> images` of one batch.
+    """The jitted `(params, key, cond, shape) -> images` of one batch; `shape` is static.
 
-    Args:
-        method: how to sample; `method.check_method` says what is refused.
+    The result is the output of `method.final`, replicated over the mesh.
 
-    Returns:
-        The function; `shape` is static and the result is what `method.final` gives.
+    Raises:
+        ConfigError: see `method.check_method`.
     """
     check_method(model, method)
 
@@ -186,15 +168,13 @@ def generate(
     Args:
         params: the weights, replicated over `mesh`.
         run: from `compile_sampler`.
-        shape: shape of one image.
-        labels: class of each image, or None.
-        num: how many.
-        batch: images per call; rounded up to a multiple of the devices.
-        seed: seed of the noise.
+        shape: of one image.
+        labels: class of each image, `[num]`, or None.
+        batch: images per call; rounded up to a multiple of the number of devices.
         quiet: no progress report.
 
     Returns:
-        What the method's final step gives, `[num, *shape]`; uint8 unless it is `identity()`.
+        The outputs of the final step, `[num, *shape]`; uint8 unless that is `identity()`.
 
     Raises:
         ConfigError: `num` or `batch` is not positive.

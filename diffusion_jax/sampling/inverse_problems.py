@@ -1,17 +1,18 @@
 """Guidance by a linear measurement `y = A x + noise`: posterior sampling without a classifier.
 
-Functions that return a `Guidance`, not plug-ins: their arguments are arrays. The added score is
+Guidance by arrays, so built in Python rather than from a spec string. The added score is
 `G = (d x_hat / d z)^T A^T w` with a method's own `w`; the Jacobian is the denoiser's, by one
 backward pass (`exact`: one for each measured value).
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.sampling.guidance.base import Context, Guidance, norm, with_score
+from diffusion_jax.sampling.guidance.base import Context, norm, with_score
 from diffusion_jax.types import Array, Cond, Denoiser, Pred, alpha, sigma
 
 Forward = Callable[[Array], Array]  # linear: [B, ...] -> [B, M]
@@ -30,101 +31,132 @@ def _solve(matrix: Array, variance: float, residual: Array) -> Array:
     return jnp.linalg.solve(noisy, residual[..., None])[..., 0]
 
 
-def exact(forward: Forward, y: Array, variance: float) -> Guidance:
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """See `exact`."""
+
+    forward: Forward
+    y: Array
+    variance: float
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+
+        def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+            x, pull, pred = jax.vjp(_x_first(denoiser, gamma, cond), z, has_aux=True)
+            residual = self.y - self.forward(x)
+            rows = _rows(self.forward, z, residual.shape[-1])
+            pulled = jax.vmap(lambda a: pull(jnp.broadcast_to(a, x.shape))[0])(rows)
+            # A (dx/dz) A^T, per example: dx/dz is symmetric for a posterior mean.
+            matrix = jnp.moveaxis(jax.vmap(self.forward)(pulled), 0, 1)
+            w = _solve(sigma(gamma) ** 2 / alpha(gamma) * matrix, self.variance, residual)
+            return with_score(pred, jnp.einsum("mb...,bm->b...", pulled, w), gamma)
+
+        return guided
+
+
+def exact(forward: Forward, y: Array, variance: float) -> Exact:
     """The exact posterior score for Gaussian data, and its moment matching for other data.
 
     `w = (A V A^T + variance I)^-1 (y - A x_hat)` with `V = Cov[x | z] = (sigma^2 / alpha)
     d x_hat / d z` (Rozet et al. 2024, "Learning diffusion priors from observations").
 
     Args:
-        forward: A, linear, `[B, ...] -> [B, M]`; examples apart.
+        forward: A, linear, `[B, ...] -> [B, M]`, acting on each example alone.
         y: the measurement, `[M]` or `[B, M]`.
         variance: of its noise.
 
     Returns:
-        The guidance; M backward passes of the denoiser a call, for scalar gamma.
+        The guidance, for scalar gamma: M backward passes of the denoiser per call.
     """
+    return Exact(forward, y, variance)
 
-    def guide(denoiser: Denoiser, context: Context) -> Denoiser:
+
+@dataclass(frozen=True, eq=False)
+class PiGDM:
+    """See `pigdm`."""
+
+    forward: Forward
+    y: Array
+    variance: float
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+
         def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
             x, pull, pred = jax.vjp(_x_first(denoiser, gamma, cond), z, has_aux=True)
-            residual = y - forward(x)
-            rows = _rows(forward, z, residual.shape[-1])
-            pulled = jax.vmap(lambda a: pull(jnp.broadcast_to(a, x.shape))[0])(rows)
-            # A (dx/dz) A^T, per example: dx/dz is symmetric for a posterior mean.
-            matrix = jnp.moveaxis(jax.vmap(forward)(pulled), 0, 1)
-            w = _solve(sigma(gamma) ** 2 / alpha(gamma) * matrix, variance, residual)
-            return with_score(pred, jnp.einsum("mb...,bm->b...", pulled, w), gamma)
-
-        return guided
-
-    return guide
-
-
-def pigdm(forward: Forward, y: Array, variance: float) -> Guidance:
-    """Pseudo-inverse guidance (Song et al. 2023, "PiGDM"): `V = sigma^2 I`.
-
-    Args:
-        forward: A, linear, `[B, ...] -> [B, M]`; examples apart.
-        y: the measurement, `[M]` or `[B, M]`.
-        variance: of its noise.
-
-    Returns:
-        The guidance; one backward pass of the denoiser a call, for scalar gamma.
-    """
-
-    def guide(denoiser: Denoiser, context: Context) -> Denoiser:
-        def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
-            x, pull, pred = jax.vjp(_x_first(denoiser, gamma, cond), z, has_aux=True)
-            residual = y - forward(x)
-            rows = _rows(forward, z, residual.shape[-1])
-            w = _solve(sigma(gamma) ** 2 * forward(rows), variance, residual)
+            residual = self.y - self.forward(x)
+            rows = _rows(self.forward, z, residual.shape[-1])
+            w = _solve(sigma(gamma) ** 2 * self.forward(rows), self.variance, residual)
             extra = pull(jnp.einsum("m...,bm->b...", rows, w).astype(x.dtype))[0]
             return with_score(pred, extra, gamma)
 
         return guided
 
-    return guide
+
+def pigdm(forward: Forward, y: Array, variance: float) -> PiGDM:
+    """Pseudo-inverse guidance (Song et al. 2023, "PiGDM"): `V = sigma^2 I`.
+
+    Args:
+        forward: A, linear, `[B, ...] -> [B, M]`, acting on each example alone.
+        y: the measurement, `[M]` or `[B, M]`.
+        variance: of its noise.
+
+    Returns:
+        The guidance, for scalar gamma: one backward pass of the denoiser per call.
+    """
+    return PiGDM(forward, y, variance)
 
 
-def dps(forward: Forward, y: Array, scale: float = 1.0, limit: float = math.inf) -> Guidance:
+@dataclass(frozen=True, eq=False)
+class DPS:
+    """See `dps`."""
+
+    forward: Forward
+    y: Array
+    scale: float
+    limit: float
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+
+        def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+            def misfit(z: Array) -> tuple[Array, Pred]:
+                pred = denoiser(z, gamma, cond)
+                return norm(self.y - self.forward(pred.x)).sum(), pred
+
+            gradient, pred = jax.grad(misfit, has_aux=True)(z)
+            extra = -self.scale * gradient
+            moved = sigma(gamma) * norm(extra) / math.sqrt(math.prod(z.shape[1:]))
+            extra = extra * jnp.minimum(1.0, self.limit / jnp.maximum(moved, 1e-30))
+            return with_score(pred, extra, gamma)
+
+        return guided
+
+
+def dps(forward: Forward, y: Array, scale: float = 1.0, limit: float = math.inf) -> DPS:
     """Diffusion posterior sampling (Chung et al. 2023, algorithm 1), as an addition to the score.
 
     `G = -scale grad_z |y - A x_hat(z)|`: the norm, not its square, and per example (the reference
     takes one norm of the whole batch, which couples the examples). The paper adds it to the latent
-    after an ancestral step; added to the score it works with every sampler, and `scale` is in
-    other units than theirs.
+    after an ancestral step; added to the score it works with every sampler, and `scale` has other
+    units than theirs.
 
     Args:
-        forward: A, `[B, ...] -> [B, M]`; it need not be linear; examples apart.
+        forward: A, `[B, ...] -> [B, M]`; it need not be linear, but acts on each example alone.
         y: the measurement, `[M]` or `[B, M]`.
         scale: how strongly to follow the measurement.
         limit: largest root mean square of the change of eps, per example: the gradient is stiff
             where the measurement is much more precise than the prediction.
 
     Returns:
-        The guidance; one backward pass of the denoiser a call.
+        The guidance; one backward pass of the denoiser per call.
     """
-
-    def guide(denoiser: Denoiser, context: Context) -> Denoiser:
-        def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
-            def misfit(z: Array) -> tuple[Array, Pred]:
-                pred = denoiser(z, gamma, cond)
-                return norm(y - forward(pred.x)).sum(), pred
-
-            gradient, pred = jax.grad(misfit, has_aux=True)(z)
-            extra = -scale * gradient
-            moved = sigma(gamma) * norm(extra) / math.sqrt(math.prod(z.shape[1:]))
-            extra = extra * jnp.minimum(1.0, limit / jnp.maximum(moved, 1e-30))
-            return with_score(pred, extra, gamma)
-
-        return guided
-
-    return guide
+    return DPS(forward, y, scale, limit)
 
 
 def _x_first(denoiser: Denoiser, gamma: Array, cond: Cond) -> Callable:
-    """`z -> (x, pred)`, for a Jacobian of x with the whole prediction on the side."""
+    """`z -> (x, pred)`, for the Jacobian of x with the whole prediction as an auxiliary output."""
 
     def predict(z: Array) -> tuple[Array, Pred]:
         pred = denoiser(z, gamma, cond)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling.samplers.base import Denoise, Sampler
+from diffusion_jax.sampling.samplers.base import Denoise, Sampler, noise_share
 from diffusion_jax.types import Array
 
 
@@ -18,8 +18,8 @@ def invert(denoise: Denoise, sampler: Sampler, gammas: np.ndarray, z: Array) -> 
 
     Args:
         denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside.
-        sampler: a deterministic one: `heun()`, `rk4()`, `ddim()`. Multistep methods have no history
-            upwards and fall back to order 1.
+        sampler: a deterministic one: `heun()`, `rk4()`, `ddim()`. Multistep methods fall back to
+            order 1: upwards they have no history.
         gammas: strictly ascending, `[n + 1]`, known on the host.
         z: latent at `gammas[0]`, `[B, ...]`.
 
@@ -34,22 +34,18 @@ def invert(denoise: Denoise, sampler: Sampler, gammas: np.ndarray, z: Array) -> 
     if gammas.ndim != 1 or gammas.size < 2 or np.any(np.diff(gammas) <= 0.0):
         raise ConfigError("an inversion needs strictly ascending gammas, at least two")
     rows = jax.tree.map(lambda a: jnp.asarray(a, z.dtype), sampler.rows(gammas))
-    key = jax.random.key(0)  # a deterministic sampler does not look at it
+    key = jax.random.key(0)  # unused by a deterministic sampler
 
     def body(carry: tuple, row: dict) -> tuple[tuple, None]:
-        return sampler.step(denoise, row, *carry, key), None
+        z, memory = carry
+        return sampler.step(denoise, row, z, memory, key), None
 
     return jax.lax.scan(body, (z, sampler.init(z)), rows)[0][0]
 
 
 def need_deterministic(sampler: Sampler) -> None:
-    """Refuses a sampler that draws noise.
-
-    Raises:
-        ConfigError: it is not a solver of the probability-flow ODE.
-    """
-    # Samplers from elsewhere that do not say are taken for stochastic.
-    if getattr(sampler, "noise_share", 1.0) != 0.0:
+    """Raises ConfigError unless the sampler solves the probability-flow ODE."""
+    if noise_share(sampler) != 0.0:
         raise ConfigError(
             f"sampler {type(sampler).__name__} draws noise; a path between image and latent needs "
             "a deterministic one, such as heun(), ddim() or dpmpp_2m()"

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.denoiser import Calls, Remembering, lifted
+from diffusion_jax.denoiser import SequentialCalls, StatefulDenoiser, as_stateful
 from diffusion_jax.sampling.samplers.base import Denoise, Sampler, noise_fraction, scales, std
 from diffusion_jax.types import Array, Pred
 
@@ -21,7 +21,7 @@ Lift = Callable[[Array, Array, Array], Array]
 
 
 def _concrete(gammas: Any) -> Any:
-    """Host float64 where the plan is known now, else the traced array."""
+    """The plan in float64 on the host, or as it is where it is traced."""
     try:
         return np.asarray(gammas, dtype=np.float64)
     except jax.errors.TracerArrayConversionError:
@@ -31,7 +31,7 @@ def _concrete(gammas: Any) -> Any:
 def integrate(
     denoise: Denoise,
     sampler: Sampler,
-    gammas: Array,
+    gammas: Array | np.ndarray,
     z: Array,
     key: Array,
     constrain: Constrain | None = None,
@@ -42,19 +42,19 @@ def integrate(
 
     Upward moves in the plan (churn, restarts, RePaint) are draws of the forward process,
     `z_t = (alpha_t / alpha_s) z_s + sigma_t sqrt(c) n`, exact unless data change with gamma, and
-    reset the memory of sampler and guidance.
+    reset the sampler's memory and the denoiser's state.
 
     Args:
         denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside; it may be
-            a `Remembering` one.
+            a `StatefulDenoiser`.
         sampler: from `diffusion_jax.sampling.samplers`.
         gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced. Or
-            `[n + 1, B, ...]`, downwards, for a plan of its own for every pixel.
+            `[n + 1, B]` or `[n + 1, B, ...]`, descending: a plan for each example or pixel.
         z: latent at `gammas[0]`, `[B, ...]`, float32 or float64.
         key: PRNG key for the noise of stochastic methods.
         constrain: `(z, gamma, key) -> z`, applied after every step (inpainting, blending).
         correct: `(denoise, z, gamma, key) -> z`, applied before every step (Langevin).
-        lift: `(z, gamma, up_to) -> ` what a move up adds to that, for data that change with gamma
+        lift: `(z, gamma, up_to) -> ` what an upward move adds, for data that change with gamma
             (`sampling.encoded.lifting`).
 
     Returns:
@@ -69,33 +69,31 @@ def integrate(
 def path(
     denoise: Denoise,
     sampler: Sampler,
-    gammas: Array,
+    gammas: Array | np.ndarray,
     z: Array,
     key: Array,
     constrain: Constrain | None = None,
     correct: Correct | None = None,
     lift: Lift | None = None,
 ) -> Array:
-    """All latents of `integrate`, whose arguments it has.
-
-    Returns:
-        The latents at `gammas`, `[n + 1, B, ...]`; the last is what `integrate` returns.
-    """
-    return run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=True).latents
+    """The latents at all `gammas`, `[n + 1, B, ...]`; see `integrate`, which returns the last."""
+    latents = run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=True).latents
+    assert latents is not None
+    return latents
 
 
-def _unheard(denoise: Remembering, memory: Any, z: Array, gamma: Array) -> Pred:
-    """A prediction that is not remembered: correctors ask in loops of their own."""
-    return denoise.step(memory, z, gamma)[0]
+def _stateless(denoise: StatefulDenoiser, state: Any, z: Array, gamma: Array) -> Pred:
+    """A prediction whose new state is dropped: correctors call it inside their own loops."""
+    return denoise.step(state, z, gamma)[0]
 
 
-class Run(NamedTuple):
-    """A run that is over.
+class Solution(NamedTuple):
+    """What `run` returns.
 
     Attributes:
         end: the latent at the last gamma.
-        latents: those at all gammas, `[n + 1, B, ...]`; None unless they were to be kept.
-        denoise: the denoiser with what it remembers of the run: for a last prediction.
+        latents: the latents at all gammas, `[n + 1, B, ...]`, if `keep`.
+        denoise: the denoiser in its last state, for one more prediction.
     """
 
     end: Array
@@ -106,27 +104,21 @@ class Run(NamedTuple):
 def run(
     denoise: Denoise,
     sampler: Sampler,
-    gammas: Array,
+    gammas: Array | np.ndarray,
     z: Array,
     key: Array,
     constrain: Constrain | None = None,
     correct: Correct | None = None,
     lift: Lift | None = None,
     keep: bool = False,
-) -> Run:
-    """`integrate`, whose arguments it has, and what else there is to know of it.
-
-    Args:
-        keep: whether to keep all latents.
-
-    Raises:
-        ValueError: `gammas` has fewer than two values, or another shape.
-    """
-    gammas, denoise = _concrete(gammas), lifted(denoise)
-    if gammas.shape[1:] not in ((), z.shape) or gammas.shape[:1] in ((), (0,), (1,)):
+) -> Solution:
+    """`integrate` and `path` in one, with the denoiser's last state; `keep` keeps all latents."""
+    gammas, stateful = _concrete(gammas), as_stateful(denoise)
+    if gammas.shape[1:] not in ((), z.shape[:1], z.shape) or gammas.shape[:1] in ((), (0,), (1,)):
         raise ValueError(f"gammas must be a vector of at least two values, got {gammas.shape}")
-    # A traced plan may climb too; only a known one is spared the branch, and one gamma per pixel
-    # (which is always traced) never climbs.
+    if gammas.ndim == 2:  # one plan per example
+        gammas = gammas.reshape(*gammas.shape, *[1] * (z.ndim - 1))
+    # A traced plan may climb. A plan per example or pixel is always traced, and never climbs.
     if isinstance(gammas, np.ndarray):
         climbs = bool(np.any(np.diff(gammas, axis=0) > 0))
     else:
@@ -146,13 +138,13 @@ def run(
     )
 
     def down(carry: tuple, row: dict, key: Array) -> tuple:
-        z, memory, told = carry
+        z, memory, state = carry
         k_step, k_correct = jax.random.split(key)
-        calls = Calls(denoise, told)
+        calls = SequentialCalls(stateful, state)
         if correct is not None:
-            z = correct(partial(_unheard, denoise, told), z, row["step"]["gamma"], k_correct)
+            z = correct(partial(_stateless, stateful, state), z, row["step"]["gamma"], k_correct)
         z, memory = sampler.step(calls, row["step"], z, memory, k_step)
-        return z, memory, calls.memory
+        return z, memory, calls.state
 
     def up(carry: tuple, row: dict, key: Array) -> tuple:
         z = carry[0]
@@ -160,7 +152,7 @@ def run(
         up = row["up_scale"] * z + row["up_noise"] * noise
         if lift is not None:
             up += lift(z, row["step"]["gamma"], row["end"])
-        return up, sampler.init(up), denoise.init(up)
+        return up, sampler.init(up), stateful.init(up)
 
     def body(carry: tuple, xs: tuple) -> tuple[tuple, Array | None]:
         row, key = xs
@@ -173,7 +165,7 @@ def run(
             z = constrain(z, row["end"], k_constrain)
         return (z, *memory), z if keep else None
 
-    start = (z, sampler.init(z), denoise.init(z))
-    (end, _, told), after = jax.lax.scan(body, start, (rows, jax.random.split(key, n)))
-    latents = jnp.concatenate([z[None], after]) if keep else None
-    return Run(end, latents, partial(_unheard, denoise, told))
+    start = (z, sampler.init(z), stateful.init(z))
+    (end, _, state), after = jax.lax.scan(body, start, (rows, jax.random.split(key, n)))
+    latents = None if after is None else jnp.concatenate([z[None], after])
+    return Solution(end, latents, partial(_stateless, stateful, state))

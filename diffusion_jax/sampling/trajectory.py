@@ -1,4 +1,4 @@
-"""How samples come out of the noise: latents and guesses along a run, and pictures of them."""
+"""Latents and predictions along a sampling run, and pictures of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,11 @@ from diffusion_jax.sampling import loop
 from diffusion_jax.sampling.encoded import for_sampler, lifting
 from diffusion_jax.sampling.generate import guide
 from diffusion_jax.sampling.method import Method
-from diffusion_jax.types import Array, Cond, Params
+from diffusion_jax.types import Array, Cond, Params, expand
 
-_MILLISECONDS = 90  # a frame is shown
-_HOLD = 1600  # the last one
-_BAR = 4  # pixels, how far the run is
+_MILLISECONDS = 90  # per frame
+_HOLD = 1600  # milliseconds for the last frame
+_BAR = 4  # height of the progress bar, pixels
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Trajectory:
 
     Attributes:
         gammas: `[F]`.
-        latents: z as the decoder's nearest levels, `[F, B, H, W, C]`.
-        guesses: x_hat(z), likewise, of guidance without its momentum; last what the run ends with.
-        levels: grey levels.
+        latents: z, rounded to the decoder's levels, `[F, B, H, W, C]`.
+        guesses: x_hat(z), rounded too (guidance without momentum); the last are the samples.
+        levels: number of grey levels.
     """
 
     gammas: np.ndarray
@@ -49,21 +49,15 @@ def record(
     levels: int,
     frames: int,
 ) -> Trajectory:
-    """Draws samples and keeps what they looked like on the way.
+    """Draws samples and keeps up to `frames` (at least 2) of the noise levels passed.
 
-    Every process does this by itself on one device: it is for a few images. The noise is that of
-    `generate.compile_sampler` with the same key, so that the samples are the first of its batch.
+    For a few images: every process does it alone, on one device. The noise is that of
+    `generate.compile_sampler` with the same key, so the samples are the first of its batch.
 
     Args:
-        params: its weights.
-        method: how to sample; it has passed `method.check_method`.
-        cond: the condition, leading axis `[B]`.
+        method: has passed `method.check_method`.
         shape: `(B, H, W, C)`.
         levels: grey levels of the data.
-        frames: noise levels kept, at most; at least 2.
-
-    Returns:
-        The trajectory.
     """
     steps = len(method.gammas) - 1
     kept = np.unique(np.round(np.linspace(0, steps, frames)).astype(int))
@@ -72,17 +66,18 @@ def record(
     def run(params: Params, helpers: dict, key: Array, cond: Cond) -> tuple[Array, Array]:
         context = method.helpers.context(model, helpers)
         guided, plan = guide(model, params, method, context, cond, key, shape[0])
-        c = model.encoder.mean_coefficient
+        c = model.traits.mean_coefficient
         denoise = for_sampler(guided, c, method.sampler)
         z = jax.random.normal(rng.stream(key, "start"), shape)
         along = rng.stream(key, "path")
         options = {"correct": method.correct, "lift": lifting(guided, c), "keep": True}
         done = loop.run(denoise, method.sampler, plan, z, along, **options)
+        assert done.latents is not None
         zs = done.latents[kept]
-        at = jnp.asarray(plan, z.dtype)[kept]
+        at = jnp.stack([expand(g, z) for g in jnp.asarray(plan, z.dtype)[kept]])
         guesses = jax.lax.map(lambda row: guided(*row).x, (zs, at))
         shown = [jax.lax.map(model.decoder.decode, a) for a in (zs, guesses)]
-        # What comes out is the final step's, which may not be levels.
+        # The final step may return real numbers rather than levels.
         end = method.final(done.denoise, zs[-1], at[-1], model.decoder)
         end = end if end.dtype == jnp.uint8 else model.decoder.decode(end)
         return shown[0].at[-1].set(end), shown[1].at[-1].set(end)
@@ -93,14 +88,7 @@ def record(
 
 
 def movie(found: Trajectory) -> list[np.ndarray]:
-    """The frames: latents in the upper line, guesses below, and a bar that fills.
-
-    Args:
-        found: the trajectory.
-
-    Returns:
-        uint8 `[H', W', 3]` each.
-    """
+    """Frames, uint8 `[H', W', 3]`: latents above their predictions, and a progress bar."""
     out, last = [], len(found.gammas) - 1
     for i, (z, x) in enumerate(zip(found.latents, found.guesses, strict=True)):
         sheet = images.grid(np.concatenate([z, x]), found.levels, columns=len(z), pixels=48)
@@ -111,15 +99,9 @@ def movie(found: Trajectory) -> list[np.ndarray]:
 
 
 def strip(found: Trajectory, columns: int = 8, examples: int = 2) -> np.ndarray:
-    """One picture of the run, for paper: time runs to the right, latents above their guesses.
+    """A still of the run, uint8 `[H', W', 3]`: time runs to the right, latents above predictions.
 
-    Args:
-        found: the trajectory.
-        columns: noise levels shown.
-        examples: samples shown.
-
-    Returns:
-        uint8 `[H', W', 3]`.
+    It shows `columns` noise levels of `examples` samples.
     """
     at = np.unique(np.round(np.linspace(0, len(found.gammas) - 1, columns)).astype(int))
     count = min(examples, found.latents.shape[1])
@@ -128,17 +110,12 @@ def strip(found: Trajectory, columns: int = 8, examples: int = 2) -> np.ndarray:
 
 
 def save_webp(path: Path, frames: list[np.ndarray]) -> None:
-    """Writes an animation that runs for ever and rests on its last frame.
-
-    Args:
-        path: the WebP file.
-        frames: uint8 `[H, W, 3]` each.
-    """
+    """Writes a looping animation of uint8 `[H, W, 3]` frames that pauses on the last."""
     from PIL import Image
 
     first, *rest = [Image.fromarray(f) for f in frames]
     durations = [_MILLISECONDS] * len(rest) + [_HOLD]
-    # Enlarged pixels are small without loss; photographs are not.
+    # Enlarged pixels compress well without loss; photographs do not.
     lossless = sum(f.nbytes for f in frames) < 16 * 2**20
     write_picture(
         path, first, format="webp", save_all=True, append_images=rest, duration=durations, loop=0,

@@ -16,7 +16,7 @@ from diffusion_jax import rng
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
-from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, latent_size
+from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
 from diffusion_jax.training import variance
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.optimizer import advance
@@ -99,7 +99,7 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
 
 def _parts(recipe: Recipe) -> tuple[str, ...]:
     """The terms of the bound that a model has."""
-    auxiliary = ("auxiliary",) if latent_size(recipe.model.schedule) else ()
+    auxiliary = ("auxiliary",) if recipe.model.traits.latent else ()
     return ("prior", "diffusion", "reconstruction", *auxiliary)
 
 

@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.likelihood.objectives.continuous import Continuous
+from diffusion_jax.likelihood.objectives.base import ShapeInvariant
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms
@@ -26,12 +26,12 @@ def learns_shape(params: Params) -> bool:
 
 
 def gradient(
-    objective: Continuous, model: Model, params: Params, x: Array, cond: Cond, noise: Noise
+    objective: ShapeInvariant, model: Model, params: Params, x: Array, cond: Cond, noise: Noise
 ) -> tuple[Params, Terms]:
     """Gradient of the mean bound for all parameters but the shape's, which get that of `E l^2`.
 
     Args:
-        objective: the continuous-time bound.
+        objective: one that declares `shape_invariant`, such as `continuous()`.
         model: a model whose schedule has a shape.
         params: its weights.
         x: data in model space, `[B, ...]`.

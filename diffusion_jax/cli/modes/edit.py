@@ -11,9 +11,8 @@ from diffusion_jax import registry, rng
 from diffusion_jax.cli.modes import _edit_inputs, _method
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
-from diffusion_jax.model import Model
+from diffusion_jax.model import Model, require
 from diffusion_jax.process.decoders.base import Decoder
-from diffusion_jax.process.schedules.base import latent_size
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.progress import progress
@@ -30,11 +29,10 @@ def run(experiment: Experiment) -> None:
     """Edits the images that the configuration names; writes `edits/<step>_<edit>_<input>/`."""
     c = experiment.config
     edit = registry.build("edits", c.edit.method)
-    if latent_size(experiment.model.schedule):
-        raise ConfigError(
-            f"schedule {c.schedule} has one gamma per pixel, drawn with each image; editing needs "
-            "a model with one gamma per image"
-        )
+    require(
+        experiment.model, "editing", "use a model with one gamma per image",
+        per_pixel_gamma=False, latent=0,
+    )  # fmt: skip
     layout = edit.lay_out(_edit_inputs.read(experiment))
     params, record = experiment.weights(c.eval.weights)
     method = _method.build(experiment, params, edit)

@@ -14,7 +14,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd, variance
 from diffusion_jax.model import Model
-from diffusion_jax.process.schedules.base import endpoints, latent_size
+from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.process.time_change import reclock
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import say
@@ -52,10 +52,10 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
             "schedule": variance.curve(experiment.model, params),
             **_measure(experiment, params, split),
         }
-        if latent_size(experiment.model.schedule):
+        if experiment.model.traits.latent:
             band = variance.spread(experiment.model, params, x[:8], jax.random.key(c.seed))
             report["schedule"]["spread"] = band
-        if experiment.model.encoder.mean_coefficient:
+        if experiment.model.traits.mean_coefficient:
             report["encoder"] = variance.encoder_shift(experiment.model, params, x, cond)
             columns = np.linspace(*report["ends"].values(), _COLUMNS)
             report["encoder"]["columns"] = columns.tolist()

@@ -22,7 +22,7 @@ Drift = Callable[[Array], Array]
 Divergence = Callable[[Drift, Array], tuple[Array, Array]]
 
 
-class Method(NamedTuple):
+class RungeKutta(NamedTuple):
     """An explicit Runge-Kutta method whose stages each look at the one before.
 
     Attributes:
@@ -37,8 +37,8 @@ class Method(NamedTuple):
 
 
 METHODS = {
-    "heun": Method(2, (0.0, 1.0), (0.5, 0.5)),
-    "rk4": Method(4, (0.0, 0.5, 0.5, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
+    "heun": RungeKutta(2, (0.0, 1.0), (0.5, 0.5)),
+    "rk4": RungeKutta(4, (0.0, 0.5, 0.5, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
 
 # Numbers in one batch of tangents: bounds the memory of the exact trace. On CPU small batches stay
@@ -96,7 +96,7 @@ def log_density(
     gamma_0: Array | float,
     gamma_1: Array | float,
     steps: int,
-    method: Method,
+    method: RungeKutta,
     divergence: Divergence = exact,
 ) -> Array:
     """`log p_0(z)` of the flow that starts from N(0, I) at `gamma_1`.

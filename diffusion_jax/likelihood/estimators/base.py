@@ -33,6 +33,7 @@ class Bounds(Protocol):
 
     def objectives(self, timesteps: tuple[int, ...]) -> dict[str, Objective]:
         """The bounds by name: `"infinity"`, and one for each number of steps."""
+        ...
 
 
 @runtime_checkable
@@ -56,9 +57,12 @@ class Density(Protocol):
 
     def describe(self, dims: int) -> dict[str, Any]:
         """All that defines the estimate, JSON-able, for data of `dims` dimensions."""
+        ...
 
     def __call__(self, model: Model, params: Params, x: Array, cond: Cond, keys: Array) -> Weights:
         """One draw: the log-weights of `x` (model space, `[B, ...]`), from one key per image."""
+        ...
 
     def coarse(self, model: Model, params: Params, x: Array, cond: Cond, keys: Array) -> Array:
         """`density` of the same draw's first log-weight with half the steps, `[B]`, nats."""
+        ...

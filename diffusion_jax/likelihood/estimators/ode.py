@@ -22,8 +22,8 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.estimators import _flow
 from diffusion_jax.likelihood.estimators._dequantization import WAYS, levels
 from diffusion_jax.likelihood.estimators.base import Weights
-from diffusion_jax.model import Model
-from diffusion_jax.process.schedules.base import endpoints, latent_size
+from diffusion_jax.model import Model, require
+from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.types import Array, Cond, Params
 
 TRACES = ("exact", "hutchinson")
@@ -58,16 +58,9 @@ class Ode:
             ConfigError: the encoder moves the model's mean, the schedule has a latent, or the data
                 have no levels for this dequantisation.
         """
-        if model.encoder.mean_coefficient:
-            raise ConfigError(
-                "likelihood ode(): the mean correction of this model's encoder (DiffEnc) changes "
-                "the flow, which is not implemented; use likelihood='elbo()'"
-            )
-        if latent_size(model.schedule):
-            raise ConfigError(
-                "likelihood ode(): this model's schedule draws a latent for each image (MuLAN), "
-                "whose flow is not implemented; use likelihood='elbo()'"
-            )
+        require(
+            model, "likelihood ode()", "use likelihood='elbo()'", mean_coefficient=0.0, latent=0
+        )
         if self.dequantization != "decoder":
             levels(model.decoder)
 

@@ -17,10 +17,41 @@ from diffusion_jax.types import Array, Cond, Noise, Params, Terms, expand
 
 @runtime_checkable
 class Objective(Protocol):
-    """A variational bound on the negative log-likelihood."""
+    """A variational bound on the negative log-likelihood.
+
+    One whose value does not depend on the schedule between its ends declares `shape_invariant =
+    True` and has the method of `ShapeInvariant`: the schedule's shape may then be trained on the
+    variance of the loss.
+    """
 
     def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
         """The terms at data `x` (model space, `[B, ...]`), each `[B]`, nats."""
+        ...
+
+
+class ShapeInvariant(Objective, Protocol):
+    """An objective that declares `shape_invariant = True`."""
+
+    def at(
+        self,
+        model: Model,
+        params: Params,
+        x: Array,
+        cond: Cond,
+        noise: Noise,
+        gamma: Array,
+        slope: Array,
+    ) -> Terms:
+        """The terms at a given `gamma(t)` and `gamma'(t)` (`[B]`, or one value per pixel).
+
+        `noise.t` is not used, and the auxiliary term is left out.
+        """
+        ...
+
+
+def is_shape_invariant(objective: Objective) -> bool:
+    """Whether the objective declares that the schedule's shape leaves its value alone."""
+    return bool(getattr(objective, "shape_invariant", False))
 
 
 def total(values: Float[Array, " b *d"]) -> Float[Array, " b"]:
@@ -42,14 +73,7 @@ def prior(
 ) -> Float[Array, " b"]:
     """`KL(q(z_1 | x) || N(0, I))`, `[B]`, nats (Kingma et al. 2021, equation 5).
 
-    Args:
-        params: its weights.
-        x: data in model space, not encoded.
-        cond: the condition, seen by the encoder only.
-        dropout: keys of the encoder, or None.
-
-    Returns:
-        The divergence at `x_1`, the encoded data at gamma(1).
+    `x` is in model space, not encoded; `cond` and `dropout` are the encoder's, which gives `x_1`.
     """
     _, gamma_1 = endpoints(model.schedule, params["schedule"])
     x_1 = x + model.shift(params, x, gamma_1, cond or {}, dropout)
@@ -68,15 +92,7 @@ def reconstruction(
 ) -> Float[Array, " b"]:
     """`-log p(x | z_0)` at one draw of `z_0 = alpha_0 x_0 + sigma_0 eps_0`, `[B]`, nats.
 
-    Args:
-        params: its weights.
-        x: data in model space, not encoded.
-        eps_0: the noise of `z_0`.
-        cond: the condition, seen by the encoder only.
-        dropout: keys of the encoder, or None.
-
-    Returns:
-        The negative log-probability of `x` itself.
+    `x` is in model space, not encoded; `cond` and `dropout` are the encoder's, which gives `x_0`.
     """
     gamma_0, _ = endpoints(model.schedule, params["schedule"])
     x_0 = x + model.shift(params, x, gamma_0, cond or {}, dropout)

@@ -13,28 +13,22 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.likelihood.objectives.base import Objective, prior, reconstruction, weighted
+from diffusion_jax.likelihood.objectives.base import prior, reconstruction, weighted
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms, alpha, diffuse, expand, sigma
 
 
 def miss(model: Model, params: Params, x: Array, cond: Cond, noise: Noise, gamma: Array) -> Array:
-    """What the model misses of the noise at `gamma`: half its square is the loss per unit of gamma.
+    """The bracket of the module docstring, shape of `x`.
 
-    Args:
-        params: its weights.
-        x: data in model space, `[B, ...]`.
-        noise: the noise; its times are not used.
-        gamma: `[B]`, or one value per pixel.
-
-    Returns:
-        The bracket of the module docstring, shape of `x`.
+    Half its square is the loss per unit of gamma. `gamma` is `[B]`, or one value per pixel;
+    `noise.t` is not used.
     """
     x_t, slope = model.encode(params, x, gamma, cond, noise.dropout)
     pred = model.denoiser(params, noise.dropout)(diffuse(x_t, gamma, noise.eps), gamma, cond)
     g = expand(gamma, x)
-    c = model.encoder.mean_coefficient
+    c = model.traits.mean_coefficient
     moved = c * sigma(g) * alpha(g) * pred.x + jnp.exp(-0.5 * g) * slope
     return noise.eps - pred.eps + moved
 
@@ -42,6 +36,8 @@ def miss(model: Model, params: Params, x: Array, cond: Cond, noise: Noise, gamma
 @dataclass(frozen=True)
 class Continuous:
     """The continuous-time bound."""
+
+    shape_invariant: bool = True
 
     def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
         """The terms at data `x`, each `[B]`, nats."""
@@ -59,17 +55,7 @@ class Continuous:
         gamma: Array,
         slope: Array,
     ) -> Terms:
-        """The terms where the schedule's value and slope are given, whatever `noise.t` is.
-
-        Args:
-            params: its weights.
-            x: data in model space, `[B, ...]`.
-            gamma: `gamma(t)`, `[B]` or one value per pixel.
-            slope: `gamma'(t)`, likewise.
-
-        Returns:
-            The terms, each `[B]`, nats.
-        """
+        """The terms at a given `gamma(t)` and `gamma'(t)`; see `ShapeInvariant`."""
         square = jnp.square(miss(model, params, x, cond, noise, gamma))
         return Terms(
             prior=prior(model, params, x, cond, noise.dropout),
@@ -78,6 +64,6 @@ class Continuous:
         )
 
 
-def make() -> Objective:
+def make() -> Continuous:
     """The continuous-time bound."""
     return Continuous()

@@ -7,12 +7,12 @@ with `t = i/T`, `s = (i-1)/T`: the divergence between `q(z_s | z_t, x)` and the 
 mean is VDM's plus `c alpha_s delta sigma_t^2 x_hat`. Without an encoder the fraction is absent.
 """
 
-import functools
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.likelihood.objectives.base import Objective, prior, reconstruction, weighted
+from diffusion_jax.likelihood.objectives.base import prior, reconstruction, weighted
 from diffusion_jax.model import Model
 from diffusion_jax.types import (
     Array,
@@ -38,19 +38,14 @@ def step(
     i: Array,
     timesteps: int,
 ) -> tuple[Array, Pred]:
-    """One step of the bound.
+    """One step of the bound: its divergence, `[B]`, nats, and the model's prediction at `z_t`.
 
     Args:
-        params: its weights.
-        schedule: the schedule's parameters and `cond` the condition, as from `Model.condition`.
+        schedule: the schedule's parameters, as from `Model.condition`, like `cond`.
         x: data in model space, `[B, ...]`.
-        noise: the noise; its times are not used.
-        i: the step's number, 1 to `timesteps`, scalar or `[B]`.
+        noise: `noise.t` is not used.
+        i: number of the step, 1 to `timesteps`, scalar or `[B]`.
         timesteps: T.
-
-    Returns:
-        The divergence between `q(z_s | z_t, x)` and the model, `[B]`, nats, and the model's
-        prediction at `z_t`.
     """
     gamma_t = model.schedule.gamma(schedule, i / timesteps)
     gamma_s = model.schedule.gamma(schedule, (i - 1) / timesteps)
@@ -60,27 +55,34 @@ def step(
     z = diffuse(x + shift_t, gamma_t, noise.eps)
     pred = model.denoiser(params, noise.dropout)(z, gamma_t, cond)
     g, d = expand(gamma_t, x), expand(delta, x)
-    c = model.encoder.mean_coefficient
+    c = model.traits.mean_coefficient
     moved = c * d * sigma(g) * alpha(g) * pred.x + jnp.exp(-0.5 * g) * (shift_t - shift_s)
     square = jnp.square(noise.eps - pred.eps - moved / jnp.expm1(-d))
     return weighted(0.5 * jnp.expm1(delta), square), pred
 
 
-def _bound(
-    model: Model, params: Params, x: Array, cond: Cond, noise: Noise, timesteps: int
-) -> Terms:
-    i = jnp.clip(jnp.ceil(noise.t * timesteps), 1, timesteps)
-    schedule, cond, kl = model.condition(params, x, cond, noise.latent)
-    return Terms(
-        prior=prior(model, params, x, cond, noise.dropout),
-        diffusion=timesteps * step(model, params, schedule, x, cond, noise, i, timesteps)[0],
-        reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
-        auxiliary=kl,
-    )
+@dataclass(frozen=True)
+class Discrete:
+    """The bound with `timesteps` steps; it depends on where the schedule puts them."""
+
+    timesteps: int
+    shape_invariant: bool = False
+
+    def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
+        """The terms at data `x`, each `[B]`, nats; step `ceil(t T)` stands for all."""
+        n = self.timesteps
+        i = jnp.clip(jnp.ceil(noise.t * n), 1, n)
+        schedule, cond, kl = model.condition(params, x, cond, noise.latent)
+        return Terms(
+            prior=prior(model, params, x, cond, noise.dropout),
+            diffusion=n * step(model, params, schedule, x, cond, noise, i, n)[0],
+            reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
+            auxiliary=kl,
+        )
 
 
-def make(timesteps: int = 1000) -> Objective:
+def make(timesteps: int = 1000) -> Discrete:
     """The bound with `timesteps` steps; falls as they grow, towards the continuous-time bound."""
     if timesteps < 1:
         raise ConfigError(f"discrete: timesteps={timesteps} must be at least 1")
-    return functools.partial(_bound, timesteps=timesteps)
+    return Discrete(timesteps)

@@ -7,8 +7,8 @@ A network is a Linen module with `apply({"params": p}, z, gamma, cond, keys) -> 
 * `gamma`: `[B]`, float32.
 * `cond`: a dict with leaves `[B, ...]`; `cond["label"]` int32, where `num_classes` means "no
   label" and a missing key means the same.
-* `keys`: one dropout key per example `[B]`, or None for a deterministic pass. (Keys per example,
-  rather than a flag and one key, make the masks independent of how the batch is split.)
+* `keys`: one dropout key per example `[B]`, or None for a deterministic pass. (One key per example
+  makes the masks independent of how the batch is split.)
 
 `make(...)` takes the architecture's own settings; `channels`, `levels`, `num_classes`, `augment`,
 `gamma_min`, `gamma_max` and `dtype` are offered by the caller from the data set and the config.
@@ -25,8 +25,10 @@ class Network(Protocol):
 
     def init(self, key: Array, z: Array, gamma: Array, cond: Cond) -> Params:
         """Initial variables, `{"params": ...}`."""
+        ...
 
     def apply(
         self, variables: Params, z: Array, gamma: Array, cond: Cond, keys: Array | None = None
     ) -> Array:
         """The prediction at `(z, gamma, cond)`, shape of `z`."""
+        ...

@@ -4,6 +4,8 @@
 block seeing one skip. The input carries Fourier features, the output has `z` added to it.
 """
 
+from typing import cast
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -80,7 +82,7 @@ class VDMUNet(nn.Module):
             x = h if skips is None else jnp.concatenate([h, h], axis=-1)
             params = stack.block_params(self, side, block, n, x, c)
             return stack.run(
-                lambda p, h, k: block.apply({"params": p}, h, c, k),
+                lambda p, h, k: cast(Array, block.apply({"params": p}, h, c, k)),
                 params, h, fold_keys(keys, salt), skips, self.scan, self.remat,
             )  # fmt: skip
 
@@ -88,7 +90,7 @@ class VDMUNet(nn.Module):
         for i, attention in enumerate((True, False)):
             mid = stage(attention)
             params = self.param(f"mid_{i}", lambda k, m=mid, h=h: m.init(k, h, c)["params"])
-            h = mid.apply({"params": params}, h, c, fold_keys(keys, 2 + i))
+            h = cast(Array, mid.apply({"params": params}, h, c, fold_keys(keys, 2 + i)))
         skips = skips[::-1]  # last in, first out; the input convolution's output comes last
         skips = jnp.concatenate([skips, first[None]]) if self.scan else [*skips, first]
         h, _ = run("up", self.depth + 1, h, 1, skips)

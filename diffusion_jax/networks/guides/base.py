@@ -26,14 +26,17 @@ class Scorer(Protocol):
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Initial weights, `{"network": ...}`, for images of `shape`."""
+        ...
 
     def loss(
         self, params: Params, z: Array, gamma: Array, label: Array, keys: Array | None
     ) -> dict[str, Array]:
         """`"loss"` in nats and every metric, each `[B]`; `keys` `[B]` are for dropout, or None."""
+        ...
 
     def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
         """The function whose gradient in z is added to a score, `[B]`, nats."""
+        ...
 
 
 class Head(nn.Module):

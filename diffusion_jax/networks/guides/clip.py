@@ -8,6 +8,7 @@ image several true captions.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -116,13 +117,13 @@ class Captions:
         right = ((logits > 0.0) == true).astype(logits.dtype)
         return {"loss": log_sigmoid_loss(logits, true).mean(1), "accuracy": right.mean(1)}
 
-    def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
+    def log_prob(self, params: Params, z: Array, gamma: Array, cond: dict[str, Any]) -> Array:
         """`log p(cond["text"] is true of z)`; the text is a Python string."""
         text = {"text": jnp.asarray(encode(cond["text"]))[None]}
         return jax.nn.log_sigmoid(apply(self.network, params, z, gamma, text)[:, 0])
 
-    def _texts(self) -> np.ndarray:
-        return np.stack([encode(text) for text, _ in self.captions])
+    def _texts(self) -> Array:
+        return jnp.asarray(np.stack([encode(text) for text, _ in self.captions]))
 
     def _truth(self) -> np.ndarray:
         """Whether a caption is true of a class, `[classes, captions]`."""

@@ -50,11 +50,11 @@ def dropout(x: Array, rate: float, keys: Array | None) -> Array:
         keys: typed PRNG keys, `[B]`, or None for no dropout.
 
     Returns:
-        Activations, scaled so that their mean is kept.
+        Activations, rescaled to keep their mean.
     """
     if keys is None or rate == 0.0:
         return x
-    # Two values from each word: drawing them is a tenth of a small network's step.
+    # Two 16-bit values per word: drawing bits is a tenth of a small network's step.
     n, *rest = x.shape[1:]
     words = jax.vmap(lambda k: jax.random.bits(k, ((n + 1) // 2, *rest), jnp.uint32))(keys)
     halves = jnp.concatenate([words & 0xFFFF, words >> 16], axis=1)[:, :n]

@@ -1,10 +1,10 @@
-"""Convolutions whose gradients are fast on CPU; everywhere else, `jax.lax`'s own.
+"""Convolutions whose gradients are fast on CPU; on other backends, `jax.lax`'s own.
 
-XLA:CPU brings the convolutions of a gradient into the form it is fast at only outside of loops;
-inside one, as in every sampler guided by a gradient, they run thirty times slower. And it computes
-the gradient of a kernel as a convolution with a kernel the size of the image, at a third of the
-rate of the matrix products that give the same sums. Here both are written out. The convolution is
-a primitive of its own, as nothing less has a transpose of its own and derivatives of every order.
+XLA:CPU rewrites the convolutions of a gradient into its fast form only outside of loops; inside
+one, as in every sampler guided by a gradient, they run thirty times slower. And it computes the
+gradient of a kernel as a convolution with a kernel the size of the image, at a third of the speed
+of the matrix products that give the same sums. Here both are written out, in a JAX primitive,
+because custom_vjp supports neither transposition nor higher-order derivatives.
 """
 
 import functools
@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -29,7 +30,7 @@ def _lax(x: Array, kernel: Array, strides: tuple[int, int]) -> Array:
 
 
 def _spread(g: Array, like: Any, size: Sequence[int], strides: tuple[int, int]) -> Array:
-    """A strided result where it lies in the result without strides, with zeros in between."""
+    """A strided result at its places in the result without strides, with zeros in between."""
     paddings = [(0, 0, 0)]
     for n, out, k, s in zip(like.shape[1:3], g.shape[1:3], size, strides, strict=True):
         low = (k - 1) // 2 - max((out - 1) * s + k - n, 0) // 2
@@ -38,7 +39,7 @@ def _spread(g: Array, like: Any, size: Sequence[int], strides: tuple[int, int]) 
 
 
 def _image_gradient(g: Array, kernel: Array) -> Array:
-    """Gradient of the image: the same convolution, of a kernel turned around."""
+    """Gradient of the image: the same convolution with the kernel flipped."""
     return _same(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
 
 
@@ -80,9 +81,9 @@ def _transposed_kernel(g: Array, x: Array, kernel: Any, *, strides: tuple[int, i
     return lax.platform_dependent(x, g, cpu=cpu, default=default)
 
 
-def _shape(x: Any, kernel: Any, *, strides: tuple[int, int]) -> jax.core.ShapedArray:
+def _shape(x: Any, kernel: Any, *, strides: tuple[int, int]) -> ShapedArray:
     height, width = (-(-n // s) for n, s in zip(x.shape[1:3], strides, strict=True))
-    return jax.core.ShapedArray((x.shape[0], height, width, kernel.shape[3]), x.dtype)
+    return ShapedArray((x.shape[0], height, width, kernel.shape[3]), x.dtype)
 
 
 def _batched(args: Sequence, axes: Sequence, *, strides: tuple[int, int]) -> tuple[Array, int]:
@@ -114,25 +115,19 @@ def conv(
     *args: Any,
     **options: Any,
 ) -> Array:
-    """`lax.conv_general_dilated` for `flax.linen.Conv`.
+    """`lax.conv_general_dilated`, for `flax.linen.Conv`.
 
-    Args:
-        x: `[B,H,W,C]`.
-        kernel: `[KH,KW,C,D]`, odd sizes.
-        window_strides: strides.
-        padding: padding; only `"SAME"` has the faster gradients.
-        *args: further arguments of `lax.conv_general_dilated`.
-        **options: further arguments of `lax.conv_general_dilated`.
-
-    Returns:
-        `[B,H,W,D]`, or smaller by the strides and the padding.
+    On CPU, 2-D convolutions with `"SAME"` padding, odd kernels, and no dilation or groups have the
+    faster gradients.
     """
-    plain = not args and x.ndim == 4 and options.get("feature_group_count", 1) == 1
+    plain = jax.default_backend() == "cpu" and not args and x.ndim == 4
+    plain &= options.get("feature_group_count", 1) == 1
     plain &= all(options.get(k) is None for k in ("precision", "preferred_element_type"))
     dilated = any(d != 1 for k in ("lhs_dilation", "rhs_dilation") for d in options.get(k) or (1,))
     odd = kernel.shape[0] % 2 and kernel.shape[1] % 2
     if plain and odd and not dilated and padding == "SAME":
-        return _same(x, kernel, tuple(window_strides))
+        down, right = window_strides
+        return _same(x, kernel, (down, right))
     return lax.conv_general_dilated(x, kernel, window_strides, padding, *args, **options)
 
 

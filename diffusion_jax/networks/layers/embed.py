@@ -1,4 +1,4 @@
-"""What enters the networks beside the image: gamma, labels, augmentations, Fourier features."""
+"""Inputs of the networks besides the image: gamma, labels, augmentations, Fourier features."""
 
 import math
 
@@ -69,7 +69,7 @@ class Conditioning(nn.Module):
         if self.num_classes:
             null = jnp.full(gamma.shape, self.num_classes, jnp.int32)
             label = cond.get("label", null)
-            # As large as the time embedding: the default, 1/sqrt(size), is all but ignored.
+            # As large as the time embedding; the default, 1/sqrt(size), would be drowned out.
             h += nn.Embed(
                 self.num_classes + 1,
                 4 * self.size,
@@ -80,7 +80,7 @@ class Conditioning(nn.Module):
         if self.augment:
             vector = cond.get("augment", jnp.zeros((gamma.shape[0], self.augment)))
             h += nn.Dense(4 * self.size, use_bias=False, dtype=self.dtype, name="augment")(vector)
-        if "latent" in cond:  # there is such a layer only if the model was initialised with one
+        if "latent" in cond:  # the layer exists only if the model was initialised with a latent
             zeros = nn.initializers.zeros
             h += nn.Dense(
                 4 * self.size, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="latent"

@@ -1,7 +1,7 @@
 """DiffEnc's encoder network y(x, gamma): a small U-Net with max-pooling (Nielsen et al. 2024).
 
-Unlike the score networks it sees no Fourier features and adds no residual of its input; its last
-convolution is zero when new and its output passes through tanh.
+Unlike the score networks it has no Fourier features and does not add its input; its last
+convolution is zero at initialisation, and its output passes through tanh.
 """
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ from diffusion_jax.networks.layers.conv import conv3x3
 from diffusion_jax.networks.layers.embed import Conditioning
 from diffusion_jax.types import Array, Cond
 
-# Groups of the two middle residual blocks: the two published networks differ in it.
+# Groups of the two middle residual blocks, in which the two published networks differ.
 KINDS = {"unet": 16, "unet_mult_res": 32}
 
 
@@ -39,7 +39,7 @@ def layout(kind: str, blocks: int, height: int) -> tuple[int, int]:
 
 
 def _halve(h: Array) -> Array:
-    """Max-pooling by two; as a plain maximum it has derivatives of every kind and precision."""
+    """Max-pooling by two, as a plain maximum: differentiable in every mode and precision."""
     b, height, width, channels = h.shape
     return h.reshape(b, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
 

@@ -1,8 +1,8 @@
 """Values that XLA:CPU computes once.
 
-It recomputes cheap expressions in every use of theirs, and a residual stream is one long sum, so
-that a block costs the more the deeper it lies. `lax.optimization_barrier` is no help there: it is
-gone before fusion. What it takes for expensive, such as a division, it does not repeat.
+XLA:CPU duplicates cheap ops into every consumer. A residual stream is one long sum, so deeper
+blocks recompute more. It does not duplicate ops it considers expensive, such as division.
+(`lax.optimization_barrier` does not help: it is removed before fusion.)
 """
 
 from jax import lax
@@ -11,13 +11,9 @@ from diffusion_jax.types import Array
 
 
 def computed_once(x: Array) -> Array:
-    """`x`, and its gradient, as values in memory on CPU; nothing elsewhere.
+    """`x`, kept in memory on CPU together with its gradient; nothing on other platforms.
 
-    Args:
-        x: any array.
-
-    Returns:
-        `x`, unchanged to the last bit; where it was infinite, NaN.
+    Values are unchanged to the last bit, except that infinities become NaN.
     """
 
     def divided(x: Array) -> Array:

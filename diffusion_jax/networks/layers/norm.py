@@ -1,7 +1,7 @@
-"""Group normalisation (Wu & He 2018) that is summed over positions first.
+"""Group normalisation (Wu & He 2018) that sums over positions first.
 
-`flax.linen.GroupNorm` sums over positions and a group's channels at once, which leaves the last
-axis as short as a group; XLA:CPU then takes two to three times as long. Parameters are flax's.
+`flax.linen.GroupNorm` sums over positions and a group's channels at once, over a last axis as short
+as a group; XLA:CPU then takes two to three times as long. The parameters are the same as flax's.
 """
 
 import flax.linen as nn

@@ -1,8 +1,8 @@
 """A stack of equal blocks: unrolled or scanned, with or without rematerialisation.
 
-Their parameters are one array per layer, with a leading axis of blocks. So a checkpoint does not
-know how it was run, a scan has nothing to copy, and what treats weights one array at a time (the
-optimiser, their averages, the check for NaN) compiles and runs over few large arrays.
+Their parameters are one array per layer, with a leading axis of blocks. So checkpoints do not
+depend on how the stack is run, a scan copies nothing, and whatever loops over weights (optimiser,
+averages, the check for NaN) compiles and runs over a few large arrays.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from diffusion_jax.networks.layers.blocks import fold_keys
 from diffusion_jax.networks.layers.materialize import computed_once
 from diffusion_jax.types import Array, Params
 
-_FEW = 4  # blocks that are compiled sooner than their weights are copied
+_FEW = 4  # up to so many blocks, compiling each is cheaper than copying their weights
 
 
 def block_params(owner: nn.Module, name: str, block: nn.Module, n: int, *inputs: Array) -> Params:
@@ -23,7 +23,7 @@ def block_params(owner: nn.Module, name: str, block: nn.Module, n: int, *inputs:
     more = [owner.make_rng("params") for _ in range(n - 1)] if owner.is_initializing() else None
 
     def init(key: Array) -> Params:
-        keys = [*more, key] if more is not None else [key] * n  # the latter is for its shape only
+        keys = [*more, key] if more is not None else [key] * n  # only shapes matter in the latter
         blocks = [block.init(k, *inputs)["params"] for k in keys]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
 
@@ -31,9 +31,9 @@ def block_params(owner: nn.Module, name: str, block: nn.Module, n: int, *inputs:
 
 
 def unstacked(params: Params) -> list[Params]:
-    """The parameters of each block; their gradients are put together in one piece again."""
+    """The parameters of each block; one concatenation collects their gradients."""
     leaves, tree = jax.tree.flatten(params)
-    # Not indexing: the gradient of an index is a whole array of zeros for each block.
+    # Split rather than index: the gradient of an index is a full array of zeros per block.
     parts = [jax.lax.split(a, (1,) * len(a)) for a in leaves]
     return [tree.unflatten(part[0] for part in block) for block in zip(*parts, strict=True)]
 
@@ -75,7 +75,7 @@ def run(
         return jax.lax.scan(body, h, (params, jnp.arange(n), skips))
     outputs, blocks = [], unstacked(params)
     if len(blocks) > _FEW:
-        # Otherwise every block reads its weights at offsets of its own, and is compiled on its own.
+        # Otherwise each block reads its weights at different offsets, and is compiled separately.
         blocks = jax.tree.map(computed_once, blocks)
     for i, p in enumerate(blocks):
         h, _ = body(h, (p, i, None if skips is None else skips[i]))

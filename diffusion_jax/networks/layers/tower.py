@@ -1,4 +1,4 @@
-"""A convolutional tower: noisy images in, one vector each out; the body of every scorer."""
+"""A convolutional tower: noisy images in, one vector each out; the body of every guide."""
 
 import flax.linen as nn
 import jax

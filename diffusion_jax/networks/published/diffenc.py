@@ -1,7 +1,7 @@
 """Checkpoints of the published DiffEnc implementation (Nielsen et al. 2024, JAX).
 
 The file format and the score network are VDM's; a trainable encoder lies under
-`encdec/inner_encoder`. The weights do not tell its baselines apart, so the caller names the model.
+`encdec/inner_encoder`. The weights cannot tell its baselines apart, so the caller names the model.
 """
 
 import re
@@ -80,8 +80,10 @@ def weights(published: Mapping[str, Any]) -> Params:
             last two may be missing.
 
     Returns:
-        `{"network", "schedule"}` and, for a trainable encoder, `"encoder"`. An unknown layer, or a
-        schedule that is not a line, is a `CheckpointError`.
+        `{"network", "schedule"}` and, for a trainable encoder, `"encoder"`.
+
+    Raises:
+        CheckpointError: a layer is unknown, or the schedule is not linear.
     """
     score = flax.traverse_util.flatten_dict(dict(published["score_model"]))
     score = flax.traverse_util.unflatten_dict({_score_name(k): v for k, v in score.items()})
@@ -108,10 +110,7 @@ def settings(params: Params, kind: str = "diffenc", mult_res: bool = False) -> d
         params: from `weights`.
         kind: one of `KINDS`.
         mult_res: whether the encoder is `unet_mult_res`. With one block at each resolution the
-            weights do not say: the two networks then differ in the groups of two norms only.
-
-    Returns:
-        Configuration fields.
+            weights cannot tell: the networks then differ only in the groups of two norms.
 
     Raises:
         CheckpointError: the weights are not of this kind.
@@ -139,9 +138,8 @@ def read(path: Path, kind: str = "diffenc") -> Published:
         path: the flax msgpack file.
         kind: which of the published models it is, one of `KINDS`.
 
-    Returns:
-        Its content in our terms. A file that is missing, damaged, or of another kind is a
-        `CheckpointError`.
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another kind.
     """
     state = vdm.read_state(path)
     with vdm.understood(path):

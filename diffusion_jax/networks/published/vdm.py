@@ -62,10 +62,10 @@ def _rename(path: tuple[str, ...]) -> tuple[str, ...]:
     if block in _TOP:
         return (*_TOP[block], *rest)
     match = re.fullmatch(r"(down|up|mid)\.(block|attn)_(\d+)", block)
-    if not match:
-        raise CheckpointError(f"published VDM checkpoint: unknown layer {block!r}")
-    side, kind, number = match.groups()
+    side, kind, number = match.groups() if match else ("", "", "")
     place = _MID.get(f"{kind}_{number}") if side == "mid" else (f"{side}_{number}", kind)
+    if not match or place is None:
+        raise CheckpointError(f"published VDM checkpoint: unknown layer {block!r}")
     layer, *leaf = rest
     # An attention block has a single norm, simply called norm here.
     name = "norm" if kind == "attn" and layer == "GroupNorm_0" else LAYERS.get(layer, layer)
@@ -92,7 +92,7 @@ def weights(published: Mapping[str, Any]) -> Params:
         `{"network", "schedule"}` as `Model.init` lays them out.
 
     Raises:
-        CheckpointError: a layer is unknown, or the schedule is not the learned line.
+        CheckpointError: a layer is unknown, or the schedule is not linear.
     """
     flat = flax.traverse_util.flatten_dict(dict(published["score_model"]))
     network = {_rename(path): np.asarray(value) for path, value in flat.items()}
@@ -130,13 +130,7 @@ def settings(params: Params) -> dict[str, Any]:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The content of a published checkpoint, under its own names.
-
-    Args:
-        path: the `.flax` file.
-
-    Returns:
-        A dict with `params` and `ema_params` at least.
+    """The content of a published `.flax` file, under its own names; at least the two params.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another kind.
@@ -186,13 +180,10 @@ def understood(path: Path) -> Iterator[None]:
 
 
 def read(path: Path) -> Published:
-    """Reads a published checkpoint.
+    """Reads a published checkpoint, a `.flax` file.
 
-    Args:
-        path: the `.flax` file.
-
-    Returns:
-        Its content in our terms. Raises `CheckpointError` as `read_state` and `weights` do.
+    Raises:
+        CheckpointError: see `read_state` and `weights`.
     """
     state = read_state(path)
     with understood(path):

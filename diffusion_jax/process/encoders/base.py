@@ -16,19 +16,25 @@ class Encoder(Protocol):
     Attributes:
         mean_coefficient: `c` in the generative model's mean, which is VDM's mean plus
             `c alpha_s (gamma_t - gamma_s) sigma_t^2 x_hat`; 0 for VDM, 1 for DiffEnc.
+
+    An encoder whose `x_t` does not depend on gamma declares `time_dependent = False`.
     """
 
-    mean_coefficient: float
+    @property
+    def mean_coefficient(self) -> float: ...  # noqa: D102
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
-        """Initial parameters for data of `shape` (without batch); an empty dict if none."""
+        """Initial parameters for data of `shape` (of one example); an empty dict if none."""
+        ...
 
     def shift(
         self, params: Params, x: Array, gamma: Array, cond: Cond, keys: Array | None
     ) -> Array:
-        """`x_gamma - x`, shape of `x`: differences of it do not cancel where gamma is small."""
+        """`x_gamma - x`, shape of `x`; accurate where gamma is small and the two nearly equal."""
+        ...
 
     def __call__(
         self, params: Params, x: Array, gamma: Array, cond: Cond, keys: Array | None
     ) -> tuple[Array, Array]:
         """`(x_gamma, d x_gamma / d gamma)` of data `x` `[B, ...]` at `gamma` (scalar or `[B]`)."""
+        ...

@@ -1,9 +1,10 @@
 """DiffEnc's trainable encoder (Nielsen et al. 2024): `x_t = x + sigma_t^2 (y(x, gamma_t) - x)`.
 
-y is a small U-Net, zero when it is new, so that a fresh encoder is `alpha_t^2 x`.
+y is a small U-Net that is zero at initialisation: a new encoder is `alpha_t^2 x`.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ class DiffEnc:
         gamma = _per_image(gamma, x)
 
         def y(g: Array) -> Array:
-            return self.network.apply({"params": params}, x, g, cond, keys)
+            return cast(Array, self.network.apply({"params": params}, x, g, cond, keys))
 
         return jax.jvp(y, (gamma,), (jnp.ones_like(gamma),))
 
@@ -45,7 +46,7 @@ class DiffEnc:
     ) -> Array:
         """`sigma^2 (y - x)`."""
         gamma = _per_image(gamma, x)
-        y = self.network.apply({"params": params}, x, gamma, cond, keys)
+        y = cast(Array, self.network.apply({"params": params}, x, gamma, cond, keys))
         return jax.nn.sigmoid(expand(gamma, x)) * (y - x)
 
     def __call__(

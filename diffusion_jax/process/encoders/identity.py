@@ -12,6 +12,7 @@ class Identity:
     """The data themselves at every time."""
 
     mean_coefficient: float = 0.0
+    time_dependent: bool = False
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """No parameters."""

@@ -2,11 +2,12 @@
 
 A schedule is `init(key) -> params` and `gamma(params, t)`, increasing in t, exact at both ends.
 
-A schedule may depend on an auxiliary latent, one vector per image. It then has `latent`, the
-vector's length, and `posterior(params, x, keys) -> (latent [B, latent], KL [B])`, the prior being
+A schedule may depend on an auxiliary latent, one vector per image. It then declares `latent`, the
+vector's length, and has `posterior(params, x, keys) -> (latent [B, latent], KL [B])`; the prior is
 N(0, I). With the vectors in `params[LATENT]`, `gamma` takes scalar or `[B]` times and gives one
-value per pixel; without them it gives one representative curve. The ends are the same for every
-latent and pixel.
+value per pixel, `[B, *shape]`; without them it gives one representative curve. The ends are the
+same for every latent and pixel. A schedule whose `gamma` is `[B]` although it has a latent declares
+`per_pixel_gamma = False`. Undeclared means no latent.
 """
 
 from collections.abc import Callable
@@ -26,9 +27,11 @@ class Schedule(Protocol):
 
     def init(self, key: Array) -> Params:
         """Initial parameters; an empty dict for a fixed schedule."""
+        ...
 
     def gamma(self, params: Params, t: Array) -> Array:
         """`gamma` at times `t` (any shape), strictly increasing in `t`."""
+        ...
 
 
 def gamma_and_slope(schedule: Schedule, params: Params, t: Array) -> tuple[Array, Array]:
@@ -37,8 +40,18 @@ def gamma_and_slope(schedule: Schedule, params: Params, t: Array) -> tuple[Array
 
 
 def latent_size(schedule: Schedule) -> int:
-    """Length of the schedule's auxiliary latent; 0 for an ordinary schedule."""
+    """Length of the schedule's auxiliary latent; 0 unless it declares one."""
     return getattr(schedule, "latent", 0)
+
+
+def has_per_pixel_gamma(schedule: Schedule) -> bool:
+    """Whether `gamma` has one value per pixel: as declared, or else if there is a latent."""
+    return getattr(schedule, "per_pixel_gamma", latent_size(schedule) > 0)
+
+
+def latent_posterior(schedule: Schedule) -> Callable[[Params, Array, Array], tuple[Array, Array]]:
+    """The `posterior` of a schedule that declares a latent."""
+    return getattr(schedule, "posterior")  # noqa: B009  (declared, but not by every schedule)
 
 
 def endpoints(schedule: Schedule, params: Params) -> tuple[Array, Array]:
@@ -47,15 +60,11 @@ def endpoints(schedule: Schedule, params: Params) -> tuple[Array, Array]:
 
 
 def inverse(schedule: Schedule, params: Params, gamma: Array, steps: int = 60) -> Array:
-    """The time at which a schedule reaches `gamma`, by bisection (any monotone schedule).
+    """The times in [0, 1] at which a schedule reaches `gamma` (any shape), by bisection.
 
     Args:
-        params: its parameters.
-        gamma: values to invert, any shape; values outside the range give 0 or 1.
+        gamma: values outside the schedule's range give 0 or 1.
         steps: halvings of [0, 1].
-
-    Returns:
-        Times in [0, 1], shape of `gamma`.
     """
     gamma = jnp.asarray(gamma)
 
@@ -80,8 +89,8 @@ def pinned(
     """
     ends = curve(jnp.asarray([0.0, 1.0], dtype=jnp.result_type(t, 1.0)))
     fraction = (curve(t) - ends[0]) / (ends[1] - ends[0])
-    # A sum may round differently in arrays of different shape: the ends are set, slopes kept.
+    # Sums round differently in arrays of different shape: set the ends, but keep the slopes.
     exact = jnp.where(t <= 0.0, 0.0, jnp.where(t >= 1.0, 1.0, fraction))
     fraction += jax.lax.stop_gradient(exact - fraction)
-    # Two-sided form: exact at t = 1 too, where lo + (hi - lo) may round away from hi.
+    # Also exact at t = 1, where lo + (hi - lo) might not round to hi.
     return lo * (1.0 - fraction) + hi * fraction

@@ -25,8 +25,8 @@ class LearnedMLP:
     def init(self, key: Array) -> Params:
         """`{"ends": {b, w}, "shape": {...}}`; starts close to linear.
 
-        Each unit bends the curve somewhere in [0, 1], over a twentieth of it: units that see all
-        of [0, 1] at once (the published standard-normal start) learn a shape many times slower.
+        Each unit bends the curve at a random place, over a twentieth of [0, 1]. The published
+        standard-normal initialisation gives units as wide as [0, 1], which learn many times slower.
         """
         k_scale, k_centre, k_out = jax.random.split(key, 3)
         shape = (self.features,)

@@ -7,11 +7,13 @@ A latent drawn from `q(latent | x)` sets, per pixel, a polynomial whose derivati
 
 so gamma rises everywhere and its ends are exact for every pixel and latent. Here the latent is
 Gaussian with prior N(0, I): its divergence is exact and the sum is a bound. (The published k-of-n
-latent is charged less than it costs.) A new model has a straight line and an empty latent: VDM.
+latent counts less than its cost.) At initialisation the curve is straight and the latent carries no
+information, so a new model is VDM.
 """
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -23,7 +25,7 @@ from diffusion_jax.types import Array, Params
 
 
 class Posterior(nn.Module):
-    """`x -> (mean, log std)` of the latent, `[B, size]` each; both zero when new."""
+    """`x -> (mean, log std)` of the latent, `[B, size]` each; both zero at initialisation."""
 
     size: int
     features: int
@@ -39,7 +41,7 @@ class Posterior(nn.Module):
 
 
 class Coefficients(nn.Module):
-    """`latent -> (a, b, c)`, `[B, dims]` each; a and b zero and c equal for all when new."""
+    """`latent -> (a, b, c)`, `[B, dims]` each; at initialisation a = b = 0 and c is constant."""
 
     dims: int
     features: int
@@ -58,7 +60,7 @@ class Coefficients(nn.Module):
 def _rise(a: Array, b: Array, c: Array, t: Array) -> Array:
     """The integral of `(a s^2 + b s + c)^2` from 0 to `t`, as a fraction of that to 1.
 
-    Written as `t (1 - (1 - t) ...)`: exact at both ends, and exactly t where a = b = 0.
+    In the form `t (1 - (1 - t) ...)`, which is exact at both ends, and exactly t if a = b = 0.
     """
     k5, k4, k3, k2 = a * a / 5.0, a * b / 2.0, (b * b + 2.0 * a * c) / 3.0, b * c
     whole = k5 + k4 + k3 + k2 + c * c
@@ -70,15 +72,7 @@ def _rise(a: Array, b: Array, c: Array, t: Array) -> Array:
 
 @dataclass(frozen=True)
 class Mulan:
-    """A schedule with a latent; see `schedules.base.Schedule` for what that means.
-
-    Attributes:
-        latent: length of the latent.
-        features: width of its two networks.
-        shape: shape of one image.
-        gamma_min: first end point, of every pixel.
-        gamma_max: last end point.
-    """
+    """A schedule with a latent, as `schedules.base` describes; see `make` for its settings."""
 
     latent: int
     features: int
@@ -103,7 +97,8 @@ class Mulan:
 
     def posterior(self, params: Params, x: Array, keys: Array) -> tuple[Array, Array]:
         """A draw of the latent given `x`, `[B, latent]`, and `KL(q || N(0, I))`, `[B]`, nats."""
-        mean, log_std = self._posterior().apply({"params": params["posterior"]}, x)
+        out = self._posterior().apply({"params": params["posterior"]}, x)
+        mean, log_std = cast(tuple[Array, Array], out)
         noise = jax.vmap(lambda k: jax.random.normal(k, (self.latent,), mean.dtype))(keys)
         kl = 0.5 * (jnp.square(mean) + jnp.expm1(2.0 * log_std)) - log_std
         return mean + jnp.exp(log_std) * noise, kl.sum(axis=-1)
@@ -113,13 +108,15 @@ class Mulan:
         t = jnp.asarray(t)
         given = params.get(LATENT)
         latent = jnp.zeros((1, self.latent)) if given is None else given
-        found = self._coefficients().apply({"params": params["coefficients"]}, latent)
+        out = self._coefficients().apply({"params": params["coefficients"]}, latent)
+        a, b, c = cast(tuple[Array, Array, Array], out)
         if given is None:
-            fraction = _rise(*(k[0] for k in found), t[..., None]).mean(axis=-1)
+            fraction = _rise(a[0], b[0], c[0], t[..., None]).mean(axis=-1)
         else:
             shape = (-1,) + (1,) * len(self.shape)
             at = jnp.broadcast_to(t, latent.shape[:1]).reshape(shape)
-            fraction = _rise(*(k.reshape(-1, *self.shape) for k in found), at)
+            a, b, c = (k.reshape(-1, *self.shape) for k in (a, b, c))
+            fraction = _rise(a, b, c, at)
         return self.gamma_min * (1.0 - fraction) + self.gamma_max * fraction
 
 

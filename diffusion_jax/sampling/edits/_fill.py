@@ -16,35 +16,18 @@ from diffusion_jax.sampling.plans import repaint
 from diffusion_jax.types import Array
 
 
-def keep(brush: Brush, x: Array, canvas: Canvas) -> Callable[[Array, Array, Array], Array]:
-    """The `constrain` hook that holds the source outside the mask, encoded where the model encodes.
-
-    Args:
-        brush: the brush.
-        x: the source, `[R, ...]`.
-        canvas: with the mask and the condition.
-
-    Returns:
-        `(z, gamma, key) -> z`.
-    """
+def keep(brush: Brush, x: Array, canvas: Canvas[Array]) -> Callable[[Array, Array, Array], Array]:
+    """The `constrain` hook that keeps the source `x` (encoded, if need be) outside the mask."""
     return constraints.make(lambda gamma: brush.encoded(x, gamma, canvas.cond), 1.0 - canvas.mask)
 
 
-def unseen(canvas: Canvas) -> Array:
-    """The source with grey where something is painted: an encoder must not look behind the mask."""
+def unseen(canvas: Canvas[Array]) -> Array:
+    """The source, grey under the mask: an encoder must not see what is to be painted."""
     return jnp.where(canvas.mask > 0.0, 0.0, canvas.image)
 
 
-def fill(brush: Brush, canvas: Canvas, key: Array) -> Array:
-    """Paints from pure noise.
-
-    Args:
-        brush: the brush.
-        canvas: in model space.
-
-    Returns:
-        What the final step gives.
-    """
+def fill(brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
+    """Paints from pure noise; `canvas` is in model space."""
     constrain = keep(brush, unseen(canvas), canvas)
     z = jax.random.normal(rng.stream(key, "start"), canvas.image.shape, canvas.image.dtype)
     start = jnp.asarray(brush.method.gammas[0], z.dtype)
@@ -74,6 +57,6 @@ class Replace:
     def check(self, model: Model, method: Method) -> None:
         """Anything goes."""
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The painted images."""
         return fill(brush, canvas, key)

@@ -14,15 +14,9 @@ from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
 def slerp(a: Array, b: Array, weight: Array) -> Array:
-    """Spherical interpolation of each example, `a` at weight 0 and `b` at 1 (Shoemake 1985).
+    """Spherical interpolation of `[R, ...]`: `a` at `weight` `[R]` 0, `b` at 1 (Shoemake 1985).
 
-    Args:
-        a: `[R, ...]`.
-        b: `[R, ...]`.
-        weight: `[R]`.
-
-    Returns:
-        `[R, ...]`; a straight line where the two point the same way.
+    A straight line where the two point the same way.
     """
     w = weight.reshape(-1, *[1] * (a.ndim - 1))
 
@@ -40,12 +34,7 @@ def slerp(a: Array, b: Array, weight: Array) -> Array:
 
 
 def lay_out(name: str, inputs: Inputs, frames: int) -> Layout:
-    """One line of frames for each pair of images, the first and second, third and fourth, ...
-
-    Args:
-        name: the edit's, for the message.
-        inputs: what the user gave.
-        frames: images per line, both ends included.
+    """One line of `frames` frames, ends included, per pair: first and second image, and so on.
 
     Returns:
         The layout; `extra` has the other end of each frame (`image`, and `label` if there are
@@ -57,7 +46,7 @@ def lay_out(name: str, inputs: Inputs, frames: int) -> Layout:
     refuse_mask(name, inputs)
     n = len(inputs.images)
     if n % 2:
-        raise ConfigError(f"{name} goes from one image to another; there are {n}, not pairs")
+        raise ConfigError(f"{name} needs pairs of images, but there are {n}")
     lines = n // 2 * inputs.each
 
     def once(a: np.ndarray, end: int) -> np.ndarray:
@@ -71,23 +60,20 @@ def lay_out(name: str, inputs: Inputs, frames: int) -> Layout:
     }
     cond = {k: once(v, 0) for k, v in inputs.cond.items()}
     extra |= {k: once(v, 1) for k, v in inputs.cond.items()}
+    assert first.mask is not None
     canvas = Canvas(once(inputs.images, 0), once(first.mask, 0), cond, extra)
     return Layout(canvas, frames)
 
 
-def other_cond(canvas: Canvas) -> Cond:
+def other_cond(canvas: Canvas[Array]) -> Cond:
     """The condition of the other end."""
     return {k: canvas.extra[k] for k in canvas.cond}
 
 
-def mixed(canvas: Canvas) -> Callable[[Denoiser], Denoiser]:
-    """Predictions between those for the two labels, at the weight of each frame.
+def mixed(canvas: Canvas[Array]) -> Callable[[Denoiser], Denoiser]:
+    """A transform that mixes the predictions for the two labels by each frame's weight.
 
-    Args:
-        canvas: the frames.
-
-    Returns:
-        The transform, of two calls; nothing for a model without classes.
+    Two calls of the denoiser; none are added for a model without classes.
     """
 
     def wrap(denoiser: Denoiser) -> Denoiser:
@@ -103,14 +89,6 @@ def mixed(canvas: Canvas) -> Callable[[Denoiser], Denoiser]:
 
 
 def check_frames(name: str, frames: Any) -> None:
-    """Refuses fewer than two frames.
-
-    Args:
-        name: the edit's, for the message.
-        frames: images per line.
-
-    Raises:
-        ConfigError: fewer than two.
-    """
+    """Raises ConfigError for fewer than two frames per line."""
     if frames < 2:
         raise ConfigError(f"{name}: frames={frames} must be at least 2, both ends included")

@@ -21,14 +21,7 @@ class Border:
     bottom: int
 
     def check(self, name: str) -> None:
-        """Refuses negative sides, and no side at all.
-
-        Args:
-            name: the edit's, for the message.
-
-        Raises:
-            ConfigError: see above.
-        """
+        """Raises ConfigError if a side is negative or all are zero."""
         sides = (self.left, self.right, self.top, self.bottom)
         if min(sides) < 0 or max(sides) == 0:
             raise ConfigError(
@@ -92,17 +85,11 @@ class Tiling:
 def tiling(
     name: str, canvas: tuple[int, int], window: tuple[int, int], border: Border, stride: int
 ) -> Tiling:
-    """Windows over a canvas, starting from the one that holds the source.
+    """Windows that cover the canvas, starting from the one that holds the source.
 
     Args:
-        name: the edit's, for the message.
-        canvas: height and width.
-        window: height and width.
         border: what was added to the source on each side.
         stride: pixels from one window to the next; 0 for half a window.
-
-    Returns:
-        The tiling: every pixel is covered.
 
     Raises:
         ConfigError: windows would not overlap.
@@ -127,17 +114,7 @@ def tiling(
 
 
 def check_labels(name: str, labels: tuple, tiles: Tiling, inputs: Inputs) -> None:
-    """Refuses labels of windows that do not fit.
-
-    Args:
-        name: the edit's, for the message.
-        labels: one for each window, or none at all.
-        tiles: the windows.
-        inputs: what the user gave.
-
-    Raises:
-        ConfigError: another number of labels, or a model without classes.
-    """
+    """Raises ConfigError unless there are no labels, or one per window and a model with classes."""
     if labels and "label" not in inputs.cond:
         raise ConfigError(f"{name}: labels={labels}, but this model is unconditional")
     if labels and len(labels) != len(tiles):
@@ -148,16 +125,7 @@ def check_labels(name: str, labels: tuple, tiles: Tiling, inputs: Inputs) -> Non
 
 
 def check_classes(name: str, labels: tuple, num_classes: int) -> None:
-    """Refuses classes that do not exist.
-
-    Args:
-        name: the edit's, for the message.
-        labels: of the windows.
-        num_classes: how many there are.
-
-    Raises:
-        ConfigError: a class is out of range.
-    """
+    """Raises ConfigError if a label is neither a class nor -1 (any)."""
     if any(not -1 <= label < num_classes for label in labels):
         raise ConfigError(
             f"{name}: labels={labels}: there are classes 0 .. {num_classes - 1}, and -1 for any"

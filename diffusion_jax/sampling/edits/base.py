@@ -6,26 +6,34 @@ An edit lays its inputs out on a canvas (host), may change the plan (host), and 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.denoiser import Remembering
+from diffusion_jax.denoiser import StatefulDenoiser
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.sampling import generate
-from diffusion_jax.sampling.guidance.base import Context, Guidance
-from diffusion_jax.sampling.method import Method, check_guidance
+from diffusion_jax.sampling.guidance.base import Context, Guidance, is_stateful
+from diffusion_jax.sampling.method import Method
 from diffusion_jax.sampling.plans.base import descending
 from diffusion_jax.types import Array, Cond, Denoiser, Params, diffuse
 
+A = TypeVar("A", Array, np.ndarray)
 Wrap = Callable[[Denoiser], Denoiser]
 
+_NEEDS_STATELESS = (
+    "changes predictions after the guidance, whose state (momentum) would not see it; use apg with "
+    "beta=0"
+)
 
-class Canvas(NamedTuple):
+
+class Canvas(NamedTuple, Generic[A]):
     """What is painted on; every array has the leading axis `[R]`, one row for each result.
+
+    Arrays are numpy's on the host and JAX's inside `Edit.paint`.
 
     Attributes:
         image: the source: stored levels on the host, model space `x` inside `Edit.paint`;
@@ -35,10 +43,10 @@ class Canvas(NamedTuple):
         extra: what only this edit needs.
     """
 
-    image: Array
-    mask: Array
-    cond: Cond
-    extra: dict[str, Array]
+    image: A
+    mask: A
+    cond: dict[str, A]
+    extra: dict[str, A]
 
 
 @dataclass(frozen=True)
@@ -51,13 +59,13 @@ class Layout:
         shared: the mask `[H, W, 1]` that all rows have, or None if they differ.
     """
 
-    canvas: Canvas
+    canvas: Canvas[np.ndarray]
     columns: int
     shared: np.ndarray | None = None
 
 
 class Inputs(NamedTuple):
-    """What the user gave.
+    """The user's input.
 
     Attributes:
         images: levels, uint8 `[N, H, W, C]`, of the model's shape.
@@ -77,13 +85,11 @@ class Brush:
     """A model that paints, and how.
 
     Attributes:
-        model: the model.
-        params: its weights.
-        method: how to sample; the plan is the edit's own.
+        method: how to sample; its plan is the edit's.
         context: for the guidance.
         shared: see `Layout`.
         wraps: `Denoiser -> Denoiser`, applied in turn after the guidance.
-        encode: `(x, gamma, cond) -> x_gamma`: what of the data diffuses; None for the model's own.
+        encode: `(x, gamma, cond) -> x_gamma`; None for the model's encoder.
     """
 
     model: Model
@@ -103,6 +109,8 @@ class Brush:
 
         def guide(denoiser: Denoiser, context: Context) -> Denoiser:
             denoiser = self.method.guidance(denoiser, context)
+            if self.wraps and isinstance(denoiser, StatefulDenoiser):
+                raise ConfigError(f"this edit {_NEEDS_STATELESS}")
             for wrap in self.wraps:
                 denoiser = wrap(denoiser)
             return denoiser
@@ -132,59 +140,34 @@ class Edit(Protocol):
 
     def lay_out(self, inputs: Inputs) -> Layout:
         """The canvas of these inputs; `ConfigError` where they do not fit the edit."""
+        ...
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
         """The plan, from the descending grid `gammas`."""
+        ...
 
     def check(self, model: Model, method: Method) -> None:
         """Refuses a model or a way of sampling that this edit cannot use (`ConfigError`)."""
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """What `brush.method.final` gives, shape of `canvas.image`; pure."""
+        ...
 
 
-def refuse_memory(name: str, model: Model, method: Method) -> None:
-    """Refuses a guidance that remembers where the edit changes predictions behind its back.
-
-    Args:
-        name: the edit's, for the message.
-        method: how to sample.
-
-    Raises:
-        ConfigError: the guidance remembers.
-    """
-    if isinstance(check_guidance(model, method.guidance, method.helpers), Remembering):
-        raise ConfigError(
-            f"{name} changes what the guidance says, which one that remembers from step to step "
-            "would not know; use apg with beta=0"
-        )
+def need_stateless(name: str, method: Method) -> None:
+    """Raises ConfigError if the guidance has state: this edit changes predictions after it."""
+    if is_stateful(method.guidance):
+        raise ConfigError(f"{name} {_NEEDS_STATELESS}")
 
 
 def refuse_mask(name: str, inputs: Inputs) -> None:
-    """Refuses a mask where the edit decides what is painted.
-
-    Args:
-        name: the edit's, for the message.
-        inputs: what the user gave.
-
-    Raises:
-        ConfigError: there is a mask.
-    """
+    """Raises ConfigError if there is a mask, for an edit that decides what is painted."""
     if inputs.mask is not None:
         raise ConfigError(f"{name} takes no mask; leave edit.mask empty")
 
 
 def need_mask(name: str, inputs: Inputs, whole: bool = False) -> None:
-    """Refuses a missing mask, and one that makes no sense.
-
-    Args:
-        name: the edit's, for the message.
-        inputs: what the user gave.
-        whole: whether everything may be painted.
-
-    Raises:
-        ConfigError: no mask, nothing to paint, or nothing to keep.
-    """
+    """Raises ConfigError without a mask, with nothing to paint, or (unless `whole`) to keep."""
     if inputs.mask is None:
         raise ConfigError(
             f"{name} needs a mask, white where something is painted: --config.edit.mask=FILE"
@@ -203,14 +186,8 @@ def need_mask(name: str, inputs: Inputs, whole: bool = False) -> None:
 
 
 def each(inputs: Inputs) -> Layout:
-    """Every image `inputs.each` times, with its own mask.
-
-    Args:
-        inputs: with a mask.
-
-    Returns:
-        The layout.
-    """
+    """Every image `inputs.each` times, with its own mask."""
+    assert inputs.mask is not None
 
     def repeat(a: np.ndarray) -> np.ndarray:
         return np.repeat(a, inputs.each, axis=0)
@@ -223,11 +200,7 @@ def each(inputs: Inputs) -> Layout:
 
 
 def cut(gammas: np.ndarray, start: float) -> np.ndarray:
-    """The part of a descending grid below `start`, which becomes its first value.
-
-    Args:
-        gammas: the grid.
-        start: gamma where the source enters.
+    """The part of a descending grid below `start`, the gamma at which the source enters.
 
     Raises:
         ConfigError: `start` is outside the grid.

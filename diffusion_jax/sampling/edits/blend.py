@@ -37,7 +37,7 @@ class Blend:
     def check(self, model: Model, method: Method) -> None:
         """Anything goes."""
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The changed images."""
         x = canvas.image
         eps = jax.random.normal(rng.stream(key, "start"), x.shape, x.dtype)

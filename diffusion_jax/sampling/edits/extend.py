@@ -53,7 +53,7 @@ class Extend:
         return out
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images on the larger canvas; every window is one that the edit inside accepts."""
+        """The images on the larger canvas; every window is one that the inner edit accepts."""
         wide = self.border.widened("extend", inputs)
         check_labels("extend", self.labels, self._tiles(wide.images.shape), inputs)
         for _, _, mask in self._steps(wide.images.shape):
@@ -62,15 +62,15 @@ class Extend:
         return each(wide)
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
-        """The plan of the edit inside."""
+        """The plan of the inner edit."""
         return self.inner.plan(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Classes that do not exist, and what the edit inside refuses."""
+        """Classes that do not exist, and what the inner edit refuses."""
         check_classes("extend", self.labels, model.num_classes)
         self.inner.check(model, method)
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The painted canvases."""
         x, decoder = canvas.image, brush.model.decoder
         stored = False

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry, rng
-from diffusion_jax.denoiser import given
+from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.sampling.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
-from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, refuse_memory
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, need_stateless
 from diffusion_jax.sampling.encoded import for_sampler
 from diffusion_jax.sampling.inversion import invert, need_deterministic
 from diffusion_jax.sampling.method import Method
@@ -32,17 +32,7 @@ class Interpolate:
     solver: Sampler
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """One line of frames for each pair.
-
-        Args:
-            inputs: what the user gave.
-
-        Returns:
-            The layout.
-
-        Raises:
-            ConfigError: several results are asked of something that draws nothing.
-        """
+        """One line of frames for each pair; ConfigError if several results per pair are asked."""
         if inputs.each > 1:
             raise ConfigError(
                 f"interpolate draws no noise, so edit.each={inputs.each} results would be equal; "
@@ -55,16 +45,13 @@ class Interpolate:
         return descending(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses whatever would not find the way back.
-
-        Args:
-            method: how to sample.
+        """Refuses what cannot be inverted.
 
         Raises:
-            ConfigError: the sampler draws noise, there is a corrector, the plan goes up, or the
-                guidance remembers.
+            ConfigError: the sampler draws noise, there is a corrector, the plan moves up, or the
+                guidance has state.
         """
-        refuse_memory("interpolate", model, method)
+        need_stateless("interpolate", method)
         need_deterministic(method.sampler)
         if method.correct is not None:
             raise ConfigError("interpolate: a corrector draws noise; use corrector='none()'")
@@ -73,12 +60,13 @@ class Interpolate:
 
     def _latent(self, brush: Brush, x: Array, cond: Cond) -> Array:
         model, gammas = brush.model, brush.method.gammas[::-1]
+        c = model.traits.mean_coefficient
         guided = brush.guidance()(model.denoiser(brush.params), brush.context)
-        denoise = for_sampler(given(guided, cond), model.encoder.mean_coefficient, self.solver)
+        denoise = for_sampler(with_condition(guided, cond), c, self.solver)
         low = jnp.asarray(gammas[0], x.dtype)
         return invert(denoise, self.solver, gammas, alpha(low) * brush.encoded(x, low, cond))
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The frames."""
         other = brush.model.decoder.encode(canvas.extra["image"])
         a = self._latent(brush, canvas.image, canvas.cond)

@@ -13,7 +13,7 @@ import numpy as np
 from diffusion_jax import rng
 from diffusion_jax.model import Model
 from diffusion_jax.sampling.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
-from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, cut, refuse_memory
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, cut, need_stateless
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Array
 
@@ -34,10 +34,10 @@ class InterpolateNoise:
         return cut(gammas, self.start)
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses a guidance that remembers."""
-        refuse_memory("interpolate_noise", model, method)
+        """Refuses guidance with state."""
+        need_stateless("interpolate_noise", method)
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The frames."""
         x, root = canvas.image, rng.stream(key, "start")
         keys = jax.vmap(lambda line: jax.random.fold_in(root, line))(canvas.extra["line"])

@@ -24,7 +24,7 @@ from diffusion_jax.sampling.edits.base import (
     each,
     hard,
     need_mask,
-    refuse_memory,
+    need_stateless,
 )
 from diffusion_jax.sampling.guidance.base import Guidance
 from diffusion_jax.sampling.method import Method
@@ -48,12 +48,6 @@ class Measure:
     def lay_out(self, inputs: Inputs) -> Layout:
         """The images as they are.
 
-        Args:
-            inputs: what the user gave.
-
-        Returns:
-            The layout.
-
         Raises:
             ConfigError: the masks differ, or there are too many known values.
         """
@@ -75,12 +69,13 @@ class Measure:
         return gammas
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses a guidance that remembers."""
-        refuse_memory("measure", model, method)
+        """Refuses guidance with state."""
+        need_stateless("measure", method)
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The painted images."""
         x = unseen(canvas)
+        assert brush.shared is not None
         mask = np.broadcast_to(brush.shared, x.shape[1:])
         known = np.flatnonzero(mask == 0.0)
 

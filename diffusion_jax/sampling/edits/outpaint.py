@@ -23,12 +23,6 @@ class Outpaint:
     def lay_out(self, inputs: Inputs) -> Layout:
         """The images as they are, with the border as the mask.
 
-        Args:
-            inputs: what the user gave.
-
-        Returns:
-            The layout of the edit inside.
-
         Raises:
             ConfigError: there is a mask, or nothing would be kept.
         """
@@ -46,14 +40,14 @@ class Outpaint:
         return self.inner.lay_out(inputs._replace(mask=mask))
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
-        """The plan of the edit inside."""
+        """The plan of the inner edit."""
         return self.inner.plan(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """What the edit inside refuses."""
+        """What the inner edit refuses."""
         self.inner.check(model, method)
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The painted images."""
         return self.inner.paint(brush, canvas, key)
 

@@ -35,7 +35,7 @@ class RePaint:
     def check(self, model: Model, method: Method) -> None:
         """Anything goes."""
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The painted images."""
         return fill(brush, canvas, key)
 

@@ -39,7 +39,7 @@ class SDEdit:
     def check(self, model: Model, method: Method) -> None:
         """Anything goes."""
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The changed images."""
         x = canvas.image
         eps = jax.random.normal(rng.stream(key, "start"), x.shape, x.dtype)

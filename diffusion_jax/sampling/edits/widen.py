@@ -2,9 +2,9 @@
 
 A `Denoiser -> Denoiser` transform (Bar-Tal et al. 2023, "MultiDiffusion"), so it works with every
 sampler, and every guidance without momentum. `x` and `eps` are averaged alike, which keeps
-`z = alpha x + sigma eps`. What lies more than a window apart does not know of one another; and
-where windows disagree, their mean is no model's prediction: `extend` paints one window after the
-other instead.
+`z = alpha x + sigma eps`. Pixels more than a window apart are independent of one another, and where
+windows disagree, their mean is no model's prediction: `extend` paints one window after the other
+instead.
 """
 
 from dataclasses import dataclass, replace
@@ -22,22 +22,17 @@ from diffusion_jax.sampling.edits._windows import (
     check_labels,
     tiling,
 )
-from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Inputs, Layout, refuse_memory
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Inputs, Layout, need_stateless
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
 def windowed(denoiser: Denoiser, tiles: Tiling, labels: tuple, null: int) -> Denoiser:
-    """A denoiser of the canvas from one of the window.
+    """A denoiser of canvases `[B, H, W, C]` from one of windows `[B, h, w, C]`.
 
     Args:
-        denoiser: of windows, `[B, h, w, C]`.
-        tiles: where they lie.
         labels: class of each window, -1 for any; empty for the class of the canvas.
         null: the label that stands for any class.
-
-    Returns:
-        The denoiser of canvases `[B, H, W, C]`.
     """
 
     def wide(z: Array, gamma: Array, cond: Cond) -> Pred:
@@ -78,16 +73,16 @@ class Widen:
         return self.inner.lay_out(wide)
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
-        """The plan of the edit inside."""
+        """The plan of the inner edit."""
         return self.inner.plan(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Classes that do not exist, guidance that remembers, and what the edit inside refuses."""
-        refuse_memory("widen", model, method)
+        """Refuses unknown classes, guidance with state, and what the inner edit refuses."""
+        need_stateless("widen", method)
         check_classes("widen", self.labels, model.num_classes)
         self.inner.check(model, method)
 
-    def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The painted canvases."""
         tiles, null = self._tiles(canvas.image.shape), brush.model.num_classes
 
@@ -121,7 +116,7 @@ def make(
         inner: how to keep the source: `repaint()`, `measure()`, ...; None for `replace()`.
 
     Returns:
-        The edit; each call of the network is of as many images as there are windows.
+        The edit; each network call takes one image per window.
     """
     border = Border(left, right, top, bottom)
     border.check("widen")

@@ -15,7 +15,9 @@ class Final(Protocol):
         nfe: network calls it makes.
     """
 
-    nfe: int
+    @property
+    def nfe(self) -> int: ...  # noqa: D102
 
     def __call__(self, denoise: Denoise, z: Array, gamma: Array, decoder: Decoder) -> Array:
         """Data for the latent `z` at `gamma`, the end of the plan."""
+        ...

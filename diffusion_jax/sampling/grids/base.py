@@ -22,3 +22,4 @@ class Grid(Protocol):
         gamma_of_t: Callable[[np.ndarray], np.ndarray],
     ) -> np.ndarray:
         """Gammas `[steps + 1]`, float64, starting at `gamma_1` and ending at `gamma_0`."""
+        ...

@@ -6,16 +6,15 @@ split along `x_cond`; the parallel part, which oversaturates, is weighted by `et
 `w - 1` counts that many times; a negative beta resists changes of d instead of following them.
 """
 
-import functools
 import math
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.denoiser import Remembering
+from diffusion_jax.denoiser import StatefulDenoiser
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.guidance.base import (
     Context,
-    Guidance,
     contrast,
     need_null,
     norm,
@@ -27,33 +26,50 @@ from diffusion_jax.types import Array, Cond, Denoiser, Pred
 _TINY = 1e-30
 
 
-def _guide(
-    denoiser: Denoiser, context: Context, w: float, eta: float, r: float, beta: float
-) -> Denoiser:
-    need_null("apg", context)
+@dataclass(frozen=True)
+class APG:
+    """Adaptive projected guidance; its state is the momentum, shape of z."""
 
-    def step(memory: Array, z: Array, gamma: Array, cond: Cond) -> tuple[Pred, Array]:
-        given, null = contrast(denoiser, context, z, gamma, cond)
-        memory = given.x - null.x + beta * memory
-        d = memory * jnp.minimum(1.0, r / jnp.maximum(norm(memory), _TINY))
-        u = given.x / jnp.maximum(norm(given.x), _TINY)
-        parallel = over_pixels(jnp.sum, d * u) * u
-        x = given.x + (w - 1.0) * (d + (eta - 1.0) * parallel)
-        return with_x(given, x, gamma), memory
+    w: float
+    eta: float
+    r: float
+    beta: float
 
-    guided = Remembering(jnp.zeros_like, step)
-    return guided if beta else guided.__call__
+    @property
+    def stateful(self) -> bool:
+        """Only momentum needs state."""
+        return self.beta != 0.0
+
+    def check(self, context: Context) -> None:
+        """Needs a null condition."""
+        need_null("apg", context)
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+        null = need_null("apg", context)
+
+        def step(momentum: Array, z: Array, gamma: Array, cond: Cond) -> tuple[Pred, Array]:
+            strong, weak = contrast(denoiser, null, z, gamma, cond)
+            momentum = strong.x - weak.x + self.beta * momentum
+            d = momentum * jnp.minimum(1.0, self.r / jnp.maximum(norm(momentum), _TINY))
+            u = strong.x / jnp.maximum(norm(strong.x), _TINY)
+            parallel = over_pixels(jnp.sum, d * u) * u
+            x = strong.x + (self.w - 1.0) * (d + (self.eta - 1.0) * parallel)
+            return with_x(strong, x, gamma), momentum
+
+        guided = StatefulDenoiser(jnp.zeros_like, step)
+        return guided if self.stateful else guided.__call__
 
 
-def make(w: float = 4.0, eta: float = 0.0, r: float = math.inf, beta: float = 0.0) -> Guidance:
+def make(w: float = 4.0, eta: float = 0.0, r: float = math.inf, beta: float = 0.0) -> APG:
     """Adaptive projected guidance.
 
     Args:
         w: the weight (1 conditional, above 1 stronger).
         eta: weight of the part along the conditional prediction; 1 with infinite `r` is `cfg(w)`.
         r: largest norm of the guidance, per example over all pixels.
-        beta: momentum, from one call of a run to the next; the paper's is negative. Moves up in
-            gamma start it anew.
+        beta: momentum, from one call of a run to the next; the paper's is negative. An upward move
+            in gamma resets it.
 
     Raises:
         ConfigError: `r` is not positive, or `beta` is outside (-1, 1).
@@ -64,4 +80,4 @@ def make(w: float = 4.0, eta: float = 0.0, r: float = math.inf, beta: float = 0.
         raise ConfigError(
             f"apg: beta={beta} is outside (-1, 1), where momentum would grow for ever"
         )
-    return functools.partial(_guide, w=float(w), eta=float(eta), r=float(r), beta=float(beta))
+    return APG(float(w), float(eta), float(r), float(beta))

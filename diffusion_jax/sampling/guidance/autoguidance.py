@@ -3,30 +3,47 @@
 `pred = other + w (denoiser - other)`, where `other` is a worse model of the same condition.
 """
 
-import functools
+from dataclasses import dataclass
 
 import jax
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling.guidance.base import Context, Guidance, need_open
+from diffusion_jax.sampling.guidance.base import Context, need_open
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
-def _guide(denoiser: Denoiser, context: Context, w: float, checkpoint: str) -> Denoiser:
-    other = need_open("denoiser", context, checkpoint) if checkpoint else context.other
-    if other is None:
-        raise ConfigError(
-            "autoguidance: there is no second model; name one, autoguidance(checkpoint='DIR')"
-        )
+@dataclass(frozen=True)
+class Autoguidance:
+    """Autoguidance by a checkpoint, or by `context.other` if it is empty."""
 
-    def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
-        good, bad = denoiser(z, gamma, cond), other(z, gamma, cond)
-        return jax.tree.map(lambda g, b: b + w * (g - b), good, bad)
+    w: float
+    checkpoint: str
 
-    return denoiser if w == 1.0 else guided
+    def check(self, context: Context) -> None:
+        """Needs a second model."""
+        self._other(context)
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+        other = self._other(context)
+
+        def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+            good, bad = denoiser(z, gamma, cond), other(z, gamma, cond)
+            return jax.tree.map(lambda g, b: b + self.w * (g - b), good, bad)
+
+        return denoiser if self.w == 1.0 else guided
+
+    def _other(self, context: Context) -> Denoiser:
+        if self.checkpoint:
+            return need_open("denoiser", context, self.checkpoint)
+        if context.other is None:
+            raise ConfigError(
+                "autoguidance: there is no second model; name one, autoguidance(checkpoint='DIR')"
+            )
+        return context.other
 
 
-def make(w: float = 2.0, checkpoint: str = "") -> Guidance:
+def make(w: float = 2.0, checkpoint: str = "") -> Autoguidance:
     """Autoguidance.
 
     Args:
@@ -37,4 +54,4 @@ def make(w: float = 2.0, checkpoint: str = "") -> Guidance:
     Returns:
         The guidance. Applying it without a second model raises `ConfigError`.
     """
-    return functools.partial(_guide, w=float(w), checkpoint=checkpoint)
+    return Autoguidance(float(w), checkpoint)

@@ -5,12 +5,12 @@ Weights follow one convention: 0 is unconditional, 1 is conditional, above 1 ext
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.denoiser import after
+from diffusion_jax.denoiser import then
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array, Cond, Denoiser, Pred, alpha, expand, sigma
 
@@ -24,8 +24,8 @@ class Context:
         other: a second denoiser (for example a weaker checkpoint), or None.
         log_prob: `log_prob(z, gamma, cond) -> [B]`, differentiable in z, or None.
         open: `open(kind, checkpoint)` gives what a trained checkpoint holds: a denoiser for kind
-            `"denoiser"`, else the `log_prob` of a scorer of that kind; None where there is no way
-            to read checkpoints.
+            `"denoiser"`, else the `log_prob` of a guide of that kind; None where checkpoints
+            cannot be read.
     """
 
     null: Callable[[Cond], Cond] | None = None
@@ -34,48 +34,75 @@ class Context:
     open: Callable[[str, str], Callable] | None = None
 
 
-@runtime_checkable
 class Guidance(Protocol):
-    """Turns a denoiser into a guided one."""
+    """Turns a denoiser into a guided one.
+
+    Any function `(denoiser, context) -> denoiser` will do. Two things can be known before anything
+    is compiled, if the guidance declares them:
+
+    * `check(context)` raises `ConfigError` when the context lacks what the method needs;
+    * `stateful` is True when the guided denoiser is a `StatefulDenoiser`.
+
+    Wrappers ask their inner guidance through the functions `check` and `is_stateful` below, which
+    supply the defaults (no needs, no state).
+    """
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
-        """The guided denoiser."""
+        """The guided denoiser; `denoiser` is not called until the result is."""
+        ...
 
 
-def need_null(name: str, context: Context) -> None:
-    """Refuses to contrast a condition with nothing.
+class Wrapper:
+    """The declarations of a guidance around another one, `self.inner` (None: the denoiser)."""
 
-    Args:
-        name: the guidance that asks.
-        context: what it was given.
+    inner: Guidance | None
 
-    Raises:
-        ConfigError: the model is unconditional.
-    """
+    @property
+    def stateful(self) -> bool:
+        """As the inner guidance."""
+        return is_stateful(self.inner)
+
+    def check(self, context: Context) -> None:
+        """Checks the inner guidance."""
+        check(self.inner, context)
+
+
+def check(guidance: Guidance | None, context: Context) -> None:
+    """Raises ConfigError unless the context has what the guidance declares that it needs."""
+    declared = getattr(guidance, "check", None)
+    if declared is not None:
+        declared(context)
+
+
+def is_stateful(guidance: Guidance | None) -> bool:
+    """Whether the guidance declares that it carries state from one call to the next."""
+    return bool(getattr(guidance, "stateful", False))
+
+
+def apply(guidance: Guidance | None, denoiser: Denoiser, context: Context) -> Denoiser:
+    """The denoiser with an optional guidance applied."""
+    return denoiser if guidance is None else guidance(denoiser, context)
+
+
+def need_null(name: str, context: Context) -> Callable[[Cond], Cond]:
+    """`context.null`; raises ConfigError, on behalf of guidance `name`, if there is none."""
     if context.null is None:
         raise ConfigError(
             f"{name}: this model is unconditional, so there is nothing to guide towards; train "
             "with class_dropout > 0 on labelled data, or use guidance='none()'"
         )
+    return context.null
 
 
-def need_open(name: str, context: Context, checkpoint: str) -> Callable:
-    """What a checkpoint named in a guidance's arguments holds.
-
-    Args:
-        name: the kind of thing the guidance asks for.
-        context: what it was given.
-        checkpoint: a work directory or checkpoint folder.
-
-    Returns:
-        The function of that kind; see `Context.open`.
+def need_open(kind: str, context: Context, checkpoint: str) -> Callable:
+    """The function that a checkpoint holds, see `Context.open`.
 
     Raises:
-        ConfigError: nothing here can read checkpoints.
+        ConfigError: checkpoints cannot be read here.
     """
     if context.open is None:
-        raise ConfigError(f"{name}: checkpoint={checkpoint!r} cannot be opened here")
-    return context.open(name, checkpoint)
+        raise ConfigError(f"{kind}: checkpoint={checkpoint!r} cannot be opened here")
+    return context.open(kind, checkpoint)
 
 
 def _interleave(a: Array, b: Array) -> Array:
@@ -84,20 +111,14 @@ def _interleave(a: Array, b: Array) -> Array:
 
 
 def contrast(
-    denoiser: Denoiser, context: Context, z: Array, gamma: Array, cond: Cond
+    denoiser: Denoiser, null: Callable[[Cond], Cond], z: Array, gamma: Array, cond: Cond
 ) -> tuple[Pred, Pred]:
-    """The conditional and the unconditional prediction, from one call of twice the batch.
+    """`(conditional, unconditional)` predictions, from one call of twice the batch.
 
-    Args:
-        context: with `null`.
-        z: latent `[B, ...]`.
-        gamma: scalar, or leading axis `[B]`.
-
-    Returns:
-        `(conditional, unconditional)`.
+    `gamma` is a scalar, or has the leading axis `[B]`.
     """
     gamma = jnp.asarray(gamma)
-    both = jax.tree.map(_interleave, cond, context.null(cond))
+    both = jax.tree.map(_interleave, cond, null(cond))
     g = jnp.repeat(gamma, 2, axis=0) if gamma.ndim else gamma
     pred = denoiser(jnp.repeat(z, 2, axis=0), g, both)
     halves = [p.reshape(z.shape[0], 2, *z.shape[1:]) for p in pred]
@@ -119,15 +140,7 @@ def with_x(pred: Pred, x: Array, gamma: Array) -> Pred:
     """The prediction moved to another `x`, with the noise that belongs to it.
 
     `eps - (alpha / sigma)(x_new - x)`: equal to `(z - alpha x_new) / sigma`, and exactly `eps`
-    where nothing was moved.
-
-    Args:
-        pred: the prediction.
-        x: the new `x`.
-        gamma: scalar or `[B]`.
-
-    Returns:
-        The new prediction.
+    where nothing was moved. `gamma` is a scalar or `[B]`.
     """
     return Pred(x, pred.eps - jnp.exp(-0.5 * expand(gamma, x)) * (x - pred.x))
 
@@ -135,32 +148,22 @@ def with_x(pred: Pred, x: Array, gamma: Array) -> Pred:
 def follow(denoiser: Denoiser, log_prob: Callable, scale: float) -> Denoiser:
     """The denoiser with `scale grad_z log_prob(z, gamma, cond)` added to its score.
 
-    Args:
-        log_prob: `(z, gamma, cond) -> [B]`, nats, examples apart.
-        scale: the weight.
-
-    Returns:
-        The guided denoiser.
+    `log_prob` is `[B]`, in nats, each example's a function of that example alone.
     """
 
     def moved(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
-        # Examples do not see one another, so the gradient of the sum is each one's own.
+        # Examples are independent, so the gradient of the sum holds each example's own.
         extra = jax.grad(lambda z: log_prob(z, gamma, cond).sum())(z)
         return with_score(pred, scale * extra, gamma)
 
-    return after(denoiser, moved)
+    return then(denoiser, moved)
 
 
 def with_score(pred: Pred, extra: Array, gamma: Array) -> Pred:
     """The prediction after `extra` is added to the score: `eps -= sigma G`, `x += sigma^2/alpha G`.
 
-    Args:
-        pred: the prediction.
-        extra: `G`, shape of z.
-        gamma: scalar or `[B]`.
-
-    Returns:
-        The new prediction (Song et al. 2021, section 5; Dhariwal & Nichol 2021, equation 14).
+    `extra` is G, shape of z; `gamma` a scalar or `[B]` (Song et al. 2021, section 5; Dhariwal &
+    Nichol 2021, equation 14).
     """
     g = expand(gamma, extra)
     s = sigma(g)

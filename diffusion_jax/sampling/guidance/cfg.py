@@ -4,29 +4,40 @@
 the prediction with weights that sum to one. Their paper's weight is `w - 1`.
 """
 
-import functools
+from dataclasses import dataclass
 
 import jax
 
-from diffusion_jax.sampling.guidance.base import Context, Guidance, contrast, need_null
+from diffusion_jax.sampling.guidance.base import Context, contrast, need_null
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
-def _guide(denoiser: Denoiser, context: Context, w: float) -> Denoiser:
-    need_null("cfg", context)
-    if w == 1.0:
-        return denoiser
-    if w == 0.0:
-        return lambda z, gamma, cond: denoiser(z, gamma, context.null(cond))
+@dataclass(frozen=True)
+class CFG:
+    """Classifier-free guidance with weight `w`."""
 
-    def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
-        given, null = contrast(denoiser, context, z, gamma, cond)
-        return jax.tree.map(lambda c, u: u + w * (c - u), given, null)
+    w: float
 
-    return guided
+    def check(self, context: Context) -> None:
+        """Needs a null condition."""
+        need_null("cfg", context)
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+        null = need_null("cfg", context)
+        if self.w == 1.0:
+            return denoiser
+        if self.w == 0.0:
+            return lambda z, gamma, cond: denoiser(z, gamma, null(cond))
+
+        def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+            strong, weak = contrast(denoiser, null, z, gamma, cond)
+            return jax.tree.map(lambda c, u: u + self.w * (c - u), strong, weak)
+
+        return guided
 
 
-def make(w: float = 1.5) -> Guidance:
+def make(w: float = 1.5) -> CFG:
     """Classifier-free guidance with weight `w` (0 unconditional, 1 conditional, above 1 stronger).
 
     Args:
@@ -35,4 +46,4 @@ def make(w: float = 1.5) -> Guidance:
     Returns:
         The guidance. Applying it to an unconditional model raises `ConfigError`.
     """
-    return functools.partial(_guide, w=float(w))
+    return CFG(float(w))

@@ -5,23 +5,34 @@ ordinary guidance of weight `lam / (1 - exp(-h))`, `h` the step in log-SNR / 2: 
 with the number of steps, so quote `lam` together with it, and expect no limit of many steps.
 """
 
-import functools
+from dataclasses import dataclass
 
-from diffusion_jax.sampling.guidance.base import Context, Guidance, contrast, need_null
+from diffusion_jax.sampling.guidance.base import Context, contrast, need_null
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
-def _guide(denoiser: Denoiser, context: Context, lam: float) -> Denoiser:
-    need_null("cfgpp", context)
+@dataclass(frozen=True)
+class CFGpp:
+    """CFG++ with the paper's weight `lam`."""
 
-    def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
-        given, null = contrast(denoiser, context, z, gamma, cond)
-        return Pred(null.x + lam * (given.x - null.x), null.eps)
+    lam: float
 
-    return guided
+    def check(self, context: Context) -> None:
+        """Needs a null condition."""
+        need_null("cfgpp", context)
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+        null = need_null("cfgpp", context)
+
+        def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+            strong, weak = contrast(denoiser, null, z, gamma, cond)
+            return Pred(weak.x + self.lam * (strong.x - weak.x), weak.eps)
+
+        return guided
 
 
-def make(lam: float = 0.6) -> Guidance:
+def make(lam: float = 0.6) -> CFGpp:
     """CFG++.
 
     Args:
@@ -30,4 +41,4 @@ def make(lam: float = 0.6) -> Guidance:
     Returns:
         The guidance; `x` and `eps` of its predictions do not add up to `z`, on purpose.
     """
-    return functools.partial(_guide, lam=float(lam))
+    return CFGpp(float(lam))

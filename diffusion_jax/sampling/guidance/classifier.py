@@ -4,26 +4,51 @@
 `configs/digits_classifier.py` trains, or with any function `context.log_prob`.
 """
 
-import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling.guidance.base import Context, Guidance, follow, need_open
+from diffusion_jax.sampling.guidance.base import (
+    Context,
+    Guidance,
+    Wrapper,
+    apply,
+    follow,
+    need_open,
+)
 from diffusion_jax.types import Denoiser
 
 
-def _guide(
-    denoiser: Denoiser, context: Context, scale: float, checkpoint: str, inner: Guidance | None
-) -> Denoiser:
-    log_prob = need_open("classifier", context, checkpoint) if checkpoint else context.log_prob
-    if log_prob is None:
-        raise ConfigError(
-            "classifier: there is no log_prob(z, gamma, cond) to follow; name a trained one, "
-            "classifier(checkpoint='DIR')"
-        )
-    return follow(denoiser if inner is None else inner(denoiser, context), log_prob, scale)
+@dataclass(frozen=True)
+class Classifier(Wrapper):
+    """Guidance by a classifier's checkpoint, or by `context.log_prob` if it is empty."""
+
+    scale: float
+    checkpoint: str
+    inner: Guidance | None
+
+    def check(self, context: Context) -> None:
+        """Needs a classifier."""
+        super().check(context)
+        self._log_prob(context)
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+        log_prob = self._log_prob(context)
+        return follow(apply(self.inner, denoiser, context), log_prob, self.scale)
+
+    def _log_prob(self, context: Context) -> Callable:
+        if self.checkpoint:
+            return need_open("classifier", context, self.checkpoint)
+        if context.log_prob is None:
+            raise ConfigError(
+                "classifier: there is no log_prob(z, gamma, cond) to follow; name a trained one, "
+                "classifier(checkpoint='DIR')"
+            )
+        return context.log_prob
 
 
-def make(scale: float = 1.0, checkpoint: str = "", inner: Guidance | None = None) -> Guidance:
+def make(scale: float = 1.0, checkpoint: str = "", inner: Guidance | None = None) -> Classifier:
     """Guidance towards the class.
 
     Args:
@@ -36,4 +61,4 @@ def make(scale: float = 1.0, checkpoint: str = "", inner: Guidance | None = None
     Returns:
         The guidance. Applying it without a classifier raises `ConfigError`.
     """
-    return functools.partial(_guide, scale=float(scale), checkpoint=checkpoint, inner=inner)
+    return Classifier(float(scale), checkpoint, inner)

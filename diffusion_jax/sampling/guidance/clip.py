@@ -1,26 +1,35 @@
 """Clips the predicted image to a range, and recomputes the noise that belongs to it."""
 
-import functools
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.denoiser import after
+from diffusion_jax.denoiser import then
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling.guidance.base import Context, Guidance, with_x
+from diffusion_jax.sampling.guidance.base import Context, Guidance, Wrapper, with_x
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
-def _guide(
-    denoiser: Denoiser, context: Context, inner: Guidance, lo: float, hi: float, keep_eps: bool
-) -> Denoiser:
-    def clipped(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
-        x = jnp.clip(pred.x, lo, hi)
-        return Pred(x, pred.eps) if keep_eps else with_x(pred, x, gamma)
+@dataclass(frozen=True)
+class Clip(Wrapper):
+    """`inner` with x in `[lo, hi]`."""
 
-    return after(inner(denoiser, context), clipped)
+    inner: Guidance
+    lo: float
+    hi: float
+    keep_eps: bool
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+
+        def clipped(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
+            x = jnp.clip(pred.x, self.lo, self.hi)
+            return Pred(x, pred.eps) if self.keep_eps else with_x(pred, x, gamma)
+
+        return then(self.inner(denoiser, context), clipped)
 
 
-def make(inner: Guidance, lo: float = -1.0, hi: float = 1.0, keep_eps: bool = False) -> Guidance:
+def make(inner: Guidance, lo: float = -1.0, hi: float = 1.0, keep_eps: bool = False) -> Clip:
     """`inner`, with predictions clipped to `[lo, hi]` and the noise that belongs to them.
 
     Args:
@@ -34,4 +43,4 @@ def make(inner: Guidance, lo: float = -1.0, hi: float = 1.0, keep_eps: bool = Fa
     """
     if not lo < hi:
         raise ConfigError(f"clip: lo={lo} must be below hi={hi}")
-    return functools.partial(_guide, inner=inner, lo=float(lo), hi=float(hi), keep_eps=keep_eps)
+    return Clip(inner, float(lo), float(hi), keep_eps)

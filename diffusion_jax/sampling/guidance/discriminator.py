@@ -4,20 +4,39 @@
 of the model; with the best discriminator and scale 1 the samples follow the law of the data.
 """
 
-import functools
+from dataclasses import dataclass
 
-from diffusion_jax.sampling.guidance.base import Context, Guidance, follow, need_open
+from diffusion_jax.sampling.guidance.base import (
+    Context,
+    Guidance,
+    Wrapper,
+    apply,
+    follow,
+    need_open,
+)
 from diffusion_jax.types import Denoiser
 
 
-def _guide(
-    denoiser: Denoiser, context: Context, checkpoint: str, scale: float, inner: Guidance | None
-) -> Denoiser:
-    ratio = need_open("discriminator", context, checkpoint)
-    return follow(denoiser if inner is None else inner(denoiser, context), ratio, scale)
+@dataclass(frozen=True)
+class Discriminator(Wrapper):
+    """Guidance by a discriminator's checkpoint."""
+
+    checkpoint: str
+    scale: float
+    inner: Guidance | None
+
+    def check(self, context: Context) -> None:
+        """Needs the checkpoint."""
+        super().check(context)
+        need_open("discriminator", context, self.checkpoint)
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+        ratio = need_open("discriminator", context, self.checkpoint)
+        return follow(apply(self.inner, denoiser, context), ratio, self.scale)
 
 
-def make(checkpoint: str, scale: float = 1.0, inner: Guidance | None = None) -> Guidance:
+def make(checkpoint: str, scale: float = 1.0, inner: Guidance | None = None) -> Discriminator:
     """Guidance towards what a discriminator takes for data.
 
     Args:
@@ -29,4 +48,4 @@ def make(checkpoint: str, scale: float = 1.0, inner: Guidance | None = None) -> 
     Returns:
         The guidance. Applying it where checkpoints cannot be read raises `ConfigError`.
     """
-    return functools.partial(_guide, checkpoint=checkpoint, scale=float(scale), inner=inner)
+    return Discriminator(checkpoint, float(scale), inner)

@@ -4,40 +4,49 @@ Outside, the denoiser alone is called. Levels are gammas, never step numbers or 
 means the same for every grid and schedule.
 """
 
-import functools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.denoiser import Remembering, lifted
+from diffusion_jax.denoiser import StatefulDenoiser, as_stateful
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling.guidance.base import Context, Guidance
+from diffusion_jax.sampling.guidance.base import Context, Guidance, Wrapper
 from diffusion_jax.types import Array, Cond, Denoiser, Pred, expand
 
 
-def _guide(denoiser: Denoiser, context: Context, inner: Guidance, lo: float, hi: float) -> Denoiser:
-    within = inner(denoiser, context)
-    strong, weak = lifted(within), lifted(denoiser)
+@dataclass(frozen=True)
+class Interval(Wrapper):
+    """`inner` where `lo < gamma <= hi`; its state stands still elsewhere."""
 
-    def step(memory: Any, z: Array, gamma: Array, cond: Cond) -> tuple[Pred, Any]:
-        gamma = jnp.asarray(gamma)
-        inside = (lo < gamma) & (gamma <= hi)
-        if gamma.ndim == 0:
-            return jax.lax.cond(inside, strong.step, weak.step, memory, z, gamma, cond)
-        (s, after), (p, _) = (d.step(memory, z, gamma, cond) for d in (strong, weak))
+    inner: Guidance
+    lo: float
+    hi: float
 
-        def chosen(a: Array, b: Array) -> Array:
-            return jnp.where(expand(inside, a), a, b)
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+        within = self.inner(denoiser, context)
+        strong, weak = as_stateful(within), as_stateful(denoiser)
 
-        return jax.tree.map(chosen, s, p), jax.tree.map(chosen, after, memory)
+        def step(state: Any, z: Array, gamma: Array, cond: Cond) -> tuple[Pred, Any]:
+            gamma = jnp.asarray(gamma)
+            inside = (self.lo < gamma) & (gamma <= self.hi)
+            if gamma.ndim == 0:
+                return jax.lax.cond(inside, strong.step, weak.step, state, z, gamma, cond)
+            (s, after), (p, _) = (d.step(state, z, gamma, cond) for d in (strong, weak))
 
-    guided = Remembering(strong.init, step)
-    return guided if isinstance(within, Remembering) else guided.__call__
+            def chosen(a: Array, b: Array) -> Array:
+                return jnp.where(expand(inside, a), a, b)
+
+            return jax.tree.map(chosen, s, p), jax.tree.map(chosen, after, state)
+
+        guided = StatefulDenoiser(strong.init, step)
+        return guided if isinstance(within, StatefulDenoiser) else guided.__call__
 
 
-def make(inner: Guidance, lo: float = -math.inf, hi: float = math.inf) -> Guidance:
+def make(inner: Guidance, lo: float = -math.inf, hi: float = math.inf) -> Interval:
     """`inner` where `lo < gamma <= hi`, the conditional model elsewhere.
 
     Args:
@@ -53,4 +62,4 @@ def make(inner: Guidance, lo: float = -math.inf, hi: float = math.inf) -> Guidan
     """
     if not lo < hi:
         raise ConfigError(f"interval: lo={lo} must be below hi={hi}")
-    return functools.partial(_guide, inner=inner, lo=float(lo), hi=float(hi))
+    return Interval(inner, float(lo), float(hi))

@@ -1,13 +1,20 @@
 """No guidance: the conditional model as it is (weight 1)."""
 
-from diffusion_jax.sampling.guidance.base import Context, Guidance
+from dataclasses import dataclass
+
+from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.types import Denoiser
 
 
-def _unchanged(denoiser: Denoiser, context: Context) -> Denoiser:
-    return denoiser
-
-
-def make() -> Guidance:
+@dataclass(frozen=True)
+class Unguided:
     """The identity."""
-    return _unchanged
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """`denoiser` itself."""
+        return denoiser
+
+
+def make() -> Unguided:
+    """The identity."""
+    return Unguided()

@@ -4,30 +4,38 @@ Guidance raises the contrast of the prediction: scale it back to the standard de
 example, of the conditional one. Depends on the parameterization; it is done on x here.
 """
 
-import functools
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.denoiser import after
+from diffusion_jax.denoiser import then
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling.guidance.base import Context, Guidance, over_pixels, with_x
+from diffusion_jax.sampling.guidance.base import Context, Guidance, Wrapper, over_pixels, with_x
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 _TINY = 1e-30
 
 
-def _guide(denoiser: Denoiser, context: Context, inner: Guidance, phi: float) -> Denoiser:
-    strong = inner(denoiser, context)
+@dataclass(frozen=True)
+class Rescale(Wrapper):
+    """`inner`, scaled back by a share `phi`."""
 
-    def rescaled(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
-        wanted = over_pixels(jnp.std, denoiser(z, gamma, cond).x)
-        factor = wanted / jnp.maximum(over_pixels(jnp.std, pred.x), _TINY)
-        return with_x(pred, pred.x * (1.0 + phi * (factor - 1.0)), gamma)
+    inner: Guidance
+    phi: float
 
-    return strong if phi == 0.0 else after(strong, rescaled)
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+        strong = self.inner(denoiser, context)
+
+        def rescaled(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
+            wanted = over_pixels(jnp.std, denoiser(z, gamma, cond).x)
+            factor = wanted / jnp.maximum(over_pixels(jnp.std, pred.x), _TINY)
+            return with_x(pred, pred.x * (1.0 + self.phi * (factor - 1.0)), gamma)
+
+        return strong if self.phi == 0.0 else then(strong, rescaled)
 
 
-def make(inner: Guidance, phi: float = 0.7) -> Guidance:
+def make(inner: Guidance, phi: float = 0.7) -> Rescale:
     """`inner`, scaled back.
 
     Args:
@@ -42,4 +50,4 @@ def make(inner: Guidance, phi: float = 0.7) -> Guidance:
     """
     if not 0.0 <= phi <= 1.0:
         raise ConfigError(f"rescale: phi={phi} is outside [0, 1]")
-    return functools.partial(_guide, inner=inner, phi=float(phi))
+    return Rescale(inner, float(phi))

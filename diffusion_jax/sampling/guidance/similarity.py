@@ -4,29 +4,46 @@
 captions by `configs/digits_clip.py`; `f` and `g` have unit length and `s` is learned.
 """
 
-import functools
+from dataclasses import dataclass
 
-from diffusion_jax.sampling.guidance.base import Context, Guidance, follow, need_open
+from diffusion_jax.sampling.guidance.base import (
+    Context,
+    Guidance,
+    Wrapper,
+    apply,
+    follow,
+    need_open,
+)
 from diffusion_jax.types import Array, Cond, Denoiser
 
 
-def _guide(
-    denoiser: Denoiser,
-    context: Context,
-    checkpoint: str,
-    text: str,
-    scale: float,
-    inner: Guidance | None,
-) -> Denoiser:
-    similarity = need_open("clip", context, checkpoint)
+@dataclass(frozen=True)
+class Similarity(Wrapper):
+    """Guidance by a text and a checkpoint of two encoders."""
 
-    def log_prob(z: Array, gamma: Array, cond: Cond) -> Array:
-        return similarity(z, gamma, {**cond, "text": text})
+    checkpoint: str
+    text: str
+    scale: float
+    inner: Guidance | None
 
-    return follow(denoiser if inner is None else inner(denoiser, context), log_prob, scale)
+    def check(self, context: Context) -> None:
+        """Needs the checkpoint."""
+        super().check(context)
+        need_open("clip", context, self.checkpoint)
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+        similarity = need_open("clip", context, self.checkpoint)
+
+        def log_prob(z: Array, gamma: Array, cond: Cond) -> Array:
+            return similarity(z, gamma, {**cond, "text": self.text})
+
+        return follow(apply(self.inner, denoiser, context), log_prob, self.scale)
 
 
-def make(checkpoint: str, text: str, scale: float = 1.0, inner: Guidance | None = None) -> Guidance:
+def make(
+    checkpoint: str, text: str, scale: float = 1.0, inner: Guidance | None = None
+) -> Similarity:
     """Guidance towards a text.
 
     Args:
@@ -39,6 +56,4 @@ def make(checkpoint: str, text: str, scale: float = 1.0, inner: Guidance | None 
     Returns:
         The guidance. Applying it where checkpoints cannot be read raises `ConfigError`.
     """
-    return functools.partial(
-        _guide, checkpoint=checkpoint, text=text, scale=float(scale), inner=inner
-    )
+    return Similarity(checkpoint, text, float(scale), inner)

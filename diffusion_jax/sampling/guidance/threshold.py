@@ -4,28 +4,36 @@
 belongs to the new x.
 """
 
-import functools
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.denoiser import after
+from diffusion_jax.denoiser import then
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling.guidance.base import Context, Guidance, over_pixels, with_x
+from diffusion_jax.sampling.guidance.base import Context, Guidance, Wrapper, over_pixels, with_x
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
-def _guide(
-    denoiser: Denoiser, context: Context, inner: Guidance, p: float, keep_eps: bool
-) -> Denoiser:
-    def within(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
-        s = jnp.maximum(1.0, over_pixels(jnp.quantile, jnp.abs(pred.x), q=p))
-        x = jnp.clip(pred.x, -s, s) / s
-        return Pred(x, pred.eps) if keep_eps else with_x(pred, x, gamma)
+@dataclass(frozen=True)
+class Threshold(Wrapper):
+    """`inner`, with x scaled into [-1, 1] by its quantile `p`."""
 
-    return after(inner(denoiser, context), within)
+    inner: Guidance
+    p: float
+    keep_eps: bool
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser."""
+
+        def within(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
+            s = jnp.maximum(1.0, over_pixels(jnp.quantile, jnp.abs(pred.x), q=self.p))
+            x = jnp.clip(pred.x, -s, s) / s
+            return Pred(x, pred.eps) if self.keep_eps else with_x(pred, x, gamma)
+
+        return then(self.inner(denoiser, context), within)
 
 
-def make(inner: Guidance, p: float = 0.995, keep_eps: bool = False) -> Guidance:
+def make(inner: Guidance, p: float = 0.995, keep_eps: bool = False) -> Threshold:
     """`inner`, with predictions kept inside [-1, 1].
 
     Args:
@@ -38,4 +46,4 @@ def make(inner: Guidance, p: float = 0.995, keep_eps: bool = False) -> Guidance:
     """
     if not 0.0 < p <= 1.0:
         raise ConfigError(f"threshold: p={p} is a fraction and must lie in (0, 1]")
-    return functools.partial(_guide, inner=inner, p=float(p), keep_eps=keep_eps)
+    return Threshold(inner, float(p), keep_eps)

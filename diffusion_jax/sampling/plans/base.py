@@ -17,6 +17,7 @@ class Plan(Protocol):
 
     def __call__(self, gammas: np.ndarray) -> np.ndarray:
         """The path, float64, with the ends of the descending grid `gammas` `[n + 1]`."""
+        ...
 
 
 def descending(gammas: np.ndarray) -> np.ndarray:

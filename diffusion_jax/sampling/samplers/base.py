@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array, Pred
 
 Denoise = Callable[[Array, Array], Pred]  # conditioning and guidance already inside
@@ -22,25 +23,47 @@ Rows = dict[str, Any]  # coefficient arrays with leading axis [n]
 class Sampler(Protocol):
     """One numerical method for the reverse process.
 
+    A sampler that makes the correction of a model's mean which an encoder asks for (DiffEnc) itself
+    also has `mean_coefficient`, the encoder's `c`; for all others the denoiser is corrected.
+
     Attributes:
-        nfe_per_step: network calls per step.
+        nfe_per_step: calls of the denoiser per step.
         noise_share: variance of its noise in the limit of small steps, as a share of ancestral
-            sampling's: 0 for a solver of the probability-flow ODE. Models with an encoder ask.
+            sampling's: 0 for a solver of the probability-flow ODE, 1 for ancestral sampling. The
+            correction for an encoder depends on it, and inversion needs 0.
     """
 
-    nfe_per_step: int
-    noise_share: float
+    @property
+    def nfe_per_step(self) -> int: ...  # noqa: D102
 
-    def rows(self, gammas: Array) -> Rows:
+    @property
+    def noise_share(self) -> float: ...  # noqa: D102
+
+    def rows(self, gammas: Any) -> Rows:
         """Coefficients of every step, leading axis `[n]`; includes `gamma` (start of the step)."""
+        ...
 
     def init(self, z: Array) -> Any:
         """Memory before the first step (and after any upward move)."""
+        ...
 
     def step(
         self, denoise: Denoise, row: Rows, z: Array, memory: Any, key: Array
     ) -> tuple[Array, Any]:
         """One step: `(z, memory)` at the end of the row."""
+        ...
+
+
+def noise_share(sampler: Sampler) -> float:
+    """`sampler.noise_share`; raises ConfigError if the sampler does not declare it."""
+    try:
+        return sampler.noise_share
+    except AttributeError:
+        raise ConfigError(
+            f"sampler {type(sampler).__name__} does not declare its noise_share: give it the "
+            "attribute (0 for a deterministic solver, 1 for the noise of ancestral sampling), or "
+            "use ancestral() or ddim(eta=...)"
+        ) from None
 
 
 def backend(gammas: Any) -> ModuleType:

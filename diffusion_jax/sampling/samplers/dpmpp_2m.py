@@ -50,7 +50,7 @@ class DPMpp2M:
         }
 
     def init(self, z: Array) -> Array:
-        """No prediction yet; the row after multiplies it by 0."""
+        """No prediction yet: the first row multiplies it by 0."""
         return jnp.zeros_like(z)
 
     def step(

@@ -69,7 +69,7 @@ class UniPC:
         }
 
     def init(self, z: Array) -> tuple[Array, Array]:
-        """Nothing to correct; the row after multiplies both by 0."""
+        """Nothing to correct: the first row multiplies both by 0."""
         return jnp.zeros_like(z), jnp.zeros_like(z)
 
     def step(

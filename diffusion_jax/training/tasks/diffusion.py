@@ -11,8 +11,7 @@ from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood import bpd
-from diffusion_jax.likelihood.objectives.base import Objective
-from diffusion_jax.likelihood.objectives.continuous import Continuous
+from diffusion_jax.likelihood.objectives.base import Objective, is_shape_invariant
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer, state as state_lib
 from diffusion_jax.training.meter import Metrics
@@ -20,8 +19,7 @@ from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State, ema_key
 from diffusion_jax.training.step import Recipe
 from diffusion_jax.training.tasks.base import Given, Handed, Setting
-from diffusion_jax.training.time_sampling.base import Proposal
-from diffusion_jax.training.time_sampling.uniform import Uniform
+from diffusion_jax.training.time_sampling.base import Proposal, is_uniform
 from diffusion_jax.training.variance import learns_shape
 from diffusion_jax.types import Array, Params
 
@@ -155,12 +153,12 @@ def _minimize_variance(setting: Setting, objective: Objective, proposal: Proposa
     c, reason = setting.config, ""
     if not learns_shape(Diffusion().shapes(setting)):
         reason = f"schedule {c.schedule} has no shape to train; use learned_mlp()"
-    elif not isinstance(objective, Continuous):
+    elif not is_shape_invariant(objective):
         reason = (
             f"the bound of objective {c.objective} depends on the schedule's shape, so that less "
             "variance may mean a worse bound; use continuous()"
         )
-    elif not isinstance(proposal, Uniform):
+    elif not is_uniform(proposal):
         reason = f"with proposal {c.proposal} the variance does not depend on the schedule's shape"
     if c.minimize_variance == "on" and reason:
         raise ConfigError(f"minimize_variance='on': {reason}")

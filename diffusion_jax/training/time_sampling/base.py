@@ -15,7 +15,11 @@ from diffusion_jax.types import Array, Params
 
 @runtime_checkable
 class Proposal(Protocol):
-    """A density of times, fixed or learned from the losses seen so far."""
+    """A density of times, fixed or learned from the losses seen so far.
+
+    One whose times are uniform in t, so that the schedule's shape decides where the bound is
+    sampled, declares `uniform = True`.
+    """
 
     def init(self) -> Params:
         """The state before the first step; an empty dict if nothing is learned."""
@@ -34,6 +38,11 @@ class Proposal(Protocol):
 
     def update(self, state: Params, seen: Params) -> Params:
         """The state after a step that has seen `seen`."""
+
+
+def is_uniform(proposal: Proposal) -> bool:
+    """Whether the proposal declares that its times are uniform in t."""
+    return bool(getattr(proposal, "uniform", False))
 
 
 def from_gamma(

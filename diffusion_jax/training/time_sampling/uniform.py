@@ -13,6 +13,8 @@ from diffusion_jax.types import Array, Params
 class Uniform:
     """No importance sampling."""
 
+    uniform: bool = True
+
     def init(self) -> Params:
         """No state."""
         return {}

@@ -9,7 +9,7 @@ import pytest
 from closed_form import MIXTURE, Gaussian, build
 
 from diffusion_jax import registry
-from diffusion_jax.denoiser import Remembering, given
+from diffusion_jax.denoiser import StatefulDenoiser, with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.sampling import integrate, path
@@ -53,7 +53,7 @@ def constant(z, gamma, cond):
 
 
 def guided(spec, denoiser=constant):
-    return given(registry.build("guidance", spec)(denoiser, CONTEXT), COND)
+    return with_condition(registry.build("guidance", spec)(denoiser, CONTEXT), COND)
 
 
 def said(denoise, gammas=DOWN, calls=1, **hooks):
@@ -133,7 +133,7 @@ def test_what_is_wrapped_around_it_keeps_the_memory(around):
 def test_the_correction_of_an_encoder_keeps_the_memory():
     bare = guided("apg(w=2.0, eta=1.0, beta=0.5)")
     moved = corrected(bare, 1.0, 1.0)
-    assert isinstance(moved, Remembering)
+    assert isinstance(moved, StatefulDenoiser)
     plain = said(corrected(guided("none()"), 1.0, 1.0))  # by how much x grows at each gamma
     np.testing.assert_allclose(said(moved) / said(bare), plain / 3.0, rtol=1e-12)
 
