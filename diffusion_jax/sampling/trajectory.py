@@ -52,7 +52,7 @@ def record(
     """Draws samples and keeps what they looked like on the way.
 
     Every process does this by itself on one device: it is for a few images. The noise is that of
-    `generate.compile_sampler` with the same key, so that the samples are the first of its batch.
+    `generate.compile_sampler` with the same key, so that the samples are its first.
 
     Args:
         params: its weights.
@@ -70,11 +70,12 @@ def record(
 
     @jax.jit
     def run(params: Params, helpers: dict, key: Array, cond: Cond) -> tuple[Array, Array]:
+        key = rng.per_example(key, shape[0])
         context = method.helpers.context(model, helpers)
         guided, plan = guide(model, params, method, context, cond, key, shape[0])
         c = model.encoder.mean_coefficient
         denoise = for_sampler(guided, c, method.sampler)
-        z = jax.random.normal(rng.stream(key, "start"), shape)
+        z = rng.normal(rng.stream(key, "start"), shape)
         along = rng.stream(key, "path")
         options = {"correct": method.correct, "lift": lifting(guided, c), "keep": True}
         done = loop.run(denoise, method.sampler, plan, z, along, **options)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax import rng
 from diffusion_jax.denoiser import Remembering
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
@@ -33,12 +34,19 @@ class Canvas(NamedTuple):
         mask: 1 where something is painted, 0 where the source is kept, `[R, H, W, 1]`.
         cond: the condition; `{"label": [R]}` for a class-conditional model.
         extra: what only this edit needs.
+        row: the number of each row, `[R]`, from which its noise is drawn; None for 0, 1, ...
     """
 
     image: Array
     mask: Array
     cond: Cond
     extra: dict[str, Array]
+    row: Array | None = None
+
+    def keys(self, key: Array) -> Array:
+        """One key per row, the same in whatever batch the row is painted."""
+        rows = jnp.arange(len(self.image)) if self.row is None else self.row
+        return rng.keyed(key, rows)
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,11 @@ class Edit(Protocol):
         """Refuses a model or a way of sampling that this edit cannot use (`ConfigError`)."""
 
     def paint(self, brush: Brush, canvas: Canvas, key: Array) -> Array:
-        """What `brush.method.final` gives, shape of `canvas.image`; pure."""
+        """What `brush.method.final` gives, shape of `canvas.image`; pure.
+
+        Args:
+            key: one for all rows: noise is drawn by `canvas.keys(key)`.
+        """
 
 
 def refuse_memory(name: str, model: Model, method: Method) -> None:
