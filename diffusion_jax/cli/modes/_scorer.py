@@ -8,6 +8,7 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _against, _records, report as report_mode
 from diffusion_jax.cli.modes._work import Work
 from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import guides
 from diffusion_jax.experiment import Experiment
@@ -48,9 +49,7 @@ def work(experiment: Experiment) -> Work:
             recipe,
             gathered(experiment.mesh, state.ema[average]),
             valid,
-            experiment.mesh,
-            c.eval.batch,
-            quiet=True,
+            Pass(experiment.mesh, c.eval.batch, quiet=True),
         )
         return guides.mean(rows)
 
@@ -99,13 +98,12 @@ def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> 
     """
     split = _data(experiment).split(experiment.config.eval.split)
     c = experiment.config.eval
-    rows = guides.measure(
-        make_recipe(experiment), params, split, experiment.mesh, c.batch, limit=c.limit
-    )
+    how = Pass(experiment.mesh, c.batch, limit=c.limit)
+    rows = guides.measure(make_recipe(experiment), params, split, how)
     report = {
         "scorer": experiment.config.scorer,
         "mean": guides.mean(rows),
-        "by_gamma": rows,
+        "loss_by_gamma": guides.by_gamma(rows),
         "weights": record,
         "data": {
             "name": split.name,

@@ -20,6 +20,7 @@ from diffusion_jax.cli.modes import (
 )
 from diffusion_jax.cli.modes._work import Work
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError, NonFiniteError, WorkdirError
 from diffusion_jax.experiment import Experiment, prepare_workdir
 from diffusion_jax.likelihood import bpd
@@ -188,10 +189,8 @@ def _diffusion(experiment: Experiment) -> Work:
             recipe.objective,
             gathered(experiment.mesh, state.ema[average]),
             valid,
-            experiment.mesh,
+            Pass(experiment.mesh, c.eval.batch, quiet=True),
             draws=c.valid_draws,
-            batch=c.eval.batch,
-            quiet=True,
         )
         found = bpd.summary(records)
         return {k: found[k] for k in ("bits_per_dim", "standard_error")}
