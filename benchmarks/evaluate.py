@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from benchmarks import _common
 from diffusion_jax import registry
-from diffusion_jax.data import passes
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.sharding import batched, put
 
@@ -37,10 +37,10 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     z = put(jax.random.normal(jax.random.key(1), (batch, *split.shape)), batched(experiment.mesh))
     forward = jax.jit(lambda p, z, cond: experiment.model.denoiser(p)(z, jnp.float32(0.0), cond))
     flops = forward.lower(params, z, cond).cost_analysis()["flops"]
-    run = bpd.compile_pass(experiment.model, objective, DRAWS, experiment.mesh)
-    key = bpd.put_key(0, experiment.mesh)
+    how = Pass(experiment.mesh, batch, limit=images, quiet=True)
+    run, key = how.compile(bpd.one_batch(experiment.model, objective, DRAWS)), how.key
     found, ids = _common.rows(experiment, batch), put(jnp.arange(batch), batched(experiment.mesh))
-    lowered = run.lower(params, found["image"], cond, ids, key)
+    lowered = run.lower(params, found, ids, key)
     began = time.perf_counter()
     compiled = lowered.compile()
     row = {"work": work, "images": images, "times_per_image": DRAWS,
@@ -48,11 +48,10 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
            "memory_mib": _common.mebibytes(compiled)}  # fmt: skip
 
     def one_batch(found: dict, ids: jax.Array) -> Any:
-        told = {"label": found["label"]} if experiment.model.num_classes else {}
-        return run(params, found["image"], told, ids, key)
+        return run(params, found, ids, key)
 
     def whole() -> Any:
-        return passes.over(one_batch, split, experiment.mesh, batch=batch, limit=images, quiet=True)
+        return how.gather(one_batch, split, "evaluate")
 
     forward_passes = -(-images // batch) * DRAWS
 

@@ -4,6 +4,7 @@ Nothing has to be stored in a checkpoint to resume bit for bit.
 """
 
 import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,45 @@ from diffusion_jax.types import Array, Noise
 
 
 def stream(root: Array, name: str, step: int | Array = 0) -> Array:
-    """A typed PRNG key for the draws called `name` at `step`, the training step or any counter.
+    """A key for the draws called `name` at `step`, the training step or any counter.
 
-    Names are hashed with CRC-32, so the key is the same in every process.
+    Names are hashed with CRC-32, so the key is the same in every process. One key per example if
+    `root` is one per example.
     """
-    return jax.random.fold_in(jax.random.fold_in(root, zlib.crc32(name.encode())), step)
+
+    def one(key: Array) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(name.encode())), step)
+
+    return jax.vmap(one)(root) if _per_example(root) else one(root)
+
+
+def _per_example(key: Array) -> bool:
+    """Whether this is one key per example, not a single key (typed, or two raw words)."""
+    return jnp.ndim(key) > (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1)
+
+
+def keyed(key: Array, index: Array) -> Array:
+    """The keys of the examples numbered `index` `[B]`: the same in whatever batch they come."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+
+def normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """Standard normal numbers of `shape` `[B, ...]`.
+
+    Args:
+        key: one key for all of them, or one per example, `[B]`: then an example's numbers do not
+            depend on the others in its batch.
+    """
+    if not _per_example(key):
+        return jax.random.normal(key, shape, dtype)
+    return jax.vmap(lambda k: jax.random.normal(k, shape[1:], dtype))(key)
+
+
+def split(key: Array, n: int = 2) -> Array:
+    """`jax.random.split`, of one key or of one per example: `[n]` or `[n, B]`."""
+    if not _per_example(key):
+        return jax.random.split(key, n)
+    return jax.vmap(lambda k: jax.random.split(k, n), out_axes=1)(key)
 
 
 def low_discrepancy_times(key: Array, n: int) -> Float[Array, " {n}"]:
@@ -35,7 +70,7 @@ def low_discrepancy_times(key: Array, n: int) -> Float[Array, " {n}"]:
 
 def per_example(key: Array, n: int) -> Array:
     """One key per example, `[n]`, so that draws do not depend on how a batch is split."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n))
+    return keyed(key, jnp.arange(n))
 
 
 def draw_noise(key: Array, x: Array, dropout: bool = False) -> Noise:

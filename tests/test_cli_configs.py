@@ -56,7 +56,7 @@ def test_smoke_versions(name, tmp_path, request, digits_run):
     if name == "digits_classifier":
         assert "On the test set" in headings((tmp_path / "run/report.html").read_text())
     made = json.loads(next((tmp_path / "run/eval").glob("*.json")).read_text())
-    assert "by_gamma" in made or list((tmp_path / "run/samples").glob("*.png"))
+    assert "loss_by_gamma" in made or list((tmp_path / "run/samples").glob("*.png"))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from gaussian import Gaussian
 
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.sharding import make_mesh
@@ -32,8 +33,9 @@ def split(n=21):
 
 def measure(data, **options):
     mesh = make_mesh(jax.devices()[: options.pop("devices", 1)])
-    settings = {"draws": 4, "batch": 8, "seed": 0, "quiet": True, **options}
-    return bpd.measure(DATA.model(), CONTINUOUS, PARAMS, data, mesh, **settings)
+    draws, batch = options.pop("draws", 4), options.pop("batch", 8)
+    how = Pass(mesh, batch, quiet=True, **options)
+    return bpd.measure(DATA.model(), CONTINUOUS, PARAMS, data, how, draws=draws)
 
 
 def test_every_image_once_in_order():
@@ -89,7 +91,7 @@ def test_odd_draws_are_refused():
 def test_loss_by_gamma_integrates_to_the_diffusion_term():
     records = measure(split(500), batch=500, draws=40)
     found = bpd.loss_by_gamma(DATA.model(), PARAMS, records, bins=20)
-    gamma, density = (np.asarray(found[k]) for k in ("gamma", "bits_per_dim_per_gamma"))
+    gamma, density = (np.asarray(found[k]) for k in ("gamma", "mean"))
     assert len(gamma) == 20 and np.all(np.diff(gamma) > 0)
     area = density.mean() * 10.0  # equal bins over gamma from -6 to 4
     expected = records.per_image()["diffusion"].mean()

@@ -16,6 +16,7 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import inspect as inspect_mode, train
 from diffusion_jax.cli.report import collect, sections_trained
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.likelihood import bpd, variance
 from diffusion_jax.process.schedules.base import gamma_and_slope, inverse
 from diffusion_jax.process.time_change import reclock
@@ -54,8 +55,8 @@ def measured():
     model = DATA.model(SCHEDULE)
     mesh = make_mesh(jax.devices()[:1])
     records = bpd.measure(
-        model, registry.build("objectives", "continuous()"), PARAMS, split(6000), mesh,
-        draws=20, batch=6000, quiet=True,
+        model, registry.build("objectives", "continuous()"), PARAMS, split(6000),
+        Pass(mesh, 6000, quiet=True), draws=20,
     )  # fmt: skip
     found = variance.draws(model, PARAMS, records)
     by_gamma = variance.loss_by_gamma(found, ENDS, variance.bins_for(found.loss.size))
@@ -135,7 +136,7 @@ def test_drawing_with_another_density_gives_its_variance_and_the_same_mean(measu
         other, params = dataclasses.replace(model, schedule=clocked), {**PARAMS, "schedule": moved}
         records = bpd.measure(
             other, registry.build("objectives", "continuous()"), params, split(6000),
-            make_mesh(jax.devices()[:1]), draws=10, batch=6000, seed=1, quiet=True,
+            Pass(make_mesh(jax.devices()[:1]), 6000, seed=1, quiet=True), draws=10,
         )  # fmt: skip
         found = variance.draws(other, params, records)
         result = variance.drawn(found)

@@ -15,6 +15,7 @@ from scipy import stats
 
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood import density
 from diffusion_jax.likelihood.estimators import _flow
@@ -148,7 +149,7 @@ def test_weights_average_to_the_probability_and_the_bound_rises_to_it(float64, w
     measure = ode(f"ode(dequantization={way!r}, k=8, draws=1, steps=20)")
     measure.check(model)
     records = density.measure(
-        model, measure, PARAMS, split, make_mesh(jax.devices()[:1]), batch=n, quiet=True
+        model, measure, PARAMS, split, Pass(make_mesh(jax.devices()[:1]), n, quiet=True)
     )
     truth = probability(data, model, image, decoder=way == "decoder")
     weights = np.exp(records.density + records.correction).ravel()
@@ -174,7 +175,7 @@ def test_monte_carlo_error_is_the_spread_between_runs(float64):
     split = Split("few", np.tile(images, (40, 1)), np.zeros(640, np.int32), 5, 0)
     found = density.measure(
         model, ode("ode(steps=4, trace='hutchinson', draws=4)"), PARAMS, split,
-        make_mesh(jax.devices()[:1]), batch=640, quiet=True,
+        Pass(make_mesh(jax.devices()[:1]), 640, quiet=True),
     )  # fmt: skip
     runs = [
         density.summary(
@@ -193,7 +194,7 @@ def test_figures_do_not_depend_on_batches_or_devices_and_probes_are_shared():
     measure = ode("ode(steps=8, trace='hutchinson', k=2)")
     found = [
         density.measure(
-            model, measure, PARAMS, split, make_mesh(jax.devices()[:devices]), batch=b, quiet=True
+            model, measure, PARAMS, split, Pass(make_mesh(jax.devices()[:devices]), b, quiet=True)
         )
         for devices, b in ((1, 11), (1, 4), (8, 8))
     ]
@@ -236,7 +237,7 @@ def test_forty_steps_are_enough_for_a_network():
     split = Split("few", images, np.arange(2, dtype=np.int32), 5, 3)
     measure = ode("ode(steps=80, draws=1, trace='exact')")
     found = density.measure(
-        model, measure, params, split, make_mesh(jax.devices()[:1]), batch=2, quiet=True
+        model, measure, params, split, Pass(make_mesh(jax.devices()[:1]), 2, quiet=True)
     )
     solver = density.summary(found, 4)["solver"]
     assert 0.0 < solver["half_the_steps_changes_by"] < 1e-3

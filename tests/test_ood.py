@@ -12,6 +12,7 @@ from gaussian import Gaussian
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import ood as mode
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.likelihood import ood
 from diffusion_jax.runtime.sharding import make_mesh
@@ -57,10 +58,9 @@ def test_reconstruction_errors_of_gaussian_data_are_posterior_variances():
 
     def measure(draws, **options):
         settings = {"batch": 4000, "quiet": True, **options}
-        return ood.reconstruction_errors(
-            data.model(), {"network": {}, "schedule": {}}, split, make_mesh(jax.devices()[:1]),
-            gammas, draws=draws, **settings,
-        )  # fmt: skip
+        how = Pass(make_mesh(jax.devices()[:1]), **settings)
+        params = {"network": {}, "schedule": {}}
+        return ood.reconstruction_errors(data.model(), params, split, how, gammas, draws=draws)
 
     found = measure(3)
     a2 = 1.0 / (1.0 + np.exp(gammas))[:, None]

@@ -14,6 +14,7 @@ from gaussian import Gaussian, legendre
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import progressive as mode
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood import progressive
 from diffusion_jax.runtime.sharding import make_mesh
@@ -52,7 +53,7 @@ def measured():
     split = Split("gaussian", x.astype(np.float32), np.zeros(3000, np.int32), 256, 0)
     mesh = make_mesh(jax.devices()[:1])
     return progressive.measure(
-        DATA.model(), PARAMS, split, mesh, steps=STEPS, batch=3000, quiet=True
+        DATA.model(), PARAMS, split, Pass(mesh, 3000, quiet=True), steps=STEPS
     )
 
 
@@ -104,10 +105,8 @@ def test_every_kind_of_model_has_a_curve(tmp_path, changes):
         experiment.model,
         params,
         experiment.source.split("test"),
-        make_mesh(jax.devices()[:1]),
+        Pass(make_mesh(jax.devices()[:1]), 13, quiet=True),
         steps=5,
-        batch=13,
-        quiet=True,
     )
     found = progressive.summary(records, progressive.gammas(experiment.model, params, 5), levels=5)
     curve, total = found["curve"], found["total"]["bits_per_dim"]

@@ -153,6 +153,35 @@ def test_density_is_one_for_the_same_law():
     assert np.mean([f["density"] for f in found]) == pytest.approx(1.0, abs=0.05)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_exact_ties_are_inside_whatever_rounding_says(seed):
+    # Few levels and copies: many neighbours lie exactly on a rim, which integers decide exactly.
+    draw = np.random.default_rng(seed)
+    real, fake = (draw.integers(0, 3, (n, 5)) for n in (120, 150))
+    real[:4], fake[:20] = real[0], real[:20]
+
+    def squares(a, b):
+        return np.square(a[:, None] - b[None]).sum(-1)
+
+    def reach(a, k=3):
+        apart = squares(a, a).astype(float)
+        np.fill_diagonal(apart, np.inf)
+        return np.sort(apart, axis=1)[:, k - 1]
+
+    apart = squares(fake, real)
+    inside = apart <= reach(real)
+    expected = {
+        "precision": inside.any(1).mean(),
+        "recall": (apart <= reach(fake)[:, None]).any(0).mean(),
+        "density": inside.sum(1).mean() / 3,
+        "coverage": inside.any(0).mean(),
+    }
+    levels = lambda a: (a / 16.0 * 0.7 + 3.1).astype(np.float64)  # not exact in binary
+    found = neighbours.coverage(levels(fake), levels(real), 3)
+    assert {k: found[k] for k in expected} == pytest.approx(expected, abs=1e-12)
+    assert np.any(reach(real) == 0.0)  # some neighbourhoods are copies alone
+
+
 def test_distances_by_blocks_are_distances(monkeypatch):
     monkeypatch.setattr(neighbours, "_BLOCK", 7)
     rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ from diffusion_jax import config as config_lib, saved_config
 from diffusion_jax.cli.modes import report
 from diffusion_jax.cli.report import collect, markup, page
 from diffusion_jax.errors import Preempted
+from diffusion_jax.evaluation import guides
 
 DEFAULTS = saved_config.to_dict(config_lib.base())
 ALL = {"Samples", "Likelihood", "Training", "Noise schedule", "Quality of samples",
@@ -227,7 +228,8 @@ def test_a_failure_is_one_line_and_never_the_runs(tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().out == ""
 
 
-def test_a_scorers_run_shows_what_it_has(tmp_path):
+@pytest.mark.parametrize("old", [False, True])
+def test_a_scorers_run_shows_what_it_has(tmp_path, old):
     c = saved_config.to_dict(config_lib.base())
     del c["task"]
     c["scorer"] = "classifier()"  # as it was written earlier
@@ -237,7 +239,7 @@ def test_a_scorers_run_shows_what_it_has(tmp_path):
     found = {
         "scorer": "classifier()",
         "mean": {"accuracy": 0.4375, "loss": 1.0},
-        "by_gamma": rows,
+        **({"by_gamma": rows} if old else {"loss_by_gamma": guides.by_gamma(rows)}),
         "data": {"name": "digits/test", "images": 3},
         "devices": "1 x cpu",
     }

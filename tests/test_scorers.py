@@ -176,10 +176,10 @@ def runs(tmp_path_factory):
 def test_a_classifier_learns_reports_and_guides(runs):
     folder, _, experiment = runs
     report = json.loads((experiment.workdir / "eval" / "80.json").read_text())
-    first, last = report["by_gamma"][0], report["by_gamma"][-1]
-    assert (first["gamma"], last["gamma"]) == (-5.0, 4.0)
-    assert first["accuracy"] > 0.6  # three classes that differ in brightness
-    assert first["loss"] < last["loss"]
+    levels = report["loss_by_gamma"]
+    assert (levels["gamma"][0], levels["gamma"][-1]) == (-5.0, 4.0)
+    assert levels["accuracy"][0] > 0.6  # three classes that differ in brightness
+    assert levels["mean"][0] < levels["mean"][-1]
     before = (experiment.workdir / "eval" / "80.json").read_bytes()
     eval_mode.run(experiment)
     assert (
@@ -252,7 +252,7 @@ def test_a_discriminator_is_trained_against_a_run(runs):
         assert f["image"].shape == (120, 4, 4, 1)
     report = json.loads((experiment.workdir / "eval" / "240.json").read_text())
     # Six training steps leave samples that anybody can tell from data where there is little noise.
-    assert report["by_gamma"][0]["accuracy"] > 0.7
+    assert report["loss_by_gamma"]["accuracy"][0] > 0.7
     # Autoguidance by an early checkpoint of the same run, and by the discriminator.
     early = str(model.workdir / "checkpoints" / "4")
     below = f"autoguidance(checkpoint={early!r})"

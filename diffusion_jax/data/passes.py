@@ -2,15 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from diffusion_jax import rng
 from diffusion_jax.data.base import Split
 from diffusion_jax.runtime.progress import progress
-from diffusion_jax.runtime.sharding import batched, local_rows, put, put_rows
+from diffusion_jax.runtime.sharding import batched, local_rows, put, put_key, put_rows, replicated
 from diffusion_jax.types import Array
 
 
@@ -40,46 +43,82 @@ def fetched(results: Iterable[Any], ahead: int = 2) -> Iterator[Any]:
         yield jax.device_get(flying.popleft())
 
 
-def over(
-    run: Callable[[dict[str, Array], Array], Any],
-    split: Split,
-    mesh: Mesh,
-    *,
-    batch: int,
-    limit: int = 0,
-    label: str = "evaluate",
-    quiet: bool = False,
-) -> Any:
-    """Calls `run` on one batch after another.
+# One batch: `(params, {"image", "label"}, keys [B]) -> pytree` of arrays with leading axis `[B]`.
+OneBatch = Callable[[Any, dict[str, Array], Array], Any]
 
-    Args:
-        run: `({"image", "label"}, ids [B]) -> pytree` of arrays with leading axis `[B]`; `ids` are
-            the images' numbers, from which noise should be drawn.
-        mesh: the device mesh; batches are split over it.
+
+@dataclass(frozen=True)
+class Pass:
+    """How to go over a data set; of these only `seed` and `limit` change what comes out.
+
+    Attributes:
+        mesh: batches are split over its devices.
         batch: images per call, rounded up to a multiple of the devices.
+        seed: of the noise, which is a function of the seed and the image's number.
         limit: only the first images; 0 for all.
-        label: what the progress report calls it.
+        precision: of matrix products, as `jax.default_matmul_precision` takes it; empty for the
+            device's default.
         quiet: no progress report.
-
-    Returns:
-        The same pytree for all images, float64 on the host.
     """
-    n = count(split, limit)
-    devices = mesh.devices.size
-    batch = -(-min(batch, n) // devices) * devices
-    mine = local_rows(batched(mesh), (batch,))
 
-    def results() -> Iterator[Any]:
-        for start in range(0, n, batch):
-            ids = np.minimum(np.arange(start, start + batch), n - 1)
-            # Each process reads the images of its own devices.
-            read = split.take(ids[mine]).items()
-            rows = {k: put_rows(v, mine, batch, batched(mesh)) for k, v in read}
-            yield run(rows, put(ids.astype(np.int32), batched(mesh)))
+    mesh: Mesh
+    batch: int
+    seed: int = 0
+    limit: int = 0
+    precision: str = ""
+    quiet: bool = False
 
-    out = []
-    with progress(label, n, show=not quiet) as bar:
-        for found in fetched(results()):
-            out.append(found)
-            bar.at(min(len(out) * batch, n))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:n].astype(np.float64), *out)
+    @property
+    def key(self) -> Array:
+        """The root of the noise, on every device."""
+        return put_key(jax.random.key(self.seed), self.mesh)
+
+    def precise(self) -> AbstractContextManager:
+        """A context in which matrix products have this precision."""
+        return jax.default_matmul_precision(self.precision or None)
+
+    def compile(self, one: OneBatch) -> Callable:
+        """The jitted `(params, rows, ids [B], key)`, which gives every image a key of its own."""
+
+        def run(params: Any, rows: dict[str, Array], ids: Array, key: Array) -> Any:
+            return one(params, rows, rng.keyed(key, ids))
+
+        return jax.jit(run, out_shardings=replicated(self.mesh))
+
+    def over(self, one: OneBatch, params: Any, split: Split, label: str) -> Any:
+        """Calls `one` on one batch after another.
+
+        Args:
+            params: replicated over the mesh.
+            label: what the progress report calls it.
+
+        Returns:
+            The same pytree for all images in order, float64 on the host.
+        """
+        run, key = self.compile(one), self.key
+        return self.gather(lambda rows, ids: run(params, rows, ids, key), split, label)
+
+    def gather(
+        self, run: Callable[[dict[str, Array], Array], Any], split: Split, label: str
+    ) -> Any:
+        """`over` for a function `(rows, ids) -> pytree` that is compiled already."""
+        n = count(split, self.limit)
+        devices = self.mesh.devices.size
+        batch = -(-min(self.batch, n) // devices) * devices
+        where = batched(self.mesh)
+        mine = local_rows(where, (batch,))
+
+        def results() -> Iterator[Any]:
+            for start in range(0, n, batch):
+                ids = np.minimum(np.arange(start, start + batch), n - 1)
+                # Each process reads the images of its own devices.
+                read = split.take(ids[mine]).items()
+                rows = {k: put_rows(v, mine, batch, where) for k, v in read}
+                yield run(rows, put(ids.astype(np.int32), where))
+
+        out = []
+        with self.precise(), progress(label, n, show=not self.quiet) as bar:
+            for found in fetched(results()):
+                out.append(found)
+                bar.at(min(len(out) * batch, n))
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[:n].astype(np.float64), *out)

@@ -1,78 +1,51 @@
 """What a guide is worth at each noise level."""
 
-import functools
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.data.base import Split
-from diffusion_jax.runtime.progress import progress
-from diffusion_jax.runtime.sharding import batched, put, put_key, replicated
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.training.tasks.guide import Recipe
 from diffusion_jax.types import Array, Params, diffuse
 
 _LEVELS = 9
 
 
-def measure(
-    recipe: Recipe,
-    params: Params,
-    split: Split,
-    mesh: Mesh,
-    batch: int,
-    seed: int = 0,
-    limit: int = 0,
-    quiet: bool = False,
-) -> list[dict[str, float]]:
+def measure(recipe: Recipe, params: Params, split: Split, how: Pass) -> list[dict[str, float]]:
     """Mean loss and metrics over a split, every image once at each of nine noise levels.
 
     Args:
         recipe: how the guide was trained.
-        params: its weights.
-        batch: images per call; rounded up to a multiple of the devices.
-        seed: seed of the noise.
-        limit: only the first images; 0 for all.
-        quiet: no progress report.
+        params: its weights, replicated over the mesh.
 
     Returns:
         For each level, from the least noise: `gamma`, `loss` in nats, and the guide's metrics.
     """
     gammas = np.linspace(recipe.gamma_min, recipe.gamma_max, _LEVELS, dtype=np.float32)
 
-    @functools.partial(jax.jit, out_shardings=replicated(mesh))
-    def run(params: Params, image: Array, label: Array, known: Array, key: Array) -> dict:
-        x = recipe.encode(image)
+    def run(params: Params, rows: dict[str, Array], keys: Array) -> dict[str, Array]:
+        x = recipe.encode(rows["image"])
+        noise = rng.normal(rng.stream(keys, "scoring"), x.shape, x.dtype)
 
         def level(gamma: Array) -> dict[str, Array]:
-            noise = jax.random.normal(key, x.shape, x.dtype)
             at = jnp.full(x.shape[0], gamma)
-            each = recipe.network.loss(params, diffuse(x, at, noise), at, label, None)
-            return jax.tree.map(lambda a: (a * known).sum(), each)
+            return recipe.network.loss(params, diffuse(x, at, noise), at, rows["label"], None)
 
-        return jax.lax.map(level, jnp.asarray(gammas))
+        return jax.tree.map(jnp.transpose, jax.lax.map(level, jnp.asarray(gammas)))
 
-    devices = mesh.devices.size
-    count = min(limit or len(split), len(split))
-    batch = -(-min(batch, count) // devices) * devices
-    total: dict[str, Any] = {}
-    with progress("noise levels", count, show=not quiet) as bar:
-        for start in range(0, count, batch):
-            ids = np.arange(start, start + batch)
-            rows = split.take(np.minimum(ids, count - 1))
-            parts = (rows["image"], rows["label"], (ids < count).astype(np.float32))
-            key = put_key(rng.stream(jax.random.key(seed), "scoring", start), mesh)
-            found = jax.device_get(run(params, *(put(p, batched(mesh)) for p in parts), key))
-            total = {k: total.get(k, 0.0) + v for k, v in found.items()}
-            bar.at(min(start + batch, count))
-    rows = {k: v / count for k, v in total.items()}
+    found = {k: v.mean(0) for k, v in how.over(run, params, split, "noise levels").items()}
     return [
-        {"gamma": float(g), **{k: float(v[i]) for k, v in rows.items()}}
+        {"gamma": float(g), **{k: float(v[i]) for k, v in found.items()}}
         for i, g in enumerate(gammas)
     ]
+
+
+def by_gamma(rows: list[dict[str, float]]) -> dict[str, list[float]]:
+    """The rows as columns, with the keys of every "loss by gamma": `gamma`, `mean` (the loss)."""
+    named = {"mean" if k == "loss" else k: [r[k] for r in rows] for k in rows[0]}
+    return {k: named[k] for k in ("gamma", "mean", *sorted(named.keys() - {"gamma", "mean"}))}
 
 
 def mean(rows: list[dict[str, float]]) -> dict[str, float]:

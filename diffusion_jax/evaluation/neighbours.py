@@ -9,6 +9,7 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.runtime.progress import progress
 
 _BLOCK = 2048
+_TIE = 1e-6  # by which distances may differ and still be equal: far above what rounding does
 
 
 def blocks(x: np.ndarray, y: np.ndarray, label: str = "") -> Iterator[tuple[slice, np.ndarray]]:
@@ -31,7 +32,9 @@ def blocks(x: np.ndarray, y: np.ndarray, label: str = "") -> Iterator[tuple[slic
             rows = slice(start, min(start + _BLOCK, len(x)))
             block = np.asarray(x[rows], np.float64) - centre
             apart = np.sum(block**2, axis=1)[:, None] + norms - 2.0 * (block @ y.T)
-            yield rows, np.maximum(apart, 0.0)
+            # Nothing is nearer than rounding can tell: a copy is at distance 0.
+            apart[apart < _TIE**2 * (np.sum(block**2, axis=1)[:, None] + norms)] = 0.0
+            yield rows, apart
             bar.at(rows.stop)
 
 
@@ -66,7 +69,8 @@ def coverage(samples: np.ndarray, reference: np.ndarray, k: int = 3) -> dict[str
     least = min(len(samples), len(reference))
     if k < 1 or least <= k:
         raise DataError(f"k={k} neighbours need k >= 1 and more than k images; there are {least}")
-    real, fake = radii(reference, k), radii(samples, k)
+    # A neighbour exactly on the rim is inside, as data with few grey levels often have it.
+    real, fake = (radii(a, k) * (1.0 + _TIE) for a in (reference, samples))
     precision, density = np.zeros(len(samples)), np.zeros(len(samples))
     recall, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
     for rows, apart in blocks(samples, reference, "coverage"):

@@ -6,23 +6,21 @@ so the figure does not depend on the batch size or on the number of devices.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from diffusion_jax.data import passes
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import OneBatch, Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.rng import stream
-from diffusion_jax.runtime.sharding import local, put_key as put_typed_key, replicated
+from diffusion_jax.runtime.sharding import local
 from diffusion_jax.types import Array, Noise, Params, Terms
 
 
@@ -74,31 +72,29 @@ def _replicate_se(draws: np.ndarray, dims: int) -> float:
     return float(np.sqrt(variance.sum()) / len(draws) / (dims * math.log(2.0)))
 
 
-def _noise(key: Array, ids: Array, draw: Array, strata: int, x: Array) -> Noise:
-    """The noise of draw number `draw` for each image, from keys of its own."""
+def _noise(keys: Array, draw: Array, strata: int, x: Array) -> Noise:
+    """The noise of draw number `draw`, from the images' keys."""
 
-    def one(i: Array) -> tuple[Array, Array, Array]:
-        k_t, k_eps, k_eps0 = jax.random.split(
-            jax.random.fold_in(jax.random.fold_in(key, i), draw), 3
-        )
+    def one(key: Array) -> tuple[Array, Array, Array]:
+        k_t, k_eps, k_eps0 = jax.random.split(jax.random.fold_in(key, draw), 3)
         t = (draw % strata + jax.random.uniform(k_t)) / strata
         shape = x.shape[1:]
         return t, jax.random.normal(k_eps, shape), jax.random.normal(k_eps0, shape)
 
-    t, eps, eps_0 = jax.vmap(one)(ids)
-    latent = jax.vmap(lambda i: stream(jax.random.fold_in(key, i), "latent", draw))(ids)
-    return Noise(t, eps, eps_0, latent=latent)
+    t, eps, eps_0 = jax.vmap(one)(keys)
+    return Noise(t, eps, eps_0, latent=stream(keys, "latent", draw))
 
 
-def compile_pass(model: Model, objective: Objective, draws: int, mesh: Mesh) -> Callable:
-    """The jitted `(params, images, cond, ids, key) -> (Terms [B, K], t [B, K])` of one batch."""
+def one_batch(model: Model, objective: Objective, draws: int) -> OneBatch:
+    """What `measure` makes of a batch: `(Terms [B, K], t [B, K])`."""
     strata = draws // 2
 
-    def run(params: Params, images: Array, cond: dict, ids: Array, key: Array) -> tuple:
-        x = model.decoder.encode(images)
+    def run(params: Params, rows: dict[str, Array], keys: Array) -> tuple[Terms, Array]:
+        x = model.decoder.encode(rows["image"])
+        cond = {"label": rows["label"]} if model.num_classes else {}
 
         def one(_: None, draw: Array) -> tuple[None, tuple[Terms, Array]]:
-            noise = _noise(key, ids, draw, strata, x)
+            noise = _noise(keys, draw, strata, x)
             terms = objective(model, params, x, cond, noise)
             auxiliary = jnp.broadcast_to(terms.auxiliary, terms.prior.shape)
             return None, (terms._replace(auxiliary=auxiliary), noise.t)
@@ -106,7 +102,7 @@ def compile_pass(model: Model, objective: Objective, draws: int, mesh: Mesh) -> 
         found = jax.lax.scan(one, None, jnp.arange(draws))[1]
         return jax.tree.map(lambda a: a.T, found)
 
-    return jax.jit(run, out_shardings=replicated(mesh))
+    return run
 
 
 def measure(
@@ -114,26 +110,17 @@ def measure(
     objective: Objective,
     params: Params,
     split: Split,
-    mesh: Mesh,
+    how: Pass,
     *,
     draws: int,
-    batch: int,
-    seed: int = 0,
-    limit: int = 0,
     label: str = "evaluate",
-    quiet: bool = False,
 ) -> Records:
     """Evaluates the bound on every image of `split` once.
 
     Args:
-        objective: the bound.
-        params: weights, replicated over `mesh`.
+        params: weights, replicated over the mesh.
         draws: times per image, even.
-        batch: images per call; rounded up to a multiple of the devices. Does not change results.
-        seed: seed of the noise.
-        limit: only the first `limit` images; 0 for all.
         label: what the progress report calls it.
-        quiet: no progress report.
 
     Returns:
         The records of all images, in order.
@@ -142,16 +129,7 @@ def measure(
         ConfigError: `draws` is odd or not positive.
     """
     check_draws("draws", draws)
-    run = compile_pass(model, objective, draws, mesh)
-    key = put_key(seed, mesh)
-
-    def one_batch(rows: dict[str, Array], ids: Array) -> tuple[Terms, Array]:
-        cond = {"label": rows["label"]} if model.num_classes else {}
-        return run(params, rows["image"], cond, ids, key)
-
-    terms, t = passes.over(
-        one_batch, split, mesh, batch=batch, limit=limit, label=label, quiet=quiet
-    )
+    terms, t = how.over(one_batch(model, objective, draws), params, split, label)
     return Records(
         t=t,
         prior=terms.prior[:, 0],
@@ -174,11 +152,6 @@ def check_draws(name: str, draws: int) -> None:
     """
     if draws < 2 or draws % 2:
         raise ConfigError(f"{name}={draws} must be even and at least 2 (two replicates)")
-
-
-def put_key(seed: int, mesh: Mesh) -> Array:
-    """A PRNG key replicated over the mesh."""
-    return put_typed_key(jax.random.key(seed), mesh)
 
 
 def mean_se(values: np.ndarray) -> dict[str, float]:
@@ -241,7 +214,7 @@ def loss_by_gamma(
         bins: equal bins in t.
 
     Returns:
-        `gamma` (bin centres) and `bits_per_dim_per_gamma`; empty bins are left out.
+        `gamma` (bin centres) and `mean` (bits/dim per unit of gamma); empty bins are left out.
     """
     gamma, slope = jax.device_get(
         gamma_and_slope(model.schedule, local(params["schedule"]), jnp.asarray(records.t.ravel()))
@@ -252,5 +225,5 @@ def loss_by_gamma(
             for i in range(bins) if np.any(index == i)]  # fmt: skip
     return {
         "gamma": [float(g) for g, _ in rows],
-        "bits_per_dim_per_gamma": [float(d) for _, d in rows],
+        "mean": [float(d) for _, d in rows],
     }

@@ -5,21 +5,18 @@ size or on the number of devices.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from diffusion_jax.data import passes
 from diffusion_jax.data.base import Split
-from diffusion_jax.likelihood.bpd import mean_se, put_key
+from diffusion_jax.data.passes import OneBatch, Pass
+from diffusion_jax.likelihood.bpd import mean_se
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.model import Model
-from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.types import Array, Params
 
 
@@ -58,24 +55,19 @@ class Records:
 _CHECKED = 32  # images that the solver's error is measured on
 
 
-def compile_pass(model: Model, density: Density, mesh: Mesh, coarse: bool = False) -> Callable:
-    """The jitted `(params, rows, ids, key) -> (density, correction), [B, M, K]`.
+def one_batch(model: Model, density: Density, coarse: bool = False) -> OneBatch:
+    """What `measure` makes of a batch: `(density, correction)`, `[B, M, K]` each.
 
     Args:
-        density: the estimate.
-        coarse: return `Records.coarse`, `[B]`, instead.
-
-    Returns:
-        The compiled function.
+        coarse: `Records.coarse`, `[B]`, instead.
     """
 
-    def run(params: Params, rows: dict[str, Array], ids: Array, key: Array) -> Any:
+    def run(params: Params, rows: dict[str, Array], keys: Array) -> Any:
         x = model.decoder.encode(rows["image"])
         cond = {"label": rows["label"]} if model.num_classes else {}
-        own = jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
 
         def draw(m: Array | int) -> Array:
-            return jax.vmap(lambda k: jax.random.fold_in(k, m))(own)
+            return jax.vmap(lambda k: jax.random.fold_in(k, m))(keys)
 
         if coarse:
             return density.coarse(model, params, x, cond, draw(0))
@@ -84,47 +76,23 @@ def compile_pass(model: Model, density: Density, mesh: Mesh, coarse: bool = Fals
         )
         return tuple(jnp.moveaxis(a, 1, 0) for a in found)
 
-    return jax.jit(run, out_shardings=replicated(mesh))
+    return run
 
 
-def measure(
-    model: Model,
-    density: Density,
-    params: Params,
-    split: Split,
-    mesh: Mesh,
-    *,
-    batch: int,
-    seed: int = 0,
-    limit: int = 0,
-    quiet: bool = False,
-) -> Records:
+def measure(model: Model, density: Density, params: Params, split: Split, how: Pass) -> Records:
     """Evaluates the density on every image of `split` once.
 
     Args:
         model: the model; must have passed `density.check`.
-        density: the estimate.
-        params: weights, replicated over `mesh`.
-        batch: images per call; changes memory, not results.
-        seed: seed of the noise.
-        limit: only the first `limit` images; 0 for all.
-        quiet: no progress report.
+        params: weights, replicated over the mesh.
 
     Returns:
         The records of all images, in order.
     """
-    key = put_key(seed, mesh)
-
-    def over(coarse: bool, limit: int, label: str) -> Any:
-        run = compile_pass(model, density, mesh, coarse)
-        return passes.over(
-            lambda rows, ids: run(params, rows, ids, key),
-            split, mesh, batch=batch, limit=limit, label=label, quiet=quiet,
-        )  # fmt: skip
-
-    logs, correction = over(False, limit, density.name)
-    coarse = over(True, min(_CHECKED, len(logs)), "solver check")
-    return Records(logs, correction, coarse, dims=math.prod(split.shape))
+    found = how.over(one_batch(model, density), params, split, density.name)
+    few = replace(how, limit=min(_CHECKED, len(found[0])))
+    coarse = few.over(one_batch(model, density, coarse=True), params, split, "solver check")
+    return Records(*found, coarse, dims=math.prod(split.shape))
 
 
 def _divisors(n: int) -> list[int]:

@@ -7,21 +7,17 @@ fail in that (Nalisnick et al. 2019): simple images cost few bits whether they b
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from diffusion_jax.data import passes
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import OneBatch, Pass
 from diffusion_jax.errors import DataError
-from diffusion_jax.likelihood.bpd import put_key
 from diffusion_jax.likelihood.objectives.base import total
 from diffusion_jax.model import Model
-from diffusion_jax.rng import stream
-from diffusion_jax.runtime.sharding import replicated
+from diffusion_jax.rng import normal, stream
 from diffusion_jax.types import Array, Params, diffuse
 
 
@@ -75,17 +71,15 @@ def unlabelled(split: Split, model: Model) -> Split:
     return dataclasses.replace(split, labels=labels, num_classes=0)
 
 
-def _compile(model: Model, gammas: tuple[float, ...], draws: int, mesh: Mesh) -> Callable:
-    def run(params: Params, rows: dict[str, Array], ids: Array, key: Array) -> Array:
+def _one_batch(model: Model, gammas: tuple[float, ...], draws: int) -> OneBatch:
+    def run(params: Params, rows: dict[str, Array], keys: Array) -> Array:
         x = model.decoder.encode(rows["image"])
         given = {"label": rows["label"]} if model.num_classes else {}
-        own = jax.vmap(lambda n: jax.random.fold_in(key, n))(ids)
         denoise = model.denoiser(params)
 
         def at(gamma: Array, draw: Array) -> Array:
-            eps = jax.vmap(lambda k: jax.random.normal(stream(k, "eps", draw), x.shape[1:]))(own)
-            latent = jax.vmap(lambda k: stream(k, "latent", draw))(own)
-            _, cond, _ = model.condition(params, x, given, latent)
+            eps = normal(stream(keys, "eps", draw), x.shape)
+            _, cond, _ = model.condition(params, x, given, stream(keys, "latent", draw))
             z = diffuse(x + model.shift(params, x, gamma, cond), gamma, eps)
             return total(jnp.square(denoise(z, gamma, cond).x - x)) / math.prod(x.shape[1:])
 
@@ -93,38 +87,26 @@ def _compile(model: Model, gammas: tuple[float, ...], draws: int, mesh: Mesh) ->
         found = jax.lax.map(lambda row: at(*row), tuple(a.ravel() for a in grid))
         return found.reshape(len(gammas), draws, -1).mean(1).T
 
-    return jax.jit(run, out_shardings=replicated(mesh))
+    return run
 
 
 def reconstruction_errors(
     model: Model,
     params: Params,
     split: Split,
-    mesh: Mesh,
+    how: Pass,
     gammas: tuple[float, ...],
     *,
     draws: int,
-    batch: int,
-    seed: int = 0,
-    limit: int = 0,
-    quiet: bool = False,
 ) -> np.ndarray:
     """Mean squares of `x_hat(z) - x` per image, averaged over draws of the noise.
 
     Args:
-        params: weights, replicated over `mesh`.
-        gammas: where.
+        params: weights, replicated over the mesh.
         draws: of the noise, per image and gamma.
-        batch: images per call; does not change results.
-        seed: seed of the noise.
-        limit: only the first `limit` images; 0 for all.
-        quiet: no progress report.
 
     Returns:
         `[N, gammas]`, model units.
     """
-    run, key = _compile(model, tuple(gammas), draws, mesh), put_key(seed, mesh)
-    return passes.over(
-        lambda rows, ids: run(params, rows, ids, key),
-        split, mesh, batch=batch, limit=limit, label=f"reconstruct {split.name}", quiet=quiet,
-    )  # fmt: skip
+    run = _one_batch(model, tuple(gammas), draws)
+    return how.over(run, params, split, f"reconstruct {split.name}")

@@ -7,23 +7,21 @@ best guess of the data is `x_hat(z_i)` (Ho et al. 2020, section 4.3). Here `z_i`
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from diffusion_jax.data import passes
+from diffusion_jax import rng
 from diffusion_jax.data.base import Split
-from diffusion_jax.likelihood.bpd import mean_se, put_key
+from diffusion_jax.data.passes import OneBatch, Pass
+from diffusion_jax.likelihood.bpd import mean_se
 from diffusion_jax.likelihood.objectives.base import prior, reconstruction, total
 from diffusion_jax.likelihood.objectives.discrete import step
 from diffusion_jax.model import Model
-from diffusion_jax.rng import stream
-from diffusion_jax.runtime.sharding import local, replicated
+from diffusion_jax.runtime.sharding import local
 from diffusion_jax.types import Array, Cond, Noise, Params, diffuse
 
 
@@ -91,68 +89,44 @@ def _mean_square(values: Array) -> Array:
     return total(jnp.square(values)) / math.prod(values.shape[1:])
 
 
-def _noise(key: Array, ids: Array, i: Array | int, x: Array) -> Noise:
-    """Noise of step `i`, from keys of each image's own; the latent is the same for all steps."""
-    own = jax.vmap(lambda n: jax.random.fold_in(key, n))(ids)
-
-    def normal(name: str) -> Array:
-        return jax.vmap(lambda k: jax.random.normal(stream(k, name, i), x.shape[1:], x.dtype))(own)
-
-    latent = jax.vmap(lambda k: stream(k, "latent"))(own)
-    return Noise(jnp.zeros(len(ids)), normal("eps"), normal("eps_0"), latent=latent)
+def _noise(keys: Array, i: Array | int, x: Array) -> Noise:
+    """Noise of step `i`, from the images' keys; the latent is the same for all steps."""
+    eps, eps_0 = (rng.normal(rng.stream(keys, k, i), x.shape, x.dtype) for k in ("eps", "eps_0"))
+    return Noise(jnp.zeros(len(keys)), eps, eps_0, latent=rng.stream(keys, "latent"))
 
 
-def compile_pass(model: Model, steps: int, mesh: Mesh) -> Callable:
-    """The jitted `(params, rows, ids, key) -> (start, kl, reconstruction, error)` of a batch."""
+def one_batch(model: Model, steps: int) -> OneBatch:
+    """What `measure` makes of a batch: `(start, kl, reconstruction, error)`."""
 
-    def run(params: Params, rows: dict[str, Array], ids: Array, key: Array) -> tuple:
+    def run(params: Params, rows: dict[str, Array], keys: Array) -> tuple:
         x = model.decoder.encode(rows["image"])
         cond = {"label": rows["label"]} if model.num_classes else {}
 
         def at(_: None, i: Array) -> tuple[None, tuple[Array, Array]]:
-            return None, one(model, params, x, cond, _noise(key, ids, i, x), i, steps)
+            return None, one(model, params, x, cond, _noise(keys, i, x), i, steps)
 
         _, (kl, error) = jax.lax.scan(at, None, jnp.arange(1, steps + 1))
-        noise = _noise(key, ids, 0, x)
+        noise = _noise(keys, 0, x)
         first = _mean_square(guess(model, params, x, cond, noise, 0.0) - x)
         _, cond, latent = model.condition(params, x, cond, noise.latent)
         start = prior(model, params, x, cond) + latent
         rest = reconstruction(model, params, x, noise.eps_0, cond)
         return start, kl.T, rest, jnp.concatenate([first[:, None], error.T], axis=1)
 
-    return jax.jit(run, out_shardings=replicated(mesh))
+    return run
 
 
-def measure(
-    model: Model,
-    params: Params,
-    split: Split,
-    mesh: Mesh,
-    *,
-    steps: int,
-    batch: int,
-    seed: int = 0,
-    limit: int = 0,
-    quiet: bool = False,
-) -> Records:
+def measure(model: Model, params: Params, split: Split, how: Pass, *, steps: int) -> Records:
     """Measures rates and errors of every image of `split` at every step, one draw each.
 
     Args:
-        params: weights, replicated over `mesh`.
+        params: weights, replicated over the mesh.
         steps: T.
-        batch: images per call; does not change results.
-        seed: seed of the noise.
-        limit: only the first `limit` images; 0 for all.
-        quiet: no progress report.
 
     Returns:
         The records of all images, in order.
     """
-    run, key = compile_pass(model, steps, mesh), put_key(seed, mesh)
-    found = passes.over(
-        lambda rows, ids: run(params, rows, ids, key),
-        split, mesh, batch=batch, limit=limit, label="rate-distortion", quiet=quiet,
-    )  # fmt: skip
+    found = how.over(one_batch(model, steps), params, split, "rate-distortion")
     return Records(*found, dims=math.prod(split.shape))
 
 
@@ -234,7 +208,7 @@ def pictures(
 
     @jax.jit
     def run(p: Params, i: Array) -> Array:
-        noise = _noise(key, jnp.arange(len(x)), i, x)
+        noise = _noise(rng.per_example(key, len(x)), i, x)
         return model.decoder.decode(guess(model, p, x, cond, noise, i / steps))
 
     params = jax.device_get(params)  # a few images: every process draws them by itself

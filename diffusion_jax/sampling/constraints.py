@@ -7,8 +7,7 @@ soft mask it blends (Avrahami et al. 2022, "Blended diffusion").
 
 from collections.abc import Callable
 
-import jax
-
+from diffusion_jax import rng
 from diffusion_jax.types import Array, diffuse
 
 
@@ -26,7 +25,7 @@ def make(
 
     def constrain(z: Array, gamma: Array, key: Array) -> Array:
         x = known(gamma) if callable(known) else known
-        noisy = diffuse(x, gamma, jax.random.normal(key, z.shape, z.dtype))
+        noisy = diffuse(x, gamma, rng.normal(key, z.shape, z.dtype))
         return z + mask * (noisy - z)
 
     return constrain

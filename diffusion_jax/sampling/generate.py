@@ -75,7 +75,7 @@ def _paths(
     size = model.traits.latent
     if not size:
         return gammas, cond
-    latent = jax.random.normal(key, (n, size))
+    latent = rng.normal(key, (n, size))
     times = inverse(model.schedule, params["schedule"], jnp.asarray(gammas, latent.dtype))
     times = times.at[0].set(1.0).at[-1].set(0.0)  # bisection stops short of the ends
     schedule = {**params["schedule"], LATENT: latent}
@@ -85,8 +85,15 @@ def _paths(
 
 def guide(
     model: Model, params: Params, method: Method, context: Context, cond: Cond, key: Array, n: int
-) -> tuple[Callable[[Array, Array], Pred], Array | np.ndarray]:
-    """The guided denoiser with its condition bound, and the plan, for `n` examples.
+) -> tuple[Callable[[Array, Array], Pred], Array]:
+    """The guided denoiser with its condition inside, and the plan.
+
+    Args:
+        params: its weights.
+        method: how to sample.
+        context: for the guidance.
+        key: PRNG key of the run, or one per example.
+        n: number of examples.
 
     Returns:
         `(z, gamma) -> Pred`, before `encoded.for_sampler`; and the gammas, `[steps + 1]`, or
@@ -112,7 +119,7 @@ def draw(
     Args:
         context: for the guidance; see `Helpers.context`.
         z: latent at `method.gammas[0]`, `[B, ...]`.
-        key: for the noise along the way.
+        key: PRNG key of the noise on the way, or one per example.
         constrain: `(z, gamma, key) -> z` after every step, or None.
 
     Returns:
@@ -138,16 +145,22 @@ def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
     """
     check_method(model, method)
 
-    def run(params: Params, helpers: dict, key: Array, cond: Cond, shape: tuple[int, ...]) -> Array:
-        z = jax.random.normal(rng.stream(key, "start"), shape)
+    def run(
+        params: Params, helpers: dict, key: Array, ids: Array, cond: Cond, shape: tuple[int, ...]
+    ) -> Array:
+        key = rng.keyed(key, ids)
+        z = rng.normal(rng.stream(key, "start"), shape)
         z = jax.lax.with_sharding_constraint(z, batched(mesh))
         context = method.helpers.context(model, helpers)
         return draw(model, params, method, context, z, cond, key)
 
-    compiled = jax.jit(run, static_argnums=4, out_shardings=replicated(mesh))
+    compiled = jax.jit(run, static_argnums=5, out_shardings=replicated(mesh))
 
-    def call(params: Params, key: Array, cond: Cond, shape: tuple[int, ...]) -> Array:
-        return compiled(params, method.helpers.params, key, cond, shape)
+    def call(
+        params: Params, key: Array, cond: Cond, shape: tuple[int, ...], ids: Array | None = None
+    ) -> Array:
+        ids = jnp.arange(shape[0]) if ids is None else ids
+        return compiled(params, method.helpers.params, key, ids, cond, shape)
 
     return call
 
@@ -163,14 +176,15 @@ def generate(
     mesh: Mesh,
     quiet: bool = False,
 ) -> np.ndarray:
-    """Draws `num` images.
+    """Draws `num` images; each is a function of the seed and its own number.
 
     Args:
         params: the weights, replicated over `mesh`.
         run: from `compile_sampler`.
-        shape: of one image.
-        labels: class of each image, `[num]`, or None.
-        batch: images per call; rounded up to a multiple of the number of devices.
+        shape: shape of one image.
+        labels: class of each image, or None.
+        num: how many.
+        batch: images per call, rounded up to a multiple of the devices; does not change them.
         quiet: no progress report.
 
     Returns:
@@ -183,16 +197,13 @@ def generate(
         raise ConfigError(f"sample.num={num} and sample.batch={batch} must be at least 1")
     devices = mesh.devices.size
     batch = -(-min(batch, num) // devices) * devices
-    root = jax.random.key(seed)
+    key = put_key(rng.stream(jax.random.key(seed), "sample"), mesh)
 
     def results() -> Iterator[Array]:
         for start in range(0, num, batch):
-            cond = {}
-            if labels is not None:
-                rows = np.minimum(np.arange(start, start + batch), num - 1)
-                cond["label"] = put(labels[rows], batched(mesh))
-            key = put_key(rng.stream(root, "sample", start), mesh)
-            yield run(params, key, cond, (batch, *shape))
+            ids = np.minimum(np.arange(start, start + batch, dtype=np.int32), num - 1)
+            cond = {} if labels is None else {"label": put(labels[ids], batched(mesh))}
+            yield run(params, key, cond, (batch, *shape), put(ids, batched(mesh)))
 
     out = []
     with progress("sample", num, every=10.0, show=not quiet) as bar:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax import rng
 from diffusion_jax.denoiser import SequentialCalls, StatefulDenoiser, as_stateful
 from diffusion_jax.sampling.samplers.base import Denoise, Sampler, noise_fraction, scales, std
 from diffusion_jax.types import Array, Pred
@@ -51,7 +52,8 @@ def integrate(
         gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced. Or
             `[n + 1, B]` or `[n + 1, B, ...]`, descending: a plan for each example or pixel.
         z: latent at `gammas[0]`, `[B, ...]`, float32 or float64.
-        key: PRNG key for the noise of stochastic methods.
+        key: PRNG key for the noise of stochastic methods; or one per example, `[B]`, so that what
+            becomes of an example does not depend on its batch. Hooks receive the same kind.
         constrain: `(z, gamma, key) -> z`, applied after every step (inpainting, blending).
         correct: `(denoise, z, gamma, key) -> z`, applied before every step (Langevin).
         lift: `(z, gamma, up_to) -> ` what an upward move adds, for data that change with gamma
@@ -139,7 +141,7 @@ def run(
 
     def down(carry: tuple, row: dict, key: Array) -> tuple:
         z, memory, state = carry
-        k_step, k_correct = jax.random.split(key)
+        k_step, k_correct = rng.split(key)
         calls = SequentialCalls(stateful, state)
         if correct is not None:
             z = correct(partial(_stateless, stateful, state), z, row["step"]["gamma"], k_correct)
@@ -148,7 +150,7 @@ def run(
 
     def up(carry: tuple, row: dict, key: Array) -> tuple:
         z = carry[0]
-        noise = jax.random.normal(key, z.shape, z.dtype)
+        noise = rng.normal(key, z.shape, z.dtype)
         up = row["up_scale"] * z + row["up_noise"] * noise
         if lift is not None:
             up += lift(z, row["step"]["gamma"], row["end"])
@@ -156,7 +158,7 @@ def run(
 
     def body(carry: tuple, xs: tuple) -> tuple[tuple, Array | None]:
         row, key = xs
-        k_move, k_constrain = jax.random.split(key)
+        k_move, k_constrain = rng.split(key)
         if climbs:
             z, *memory = jax.lax.cond(row["up"], up, down, carry, row, k_move)
         else:
@@ -166,6 +168,6 @@ def run(
         return (z, *memory), z if keep else None
 
     start = (z, sampler.init(z), stateful.init(z))
-    (end, _, state), after = jax.lax.scan(body, start, (rows, jax.random.split(key, n)))
+    (end, _, state), after = jax.lax.scan(body, start, (rows, rng.split(key, n)))
     latents = None if after is None else jnp.concatenate([z[None], after])
     return Solution(end, latents, partial(_stateless, stateful, state))

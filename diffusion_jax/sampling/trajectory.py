@@ -64,11 +64,12 @@ def record(
 
     @jax.jit
     def run(params: Params, helpers: dict, key: Array, cond: Cond) -> tuple[Array, Array]:
+        key = rng.per_example(key, shape[0])
         context = method.helpers.context(model, helpers)
         guided, plan = guide(model, params, method, context, cond, key, shape[0])
         c = model.traits.mean_coefficient
         denoise = for_sampler(guided, c, method.sampler)
-        z = jax.random.normal(rng.stream(key, "start"), shape)
+        z = rng.normal(rng.stream(key, "start"), shape)
         along = rng.stream(key, "path")
         options = {"correct": method.correct, "lift": lifting(guided, c), "keep": True}
         done = loop.run(denoise, method.sampler, plan, z, along, **options)

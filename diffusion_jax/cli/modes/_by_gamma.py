@@ -6,6 +6,7 @@ import jax
 
 from diffusion_jax.cli.modes import _against, _records
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.evaluation import guides
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.distributed import describe_devices, say
@@ -27,11 +28,12 @@ def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> 
     task = experiment.task.open(experiment, _HANDED)
     split = task.data().split(experiment.config.eval.split)
     c = experiment.config.eval
-    rows = guides.measure(task.recipe, params, split, experiment.mesh, c.batch, limit=c.limit)
+    how = Pass(experiment.mesh, c.batch, limit=c.limit)
+    rows = guides.measure(task.recipe, params, split, how)
     report = {
         "task": experiment.config.task,
         "mean": guides.mean(rows),
-        "by_gamma": rows,
+        "loss_by_gamma": guides.by_gamma(rows),
         "weights": record,
         "data": {
             "name": split.name,
@@ -53,11 +55,8 @@ def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> 
 def score(task: Training, params: Params, split: Split) -> dict[str, float]:
     """The mean over noise levels of loss and metrics, in training."""
     setting = task.setting
-    return guides.mean(
-        guides.measure(
-            task.recipe, params, split, setting.mesh, setting.config.eval.batch, quiet=True
-        )
-    )
+    how = Pass(setting.mesh, setting.config.eval.batch, quiet=True)
+    return guides.mean(guides.measure(task.recipe, params, split, how))
 
 
 _HANDED = Handed(

@@ -27,17 +27,7 @@ def evaluate(
     c = experiment.config.eval
     density.check(experiment.model)
     split = experiment.source.split(c.split)
-    with jax.default_matmul_precision(c.matmul_precision or None):
-        records = lib.measure(
-            experiment.model,
-            density,
-            params,
-            split,
-            experiment.mesh,
-            batch=c.batch,
-            seed=c.seed,
-            limit=c.limit,
-        )
+    records = lib.measure(experiment.model, density, params, split, _records.over(experiment))
     report = {
         "result": lib.summary(records, density.order),
         "estimator": {**density.describe(records.dims), "seed": c.seed},

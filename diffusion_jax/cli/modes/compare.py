@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from diffusion_jax import registry, saved_config
+from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd
@@ -38,14 +39,12 @@ def run(experiment: Experiment) -> None:
     splits = [j.source.split(c.split) for j in jobs]
     _check_same(jobs, [s.fingerprint() for s in splits])
     objective = registry.build("objectives", "continuous()")
-    records, figures = [], []
+    how, records, figures = _records.over(experiment), [], []
     for name, each, split in zip("ab", jobs, splits, strict=True):
         params, record = each.weights(c.weights)
-        with jax.default_matmul_precision(c.matmul_precision or None):
-            found = bpd.measure(
-                each.model, objective, params, split, experiment.mesh,
-                draws=c.draws, batch=c.batch, seed=c.seed, limit=c.limit, label=f"run {name}",
-            )  # fmt: skip
+        found = bpd.measure(
+            each.model, objective, params, split, how, draws=c.draws, label=f"run {name}"
+        )
         records.append(found)
         figures.append({**record, **bpd.summary(found)})
     report = {

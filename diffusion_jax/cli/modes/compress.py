@@ -1,5 +1,6 @@
 """`--mode=compress`: images to a file, losslessly, by bits-back coding with a trained model."""
 
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _codec, verify
+from diffusion_jax.cli.modes import _codec, _records, verify
 from diffusion_jax.compression import baselines, coder as coding, container, files, network
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
@@ -152,9 +153,10 @@ def _bound(
     labels = found.labels if found.labels is not None else np.full(n, classes, np.int32)
     split = Split(found.name, found.images, labels, experiment.source.levels, classes)
     objective = registry.build("objectives", f"discrete(timesteps={coder.chain.timesteps})")
+    how = dataclasses.replace(_records.over(experiment), limit=0)
     records = bpd.measure(
-        experiment.model, objective, params, split, experiment.mesh,
-        draws=e.draws, batch=e.batch, seed=e.seed, label=f"bound, T={coder.chain.timesteps}",
+        experiment.model, objective, params, split, how,
+        draws=e.draws, label=f"bound, T={coder.chain.timesteps}",
     )  # fmt: skip
     summary = bpd.summary(records)
     # The stack's own loss belongs to no image: it is spread evenly.

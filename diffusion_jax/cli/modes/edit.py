@@ -91,12 +91,12 @@ def paint(
         return edit.paint(brush, canvas._replace(image=x, mask=canvas.mask.astype(x.dtype)), key)
 
     compiled = jax.jit(one, out_shardings=replicated(mesh))
-    root, out = jax.random.key(sample.seed), []
+    key, out = put_key(rng.stream(jax.random.key(sample.seed), "edit"), mesh), []
+    numbered = canvas._replace(row=np.arange(count, dtype=np.int32))
     with progress("edit", count, every=10.0) as bar:
         for start in range(0, count, size):
             rows = np.minimum(np.arange(start, start + size), count - 1)
-            part = jax.tree.map(lambda a: put(np.asarray(a)[rows], batched(mesh)), canvas)  # noqa: B023
-            key = put_key(rng.stream(root, "edit", start), mesh)
+            part = jax.tree.map(lambda a: put(np.asarray(a)[rows], batched(mesh)), numbered)  # noqa: B023
             drawn = compiled(params, method.helpers.params, part, key)
             out.append(jax.device_get(drawn)[: count - start])
             bar.at(min(start + size, count))

@@ -13,6 +13,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.estimators.base import Bounds
+from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_json
@@ -97,25 +98,14 @@ def evaluate(
     bounds = bounds or registry.build("likelihood", "elbo()")
     objectives = bounds.objectives(tuple(c.timesteps))
     split = experiment.source.split(c.split)
-    precision = c.matmul_precision or None
-    options = {"draws": c.draws, "batch": c.batch, "seed": c.seed, "limit": c.limit}
-    with jax.default_matmul_precision(precision):
-        records = bpd.measure(
-            experiment.model, objectives.pop("infinity"), params, split, experiment.mesh,
-            label="bits/dim", **options,
-        )  # fmt: skip
-        discrete = {
-            steps: bpd.measure(
-                experiment.model,
-                objective,
-                params,
-                split,
-                experiment.mesh,
-                label=f"T={steps}",
-                **options,
-            )
-            for steps, objective in objectives.items()
-        }
+    how = _records.over(experiment)
+
+    def measure(objective: Objective, label: str) -> bpd.Records:
+        model = experiment.model
+        return bpd.measure(model, objective, params, split, how, draws=c.draws, label=label)
+
+    records = measure(objectives.pop("infinity"), "bits/dim")
+    discrete = {steps: measure(objective, f"T={steps}") for steps, objective in objectives.items()}
     result = bpd.summary(records)
     by_steps = {k: _short(bpd.summary(r)) for k, r in discrete.items()}
     report = {

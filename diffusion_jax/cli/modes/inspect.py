@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment
@@ -84,10 +85,9 @@ def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, 
     objective = registry.build("objectives", "continuous()")
 
     def records(m: Model, p: Params, seed: int, label: str) -> bpd.Records:
-        return bpd.measure(
-            m, objective, p, split, experiment.mesh,
-            draws=c.draws, batch=c.batch, seed=c.seed + seed, limit=c.limit, label=label,
-        )  # fmt: skip
+        how = _records.over(experiment)
+        how = dataclasses.replace(how, seed=how.seed + seed)
+        return bpd.measure(m, objective, p, split, how, draws=c.draws, label=label)
 
     own = records(model, params, 0, _NAMES["schedule"])
     found = variance.draws(model, params, own)

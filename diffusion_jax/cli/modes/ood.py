@@ -66,8 +66,7 @@ def compare(
     c = experiment.config.eval
     gammas = tuple(map(float, experiment.config.ood.gammas)) or _inside(experiment, params)
     titles = [_BITS, *(f"error at gamma = {g:.2f}" for g in gammas)]
-    with jax.default_matmul_precision(c.matmul_precision or None):
-        scores = [_scores(experiment, params, split, gammas) for split in splits]
+    scores = [_scores(experiment, params, split, gammas) for split in splits]
     pairs = {t: tuple(s[:, i] for s in scores) for i, t in enumerate(titles)}
     report = {
         "result": {
@@ -108,21 +107,12 @@ def _scores(
     experiment: Experiment, params: Params, split: Split, gammas: tuple[float, ...]
 ) -> np.ndarray:
     """`[N, 1 + gammas]`."""
-    c, plain = experiment.config.eval, lib.unlabelled(split, experiment.model)
-    options = {"draws": c.draws, "batch": c.batch, "seed": c.seed, "limit": c.limit}
+    model, how = experiment.model, _records.over(experiment)
+    plain, draws = lib.unlabelled(split, model), experiment.config.eval.draws
     objective = registry.build("objectives", "continuous()")
-    records = bpd.measure(
-        experiment.model,
-        objective,
-        params,
-        plain,
-        experiment.mesh,
-        label=f"bits/dim {split.name}",
-        **options,
-    )
-    errors = lib.reconstruction_errors(
-        experiment.model, params, plain, experiment.mesh, gammas, **options
-    )
+    label = f"bits/dim {split.name}"
+    records = bpd.measure(model, objective, params, plain, how, draws=draws, label=label)
+    errors = lib.reconstruction_errors(model, params, plain, how, gammas, draws=draws)
     return np.concatenate([records.per_image()["total"][:, None], errors], axis=1)
 
 

@@ -44,11 +44,9 @@ def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -
     c, steps = experiment.config.eval, experiment.config.progressive.steps
     split = experiment.source.split(c.split)
     path = _records.report_path(experiment, "progressive", record["step"])
-    with jax.default_matmul_precision(c.matmul_precision or None):
-        records = lib.measure(
-            experiment.model, params, split, experiment.mesh,
-            steps=steps, batch=c.batch, seed=c.seed, limit=c.limit,
-        )  # fmt: skip
+    how = _records.over(experiment)
+    with how.precise():
+        records = lib.measure(experiment.model, params, split, how, steps=steps)
         gamma = lib.gammas(experiment.model, params, steps)
         found = lib.summary(records, gamma, split.levels)
         curve = found["curve"]

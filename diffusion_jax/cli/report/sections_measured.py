@@ -62,8 +62,16 @@ def _estimate(e: Record) -> list[Any]:
             e.data.get("data", {}).get("name", ""), e.name]  # fmt: skip
 
 
+def _levels(data: dict[str, Any]) -> list[dict[str, float]]:
+    """What a guide scored, a row for each noise level; older reports hold rows already."""
+    if "by_gamma" in data:
+        return data["by_gamma"]
+    found = {"loss" if k == "mean" else k: v for k, v in data["loss_by_gamma"].items()}
+    return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+
+
 def _scorer(e: Record) -> Section:
-    rows = e.data["by_gamma"]
+    rows = _levels(e.data)
     names = [k for k in rows[0] if k != "gamma"]
     drawn = columns(
         *(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax import rng
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.samplers.base import Denoise
 from diffusion_jax.types import Array, expand, sigma
@@ -43,11 +44,11 @@ def make(
 
         def once(z: Array, key: Array) -> tuple[Array, None]:
             eps = denoise(z, gamma).eps
-            n = jax.random.normal(key, z.shape, z.dtype)
+            n = rng.normal(key, z.shape, z.dtype)
             # In units of sigma: delta / sigma^2 = 2 size^2, and the score is -eps / sigma.
             size = r * _norm(n) / _norm(eps) if adaptive else r
             return z + s * (2.0 * size * n - 2.0 * size**2 * eps), None
 
-        return jax.lax.scan(once, z, jax.random.split(key, repeats))[0]
+        return jax.lax.scan(once, z, rng.split(key, repeats))[0]
 
     return correct

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -29,10 +28,10 @@ def unseen(canvas: Canvas[Array]) -> Array:
 def fill(brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
     """Paints from pure noise; `canvas` is in model space."""
     constrain = keep(brush, unseen(canvas), canvas)
-    z = jax.random.normal(rng.stream(key, "start"), canvas.image.shape, canvas.image.dtype)
+    z = rng.normal(canvas.keys(rng.stream(key, "start")), canvas.image.shape, canvas.image.dtype)
     start = jnp.asarray(brush.method.gammas[0], z.dtype)
-    z = constrain(z, start, rng.stream(key, "known"))
-    return brush.draw(z, canvas.cond, rng.stream(key, "path"), constrain)
+    z = constrain(z, start, canvas.keys(rng.stream(key, "known")))
+    return brush.draw(z, canvas.cond, canvas.keys(rng.stream(key, "path")), constrain)
 
 
 def resampled(gammas: np.ndarray, jump: int, resamplings: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax import rng
 from diffusion_jax.denoiser import StatefulDenoiser
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
@@ -41,12 +42,19 @@ class Canvas(NamedTuple, Generic[A]):
         mask: 1 where something is painted, 0 where the source is kept, `[R, H, W, 1]`.
         cond: the condition; `{"label": [R]}` for a class-conditional model.
         extra: what only this edit needs.
+        row: the number of each row, `[R]`, from which its noise is drawn; None for 0, 1, ...
     """
 
     image: A
     mask: A
     cond: dict[str, A]
     extra: dict[str, A]
+    row: A | None = None
+
+    def keys(self, key: Array) -> Array:
+        """One key per row, the same in whatever batch the row is painted."""
+        rows = jnp.arange(len(self.image)) if self.row is None else self.row
+        return rng.keyed(key, rows)
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,11 @@ class Edit(Protocol):
         """Refuses a model or a way of sampling that this edit cannot use (`ConfigError`)."""
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
-        """What `brush.method.final` gives, shape of `canvas.image`; pure."""
+        """What `brush.method.final` gives, shape of `canvas.image`; pure.
+
+        Args:
+            key: one for all rows: noise is drawn by `canvas.keys(key)`.
+        """
         ...
 
 

@@ -6,7 +6,6 @@ the label and the guidance of the run; outside it follows the source. A soft mas
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from diffusion_jax import rng
@@ -40,9 +39,9 @@ class Blend:
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The changed images."""
         x = canvas.image
-        eps = jax.random.normal(rng.stream(key, "start"), x.shape, x.dtype)
+        eps = rng.normal(canvas.keys(rng.stream(key, "start")), x.shape, x.dtype)
         z = brush.noised(x, canvas.cond, eps)
-        path = rng.stream(key, "path")
+        path = canvas.keys(rng.stream(key, "path"))
         return brush.draw(z, canvas.cond, path, keep(brush, x, canvas))
 
 

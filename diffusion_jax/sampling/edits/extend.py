@@ -83,7 +83,7 @@ class Extend:
                 cond["label"] = jnp.full_like(cond["label"], label)
             painted = self.inner.paint(
                 replace(brush, shared=mask),
-                Canvas(window, masks, cond, {}),
+                Canvas(window, masks, cond, {}, canvas.row),
                 rng.stream(key, "window", k),
             )
             stored = jnp.issubdtype(painted.dtype, jnp.integer)

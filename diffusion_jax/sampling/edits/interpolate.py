@@ -72,7 +72,9 @@ class Interpolate:
         a = self._latent(brush, canvas.image, canvas.cond)
         b = self._latent(brush, other, other_cond(canvas))
         z = slerp(a, b, canvas.extra["weight"].astype(a.dtype))
-        return brush.with_wrap(mixed(canvas)).draw(z, canvas.cond, rng.stream(key, "path"))
+        return brush.with_wrap(mixed(canvas)).draw(
+            z, canvas.cond, canvas.keys(rng.stream(key, "path"))
+        )
 
 
 def make(frames: int = 9, solver: str = "heun()") -> Interpolate:

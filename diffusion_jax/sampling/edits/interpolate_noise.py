@@ -6,7 +6,6 @@ takes them down. The ends are variations of the images, closer to them where `st
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -40,13 +39,14 @@ class InterpolateNoise:
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The frames."""
         x, root = canvas.image, rng.stream(key, "start")
-        keys = jax.vmap(lambda line: jax.random.fold_in(root, line))(canvas.extra["line"])
-        eps = jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], x.dtype))(keys)
+        eps = rng.normal(rng.keyed(root, canvas.extra["line"]), x.shape, x.dtype)
         other = brush.model.decoder.encode(canvas.extra["image"])
         a = brush.noised(x, canvas.cond, eps)
         b = brush.noised(other, other_cond(canvas), eps)
         z = slerp(a, b, jnp.asarray(canvas.extra["weight"], x.dtype))
-        return brush.with_wrap(mixed(canvas)).draw(z, canvas.cond, rng.stream(key, "path"))
+        return brush.with_wrap(mixed(canvas)).draw(
+            z, canvas.cond, canvas.keys(rng.stream(key, "path"))
+        )
 
 
 def make(frames: int = 9, start: float = 1.0) -> InterpolateNoise:

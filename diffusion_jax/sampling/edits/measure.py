@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from diffusion_jax import rng
@@ -89,8 +88,8 @@ class Measure:
 
             return guided
 
-        z = jax.random.normal(rng.stream(key, "start"), x.shape, x.dtype)
-        return brush.with_wrap(wrap).draw(z, canvas.cond, rng.stream(key, "path"))
+        z = rng.normal(canvas.keys(rng.stream(key, "start")), x.shape, x.dtype)
+        return brush.with_wrap(wrap).draw(z, canvas.cond, canvas.keys(rng.stream(key, "path")))
 
 
 def make(

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
 from diffusion_jax import rng
@@ -42,9 +41,9 @@ class SDEdit:
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The changed images."""
         x = canvas.image
-        eps = jax.random.normal(rng.stream(key, "start"), x.shape, x.dtype)
+        eps = rng.normal(canvas.keys(rng.stream(key, "start")), x.shape, x.dtype)
         z = brush.noised(x, canvas.cond, eps)
-        return brush.draw(z, canvas.cond, rng.stream(key, "path"))
+        return brush.draw(z, canvas.cond, canvas.keys(rng.stream(key, "path")))
 
 
 def make(start: float = 0.0) -> SDEdit:

@@ -5,8 +5,7 @@
 
 from dataclasses import dataclass
 
-import jax
-
+from diffusion_jax import rng
 from diffusion_jax.sampling.samplers.base import Denoise, Rows, noise_fraction, scales, std
 from diffusion_jax.types import Array
 
@@ -38,7 +37,7 @@ class Ancestral:
     ) -> tuple[Array, tuple]:
         """One step."""
         eps = denoise(z, row["gamma"]).eps
-        noise = jax.random.normal(key, z.shape, z.dtype)
+        noise = rng.normal(key, z.shape, z.dtype)
         return row["z"] * z - row["eps"] * eps + row["noise"] * noise, memory
 
 

@@ -6,8 +6,7 @@ the model whose bound `discrete(timesteps=T)` is. `ancestral()` has the same lim
 
 from dataclasses import dataclass
 
-import jax
-
+from diffusion_jax import rng
 from diffusion_jax.sampling.samplers.base import Denoise, Rows, noise_fraction, scales, std
 from diffusion_jax.types import Array
 
@@ -48,7 +47,7 @@ class AncestralDiffEnc:
         """One step."""
         pred = denoise(z, row["gamma"])
         mean = row["z"] * z - row["eps"] * pred.eps + row["x"] * pred.x
-        return mean + row["noise"] * jax.random.normal(key, z.shape, z.dtype), memory
+        return mean + row["noise"] * rng.normal(key, z.shape, z.dtype), memory
 
 
 def make(mean_coefficient: float = 1.0) -> AncestralDiffEnc:

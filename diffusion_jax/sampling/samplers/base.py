@@ -50,7 +50,11 @@ class Sampler(Protocol):
     def step(
         self, denoise: Denoise, row: Rows, z: Array, memory: Any, key: Array
     ) -> tuple[Array, Any]:
-        """One step: `(z, memory)` at the end of the row."""
+        """One step: `(z, memory)` at the end of the row.
+
+        Args:
+            key: one key, or one per example, `[B]`: draw noise by `rng.normal`, which takes both.
+        """
         ...
 
 

@@ -6,8 +6,7 @@ first-order solver of the probability-flow ODE, eta = 1 is ancestral sampling.
 
 from dataclasses import dataclass
 
-import jax
-
+from diffusion_jax import rng
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.samplers.base import Denoise, Rows, noise_fraction, scales, std
 from diffusion_jax.types import Array
@@ -47,7 +46,7 @@ class DDIM:
         pred = denoise(z, row["gamma"])
         z = row["x"] * pred.x + row["eps"] * pred.eps
         if self.eta > 0.0:
-            z += row["noise"] * jax.random.normal(key, z.shape, z.dtype)
+            z += row["noise"] * rng.normal(key, z.shape, z.dtype)
         return z, memory
 
 

@@ -8,9 +8,9 @@ variance: with `h` the step in log-SNR / 2 and `a = 1 - exp(-(1 + eta) h)`,
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 
+from diffusion_jax import rng
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.samplers.base import (
     Denoise,
@@ -60,7 +60,7 @@ class DPMpp2M:
         x, eps = denoise(z, row["gamma"])
         z = row["x"] * x + row["difference"] * (x - memory) + row["eps"] * eps
         if self.eta > 0.0:
-            z += row["noise"] * jax.random.normal(key, z.shape, z.dtype)
+            z += row["noise"] * rng.normal(key, z.shape, z.dtype)
         return z, x
 
 

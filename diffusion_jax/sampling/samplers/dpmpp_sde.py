@@ -7,8 +7,7 @@ noise at the middle): with independent noises the method would be of weak order 
 
 from dataclasses import dataclass
 
-import jax
-
+from diffusion_jax import rng
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.samplers.base import (
     Denoise,
@@ -65,9 +64,9 @@ class DPMppSDE:
     ) -> tuple[Array, tuple]:
         """One step."""
         x, eps = denoise(z, row["gamma"])
-        k_1, k_2 = jax.random.split(key)
-        n_1 = jax.random.normal(k_1, z.shape, z.dtype)
-        n_2 = jax.random.normal(k_2, z.shape, z.dtype)
+        k_1, k_2 = rng.split(key)
+        n_1 = rng.normal(k_1, z.shape, z.dtype)
+        n_2 = rng.normal(k_2, z.shape, z.dtype)
         middle = row["middle_x"] * x + row["middle_eps"] * eps + row["middle_noise"] * n_1
         x_middle = denoise(middle, row["middle"]).x
         mean = row["x"] * x + row["difference"] * (x_middle - x) + row["eps"] * eps

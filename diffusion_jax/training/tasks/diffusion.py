@@ -9,6 +9,7 @@ import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.objectives.base import Objective, is_shape_invariant
@@ -77,8 +78,8 @@ class Training:
         """The bound of the first average on held-out images."""
         c, s = self.setting.config, self.setting
         records = bpd.measure(
-            s.model, self.recipe.objective, self._average(state), valid, s.mesh,
-            draws=c.valid_draws, batch=c.eval.batch, quiet=True,
+            s.model, self.recipe.objective, self._average(state), valid,
+            Pass(s.mesh, c.eval.batch, quiet=True), draws=c.valid_draws,
         )  # fmt: skip
         found = bpd.summary(records)
         return {k: found[k] for k in ("bits_per_dim", "standard_error")}
