@@ -3,13 +3,11 @@
 import jax
 import numpy as np
 
-from diffusion_jax.cli.modes import _method
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, drawing, open_run
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
-from diffusion_jax.sampling import generate
 
 # Parts of the samples that go with the splits of the data.
 _PARTS = {"train": (0.0, 0.7), "valid": (0.7, 0.8), "test": (0.8, 1.0)}
@@ -89,13 +87,13 @@ def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> S
 def _run(experiment: Experiment) -> Experiment:
     """The run whose samples are drawn, with this job's settings for sampling."""
     c = experiment.config
-    other = _method.open_run(experiment, c.against)
-    _method.check_same_data(experiment, other, c.against)
+    other = open_run(c.against, data_dir=c.data_dir)
+    drawing.check_same_data(experiment, other, c.against)
     fields = ("guidance", "sampler", "grid", "plan", "corrector", "sample")
     other.config.update({k: c[k] for k in fields})
     if c.conditional and not other.model.num_classes:
         raise ConfigError(f"conditional=True, but {c.against} is a model without classes")
-    _method.check(other)
+    drawing.check(other)
     return other
 
 
@@ -103,12 +101,8 @@ def _draw(experiment: Experiment, path: object) -> None:
     other = _run(experiment)
     c = other.config.sample
     params, record = other.weights()
-    method = _method.build(other, params)
-    run = generate.compile_sampler(other.model, method, other.mesh)
-    labels = generate.labels_for(other.model, c.num, tuple(c.labels))
-    drawn = generate.generate(
-        params, run, other.source.shape, labels, c.num, c.batch, c.seed, other.mesh
-    )
+    draw = drawing.compiled(other, params)
+    drawn, labels = draw(c.seed), draw.labels
     labels = np.zeros(c.num, np.int32) if labels is None else labels
     if jax.process_index() == 0:
         write_arrays(path, image=drawn, label=labels)

@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _method
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract, statistics
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, drawing, open_run
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
 
@@ -48,7 +47,7 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
     Raises:
         ConfigError: the checkpoint holds something else, or other classes.
     """
-    other = _method.open_run(experiment, checkpoint)
+    other = open_run(checkpoint, data_dir=experiment.config.data_dir)
     c = other.config
     if not c.scorer or registry.parse(c.scorer).name != "classifier":
         held = c.scorer or "a diffusion model"
@@ -56,7 +55,7 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
             f"{checkpoint} holds {held}, not a classifier; train one as in "
             "configs/digits_classifier.py"
         )
-    _method.check_same_data(experiment, other, checkpoint)
+    drawing.check_same_data(experiment, other, checkpoint)
     if experiment.source.num_classes != other.source.num_classes:
         raise ConfigError(
             f"{checkpoint} knows {other.source.num_classes} classes, the data have "

@@ -10,13 +10,15 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _density, _records, _scorer
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Params
+
+READS = ("eval",)
 
 
 def run(experiment: Experiment) -> None:
@@ -91,25 +93,11 @@ def evaluate(
     bounds = bounds or registry.build("likelihood", "elbo()")
     objectives = bounds.objectives(tuple(c.timesteps))
     split = experiment.source.split(c.split)
-    precision = c.matmul_precision or None
-    options = {"draws": c.draws, "batch": c.batch, "seed": c.seed, "limit": c.limit}
-    with jax.default_matmul_precision(precision):
-        records = bpd.measure(
-            experiment.model, objectives.pop("infinity"), params, split, experiment.mesh,
-            label="bits/dim", **options,
-        )  # fmt: skip
-        discrete = {
-            steps: bpd.measure(
-                experiment.model,
-                objective,
-                params,
-                split,
-                experiment.mesh,
-                label=f"T={steps}",
-                **options,
-            )
-            for steps, objective in objectives.items()
-        }
+    records = measuring.bound(experiment, params, objectives.pop("infinity"), label="bits/dim")
+    discrete = {
+        steps: measuring.bound(experiment, params, objective, label=f"T={steps}")
+        for steps, objective in objectives.items()
+    }
     result = bpd.summary(records)
     by_steps = {k: _short(bpd.summary(r)) for k, r in discrete.items()}
     report = {

@@ -22,13 +22,15 @@ from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Array, Cond, Params
 
+READS = ("eval",)
+
 _NAMES = {"straight_line": "straight line", "schedule": "this schedule", "optimum": "optimum"}
 _ROWS, _COLUMNS, _EXAMPLES = 6, 8, 64  # of the picture of encoded images; and for their statistics
 
 
 def run(experiment: Experiment) -> None:
     """Inspects the newest (or the named) checkpoint; writes `inspect/<step>.json` and plots."""
-    params, record = experiment.weights(experiment.config.eval.weights)
+    params, record = experiment.loaded
     inspect(experiment, params, record)
 
 

@@ -17,6 +17,8 @@ from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Params
 
+READS = ("progressive", "eval")
+
 # Of the bound, where reconstructions are shown.
 _FRACTIONS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0)
 
@@ -31,7 +33,7 @@ def run(experiment: Experiment) -> None:
         raise ConfigError(
             f"progressive.steps={experiment.config.progressive.steps} must be at least 1"
         )
-    params, record = experiment.weights(experiment.config.eval.weights)
+    params, record = experiment.loaded
     draw_curve(experiment, params, record)
 
 

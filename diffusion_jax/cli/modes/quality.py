@@ -11,14 +11,16 @@ import jax
 import numpy as np
 
 import diffusion_jax
-from diffusion_jax.cli.modes import _features, _method, _quality, _samples
+from diffusion_jax.cli.modes import _features, _quality, _samples
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import quality
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, drawing
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import place, write_json
+
+READS = ("quality", "sampling", "sample", "eval")
 
 _SETTINGS = ("metrics", "k", "subset", "rows", "seed", "nearest", "floor")
 
@@ -62,7 +64,7 @@ def check(experiment: Experiment) -> None:
         if q[field] and not place(q[field]).is_file():
             raise DataError(f"quality.{field}: there is no file {q[field]}")
     if not q.samples:
-        _method.check(experiment)
+        drawing.check(experiment)
 
 
 def measure(experiment: Experiment, sets: Iterable[_samples.Samples]) -> dict[str, Any]:

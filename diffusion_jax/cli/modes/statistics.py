@@ -6,6 +6,8 @@ from diffusion_jax.cli.modes import _features
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.distributed import say
 
+READS = ("quality", "eval")
+
 
 def run(experiment: Experiment) -> None:
     """Writes `statistics/<split>_<features>_<hash>.npz`; needs no checkpoint.

@@ -40,6 +40,8 @@ from diffusion_jax.training.time_sampling.base import Proposal
 from diffusion_jax.training.time_sampling.uniform import Uniform
 from diffusion_jax.training.variance import learns_shape
 
+READS = ("training", "sampling", "sample", "eval")
+
 _ROLLBACKS = 3  # in a row, without a new checkpoint between them
 _CHEAP = 30.0  # seconds that sampling may take for the report to animate it
 
