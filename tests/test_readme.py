@@ -26,8 +26,16 @@ def commands(*pages):
 COMMANDS = commands("README.md")
 
 
-@pytest.mark.parametrize("code", [pytest.param(t, id=p) for p, k, t in BLOCKS if k == "python"])
+PYTHON = [pytest.param(t, id=p) for p, k, t in BLOCKS if k == "python"]
+OF_A_RUN = [p for p in PYTHON if "runs/digits" in p.values[0]]
+
+
+@pytest.mark.parametrize("code", [p for p in PYTHON if p not in OF_A_RUN])
 def test_python_blocks_run_and_print_what_they_say(code):
+    keeps_its_promises(code)
+
+
+def keeps_its_promises(code):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
     assert done.returncode == 0, done.stderr
     promised = re.findall(r"print\(.*\)  # (.*)", code)
@@ -43,6 +51,7 @@ def test_set_up_is_two_commands_and_ci_runs_the_second():
 
 
 def test_every_flag_and_config_exists():
+    from diffusion_jax.cli.arguments import config_path
     from diffusion_jax.config import base
 
     config = base()
@@ -55,7 +64,7 @@ def test_every_flag_and_config_exists():
                     node = node[p]
                 assert last in node, word
             elif word.startswith("--config="):
-                assert (REPO / word.removeprefix("--config=").partition(":")[0]).is_file(), word
+                assert config_path(word.removeprefix("--config=").partition(":")[0]), word
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +102,12 @@ def test_the_main_command(run):
     with np.load(run / "samples/500.npz") as made:
         found = judge.predict(made["image"].reshape(len(made["image"]), -1))
         assert (found == made["label"]).mean() > 0.3  # chance: 0.1; 0.9 after all steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", OF_A_RUN)
+def test_the_library_opens_a_run(run, code):
+    keeps_its_promises(code.replace("runs/digits", str(run)))
 
 
 @pytest.mark.slow
