@@ -52,8 +52,6 @@ def _parse(argv: list[str]) -> list[str]:
         if any(a.lstrip("-").partition("=")[0] in ("helpfull", "helpxml") for a in argv):
             sys.exit(0)  # absl ends with 1
         raise
-    except ConfigError as e:
-        _fail(e)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
         _fail(ConfigError(_explain(e)))
 
