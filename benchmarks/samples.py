@@ -20,9 +20,8 @@ import jax
 import numpy as np
 
 from diffusion_jax import saved_config
-from diffusion_jax.cli.modes import _method, _quality
-from diffusion_jax.cli.modes._samples import Samples
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, bench as bench_lib, drawing
+from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.sampling import generate
@@ -44,7 +43,7 @@ def measure(experiment: Experiment, params: Params, bench: Any, repeats: int) ->
     """One row: draws samples, scores them, and times all calls but the first.
 
     Args:
-        experiment: the job with the row's settings.
+        experiment: the run with the row's settings.
         params: weights of the model.
         bench: what samples are held against.
         repeats: sets of samples; the Frechet distance is their mean.
@@ -53,7 +52,7 @@ def measure(experiment: Experiment, params: Params, bench: Any, repeats: int) ->
         The row's figures.
     """
     c = experiment.config.sample
-    method = _method.build(experiment, params)
+    method = drawing.build(experiment, params)
     run = generate.compile_sampler(experiment.model, method, experiment.mesh)
     labels = generate.labels_for(experiment.model, c.num, ())
 
@@ -173,7 +172,7 @@ def main() -> None:
     cpu_devices.share(200)
     first = open_experiment("none()", "ddim()", 5)
     params, _ = first.weights()
-    bench = _quality.open_bench(first)
+    bench = bench_lib.open_bench(first)
     floor = bench.floor()
     real = {"images": floor["images"], "frechet": floor["frechet"]["value"],
             "accuracy": floor["classes"]["accuracy"]}  # fmt: skip

@@ -10,6 +10,29 @@ from ml_collections import ConfigDict
 
 from diffusion_jax.errors import ConfigError
 
+# Fields that belong together; the sections of `base()` are groups of their own. A mode names the
+# groups and fields that it reads in `READS`; what is in no group is about data or model.
+GROUPS = {
+    "training": (
+        "class_dropout", "objective", "proposal", "minimize_variance", "steps", "optimizer", "lr",
+        "warmup", "lr_decay", "clip", "decay_mask", "ema_warmup", "per_dispatch", "on_nan",
+        "spike", "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "report",
+        "valid_draws", "resident_mib", "data_ahead",
+    ),
+    "sampling": ("guidance", "sampler", "grid", "plan", "corrector", "final"),
+}  # fmt: skip
+
+
+def group(field: str) -> str:
+    """The group of a field such as `"edit.image"`; empty if every mode may use it."""
+    section, dot, _ = field.partition(".")
+    return section if dot else next((g for g, names in GROUPS.items() if field in names), "")
+
+
+def get_config() -> ConfigDict:
+    """`base()`, for modes that need no run (as a `--config` file)."""
+    return base()
+
 
 def base() -> ConfigDict:
     """The default configuration: VDM on 32x32 colour images."""
@@ -109,10 +132,21 @@ def base() -> ConfigDict:
     c.progressive.steps = 200  # of the bound whose rate is drawn; one network call each
     c.progressive.images = 8  # in the picture
     c.ood = ConfigDict()
+    c.ood.data = ""  # a data plug-in; empty: the model's own data
+    c.ood.against = ""  # the data to tell apart, for example rotated(digits())
     c.ood.gammas = ()  # where reconstructions are scored; empty: four between the ends
 
-    # Compression; the split and the weights are those of eval.
+    # Comparison of two runs by the same draws, those of eval; differences are b - a.
+    c.compare = ConfigDict()
+    c.compare.a = ""  # a work directory or checkpoint
+    c.compare.b = ""  # another
+
+    # Compression (compress, decompress, verify); the split and the weights are those of eval.
     c.compress = ConfigDict()
+    c.compress.input = ""  # npz, png or folder of png; empty: the split. To decode: a .djz file;
+    # empty: the newest in the work directory
+    c.compress.output = ""  # the file to write; empty: in the work directory, by the step's name
+    c.compress.verify = False  # compress: decode the file at once; decompress: write nothing
     c.compress.timesteps = 100  # T of the chain: more is smaller and slower
     c.compress.order = "auto"  # bitswap where the model has no encoder, else topdown
     c.compress.batch = 0  # images side by side: faster, more initial bits; 0: 8, or the file's
@@ -139,6 +173,10 @@ def base() -> ConfigDict:
     c.quality.subset = 1000  # images, about, in a subset of kid
     c.quality.rows = 10_000  # images of the reference whose features are kept
     c.quality.seed = 0  # of subsets
+
+    # The list of plug-ins.
+    c.list = ConfigDict()
+    c.list.kind = ""  # only these, for example samplers
     return c
 
 

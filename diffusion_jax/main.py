@@ -1,8 +1,7 @@
-"""The command line: `python -m diffusion_jax.main --config=configs/digits.py --workdir=DIR`."""
+"""The command line: `python -m diffusion_jax.main --config=digits --workdir=DIR`."""
 
 import ast
 import contextlib
-import dataclasses
 import importlib
 import os
 import re
@@ -13,85 +12,44 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from diffusion_jax import registry, saved_config
+from diffusion_jax import saved_config
+from diffusion_jax.cli import arguments
 from diffusion_jax.errors import ConfigError, Preempted, UserError
 from diffusion_jax.runtime import cache, distributed
-from diffusion_jax.runtime.storage import is_bucket, place
+from diffusion_jax.runtime.storage import place
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Configuration file, with its argument after a colon: configs/digits.py:smoke. "
-    "For eval and sample it may be left out: the run's own is used.",
+    "Configuration file, or the name of a packaged one, with its argument after a colon: "
+    "digits:smoke. Where a run is there already it may be left out: the run's own is used.",
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written, and resumed from.")
-_MODE = flags.DEFINE_enum("mode", "train", registry.available("modes"), "What to do.")
+_MODE = flags.DEFINE_string("mode", "train", "What to do; --help has them all.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "",
-    "For eval and sample: a checkpoint folder or another run's work directory, or "
-    "vdm:PATH for a published VDM checkpoint.",
+    "A checkpoint folder or another run's work directory, or vdm:PATH for a published VDM "
+    "checkpoint.",
 )
-_A = flags.DEFINE_string("a", "", "For compare: a work directory or checkpoint.")
-_B = flags.DEFINE_string("b", "", "For compare: another one; differences are b - a.")
-_DATA = flags.DEFINE_string("data", "", "For ood: a data plug-in; empty: the model's own data.")
-_AGAINST = flags.DEFINE_string(
-    "against", "", "For ood: the data to tell apart, for example rotated(digits())."
-)
-_INPUT = flags.DEFINE_string(
-    "input",
-    "",
-    "For compress: an .npz, a .png or a folder of .png (empty: the run's own test split). For "
-    "decompress and verify: a compressed file (empty: the newest in --workdir).",
-)
-_KIND = flags.DEFINE_string("kind", "", "For list: only these plug-ins, for example samplers.")
-_OUTPUT = flags.DEFINE_string("output", "", "For compress and decompress: the file to write.")
-_VERIFY = flags.DEFINE_bool(
-    "verify", False, "For compress: decode the file at once. For decompress: write nothing."
-)
-
-_HELP = ("help", "helpshort", "helpfull", "helpxml", "?")
-_ALONE = ("list",)  # modes that need neither a configuration nor a work directory
-
-
-def _published(checkpoint: str) -> bool:
-    """Whether a checkpoint has a prefix, as `vdm:PATH` has; a bucket has a scheme instead."""
-    return ":" in checkpoint and not is_bucket(checkpoint)
-
-
-def _value(argv: list[str], flag: str) -> str | None:
-    """The value of a flag before flags are parsed, in either form, or None."""
-    for i, arg in enumerate(argv):
-        name, sep, value = arg.lstrip("-").partition("=")
-        if arg.startswith("-") and name == flag:
-            return value if sep else (argv[i + 1] if i + 1 < len(argv) else None)
-    return None
-
-
-def _with_saved_config(argv: list[str]) -> list[str]:
-    """Adds the run's own configuration where none is named, so that overrides work on it too."""
-    if _value(argv, "config") or (_value(argv, "mode") or "train") == "train":
-        return argv
-    where = _value(argv, "checkpoint") or _value(argv, "a") or _value(argv, "workdir")
-    if not where or _published(where):
-        return argv
-    saved = saved_config.find(place(where))
-    if saved is None:
-        return argv
-    reader = Path(__file__).with_name("saved_config.py")
-    return [argv[0], f"--config={reader}:{saved}", *argv[1:]]
 
 
 def _parse(argv: list[str]) -> list[str]:
     """Parses flags; every mistake is one line and exit code 2."""
-    path = (_value(argv, "config") or "").partition(":")[0]
-    if path and not Path(path).is_file():
-        _fail(ConfigError(f"--config: there is no file {path}"))
+    if arguments.asks_for_help(argv):
+        print(arguments.help_page(), end="")
+        sys.exit(0)
     try:
-        return flags.FLAGS(_with_saved_config(argv))
+        argv = arguments.renamed(argv)
+        argv = arguments.with_config(argv, arguments.check_mode(argv))
+        sys.argv[:] = argv  # where ml_collections looks for overrides
+        rest = flags.FLAGS(argv)
+        overridden = config_flags.get_override_values(flags.FLAGS["config"])
+        arguments.check_settings(_MODE.value, overridden)
+        return rest
     except SystemExit:
-        if any(a.lstrip("-").partition("=")[0] in _HELP for a in argv if a.startswith("-")):
+        if any(a.lstrip("-").partition("=")[0] in ("helpfull", "helpxml") for a in argv):
             sys.exit(0)  # absl ends with 1
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
@@ -124,13 +82,23 @@ def _fail(e: UserError, at_once: bool = False) -> None:
 def _workdir() -> Path:
     if _WORKDIR.value:
         return place(_WORKDIR.value)
-    source = _CHECKPOINT.value or _A.value
-    if source and not _published(source):
+    source = _CHECKPOINT.value or _CONFIG.value.compare.a
+    if source and not arguments.published(source):
         path = place(source)
         for parent in (path, *path.parents)[:3]:  # a step is two folders below its run
             if (parent / "config.json").exists():
                 return parent
     raise ConfigError("--workdir is needed: where the results are written")
+
+
+def _print_list() -> None:
+    """Runs `--mode=list`; whoever reads it may stop reading."""
+    mode = importlib.import_module("diffusion_jax.cli.modes.list")
+    try:
+        mode.run(_CONFIG.value.list.kind)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as `head` leaves it; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main(argv: list[str]) -> None:
@@ -142,13 +110,13 @@ def _main(argv: list[str]) -> None:
     # ... and warns of a file that one item of a step, read by itself, never has.
     logging.get_absl_logger().addFilter(lambda r: "_CHECKPOINT_METADATA" not in r.getMessage())
     try:
-        if _MODE.value in _ALONE:
-            importlib.import_module(f"diffusion_jax.cli.modes.{_MODE.value}").run(_KIND.value)
+        if _MODE.value == "list":  # needs neither a configuration nor a work directory
+            _print_list()
             return
         if _CONFIG.value is None:
             raise ConfigError(
-                "--config is needed, for example --config=configs/digits.py (eval, sample, ... "
-                "find the run's own in --workdir, --checkpoint or --a)"
+                "--config is needed, for example --config=digits (eval, sample, ... find the run's "
+                "own in --workdir, --checkpoint or --config.compare.a)"
             )
         clustered = distributed.join()
         cache.remember()
@@ -159,16 +127,7 @@ def _main(argv: list[str]) -> None:
             c = _CONFIG.value
             cpu_devices.share(c.batch, c.accumulate, c.mesh)
 
-        experiment = open_experiment(
-            _CONFIG.value,
-            _workdir(),
-            _CHECKPOINT.value,
-            tuple(p for p in (_A.value, _B.value) if p),
-            (_DATA.value, _AGAINST.value),
-        )
-        experiment = dataclasses.replace(
-            experiment, input=_INPUT.value, output=_OUTPUT.value, verify=_VERIFY.value
-        )
+        experiment = open_experiment(_CONFIG.value, _workdir(), _CHECKPOINT.value)
         if clustered:
             distributed.agree(_identity(experiment))
         importlib.import_module(f"diffusion_jax.cli.modes.{_MODE.value}").run(experiment)
@@ -198,5 +157,10 @@ def _identity(experiment: Any) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The program: parses the command line and runs the mode; ends the process."""
     app.run(_main, flags_parser=_parse)
+
+
+if __name__ == "__main__":
+    run()

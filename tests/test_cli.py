@@ -114,8 +114,8 @@ def test_evaluate_a_workdir_a_checkpoint_alone_and_with_overrides(trained):
 
 def test_compare_a_run_with_a_checkpoint(trained):
     folder, _ = trained
-    done = main("--mode=compare", f"--a={folder}/run/checkpoints/4", f"--b={folder}/run",
-                f"--workdir={folder}/pair")  # fmt: skip
+    done = main("--mode=compare", f"--config.compare.a={folder}/run/checkpoints/4",
+                f"--config.compare.b={folder}/run", f"--workdir={folder}/pair")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "b - a, paired" in done.stdout
     assert (folder / "pair/compare/4_run.json").is_file()
@@ -159,13 +159,16 @@ def test_progressive(trained):
 def test_ood(trained):
     folder, _ = trained
     own = tiny.config(folder).data
-    done = main("--mode=ood", f"--workdir={folder}/run", f"--against=noise({own})",
+    done = main("--mode=ood", f"--workdir={folder}/run", f"--config.ood.against=noise({own})",
                 "--config.ood.gammas=1.0,0.0")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "AUROC" in done.stdout and "error at gamma = 1.00" in done.stdout
     assert len(list((folder / "run/ood").glob("6_npz-test-*_uniform-noise-npz-test-*"))) == 3
     assert isinstance(sections_measured.ood(collect.read(folder / "run")), Section)
-    refused(main("--mode=ood", f"--workdir={folder}/run"), "needs --against")
+    refused(
+        main("--mode=ood", f"--workdir={folder}/run"),
+        "needs the data to tell apart: --config.ood.against",
+    )
 
 
 def test_sample_with_overrides(trained):

@@ -12,11 +12,11 @@ from command import main, program, refused
 from PIL import Image
 
 from diffusion_jax import saved_config
-from diffusion_jax.cli.modes import _codec, compress
+from diffusion_jax.cli.modes import compress
 from diffusion_jax.cli.report import collect, sections_measured
 from diffusion_jax.compression import baselines, files
 from diffusion_jax.errors import CodecError, ConfigError, DataError
-from diffusion_jax.experiment import Experiment, prepare_workdir
+from diffusion_jax.experiment import Experiment, codec, prepare_workdir
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 
@@ -101,8 +101,8 @@ def run(tmp_path_factory):
     checkpoints.save(state.replace(step=jax.numpy.int32(6), ema=moved), meta, {})
     checkpoints.close()
     done = program("--mode=compress", f"--workdir={folder / 'run'}",
-                   "--config.compress.timesteps=5", "--config.compress.batch=4",
-                   "--config.compress.compare", "--verify")  # fmt: skip
+                "--config.compress.timesteps=5", "--config.compress.batch=4",
+                "--config.compress.compare", "--config.compress.verify")  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder, experiment, done
 
@@ -134,7 +134,7 @@ def test_compress_prints_and_records_what_it_did(run):
 def test_another_process_decodes_every_byte(run):
     folder, experiment, _ = run
     done = program("--mode=decompress", f"--workdir={folder / 'run'}", "--config.compress.png",
-                   f"--output={folder / 'back.npz'}")  # fmt: skip
+                f"--config.compress.output={folder / 'back.npz'}")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert re.search(r"13 images and labels decoded, byte-exact", done.stdout)
     split = experiment.source.split("test")
@@ -152,7 +152,11 @@ def test_a_flipped_byte_exits_with_2(run):
     data[-30] ^= 1
     (folder / "bad.djz").write_bytes(data)
     refused(
-        main("--mode=verify", f"--workdir={folder / 'run'}", f"--input={folder / 'bad.djz'}"),
+        main(
+            "--mode=verify",
+            f"--workdir={folder / 'run'}",
+            f"--config.compress.input={folder / 'bad.djz'}",
+        ),
         "group 1 of 1 is damaged",
     )
 
@@ -173,7 +177,7 @@ def test_files_are_refused_before_anything_is_decoded(run, monkeypatch):
 
 def refuse_job(experiment, path, message):
     with pytest.raises(CodecError, match=message):
-        _codec.decode_file(experiment, path)
+        codec.decode(experiment, experiment.params, path.read_bytes(), path.name)
 
 
 @pytest.mark.slow
@@ -186,12 +190,12 @@ def test_mistakes_of_compress(run):
         ({"compress": {"order": "sideways"}}, "allowed are auto, bitswap, topdown"),
         ({"compress": {"timesteps": 0}}, "must be positive"),
     ):
-        experiment = Experiment(
-            tiny.config(folder, **changes), folder / "run", input=str(folder / "plain.npz")
-        )
+        experiment = Experiment(tiny.config(folder, **changes), folder / "run")
+        experiment.config.compress.input = str(folder / "plain.npz")
         with pytest.raises(ConfigError, match=message):
             compress.run(experiment)
     (folder / "there.djz").write_bytes(b"")
-    experiment = Experiment(tiny.config(folder), folder / "run", output=str(folder / "there.djz"))
+    experiment = Experiment(tiny.config(folder), folder / "run")
+    experiment.config.compress.output = str(folder / "there.djz")
     with pytest.raises(ConfigError, match="exists"):
         compress.run(experiment)

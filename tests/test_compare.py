@@ -29,7 +29,8 @@ def runs(tmp_path_factory):
 
 def compared(runs, a, b, out, **changes):
     c = tiny.config(runs, **changes)
-    compare.run(open_experiment(c, out, pair=(str(runs / a), str(runs / b))))
+    c.compare.a, c.compare.b = str(runs / a), str(runs / b)
+    compare.run(open_experiment(c, out))
     return json.loads((out / "compare" / f"{a}_{b}.json").read_text())
 
 
@@ -67,9 +68,8 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     other.mkdir()
     tiny.write_images(other / "images.npz", n=32)
     train.run(tiny.experiment(other, "vdm", save_every=0, eval_every=0))
-    experiment = open_experiment(
-        tiny.config(runs), tmp_path, pair=(str(runs / "vdm"), str(other / "vdm"))
-    )
+    pair = {"compare": {"a": str(runs / "vdm"), "b": str(other / "vdm")}}
+    experiment = open_experiment(tiny.config(runs, **pair), tmp_path)
     with pytest.raises(ConfigError, match="differ in data"):
         compare.run(experiment)
     assert not (tmp_path / "compare").exists()

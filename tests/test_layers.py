@@ -23,6 +23,7 @@ config saved_config
 experiment
 cli
 main
+__main__
 """.strip().splitlines()
 LEVEL = {name: i for i, line in enumerate(LAYERS) for name in line.split()}
 KINDS = {f"diffusion_jax.{folder}" for kind, folder in registry.FOLDERS.items() if kind != "modes"}

@@ -35,9 +35,9 @@ def test_list_needs_nothing_and_prints_plain_lines_into_a_pipe():
     assert ["guidance", "cfg(w=1.5)"] in [r[:2] for r in rows]
     assert ["modes", "--mode=list"] in [r[:2] for r in rows]
     assert "\x1b" not in done.stdout
-    only = main("--mode=list", "--kind=samplers")
+    only = main("--mode=list", "--config.list.kind=samplers")
     assert {line.split("\t")[0] for line in only.stdout.splitlines()} == {"samplers"}
-    refused(main("--mode=list", "--kind=sampler"), "did you mean 'samplers'?")
+    refused(main("--mode=list", "--config.list.kind=sampler"), "did you mean 'samplers'?")
 
 
 def test_a_table_on_a_terminal(monkeypatch, capsys):

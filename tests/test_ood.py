@@ -91,7 +91,7 @@ def test_the_same_images_score_the_same_whatever_their_labels(tmp_path):
 @pytest.mark.parametrize(
     ("sets", "changes", "message"),
     [
-        (("", ""), {}, "needs --against"),
+        (("", ""), {}, "--config.ood.against=DATA"),
         (("", "digits()"), {}, "has 17 levels, the model needs 5"),
         (("digits()", "digits()"), {}, "the model needs"),
         (("", LARGE), {}, r"shape \(8, 8, 1\), the model needs \(4, 4, 1\); .*size=4, channels=1"),
@@ -105,8 +105,8 @@ def test_the_same_images_score_the_same_whatever_their_labels(tmp_path):
 def test_refused(tmp_path, sets, changes, message):
     images = np.zeros((2, 8, 8, 1), np.uint8)
     np.savez(tmp_path / "large.npz", train_image=images, test_image=images)
-    sets = tuple(text.replace("FOLDER", str(tmp_path)) for text in sets)
-    experiment = dataclasses.replace(tiny.experiment(tmp_path, **changes), sets=sets)
+    own, against = (text.replace("FOLDER", str(tmp_path)) for text in sets)
+    experiment = tiny.experiment(tmp_path, ood={"data": own, "against": against}, **changes)
     with pytest.raises((ConfigError, DataError), match=message):
         mode.run(experiment)
     assert not experiment.workdir.exists()

@@ -11,7 +11,6 @@ from command import config_file, main, refused
 from PIL import Image
 
 from diffusion_jax.cli.modes import (
-    _features,
     quality,
     sample as sample_mode,
     statistics as statistics_mode,
@@ -19,6 +18,7 @@ from diffusion_jax.cli.modes import (
 from diffusion_jax.cli.report import collect, sections_measured
 from diffusion_jax.errors import ConfigError, DataError, UserError
 from diffusion_jax.evaluation import statistics
+from diffusion_jax.experiment import features
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.sampling import generate
 
@@ -48,13 +48,13 @@ def classifier(monkeypatch):
         mean = images.astype(jnp.float32).mean((1, 2, 3))
         return -((mean[:, None] - params["centres"]) ** 2)
 
-    found = _features.Classifier(
+    found = features.Classifier(
         params={"centres": jnp.array([1.0, 2.0, 3.0])},
         logits=logits,
         features=lambda params, images: images.reshape(len(images), -1)[:, :3] * 1.0,
         record={"task": "guide(classifier())"},
     )
-    monkeypatch.setattr(_features, "open_classifier", lambda experiment, path: found)
+    monkeypatch.setattr(features, "open_classifier", lambda experiment, path: found)
 
 
 def card(made):

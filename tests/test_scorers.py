@@ -13,12 +13,12 @@ import tiny
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import (
     _against,
-    _method,
     eval as eval_mode,
     sample as sample_mode,
     train,
 )
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import drawing
 from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
@@ -195,7 +195,7 @@ def test_a_classifier_learns_reports_and_guides(runs):
         guided = tiny.experiment(folder, "model", guidance=named)
         guided.config.sample.num, guided.config.sample.steps = 24, 10
         params, _ = guided.weights()
-        method = _method.build(guided, params)
+        method = drawing.build(guided, params)
         run = generate.compile_sampler(guided.model, method, guided.mesh)
         labels = generate.labels_for(guided.model, 24, ())
         out = generate.generate(params, run, (4, 4, 1), labels, 24, 24, 0, guided.mesh)
@@ -231,7 +231,7 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
     other = tiny.experiment(folder, "digits", task="guide(classifier())", data="digits()",
                      guidance=f"classifier(checkpoint={where!r})")  # fmt: skip
     with pytest.raises(ConfigError, match="was trained on"):
-        _method.open_helper(other, "classifier", where)
+        drawing.open_helper(other, "classifier", where)
     with pytest.raises(ConfigError, match="needs 100"):
         train.run(
             tiny.experiment(

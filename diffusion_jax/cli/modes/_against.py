@@ -3,14 +3,12 @@
 import jax
 import numpy as np
 
-from diffusion_jax.cli.modes import _method
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import Experiment, check_same_data, open_other
+from diffusion_jax.experiment import Experiment, drawing, open_run
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
-from diffusion_jax.sampling import generate
 
 # Parts of the samples that go with the splits of the data.
 _PARTS = {"train": (0.0, 0.7), "valid": (0.7, 0.8), "test": (0.8, 1.0)}
@@ -91,13 +89,13 @@ def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> S
 def _run(experiment: Experiment, path: str) -> Experiment:
     """The run whose samples are drawn, with this run's settings for sampling."""
     c = experiment.config
-    other = open_other(experiment, path)
-    check_same_data(experiment, other, path)
+    other = open_run(path, data_dir=c.data_dir)
+    drawing.check_same_data(experiment, other, path)
     fields = ("guidance", "sampler", "grid", "plan", "corrector", "sample")
     other.config.update({k: c[k] for k in fields})
     if c.conditional and not other.model.num_classes:
         raise ConfigError(f"conditional=True, but {path} is a model without classes")
-    _method.check(other)
+    drawing.check(other)
     return other
 
 
@@ -105,12 +103,8 @@ def _draw(experiment: Experiment, against: str, path: object) -> None:
     other = _run(experiment, against)
     c = other.config.sample
     params, record = other.weights()
-    method = _method.build(other, params)
-    run = generate.compile_sampler(other.model, method, other.mesh)
-    labels = generate.labels_for(other.model, c.num, tuple(c.labels))
-    drawn = generate.generate(
-        params, run, other.source.shape, labels, c.num, c.batch, c.seed, other.mesh
-    )
+    draw = drawing.compiled(other, params)
+    drawn, labels = draw(c.seed), draw.labels
     labels = np.zeros(c.num, np.int32) if labels is None else labels
     if jax.process_index() == 0:
         write_arrays(path, image=drawn, label=labels)

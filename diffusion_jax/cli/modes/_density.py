@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from diffusion_jax.cli.modes import _records
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import density as lib
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.runtime import storage
@@ -27,7 +27,7 @@ def evaluate(
     c = experiment.config.eval
     density.check(experiment.model)
     split = experiment.source.split(c.split)
-    records = lib.measure(experiment.model, density, params, split, _records.over(experiment))
+    records = lib.measure(experiment.model, density, params, split, measuring.over(experiment))
     report = {
         "result": lib.summary(records, density.order),
         "estimator": {**density.describe(records.dims), "seed": c.seed},

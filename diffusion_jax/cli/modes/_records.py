@@ -10,7 +10,7 @@ import jax
 import diffusion_jax
 from diffusion_jax import saved_config
 from diffusion_jax.data.base import Split
-from diffusion_jax.data.passes import Pass, count
+from diffusion_jax.data.passes import count
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime.distributed import describe_devices
@@ -61,9 +61,3 @@ def report_path(experiment: Experiment, folder: str, step: int, name: str = "") 
     split = experiment.config.eval.split
     parts = (str(step), "" if split == "test" else split, name)
     return experiment.workdir / folder / ("_".join(p for p in parts if p) + ".json")
-
-
-def over(experiment: Experiment) -> Pass:
-    """How `config.eval` goes over a data set."""
-    c = experiment.config.eval
-    return Pass(experiment.mesh, c.batch, c.seed, c.limit, c.matmul_precision or "")

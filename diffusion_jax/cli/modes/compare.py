@@ -1,4 +1,6 @@
-"""`--mode=compare --a=RUN --b=RUN`: paired differences, per image, with common times and noise.
+"""`--mode=compare`: two runs, by the paired differences of their bits/dim per image.
+
+The runs are `config.compare.a` and `.b`; both are measured with the same times and noise.
 
 The spread between images is most of a standard error and the same for two models: the paired
 difference resolves gains some ten times smaller than two separate figures do.
@@ -9,42 +11,40 @@ from typing import Any
 
 import jax
 
-from diffusion_jax import registry, saved_config
-from diffusion_jax.cli.modes import _records
+from diffusion_jax import saved_config
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import place, write_json
 from diffusion_jax.training import restore
+
+READS = ("compare", "eval")
 
 # What must agree for a difference to mean anything, beside the data themselves.
 _SAME = ("conditional", "decoder", "augment")
 
 
 def run(experiment: Experiment) -> None:
-    """Compares two runs on the split and with the draws of `config.eval`; writes a JSON.
+    """Compares `config.compare.a` and `.b` by the protocol of `config.eval`; writes a JSON.
 
-    Args:
-        experiment: its `pair` names the runs, its configuration (run a's own unless
-            given) the protocol of both.
+    The configuration is that of run a unless one is given.
 
     Raises:
         ConfigError: there are not two runs, or their data or protocols differ.
     """
-    if len(experiment.pair) != 2:
-        raise ConfigError("compare needs two runs: --a=WORKDIR --b=WORKDIR")
-    jobs = [_open(experiment, place(path)) for path in experiment.pair]
-    c = experiment.config.eval
-    splits = [j.source.split(c.split) for j in jobs]
-    _check_same(jobs, [s.fingerprint() for s in splits])
-    objective = registry.build("objectives", "continuous()")
-    how, records, figures = _records.over(experiment), [], []
-    for name, each, split in zip("ab", jobs, splits, strict=True):
-        params, record = each.weights(c.weights)
-        found = bpd.measure(
-            each.model, objective, params, split, how, draws=c.draws, label=f"run {name}"
+    c, paths = experiment.config.eval, (experiment.config.compare.a, experiment.config.compare.b)
+    if not all(paths):
+        raise ConfigError(
+            "compare needs two runs: --config.compare.a=WORKDIR --config.compare.b=WORKDIR"
         )
+    runs = [_open(experiment, place(path)) for path in paths]
+    splits = [r.source.split(c.split) for r in runs]
+    _check_same(runs, [s.fingerprint() for s in splits])
+    records, figures = [], []
+    for name, each, split in zip("ab", runs, splits, strict=True):
+        params, record = each.weights(c.weights)
+        found = measuring.bound(each, params, split=split, label=f"run {name}")
         records.append(found)
         figures.append({**record, **bpd.summary(found)})
     report = {
@@ -55,7 +55,7 @@ def run(experiment: Experiment) -> None:
         "draws_per_image": c.draws,
         "seed": c.seed,
     }
-    names = [Path(p).name for p in experiment.pair]
+    names = [Path(p).name for p in paths]
     path = experiment.workdir / "compare" / f"{names[0]}_{names[1]}.json"
     if jax.process_index() == 0:
         write_json(path, report)
@@ -68,11 +68,12 @@ def _open(experiment: Experiment, path: Path) -> Experiment:
     newest = restore.locate(path)[0]
     config = saved_config.read(newest / "meta" / "metadata")
     config.eval, config.data_dir = experiment.config.eval, experiment.config.data_dir
+    config.mesh = experiment.config.mesh
     return Experiment(config, path, str(path))
 
 
-def _check_same(jobs: list[Experiment], fingerprints: list[str]) -> None:
-    a, b = (j.config for j in jobs)
+def _check_same(runs: list[Experiment], fingerprints: list[str]) -> None:
+    a, b = (r.config for r in runs)
     wrong = [f"{k}: {a[k]!r} and {b[k]!r}" for k in _SAME if a[k] != b[k]]
     if fingerprints[0] != fingerprints[1]:
         wrong.append(f"data: {a.data} and {b.data}")

@@ -1,86 +1,64 @@
 """`--mode=compress`: images to a file, losslessly, by bits-back coding with a trained model."""
 
-import dataclasses
 import math
-import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _codec, _records, verify
-from diffusion_jax.compression import baselines, coder as coding, container, files, network
+from diffusion_jax.cli.modes import _codec_files
+from diffusion_jax.compression import baselines, files
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
-from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, codec, measuring
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.distributed import describe_devices, say
-from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.storage import place, write, write_json
 from diffusion_jax.types import Params
 
-_BATCH = 8  # images side by side unless config.compress.batch says otherwise
+READS = ("compress", "eval")
 
 
 def run(experiment: Experiment) -> None:
-    """Codes `--input` (by default the split `config.eval.split` of the run's own data).
+    """Codes `config.compress.input` (by default the split `config.eval.split` of the run's data).
 
-    Writes `--output` (by default `compressed/<step>.djz`) and a report beside it as JSON.
+    Writes `config.compress.output` (by default `compressed/<step>.djz`) and a report beside it as
+    JSON.
 
     Raises:
         ConfigError: settings that cannot work, or the named output exists.
     """
-    _codec.one_process()
+    codec.one_process()
     c = experiment.config.compress
-    if experiment.output_path and experiment.output_path.exists():
-        raise ConfigError(f"{experiment.output_path} exists; name another file with --output")
+    named = _codec_files.output_path(experiment)
     found = _images(experiment)
-    labels = _codec.labels_of(experiment, found)
-    found = Images(found.name, found.images, labels, found.names)
-    params, record = experiment.weights(experiment.config.eval.weights)
-    path = experiment.output_path or _codec.default_path(experiment, record["step"])
-    with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
-        net = network.Network(
-            experiment.model,
-            params,
-            found.images.shape[1:],
-            min(c.batch or _BATCH, len(found.images)),
-        )
-        coder = coding.make(
-            net, c.timesteps, c.order, c.group, c.seed, coded_labels=labels is not None
-        )
-        net.warm_up(labels is not None or coder.null is not None)
-        start = time.monotonic()
-        with progress("encode", len(found.images)) as bar:
-            coded = coding.encode(coder, found.images, labels, bar.at)
-        seconds = time.monotonic() - start
-        header = _header(experiment, coder, found, coded, params, record)
-        data = container.pack(header, coded.groups)
-        write(path, data)
-        report = {
-            "result": _result(coder, coded, found, len(data), seconds),
-            "bound": _bound(experiment, params, coder, coded, found),
-            "file": {**header, "bytes": len(data), "name": path.name},
-            "data": {"name": found.name, "images": len(found.images)},
-            "model": {**record},
-            "devices": describe_devices(),
-        }
+    codec.labels_of(experiment, found)  # refused now rather than after the weights are read
+    params, record = experiment.loaded
+    path = named or experiment.workdir / "compressed" / f"{record['step']}.djz"
+    made = codec.encode(experiment, params, record, found, show=True)
+    write(path, made.data)
+    report = {
+        "result": _result(made),
+        "bound": _bound(experiment, params, made),
+        "file": {**made.header, "bytes": len(made.data), "name": path.name},
+        "data": {"name": found.name, "images": len(found.images)},
+        "model": {**record},
+        "devices": describe_devices(),
+    }
     if c.compare:
         report["other_formats"] = baselines.rivals(found.images)
     write_json(path.with_suffix(".json"), report)
     say(_table(report, path))
-    if experiment.verify:
-        say(verify.verdict(path, _codec.decode_file(experiment, path)[0]))
+    if c.verify:
+        say(_codec_files.verdict(path, _codec_files.decode(experiment, path)))
 
 
 def _images(experiment: Experiment) -> Images:
     source, limit = experiment.source, experiment.config.compress.limit
     part = experiment.config.eval.split
-    if experiment.input:
-        path = place(experiment.input)
+    if experiment.config.compress.input:
+        path = place(experiment.config.compress.input)
         found = files.read(path, part, source.shape, source.levels, source.num_classes)
     else:
         split = source.split(part)
@@ -92,41 +70,10 @@ def _images(experiment: Experiment) -> Images:
     return Images(found.name, found.images[:limit], labels, found.names[:limit])
 
 
-def _header(
-    experiment: Experiment,
-    coder: coding.Coder,
-    found: Images,
-    coded: coding.Coded,
-    params: Params,
-    record: dict[str, Any],
-) -> dict[str, Any]:
-    net = coder.chain.network
-    return {
-        "images": len(found.images),
-        "shape": list(net.shape),
-        "levels": experiment.source.levels,
-        "timesteps": coder.chain.timesteps,
-        "order": coder.order,
-        "batch": net.batch,
-        "group": coder.group,
-        "groups": len(coded.groups),
-        "seed": coder.seed,
-        "labels": _codec.label_kind(coder),
-        "schedule": _codec.schedule_code(coder),
-        "model": _codec.fingerprint(experiment, params),
-        "step": record["step"],
-        "weights": record["weights"],
-        "machine": network.machine(),
-        "sha256": found.sha256(),
-        **({"names": list(found.names)} if found.names else {}),
-    }
-
-
-def _result(
-    coder: coding.Coder, coded: coding.Coded, found: Images, size: int, seconds: float
-) -> dict[str, Any]:
+def _result(made: codec.Encoded) -> dict[str, Any]:
     """The code length, in bits/dim."""
-    n, values = len(found.images), coder.chain.network.values
+    coder, coded, size = made.coder, made.coded, len(made.data)
+    n, values = len(made.images.images), coder.chain.network.values
     dims = n * values
     bits = sum(8 * len(g.pack()) for g in coded.groups)
     rows = min(n, coder.chain.network.batch)
@@ -139,25 +86,22 @@ def _result(
         "initial_bits_per_dim": max(coded.initial_bits) / (rows * values),
         "initial_bits_in_file_per_dim": sum(coded.initial_bits) / dims,
         "coder_loss_bits_per_dim": (coded.net_bits - coded.label_bits - coded.bits.sum()) / dims,
-        "images_per_second": n / seconds,
-        "seconds": seconds,
+        "images_per_second": n / made.seconds,
+        "seconds": made.seconds,
     }
 
 
-def _bound(
-    experiment: Experiment, params: Params, coder: coding.Coder, coded: coding.Coded, found: Images
-) -> dict[str, Any]:
+def _bound(experiment: Experiment, params: Params, made: codec.Encoded) -> dict[str, Any]:
     """The bound on the same images, at the latents that were coded and at fresh ones."""
-    e, values = experiment.config.eval, coder.chain.network.values
+    coder, coded, found = made.coder, made.coded, made.images
+    values, steps = coder.chain.network.values, coder.chain.timesteps
     n, classes = len(found.images), experiment.model.num_classes
     labels = found.labels if found.labels is not None else np.full(n, classes, np.int32)
     split = Split(found.name, found.images, labels, experiment.source.levels, classes)
-    objective = registry.build("objectives", f"discrete(timesteps={coder.chain.timesteps})")
-    how = dataclasses.replace(_records.over(experiment), limit=0)
-    records = bpd.measure(
-        experiment.model, objective, params, split, how,
-        draws=e.draws, label=f"bound, T={coder.chain.timesteps}",
-    )  # fmt: skip
+    objective = registry.build("objectives", f"discrete(timesteps={steps})")
+    records = measuring.bound(
+        experiment, params, objective, split, limit=0, label=f"bound, T={steps}"
+    )
     summary = bpd.summary(records)
     # The stack's own loss belongs to no image: it is spread evenly.
     net = (coded.net_bits - coded.label_bits) / (n * values)
@@ -170,7 +114,7 @@ def _bound(
             "bits_per_dim": summary["bits_per_dim"],
             "standard_error": summary["standard_error"],
             "monte_carlo_se": summary["monte_carlo_se"],
-            "draws_per_image": e.draws,
+            "draws_per_image": experiment.config.eval.draws,
             "net_minus_bound": float(gap.mean()),
             "monte_carlo_se_of_difference": float(gap.std(ddof=1) / math.sqrt(n))
             if n > 1

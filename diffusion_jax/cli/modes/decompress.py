@@ -1,36 +1,38 @@
 """`--mode=decompress`: the images of a compressed file, bit for bit, as npz (and png)."""
 
-from diffusion_jax.cli.modes import _codec, verify
+from diffusion_jax.cli.modes import _codec_files, verify
 from diffusion_jax.compression import files
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import is_bucket
 
+READS = ("compress", "eval")
+
 
 def run(experiment: Experiment) -> None:
-    """Decodes `--input` into `--output` (by default its name with `.npz`).
+    """Decodes `config.compress.input` into `.output` (by default its name with `.npz`).
 
-    Args:
-        experiment: with `--verify` nothing is written.
+    With `config.compress.verify` nothing is written.
 
     Raises:
         ConfigError: the output exists.
     """
-    if experiment.verify:
+    c = experiment.config.compress
+    if c.verify:
         verify.run(experiment)
         return
-    path = _codec.input_path(experiment)
-    out = experiment.output_path or path.with_suffix(".npz")
-    folder = out.with_name(out.stem + "_png") if experiment.config.compress.png else None
-    for target in (out, folder):
-        if target is not None and target.exists():
-            raise ConfigError(f"{target} exists; name another file with --output")
+    path = _codec_files.input_path(experiment)
+    out = _codec_files.output_path(experiment) or path.with_suffix(".npz")
+    _codec_files.refuse_existing(out)
+    folder = out.with_name(out.stem + "_png") if c.png else None
+    if folder is not None:
+        _codec_files.refuse_existing(folder)
     if not is_bucket(out) and not out.parent.is_dir():
-        raise ConfigError(f"--output: there is no folder {out.parent}")
-    found, _ = _codec.decode_file(experiment, path)
+        raise ConfigError(f"compress.output: there is no folder {out.parent}")
+    found = _codec_files.decode(experiment, path)
     files.write_npz(out, found)
     if folder is not None:
         files.write_pngs(folder, found)
-    say(verify.verdict(path, found))
+    say(_codec_files.verdict(path, found))
     say(f"  written to {out}" + (f" and {folder}" if folder is not None else ""))

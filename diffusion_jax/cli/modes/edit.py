@@ -8,9 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from diffusion_jax import registry, rng
-from diffusion_jax.cli.modes import _edit_inputs, _method
+from diffusion_jax.cli.modes import _edit_inputs
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, drawing
 from diffusion_jax.model import Model, require
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.runtime import images
@@ -21,6 +21,8 @@ from diffusion_jax.runtime.storage import write_arrays, write_json
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Layout
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Params
+
+READS = ("edit", "sampling", "sample", "eval")
 
 _SHOWN = 40  # lines of the picture at most
 
@@ -34,8 +36,8 @@ def run(experiment: Experiment) -> None:
         per_pixel_gamma=False, latent=0,
     )  # fmt: skip
     layout = edit.lay_out(_edit_inputs.read(experiment))
-    params, record = experiment.weights(c.eval.weights)
-    method = _method.build(experiment, params, edit)
+    params, record = experiment.loaded
+    method = drawing.build(experiment, params, edit)
     drawn = paint(experiment.model, params, edit, layout, method, c.sample, experiment.mesh)
     folder = _new_folder(
         experiment.workdir / "edits" / f"{record['step']}_{_edit_inputs.name(experiment)}"
@@ -49,7 +51,7 @@ def run(experiment: Experiment) -> None:
         asked = c.edit.to_dict() | {"labels": list(c.sample.labels), "seed": c.sample.seed}
         write_json(
             folder / "record.json",
-            {"edit": asked, "sampling": _method.describe(experiment, method), "model": record},
+            {"edit": asked, "sampling": drawing.describe(experiment, method), "model": record},
         )
     say(
         f"{c.edit.method}: {len(drawn)} results ({c.sampler}, {method.calls(experiment.model)} "

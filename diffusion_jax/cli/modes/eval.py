@@ -10,14 +10,15 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _by_gamma, _density, _records
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.estimators.base import Bounds
-from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Params
+
+READS = ("eval",)
 
 
 def run(experiment: Experiment) -> None:
@@ -98,14 +99,11 @@ def evaluate(
     bounds = bounds or registry.build("likelihood", "elbo()")
     objectives = bounds.objectives(tuple(c.timesteps))
     split = experiment.source.split(c.split)
-    how = _records.over(experiment)
-
-    def measure(objective: Objective, label: str) -> bpd.Records:
-        model = experiment.model
-        return bpd.measure(model, objective, params, split, how, draws=c.draws, label=label)
-
-    records = measure(objectives.pop("infinity"), "bits/dim")
-    discrete = {steps: measure(objective, f"T={steps}") for steps, objective in objectives.items()}
+    records = measuring.bound(experiment, params, objectives.pop("infinity"), label="bits/dim")
+    discrete = {
+        steps: measuring.bound(experiment, params, objective, label=f"T={steps}")
+        for steps, objective in objectives.items()
+    }
     result = bpd.summary(records)
     by_steps = {k: _short(bpd.summary(r)) for k, r in discrete.items()}
     report = {

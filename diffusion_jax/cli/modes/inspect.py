@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import bpd, variance
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints
@@ -23,13 +22,15 @@ from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Array, Cond, Params
 
+READS = ("eval",)
+
 _NAMES = {"straight_line": "straight line", "schedule": "this schedule", "optimum": "optimum"}
 _ROWS, _COLUMNS, _EXAMPLES = 6, 8, 64  # of the picture of encoded images; and for their statistics
 
 
 def run(experiment: Experiment) -> None:
     """Inspects the newest (or the named) checkpoint; writes `inspect/<step>.json` and plots."""
-    params, record = experiment.weights(experiment.config.eval.weights)
+    params, record = experiment.loaded
     inspect(experiment, params, record)
 
 
@@ -85,7 +86,7 @@ def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, 
     objective = registry.build("objectives", "continuous()")
 
     def records(m: Model, p: Params, seed: int, label: str) -> bpd.Records:
-        how = _records.over(experiment)
+        how = measuring.over(experiment)
         how = dataclasses.replace(how, seed=how.seed + seed)
         return bpd.measure(m, objective, p, split, how, draws=c.draws, label=label)
 

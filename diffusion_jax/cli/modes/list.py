@@ -8,11 +8,14 @@ _NOTE = (
 )
 
 
+READS = ("list",)
+
+
 def run(kind: str = "") -> None:
     """Prints the plug-ins: as a table on a terminal, else a line each, with tabs between columns.
 
     Args:
-        kind: only this folder; empty for all.
+        kind: only this kind, as `config.list.kind` says; empty for all.
 
     Raises:
         SpecError: there is no such kind.

@@ -1,4 +1,4 @@
-"""`--mode=ood --data=... --against=...`: can the model tell its own data from others?"""
+"""`--mode=ood`: can the model tell its own data from others?"""
 
 import re
 from pathlib import Path
@@ -12,8 +12,8 @@ from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
-from diffusion_jax.likelihood import bpd, ood as lib
+from diffusion_jax.experiment import Experiment, measuring
+from diffusion_jax.likelihood import ood as lib
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.distributed import say
@@ -21,28 +21,32 @@ from diffusion_jax.runtime.sharding import local
 from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Params
 
+READS = ("ood", "eval", "class_dropout")
+
 _BITS = "bits/dim"
 
 
 def run(experiment: Experiment) -> None:
     """Scores two data sets; writes `ood/<step>_<data>_<against>.json`, scores (npz) and plot (png).
 
-    Args:
-        experiment: its `sets` name the data.
+    The data are `config.ood.data` (empty: the model's own) and `config.ood.against`.
 
     Raises:
         ConfigError: there is nothing to compare with, or the model was trained with labels only.
     """
     c = experiment.config
-    if not experiment.sets[1]:
-        raise ConfigError("ood needs --against=DATA, for example --against='rotated(digits())'")
+    if not c.ood.against:
+        raise ConfigError(
+            "ood needs the data to tell apart: --config.ood.against=DATA, for example "
+            "--config.ood.against='rotated(digits())'"
+        )
     if c.conditional and not c.class_dropout:
         raise ConfigError(
             "ood scores images without their labels, but this model was trained with "
             "class_dropout=0, so its null class is untrained; use a model with class_dropout > 0"
         )
-    splits = [_split(experiment, text) for text in experiment.sets]
-    params, record = experiment.weights(c.eval.weights)
+    splits = [_split(experiment, text) for text in (c.ood.data, c.ood.against)]
+    params, record = experiment.loaded
     compare(experiment, splits, params, record)
 
 
@@ -107,12 +111,12 @@ def _scores(
     experiment: Experiment, params: Params, split: Split, gammas: tuple[float, ...]
 ) -> np.ndarray:
     """`[N, 1 + gammas]`."""
-    model, how = experiment.model, _records.over(experiment)
-    plain, draws = lib.unlabelled(split, model), experiment.config.eval.draws
-    objective = registry.build("objectives", "continuous()")
-    label = f"bits/dim {split.name}"
-    records = bpd.measure(model, objective, params, plain, how, draws=draws, label=label)
-    errors = lib.reconstruction_errors(model, params, plain, how, gammas, draws=draws)
+    plain = lib.unlabelled(split, experiment.model)
+    records = measuring.bound(experiment, params, split=plain, label=f"bits/dim {split.name}")
+    errors = lib.reconstruction_errors(
+        experiment.model, params, plain, measuring.over(experiment), gammas,
+        draws=experiment.config.eval.draws,
+    )  # fmt: skip
     return np.concatenate([records.per_image()["total"][:, None], errors], axis=1)
 
 

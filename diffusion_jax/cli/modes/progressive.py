@@ -10,12 +10,14 @@ import numpy as np
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import progressive as lib
 from diffusion_jax.runtime import images, storage
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Params
+
+READS = ("progressive", "eval")
 
 # Of the bound, where reconstructions are shown.
 _FRACTIONS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0)
@@ -31,7 +33,7 @@ def run(experiment: Experiment) -> None:
         raise ConfigError(
             f"progressive.steps={experiment.config.progressive.steps} must be at least 1"
         )
-    params, record = experiment.weights(experiment.config.eval.weights)
+    params, record = experiment.loaded
     draw_curve(experiment, params, record)
 
 
@@ -44,7 +46,7 @@ def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -
     c, steps = experiment.config.eval, experiment.config.progressive.steps
     split = experiment.source.split(c.split)
     path = _records.report_path(experiment, "progressive", record["step"])
-    how = _records.over(experiment)
+    how = measuring.over(experiment)
     with how.precise():
         records = lib.measure(experiment.model, params, split, how, steps=steps)
         gamma = lib.gammas(experiment.model, params, steps)

@@ -11,14 +11,21 @@ import jax
 import numpy as np
 
 import diffusion_jax
-from diffusion_jax.cli.modes import _features, _method, _quality, _samples
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import quality
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import (
+    Experiment,
+    bench as bench_lib,
+    drawing,
+    features,
+    samples as samples_lib,
+)
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import place, write_json
+
+READS = ("quality", "sampling", "sample", "eval")
 
 _SETTINGS = ("metrics", "k", "subset", "rows", "seed", "nearest", "floor")
 
@@ -28,9 +35,9 @@ def run(experiment: Experiment) -> None:
     q = experiment.config.quality
     check(experiment)
     if q.samples:
-        sets: Iterable = [_samples.read(experiment, place(q.samples))]
+        sets: Iterable = [samples_lib.read(experiment, place(q.samples))]
     else:
-        sets = _samples.draw(experiment, q.repeats)
+        sets = samples_lib.draw(experiment, q.repeats)
     measure(experiment, sets)
 
 
@@ -62,10 +69,10 @@ def check(experiment: Experiment) -> None:
         if q[field] and not place(q[field]).is_file():
             raise DataError(f"quality.{field}: there is no file {q[field]}")
     if not q.samples:
-        _method.check(experiment)
+        drawing.check(experiment)
 
 
-def measure(experiment: Experiment, sets: Iterable[_samples.Samples]) -> dict[str, Any]:
+def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict[str, Any]:
     """Measures sets of samples, which are repetitions of one another, and writes the card.
 
     Args:
@@ -75,7 +82,7 @@ def measure(experiment: Experiment, sets: Iterable[_samples.Samples]) -> dict[st
         The card, as written.
     """
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
-        bench = _quality.open_bench(experiment)
+        bench = bench_lib.open_bench(experiment)
         q = experiment.config.quality
         if not q.samples:
             quality.check_count(tuple(q.metrics), experiment.config.sample.num, bench.features.size)
@@ -89,12 +96,12 @@ def measure(experiment: Experiment, sets: Iterable[_samples.Samples]) -> dict[st
         if floor is not None:
             floor["samples_at_this_size"] = bench.at_size(drawn[0].images, floor["images"])
     card = {
-        "result": _quality.summary([_quality.headline(f) for f in figures]),
+        "result": bench_lib.summary([bench_lib.headline(f) for f in figures]),
         "floor": floor,
         "figures": figures,
         "samples": _join([s.record for s in drawn]),
         "reference": bench.record,
-        "features": _features.describe(experiment.config.quality.features, bench.features),
+        "features": features.describe(experiment.config.quality.features, bench.features),
         "classifier": None if bench.classifier is None else bench.classifier.record,
         "settings": {k: experiment.config.quality[k] for k in _SETTINGS},
         "numerics": {
@@ -140,7 +147,7 @@ def _figure(value: float, error: float | None) -> str:
 
 def _table(card: dict[str, Any], path: Path, picture: bool) -> str:
     s, reference, features = card["samples"], card["reference"], card["features"]
-    floor = _quality.headline(card["floor"]) if card["floor"] else {}
+    floor = bench_lib.headline(card["floor"]) if card["floor"] else {}
     how = [f"{s[k]}" for k in ("sampler", "guidance") if k in s]
     if "network_calls" in s:
         how.append(f"{s['network_calls']} network calls")

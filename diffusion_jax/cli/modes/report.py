@@ -13,16 +13,17 @@ import numpy as np
 
 import diffusion_jax
 from diffusion_jax import config as config_lib, rng, saved_config
-from diffusion_jax.cli.modes import _method
 from diffusion_jax.cli.report import collect, page
 from diffusion_jax.errors import ConfigError, Preempted, UserError, WorkdirError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, drawing
 from diffusion_jax.likelihood import variance
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import is_bucket, write as write_file, write_json
 from diffusion_jax.sampling import generate, trajectory
 from diffusion_jax.types import Params
+
+READS = ("sampling", "sample", "eval")
 
 _FRAMES, _IMAGES = 32, 10  # of the animation, at most
 
@@ -91,8 +92,8 @@ def illustrate(
 
 def _animate(experiment: Experiment, params: Params, record: dict[str, Any], path: Path) -> None:
     c = experiment.config.sample
-    method = _method.build(experiment, params)
-    how = {**_method.describe(experiment, method), "seed": c.seed, "model": record}
+    method = drawing.build(experiment, params)
+    how = {**drawing.describe(experiment, method), "seed": c.seed, "model": record}
     moving = path.with_suffix(".webp")
     if moving.exists() and path.exists() and _made(path) == how:
         return

@@ -3,29 +3,29 @@
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.cli.modes import _method
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, drawing
 from diffusion_jax.runtime import images, terminal
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
 from diffusion_jax.sampling import generate
 from diffusion_jax.types import Params
 
+READS = ("sampling", "sample", "eval")
+
 _SHOWN = 400  # images in a grid at most
 
 
 def run(experiment: Experiment) -> None:
     """Samples from the newest (or the named) checkpoint; writes `samples/<step>.png` and `.npz`."""
-    params, record = experiment.weights(experiment.config.eval.weights)
+    params, record = experiment.loaded
     sample(experiment, params, record["step"], show=experiment.config.sample.preview)
 
 
 def check(experiment: Experiment) -> None:
     """Refuses sampling settings that cannot work, before anything expensive happens."""
-    _method.check(experiment)
+    drawing.check(experiment)
     generate.labels_for(experiment.model, 1, tuple(experiment.config.sample.labels))
 
 
@@ -42,34 +42,19 @@ def sample(
     Returns:
         The picture that was written, uint8 `[H, W, 3]`.
     """
-    c = experiment.config.sample
-    method = _method.build(experiment, params)
-    run_batch = generate.compile_sampler(experiment.model, method, experiment.mesh)
-    labels = generate.labels_for(experiment.model, c.num, tuple(c.labels))
-    drawn = generate.generate(
-        params,
-        run_batch,
-        experiment.source.shape,
-        labels,
-        c.num,
-        c.batch,
-        c.seed,
-        experiment.mesh,
-        quiet,
-    )
+    c, draw = experiment.config.sample, drawing.compiled(experiment, params)
+    drawn, labels, method = draw(c.seed, quiet), draw.labels, draw.method
     columns = 0
     if labels is not None:
         classes = len(c.labels) or experiment.model.num_classes
         columns = classes if classes <= 20 else 0
-    shown = drawn[:_SHOWN]
-    if shown.dtype != np.uint8:  # final="identity()" keeps real numbers
-        shown = np.asarray(experiment.model.decoder.decode(jnp.asarray(shown)))
+    shown = draw.levels(drawn[:_SHOWN])
     picture = images.grid(shown, experiment.source.levels, columns)
     path = experiment.workdir / "samples" / f"{step}.png"
     if jax.process_index() == 0:
         images.save_png(path, picture)
         extra = {} if labels is None else {"label": labels}
-        extra["method"] = json.dumps(_method.describe(experiment, method) | {"seed": c.seed})
+        extra["method"] = json.dumps(drawing.describe(experiment, method) | {"seed": c.seed})
         write_arrays(
             path.with_suffix(".npz"), image=drawn, gammas=method.gammas, step=step, **extra
         )

@@ -2,9 +2,10 @@
 
 import jax
 
-from diffusion_jax.cli.modes import _features
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, features as feature_lib
 from diffusion_jax.runtime.distributed import say
+
+READS = ("quality", "eval")
 
 
 def run(experiment: Experiment) -> None:
@@ -13,10 +14,10 @@ def run(experiment: Experiment) -> None:
     Args:
         experiment: `config.quality` names features and split.
     """
-    features = _features.build(experiment, experiment.config.quality.features)
+    features = feature_lib.build(experiment, experiment.config.quality.features)
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
-        found, path = _features.reference(
-            experiment, features, _features.extractor(experiment, features)
+        found, path = feature_lib.reference(
+            experiment, features, feature_lib.extractor(experiment, features)
         )
     record = found.record
     say(

@@ -35,6 +35,8 @@ from diffusion_jax.training.state import State, ema_key
 from diffusion_jax.training.tasks.base import Given, Handed, Task
 from diffusion_jax.types import Params
 
+READS = ("training", "sampling", "sample", "eval")
+
 _ROLLBACKS = 3  # in a row, without a new checkpoint between them
 _CHEAP = 30.0  # seconds that sampling may take for the report to animate it
 

@@ -234,7 +234,9 @@ def ood(run: RunFiles) -> Section | Missing | None:
         return None
     if not run.ood:
         other = f"rotated({run.config.get('data', 'DATA')})"
-        return Missing("Scores of other data", _MAIN + f"--mode=ood --against={shlex.quote(other)}")
+        return Missing(
+            "Scores of other data", _MAIN + f"--mode=ood --config.ood.against={shlex.quote(other)}"
+        )
     parts = []
     for c in run.ood:
         rows = [

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.cli.modes import _method
 from diffusion_jax.errors import DataError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, drawing
 from diffusion_jax.runtime import untrusted
-from diffusion_jax.sampling import generate
 
 # Names of the arrays in our files, and in those of guided-diffusion and its followers.
 _KEYS = (("image", "label"), ("arr_0", "arr_1"))
@@ -52,20 +49,14 @@ def draw(experiment: Experiment, repeats: int) -> Iterator[Samples]:
         The sets.
     """
     c = experiment.config.sample
-    params, record = experiment.weights(experiment.config.eval.weights)
-    method = _method.build(experiment, params)
-    run = generate.compile_sampler(experiment.model, method, experiment.mesh)
-    labels = generate.labels_for(experiment.model, c.num, tuple(c.labels))
+    params, record = experiment.loaded
+    made = drawing.compiled(experiment, params)
     for seed in range(c.seed, c.seed + repeats):
-        images = generate.generate(
-            params, run, experiment.source.shape, labels, c.num, c.batch, seed, experiment.mesh
-        )
-        if images.dtype != np.uint8:  # final="identity()" keeps real numbers
-            images = np.asarray(experiment.model.decoder.decode(jnp.asarray(images))).astype(
-                np.uint8
-            )
-        how = {**record, **_method.describe(experiment, method), "seed": seed, "batch": c.batch}
-        yield Samples(images, labels, how | _digest(images), str(record["step"]))
+        images = made.levels(made(seed))
+        how = {
+            **record, **drawing.describe(experiment, made.method), "seed": seed, "batch": c.batch,
+        }  # fmt: skip
+        yield Samples(images, made.labels, how | _digest(images), str(record["step"]))
 
 
 def read(experiment: Experiment, path: Path) -> Samples:

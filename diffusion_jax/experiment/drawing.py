@@ -1,17 +1,85 @@
-"""How to sample, from the configuration; and the second models that guidance names."""
+"""Samples of a run, as its configuration says; and the second models that guidance names."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry
+from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, check_same_data, open_other
+from diffusion_jax.experiment import Experiment, open_run
+from diffusion_jax.model import require
 from diffusion_jax.sampling import generate, method as method_lib
 from diffusion_jax.sampling.edits.base import Edit
 from diffusion_jax.sampling.method import Helpers, Method
-from diffusion_jax.types import Params
+from diffusion_jax.types import Array, Params, Pred
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A sampler that has been compiled for a run and its weights.
+
+    Attributes:
+        method: how it samples.
+        labels: the class of each image, int32 `[N]`; None for an unconditional model.
+    """
+
+    experiment: Experiment
+    params: Params
+    method: Method
+    labels: np.ndarray | None
+    run: Callable
+
+    def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
+        """`config.sample.num` images as the method's final step gives them."""
+        c, e = self.experiment.config.sample, self.experiment
+        return generate.generate(
+            self.params, self.run, e.source.shape, self.labels, c.num, c.batch, seed, e.mesh, quiet
+        )
+
+    def levels(self, drawn: np.ndarray) -> np.ndarray:
+        """The images as grey levels, uint8; `final="identity()"` keeps real numbers."""
+        if drawn.dtype == np.uint8:
+            return drawn
+        decoded = self.experiment.model.decoder.decode(jnp.asarray(drawn))
+        return np.asarray(decoded).astype(np.uint8)
+
+
+def compiled(experiment: Experiment, params: Params) -> Drawing:
+    """The sampler of `experiment.config`.
+
+    Raises:
+        ConfigError: parts that do not exist or do not fit the model or one another.
+    """
+    c, model = experiment.config.sample, experiment.model
+    method = build(experiment, params)
+    labels = generate.labels_for(model, c.num, tuple(c.labels))
+    run = generate.compile_sampler(model, method, experiment.mesh)
+    return Drawing(experiment, params, method, labels, run)
+
+
+def denoiser(
+    experiment: Experiment, params: Params, labels: Array | None = None
+) -> Callable[[Array, Array], Pred]:
+    """The denoiser guided as `config.guidance` says, with the labels inside; see `Experiment`."""
+    model = experiment.model
+    require(
+        model, "denoiser()", "use sample(): its gammas are drawn with each image",
+        per_pixel_gamma=False, latent=0,
+    )  # fmt: skip
+    if labels is None and model.num_classes:
+        raise ConfigError(
+            f"this model is conditional: denoiser(labels=...) takes a class 0 .. "
+            f"{model.num_classes - 1} for each image, or {model.num_classes} for no class"
+        )
+    parts = _parts(experiment)
+    guided = parts["guidance"](model.denoiser(params), parts["helpers"].context(model))
+    return with_condition(
+        guided, {} if labels is None else {"label": jnp.asarray(labels, jnp.int32)}
+    )
 
 
 def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> Method:
@@ -82,7 +150,7 @@ def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Cal
     Raises:
         ConfigError: the checkpoint holds something else, or was trained on other data.
     """
-    other = open_other(experiment, checkpoint)
+    other = open_run(checkpoint, data_dir=experiment.config.data_dir)
     held = other.task.holds
     if held != kind:
         raise ConfigError(f"{checkpoint} holds a {held}; the guidance asks for a {kind}")
@@ -93,3 +161,13 @@ def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Cal
         if mine != theirs:
             raise ConfigError(f"{checkpoint} knows {theirs} classes, this model {mine}")
     return other.task.function(other), params
+
+
+def check_same_data(experiment: Experiment, other: Experiment, name: str) -> None:
+    """Refuses (`ConfigError`) a second model, called `name`, of images of another kind."""
+    mine, theirs = ((s.shape, s.levels) for s in (experiment.source, other.source))
+    if mine != theirs:
+        raise ConfigError(
+            f"{name} was trained on {theirs[0]} images of {theirs[1]} levels, this model on "
+            f"{mine[0]} of {mine[1]}"
+        )

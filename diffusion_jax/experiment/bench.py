@@ -1,4 +1,4 @@
-"""The work bench of `--mode=quality`: everything samples are held against, opened once."""
+"""What the samples of a run are held against, opened once."""
 
 import functools
 from collections.abc import Callable
@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.cli.modes import _features
-from diffusion_jax.cli.modes._samples import Samples
 from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation import histogram, neighbours, quality
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.evaluation.statistics import Reference
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, features as feature_lib
+from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import place
 
@@ -40,7 +39,7 @@ class Bench:
     run: Callable
     reference: Reference
     record: dict[str, Any]
-    classifier: _features.Classifier | None
+    classifier: feature_lib.Classifier | None
 
     def figures(self, samples: Samples) -> tuple[Figures, np.ndarray | None]:
         """All figures of one set of samples, and a picture of nearest training images.
@@ -84,7 +83,7 @@ class Bench:
 
     def _scores(self, shown: np.ndarray, strict: bool) -> Figures:
         q = self.experiment.config.quality
-        rows = _features.rows_of(self.run, shown, "features")
+        rows = feature_lib.rows_of(self.run, shown, "features")
         return quality.measure(
             rows, self.reference, tuple(q.metrics), q.k, q.rows, q.subset, q.seed, strict
         )
@@ -113,7 +112,7 @@ class Bench:
     def _classify(self) -> Callable:
         c = self.classifier
         asked = Features("classes", self.experiment.source.num_classes, c.logits, "", c.params)
-        return _features.extractor(self.experiment, asked)
+        return feature_lib.extractor(self.experiment, asked)
 
     def _memorisation(self, shown: np.ndarray) -> tuple[Figures, np.ndarray] | None:
         spec = self.experiment.config.quality.nearest
@@ -127,17 +126,17 @@ class Bench:
             len(held_out)
         )
         chosen = np.sort(chosen[:count])
-        features = _features.build(self.experiment, spec)
-        run = _features.extractor(self.experiment, features)
+        features = feature_lib.build(self.experiment, spec)
+        run = feature_lib.extractor(self.experiment, features)
         queries = [
-            neighbours.Nearest(_features.rows_of(run, part, "features"))
+            neighbours.Nearest(feature_lib.rows_of(run, part, "features"))
             for part in (shown, np.asarray(held_out.images[chosen]))
         ]
         for batch in neighbours.gathered(run(train.images, label=f"nearest in {train.name}")):
             for query in queries:
                 query.add(batch)
         found = neighbours.memorisation(*(query.distance for query in queries))
-        record = {**_features.describe(spec, features), "train": train.name,
+        record = {**feature_lib.describe(spec, features), "train": train.name,
                   "held_out": held_out.name}  # fmt: skip
         closest = np.argsort(queries[0].distance, kind="stable")[:_PAIRS]
         others = np.asarray(train.images[queries[0].index[closest]])
@@ -167,14 +166,14 @@ def open_bench(experiment: Experiment) -> Bench:
         The bench.
     """
     q = experiment.config.quality
-    features = _features.build(experiment, q.features)
-    run = _features.extractor(experiment, features)
-    classifier = _features.open_classifier(experiment, q.classifier) if q.classifier else None
+    features = feature_lib.build(experiment, q.features)
+    run = feature_lib.extractor(experiment, features)
+    classifier = feature_lib.open_classifier(experiment, q.classifier) if q.classifier else None
     if q.reference:
         path = place(q.reference)
-        found = _features.named_reference(path, features)
+        found = feature_lib.named_reference(path, features)
     else:
-        found, path = _features.reference(experiment, features, run)
+        found, path = feature_lib.reference(experiment, features, run)
     quality.check(tuple(q.metrics), found)
     known = {"split": "unknown data", "images": found.moments.count, **found.record}
     keys = ("split", "images", "data_sha256", "rows", "features_sha256")

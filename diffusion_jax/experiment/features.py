@@ -13,7 +13,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract, statistics
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import Experiment, check_same_data, open_other
+from diffusion_jax.experiment import Experiment, drawing, open_run
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
 
@@ -47,14 +47,14 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
     Raises:
         ConfigError: the checkpoint holds something else, or other classes.
     """
-    other = open_other(experiment, checkpoint)
+    other = open_run(checkpoint, data_dir=experiment.config.data_dir)
     c = other.config
     if other.task.holds != "classifier":
         raise ConfigError(
             f"{checkpoint} holds a {other.task.holds}, not a classifier; train one as in "
             "configs/digits_classifier.py"
         )
-    check_same_data(experiment, other, checkpoint)
+    drawing.check_same_data(experiment, other, checkpoint)
     if experiment.source.num_classes != other.source.num_classes:
         raise ConfigError(
             f"{checkpoint} knows {other.source.num_classes} classes, the data have "

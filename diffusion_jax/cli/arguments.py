@@ -1,0 +1,172 @@
+"""The command line before flags are parsed: old names, packaged configurations, modes, help."""
+
+import ast
+import difflib
+import functools
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from diffusion_jax import config as config_lib, registry, saved_config
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.runtime.storage import is_bucket, place
+
+_PACKAGE = Path(__file__).parent.parent
+# Flags until 0.1, and the settings that took their place; they go with the next release.
+_OLD = {
+    "a": "compare.a", "b": "compare.b", "data": "ood.data", "against": "ood.against",
+    "input": "compress.input", "output": "compress.output", "verify": "compress.verify",
+    "noverify": "compress.verify", "kind": "list.kind",
+}  # fmt: skip
+_SWITCHES = {"verify": "True", "noverify": "False"}
+_HELP = ("help", "helpshort", "h", "?")
+_USAGE = """\
+usage: python -m diffusion_jax.main --config=NAME --workdir=DIR [--mode=MODE] [--config.F=VALUE]
+
+  --config      Configuration file, or the name of a packaged one; a variant follows a colon:
+                digits:smoke. Where a run is there already, its own is used.
+                packaged: {configs}
+  --workdir     Where everything is written, and resumed from: a folder or gs://bucket/run.
+  --checkpoint  A checkpoint folder or another run's work directory, or vdm:PATH, diffenc:PATH
+                for published weights.
+  --config.F=VALUE overrides the setting F; diffusion_jax/config.py has all of them.
+  --mode        What to do:
+{modes}
+
+  --helpfull shows the flags of all libraries. First: --config=digits --workdir=runs/digits
+"""
+
+
+def published(checkpoint: str) -> bool:
+    """Whether a checkpoint has a prefix, as `vdm:PATH` has; a bucket has a scheme instead."""
+    return ":" in checkpoint and not is_bucket(checkpoint)
+
+
+def value(argv: list[str], flag: str) -> str | None:
+    """The value of a flag before flags are parsed, in either form, or None."""
+    for i, arg in enumerate(argv):
+        name, sep, text = arg.lstrip("-").partition("=")
+        if arg.startswith("-") and name == flag:
+            return text if sep else (argv[i + 1] if i + 1 < len(argv) else None)
+    return None
+
+
+def renamed(argv: list[str]) -> list[str]:
+    """The arguments with old flags as the settings they are now; one line on stderr for each."""
+    out, rest = [], iter(argv)
+    for arg in rest:
+        name, sep, text = arg.lstrip("-").partition("=")
+        if not arg.startswith("-") or name not in _OLD:
+            out.append(arg)
+            continue
+        if not sep:
+            text = _SWITCHES.get(name) or next(rest, "")
+        new = f"--config.{_OLD[name]}"
+        print(
+            f"note: --{name} is now {new}; the old flag goes with the next release",
+            file=sys.stderr,
+            flush=True,
+        )
+        out.append(f"{new}={text}")
+    return out
+
+
+def check_mode(argv: list[str]) -> str:
+    """The mode that is asked for.
+
+    Raises:
+        ConfigError: there is no such mode.
+    """
+    mode, modes = value(argv, "mode") or "train", registry.available("modes")
+    if mode not in modes:
+        close = difflib.get_close_matches(mode, modes, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ConfigError(f"there is no --mode={mode}{hint}; modes: {', '.join(modes)}")
+    return mode
+
+
+def packaged() -> Path:
+    """The folder of our configurations: in an installed package, or in a checkout."""
+    inside = _PACKAGE / "configs"
+    return inside if inside.is_dir() else _PACKAGE.parent / "configs"
+
+
+def config_path(name: str) -> Path:
+    """The file that `--config=NAME` means: a file, or a packaged configuration.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    own = packaged() / f"{path.name.removesuffix('.py')}.py"
+    if path.parent in (Path(), Path("configs")) and own.is_file():
+        return own
+    names = sorted(p.stem for p in packaged().glob("*.py"))
+    close = difflib.get_close_matches(path.stem, names, n=1)
+    hint = f" (did you mean --config={close[0]}?)" if close else ""
+    raise ConfigError(f"--config: there is no file {name}{hint}; packaged: {', '.join(names)}")
+
+
+def with_config(argv: list[str], mode: str) -> list[str]:
+    """The arguments with `--config=FILE`, so that overrides work on it.
+
+    Where none is named it is the run's own; the list of plug-ins has the default settings.
+    """
+    named = value(argv, "config")
+    if named:
+        name, colon, variant = named.partition(":")
+        file = f"{config_path(name)}{colon}{variant}"
+        first = next(i for i, a in enumerate(argv) if a.lstrip("-").partition("=")[0] == "config")
+        after = first + (1 if "=" in argv[first] else 2)
+        return [*argv[:first], f"--config={file}", *argv[after:]]
+    if mode == "list":
+        return [argv[0], f"--config={Path(config_lib.__file__)}", *argv[1:]]
+    where = value(argv, "checkpoint") or value(argv, "config.compare.a") or value(argv, "workdir")
+    if mode == "train" or not where or published(where):
+        return argv
+    saved = saved_config.find(place(where))
+    if saved is None:
+        return argv
+    return [argv[0], f"--config={Path(saved_config.__file__)}:{saved}", *argv[1:]]
+
+
+@functools.cache
+def reads(mode: str) -> tuple[str, ...]:
+    """The groups and fields of settings that a mode reads, from its source."""
+    tree = ast.parse((registry.folder("modes") / f"{mode}.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "READS":
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"mode {mode} does not say what it READS")
+
+
+def check_settings(mode: str, fields: Iterable[str]) -> None:
+    """Refuses settings from the command line that a mode would ignore.
+
+    Raises:
+        ConfigError: it names the modes that they are for.
+    """
+    for field in fields:
+        group = config_lib.group(field)
+        if group and not {group, field} & {*reads(mode)}:
+            users = [m for m in registry.available("modes") if {group, field} & {*reads(m)}]
+            raise ConfigError(
+                f"--mode={mode} ignores --config.{field}, a setting for "
+                f"{', '.join(users)}; leave it out"
+            )
+
+
+def asks_for_help(argv: list[str]) -> bool:
+    """Whether the page of help is asked for."""
+    return any(a.startswith("-") and a.lstrip("-") in _HELP for a in argv[1:])
+
+
+def help_page() -> str:
+    """Options and modes on one screen."""
+    lines = []
+    for mode in registry.describe("modes")[1]:
+        lines.append(f"    {mode.name:<12}{mode.line.partition(': ')[2].rstrip('.')}")
+    names = ", ".join(sorted(p.stem for p in packaged().glob("*.py") if "_" not in p.stem))
+    return _USAGE.format(configs=f"{names}, ...", modes="\n".join(lines))

@@ -1,0 +1,67 @@
+"""The files that compress, decompress and verify read and write."""
+
+from pathlib import Path
+
+from diffusion_jax.compression.files import Images
+from diffusion_jax.errors import CodecError, ConfigError
+from diffusion_jax.experiment import Experiment, codec
+from diffusion_jax.runtime.storage import modified, place
+
+
+def output_path(experiment: Experiment) -> Path | None:
+    """`config.compress.output`, absolute, or None.
+
+    Raises:
+        ConfigError: there is such a file already.
+    """
+    named = experiment.config.compress.output
+    path = place(named) if named else None
+    if path is not None:
+        refuse_existing(path)
+    return path
+
+
+def refuse_existing(path: Path) -> None:
+    """Nothing is overwritten."""
+    if path.exists():
+        raise ConfigError(f"{path} exists; name another file with --config.compress.output")
+
+
+def input_path(experiment: Experiment) -> Path:
+    """The file to decode: `config.compress.input`, or the newest in the work directory.
+
+    Raises:
+        ConfigError: none is named and there is none.
+    """
+    if experiment.config.compress.input:
+        return place(experiment.config.compress.input)
+    folder = experiment.workdir / "compressed"
+    written = sorted(folder.glob("*.djz"), key=modified)
+    if not written:
+        raise ConfigError(
+            f"no compressed file in {folder}: name one with --config.compress.input=FILE"
+        )
+    return written[-1]
+
+
+def decode(experiment: Experiment, path: Path) -> Images:
+    """Decodes a file and checks it against the digest in its header.
+
+    Raises:
+        CodecError: it cannot be read, or not be decoded here to exactly what was coded.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as e:
+        raise CodecError(f"cannot read {path}: {e.strerror or e}") from e
+    found, _ = codec.decode(experiment, experiment.params, data, str(path), show=True)
+    return found
+
+
+def verdict(path: Path, found: Images) -> str:
+    """One line for a file that decoded to exactly what was coded."""
+    labels = "" if found.labels is None else " and labels"
+    return (
+        f"{path.name}: {len(found.images)} images{labels} decoded, byte-exact "
+        f"(SHA-256 {found.sha256()[:16]}... as in the header)"
+    )

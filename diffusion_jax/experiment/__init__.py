@@ -1,0 +1,340 @@
+"""A run that has been opened: its model, data and weights, and what can be done with them."""
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from diffusion_jax import registry, saved_config
+from diffusion_jax.data.augment.base import Augment
+from diffusion_jax.data.base import Source
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment.weights import IMPORTED, load, published
+from diffusion_jax.experiment.workdir import prepare_workdir
+from diffusion_jax.model import Model, require
+from diffusion_jax.process.parameterization import check as check_prediction, outputs
+from diffusion_jax.runtime.sharding import make_mesh
+from diffusion_jax.runtime.storage import place
+from diffusion_jax.training.state import ema_key
+from diffusion_jax.training.tasks.base import Plugin
+from diffusion_jax.types import Array, Params, Pred
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment.measuring import BitsPerDim
+
+__all__ = ["Experiment", "open_experiment", "open_run", "prepare_workdir"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A run: what `open_run` gives, and what every mode of the command line works on.
+
+    Nothing is read or built before it is asked for. Settings that a method is not given are those
+    of `config`.
+
+    Attributes:
+        config: the resolved configuration.
+        workdir: where files go, absolute.
+        checkpoint: a checkpoint to use instead of the work directory's newest; empty for none.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    checkpoint: str = ""
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """The mesh over all devices."""
+        return make_mesh(spec=self.config.mesh)
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """The data set."""
+        c = self.config
+        return registry.build("data", c.data, data_dir=c.data_dir, workers=c.data_workers)
+
+    @functools.cached_property
+    def augment(self) -> Augment:
+        """The data augmentation."""
+        return registry.build("augment", self.config.augment)
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The model, shaped by the data set.
+
+        Raises:
+            ConfigError: settings that do not exist or do not fit together.
+        """
+        c, source = self.config, self.source
+        if self.task.holds != "denoiser":
+            raise ConfigError(f"this run holds {c.task}, not a diffusion model: train or eval it")
+        if c.conditional and not source.num_classes:
+            raise ConfigError(f"conditional=True, but {source.name} has no classes")
+        classes = source.num_classes if c.conditional else 0
+        offered = {**self.offered(), "num_classes": classes, "augment": self.augment.size}
+        values = outputs(check_prediction(c.prediction), source.levels)
+        wide = {**offered, "channels": source.shape[-1] * values}
+        model = Model(
+            network=registry.build("models", c.network, **wide),
+            schedule=registry.build("schedules", c.schedule, **offered),
+            decoder=registry.build("decoders", c.decoder, **offered),
+            prediction=c.prediction,
+            num_classes=classes,
+            encoder=registry.build("encoders", c.encoder, **offered),
+        )
+        if values > 1:
+            require(
+                model, f"prediction={c.prediction!r}", "use prediction='v'",
+                discrete=True, time_dependent_data=False,
+            )  # fmt: skip
+        if model.traits.mean_coefficient:
+            require(
+                model, f"encoder {c.encoder}", "use encoder='identity()', or another schedule",
+                per_pixel_gamma=False,
+            )  # fmt: skip
+        return model
+
+    @functools.cached_property
+    def task(self) -> Plugin:
+        """What is trained, as the configuration declares it."""
+        return registry.build("tasks", self.config.task)
+
+    def offered(self) -> dict[str, Any]:
+        """What networks may want to know of data and settings, by the names of `make`."""
+        c, source = self.config, self.source
+        if c.dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
+        if c.gamma_min >= c.gamma_max:
+            raise ConfigError(
+                f"gamma_min={c.gamma_min} must be below gamma_max={c.gamma_max} "
+                "(gamma = -log SNR grows with noise)"
+            )
+        return {
+            "gamma_min": c.gamma_min,
+            "gamma_max": c.gamma_max,
+            "levels": source.levels,
+            "channels": source.shape[-1],
+            "shape": tuple(source.shape),
+            "classes": source.classes,
+            "dtype": c.dtype,
+            "platform": self.mesh.devices.flat[0].platform,
+        }
+
+    @functools.cached_property
+    def loaded(self) -> tuple[Params, dict[str, Any]]:
+        """The weights that `config.eval.weights` names, and the record of what they are."""
+        return self.weights(self.config.eval.weights)
+
+    @property
+    def params(self) -> Params:
+        """The weights of the model, a pytree, replicated over the mesh.
+
+        Raises:
+            CheckpointError: there is no readable checkpoint, or it is of another architecture.
+        """
+        return self.loaded[0]
+
+    def sample(
+        self,
+        num: int | None = None,
+        labels: Sequence[int] | None = None,
+        *,
+        seed: int | None = None,
+        guidance: str | None = None,
+        sampler: str | None = None,
+        steps: int | None = None,
+        batch: int | None = None,
+    ) -> np.ndarray:
+        """Draws images.
+
+        Args:
+            num: how many.
+            labels: classes to cycle through; an empty sequence means all of them in turn.
+            seed: of the noise. The same seed and settings give the same images.
+            guidance: plug-in string such as `"cfg(w=2.0)"`.
+            sampler: plug-in string such as `"dpmpp_2m()"`.
+            steps: of the sampler, from noise to data.
+            batch: images per call, over all devices.
+
+        Returns:
+            uint8 `[num, H, W, C]`, grey levels `0 .. source.levels - 1`.
+
+        Raises:
+            ConfigError: settings that do not exist or do not fit the model.
+            CheckpointError: there are no weights to sample with.
+        """
+        from diffusion_jax.experiment import drawing
+
+        classes = None if labels is None else tuple(int(i) for i in labels)
+        asked = {
+            "sample.num": num, "sample.labels": classes, "sample.seed": seed,
+            "sample.steps": steps, "sample.batch": batch, "guidance": guidance, "sampler": sampler,
+        }  # fmt: skip
+        run = self._asked(asked)
+        drawn = drawing.compiled(run, run.params)
+        return drawn.levels(drawn(run.config.sample.seed, quiet=True))
+
+    def bits_per_dim(
+        self,
+        split: str | None = None,
+        *,
+        draws: int | None = None,
+        limit: int | None = None,
+        seed: int | None = None,
+        batch: int | None = None,
+    ) -> "BitsPerDim":
+        """The variational bound in continuous time on a split of the data, each image once.
+
+        Kingma et al., "Variational diffusion models" (2021). The figure does not depend on `batch`
+        or on the devices.
+
+        Args:
+            split: `"train"`, `"valid"` or `"test"`.
+            draws: times per image, even: stratified, in two independent replicates.
+            limit: only the first images; 0 for all.
+            seed: of times and noise.
+            batch: images per call, over all devices.
+
+        Returns:
+            The mean in bits per dimension with its standard errors, parts, and values per image.
+
+        Raises:
+            ConfigError: settings that cannot work, such as an odd number of draws.
+            CheckpointError: there are no weights to measure.
+        """
+        from diffusion_jax.experiment import measuring
+
+        asked = {"split": split, "draws": draws, "limit": limit, "seed": seed, "batch": batch}
+        run = self._asked({f"eval.{k}": v for k, v in asked.items()})
+        return measuring.result(measuring.bound(run, run.params, quiet=True))
+
+    def denoiser(
+        self, guidance: str | None = None, *, labels: Array | None = None
+    ) -> Callable[[Array, Array], Pred]:
+        """The model as a function to sample with, or to build on.
+
+        Args:
+            guidance: plug-in string such as `"cfg(w=2.0)"`; `"none()"` for the bare model.
+            labels: int `[B]`, a class for each image, `num_classes` for none. Needed by a
+                conditional model, and refused by no other.
+
+        Returns:
+            `(z, gamma) -> Pred(x, eps)` with `z` float `[B, H, W, C]` and gamma = -log SNR, a
+            scalar or `[B]`: what `integrate` takes. With an encoder, `x` is the encoded image:
+            `sampling.encoded.for_sampler` corrects it for a sampler.
+
+        Raises:
+            ConfigError: the guidance does not fit, labels are missing, or the schedule has one
+                gamma per pixel.
+        """
+        from diffusion_jax.experiment import drawing
+
+        return drawing.denoiser(self._asked({"guidance": guidance}), self.params, labels)
+
+    def compress(self, images: np.ndarray, labels: np.ndarray | None = None) -> bytes:
+        """Codes images without loss by bits-back coding, as `config.compress` says.
+
+        Args:
+            images: uint8 `[N, H, W, C]`, grey levels of the model's data.
+            labels: int `[N]`, coded as well; None for no class.
+
+        Returns:
+            The content of a `.djz` file. It decodes with the same weights and software, on the
+            same kind of device.
+
+        Raises:
+            ConfigError: settings that cannot work.
+            DataError: images or labels that do not fit the model.
+        """
+        from diffusion_jax.experiment import codec
+
+        return codec.encode(self, *self.loaded, codec.checked(self, images, labels)).data
+
+    def decompress(self, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
+        """Decodes what `compress` returned, and checks it against the digest inside.
+
+        Args:
+            data: the content of a `.djz` file.
+
+        Returns:
+            The images, uint8 `[N, H, W, C]`, and the labels, int32 `[N]`, or None.
+
+        Raises:
+            CodecError: damaged, or written with another model, setting or version.
+        """
+        from diffusion_jax.experiment import codec
+
+        found, _ = codec.decode(self, self.params, data, "the data")
+        return found.images, found.labels
+
+    def _asked(self, changes: dict[str, Any]) -> "Experiment":
+        """The run with other settings of sampling or measuring (None: as they are).
+
+        Model, data and weights depend on none of these, so both runs share them.
+        """
+        config = copy.deepcopy(self.config)
+        for key, value in changes.items():
+            if value is not None:
+                *path, last = key.split(".")
+                functools.reduce(lambda c, p: c[p], path, config)[last] = value
+        shared = (self.mesh, self.source, self.model, self.loaded)
+        other = dataclasses.replace(self, config=config)
+        vars(other).update(zip(("mesh", "source", "model", "loaded"), shared, strict=True))
+        return other
+
+    def shapes(self) -> Params:
+        """Shapes of the weights; nothing is computed."""
+        return self.task.shapes(self)
+
+    def weights(self, name: str = "") -> tuple[Params, dict[str, Any]]:
+        """Weights to evaluate or sample with.
+
+        Args:
+            name: an average such as `"0.9999"`, `"params"`, or empty for the first average.
+
+        Returns:
+            The weights, replicated over the mesh, and a record of what they are.
+
+        Raises:
+            CheckpointError: there is no readable checkpoint, or it is of another architecture.
+        """
+        return load(self, name or ema_key(self.config.ema[0]))
+
+
+def open_experiment(config: ConfigDict, workdir: Path, checkpoint: str = "") -> Experiment:
+    """An experiment; for a published checkpoint the model settings come from its weights.
+
+    Args:
+        config: the resolved configuration; its model fields are replaced if `checkpoint` is
+            published.
+        workdir: where files go.
+    """
+    if checkpoint.startswith(IMPORTED):
+        config.update(published(checkpoint)[1].overrides)
+    return Experiment(config, place(workdir), checkpoint)
+
+
+def open_run(path: str | Path, *, data_dir: str | None = None) -> Experiment:
+    """Opens a run that has been trained, with the configuration it was trained with.
+
+    Args:
+        path: its work directory (the newest checkpoint is used), or a checkpoint folder in it.
+        data_dir: where the data are on this machine, if not where they were in training.
+
+    Raises:
+        ConfigError: there is no run there.
+    """
+    saved = saved_config.find(place(path))
+    if saved is None:
+        raise ConfigError(f"{str(path)!r}: there is no run in that folder")
+    config = saved_config.read(saved)
+    if data_dir is not None:
+        config.data_dir = data_dir
+    return Experiment(config, place(path), str(place(path)))

@@ -1,0 +1,259 @@
+"""Lossless coding with the model of a run: images to the bytes of a file, and back."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffusion_jax.compression import coder as coding, container, network
+from diffusion_jax.compression.files import Images, file_names
+from diffusion_jax.compression.header import check
+from diffusion_jax.data.base import Split, checked as check_split
+from diffusion_jax.errors import CodecError, ConfigError, DataError
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.runtime.progress import progress
+from diffusion_jax.types import Params
+
+# Settings that change what the network computes from the same weights.
+_SETTINGS = ("network", "encoder", "schedule", "decoder", "prediction", "conditional", "gamma_min",
+             "gamma_max", "dtype", "augment")  # fmt: skip
+_BATCH = 8  # images side by side unless config.compress.batch says otherwise
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Images that have been coded.
+
+    Attributes:
+        data: the content of the file.
+        header: what the file says of itself, JSON-able.
+        images: what was coded.
+        coder: how.
+        coded: the bits and their lengths.
+        seconds: of coding, without compilation.
+    """
+
+    data: bytes
+    header: dict[str, Any]
+    images: Images
+    coder: coding.Coder
+    coded: coding.Coded
+    seconds: float
+
+
+def one_process() -> None:
+    """Refuses a cluster: a stack of bits is in one place."""
+    if jax.process_count() > 1:
+        raise ConfigError("compress and decompress run in one process; start them on one host")
+
+
+def fingerprint(experiment: Experiment, params: Params) -> str:
+    """Which model this is: weights, and the settings that give them meaning."""
+    c = experiment.config
+    settings = {k: c[k] for k in _SETTINGS}
+    settings |= {
+        "precision": c.eval.matmul_precision,
+        "levels": experiment.source.levels,
+        "shape": tuple(experiment.source.shape),
+        "classes": experiment.model.num_classes,
+    }
+    return network.fingerprint(params, settings)
+
+
+def checked(experiment: Experiment, images: np.ndarray, labels: np.ndarray | None) -> Images:
+    """Arrays as images to code.
+
+    Raises:
+        DataError: they are not images and labels of the model's kind.
+    """
+    source, images = experiment.source, np.asarray(images)
+    shape = tuple(source.shape)
+    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
+        raise DataError(
+            f"images are {images.dtype} {list(images.shape)}; this model codes uint8 "
+            f"[N, {', '.join(map(str, shape))}]"
+        )
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+            raise DataError(f"labels are {labels.dtype} {list(labels.shape)}; one integer an image")
+        labels = labels.astype(np.int32)
+    own = np.zeros(0, np.int32) if labels is None else labels
+    check_split(Split("images", images, own, source.levels, source.num_classes))
+    return Images("images", images, labels)
+
+
+def encode(
+    experiment: Experiment,
+    params: Params,
+    record: dict[str, Any],
+    found: Images,
+    show: bool = False,
+) -> Encoded:
+    """Codes images as `config.compress` says.
+
+    Args:
+        record: what the weights are, from `Experiment.weights`.
+        show: report the progress.
+
+    Raises:
+        ConfigError: settings that cannot work.
+    """
+    one_process()
+    c = experiment.config.compress
+    labels = labels_of(experiment, found)
+    found = Images(found.name, found.images, labels, found.names)
+    with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
+        batch = min(c.batch or _BATCH, len(found.images))
+        net = network.Network(experiment.model, params, found.images.shape[1:], batch)
+        coder = coding.make(
+            net, c.timesteps, c.order, c.group, c.seed, coded_labels=labels is not None
+        )
+        net.warm_up(labels is not None or coder.null is not None)
+        start = time.monotonic()
+        with progress("encode", len(found.images), show=show) as bar:
+            coded = coding.encode(coder, found.images, labels, bar.at)
+        seconds = time.monotonic() - start
+        header = _header(experiment, coder, found, coded, params, record)
+    data = container.pack(header, coded.groups)
+    return Encoded(data, header, found, coder, coded, seconds)
+
+
+def _header(
+    experiment: Experiment,
+    coder: coding.Coder,
+    found: Images,
+    coded: coding.Coded,
+    params: Params,
+    record: dict[str, Any],
+) -> dict[str, Any]:
+    net = coder.chain.network
+    return {
+        "images": len(found.images),
+        "shape": list(net.shape),
+        "levels": experiment.source.levels,
+        "timesteps": coder.chain.timesteps,
+        "order": coder.order,
+        "batch": net.batch,
+        "group": coder.group,
+        "groups": len(coded.groups),
+        "seed": coder.seed,
+        "labels": label_kind(coder),
+        "schedule": schedule_code(coder),
+        "model": fingerprint(experiment, params),
+        "step": record["step"],
+        "weights": record["weights"],
+        "machine": network.machine(),
+        "sha256": found.sha256(),
+        **({"names": list(found.names)} if found.names else {}),
+    }
+
+
+def label_kind(coder: coding.Coder) -> str:
+    """What the network is told of labels: "none", "coded" or "null class"."""
+    return "none" if coder.null is None else ("coded" if coder.classes else "null class")
+
+
+def schedule_code(coder: coding.Coder) -> str:
+    """The gammas of the chain, exactly, in few characters."""
+    return container.code(coder.chain.gammas)
+
+
+def read(
+    experiment: Experiment, data: bytes, name: str, params: Params
+) -> tuple[dict[str, Any], list, coding.Coder]:
+    """Reads the content of a file and refuses what would not decode here.
+
+    Args:
+        data: the content.
+        name: what messages call it.
+        params: the weights to decode with.
+
+    Returns:
+        The header, the groups and the coder.
+
+    Raises:
+        CodecError: damaged, or written with another model, batch shape, schedule or software.
+    """
+    header, groups = container.unpack(data, name)
+    check(header, groups, tuple(experiment.source.shape), name)
+    if header["model"] != fingerprint(experiment, params):
+        raise CodecError(
+            f"{name} was written with another model (step {header['step']}, weights "
+            f"{header['weights']}; the SHA-256 of weights and settings differs): name that one "
+            "with --checkpoint and config.eval.weights"
+        )
+    wanted = experiment.config.compress.batch
+    if wanted not in (0, header["batch"]):
+        raise CodecError(
+            f"{name} was written with batches of {header['batch']} images and decodes with no "
+            f"other, not with {wanted}: leave config.compress.batch at 0"
+        )
+    here = network.machine()
+    other = [f"{k} {header['machine'].get(k)}, not {v}" for k, v in here.items()
+             if header["machine"].get(k) != v]  # fmt: skip
+    if other:
+        raise CodecError(
+            f"{name} was written with {'; '.join(other)}: networks compute other bits there; "
+            "decode it with the same versions on the same kind of device"
+        )
+    net = network.Network(experiment.model, params, tuple(header["shape"]), header["batch"])
+    coder = coding.make(
+        net, header["timesteps"], header["order"], header["group"], header["seed"],
+        coded_labels=header["labels"] == "coded",
+    )  # fmt: skip
+    kind = label_kind(coder)
+    if kind != header["labels"]:
+        raise CodecError(f"{name}: its labels are {header['labels']!r}, this model's {kind!r}")
+    if schedule_code(coder) != header["schedule"]:
+        raise CodecError(f"{name}: this machine computes another noise schedule than the one that "
+                         "wrote it; decode on the same kind of machine")  # fmt: skip
+    return header, groups, coder
+
+
+def decode(
+    experiment: Experiment, params: Params, data: bytes, name: str, show: bool = False
+) -> tuple[Images, dict[str, Any]]:
+    """Decodes the content of a file and checks it against the digest in its header.
+
+    Args:
+        data: the content.
+        name: of the file, for messages and for the images.
+        show: report the progress.
+
+    Returns:
+        The images, and the header.
+
+    Raises:
+        CodecError: it cannot be decoded here to exactly what was coded.
+    """
+    one_process()
+    with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
+        header, groups, coder = read(experiment, data, name, params)
+        with progress("decode", header["images"], show=show) as bar:
+            images, labels = coding.decode(coder, groups, header["images"], bar.at)
+    found = Images(name, images, labels, file_names(header.get("names", ())))
+    if found.sha256() != header["sha256"]:
+        raise CodecError(f"{name}: the decoded images differ from the SHA-256 in the header")
+    return found, header
+
+
+def labels_of(experiment: Experiment, found: Images) -> np.ndarray | None:
+    """The labels to code, or None for the null class (or an unconditional model).
+
+    Returns:
+        int32 `[N]`, or None.
+
+    Raises:
+        ConfigError: labels are to be coded and there are none.
+    """
+    choice = experiment.config.compress.labels
+    if choice not in ("auto", "code", "null"):
+        raise ConfigError(f"compress.labels={choice!r}: allowed are auto, code, null")
+    if not experiment.model.num_classes or choice == "null":
+        return None
+    if found.labels is None and choice == "code":
+        raise ConfigError(f"compress.labels='code', but {found.name} has no labels")
+    return found.labels

@@ -1,0 +1,87 @@
+"""Bits per dimension of a run, as `config.eval` says."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax import registry
+from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.likelihood import bpd
+from diffusion_jax.likelihood.objectives.base import Objective
+from diffusion_jax.types import Params
+
+
+@dataclass(frozen=True)
+class BitsPerDim:
+    """A bound on the bits per dimension of a set of images.
+
+    Attributes:
+        value: the mean over images.
+        standard_error: of the mean, from the spread over images; NaN for a single image.
+        monte_carlo_se: the part of it that comes from the draws of times and noise.
+        parts: the mean of each part (prior, diffusion, reconstruction, ...); they add up to
+            `value`.
+        per_image: float `[N]`, in the order of the data.
+    """
+
+    value: float
+    standard_error: float
+    monte_carlo_se: float
+    parts: dict[str, float]
+    per_image: np.ndarray
+
+    def __str__(self) -> str:
+        """As the command line prints it."""
+        return (
+            f"{self.value:.4f} +- {self.standard_error:.4f} bits/dim "
+            f"(s.e. over {len(self.per_image)} images)"
+        )
+
+
+def over(experiment: Experiment) -> Pass:
+    """How `config.eval` goes over a data set."""
+    c = experiment.config.eval
+    return Pass(experiment.mesh, c.batch, c.seed, c.limit, c.matmul_precision or "")
+
+
+def bound(
+    experiment: Experiment,
+    params: Params,
+    objective: Objective | None = None,
+    split: Split | None = None,
+    label: str = "",
+    **changes: Any,
+) -> bpd.Records:
+    """Measures a bound with the draws, the seed and the precision of `config.eval`.
+
+    Args:
+        objective: the bound; that of continuous time unless given.
+        split: the images; `config.eval.split` unless given.
+        label: what the progress report calls it.
+        **changes: other fields of the pass, such as `limit` or `quiet`.
+    """
+    c = experiment.config.eval
+    objective = objective or registry.build("objectives", "continuous()")
+    split = split or experiment.source.split(c.split)
+    how = replace(over(experiment), **changes)
+    return bpd.measure(
+        experiment.model, objective, params, split, how, draws=c.draws, label=label or "bits/dim"
+    )
+
+
+def result(records: bpd.Records) -> BitsPerDim:
+    """What was measured, in bits per dimension."""
+    per_image = records.per_image()
+    total = per_image.pop("total")
+    n = len(total)
+    return BitsPerDim(
+        value=float(total.mean()),
+        standard_error=float(total.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan,
+        monte_carlo_se=records.monte_carlo_se(),
+        parts={k: float(v.mean()) for k, v in per_image.items()},
+        per_image=total,
+    )

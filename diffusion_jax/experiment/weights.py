@@ -1,0 +1,59 @@
+"""The weights of a run: the newest or the best checkpoint, a named one, or a published one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from diffusion_jax.errors import CheckpointError
+from diffusion_jax.runtime.sharding import put, replicated
+from diffusion_jax.runtime.storage import place
+from diffusion_jax.training import restore
+from diffusion_jax.types import Params
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment import Experiment
+
+# Prefixes of --checkpoint for published checkpoints; the last three are models of DiffEnc's code.
+IMPORTED = ("vdm:", "diffenc:", "diffenc_nt:", "vdmv:")
+
+
+def load(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
+    """The weights called `name`, replicated over the mesh, and a record of what they are."""
+    if experiment.checkpoint.startswith(IMPORTED):
+        return _imported(experiment, name)
+    path = place(experiment.checkpoint) if experiment.checkpoint else experiment.workdir
+    like, sharding = experiment.shapes(), replicated(experiment.mesh)
+
+    def read(folder: Path) -> tuple[Params, dict[str, Any]]:
+        meta = restore.read_meta(folder)
+        params = restore.read_weights(folder, like, name, sharding)
+        return params, {"step": meta["step"], "weights": name, "checkpoint": str(folder)}
+
+    which = experiment.config.eval.checkpoint
+    return restore.restore_newest(path, read, best=which == "best")[0]
+
+
+def _imported(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
+    path, found = published(experiment.checkpoint)
+    raw = name == "params"
+    params = found.params if raw else found.ema_params
+    wanted = jax.tree.map(lambda a: a.shape, experiment.shapes())
+    if jax.tree.map(lambda a: tuple(a.shape), params) != wanted:
+        raise CheckpointError(
+            f"{path} does not fit {experiment.source.name} with network "
+            f"{experiment.config.network}; its own settings are {found.overrides}"
+        )
+    record = {"step": found.step, "weights": "params" if raw else "published ema",
+              "checkpoint": str(path)}  # fmt: skip
+    whole = replicated(experiment.mesh)
+    return jax.tree.map(lambda a: put(a, whole), params), record
+
+
+def published(checkpoint: str) -> tuple[Path, Any]:
+    """The path and the content of a published checkpoint, from its prefixed name."""
+    from diffusion_jax.networks.published import diffenc, vdm
+
+    prefix, _, name = checkpoint.partition(":")
+    path = Path(name)
+    return path, vdm.read(path) if prefix == "vdm" else diffenc.read(path, prefix)

@@ -1,0 +1,105 @@
+"""The public face: lazy names, and an opened run that does what the modes do."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+import tiny
+from conftest import REPO
+
+import diffusion_jax as dj
+from diffusion_jax import saved_config
+from diffusion_jax.cli.modes import eval as eval_mode, sample as sample_mode
+from diffusion_jax.errors import CodecError, ConfigError, DataError
+from diffusion_jax.experiment import prepare_workdir
+from diffusion_jax.training import state as state_lib
+from diffusion_jax.training.checkpoint import Checkpoints
+
+
+def test_names_come_when_they_are_used():
+    code = (
+        "import sys, diffusion_jax as dj\n"
+        "assert not {'jax', 'numpy', 'flax'} & sys.modules.keys(), 'loads something'\n"
+        "assert 'integrate' in dir(dj) and 'uniform_t' in dj.available('grids')\n"
+        "assert 'jax' not in sys.modules, 'a list of names needs no JAX'\n"
+        "assert all(getattr(dj, name) is not None for name in dj.__all__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="no attribute 'integrat'"):
+        _ = dj.integrat
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    experiment = tiny.experiment(tmp_path_factory.mktemp("face"))
+    prepare_workdir(experiment)
+    params = jax.jit(lambda: experiment.model.init(jax.random.key(0), experiment.source.shape))()
+    params = jax.tree.map(lambda a: a + 0.01, params)
+    state = state_lib.init(params, optax.sgd(0.1), experiment.config.ema)
+    checkpoints = Checkpoints(experiment.workdir)
+    checkpoints.save(state, {"config": saved_config.to_dict(experiment.config)}, {})
+    checkpoints.close()
+    return dj.open_run(experiment.workdir)
+
+
+def test_samples_are_those_of_the_mode(run):
+    sample_mode.run(run)
+    with np.load(run.workdir / "samples" / "0.npz") as f:
+        np.testing.assert_array_equal(run.sample(), f["image"])
+    before = run.config.to_json()
+    found = run.sample(3, labels=[2], seed=5, guidance="cfg(w=0.0)", sampler="ddim()", steps=2)
+    assert found.shape == (3, 4, 4, 1) and found.dtype == np.uint8 and found.max() < 5
+    assert run.config.to_json() == before
+    # Without guidance by the class, the class changes nothing.
+    other = run.sample(3, labels=[0], seed=5, guidance="cfg(w=0.0)", sampler="ddim()", steps=2)
+    np.testing.assert_array_equal(found, other)
+    with pytest.raises(ConfigError, match="out of range"):
+        run.sample(1, labels=[3])
+
+
+def test_bits_per_dim_are_those_of_the_mode(run):
+    found = run.bits_per_dim()
+    eval_mode.run(run)
+    result = json.loads((run.workdir / "eval" / "0.json").read_text())["result"]
+    assert found.value == result["bits_per_dim"]
+    assert found.standard_error == result["standard_error"]
+    assert sum(found.parts.values()) == pytest.approx(found.value)
+    assert found.per_image.shape == (13,) and found.per_image.mean() == pytest.approx(found.value)
+    few = run.bits_per_dim("test", limit=4, batch=3)
+    np.testing.assert_allclose(few.per_image, found.per_image[:4], rtol=1e-5)
+
+
+def test_the_denoiser_is_what_integrate_takes(run):
+    z, labels = jax.random.normal(jax.random.key(0), (2, 4, 4, 1)), np.array([0, 2])
+    plain = run.denoiser("none()", labels=labels)
+    one = run.denoiser("cfg(w=1.0)", labels=labels)  # weight 1 is the conditional model
+    for a, b in zip(plain(z, 1.0), one(z, 1.0), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    x = dj.integrate(plain, dj.build("samplers", "ddim()"), [2.0, 0.0], z, jax.random.key(1))
+    assert x.shape == z.shape
+    with pytest.raises(ConfigError, match="labels="):
+        run.denoiser()
+
+
+def test_compressed_images_come_back(run):
+    run.config.compress.timesteps = 3
+    images = np.arange(2 * 16, dtype=np.uint8).reshape(2, 4, 4, 1) % 5
+    data = run.compress(images, np.array([1, 2]))
+    found, labels = run.decompress(data)
+    np.testing.assert_array_equal(found, images)
+    np.testing.assert_array_equal(labels, [1, 2])
+    with pytest.raises(CodecError, match="damaged"):
+        run.decompress(data[:-3] + bytes(3))
+    for bad, says in ((images.astype(float), "codes uint8"), (images + 5, "levels=5")):
+        with pytest.raises(DataError, match=says):
+            run.compress(bad)
+
+
+def test_what_is_no_run(tmp_path):
+    with pytest.raises(ConfigError, match="there is no run"):
+        dj.open_run(tmp_path)
