@@ -89,10 +89,10 @@ def measure(model: Model, density: Density, params: Params, split: Split, how: P
     Returns:
         The records of all images, in order.
     """
-    found = how.over(one_batch(model, density), params, split, density.name)
-    few = replace(how, limit=min(_CHECKED, len(found[0])))
+    logs, correction = how.over(one_batch(model, density), params, split, density.name)
+    few = replace(how, limit=min(_CHECKED, len(logs)))
     coarse = few.over(one_batch(model, density, coarse=True), params, split, "solver check")
-    return Records(*found, coarse, dims=math.prod(split.shape))
+    return Records(logs, correction, coarse, dims=math.prod(split.shape))
 
 
 def _divisors(n: int) -> list[int]:

@@ -85,7 +85,7 @@ def _paths(
 
 def guide(
     model: Model, params: Params, method: Method, context: Context, cond: Cond, key: Array, n: int
-) -> tuple[Callable[[Array, Array], Pred], Array]:
+) -> tuple[Callable[[Array, Array], Pred], Array | np.ndarray]:
     """The guided denoiser with its condition inside, and the plan.
 
     Args:

@@ -77,8 +77,10 @@ class EncoderUNet(nn.Module):
         def block(h: Array, width: int, name: str, groups: int = 32) -> Array:
             nonlocal count
             count += 1
-            norms = {"groups": groups, "smallest_group": self.smallest_group}
-            return ResBlock(width, self.dropout, **norms, name=name)(h, c, fold_keys(keys, count))
+            made = ResBlock(
+                width, self.dropout, groups=groups, smallest_group=self.smallest_group, name=name
+            )
+            return made(h, c, fold_keys(keys, count))
 
         h = conv3x3(self.width, name="conv_in")(x)
         skips = []

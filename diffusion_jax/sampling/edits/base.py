@@ -54,7 +54,7 @@ class Canvas(NamedTuple, Generic[A]):
     def keys(self, key: Array) -> Array:
         """One key per row, the same in whatever batch the row is painted."""
         rows = jnp.arange(len(self.image)) if self.row is None else self.row
-        return rng.keyed(key, rows)
+        return rng.keyed(key, jnp.asarray(rows))
 
 
 @dataclass(frozen=True)
