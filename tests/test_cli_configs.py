@@ -46,7 +46,10 @@ def test_smoke_versions(name, tmp_path, request, digits_run):
     if name == "digits":
         assert list((digits_run / "samples").glob("*.png"))
         return
-    extra = [f"--config.against={digits_run}"] if name == "digits_discriminator" else []
+    extra = []
+    if name == "digits_discriminator":
+        task = f"guide(discriminator(width=16, blocks=1), against={str(digits_run)!r})"
+        extra = [f"--config.task={task}"]
     if not name.startswith("digits"):
         data = request.getfixturevalue("prepared")
         extra = ["--config.steps=5", f"--config.data_dir={data}"]  # compiling is what takes time

@@ -1,6 +1,7 @@
 """`--mode=eval`: bits per dimension with standard errors, breakdown, and all that defines them."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def run(experiment: Experiment) -> None:
     """
     check(experiment)
     params, record = experiment.weights(experiment.config.eval.weights)
-    _FIGURES[experiment.task.figure](experiment, params, record)
+    chosen(_FIGURES, experiment)(experiment, params, record)
 
 
 def _bits_per_dim(experiment: Experiment, params: Params, record: dict[str, Any]) -> None:
@@ -38,6 +39,17 @@ def _bits_per_dim(experiment: Experiment, params: Params, record: dict[str, Any]
         evaluate(experiment, params, record, likelihood)
     else:
         _density.evaluate(experiment, likelihood, params, record)
+
+
+def chosen(table: dict[str, Callable], experiment: Experiment) -> Callable:
+    """What belongs to the figure that the run's task declares, or one line that there is none."""
+    task = experiment.task
+    if task.figure not in table:
+        raise ConfigError(
+            f"task {experiment.config.task} declares figure={task.figure!r}, which nothing here "
+            f"measures; allowed are {', '.join(table)}"
+        )
+    return table[task.figure]
 
 
 # What `--mode=eval` measures, by what a task says its figure is.

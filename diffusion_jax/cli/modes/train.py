@@ -32,7 +32,7 @@ from diffusion_jax.training.closing import closing
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.restore import FOLDER, read_meta, template
 from diffusion_jax.training.state import State, ema_key
-from diffusion_jax.training.tasks.base import Given, Handed, Task
+from diffusion_jax.training.tasks.base import Handed, Task
 from diffusion_jax.types import Params
 
 READS = ("training", "sampling", "sample", "eval")
@@ -65,6 +65,7 @@ def run(experiment: Experiment) -> None:
     task = experiment.task.open(experiment, HANDED)
     shapes = jax.eval_shape(task.initial)
     given = task.given()
+    used = given.record()
     train, valid = task.load()
     distributed.agree({"training set": (train.name, len(train))})
     prepare_workdir(experiment)
@@ -84,7 +85,7 @@ def run(experiment: Experiment) -> None:
         if start >= c.steps:
             say(f"finished: {experiment.workdir} has already trained {start} of {c.steps} steps")
         else:
-            _check_same(experiment, start, train, given)
+            _check_same(experiment, start, train, used)
             if task.note:
                 say(task.note)
             say(
@@ -100,7 +101,7 @@ def run(experiment: Experiment) -> None:
             given=jax.tree.map(put, given.tree, placed(experiment.mesh, given.tree)),
         )  # fmt: skip
         record = {
-            "config": saved_config.to_dict(c), "images": len(train), "given": given.record()
+            "config": saved_config.to_dict(c), "images": len(train), "given": used
         }  # fmt: skip
         state = _train(experiment, task, run_loop, state, skip, checkpoints, writer, record)
         if start < c.steps:
@@ -127,7 +128,7 @@ def _start(
     return state, 0
 
 
-def _check_same(experiment: Experiment, step: int, train: Split, given: Given) -> None:
+def _check_same(experiment: Experiment, step: int, train: Split, given: dict[str, Any]) -> None:
     """Refuses to go on with other data, whose order is another, or with other given weights."""
     if not step:
         return
@@ -139,7 +140,7 @@ def _check_same(experiment: Experiment, step: int, train: Split, given: Given) -
             f"{len(train)} now; put the data back as they were, or use a new --workdir"
         )
     used = before.get("given", {})
-    if used.get("sha256") != given.record().get("sha256"):
+    if used.get("sha256") != given.get("sha256"):
         raise WorkdirError(
             f"{experiment.workdir} was trained beside other weights (of "
             f"{', '.join(used.get('paths', {}).values()) or 'nobody'}, SHA-256 "
@@ -206,17 +207,14 @@ def _write_table(experiment: Experiment, name: str, shapes: State) -> None:
 
 
 def _check(experiment: Experiment) -> None:
-    """Refuses early what would fail when the task samples: on the way, or for its data."""
+    """Refuses early what would fail when samples are drawn on the way."""
     if experiment.task.figure == "bits_per_dim":
         sample_mode.check(experiment)
-    against = getattr(experiment.task, "against", "")
-    if against:
-        _against.check(experiment, against)
 
 
 def _finish(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
     """What is measured and drawn at the end, unless an earlier run of the command left it."""
-    _FINISH[experiment.task.figure](experiment, params, step, writer)
+    eval_mode.chosen(_FINISH, experiment)(experiment, params, step, writer)
 
 
 def _finish_model(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
@@ -253,6 +251,7 @@ def _finish_guide(experiment: Experiment, params: Params, step: int, writer: Wri
 _FINISH = {"bits_per_dim": _finish_model, "loss_by_gamma": _finish_guide}
 HANDED = Handed(
     check=_check,
+    check_against=_against.check,
     sample=lambda experiment, params, step, quiet: sample_mode.sample(
         experiment, params, step, quiet=quiet
     ),

@@ -86,7 +86,7 @@ class RunFiles:
     problems: tuple[str, ...] = ()
 
     @property
-    def scorer(self) -> bool:
+    def by_gamma(self) -> bool:
         """Whether this run is measured by gamma and not in bits per dimension: a guide's."""
         task = saved_config.today(self.config).get("task", "diffusion()")
         try:

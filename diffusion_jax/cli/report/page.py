@@ -55,7 +55,7 @@ def render(
         .get_template("page.html")
         .render(
             title=f"{run.name}: {run.config.get('data', 'a run')}",
-            what=run.config.get("task") if run.scorer else run.config.get("network", ""),
+            what=run.config.get("task") if run.by_gamma else run.config.get("network", ""),
             top=top or "",
             sections=done,
             made=made,

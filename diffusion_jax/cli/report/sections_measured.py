@@ -27,7 +27,7 @@ def likelihood(run: RunFiles) -> Section | Missing:
     """Every evaluation in the work directory; of scorers, their metrics at each noise level."""
     if not run.evals:
         return Missing("Figures on the test set", _MAIN + "--mode=eval")
-    if run.scorer:
+    if run.by_gamma:
         return _scorer(run.evals[-1])
     newest, parts = newest_bound(run), []
     if newest is not None:
@@ -87,7 +87,7 @@ def _scorer(e: Record) -> Section:
 
 def quality(run: RunFiles) -> Section | Missing | None:
     """The cards of `--mode=quality`, next to what real images score."""
-    if run.scorer:
+    if run.by_gamma:
         return None
     if not run.quality:
         return Missing("The quality of samples", _MAIN + "--mode=quality")
@@ -133,7 +133,7 @@ def _card(c: Record) -> Html:
 
 def sweep(run: RunFiles) -> Section | Missing | None:
     """Figures of `benchmarks.samples` against guidance weight and network calls."""
-    if run.scorer:
+    if run.by_gamma:
         return None
     if not run.sweeps:
         made = "python -m benchmarks.samples --checkpoint={0} --json={0}/guidance.json"
@@ -170,7 +170,7 @@ def _weight(spec: str) -> float | None:
 
 def codec(run: RunFiles) -> Section | Missing | None:
     """Files written by `--mode=compress`."""
-    if run.scorer:
+    if run.by_gamma:
         return None
     if not run.compressed:
         return Missing("Lossless compression", _MAIN + "--mode=compress --config.compress.compare")
@@ -206,7 +206,7 @@ def _coded(c: Record) -> Html:
 
 def progressive(run: RunFiles) -> Section | Missing | None:
     """Rate against distortion."""
-    if run.scorer:
+    if run.by_gamma:
         return None
     if not run.progressive:
         return Missing("Rate against distortion", _MAIN + "--mode=progressive")
@@ -230,7 +230,7 @@ def progressive(run: RunFiles) -> Section | Missing | None:
 
 def ood(run: RunFiles) -> Section | Missing | None:
     """How well the model tells data sets apart."""
-    if run.scorer:
+    if run.by_gamma:
         return None
     if not run.ood:
         other = f"rotated({run.config.get('data', 'DATA')})"

@@ -41,7 +41,7 @@ def headline(run: RunFiles) -> Html | None:
         result, data = bound.data["result"], bound.data.get("data", {}).get("name", "")
         value = plus_minus(result["bits_per_dim"], result["standard_error"], 3)
         tiles.append((f"bits/dim, {data}", value))
-    for e in run.evals[-1:] if run.scorer else ():
+    for e in run.evals[-1:] if run.by_gamma else ():
         tiles += [(f"test {k}", number(v, 3)) for k, v in e.data.get("mean", {}).items()]
     for card in run.quality[-1:]:
         found = card.data.get("result", {}).get("frechet")
@@ -71,15 +71,15 @@ def training(run: RunFiles) -> Section | Missing:
     c = run.curves
     if not c.by_name:
         return Missing("Curves of the training", _MAIN + "--config=CONFIG")
-    unit = "nats" if run.scorer else "bits/dim"
-    valid = "loss" if run.scorer else "bits_per_dim"
+    unit = "nats" if run.by_gamma else "bits/dim"
+    valid = "loss" if run.by_gamma else "bits_per_dim"
     train = c.get("train/loss")
     loss = f"Line chart of the loss in training{_ends(train, unit)}"
     gamma = {"train/gamma_0": "gamma_0, at the data", "train/gamma_1": "gamma_1, at the noise"}
     extra = {
         n: n.partition("/")[2]
         for n in c.by_name
-        if run.scorer and n.startswith("train/") and n not in ("train/loss", "train/grad_norm")
+        if run.by_gamma and n.startswith("train/") and n not in ("train/loss", "train/grad_norm")
     }
     drawn = columns(
         svg(
@@ -94,7 +94,7 @@ def training(run: RunFiles) -> Section | Missing:
         svg(figures.metric(c, {"train/grad_norm": "norm"}, "gradient norm", log=True),
             "Line chart of the gradient norm, logarithmic",
             "Norm of the gradient, before clipping."),
-        svg(figures.metric(c, gamma, "gamma") if not run.scorer else None,
+        svg(figures.metric(c, gamma, "gamma") if not run.by_gamma else None,
             "Line chart of both ends of the noise schedule against steps",
             "The ends of the schedule during training."),
         svg(figures.speed(c), "Line chart of steps per second", "Speed: steps per second."),
@@ -109,7 +109,7 @@ def training(run: RunFiles) -> Section | Missing:
 
 def noise(run: RunFiles) -> Section | Missing | None:
     """gamma(t), and the loss against gamma."""
-    if run.scorer:
+    if run.by_gamma:
         return None
     looked = run.inspect[-1].data if run.inspect else {}
     curve = looked.get("schedule") or (run.schedule[-1].data if run.schedule else None)
@@ -138,7 +138,7 @@ def noise(run: RunFiles) -> Section | Missing | None:
 
 def samples(run: RunFiles) -> Section | Missing | None:
     """The newest grid, and how samples come out of the noise."""
-    if run.scorer:
+    if run.by_gamma:
         return None
     if not run.samples and not run.trajectory:
         return Missing("Samples", _MAIN + "--mode=sample")

@@ -68,7 +68,7 @@ def make(
         mults: channel multiplier of each resolution.
         blocks: residual blocks per resolution.
         dropout: rate in the blocks.
-        num_classes: twice the classes of the data; set by `config.against`.
+        num_classes: twice the classes of the data, or 2: data and samples.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.

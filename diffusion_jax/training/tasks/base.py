@@ -73,6 +73,7 @@ class Handed:
 
     Attributes:
         check: `(setting)`; refuses settings of what is drawn and measured on the way, early.
+        check_against: `(setting, path)`; refuses a run whose samples cannot be drawn.
         sample: `(setting, params, step, quiet) -> picture`.
         score: `(task, params, split) -> metrics` of a network that is not a model of the data.
         against: `(setting, path) -> Source`: the data in equal parts with samples of a run.
@@ -80,6 +81,7 @@ class Handed:
     """
 
     check: Callable[[Setting], None]
+    check_against: Callable[[Setting, str], None]
     sample: Callable[[Setting, Params, int, bool], np.ndarray]
     score: Callable[["Task", Params, Split], dict[str, float]]
     against: Callable[[Setting, str], Source]

@@ -166,6 +166,8 @@ class Guide:
         if c.accumulate != 1 or c.augment != "none()":
             raise ConfigError("a guide is trained with accumulate=1 and augment='none()'")
         handed.check(setting)
+        if self.against:
+            handed.check_against(setting, self.against)
         rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
         decoder = registry.build("decoders", c.decoder, levels=setting.source.levels)
         recipe = Recipe(
