@@ -11,6 +11,9 @@ from painted import brush, grid
 
 from diffusion_jax import registry, rng
 from diffusion_jax.cli.modes.edit import paint
+from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
+from diffusion_jax.evaluation import guides
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.sampling import generate, trajectory
 from diffusion_jax.sampling.edits.base import Inputs
@@ -123,11 +126,34 @@ def test_edits_by_row(spec, masked):
         sample = SimpleNamespace(batch=batch, seed=1)
         return paint(tool.model, tool.params, edit, layout, tool.method, sample, mesh)
 
-    first, *others = (painted(*way) for way in ((100, 1), (7, 2)))
+    first, *others = (painted(*way) for way in ((100, 1), (7, 2), (20, 8)))
     for other in others:
         np.testing.assert_allclose(other, first, rtol=0.0, atol=5e-5)
     if masked or "start" in spec:  # two results of one image differ
         assert np.all(np.ptp(first.reshape(10, 2, -1), axis=1).max(1) > 1e-3)
+
+
+def test_guides_are_scored_by_number():
+    """Each image meets the noise of its own number, not of its place in a batch."""
+
+    class Score:
+        def loss(self, params, z, gamma, label, keys):
+            return {"loss": jnp.square(z).mean((1, 2, 3)) + label}
+
+    images = np.random.default_rng(0).integers(0, 5, (COUNT, *SHAPE), dtype=np.uint8)
+    split = Split("toy", images, np.arange(COUNT, dtype=np.int32) % 3, 5, 3)
+    recipe = SimpleNamespace(
+        network=Score(), encode=lambda x: x / 2.0 - 1.0, gamma_min=-4.0, gamma_max=4.0
+    )
+
+    def losses(batch, devices, **options):
+        how = Pass(make_mesh(jax.devices()[:devices]), batch, quiet=True, **options)
+        return [row["loss"] for row in guides.measure(recipe, {}, split, how)]
+
+    first, *others = (losses(*way) for way in WAYS)
+    for other in others:
+        np.testing.assert_allclose(other, first, rtol=1e-6)
+    assert not np.allclose(losses(*WAYS[0], seed=1), first, rtol=1e-3)
 
 
 def test_integrate_takes_one_key_or_one_per_example():
