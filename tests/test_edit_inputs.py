@@ -33,7 +33,7 @@ LABEL = {"label": np.zeros(1, np.int32)}
         *[(s, {"mask": 0 * HALF + 1}, "covers the whole") for s in FILLS],
         *[(s, {}, "takes no mask") for s in (*FREE, *BORDERS)],
         ("outpaint(left=2, right=2)", {"mask": None}, "covers the whole 4x4"),
-        ("interpolate()", {"mask": None}, "not pairs"),
+        ("interpolate()", {"mask": None}, "needs pairs"),
         ("interpolate()", {"mask": None, "each": 2}, "would be equal"),
         ("measure()", {"images": np.zeros((2, 4, 4, 1)), "mask": np.concatenate([HALF, 1 - HALF])},
          "same mask"),
