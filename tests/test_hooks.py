@@ -97,7 +97,7 @@ def test_replacement_ends_at_the_known_pixels():
         np.linspace(5.0, -13.3, 12),
         jax.random.normal(KEY, (8, 2)),
         KEY,
-        constrain=registry.build("hooks", "replace()", known=known, mask=mask),
+        constrain=constraints.make(known, mask),
     )
     np.testing.assert_allclose(z[:, 0], 0.5, atol=0.01)
 
