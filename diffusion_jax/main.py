@@ -45,8 +45,9 @@ def _parse(argv: list[str]) -> list[str]:
         argv = arguments.with_config(argv, arguments.check_mode(argv))
         sys.argv[:] = argv  # where ml_collections looks for overrides
         rest = flags.FLAGS(argv)
-        overridden = config_flags.get_override_values(flags.FLAGS["config"])
-        arguments.check_settings(_MODE.value, overridden)
+        if _CONFIG.value is not None:
+            overridden = config_flags.get_override_values(flags.FLAGS["config"])
+            arguments.check_settings(_MODE.value, overridden)
         return rest
     except SystemExit:
         if any(a.lstrip("-").partition("=")[0] in ("helpfull", "helpxml") for a in argv):

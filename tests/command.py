@@ -11,6 +11,9 @@ import threading
 import tiny
 from absl import logging
 from absl.testing import flagsaver
+
+# Defines flags: those that are defined within a command line go with it.
+from array_record.python import array_record_data_source  # noqa: F401
 from conftest import REPO
 
 
