@@ -2,4 +2,5 @@
 
 from diffusion_jax.main import run
 
-run()
+if __name__ == "__main__":
+    run()
