@@ -16,10 +16,10 @@ from diffusion_jax import registry, saved_config
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import assembly
 from diffusion_jax.experiment.weights import IMPORTED, load, published
 from diffusion_jax.experiment.workdir import prepare_workdir
-from diffusion_jax.model import Model, require
-from diffusion_jax.process.parameterization import check as check_prediction, outputs
+from diffusion_jax.model import Model
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training.state import ema_key
@@ -72,34 +72,7 @@ class Experiment:
         Raises:
             ConfigError: settings that do not exist or do not fit together.
         """
-        c, source = self.config, self.source
-        if self.task.holds != "denoiser":
-            raise ConfigError(f"this run holds {c.task}, not a diffusion model: train or eval it")
-        if c.conditional and not source.num_classes:
-            raise ConfigError(f"conditional=True, but {source.name} has no classes")
-        classes = source.num_classes if c.conditional else 0
-        offered = {**self.offered(), "num_classes": classes, "augment": self.augment.size}
-        values = outputs(check_prediction(c.prediction), source.levels)
-        wide = {**offered, "channels": source.shape[-1] * values}
-        model = Model(
-            network=registry.build("models", c.network, **wide),
-            schedule=registry.build("schedules", c.schedule, **offered),
-            decoder=registry.build("decoders", c.decoder, **offered),
-            prediction=c.prediction,
-            num_classes=classes,
-            encoder=registry.build("encoders", c.encoder, **offered),
-        )
-        if values > 1:
-            require(
-                model, f"prediction={c.prediction!r}", "use prediction='v'",
-                discrete=True, time_dependent_data=False,
-            )  # fmt: skip
-        if model.traits.mean_coefficient:
-            require(
-                model, f"encoder {c.encoder}", "use encoder='identity()', or another schedule",
-                per_pixel_gamma=False,
-            )  # fmt: skip
-        return model
+        return assembly.model(self)
 
     @functools.cached_property
     def task(self) -> Plugin:
@@ -108,24 +81,7 @@ class Experiment:
 
     def offered(self) -> dict[str, Any]:
         """What networks may want to know of data and settings, by the names of `make`."""
-        c, source = self.config, self.source
-        if c.dtype not in ("float32", "bfloat16"):
-            raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
-        if c.gamma_min >= c.gamma_max:
-            raise ConfigError(
-                f"gamma_min={c.gamma_min} must be below gamma_max={c.gamma_max} "
-                "(gamma = -log SNR grows with noise)"
-            )
-        return {
-            "gamma_min": c.gamma_min,
-            "gamma_max": c.gamma_max,
-            "levels": source.levels,
-            "channels": source.shape[-1],
-            "shape": tuple(source.shape),
-            "classes": source.classes,
-            "dtype": c.dtype,
-            "platform": self.mesh.devices.flat[0].platform,
-        }
+        return assembly.offered(self)
 
     @functools.cached_property
     def loaded(self) -> tuple[Params, dict[str, Any]]:

@@ -1,0 +1,65 @@
+"""The model of a run, put together from its settings and shaped by its data."""
+
+from typing import TYPE_CHECKING, Any
+
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model, require
+from diffusion_jax.process.parameterization import check as check_prediction, outputs
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment import Experiment
+
+
+def model(run: "Experiment") -> Model:
+    """The model; settings that do not exist or do not fit together raise `ConfigError`."""
+    c, source = run.config, run.source
+    if run.task.holds != "denoiser":
+        raise ConfigError(f"this run holds {c.task}, not a diffusion model: train or eval it")
+    if c.conditional and not source.num_classes:
+        raise ConfigError(f"conditional=True, but {source.name} has no classes")
+    classes = source.num_classes if c.conditional else 0
+    known = {**offered(run), "num_classes": classes, "augment": run.augment.size}
+    values = outputs(check_prediction(c.prediction), source.levels)
+    wide = {**known, "channels": source.shape[-1] * values}
+    built = Model(
+        network=registry.build("models", c.network, **wide),
+        schedule=registry.build("schedules", c.schedule, **known),
+        decoder=registry.build("decoders", c.decoder, **known),
+        prediction=c.prediction,
+        num_classes=classes,
+        encoder=registry.build("encoders", c.encoder, **known),
+    )
+    if values > 1:
+        require(
+            built, f"prediction={c.prediction!r}", "use prediction='v'",
+            discrete=True, time_dependent_data=False,
+        )  # fmt: skip
+    if built.traits.mean_coefficient:
+        require(
+            built, f"encoder {c.encoder}", "use encoder='identity()', or another schedule",
+            per_pixel_gamma=False,
+        )  # fmt: skip
+    return built
+
+
+def offered(run: "Experiment") -> dict[str, Any]:
+    """What networks may want to know of data and settings, by the names of `make`."""
+    c, source = run.config, run.source
+    if c.dtype not in ("float32", "bfloat16"):
+        raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
+    if c.gamma_min >= c.gamma_max:
+        raise ConfigError(
+            f"gamma_min={c.gamma_min} must be below gamma_max={c.gamma_max} "
+            "(gamma = -log SNR grows with noise)"
+        )
+    return {
+        "gamma_min": c.gamma_min,
+        "gamma_max": c.gamma_max,
+        "levels": source.levels,
+        "channels": source.shape[-1],
+        "shape": tuple(source.shape),
+        "classes": source.classes,
+        "dtype": c.dtype,
+        "platform": run.mesh.devices.flat[0].platform,
+    }
