@@ -108,8 +108,6 @@ def _main(argv: list[str]) -> None:
     distributed.install_hooks()
     clustered = False
     logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
-    # ... and warns of a file that one item of a step, read by itself, never has.
-    logging.get_absl_logger().addFilter(lambda r: "_CHECKPOINT_METADATA" not in r.getMessage())
     try:
         if _MODE.value == "list":  # needs neither a configuration nor a work directory
             _print_list()

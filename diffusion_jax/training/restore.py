@@ -21,6 +21,11 @@ from diffusion_jax.types import Params
 FOLDER = "checkpoints"
 _COMMITTED = "commit_success.txt"  # the last object of a checkpoint that orbax writes to a bucket
 
+# Orbax warns of a file that one item of a step, read by itself, never has.
+logging.get_absl_logger().addFilter(
+    lambda record: "_CHECKPOINT_METADATA" not in record.getMessage()
+)
+
 
 def template(tree: Any, sharding: Any) -> Any:
     """What orbax restores into: shapes and types of `tree`.
