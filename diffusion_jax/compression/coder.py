@@ -50,7 +50,11 @@ class Coder:
         return self.seed if self.whiten else None
 
     def groups(self, count: int) -> Iterator[range]:
-        """Where the batches of each group of `count` images start."""
+        """How `count` images are shared out.
+
+        Yields:
+            For each group, where its batches start.
+        """
         for start in range(0, count, self.group):
             yield range(start, min(start + self.group, count), self.chain.network.batch)
 

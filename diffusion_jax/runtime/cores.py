@@ -16,7 +16,11 @@ def available() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """Cores' worth of time that the process's group, and every group around it, may use."""
+    """Limits of the process's group, and of every group around it.
+
+    Yields:
+        Cores' worth of time that each may use.
+    """
     for folder in _folders():
         try:
             files = ("cpu.max",) if (folder / "cpu.max").exists() else (
@@ -30,7 +34,11 @@ def _quotas() -> Iterator[float]:
 
 
 def _folders() -> Iterator[Path]:
-    """Folders of the groups; in a container its own is the root."""
+    """Where limits may be.
+
+    Yields:
+        Folders of the groups; in a container its own is the root.
+    """
     roots = [_GROUPS, _GROUPS / "cpu", _GROUPS / "cpu,cpuacct"]
     yield from roots
     try:
