@@ -46,7 +46,11 @@ class NonFiniteError(UserError):
         self.step = step
 
 
-class Preempted(UserError):
-    """The run was asked to stop; its state has been saved, and the same command resumes it."""
+class Preempted(BaseException):
+    """The run was asked to stop; its state has been saved, and the same command resumes it.
+
+    As with KeyboardInterrupt, no `except Exception` of a library's may swallow it: it is raised
+    wherever a signal finds the program.
+    """
 
     exit_code = 42

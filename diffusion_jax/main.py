@@ -72,7 +72,7 @@ def _explain(e: Exception) -> str:
     return text
 
 
-def _fail(e: UserError, at_once: bool = False) -> None:
+def _fail(e: UserError | Preempted, at_once: bool = False) -> None:
     word = "stopped" if isinstance(e, Preempted) else "error"
     print(f"{word}: {e}", file=sys.stderr, flush=True)
     if at_once:

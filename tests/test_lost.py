@@ -180,6 +180,31 @@ def test_a_notice_interrupts_work_that_keeps_no_state():
         work()
 
 
+def test_no_library_swallows_a_notice():
+    done = []
+
+    def careless():
+        with preemption.listening() as notice, notice.interruptible():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            except Exception:  # as caches read what may be damaged
+                done.append("swallowed")
+
+    def destructor():
+        with preemption.listening() as notice, notice.interruptible():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            except BaseException:  # as Python does in a destructor
+                done.append("dropped")
+
+    for work in (careless, destructor):
+        with pytest.raises(Preempted):
+            work()
+    assert done == ["dropped"]
+
+
 @pytest.mark.parametrize(
     ("env", "says"),
     [

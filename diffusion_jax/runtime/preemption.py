@@ -54,6 +54,7 @@ class Notice:
         try:
             self._raise()
             yield
+            self._raise()  # one that was raised where Python drops exceptions, as in a destructor
         finally:
             self._at_once = False
 

@@ -14,7 +14,7 @@ import numpy as np
 import diffusion_jax
 from diffusion_jax import config as config_lib, rng, saved_config
 from diffusion_jax.cli.report import collect, page
-from diffusion_jax.errors import ConfigError, Preempted, UserError, WorkdirError
+from diffusion_jax.errors import ConfigError, UserError, WorkdirError
 from diffusion_jax.experiment import Experiment, drawing
 from diffusion_jax.likelihood import variance
 from diffusion_jax.runtime import images
@@ -63,8 +63,6 @@ def after_training(experiment: Experiment, make: Callable[[], None] | None = Non
         if make is not None:
             make()
         say(f"report: {write(experiment)}")
-    except Preempted:
-        raise
     except Exception as e:  # the run has succeeded, whatever this does
         reason = (str(e).splitlines() or [""])[0]
         say(f"warning: no report was written ({type(e).__name__}: {reason}); the run is complete")
