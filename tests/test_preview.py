@@ -67,8 +67,8 @@ def test_large_images_are_made_smaller_by_their_mean():
 def test_a_terminal_shows_them_unless_told_otherwise(changes, shown):
     ours, theirs = pty.openpty()
     code = (
-        "import numpy as np; from diffusion_jax import preview\n"
-        "preview.show(np.random.default_rng(0).integers(0, 17, (20, 8, 8, 1)), 17, 10)\n"
+        "import numpy as np; from diffusion_jax.runtime import terminal\n"
+        "terminal.show(np.random.default_rng(0).integers(0, 17, (20, 8, 8, 1)), 17, 10)\n"
     )
     env = {k: v for k, v in os.environ.items() if k not in ("CI", "NO_COLOR", "FORCE_COLOR")}
     env |= {"COLUMNS": "100", "TERM": "xterm-256color", "COLORTERM": "truecolor",
