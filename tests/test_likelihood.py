@@ -163,7 +163,7 @@ def test_weights_average_to_the_probability_and_the_bound_rises_to_it(float64, w
 
 def test_k_equal_weights_are_worth_one():
     log_w = np.full((3, 2, 6), -5.0)
-    records = density.Records(log_w, np.zeros_like(log_w), np.zeros(3), dims=1)
+    records = density.LogWeights(log_w, np.zeros_like(log_w), np.zeros(3), dims=1)
     for k in (1, 2, 3, 6):
         np.testing.assert_allclose(records.bits(k), 5.0 / math.log(2.0))
 

@@ -21,7 +21,7 @@ from diffusion_jax.types import Array, Params
 
 
 @dataclass(frozen=True)
-class Records:
+class LogWeights:
     """What one pass measured, in nats.
 
     Attributes:
@@ -59,7 +59,7 @@ def one_batch(model: Model, density: Density, coarse: bool = False) -> OneBatch:
     """What `measure` makes of a batch: `(density, correction)`, `[B, M, K]` each.
 
     Args:
-        coarse: `Records.coarse`, `[B]`, instead.
+        coarse: `LogWeights.coarse`, `[B]`, instead.
     """
 
     def run(params: Params, rows: dict[str, Array], keys: Array) -> Any:
@@ -79,7 +79,7 @@ def one_batch(model: Model, density: Density, coarse: bool = False) -> OneBatch:
     return run
 
 
-def measure(model: Model, density: Density, params: Params, split: Split, how: Pass) -> Records:
+def measure(model: Model, density: Density, params: Params, split: Split, how: Pass) -> LogWeights:
     """Evaluates the density on every image of `split` once.
 
     Args:
@@ -92,7 +92,7 @@ def measure(model: Model, density: Density, params: Params, split: Split, how: P
     logs, correction = how.over(one_batch(model, density), params, split, density.name)
     few = replace(how, limit=min(_CHECKED, len(logs)))
     coarse = few.over(one_batch(model, density, coarse=True), params, split, "solver check")
-    return Records(logs, correction, coarse, dims=math.prod(split.shape))
+    return LogWeights(logs, correction, coarse, dims=math.prod(split.shape))
 
 
 def _divisors(n: int) -> list[int]:
@@ -106,7 +106,7 @@ def _figure(bits: np.ndarray) -> dict[str, Any]:
     return {**mean_se(bits.mean(1)), "monte_carlo_se": noise}
 
 
-def summary(records: Records, order: int) -> dict[str, Any]:
+def summary(records: LogWeights, order: int) -> dict[str, Any]:
     """Mean, standard errors, the bound for every K that divides the K used, the solver's error.
 
     Args:

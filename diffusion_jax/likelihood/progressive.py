@@ -26,7 +26,7 @@ from diffusion_jax.types import Array, Cond, Noise, Params, diffuse
 
 
 @dataclass(frozen=True)
-class Records:
+class RateDistortion:
     """What one pass measured.
 
     Attributes:
@@ -116,7 +116,7 @@ def one_batch(model: Model, steps: int) -> OneBatch:
     return run
 
 
-def measure(model: Model, params: Params, split: Split, how: Pass, *, steps: int) -> Records:
+def measure(model: Model, params: Params, split: Split, how: Pass, *, steps: int) -> RateDistortion:
     """Measures rates and errors of every image of `split` at every step, one draw each.
 
     Args:
@@ -127,7 +127,7 @@ def measure(model: Model, params: Params, split: Split, how: Pass, *, steps: int
         The records of all images, in order.
     """
     found = how.over(one_batch(model, steps), params, split, "rate-distortion")
-    return Records(*found, dims=math.prod(split.shape))
+    return RateDistortion(*found, dims=math.prod(split.shape))
 
 
 def gammas(model: Model, params: Params, steps: int) -> np.ndarray:
@@ -136,7 +136,7 @@ def gammas(model: Model, params: Params, steps: int) -> np.ndarray:
     return np.asarray(jax.device_get(model.schedule.gamma(schedule, t)), np.float64)
 
 
-def summary(records: Records, gamma: np.ndarray, levels: int) -> dict[str, Any]:
+def summary(records: RateDistortion, gamma: np.ndarray, levels: int) -> dict[str, Any]:
     """The curve, means over images.
 
     Args:

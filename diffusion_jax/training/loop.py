@@ -27,7 +27,7 @@ from diffusion_jax.training.tasks.base import Task
 
 
 @dataclass(frozen=True)
-class Plan:
+class Timetable:
     """How long to train and what to do when; 0 means never.
 
     Attributes:
@@ -114,7 +114,7 @@ def _giving_up(
 
 def run(
     task: Task,
-    plan: Plan,
+    timetable: Timetable,
     state: State,
     split: Split,
     mesh: Mesh,
@@ -126,11 +126,11 @@ def run(
     notice: Notice | None = None,
     given: Any = (),
 ) -> State:
-    """Trains from `state.step` to `plan.steps`.
+    """Trains from `state.step` to `timetable.steps`.
 
     Args:
         task: what a step is.
-        plan: how many, and what happens when.
+        timetable: how many, and what happens when.
         state: where to start (placed on `mesh`).
         split: training data.
         checkpoints: where to save.
@@ -150,11 +150,11 @@ def run(
             checkpoint from that step on is written.
     """
     notice = notice or Notice()
-    order = Order(plan.batch, plan.seed, plan.skip, plan.ahead, plan.dispatch)
-    feed = Feeder(split, order, mesh, plan.resident_bytes)
+    order = Order(timetable.batch, timetable.seed, timetable.skip, timetable.ahead, timetable.dispatch)
+    feed = Feeder(split, order, mesh, timetable.resident_bytes)
     placement = jax.tree.map(lambda a: a.sharding, state)
     steps = {
-        several: compile_steps(task, mesh, feed.resident, several, placement, plan.spike)
+        several: compile_steps(task, mesh, feed.resident, several, placement, timetable.spike)
         for several in (False, True)
     }
     whole = replicated(mesh)
@@ -163,10 +163,10 @@ def run(
     step = int(jax.device_get(state.step))
     bits, behind = "", None
     try:
-        with progress("train", plan.steps, step) as bar:
-            while step < plan.steps:
+        with progress("train", timetable.steps, step) as bar:
+            while step < timetable.steps:
                 feed.clock.start()
-                n = plan.dispatch(step)
+                n = timetable.dispatch(step)
                 data, index = feed(step, n, behind)
                 # Nothing may cross between host and device unasked: it would stall every step.
                 with jax.transfer_guard("disallow"):
@@ -177,9 +177,9 @@ def run(
                 behind = value
                 feed.clock.stop()
                 bar.at(step, bits)
-                if notice.reached(step - n + 1, step) and step < plan.steps:
+                if notice.reached(step - n + 1, step) and step < timetable.steps:
                     _stop(state, meter, meta, checkpoints)
-                if plan.due(plan.log_every, step):
+                if timetable.due(timetable.log_every, step):
                     _check_finite(meter)
                     sums, count = jax.device_get((meter.sums, meter.count))
                     means = {k: float(v) / int(count) for k, v in sums.items()} | _reading(feed)
@@ -187,17 +187,17 @@ def run(
                     bits = f"{means['loss']:.3f} {task.unit}"
                     meter = jax.tree.map(lambda a: a.copy(), fresh)
                 found = {}
-                if validate is not None and plan.due(plan.eval_every, step):
+                if validate is not None and timetable.due(timetable.eval_every, step):
                     _check_finite(meter)
                     with _giving_up(notice, state, meter, meta, checkpoints):
                         found = validate(state)
                     writer.scalars(step, {f"valid/{k}": v for k, v in found.items()})
-                if plan.due(plan.save_every, step) or step == plan.steps:
+                if timetable.due(timetable.save_every, step) or step == timetable.steps:
                     _check_finite(meter)
                     kept = {f"valid_{k}": v for k, v in found.items()}
                     writer.flush()  # what a checkpoint has behind it must not be lost either
                     checkpoints.save(state, meta, kept)
-                if sample is not None and plan.due(plan.sample_every, step):
+                if sample is not None and timetable.due(timetable.sample_every, step):
                     _check_finite(meter)
                     with _giving_up(notice, state, meter, meta, checkpoints):
                         sample(state, step)

@@ -165,7 +165,7 @@ def _train(
     while True:
         meta = record | {"skip": skip}
         try:
-            return run_loop(dataclasses.replace(make_plan(experiment), skip=skip), state, meta=meta)
+            return run_loop(dataclasses.replace(make_timetable(experiment), skip=skip), state, meta=meta)
         except NonFiniteError as e:
             checkpoints.wait()
             tries = tries + 1 if (checkpoints.steps() or [0])[-1] == last else 1
@@ -179,12 +179,12 @@ def _train(
             say(f"step {e.step} went wrong: back to step {back}, without its {left_out} batches")
 
 
-def make_plan(experiment: Experiment) -> loop.Plan:
-    """The loop's plan from the configuration."""
+def make_timetable(experiment: Experiment) -> loop.Timetable:
+    """The timetable of training, from the configuration."""
     c = experiment.config
     # XLA:CPU runs gradients of convolutions some twenty times slower inside a loop.
     per_dispatch = c.per_dispatch or (1 if jax.default_backend() == "cpu" else 10)
-    return loop.Plan(
+    return loop.Timetable(
         steps=c.steps,
         batch=c.batch,
         seed=c.seed,
