@@ -150,7 +150,9 @@ def run(
             checkpoint from that step on is written.
     """
     notice = notice or Notice()
-    order = Order(timetable.batch, timetable.seed, timetable.skip, timetable.ahead, timetable.dispatch)
+    order = Order(
+        timetable.batch, timetable.seed, timetable.skip, timetable.ahead, timetable.dispatch
+    )
     feed = Feeder(split, order, mesh, timetable.resident_bytes)
     placement = jax.tree.map(lambda a: a.sharding, state)
     steps = {

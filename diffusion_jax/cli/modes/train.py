@@ -165,7 +165,8 @@ def _train(
     while True:
         meta = record | {"skip": skip}
         try:
-            return run_loop(dataclasses.replace(make_timetable(experiment), skip=skip), state, meta=meta)
+            timetable = dataclasses.replace(make_timetable(experiment), skip=skip)
+            return run_loop(timetable, state, meta=meta)
         except NonFiniteError as e:
             checkpoints.wait()
             tries = tries + 1 if (checkpoints.steps() or [0])[-1] == last else 1
