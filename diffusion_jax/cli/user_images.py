@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax.data.contract import whole_labels
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import place
@@ -172,11 +173,5 @@ def _from_levels(file: Path, a: np.ndarray, shape: tuple, levels: int) -> np.nda
 def _labels(file: Path, arrays: dict, image: np.ndarray) -> np.ndarray | None:
     if "label" not in arrays:
         return None
-    labels = np.atleast_1d(arrays["label"])
     count = len(image) if image.ndim == 4 else 1
-    if labels.dtype.kind not in "ui" or labels.shape != (count,):
-        raise DataError(
-            f"{str(file)!r}: label must be {count} integers, one for each image; it is "
-            f"{labels.dtype} {labels.shape}"
-        )
-    return labels.astype(np.int32)
+    return whole_labels(f"{str(file)!r}: label", np.atleast_1d(arrays["label"]), count)

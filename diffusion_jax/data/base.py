@@ -8,11 +8,12 @@ starts at its step.
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax.data.contract import check_images, check_labels
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime.progress import progress
 
@@ -93,6 +94,7 @@ class Source:
         num_classes: number of classes; 0 for unlabelled data.
         load: `load(split)` for a split in `SPLITS`; `valid` is a held-out part of *train*.
         classes: names of the classes, possibly empty.
+        notes: what a user should know of how the data were read: said when training starts.
     """
 
     name: str
@@ -100,52 +102,53 @@ class Source:
     levels: int
     num_classes: int
     load: Callable[[str], Split]
-    classes: tuple[str, ...] = field(default=())
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises DataError if this describes no images that a model can have."""
+        where = f"data set {self.name!r}"
+        shape, whole = tuple(self.shape), (int, np.integer)
+        sizes = all(isinstance(n, whole) and n > 0 for n in shape)
+        if len(shape) != 3 or not sizes or shape[-1] not in (1, 3):
+            raise DataError(f"{where}: shape={self.shape} must be (height, width, 1 or 3)")
+        if not isinstance(self.levels, whole) or not 2 <= self.levels <= 256:
+            raise DataError(f"{where}: levels={self.levels} must be a whole number 2 .. 256")
+        if not isinstance(self.num_classes, whole) or self.num_classes < 0:
+            raise DataError(f"{where}: num_classes={self.num_classes} must be 0 or more")
+        if self.classes and len(self.classes) != self.num_classes:
+            raise DataError(f"{where}: {len(self.classes)} names of {self.num_classes} classes")
 
     def split(self, name: str) -> Split:
-        """Loads a split and checks it.
-
-        Args:
-            name: `"train"`, `"valid"` or `"test"`.
+        """Loads a split: `"train"`, `"valid"` or `"test"`.
 
         Raises:
-            DataError: no such split, or pixels or labels outside the declared range.
+            DataError: no such split, or it is not what the source declares.
         """
         if name not in SPLITS:
             raise DataError(f"split {name!r} does not exist; choose from {', '.join(SPLITS)}")
-        return checked(self.load(name))
+        found = checked(self.load(name))
+        theirs, ours = ((a.levels, a.num_classes) for a in (found, self))
+        if (found.shape, *theirs) != (tuple(self.shape), *ours):
+            raise DataError(
+                f"{found.name}: images of {found.shape}, (levels, classes) {theirs}; data set "
+                f"{self.name!r} declares {tuple(self.shape)}, {ours}"
+            )
+        return found
 
 
 def checked(split: Split) -> Split:
-    """Returns `split` if its values are within the declared ranges.
-
-    Args:
-        split: what was loaded.
-
-    Returns:
-        The same split.
+    """Returns `split`.
 
     Raises:
-        DataError: the split is empty, or pixels or labels are out of range.
+        DataError: it is empty, or images or labels are not what they must be.
     """
+    if not isinstance(split, Split):
+        raise DataError(f"a data set's load() returned {type(split).__name__}, not a Split")
     if not len(split):
         raise DataError(f"{split.name} is empty; make its hold-out larger, or choose another split")
-    if split.levels < 256:
-        blocks = range(0, len(split), _BLOCK)  # not all at once: it may be a memory map
-        top = max(int(np.max(split.images[i : i + _BLOCK])) for i in blocks)
-        if top >= split.levels:
-            raise DataError(
-                f"{split.name}: a pixel has value {top}, but levels={split.levels} allows "
-                f"0 .. {split.levels - 1}"
-            )
-    if split.num_classes and len(split.labels):
-        lo, hi = int(split.labels.min()), int(split.labels.max())
-        if lo < 0 or hi >= split.num_classes:
-            bad = lo if lo < 0 else hi
-            raise DataError(
-                f"{split.name}: label {bad} is out of range; {split.num_classes} classes allow "
-                f"0 .. {split.num_classes - 1}"
-            )
+    check_images(split.name, split.images, split.levels)
+    check_labels(split.name, split.labels, len(split), split.num_classes)
     return split
 
 

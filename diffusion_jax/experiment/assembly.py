@@ -17,7 +17,8 @@ def model(run: "Experiment") -> Model:
     if run.task.holds != "denoiser":
         raise ConfigError(f"this run holds {c.task}, not a diffusion model: train or eval it")
     if c.conditional and not source.num_classes:
-        raise ConfigError(f"conditional=True, but {source.name} has no classes")
+        why = "".join(f" ({note})" for note in source.notes)
+        raise ConfigError(f"conditional=True, but {source.name} has no classes{why}")
     classes = source.num_classes if c.conditional else 0
     known = {**offered(run), "num_classes": classes, "augment": run.augment.size}
     values = outputs(check_prediction(c.prediction), source.levels)

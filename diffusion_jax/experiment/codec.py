@@ -11,6 +11,7 @@ from diffusion_jax.compression import coder as coding, container, network
 from diffusion_jax.compression.files import Images, file_names
 from diffusion_jax.compression.header import check
 from diffusion_jax.data.base import Split, checked as check_split
+from diffusion_jax.data.contract import whole_labels
 from diffusion_jax.errors import CodecError, ConfigError, DataError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.progress import progress
@@ -76,11 +77,8 @@ def checked(experiment: Experiment, images: np.ndarray, labels: np.ndarray | Non
             f"[N, {', '.join(map(str, shape))}]"
         )
     if labels is not None:
-        labels = np.asarray(labels)
-        if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-            raise DataError(f"labels are {labels.dtype} {list(labels.shape)}; one integer an image")
-        labels = labels.astype(np.int32)
-    own = np.zeros(0, np.int32) if labels is None else labels
+        labels = whole_labels("labels", labels, len(images))
+    own = np.zeros(len(images), np.int32) if labels is None else labels
     check_split(Split("images", images, own, source.levels, source.num_classes))
     return Images("images", images, labels)
 

@@ -61,6 +61,11 @@ def _images(experiment: Experiment, where: str) -> tuple[np.ndarray, np.ndarray 
     files = [f.strip() for f in where.split(",") if f.strip()]
     read = [user_images.read_images(f, source.shape, source.levels) for f in files]
     labels = [a for _, a in read if a is not None]
+    if 0 < len(labels) < len(read) and not experiment.config.sample.labels:
+        raise ConfigError(
+            f"edit.image={where!r}: only some of the files have labels; say which classes to draw "
+            "(--config.sample.labels)"
+        )
     images = np.concatenate([a for a, _ in read])
     return images, np.concatenate(labels) if len(labels) == len(read) else None
 

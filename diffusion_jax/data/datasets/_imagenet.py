@@ -75,7 +75,8 @@ def make(
             images, labels = _published(release, size, located(path, data_dir), part, workers)
         else:
             folder = _prepared.find(f"{_TFDS[release]}/{size}x{size}", data_dir)
-            images, labels = _prepared.read(folder, "validation" if part == "test" else part)
+            tfds = "validation" if part == "test" else part
+            images, labels = _prepared.read(folder, tfds, classes > 0)
         if images.shape[1:] != shape:
             raise DataError(f"{name}: images are {images.shape[1:]}, not {shape}")
         refuse_other(release, size, part, len(images))

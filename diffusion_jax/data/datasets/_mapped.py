@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.data.base import Source, Split, hold_out
+from diffusion_jax.data.contract import check_images, count_classes, whole_labels
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import untrusted
 
@@ -34,9 +35,6 @@ def _array(path: Path, z: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
 def npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file: memory-mapped if stored plainly, as `np.savez` does.
 
-    Returns:
-        The arrays by name.
-
     Raises:
         DataError: the file cannot be read.
     """
@@ -51,9 +49,6 @@ def npz(path: Path) -> dict[str, np.ndarray]:
 def npy(path: Path) -> np.ndarray:
     """The array of an npy file, memory-mapped.
 
-    Returns:
-        The array.
-
     Raises:
         DataError: the file cannot be read.
     """
@@ -65,29 +60,12 @@ def npy(path: Path) -> np.ndarray:
         raise DataError(f"cannot read {str(path)!r} as an npy file: {untrusted.reason(e)}") from e
 
 
-def check_images(where: str, images: np.ndarray) -> None:
-    """Raises DataError unless `images` is uint8 `[N, H, W, C]`; `where` names it in the message."""
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise DataError(
-            f"{where} must be uint8 [N,H,W,C], got {images.dtype} {tuple(images.shape)}"
-        )
-
-
-def check_labels(where: str, labels: np.ndarray, images: np.ndarray) -> None:
-    """Raises DataError unless `labels` is integers `[N]`, one for each of `images`."""
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{where} must be integers [{len(images)}], one per image, got {labels.dtype} "
-            f"{tuple(labels.shape)}"
-        )
-
-
 def source(
     name: str,
     where: str,
     arrays: dict[str, np.ndarray],
     levels: int,
-    num_classes: int,
+    num_classes: int | None,
     holdout: int,
 ) -> Source:
     """A `Source` over arrays `train_image`, `test_image` and perhaps `train_label`, `test_label`.
@@ -95,34 +73,52 @@ def source(
     Args:
         name: its name.
         where: the file or folder, for messages.
-        arrays: what was found there.
-        levels: images hold 0 .. levels-1.
-        num_classes: number of classes; 0 ignores labels.
+        num_classes: 0 ignores labels; None counts them, if there are any.
         holdout: training images kept back as `valid`, the last ones.
 
     Raises:
         DataError: the arrays are not images and labels.
     """
-    for part in ("train", "test"):
-        images, labels = arrays[f"{part}_image"], arrays.get(f"{part}_label")
-        check_images(f"{where!r}: {part}_image", images)
-        if num_classes and labels is not None:
-            check_labels(f"{where!r}: {part}_label", labels, images)
-    if arrays["train_image"].shape[1:] != arrays["test_image"].shape[1:]:
+    images = {part: arrays[f"{part}_image"] for part in ("train", "test")}
+    for part, found in images.items():
+        check_images(f"{where!r}: {part}_image", found)
+    if images["train"].shape[1:] != images["test"].shape[1:]:
         raise DataError(
-            f"{where!r}: training images are {arrays['train_image'].shape[1:]}, test images "
-            f"{arrays['test_image'].shape[1:]}"
+            f"{where!r}: training images are {images['train'].shape[1:]}, test images "
+            f"{images['test'].shape[1:]}"
         )
+    labels, notes = {}, ()
+    try:
+        labels = {} if num_classes == 0 else _labels(where, arrays)
+        if num_classes is None:
+            num_classes = count_classes(repr(where), *labels.values()) if labels else 0
+    except DataError as e:
+        if num_classes is not None:
+            raise
+        num_classes, notes = 0, (f"labels are ignored: {e}",)
+    if num_classes and not labels:
+        raise DataError(f"{where!r} has no train_label and test_label; set num_classes=0")
 
     def load(split: str) -> Split:
         part = "test" if split == "test" else "train"
-        images, labels = arrays[f"{part}_image"], arrays.get(f"{part}_label")
-        if labels is None or not num_classes:
-            labels = np.zeros(len(images), np.int32)
-        labels = np.asarray(labels, np.int32)
+        found = images[part]
+        known = labels[part] if num_classes else np.zeros(len(found), np.int32)
         if split != "test":
-            images, labels = hold_out(split, images, labels, holdout)
-        return Split(f"{name}/{split}", images, labels, levels, num_classes)
+            found, known = hold_out(split, found, known, holdout)
+        return Split(f"{name}/{split}", found, known, levels, num_classes)
 
-    shape = tuple(arrays["train_image"].shape[1:])
-    return Source(name, shape, levels, num_classes, load)
+    return Source(name, tuple(images["train"].shape[1:]), levels, num_classes, load, notes=notes)
+
+
+def _labels(where: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Labels of `train` and `test`, or of neither."""
+    names = {part: f"{part}_label" for part in ("train", "test")}
+    missing = [name for name in names.values() if name not in arrays]
+    if len(missing) == 2:
+        return {}
+    if missing:
+        raise DataError(f"{where!r} has labels, but no {missing[0]}; num_classes=0 ignores them")
+    return {
+        part: whole_labels(f"{where!r}: {name}", arrays[name], len(arrays[f"{part}_image"]))
+        for part, name in names.items()
+    }

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.data.base import Source, Split, hold_out
+from diffusion_jax.data.contract import whole_labels
 from diffusion_jax.data.datasets import _cache
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import cache
@@ -55,7 +56,7 @@ def _cache_folder(folder: Path) -> Path:
     return cache.root() / f"{folder.parent.name}-{folder.name}-{tag.hexdigest()[:12]}"
 
 
-def _decode(folder: Path, split: str, out: Path) -> None:
+def _decode(folder: Path, split: str, labelled: bool, out: Path) -> None:
     import tensorflow_datasets as tfds
 
     try:
@@ -71,25 +72,22 @@ def _decode(folder: Path, split: str, out: Path) -> None:
             images = np.lib.format.open_memmap(out / "images.npy", "w+", np.uint8, shape)
             labels = np.zeros(len(source), np.int32)
         images[start : start + len(rows)] = block
-        labels[start : start + len(rows)] = [r.get("label", 0) for r in rows]
+        if labelled:
+            where = f"{folder}, split {split}: label"
+            found = [r["label"] for r in rows if "label" in r]
+            labels[start : start + len(rows)] = whole_labels(where, found, len(rows))
     images.flush()
     np.save(out / "labels.npy", labels)
 
 
-def read(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """All images (memory-mapped, uint8) and labels (int32) of a prepared split.
-
-    Args:
-        split: the TFDS split.
-
-    Returns:
-        `(images, labels)`.
+def read(folder: Path, split: str, labelled: bool) -> tuple[np.ndarray, np.ndarray]:
+    """All images (memory-mapped, uint8) and labels (int32; zeros unless `labelled`) of a split.
 
     Raises:
         DataError: the split does not exist or cannot be read, or the cache cannot be written.
     """
     final = _cache_folder(folder) / split
-    return _cache.once(final, lambda part: _decode(folder, split, part))
+    return _cache.once(final, lambda part: _decode(folder, split, labelled, part))
 
 
 def source(
@@ -120,7 +118,7 @@ def source(
 
     def load(split: str) -> Split:
         folder = find(tfds_name, data_dir)
-        images, labels = read(folder, test if split == "test" else "train")
+        images, labels = read(folder, test if split == "test" else "train", num_classes > 0)
         if split != "test":
             images, labels = hold_out(split, images, labels, holdout)
         return Split(f"{name}/{split}", images, labels, 256, num_classes)

@@ -28,7 +28,7 @@ def make(like: Source, how: str = "uniform", seed: int = 0) -> Source:
         raise DataError(f"noise: how={how!r}: allowed are {', '.join(_HOWS)}")
 
     def load(split: str) -> Split:
-        found = like.load(split)
+        found = like.split(split)
         rng = np.random.default_rng([seed, zlib.crc32(split.encode())])
         images = np.asarray(found.images)
         if how == "uniform":

@@ -27,7 +27,11 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def make(
-    path: str, levels: int = 256, num_classes: int = 0, holdout: int = 0, data_dir: str = ""
+    path: str,
+    levels: int = 256,
+    num_classes: int | None = None,
+    holdout: int = 0,
+    data_dir: str = "",
 ) -> Source:
     """Images in a folder of npy files; they are read when asked for, never all of them.
 
@@ -36,7 +40,7 @@ def make(
             labels, `train_label.npy`, `test_label.npy` (integers `[N]`); relative to `data_dir` if
             that is set.
         levels: images hold 0 .. levels-1.
-        num_classes: number of classes; 0 ignores labels.
+        num_classes: number of classes; None: as many as the labels have, 0 ignores them.
         holdout: training images kept back as `valid`, the last ones.
         data_dir: see `path`.
 

@@ -26,14 +26,14 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def make(path: str, levels: int = 256, num_classes: int = 0, holdout: int = 0) -> Source:
+def make(path: str, levels: int = 256, num_classes: int | None = None, holdout: int = 0) -> Source:
     """Images in an npz file.
 
     Args:
         path: the file, with `train_image`, `test_image` (uint8 `[N,H,W,C]`) and optionally
             `train_label`, `test_label` (integers).
         levels: images hold 0 .. levels-1.
-        num_classes: number of classes; 0 ignores labels.
+        num_classes: number of classes; None: as many as the labels have, 0 ignores them.
         holdout: training images kept back as `valid`.
     """
     path = str(Path(path).expanduser())

@@ -35,7 +35,7 @@ def make(of: Source, size: int, channels: int = 0) -> Source:
     def load(split: str) -> Split:
         from PIL import Image
 
-        found = of.load(split)
+        found = of.split(split)
 
         def one(image: np.ndarray) -> np.ndarray:
             picture = Image.fromarray(image if image.shape[-1] == 3 else image[..., 0])

@@ -31,7 +31,7 @@ def make(of: Source, turns: int = 1) -> Source:
         )
 
     def load(split: str) -> Split:
-        found = of.load(split)
+        found = of.split(split)
         every = found.everything()  # an image that replaces a damaged one brings its label
         return dataclasses.replace(
             found,
