@@ -12,6 +12,6 @@ from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = config.guide("cifar10()", "guide(classifier(width=96, mults=(1, 2, 2)))", -13.3, 30_000)
+    c = config.guide("cifar10()", "guide(classifier(width=96, mults=(1, 2, 2)))", 30_000)
     c.batch = 256
     return config.variant(c, variant, smoke="guide(classifier(width=16, blocks=1))")

@@ -14,7 +14,6 @@ def get_config(variant: str = "") -> ConfigDict:
     c = config.base()
     c.data = "digits()"
     c.conditional = True
-    c.gamma_min, c.gamma_max = -7.9, 5.0
     c.network = "vdm_unet(width=32, depth=2, embed=64)"
     c.batch = 64
     c.steps = 1600

@@ -12,5 +12,5 @@ from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = config.guide("digits()", "guide(classifier(width=32))", -7.9, 600)
+    c = config.guide("digits()", "guide(classifier(width=32))", 600)
     return config.variant(c, variant, smoke="guide(classifier(width=16, blocks=1))")

@@ -22,6 +22,6 @@ _CAPTIONS = (
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = config.guide("digits()", f"guide(clip(width=32, captions={_CAPTIONS!r}))", -7.9, 600)
+    c = config.guide("digits()", f"guide(clip(width=32, captions={_CAPTIONS!r}))", 600)
     small = f"guide(clip(width=16, blocks=1, captions={_CAPTIONS!r}))"
     return config.variant(c, variant, smoke=small)

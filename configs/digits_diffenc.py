@@ -25,7 +25,6 @@ def get_config(variant: str = "diffenc") -> ConfigDict:
     name, smoke = config.split_variant(variant, VARIANTS, "diffenc")
     c.data = "digits()"
     c.conditional = True
-    c.gamma_min, c.gamma_max = -7.9, 5.0
     c.network = "vdm_unet(width=32, depth=2, embed=64)"
     c.prediction = "v"  # DiffEnc is a v-prediction model: the same for all variants
     c.batch = 64

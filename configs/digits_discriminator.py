@@ -17,7 +17,7 @@ _RUN = "runs/digits"
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = config.guide("digits()", f"guide(discriminator(width=32), against={_RUN!r})", -7.9, 600)
+    c = config.guide("digits()", f"guide(discriminator(width=32), against={_RUN!r})", 600)
     c.conditional = True
     # How the samples are drawn: as they will be when they are guided.
     c.guidance = "none()"

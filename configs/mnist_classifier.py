@@ -12,8 +12,6 @@ from diffusion_jax import config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    c = config.guide(
-        "mnist()", "guide(classifier(width=32, mults=(1, 2, 4), blocks=1))", -13.3, 3000
-    )
+    c = config.guide("mnist()", "guide(classifier(width=32, mults=(1, 2, 4), blocks=1))", 3000)
     c.batch = 128
     return config.variant(c, variant, smoke="guide(classifier(width=16, blocks=1))")

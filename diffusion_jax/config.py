@@ -6,7 +6,7 @@ start from `base()`; the command line overrides any field: `--config.lr=1e-4`.
 
 from collections.abc import Iterable
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from diffusion_jax.errors import ConfigError
 
@@ -53,7 +53,8 @@ def base() -> ConfigDict:
     c.network = "vdm_unet()"
     c.encoder = "identity()"  # or diffenc(), diffenc_nt(): what of the data diffuses at each time
     c.schedule = "learned_linear()"
-    c.gamma_min = -13.3  # initial (or fixed) ends of the schedule; also scale the time embedding
+    # Initial (or fixed) ends of the schedule; they also scale the time embedding.
+    c.gamma_min = config_dict.placeholder(float)  # by the number of levels: -13.3 for 256
     c.gamma_max = 5.0
     c.decoder = "categorical()"
     c.prediction = "eps"  # eps, v, x, or levels: logits of every value's levels
@@ -180,16 +181,10 @@ def base() -> ConfigDict:
     return c
 
 
-def guide(data: str, task: str, gamma_min: float, steps: int) -> ConfigDict:
-    """What the networks of noisy images that guidance follows have in common.
-
-    Args:
-        gamma_min: least noise, as of the diffusion model it is to guide.
-        steps: length of the run.
-    """
+def guide(data: str, task: str, steps: int) -> ConfigDict:
+    """What the networks of noisy images that guidance follows have in common."""
     c = base()
     c.data, c.task, c.steps = data, task, steps
-    c.gamma_min = gamma_min
     c.batch = 64
     c.lr, c.lr_decay = 1e-3, "cosine"
     c.optimizer = "adamw(weight_decay=0.05)"

@@ -20,6 +20,7 @@ from diffusion_jax.experiment import assembly
 from diffusion_jax.experiment.weights import IMPORTED, load, published
 from diffusion_jax.experiment.workdir import prepare_workdir
 from diffusion_jax.model import Model
+from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training.state import ema_key
@@ -274,7 +275,10 @@ def open_experiment(config: ConfigDict, workdir: Path, checkpoint: str = "") -> 
     """
     if checkpoint.startswith(IMPORTED):
         config.update(published(checkpoint)[1].overrides)
-    return Experiment(config, place(workdir), checkpoint)
+    run = Experiment(config, place(workdir), checkpoint)
+    if config.gamma_min is None:  # in records a number: the rule may change
+        config.gamma_min = least_noise(run.source.levels)
+    return run
 
 
 def open_run(path: str | Path, *, data_dir: str | None = None) -> Experiment:

@@ -6,6 +6,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, require
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
+from diffusion_jax.process.schedules.base import least_noise
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
@@ -49,13 +50,14 @@ def offered(run: "Experiment") -> dict[str, Any]:
     c, source = run.config, run.source
     if c.dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
-    if c.gamma_min >= c.gamma_max:
+    gamma_min = least_noise(source.levels) if c.gamma_min is None else c.gamma_min
+    if gamma_min >= c.gamma_max:
         raise ConfigError(
-            f"gamma_min={c.gamma_min} must be below gamma_max={c.gamma_max} "
+            f"gamma_min={gamma_min} must be below gamma_max={c.gamma_max} "
             "(gamma = -log SNR grows with noise)"
         )
     return {
-        "gamma_min": c.gamma_min,
+        "gamma_min": gamma_min,
         "gamma_max": c.gamma_max,
         "levels": source.levels,
         "channels": source.shape[-1],

@@ -18,8 +18,8 @@ from diffusion_jax.runtime.progress import progress
 from diffusion_jax.types import Params
 
 # Settings that change what the network computes from the same weights.
-_SETTINGS = ("network", "encoder", "schedule", "decoder", "prediction", "conditional", "gamma_min",
-             "gamma_max", "dtype", "augment")  # fmt: skip
+_SETTINGS = ("network", "encoder", "schedule", "decoder", "prediction", "conditional", "gamma_max",
+             "dtype", "augment")  # fmt: skip
 _BATCH = 8  # images side by side unless config.compress.batch says otherwise
 
 
@@ -55,6 +55,7 @@ def fingerprint(experiment: Experiment, params: Params) -> str:
     c = experiment.config
     settings = {k: c[k] for k in _SETTINGS}
     settings |= {
+        "gamma_min": experiment.offered()["gamma_min"],
         "precision": c.eval.matmul_precision,
         "levels": experiment.source.levels,
         "shape": tuple(experiment.source.shape),

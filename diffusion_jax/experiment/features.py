@@ -62,7 +62,7 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
         )
     params, record = other.weights()
     encode = registry.build("decoders", c.decoder, levels=other.source.levels).encode
-    network, gamma = other.task.network(other), c.gamma_min
+    network, gamma = other.task.network(other), other.offered()["gamma_min"]
 
     def clean(call: Callable) -> Callable[[Params, Array], Array]:
         return lambda params, images: call(params, encode(images), jnp.full(len(images), gamma))

@@ -13,6 +13,8 @@ from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.objectives.base import Objective, is_shape_invariant
+from diffusion_jax.process.schedules.base import least_noise
+from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer, state as state_lib
 from diffusion_jax.training.meter import Metrics
@@ -23,6 +25,8 @@ from diffusion_jax.training.tasks.base import Given, Handed, Setting
 from diffusion_jax.training.time_sampling.base import Proposal, is_uniform
 from diffusion_jax.training.variance import learns_shape
 from diffusion_jax.types import Array, Params
+
+_MUCH = 0.05  # of the bound: reconstruction above this is remarked upon
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ class Training:
             Pass(s.mesh, c.eval.batch, quiet=True), draws=c.valid_draws,
         )  # fmt: skip
         found = bpd.summary(records)
+        if int(jax.device_get(state.step)) <= c.eval_every:
+            note = reconstruction_note(found, c.gamma_min, s.source.levels)
+            if note:
+                say(note)
         return {k: found[k] for k in ("bits_per_dim", "standard_error")}
 
     def sample(self, writer: Writer, state: State, step: int) -> None:
@@ -120,6 +128,26 @@ class Diffusion:
     def function(self, setting: Setting) -> Callable[[Params], Callable]:
         """The denoiser."""
         return setting.model.denoiser
+
+
+def reconstruction_note(found: dict[str, Any], gamma_min: float | None, levels: int) -> str:
+    """What to say if the reconstruction term takes much of a bound; empty if it does not.
+
+    Args:
+        found: a summary of the bound, from `bpd.summary`.
+        gamma_min: the setting.
+        levels: grey levels of the data.
+    """
+    part, total = (f["bits_per_dim"] for f in (found["breakdown"]["reconstruction"], found))
+    if part <= _MUCH * total:
+        return ""
+    fits = least_noise(levels)
+    ends = fits if gamma_min is None else gamma_min
+    advice = f"below {ends}" if ends <= fits else f"about {fits} for {levels} levels, not {ends}"
+    return (
+        f"reconstruction takes {part:.2f} of {total:.2f} bits/dim: the least noise hides levels of "
+        f"the data; a new run with a lower --config.gamma_min ({advice}) may give fewer bits"
+    )
 
 
 def make() -> Diffusion:

@@ -173,7 +173,7 @@ class Guide:
         recipe = Recipe(
             network=self.network(setting),
             encode=decoder.encode,
-            gamma_min=c.gamma_min,
+            gamma_min=setting.offered()["gamma_min"],
             gamma_max=c.gamma_max,
             optimizer=optimizer.make(c.optimizer, rate, c.clip, c.decay_mask),
             ema=tuple((ema_key(d), d) for d in c.ema),
