@@ -1,4 +1,4 @@
-"""The command line: `python -m diffusion_jax.main --config=digits --workdir=DIR`."""
+"""The command line: `djax train --config=digits --workdir=DIR`."""
 
 import ast
 import contextlib
@@ -40,7 +40,11 @@ def _parse(argv: list[str]) -> list[str]:
     if arguments.asks_for_help(argv):
         print(arguments.help_page(), end="")
         sys.exit(0)
+    if "--version" in argv[1:]:
+        print(arguments.version())
+        sys.exit(0)
     try:
+        argv = arguments.with_mode(argv)
         argv = arguments.renamed(argv)
         argv = arguments.with_config(argv, arguments.check_mode(argv))
         sys.argv[:] = argv  # where ml_collections looks for overrides
@@ -104,7 +108,9 @@ def _print_list() -> None:
 
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
-        _fail(ConfigError(f"unexpected argument {argv[1]!r}; every option starts with --"))
+        _fail(ConfigError(
+            f"unexpected argument {argv[1]!r}; a mode is the first word, options start with --"
+        ))  # fmt: skip
     distributed.install_hooks()
     clustered = False
     logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
@@ -114,8 +120,8 @@ def _main(argv: list[str]) -> None:
             return
         if _CONFIG.value is None:
             raise ConfigError(
-                "--config is needed, for example --config=digits (eval, sample, ... find the run's "
-                "own in --workdir, --checkpoint or --config.compare.a)"
+                "--config is needed, for example --config=digits; where a run is there already, "
+                "its own is found by --workdir, --checkpoint or --config.compare.a"
             )
         clustered = distributed.join()
         cache.remember()

@@ -11,6 +11,8 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -41,8 +43,11 @@ FOLDERS = {
     "features": "evaluation.features",
     "modes": "cli.modes",
 }
-_MODES = "modes"  # the one kind whose files have a `run` instead of a `make`
+# Settings whose plug-ins are of a kind with another name.
+_FIELDS = {"network": "models", "edit": "edits"}
 _ROOT = Path(__file__).parent
+# A path or name that was written without its quotes.
+_BARE_TEXT = re.compile(r"(\w+)\s*=\s*([^\s'\"(),]*[/~:\\.][^\s'\"(),]*)")
 
 
 @dataclass(frozen=True)
@@ -65,26 +70,24 @@ def _shown(value: Any) -> str:
 def parse(text: str) -> Spec:
     """Parses `"name"` or `"name(literal, key=literal, other=nested(...))"`; evaluates nothing.
 
-    Args:
-        text: the plug-in string.
-
-    Returns:
-        The parsed `Spec`.
-
     Raises:
         SpecError: the text is not a name or a call with literal or nested-call arguments.
     """
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError) as e:
-        raise SpecError(
-            f"cannot read the plug-in string {text!r}: write name(key=value, ...), "
-            "for example cfg(w=2.0)"
-        ) from e
+        hint = _unquoted(text) or "write name(key=value, ...), for example cfg(w=2.0)"
+        raise SpecError(f"cannot read the plug-in string {text!r}: {hint}") from e
     spec = _convert(node, text)
     if not isinstance(spec, Spec):
         raise SpecError(f"{text!r} is a value, not a plug-in: write name(key=value, ...)")
     return spec
+
+
+def _unquoted(text: str) -> str:
+    """Advice where a path or another text has no quotes, else nothing."""
+    found = _BARE_TEXT.search(text)
+    return f"quote text: {found[1]}='{found[2]}'" if found else ""
 
 
 def _convert(node: ast.AST, text: str) -> Any:
@@ -103,22 +106,33 @@ def _convert(node: ast.AST, text: str) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError as e:
-        raise SpecError(
-            f"in {text!r}: {ast.unparse(node)!r} is neither a literal nor a plug-in call"
-        ) from e
+        hint = _unquoted(text) or f"{ast.unparse(node)!r} is neither a literal nor a plug-in call"
+        raise SpecError(f"in {text!r}: {hint}") from e
 
 
-def folder(kind: str) -> Path:
-    """The folder of a kind.
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`" (did you mean 'cfg'?)"` where one of `names` is close to `name`, else nothing."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def kind_called(name: str) -> str:
+    """The kind that a word means: `schedule`, as in the configuration, is `schedules`.
 
     Raises:
         SpecError: there is no such kind.
     """
-    if kind not in FOLDERS:
-        close = difflib.get_close_matches(kind, FOLDERS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise SpecError(f"there are no plug-ins {kind!r}{hint}; kinds: {', '.join(FOLDERS)}")
-    return _ROOT.joinpath(*FOLDERS[kind].split("."))
+    for kind in (name, f"{name}s", _FIELDS.get(name, "")):
+        if kind in FOLDERS:
+            return kind
+    raise SpecError(
+        f"there are no plug-ins {name!r}{nearest(name, FOLDERS)}; kinds: {', '.join(FOLDERS)}"
+    )
+
+
+def folder(kind: str) -> Path:
+    """The folder of a kind; `SpecError` if there is none."""
+    return _ROOT.joinpath(*FOLDERS[kind_called(kind)].split("."))
 
 
 def available(kind: str) -> tuple[str, ...]:
@@ -174,13 +188,10 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
 
     Args:
         kind: for example `"samplers"`; `FOLDERS` has them all.
-        spec: the plug-in string, or an already parsed `Spec`. Nested calls are built as the same
-            kind, unless `make` annotates the parameter as `Spec`.
-        **context: values offered to `make` under these names; used only where `make` has such a
-            parameter and the string does not set it (for example `levels` from the data set).
-
-    Returns:
-        Whatever the plug-in's `make` returns.
+        spec: the plug-in string, or a parsed one. Nested calls are built as the same kind, unless
+            `make` annotates the parameter as `Spec`.
+        **context: values for parameters of `make` that the string does not set, for example
+            `levels` of the data set; the others are ignored.
 
     Raises:
         SpecError: unknown name (the message lists what exists), or arguments `make` does not take.
@@ -202,8 +213,11 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
         offered = {k: v for k, v in context.items() if k in signature.parameters and k not in given}
         signature.bind(*args, **kwargs, **offered)
     except TypeError as e:
-        shown = ", ".join(str(p) for p in signature.parameters.values())
-        raise SpecError(f"{kind} {spec.name!r}: {e}; it takes ({shown})") from e
+        own = [p for p in signature.parameters.values() if p.name not in context]
+        unknown = next((k for k in kwargs if k not in signature.parameters), "")
+        hint = nearest(unknown, signature.parameters) if unknown else ""
+        shown = ", ".join(str(p.replace(annotation=p.empty)) for p in own)
+        raise SpecError(f"{kind} {spec.name!r}: {e}{hint}; it takes ({shown})") from e
     return make(*args, **kwargs, **offered)
 
 
@@ -218,7 +232,7 @@ def _find(kind: str, name: str) -> Any:
         return module
     names = available(kind)
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise SpecError(f"unknown {kind} plug-in {name!r}{hint}; there are: {', '.join(names)}")
+        raise SpecError(
+            f"unknown {kind} plug-in {name!r}{nearest(name, names)}; there are: {', '.join(names)}"
+        )
     return importlib.import_module(f"diffusion_jax.{FOLDERS[kind]}.{name}")

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from command import main, refused
 from conftest import REPO
 
+import diffusion_jax
 from diffusion_jax import registry
 from diffusion_jax.cli import arguments
 from diffusion_jax.config import GROUPS, base
@@ -55,8 +57,34 @@ def test_old_flags_are_settings_now(capsys):
 
 def test_an_unknown_mode_names_the_nearest():
     assert arguments.check_mode(["x"]) == "train"
-    with pytest.raises(ConfigError, match=r"--mode=smaple .did you mean 'sample'"):
+    with pytest.raises(ConfigError, match=r"mode 'smaple' .did you mean 'sample'"):
         arguments.check_mode(["x", "--mode", "smaple"])
+
+
+def test_the_first_word_is_the_mode(capsys):
+    assert arguments.with_mode(["x", "eval", "--workdir=w"]) == ["x", "--mode=eval", "--workdir=w"]
+    assert arguments.with_mode(["x", "--mode=eval"]) == ["x", "--mode=eval"]
+    with pytest.raises(ConfigError, match="two modes are named: eval and train"):
+        arguments.with_mode(["x", "eval", "--mode=train"])
+    refused(main("smaple"), "did you mean 'sample'")
+    assert main("help").stdout == main("--help").stdout == arguments.help_page()
+    assert main("--version").stdout.startswith(f"diffusion_jax {diffusion_jax.__version__} (jax ")
+
+
+@pytest.mark.parametrize("flag", ["workdir", "checkpoint", "config.compare.a"])
+def test_a_folder_without_a_run_is_named(flag, tmp_path):
+    mode = "compare" if "." in flag else "eval"
+    refused(main(mode, f"--{flag}={tmp_path}"), f"--{flag}: there is no run in {tmp_path}")
+    gone = tmp_path / "gone"
+    refused(main(mode, f"--{flag}={gone}"), f"--{flag}: there is no folder {gone}")
+
+
+@pytest.mark.parametrize(
+    ("name", "yes"),
+    [("vdm:ckpt", True), ("diffenc_nt:x", True), ("gs://b/run", False), ("runs/a:b", False)],
+)
+def test_only_known_prefixes_are_published_checkpoints(name, yes):
+    assert arguments.published(name) == yes
 
 
 def test_packaged_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
@@ -66,7 +94,7 @@ def test_packaged_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
         assert arguments.config_path(name).samefile(own)
     (tmp_path / "digits").write_text("")  # a file of the user's own comes first
     assert arguments.config_path("digits").resolve() == (tmp_path / "digits").resolve()
-    with pytest.raises(ConfigError, match="did you mean --config=mnist"):
+    with pytest.raises(ConfigError, match=r"no file mnits .did you mean 'mnist'"):
         arguments.config_path("mnits")
     argv = arguments.with_config(["x", "--config", "mnist:smoke", "--workdir=w"], "train")
     assert argv == ["x", f"--config={REPO / 'configs' / 'mnist.py'}:smoke", "--workdir=w"]

@@ -232,7 +232,7 @@ def test_mistakes_are_one_line(tmp_path, args, message):
         ([], "--workdir is needed|--config is needed"),
         (["--config=configs/absent.py", "--workdir=x"], "absent.py"),
         (["--config=configs/digits.py:smok", "--workdir=x"], "allowed: smoke"),
-        (["--mode=eval", "--workdir=absent"], "--config is needed"),
+        (["--mode=eval", "--workdir=absent"], "there is no folder absent"),
         (["--mode=eval", "--config=configs/digits.py", "--workdir=absent"], "no checkpoint in"),
         (["--config=configs/mnist.py", "--workdir=x", "--config.data_dir=/nowhere"],
          "not prepared.*download_and_prepare"),

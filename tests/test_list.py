@@ -1,6 +1,7 @@
 """What `--mode=list` prints is what there is."""
 
 import inspect
+import re
 
 import pytest
 from command import main, program, refused
@@ -37,14 +38,41 @@ def test_list_needs_nothing_and_prints_plain_lines_into_a_pipe():
     assert "\x1b" not in done.stdout
     only = main("--mode=list", "--config.list.kind=samplers")
     assert {line.split("\t")[0] for line in only.stdout.splitlines()} == {"samplers"}
-    refused(main("--mode=list", "--config.list.kind=sampler"), "did you mean 'samplers'?")
+    assert main("list", "--config.list.kind=sampler").stdout == only.stdout
+    refused(main("--mode=list", "--config.list.kind=samplars"), "did you mean 'samplers'?")
 
 
-def test_a_table_on_a_terminal(monkeypatch, capsys):
+@pytest.mark.parametrize("field", ["schedule", "network", "encoder", "data", "guidance", "final"])
+def test_a_kind_answers_to_the_name_of_its_setting(field):
+    assert registry.kind_called(field) in registry.FOLDERS
+    assert registry.available(field)
+
+
+@pytest.fixture
+def shown(monkeypatch, capsys):
+    """What a terminal of 80 columns shows, without its colours."""
     from diffusion_jax.cli.modes import list as mode
 
-    for name, value in (("FORCE_COLOR", "1"), ("TTY_COMPATIBLE", "1"), ("COLUMNS", "200")):
+    for name, value in (("FORCE_COLOR", "1"), ("TTY_COMPATIBLE", "1"), ("COLUMNS", "80")):
         monkeypatch.setenv(name, value)
-    mode.run("grids")
-    shown = capsys.readouterr().out
-    assert "karras(rho=7.0)" in shown and "\x1b[" in shown and "\t" not in shown
+
+    def show(kind):
+        mode.run(kind)
+        text = capsys.readouterr().out
+        assert "\x1b[" in text and "\t" not in text
+        return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+    return show
+
+
+def test_all_kinds_fit_a_terminal(shown):
+    text = shown("")
+    assert text.count("\n") <= 36 and max(map(len, text.splitlines())) <= 80
+    words = set(re.findall(r"\w+", text))
+    for kind in registry.FOLDERS:
+        assert {kind, *registry.available(kind)} <= words
+
+
+def test_one_kind_on_a_terminal_has_the_arguments(shown):
+    text = shown("grid")
+    assert "karras(rho=7.0)" in text and max(map(len, text.splitlines())) <= 80

@@ -33,6 +33,19 @@ def test_an_unknown_name_lists_what_exists():
 def test_wrong_arguments_name_the_right_ones():
     with pytest.raises(SpecError, match="eta"):
         registry.build("samplers", "ddim(etta=1.0)")
+    with pytest.raises(SpecError, match=r"'widht' .did you mean 'width'.*; it takes .width=128"):
+        registry.build("models", "vdm_unet(widht=8)", channels=1)
+    with pytest.raises(SpecError, match=r"'ww' .did you mean 'w'"):
+        registry.build("guidance", "interval(cfg(ww=2.0), lo=-1.0, hi=1.0)")
+
+
+@pytest.mark.parametrize(
+    "text", ["folder(path=/x)", "folder(path=~/x, size=32)", "npz(levels=5, path=a/b.npz)",
+             "folder(path=gs://b/x)"],
+)  # fmt: skip
+def test_text_without_quotes_is_said_to_need_them(text):
+    with pytest.raises(SpecError, match=r"quote text: path='[^,()]+'$"):
+        registry.parse(text)
 
 
 def test_context_fills_only_what_the_string_leaves_open():

@@ -1,15 +1,17 @@
 """The command line before flags are parsed: old names, packaged configurations, modes, help."""
 
 import ast
-import difflib
 import functools
+import importlib.metadata
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import diffusion_jax
 from diffusion_jax import config as config_lib, registry, saved_config
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.runtime.storage import is_bucket, place
+from diffusion_jax.networks.published import PREFIXES
+from diffusion_jax.runtime.storage import place
 
 _PACKAGE = Path(__file__).parent.parent
 # Flags until 0.1, and the settings that took their place; they go with the next release.
@@ -21,7 +23,8 @@ _OLD = {
 _SWITCHES = {"verify": "True", "noverify": "False"}
 _HELP = ("help", "helpshort", "h", "?")
 _USAGE = """\
-usage: python -m diffusion_jax.main --config=NAME --workdir=DIR [--mode=MODE] [--config.F=VALUE]
+usage: djax MODE --config=NAME --workdir=DIR [--config.F=VALUE]
+       python -m diffusion_jax --mode=MODE ..., the same where nothing is installed
 
   --config      Configuration file, or the name of a packaged one; a variant follows a colon:
                 digits:smoke. Where a run is there already, its own is used.
@@ -30,16 +33,17 @@ usage: python -m diffusion_jax.main --config=NAME --workdir=DIR [--mode=MODE] [-
   --checkpoint  A checkpoint folder or another run's work directory, or vdm:PATH, diffenc:PATH
                 for published weights.
   --config.F=VALUE overrides the setting F; diffusion_jax/config.py has all of them.
-  --mode        What to do:
+  MODE          What to do; train where none is named:
 {modes}
 
-  --helpfull shows the flags of all libraries. First: --config=digits --workdir=runs/digits
+  --version; --helpfull shows the flags of all libraries.
+  First: djax train --config=digits --workdir=runs/digits
 """
 
 
 def published(checkpoint: str) -> bool:
-    """Whether a checkpoint has a prefix, as `vdm:PATH` has; a bucket has a scheme instead."""
-    return ":" in checkpoint and not is_bucket(checkpoint)
+    """Whether a checkpoint is a published one, as `vdm:PATH` is, and not a folder."""
+    return checkpoint.startswith(PREFIXES)
 
 
 def value(argv: list[str], flag: str) -> str | None:
@@ -71,17 +75,26 @@ def renamed(argv: list[str]) -> list[str]:
     return out
 
 
-def check_mode(argv: list[str]) -> str:
-    """The mode that is asked for.
+def with_mode(argv: list[str]) -> list[str]:
+    """The arguments with `--mode=train` for a first word `train`.
 
     Raises:
-        ConfigError: there is no such mode.
+        ConfigError: two modes are named.
     """
+    if len(argv) < 2 or argv[1].startswith("-"):
+        return argv
+    word, rest = argv[1], argv[2:]
+    if value(rest, "mode") not in (None, word):
+        raise ConfigError(f"two modes are named: {word} and {value(rest, 'mode')}")
+    return [argv[0], f"--mode={word}", *rest]
+
+
+def check_mode(argv: list[str]) -> str:
+    """The mode that is asked for; `ConfigError` if there is no such mode."""
     mode, modes = value(argv, "mode") or "train", registry.available("modes")
     if mode not in modes:
-        close = difflib.get_close_matches(mode, modes, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ConfigError(f"there is no --mode={mode}{hint}; modes: {', '.join(modes)}")
+        hint = registry.nearest(mode, modes)
+        raise ConfigError(f"there is no mode {mode!r}{hint}; modes: {', '.join(modes)}")
     return mode
 
 
@@ -92,11 +105,7 @@ def packaged() -> Path:
 
 
 def config_path(name: str) -> Path:
-    """The file that `--config=NAME` means: a file, or a packaged configuration.
-
-    Raises:
-        ConfigError: there is neither.
-    """
+    """The file that `--config=NAME` means: a file, or a packaged configuration."""
     path = Path(name)
     if path.is_file():
         return path
@@ -104,8 +113,7 @@ def config_path(name: str) -> Path:
     if path.parent in (Path(), Path("configs")) and own.is_file():
         return own
     names = sorted(p.stem for p in packaged().glob("*.py"))
-    close = difflib.get_close_matches(path.stem, names, n=1)
-    hint = f" (did you mean --config={close[0]}?)" if close else ""
+    hint = registry.nearest(path.stem, names)
     raise ConfigError(f"--config: there is no file {name}{hint}; packaged: {', '.join(names)}")
 
 
@@ -123,12 +131,19 @@ def with_config(argv: list[str], mode: str) -> list[str]:
         return [*argv[:first], f"--config={file}", *argv[after:]]
     if mode == "list":
         return [argv[0], f"--config={Path(config_lib.__file__)}", *argv[1:]]
-    where = value(argv, "checkpoint") or value(argv, "config.compare.a") or value(argv, "workdir")
-    if mode == "train" or not where or published(where):
+    flag = next((f for f in ("checkpoint", "config.compare.a", "workdir") if value(argv, f)), None)
+    if flag is None or published(value(argv, flag)):
         return argv
+    where = value(argv, flag)
     saved = saved_config.find(place(where))
-    if saved is None:
+    if saved is None and mode == "train":
         return argv
+    if saved is None:
+        what = "there is no run in" if place(where).is_dir() else "there is no folder"
+        raise ConfigError(
+            f"--{flag}: {what} {where}, and no --config is given; train one first, for example "
+            f"with --mode=train --config=digits --workdir={where}"
+        )
     return [argv[0], f"--config={Path(saved_config.__file__)}:{saved}", *argv[1:]]
 
 
@@ -143,11 +158,7 @@ def reads(mode: str) -> tuple[str, ...]:
 
 
 def check_settings(mode: str, fields: Iterable[str]) -> None:
-    """Refuses settings from the command line that a mode would ignore.
-
-    Raises:
-        ConfigError: it names the modes that they are for.
-    """
+    """Refuses (`ConfigError`) settings from the command line that a mode would ignore."""
     for field in fields:
         group = config_lib.group(field)
         if group and not {group, field} & {*reads(mode)}:
@@ -159,8 +170,16 @@ def check_settings(mode: str, fields: Iterable[str]) -> None:
 
 
 def asks_for_help(argv: list[str]) -> bool:
-    """Whether the page of help is asked for."""
-    return any(a.startswith("-") and a.lstrip("-") in _HELP for a in argv[1:])
+    """Whether the page of help is asked for, by a flag or as the first word."""
+    flags = any(a.startswith("-") and a.lstrip("-") in _HELP for a in argv[1:])
+    return flags or argv[1:2] == ["help"]
+
+
+def version() -> str:
+    """The versions that a report of a fault should name."""
+    jax = importlib.metadata.version("jax")
+    python = ".".join(map(str, sys.version_info[:3]))
+    return f"diffusion_jax {diffusion_jax.__version__} (jax {jax}, python {python})"
 
 
 def help_page() -> str:

@@ -17,9 +17,10 @@ from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import assembly
-from diffusion_jax.experiment.weights import IMPORTED, load, published
+from diffusion_jax.experiment.weights import load, published
 from diffusion_jax.experiment.workdir import prepare_workdir
 from diffusion_jax.model import Model
+from diffusion_jax.networks.published import PREFIXES
 from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.runtime.storage import place
@@ -273,7 +274,7 @@ def open_experiment(config: ConfigDict, workdir: Path, checkpoint: str = "") -> 
             published.
         workdir: where files go.
     """
-    if checkpoint.startswith(IMPORTED):
+    if checkpoint.startswith(PREFIXES):
         config.update(published(checkpoint)[1].overrides)
     run = Experiment(config, place(workdir), checkpoint)
     if config.gamma_min is None:  # in records a number: the rule may change

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from diffusion_jax.errors import CheckpointError
+from diffusion_jax.networks.published import PREFIXES
 from diffusion_jax.runtime.sharding import put, replicated
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
@@ -14,13 +15,10 @@ from diffusion_jax.types import Params
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
-# Prefixes of --checkpoint for published checkpoints; the last three are models of DiffEnc's code.
-IMPORTED = ("vdm:", "diffenc:", "diffenc_nt:", "vdmv:")
-
 
 def load(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
     """The weights called `name`, replicated over the mesh, and a record of what they are."""
-    if experiment.checkpoint.startswith(IMPORTED):
+    if experiment.checkpoint.startswith(PREFIXES):
         return _imported(experiment, name)
     path = place(experiment.checkpoint) if experiment.checkpoint else experiment.workdir
     like, sharding = experiment.shapes(), replicated(experiment.mesh)

@@ -1,52 +1,62 @@
 """`--mode=list`: all plug-ins and modes, with their arguments; needs no configuration."""
 
+from typing import TYPE_CHECKING
+
 from diffusion_jax import registry
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+READS = ("list",)
 
 _NOTE = (
     "Arguments without a value come from the data and the model where they are known there; the "
     "others must be given. A plug-in's file says more."
 )
-
-
-READS = ("list",)
+_HOW = "One kind with its arguments: djax list --config.list.kind=samplers"
 
 
 def run(kind: str = "") -> None:
-    """Prints the plug-ins: as a table on a terminal, else a line each, with tabs between columns.
+    """Prints the plug-ins: a page on a terminal, else a line each, with tabs between columns.
 
     Args:
         kind: only this kind, as `config.list.kind` says; empty for all.
-
-    Raises:
-        SpecError: there is no such kind.
     """
     from rich.console import Console
 
     console = Console()
-    for name in [kind] if kind else registry.FOLDERS:
-        line, plugins = registry.describe(name)
-        if console.is_terminal:
-            _table(console, name, line, plugins)
-            continue
-        for p in plugins:
-            print(name, _call(name, p), p.line, sep="\t")
     if not console.is_terminal:
-        return
-    console.print(_NOTE, style="dim")
+        for name in [registry.kind_called(kind)] if kind else registry.FOLDERS:
+            for p in registry.describe(name)[1]:
+                print(name, _call(name, p), p.line, sep="\t")
+    elif kind:
+        _one_kind(console, registry.kind_called(kind))
+    else:
+        _all_kinds(console)
 
 
 def _call(kind: str, p: registry.Plugin) -> str:
     return f"--mode={p.name}" if kind == "modes" else f"{p.name}({', '.join(p.arguments)})"
 
 
-def _table(console: object, kind: str, line: str, plugins: tuple[registry.Plugin, ...]) -> None:
-    from rich.box import SIMPLE_HEAD
+def _all_kinds(console: "Console") -> None:
+    """The names of every kind, which fit a screen."""
     from rich.table import Table
+
+    grid = Table.grid("kind", "plug-ins", padding=(0, 2))
+    for name in registry.FOLDERS:
+        grid.add_row(f"[bold]{name}[/]", ", ".join(registry.available(name)))
+    console.print(grid)
+    console.print(_HOW, style="dim")
+
+
+def _one_kind(console: "Console", kind: str) -> None:
+    from rich.padding import Padding
     from rich.text import Text
 
-    grid = Table(box=SIMPLE_HEAD, title=Text(f"{kind}: {line}"), title_justify="left", expand=True)
-    grid.add_column("plug-in", ratio=2, overflow="fold", style="bold")
-    grid.add_column("what it is", ratio=3)
+    line, plugins = registry.describe(kind)
+    console.print(Text(f"{kind}: {line}"))
     for p in plugins:
-        grid.add_row(Text(_call(kind, p)), Text(p.line))
-    console.print(grid)
+        console.print(Text(_call(kind, p), style="bold"))
+        console.print(Padding(Text(p.line), (0, 0, 0, 4)))
+    console.print(_NOTE, style="dim")
