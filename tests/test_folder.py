@@ -79,19 +79,21 @@ def test_the_central_square_is_shrunk_by_averaging():
     # 13 columns: the central 8 leave two on the left and three on the right.
     rows = np.floor(wide[:, 2:10].reshape(8, 4, 2, 3).mean(2) + 0.5)  # rounded after rows
     means = np.floor(rows.reshape(4, 2, 4, 3).mean(1) + 0.5)  # and after columns
-    np.testing.assert_array_equal(decode(picture(wide), 4, 3), means)
-    np.testing.assert_array_equal(decode(picture(wide), 8, 3), wide[:, 2:10])
-    np.testing.assert_array_equal(decode(picture(wide, "WEBP", lossless=True), 8, 3), wide[:, 2:10])
+    np.testing.assert_array_equal(decode(picture(wide), (4, 4), 3), means)
+    np.testing.assert_array_equal(decode(picture(wide), (8, 8), 3), wide[:, 2:10])
+    np.testing.assert_array_equal(
+        decode(picture(wide, "WEBP", lossless=True), (8, 8), 3), wide[:, 2:10]
+    )
     grey = rng.integers(0, 256, (8, 8), dtype=np.uint8)
-    np.testing.assert_array_equal(decode(picture(grey), 8, 1)[..., 0], grey)
-    np.testing.assert_array_equal(decode(picture(grey), 8, 3), grey[..., None].repeat(3, -1))
+    np.testing.assert_array_equal(decode(picture(grey), (8, 8), 1)[..., 0], grey)
+    np.testing.assert_array_equal(decode(picture(grey), (8, 8), 3), grey[..., None].repeat(3, -1))
     smooth = np.broadcast_to(np.arange(64, dtype=np.uint8)[:, None, None] * 3, (64, 64, 3))
-    jpeg = decode(picture(np.ascontiguousarray(smooth), "JPEG", quality=95), 32, 3)
+    jpeg = decode(picture(np.ascontiguousarray(smooth), "JPEG", quality=95), (32, 32), 3)
     assert abs(jpeg - smooth.reshape(32, 2, 32, 2, 3).mean((1, 3))).max() < 4
     # EXIF 6: the camera was turned, the picture is to be shown a quarter turn clockwise.
     exif = Image.Exif()
     exif[0x0112] = 6
-    turned = decode(picture(wide[:, :8], exif=exif), 8, 3)
+    turned = decode(picture(wide[:, :8], exif=exif), (8, 8), 3)
     np.testing.assert_array_equal(turned, np.rot90(wide[:, :8], -1))
 
 

@@ -1,7 +1,7 @@
 """Images and masks from the files of a user, in the levels and the shape of a model.
 
-Nothing is guessed: sizes must fit, colours are converted only where the file says what they are,
-and every rounding is to the nearest level.
+Pictures are read, cut and shrunk as those of the data set `folder` are, masks like their pictures;
+arrays must fit. Every rounding is to the nearest level.
 """
 
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.data.contract import whole_labels
+from diffusion_jax.data.pictures import WHITE, Damaged, fitted, read
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import place
@@ -21,8 +22,8 @@ def read_images(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The images of a file.
 
-    A picture (PNG or whatever Pillow reads) is converted to the model's grey or colour (ITU-R 601
-    luma) and its 0 .. 255 to the nearest level. An npz holds levels already, uint8 `[N, H, W, C]`,
+    A picture (PNG or whatever Pillow reads) is read as `data.pictures` says, and its 0 .. 255
+    brought to the nearest level. An npz holds levels already, uint8 `[N, H, W, C]`,
     `[H, W, C]` or `[H, W]`, as `image` or its only array, and optionally integers `label`: what
     `--mode=sample` writes.
 
@@ -41,8 +42,7 @@ def read_images(
         arrays = _read_npz(file)
         image = _only(file, arrays, "image")
         return _from_levels(file, image, shape, levels), _labels(file, arrays, image)
-    found = _read_picture(file, "L" if shape[-1] == 1 else "RGB", shape[:2], "image")
-    found = found.reshape(*found.shape[:2], -1)
+    found = _read_picture(file, shape[-1], shape[:2], WHITE).reshape(shape)
     return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)[None], None
 
 
@@ -62,7 +62,7 @@ def read_mask(path: str, shape: tuple[int, ...]) -> np.ndarray:
     """
     file = place(path)
     if file.suffix.lower() != _ARRAYS:
-        grey = _read_picture(file, "L", shape[:2], "mask")
+        grey = _read_picture(file, 1, shape[:2], None)
         return (grey / 255.0).astype(np.float32)[None, :, :, None]
     mask = _only(file, _read_npz(file), "mask")
     if mask.ndim == 2:
@@ -94,38 +94,17 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
         raise DataError(f"cannot read {str(file)!r} as an npz file: {e}") from e
 
 
-def _read_picture(file: Path, mode: str, size: tuple, what: str) -> np.ndarray:
-    """Float64 0 .. 255, `[H, W]` or `[H, W, 3]`; its size is looked at before it is decoded."""
-    from PIL import Image
-
+def _read_picture(
+    file: Path, channels: int, size: tuple[int, ...], background: int | None
+) -> np.ndarray:
+    """uint8 `[H, W]` or `[H, W, 3]`."""
     try:
-        with file.open("rb") as raw, Image.open(raw) as picture:
-            _check_size(file, picture.size[::-1], size, what)
-            picture.load()
-    except DataError:
-        raise
+        with file.open("rb") as raw:
+            return fitted(read(raw, channels, background), (size[0], size[1]))
     except FileNotFoundError as e:
         raise DataError(f"there is no file {str(file)!r}") from e
-    except Exception as e:  # Pillow's decoders raise nearly everything on damaged files
-        raise DataError(
-            f"cannot read {str(file)!r} as a picture; use PNG, or npz for arrays"
-        ) from e
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        if picture.getextrema()[-1][0] < 255:
-            raise DataError(
-                f"{str(file)!r} has transparent pixels; flatten it onto a background first"
-            )
-    if picture.mode.startswith("I;16"):
-        return _converted(np.asarray(picture, np.float64) / 257.0, mode)
-    if picture.mode in ("I", "F"):
-        raise DataError(f"{str(file)!r} has 32-bit pixels; save it with 8 or 16 bits")
-    # Pillow's "L" is ITU-R 601 luma, rounded.
-    return np.asarray(picture.convert(mode), np.float64)
-
-
-def _converted(grey: np.ndarray, mode: str) -> np.ndarray:
-    return grey if mode == "L" else np.repeat(grey[..., None], 3, axis=-1)
+    except (OSError, Damaged) as e:
+        raise DataError(f"cannot read {str(file)!r} as a picture: {e}") from e
 
 
 def _only(file: Path, arrays: dict[str, np.ndarray], name: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.data.base import Split, checked
+from diffusion_jax.data.pictures import Damaged, read_exactly
 from diffusion_jax.errors import CodecError, DataError
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import write_arrays, write_picture
@@ -170,29 +171,20 @@ def _npz(path: Path, part: str) -> Images:
 
 
 def _pngs(paths: list[Path], where: Path, shape: tuple[int, ...]) -> Images:
-    from PIL import Image
-
     if not paths:
         raise DataError(f"{where} has no .png files")
     arrays: list[np.ndarray] = []
     for path in paths:
         try:
-            with path.open("rb") as raw, Image.open(raw) as picture:
-                size = (picture.height, picture.width, len(picture.getbands()))
-                if picture.mode not in ("L", "RGB"):
-                    raise DataError(
-                        f"{path} has mode {picture.mode}; only 8-bit grey (L) and RGB can be coded "
-                        "without loss: convert it first"
-                    )
-                if arrays and size != arrays[0].shape:
-                    raise DataError(
-                        f"{path} is {_size(size)}, {paths[0].name} is {_size(arrays[0].shape)}: "
-                        "all must have one size"
-                    )
-                _check_size(path, size, shape)
-                arrays.append(np.asarray(picture).reshape(size))
-        except DataError:
-            raise
-        except Exception as e:  # Pillow's decoders raise nearly everything on damaged files
-            raise DataError(f"cannot read {path}: {untrusted.reason(e)}") from e
+            with path.open("rb") as raw:
+                found = read_exactly(raw)
+        except (OSError, Damaged) as e:
+            raise DataError(f"cannot read {path}: {e}") from e
+        if arrays and found.shape != arrays[0].shape:
+            raise DataError(
+                f"{path} is {_size(found.shape)}, {paths[0].name} is {_size(arrays[0].shape)}: "
+                "all must have one size"
+            )
+        _check_size(path, found.shape, shape)
+        arrays.append(found)
     return Images(where.name, np.stack(arrays), None, tuple(p.name for p in paths))

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from diffusion_jax.runtime.progress import progress
 
 SPLITS = ("train", "valid", "test")
 _BLOCK = 4096  # images looked at together
+_WHOLE = 2**28  # bytes of images up to which a sketch covers all of them
+_NAMED = 20  # classes up to which they are named when training starts
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,23 @@ class Split:
     def skipped(self) -> int:
         """Damaged examples met so far, which others took the place of; on this host."""
         return getattr(self.images, "skipped", 0)
+
+    def sketch(self) -> str:
+        """A digest of all labels and of the images, in large sets of some: quick to take.
+
+        Of image files it covers all names, and the content of some files.
+        """
+        digest = hashlib.sha256(repr((self.images.shape, self.levels, self.num_classes)).encode())
+        digest.update(np.ascontiguousarray(self.labels, dtype=np.int32).data)
+        if hasattr(self.images, "sketch"):
+            digest.update(self.images.sketch())
+        else:
+            whole = self.images.nbytes <= _WHOLE
+            step = 1 if whole else -(-len(self) // _BLOCK)
+            for start in range(0, len(self), _BLOCK * step):
+                block = self.images[start : start + _BLOCK * step : step]
+                digest.update(np.ascontiguousarray(block).data)
+        return digest.hexdigest()
 
     def fingerprint(self) -> str:
         """SHA-256 over shapes, images and labels: which data a figure was measured on."""
@@ -135,6 +155,45 @@ class Source:
                 f"{self.name!r} declares {tuple(self.shape)}, {ours}"
             )
         return found
+
+
+def describe(source: Source, split: Split) -> dict[str, Any]:
+    """Which data a run is trained on, JSON-able: kept in its checkpoints."""
+    counts = np.bincount(split.labels, minlength=split.num_classes) if split.num_classes else []
+    return {
+        "name": split.name,
+        "images": len(split),
+        "sketch": split.sketch(),
+        "classes": list(source.classes),
+        "counts": [int(n) for n in counts],
+        "notes": list(source.notes),
+    }
+
+
+def told(record: Mapping[str, Any]) -> list[str]:
+    """What `describe` found, as lines for a user: classes in order with counts, and notes."""
+    names, counts = record["classes"], record["counts"]
+    lines = list(record["notes"])
+    if counts and len(names) == len(counts) <= _NAMED:
+        each = (f"{i} {n} ({k})" for i, (n, k) in enumerate(zip(names, counts, strict=True)))
+        lines.append(f"classes, with their images: {', '.join(each)}")
+    elif counts:
+        lines.append(f"{len(counts)} classes of {min(counts)} .. {max(counts)} images")
+    return lines
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How data differ from those a run began with, both from `describe`; empty if they do not."""
+    for what in ("images", "classes", "counts"):
+        if before.get(what, now[what]) != now[what]:
+            return f"{what} were {_brief(before[what])}, and are {_brief(now[what])} now"
+    same = before.get("sketch", now["sketch"]) == now["sketch"]
+    return "" if same else "pixels, labels or the names of files are others than they were"
+
+
+def _brief(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) < 200 else f"{text[:200]}..."
 
 
 def checked(split: Split) -> Split:

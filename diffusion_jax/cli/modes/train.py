@@ -19,7 +19,7 @@ from diffusion_jax.cli.modes import (
     report as report_mode,
     sample as sample_mode,
 )
-from diffusion_jax.data.base import Split
+from diffusion_jax.data.base import changed, describe, told
 from diffusion_jax.errors import ConfigError, NonFiniteError, WorkdirError
 from diffusion_jax.experiment import Experiment, prepare_workdir
 from diffusion_jax.runtime import distributed, preemption
@@ -67,7 +67,8 @@ def run(experiment: Experiment) -> None:
     given = task.given()
     used = given.record()
     train, valid = task.load()
-    distributed.agree({"training set": (train.name, len(train))})
+    data = describe(experiment.source, train)
+    distributed.agree({"training set": (train.name, data["images"], data["sketch"])})
     prepare_workdir(experiment)
     first = jax.process_index() == 0
     with (
@@ -85,13 +86,15 @@ def run(experiment: Experiment) -> None:
         if start >= c.steps:
             say(f"finished: {experiment.workdir} has already trained {start} of {c.steps} steps")
         else:
-            _check_same(experiment, start, train, used)
+            _check_same(experiment, start, data, used)
             if task.note:
                 say(task.note)
             say(
                 f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
                 f"{describe_devices()}: {train.name}, {len(train)} images"
             )
+            for line in told(data):
+                say(line)
         began = time.monotonic()
         run_loop = functools.partial(
             loop.run, task, split=train, mesh=experiment.mesh, checkpoints=checkpoints,
@@ -101,7 +104,7 @@ def run(experiment: Experiment) -> None:
             given=jax.tree.map(put, given.tree, placed(experiment.mesh, given.tree)),
         )  # fmt: skip
         record = {
-            "config": saved_config.to_dict(c), "images": len(train), "given": used
+            "config": saved_config.to_dict(c), "data": data, "given": used
         }  # fmt: skip
         state = _train(experiment, task, run_loop, state, skip, checkpoints, writer, record)
         if start < c.steps:
@@ -128,16 +131,19 @@ def _start(
     return state, 0
 
 
-def _check_same(experiment: Experiment, step: int, train: Split, given: dict[str, Any]) -> None:
+def _check_same(
+    experiment: Experiment, step: int, data: dict[str, Any], given: dict[str, Any]
+) -> None:
     """Refuses to go on with other data, whose order is another, or with other given weights."""
     if not step:
         return
     before = read_meta(experiment.workdir / FOLDER / str(step))
-    images = before.get("images", len(train))
-    if images != len(train):
+    earlier = {"images": before["images"]} if "images" in before else {}  # as it was kept once
+    difference = changed(before.get("data", earlier), data)
+    if difference:
         raise WorkdirError(
-            f"{experiment.workdir} was trained on {images} images, {train.name} has "
-            f"{len(train)} now; put the data back as they were, or use a new --workdir"
+            f"{experiment.workdir} was trained on other data than {data['name']} is now: "
+            f"{difference}; put the data back as they were, or use a new --workdir"
         )
     used = before.get("given", {})
     if used.get("sha256") != given.get("sha256"):

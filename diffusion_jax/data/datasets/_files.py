@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,11 @@ import numpy as np
 from diffusion_jax.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_FOLDERS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}
+_SPLITS = {
+    "train": ("train", "training", "trainset", "train_set"),
+    "valid": ("valid", "val", "validation", "validate", "dev", "validset", "valid_set", "val_set"),
+    "test": ("test", "testing", "testset", "test_set"),
+}
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,14 @@ class Listing:
         names: paths below it with `/`, sorted.
         labels: int32 `[N]`; zeros without classes.
         classes: names of the classes; empty for none.
+        notes: what of the folder was left aside, and why.
     """
 
     root: Path
     names: tuple[str, ...]
     labels: np.ndarray
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def part(self, chosen: np.ndarray) -> "Listing":
         """The files where `chosen` (bool `[N]`) holds."""
@@ -44,27 +51,56 @@ class Listing:
         return digest.hexdigest()
 
 
-def _walk(folder: str, prefix: str = "") -> Iterator[str]:
-    """Names of image files, without a call to the file system per file; hidden ones are left out.
+def _walk(folder: str, prefix: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Names of files, and of folders with a `/` at the end, without hidden ones.
 
-    Links are followed, as shared disks often hold nothing else.
+    Links are followed, as shared disks often hold nothing else; one to a folder it is in is not.
 
     Args:
         folder: where to look.
         prefix: what comes before the names.
+        above: real paths of the folders it is in.
 
     Yields:
         Paths below `folder`, with `/`.
     """
+    above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             name = prefix + entry.name
-            if entry.is_dir():
-                yield from _walk(entry.path, name + "/")
-            elif name.lower().endswith(SUFFIXES):
+            if not entry.is_dir():
                 yield name
+            elif not (entry.is_symlink() and os.path.realpath(entry.path) in above):
+                yield name + "/"
+                yield from _walk(entry.path, name + "/", above)
+
+
+def _sorted_out(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The images below a folder, sorted; and notes on whatever else is there."""
+    try:
+        found = sorted(_walk(str(root)))
+    except OSError as e:
+        raise DataError(f"cannot read the folder {root}: {e.strerror}") from e
+    names = tuple(n for n in found if n.lower().endswith(SUFFIXES))
+    others = Counter(
+        Path(n).suffix.lower() or "without a suffix"
+        for n in found
+        if not n.endswith("/") and not n.lower().endswith(SUFFIXES)
+    )
+    full = {n.split("/", 1)[0] for n in names if "/" in n}
+    empty = [n[:-1] for n in found if n.endswith("/") and n.count("/") == 1 and n[:-1] not in full]
+    notes = [f"{root.name}: {k} files {s} are ignored; {', '.join(SUFFIXES)} are read"
+             for s, k in sorted(others.items())]  # fmt: skip
+    if empty and full:
+        notes.append(f"{root.name}: no image in {_few(empty)}, which makes no class")
+    return names, tuple(notes)
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def listing(root: Path, classes: bool | tuple[str, ...]) -> Listing:
@@ -74,23 +110,19 @@ def listing(root: Path, classes: bool | tuple[str, ...]) -> Listing:
         classes: False for none; True to take them from the subfolders, if there are any; or their
             names, when another split has fixed them.
 
-    Returns:
-        The files, sorted by name.
-
     Raises:
         DataError: there is no such folder, no image in it, an image beside class folders, or a
             class that was not to be expected.
     """
-    try:
-        names = tuple(sorted(_walk(str(root))))
-    except OSError as e:
-        raise DataError(f"cannot read the folder {root}: {e.strerror}") from e
+    names, notes = _sorted_out(root)
     if not names:
         raise DataError(f"there is no image ({', '.join(SUFFIXES)}) in {root}")
     tops = [n.split("/", 1)[0] if "/" in n else "" for n in names]
     found = tuple(sorted(set(tops)))
     if not classes or found == ("",):
-        return Listing(root, names, np.zeros(len(names), np.int32), ())
+        if isinstance(classes, tuple):
+            raise DataError(f"{root} has no class folders; train has {_few(list(classes))}")
+        return Listing(root, names, np.zeros(len(names), np.int32), (), notes)
     known = found if classes is True else classes
     where = {c: i for i, c in enumerate(known)}
     if "" in found:
@@ -101,8 +133,8 @@ def listing(root: Path, classes: bool | tuple[str, ...]) -> Listing:
         )
     if not where.keys() >= set(found):
         strange = sorted(set(found) - where.keys())
-        raise DataError(f"{root} has classes that train has not: {', '.join(strange[:5])}")
-    return Listing(root, names, np.array([where[t] for t in tops], np.int32), known)
+        raise DataError(f"{root} has classes that train has not: {_few(strange)}")
+    return Listing(root, names, np.array([where[t] for t in tops], np.int32), known, notes)
 
 
 def _place(name: str) -> float:
@@ -110,34 +142,81 @@ def _place(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
-def splits(root: Path, valid: float, test: float, classes: bool) -> dict[str, Listing]:
-    """The splits of a folder.
+def _split_of(name: str) -> str:
+    """The split that a folder is by its name, in any case; empty if it is none."""
+    plain = name.lower().replace("-", "_").replace(" ", "_")
+    return next((split for split, names in _SPLITS.items() if plain in names), "")
+
+
+def _split_folders(root: Path, classes: bool) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The folders that are splits, by split, if the folder has any; and what lies beside them."""
+    try:
+        with os.scandir(root) as entries:
+            found = sorted((e.name, e.is_dir()) for e in entries if e.name[0] != ".")
+    except OSError as e:
+        raise DataError(f"cannot read the folder {root}: {e.strerror}") from e
+    tops = [name for name, folder in found if folder]
+    loose = any(name.lower().endswith(SUFFIXES) for name, folder in found if not folder)
+    by: dict[str, list[str]] = {}
+    for name in tops:
+        by.setdefault(_split_of(name), []).append(name)
+    others = [n for n in by.pop("", []) if _sorted_out(root / n)[0]] if by else []
+    if not by or (others and "train" not in by):
+        return {}, ()  # a class may have the name of a split
+    twice = next((names for names in by.values() if len(names) > 1), None)
+    if twice:
+        raise DataError(f"{root} has the same split twice, {' and '.join(twice)}; keep one")
+    if "train" not in by:
+        if not classes:
+            return {}, ()
+        raise DataError(
+            f"{root} has no folder train: {', '.join(tops)} look like splits, not like classes; "
+            "add train, or name one of them as path"
+        )
+    if others and len(by) == 1:
+        raise DataError(
+            f"{root} has {by['train'][0]} beside {_few(others)}: is that a split or a class? If a "
+            "class, move all classes into a folder train; if a split, move the others away"
+        )
+    aside = [f"{root.name}/{name} is ignored: neither train, valid nor test" for name in others]
+    if loose:
+        aside.append(f"images in {root.name} itself are ignored: the splits are folders")
+    return {split: names[0] for split, names in by.items()}, tuple(aside)
+
+
+def splits(
+    root: Path, valid: float, test: float, classes: bool
+) -> tuple[dict[str, Listing], tuple[str, ...]]:
+    """The splits of a folder, and notes on where they came from and what was left aside.
 
     Args:
-        root: the folder. With a subfolder `train`, splits are subfolders (`train`, `valid` or
-            `val`, `test`); those that are missing, or all without `train`, are cut from the
+        root: the folder. If it has a subfolder for training (`train` or `training`, in any case),
+            splits are subfolders; those that are missing, or all without it, are cut from the
             training images by a hash of their names.
         valid: part of the training images kept back as `valid`, where there is no such folder.
         test: part of the training images kept back as `test`, likewise.
         classes: whether subfolders (of a split) are classes.
 
-    Returns:
-        `train`, `valid` and `test`.
-
     Raises:
-        DataError: the parts are not parts, or as for `listing`.
+        DataError: the parts are not parts, the folders cannot be told apart, or as for `listing`.
     """
     if min(valid, test) < 0 or valid + test >= 1:
         raise DataError(f"valid={valid}, test={test}: parts of 1 that leave some for training")
-    split_folders = (root / "train").is_dir()
-    train = listing(root / "train" if split_folders else root, classes)
+    folders, aside = _split_folders(root, classes)
+    train = listing(root / folders["train"] if folders else root, classes)
     out, rest, low = {}, np.ones(len(train.names), bool), 0.0
     places = np.array([_place(n) for n in train.names])
+    notes = []
     for split, part in (("valid", valid), ("test", test)):
-        folders = [root / f for f in _FOLDERS[split] if split_folders and (root / f).is_dir()]
-        if folders:
-            out[split] = listing(folders[0], train.classes if train.classes else False)
+        if split in folders:
+            out[split] = listing(root / folders[split], train.classes if train.classes else False)
+            origin = f"of {root.name}/{folders[split]}"
         else:
             chosen = (places >= low) & (places < low + part)
             out[split], rest, low = train.part(chosen), rest & ~chosen, low + part
-    return {"train": train.part(rest), **out}
+            origin = f"of {train.root.name}, {part:.3g} of it by a hash of the names"
+        notes.append(f"{split}: {len(out[split].names)} images {origin}")
+        aside += out[split].notes
+    out["train"] = train.part(rest)
+    first = f"train: {len(out['train'].names)} images of {train.root.name}"
+    return out, (first, *notes, *aside, *train.notes)

@@ -110,7 +110,7 @@ def _published(
         _refuse_twice(found["new"])
     if release == "old":
         files = listing(pictures, False)
-        reader = Pictures(files.root, files.names, size, 3, workers)
+        reader = Pictures(files.root, files.names, (size, size), 3, workers)
         tag, write = files.fingerprint(), functools.partial(reader.write, files.labels)
     else:
         stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in found["new"]]

@@ -9,7 +9,7 @@ run: replacing it would make the data depend on transient I/O errors.
 """
 
 import functools
-import io
+import hashlib
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -20,61 +20,23 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.data.datasets import _cache
+from diffusion_jax.data.pictures import Damaged, fitted, read
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import cores
 from diffusion_jax.runtime.progress import progress
 
 _IN_A_ROW = 100  # damaged files after which the folder, not a file, is what is wrong
 _CHUNK = 4096  # files in the air when all are decoded
-_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 8 bits or fewer
+_SAMPLED = 256  # files whose content is looked at in a sketch
 
 
-class Damaged(ValueError):
-    """A file that is not a usable image."""
-
-
-def decode(data: bytes, size: int, channels: int) -> np.ndarray:
-    """One image, in the size of the model.
-
-    Turned as its EXIF says; the first frame of several; without its transparency; the central
-    square (the odd pixel off the right or bottom side); that square shrunk by averaging areas
-    (Pillow's box filter: along rows, then columns, rounded to whole levels each time). An image of
-    the right size keeps its pixels.
-
-    Args:
-        data: content of a png, jpg or webp file.
-        size: height and width.
-        channels: 3 for RGB, 1 for luminance (ITU-R 601).
-
-    Returns:
-        uint8 `[size, size, channels]`.
+def decode(data: bytes, size: tuple[int, int], channels: int) -> np.ndarray:
+    """The picture in a file's content, in the size of the model: uint8 `[H, W, channels]`.
 
     Raises:
-        Damaged: it cannot be decoded, has more than 8 bits, or is smaller than `size`.
+        Damaged: it cannot be decoded, or is smaller than `size`.
     """
-    from PIL import Image, ImageOps
-
-    try:
-        picture = Image.open(io.BytesIO(data))
-        if picture.mode not in _MODES:
-            raise Damaged(f"has pixels of kind {picture.mode}; only 8 bits per channel are read")
-        picture = ImageOps.exif_transpose(picture)
-        if "transparency" in picture.info:
-            picture = picture.convert("RGBA")
-        picture = picture.convert("L" if channels == 1 else "RGB")
-    except Damaged:
-        raise
-    except Exception as e:  # Pillow's decoders raise nearly everything on damaged files
-        told = "unknown or damaged format" if "identify" in str(e) else str(e)
-        raise Damaged(told or type(e).__name__) from e
-    side = min(picture.size)
-    if side < size:
-        raise Damaged(f"is {picture.width}x{picture.height}, smaller than {size}x{size}")
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    picture = picture.crop((left, top, left + side, top + side))
-    if side > size:
-        picture = picture.resize((size, size), Image.Resampling.BOX)
-    return np.asarray(picture).reshape(size, size, channels)
+    return fitted(read(data, channels), size).reshape(*size, channels)
 
 
 @functools.lru_cache(maxsize=4)
@@ -84,9 +46,10 @@ def pool(workers: int) -> ThreadPoolExecutor:
 
 
 class Pictures(Sequence):
-    """Image files that behave like an array uint8 `[N, size, size, channels]`, read on demand.
+    """Image files that behave like an array uint8 `[N, H, W, channels]`, read on demand.
 
     Args:
+        root: the folder.
         names: the files below it, in their order.
         size: height and width.
         channels: 1 or 3.
@@ -96,9 +59,16 @@ class Pictures(Sequence):
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, root: Path, names: Sequence[str], size: int, channels: int, workers: int):
+    def __init__(
+        self,
+        root: Path,
+        names: Sequence[str],
+        size: tuple[int, int],
+        channels: int,
+        workers: int,
+    ):
         self.root, self.names = root, names
-        self.shape = (len(names), size, size, channels)
+        self.shape = (len(names), *size, channels)
         self._workers = workers
         self._bad: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -120,21 +90,32 @@ class Pictures(Sequence):
         """The image of file `index`, and `index`; None in place of the image if it is damaged."""
         if index in self._bad:
             return None, index
-        path = self.root / self.names[index]
+        path, data = self.root / self.names[index], self._content(index)
         try:
-            data = path.read_bytes()
-        except OSError as e:
-            raise DataError(
-                f"cannot read {path}: {e.strerror}; mend the folder and run the command again"
-            ) from e
-        try:
-            return decode(data, *self.shape[2:]), index
+            return decode(data, self.shape[1:3], self.shape[3]), index
         except Damaged as e:
             with self._lock:
                 if index not in self._bad:
                     self._bad[index] = str(e)
                     print(f"skipped {path}: {e}", file=sys.stderr, flush=True)
         return None, index
+
+    def _content(self, index: int) -> bytes:
+        path = self.root / self.names[index]
+        try:
+            return path.read_bytes()
+        except OSError as e:
+            raise DataError(
+                f"cannot read {path}: {e.strerror}; mend the folder and run the command again"
+            ) from e
+
+    def sketch(self) -> bytes:
+        """A digest of all names and of the content of some files, evenly spread."""
+        digest = hashlib.sha256("\0".join(self.names).encode())
+        some = np.linspace(0, len(self) - 1, min(len(self), _SAMPLED)).astype(int)
+        for content in self.over(self._content, some.tolist()):
+            digest.update(hashlib.sha256(content).digest())
+        return digest.digest()
 
     def _nearest(self, index: int) -> tuple[np.ndarray, int]:
         """The image of file `index`, or of the next good one, and whose it is."""
@@ -146,8 +127,8 @@ class Pictures(Sequence):
         first = self._bad.get(index, "")
         raise DataError(
             f"none of {count} files in a row is a usable image, from "
-            f"{self.root / self.names[index]} ({first}) on: the folder is damaged, or size="
-            f"{self.shape[1]} is too large for it"
+            f"{self.root / self.names[index]} ({first}) on: the folder is damaged, or "
+            f"{self.shape[1]}x{self.shape[2]} is too large for it"
         )
 
     def over(self, work: Callable[[int], Any], indices: Sequence[int]) -> list:

@@ -17,12 +17,12 @@ from diffusion_jax.data.datasets._pictures import Pictures
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import cache
 
-_RULE = "square-box-1"  # how a file becomes an image: a cache of another rule is not ours
+_RULE = "central-box-2"  # how a file becomes an image: a cache of another rule is not ours
 
 
 def make(
     path: str,
-    size: int,
+    size: int | tuple[int, int],
     channels: int = 3,
     valid: float = 0.05,
     test: float = 0.05,
@@ -31,12 +31,10 @@ def make(
     data_dir: str = "",
     workers: int = 0,
 ) -> Source:
-    """Images in a folder and its subfolders, cut to their central square and made small.
+    """Images in a folder and its subfolders, cut to their centre and made small.
 
-    The central square (of the shorter side; the odd pixel is cut off right or below) is shrunk to
-    `size` by averaging areas (Pillow's box filter: rows, then columns, rounded each time); an image
-    of that size keeps its pixels, and a smaller one counts as damaged. Images are turned as their
-    EXIF says and lose their transparency.
+    The largest central part of the wanted proportions is shrunk by averaging areas; images that are
+    too small count as damaged. `data.pictures` says how files become pixels.
 
     Training images are decoded whenever they are needed, in the order of (seed, step). `valid` and
     `test` are decoded once, into a memory map under `$DIFFUSION_JAX_CACHE`, because a figure needs
@@ -44,45 +42,47 @@ def make(
     next good file takes its place, in `valid`, `test` and with `cache` it is left out.
 
     Args:
-        path: the folder; relative to `data_dir` if that is set. If it has a subfolder `train`, it
-            may have `valid` (or `val`) and `test`; subfolders (of a split) are classes.
-        size: height and width in pixels.
+        path: the folder; relative to `data_dir` if that is set. With a subfolder `train` (or
+            `training`), splits are subfolders; subfolders (of a split) are classes.
+        size: height and width in pixels, or one number for both.
         channels: 3, or 1 for luminance.
         valid: part of the training images kept back for validation, by a hash of their names, if
             there is no folder of that name.
         test: part of the training images kept back for the test, likewise.
         classes: whether subfolders are classes; False ignores them.
         cache: decode the training images once, too: no decoding in later epochs and runs, for
-            `size * size * channels` bytes of disk an image.
+            `height * width * channels` bytes of disk an image.
         data_dir: see `path`.
         workers: threads that decode; 0 for one per processor.
-
-    Returns:
-        The source, with 256 levels.
 
     Raises:
         DataError: the folder holds no images, or the arguments make none.
     """
-    if size < 1 or channels not in (1, 3):
-        raise DataError(f"folder: size={size}, channels={channels}: allowed are 1 or 3 channels")
-    found = splits(located(path, data_dir), valid, test, classes)
+    sides = (size, size) if isinstance(size, int) else size
+    whole = isinstance(sides, tuple) and all(isinstance(n, int) and n > 0 for n in sides)
+    if not whole or len(sides) != 2 or channels not in (1, 3):
+        raise DataError(
+            f"folder: size={size}, channels={channels}: allowed are size=64 or size=(height, "
+            "width), and 1 or 3 channels"
+        )
+    found, notes = splits(located(path, data_dir), valid, test, classes)
     names, name = found["train"].classes, Path(path).name
 
     def load(split: str) -> Split:
         files = found[split]
         if files.names and (cache or split != "train"):
-            images, labels = decoded(files, size, channels, workers)
+            images, labels = decoded(files, sides, channels, workers)
         else:
-            images = Pictures(files.root, files.names, size, channels, workers)
+            images = Pictures(files.root, files.names, sides, channels, workers)
             labels = files.labels
             images[:1]  # a hopeless folder is refused now, not when the run has begun
         return Split(f"{name}/{split}", images, labels, 256, len(names))
 
-    return Source(name, (size, size, channels), 256, len(names), load, names)
+    return Source(name, (*sides, channels), 256, len(names), load, names, notes)
 
 
 def decoded(
-    files: Listing, size: int, channels: int, workers: int
+    files: Listing, size: tuple[int, int], channels: int, workers: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """All images of a listing, decoded once and memory-mapped; damaged ones are left out."""
     about = f"{_RULE} {size} {channels} {files.fingerprint()} {files.labels.tobytes().hex()}"

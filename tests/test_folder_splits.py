@@ -1,0 +1,175 @@
+"""Which folder is which split or class, and that nothing of a folder is left aside in silence."""
+
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from picture_files import write
+from PIL import Image
+
+from diffusion_jax import registry
+from diffusion_jax.cli.modes import train
+from diffusion_jax.data import base
+from diffusion_jax.data.base import Split, changed, describe, told
+from diffusion_jax.errors import ConfigError, DataError, WorkdirError
+from diffusion_jax.experiment.weights import _check_classes
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def build(folder, **changes):
+    args = ", ".join(f"{k}={v!r}" for k, v in {"path": str(folder), "size": 4, **changes}.items())
+    return registry.build("data", f"folder({args})")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Training", "Testing"), ("train", "Test"), ("TRAIN", "test-set"), ("training", "TEST")],
+)
+def test_splits_go_by_any_case_and_the_usual_words(tmp_path, names):
+    for name, n in zip(names, (10, 4), strict=True):
+        write(tmp_path / name, n=n)
+    source = build(tmp_path, valid=0.0)
+    assert source.classes == ("cat", "dog")
+    assert [len(source.load(k)) for k in ("train", "test")] == [10, 4]
+    assert f"test: 4 images of {tmp_path.name}/{names[1]}" in source.notes
+    assert any(n.startswith("valid: 0 images of") and "hash" in n for n in source.notes)
+
+
+@pytest.mark.parametrize("name", ["val", "Validation", "DEV", "valid"])
+def test_words_for_validation(tmp_path, name):
+    write(tmp_path / "train", n=6)
+    write(tmp_path / name, n=3)
+    assert len(build(tmp_path).split("valid")) == 3
+
+
+@pytest.mark.parametrize(
+    ("folders", "says"),
+    [
+        (("test", "valid"), "no folder train: test, valid look like splits"),
+        (("train", "Training", "test"), "same split twice, Training and train"),
+        (("train", "test", "Testing"), "same split twice"),
+        (("train", "car", "plane"), "train beside car, plane: is that a split or a class"),
+    ],
+)
+def test_folders_that_could_be_either_are_refused(tmp_path, folders, says):
+    for name in folders:
+        write(tmp_path / name, n=3, classes=())
+    with pytest.raises(DataError, match=says):
+        build(tmp_path)
+
+
+def test_a_class_may_have_the_name_of_a_split(tmp_path):
+    for name in ("test", "car", "plane"):
+        write(tmp_path / name, n=3, classes=())
+    assert build(tmp_path).classes == ("car", "plane", "test")
+
+
+def test_a_split_without_the_classes_of_the_others_is_refused(tmp_path):
+    write(tmp_path / "train", n=6)
+    write(tmp_path / "test", n=3, classes=())
+    with pytest.raises(DataError, match="has no class folders; train has cat, dog"):
+        build(tmp_path)
+
+
+def test_what_is_left_aside_is_said(tmp_path):
+    root = tmp_path / "x"
+    write(root / "train", n=8)
+    write(root / "test", n=2)
+    write(root / "extra", n=2)
+    (root / "train" / "bird").mkdir()
+    for name in ("train/cat/a.GIF", "train/cat/b.gif", "train/dog/c.bmp", "train/bird/d.bmp"):
+        (root / name).write_bytes(b"x")
+    Image.new("RGB", (4, 4)).save(root / "loose.png")
+    notes = "\n".join(build(root).notes)
+    for said in ("2 files .gif are ignored", "2 files .bmp are ignored", "no image in bird",
+                 "x/extra is ignored", "images in x itself are ignored"):  # fmt: skip
+        assert said in notes, notes
+
+
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
+    write(tmp_path / "x", n=4)
+    os.symlink(tmp_path / "x", tmp_path / "x" / "cat" / "again")
+    assert len(build(tmp_path / "x", valid=0, test=0).split("train")) == 4
+
+
+def test_classes_are_told_in_order_with_counts(tmp_path):
+    write(tmp_path / "x", n=7)
+    source = build(tmp_path / "x", valid=0, test=0)
+    record = describe(source, source.split("train"))
+    assert record["classes"] == ["cat", "dog"] and record["counts"] == [4, 3]
+    assert "classes, with their images: 0 cat (4), 1 dog (3)" in told(record)
+    many = record | {"classes": [], "counts": [3] * 50 + [9]}
+    assert "51 classes of 3 .. 9 images" in told(many)
+
+
+def test_changed_data_are_noticed(tmp_path):
+    write(tmp_path / "x", n=7)
+
+    def now():
+        source = build(tmp_path / "x", valid=0, test=0)
+        return describe(source, source.split("train"))
+
+    before = now()
+    assert not changed(before, now())
+    assert not changed({}, now())  # a run of before this was kept
+    path = tmp_path / "x" / "cat" / "000.png"
+    kept = path.read_bytes()
+    Image.new("RGB", (4, 4), (9, 9, 9)).save(path)
+    assert "pixels" in changed(before, now())
+    path.write_bytes(kept)
+    assert not changed(before, now())
+    (tmp_path / "x" / "cat").rename(tmp_path / "x" / "wolf")
+    assert changed(before, now()) == "classes were cat, dog, and are dog, wolf now"
+
+
+def split(images, labels=None):
+    labels = np.zeros(len(images), np.int32) if labels is None else labels
+    return Split("s", images, labels, 256, 3)
+
+
+def test_a_sketch_sees_every_pixel_of_a_small_set_and_some_of_a_large_one(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (50, 2, 2, 1), dtype=np.uint8)
+    one = split(images).sketch()
+    for i in (0, 31, 49):
+        other = images.copy()
+        other[i, 1, 1] += 1
+        assert split(other).sketch() != one
+    assert split(images, np.arange(50, dtype=np.int32) % 3).sketch() != one
+    monkeypatch.setattr(base, "_WHOLE", 0)
+    monkeypatch.setattr(base, "_BLOCK", 8)
+    some = split(images).sketch()
+    assert some == split(images.copy()).sketch() != split(255 - images).sketch()
+
+
+def test_resuming_on_other_data_is_refused(monkeypatch, tmp_path):
+    data = {"name": "s", "images": 4, "sketch": "a", "classes": ["cat"], "counts": [4]}
+    run = SimpleNamespace(workdir=tmp_path)
+    for before, says in (
+        ({"data": data | {"sketch": "b"}}, "pixels"),
+        ({"data": data | {"classes": ["dog"]}}, "classes were dog, and are cat now"),
+        ({"images": 5}, "images were 5, and are 4 now"),
+    ):
+        monkeypatch.setattr(train, "read_meta", lambda _, before=before: before)
+        with pytest.raises(WorkdirError, match=says):
+            train._check_same(run, 3, data, {})
+    for before in ({"data": data}, {"images": 4}, {}):
+        monkeypatch.setattr(train, "read_meta", lambda _, before=before: before)
+        train._check_same(run, 3, data, {})
+
+
+def test_weights_of_renamed_classes_are_refused_where_classes_matter():
+    def run(conditional, holds="denoiser"):
+        return SimpleNamespace(
+            source=SimpleNamespace(name="pets", classes=("cat", "wolf")),
+            config=SimpleNamespace(conditional=conditional),
+            task=SimpleNamespace(holds=holds),
+        )
+
+    for bad in (run(True), run(False, "classifier")):
+        with pytest.raises(ConfigError, match="'wolf' was 'dog'"):
+            _check_classes(bad, ["cat", "dog"])
+        _check_classes(bad, ["cat", "wolf"])
+        _check_classes(bad, [])
+    _check_classes(run(False), ["cat", "dog"])
