@@ -34,8 +34,10 @@ def split(n=21):
 def measure(data, **options):
     mesh = make_mesh(jax.devices()[: options.pop("devices", 1)])
     draws, batch = options.pop("draws", 4), options.pop("batch", 8)
+    model, params = options.pop("model", DATA.model()), options.pop("params", PARAMS)
+    speed = {"defensive": options.pop("defensive", True)}
     how = Pass(mesh, batch, quiet=True, **options)
-    return bpd.measure(DATA.model(), CONTINUOUS, PARAMS, data, how, draws=draws)
+    return bpd.measure(model, CONTINUOUS, params, data, how, draws=draws, **speed)
 
 
 def test_every_image_once_in_order():
@@ -96,3 +98,30 @@ def test_loss_by_gamma_integrates_to_the_diffusion_term():
     area = density.mean() * 10.0  # equal bins over gamma from -6 to 4
     expected = records.per_image()["diffusion"].mean()
     assert area == pytest.approx(expected, rel=1e-5)
+
+
+STRAIGHT = ("linear", "learned_linear")
+CURVED = [n for n in registry.available("schedules") if n not in (*STRAIGHT, "mulan")]
+
+
+@pytest.mark.parametrize("name", CURVED)
+def test_no_schedule_spoils_the_spread_of_the_estimate(name):
+    """Its variance is at most twice that of the straight line, and of the schedule's own times."""
+    params, models = {}, {}
+    for n in ("linear", name):
+        schedule = registry.build("schedules", n, gamma_min=-20.0, gamma_max=10.0, features=16)
+        models[n] = dataclasses.replace(DATA.model(), schedule=schedule)
+        params[n] = {**PARAMS, "schedule": schedule.init(jax.random.key(0))}
+    if "shape" in params[name]["schedule"]:  # trained towards a sharp bend
+        params[name]["schedule"]["shape"]["out"] += 0.5
+
+    def found(n, defensive):
+        how = {"batch": 200, "draws": 8, "defensive": defensive}
+        return measure(split(200), model=models[n], params=params[n], **how)
+
+    straight, own, mixed = found("linear", True), found(name, False), found(name, True)
+    least = min(straight.monte_carlo_se(), own.monte_carlo_se())
+    assert mixed.monte_carlo_se() < 1.1 * np.sqrt(2.0) * least
+    figures = [bpd.summary(r)["breakdown"]["diffusion"] for r in (straight, mixed)]
+    apart = abs(figures[0]["bits_per_dim"] - figures[1]["bits_per_dim"])
+    assert apart < 4.0 * np.hypot(straight.monte_carlo_se(), mixed.monte_carlo_se())

@@ -56,7 +56,7 @@ def measured():
     mesh = make_mesh(jax.devices()[:1])
     records = bpd.measure(
         model, registry.build("objectives", "continuous()"), PARAMS, split(6000),
-        Pass(mesh, 6000, quiet=True), draws=20,
+        Pass(mesh, 6000, quiet=True), draws=20, defensive=False,
     )  # fmt: skip
     found = variance.draws(model, PARAMS, records)
     by_gamma = variance.loss_by_gamma(found, ENDS, variance.bins_for(found.loss.size))
@@ -137,6 +137,7 @@ def test_drawing_with_another_density_gives_its_variance_and_the_same_mean(measu
         records = bpd.measure(
             other, registry.build("objectives", "continuous()"), params, split(6000),
             Pass(make_mesh(jax.devices()[:1]), 6000, seed=1, quiet=True), draws=10,
+            defensive=False,
         )  # fmt: skip
         found = variance.draws(other, params, records)
         result = variance.drawn(found)

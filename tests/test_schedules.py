@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from diffusion_jax import registry
-from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, inverse
+from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, inverse, is_straight
+from diffusion_jax.process.time_change import defensive
 
 NAMES = registry.available("schedules")
 FIXED = {"linear", "cosine", "linear_beta"}
@@ -70,6 +71,24 @@ def test_inverse(schedule, trained):
     np.testing.assert_allclose(inverse(schedule, trained, schedule.gamma(trained, t)), t, atol=1e-9)
     outside = inverse(schedule, trained, jnp.asarray([-1e3, 1e3]))
     np.testing.assert_allclose(outside, [0.0, 1.0], atol=1e-9)
+
+
+@pytest.mark.usefixtures("float64")
+def test_half_of_the_defensive_times_are_even_in_t_and_half_in_gamma(schedule, trained):
+    u = (jnp.arange(2**12) + 0.5) / 2**12
+    t, weight = defensive(schedule, trained, u)
+    np.testing.assert_allclose(jnp.mean(weight * t**2), 1.0 / 3.0, rtol=1e-5)
+    first, last = endpoints(schedule, trained)
+    place = (schedule.gamma(trained, t) - first) / (last - first)
+    np.testing.assert_allclose(0.5 * (t + place), u, atol=1e-3)
+    assert weight.max() <= 2.0 + 1e-6
+
+
+def test_what_is_declared_straight_is(schedule, trained):
+    t = jnp.linspace(0.0, 1.0, 33)
+    gamma = schedule.gamma(trained, t)
+    line = jnp.interp(t, t[jnp.asarray([0, -1])], gamma[jnp.asarray([0, -1])])
+    assert is_straight(schedule) == np.allclose(gamma, line, atol=1e-4)
 
 
 def test_only_learned_schedules_have_parameters():

@@ -1,7 +1,8 @@
 """Bits per dimension that can be trusted: one exact pass, standard errors, breakdown.
 
 Every image is evaluated exactly once, at `draws` times that are stratified *per image*, in two
-independent replicates of `draws / 2` strata. All noise is a function of (seed, image number, draw),
+independent replicates of `draws / 2` strata. Half of them are drawn uniformly in t, half in
+gamma, so that the spread of the estimate hardly depends on the schedule's shape. All noise is a function of (seed, image number, draw),
 so the figure does not depend on the batch size or on the number of devices.
 """
 
@@ -18,7 +19,8 @@ from diffusion_jax.data.passes import OneBatch, Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
-from diffusion_jax.process.schedules.base import gamma_and_slope
+from diffusion_jax.process import time_change
+from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
 from diffusion_jax.rng import stream
 from diffusion_jax.runtime.sharding import local
 from diffusion_jax.types import Array, Noise, Params, Terms
@@ -30,14 +32,16 @@ class Records:
 
     Attributes:
         t: times, `[N, K]`.
+        weight: one over their density, `[N, K]`.
         prior: `[N]`, nats.
-        diffusion: `[N, K]`, nats.
+        diffusion: `[N, K]`, nats; weighted.
         reconstruction: `[N, K]`, nats.
         dims: dimensions per image.
         auxiliary: `[N]`, nats: divergence of the schedule's latent; None for schedules without.
     """
 
     t: np.ndarray
+    weight: np.ndarray
     prior: np.ndarray
     diffusion: np.ndarray
     reconstruction: np.ndarray
@@ -73,7 +77,7 @@ def _replicate_se(draws: np.ndarray, dims: int) -> float:
 
 
 def _noise(keys: Array, draw: Array, strata: int, x: Array) -> Noise:
-    """The noise of draw number `draw`, from the images' keys."""
+    """The noise of draw number `draw`, from the images' keys; its times are uniform in [0, 1]."""
 
     def one(key: Array) -> tuple[Array, Array, Array]:
         k_t, k_eps, k_eps0 = jax.random.split(jax.random.fold_in(key, draw), 3)
@@ -85,19 +89,23 @@ def _noise(keys: Array, draw: Array, strata: int, x: Array) -> Noise:
     return Noise(t, eps, eps_0, latent=stream(keys, "latent", draw))
 
 
-def one_batch(model: Model, objective: Objective, draws: int) -> OneBatch:
-    """What `measure` makes of a batch: `(Terms [B, K], t [B, K])`."""
+def one_batch(model: Model, objective: Objective, draws: int, defensive: bool = True) -> OneBatch:
+    """What `measure` makes of a batch: `(Terms, t, weight)`, all `[B, K]`."""
     strata = draws // 2
 
-    def run(params: Params, rows: dict[str, Array], keys: Array) -> tuple[Terms, Array]:
+    def run(params: Params, rows: dict[str, Array], keys: Array) -> tuple[Terms, Array, Array]:
         x = model.decoder.encode(rows["image"])
         cond = {"label": rows["label"]} if model.num_classes else {}
 
-        def one(_: None, draw: Array) -> tuple[None, tuple[Terms, Array]]:
+        def one(_: None, draw: Array) -> tuple[None, tuple[Terms, Array, Array]]:
             noise = _noise(keys, draw, strata, x)
-            terms = objective(model, params, x, cond, noise)
+            t, weight = noise.t, jnp.ones_like(noise.t)
+            if defensive:
+                t, weight = time_change.defensive(model.schedule, params["schedule"], t)
+            terms = objective(model, params, x, cond, noise._replace(t=t))
             auxiliary = jnp.broadcast_to(terms.auxiliary, terms.prior.shape)
-            return None, (terms._replace(auxiliary=auxiliary), noise.t)
+            terms = terms._replace(diffusion=weight * terms.diffusion, auxiliary=auxiliary)
+            return None, (terms, t, weight)
 
         found = jax.lax.scan(one, None, jnp.arange(draws))[1]
         return jax.tree.map(lambda a: a.T, found)
@@ -114,6 +122,7 @@ def measure(
     *,
     draws: int,
     label: str = "evaluate",
+    defensive: bool = True,
 ) -> Records:
     """Evaluates the bound on every image of `split` once.
 
@@ -121,6 +130,7 @@ def measure(
         params: weights, replicated over the mesh.
         draws: times per image, even.
         label: what the progress report calls it.
+        defensive: draw half of the times uniformly in gamma; otherwise all in t.
 
     Returns:
         The records of all images, in order.
@@ -129,9 +139,11 @@ def measure(
         ConfigError: `draws` is odd or not positive.
     """
     check_draws("draws", draws)
-    terms, t = how.over(one_batch(model, objective, draws), params, split, label)
+    one = one_batch(model, objective, draws, defensive)
+    terms, t, weight = how.over(one, params, split, label)
     return Records(
         t=t,
+        weight=weight,
         prior=terms.prior[:, 0],
         diffusion=terms.diffusion,
         reconstruction=terms.reconstruction,
@@ -211,16 +223,18 @@ def loss_by_gamma(
     Args:
         params: its weights.
         records: from `measure` with the continuous-time bound.
-        bins: equal bins in t.
+        bins: equal bins in gamma.
 
     Returns:
         `gamma` (bin centres) and `mean` (bits/dim per unit of gamma); empty bins are left out.
     """
-    gamma, slope = jax.device_get(
-        gamma_and_slope(model.schedule, local(params["schedule"]), jnp.asarray(records.t.ravel()))
-    )
-    density = records.diffusion.ravel() / slope / (records.dims * math.log(2.0))
-    index = np.minimum((records.t.ravel() * bins).astype(int), bins - 1)
+    schedule, t = local(params["schedule"]), jnp.asarray(records.t.ravel())
+    gamma, slope = jax.device_get(gamma_and_slope(model.schedule, schedule, t))
+    first, last = (float(g) for g in endpoints(model.schedule, schedule))
+    width = records.weight.ravel() * slope
+    density = records.diffusion.ravel() / width / (records.dims * math.log(2.0))
+    place = (gamma - first) / (last - first) * bins
+    index = np.clip(place.astype(int), 0, bins - 1)
     rows = [(gamma[index == i].mean(), density[index == i].mean())
             for i in range(bins) if np.any(index == i)]  # fmt: skip
     return {

@@ -57,7 +57,7 @@ def draws(model: Model, params: Params, records: Records) -> Draws:
 
     Args:
         params: its weights.
-        records: from `bpd.measure`.
+        records: from `bpd.measure` with `defensive=False`.
 
     Returns:
         The draws.

@@ -12,8 +12,11 @@ import numpy as np
 
 from diffusion_jax.process.schedules.base import (
     Schedule,
+    bisect,
+    endpoints,
     has_per_pixel_gamma,
     inverse,
+    is_straight,
     latent_posterior,
     latent_size,
 )
@@ -74,3 +77,30 @@ def reclock(
     clock = np.array(jax.device_get(find(params, jnp.asarray(wanted))))
     clock[0], clock[-1] = 0.0, 1.0  # bisection stops short of the ends
     return clocked, {**params, CLOCK: jnp.asarray(clock)}
+
+
+def defensive(
+    schedule: Schedule, params: Params, u: Array, nodes: int = 513
+) -> tuple[Array, Array]:
+    """Times drawn half uniformly in t, half uniformly in gamma, by uniform `u` in [0, 1].
+
+    The variance of a mean over them is at most twice the less of the two: no shape of a schedule
+    spoils it, and one that was trained for it keeps its gain. (A defensive mixture; Hesterberg
+    1995.)
+
+    Returns:
+        The times and their weights `dt / du`, at most 2. They are exactly the slopes of a clock
+        that is linear between `nodes` times, which gives no bias; `(u, 1)` for straight schedules.
+    """
+    if is_straight(schedule):
+        return u, jnp.ones_like(u)
+    first, last = endpoints(schedule, params)
+
+    def cdf(t: Array) -> Array:
+        return 0.5 * (t + (schedule.gamma(params, t) - first) / (last - first))
+
+    clock = bisect(cdf, jnp.linspace(0.0, 1.0, nodes)[1:-1]).astype(u.dtype)
+    clock = jnp.concatenate([jnp.zeros(1, u.dtype), clock, jnp.ones(1, u.dtype)])
+    cell = jnp.clip((u * (nodes - 1)).astype(jnp.int32), 0, nodes - 2)
+    rise = clock[cell + 1] - clock[cell]
+    return clock[cell] + (u * (nodes - 1) - cell) * rise, (nodes - 1) * rise

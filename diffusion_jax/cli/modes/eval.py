@@ -123,7 +123,7 @@ def evaluate(
         "estimator": {
             "kind": "variational bound, continuous time, discrete decoder",
             "times": "stratified per image, two independent replicates",
-            "proposal": "uniform in t",
+            "proposal": "half uniform in t, half in gamma",
             "draws_per_image": c.draws,
             "reconstruction_draws": c.draws,
             "seed": c.seed,
@@ -156,7 +156,7 @@ def _write_records(path: Path, records: bpd.Records) -> None:
         for k, v in dataclasses.asdict(records).items()
         if k != "dims" and v is not None
     }
-    raw["t"] = raw.pop("nats_t")
+    raw["t"], raw["weight"] = raw.pop("nats_t"), raw.pop("nats_weight")
     bits = {f"bits_per_dim_{k}": v for k, v in records.per_image().items()}
     storage.write_arrays(path, dims=records.dims, **raw, **bits)
 

@@ -88,7 +88,7 @@ def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, 
     def records(m: Model, p: Params, seed: int, label: str) -> bpd.Records:
         how = measuring.over(experiment)
         how = dataclasses.replace(how, seed=how.seed + seed)
-        return bpd.measure(m, objective, p, split, how, draws=c.draws, label=label)
+        return bpd.measure(m, objective, p, split, how, draws=c.draws, label=label, defensive=False)
 
     own = records(model, params, 0, _NAMES["schedule"])
     found = variance.draws(model, params, own)

@@ -8,6 +8,8 @@ N(0, I). With the vectors in `params[LATENT]`, `gamma` takes scalar or `[B]` tim
 value per pixel, `[B, *shape]`; without them it gives one representative curve. The ends are the
 same for every latent and pixel. A schedule whose `gamma` is `[B]` although it has a latent declares
 `per_pixel_gamma = False`. Undeclared means no latent.
+
+One whose gamma is linear in t, whatever its parameters, declares `straight = True`.
 """
 
 import math
@@ -40,6 +42,11 @@ def gamma_and_slope(schedule: Schedule, params: Params, t: Array) -> tuple[Array
     return jax.jvp(lambda u: schedule.gamma(params, u), (t,), (jnp.ones_like(t),))
 
 
+def is_straight(schedule: Schedule) -> bool:
+    """Whether the schedule declares that gamma is linear in t."""
+    return bool(getattr(schedule, "straight", False))
+
+
 def latent_size(schedule: Schedule) -> int:
     """Length of the schedule's auxiliary latent; 0 unless it declares one."""
     return getattr(schedule, "latent", 0)
@@ -67,15 +74,19 @@ def inverse(schedule: Schedule, params: Params, gamma: Array, steps: int = 60) -
         gamma: values outside the schedule's range give 0 or 1.
         steps: halvings of [0, 1].
     """
-    gamma = jnp.asarray(gamma)
+    return bisect(lambda t: schedule.gamma(params, t), jnp.asarray(gamma), steps)
+
+
+def bisect(rising: Callable[[Array], Array], value: Array, steps: int = 60) -> Array:
+    """Where in [0, 1] an increasing function has the given values; 0 or 1 outside its range."""
 
     def halve(_: Array | int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         lo, hi = bounds
         mid = 0.5 * (lo + hi)
-        below = schedule.gamma(params, mid) < gamma
+        below = rising(mid) < value
         return jnp.where(below, mid, lo), jnp.where(below, hi, mid)
 
-    lo, hi = jnp.zeros_like(gamma), jnp.ones_like(gamma)
+    lo, hi = jnp.zeros_like(value), jnp.ones_like(value)
     lo, hi = jax.lax.fori_loop(0, steps, halve, (lo, hi))
     return 0.5 * (lo + hi)
 

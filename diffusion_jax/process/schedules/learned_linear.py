@@ -13,6 +13,7 @@ class LearnedLinear:
 
     gamma_min: float
     gamma_max: float
+    straight: bool = True
 
     def init(self, key: Array) -> Params:
         """`{"b", "w"}`: offset and slope, scalars that start at the given end points."""

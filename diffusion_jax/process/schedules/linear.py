@@ -11,6 +11,7 @@ class Linear:
 
     gamma_min: float
     gamma_max: float
+    straight: bool = True
 
     def init(self, key: Array) -> Params:
         """No parameters."""

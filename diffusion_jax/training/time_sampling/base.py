@@ -2,7 +2,7 @@
 
 Any density q(t) on [0, 1] estimates the same bound, as `loss(t) / q(t)` with `t ~ q`; a good one
 has less variance. Proposals are written in gamma, where their optimum does not depend on the
-schedule. They change training only: evaluation samples time uniformly, in strata.
+schedule. They change training only: evaluation has times of its own.
 """
 
 from typing import Protocol, runtime_checkable
