@@ -1,9 +1,10 @@
 """Bits per dimension that can be trusted: one exact pass, standard errors, breakdown.
 
 Every image is evaluated exactly once, at `draws` times that are stratified *per image*, in two
-independent replicates of `draws / 2` strata. Half of them are drawn uniformly in t, half in
-gamma, so that the spread of the estimate hardly depends on the schedule's shape. All noise is a function of (seed, image number, draw),
-so the figure does not depend on the batch size or on the number of devices.
+independent replicates of `draws / 2` strata. Half of them are drawn uniformly in t, half in gamma,
+so that the spread of the estimate hardly depends on the schedule's shape. All noise is a function
+of (seed, image number, draw), so the figure does not depend on the batch size or on the number of
+devices.
 """
 
 import math
