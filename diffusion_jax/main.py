@@ -50,6 +50,7 @@ def _parse(argv: list[str]) -> list[str]:
         sys.argv[:] = argv  # where ml_collections looks for overrides
         rest = flags.FLAGS(argv)
         if _CONFIG.value is not None:
+            saved_config.check_fields(_CONFIG.value)
             overridden = config_flags.get_override_values(flags.FLAGS["config"])
             arguments.check_settings(_MODE.value, overridden)
         return rest

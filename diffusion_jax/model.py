@@ -35,7 +35,7 @@ class Traits:
         mean_coefficient: the encoder's correction of the model's mean; 0 for none.
         time_dependent_data: whether the encoded data change with gamma.
         discrete: whether the decoder has a probability for every level, `log_probs`.
-        null_class: whether there is an unconditional prediction to contrast a class with.
+        null_class: whether it was trained without labels too: there is an unconditional prediction.
     """
 
     latent: int
@@ -53,7 +53,7 @@ _OTHERWISE = {
     "mean_coefficient": "its encoder corrects the mean (DiffEnc)",
     "time_dependent_data": "its encoder changes the data with time",
     "discrete": "its decoder has no discrete probabilities",
-    "null_class": "it is unconditional",
+    "null_class": "it has no null class (it is unconditional, or was trained with class_dropout=0)",
 }
 
 
@@ -68,6 +68,7 @@ class Model:
         prediction: what the network predicts, `"eps"`, `"v"`, `"x"` or `"levels"`.
         num_classes: classes it can be conditioned on; 0 for an unconditional model.
         encoder: the data's own path through time; the identity for VDM.
+        null_class: whether training hides some labels, so that the null class means something.
     """
 
     network: Network
@@ -76,6 +77,7 @@ class Model:
     prediction: str
     num_classes: int = 0
     encoder: Encoder = field(default_factory=Identity)
+    null_class: bool = True
 
     @property
     def traits(self) -> Traits:
@@ -86,7 +88,7 @@ class Model:
             mean_coefficient=self.encoder.mean_coefficient,
             time_dependent_data=getattr(self.encoder, "time_dependent", True),
             discrete=hasattr(self.decoder, "log_probs"),
-            null_class=self.num_classes > 0,
+            null_class=self.num_classes > 0 and self.null_class,
         )
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:

@@ -3,8 +3,10 @@
 As a `--config` file its argument is the path of a JSON file.
 """
 
+import functools
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from diffusion_jax.runtime.storage import place
 
 
 def get_config(path: str) -> ConfigDict:
-    """Reads `config.json` of a work directory, or the record inside a checkpoint."""
+    """`read`, for `--config`."""
     return read(place(path))
 
 
@@ -45,17 +47,33 @@ _HOW = ("scan", "remat")
 
 
 def _meaning(key: str, value: Any) -> Any:
-    """What of a setting makes a run another run."""
-    if key != "network":
+    """What of a setting makes a run another run; how a plug-in is written does not."""
+    if not isinstance(value, str):
         return value
     try:
         spec = registry.parse(value)
     except SpecError:
         return value
-    if "." in spec.name:  # somebody else's network: its arguments may mean anything
+    if (
+        key != "network" or "." in spec.name
+    ):  # somebody else's network: its arguments may mean anything
         return spec
     kept = {k: v for k, v in spec.kwargs.items() if k not in _HOW}
     return registry.Spec(spec.name, spec.args, kept)
+
+
+# Settings that give weights their meaning, or change what the network computes from them.
+_MEANING = (
+    "network", "encoder", "schedule", "gamma_min", "gamma_max", "decoder", "prediction",
+    "conditional", "augment", "task",
+)  # fmt: skip
+
+
+def other_meaning(trained: ConfigDict, asked: ConfigDict) -> list[str]:
+    """Settings under which the same weights would mean something else, as `"name: old -> new"`."""
+    pairs = [(k, trained[k], asked[k]) for k in _MEANING]
+    pairs += [("class_dropout > 0", trained.class_dropout > 0, asked.class_dropout > 0)]
+    return [f"{k}: {a!r} -> {b!r}" for k, a, b in pairs if _meaning(k, a) != _meaning(k, b)]
 
 
 def today(values: dict[str, Any]) -> dict[str, Any]:
@@ -76,20 +94,43 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
-def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """The inverse of `to_dict`; fields that have been added since keep their defaults.
+def check_fields(config: ConfigDict) -> None:
+    """Refuses (`ConfigError`) a configuration with fields that there are not, or without some."""
+    known, given = flat(base().to_dict()), flat(config.to_dict())
+    for key in given:
+        if key not in known:
+            raise ConfigError(
+                f"the configuration has a field that does not exist: {key}"
+                f"{registry.nearest(key, known)}; diffusion_jax/config.py has all of them"
+            )
+    absent = sorted(known.keys() - given.keys())
+    if absent:
+        raise ConfigError(
+            f"the configuration lacks {', '.join(absent[:5])}; start it from "
+            "diffusion_jax.config.base(), which has every field"
+        )
 
-    Returns:
-        A configuration.
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """The inverse of `to_dict`.
+
+    Fields that have been added since keep their defaults; what is foreign is left out, and named in
+    a line on stderr.
 
     Raises:
-        ConfigError: a field is unknown, or has the wrong type.
+        ConfigError: a field has the wrong type.
     """
     config = base()
     known = flat(config.to_dict())
-    for key, value in flat(today(values)).items():
-        if key not in known:
-            raise ConfigError(f"saved configuration has an unknown field {key!r}")
+    given = flat(today(values))
+    foreign = sorted(given.keys() - known.keys())
+    flattened = [k for k in foreign if k in config]
+    if flattened:
+        raise ConfigError(f"saved configuration: {flattened[0]!r} must have fields of its own")
+    if foreign:
+        _note(f"fields of the saved configuration that are unknown here: {', '.join(foreign)}")
+    for key in known.keys() & given.keys():
+        value = given[key]
         *path, last = key.split(".")
         target = config
         for p in path:
@@ -101,17 +142,21 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     return config
 
 
-def read(path: Path) -> ConfigDict:
-    """Reads `config.json` of a work directory, or the record inside a checkpoint.
+@functools.cache  # a record is read more than once
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
-    Args:
-        path: the JSON file.
+
+def read(path: Path) -> ConfigDict:
+    """The configuration in `config.json` of a work directory, or in a checkpoint's record.
 
     Raises:
         ConfigError: the file is unreadable.
     """
     try:
         values = json.loads(place(path).read_text())
+        if not isinstance(values, dict):
+            raise ValueError("it is not a JSON object")
     except (OSError, ValueError) as e:
         raise ConfigError(f"cannot read the configuration {path}: {e}") from e
     # A checkpoint's record keeps the configuration in a field called config.
@@ -126,15 +171,9 @@ def find(where: Path) -> Path | None:
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Fields in which a run would no longer be the same run, as `"name: old -> new"`.
+    """Differences that forbid to go on with a run, as `"name: old -> new"`, sorted.
 
-    Args:
-        old: the configuration the work directory was started with.
-        new: the one asked for now.
-
-    Returns:
-        Differences that forbid resuming, sorted. A longer run is the same run, unless the learning
-        rate depends on the length.
+    A longer run is the same run, unless the learning rate depends on the length.
     """
     a, b = (flat(to_dict(c)) for c in (old, new))
     may = _MAY_CHANGE | ({"steps"} if new.lr_decay == "constant" else set())

@@ -29,6 +29,7 @@ def test_every_mode_says_which_settings_it_reads():
     [
         ("sample", "edit.image", "edit"),
         ("sample", "steps", "train"),
+        ("ood", "class_dropout", "train"),
         ("eval", "compare.a", "compare"),
         ("train", "compress.output", "compress, decompress, verify"),
         ("eval", "guidance", "edit, quality, report, sample, train"),
@@ -42,7 +43,7 @@ def test_settings_of_other_modes_are_refused(mode, field, users):
 def test_settings_that_are_read_are_not():
     arguments.check_settings("sample", ["sample.num", "guidance", "dtype", "eval.weights"])
     arguments.check_settings("decompress", ["compress.output", "data_dir"])
-    arguments.check_settings("ood", ["ood.against", "class_dropout"])
+    arguments.check_settings("ood", ["ood.against", "eval.draws"])
 
 
 def test_old_flags_are_settings_now(capsys):

@@ -104,10 +104,10 @@ def test_runs_in_a_sampler(spec):
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("cfg()", "unconditional"),
-        ("cfgpp()", "unconditional"),
-        ("apg()", "unconditional"),
-        ("interval(cfg(w=2.0))", "unconditional"),
+        ("cfg()", "no null class"),
+        ("cfgpp()", "no null class"),
+        ("apg()", "no null class"),
+        ("interval(cfg(w=2.0))", "no null class"),
         ("autoguidance()", "second model"),
         ("classifier()", "log_prob"),
         ("discriminator('DIR')", "cannot be opened"),

@@ -18,6 +18,7 @@ from diffusion_jax.errors import (
     SpecError,
     WorkdirError,
 )
+from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.training import restore
 
 
@@ -150,10 +151,41 @@ def test_what_may_change_may_change(copy):
     assert json.loads((changed.workdir / "config.json").read_text())["log_every"] == 3
 
 
-def test_another_architecture_is_refused_and_named(copy):
+def test_another_architecture_is_named(copy, done):
     experiment = copy(network="vdm_unet(width=16, depth=2, embed=8)")
-    with pytest.raises(CheckpointError, match=r"another architecture: network/down/block/"):
+    with pytest.raises(CheckpointError, match=r"network: 'vdm.*depth=1.* -> 'vdm.*depth=2"):
         eval_mode.run(experiment)
+    step = done.workdir / "checkpoints" / "6"
+    with pytest.raises(CheckpointError, match=r"another architecture: network/down/block/"):
+        restore.read_weights(step, experiment.shapes(), "0.9", replicated(done.mesh))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prediction": "v"},
+        {"gamma_min": -4.0},
+        {"schedule": "linear()"},
+        {"network": "vdm_unet(width=16, depth=1, embed=8, smallest_group=1)"},
+        {"decoder": "gaussian()"},
+        {"augment": "hidden(flip())"},
+        {"class_dropout": 0.0, "guidance": "none()"},
+    ],
+    ids=str,
+)
+def test_settings_that_change_what_weights_mean_are_refused(copy, changes):
+    name = next(iter(changes))
+    with pytest.raises(CheckpointError, match=f"mean something else .{name}.* -> "):
+        copy(**changes).weights()
+
+
+def test_data_of_other_levels_are_refused_and_settings_of_arithmetic_are_not(copy, done):
+    other = done.config.data.replace("levels=5", "levels=9")
+    with pytest.raises(CheckpointError, match="levels of the data: 5 -> 9"):
+        copy(data=other).weights()
+    free = {"network": "vdm_unet(embed=8, width=16, depth=1, remat=True)", "dtype": "bfloat16",
+            "sampler": "ddim()", "lr": 5.0, "data": done.config.data + " "}  # fmt: skip
+    assert copy(**free).weights()[1]["step"] == 6
 
 
 def test_missing_checkpoints_are_named(folder):

@@ -31,6 +31,7 @@ def model(run: "Experiment") -> Model:
         prediction=c.prediction,
         num_classes=classes,
         encoder=registry.build("encoders", c.encoder, **known),
+        null_class=c.class_dropout > 0,
     )
     if values > 1:
         require(

@@ -14,6 +14,7 @@ from diffusion_jax.data.base import Split, checked as check_split
 from diffusion_jax.data.contract import whole_labels
 from diffusion_jax.errors import CodecError, ConfigError, DataError
 from diffusion_jax.experiment import Experiment
+from diffusion_jax.model import require
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.types import Params
 
@@ -251,8 +252,14 @@ def labels_of(experiment: Experiment, found: Images) -> np.ndarray | None:
     choice = experiment.config.compress.labels
     if choice not in ("auto", "code", "null"):
         raise ConfigError(f"compress.labels={choice!r}: allowed are auto, code, null")
-    if not experiment.model.num_classes or choice == "null":
+    if not experiment.model.num_classes:
         return None
     if found.labels is None and choice == "code":
         raise ConfigError(f"compress.labels='code', but {found.name} has no labels")
-    return found.labels
+    if found.labels is not None and choice != "null":
+        return found.labels
+    require(
+        experiment.model, "coding without labels", "code images with labels (compress.labels=code)",
+        null_class=True,
+    )  # fmt: skip
+    return None

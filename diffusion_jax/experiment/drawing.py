@@ -75,7 +75,10 @@ def denoiser(
             f"this model is conditional: denoiser(labels=...) takes a class 0 .. "
             f"{model.num_classes - 1} for each image, or {model.num_classes} for no class"
         )
+    if labels is not None and model.num_classes and (np.asarray(labels) == model.num_classes).any():
+        require(model, "the label for no class", "give every image a class", null_class=True)
     parts = _parts(experiment)
+    method_lib.check_guidance(model, parts["guidance"], parts["helpers"])
     guided = parts["guidance"](model.denoiser(params), parts["helpers"].context(model))
     return with_condition(
         guided, {} if labels is None else {"label": jnp.asarray(labels, jnp.int32)}

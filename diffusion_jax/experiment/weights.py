@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from diffusion_jax.errors import CheckpointError, ConfigError
+from diffusion_jax.errors import CheckpointError
+from diffusion_jax.experiment import record
 from diffusion_jax.networks.published import PREFIXES
 from diffusion_jax.runtime.sharding import put, replicated
 from diffusion_jax.runtime.storage import place
@@ -21,30 +22,20 @@ def load(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
     if experiment.checkpoint.startswith(PREFIXES):
         return _imported(experiment, name)
     path = place(experiment.checkpoint) if experiment.checkpoint else experiment.workdir
-    like, sharding = experiment.shapes(), replicated(experiment.mesh)
 
     def read(folder: Path) -> tuple[Params, dict[str, Any], list[str]]:
         meta = restore.read_meta(folder)
-        params = restore.read_weights(folder, like, name, sharding)
-        record = {"step": meta["step"], "weights": name, "checkpoint": str(folder)}
-        return params, record, meta.get("data", {}).get("classes", [])
+        record.check_settings(experiment, folder, meta.get("config"))
+        params = restore.read_weights(
+            folder, experiment.shapes(), name, replicated(experiment.mesh)
+        )
+        found = {"step": meta["step"], "weights": name, "checkpoint": str(folder)}
+        return params, found, meta.get("data", {}).get("classes", [])
 
     which = experiment.config.eval.checkpoint
-    params, record, classes = restore.restore_newest(path, read, best=which == "best")[0]
-    _check_classes(experiment, classes)
-    return params, record
-
-
-def _check_classes(experiment: "Experiment", trained: list[str]) -> None:
-    """Raises ConfigError if labels mean other classes now than in training."""
-    now, c = list(experiment.source.classes), experiment.config
-    uses = c.conditional or experiment.task.holds != "denoiser"
-    if uses and trained and now and trained != now:
-        was, is_ = next((p for p in zip(trained, now, strict=False) if p[0] != p[1]), ("", ""))
-        raise ConfigError(
-            f"the classes of {experiment.source.name} are not those of training: "
-            f"{len(now)} now, {len(trained)} then; {is_!r} was {was!r}. Name the folders as before"
-        )
+    params, found, classes = restore.restore_newest(path, read, best=which == "best")[0]
+    record.check_classes(experiment, classes)
+    return params, found
 
 
 def _imported(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
@@ -57,10 +48,10 @@ def _imported(experiment: "Experiment", name: str) -> tuple[Params, dict[str, An
             f"{path} does not fit {experiment.source.name} with network "
             f"{experiment.config.network}; its own settings are {found.overrides}"
         )
-    record = {"step": found.step, "weights": "params" if raw else "published ema",
-              "checkpoint": str(path)}  # fmt: skip
+    what = {"step": found.step, "weights": "params" if raw else "published ema",
+            "checkpoint": str(path)}  # fmt: skip
     whole = replicated(experiment.mesh)
-    return jax.tree.map(lambda a: put(a, whole), params), record
+    return jax.tree.map(lambda a: put(a, whole), params), what
 
 
 def published(checkpoint: str) -> tuple[Path, Any]:

@@ -8,6 +8,7 @@ from diffusion_jax.cli import user_images
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
+from diffusion_jax.model import require
 from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.edits.base import Inputs
 
@@ -87,6 +88,10 @@ def _cond(experiment: Experiment, count: int, known: np.ndarray | None) -> dict[
         labels = generate.labels_for(model, count, wanted)
         return {} if labels is None else {"label": labels}
     if known is None:
+        require(
+            model, "an image without a class", "say which (--config.sample.labels)",
+            null_class=True,
+        )  # fmt: skip
         return {"label": np.full(count, model.num_classes, np.int32)}
     for label in known:
         if not 0 <= label < model.num_classes:

@@ -35,6 +35,7 @@ def run(experiment: Experiment) -> None:
         experiment.model, "editing", "use a model with one gamma per image",
         per_pixel_gamma=False, latent=0,
     )  # fmt: skip
+    drawing.check(experiment)
     layout = edit.lay_out(_edit_inputs.read(experiment))
     params, record = experiment.loaded
     method = drawing.build(experiment, params, edit)

@@ -14,6 +14,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import ood as lib
+from diffusion_jax.model import require
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.distributed import say
@@ -21,7 +22,7 @@ from diffusion_jax.runtime.sharding import local
 from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Params
 
-READS = ("ood", "eval", "class_dropout")
+READS = ("ood", "eval")
 
 _BITS = "bits/dim"
 
@@ -40,11 +41,11 @@ def run(experiment: Experiment) -> None:
             "ood needs the data to tell apart: --config.ood.against=DATA, for example "
             "--config.ood.against='rotated(digits())'"
         )
-    if c.conditional and not c.class_dropout:
-        raise ConfigError(
-            "ood scores images without their labels, but this model was trained with "
-            "class_dropout=0, so its null class is untrained; use a model with class_dropout > 0"
-        )
+    if experiment.model.num_classes:
+        require(
+            experiment.model, "ood, which scores images without their labels,",
+            "use a model with class_dropout > 0", null_class=True,
+        )  # fmt: skip
     splits = [_split(experiment, text) for text in (c.ood.data, c.ood.against)]
     params, record = experiment.loaded
     compare(experiment, splits, params, record)

@@ -19,6 +19,7 @@ _SHOWN = 400  # images in a grid at most
 
 def run(experiment: Experiment) -> None:
     """Samples from the newest (or the named) checkpoint; writes `samples/<step>.png` and `.npz`."""
+    check(experiment)
     params, record = experiment.loaded
     sample(experiment, params, record["step"], show=experiment.config.sample.preview)
 

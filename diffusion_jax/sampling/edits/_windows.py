@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model, require
 from diffusion_jax.sampling.edits.base import Inputs, refuse_mask
 from diffusion_jax.types import Array
 
@@ -124,9 +125,12 @@ def check_labels(name: str, labels: tuple, tiles: Tiling, inputs: Inputs) -> Non
         )
 
 
-def check_classes(name: str, labels: tuple, num_classes: int) -> None:
-    """Raises ConfigError if a label is neither a class nor -1 (any)."""
-    if any(not -1 <= label < num_classes for label in labels):
+def check_classes(name: str, labels: tuple, model: Model) -> None:
+    """Raises ConfigError if a label is neither a class nor -1 (any), or the model knows no -1."""
+    if any(not -1 <= label < model.num_classes for label in labels):
         raise ConfigError(
-            f"{name}: labels={labels}: there are classes 0 .. {num_classes - 1}, and -1 for any"
+            f"{name}: labels={labels}: there are classes 0 .. {model.num_classes - 1}, and -1 for "
+            "any"
         )
+    if -1 in labels:
+        require(model, f"{name}: a label of -1", "give every window a class", null_class=True)

@@ -67,7 +67,7 @@ class Extend:
 
     def check(self, model: Model, method: Method) -> None:
         """Classes that do not exist, and what the inner edit refuses."""
-        check_classes("extend", self.labels, model.num_classes)
+        check_classes("extend", self.labels, model)
         self.inner.check(model, method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:

@@ -79,7 +79,7 @@ class Widen:
     def check(self, model: Model, method: Method) -> None:
         """Refuses unknown classes, guidance with state, and what the inner edit refuses."""
         need_stateless("widen", method)
-        check_classes("widen", self.labels, model.num_classes)
+        check_classes("widen", self.labels, model)
         self.inner.check(model, method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:

@@ -88,8 +88,9 @@ def need_null(name: str, context: Context) -> Callable[[Cond], Cond]:
     """`context.null`; raises ConfigError, on behalf of guidance `name`, if there is none."""
     if context.null is None:
         raise ConfigError(
-            f"{name}: this model is unconditional, so there is nothing to guide towards; train "
-            "with class_dropout > 0 on labelled data, or use guidance='none()'"
+            f"{name}: this model is unconditional, or was trained with class_dropout=0, so there "
+            "is no null class to contrast a class with; train with class_dropout > 0 on labelled "
+            "data, or use guidance='none()'"
         )
     return context.null
 

@@ -1,0 +1,68 @@
+"""Configurations as they are saved, and as users write them."""
+
+import json
+
+import pytest
+import tiny
+from command import config_file, main, refused
+
+from diffusion_jax import saved_config
+from diffusion_jax.config import base
+from diffusion_jax.errors import ConfigError
+
+
+def test_a_saved_configuration_is_read_as_it_was(tmp_path):
+    c = tiny.config(tmp_path, ema=(0.5, 0.9), clip=0.25)
+    (tmp_path / "config.json").write_text(json.dumps(saved_config.to_dict(c)))
+    assert saved_config.read(tmp_path / "config.json").to_dict() == c.to_dict()
+
+
+def test_foreign_keys_are_left_out_and_named(tmp_path, capsys):
+    values = saved_config.to_dict(tiny.config(tmp_path, lr=0.5))
+    values |= {"wandb": {"project": "x"}, "notes": "mine"}
+    values["sample"] |= {"colour": 3}
+    found = saved_config.from_dict(values)
+    assert found.lr == 0.5 and found.sample.num == 6 and "wandb" not in found
+    assert "unknown here: notes, sample.colour, wandb.project" in capsys.readouterr().err
+    saved_config.check_fields(found)
+
+
+def test_settings_that_were_added_since_have_their_defaults():
+    values = saved_config.to_dict(base())
+    del values["spike"], values["sample"]["preview"]
+    assert saved_config.from_dict(values).to_dict() == base().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("c.learning_rate = 1.0", "does not exist: learning_rate"),
+        ("c.sample.stepz = 1.0", "does not exist: sample.stepz .did you mean 'sample.steps'"),
+        ("c.extra = type(c)({'lr_decay': 1})", "does not exist: extra.lr_decay"),
+        ("del c.mesh", "lacks mesh; start it from diffusion_jax.config.base"),
+        ("c.lr = 'fast'", "lr"),
+    ],
+)
+def test_a_file_with_other_fields_is_refused_before_anything_is_written(tmp_path, line, message):
+    path = config_file(tmp_path)
+    path.write_text(path.read_text().replace("return", "c =") + f"    {line}\n    return c\n")
+    refused(main(f"--config={path}", f"--workdir={tmp_path}/run"), message)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"sample": 3}', '{"lr": "fast"}'])
+def test_what_is_no_configuration_is_one_line(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError):
+        saved_config.read(tmp_path / "config.json")
+
+
+def test_how_a_plugin_is_written_makes_no_other_run():
+    old, new = base(), base()
+    new.schedule, new.guidance = "learned_linear", "cfg(w=9)"
+    new.network = "vdm_unet(scan=True)"
+    assert not saved_config.differences(old, new) and not saved_config.other_meaning(old, new)
+    new.network = "vdm_unet(smallest_group=1)"
+    (line,) = saved_config.other_meaning(old, new)
+    assert line == "network: 'vdm_unet()' -> 'vdm_unet(smallest_group=1)'"
+    assert saved_config.differences(old, new) == [line]
