@@ -1,5 +1,7 @@
 """Data sets: order, splits, ranges, real prepared data, and what happens without them."""
 
+import json
+import re
 import time
 from pathlib import Path
 
@@ -107,6 +109,27 @@ def test_unprepared_data_are_refused_at_once_with_the_command(name, tmp_path):
     with pytest.raises(DataError, match=r"download_and_prepare\(\).*--config.data_dir"):
         source.split("train")
     assert time.monotonic() - began < 5  # tensorflow-datasets alone would retry for minutes
+
+
+def test_another_format_is_named_with_a_command_that_tfds_accepts(tmp_path):
+    import tensorflow_datasets as tfds
+
+    root = tmp_path / "sets"
+    folder = root / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    info = {"name": "mnist", "version": "3.0.1", "fileFormat": "tfrecord", "moduleName": "m"}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    (folder / "mnist-train.tfrecord-00000-of-00001").touch()
+    with pytest.raises(DataError, match="as tfrecord, and is needed as array_record") as e:
+        registry.build("data", "mnist()", data_dir=str(root)).split("train")
+    said = str(e.value)
+    builder = re.search(r"tfds\.builder\('mnist', data_dir='(.*?)', file_format='(.*?)'\)", said)
+    assert builder[1] in said.partition("--config.data_dir")[2]
+    assert f"download_dir='{root}/downloads'" in said
+    with pytest.raises(ValueError, match="File format is already set"):  # so not there
+        tfds.builder("mnist", data_dir=str(root), file_format=builder[2])
+    made = tfds.builder("mnist", data_dir=builder[1], file_format=builder[2])
+    assert made.info.file_format.value == "array_record" and not made.is_prepared()
 
 
 @pytest.mark.slow

@@ -19,33 +19,38 @@ _CHUNK = 1000
 
 
 def find(name: str, data_dir: str) -> Path:
-    """The folder of a prepared data set: the newest version under `data_dir`.
+    """The folder with `dataset_info.json` of a prepared set: its newest version.
 
     Args:
         name: TFDS name, with its config if it has one (`"imagenet_resized/32x32"`).
         data_dir: the TFDS folder; empty for `~/tensorflow_datasets`.
-
-    Returns:
-        The folder that holds `dataset_info.json`.
 
     Raises:
         DataError: it is not there, or not in array_record format; the message holds the command
             that prepares it. (TFDS itself would retry a download for minutes.)
     """
     root = Path(data_dir or "~/tensorflow_datasets").expanduser()
-    found = [
-        p.parent
-        for p in (root / name).glob("*/dataset_info.json")
-        if any(p.parent.glob("*.array_record*"))
-    ]
+    there = [p.parent for p in (root / name).glob("*/dataset_info.json")]
+    found = [p for p in there if any(p.glob("*.array_record*"))]
     if found:
         return max(found, key=lambda p: [int(n) if n.isdigit() else 0 for n in p.name.split(".")])
+    # TFDS refuses to prepare a set in a second format beside the first.
+    other = next((s for p in there for s in ("tfrecord", "riegeli", "parquet")
+                  if any(p.glob(f"*.{s}*"))), "")  # fmt: skip
+    into = root.with_name(f"{root.name}_array_record") if other else root
+    downloads = f"download_dir='{root / 'downloads'}'" if other else ""
+    why = (
+        f"in {root} as {other}, and is needed as array_record: prepare it once more, in a folder "
+        "of its own (TFDS keeps one format in a folder; nothing is downloaded twice)"
+        if other
+        else f"not prepared as array_record in {root}: prepare it once"
+    )
     raise DataError(
-        f"data set {name!r} is not prepared as array_record in {root}. Prepare it once (this needs "
-        "TensorFlow and the network): pip install 'tensorflow-cpu' && python -c \"import "
-        f"tensorflow_datasets as tfds; tfds.builder('{name}', data_dir='{root}', "
-        "file_format='array_record').download_and_prepare()\"; or point --config.data_dir at the "
-        "folder that holds it"
+        f"data set {name!r} is {why}; this needs TensorFlow and the network: pip install "
+        "'tensorflow-cpu' && python -c \"import tensorflow_datasets as tfds; "
+        f"tfds.builder('{name}', data_dir='{into}', "
+        f"file_format='array_record').download_and_prepare({downloads})\"; or point "
+        f"--config.data_dir at the folder that holds it{f' ({into})' if other else ''}"
     )
 
 
