@@ -13,7 +13,7 @@ from diffusion_jax.cli.modes import train
 from diffusion_jax.experiment import Experiment
 
 # The others run whole, in small, in test_cli.py.
-WHOLE = ("digits", "cifar10.", "mnist_diffenc")
+WHOLE = ("digits", "cifar10.", "mnist_diffenc", "images")
 CONFIGS = sorted(p.stem for p in (REPO / "configs").glob("*.py") if not p.name.startswith(WHOLE))
 
 

@@ -1,9 +1,12 @@
 """Figures of sample quality against closed forms and constructed sets."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.linalg
 
+from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import frechet, histogram, kid, neighbours, quality
 from diffusion_jax.evaluation.statistics import Reference
@@ -253,6 +256,19 @@ def test_too_few_samples_are_an_error_or_a_reason():
         quality.measure(rows[:8], reference(rows), ("frechet",))
     lenient = quality.measure(rows[:8], reference(rows), ("frechet",), strict=False)
     assert lenient["frechet"]["value"] is None and "draw more" in lenient["frechet"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "fits"),
+    [((64, 64, 3), 300, 8), ((64, 64, 3), 64, 4), ((28, 28, 1), 300, 14), ((48, 32, 3), 300, 8),
+     ((31, 31, 1), 300, 1)],
+)  # fmt: skip
+def test_too_few_are_told_which_features_would_do(shape, count, fits):
+    with pytest.raises(DataError) as e:
+        quality.check_count(("frechet",), count, math.prod(shape), shape)
+    spec = f"pixels(size={fits})"
+    assert f"features='{spec}'" in str(e.value)
+    assert registry.build("features", spec, shape=shape).size < count
 
 
 def test_figures_that_do_not_exist_or_need_rows_are_refused():

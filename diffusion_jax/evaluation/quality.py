@@ -1,5 +1,6 @@
 """Figures of merit of samples: each compares features of samples with a reference."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,23 +11,35 @@ from diffusion_jax.evaluation import frechet, kid, neighbours
 from diffusion_jax.evaluation.statistics import Reference
 
 
-def check_count(metrics: tuple[str, ...], count: int, size: int) -> None:
-    """Refuses too few samples, if possible before they are drawn.
+def check_count(
+    metrics: tuple[str, ...], count: int, size: int, shape: tuple[int, ...] = (), of: str = "images"
+) -> None:
+    """Raises DataError if a Frechet distance is wanted of too few images for their features.
 
     Args:
         metrics: names of figures.
-        count: number of samples.
+        count: number of images.
         size: number of features.
-
-    Raises:
-        DataError: the covariance of so few would be singular, and a Frechet distance is wanted.
+        shape: of one image, for advice.
+        of: what the images are.
     """
     if "frechet" in metrics and count <= size:
+        fits = _coarse(shape, count)
+        smaller = f"smaller features (--config.quality.features='{fits}' or a classifier's)"
         raise DataError(
-            f"{count} images have no full covariance in {size} features: draw more than {size} "
-            "(--config.sample.num), choose smaller features (pixels(size=..), a classifier's), or "
-            "leave frechet out of --config.quality.metrics"
+            f"{count} {of} have no full covariance in {size} features: draw more than {size} "
+            f"(--config.sample.num), choose {smaller}, or leave frechet out of "
+            "--config.quality.metrics"
         )
+
+
+def _coarse(shape: tuple[int, ...], count: int) -> str:
+    """The finest `pixels(...)` with fewer than `count` features."""
+    if len(shape) != 3:
+        return "pixels(size=..)"
+    height, width, channels = shape
+    sizes = [n for n in range(1, math.gcd(height, width) + 1) if math.gcd(height, width) % n == 0]
+    return f"pixels(size={max([n for n in sizes if n * n * channels < count], default=1)})"
 
 
 def _frechet(rows: np.ndarray, reference: Reference, **_: Any) -> dict[str, Any]:

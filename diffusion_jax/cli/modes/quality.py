@@ -84,8 +84,16 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
         bench = bench_lib.open_bench(experiment)
         q = experiment.config.quality
-        if not q.samples:
-            quality.check_count(tuple(q.metrics), experiment.config.sample.num, bench.features.size)
+        count = experiment.config.sample.num
+        if q.samples:
+            sets = [*sets]
+            count = len(sets[0].images)
+        known = bench.reference.moments.count  # 0 if the file does not say
+        counts = {"images": count}
+        counts |= {"images of the reference": known} if known else {}
+        for of, count in counts.items():
+            shape = tuple(experiment.source.shape)
+            quality.check_count(tuple(q.metrics), count, bench.features.size, shape, of)
         floor = bench.floor()
         drawn, figures, picture = [], [], None
         for samples in sets:

@@ -1,0 +1,66 @@
+"""Your folder of pictures: any size, classes from subfolders (docs/howto/data.md).
+
+Command:   python -m diffusion_jax.main --config=images:PATH --workdir=runs/images
+           PATH,128 or PATH,48x64 (height x width) for another size than 64; PATH,smoke for a
+           minute on a CPU
+Data:      png, jpg and webp files below PATH
+Hardware:  one GPU; batch 64 at 64x64
+Expected:  there is no published figure of your pictures
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config, registry
+from diffusion_jax.errors import ConfigError, DataError
+
+_SIZE = (64, 64)
+_ALLOWED = "allowed: images:PATH, images:PATH,SIZE, images:PATH,HEIGHTxWIDTH, also with ,smoke"
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    path, size, smoke = _read(variant)
+    c = config.base()
+    c.data = f"folder(path={path!r}, size={size})"
+    c.conditional = _has_classes(c.data)
+    c.guidance = "cfg(w=1.5)" if c.conditional else "none()"
+    c.augment = "flip()"
+    halvings = max(k for k in range(4) if all(n % 2**k == 0 and n >> k >= 8 for n in size) or not k)
+    c.network = f"unet(width=128, mults={(1, 2, 2, 2)[: halvings + 1]}, attention=(16,))"
+    c.prediction = "v"
+    c.dtype = "bfloat16"
+    c.batch = 64
+    c.steps = 200_000
+    c.lr, c.warmup, c.clip = 1e-4, 1000, 1.0
+    c.ema = (0.9999, 0.999)
+    c.eval_every = c.save_every = c.sample_every = 5_000
+    c.eval.timesteps = ()
+    c.sampler = "dpmpp_2m()"
+    c.sample.num, c.sample.batch, c.sample.steps = 64, 64, 50
+    return config.variant(c, smoke, smoke="unet(width=32, mults=(1,), blocks=1, attention=())")
+
+
+def _read(text: str) -> tuple[str, tuple[int, int], str]:
+    """Path, size and `smoke` from the part after the colon; all of them may be left out."""
+    path, *rest = text.split(",") if text not in ("", "smoke") else ("pictures", *text.split())
+    size, smoke = _SIZE, ""
+    for part in rest:
+        sides = part.strip().split("x")
+        if part.strip() == "smoke":
+            smoke = "smoke"
+        elif len(sides) <= 2 and all(s.isdigit() and int(s) for s in sides):
+            size = (int(sides[0]), int(sides[-1]))
+        else:
+            raise ConfigError(f"unknown {part!r} after the colon of --config; {_ALLOWED}")
+    if text not in ("", "smoke") and not Path(path).is_dir():
+        raise ConfigError(f"there is no folder {path!r}; {_ALLOWED}")
+    return path, size, smoke
+
+
+def _has_classes(data: str) -> bool:
+    """Whether the folder has classes; training says what is wrong with one that cannot be read."""
+    try:
+        return registry.build("data", data).num_classes > 1
+    except DataError:
+        return False
