@@ -194,3 +194,11 @@ def test_models_that_cannot_be_coded_with_are_refused():
     mulan = registry.build("schedules", "mulan(latent=2, features=4)", shape=SHAPE)
     with pytest.raises(ConfigError, match="mulan"):
         Network(dataclasses.replace(network().model, schedule=mulan), {}, SHAPE, 4)
+
+
+def test_noise_too_fine_for_the_codec_is_named():
+    net = network()
+    fine = registry.build("schedules", "linear(gamma_min=-40.0, gamma_max=5.0)")
+    net.model = dataclasses.replace(net.model, schedule=fine)
+    with pytest.raises(ConfigError, match=r"gamma=-40.0 needs .* bins.*larger gamma_min"):
+        coding.make(net, 10, "topdown")

@@ -217,6 +217,19 @@ def test_rescale():
     same(guide("rescale(none(), phi=1.0)")(z, gamma, cond), plain)
 
 
+def test_rescale_leaves_a_prediction_without_contrast_alone():
+    """Rounding is no contrast, and gradients through it are finite."""
+
+    def flat(z, gamma, cond):
+        return to_pred("x", jnp.full_like(z, 0.3) + 1e-9 * z, z, gamma)
+
+    denoise = registry.build("guidance", "rescale(none(), phi=1.0)")(flat, Context())
+    z, gamma = jax.random.normal(jax.random.key(0), (2, 8, 8, 1)), jnp.asarray(1.0)
+    same(denoise(z, gamma, {}).x, flat(z, gamma, {}).x)
+    grad = jax.grad(lambda z: jnp.sum(denoise(0.0 * z, gamma, {}).x))(z)
+    assert jnp.all(jnp.isfinite(grad))
+
+
 def test_apg():
     z, cond = batch()
     gamma = jnp.asarray(0.5)

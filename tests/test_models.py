@@ -8,7 +8,7 @@ import pytest
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, count
-from diffusion_jax.networks.layers.embed import fourier_features
+from diffusion_jax.networks.layers.embed import fourier_features, timestep_embedding
 from diffusion_jax.process.parameterization import from_pred, to_pred
 from diffusion_jax.types import Pred, alpha, sigma
 
@@ -175,3 +175,9 @@ def test_gamma_per_pixel_reaches_the_network_as_its_mean():
     pred = model.denoiser({"network": {}})(jnp.ones((2, 2, 2, 1)), per_pixel, {})
     np.testing.assert_allclose(seen[0], [1.5, 5.5])
     assert isinstance(pred, Pred) and pred.x.shape == (2, 2, 2, 1)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_a_time_embedding_that_is_too_short_is_refused(size):
+    with pytest.raises(ConfigError, match="use 4 or more"):
+        timestep_embedding(jnp.zeros(2), size)

@@ -10,6 +10,7 @@ from golden_cases import nested
 from published_vdm import ScoreUNet
 
 from diffusion_jax import registry
+from diffusion_jax.errors import CheckpointError
 from diffusion_jax.model import Model
 from diffusion_jax.networks.layers.norm import GroupNorm
 from diffusion_jax.networks.published import diffenc, vdm
@@ -98,3 +99,41 @@ def test_an_encoder_of_32_channels_has_the_published_groups(kind):
         patch.setattr(vdm, "settings", lambda params: {})
         settings = diffenc.settings(made, mult_res=kind != "unet")
     assert settings["encoder"] == spec.format(1)
+
+
+def nnet(rng, n=16):
+    """A published `learnable_nnet`: its parameters, and gamma as its code computes it."""
+    l1, l2, l3 = (
+        {"kernel": rng.normal(18.0, 1.0, (1, 1)), "bias": rng.normal(-13.0, 1.0, 1)},
+        {"kernel": rng.normal(0.0, 3.0, (1, n)), "bias": rng.normal(0.0, 3.0, n)},
+        {"kernel": rng.normal(0.0, 4.0, (n, 1))},
+    )
+
+    def gamma(t):
+        t = t.reshape(-1, 1)
+        h = 2.0 * (t - 0.5) @ abs(l2["kernel"]) + l2["bias"]
+        h = 2.0 * (1.0 / (1.0 + np.exp(-h)) - 0.5)
+        return (t @ abs(l1["kernel"]) + l1["bias"] + h @ abs(l3["kernel"]) / n)[:, 0]
+
+    return {"l1": l1, "l2": l2, "l3": l3}, gamma
+
+
+def test_a_learned_network_schedule_is_read_exactly(golden, float64):
+    score = nested(dict(np.load(golden / "vdm_official_scalar_T0.npz")), "param/")["score_model"]
+    weights, theirs = nnet(np.random.default_rng(0))
+    params = jax.tree.map(jnp.asarray, vdm.weights({"score_model": score, "gamma": weights}))
+    schedule = registry.build("schedules", vdm.settings(params)["schedule"], **CONTEXT)
+    assert jax.tree.structure(params["schedule"]) == jax.tree.structure(
+        schedule.init(jax.random.key(0))
+    )
+    t = np.linspace(0.0, 1.0, 101)
+    ours = schedule.gamma(params["schedule"], jnp.asarray(t))
+    np.testing.assert_allclose(ours, theirs(t), rtol=0, atol=1e-13)
+
+
+def test_what_cannot_be_read_is_refused_by_name():
+    with pytest.raises(CheckpointError, match=r"learnable_nnet .* parameters a, b"):
+        vdm.weights({"score_model": {}, "gamma": {"a": 0, "b": 0}})
+    inner = {"enc_model": {"down.block_0": {}, "mid.block_1": {}}}
+    with pytest.raises(CheckpointError, match=r"unet_mult_res can be read.*vdm_unet"):
+        diffenc.weights({"score_model": {}, "encdec": {"inner_encoder": inner}})

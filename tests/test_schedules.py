@@ -110,3 +110,28 @@ def test_cosine_and_linear_beta_are_the_published_curves():
     half = 0.5 * (start + 1.0)  # the clock runs linearly from start to 1
     alpha2 = np.exp(-(0.1 * half + 0.5 * 19.9 * half**2))
     np.testing.assert_allclose(jax.nn.sigmoid(-beta.gamma({}, jnp.asarray(0.5))), alpha2, rtol=1e-9)
+
+
+SATURATED = {
+    "all zero": {"slope": 0.0, "scale": 0.0, "shift": 0.0, "out": 0.0},
+    "constant units": {"slope": 0.0, "scale": 1.0, "shift": 80.0, "out": 1.0},
+    "a step": {"slope": 0.0, "scale": 1e4, "shift": 3e3, "out": 5.0},
+    "steps of both signs": {"slope": 1e-9, "scale": 1e3, "shift": [-900.0, 900.0], "out": 1e3},
+}
+
+
+@pytest.mark.parametrize("shape", SATURATED.values(), ids=SATURATED)
+def test_a_saturated_network_still_rises(shape):
+    schedule = registry.build("schedules", "learned_mlp(features=2)")
+    params = schedule.init(jax.random.key(0))
+    for k, v in shape.items():
+        params["shape"][k] = jnp.broadcast_to(jnp.asarray(v), params["shape"][k].shape)
+    t = jnp.linspace(0.0, 1.0, 1001)
+    gamma, slope = gamma_and_slope(schedule, params, t)
+    assert jnp.all(jnp.diff(gamma) > 0) and jnp.all(slope > 0) and jnp.all(jnp.isfinite(slope))
+    grads = jax.grad(lambda p: schedule.gamma(p, t).sum())(params)
+    assert all(jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads))
+    proposal = registry.build("proposals", "histogram(bins=8)")
+    u = (jnp.arange(20000) + 0.5) / 20000
+    _, weight = proposal.times(proposal.init(), schedule, params, u)
+    np.testing.assert_allclose(weight.mean(), 1.0, rtol=0.03)

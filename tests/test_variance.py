@@ -139,6 +139,15 @@ def trained_histogram(m, params):
     return proposal, jax.lax.scan(step, proposal.init(), keys)[0]
 
 
+@pytest.mark.parametrize("seen", [0.0, 1e30])
+def test_an_adaptive_proposal_survives_losses_of_any_size(seen):
+    """Nothing but zeros, or squares beyond float32."""
+    proposal = registry.build("proposals", "histogram(bins=4, decay=0.0)")
+    sums = proposal.observe(jnp.linspace(0.0, 0.99, 64), jnp.full(64, seen))
+    state = proposal.update(proposal.init(), sums)
+    np.testing.assert_allclose(proposal.masses(state), 0.25, rtol=1e-5)
+
+
 @pytest.mark.parametrize("schedule", ["linear()", "cosine()"])
 @pytest.mark.parametrize("name", PROPOSALS)
 def test_every_proposal_estimates_the_same_bound(float64, schedule, name):

@@ -11,10 +11,13 @@ import numpy as np
 
 from diffusion_jax.compression.bins import Binned, Grid
 from diffusion_jax.compression.network import Network
+from diffusion_jax.compression.rans import PRECISION
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.samplers.ancestral_diffenc import AncestralDiffEnc
 from diffusion_jax.sampling.samplers.base import alpha_of, noise_fraction, sigma_of
 
 _PER_STD = 7  # bins in the narrowest standard deviation a latent is coded with
+_MOST = 1 << (PRECISION - 2)  # bins on either side: a count for each takes half of all counts
 _REACH = 10.0  # the grid goes this many sigma beyond the data; draws have 32 bits: 6.3 sigma a step
 
 
@@ -118,8 +121,8 @@ def make_latent_chain(network: Network, timesteps: int, markov: bool) -> LatentC
         markov: latents are drawn forwards, by `q(z_i | z_{i-1})` (Bit-Swap), and the bins are
             narrow enough for that; else backwards, by `q(z_{i-1} | z_i, x)`.
 
-    Returns:
-        The chain.
+    Raises:
+        ConfigError: a latent has more bins than can be told apart.
     """
     gammas = network.gammas(timesteps)
     alpha, sigma = alpha_of(gammas), sigma_of(gammas)
@@ -134,5 +137,12 @@ def make_latent_chain(network: Network, timesteps: int, markov: bool) -> LatentC
         narrowest = np.append(backward[:-1], min(sigma[-1], 1.0))
     widths = narrowest / _PER_STD
     halves = [math.ceil(h) for h in (1.5 * alpha + _REACH * sigma) / widths]
+    finest = int(np.argmax(halves))
+    if halves[finest] > _MOST:
+        raise ConfigError(
+            f"compress: the latent at gamma={gammas[finest]:.1f} needs {2 * halves[finest]:.1e} "
+            f"bins, more than {2 * _MOST:.1e} cannot be coded; use fewer steps "
+            f"(compress.timesteps={timesteps}) or a model with a larger gamma_min"
+        )
     grids = tuple(Grid(w, h) for w, h in zip(widths, halves, strict=True))
     return LatentChain(network, timesteps, gammas, alpha, sigma, forward, backward, steps, grids)

@@ -6,13 +6,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.blocks import Dtype
 from diffusion_jax.types import Array, Cond
 
 
 def timestep_embedding(tau: Float[Array, " b"], size: int) -> Float[Array, "b size"]:
-    """Sines and cosines of `1000 tau` at `size / 2` geometric frequencies; `[B]` to `[B, size]`."""
+    """Sines and cosines of `1000 tau` at `size / 2` geometric frequencies; `[B]` to `[B, size]`.
+
+    Raises:
+        ConfigError: `size` is below 4, for two frequencies.
+    """
     half = size // 2
+    if half < 2:
+        raise ConfigError(f"a time embedding of length {size} is too short: use 4 or more")
     freqs = jnp.exp(-math.log(10000.0) / (half - 1) * jnp.arange(half))
     angles = 1000.0 * tau[:, None] * freqs
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

@@ -83,14 +83,20 @@ def weights(published: Mapping[str, Any]) -> Params:
         `{"network", "schedule"}` and, for a trainable encoder, `"encoder"`.
 
     Raises:
-        CheckpointError: a layer is unknown, or the schedule is not linear.
+        CheckpointError: a layer or the schedule is unknown, or the encoder is a `vdm_unet`.
     """
+    inner = published.get("encdec", {}).get("inner_encoder", {})
+    blocks = inner.get("enc_model", {})
+    if inner and not any(name.startswith("down_blocks_") for name in blocks):
+        raise CheckpointError(
+            "published DiffEnc checkpoint: encoders unet and unet_mult_res can be read, this one "
+            "is another (vdm_unet?)"
+        )
     score = flax.traverse_util.flatten_dict(dict(published["score_model"]))
     score = flax.traverse_util.unflatten_dict({_score_name(k): v for k, v in score.items()})
     out = vdm.weights({"score_model": score, "gamma": published.get("gamma", {})})
-    inner = published.get("encdec", {}).get("inner_encoder", {})
     if inner:
-        levels = sum(name.startswith("down_blocks_") for name in inner["enc_model"])
+        levels = sum(name.startswith("down_blocks_") for name in blocks)
         flat = flax.traverse_util.flatten_dict(dict(inner))
         renamed = {_encoder_name(k, levels): np.asarray(v) for k, v in flat.items()}
         out["encoder"] = flax.traverse_util.unflatten_dict(renamed)

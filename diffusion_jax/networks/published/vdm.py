@@ -1,7 +1,8 @@
 """Checkpoints of the published VDM implementation (Kingma et al. 2021, JAX, 2022).
 
 They are flax msgpack files of `{step, params, ema_params, opt_state}`. Everything that defines the
-network is read from the shapes of its weights; nothing is guessed from a file name.
+network is read from the shapes of its weights; nothing is guessed from a file name. What they do
+not tell is the range of gamma its time embedding was made for: that is the configuration's.
 """
 
 import re
@@ -92,18 +93,43 @@ def weights(published: Mapping[str, Any]) -> Params:
         `{"network", "schedule"}` as `Model.init` lays them out.
 
     Raises:
-        CheckpointError: a layer is unknown, or the schedule is not linear.
+        CheckpointError: a layer or the schedule is unknown.
     """
     flat = flax.traverse_util.flatten_dict(dict(published["score_model"]))
     network = {_rename(path): np.asarray(value) for path, value in flat.items()}
-    gamma = published.get("gamma", {})
-    if gamma and set(gamma) != {"w", "b"}:
-        raise CheckpointError(
-            "published VDM checkpoint: only the fixed and the learned linear schedule can be read, "
-            f"this one has {sorted(gamma)}"
-        )
-    schedule = {k: np.asarray(v).reshape(()) for k, v in gamma.items()}
+    schedule = _schedule(published.get("gamma", {}))
     return {"network": _stack(flax.traverse_util.unflatten_dict(network)), "schedule": schedule}
+
+
+def _schedule(gamma: Mapping[str, Any]) -> Params:
+    """Ours of the published `fixed`, `learnable_scalar` or `learnable_nnet`."""
+    if set(gamma) <= {"w", "b"}:
+        return {k: np.asarray(v).reshape(()) for k, v in gamma.items()}
+    if set(gamma) != {"l1", "l2", "l3"}:
+        raise CheckpointError(
+            "published checkpoint: fixed, learnable_scalar and learnable_nnet schedules can be "
+            f"read, this one has the parameters {', '.join(sorted(gamma))}"
+        )
+    found = {
+        name: {k: np.asarray(v).reshape(-1) for k, v in layer.items()}
+        for name, layer in gamma.items()
+    }
+    slope, offset = (np.asarray(found["l1"][k][0]) for k in ("kernel", "bias"))
+    scale, shift = found["l2"]["kernel"], found["l2"]["bias"]
+    out = found["l3"]["kernel"] / len(scale)
+    first, last = (
+        np.abs(out) @ np.tanh(0.5 * (shift + sign * np.abs(scale))) for sign in (-1.0, 1.0)
+    )
+    return {
+        "ends": {"b": np.asarray(offset + first), "w": np.abs(slope) + np.asarray(last - first)},
+        "shape": {"slope": slope, "scale": scale, "shift": shift, "out": out},
+    }
+
+
+def _schedule_name(schedule: Params) -> str:
+    if "shape" in schedule:
+        return f"learned_mlp(features={len(schedule['shape']['scale'])})"
+    return "learned_linear()" if schedule else "linear()"
 
 
 def settings(params: Params) -> dict[str, Any]:
@@ -118,14 +144,12 @@ def settings(params: Params) -> dict[str, Any]:
     return {
         "network": f"vdm_unet(width={width}, depth={depth}, embed={embed}, attention={attention}, "
         f"fourier={fourier}, scalar=True, smallest_group=1)",
-        "schedule": "learned_linear()" if params["schedule"] else "linear()",
+        "schedule": _schedule_name(params["schedule"]),
         "prediction": "eps",
         "decoder": "categorical()",
         "encoder": "identity()",
         "conditional": False,
         "augment": "none()",
-        "gamma_min": -13.3,
-        "gamma_max": 5.0,
     }
 
 

@@ -3,6 +3,7 @@
 The published network (Kingma et al. 2021, appendix H) is a positive-weight map
 `g(t) = l1(t) + l3(sigmoid-like(l2(t)))`; its public implementation never normalises it, so the
 end points drift. Here only the *shape* comes from the network; the ends are their own parameters.
+Its slope has a floor, so that a saturated network is a straight line and never flat.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import jax.numpy as jnp
 
 from diffusion_jax.process.schedules.base import pinned
 from diffusion_jax.types import Array, Params
+
+_SLOWEST = 1e-3  # slope of the straight part, as a share of the bends' whole rise
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,20 @@ class LearnedMLP:
     def gamma(self, params: Params, t: Array) -> Array:
         """`gamma` at times `t`."""
         p = params["shape"]
+        # Every weight that multiplies t enters through |.|: the curve can only increase.
+        scale, first = jnp.abs(p["scale"]), 0.5 * (p["shift"] - jnp.abs(p["scale"]))
+
+        def bend(u: Array) -> Array:
+            # tanh(first + scale u) - tanh(first), without its cancellation where both are near 1.
+            moved = scale * u[..., None]
+            product = jnp.tanh(first) * jnp.tanh(first + moved)
+            return (jnp.tanh(moved) * (1.0 - product)) @ jnp.abs(p["out"])
+
+        least = jnp.maximum(_SLOWEST * bend(jnp.ones(())), 1e-6)
+        slope = jnp.maximum(jnp.abs(p["slope"]), least)
 
         def curve(u: Array) -> Array:
-            # Every weight that multiplies t enters through |.|: the curve can only increase.
-            hidden = jnp.abs(p["scale"]) * (2.0 * u[..., None] - 1.0) + p["shift"]
-            bumps = 2.0 * jax.nn.sigmoid(hidden) - 1.0
-            return jnp.abs(p["slope"]) * u + bumps @ jnp.abs(p["out"])
+            return slope * u + bend(u)
 
         lo = params["ends"]["b"]
         return pinned(curve, jnp.asarray(t), lo, lo + jnp.abs(params["ends"]["w"]))

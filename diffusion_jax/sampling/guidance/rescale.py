@@ -1,19 +1,28 @@
 """Rescaled guidance (Lin et al. 2024, section 3.4), on x.
 
 Guidance raises the contrast of the prediction: scale it back to the standard deviation, per
-example, of the conditional one. Depends on the parameterization; it is done on x here.
+example, of the conditional one. Depends on the parameterization; it is done on x here. A prediction
+without contrast, which has nothing to scale, is left alone.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 
 from diffusion_jax.denoiser import then
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling.guidance.base import Context, Guidance, Wrapper, over_pixels, with_x
+from diffusion_jax.sampling.guidance.base import (
+    Context,
+    Guidance,
+    Wrapper,
+    norm,
+    over_pixels,
+    with_x,
+)
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
-_TINY = 1e-30
+_FLAT = 1e-6  # standard deviation that is rounding, as a share of the prediction's size
 
 
 @dataclass(frozen=True)
@@ -28,11 +37,17 @@ class Rescale(Wrapper):
         strong = self.inner(denoiser, context)
 
         def rescaled(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
-            wanted = over_pixels(jnp.std, denoiser(z, gamma, cond).x)
-            factor = wanted / jnp.maximum(over_pixels(jnp.std, pred.x), _TINY)
+            wanted, found = _contrast(denoiser(z, gamma, cond).x), _contrast(pred.x)
+            factor = jnp.where(found > 0.0, wanted / jnp.where(found > 0.0, found, 1.0), 1.0)
             return with_x(pred, pred.x * (1.0 + self.phi * (factor - 1.0)), gamma)
 
         return strong if self.phi == 0.0 else then(strong, rescaled)
+
+
+def _contrast(x: Array) -> Array:
+    """Standard deviation over pixels, 0 where it is rounding."""
+    centred = x - over_pixels(jnp.mean, x)
+    return jnp.where(norm(centred) > _FLAT * norm(x), norm(centred), 0.0) / math.sqrt(x[0].size)
 
 
 def make(inner: Guidance, phi: float = 0.7) -> Rescale:

@@ -13,6 +13,8 @@ from diffusion_jax.process.schedules.base import Schedule, endpoints
 from diffusion_jax.training.time_sampling.base import Proposal, from_gamma
 from diffusion_jax.types import Array, Params
 
+_LARGEST = 1e15  # loss per unit of gamma: the sum of its squares must fit into float32
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -35,6 +37,8 @@ class Histogram:
     def masses(self, state: Params) -> Array:
         """The probability of each bin, `[bins]`."""
         root = jnp.sqrt(state["second"])
+        # Of the largest, so that neither the smallest nor the largest numbers leave float32.
+        root = jnp.where(root.max() > 0.0, root / root.max(), 1.0)
         return (1.0 - self.floor) * root / root.sum() + self.floor / self.bins
 
     def times(
@@ -55,7 +59,8 @@ class Histogram:
         """Sums of m^2 and counts, per bin."""
         index = jnp.clip((fraction * self.bins).astype(jnp.int32), 0, self.bins - 1)
         zeros = jnp.zeros(self.bins, density.dtype)
-        return {"sum": zeros.at[index].add(density**2), "count": zeros.at[index].add(1.0)}
+        square = jnp.minimum(jnp.abs(density), _LARGEST) ** 2
+        return {"sum": zeros.at[index].add(square), "count": zeros.at[index].add(1.0)}
 
     def update(self, state: Params, seen: Params) -> Params:
         """The moving average of the bins that were seen."""
