@@ -102,7 +102,7 @@ def base() -> ConfigDict:
     c.sample.num = 64
     c.sample.steps = 250
     c.sample.batch = 64  # images per call, over all devices
-    c.sample.labels = ()  # classes to cycle through; empty: all of them in turn
+    c.sample.labels = ()  # classes to cycle through, numbers or names; empty: all in turn
     c.sample.seed = 0
     c.sample.preview = True  # show a few in a terminal with colours
 

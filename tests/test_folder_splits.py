@@ -11,9 +11,10 @@ from PIL import Image
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import train
 from diffusion_jax.data import base
-from diffusion_jax.data.base import Split, changed, describe, told
+from diffusion_jax.data.base import Source, Split, changed, describe, told
 from diffusion_jax.errors import ConfigError, DataError, WorkdirError
-from diffusion_jax.experiment.weights import _check_classes
+from diffusion_jax.experiment import open_experiment
+from diffusion_jax.experiment.record import check_classes
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -104,6 +105,40 @@ def test_classes_are_told_in_order_with_counts(tmp_path):
     assert "51 classes of 3 .. 9 images" in told(many)
 
 
+def test_classes_go_by_number_or_name(tmp_path):
+    source = Source("pets", (4, 4, 3), 256, 3, lambda _: None, ("big dog", "cat", "fox"))
+    for given, numbers in (
+        ((0, 2), (0, 2)), (("cat",), (1,)), (("fox,cat",), (2, 1)), (("big dog", 1), (0, 1)),
+        (("fox, big dog",), (2, 0)), ((np.int64(2),), (2,)), ((), ()),
+    ):  # fmt: skip
+        assert base.class_numbers(source, given) == numbers
+    for wrong in ("ctt", 1.5, True, None, "cat,ctt", ""):
+        with pytest.raises(ConfigError, match=r"pets has no class .*classes are big dog, cat, fox"):
+            base.class_numbers(source, (wrong,))
+    with pytest.raises(ConfigError, match="did you mean 'cat'"):
+        base.class_numbers(source, ("catt",))
+    with pytest.raises(ConfigError, match="its classes have no names"):
+        base.class_numbers(Source("x", (4, 4, 3), 256, 3, lambda _: None), ("cat",))
+
+
+@pytest.mark.parametrize("text", ["cat,fox", "('cat','fox')", "1,2", "cat,2", "[1, 'fox']"])
+def test_the_command_line_takes_names(tmp_path, monkeypatch, text):
+    from absl.testing import flagsaver
+
+    from diffusion_jax import main as lines
+
+    for name in ("big dog", "cat", "fox"):
+        write(tmp_path / "x", n=3, classes=(name,))
+    data = f"folder(path={str(tmp_path / 'x')!r}, size=4)"
+    argv = ["x", "--config=cifar10", f"--config.data={data}", f"--config.sample.labels={text}",
+            f"--workdir={tmp_path}/run"]  # fmt: skip
+    monkeypatch.setattr("sys.argv", argv)
+    with flagsaver.flagsaver():
+        lines._parse(argv)
+        run = open_experiment(lines._CONFIG.value, tmp_path / "run")
+        assert tuple(run.config.sample.labels) == (1, 2)
+
+
 def test_changed_data_are_noticed(tmp_path):
     write(tmp_path / "x", n=7)
 
@@ -169,7 +204,7 @@ def test_weights_of_renamed_classes_are_refused_where_classes_matter():
 
     for bad in (run(True), run(False, "classifier")):
         with pytest.raises(ConfigError, match="'wolf' was 'dog'"):
-            _check_classes(bad, ["cat", "dog"])
-        _check_classes(bad, ["cat", "wolf"])
-        _check_classes(bad, [])
-    _check_classes(run(False), ["cat", "dog"])
+            check_classes(bad, ["cat", "dog"])
+        check_classes(bad, ["cat", "wolf"])
+        check_classes(bad, [])
+    check_classes(run(False), ["cat", "dog"])

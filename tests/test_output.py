@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion_jax.runtime import images
+from diffusion_jax.cli.report.curves import read_curves
+from diffusion_jax.runtime import images, storage, wording
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.training import metrics
 
@@ -28,6 +29,79 @@ def test_white_is_white_and_two_channels_are_refused():
     assert images.grid(np.full((1, 2, 2, 1), 16), 17).max() == 255
     with pytest.raises(ValueError, match="2 channels"):
         images.grid(np.zeros((1, 2, 2, 2)), 17)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 12, 60, 64, 100, 400])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (32, 64, 3), (64, 32, 3)])
+@pytest.mark.parametrize("classes", [0, 1, 2, 3, 10, 37, 1000])
+def test_sheets_are_about_as_wide_as_they_are_high(count, shape, classes):
+    columns = images.columns_for(count, shape, classes)
+    assert 1 <= columns <= count
+    ratio = columns * shape[1] / (-(-count // columns) * shape[0])
+    assert count < 5 or 0.45 <= ratio <= 2.25
+    assert (count, shape[1], classes) != (100, 8, 2) or columns == 10  # a class has its columns
+
+
+def test_captions_are_over_their_images_and_written_once_where_columns_agree():
+    data = np.full((6, 8, 8, 1), 16)
+    bare = images.grid(data, 17, columns=3, pixels=32)
+    names = ["cat", "dog", "a very long name of a class"]
+    once = images.grid(data, 17, columns=3, pixels=32, captions=names * 2)
+    line = len(once) - len(bare)
+    assert line == 18 and once.shape[1:] == bare.shape[1:]
+    np.testing.assert_array_equal(once[line:], bare)
+    each = images.grid(data, 17, columns=3, pixels=32, captions=[*names, *names[::-1]])
+    assert len(each) == len(bare) + 2 * line
+    np.testing.assert_array_equal(each[:line], once[:line])
+    np.testing.assert_array_equal(each[line : line + 32], bare[:32])
+    for top, order in ((0, (0, 1, 2)), (line + 34, (2, 1, 0))):
+        for column, name in enumerate(order):
+            cell = each[top : top + line, column * 34 : column * 34 + 32]
+            np.testing.assert_array_equal(cell, images._written(names[name], 32))
+    assert (images._written("cat", 64) > 150).any()  # it can be read
+
+
+def test_a_sheet_is_bounded():
+    for shape in ((8, 8, 1), (256, 256, 3), (512, 2048, 3), (4000, 4000, 3)):
+        count = images.most(shape)
+        rows = -(-count // images.columns_for(count, shape))
+        assert 1 <= count <= 400 and (count == 1 or rows * max(shape[0], 64) <= 4096)
+
+
+def test_json_is_valid_and_errors_that_are_not_known_are_no_numbers(tmp_path):
+    values = {"a": float("nan"), "b": [1.5, float("inf"), {"c": np.float64("nan")}], "d": (2, None)}
+    storage.write_json(tmp_path / "x.json", values)
+    text = (tmp_path / "x.json").read_text()
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    read = json.loads(text, parse_constant=refuse)
+    assert read == {"a": None, "b": [1.5, None, {"c": None}], "d": [2, None]}
+    assert wording.plus_minus(1.5, 0.25) == "1.5000 +- 0.2500"
+    for error in (None, float("nan")):
+        assert wording.plus_minus(1.5, error) == "1.5000 +- unknown"
+
+
+def test_one_image_has_bits_but_no_error(tmp_path):
+    from diffusion_jax.cli.report import figures
+    from diffusion_jax.experiment.measuring import BitsPerDim
+
+    one = BitsPerDim(1.5, float("nan"), 0.1, {}, np.array([1.5]))
+    assert str(one).startswith("1.5000 +- unknown bits/dim")
+    part = {"bits_per_dim": 1.5, "standard_error": None}
+    drawn = figures.breakdown({"breakdown": {"prior": part, "diffusion": part}}).svg()
+    assert b"nan" not in drawn.lower()
+    assert figures.timesteps({"bound_by_timesteps": {"4": part, "infinity": part}})
+
+
+def test_unknown_values_in_metrics_stay_unknown(tmp_path):
+    writer = metrics.Writer(tmp_path)
+    writer.scalars(3, {"valid/standard_error": float("nan"), "valid/bits_per_dim": 2.0})
+    writer.close()
+    curves = read_curves(tmp_path / "metrics.jsonl")
+    assert curves.left_out == 0 and curves.get("valid/bits_per_dim").value == [2.0]
+    assert np.isnan(curves.get("valid/standard_error").value).all()
 
 
 def test_progress_without_a_terminal_writes_plain_lines(capsys):

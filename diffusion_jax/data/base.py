@@ -7,7 +7,7 @@ starts at its step.
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.data.contract import check_images, check_labels
-from diffusion_jax.errors import DataError
+from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.registry import nearest
 from diffusion_jax.runtime.progress import progress
 
 SPLITS = ("train", "valid", "test")
@@ -155,6 +156,29 @@ class Source:
                 f"{self.name!r} declares {tuple(self.shape)}, {ours}"
             )
         return found
+
+
+def class_numbers(source: Source, labels: Iterable[Any]) -> tuple[int, ...]:
+    """Classes given as numbers or names, as numbers; one text may hold several names.
+
+    Raises:
+        ConfigError: a name that is no class's, or something else than a number or a name.
+    """
+    out: list[int] = []
+    for label in labels:
+        if isinstance(label, int | np.integer) and not isinstance(label, bool):
+            out.append(int(label))
+        elif isinstance(label, str) and label in source.classes:
+            out.append(source.classes.index(label))
+        elif isinstance(label, str) and "," in label:
+            names = (name.strip() for name in label.split(","))
+            out += class_numbers(source, (int(n) if n.isdecimal() else n for n in names))
+        else:
+            known = source.classes
+            there = f"classes are {_brief(list(known))}" if known else "its classes have no names"
+            hint = nearest(label, known) if isinstance(label, str) else ""
+            raise ConfigError(f"{source.name} has no class {label!r}{hint}: {there}")
+    return tuple(out)
 
 
 def describe(source: Source, split: Split) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation.frechet import Accumulator, Moments
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import write_arrays
+from diffusion_jax.runtime.wording import json_text
 
 # What reading damaged files raises; a single array in place of an archive is a TypeError.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,
@@ -82,7 +83,7 @@ def write(path: Path, reference: Reference) -> None:
         covariance=reference.moments.covariance,
         count=reference.moments.count,
         rows=reference.rows,
-        record=json.dumps(reference.record),
+        record=json_text(reference.record),
     )
 
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import registry, saved_config
 from diffusion_jax.data.augment.base import Augment
-from diffusion_jax.data.base import Source
+from diffusion_jax.data.base import Source, class_numbers
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import assembly
 from diffusion_jax.experiment.weights import load, published
@@ -102,7 +102,7 @@ class Experiment:
     def sample(
         self,
         num: int | None = None,
-        labels: Sequence[int] | None = None,
+        labels: Sequence[int | str] | None = None,
         *,
         seed: int | None = None,
         guidance: str | None = None,
@@ -114,7 +114,7 @@ class Experiment:
 
         Args:
             num: how many.
-            labels: classes to cycle through; an empty sequence means all of them in turn.
+            labels: classes to cycle through, numbers or names; empty means all of them in turn.
             seed: of the noise. The same seed and settings give the same images.
             guidance: plug-in string such as `"cfg(w=2.0)"`.
             sampler: plug-in string such as `"dpmpp_2m()"`.
@@ -130,7 +130,7 @@ class Experiment:
         """
         from diffusion_jax.experiment import drawing
 
-        classes = None if labels is None else tuple(int(i) for i in labels)
+        classes = None if labels is None else class_numbers(self.source, labels)
         asked = {
             "sample.num": num, "sample.labels": classes, "sample.seed": seed,
             "sample.steps": steps, "sample.batch": batch, "guidance": guidance, "sampler": sampler,
@@ -279,6 +279,8 @@ def open_experiment(config: ConfigDict, workdir: Path, checkpoint: str = "") -> 
     run = Experiment(config, place(workdir), checkpoint)
     if config.gamma_min is None:  # in records a number: the rule may change
         config.gamma_min = least_noise(run.source.levels)
+    if any(isinstance(label, str) for label in config.sample.labels):
+        config.sample.labels = class_numbers(run.source, config.sample.labels)
     return run
 
 

@@ -12,6 +12,7 @@ from diffusion_jax.data.passes import Pass
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.objectives.base import Objective
+from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 
@@ -37,7 +38,7 @@ class BitsPerDim:
     def __str__(self) -> str:
         """As the command line prints it."""
         return (
-            f"{self.value:.4f} +- {self.standard_error:.4f} bits/dim "
+            f"{plus_minus(self.value, self.standard_error)} bits/dim "
             f"(s.e. over {len(self.per_image)} images)"
         )
 

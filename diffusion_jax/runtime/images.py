@@ -1,14 +1,57 @@
 """Image grids as PNG."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from diffusion_jax.runtime.storage import write_picture
 
+_GAP, _GROUND, _INK = 2, 64, 230
+_TEXT = 13  # height of a caption's letters
+_LINE = 18  # and of its line
+_LARGEST = 2048  # pixels of a sheet of samples, about, on either side
 
-def grid(images: np.ndarray, levels: int, columns: int = 0, pixels: int = 64) -> np.ndarray:
+
+def columns_for(count: int, shape: tuple[int, ...], classes: int = 0) -> int:
+    """Columns of a sheet that is about as wide as it is high, or up to twice that.
+
+    Args:
+        count: number of images.
+        shape: of one, `(H, W, C)`.
+        classes: images go through as many classes in turn: their columns are kept apart if the
+            sheet allows.
+    """
+
+    def longish(columns: int) -> tuple[float, int]:
+        ratio = columns * shape[1] / (math.ceil(count / columns) * shape[0])
+        return round(abs(math.log2(ratio)), 6), -columns
+
+    best = min(range(1, count + 1), key=longish)
+    if not classes:
+        return best
+    whole = min(range(classes, count + 1, classes), key=longish, default=best)
+    return whole if longish(whole)[0] <= 1.0 else best
+
+
+def most(shape: tuple[int, ...], limit: int = 400, pixels: int = 64) -> int:
+    """How many images of that shape a sheet has room for."""
+    h, w = (n * _factor(shape[0], pixels) + _GAP for n in shape[:2])
+    return min(limit, max(_LARGEST // h, 1) * max(_LARGEST // w, 1))
+
+
+def _factor(height: int, pixels: int) -> int:
+    return max(1, -(-pixels // height))
+
+
+def grid(
+    images: np.ndarray,
+    levels: int,
+    columns: int = 0,
+    pixels: int = 64,
+    captions: Sequence[str] = (),
+) -> np.ndarray:
     """Tiles images into one picture.
 
     Args:
@@ -16,6 +59,7 @@ def grid(images: np.ndarray, levels: int, columns: int = 0, pixels: int = 64) ->
         levels: grey levels; the top one becomes white.
         columns: images per row; about the square root of N if 0.
         pixels: small images are enlarged, by a whole factor, to at least this height.
+        captions: a text over each image; where those of every column agree, they are written once.
 
     Returns:
         uint8 `[H', W', 3]`.
@@ -27,18 +71,36 @@ def grid(images: np.ndarray, levels: int, columns: int = 0, pixels: int = 64) ->
     if channels not in (1, 3):
         raise ValueError(f"cannot draw images with {channels} channels")
     columns = min(columns or math.ceil(math.sqrt(n)), n)
-    rows = math.ceil(n / columns)
-    factor = max(1, -(-pixels // height))
+    rows, factor = math.ceil(n / columns), _factor(height, pixels)
     shown = np.round(images.astype(np.float64) * (255.0 / (levels - 1))).astype(np.uint8)
     shown = shown.repeat(factor, axis=1).repeat(factor, axis=2)
     shown = np.broadcast_to(shown, (*shown.shape[:3], 3))
     h, w = height * factor, width * factor
-    gap = 2
-    canvas = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 64, np.uint8)
+    once = all(text == captions[i % columns] for i, text in enumerate(captions))
+    texts = list(captions[:columns] if once else captions)
+    lines = math.ceil(len(texts) / columns)  # rows with captions: none, the first, or all
+    size = (rows * (h + _GAP) - _GAP + lines * _LINE, columns * (w + _GAP) - _GAP, 3)
+    canvas = np.full(size, _GROUND, np.uint8)
+    tops = [i * (h + _GAP) + min(i + 1, lines) * _LINE for i in range(rows)]
     for i, image in enumerate(shown):
-        y, x = i // columns * (h + gap), i % columns * (w + gap)
+        y, x = tops[i // columns], i % columns * (w + _GAP)
         canvas[y : y + h, x : x + w] = image
+    for i, text in enumerate(texts):
+        y, x = tops[i // columns] - _LINE, i % columns * (w + _GAP)
+        canvas[y : y + _LINE, x : x + w] = _written(text, w)
     return canvas
+
+
+def _written(text: str, width: int) -> np.ndarray:
+    """A caption, uint8 `[line, width, 3]`; cut where it is too long."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font, picture = ImageFont.load_default(_TEXT), Image.new("L", (width, _LINE), _GROUND)
+    draw, shown = ImageDraw.Draw(picture), text
+    while len(shown) > 1 and draw.textlength(shown, font) > width - 2:
+        shown = shown[:-2] + "\u2026" if shown.endswith("\u2026") else shown[:-1] + "\u2026"
+    draw.text((width // 2, _LINE // 2), shown, _INK, font, "mm")
+    return np.asarray(picture)[..., None].repeat(3, -1)
 
 
 def save_png(path: Path, image: np.ndarray) -> None:

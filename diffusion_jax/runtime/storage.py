@@ -7,7 +7,6 @@ reader, or a run that is killed, leaves the old one or the new one, never a part
 import functools
 import importlib
 import io
-import json
 import os
 import threading
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.runtime.wording import json_text
 
 _SCHEME = "gs://"
 _SECONDS = 30.0  # for the first answer of a bucket
@@ -167,4 +167,4 @@ def files_below(folder: Path) -> list[str]:
 
 def write_json(path: Path, values: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never a part."""
-    write(path, (json.dumps(values, indent=1) + "\n").encode())
+    write(path, (json_text(values, indent=1) + "\n").encode())

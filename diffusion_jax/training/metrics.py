@@ -4,7 +4,6 @@ clu's writers do the work. clu 0.0.12 imports TensorFlow for one writer that is 
 placeholder for that module makes the others importable without it.
 """
 
-import json
 import sys
 import time
 import types
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.runtime.wording import json_text
 from diffusion_jax.training.append_log import Spool
 
 _LINES = "metrics.jsonl"
@@ -47,7 +47,7 @@ class _Lines:
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         row = {k: float(v) for k, v in scalars.items()}
         seconds = round(time.monotonic() - self._start, 3)
-        self._file.write(json.dumps({"step": step, "seconds": seconds, **row}) + "\n")
+        self._file.write(json_text({"step": step, "seconds": seconds, **row}) + "\n")
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
         """Images do not go into the text file."""

@@ -12,6 +12,7 @@ from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 
@@ -56,7 +57,7 @@ def _table(report: dict[str, Any], name: str, path: Path) -> str:
     noise = r["monte_carlo_se"]
     said = "unknown from one draw" if noise is None else f"{noise:.4f}"
     lines = [
-        f"{name} bits/dim{given}: {r['bits_per_dim']:.4f} +- {r['standard_error']:.4f} "
+        f"{name} bits/dim{given}: {plus_minus(r['bits_per_dim'], r['standard_error'])} "
         f"(s.e. over {r['images']} images; Monte-Carlo s.e. {said}, "
         f"{r['draws_per_image']} draws each)",
         f"  {e['kind']}; trace {e['trace']}; dequantization {e['dequantization']}",
@@ -67,7 +68,7 @@ def _table(report: dict[str, Any], name: str, path: Path) -> str:
         f"{e['network_calls_per_image']} network calls and "
         f"{e['jacobian_vector_products_per_image']} Jacobian-vector products an image",
         *(
-            f"  K = {k:<11} {v['bits_per_dim']:.4f} +- {v['standard_error']:.4f}"
+            f"  K = {k:<11} {plus_minus(v['bits_per_dim'], v['standard_error'])}"
             for k, v in r["by_k"].items()
             if len(r["by_k"]) > 1
         ),

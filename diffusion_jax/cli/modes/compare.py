@@ -17,6 +17,7 @@ from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import place, write_json
+from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.training import restore
 
 READS = ("compare", "eval")
@@ -92,7 +93,7 @@ def _table(report: dict[str, Any], names: list[str]) -> str:
         rows.append((part, a["breakdown"].get(part), b["breakdown"].get(part), difference))
 
     def cell(v: dict[str, float] | None) -> str:
-        return f"{v['bits_per_dim']:.4f} +- {v['standard_error']:.4f}" if v else "-"
+        return f"{plus_minus(v['bits_per_dim'], v['standard_error'])}" if v else "-"
 
     lines = [f"{name:<15} {cell(x):>22} {cell(y):>22} {cell(d):>22}" for name, x, y, d in rows]
     foot = (

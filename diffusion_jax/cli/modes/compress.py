@@ -15,6 +15,7 @@ from diffusion_jax.experiment import Experiment, codec, measuring
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import place, write, write_json
+from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 READS = ("compress", "eval")
@@ -137,7 +138,7 @@ def _table(report: dict[str, Any], path: Path) -> str:
         ),
         (
             f"bound, T={h['timesteps']}, fresh latents",
-            f"{fresh['bits_per_dim']:.4f} +- {fresh['standard_error']:.4f}   net - bound "
+            f"{plus_minus(fresh['bits_per_dim'], fresh['standard_error'])}   net - bound "
             f"{fresh['net_minus_bound']:+.4f} +- {fresh['monte_carlo_se_of_difference']:.4f} "
             f"(Monte-Carlo s.e., {fresh['draws_per_image']} draws an image)",
         ),

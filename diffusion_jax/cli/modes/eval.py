@@ -17,6 +17,7 @@ from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 READS = ("eval",)
@@ -165,11 +166,11 @@ def _table(report: dict[str, Any], name: str, path: Path) -> str:
     r, m = report["result"], report["model"]
     given = ", given the class" if m["conditional"] else ""
     lines = [
-        f"{name} bits/dim{given}: {r['bits_per_dim']:.4f} +- {r['standard_error']:.4f} "
+        f"{name} bits/dim{given}: {plus_minus(r['bits_per_dim'], r['standard_error'])} "
         f"(s.e. over {r['images']} images; Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, "
         f"{r['draws_per_image']} times each)",
         *(
-            f"  {part:<15} {v['bits_per_dim']:.4f} +- {v['standard_error']:.4f}"
+            f"  {part:<15} {plus_minus(v['bits_per_dim'], v['standard_error'])}"
             for part, v in r["breakdown"].items()
         ),
         "  bound with T steps: "

@@ -20,6 +20,7 @@ from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Array, Cond, Params
 
 READS = ("eval",)
@@ -175,7 +176,7 @@ def _table(report: dict[str, Any], path: Path) -> str:
     lines = [
         f"{data['name']}, {data['images']} images, {data['draws_per_image']} draws each: gamma "
         f"from {ends['gamma_0']:.3f} to {ends['gamma_1']:.3f}, diffusion term "
-        f"{bits['bits_per_dim']:.4f} +- {bits['standard_error']:.4f} bits/dim",
+        f"{plus_minus(bits['bits_per_dim'], bits['standard_error'])} bits/dim",
         "  gamma drawn by     variance of one draw     drawn anew: variance, mean",
         *(
             f"  {label:<15} {v[k]['variance']:12.5g} +- {v[k]['standard_error']:<9.2g} "

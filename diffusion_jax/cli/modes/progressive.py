@@ -15,6 +15,7 @@ from diffusion_jax.likelihood import progressive as lib
 from diffusion_jax.runtime import images, storage
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 READS = ("progressive", "eval")
@@ -100,7 +101,7 @@ def _table(report: dict[str, Any], name: str, path: Path) -> str:
     r, shown = report["result"], report["picture"]
     total = r["total"]
     lines = [
-        f"{name}: bound {total['bits_per_dim']:.4f} +- {total['standard_error']:.4f} bits/dim "
+        f"{name}: bound {plus_minus(total['bits_per_dim'], total['standard_error'])} bits/dim "
         f"(s.e. over {r['images']} images), {report['estimator']['kind']}",
         "  stopping at gamma   rate, bits/dim   PSNR of x_hat, dB",
         *(

@@ -1,6 +1,7 @@
 """What training logged, `metrics.jsonl`, as curves against steps and against time."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def read_curves(path: Path) -> Curves:
     points: dict[str, dict[int, tuple[float, float]]] = {}
     for number, line in enumerate(lines):
         try:
-            row = {k: float(v) for k, v in json.loads(line).items()}
+            found = json.loads(line).items()
+            row = {k: math.nan if v is None else float(v) for k, v in found}
             step = int(row.pop("step"))
         except (ValueError, KeyError, AttributeError, TypeError, OverflowError):
             left_out += number < len(lines) - 1

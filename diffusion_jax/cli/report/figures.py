@@ -1,5 +1,6 @@
 """Every chart, drawn from the numbers that training and the modes wrote: for pages and files."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,12 +94,21 @@ def speed(curves: Curves) -> Chart | None:
     return chart
 
 
+def _with_errors(found: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """Bits/dim and standard errors; NaN for those that are not known."""
+    errors = [f["standard_error"] for f in found]
+    return [f["bits_per_dim"] for f in found], [math.nan if e is None else e for e in errors]
+
+
 def breakdown(result: dict[str, Any]) -> Chart:
     """The parts of the bound with error bars, on a logarithmic axis: they differ by thousands."""
     chart, found = Chart("bits/dim", "", (4.2, 2.2)), result["breakdown"]
     names = [n for n in found if found[n]["bits_per_dim"] > 0]
-    values, errors = ([found[n][k] for n in names] for k in ("bits_per_dim", "standard_error"))
-    texts = [f"{v:.4f} \u00b1 {e:.2g}" for v, e in zip(values, errors, strict=True)]
+    values, errors = _with_errors([found[n] for n in names])
+    texts = [
+        f"{v:.4f}" + (f" \u00b1 {e:.2g}" if np.isfinite(e) else "")
+        for v, e in zip(values, errors, strict=True)
+    ]
     chart.spans(names, values, errors, texts)
     return chart
 
@@ -110,7 +120,7 @@ def timesteps(result: dict[str, Any]) -> Chart | None:
         return None
     names = sorted(found, key=lambda k: float("inf") if k == "infinity" else float(k))
     chart = Chart("T, steps of the model", "bits/dim", (4.2, 2.2))
-    values, errors = ([found[n][k] for n in names] for k in ("bits_per_dim", "standard_error"))
+    values, errors = _with_errors([found[n] for n in names])
     chart.points(np.arange(len(names)), values, errors)
     chart.axes.set_xticks(
         np.arange(len(names)), ["infinite" if n == "infinity" else n for n in names]
