@@ -15,6 +15,8 @@ from diffusion_jax.types import Pred, alpha, sigma
 SMALL = {
     "vdm_unet": "vdm_unet(width=16, depth=1, embed=8, dropout=0.3)",
     "unet": "unet(width=16, mults=(1, 2), blocks=1, attention=(4,), dropout=0.3)",
+    "dit": "dit(width=16, depth=2, heads=2, dropout=0.3)",
+    "uvit": "uvit(width=16, depth=2, heads=2, dropout=0.3)",
 }
 SHAPE = (4, 8, 8, 3)
 

@@ -7,6 +7,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, require
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
 from diffusion_jax.process.schedules.base import least_noise
+from diffusion_jax.runtime.memory import of_device
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
@@ -48,7 +49,7 @@ def model(run: "Experiment") -> Model:
 
 def offered(run: "Experiment") -> dict[str, Any]:
     """What networks may want to know of data and settings, by the names of `make`."""
-    c, source = run.config, run.source
+    c, source, device = run.config, run.source, run.mesh.devices.flat[0]
     if c.dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
     gamma_min = least_noise(source.levels) if c.gamma_min is None else c.gamma_min
@@ -65,5 +66,7 @@ def offered(run: "Experiment") -> dict[str, Any]:
         "shape": tuple(source.shape),
         "classes": source.classes,
         "dtype": c.dtype,
-        "platform": run.mesh.devices.flat[0].platform,
+        "platform": device.platform,
+        "memory": of_device(device),
+        "devices": run.mesh.devices.size,
     }

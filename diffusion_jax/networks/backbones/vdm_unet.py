@@ -9,7 +9,6 @@ from typing import cast
 import flax.linen as nn
 import jax.numpy as jnp
 
-from diffusion_jax.errors import SpecError
 from diffusion_jax.networks.layers import stack
 from diffusion_jax.networks.layers.blocks import (
     Attention,
@@ -101,12 +100,6 @@ class VDMUNet(nn.Module):
         return out + z if out.shape == z.shape else out
 
 
-def _choice(name: str, value: bool | str, platform: str) -> bool:
-    if value not in (True, False, "auto"):
-        raise SpecError(f"vdm_unet: {name}={value!r}; allowed are True, False, 'auto'")
-    return platform == "tpu" if value == "auto" else bool(value)
-
-
 def make(
     width: int = 128,
     depth: int = 32,
@@ -155,7 +148,9 @@ def make(
     Raises:
         SpecError: `scan` or `remat` is something else.
     """
-    scan, remat = (_choice(*item, platform) for item in (("scan", scan), ("remat", remat)))
+    on_tpu = platform == "tpu"
+    scan = stack.decide("vdm_unet: scan", scan, on_tpu)
+    remat = stack.decide("vdm_unet: remat", remat, on_tpu)
     return VDMUNet(
         width, depth, attention, dropout, fourier, embed or width, scalar, scan, remat,
         smallest_group, channels, levels, num_classes, augment, gamma_min, gamma_max,

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.errors import SpecError
 from diffusion_jax.networks.layers.blocks import fold_keys
 from diffusion_jax.networks.layers.materialize import computed_once
 from diffusion_jax.types import Array, Params
@@ -18,7 +19,25 @@ from diffusion_jax.types import Array, Params
 _FEW = 4  # up to so many blocks, compiling each is cheaper than copying their weights
 
 
-def block_params(owner: nn.Module, name: str, block: nn.Module, n: int, *inputs: Array) -> Params:
+def decide(name: str, value: bool | str, automatic: bool) -> bool:
+    """A setting that may be `"auto"`.
+
+    Args:
+        name: of the network and the setting, for the message.
+        value: what the user gave.
+        automatic: what `"auto"` stands for here.
+
+    Raises:
+        SpecError: `value` is something else than True, False or `"auto"`.
+    """
+    if value not in (True, False, "auto"):
+        raise SpecError(f"{name}={value!r}; allowed are True, False, 'auto'")
+    return automatic if value == "auto" else bool(value)
+
+
+def block_params(
+    owner: nn.Module, name: str, block: nn.Module, n: int, *inputs: Array | None
+) -> Params:
     """Parameters of `n` detached modules like `block`, stacked; `owner` holds them as `name`."""
     more = [owner.make_rng("params") for _ in range(n - 1)] if owner.is_initializing() else None
 

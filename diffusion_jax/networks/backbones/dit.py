@@ -1,0 +1,166 @@
+"""A diffusion transformer: patches as tokens, conditions that gate (Peebles & Xie 2023).
+
+The blocks are DiT's (adaLN-zero). As in the other networks here, the input carries Fourier features
+and the output, zero at first, has `z` added to it.
+"""
+
+from typing import cast
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from diffusion_jax.networks.layers import patches, stack, transformer
+from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype
+from diffusion_jax.networks.layers.embed import Conditioning, fourier_features
+from diffusion_jax.types import Array, Cond
+
+
+class DiT(nn.Module):
+    """See the module docstring; `make` documents the settings."""
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    ratio: float
+    position: str
+    qk_norm: bool
+    share: bool
+    skip: bool
+    dropout: float
+    drop_path: float
+    fourier: bool
+    embed: int
+    attention: str
+    scan: bool
+    remat: bool
+    channels: int
+    levels: int
+    num_classes: int
+    augment: int
+    gamma_min: float
+    gamma_max: float
+    memory: int | None
+    devices: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
+        """The prediction at latents `z` `[B,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
+        grid = patches.grid_of("dit", z.shape, self.patch, self.width)
+        kept = 1 if keys is None or self.remat else self.depth
+        transformer.check_memory(
+            "dit", grid[0] * grid[1], self.heads, len(z), kept, self.memory, self.devices
+        )
+        c = Conditioning(
+            self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
+            self.dtype, name="cond",
+        )(gamma, cond).astype(z.dtype)  # fmt: skip
+        h = patches.patchify(fourier_features(z, self.levels) if self.fourier else z, self.patch)
+        first = nn.Dense(self.width, kernel_init=transformer.XAVIER, dtype=self.dtype, name="in")
+        h, angles = patches.place(self, first(h).astype(z.dtype), self.position, grid, self.heads)
+
+        block = transformer.AdaptiveBlock(
+            self.heads, self.ratio, self.dropout, self.qk_norm, self.attention, self.share,
+            self.dtype, parent=None,
+        )  # fmt: skip
+        modulation = c
+        if self.share:
+            modulation = nn.Dense(
+                6 * self.width, kernel_init=transformer.ZEROS, name="modulation"
+            )(c)  # fmt: skip
+        params = stack.block_params(self, "blocks", block, self.depth, h, modulation, angles)
+        rates = jnp.linspace(0.0, self.drop_path, self.depth, dtype=z.dtype)
+        h, _ = stack.run(
+            lambda p, h, k: cast(
+                Array, block.apply({"params": p[0]}, h, modulation, angles, p[1], k)
+            ),
+            (params, rates), h, keys, None, self.scan, self.remat,
+        )  # fmt: skip
+
+        zeros = {"kernel_init": transformer.ZEROS}
+        shift, scale = jnp.split(nn.Dense(2 * self.width, **zeros, name="modulation_out")(c), 2, -1)
+        h = transformer.modulate(transformer.normalise(h), shift, scale)
+        h = nn.Dense(self.patch**2 * self.channels, **zeros, name="out")(h)
+        out = patches.unpatchify(h, grid, self.patch)
+        return out + z if self.skip and out.shape == z.shape else out
+
+
+def make(
+    width: int = 384,
+    depth: int = 12,
+    heads: int = 6,
+    patch: int = 2,
+    ratio: float = 4.0,
+    position: str = "sincos",
+    qk_norm: bool | str = "auto",
+    share: bool = False,
+    skip: bool = True,
+    dropout: float = 0.1,
+    drop_path: float = 0.0,
+    fourier: bool = True,
+    embed: int | None = None,
+    attention: str = "xla",
+    scan: bool | str = "auto",
+    remat: bool = False,
+    channels: int = 3,
+    levels: int = 256,
+    num_classes: int = 0,
+    augment: int = 0,
+    gamma_min: float = -13.3,
+    gamma_max: float = 5.0,
+    dtype: str = "float32",
+    platform: str = "cpu",
+    memory: int | None = None,
+    devices: int = 1,
+) -> DiT:
+    """A diffusion transformer; the defaults are DiT-S/2 (33M parameters).
+
+    Args:
+        width: values in a token.
+        depth: blocks.
+        heads: attention heads.
+        patch: side of the square of pixels that is one token. 1 or 2 for records in bits/dim.
+        ratio: hidden values of the MLPs per value of a token.
+        position: `"sincos"` (fixed, DiT's), `"rope"` (axial, in the attention), `"learned"` or
+            `"none"`.
+        qk_norm: normalise queries and keys; `"auto"`: in bfloat16, which it keeps stable.
+        share: one layer of modulations for all blocks and an offset for each (adaLN-single): up to
+            a third fewer parameters.
+        skip: add `z` to the output. Right for eps and for pixels; without it and with
+            `prediction='v'` the fresh model is exactly the prior N(0, I).
+        dropout: rate on the attention's output and inside the MLPs.
+        drop_path: rate at which training leaves out a branch of the last block (stochastic depth);
+            it falls linearly to 0 at the first.
+        fourier: add Fourier features to the input.
+        embed: size of the time embedding; a quarter of `width` if None.
+        attention: `"xla"`, or `"cudnn"`: a fused kernel, for bfloat16 on a GPU.
+        scan: run the blocks by `lax.scan` (short compilation); `"auto"`: on TPU. It changes
+            neither parameters nor results, nor does `remat`.
+        remat: recompute activations in the backward pass.
+        channels: image channels.
+        levels: grey levels of the data.
+        num_classes: classes to condition on; 0 for none.
+        augment: length of the augmentation vector; 0 for none.
+        gamma_min: gamma at which the time embedding is 0.
+        gamma_max: gamma at which it is 1.
+        dtype: `"float32"` or `"bfloat16"` arithmetic of the matrix products.
+        platform: of the devices it will run on: `"cpu"`, `"gpu"` or `"tpu"`.
+        memory: of each of these devices, bytes; None if it is not known.
+        devices: how many there are.
+
+    Returns:
+        The Linen module. Images that `patch` does not cover, and attention that does not fit the
+        memory, raise `ConfigError` when they are seen.
+
+    Raises:
+        SpecError: settings that do not fit together.
+    """
+    size = transformer.check_heads("dit", width, heads, attention, dtype, platform)
+    return DiT(
+        width, depth, heads, patch, ratio, patches.check_position("dit", position, size, width),
+        stack.decide("dit: qk_norm", qk_norm, dtype == "bfloat16"), share, skip, dropout, drop_path,
+        fourier, embed or max(width // 4, 4), attention,
+        stack.decide("dit: scan", scan, platform == "tpu"), remat, channels, levels, num_classes,
+        augment, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
+    )  # fmt: skip

@@ -1,0 +1,184 @@
+"""U-ViT: a transformer whose early and late blocks are joined by long skips (Bao et al. 2023).
+
+The conditions are tokens among those of the patches. As in the other networks here, the input
+carries Fourier features and the output, zero at first, has `z` added to it.
+"""
+
+from typing import cast
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from diffusion_jax.errors import SpecError
+from diffusion_jax.networks.layers import patches, stack, transformer
+from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype, fold_keys
+from diffusion_jax.networks.layers.conv import conv3x3
+from diffusion_jax.networks.layers.embed import Conditioning, fourier_features
+from diffusion_jax.types import Array, Cond
+
+
+class UViT(nn.Module):
+    """See the module docstring; `make` documents the settings."""
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    ratio: float
+    position: str
+    qk_norm: bool
+    skip: bool
+    conv: bool
+    cond_tokens: int
+    dropout: float
+    drop_path: float
+    fourier: bool
+    embed: int
+    attention: str
+    scan: bool
+    remat: bool
+    channels: int
+    levels: int
+    num_classes: int
+    augment: int
+    gamma_min: float
+    gamma_max: float
+    memory: int | None
+    devices: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
+        """The prediction at latents `z` `[B,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
+        grid = patches.grid_of("uvit", z.shape, self.patch, self.width)
+        extra = self.cond_tokens
+        kept = 1 if keys is None or self.remat else self.depth + 1
+        transformer.check_memory(
+            "uvit", grid[0] * grid[1] + extra, self.heads, len(z), kept, self.memory, self.devices
+        )
+        small = nn.initializers.truncated_normal(0.02)
+        c = Conditioning(
+            self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
+            self.dtype, name="cond",
+        )(gamma, cond).astype(z.dtype)  # fmt: skip
+        c = nn.Dense(extra * self.width, name="cond_tokens")(c).reshape(-1, extra, self.width)
+        h = patches.patchify(fourier_features(z, self.levels) if self.fourier else z, self.patch)
+        h = nn.Dense(self.width, kernel_init=small, dtype=self.dtype, name="in")(h).astype(z.dtype)
+        h, angles = patches.place(self, h, self.position, grid, self.heads)
+        if angles is not None:
+            angles = jnp.concatenate([jnp.zeros((extra, *angles.shape[1:])), angles])
+        h = jnp.concatenate([c, h], axis=1)
+
+        block = transformer.PlainBlock(
+            self.width, self.heads, self.ratio, self.dropout, self.qk_norm, self.attention,
+            self.dtype, parent=None,
+        )  # fmt: skip
+        half = self.depth // 2
+        rates = jnp.linspace(0.0, self.drop_path, self.depth + 1, dtype=z.dtype)
+
+        def run(side: str, first: int, n: int, h: Array, skips: list | Array | None) -> tuple:
+            x = h if skips is None else jnp.concatenate([h, h], axis=-1)
+            params = stack.block_params(self, side, block, n, x, angles)
+            return stack.run(
+                lambda p, h, k: cast(Array, block.apply({"params": p[0]}, h, angles, p[1], k)),
+                (params, rates[first : first + n]), h, fold_keys(keys, first), skips, self.scan,
+                self.remat,
+            )  # fmt: skip
+
+        h, skips = run("down", 0, half, h, None)
+        h, _ = run("mid", half, 1, h, None)
+        h, _ = run("up", half + 1, half, h, skips[::-1])  # last in, first out
+
+        zeros = nn.initializers.zeros
+        h = nn.LayerNorm(epsilon=1e-5, name="norm_out")(h[:, extra:])
+        last = small if self.conv else zeros
+        h = nn.Dense(self.patch**2 * self.channels, kernel_init=last, name="out")(h)
+        out = patches.unpatchify(h, grid, self.patch)
+        if self.conv:
+            out = conv3x3(self.channels, kernel_init=zeros, name="conv_out")(out)
+        return out + z if self.skip and out.shape == z.shape else out
+
+
+def make(
+    width: int = 512,
+    depth: int = 12,
+    heads: int = 8,
+    patch: int = 2,
+    ratio: float = 4.0,
+    position: str = "learned",
+    qk_norm: bool | str = "auto",
+    skip: bool = True,
+    conv: bool = True,
+    cond_tokens: int = 1,
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    fourier: bool = True,
+    embed: int | None = None,
+    attention: str = "xla",
+    scan: bool | str = "auto",
+    remat: bool = False,
+    channels: int = 3,
+    levels: int = 256,
+    num_classes: int = 0,
+    augment: int = 0,
+    gamma_min: float = -13.3,
+    gamma_max: float = 5.0,
+    dtype: str = "float32",
+    platform: str = "cpu",
+    memory: int | None = None,
+    devices: int = 1,
+) -> UViT:
+    """U-ViT; the defaults are the published U-ViT-S/2 for CIFAR-10 (44M parameters in its blocks).
+
+    Args:
+        width: values in a token.
+        depth: blocks besides the middle one; even.
+        heads: attention heads.
+        patch: side of the square of pixels that is one token.
+        ratio: hidden values of the MLPs per value of a token.
+        position: `"learned"` (U-ViT's), `"sincos"`, `"rope"` or `"none"`.
+        qk_norm: normalise queries and keys; `"auto"`: in bfloat16, which it keeps stable.
+        skip: add `z` to the output; False for latents that are not pixels.
+        conv: a last 3x3 convolution over pixels; False for latents.
+        cond_tokens: tokens that carry time, class and augmentation. On a TPU choose them so that
+            all tokens together are a multiple of 8.
+        dropout: rate on the attention's output and inside the MLPs.
+        drop_path: rate at which training leaves out a branch of the last block (stochastic depth);
+            it falls linearly to 0 at the first.
+        fourier: add Fourier features to the input.
+        embed: size of the time embedding; a quarter of `width` if None.
+        attention: `"xla"`, or `"cudnn"`: a fused kernel, for bfloat16 on a GPU.
+        scan: run equal blocks by `lax.scan` (short compilation); `"auto"`: on TPU. It changes
+            neither parameters nor results, nor does `remat`.
+        remat: recompute activations in the backward pass.
+        channels: image channels.
+        levels: grey levels of the data.
+        num_classes: classes to condition on; 0 for none.
+        augment: length of the augmentation vector; 0 for none.
+        gamma_min: gamma at which the time embedding is 0.
+        gamma_max: gamma at which it is 1.
+        dtype: `"float32"` or `"bfloat16"` arithmetic of the matrix products.
+        platform: of the devices it will run on: `"cpu"`, `"gpu"` or `"tpu"`.
+        memory: of each of these devices, bytes; None if it is not known.
+        devices: how many there are.
+
+    Returns:
+        The Linen module. Images that `patch` does not cover, and attention that does not fit the
+        memory, raise `ConfigError` when they are seen.
+
+    Raises:
+        SpecError: settings that do not fit together.
+    """
+    if depth % 2 or depth < 2:
+        raise SpecError(
+            f"uvit: depth={depth} cannot be split in halves that long skips join (the middle block "
+            f"comes on top); use depth={max(depth - 1, 2)} or {max(depth + 1, 4)}"
+        )
+    size = transformer.check_heads("uvit", width, heads, attention, dtype, platform)
+    return UViT(
+        width, depth, heads, patch, ratio, patches.check_position("uvit", position, size, width),
+        stack.decide("uvit: qk_norm", qk_norm, dtype == "bfloat16"), skip, conv, cond_tokens,
+        dropout, drop_path, fourier, embed or max(width // 4, 4), attention,
+        stack.decide("uvit: scan", scan, platform == "tpu"), remat, channels, levels, num_classes,
+        augment, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
+    )  # fmt: skip

@@ -1,0 +1,135 @@
+"""Images as rows of tokens, and what tells a token where it is."""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.types import Array
+
+POSITIONS = ("sincos", "rope", "learned", "none")
+
+
+def patchify(x: Array, patch: int) -> Array:
+    """`[B,H,W,C]` to `[B, H/patch * W/patch, patch^2 C]`, row by row."""
+    b, height, width, channels = x.shape
+    x = x.reshape(b, height // patch, patch, width // patch, patch, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * channels)
+
+
+def unpatchify(tokens: Array, grid: tuple[int, int], patch: int) -> Array:
+    """The inverse of `patchify`, for `grid = (H/patch, W/patch)`."""
+    b, (rows, columns) = len(tokens), grid
+    x = tokens.reshape(b, rows, columns, patch, patch, -1)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows * patch, columns * patch, -1)
+
+
+def grid_of(who: str, shape: tuple[int, ...], patch: int, width: int) -> tuple[int, int]:
+    """Rows and columns of patches in images `[B,H,W,C]`.
+
+    Raises:
+        ConfigError: patches do not cover the image, or hold more values than a token.
+    """
+    _, height, across, channels = shape
+    sizes = math.gcd(height, across)
+    if sizes % patch:
+        fit = [str(p) for p in range(1, sizes // 2 + 1) if sizes % p == 0 and p * p <= width]
+        raise ConfigError(
+            f"{who}: {height}x{across} images are not covered by patches of {patch}x{patch}; "
+            f"use patch={' or '.join(fit)}"
+        )
+    if patch * patch * channels > width:
+        raise ConfigError(
+            f"{who}: a patch of {patch}x{patch} pixels has {patch * patch * channels} values, more "
+            f"than width={width}; take a smaller patch or a larger width"
+        )
+    return height // patch, across // patch
+
+
+def check_position(who: str, position: str, size: int, width: int) -> str:
+    """Returns `position`.
+
+    Args:
+        who: the network, for the message.
+        position: one of `POSITIONS`.
+        size: values in a head.
+        width: values in a token.
+
+    Raises:
+        SpecError: it is no such position, or does not go with these sizes.
+    """
+    if position not in POSITIONS:
+        raise SpecError(f"{who}: position={position!r}; allowed are {', '.join(POSITIONS)}")
+    if position == "rope" and size % 4:
+        raise SpecError(
+            f"{who}: position='rope' turns two pairs of values at a time: the size of a head "
+            f"(width / heads = {size}) must be divisible by 4"
+        )
+    if position == "sincos" and width % 4:
+        raise SpecError(f"{who}: position='sincos' needs a width divisible by 4, not {width}")
+    return position
+
+
+def sincos(grid: tuple[int, int], width: int) -> Array:
+    """DiT's fixed embedding of positions, `[rows * columns, width]`.
+
+    Half of the values are of the column, half of the row, at `width / 4` frequencies of base 10,000
+    each.
+    """
+    rows, columns = jnp.meshgrid(jnp.arange(grid[0]), jnp.arange(grid[1]), indexing="ij")
+    omega = 10000.0 ** -(jnp.arange(width // 4) / (width // 4))
+    angles = [a.reshape(-1, 1) * omega for a in (columns, rows)]
+    return jnp.concatenate([f(a) for a in angles for f in (jnp.sin, jnp.cos)], axis=-1)
+
+
+def rope_angles(grid: tuple[int, int], heads: int, size: int) -> Array:
+    """Angles of an axial rotary embedding, `[rows * columns, heads, size / 2]`.
+
+    Half of a head's pairs turn with the row, half with the column. Coordinates lie in [-1, 1] along
+    the longer side; frequencies are spaced evenly in their logarithm from pi to 10 pi, and no two
+    heads have the same (as in k-diffusion).
+    """
+    n = heads * size // 4
+    steps = jnp.arange(n).reshape(size // 4, heads).T / n
+    frequencies = math.pi * 10.0**steps  # [heads, size / 4]
+    longer = max(grid)
+    ends = ((2 * jnp.arange(n) + 1 - n) / longer for n in grid)
+    places = jnp.meshgrid(*ends, indexing="ij")
+    return jnp.concatenate([p.reshape(-1, 1, 1) * frequencies for p in places], axis=-1)
+
+
+def rotate(x: Array, angles: Array) -> Array:
+    """Turns pairs of values of `x` `[B, N, heads, size]` by `angles` `[N, heads, size / 2]`.
+
+    Value i is paired with value i + size / 2. Float32 at least.
+    """
+    a, b = jnp.split(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 2, axis=-1)
+    cos, sin = jnp.cos(angles).astype(a.dtype), jnp.sin(angles).astype(a.dtype)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def place(
+    owner: nn.Module, tokens: Array, position: str, grid: tuple[int, int], heads: int
+) -> tuple[Array, Array | None]:
+    """Tells tokens `[B, N, width]` where they are.
+
+    Args:
+        owner: the network, which holds the learned embedding.
+        tokens: those of the image.
+        position: one of `POSITIONS`.
+        grid: rows and columns of tokens.
+        heads: attention heads.
+
+    Returns:
+        The tokens with what is added to them, and the angles by which attention turns them.
+    """
+    width = tokens.shape[-1]
+    if position == "rope":
+        return tokens, rope_angles(grid, heads, width // heads)
+    if position == "sincos":
+        return tokens + sincos(grid, width).astype(tokens.dtype), None
+    if position == "learned":
+        shape = tokens.shape[1:]
+        return tokens + owner.param("position", nn.initializers.normal(0.02), shape), None
+    return tokens, None
