@@ -114,7 +114,7 @@ def make(
     memory: int | None = None,
     devices: int = 1,
 ) -> DiT:
-    """A diffusion transformer; the defaults are DiT-S/2 (33M parameters).
+    """A diffusion transformer; the defaults are DiT-S/2 (32M parameters).
 
     Args:
         width: values in a token.
