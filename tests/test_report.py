@@ -181,7 +181,7 @@ def test_json_of_another_form_is_named_and_the_rest_is_shown(measured, tmp_path,
         "quality/1600_z.json": '{"result": {"frechet": {"mean": 1.0}}}',
         "eval/1600_z.json": '{"result": null}',
         "eval/1_z.json": '{"model": {"config": 3}}',
-        "metrics.jsonl": '{"step": 1, "a": null}\n{"step": 2, "a": null}\n',
+        "metrics.jsonl": '{"step": 1, "a": []}\n{"step": 2, "a": []}\n',
         "environment.jsonl": "[3]",
         "sweep.json": '{"rows": 3}',
     }.items():
