@@ -127,6 +127,7 @@ def _main(argv: list[str]) -> None:
         clustered = distributed.join()
         cache.remember()
         from diffusion_jax.experiment import open_experiment
+        from diffusion_jax.experiment.workdir import check_writable
         from diffusion_jax.runtime import cpu_devices
 
         if not clustered:  # there, whoever started the processes has shared out the cores
@@ -136,7 +137,10 @@ def _main(argv: list[str]) -> None:
         experiment = open_experiment(_CONFIG.value, _workdir(), _CHECKPOINT.value)
         if clustered:
             distributed.agree(_identity(experiment))
-        importlib.import_module(f"diffusion_jax.cli.modes.{_MODE.value}").run(experiment)
+        mode = importlib.import_module(f"diffusion_jax.cli.modes.{_MODE.value}")
+        for folder in getattr(mode, "WRITES", ()):
+            check_writable(experiment.workdir / folder)
+        mode.run(experiment)
         if clustered:
             distributed.leave()
     except Preempted as e:

@@ -176,9 +176,14 @@ def test_sample_with_overrides(trained):
     done = main("--mode=sample", f"--workdir={folder}/run", "--config.sample.num=5",
                 "--config.guidance=cfg(w=3.0)", "--config.sampler=ddim()")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "cfg(w=3.0)" in done.stdout
+    assert "cfg(w=3.0)" in done.stdout and "6_2.npz" in done.stdout
     with np.load(folder / "run/samples/6.npz") as found:
+        assert found["image"].shape == (6, 4, 4, 1)  # of the run; nothing is overwritten
+    with np.load(folder / "run/samples/6_2.npz") as found:
         assert found["image"].shape == (5, 4, 4, 1)
+    first, second = collect.read(folder / "run").samples
+    assert (first.name, second.name) == ("samples/6.png", "samples/6_2.png")
+    assert second.data["guidance"] == "cfg(w=3.0)" and list(second.pictures) == ["6_2.png"]
 
 
 def test_a_page_without_weights_says_so(trained, tmp_path):

@@ -178,7 +178,7 @@ def test_json_of_another_form_is_named_and_the_rest_is_shown(measured, tmp_path,
     shutil.copytree(measured, folder)
     for name, text in {
         # The newest card has a figure for the head of the page, and not what it was made with.
-        "quality/1600_z.json": '{"result": {"frechet": {"mean": 1.0}}}',
+        "quality/1700_z.json": '{"result": {"frechet": {"mean": 1.0}}}',
         "eval/1600_z.json": '{"result": null}',
         "eval/1_z.json": '{"model": {"config": 3}}',
         "metrics.jsonl": '{"step": 1, "a": []}\n{"step": 2, "a": []}\n',

@@ -262,7 +262,7 @@ def test_sampling_asks_for_the_classes_it_is_told(copy):
     experiment = copy()
     experiment.config.sample.labels = (2,)
     sample_mode.run(experiment)
-    with np.load(experiment.workdir / "samples" / "6.npz") as found:
+    with np.load(experiment.workdir / "samples" / "6_2.npz") as found:
         np.testing.assert_array_equal(found["label"], [2] * 6)
 
 

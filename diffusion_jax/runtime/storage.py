@@ -165,6 +165,11 @@ def files_below(folder: Path) -> list[str]:
     return sorted(f.removeprefix(_SCHEME).removeprefix(root) for f in found)
 
 
+def as_json(values: Any) -> bytes:
+    """What `write_json` writes."""
+    return (json_text(values, indent=1) + "\n").encode()
+
+
 def write_json(path: Path, values: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never a part."""
-    write(path, (json_text(values, indent=1) + "\n").encode())
+    write(path, as_json(values))

@@ -2,15 +2,12 @@
 
 from typing import Any
 
-import jax
-
 from diffusion_jax.cli.modes import _against, _records
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.evaluation import guides
 from diffusion_jax.experiment import Experiment
-from diffusion_jax.runtime.distributed import describe_devices, say
-from diffusion_jax.runtime.storage import write_json
+from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.training.tasks.base import Handed
 from diffusion_jax.training.tasks.guide import Training
 from diffusion_jax.types import Params
@@ -43,12 +40,10 @@ def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> 
         "devices": describe_devices(),
     }
     path = _records.report_path(experiment, "eval", record["step"])
-    if jax.process_index() == 0:
-        write_json(path, report)
     lines = ["  ".join(f"{k} {v:8.3f}" for k, v in row.items()) for row in rows]
     mean = ", ".join(f"{k} {v:.4f}" for k, v in report["mean"].items())
-    say(f"{split.name}: {mean} (mean over noise levels)\n  " + "\n  ".join(lines))
-    say(f"  written to {path}")
+    shown = f"{split.name}: {mean} (mean over noise levels)\n  " + "\n  ".join(lines)
+    _records.publish(path, report, shown)
     return report
 
 

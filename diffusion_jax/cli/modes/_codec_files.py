@@ -5,6 +5,7 @@ from pathlib import Path
 from diffusion_jax.compression.files import Images
 from diffusion_jax.errors import CodecError, ConfigError
 from diffusion_jax.experiment import Experiment, codec
+from diffusion_jax.experiment.workdir import check_writable
 from diffusion_jax.runtime.storage import modified, place
 
 
@@ -18,6 +19,7 @@ def output_path(experiment: Experiment) -> Path | None:
     path = place(named) if named else None
     if path is not None:
         refuse_existing(path)
+        check_writable(path.parent)
     return path
 
 

@@ -3,15 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import density as lib
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.runtime import storage
-from diffusion_jax.runtime.distributed import say
-from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
@@ -36,9 +32,8 @@ def evaluate(
         "data": _records.data_record(experiment, split, c.limit),
         "numerics": _records.numerics_record(experiment),
     }
-    path = _records.report_path(experiment, "eval", record["step"], density.name)
-    if jax.process_index() == 0:
-        write_json(path, report)
+
+    def arrays(path: Path) -> None:
         storage.write_arrays(
             path.with_suffix(".npz"),
             dims=records.dims,
@@ -47,11 +42,13 @@ def evaluate(
             nats_correction=records.correction,
             nats_density_half_the_steps=records.coarse,
         )
-    say(_table(report, split.name, path))
+
+    path = _records.report_path(experiment, "eval", record["step"], density.name)
+    _records.publish(path, report, _table(report, split.name), arrays)
     return report
 
 
-def _table(report: dict[str, Any], name: str, path: Path) -> str:
+def _table(report: dict[str, Any], name: str) -> str:
     r, m, e = report["result"], report["model"], report["estimator"]
     given = ", given the class" if m["conditional"] else ""
     noise = r["monte_carlo_se"]
@@ -74,6 +71,5 @@ def _table(report: dict[str, Any], name: str, path: Path) -> str:
         ),
         f"  weights {m['weights']} at step {m['step']}, gamma from {m['gamma_0']:.3f} to "
         f"{m['gamma_1']:.3f}",
-        f"  written to {path}",
     ]
     return "\n".join(lines)

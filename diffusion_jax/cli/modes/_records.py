@@ -1,7 +1,8 @@
-"""What every report says of the model, the data and the arithmetic; how arrays are stored."""
+"""Reports of modes: what all of them say of model, data and arithmetic, and how they are kept."""
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import count
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.process.schedules.base import endpoints
-from diffusion_jax.runtime.distributed import describe_devices
+from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import local
+from diffusion_jax.runtime.storage import as_json, write_json
 from diffusion_jax.types import Params
 
 
@@ -54,6 +56,44 @@ def numerics_record(experiment: Experiment) -> dict[str, Any]:
         "jax": jax.__version__,
         "diffusion_jax": diffusion_jax.__version__,
     }
+
+
+def unused(path: Path, same: Callable[[Path], bool]) -> Path:
+    """The first of `6.json`, `6_2.json`, ... that is free, or of the same content already."""
+    free, n = path, 1
+    while free.exists() and not (free.is_file() and same(free)):
+        n += 1
+        free = path.with_name(f"{path.stem}_{n}{path.suffix}")
+    return free
+
+
+def publish(
+    path: Path,
+    report: dict[str, Any],
+    shown: str,
+    beside: Callable[[Path], None] = lambda path: None,
+    names: str = "",
+) -> Path:
+    """Prints a figure, then keeps it: no report takes the place of another.
+
+    Args:
+        path: of the JSON; a number is added where another report has that name.
+        report: what goes into it.
+        shown: the figure, for the terminal.
+        beside: writes the files that lie beside a path; before the JSON, which completes them.
+        names: of those files, for the terminal.
+
+    Returns:
+        Where the report is.
+    """
+    say(shown)
+    if jax.process_index() == 0:
+        data = as_json(report)
+        path = unused(path, lambda old: old.read_bytes() == data)
+        beside(path)
+        write_json(path, report)
+    say(f"  written to {path}{names}")
+    return path
 
 
 def report_path(experiment: Experiment, folder: str, step: int, name: str = "") -> Path:

@@ -9,18 +9,17 @@ difference resolves gains some ten times smaller than two separate figures do.
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from diffusion_jax import saved_config
+from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import bpd
-from diffusion_jax.runtime.distributed import say
-from diffusion_jax.runtime.storage import place, write_json
+from diffusion_jax.runtime.storage import place
 from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.training import restore
 
 READS = ("compare", "eval")
+WRITES = ("compare",)
 
 # What must agree for a difference to mean anything, beside the data themselves.
 _SAME = ("conditional", "decoder", "augment")
@@ -58,10 +57,7 @@ def run(experiment: Experiment) -> None:
     }
     names = [Path(p).name for p in paths]
     path = experiment.workdir / "compare" / f"{names[0]}_{names[1]}.json"
-    if jax.process_index() == 0:
-        write_json(path, report)
-    say(_table(report, names))
-    say(f"  written to {path}")
+    _records.publish(path, report, _table(report, names))
 
 
 def _open(experiment: Experiment, path: Path) -> Experiment:

@@ -1,24 +1,24 @@
 """`--mode=compress`: images to a file, losslessly, by bits-back coding with a trained model."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _codec_files
+from diffusion_jax.cli.modes import _codec_files, _records
 from diffusion_jax.compression import baselines, files
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment, codec, measuring
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.distributed import describe_devices, say
-from diffusion_jax.runtime.storage import place, write, write_json
+from diffusion_jax.runtime.storage import place, write
 from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 READS = ("compress", "eval")
+WRITES = ("compressed",)
 
 
 def run(experiment: Experiment) -> None:
@@ -36,8 +36,12 @@ def run(experiment: Experiment) -> None:
     found = _images(experiment)
     codec.labels_of(experiment, found)  # refused now rather than after the weights are read
     params, record = experiment.loaded
-    path = named or experiment.workdir / "compressed" / f"{record['step']}.djz"
     made = codec.encode(experiment, params, record, found, show=True)
+    say(f"{found.name}: {len(found.images)} images in {len(made.data)} bytes")
+    path = named or _records.unused(
+        experiment.workdir / "compressed" / f"{record['step']}.djz",
+        lambda old: old.read_bytes() == made.data,
+    )
     write(path, made.data)
     report = {
         "result": _result(made),
@@ -49,8 +53,8 @@ def run(experiment: Experiment) -> None:
     }
     if c.compare:
         report["other_formats"] = baselines.rivals(found.images)
-    write_json(path.with_suffix(".json"), report)
-    say(_table(report, path))
+    say(f"  written to {path}")
+    _records.publish(path.with_suffix(".json"), report, _table(report))
     if c.verify:
         say(_codec_files.verdict(path, _codec_files.decode(experiment, path)))
 
@@ -124,7 +128,7 @@ def _bound(experiment: Experiment, params: Params, made: codec.Encoded) -> dict[
     }
 
 
-def _table(report: dict[str, Any], path: Path) -> str:
+def _table(report: dict[str, Any]) -> str:
     r, b, h = report["result"], report["bound"], report["file"]
     same, fresh = b["same_latents"], b["fresh_latents"]
     given = {"coded": ", given the class", "null class": ", null class", "none": ""}[h["labels"]]
@@ -162,5 +166,4 @@ def _table(report: dict[str, Any], path: Path) -> str:
         rows.append((other["format"], text))
     lines = [f"{head} (bits/dim)", *(f"  {name:<34} {text}" for name, text in rows)]
     lines.append(f"  {r['images_per_second']:.2f} images/s, compilation and bounds left out")
-    lines.append(f"  written to {path} and {path.with_suffix('.json').name}")
     return "\n".join(lines)

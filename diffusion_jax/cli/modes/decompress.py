@@ -4,6 +4,7 @@ from diffusion_jax.cli.modes import _codec_files, verify
 from diffusion_jax.compression import files
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.workdir import check_writable
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import is_bucket
 
@@ -30,6 +31,7 @@ def run(experiment: Experiment) -> None:
         _codec_files.refuse_existing(folder)
     if not is_bucket(out) and not out.parent.is_dir():
         raise ConfigError(f"compress.output: there is no folder {out.parent}")
+    check_writable(out.parent)
     found = _codec_files.decode(experiment, path)
     files.write_npz(out, found)
     if folder is not None:

@@ -23,6 +23,7 @@ from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Params
 
 READS = ("edit", "sampling", "sample", "eval")
+WRITES = ("edits",)
 
 _SHOWN = 40  # lines of the picture at most
 

@@ -15,12 +15,11 @@ from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.runtime import storage
-from diffusion_jax.runtime.distributed import say
-from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 READS = ("eval",)
+WRITES = ("eval",)
 
 
 def run(experiment: Experiment) -> None:
@@ -134,11 +133,10 @@ def evaluate(
         "numerics": _records.numerics_record(experiment),
         "loss_by_gamma": bpd.loss_by_gamma(experiment.model, params, records),
     }
-    path = report_path(experiment, record["step"])
-    if jax.process_index() == 0:
-        write_json(path, report)
-        _write_records(path.with_suffix(".npz"), records)
-    say(_table(report, split.name, path))
+    _records.publish(
+        report_path(experiment, record["step"]), report, _table(report, split.name),
+        lambda path: _write_records(path.with_suffix(".npz"), records),
+    )  # fmt: skip
     return report
 
 
@@ -162,7 +160,7 @@ def _write_records(path: Path, records: bpd.Records) -> None:
     storage.write_arrays(path, dims=records.dims, **raw, **bits)
 
 
-def _table(report: dict[str, Any], name: str, path: Path) -> str:
+def _table(report: dict[str, Any], name: str) -> str:
     r, m = report["result"], report["model"]
     given = ", given the class" if m["conditional"] else ""
     lines = [
@@ -177,6 +175,5 @@ def _table(report: dict[str, Any], name: str, path: Path) -> str:
         + ", ".join(f"T={k}: {v['bits_per_dim']:.4f}" for k, v in r["bound_by_timesteps"].items()),
         f"  weights {m['weights']} at step {m['step']}, gamma from {m['gamma_0']:.3f} to "
         f"{m['gamma_1']:.3f}",
-        f"  written to {path}",
     ]
     return "\n".join(lines)

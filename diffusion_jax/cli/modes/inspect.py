@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment, measuring
@@ -17,13 +18,12 @@ from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.process.time_change import reclock
 from diffusion_jax.runtime import images
-from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import local, put, replicated
-from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Array, Cond, Params
 
 READS = ("eval",)
+WRITES = ("inspect",)
 
 _NAMES = {"straight_line": "straight line", "schedule": "this schedule", "optimum": "optimum"}
 _ROWS, _COLUMNS, _EXAMPLES = 6, 8, 64  # of the picture of encoded images; and for their statistics
@@ -63,14 +63,14 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
             columns = np.linspace(*report["ends"].values(), _COLUMNS)
             report["encoder"]["columns"] = columns.tolist()
             picture = _encoded(experiment, params, x, cond, columns)
-    stem = f"{record['step']}" + ("" if c.split == "test" else f"_{c.split}")
-    path = experiment.workdir / "inspect" / f"{stem}.json"
-    if jax.process_index() == 0:
-        write_json(path, report)
+    path = _records.report_path(experiment, "inspect", record["step"])
+
+    def plots(path: Path) -> None:
         _plot(path, report)
         if picture is not None:
-            images.save_png(path.with_name(f"{stem}_encoded.png"), picture)
-    say(_table(report, path))
+            images.save_png(path.with_name(f"{path.stem}_encoded.png"), picture)
+
+    _records.publish(path, report, _table(report), plots, " and its plots next to it")
     return report
 
 
@@ -169,7 +169,7 @@ def _plot(path: Path, report: dict[str, Any]) -> None:
         charts.save(name("encoder"), figures.encoder(report["encoder"]))
 
 
-def _table(report: dict[str, Any], path: Path) -> str:
+def _table(report: dict[str, Any]) -> str:
     v, data, ends = report["variance"], report["data"], report["ends"]
     bits = report["result"]["breakdown"]["diffusion"]
     ratios = {k: "-" if r is None else f"{r:.3g}" for k, r in v["ratios"].items()}
@@ -187,6 +187,5 @@ def _table(report: dict[str, Any], path: Path) -> str:
         f"  between images {v['between_images']:13.5g}, which no schedule removes",
         f"  ratios: straight line / schedule {ratios['straight_line_to_schedule']}, "
         f"schedule / optimum {ratios['schedule_to_optimum']}",
-        f"  written to {path} and {path.stem}_*.png next to it",
     ]
     return "\n".join(lines)

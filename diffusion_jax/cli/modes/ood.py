@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from diffusion_jax import registry
@@ -17,12 +16,11 @@ from diffusion_jax.likelihood import ood as lib
 from diffusion_jax.model import require
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime import storage
-from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import local
-from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.types import Params
 
 READS = ("ood", "eval")
+WRITES = ("ood",)
 
 _BITS = "bits/dim"
 
@@ -91,14 +89,15 @@ def compare(
     }  # fmt: skip
     path = experiment.workdir / "ood" / f"{record['step']}_{_file_name(splits)}.json"
     names = [s.name for s in splits]
-    if jax.process_index() == 0:
-        write_json(path, report)
+
+    def beside(path: Path) -> None:
         storage.write_arrays(
             path.with_suffix(".npz"), titles=np.asarray(titles), data=scores[0], against=scores[1]
         )
         drawn = (figures.scores(title, values, names) for title, values in pairs.items())
         charts.save(path.with_suffix(".png"), *drawn)
-    say(_table(report, names, path))
+
+    _records.publish(path, report, _table(report, names), beside, ", .npz and .png")
     return report
 
 
@@ -128,7 +127,7 @@ def _file_name(splits: list[Split]) -> str:
     )
 
 
-def _table(report: dict[str, Any], names: list[str], path: Path) -> str:
+def _table(report: dict[str, Any], names: list[str]) -> str:
     lines = [
         f"{names[0]} ({report['data']['images']} images) against {names[1]} "
         f"({report['against']['images']} images), no labels used",
@@ -138,6 +137,5 @@ def _table(report: dict[str, Any], names: list[str], path: Path) -> str:
             f"{v['mean_against']:20.4f}"
             for title, v in report["result"].items()
         ),
-        f"  written to {path}, .npz and .png",
     ]
     return "\n".join(lines)

@@ -13,12 +13,11 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import progressive as lib
 from diffusion_jax.runtime import images, storage
-from diffusion_jax.runtime.distributed import say
-from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 READS = ("progressive", "eval")
+WRITES = ("progressive",)
 
 # Of the bound, where reconstructions are shown.
 _FRACTIONS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0)
@@ -46,7 +45,6 @@ def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -
     """
     c, steps = experiment.config.eval, experiment.config.progressive.steps
     split = experiment.source.split(c.split)
-    path = _records.report_path(experiment, "progressive", record["step"])
     how = measuring.over(experiment)
     with how.precise():
         records = lib.measure(experiment.model, params, split, how, steps=steps)
@@ -68,8 +66,8 @@ def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -
         "data": _records.data_record(experiment, split, c.limit),
         "numerics": _records.numerics_record(experiment),
     }  # fmt: skip
-    if jax.process_index() == 0:
-        write_json(path, report)
+
+    def beside(path: Path) -> None:
         storage.write_arrays(
             path.with_suffix(".npz"), gamma=gamma, bits_per_dim_total=records.total(),
             rate_bits_per_dim=records.rate(), mean_square_error=records.error,
@@ -78,7 +76,13 @@ def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -
         charts.save(path.with_suffix(".png"), *both)
         if picture is not None:
             images.save_png(path.with_name(f"{path.stem}_images.png"), picture)
-    say(_table(report, split.name, path))
+
+    path = _records.report_path(experiment, "progressive", record["step"])
+    names = (
+        ", .npz and .png, and *_images.png with one column for each row above and the originals "
+        "last"
+    )
+    _records.publish(path, report, _table(report, split.name), beside, names)
     return report
 
 
@@ -97,7 +101,7 @@ def _picture(experiment: Experiment, params: Params, at: list[int]) -> np.ndarra
     return images.grid(shown, split.levels, columns=len(at) + 1)
 
 
-def _table(report: dict[str, Any], name: str, path: Path) -> str:
+def _table(report: dict[str, Any], name: str) -> str:
     r, shown = report["result"], report["picture"]
     total = r["total"]
     lines = [
@@ -108,7 +112,5 @@ def _table(report: dict[str, Any], name: str, path: Path) -> str:
             f"  {g:17.3f} {b:16.4f} {d:19.2f}"
             for g, b, d in zip(*(shown[k] for k in shown), strict=True)
         ),
-        f"  written to {path}, .npz and .png, and {path.stem}_images.png with one column for each "
-        "row above and the originals last",
     ]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 import diffusion_jax
+from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import quality
@@ -22,10 +23,11 @@ from diffusion_jax.experiment import (
     samples as samples_lib,
 )
 from diffusion_jax.runtime import images
-from diffusion_jax.runtime.distributed import describe_devices, say
-from diffusion_jax.runtime.storage import place, write_json
+from diffusion_jax.runtime.distributed import describe_devices
+from diffusion_jax.runtime.storage import place
 
 READS = ("quality", "sampling", "sample", "eval")
+WRITES = ("quality", "statistics")
 
 _SETTINGS = ("metrics", "k", "subset", "rows", "seed", "nearest", "floor")
 
@@ -126,11 +128,13 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
     path = (
         experiment.workdir / "quality" / f"{drawn[0].stem}_{bench.features.name}_{_tag(card)}.json"
     )
-    if jax.process_index() == 0:
-        write_json(path, card)
+
+    def beside(path: Path) -> None:
         if picture is not None:
             images.save_png(path.with_suffix(".png"), picture)
-    say(_table(card, path, picture is not None))
+
+    names = "" if picture is None else " and .png (nearest training images)"
+    _records.publish(path, card, _table(card), beside, names)
     return card
 
 
@@ -153,7 +157,7 @@ def _figure(value: float, error: float | None) -> str:
     return f"{value:9.5g}" + ("" if error is None else f" +- {error:.2g}")
 
 
-def _table(card: dict[str, Any], path: Path, picture: bool) -> str:
+def _table(card: dict[str, Any]) -> str:
     s, reference, features = card["samples"], card["reference"], card["features"]
     floor = bench_lib.headline(card["floor"]) if card["floor"] else {}
     how = [f"{s[k]}" for k in ("sampler", "guidance") if k in s]
@@ -186,7 +190,4 @@ def _table(card: dict[str, Any], path: Path, picture: bool) -> str:
         lines.append(
             f"  least represented: class {least['class']}, {least['ratio']:.3f} x its share"
         )
-    lines.append(
-        f"  written to {path}" + (" and .png (nearest training images)" if picture else "")
-    )
     return "\n".join(lines)

@@ -24,6 +24,7 @@ from diffusion_jax.sampling import generate, trajectory
 from diffusion_jax.types import Params
 
 READS = ("sampling", "sample", "eval")
+WRITES = ("", "report")
 
 _FRAMES, _IMAGES = 32, 10  # of the animation, at most
 

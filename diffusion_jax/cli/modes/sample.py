@@ -1,25 +1,34 @@
 """`--mode=sample`: images from a checkpoint, as a PNG grid and an npz of the arrays."""
 
+import functools
+import zipfile
+from pathlib import Path
+from typing import Any
+
 import jax
 import numpy as np
 
+from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.base import Source
 from diffusion_jax.experiment import Experiment, drawing
-from diffusion_jax.runtime import images, terminal
+from diffusion_jax.runtime import images, terminal, untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
 from diffusion_jax.runtime.wording import json_text
 from diffusion_jax.sampling import generate
+from diffusion_jax.training import restore
+from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
 READS = ("sampling", "sample", "eval")
+WRITES = ("samples",)
 
 
 def run(experiment: Experiment) -> None:
     """Samples from the newest (or the named) checkpoint; writes `samples/<step>.png` and `.npz`."""
     check(experiment)
     params, record = experiment.loaded
-    sample(experiment, params, record["step"], show=experiment.config.sample.preview)
+    sample(experiment, params, record["step"], record, show=experiment.config.sample.preview)
 
 
 def check(experiment: Experiment) -> None:
@@ -35,18 +44,25 @@ def _class_name(source: Source, number: int) -> str:
 
 
 def sample(
-    experiment: Experiment, params: Params, step: int, show: bool = False, quiet: bool = False
+    experiment: Experiment,
+    params: Params,
+    step: int,
+    record: dict[str, Any] | None = None,
+    show: bool = False,
+    quiet: bool = False,
 ) -> np.ndarray:
-    """Draws samples with given weights and writes them.
+    """Draws samples with given weights and writes them; other samples are not overwritten.
 
     Args:
         step: names the files.
+        record: what the weights are; the first average of this run unless given.
         show: a few of them on the terminal too, if it can.
         quiet: no progress report.
 
     Returns:
         The picture that was written, uint8 `[H, W, 3]`.
     """
+    record = record or _trained(experiment, step)
     c, draw = experiment.config.sample, drawing.compiled(experiment, params)
     drawn, labels, method = draw(c.seed, quiet), draw.labels, draw.method
     source, captions, classes = experiment.source, [], 0
@@ -56,19 +72,35 @@ def sample(
         captions = [_class_name(source, int(k)) for k in labels[: len(shown)]]
     columns = images.columns_for(len(shown), source.shape, classes)
     picture = images.grid(shown, source.levels, columns, captions=captions)
-    path = experiment.workdir / "samples" / f"{step}.png"
+    path = experiment.workdir / "samples" / f"{step}.npz"
     if jax.process_index() == 0:
-        images.save_png(path, picture)
-        extra = {} if labels is None else {"label": labels}
-        extra["method"] = json_text(drawing.describe(experiment, method) | {"seed": c.seed})
-        write_arrays(
-            path.with_suffix(".npz"), image=drawn, gammas=method.gammas, step=step, **extra
-        )
+        how = drawing.describe(experiment, method) | {"seed": c.seed, "images": c.num}
+        how |= {k: record[k] for k in ("weights", "checkpoint")}
+        extra = {"method": json_text(how)} | ({} if labels is None else {"label": labels})
+        path = _records.unused(path, functools.partial(_is_of, extra))
+        images.save_png(path.with_suffix(".png"), picture)
+        write_arrays(path, image=drawn, gammas=method.gammas, step=step, **extra)
     if show and jax.process_index() == 0:
         terminal.show(shown, source.levels, classes if classes <= 20 else 0)
     say(
         f"{c.num} samples ({experiment.config.sampler}, {method.calls(experiment.model)} "
-        f"network calls, guidance {experiment.config.guidance}) written to {path} and "
-        f"{path.with_suffix('.npz').name}"
+        f"network calls, guidance {experiment.config.guidance}) written to "
+        f"{path.with_suffix('.png')} and {path.name}"
     )
     return picture
+
+
+def _trained(experiment: Experiment, step: int) -> dict[str, Any]:
+    """What the weights are that a run in training samples with."""
+    folder = experiment.workdir / restore.FOLDER / str(step)
+    return {"weights": ema_key(experiment.config.ema[0]), "checkpoint": str(folder)}
+
+
+def _is_of(extra: dict[str, Any], path: Path) -> bool:
+    """Whether the samples at `path` were drawn as `extra` says, and may be drawn again."""
+    try:
+        with path.open("rb") as raw:
+            found = untrusted.npz(raw)
+            return all(np.array_equal(found.get(k), v) for k, v in extra.items())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return False

@@ -6,6 +6,7 @@ from diffusion_jax.experiment import Experiment, features as feature_lib
 from diffusion_jax.runtime.distributed import say
 
 READS = ("quality", "eval")
+WRITES = ("statistics",)
 
 
 def run(experiment: Experiment) -> None:

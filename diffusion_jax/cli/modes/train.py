@@ -36,6 +36,7 @@ from diffusion_jax.training.tasks.base import Handed, Task
 from diffusion_jax.types import Params
 
 READS = ("training", "sampling", "sample", "eval")
+WRITES = ("", "checkpoints", "samples", "eval")
 
 _ROLLBACKS = 3  # in a row, without a new checkpoint between them
 _CHEAP = 30.0  # seconds that sampling may take for the report to animate it
@@ -234,7 +235,7 @@ def _finish_model(experiment: Experiment, params: Params, step: int, writer: Wri
         names = ("bits_per_dim", "standard_error")
         writer.scalars(step, {f"{c.eval.split}/{k}": found[k] for k in names})
     began = time.monotonic()
-    drawn = c.sample.num and not (experiment.workdir / "samples" / f"{step}.png").exists()
+    drawn = c.sample.num and not (experiment.workdir / "samples" / f"{step}.npz").exists()
     if drawn:
         writer.image(step, "samples", sample_mode.sample(experiment, params, step))
     writer.flush()
@@ -248,7 +249,8 @@ def _finish_guide(experiment: Experiment, params: Params, step: int, writer: Wri
     """Evaluation at every noise level, and the report."""
     c = experiment.config
     if not eval_mode.report_path(experiment, step).exists():
-        record = {"step": step, "weights": ema_key(c.ema[0])}
+        folder = experiment.workdir / FOLDER / str(step)
+        record = {"step": step, "weights": ema_key(c.ema[0]), "checkpoint": str(folder)}
         found = _by_gamma.evaluate(experiment, params, record)
         writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in found["mean"].items()})
     writer.flush()

@@ -41,6 +41,11 @@ class Record:
         return int(found.group()) if found else -1
 
 
+def first_of_newest(records: tuple[Record, ...]) -> Record | None:
+    """Of the newest step the record that was made first: later ones are variations."""
+    return next((r for r in records if r.step == records[-1].step), None)
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """A work directory.
@@ -61,7 +66,7 @@ class RunFiles:
         compare: from `--mode=compare`.
         edits: from `--mode=edit`.
         sweeps: figures of `benchmarks.samples` in the work directory.
-        samples: newest grid of samples; empty if there is none.
+        samples: grids of samples of the newest step, the first one first.
         parameters: the table of parameters.
         problems: files that could not be read, a line each.
     """
@@ -109,7 +114,8 @@ _FILES = {
     "edits": "edits/*/record.json",
 }
 _KINDS = (".png", ".webp")
-_EDITS = 6  # newest edits shown
+# Fields in the order in which their files were made, and how many of the newest are shown.
+_BY_AGE = {"edits": 6, "quality": 1000}
 _LARGEST = 8 * 2**20  # bytes of one picture
 _UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError)  # JSON of another form
 
@@ -132,14 +138,15 @@ def read(workdir: Path) -> RunFiles:
     found: dict[str, tuple[Record, ...]] = {}
     for field_name, pattern in _FILES.items():
         paths = sorted(workdir.glob(pattern))
-        if field_name == "edits":
-            paths = sorted(paths, key=modified)[-_EDITS:]
+        if field_name in _BY_AGE:
+            paths = sorted(paths, key=modified)[-_BY_AGE[field_name] :]
         records = [
             Record(str(p.relative_to(workdir)), data, _pictures(p, tried))
             for p in paths
             if (data := tried(p, _report, None)) is not None
         ]
-        found[field_name] = tuple(sorted(records, key=lambda r: (r.step, r.name)))
+        by_age = field_name in _BY_AGE  # sorting keeps their order
+        found[field_name] = tuple(sorted(records, key=lambda r: (r.step, "" if by_age else r.name)))
     config = tried(workdir / "config.json", _object, {})
     for record in (*found["evals"], *found["progressive"]):  # evaluated away from the run
         config = config or record.data.get("model", {}).get("config", {})
@@ -203,7 +210,7 @@ def _pictures(path: Path, tried: Callable) -> dict[str, bytes]:
     out = {}
     for p in beside:
         rest = p.stem.removeprefix(stem)
-        if p.stem.startswith(stem) and (not rest or rest[0] == "_"):
+        if p.stem.startswith(stem) and re.fullmatch(r"|_(?!\d+(_|$)).*", rest):
             out[p.name] = tried(p, _picture, b"")
     return {name: data for name, data in out.items() if data}
 
@@ -215,7 +222,7 @@ def _picture(path: Path) -> bytes:
 
 
 def _samples(workdir: Path, tried: Callable) -> tuple[Record, ...]:
-    """The newest grid of samples, and how they were drawn."""
+    """The grids of samples of the newest step, and how they were drawn."""
 
     def method(path: Path) -> dict[str, Any]:
         with path.open("rb") as raw:
@@ -223,9 +230,10 @@ def _samples(workdir: Path, tried: Callable) -> tuple[Record, ...]:
             how = json.loads(str(f["method"])) if "method" in f else {}
             return {**how, "images": len(f["image"])}
 
-    grids = [p for p in (workdir / "samples").glob("*.png") if p.stem.isdigit()]
-    if not grids:
-        return ()
-    newest = max(grids, key=lambda p: int(p.stem))
-    how = tried(newest.with_suffix(".npz"), method, {})
-    return (Record(f"samples/{newest.name}", how, _pictures(newest, tried)),)
+    named = ((re.fullmatch(r"(\d+)(?:_(\d+))?", p.stem), p) for p in workdir.glob("samples/*.png"))
+    grids = sorted((int(m[1]), int(m[2] or 1), p) for m, p in named if m)
+    return tuple(
+        Record(f"samples/{p.name}", tried(p.with_suffix(".npz"), method, {}), {p.name: picture})
+        for step, _, p in grids
+        if step == grids[-1][0] and (picture := tried(p, _picture, b""))
+    )

@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 from diffusion_jax.cli.report import figures
-from diffusion_jax.cli.report.collect import Record, RunFiles
+from diffusion_jax.cli.report.collect import Record, RunFiles, first_of_newest
 from diffusion_jax.cli.report.elements import (
     Missing,
     Section,
@@ -18,7 +18,7 @@ from diffusion_jax.cli.report.elements import (
     svg,
 )
 from diffusion_jax.cli.report.markup import Html, join, settings, table, tag
-from diffusion_jax.cli.report.sections_trained import newest_bound
+from diffusion_jax.cli.report.sections_trained import newest_bound, others
 
 _MAIN = "python -m diffusion_jax.main --workdir={0} "
 
@@ -28,7 +28,8 @@ def likelihood(run: RunFiles) -> Section | Missing:
     if not run.evals:
         return Missing("Figures on the test set", _MAIN + "--mode=eval")
     if run.by_gamma:
-        return _scorer(run.evals[-1])
+        first = first_of_newest(run.evals)
+        return _scorer(first, others(run.evals, first))
     newest, parts = newest_bound(run), []
     if newest is not None:
         r = newest.data["result"]
@@ -47,7 +48,7 @@ def likelihood(run: RunFiles) -> Section | Missing:
         )  # fmt: skip
         parts += [tag("p", f"{newest.name}, bits/dim:"), settings(rows), charts]
     parts.append(table(
-        ["estimate", "bits/dim", "Monte-Carlo s.e.", "images", "data", "file"],
+        ["estimate", "bits/dim", "Monte-Carlo s.e.", "draws", "images", "data", "weights", "file"],
         [_estimate(e) for e in run.evals], "All evaluations",
     ))  # fmt: skip
     return Section("Likelihood", join(parts))
@@ -58,8 +59,9 @@ def _estimate(e: Record) -> list[Any]:
     kind = how.get("kind", "")
     if how.get("bound") is False:
         kind += " (NO BOUND)"
-    return [kind, bits(r), number(r.get("monte_carlo_se")), number(r.get("images")),
-            e.data.get("data", {}).get("name", ""), e.name]  # fmt: skip
+    draws, weights = r.get("draws_per_image"), e.data.get("model", {}).get("weights", "")
+    return [kind, bits(r), number(r.get("monte_carlo_se")), number(draws), number(r.get("images")),
+            e.data.get("data", {}).get("name", ""), weights, e.name]  # fmt: skip
 
 
 def _levels(data: dict[str, Any]) -> list[dict[str, float]]:
@@ -70,7 +72,7 @@ def _levels(data: dict[str, Any]) -> list[dict[str, float]]:
     return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
 
-def _scorer(e: Record) -> Section:
+def _scorer(e: Record, rest: Html | None) -> Section:
     rows = _levels(e.data)
     names = [k for k in rows[0] if k != "gamma"]
     drawn = columns(
@@ -82,7 +84,7 @@ def _scorer(e: Record) -> Section:
     )  # fmt: skip
     cells = [[number(r["gamma"], 2), *(number(r[n], 3) for n in names)] for r in rows]
     cells.append(["mean", *(number(e.data["mean"][n], 3) for n in names)])
-    return Section("On the test set", join([drawn, table(["gamma", *names], cells)]))
+    return Section("On the test set", join([drawn, table(["gamma", *names], cells), rest]))
 
 
 def quality(run: RunFiles) -> Section | Missing | None:
@@ -210,7 +212,7 @@ def progressive(run: RunFiles) -> Section | Missing | None:
         return None
     if not run.progressive:
         return Missing("Rate against distortion", _MAIN + "--mode=progressive")
-    c = run.progressive[-1]
+    c = first_of_newest(run.progressive)
     shown = c.data["picture"]
     rows = zip(*(shown[k] for k in ("rate_bits_per_dim", "psnr_db", "gamma")), strict=True)
     cells = [[number(a), number(p, 2), number(g, 2)] for a, p, g in rows]
@@ -225,7 +227,7 @@ def progressive(run: RunFiles) -> Section | Missing | None:
         "Images after the rates of the table, the originals on the right.",
     )  # fmt: skip
     drawn = columns(tag("div", join(left)), right)
-    return Section("Rate and distortion", join([drawn]))
+    return Section("Rate and distortion", join([drawn, others(run.progressive, c)]))
 
 
 def ood(run: RunFiles) -> Section | Missing | None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from diffusion_jax.cli.report import figures
-from diffusion_jax.cli.report.collect import Record, RunFiles
+from diffusion_jax.cli.report.collect import Record, RunFiles, first_of_newest
 from diffusion_jax.cli.report.curves import Curve
 from diffusion_jax.cli.report.elements import (
     Missing,
@@ -27,10 +27,16 @@ _NO_TIMES = (
 )
 
 
+def others(records: tuple[Record, ...], shown: Record | None) -> Html | None:
+    """Names the files of a kind that are there and not shown."""
+    names = [r.name for r in records if r is not shown]
+    return tag("p", f"Not shown: {', '.join(names)}.", class_="note") if names else None
+
+
 def newest_bound(run: RunFiles) -> Record | None:
     """The newest evaluation of the bound, on the test set if there is one."""
     bounds = [e for e in run.evals if "bound_by_timesteps" in e.data.get("result", {})]
-    return max(bounds, key=lambda e: (e.step, e.stem.isdigit()), default=None)
+    return max(bounds, key=lambda e: (e.step, e.stem.isdigit()), default=None)  # the first of them
 
 
 def headline(run: RunFiles) -> Html | None:
@@ -41,9 +47,11 @@ def headline(run: RunFiles) -> Html | None:
         result, data = bound.data["result"], bound.data.get("data", {}).get("name", "")
         value = plus_minus(result["bits_per_dim"], result["standard_error"], 3)
         tiles.append((f"bits/dim, {data}", value))
-    for e in run.evals[-1:] if run.by_gamma else ():
-        tiles += [(f"test {k}", number(v, 3)) for k, v in e.data.get("mean", {}).items()]
-    for card in run.quality[-1:]:
+    scored = first_of_newest(run.evals) if run.by_gamma else None
+    if scored is not None:
+        tiles += [(f"test {k}", number(v, 3)) for k, v in scored.data.get("mean", {}).items()]
+    card = first_of_newest(run.quality)
+    if card is not None:
         found = card.data.get("result", {}).get("frechet")
         if found:
             kind = card.data["features"]["features"].partition("(")[0]
@@ -111,7 +119,8 @@ def noise(run: RunFiles) -> Section | Missing | None:
     """gamma(t), and the loss against gamma."""
     if run.by_gamma:
         return None
-    looked = run.inspect[-1].data if run.inspect else {}
+    inspected = first_of_newest(run.inspect)
+    looked = {} if inspected is None else inspected.data
     curve = looked.get("schedule") or (run.schedule[-1].data if run.schedule else None)
     bound = newest_bound(run)
     by_gamma = looked.get("loss_by_gamma") or (bound.data.get("loss_by_gamma") if bound else None)
@@ -133,7 +142,8 @@ def noise(run: RunFiles) -> Section | Missing | None:
         if isinstance(found, dict) and "variance" in found:
             value = plus_minus(found["variance"], found["standard_error"], 3)
             said.append((f"variance of one draw, {name.replace('_', ' ')}", value))
-    return Section("Noise schedule", join([drawn, settings(said) if said else None]))
+    rest = others(run.inspect, inspected)
+    return Section("Noise schedule", join([drawn, settings(said) if said else None, rest]))
 
 
 def samples(run: RunFiles) -> Section | Missing | None:
