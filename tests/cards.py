@@ -33,6 +33,9 @@ def write(folder):
     c.network = "vdm_unet(width=32, depth=2, embed=64)"
     put("config.json", saved_config.to_dict(c))
     (folder / "params.txt").write_text("| conv/kernel | (3, 3, 1, 32) | 288 |\n")
+    put("data.json", {"name": "pets/train", "images": 1234, "sketch": "0",
+                      "classes": ["cat", "dog"], "counts": [1000, 234],
+                      "notes": ["train: 1234 images of pets"]})  # fmt: skip
     put("environment.jsonl", {"step": 0, "time": "2026-01-01T00:00:00+00:00",
                               "devices": "1 x cpu", "processor": "Xeon"})  # fmt: skip
     rows = [

@@ -21,7 +21,7 @@ from diffusion_jax.errors import Preempted
 from diffusion_jax.evaluation import guides
 
 DEFAULTS = saved_config.to_dict(config_lib.base())
-ALL = {"Samples", "Likelihood", "Training", "Noise schedule", "Quality of samples",
+ALL = {"Samples", "Data", "Likelihood", "Training", "Noise schedule", "Quality of samples",
        "Guidance and samplers", "Compression", "Rate and distortion", "Data out of distribution",
        "Comparisons", "Edits", "Hardware and versions", "Configuration"}  # fmt: skip
 HOSTILE = "</style></title><script>pwned = 1</script><img src=x onerror='pwned = 2'>&amp;$x_\"'"
@@ -47,7 +47,8 @@ def test_everything_that_is_there_is_on_the_page(measured):
     for word in ("1.7961 \u00b1 0.0156", "1.7483 \u00b1 0.0156", "2.0228", "1.8620 \u00b1 0.0145",
                  "NO BOUND", "0.1525 \u00b1 0.0047", "2.0194", "45.43", "0.9949", "0.0056",
                  "repaint()", "313,155", "50 s", "'digits()'", "Xeon", "cfg(w=2.0)",
-                 "what would vary least", "conv/kernel"):  # fmt: skip
+                 "what would vary least", "conv/kernel", "pets/train", "1,234", "dog", "1,000",
+                 "train: 1234 images of pets", "2 classes, in order"):  # fmt: skip
         assert word in found.text, word
     # Samples 3, likelihood 2, training 6, schedule 3, quality 2, sweep 3, codec 1, rates 2, ood 1,
     # edits 1.

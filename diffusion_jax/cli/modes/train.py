@@ -25,7 +25,7 @@ from diffusion_jax.experiment import Experiment, prepare_workdir
 from diffusion_jax.runtime import distributed, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import check_batch, placed, put
-from diffusion_jax.runtime.storage import write
+from diffusion_jax.runtime.storage import write, write_json
 from diffusion_jax.training import integrity, loop, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.closing import closing
@@ -88,6 +88,8 @@ def run(experiment: Experiment) -> None:
             say(f"finished: {experiment.workdir} has already trained {start} of {c.steps} steps")
         else:
             _check_same(experiment, start, data, used)
+            if first:
+                write_json(experiment.workdir / "data.json", data)
             if task.note:
                 say(task.note)
             say(

@@ -54,6 +54,7 @@ class RunFiles:
         name: of the folder.
         config: the configuration; empty if there is none.
         curves: what training logged.
+        data: `data.json`, what training said of its data.
         starts: lines of `environment.jsonl`.
         evals: from `--mode=eval`, of models and of scorers.
         inspect: from `--mode=inspect`.
@@ -74,6 +75,7 @@ class RunFiles:
     name: str
     config: dict[str, Any]
     curves: Curves
+    data: dict[str, Any] = field(default_factory=dict)
     starts: tuple[dict[str, Any], ...] = ()
     evals: tuple[Record, ...] = ()
     inspect: tuple[Record, ...] = ()
@@ -153,7 +155,7 @@ def read(workdir: Path) -> RunFiles:
     sweeps = [
         Record(p.name, data)
         for p in sorted(workdir.glob("*.json"))
-        if p.name != "config.json" and _is_sweep(data := tried(p, _object, {}))
+        if p.name not in ("config.json", "data.json") and _is_sweep(data := tried(p, _object, {}))
     ]
     curves = tried(workdir / "metrics.jsonl", read_curves, Curves())
     if curves.left_out:
@@ -162,6 +164,7 @@ def read(workdir: Path) -> RunFiles:
         name=workdir.name,
         config=config,
         curves=curves,
+        data=tried(workdir / "data.json", _object, {}),
         starts=tuple(tried(workdir / "environment.jsonl", _lines, ())),
         sweeps=tuple(sweeps),
         samples=_samples(workdir, tried),

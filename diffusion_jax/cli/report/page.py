@@ -14,6 +14,7 @@ from diffusion_jax.saved_config import flat
 _SECTIONS: tuple[Callable[[RunFiles], Section | Missing | None], ...] = (
     sections_trained.samples,
     sections_measured.likelihood,
+    sections_trained.data,
     sections_trained.training,
     sections_trained.noise,
     sections_measured.quality,

@@ -18,6 +18,7 @@ from diffusion_jax.cli.report.elements import (
 )
 from diffusion_jax.cli.report.markup import Html, data_uri, join, pairs, settings, tag
 
+_FEW = 30  # classes that are shown at once
 _WIDE = 900  # pixels: a grid that needs the page to itself
 
 _MAIN = "python -m diffusion_jax.main --workdir={0} "
@@ -113,6 +114,20 @@ def training(run: RunFiles) -> Section | Missing:
     if train is not None and not train.timed:
         times = tag("p", _NO_TIMES, class_="note")
     return Section("Training", join([drawn, times]))
+
+
+def data(run: RunFiles) -> Section | None:
+    """What the run was trained on: where it came from, and its classes in order."""
+    d = run.data
+    if not d:
+        return None
+    said = settings([("trained on", d["name"]), ("images", number(d["images"]))])
+    notes = [tag("p", note) for note in d["notes"]]
+    names = d["classes"] or [f"class {i}" for i in range(len(d["counts"]))]
+    shown = [(name, number(count)) for name, count in zip(names, d["counts"], strict=False)]
+    classes = tag("details", tag("summary", f"{len(shown)} classes, in order, with their images"),
+                  settings(shown), open="" if len(shown) <= _FEW else None)  # fmt: skip
+    return Section("Data", join([said, *notes, classes if shown else None]))
 
 
 def noise(run: RunFiles) -> Section | Missing | None:
