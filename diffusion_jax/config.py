@@ -165,7 +165,7 @@ def base() -> ConfigDict:
     c.quality.split = "train"  # of the data: the reference
     c.quality.reference = ""  # its npz from --mode=statistics; empty: computed, kept in the workdir
     c.quality.floor = "test"  # real images scored as if they were samples; empty: none
-    c.quality.samples = ""  # npz with image (and label); empty: drawn as config.sample says
+    c.quality.samples = ""  # npz with image (and label), or a folder of pictures; empty: drawn
     c.quality.repeats = 1  # sets of samples, with seeds sample.seed, sample.seed + 1, ...
     c.quality.classifier = ""  # a classifier's work directory: class accuracy and histogram
     c.quality.nearest = "pixels()"  # features to find nearest training images by; empty: do not

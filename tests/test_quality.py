@@ -1,10 +1,12 @@
 """Modes quality and statistics: the card, the files, and one clear line for each mistake."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import picture_files
 import pytest
 import tiny
 from command import config_file, main, refused
@@ -16,9 +18,10 @@ from diffusion_jax.cli.modes import (
     statistics as statistics_mode,
 )
 from diffusion_jax.cli.report import collect, sections_measured
+from diffusion_jax.data.base import Source
 from diffusion_jax.errors import ConfigError, DataError, UserError
 from diffusion_jax.evaluation import statistics
-from diffusion_jax.experiment import features
+from diffusion_jax.experiment import features, samples
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.sampling import generate
 
@@ -282,3 +285,25 @@ def test_from_the_command_line(tmp_path, train):
     assert "memorisation copies            56" in done.stdout
     assert list((tmp_path / "run/quality").glob("s_pixels_*.json"))
     refused(main(*options, f"--config.quality.samples={few}"), "6 images have no full covariance")
+
+
+def test_samples_may_be_a_folder_of_pictures(tmp_path):
+    wanted = picture_files.write(tmp_path / "flat", n=6, classes=())
+    classed = picture_files.write(tmp_path / "sorted", n=6)
+    picture_files.write(tmp_path / "large", n=2, size=8, classes=())
+    source = Source("pets", (4, 4, 3), 256, 2, lambda _: None, ("cat", "dog"))
+    run = SimpleNamespace(source=source)
+    flat = samples.read(run, tmp_path / "flat")
+    np.testing.assert_array_equal(flat.images, [wanted[k] for k in sorted(wanted)])
+    assert flat.labels is None and flat.record["images"] == 6
+    found = samples.read(run, tmp_path / "sorted")
+    np.testing.assert_array_equal(found.labels, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(found.images, [classed[k] for k in sorted(classed)])
+    few = SimpleNamespace(source=Source("few", (4, 4, 3), 5, 0, lambda _: None))
+    off = samples.read(few, tmp_path / "flat").images * (255 / 4) - flat.images
+    assert np.abs(off).max() <= 255 / 8
+    with pytest.raises(DataError, match=r"large/000\.png is 8x8; pets has 4x4"):
+        samples.read(run, tmp_path / "large")
+    (tmp_path / "flat" / "000.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"cannot read the sample .*000\.png"):
+        samples.read(run, tmp_path / "flat")

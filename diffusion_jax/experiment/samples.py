@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.data import pictures
+from diffusion_jax.data.base import Source
+from diffusion_jax.data.listing import listing
 from diffusion_jax.errors import DataError
 from diffusion_jax.experiment import Experiment, drawing
 from diffusion_jax.runtime import untrusted
@@ -64,14 +67,14 @@ def read(experiment: Experiment, path: Path) -> Samples:
 
     Args:
         experiment: whose data say what images look like.
-        path: an npz with `image` and perhaps `label` (or `arr_0` and `arr_1`).
-
-    Returns:
-        The samples.
+        path: an npz with `image` and perhaps `label` (or `arr_0` and `arr_1`), or a folder of
+            pictures of the data's size, perhaps in subfolders named like the classes.
 
     Raises:
         DataError: the file is unreadable, or holds other images or labels than the data have.
     """
+    if path.is_dir():
+        return _from_folder(experiment.source, path)
     try:
         with path.open("rb") as raw:
             f = untrusted.npz(raw)
@@ -106,6 +109,33 @@ def read(experiment: Experiment, path: Path) -> Samples:
             )
     record = {"file": str(path), **how, **_digest(images)}
     return Samples(images.astype(np.uint8), labels, record, path.stem)
+
+
+def _from_folder(source: Source, path: Path) -> Samples:
+    """Pictures as samples; 0 .. 255 goes to the nearest level."""
+    found = listing(path, source.classes or False) if _has_folders(path) else listing(path, False)
+    height, width, channels = source.shape
+
+    def one(name: str) -> np.ndarray:
+        try:
+            picture = pictures.read((path / name).read_bytes(), channels)
+        except (OSError, pictures.Damaged) as e:
+            raise DataError(f"cannot read the sample {path / name}: {e}") from e
+        if picture.size != (width, height):
+            raise DataError(
+                f"sample {path / name} is {picture.width}x{picture.height}; {source.name} has "
+                f"{width}x{height}"
+            )
+        grey = np.asarray(picture, np.float64) * ((source.levels - 1) / 255.0)
+        return np.round(grey).astype(np.uint8).reshape(source.shape)
+
+    images = np.stack([one(name) for name in found.names])
+    labels = found.labels if found.classes else None
+    return Samples(images, labels, {"folder": str(path), **_digest(images)}, path.name)
+
+
+def _has_folders(path: Path) -> bool:
+    return any(p.is_dir() and not p.name.startswith(".") for p in path.iterdir())
 
 
 def _digest(images: np.ndarray) -> dict[str, Any]:

@@ -68,7 +68,8 @@ def check(experiment: Experiment) -> None:
     if q.samples and q.repeats > 1:
         raise ConfigError("quality.repeats: a file of samples can be measured only once")
     for field in ("samples", "reference"):
-        if q[field] and not place(q[field]).is_file():
+        path = place(q[field] or ".")
+        if q[field] and not (path.is_file() or (field == "samples" and path.is_dir())):
             raise DataError(f"quality.{field}: there is no file {q[field]}")
     if not q.samples:
         drawing.check(experiment)

@@ -23,8 +23,8 @@ import numpy as np
 
 from diffusion_jax.data.base import Source, Split, hold_out, located
 from diffusion_jax.data.datasets import _cache, _pickled, _prepared
-from diffusion_jax.data.datasets._files import listing
 from diffusion_jax.data.datasets._pictures import Pictures
+from diffusion_jax.data.listing import listing
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import cache, untrusted
 

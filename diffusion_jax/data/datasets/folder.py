@@ -12,8 +12,8 @@ import numpy as np
 
 from diffusion_jax.data.base import Source, Split, located
 from diffusion_jax.data.datasets import _cache
-from diffusion_jax.data.datasets._files import Listing, splits
 from diffusion_jax.data.datasets._pictures import Pictures
+from diffusion_jax.data.listing import Listing, splits
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import cache
 
