@@ -1,8 +1,7 @@
 """The contract of a data set, and the order in which its examples are visited.
 
-A data plug-in's `make(...)` returns a `Source`: what the data are, and a function that loads a
-split. Order is a pure function of (seed, step): there is nothing to checkpoint, and a resumed run
-starts at its step.
+A data plug-in's `make(...)` returns a `Source`. Order is a pure function of (seed, step): there is
+nothing to checkpoint, and a resumed run starts at its step.
 """
 
 import functools
@@ -31,9 +30,9 @@ class Split:
 
     Attributes:
         name: data set and split, for messages and records.
-        images: uint8 `[N, H, W, C]`: in memory, a memory map, or something that reads what it is
-            indexed with. The last kind may have a method `read(indices) -> (images, used)`, if
-            other examples may have to take the place of those asked for, and a count `skipped`.
+        images: uint8 `[N, H, W, C]`: an array, a memory map, or an object that reads what it is
+            indexed with. Such an object may have `read(indices) -> (images, used)`, if it replaces
+            damaged examples by others, `skipped` (how many), and `sketch() -> bytes` (a digest).
         labels: int32 `[N]`.
         levels: images hold 0 .. levels-1.
         num_classes: labels hold 0 .. num_classes-1; 0 if there are none.
@@ -75,7 +74,7 @@ class Split:
 
     @property
     def skipped(self) -> int:
-        """Damaged examples met so far, which others took the place of; on this host."""
+        """Damaged examples that were replaced so far, on this host."""
         return getattr(self.images, "skipped", 0)
 
     def sketch(self) -> str:
@@ -241,16 +240,7 @@ def located(path: str, data_dir: str) -> Path:
 
 
 def hold_out(split: str, images: np.ndarray, labels: np.ndarray, count: int) -> tuple:
-    """Cuts the last `count` training examples off as the `valid` split.
-
-    Args:
-        split: `"train"` or `"valid"`.
-        images: all training images.
-        labels: their labels.
-        count: size of the held-out part.
-
-    Returns:
-        `(images, labels)` of the split.
+    """The images and labels of `train`, or of `valid`: the last `count` training examples.
 
     Raises:
         DataError: nothing would be left to train on.
@@ -268,16 +258,9 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def indices(step: int, batch: int, n: int, seed: int) -> np.ndarray:
-    """Which examples step `step` trains on: epoch after epoch, each in an order of its own.
+    """Which of `n` examples step `step` (from 0) trains on: int32 `[batch]`.
 
-    Args:
-        step: training step, from 0.
-        batch: global batch size.
-        n: number of examples.
-        seed: seed of the order.
-
-    Returns:
-        int32 `[batch]`; over the run every example appears once per epoch.
+    Every epoch visits every example once, in an order of its own.
     """
     positions = np.arange(step * batch, (step + 1) * batch)
     epochs = positions // n

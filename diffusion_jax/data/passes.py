@@ -1,4 +1,4 @@
-"""One exact pass over the images of a split: each once, in order, the last batch padded."""
+"""One pass over the images of a split: each once, in order, the last batch padded."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,19 +18,19 @@ from diffusion_jax.types import Array
 
 
 def count(split: Split, limit: int) -> int:
-    """Images to look at: the first `limit`, or all of them for 0."""
+    """How many images a pass covers: the first `limit`, or all for 0."""
     return min(limit, len(split)) if limit else len(split)
 
 
 def fetched(results: Iterable[Any], ahead: int = 2) -> Iterator[Any]:
-    """Brings results to the host while later ones are computed: the device never waits for it.
+    """Copies results to the host while the device computes later ones.
 
     Args:
         results: pytrees of device arrays; drawing one from the iterator dispatches its computation.
-        ahead: how many are dispatched before the first is asked for.
+        ahead: how many are dispatched before the first is copied.
 
     Yields:
-        The same pytrees of host arrays, in order.
+        The same pytrees as host arrays, in order.
     """
     flying = deque()
     for found in results:
@@ -49,12 +49,12 @@ OneBatch = Callable[[Any, dict[str, Array], Array], Any]
 
 @dataclass(frozen=True)
 class Pass:
-    """How to go over a data set; of these only `seed` and `limit` change what comes out.
+    """How to go over a data set. Results depend on `seed`, `limit` and `precision` only.
 
     Attributes:
         mesh: batches are split over its devices.
         batch: images per call, rounded up to a multiple of the devices.
-        seed: of the noise, which is a function of the seed and the image's number.
+        seed: of the noise, a function of the seed and the index of the image.
         limit: only the first images; 0 for all.
         precision: of matrix products, as `jax.default_matmul_precision` takes it; empty for the
             device's default.
@@ -78,7 +78,7 @@ class Pass:
         return jax.default_matmul_precision(self.precision or None)
 
     def compile(self, one: OneBatch) -> Callable:
-        """The jitted `(params, rows, ids [B], key)`, which gives every image a key of its own."""
+        """Jits `one` as `(params, rows, ids [B], key)`, with one key per image."""
 
         def run(params: Any, rows: dict[str, Array], ids: Array, key: Array) -> Any:
             return one(params, rows, rng.keyed(key, ids))
@@ -90,10 +90,10 @@ class Pass:
 
         Args:
             params: replicated over the mesh.
-            label: what the progress report calls it.
+            label: of the progress bar.
 
         Returns:
-            The same pytree for all images in order, float64 on the host.
+            Its pytree for all images in order, float64 on the host.
         """
         run, key = self.compile(one), self.key
         return self.gather(lambda rows, ids: run(params, rows, ids, key), split, label)

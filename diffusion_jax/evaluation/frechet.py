@@ -43,9 +43,6 @@ class Accumulator:
     def result(self) -> Moments:
         """The moments of everything added.
 
-        Returns:
-            The moments.
-
         Raises:
             DataError: fewer than two rows, or not all finite.
         """

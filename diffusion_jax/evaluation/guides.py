@@ -1,4 +1,4 @@
-"""What a guide is worth at each noise level."""
+"""Loss and metrics of a guide at each noise level."""
 
 import jax
 import jax.numpy as jnp

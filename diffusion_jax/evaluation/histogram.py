@@ -1,4 +1,4 @@
-"""Which classes samples are of, against the data: who is under-represented."""
+"""The histogram of sampled classes against that of the data."""
 
 from typing import Any
 
@@ -11,9 +11,6 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     Args:
         p: weights of the classes, `[K]`; need not sum to 1.
         q: the others.
-
-    Returns:
-        The divergence.
     """
     p, q = (np.asarray(a, np.float64) / np.sum(a) for a in (p, q))
     middle = (p + q) / 2

@@ -18,7 +18,7 @@ def blocks(x: np.ndarray, y: np.ndarray, label: str = "") -> Iterator[tuple[slic
     Args:
         x: `[N, F]`.
         y: `[M, F]`.
-        label: what a progress report calls it; empty for none.
+        label: of a progress bar; empty for none.
 
     Yields:
         The rows and their distances, `[rows, M]`.
@@ -90,14 +90,10 @@ def coverage(samples: np.ndarray, reference: np.ndarray, k: int = 3) -> dict[str
 
 
 def gathered(batches: Iterable[np.ndarray], rows: int = _BLOCK) -> Iterator[np.ndarray]:
-    """Joins batches into larger ones.
-
-    Args:
-        batches: rows, `[N_i, F]`.
-        rows: the least number of rows in a joined batch; the last has what is left.
+    """Joins batches `[N_i, F]` until they have at least `rows` rows.
 
     Yields:
-        The joined batches.
+        The joined batches; the last has what is left.
     """
     held: list[np.ndarray] = []
     for batch in batches:
@@ -135,7 +131,7 @@ class Nearest:
 
 
 def memorisation(samples: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
-    """Are samples nearer to training images than new real images are?
+    """Compares distances to training images: of samples, and of real images not trained on.
 
     Args:
         samples: distance of each sample to its nearest training image, `[N]`.

@@ -49,13 +49,9 @@ def measure(
 
     Args:
         run: from `extract.extractor`.
-        split: the images; every one counts in the moments.
         record: what the features are.
         keep: rows kept, at most.
         seed: of the choice of rows.
-
-    Returns:
-        The statistics.
     """
     count = len(split)
     order = np.random.default_rng(seed).permutation(count)[: min(keep, count)]
@@ -92,9 +88,6 @@ def read(path: Path) -> Reference:
 
     Args:
         path: the npz.
-
-    Returns:
-        The statistics.
 
     Raises:
         DataError: the file is unreadable or holds something else.

@@ -42,9 +42,6 @@ def make(*parts: object) -> Augment:
         *parts: for example `flip(), permute()`. They should not overlap as dihedral() and flip()
             do: the network would be told of one image in two ways.
 
-    Returns:
-        The augmentation.
-
     Raises:
         ConfigError: there are none, or they are not augmentations.
     """

@@ -44,9 +44,6 @@ def make(pad: int = 4) -> Augment:
     Args:
         pad: largest shift in pixels, at least 1.
 
-    Returns:
-        The augmentation.
-
     Raises:
         ConfigError: `pad` is not positive.
     """

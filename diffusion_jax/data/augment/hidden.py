@@ -1,4 +1,4 @@
-"""Another augmentation that the network is not told of: `hidden(flip())`."""
+"""An augmentation that the network is not told about: `hidden(flip())`."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ from diffusion_jax.types import Array
 
 
 @dataclass(frozen=True)
-class Untold:
-    """The same images, and nothing said about them.
+class Hidden:
+    """The images of another augmentation, with an empty vector.
 
     Attributes:
         of: the augmentation.
@@ -34,12 +34,9 @@ def make(of: object) -> Augment:
     Args:
         of: the augmentation, for example `flip()`.
 
-    Returns:
-        The augmentation.
-
     Raises:
         ConfigError: `of` is not an augmentation.
     """
     if not isinstance(of, Augment):
         raise ConfigError(f"hidden takes an augmentation, as in hidden(flip()); got {of!r}")
-    return Untold(of)
+    return Hidden(of)

@@ -52,19 +52,11 @@ def refuse_other(release: str, size: int, split: str, count: int) -> None:
 def make(
     release: str, size: int, data_dir: str, holdout: int, path: str = "", workers: int = 0
 ) -> Source:
-    """One release at one size.
+    """One release (`"new"` or `"old"`) at one size (32 or 64); splits are read when asked for.
 
     Args:
-        release: `"new"` or `"old"`.
-        size: 32 or 64.
         data_dir: the folder of tensorflow-datasets.
-        holdout: training images kept back as `valid`, the last ones.
-        path: a folder with the published files, instead of tensorflow-datasets; relative to
-            `data_dir` if that is set.
-        workers: threads that decode png files.
-
-    Returns:
-        The source; nothing is read before a split is asked for.
+        path: a folder with the published files, in place of the former; relative to `data_dir`.
     """
     name = f"imagenet{size}" + ("_old" if release == "old" else "")
     shape, classes = (size, size, 3), CLASSES if release == "new" else 0

@@ -1,7 +1,6 @@
-"""Reading data sets prepared by tensorflow-datasets as array_record; no TensorFlow involved.
+"""Data sets prepared by tensorflow-datasets as array_record, read without TensorFlow.
 
-Decoded splits are cached as plain `.npy` files (memory-mapped) under `$DIFFUSION_JAX_CACHE`,
-by default `~/.cache/diffusion_jax`, so that only the first start decodes PNGs.
+Only the first start decodes PNGs: splits are kept as in `_cache`.
 """
 
 import hashlib
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.data.base import Source, Split, hold_out
-from diffusion_jax.data.contract import whole_labels
+from diffusion_jax.data.contract import check_images, whole_labels
 from diffusion_jax.data.datasets import _cache
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import cache
@@ -72,6 +71,7 @@ def _decode(folder: Path, split: str, labelled: bool, out: Path) -> None:
     for start in range(0, len(source), _CHUNK):
         rows = source.__getitems__(list(range(start, min(start + _CHUNK, len(source)))))
         block = np.stack([r["image"] for r in rows])
+        check_images(f"{folder}, split {split}", block)
         if images is None:
             shape = (len(source), *block.shape[1:])
             images = np.lib.format.open_memmap(out / "images.npy", "w+", np.uint8, shape)
@@ -105,20 +105,12 @@ def source(
     test: str = "test",
     classes: tuple[str, ...] = (),
 ) -> Source:
-    """A `Source` over a prepared data set with 256 levels.
+    """A `Source` over a prepared data set with 256 levels; splits are read when asked for.
 
     Args:
-        name: our name.
         tfds_name: the name TFDS knows it by.
-        shape: `(H, W, C)`.
-        num_classes: number of classes.
-        data_dir: the TFDS folder.
         holdout: training images kept back as `valid`.
         test: the TFDS split that serves as test set.
-        classes: names of the classes.
-
-    Returns:
-        The source; nothing is read before a split is asked for.
     """
 
     def load(split: str) -> Split:

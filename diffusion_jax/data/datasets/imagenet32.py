@@ -11,13 +11,12 @@ from diffusion_jax.data.datasets import _imagenet
 def make(data_dir: str = "", holdout: int = 10000, path: str = "") -> Source:
     """ImageNet 32x32 as prepared by TFDS, or its published files; 1,000 classes.
 
+    Our `test` is the published validation set.
+
     Args:
         data_dir: the folder of tensorflow-datasets, with `imagenet_resized/32x32`.
         holdout: training images kept back as `valid`, the last ones.
         path: a folder with the published `train_data_batch_1` .. `10` and `val_data` (pickled or
             npz), read in place of the former; relative to `data_dir` if that is set.
-
-    Returns:
-        The source; the published validation images are our `test`.
     """
     return _imagenet.make("new", 32, data_dir, holdout, path)

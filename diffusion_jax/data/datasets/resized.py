@@ -16,9 +16,6 @@ def make(of: Source, size: int, channels: int = 0) -> Source:
         size: height and width.
         channels: 1 turns colour into luminance (ITU-R 601), 3 repeats grey; 0 keeps what there is.
 
-    Returns:
-        The source; labels and splits stay what they were.
-
     Raises:
         DataError: no data set was given, it has not 256 levels, or the arguments make no image.
     """

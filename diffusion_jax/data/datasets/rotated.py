@@ -15,9 +15,6 @@ def make(of: Source, turns: int = 1) -> Source:
         of: the data set, for example `digits()`.
         turns: quarter turns, counterclockwise.
 
-    Returns:
-        The source; labels and splits stay what they were.
-
     Raises:
         DataError: no data set was given, or an odd number of turns changes the shape.
     """

@@ -23,9 +23,6 @@ def make(
         open_classifier: given by the caller: `open_classifier(checkpoint)` has the fields
             `params`, `features(params, images) -> [B, F]` and `record`.
 
-    Returns:
-        The features.
-
     Raises:
         ConfigError: there is nobody to open the checkpoint.
     """

@@ -97,9 +97,6 @@ def make(
         shape: shape of an image, `(H, W, C)`; grey images are repeated in three channels.
         levels: images hold 0 .. levels-1.
 
-    Returns:
-        The features.
-
     Raises:
         ConfigError: no file is named, or images have neither 1 nor 3 channels.
     """
