@@ -67,7 +67,7 @@ def base() -> ConfigDict:
     # guide(clip()), guide(discriminator(), against='runs/digits')
 
     # Training. Kinds: objectives/, proposals/; optimizer is any of optax's.
-    c.objective = "continuous()"  # or discrete(timesteps=1000)
+    c.objective = "continuous()"  # discrete(timesteps=1000), weighted(weight=sigmoid())
     c.proposal = "uniform()"  # of the times in training; or vloss(), histogram(): less variance
     # Train a schedule's shape on the variance of the loss instead of the bound: auto, on or off.
     c.minimize_variance = "auto"  # on if the schedule has one and the objective is continuous

@@ -29,6 +29,7 @@ FOLDERS = {
     "encoders": "process.encoders",
     "decoders": "process.decoders",
     "objectives": "likelihood.objectives",
+    "weightings": "likelihood.weightings",
     "proposals": "training.time_sampling",
     "tasks": "training.tasks",
     "scorers": "networks.guides",

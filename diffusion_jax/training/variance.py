@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.likelihood.objectives.base import ShapeInvariant
+from diffusion_jax.likelihood.objectives.base import ShapeInvariant, weight_of
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.types import Array, Cond, Noise, Params, Terms
@@ -52,8 +52,15 @@ def gradient(
     _, backward, terms = jax.vjp(bound, params, curve, has_aux=True)
     grads, to_curve = backward(jnp.full(n, 1.0 / n, terms.total.dtype))
     twice = 2.0 * scale * terms.diffusion
-    (ordinary,) = to_schedule(to_curve)
-    (squared,) = to_schedule(tuple(twice * g for g in to_curve))
+    to_bound, to_loss = to_curve, to_curve
+    weight = weight_of(objective)
+    if weight is not None:
+        # Held fixed in the backward pass: the ends follow the bound, the shape the loss.
+        w, growth = jax.jvp(lambda g: weight(g, curve[1]), curve[:1], (jnp.ones_like(curve[0]),))
+        to_bound = tuple(g / w for g in to_curve)
+        to_loss = (to_curve[0] + scale / n * terms.diffusion * growth / w, to_curve[1])
+    (ordinary,) = to_schedule(to_bound)
+    (squared,) = to_schedule(tuple(twice * g for g in to_loss))
     # The shape leaves the ends where they are, so prior and reconstruction have no say in it.
     schedule = {
         k: squared[k] if k == SHAPE else jax.tree.map(jnp.add, v, ordinary[k])

@@ -4,6 +4,7 @@ An objective is `(model, params, x, cond, noise) -> Terms`: a deterministic func
 each term per example, in nats. Only the caller takes means.
 """
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -22,6 +23,8 @@ class Objective(Protocol):
     One whose value does not depend on the schedule between its ends declares `shape_invariant =
     True` and has the method of `ShapeInvariant`: the schedule's shape may then be trained on the
     variance of the loss.
+
+    One that weights the losses of a bound declares `bound` and `weight`.
     """
 
     def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
@@ -52,6 +55,16 @@ class ShapeInvariant(Objective, Protocol):
 def is_shape_invariant(objective: Objective) -> bool:
     """Whether the objective declares that the schedule's shape leaves its value alone."""
     return bool(getattr(objective, "shape_invariant", False))
+
+
+def bound_of(objective: Objective) -> Objective:
+    """What is evaluated: the `bound` that an objective declares it weights, or else itself."""
+    return getattr(objective, "bound", objective)
+
+
+def weight_of(objective: Objective) -> Callable[[Array, Array], Array] | None:
+    """The `weight(gamma, slope)` that an objective declares, or None: all losses count alike."""
+    return getattr(objective, "weight", None)
 
 
 def total(values: Float[Array, " b *d"]) -> Float[Array, " b"]:

@@ -12,7 +12,12 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood import bpd
-from diffusion_jax.likelihood.objectives.base import Objective, is_shape_invariant
+from diffusion_jax.likelihood.objectives.base import (
+    Objective,
+    bound_of,
+    is_shape_invariant,
+    weight_of,
+)
 from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import gathered
@@ -36,7 +41,11 @@ class Training:
     setting: Setting
     handed: Handed
     recipe: Recipe
-    unit: str = "bits/dim"
+
+    @property
+    def unit(self) -> str:
+        """Of the loss."""
+        return "bits/dim" if weight_of(self.recipe.objective) is None else "weighted bits/dim"
 
     @property
     def name(self) -> str:
@@ -50,10 +59,17 @@ class Training:
 
     @property
     def note(self) -> str:
-        """How a network of equal blocks is run, where `"auto"` has decided by the devices."""
+        """How a network of equal blocks is run where `"auto"` decided, and what a loss is not."""
         ways = {"scan": "blocks run by one scan", "remat": "activations are recomputed backwards"}
         network = self.setting.model.network
-        return ", ".join(text for name, text in ways.items() if getattr(network, name, False))
+        notes = [text for name, text in ways.items() if getattr(network, name, False)]
+        weight = weight_of(self.recipe.objective)
+        if weight is not None:
+            kind = "no bound" if not getattr(weight, "monotone", False) else "a bound on noisy data"
+            notes.append(
+                f"the loss is weighted ({kind}); validation and evaluation are the bound's"
+            )
+        return ", ".join(notes)
 
     def initial(self) -> State:
         """Weights, averages, optimiser, and what the proposal of times starts from."""
@@ -82,7 +98,7 @@ class Training:
         """The bound of the first average on held-out images."""
         c, s = self.setting.config, self.setting
         records = bpd.measure(
-            s.model, self.recipe.objective, self._average(state), valid,
+            s.model, bound_of(self.recipe.objective), self._average(state), valid,
             Pass(s.mesh, c.eval.batch, quiet=True), draws=c.valid_draws,
         )  # fmt: skip
         found = bpd.summary(records)

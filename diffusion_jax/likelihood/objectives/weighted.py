@@ -1,0 +1,89 @@
+"""A bound whose loss is weighted by gamma: training may put its effort where samples need it.
+
+The weight is for the network. The schedule's ends, prior and reconstruction follow the bound, and
+what is evaluated is the bound: `bound_of` in `base`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.likelihood.objectives.base import Objective, ShapeInvariant, is_shape_invariant
+from diffusion_jax.likelihood.objectives.continuous import make as continuous
+from diffusion_jax.likelihood.weightings.base import Weighting
+from diffusion_jax.model import Model
+from diffusion_jax.process.schedules.base import gamma_and_slope
+from diffusion_jax.registry import Spec
+from diffusion_jax.types import Array, Cond, Noise, Params, Terms
+
+_LEAST = 1e-30  # weights below this have no gradient to divide
+
+
+@jax.custom_vjp
+def gradient_over(x: Array, w: Array) -> Array:
+    """`x`, whose gradient is divided by `w`."""
+    return x
+
+
+gradient_over.defvjp(
+    lambda x, w: (x, w), lambda w, g: (g / jnp.maximum(w, _LEAST), jnp.zeros_like(w))
+)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """`bound` with its diffusion term weighted by `weight`."""
+
+    weight: Weighting
+    bound: ShapeInvariant
+
+    @property
+    def shape_invariant(self) -> bool:
+        """Whether the schedule's shape leaves the loss alone."""
+        return self.weight.of_gamma
+
+    def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
+        """The terms at data `x`, `[B]`, nats; their gradient for the schedule is the bound's."""
+        schedule, cond, kl = model.condition(params, x, cond, noise.latent)
+        gamma, slope = gamma_and_slope(model.schedule, schedule, noise.t)
+        w = jax.lax.stop_gradient(self.weight(gamma, slope))
+        curve = gradient_over(gamma, w), gradient_over(slope, w)
+        return self.at(model, params, x, cond, noise, *curve)._replace(auxiliary=kl)
+
+    def at(
+        self,
+        model: Model,
+        params: Params,
+        x: Array,
+        cond: Cond,
+        noise: Noise,
+        gamma: Array,
+        slope: Array,
+    ) -> Terms:
+        """The terms at a given curve; the gradients for it are `w` times the bound's."""
+        w = jax.lax.stop_gradient(self.weight(gamma, slope))
+        return self.bound.at(model, params, x, cond, noise, gamma, slope * w)
+
+
+def make(weight: Spec = Spec("sigmoid"), inner: Any = None) -> Weighted:  # noqa: B008  (immutable)
+    """The continuous-time bound with its loss weighted by gamma.
+
+    Args:
+        weight: of the folder `weightings/`: `sigmoid(shift=2.0)`, `edm()`, `logit_normal()`, `x()`,
+            `eps()`, `truncated_snr(low=1.0)`.
+        inner: the bound; `continuous()` unless given.
+
+    Raises:
+        ConfigError: the bound is of finitely many steps.
+    """
+    bound: Objective = continuous() if inner is None else inner
+    if not is_shape_invariant(bound) or not hasattr(bound, "at"):
+        raise ConfigError(
+            "weighted: only the bound of continuous time is a loss per unit of gamma, which a "
+            "weight can multiply; use inner=continuous()"
+        )
+    return Weighted(registry.build("weightings", weight), bound)

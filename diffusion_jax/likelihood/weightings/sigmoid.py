@@ -1,0 +1,25 @@
+"""A sigmoid of gamma (Kingma & Gao 2023): the coarse structure first, details of no use less."""
+
+from dataclasses import dataclass
+
+import jax
+
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """`sigmoid(gamma + shift)`."""
+
+    shift: float
+    monotone: bool = True
+    of_gamma: bool = True
+
+    def __call__(self, gamma: Array, slope: Array) -> Array:
+        """The weight at `gamma`."""
+        return jax.nn.sigmoid(gamma + self.shift)
+
+
+def make(shift: float = 2.0) -> Sigmoid:
+    """`sigmoid(gamma + shift)`: half at `gamma = -shift`, about 1 where there is more noise."""
+    return Sigmoid(shift)
