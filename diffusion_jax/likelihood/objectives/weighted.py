@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.objectives.base import Objective, ShapeInvariant, is_shape_invariant
-from diffusion_jax.likelihood.objectives.continuous import make as continuous
 from diffusion_jax.likelihood.weightings.base import Weighting
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
@@ -80,7 +79,7 @@ def make(weight: Spec = Spec("sigmoid"), inner: Any = None) -> Weighted:  # noqa
     Raises:
         ConfigError: the bound is of finitely many steps.
     """
-    bound: Objective = continuous() if inner is None else inner
+    bound: Objective = inner or registry.build("objectives", "continuous()")
     if not is_shape_invariant(bound) or not hasattr(bound, "at"):
         raise ConfigError(
             "weighted: only the bound of continuous time is a loss per unit of gamma, which a "
