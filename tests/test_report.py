@@ -270,6 +270,9 @@ def test_in_a_browser(measured, tmp_path, width, scheme):
         assert tab.evaluate("document.scrollingElement.scrollWidth") <= width
         assert tab.evaluate("document.images.length") > 10
         assert tab.evaluate("[...document.images].every(i => i.naturalWidth > 0)")
+        assert tab.evaluate(
+            "[...document.images].every(i => i.className != 'pixels' || i.height <= 720)"
+        )
         dark = tab.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 200) == (scheme == "dark")
         asked = [e["params"]["request"]["url"] for e in tab.events

@@ -22,13 +22,13 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError, DataError, WorkdirError
 from diffusion_jax.runtime.sharding import batched, local_rows, make_mesh, put_rows
 from diffusion_jax.training.feed import Clock, Feeder, Order
-from diffusion_jax.training.loop import Plan
+from diffusion_jax.training.loop import Timetable
 
 
 def plan(**changes):
     given = {"steps": 23, "batch": 16, "seed": 3, "per_dispatch": 4, "log_every": 10,
              "eval_every": 0, "save_every": 15, "sample_every": 0, "resident_bytes": 0}  # fmt: skip
-    return Plan(**{**given, **changes})
+    return Timetable(**{**given, **changes})
 
 
 def feeder(split, p, ahead=2, devices=8):
@@ -203,7 +203,7 @@ def test_a_streamed_run_resumes_bit_for_bit_and_counts_what_is_damaged(
     assert err.err.count("03.png: ") == 1 and "1 damaged images were skipped" in err.out
     one_more = Path(registry.parse(pictures["data"]).kwargs["path"]) / "train" / "a" / "99.png"
     one_more.write_bytes(b"not looked at")
-    with pytest.raises(WorkdirError, match="trained on 48 images, x/train has 49 now"):
+    with pytest.raises(WorkdirError, match="images were 48, and are 49 now"):
         train.run(tiny.experiment(tmp_path, **pictures))
     one_more.unlink()
     again = tiny.experiment(tmp_path, **{**pictures, "data_workers": 1, "data_ahead": 4})
