@@ -120,10 +120,11 @@ class Draws:
         return jnp.asarray(out, dtype)
 
 
-def law(monkeypatch, data, sampler, gammas, start=None, hooks=None, size=None):
+def law(monkeypatch, data, sampler, gammas, start=None, hooks=None, size=None, solve=integrate):
     """Mean and covariance of the end of a run on Gaussian data, exactly.
 
-    `hooks(constant)` gives the keyword arguments of `integrate`, in functionals.
+    `solve` is called as `integrate` is; `hooks(constant)` gives its keyword arguments, in
+    functionals.
     """
     d = len(data.mean)
     size = size or 1 + d * (1 + 8 * len(gammas))
@@ -135,7 +136,7 @@ def law(monkeypatch, data, sampler, gammas, start=None, hooks=None, size=None):
     z[1 : 1 + d] = np.linalg.cholesky(cov).T
     with monkeypatch.context() as m, jax.disable_jit():
         m.setattr(jax.random, "normal", Draws(1 + d, size))
-        end = integrate(
+        end = solve(
             lambda z, gamma: data.denoise(z, gamma, constant),
             build(sampler) if isinstance(sampler, str) else sampler,
             gammas,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.sampling.checks import check_start, matching
 from diffusion_jax.sampling.samplers.base import Denoise, Sampler, noise_share
 from diffusion_jax.types import Array
 
@@ -31,8 +32,11 @@ def invert(denoise: Denoise, sampler: Sampler, gammas: np.ndarray, z: Array) -> 
     """
     need_deterministic(sampler)
     gammas = np.asarray(gammas, np.float64)
-    if gammas.ndim != 1 or gammas.size < 2 or np.any(np.diff(gammas) <= 0.0):
-        raise ConfigError("an inversion needs strictly ascending gammas, at least two")
+    rises = gammas.ndim == 1 and gammas.size > 1 and bool(np.all(np.diff(gammas) > 0.0))
+    if not rises or not np.isfinite(gammas).all():
+        raise ConfigError("an inversion needs strictly ascending finite gammas, at least two")
+    check_start(z)
+    denoise = matching(denoise)
     rows = jax.tree.map(lambda a: jnp.asarray(a, z.dtype), sampler.rows(gammas))
     key = jax.random.key(0)  # unused by a deterministic sampler
 

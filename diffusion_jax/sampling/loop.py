@@ -13,6 +13,14 @@ import numpy as np
 
 from diffusion_jax import rng
 from diffusion_jax.denoiser import SequentialCalls, StatefulDenoiser, as_stateful
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.sampling.checks import (
+    check_falls,
+    check_plan,
+    check_start,
+    ends_without_noise,
+    matching,
+)
 from diffusion_jax.sampling.samplers.base import Denoise, Sampler, noise_fraction, scales, std
 from diffusion_jax.types import Array, Pred
 
@@ -50,7 +58,8 @@ def integrate(
             a `StatefulDenoiser`.
         sampler: from `diffusion_jax.sampling.samplers`.
         gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced. Or
-            `[n + 1, B]` or `[n + 1, B, ...]`, descending: a plan for each example or pixel.
+            `[n + 1, B]` or `[n + 1, B, ...]`, descending: a plan for each example or pixel. The
+            last may be -inf, no noise at all: the last step is then the prediction of the data.
         z: latent at `gammas[0]`, `[B, ...]`, float32 or float64.
         key: PRNG key for the noise of stochastic methods; or one per example, `[B]`, so that what
             becomes of an example does not depend on its batch. Hooks receive the same kind.
@@ -63,8 +72,11 @@ def integrate(
         The latent at `gammas[-1]`, shape and type of `z`.
 
     Raises:
-        ValueError: `gammas` has fewer than two values, or another shape.
+        ConfigError: `gammas` has fewer than two values, or another shape; it only rises, or is not
+            finite; `z` is not float32 or float64; the denoiser's output does not fit it. A plan
+            that is traced is held against its shape alone.
     """
+    check_falls(_concrete(gammas))
     return run(denoise, sampler, gammas, z, key, constrain, correct, lift).end
 
 
@@ -79,6 +91,7 @@ def path(
     lift: Lift | None = None,
 ) -> Array:
     """The latents at all `gammas`, `[n + 1, B, ...]`; see `integrate`, which returns the last."""
+    check_falls(_concrete(gammas))
     latents = run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=True).latents
     assert latents is not None
     return latents
@@ -115,29 +128,26 @@ def run(
     keep: bool = False,
 ) -> Solution:
     """`integrate` and `path` in one, with the denoiser's last state; `keep` keeps all latents."""
-    gammas, stateful = _concrete(gammas), as_stateful(denoise)
-    if gammas.shape[1:] not in ((), z.shape[:1], z.shape) or gammas.shape[:1] in ((), (0,), (1,)):
-        raise ValueError(f"gammas must be a vector of at least two values, got {gammas.shape}")
+    check_start(z)
+    gammas, stateful = _concrete(gammas), as_stateful(matching(denoise))
+    check_plan(gammas, z)
     if gammas.ndim == 2:  # one plan per example
         gammas = gammas.reshape(*gammas.shape, *[1] * (z.ndim - 1))
+    keys = rng.split(key, gammas.shape[0] - 1)
+    clean = ends_without_noise(gammas)
+    if clean:
+        if getattr(sampler, "mean_coefficient", 0.0):
+            raise ConfigError(
+                f"sampler {type(sampler).__name__} has no step to sigma 0 (gamma -inf): end the "
+                "plan at a finite gamma"
+            )
+        gammas = gammas[:-1]
     # A traced plan may climb. A plan per example or pixel is always traced, and never climbs.
     if isinstance(gammas, np.ndarray):
         climbs = bool(np.any(np.diff(gammas, axis=0) > 0))
     else:
         climbs = gammas.ndim == 1
     n = gammas.shape[0] - 1
-    a_t, _, a_s, s_s = scales(gammas)
-    rows = {
-        "step": sampler.rows(gammas),
-        "end": gammas[1:],
-        # An upward move from gammas[i] to gammas[i+1] > gammas[i].
-        "up": gammas[1:] > gammas[:-1],
-        "up_scale": a_s / a_t,
-        "up_noise": s_s * std(noise_fraction(gammas[::-1])[::-1]),
-    }
-    rows = jax.tree.map(
-        lambda a: jnp.asarray(a) if a.dtype == bool else jnp.asarray(a, z.dtype), rows
-    )
 
     def down(carry: tuple, row: dict, key: Array) -> tuple:
         z, memory, state = carry
@@ -147,6 +157,18 @@ def run(
             z = correct(partial(_stateless, stateful, state), z, row["step"]["gamma"], k_correct)
         z, memory = sampler.step(calls, row["step"], z, memory, k_step)
         return z, memory, calls.state
+
+    def to_data(z: Array, state: Any, key: Array) -> tuple[Array, Any]:
+        """The limit of every sampler's first-order step to sigma 0."""
+        k_move, k_constrain = rng.split(key)
+        gamma, calls = jnp.asarray(gammas[-1], z.dtype), SequentialCalls(stateful, state)
+        if correct is not None:
+            _, k_correct = rng.split(k_move)
+            z = correct(partial(_stateless, stateful, state), z, gamma, k_correct)
+        z = calls(z, gamma).x
+        if constrain is not None:
+            z = constrain(z, jnp.full_like(gamma, -jnp.inf), k_constrain)
+        return z, calls.state
 
     def up(carry: tuple, row: dict, key: Array) -> tuple:
         z = carry[0]
@@ -167,7 +189,30 @@ def run(
             z = constrain(z, row["end"], k_constrain)
         return (z, *memory), z if keep else None
 
-    start = (z, sampler.init(z), stateful.init(z))
-    (end, _, state), after = jax.lax.scan(body, start, (rows, rng.split(key, n)))
-    latents = None if after is None else jnp.concatenate([z[None], after])
+    end, memory, state = z, sampler.init(z), stateful.init(z)
+    after = []
+    if n:
+        rows = _rows(sampler, gammas, z.dtype)
+        (end, _, state), kept = jax.lax.scan(body, (end, memory, state), (rows, keys[:n]))
+        after.append(kept)
+    if clean:
+        end, state = to_data(end, state, keys[n])
+        after.append(end[None])
+    latents = jnp.concatenate([z[None], *after]) if keep else None
     return Solution(end, latents, partial(_stateless, stateful, state))
+
+
+def _rows(sampler: Sampler, gammas: Any, dtype: Any) -> dict[str, Any]:
+    """Everything a step needs to know, with leading axis `[n]`."""
+    a_t, _, a_s, s_s = scales(gammas)
+    rows = {
+        "step": sampler.rows(gammas),
+        "end": gammas[1:],
+        # An upward move from gammas[i] to gammas[i+1] > gammas[i].
+        "up": gammas[1:] > gammas[:-1],
+        "up_scale": a_s / a_t,
+        "up_noise": s_s * std(noise_fraction(gammas[::-1])[::-1]),
+    }
+    return jax.tree.map(
+        lambda a: jnp.asarray(a) if a.dtype == bool else jnp.asarray(a, dtype), rows
+    )

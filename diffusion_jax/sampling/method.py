@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, require
+from diffusion_jax.sampling.checks import check_falls
 from diffusion_jax.sampling.encoded import correction
 from diffusion_jax.sampling.final_steps.base import Final
 from diffusion_jax.sampling.final_steps.decode import Decode
@@ -96,6 +98,11 @@ def check_sampler(model: Model, sampler: Sampler) -> None:
 
 def check_method(model: Model, method: Method) -> None:
     """Raises ConfigError if this way of sampling does not fit the model; nothing is compiled."""
+    check_falls(method.gammas)
+    if not np.isfinite(method.gammas).all():
+        raise ConfigError(
+            f"the plan must be finite and end at the model's gamma_0; this one is {method.gammas}"
+        )
     check_guidance(model, method.guidance, method.helpers)
     check_sampler(model, method.sampler)
     if np.any(np.diff(method.gammas) > 0):

@@ -118,13 +118,17 @@ def previous(a: Any, fill: float) -> Any:
     return xp.concatenate([xp.full_like(a[:1], fill), a[:-1]])
 
 
+_FURTHEST = 4.0  # how many steps' length a prediction is extrapolated
+
+
 def growth(h: Any) -> Any:
     """`h / h_previous` of each step, 0 where multistep methods have no history to use.
 
-    That is the first step and every step after an upward (or empty) move: the difference of two
-    predictions is multiplied by this ratio, so 0 lowers the method to order 1 there.
+    That is the first step, every step after an upward (or empty) move, and one much longer than the
+    step before: the difference of two predictions is multiplied by this ratio, so 0 lowers the
+    method to order 1 there.
     """
     xp = backend(h)
     before = previous(h, 0.0)
-    usable = (before > 0.0) & (h > 0.0)
+    usable = (before > 0.0) & (h > 0.0) & (h <= _FURTHEST * before)
     return xp.where(usable, h / xp.where(usable, before, 1.0), 0.0)
