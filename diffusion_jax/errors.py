@@ -1,6 +1,11 @@
 """Errors a user can mend: each carries one clear line, and `main` turns it into an exit code."""
 
 
+def short(e: BaseException) -> str:
+    """The first line of a message, or the name of its type."""
+    return str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
+
+
 class UserError(ValueError):
     """What was wrong, what is allowed, how to mend it: in one line."""
 

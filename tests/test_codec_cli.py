@@ -92,7 +92,8 @@ def test_other_formats_are_sized_by_what_they_write():
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("codec")
     experiment = tiny.experiment(folder)
-    prepare_workdir(experiment)
+    with prepare_workdir(experiment):
+        pass
     params = jax.jit(lambda: experiment.model.init(jax.random.key(0), experiment.source.shape))()
     state = state_lib.init(params, optax.sgd(0.1), experiment.config.ema)
     moved = {k: jax.tree.map(lambda a: a + 0.01, v) for k, v in state.ema.items()}

@@ -30,7 +30,8 @@ ENCODER = "diffenc(blocks=1, width=8)"
 def start(folder, **changes):
     """A run with a checkpoint of step 0: nothing here depends on quality."""
     new = tiny.experiment(folder, **changes)
-    prepare_workdir(new)
+    with prepare_workdir(new):
+        pass
     recipe = make_recipe(new)
     params = new.model.init(jax.random.key(0), new.source.shape)
     checkpoints = checkpoint.Checkpoints(new.workdir)

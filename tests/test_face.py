@@ -37,7 +37,8 @@ def test_names_come_when_they_are_used():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     experiment = tiny.experiment(tmp_path_factory.mktemp("face"))
-    prepare_workdir(experiment)
+    with prepare_workdir(experiment):
+        pass
     params = jax.jit(lambda: experiment.model.init(jax.random.key(0), experiment.source.shape))()
     params = jax.tree.map(lambda a: a + 0.01, params)
     state = state_lib.init(params, optax.sgd(0.1), experiment.config.ema)

@@ -18,7 +18,7 @@ from short_lives import Lives
 
 from diffusion_jax.errors import ConfigError, WorkdirError
 from diffusion_jax.runtime import storage
-from diffusion_jax.training import integrity, restore
+from diffusion_jax.training import lock, restore
 from diffusion_jax.training.append_log import Spool
 from diffusion_jax.training.metrics import Writer
 
@@ -102,9 +102,9 @@ def test_lines_go_on_in_a_bucket(bucket):
 @needs_gcs
 def test_the_older_of_two_writers_notices_and_stops(bucket):
     run = storage.place("gs://some-bucket/run")
-    with integrity.only_writer(run) as first:
+    with lock.only_writer(run) as first:
         first()
-        with integrity.only_writer(run) as second:
+        with lock.only_writer(run) as second:
             second()
             with pytest.raises(WorkdirError, match=f"taken over by process {os.getpid()}"):
                 first()
@@ -115,11 +115,11 @@ def test_a_writer_that_was_taken_over_leaves_the_metrics_of_the_other_alone(buck
     """Neither with its next copy nor when it closes."""
     objects, _ = bucket
     run = storage.place("gs://some-bucket/run")
-    with integrity.only_writer(run) as first:
+    with lock.only_writer(run) as first:
         older = Writer(run, first)
         older.scalars(1, {"a": 1.0})
         older.flush()
-        with integrity.only_writer(run) as second:
+        with lock.only_writer(run) as second:
             newer = Writer(run, second)
             older.scalars(2, {"a": -1.0})
             with pytest.raises(WorkdirError, match="drops what it has not written"):
@@ -161,13 +161,13 @@ def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path
 
     pid = lives.start(*command, **env)
     deadline = time.monotonic() + 250
-    while len(checkpoints(objects, "checksums.json")) < 2:
+    while len(checkpoints(objects, "commit_success.txt")) < 3:
         assert time.monotonic() < deadline and lives.alive(), lives.log.read_text()
         time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     assert lives.end() in (-signal.SIGKILL, 0)  # a fast machine was done first
-    before, last = checkpoints(objects, "checksums.json")[-2:]
+    before, last = checkpoints(objects, "commit_success.txt")[-3:-1]
     with server.lock:
         for step in checkpoints(objects, "commit_success.txt"):
             if step > last:  # as if it had been killed a little earlier

@@ -13,7 +13,7 @@ from diffusion_jax.data import base
 from diffusion_jax.errors import CheckpointError, ConfigError, NonFiniteError, WorkdirError
 from diffusion_jax.likelihood import variance
 from diffusion_jax.runtime import distributed
-from diffusion_jax.training import integrity
+from diffusion_jax.training import lock
 from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.closing import closing
 
@@ -35,7 +35,7 @@ def test_a_run_that_was_taken_over_is_not_finished_by_the_older(tmp_path, monkey
 
         yield check
 
-    monkeypatch.setattr(integrity, "only_writer", overtaken)
+    monkeypatch.setattr(lock, "only_writer", overtaken)
     with pytest.raises(WorkdirError, match="taken over"):
         train.run(experiment)
     assert gone == [experiment.workdir] and found.total is None

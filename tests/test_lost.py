@@ -23,7 +23,7 @@ from diffusion_jax.cli.modes import train
 from diffusion_jax.data import base
 from diffusion_jax.errors import ConfigError, NonFiniteError, Preempted, WorkdirError
 from diffusion_jax.runtime import distributed, preemption
-from diffusion_jax.training import integrity, restore, state as state_lib
+from diffusion_jax.training import integrity, lock, restore, state as state_lib
 from diffusion_jax.training.tasks.base import Given
 
 
@@ -130,7 +130,7 @@ def test_a_flipped_byte_is_named_and_the_checkpoint_before_is_used(tmp_path, mon
     raw = bytearray((newest / name).read_bytes())
     raw[len(raw) // 2] ^= 1
     (newest / name).write_bytes(raw)
-    with pytest.raises(OSError, match="does not have the bytes"):
+    with pytest.raises(integrity.Damaged, match="does not have the bytes"):
         integrity.verify(newest)
     with caplog.at_level(logging.ERROR):
         train.run(experiment)
@@ -139,22 +139,22 @@ def test_a_flipped_byte_is_named_and_the_checkpoint_before_is_used(tmp_path, mon
     assert (experiment.workdir / "checkpoints" / "damaged-4").is_dir()
     again = experiment.workdir / "checkpoints" / "4"
     (again / next(iter(json.loads((again / integrity.NAME).read_text())))).unlink()
-    with pytest.raises(OSError, match="is missing"):
+    with pytest.raises(integrity.Damaged, match="is missing"):
         integrity.verify(again)
 
 
 def test_one_writer_at_a_time(tmp_path):
-    with integrity.only_writer(tmp_path):
+    with lock.only_writer(tmp_path):
         code = (
-            "import sys, pathlib\nfrom diffusion_jax.training import integrity\n"
-            "with integrity.only_writer(pathlib.Path(sys.argv[1])): pass"
+            "import sys, pathlib\nfrom diffusion_jax.training import lock\n"
+            "with lock.only_writer(pathlib.Path(sys.argv[1])): pass"
         )
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True,
                               text=True, cwd=REPO)  # fmt: skip
         assert f"is being written by process {os.getpid()}" in done.stderr
-        with pytest.raises(WorkdirError), integrity.only_writer(tmp_path):
+        with pytest.raises(WorkdirError), lock.only_writer(tmp_path):
             pass
-    with integrity.only_writer(tmp_path):
+    with lock.only_writer(tmp_path):
         pass
 
 

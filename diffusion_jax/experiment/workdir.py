@@ -1,20 +1,23 @@
 """The work directory of a run: claimed by one configuration."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
 
 from diffusion_jax import saved_config
-from diffusion_jax.errors import WorkdirError
+from diffusion_jax.errors import WorkdirError, short
 from diffusion_jax.runtime.storage import is_bucket, write_json
-from diffusion_jax.training import restore
+from diffusion_jax.training import lock, restore
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
 _PROBE = 2**20  # bytes, so that a full disk is noticed
+_PATTERNS = "[]*?\\"  # orbax looks for its own files with a pattern: the path must not be one
 
 
 def check_writable(folder: Path) -> None:
@@ -36,16 +39,40 @@ def check_writable(folder: Path) -> None:
         finally:
             probe.unlink(missing_ok=True)
     except Exception as e:  # OSError; a bucket's client has types of its own
-        raise WorkdirError(f"cannot write to {folder}: {restore.short(e)}") from e
+        raise WorkdirError(f"cannot write to {folder}: {short(e)}") from e
 
 
-def prepare_workdir(experiment: "Experiment") -> None:
-    """Claims the work directory for this configuration, or confirms that it is its own.
+@contextmanager
+def prepare_workdir(experiment: "Experiment") -> Iterator[Callable[[], None]]:
+    """Claims the work directory for this process and configuration, or confirms that it is its own.
+
+    Yields:
+        What to call before writing; see `lock.only_writer`.
 
     Raises:
-        WorkdirError: the directory belongs to a run with another configuration (the message lists
-            the fields that differ), or cannot be written.
+        WorkdirError: another process writes there, the directory belongs to a run with another
+            configuration (the message lists the fields that differ), or it cannot be used.
     """
+    found = sorted(set(_PATTERNS) & set(str(experiment.workdir)))
+    if found:
+        raise WorkdirError(
+            f"{experiment.workdir}: checkpoints cannot be kept in a folder with {' '.join(found)} "
+            "in its path; choose another --workdir"
+        )
+    if jax.process_index():
+        _check_config(experiment)
+        yield lambda: None
+        return
+    with lock.only_writer(experiment.workdir) as still_alone:
+        _check_config(experiment)
+        try:
+            write_json(experiment.workdir / "config.json", saved_config.to_dict(experiment.config))
+        except Exception as e:  # OSError; a bucket's client has types of its own
+            raise WorkdirError(f"cannot write to {experiment.workdir}: {short(e)}") from e
+        yield still_alone
+
+
+def _check_config(experiment: "Experiment") -> None:
     path = experiment.workdir / "config.json"
     if path.exists():
         changed = saved_config.differences(saved_config.read(path), experiment.config)
@@ -59,9 +86,3 @@ def prepare_workdir(experiment: "Experiment") -> None:
             f"{experiment.workdir} has checkpoints but no config.json; use a new "
             "--workdir, or restore it"
         )
-    if jax.process_index() == 0:
-        try:
-            experiment.workdir.mkdir(parents=True, exist_ok=True)
-            write_json(path, saved_config.to_dict(experiment.config))
-        except Exception as e:  # OSError; a bucket's client has types of its own
-            raise WorkdirError(f"cannot write to {experiment.workdir}: {restore.short(e)}") from e

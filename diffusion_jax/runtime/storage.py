@@ -9,6 +9,7 @@ import importlib
 import io
 import os
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,13 @@ def write(path: Path, data: bytes) -> None:
         path.write_bytes(data)  # an object appears whole, or not
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")  # two may write at once
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_arrays(path: Path, compressed: bool = True, **arrays: Any) -> None:

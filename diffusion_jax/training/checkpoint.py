@@ -13,11 +13,12 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-from diffusion_jax.errors import CheckpointError
+from diffusion_jax.errors import CheckpointError, short
 from diffusion_jax.runtime import distributed
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import integrity
-from diffusion_jax.training.restore import FOLDER, compare, held_out, saved_tree, shapes, short
+from diffusion_jax.training.integrity import Damaged, saved_tree
+from diffusion_jax.training.restore import FOLDER, compare, held_out, read_meta, shapes
 from diffusion_jax.training.state import State
 
 
@@ -26,11 +27,14 @@ def _train_item(state: State) -> dict[str, Any]:
     return {"step": state.step, "params": state.params, "opt_state": state.opt_state, **proposal}
 
 
+_ASIDE = "damaged-"  # and the step
+
+
 class Checkpoints:
-    """The checkpoints of one work directory.
+    """The checkpoints of one work directory, in `workdir/checkpoints/<step>`.
 
     Args:
-        workdir: the work directory; checkpoints live in `workdir/checkpoints/<step>`.
+        workdir: the work directory.
         keep_latest: how many of the newest are kept, beside the best one.
         check: called before every save; raises if this process may no longer write.
     """
@@ -40,19 +44,24 @@ class Checkpoints:
     ):
         self._check_alone = check or (lambda: None)
         self._folder = place(workdir) / FOLDER
+        self._saving = -1
         best = keep.BestN(
             get_metric_fn=held_out,
             reverse=True,
             n=1,
             keep_checkpoints_without_metrics=False,
         )
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(keep_latest), best]),
-                cleanup_tmp_directories=True,
-            ),
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(keep_latest), best]),
+            cleanup_tmp_directories=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
+        try:
+            if self._folder.exists() and not self._folder.is_dir():
+                raise NotADirectoryError("it is a file, and should be a folder")
+            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        except Exception as e:  # whatever the file system says, by whichever library noticed
+            raise CheckpointError(f"cannot open {self._folder}: {short(e)}") from e
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, oldest first."""
@@ -71,6 +80,7 @@ class Checkpoints:
             return
         self.wait()
         self._check_alone()
+        self._saving = step
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -82,6 +92,13 @@ class Checkpoints:
             force=True,
         )
 
+    def _seal(self) -> None:
+        """Called when everything is written and the checkpoint has not got its final name yet."""
+        step = str(self._saving)  # in a bucket a step has its final name from the start
+        for folder in self._folder.iterdir():
+            if folder.name == step or folder.name.startswith(f"{step}."):
+                integrity.seal(folder)
+
     def restore(self, like: State, set_aside: bool) -> State | None:
         """The newest readable state; a damaged one is named and the one before it used.
 
@@ -90,71 +107,73 @@ class Checkpoints:
             set_aside: move damaged checkpoints out of the way, so that the run can save again.
 
         Returns:
-            The state, or None if there is no checkpoint at all.
+            The state, or None if there never was a checkpoint.
 
         Raises:
-            CheckpointError: there are checkpoints, but none can be read, or the newest belongs to
-                another architecture.
+            CheckpointError: all are damaged; or one cannot be read for another reason, or belongs
+                to another architecture, and stays where it is.
         """
         steps = self.steps()
         for step in reversed(steps):
-            args = ocp.args.Composite(
-                train=ocp.args.StandardRestore(_train_item(like)),
-                ema=ocp.args.StandardRestore(like.ema),
-            )
+            folder = self._folder / str(step)
             try:
-                integrity.verify(self._folder / str(step))
-                self._check(step, like)
-                found = self._manager.restore(step, args=args)
-            except CheckpointError:
-                raise
-            except Exception as e:  # orbax and tensorstore raise many types for damaged files
+                with integrity.reading(folder):
+                    return self._read(step, like)
+            except Damaged as e:
                 logging.error(
-                    "checkpoint %s is damaged (%s); falling back to the one before it",
-                    self._folder / str(step),
-                    short(e),
+                    "checkpoint %s is damaged (%s); falling back to the one before it", folder, e
                 )
                 if set_aside:
                     self._set_aside(step)
-                continue
-            return State(ema=found.ema, **found.train)
-        if steps:
+        there = (
+            self._folder.iterdir() if self._folder.exists() else ()
+        )  # a bucket has no empty folders
+        aside = sorted(p.name for p in there if p.name.startswith(_ASIDE))
+        if steps or aside:
             raise CheckpointError(
-                f"none of the checkpoints {steps} in {self._folder} can be read; restore a copy or "
-                "start in a new --workdir"
+                f"none of the checkpoints in {self._folder} can be read "
+                f"({', '.join(aside) or ', '.join(map(str, steps))}); restore a copy, or start in "
+                "a new --workdir"
             )
         return None
 
-    def _check(self, step: int, like: State) -> None:
-        """Compares shapes before anything is read: orbax's own message names no parameter."""
+    def _read(self, step: int, like: State) -> State:
         folder = self._folder / str(step)
+        # Shapes are compared before anything is read: orbax's own message names no parameter.
         with ocp.PyTreeCheckpointer() as reader:
             saved = saved_tree(reader, folder / "train")
         compare(folder, shapes(saved), shapes(_train_item(like)))
+        read_meta(folder)
+        args = ocp.args.Composite(
+            train=ocp.args.StandardRestore(_train_item(like)),
+            ema=ocp.args.StandardRestore(like.ema),
+        )
+        found = self._manager.restore(step, args=args)
+        return State(ema=found.ema, **found.train)
 
     def _set_aside(self, step: int) -> None:
         distributed.meet(f"before checkpoint {step} is set aside")  # others may still be reading it
         if jax.process_index() == 0:
-            (self._folder / str(step)).rename(self._folder / f"damaged-{step}")
+            taken = {p.name for p in self._folder.iterdir()}
+            names = (f"{_ASIDE}{step}{again}" for again in ("", *(f"-{i}" for i in range(2, 999))))
+            free = next(name for name in names if name not in taken)
+            (self._folder / str(step)).rename(self._folder / free)
         distributed.meet(f"after checkpoint {step} was set aside")
         self._manager.reload()
 
     def wait(self) -> None:
-        """Waits for unfinished saves, and writes checksums beside what is finished.
+        """Waits for unfinished saves.
 
         Raises:
             CheckpointError: a save failed; those before it are as they were.
         """
         try:
             self._manager.wait_until_finished()
-        except Exception as e:  # whatever the file system says, by whichever library noticed
+        except Exception as e:  # see __init__
             raise CheckpointError(
                 f"could not save a checkpoint in {self._folder}: {short(e)}; those before it are "
                 "kept: make room, or mend the folder, and run the command again"
             ) from e
-        if jax.process_index() == 0:
-            for step in self._manager.all_steps():
-                integrity.seal(self._folder / str(step))
 
     def close(self) -> None:
         """Waits for unfinished saves and lets go."""

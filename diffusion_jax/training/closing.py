@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from absl import logging
 
-from diffusion_jax.training.restore import short
+from diffusion_jax.errors import short
 
 
 class _Closable(Protocol):

@@ -1,25 +1,41 @@
-"""Checksums of checkpoints, and one writer per work directory.
+"""Checksums of checkpoints, and whose fault it is when one cannot be read.
 
-Orbax restores a flipped byte without a word: every file of a finished checkpoint is listed with its
-SHA-256 in `checksums.json` beside it.
+Orbax restores a flipped byte without a word. Every file of a checkpoint is therefore listed with
+its SHA-256 in `checksums.json`, which is written before the checkpoint gets its final name. Only
+files that differ from that list count as damaged: a disk that does not answer, a folder without
+permission or a device without memory say nothing about a checkpoint.
 """
 
 import hashlib
 import json
-import os
-import socket
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import filelock
+import jax
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from absl import logging
 
-from diffusion_jax.errors import WorkdirError
-from diffusion_jax.runtime.storage import files_below, is_bucket, write
+from diffusion_jax.errors import CheckpointError, short
+from diffusion_jax.runtime.storage import files_below, write
 
 NAME = "checksums.json"
-_WRITER = ".writer"  # who holds the lock
+ARRAYS = ("train", "ema")  # the items of a checkpoint that hold arrays
+_LATER = ("_CHECKPOINT_METADATA", "commit_success.txt", NAME)  # orbax touches them at the very end
+
+
+class Damaged(CheckpointError):
+    """A checkpoint does not hold what was written."""
+
+
+def saved_tree(reader: ocp.PyTreeCheckpointer, item: Path) -> Any:
+    """What an item of a checkpoint holds, without reading it; `Damaged` if that cannot be told."""
+    metadata = reader.metadata(item).item_metadata
+    if metadata is None:
+        raise Damaged(f"the metadata of {item.name} cannot be read")
+    return metadata.tree
 
 
 def _digest(path: Path) -> str:
@@ -27,94 +43,78 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def _check_complete(item: Path) -> None:
+    """Raises `Damaged` unless all arrays of a new item can be found in its store."""
+    with ocp.PyTreeCheckpointer() as reader:
+        arrays = len(jax.tree.leaves(saved_tree(reader, item)))
+    where = {"driver": "ocdbt", "base": f"{item}/" if "://" in str(item) else f"file://{item}/"}
+    stored = ts.KvStore.open(where).result().list().result()
+    found = sum(key.endswith(b"/.zarray") for key in stored)
+    if found != arrays:
+        raise Damaged(f"{item.name} has {found} of {arrays} arrays")
+
+
 def seal(folder: Path) -> None:
-    """Writes the checksums of a finished checkpoint; does nothing if they are there."""
-    path = folder / NAME
-    if not folder.is_dir() or path.exists():
-        return
-    sums = {name: _digest(folder / name) for name in files_below(folder) if name != NAME}
-    write(path, (json.dumps(sums, indent=0) + "\n").encode())
+    """Writes the checksums of a checkpoint, once its arrays have been found where they belong."""
+    for name in ARRAYS:
+        _check_complete(folder / name)
+    names = [name for name in files_below(folder) if name not in _LATER]
+    sums = {name: _digest(folder / name) for name in names}
+    write(folder / NAME, (json.dumps(sums, indent=0) + "\n").encode())
 
 
-def verify(folder: Path) -> None:
+def verify(folder: Path) -> bool:
     """Compares a checkpoint with its checksums.
 
-    Args:
-        folder: a checkpoint folder; one without checksums (the process was killed before it wrote
-            them) is left to the reader.
+    Returns:
+        Whether it has any. If not, a warning says so, and every file has been read once.
 
     Raises:
-        OSError: a file is missing, or holds other bytes; the message names it.
+        Damaged: a file is missing, or holds other bytes; the message names it.
     """
-    path = folder / NAME
-    if not path.exists():
-        return
     try:
-        sums = json.loads(path.read_text())
-    except ValueError as e:
-        raise OSError(f"{NAME} cannot be read: {e}") from e
+        sums = json.loads((folder / NAME).read_bytes())
+    except FileNotFoundError:
+        logging.warning("checkpoint %s has no checksums: damage may go unnoticed", folder)
+        for name in files_below(folder):
+            _digest(folder / name)
+        return False
+    except (IsADirectoryError, ValueError) as e:
+        raise Damaged(f"{NAME} cannot be read: {e}") from e
+    if not isinstance(sums, dict) or not sums:
+        raise Damaged(f"{NAME} is not a list of checksums")
     for name, wanted in sums.items():
-        if not (folder / name).is_file():
-            raise OSError(f"{name} is missing")
-        if _digest(folder / name) != wanted:
-            raise OSError(f"{name} does not have the bytes that were written")
+        try:
+            found = _digest(folder / name)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as e:
+            raise Damaged(f"{name} is missing") from e
+        if found != wanted:
+            raise Damaged(f"{name} does not have the bytes that were written")
+    return True
 
 
 @contextmanager
-def only_writer(workdir: Path) -> Iterator[Callable[[], None]]:
-    """Keeps a second process from writing to `workdir` at the same time.
-
-    On a file system the first process keeps its lock, which ends with it. A bucket has no lock that
-    ends with a killed process: there the last one to start takes over, and those before it notice
-    that before they next copy metrics or save.
-
-    Args:
-        workdir: the work directory; it exists.
+def reading(folder: Path) -> Iterator[None]:
+    """Verifies a checkpoint, and tells damage from trouble while it is read.
 
     Yields:
-        What to call before writing; it raises `WorkdirError` if another process has taken over.
+        Nothing; reading goes within.
 
     Raises:
-        WorkdirError: another process is writing there.
+        Damaged: the files are at fault.
+        CheckpointError: something else is; the checkpoint may be sound.
     """
-    if is_bucket(workdir):
-        yield _take_over(workdir)
-        return
-    lock = filelock.FileLock(workdir / ".lock", timeout=0)
+    sealed = True
     try:
-        lock.acquire()
-    except filelock.Timeout as e:
-        raise WorkdirError(
-            f"{workdir} is being written by {_writer(workdir)}; wait for it, stop it, or use a new "
-            "--workdir"
+        sealed = verify(folder)
+        yield
+    except CheckpointError:
+        raise
+    except Exception as e:  # orbax and tensorstore raise many types for damaged files
+        short_of_memory = isinstance(e, MemoryError) or "RESOURCE_EXHAUSTED" in str(e)
+        if not sealed and not short_of_memory and not isinstance(e, PermissionError):
+            raise Damaged(short(e)) from e
+        raise CheckpointError(
+            f"cannot read checkpoint {folder}: {short(e)}; it was left as it is, because its files "
+            "do not seem to be at fault: mend that and run the command again"
         ) from e
-    try:
-        write(workdir / _WRITER, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        yield lambda: None
-    finally:
-        lock.release()
-
-
-def _writer(workdir: Path) -> str:
-    try:
-        return (workdir / _WRITER).read_text().strip()
-    except OSError:
-        return "another process"
-
-
-def _take_over(workdir: Path) -> Callable[[], None]:
-    mine = f"process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex}\n"
-    write(workdir / ".lock", mine.encode())
-
-    def still_alone() -> None:
-        try:
-            now = (workdir / ".lock").read_text()
-        except FileNotFoundError:
-            now = "somebody who deleted .lock"
-        if now != mine:
-            raise WorkdirError(
-                f"{workdir} has been taken over by {now.partition(',')[0].strip()}; this process "
-                "stops, and drops what it has not written there yet"
-            )
-
-    return still_alone

@@ -13,9 +13,10 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import Sharding
 
-from diffusion_jax.errors import CheckpointError
+from diffusion_jax.errors import CheckpointError, short
 from diffusion_jax.runtime.storage import is_bucket, place
 from diffusion_jax.training import integrity
+from diffusion_jax.training.integrity import Damaged, saved_tree
 from diffusion_jax.types import Params
 
 FOLDER = "checkpoints"
@@ -49,11 +50,6 @@ def held_out(metrics: dict[str, float]) -> float:
     return metrics.get("valid_bits_per_dim", metrics.get("valid_loss", float("inf")))
 
 
-def short(e: Exception) -> str:
-    """The first line of a message, or the name of its type."""
-    return str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
-
-
 def shapes(tree: Any) -> dict[str, tuple]:
     """The shape of every array, by its path."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -62,14 +58,6 @@ def shapes(tree: Any) -> dict[str, tuple]:
         for path, a in leaves
         if hasattr(a, "shape")
     }
-
-
-def saved_tree(reader: ocp.PyTreeCheckpointer, item: Path) -> Any:
-    """What an item of a checkpoint holds, without reading it; `OSError` if that cannot be told."""
-    metadata = reader.metadata(item).item_metadata
-    if metadata is None:
-        raise OSError(f"the metadata of {item.name} cannot be read")
-    return metadata.tree
 
 
 def compare(folder: Path, saved: dict[str, tuple], wanted: dict[str, tuple]) -> None:
@@ -96,11 +84,14 @@ def locate(path: Path) -> list[Path]:
         CheckpointError: there is none.
     """
     path = place(path)
-    if (path / "meta").is_dir() or (path / "ema").is_dir():
-        return [path]
-    folder = path / FOLDER if (path / FOLDER).is_dir() else path
-    steps = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
-    steps = [p for p in steps if is_whole(p)]
+    try:
+        if (path / "meta").is_dir() or (path / "ema").is_dir():
+            return [path]
+        folder = path / FOLDER if (path / FOLDER).is_dir() else path
+        steps = [p for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
+        steps = [p for p in steps if is_whole(p)]
+    except OSError as e:
+        raise CheckpointError(f"cannot read {path}: {short(e)}") from e
     if not steps:
         raise CheckpointError(
             f"no checkpoint in {path}: train first, or name a checkpoint folder or a work directory"
@@ -114,21 +105,16 @@ def is_whole(folder: Path) -> bool:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """The JSON record of one checkpoint.
-
-    Args:
-        folder: a checkpoint folder.
-
-    Returns:
-        The record, with `config` and `step`.
-
-    Raises:
-        CheckpointError: it is missing or unreadable.
-    """
+    """The JSON record of one checkpoint, with `config` and `step`; see `integrity.reading`."""
     try:
-        return json.loads((folder / "meta" / "metadata").read_text())
-    except (OSError, ValueError) as e:
-        raise CheckpointError(f"{folder} has no readable record (meta): {short(e)}") from e
+        found = json.loads((folder / "meta" / "metadata").read_bytes())
+    except (FileNotFoundError, ValueError) as e:
+        raise Damaged(f"{folder} has no readable record (meta): {short(e)}") from e
+    except OSError as e:
+        raise CheckpointError(f"cannot read the record of {folder}: {short(e)}") from e
+    if not isinstance(found, dict) or not isinstance(found.get("step"), int):
+        raise Damaged(f"{folder} has no readable record (meta): it names no step")
+    return found
 
 
 def restore_newest(path: Path, read: Callable[[Path], Any], best: bool = False) -> tuple[Any, Path]:
@@ -150,12 +136,10 @@ def restore_newest(path: Path, read: Callable[[Path], Any], best: bool = False) 
         folders.sort(key=_held_out)
     for folder in folders:
         try:
-            integrity.verify(folder)
-            return read(folder), folder
-        except CheckpointError:
-            raise
-        except Exception as e:  # see Checkpoints.restore
-            logging.error("checkpoint %s is damaged (%s)", folder, short(e))
+            with integrity.reading(folder):
+                return read(folder), folder
+        except Damaged as e:
+            logging.error("checkpoint %s is damaged (%s)", folder, e)
     raise CheckpointError(f"none of {len(folders)} checkpoints in {path} can be read")
 
 

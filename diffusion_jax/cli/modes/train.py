@@ -5,7 +5,6 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -26,7 +25,7 @@ from diffusion_jax.runtime import distributed, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import check_batch, placed, put
 from diffusion_jax.runtime.storage import write, write_json
-from diffusion_jax.training import integrity, loop, state as state_lib
+from diffusion_jax.training import loop, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.closing import closing
 from diffusion_jax.training.metrics import Writer, parameter_table
@@ -70,12 +69,9 @@ def run(experiment: Experiment) -> None:
     train, valid = task.load()
     data = describe(experiment.source, train)
     distributed.agree({"training set": (train.name, data["images"], data["sketch"])})
-    prepare_workdir(experiment)
     first = jax.process_index() == 0
     with (
-        integrity.only_writer(experiment.workdir)
-        if first
-        else nullcontext(lambda: None) as still_alone,
+        prepare_workdir(experiment) as still_alone,
         preemption.listening() as notice,
         closing(Checkpoints(experiment.workdir, c.keep_latest, still_alone)) as checkpoints,
         closing(Writer(experiment.workdir if first else None, still_alone)) as writer,
