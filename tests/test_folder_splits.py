@@ -61,6 +61,22 @@ def test_folders_that_could_be_either_are_refused(tmp_path, folders, says):
         build(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("folders", "changes"),
+    [
+        (("pets/train", "pets/test"), {}),  # one level too high
+        (("cat/train", "cat/test", "dog/train", "dog/test"), {}),  # classes above splits
+        (("train/train", "train/test"), {}),
+        (("pets/Training", "pets/Testing"), {"classes": False}),
+    ],
+)
+def test_splits_further_down_are_not_trained_on_together(tmp_path, folders, changes):
+    for name in folders:
+        write(tmp_path / name, n=3, classes=())
+    with pytest.raises(DataError, match=r"[Tt]rain.*looks like a split: name the folder"):
+        build(tmp_path, **changes)
+
+
 def test_a_class_may_have_the_name_of_a_split(tmp_path):
     for name in ("test", "car", "plane"):
         write(tmp_path / name, n=3, classes=())

@@ -228,7 +228,10 @@ def checked(split: Split) -> Split:
     if not isinstance(split, Split):
         raise DataError(f"a data set's load() returned {type(split).__name__}, not a Split")
     if not len(split):
-        raise DataError(f"{split.name} is empty; make its hold-out larger, or choose another split")
+        raise DataError(
+            f"{split.name} is empty; hold more images out (holdout=N; of a folder valid=0.2, "
+            "test=0.2), or choose another split"
+        )
     check_images(split.name, split.images, split.levels)
     check_labels(split.name, split.labels, len(split), split.num_classes)
     return split

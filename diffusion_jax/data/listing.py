@@ -184,6 +184,20 @@ def _split_folders(root: Path, classes: bool) -> tuple[dict[str, str], tuple[str
     return {split: names[0] for split, names in by.items()}, tuple(aside)
 
 
+def _refuse_splits_below(train: Listing, classes: bool) -> None:
+    """Refuses training images with splits further down, whose test images would be trained on."""
+    folders = {name.rpartition("/")[0] for name in train.names} - {""}
+    # A class may have the name of a split, all of them not; below a class none is to be expected.
+    all_splits = train.classes and all(map(_split_of, train.classes))
+    for folder in (f.split("/") for f in sorted(folders)):
+        below = folder[1:] if classes and not all_splits else folder
+        if any(_split_of(f) == "train" for f in below):
+            raise DataError(
+                f"{train.root} has {'/'.join(folder)}, which looks like a split: name the folder "
+                "that holds the splits as path, with classes below them (train/cat, test/cat)"
+            )
+
+
 def splits(
     root: Path, valid: float, test: float, classes: bool
 ) -> tuple[dict[str, Listing], tuple[str, ...]]:
@@ -204,6 +218,7 @@ def splits(
         raise DataError(f"valid={valid}, test={test}: parts of 1 that leave some for training")
     folders, aside = _split_folders(root, classes)
     train = listing(root / folders["train"] if folders else root, classes)
+    _refuse_splits_below(train, classes)
     out, rest, low = {}, np.ones(len(train.names), bool), 0.0
     places = np.array([_place(n) for n in train.names])
     notes = []
