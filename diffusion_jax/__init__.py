@@ -26,6 +26,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffusion_jax import adapt
     from diffusion_jax.experiment import Experiment, open_run
     from diffusion_jax.model import Model
     from diffusion_jax.registry import available, build
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Experiment", "Model", "Pred", "alpha", "available", "build", "integrate", "open_run", "sigma",
+    "Experiment", "Model", "Pred", "adapt", "alpha", "available", "build", "integrate", "open_run",
+    "sigma",
 ]  # fmt: skip
 
 _FROM = {
@@ -49,8 +51,12 @@ _FROM = {
     "sigma": "types",
 }
 
+_MODULES = ("adapt",)
+
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _FROM:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)

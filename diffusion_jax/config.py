@@ -57,7 +57,7 @@ def base() -> ConfigDict:
     c.gamma_min = config_dict.placeholder(float)  # by the number of levels: -13.3 for 256
     c.gamma_max = 5.0
     c.decoder = "categorical()"
-    c.prediction = "eps"  # eps, v, x, or levels: logits of every value's levels
+    c.prediction = "eps"  # eps, v, x, velocity, edm, or levels: logits of all levels
     c.conditional = False  # condition on class labels
     c.class_dropout = 0.1  # probability of the learned null class in training
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16

@@ -14,7 +14,7 @@ from diffusion_jax.networks.layers.blocks import fold_keys
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.encoders.base import Encoder
 from diffusion_jax.process.encoders.identity import Identity
-from diffusion_jax.process.parameterization import to_pred
+from diffusion_jax.process.parameterization import network_input, to_pred
 from diffusion_jax.process.schedules.base import (
     LATENT,
     Schedule,
@@ -169,7 +169,8 @@ class Model:
             gamma = jnp.asarray(gamma)
             g = gamma.mean(axis=tuple(range(1, z.ndim))) if gamma.ndim > 1 else gamma
             g = jnp.broadcast_to(g, z.shape[:1])
-            out = self.network.apply({"params": params["network"]}, z, g, cond, dropout)
+            seen = network_input(self.prediction, z, gamma)
+            out = self.network.apply({"params": params["network"]}, seen, g, cond, dropout)
             return to_pred(self.prediction, out, z, gamma, self._centres())
 
         return denoise

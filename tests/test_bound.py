@@ -50,7 +50,7 @@ def test_continuous_bound_does_not_depend_on_the_schedules_shape(name):
     assert found["total"] == pytest.approx(DATA.best_bound(*ENDS), abs=2e-6)
 
 
-@pytest.mark.parametrize("prediction", ["v", "x"])
+@pytest.mark.parametrize("prediction", ["v", "x", "velocity"])
 def test_parameterizations_give_the_same_terms(prediction):
     reference = bound(DATA.model(), "continuous()", *legendre(50))
     found = bound(DATA.model(prediction=prediction), "continuous()", *legendre(50))

@@ -16,7 +16,7 @@ errors types
 rng registry runtime denoiser
 networks process data
 model
-sampling likelihood
+sampling likelihood adapt
 compression training
 evaluation
 config saved_config

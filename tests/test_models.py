@@ -148,7 +148,7 @@ def test_fourier_features_have_periods_of_two_levels_and_one(levels):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("prediction", ["eps", "v", "x"])
+@pytest.mark.parametrize("prediction", ["eps", "v", "x", "velocity", "edm"])
 def test_parameterizations_are_inverses_and_consistent(prediction):
     gamma = jnp.asarray([-13.3, -5.0, 0.0, 5.0])
     z, out = jax.random.normal(jax.random.key(0), (2, 4, 3, 3, 1))

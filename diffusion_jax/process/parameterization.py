@@ -3,6 +3,12 @@
 With `v = alpha eps - sigma x` (Salimans & Ho 2022): `x = alpha z - sigma v`,
 `eps = sigma z + alpha v`. These and `"x"` give the same bound; they differ in how they train.
 
+`"velocity"` is that of rectified flow, `eps - x`: its path `(1 - t) x + t eps` is
+`z / (alpha + sigma)` at `gamma = 2 log(t / (1 - t))`. `"edm"` is EDM's raw output F, with
+`x = c_skip z / alpha + c_out F`, and its network sees `z` scaled to unit variance. The scale moves
+the Fourier features of the input off their periods, and F needs no `z` added to it: use
+`fourier=False`, and `skip=False` where there is one.
+
 `"levels"` is for discrete data: the network gives the logits of every value's levels, Bayes' rule
 turns them into the posterior given the value's own noisy `z`, and `x` is its mean:
 
@@ -21,6 +27,8 @@ import jax.numpy as jnp
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array, Pred, alpha, expand, sigma
 
+_EDM_DATA = 0.5  # standard deviation of images in [-1, 1] (Karras et al. 2022, table 1)
+
 
 def _from_eps(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> Pred:
     return Pred(x=(z - s * out) / a, eps=out)
@@ -32,6 +40,24 @@ def _from_v(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> 
 
 def _from_x(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> Pred:
     return Pred(x=out, eps=(z - a * out) / s)
+
+
+def _from_velocity(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> Pred:
+    return Pred(x=(z - s * out) / (a + s), eps=(z + a * out) / (a + s))
+
+
+def _edm_norm(a: Array, s: Array) -> Array:
+    return jnp.sqrt(jnp.square(s) + jnp.square(_EDM_DATA * a))
+
+
+def _from_edm(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> Pred:
+    n, d = _edm_norm(a, s), _EDM_DATA
+    x = a * d**2 * z / n**2 + s * d * out / n
+    return Pred(x=x, eps=s * z / n**2 - a * d * out / n)
+
+
+def _to_edm(pred: Pred, a: Array, s: Array) -> Array:
+    return (s * pred.x - a * _EDM_DATA**2 * pred.eps) / (_EDM_DATA * _edm_norm(a, s))
 
 
 def _from_levels(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> Pred:
@@ -47,6 +73,8 @@ _FROM: dict[str, Callable[[Array, Array, Array, Array, Array | None], Pred]] = {
     "eps": _from_eps,
     "v": _from_v,
     "x": _from_x,
+    "velocity": _from_velocity,
+    "edm": _from_edm,
     "levels": _from_levels,
 }
 # Those whose output has the shape of z, and an inverse.
@@ -54,6 +82,12 @@ _TO: dict[str, Callable[[Pred, Array, Array], Array]] = {
     "eps": lambda pred, a, s: pred.eps,
     "v": lambda pred, a, s: a * pred.eps - s * pred.x,
     "x": lambda pred, a, s: pred.x,
+    "velocity": lambda pred, a, s: pred.eps - pred.x,
+    "edm": _to_edm,
+}
+# What the network sees of z, where that is not z itself.
+_INPUT: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "edm": lambda z, a, s: z / _edm_norm(a, s),
 }
 PREDICTIONS = tuple(_FROM)
 
@@ -68,6 +102,14 @@ def check(prediction: str) -> str:
     if prediction not in _FROM:
         raise ConfigError(f"prediction={prediction!r}: allowed are {', '.join(PREDICTIONS)}")
     return prediction
+
+
+def network_input(prediction: str, z: Array, gamma: Array) -> Array:
+    """What the network sees of `z`: `z`, or for `"edm"` `z` scaled to unit variance (c_in)."""
+    if prediction not in _INPUT:
+        return z
+    g = expand(gamma, z)
+    return _INPUT[prediction](z, alpha(g), sigma(g))
 
 
 def to_pred(
