@@ -14,10 +14,10 @@ from diffusion_jax.errors import ConfigError
 # groups and fields that it reads in `READS`; what is in no group is about data or model.
 GROUPS = {
     "training": (
-        "class_dropout", "objective", "proposal", "minimize_variance", "steps", "optimizer", "lr",
-        "warmup", "lr_decay", "clip", "decay_mask", "ema_warmup", "per_dispatch", "on_nan",
-        "spike", "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "report",
-        "valid_draws", "resident_mib", "data_ahead",
+        "init", "class_dropout", "objective", "proposal", "minimize_variance", "steps",
+        "optimizer", "lr", "warmup", "lr_decay", "clip", "decay_mask", "ema_warmup",
+        "per_dispatch", "on_nan", "spike", "log_every", "eval_every", "save_every",
+        "sample_every", "keep_latest", "report", "valid_draws", "resident_mib", "data_ahead",
     ),
     "sampling": ("guidance", "sampler", "grid", "plan", "corrector", "final"),
 }  # fmt: skip
@@ -63,6 +63,7 @@ def base() -> ConfigDict:
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
     # What is trained. Kind: tasks/.
+    c.init = ""  # a run whose weights to start from (fine-tuning); everything else is new
     c.task = "diffusion()"  # or a network of noisy images for guidance: guide(classifier()),
     # guide(clip()), guide(discriminator(), against='runs/digits')
 

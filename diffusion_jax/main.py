@@ -77,6 +77,15 @@ def _explain(e: Exception) -> str:
     return text
 
 
+class Interrupted(Preempted):
+    """Ctrl-C where nothing is to be saved: 42 for training, which the same command begins again."""
+
+    def __init__(self, mode: str):
+        super().__init__("interrupted before there was anything to save" if mode == "train" else
+                         f"interrupted; --mode={mode} has no result")  # fmt: skip
+        self.exit_code = Preempted.exit_code if mode == "train" else 130
+
+
 def _fail(e: UserError | Preempted, at_once: bool = False) -> None:
     word = "stopped" if isinstance(e, Preempted) else "error"
     print(f"{word}: {e}", file=sys.stderr, flush=True)
@@ -147,6 +156,8 @@ def _main(argv: list[str]) -> None:
         if clustered:
             distributed.leave()
         _fail(e)
+    except KeyboardInterrupt:
+        _fail(Interrupted(_MODE.value), at_once=clustered)
     except UserError as e:
         # In a cluster the others may be waiting for this process: end at once, without a barrier.
         _fail(e, at_once=clustered)

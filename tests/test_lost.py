@@ -1,5 +1,6 @@
 """Nothing is lost: flipped bytes, two writers, batches that break a run, notices of the end."""
 
+import importlib
 import json
 import logging
 import math
@@ -158,16 +159,42 @@ def test_one_writer_at_a_time(tmp_path):
         pass
 
 
-def test_a_notice_stops_after_the_step_or_at_once():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_notice_stops_after_the_step_or_at_once(number):
+    before = signal.getsignal(number)
     with preemption.listening() as notice:
         assert not notice.reached(1, 1)
         with notice.interruptible():
             pass
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         time.sleep(0.01)
         assert notice.reached(2, 2)
+        # A second Ctrl-C is the system's, which ends the process.
+        last = {signal.SIGINT: signal.SIG_DFL}.get(number, signal.getsignal(number))
+        assert signal.getsignal(number) == last
         with pytest.raises(Preempted), notice.interruptible():
             raise AssertionError("the work was begun")
+    assert signal.getsignal(number) == before
+
+
+def test_ctrl_c_in_a_cluster_is_passed_on_to_the_preemption_service(monkeypatch):
+    sent = []
+    monkeypatch.setattr(preemption.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(preemption.os, "kill", lambda pid, number: sent.append((pid, number)))
+    with preemption.listening():
+        signal.raise_signal(signal.SIGINT)
+    assert sent == [(os.getpid(), signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("mode", "code"), [("train", 42), ("eval", 130)])
+def test_ctrl_c_before_anything_is_to_be_saved_is_one_line(tmp_path, monkeypatch, mode, code):
+    def run(experiment):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module(f"diffusion_jax.cli.modes.{mode}"), "run", run)
+    done = main(mode, f"--config={config_file(tmp_path)}", f"--workdir={tmp_path}/run")
+    assert done.returncode == code
+    assert done.stderr.startswith("stopped: interrupted") and done.stderr.count("\n") == 1
 
 
 def test_a_notice_interrupts_work_that_keeps_no_state():

@@ -2,14 +2,16 @@
 
 import json
 import logging
+import re
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import tiny
 
-from diffusion_jax import registry
+from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.modes import eval as eval_mode, sample as sample_mode, train
 from diffusion_jax.errors import (
     CheckpointError,
@@ -18,6 +20,8 @@ from diffusion_jax.errors import (
     SpecError,
     WorkdirError,
 )
+from diffusion_jax.experiment import fine_tuning
+from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.training import restore
 
@@ -223,6 +227,77 @@ def test_nan_stops_with_the_step_named_and_keeps_the_last_good_checkpoint(folder
     assert not (experiment.workdir / "eval").exists()
 
 
+@pytest.mark.slow
+def test_what_the_message_after_nan_says_works(copy, folder):
+    """A loss above `spike` stands for NaN: the checkpoint before it is sound."""
+    with pytest.raises(NonFiniteError, match=r"last good checkpoint, step 6, is kept") as stopped:
+        train.run(copy(steps=8, spike=1e-6, log_every=1))
+    named = dict(re.findall(r"--config\.(\w+)=(\S+)", str(stopped.value)))
+    old = saved_config.read(Path(named["init"]) / "config.json")
+    rollback = tiny.config(folder, steps=8, spike=1e-6, log_every=1, on_nan=named["on_nan"])
+    assert rollback.on_nan == "rollback" and not saved_config.differences(old, rollback)
+    gentler = tiny.experiment(
+        folder, "gentle", init=named["init"], lr=float(named["lr"]), clip=float(named["clip"]),
+        steps=1, eval_every=0,
+    )  # fmt: skip
+    assert gentler.config.lr < rollback.lr
+    gentler.config.eval.timesteps, gentler.config.sample.num = (), 0
+    train.run(gentler)
+    assert (gentler.workdir / "checkpoints" / "1").is_dir()
+
+
+def test_nan_before_the_first_checkpoint_promises_none(folder):
+    experiment = tiny.experiment(folder, "early", spike=1e-6, log_every=1)
+    with pytest.raises(NonFiniteError, match=r"no checkpoint had been made: .*--workdir=NEW"):
+        train.run(experiment)
+
+
+def test_a_run_starts_from_the_weights_of_another(folder, done, capsys):
+    """Those that fit, in the weights and in all averages; what does not is named."""
+    other = tiny.experiment(folder, "tuned", init=str(done.workdir), conditional=False,
+                            prediction="v", guidance="none()")  # fmt: skip
+    task = other.task.open(other, train.HANDED)
+    fresh = jax.jit(task.initial)()
+    found = fine_tuning.read(other, fresh.params)
+    said = capsys.readouterr().out
+    assert re.search(r"\d+ arrays are of that run only, left out: network/\S*", said)
+    assert "other than in that run: prediction: 'eps' -> 'v'" in said
+    state = fine_tuning.begin(fresh, found)
+    weights = done.weights()[0]
+    trained = restore.shapes(weights)
+    taken = restore.shapes(fresh.params).items() & trained.items()
+    assert {*found} == {name for name, _ in taken} and len(found) < len(trained)
+    average = dict(zip(trained, jax.tree.leaves(weights), strict=True))
+    for tree in (state.params, *state.ema.values()):
+        now = dict(zip(restore.shapes(tree), jax.tree.leaves(tree), strict=True))
+        for name, value in found.items():
+            np.testing.assert_array_equal(now[name], value)
+            np.testing.assert_array_equal(now[name], average[name])
+    assert int(state.step) == 0
+
+
+def test_what_a_run_cannot_start_from(folder, done):
+    for init, message in (("absent", "no checkpoint in"), (folder / "self", "directory itself")):
+        with pytest.raises((CheckpointError, ConfigError), match=message):
+            train.run(tiny.experiment(folder, "self", init=str(init)))
+    assert not (folder / "self").exists()
+    wide = tiny.experiment(folder, "wide", init=str(done.workdir), network="unet(width=8)")
+    with pytest.raises(ConfigError, match="no weights of that run fit network=unet"):
+        fine_tuning.read(wide, {"network": {"x": jax.ShapeDtypeStruct((1,), np.float32)}})
+
+
+def test_a_run_with_a_schedule_of_lr_says_why_it_cannot_be_lengthened(tmp_path):
+    for steps in (6, 12):
+        experiment = tiny.experiment(tmp_path, lr_decay="cosine", steps=steps)
+        if steps == 6:
+            experiment.workdir.mkdir()
+            storage.write_json(
+                experiment.workdir / "config.json", saved_config.to_dict(experiment.config)
+            )
+    with pytest.raises(WorkdirError, match=r"steps: 6 -> 12.*depends on steps.*--config.init="):
+        train.run(experiment)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -239,6 +314,9 @@ def test_nan_stops_with_the_step_named_and_keeps_the_last_good_checkpoint(folder
         ({"ema": ()}, "one or more decays"),
         ({"class_dropout": 1.5}, "class_dropout"),
         ({"steps": 0}, "steps=0"),
+        ({"eval": {"weights": "params"}}, "eval.weights='params': training measures"),
+        ({"eval": {"checkpoint": "best"}}, "eval.checkpoint='best': training measures"),
+        ({"eval": {"likelihood": "ode()"}}, r"eval.likelihood='ode\(\)': training measures"),
         ({"decay_mask": "some"}, "decay_mask"),
         ({"network": "unet(width=16, mults=(1,1,1,1))"}, "cannot be halved"),
     ],

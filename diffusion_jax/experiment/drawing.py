@@ -102,6 +102,11 @@ def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> M
     parts = _parts(experiment)
     grid, plan = registry.build("grids", c.grid), registry.build("plans", c.plan)
     gammas = generate.plan(experiment.model, params, grid, c.sample.steps)
+    if len(gammas) != c.sample.steps + 1:
+        raise ConfigError(
+            f"grid={c.grid} has {len(gammas) - 1} steps of its own, but sample.steps="
+            f"{c.sample.steps}; set sample.steps to {len(gammas) - 1}"
+        )
     gammas = plan(gammas if edit is None else edit.plan(gammas))
     method = Method(gammas=np.asarray(gammas, np.float64), **parts)
     if edit is not None:

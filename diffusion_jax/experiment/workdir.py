@@ -79,10 +79,21 @@ def _check_config(experiment: "Experiment") -> None:
         if changed:
             raise WorkdirError(
                 f"{experiment.workdir} belongs to a run with another configuration "
-                f"({'; '.join(changed)}); use a new --workdir, or the old settings"
+                f"({'; '.join(changed)}); {_mend(experiment, changed)}"
             )
     elif (experiment.workdir / restore.FOLDER).exists():
         raise WorkdirError(
             f"{experiment.workdir} has checkpoints but no config.json; use a new "
             "--workdir, or restore it"
         )
+
+
+def _mend(experiment: "Experiment", changed: list[str]) -> str:
+    c = experiment.config
+    why = ""
+    if any(line.startswith("steps: ") for line in changed):
+        why = f"with lr_decay={c.lr_decay!r} the learning rate of every step depends on steps; "
+    return (
+        f"{why}use the old settings, or a new --workdir, where --config.init={experiment.workdir} "
+        "starts from the weights of this run"
+    )

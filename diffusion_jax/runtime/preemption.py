@@ -1,10 +1,11 @@
-"""Notice of the end: SIGTERM on one machine, JAX's preemption service in a cluster.
+"""Notice of the end: SIGTERM or Ctrl-C on one machine, JAX's preemption service in a cluster.
 
 Within a cluster every process asks about every step, and all agree on the step to stop after; a
 signal to one of them is enough. On one machine work that keeps no state (validation, sampling) is
-interrupted at once; training stops after the step at hand.
+interrupted at once; training stops after the step at hand. A second Ctrl-C ends the process.
 """
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -64,21 +65,40 @@ class Notice:
 
     def _handle(self, number: int, frame: Any) -> None:
         self._seen = True
+        if number == signal.SIGINT:
+            _last_warning()
         self._raise()
+
+
+def _last_warning() -> None:
+    """The next Ctrl-C is the system's, which ends the process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.write(2, b"\nstopping and saving; Ctrl-C again ends the program at once\n")
+
+
+def _pass_on(number: int, frame: Any) -> None:
+    """Ctrl-C in a cluster: the preemption service listens for SIGTERM."""
+    _last_warning()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
 def listening() -> Iterator[Notice]:
-    """Installs a SIGTERM handler in single-process runs; in a cluster JAX's service does it.
+    """Installs handlers of SIGTERM and Ctrl-C; in a cluster JAX's service sees to SIGTERM.
 
     Yields:
         The notice.
     """
     notice = Notice()
-    ours = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, notice._handle) if ours else None
+    alone = jax.process_count() == 1
+    handlers = {signal.SIGINT: notice._handle if alone else _pass_on}
+    if alone:
+        handlers[signal.SIGTERM] = notice._handle
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}  # signals are the main thread's
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield notice
     finally:
-        if ours:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

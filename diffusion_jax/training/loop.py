@@ -84,8 +84,7 @@ def _check_finite(meter: Meter) -> None:
     if bad != NEVER:
         raise NonFiniteError(
             f"loss or gradient became NaN or infinite (or the loss exceeded config.spike) at step "
-            f"{bad}; the last good checkpoint is kept: lower lr, set clip (--config.clip=1.0) or "
-            "--config.on_nan=rollback, and run the command again",
+            f"{bad}",
             bad,
         )
 

@@ -16,6 +16,7 @@ from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
 READS = ("eval",)
@@ -73,8 +74,25 @@ def check_training(experiment: Experiment) -> None:
     _check_common(experiment)
     if experiment.task.figure == "bits_per_dim":
         _check_bounds(experiment, registry.build("likelihood", "elbo()"))
-        if experiment.config.eval_every:
-            bpd.check_draws("valid_draws", experiment.config.valid_draws)
+    _check_unused(experiment)
+    if experiment.task.figure == "bits_per_dim" and experiment.config.eval_every:
+        bpd.check_draws("valid_draws", experiment.config.valid_draws)
+
+
+def _check_unused(experiment: Experiment) -> None:
+    """Refuses settings of `eval` that training does not follow."""
+    c = experiment.config
+    unused = {
+        "weights": (c.eval.weights, ("", ema_key(c.ema[0]))),
+        "checkpoint": (c.eval.checkpoint, ("latest",)),
+        "likelihood": (c.eval.likelihood, ("elbo()", "elbo")),
+    }
+    for name, (value, followed) in unused.items():
+        if value not in followed:
+            raise ConfigError(
+                f"eval.{name}={value!r}: training measures the bound of the first average (of ema) "
+                "after the last step; leave it out, and set it in --mode=eval"
+            )
 
 
 def _check_common(experiment: Experiment) -> None:

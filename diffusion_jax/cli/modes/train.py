@@ -8,19 +8,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import (
     _against,
     _by_gamma,
     _environment,
+    _resuming,
     eval as eval_mode,
     report as report_mode,
     sample as sample_mode,
 )
-from diffusion_jax.data.base import changed, describe, told
-from diffusion_jax.errors import ConfigError, NonFiniteError, WorkdirError
-from diffusion_jax.experiment import Experiment, prepare_workdir
+from diffusion_jax.data.base import describe, told
+from diffusion_jax.errors import ConfigError, NonFiniteError
+from diffusion_jax.experiment import Experiment, fine_tuning, prepare_workdir
 from diffusion_jax.runtime import distributed, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import check_batch, placed, put
@@ -66,6 +68,7 @@ def run(experiment: Experiment) -> None:
     shapes = jax.eval_shape(task.initial)
     given = task.given()
     used = given.record()
+    begin = fine_tuning.read(experiment, shapes.params)
     train, valid = task.load()
     data = describe(experiment.source, train)
     distributed.agree({"training set": (train.name, data["images"], data["sketch"])})
@@ -76,14 +79,15 @@ def run(experiment: Experiment) -> None:
         closing(Checkpoints(experiment.workdir, c.keep_latest, still_alone)) as checkpoints,
         closing(Writer(experiment.workdir if first else None, still_alone)) as writer,
     ):
-        state, skip = _start(experiment, task, shapes, checkpoints)
+        begin_or_resume = functools.partial(_start, experiment, task, shapes, checkpoints, begin)
+        state, skip = begin_or_resume()
         start = int(jax.device_get(state.step))
         if start < c.steps:
             _environment.note(experiment.workdir, start)
         if start >= c.steps:
             say(f"finished: {experiment.workdir} has already trained {start} of {c.steps} steps")
         else:
-            _check_same(experiment, start, data, used)
+            _resuming.check_same(experiment, start, data, used)
             if first:
                 write_json(experiment.workdir / "data.json", data)
             if task.note:
@@ -105,7 +109,9 @@ def run(experiment: Experiment) -> None:
         record = {
             "config": saved_config.to_dict(c), "data": data, "given": used
         }  # fmt: skip
-        state = _train(experiment, task, run_loop, state, skip, checkpoints, writer, record)
+        state = _train(
+            experiment, begin_or_resume, run_loop, state, skip, checkpoints, writer, record
+        )
         if start < c.steps:
             say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
         if train.skipped:
@@ -117,7 +123,11 @@ def run(experiment: Experiment) -> None:
 
 
 def _start(
-    experiment: Experiment, task: Task, shapes: State, checkpoints: Checkpoints
+    experiment: Experiment,
+    task: Task,
+    shapes: State,
+    checkpoints: Checkpoints,
+    begin: dict[str, np.ndarray],
 ) -> tuple[State, int]:
     """The newest state, or a new one; and how many batches have been left out so far."""
     place = placed(experiment.mesh, shapes)
@@ -125,38 +135,14 @@ def _start(
     if state is not None:
         folder = experiment.workdir / FOLDER / str(int(jax.device_get(state.step)))
         return state, read_meta(folder).get("skip", 0)
-    state = jax.jit(task.initial, out_shardings=place)()
+    state = fine_tuning.begin(jax.jit(task.initial, out_shardings=place)(), begin)
     _write_table(experiment, task.name, shapes)
     return state, 0
 
 
-def _check_same(
-    experiment: Experiment, step: int, data: dict[str, Any], given: dict[str, Any]
-) -> None:
-    """Refuses to go on with other data, whose order is another, or with other given weights."""
-    if not step:
-        return
-    before = read_meta(experiment.workdir / FOLDER / str(step))
-    earlier = {"images": before["images"]} if "images" in before else {}  # as it was kept once
-    difference = changed(before.get("data", earlier), data)
-    if difference:
-        raise WorkdirError(
-            f"{experiment.workdir} was trained on other data than {data['name']} is now: "
-            f"{difference}; put the data back as they were, or use a new --workdir"
-        )
-    used = before.get("given", {})
-    if used.get("sha256") != given.get("sha256"):
-        raise WorkdirError(
-            f"{experiment.workdir} was trained beside other weights (of "
-            f"{', '.join(used.get('paths', {}).values()) or 'nobody'}, SHA-256 "
-            f"{used.get('sha256', 'none')}) than those there are now; put them back, or use a new "
-            "--workdir"
-        )
-
-
 def _train(
     experiment: Experiment,
-    task: Task,
+    begin_or_resume: Callable[[], tuple[State, int]],
     run_loop: Callable,
     state: State,
     skip: int,
@@ -165,8 +151,7 @@ def _train(
     record: dict[str, Any],
 ) -> State:
     """The loop; on NaN or a spike again from the last checkpoint, if the configuration says so."""
-    c, tries, shapes = experiment.config, 0, jax.eval_shape(task.initial)
-    last = -1
+    c, tries, last = experiment.config, 0, -1
     while True:
         meta = record | {"skip": skip}
         try:
@@ -176,8 +161,9 @@ def _train(
             checkpoints.wait()
             tries = tries + 1 if (checkpoints.steps() or [0])[-1] == last else 1
             if c.on_nan != "rollback" or tries > _ROLLBACKS:
-                raise
-            state, skip = _start(experiment, task, shapes, checkpoints)
+                remedy = _resuming.remedy(experiment, checkpoints)
+                raise NonFiniteError(f"{e}; {remedy}", e.step) from e
+            state, skip = begin_or_resume()
             back = int(jax.device_get(state.step))
             last, left_out = back, e.step - back + 1
             skip += left_out

@@ -1,0 +1,103 @@
+"""The weights of another run as the start of a new one: `config.init`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from diffusion_jax import saved_config
+from diffusion_jax.errors import CheckpointError, ConfigError
+from diffusion_jax.runtime.distributed import say
+from diffusion_jax.runtime.sharding import local, put, replicated
+from diffusion_jax.runtime.storage import place
+from diffusion_jax.training import restore
+from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.types import Params
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment import Experiment
+
+_NAMED = 8  # arrays named of those that do not fit
+
+
+def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
+    """The arrays of `config.init` that fit, by path; says what does not.
+
+    The first average of that run, of its newest checkpoint; its data are not needed.
+
+    Args:
+        wanted: the weights to be (arrays or shapes).
+
+    Returns:
+        The arrays; nothing if no run is named, or this one has begun already.
+
+    Raises:
+        ConfigError: none fits, or the run is this one.
+        CheckpointError: there is no readable checkpoint.
+    """
+    c, named = experiment.config, experiment.config.init
+    if not named or _has_begun(experiment):
+        return {}
+    where = place(named)
+    if where == experiment.workdir:
+        raise ConfigError(f"init={named} is the work directory itself; name another --workdir")
+
+    def read_one(folder: Path) -> tuple[dict[str, Any], Params]:
+        meta = restore.read_meta(folder)
+        name = ema_key(meta["config"]["ema"][0])
+        with ocp.PyTreeCheckpointer() as reader:
+            saved = restore.saved_tree(reader, folder / "ema")[name]
+        like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), saved)
+        return meta, restore.read_weights(folder, like, name, replicated(experiment.mesh))
+
+    (meta, params), folder = restore.restore_newest(where, read_one)
+    theirs, mine = _by_path(local(params)), _by_path(wanted)
+    fit = {k: np.asarray(a) for k, a in theirs.items() if k in mine and mine[k].shape == a.shape}
+    if not any(k.startswith("network") for k in fit):
+        raise ConfigError(
+            f"init={named}: no weights of that run fit network={c.network}; it has "
+            f"network={meta['config']['network']}"
+        )
+    say(f"starting from {len(fit)} arrays of {folder}")
+    _say_names("new, as that run has none of their name and shape", mine.keys() - fit.keys())
+    _say_names("of that run only, left out", theirs.keys() - fit.keys())
+    for line in saved_config.other_meaning(saved_config.from_dict(meta["config"]), c):
+        say(f"  other than in that run: {line}")
+    return fit
+
+
+def begin(state: State, found: dict[str, np.ndarray]) -> State:
+    """The state with these arrays in its weights and all of its averages."""
+
+    def taken(path: tuple, own: jax.Array) -> jax.Array:
+        array = found.get(_name(path))
+        return own if array is None else put(array.astype(own.dtype), own.sharding)
+
+    def started(tree: Params) -> Params:
+        return jax.tree_util.tree_map_with_path(taken, tree)
+
+    averages = {k: started(a) for k, a in state.ema.items()}
+    return state.replace(params=started(state.params), ema=averages)
+
+
+def _has_begun(experiment: "Experiment") -> bool:
+    try:
+        return bool(restore.locate(experiment.workdir))
+    except CheckpointError:
+        return False
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _by_path(tree: Params) -> dict[str, Any]:
+    return {_name(path): a for path, a in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _say_names(what: str, names: set[str]) -> None:
+    if names:
+        shown = ", ".join(sorted(names)[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+        say(f"  {len(names)} arrays are {what}: {shown}")
