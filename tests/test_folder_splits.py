@@ -100,7 +100,7 @@ def test_what_is_left_aside_is_said(tmp_path):
         (root / name).write_bytes(b"x")
     Image.new("RGB", (4, 4)).save(root / "loose.png")
     notes = "\n".join(build(root).notes)
-    for said in ("2 files .gif are ignored", "2 files .bmp are ignored", "no image in bird",
+    for said in ("train: files are ignored, 2 .bmp, 2 .gif (.png, .jpg", "no image in bird",
                  "x/extra is ignored", "images in x itself are ignored"):  # fmt: skip
         assert said in notes, notes
 

@@ -91,8 +91,10 @@ def _sorted_out(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     )
     full = {n.split("/", 1)[0] for n in names if "/" in n}
     empty = [n[:-1] for n in found if n.endswith("/") and n.count("/") == 1 and n[:-1] not in full]
-    notes = [f"{root.name}: {k} files {s} are ignored; {', '.join(SUFFIXES)} are read"
-             for s, k in sorted(others.items())]  # fmt: skip
+    each = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+    notes = [f"{root.name}: files are ignored, {each} ({', '.join(SUFFIXES)} are read)"] * bool(
+        each
+    )
     if empty and full:
         notes.append(f"{root.name}: no image in {_few(empty)}, which makes no class")
     return names, tuple(notes)
