@@ -196,15 +196,9 @@ def guide(data: str, task: str, steps: int) -> ConfigDict:
 
 
 def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
-    """Applies a config file's argument, the part after the colon in `--config=FILE:smoke`.
+    """Applies the part after the colon of `--config=FILE:smoke` to `config`, in place.
 
-    Args:
-        config: the full configuration; changed in place.
-        name: `"smoke"` for the one-minute CPU version of the same path, or empty.
-        smoke: the small network (or task) of the smoke version.
-
-    Raises:
-        ConfigError: any other name.
+    `smoke` is the small network (or task) of that one-minute CPU version of the same path.
     """
     if name not in ("", "smoke"):
         raise ConfigError(f"unknown variant {name!r} after the colon of --config; allowed: smoke")
@@ -220,18 +214,9 @@ def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:
 
 
 def split_variant(text: str, names: Iterable[str], default: str) -> tuple[str, str]:
-    """Splits a config file's argument into the model's name and `smoke`.
+    """Splits `"NAME"`, `"NAME_smoke"` or `"smoke"`, the part after the colon, into name and smoke.
 
-    Args:
-        text: `"NAME"`, `"NAME_smoke"`, `"smoke"` or nothing.
-        names: the names there are.
-        default: the name where none is given.
-
-    Returns:
-        `(name, "smoke" or "")`.
-
-    Raises:
-        ConfigError: unknown name.
+    An empty or absent name is `default`; one that is not in `names` raises `ConfigError`.
     """
     smoke = text == "smoke" or text.endswith("_smoke")
     name = (text.removesuffix("smoke").removesuffix("_") if smoke else text) or default

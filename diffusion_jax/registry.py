@@ -69,11 +69,7 @@ def _shown(value: Any) -> str:
 
 
 def parse(text: str) -> Spec:
-    """Parses `"name"` or `"name(literal, key=literal, other=nested(...))"`; evaluates nothing.
-
-    Raises:
-        SpecError: the text is not a name or a call with literal or nested-call arguments.
-    """
+    """Parses `"name"` or `"name(literal, other=nested(...))"`; evaluates nothing."""
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError) as e:

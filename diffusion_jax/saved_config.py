@@ -54,9 +54,7 @@ def _meaning(key: str, value: Any) -> Any:
         spec = registry.parse(value)
     except SpecError:
         return value
-    if (
-        key != "network" or "." in spec.name
-    ):  # somebody else's network: its arguments may mean anything
+    if key != "network" or "." in spec.name:  # of somebody else's, arguments may mean anything
         return spec
     kept = {k: v for k, v in spec.kwargs.items() if k not in _HOW}
     return registry.Spec(spec.name, spec.args, kept)
@@ -112,13 +110,10 @@ def check_fields(config: ConfigDict) -> None:
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """The inverse of `to_dict`.
+    """The inverse of `to_dict`; `ConfigError` if a field has the wrong type.
 
     Fields that have been added since keep their defaults; what is foreign is left out, and named in
     a line on stderr.
-
-    Raises:
-        ConfigError: a field has the wrong type.
     """
     config = base()
     known = flat(config.to_dict())
@@ -148,11 +143,7 @@ def _note(text: str) -> None:
 
 
 def read(path: Path) -> ConfigDict:
-    """The configuration in `config.json` of a work directory, or in a checkpoint's record.
-
-    Raises:
-        ConfigError: the file is unreadable.
-    """
+    """The configuration in `config.json` of a work directory, or in a checkpoint's record."""
     try:
         values = json.loads(place(path).read_text())
         if not isinstance(values, dict):

@@ -267,13 +267,7 @@ class Experiment:
 
 
 def open_experiment(config: ConfigDict, workdir: Path, checkpoint: str = "") -> Experiment:
-    """An experiment; for a published checkpoint the model settings come from its weights.
-
-    Args:
-        config: the resolved configuration; its model fields are replaced if `checkpoint` is
-            published.
-        workdir: where files go.
-    """
+    """An experiment; of a published checkpoint the model settings come from its weights."""
     if checkpoint.startswith(PREFIXES):
         config.update(published(checkpoint)[1].overrides)
     run = Experiment(config, place(workdir), checkpoint)

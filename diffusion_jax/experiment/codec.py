@@ -66,11 +66,7 @@ def fingerprint(experiment: Experiment, params: Params) -> str:
 
 
 def checked(experiment: Experiment, images: np.ndarray, labels: np.ndarray | None) -> Images:
-    """Arrays as images to code.
-
-    Raises:
-        DataError: they are not images and labels of the model's kind.
-    """
+    """Arrays as images to code; `DataError` unless they are what the model's data are."""
     source, images = experiment.source, np.asarray(images)
     shape = tuple(source.shape)
     if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
@@ -241,14 +237,7 @@ def decode(
 
 
 def labels_of(experiment: Experiment, found: Images) -> np.ndarray | None:
-    """The labels to code, or None for the null class (or an unconditional model).
-
-    Returns:
-        int32 `[N]`, or None.
-
-    Raises:
-        ConfigError: labels are to be coded and there are none.
-    """
+    """The labels to code, int32 `[N]`, or None for the null class (or an unconditional model)."""
     choice = experiment.config.compress.labels
     if choice not in ("auto", "code", "null"):
         raise ConfigError(f"compress.labels={choice!r}: allowed are auto, code, null")

@@ -49,11 +49,7 @@ class Drawing:
 
 
 def compiled(experiment: Experiment, params: Params) -> Drawing:
-    """The sampler of `experiment.config`.
-
-    Raises:
-        ConfigError: parts that do not exist or do not fit the model or one another.
-    """
+    """The sampler of `experiment.config`."""
     c, model = experiment.config.sample, experiment.model
     method = build(experiment, params)
     labels = generate.labels_for(model, c.num, tuple(c.labels))
@@ -86,17 +82,9 @@ def denoiser(
 
 
 def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> Method:
-    """How `experiment.config` says to sample.
+    """How `experiment.config` says to sample, checked against the model.
 
-    Args:
-        params: weights of the model: learned schedules decide where a plan begins and ends.
-        edit: an edit that changes the grid and has conditions of its own.
-
-    Returns:
-        The method, checked against the model.
-
-    Raises:
-        ConfigError: parts that do not exist or do not fit the model or one another.
+    Learned schedules, in `params`, decide where a plan begins and ends; an edit may change it.
     """
     c = experiment.config
     parts = _parts(experiment)
@@ -146,17 +134,10 @@ def _parts(experiment: Experiment) -> dict[str, Any]:
 
 
 def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Callable, Params]:
-    """A second network for the guidance of `experiment`'s model.
+    """A second network for the guidance of `experiment`'s model: `(bind, params)`, see `Helpers`.
 
-    Args:
-        kind: `"denoiser"`, or a plug-in of `scorers`.
-        checkpoint: a work directory or checkpoint folder.
-
-    Returns:
-        `(bind, params)`, see `sampling.method.Helpers`.
-
-    Raises:
-        ConfigError: the checkpoint holds something else, or was trained on other data.
+    `kind` is `"denoiser"` or a plug-in of `scorers`; `ConfigError` if the checkpoint holds
+    something else, or was trained on other data.
     """
     other = open_run(checkpoint, data_dir=experiment.config.data_dir)
     held = other.task.holds

@@ -89,15 +89,7 @@ def describe(spec: str, features: Features) -> dict[str, Any]:
 def reference(
     experiment: Experiment, features: Features, run: Callable
 ) -> tuple[statistics.Reference, Path]:
-    """The statistics of `config.quality.split`: from the work directory, or computed and kept.
-
-    Args:
-        features: the feature space.
-        run: from `extract.extractor`.
-
-    Returns:
-        The statistics and where they are.
-    """
+    """The statistics of `config.quality.split`, as kept in the work directory or computed."""
     q = experiment.config.quality
     if q.rows < 1:
         raise ConfigError(f"quality.rows={q.rows} must be at least 1")
@@ -118,17 +110,7 @@ def reference(
 
 
 def named_reference(path: Path, features: Features) -> statistics.Reference:
-    """Statistics from a file the user names.
-
-    Args:
-        features: the feature space they are to be of.
-
-    Returns:
-        The statistics.
-
-    Raises:
-        ConfigError: they are of other features.
-    """
+    """Statistics from a file the user names; `ConfigError` if they are of other features."""
     found = statistics.read(path)
     if found.size != features.size:
         raise ConfigError(
@@ -150,17 +132,7 @@ def rows_of(run: Callable, images: np.ndarray, label: str) -> np.ndarray:
 
 
 def extractor(experiment: Experiment, features: Features) -> Callable:
-    """`extract.extractor` with this job's batch.
-
-    Args:
-        features: the feature space.
-
-    Returns:
-        The function from images to batches of features.
-
-    Raises:
-        ConfigError: the batch is not positive.
-    """
+    """`extract.extractor` with this job's batch: a function from images to batches of features."""
     if experiment.config.quality.batch < 1:
         raise ConfigError(f"quality.batch={experiment.config.quality.batch} must be at least 1")
     return extract.extractor(features, experiment.mesh, experiment.config.quality.batch)

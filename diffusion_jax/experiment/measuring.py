@@ -59,11 +59,8 @@ def bound(
 ) -> bpd.Records:
     """Measures a bound with the draws, the seed and the precision of `config.eval`.
 
-    Args:
-        objective: the bound; that of continuous time unless given.
-        split: the images; `config.eval.split` unless given.
-        label: what the progress report calls it.
-        **changes: other fields of the pass, such as `limit` or `quiet`.
+    The bound of continuous time and `config.eval.split` unless given; `changes` are other fields of
+    the pass, such as `limit` or `quiet`.
     """
     c = experiment.config.eval
     objective = objective or registry.build("objectives", "continuous()")

@@ -43,13 +43,10 @@ class Samples:
 
 
 def draw(experiment: Experiment, repeats: int) -> Iterator[Samples]:
-    """Sets of samples as `config.sample` says, with consecutive seeds.
-
-    Args:
-        repeats: number of sets.
+    """Sets of samples as `config.sample` says.
 
     Yields:
-        The sets.
+        `repeats` sets, with consecutive seeds.
     """
     c = experiment.config.sample
     params, record = experiment.loaded

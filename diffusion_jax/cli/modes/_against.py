@@ -15,11 +15,7 @@ _PARTS = {"train": (0.0, 0.7), "valid": (0.7, 0.8), "test": (0.8, 1.0)}
 
 
 def check(experiment: Experiment, path: str) -> None:
-    """Refuses a run whose samples cannot be told from these data, before anything is drawn.
-
-    Raises:
-        ConfigError: other images, or a class asked of a model without classes.
-    """
+    """Refuses (`ConfigError`) a run whose samples cannot be told from these data."""
     if experiment.config.sample.num < 100:
         raise ConfigError(
             f"sample.num={experiment.config.sample.num}: a discriminator needs 100 or more"
@@ -28,17 +24,9 @@ def check(experiment: Experiment, path: str) -> None:
 
 
 def source(experiment: Experiment, against: str) -> Source:
-    """The data and the samples, drawn by `config.sample` and kept in `against.npz`.
+    """The data and samples of the run `against`, drawn by `config.sample`; kept in `against.npz`.
 
-    Args:
-        against: the run's work directory.
-
-    Returns:
-        A source with labels `class` for data and `class + classes` for samples; 0 and 1 without
-        classes.
-
-    Raises:
-        DataError: `against.npz` is unreadable.
+    Labels are `class` for data and `class + classes` for samples; 0 and 1 without classes.
     """
     path = experiment.workdir / "against.npz"
     if not path.exists():
@@ -60,10 +48,8 @@ def source(experiment: Experiment, against: str) -> Source:
 def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> Source:
     """Data and samples in equal parts.
 
-    Args:
-        image: samples, `[N, H, W, C]`; repeated, or cut, to the length of each split.
-        label: their classes, `[N]`.
-        classes: classes a discriminator is told; 1 for none.
+    `image` `[N, H, W, C]` and `label` `[N]` are repeated, or cut, to the length of each split.
+    `classes` is what a discriminator is told; 1 for none.
     """
 
     def load(name: str) -> Split:

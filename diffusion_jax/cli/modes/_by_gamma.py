@@ -14,14 +14,7 @@ from diffusion_jax.types import Params
 
 
 def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
-    """Loss and metrics at every noise level; writes `eval/<step>.json`.
-
-    Args:
-        record: what the weights are; goes into the report.
-
-    Returns:
-        The report, as written.
-    """
+    """Loss and metrics at every noise level; writes `eval/<step>.json` and returns it."""
     task = experiment.task.open(experiment, _HANDED)
     split = task.data().split(experiment.config.eval.split)
     c = experiment.config.eval

@@ -10,11 +10,7 @@ from diffusion_jax.runtime.storage import modified, place
 
 
 def output_path(experiment: Experiment) -> Path | None:
-    """`config.compress.output`, absolute, or None.
-
-    Raises:
-        ConfigError: there is such a file already.
-    """
+    """`config.compress.output`, absolute, or None; an existing file is refused."""
     named = experiment.config.compress.output
     path = place(named) if named else None
     if path is not None:
@@ -30,11 +26,7 @@ def refuse_existing(path: Path) -> None:
 
 
 def input_path(experiment: Experiment) -> Path:
-    """The file to decode: `config.compress.input`, or the newest in the work directory.
-
-    Raises:
-        ConfigError: none is named and there is none.
-    """
+    """The file to decode: `config.compress.input`, or the newest in the work directory."""
     if experiment.config.compress.input:
         return place(experiment.config.compress.input)
     folder = experiment.workdir / "compressed"
@@ -47,11 +39,7 @@ def input_path(experiment: Experiment) -> Path:
 
 
 def decode(experiment: Experiment, path: Path) -> Images:
-    """Decodes a file and checks it against the digest in its header.
-
-    Raises:
-        CodecError: it cannot be read, or not be decoded here to exactly what was coded.
-    """
+    """Decodes a file; `CodecError` unless the digest in its header confirms every byte."""
     try:
         data = path.read_bytes()
     except OSError as e:

@@ -15,12 +15,7 @@ from diffusion_jax.types import Params
 def evaluate(
     experiment: Experiment, density: Density, params: Params, record: dict[str, Any]
 ) -> dict[str, Any]:
-    """Evaluates given weights; writes `eval/<step>_<name>.json` and the per-image `.npz`.
-
-    Args:
-        density: the estimate.
-        record: what they are; goes into the report.
-    """
+    """Measures a density; writes `eval/<step>_<name>.json` and the values per image as `.npz`."""
     c = experiment.config.eval
     density.check(experiment.model)
     split = experiment.source.split(c.split)

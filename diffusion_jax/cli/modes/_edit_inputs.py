@@ -16,14 +16,7 @@ _SPLIT = "split:"
 
 
 def read(experiment: Experiment) -> Inputs:
-    """Reads what `job.config.edit` names.
-
-    Returns:
-        The inputs.
-
-    Raises:
-        ConfigError: nothing is named, or masks and labels do not fit the images.
-    """
+    """The images, masks and labels that `config.edit` names; `ConfigError` if they do not fit."""
     c = experiment.config.edit
     if not c.image:
         raise ConfigError(

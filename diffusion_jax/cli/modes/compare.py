@@ -29,9 +29,6 @@ def run(experiment: Experiment) -> None:
     """Compares `config.compare.a` and `.b` by the protocol of `config.eval`; writes a JSON.
 
     The configuration is that of run a unless one is given.
-
-    Raises:
-        ConfigError: there are not two runs, or their data or protocols differ.
     """
     c, paths = experiment.config.eval, (experiment.config.compare.a, experiment.config.compare.b)
     if not all(paths):

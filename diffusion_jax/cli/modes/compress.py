@@ -24,11 +24,7 @@ WRITES = ("compressed",)
 def run(experiment: Experiment) -> None:
     """Codes `config.compress.input` (by default the split `config.eval.split` of the run's data).
 
-    Writes `config.compress.output` (by default `compressed/<step>.djz`) and a report beside it as
-    JSON.
-
-    Raises:
-        ConfigError: settings that cannot work, or the named output exists.
+    Writes `config.compress.output` (by default `compressed/<step>.djz`) and a JSON beside it.
     """
     codec.one_process()
     c = experiment.config.compress

@@ -15,9 +15,6 @@ def run(experiment: Experiment) -> None:
     """Decodes `config.compress.input` into `.output` (by default its name with `.npz`).
 
     With `config.compress.verify` nothing is written.
-
-    Raises:
-        ConfigError: the output exists.
     """
     c = experiment.config.compress
     if c.verify:

@@ -72,17 +72,8 @@ def paint(
 ) -> np.ndarray:
     """Runs an edit over all rows of a canvas, in equal batches over all devices.
 
-    Args:
-        params: its weights, replicated over `mesh`.
-        layout: from `edit.lay_out`.
-        method: how to sample, with the edit's plan.
-        sample: `batch`, the rows per call, and `seed`.
-
-    Returns:
-        What `method.final` gives, with the source wherever the mask is 0, `[R, H, W, C]`.
-
-    Raises:
-        ConfigError: `batch` is not positive.
+    `sample` has the `batch` and the `seed`. Returns what `method.final` gives, `[R, H, W, C]`, with
+    the source wherever the mask is 0.
     """
     canvas, count = layout.canvas, len(layout.canvas.image)
     if sample.batch < 1:
@@ -140,13 +131,8 @@ def _write(experiment: Experiment, layout: Layout, drawn: np.ndarray, folder: Pa
 def sheet(layout: Layout, drawn: np.ndarray, levels: int) -> np.ndarray:
     """One line for each source: itself, what of it is kept (or the other end), and its results.
 
-    Args:
-        layout: of the results.
-        drawn: levels, uint8 `[R, H, W, C]`.
-        levels: how many there are.
-
-    Returns:
-        The picture, uint8 `[H', W', 3]`, at most 40 lines of it.
+    `drawn` are levels, uint8 `[R, H, W, C]`. Returns a picture, uint8 `[H', W', 3]`, of at most 40
+    lines.
     """
     canvas, columns = layout.canvas, layout.columns
     grey = (levels - 1) // 2

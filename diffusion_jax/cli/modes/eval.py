@@ -24,11 +24,7 @@ WRITES = ("eval",)
 
 
 def run(experiment: Experiment) -> None:
-    """Evaluates the newest (or the named) checkpoint; writes `eval/<step>.json` and `.npz`.
-
-    Args:
-        experiment: `config.eval.likelihood` says what is measured.
-    """
+    """Measures what `config.eval.likelihood` says; writes `eval/<step>.json` and `.npz`."""
     check(experiment)
     params, record = experiment.weights(experiment.config.eval.weights)
     chosen(_FIGURES, experiment)(experiment, params, record)
@@ -119,12 +115,7 @@ def _check_bounds(experiment: Experiment, bounds: Bounds) -> None:
 def evaluate(
     experiment: Experiment, params: Params, record: dict[str, Any], bounds: Bounds | None = None
 ) -> dict[str, Any]:
-    """Evaluates the bounds of given weights and writes the report.
-
-    Args:
-        record: what they are; goes into the report.
-        bounds: which; `elbo()` unless given.
-    """
+    """Evaluates bounds (`elbo()` unless given), writes the report and returns it."""
     c = experiment.config.eval
     bounds = bounds or registry.build("likelihood", "elbo()")
     objectives = bounds.objectives(tuple(c.timesteps))

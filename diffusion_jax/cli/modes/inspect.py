@@ -36,11 +36,7 @@ def run(experiment: Experiment) -> None:
 
 
 def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
-    """Inspects given weights and writes the report and the plots.
-
-    Args:
-        record: what they are; goes into the report.
-    """
+    """Inspects given weights, writes the report and the plots, and returns the report."""
     c = experiment.config.eval
     split = experiment.source.split(c.split)
     x, cond = _examples(experiment, split)

@@ -17,11 +17,7 @@ _HOW = "One kind with its arguments: djax list --config.list.kind=samplers"
 
 
 def run(kind: str = "") -> None:
-    """Prints the plug-ins: a page on a terminal, else a line each, with tabs between columns.
-
-    Args:
-        kind: only this kind, as `config.list.kind` says; empty for all.
-    """
+    """Prints one kind, or all: a page on a terminal, else a line each with tabs between columns."""
     from rich.console import Console
 
     console = Console()

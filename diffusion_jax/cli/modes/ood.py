@@ -26,12 +26,9 @@ _BITS = "bits/dim"
 
 
 def run(experiment: Experiment) -> None:
-    """Scores two data sets; writes `ood/<step>_<data>_<against>.json`, scores (npz) and plot (png).
+    """Scores `config.ood.data` (empty: the model's own) and `config.ood.against`.
 
-    The data are `config.ood.data` (empty: the model's own) and `config.ood.against`.
-
-    Raises:
-        ConfigError: there is nothing to compare with, or the model was trained with labels only.
+    Writes `ood/<step>_<data>_<against>.json`, the scores (npz) and a plot (png).
     """
     c = experiment.config
     if not c.ood.against:
@@ -60,12 +57,7 @@ def _split(experiment: Experiment, text: str) -> Split:
 def compare(
     experiment: Experiment, splits: list[Split], params: Params, record: dict[str, Any]
 ) -> dict[str, Any]:
-    """Scores two splits with given weights and writes everything.
-
-    Args:
-        splits: the model's own data and the strangers.
-        record: what they are; goes into the report.
-    """
+    """Scores the model's own data and strangers, writes everything and returns the report."""
     c = experiment.config.eval
     gammas = tuple(map(float, experiment.config.ood.gammas)) or _inside(experiment, params)
     titles = [_BITS, *(f"error at gamma = {g:.2f}" for g in gammas)]

@@ -24,11 +24,7 @@ _FRACTIONS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0)
 
 
 def run(experiment: Experiment) -> None:
-    """Writes `progressive/<step>.json`, per-image records (npz), the plot and the images (png).
-
-    Raises:
-        ConfigError: fewer than one step.
-    """
+    """Writes `progressive/<step>.json`, values per image (npz), the plot and the images (png)."""
     if experiment.config.progressive.steps < 1:
         raise ConfigError(
             f"progressive.steps={experiment.config.progressive.steps} must be at least 1"
@@ -38,11 +34,7 @@ def run(experiment: Experiment) -> None:
 
 
 def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
-    """Measures given weights and writes everything.
-
-    Args:
-        record: what they are; goes into the report.
-    """
+    """Measures given weights, writes everything and returns the report."""
     c, steps = experiment.config.eval, experiment.config.progressive.steps
     split = experiment.source.split(c.split)
     how = measuring.over(experiment)

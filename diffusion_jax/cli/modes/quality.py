@@ -44,11 +44,7 @@ def run(experiment: Experiment) -> None:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses settings that cannot work, before anything expensive happens.
-
-    Raises:
-        ConfigError: figures, splits or numbers that do not exist or do not fit together.
-    """
+    """Refuses (`ConfigError`) settings that cannot work, before anything expensive happens."""
     q = experiment.config.quality
     quality.check(tuple(q.metrics))
     for field in ("split", "floor"):
@@ -76,14 +72,7 @@ def check(experiment: Experiment) -> None:
 
 
 def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict[str, Any]:
-    """Measures sets of samples, which are repetitions of one another, and writes the card.
-
-    Args:
-        sets: one set or several.
-
-    Returns:
-        The card, as written.
-    """
+    """Measures sets of samples, repetitions of one another; writes the card and returns it."""
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
         bench = bench_lib.open_bench(experiment)
         q = experiment.config.quality

@@ -30,12 +30,7 @@ _FRAMES, _IMAGES = 32, 10  # of the animation, at most
 
 
 def run(experiment: Experiment) -> None:
-    """Writes `report.html`; what needs the weights is made if it is not there.
-
-    Raises:
-        ConfigError: there are several processes.
-        WorkdirError: there is no such work directory.
-    """
+    """Writes `report.html`; what needs the weights is made if it is not there."""
     if jax.process_count() > 1:
         raise ConfigError("report runs in one process; start it on one host")
     if not experiment.workdir.is_dir():
@@ -52,11 +47,7 @@ def run(experiment: Experiment) -> None:
 def after_training(experiment: Experiment, make: Callable[[], None] | None = None) -> None:
     """The report at the end of a run; whatever goes wrong with it is one line.
 
-    Args:
-        make: makes what the report shows of the weights, or None.
-
-    Raises:
-        Preempted: the run was asked to stop meanwhile.
+    `make` makes what the report shows of the weights.
     """
     if not experiment.config.report or jax.process_index():
         return
@@ -74,10 +65,8 @@ def illustrate(
 ) -> None:
     """Writes gamma(t) and the animation under `report/`, unless they are there.
 
-    Args:
-        record: what they are.
-        animate: whether to draw the animation; only with one process, because samplers may read
-            checkpoints, which all hosts do together, and the others would wait.
+    The animation only with one process: samplers may read checkpoints, which all hosts do
+    together, and the others would wait.
     """
     stem = experiment.workdir / "report" / str(record["step"])
     path = stem.with_name(f"{stem.name}_schedule.json")
@@ -119,17 +108,7 @@ def _made(path: Path) -> dict[str, Any]:
 
 
 def write(experiment: Experiment, notes: tuple[str, ...] = ()) -> Path:
-    """Reads the work directory and writes the page.
-
-    Args:
-        notes: what could not be made.
-
-    Returns:
-        The page, `report.html`.
-
-    Raises:
-        WorkdirError: it cannot be written.
-    """
+    """Writes the page about the work directory; `notes` say what could not be made."""
     path = experiment.workdir / "report.html"
     where = (
         str(experiment.workdir)

@@ -57,7 +57,6 @@ def sample(
         step: names the files.
         record: what the weights are; the first average of this run unless given.
         show: a few of them on the terminal too, if it can.
-        quiet: no progress report.
 
     Returns:
         The picture that was written, uint8 `[H, W, 3]`.

@@ -10,11 +10,7 @@ WRITES = ("statistics",)
 
 
 def run(experiment: Experiment) -> None:
-    """Writes `statistics/<split>_<features>_<hash>.npz`; needs no checkpoint.
-
-    Args:
-        experiment: `config.quality` names features and split.
-    """
+    """Writes `statistics/<split>_<features>_<hash>.npz`; needs no checkpoint."""
     features = feature_lib.build(experiment, experiment.config.quality.features)
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
         found, path = feature_lib.reference(

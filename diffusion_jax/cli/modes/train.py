@@ -44,11 +44,7 @@ _CHEAP = 30.0  # seconds that sampling may take for the report to animate it
 
 
 def run(experiment: Experiment) -> None:
-    """Trains to `config.steps`; the same command again resumes, or says that it is finished.
-
-    Raises:
-        ConfigError: settings that cannot work; nothing has been written then.
-    """
+    """Trains to `config.steps`; the same command again resumes, or says that it is finished."""
     c = experiment.config
     if experiment.checkpoint:
         raise ConfigError("--checkpoint is for eval and sample; training resumes from --workdir")
