@@ -1,5 +1,6 @@
 """Figures of sample quality against closed forms and constructed sets."""
 
+import functools
 import math
 
 import numpy as np
@@ -269,6 +270,16 @@ def test_too_few_are_told_which_features_would_do(shape, count, fits):
     spec = f"pixels(size={fits})"
     assert f"features='{spec}'" in str(e.value)
     assert registry.build("features", spec, shape=shape).size < count
+
+
+def test_more_samples_are_not_advised_where_the_reference_is_too_small():
+    check = functools.partial(quality.check_count, ("frechet",), size=192, shape=(8, 8, 3))
+    with pytest.raises(DataError, match=r"reference's 86 images .*: choose .*pixels\(size=4\)"):
+        check(500, known=86)
+    with pytest.raises(DataError, match=r"10 images .*: draw more than 192 .*pixels\(size=1\)"):
+        check(10, known=500)
+    check(193, known=193)
+    check(193, known=0)
 
 
 def test_figures_that_do_not_exist_or_need_rows_are_refused():

@@ -12,25 +12,29 @@ from diffusion_jax.evaluation.statistics import Reference
 
 
 def check_count(
-    metrics: tuple[str, ...], count: int, size: int, shape: tuple[int, ...] = (), of: str = "images"
+    metrics: tuple[str, ...], count: int, size: int, shape: tuple[int, ...] = (), known: int = 0
 ) -> None:
     """Raises DataError if a Frechet distance is wanted of too few images for their features.
 
     Args:
         metrics: names of figures.
-        count: number of images.
+        count: number of samples.
         size: number of features.
         shape: of one image, for advice.
-        of: what the images are.
+        known: images of the reference; 0 if that is not known.
     """
-    if "frechet" in metrics and count <= size:
-        fits = _coarse(shape, count)
-        smaller = f"smaller features (--config.quality.features='{fits}' or a classifier's)"
-        raise DataError(
-            f"{count} {of} have no full covariance in {size} features: draw more than {size} "
-            f"(--config.sample.num), choose {smaller}, or leave frechet out of "
-            "--config.quality.metrics"
-        )
+    least = min(count, known or count)
+    if "frechet" not in metrics or least > size:
+        return
+    # More samples are no help where the reference itself is too small.
+    enough = not known or known > size
+    more = f"draw more than {size} (--config.sample.num), " if enough else ""
+    whose = f"{count} images" if enough else f"the reference's {known} images"
+    raise DataError(
+        f"{whose} have no full covariance in {size} features: {more}choose smaller features "
+        f"(--config.quality.features='{_coarse(shape, least)}' or a classifier's), or leave "
+        "frechet out of --config.quality.metrics"
+    )
 
 
 def _coarse(shape: tuple[int, ...], count: int) -> str:

@@ -81,11 +81,8 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
             sets = [*sets]
             count = len(sets[0].images)
         known = bench.reference.moments.count  # 0 if the file does not say
-        counts = {"images": count}
-        counts |= {"images of the reference": known} if known else {}
-        for of, count in counts.items():
-            shape = tuple(experiment.source.shape)
-            quality.check_count(tuple(q.metrics), count, bench.features.size, shape, of)
+        shape = tuple(experiment.source.shape)
+        quality.check_count(tuple(q.metrics), count, bench.features.size, shape, known)
         floor = bench.floor()
         drawn, figures, picture = [], [], None
         for samples in sets:
