@@ -46,6 +46,7 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         argv = arguments.with_mode(argv)
         argv = arguments.renamed(argv)
+        arguments.check_fields(argv)
         argv = arguments.with_config(argv, arguments.check_mode(argv))
         sys.argv[:] = argv  # where ml_collections looks for overrides
         rest = flags.FLAGS(argv)

@@ -92,16 +92,31 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
+@functools.cache
+def _known() -> dict[str, Any]:
+    """All fields, dotted, with their defaults."""
+    return flat(base().to_dict())
+
+
+def check_field(key: str) -> None:
+    """Refuses (`ConfigError`) a field that does not exist; names the nearest that does."""
+    known = _known()
+    if key in known:
+        return
+    last = key.rpartition(".")[2]
+    near = next((f" (did you mean {k!r}?)" for k in known if k.rpartition(".")[2] == last), "")
+    near = registry.nearest(key, known) or near
+    raise ConfigError(
+        f"the configuration has no such field: {key}{near}; diffusion_jax/config.py has all of them"
+    )
+
+
 def check_fields(config: ConfigDict) -> None:
     """Refuses (`ConfigError`) a configuration with fields that there are not, or without some."""
-    known, given = flat(base().to_dict()), flat(config.to_dict())
+    given = flat(config.to_dict())
     for key in given:
-        if key not in known:
-            raise ConfigError(
-                f"the configuration has a field that does not exist: {key}"
-                f"{registry.nearest(key, known)}; diffusion_jax/config.py has all of them"
-            )
-    absent = sorted(known.keys() - given.keys())
+        check_field(key)
+    absent = sorted(_known().keys() - given.keys())
     if absent:
         raise ConfigError(
             f"the configuration lacks {', '.join(absent[:5])}; start it from "
@@ -116,8 +131,7 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     a line on stderr.
     """
     config = base()
-    known = flat(config.to_dict())
-    given = flat(today(values))
+    known, given = _known(), flat(today(values))
     foreign = sorted(given.keys() - known.keys())
     flattened = [k for k in foreign if k in config]
     if flattened:

@@ -201,7 +201,9 @@ def test_a_page_without_weights_says_so(trained, tmp_path):
     ("args", "message"),
     [
         (["--config.learning_rat=1"], "no such field.*learning_rat"),
-        (["--config.stepz=1"], 'stepz.*Did you mean "steps"'),
+        (["--config.stepz=1"], "no such field: stepz .did you mean 'steps'"),
+        (["--config.draws=1"], "no such field: draws .did you mean 'eval.draws'"),
+        (["--config.sampel.num=1"], "no such field: sampel.num .did you mean 'sample.num'"),
         (["--config.steps=many"], "many"),
         (["--config.schedule=lineer()"], "did you mean 'linear'"),
         (["--config.guidance=cfg(weight=2)"], "weight"),

@@ -36,9 +36,9 @@ def test_settings_that_were_added_since_have_their_defaults():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("c.learning_rate = 1.0", "does not exist: learning_rate"),
-        ("c.sample.stepz = 1.0", "does not exist: sample.stepz .did you mean 'sample.steps'"),
-        ("c.extra = type(c)({'lr_decay': 1})", "does not exist: extra.lr_decay"),
+        ("c.learning_rate = 1.0", "no such field: learning_rate"),
+        ("c.sample.stepz = 1.0", "no such field: sample.stepz .did you mean 'sample.steps'"),
+        ("c.extra = type(c)({'lr_decay': 1})", "no such field: extra.lr_decay"),
         ("del c.mesh", "lacks mesh; start it from diffusion_jax.config.base"),
         ("c.lr = 'fast'", "lr"),
     ],

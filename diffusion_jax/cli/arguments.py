@@ -169,6 +169,14 @@ def check_settings(mode: str, fields: Iterable[str]) -> None:
             )
 
 
+def check_fields(argv: list[str]) -> None:
+    """Refuses (`ConfigError`) `--config.F=...` where there is no setting F."""
+    for arg in argv[1:]:
+        name = arg.lstrip("-").partition("=")[0].partition("[")[0]
+        if arg.startswith("-") and name.startswith("config."):
+            saved_config.check_field(name.removeprefix("config."))
+
+
 def asks_for_help(argv: list[str]) -> bool:
     """Whether the page of help is asked for, by a flag or as the first word."""
     flags = any(a.startswith("-") and a.lstrip("-") in _HELP for a in argv[1:])
