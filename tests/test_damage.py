@@ -188,6 +188,19 @@ def test_trouble_is_not_damage(copied, monkeypatch, kind, sealed):
     assert sorted(p.name for p in newest(copied).parent.iterdir()) == ["1", "2"]
 
 
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    broken = state(1)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(
+        broken.replace(ema={"0.9": {**broken.params, "b": jnp.full(3, jnp.nan)}}), {}, {}
+    )
+    checkpoints.close()
+    folder = tmp_path / "checkpoints" / "1"
+    with pytest.raises(CheckpointError, match="are not finite"):
+        restore.read_weights(folder, LIKE.params, "0.9", WHOLE)
+    assert restore.read_weights(folder, LIKE.params, "params", WHOLE)["b"].tolist() == [1, 1, 1]
+
+
 def test_a_checkpoint_that_cannot_be_found_again_is_no_checkpoint(tmp_path):
     """Orbax takes such a path for a pattern, and leaves out half of its work without a word."""
     with pytest.raises(CheckpointError, match="could not save a checkpoint"):

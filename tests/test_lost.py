@@ -109,6 +109,63 @@ def test_a_spike_counts_as_nan_and_by_default_stops(tmp_path, monkeypatch):
     assert e.value.step == wanted[0]
 
 
+class Overflow(Counter):
+    """Its weights overflow after step 4, and nothing else does."""
+
+    def update(self, state, batch, given):
+        after, metrics = super().update(state, batch, given)
+        params = {"total": jnp.where(state.step < 4, 0.0, jnp.inf)}
+        return after.replace(params=params), metrics | {"loss": jnp.ones(())}
+
+
+def test_weights_that_overflow_are_never_saved(tmp_path):
+    experiment, counter = counting(tmp_path)
+    experiment.__dict__["task"] = Overflow(counter.split)
+    with pytest.raises(NonFiniteError, match=r"a weight became NaN .* at step 4") as e:
+        train.run(experiment)
+    assert e.value.step == 4
+    assert restore.locate(experiment.workdir)[0].name == "4"
+
+
+class Stopped(Counter):
+    """Is asked to stop while it validates for the first time."""
+
+    def __init__(self, split):
+        super().__init__(split)
+        self.seen = []
+
+    def load(self):
+        return self.split, self.split
+
+    def update(self, state, batch, given):
+        after, metrics = super().update(state, batch, given)
+        return after, metrics | {"loss": jnp.ones(())}
+
+    def validate(self, state, valid):
+        step = int(state.step)
+        if not self.seen:
+            self.seen.append(step)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        self.seen.append(step)
+        return {"loss": float(step)}
+
+
+@pytest.mark.parametrize("last", [4, 8])
+def test_a_validation_that_was_interrupted_is_made_up_for(tmp_path, last):
+    experiment, counter = counting(tmp_path)
+    experiment.config.eval_every, experiment.config.steps = 4, last
+    experiment.__dict__["task"] = stopped = Stopped(counter.split)
+    with pytest.raises(Preempted):
+        train.run(experiment)
+    for _ in range(2):  # and it is not made again
+        train.run(experiment)
+        rows = (experiment.workdir / "metrics.jsonl").read_text().splitlines()
+        found = [r["step"] for r in map(json.loads, rows) if "valid/loss" in r]
+        assert found == [*range(4, last + 1, 4)]
+    assert stopped.seen == [4, *range(4, last + 1, 4)]
+
+
 def test_a_run_that_cannot_go_on_stops(tmp_path, monkeypatch):
     experiment, _ = counting(tmp_path, on_nan="rollback", spike=0.5)  # every loss is 1
     with pytest.raises(NonFiniteError):

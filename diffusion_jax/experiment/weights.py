@@ -42,6 +42,7 @@ def _imported(experiment: "Experiment", name: str) -> tuple[Params, dict[str, An
     path, found = published(experiment.checkpoint)
     raw = name == "params"
     params = found.params if raw else found.ema_params
+    restore.check_finite(path, params)
     wanted = jax.tree.map(lambda a: a.shape, experiment.shapes())
     if jax.tree.map(lambda a: tuple(a.shape), params) != wanted:
         raise CheckpointError(

@@ -39,6 +39,10 @@ class Spool:
         """Whether it is time for `send`."""
         return self._to is not None and time.monotonic() - self._last > _EVERY
 
+    def changed(self, name: str) -> None:
+        """Says that a file was written anew: it is copied next time, whatever its size."""
+        self._sent.pop(name, None)
+
     def send(self) -> None:
         """Copies what has grown; what is written must have been flushed.
 

@@ -22,7 +22,7 @@ from diffusion_jax.training.compile import compile_steps, fresh_meter
 from diffusion_jax.training.feed import Feeder, Order
 from diffusion_jax.training.meter import NEVER, Meter
 from diffusion_jax.training.metrics import Writer
-from diffusion_jax.training.state import State
+from diffusion_jax.training.state import State, finite
 from diffusion_jax.training.tasks.base import Task
 
 
@@ -58,15 +58,24 @@ class Timetable:
     skip: int = 0
     spike: float = math.inf
 
+    @property
+    def every(self) -> tuple[int, int, int, int]:
+        """Steps between log entries, validations, checkpoints, sample grids."""
+        return self.log_every, self.eval_every, self.save_every, self.sample_every
+
     def next_stop(self, step: int) -> int:
         """The first step after `step` at which something other than training happens."""
-        every = (self.log_every, self.eval_every, self.save_every, self.sample_every)
-        return min([self.steps, *((step // n + 1) * n for n in every if n)])
+        return min([self.steps, *((step // n + 1) * n for n in self.every if n)])
 
     def dispatch(self, step: int) -> int:
         """Steps in the dispatch that starts at `step`: `per_dispatch`, or one; 0 at the end."""
         room = self.next_stop(step) - step
         return self.per_dispatch if room >= self.per_dispatch else min(room, 1)
+
+    def owed(self, step: int, validated: bool, drawn: bool) -> tuple[str, ...]:
+        """What a run that goes on at `step` should have done there, and was stopped in."""
+        jobs = (("validate", self.eval_every, validated), ("sample", self.sample_every, drawn))
+        return tuple(name for name, n, done in jobs if step and self.due(n, step) and not done)
 
     def due(self, every: int, step: int) -> bool:
         """Whether something that happens every `every` steps happens after step `step`."""
@@ -79,19 +88,24 @@ def _reading(feed: Feeder) -> dict[str, float]:
     return {"input_wait": wait} | ({"skipped_images": skipped} if skipped else {})
 
 
-def _check_finite(meter: Meter) -> None:
-    bad = int(jax.device_get(meter.bad_step))
+def _check_finite(meter: Meter, state: State) -> None:
+    """Raises `NonFiniteError`; weights may overflow in an update whose loss and gradient did not.
+
+    An update is told apart from the next only by its loss, so that of weights the latest is named.
+    """
+    what, bad = "loss or gradient", int(jax.device_get(meter.bad_step))
+    if bad == NEVER and not finite((state.params, state.ema)):
+        what, bad = "a weight", int(jax.device_get(state.step)) - 1
     if bad != NEVER:
         raise NonFiniteError(
-            f"loss or gradient became NaN or infinite (or the loss exceeded config.spike) at step "
-            f"{bad}",
+            f"{what} became NaN or infinite (or the loss exceeded config.spike) at step {bad}",
             bad,
         )
 
 
 def _stop(state: State, meter: Meter, meta: dict[str, Any], checkpoints: Checkpoints) -> None:
     """Saves and raises `Preempted`."""
-    _check_finite(meter)
+    _check_finite(meter, state)
     checkpoints.save(state, meta, {})
     checkpoints.wait()
     raise Preempted(
@@ -124,6 +138,7 @@ def run(
     sample: Callable[[State, int], None] | None = None,
     notice: Notice | None = None,
     given: Any = (),
+    owed: tuple[str, ...] = (),
 ) -> State:
     """Trains from `state.step` to `timetable.steps`.
 
@@ -139,14 +154,15 @@ def run(
         sample: `(state, step) -> None`, draws and stores samples.
         notice: whether the run has been asked to stop; None to run to the end.
         given: weights that the task uses and does not train, placed on `mesh`.
+        owed: what to do before the first step, from `Timetable.owed`.
 
     Returns:
         The final state.
 
     Raises:
         Preempted: the run was asked to stop; the state has been saved.
-        NonFiniteError: the loss or a gradient became NaN or infinite; the step is named and no
-            checkpoint from that step on is written.
+        NonFiniteError: the loss, a gradient or a weight became NaN or infinite; the step is named
+            and no checkpoint from that step on is written.
     """
     notice = notice or Notice()
     order = Order(
@@ -163,7 +179,22 @@ def run(
     meter = jax.tree.map(lambda a: a.copy(), fresh)
     step = int(jax.device_get(state.step))
     bits, behind = "", None
+
+    def look(step: int) -> dict[str, float]:
+        with _giving_up(notice, state, meter, meta, checkpoints):
+            found = validate(state)
+        writer.scalars(step, {f"valid/{k}": v for k, v in found.items()})
+        return found
+
+    def draw(step: int) -> None:
+        with _giving_up(notice, state, meter, meta, checkpoints):
+            sample(state, step)
+
     try:
+        if validate is not None and "validate" in owed:
+            look(step)
+        if sample is not None and "sample" in owed:
+            draw(step)
         with progress("train", timetable.steps, step) as bar:
             while step < timetable.steps:
                 feed.clock.start()
@@ -180,28 +211,22 @@ def run(
                 bar.at(step, bits)
                 if notice.reached(step - n + 1, step) and step < timetable.steps:
                     _stop(state, meter, meta, checkpoints)
-                if timetable.due(timetable.log_every, step):
-                    _check_finite(meter)
+                log, look_now, save, draw_now = (timetable.due(n, step) for n in timetable.every)
+                save |= step == timetable.steps
+                if log or look_now or save or draw_now:
+                    _check_finite(meter, state)
+                if log:
                     sums, count = jax.device_get((meter.sums, meter.count))
                     means = {k: float(v) / int(count) for k, v in sums.items()} | _reading(feed)
                     writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
                     bits = f"{means['loss']:.3f} {task.unit}"
                     meter = jax.tree.map(lambda a: a.copy(), fresh)
-                found = {}
-                if validate is not None and timetable.due(timetable.eval_every, step):
-                    _check_finite(meter)
-                    with _giving_up(notice, state, meter, meta, checkpoints):
-                        found = validate(state)
-                    writer.scalars(step, {f"valid/{k}": v for k, v in found.items()})
-                if timetable.due(timetable.save_every, step) or step == timetable.steps:
-                    _check_finite(meter)
-                    kept = {f"valid_{k}": v for k, v in found.items()}
+                found = look(step) if validate is not None and look_now else {}
+                if save:
                     writer.flush()  # what a checkpoint has behind it must not be lost either
-                    checkpoints.save(state, meta, kept)
-                if sample is not None and timetable.due(timetable.sample_every, step):
-                    _check_finite(meter)
-                    with _giving_up(notice, state, meter, meta, checkpoints):
-                        sample(state, step)
+                    checkpoints.save(state, meta, {f"valid_{k}": v for k, v in found.items()})
+                if sample is not None and draw_now:
+                    draw(step)
     finally:
         feed.close()
     return state

@@ -4,15 +4,18 @@ clu's writers do the work. clu 0.0.12 imports TensorFlow for one writer that is 
 placeholder for that module makes the others importable without it.
 """
 
+import json
 import sys
 import time
 import types
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diffusion_jax.runtime.storage import write
 from diffusion_jax.runtime.wording import json_text
 from diffusion_jax.training.append_log import Spool
 
@@ -59,13 +62,41 @@ class _Lines:
         self._file.close()
 
 
-class _Events:
-    """TensorBoard event files through tensorboardX, which needs no TensorFlow."""
+def _forget(path: Path, step: int) -> dict[str, float]:
+    """Takes out of a file the lines after `step`, and returns the values at `step`.
 
-    def __init__(self, folder: Path):
+    Lines that cannot be read stay; whoever reads the file counts them.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    kept, found = [], {}
+    for line in lines:
+        try:
+            row = json.loads(line)
+            at = int(row["step"])
+        except (ValueError, TypeError, KeyError):
+            kept.append(line)
+            continue
+        if at <= step:
+            kept.append(line)
+        if at == step:
+            found |= row
+    if len(kept) < len(lines):
+        write(path, b"".join(kept))
+    return found
+
+
+class _Events:
+    """TensorBoard event files through tensorboardX, which needs no TensorFlow.
+
+    A name of its own for every file: by the time alone, a clock that jumps back would make two the
+    same. What earlier files hold after `step` is hidden.
+    """
+
+    def __init__(self, folder: Path, step: int | None):
         from tensorboardX import SummaryWriter
 
-        self._to = SummaryWriter(str(folder))
+        after = {} if step is None else {"purge_step": step + 1}
+        self._to = SummaryWriter(str(folder), filename_suffix=f".{uuid.uuid4().hex[:8]}", **after)
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         for k, v in scalars.items():
@@ -89,39 +120,61 @@ class Writer:
         workdir: where the files go; None writes nothing (processes other than the first).
         check: called before anything goes into a bucket; raises if this process may no longer
             write.
+
+    Attributes:
+        found: what has been written at the latest step, by name.
     """
 
     def __init__(self, workdir: Path | None, check: Callable[[], None] | None = None):
-        self._to = None
-        if workdir is not None:
-            self._spool = Spool(workdir, [_LINES], check)
-            files = [_Lines(self._spool.folder / _LINES), _Events(self._spool.folder)]
+        self._to, self._step, self.found = None, None, {}
+        self._spool = None if workdir is None else Spool(workdir, [_LINES], check)
+
+    def go_on(self, step: int) -> None:
+        """Forgets what was written after `step`, because these steps are made once more."""
+        if self._spool is not None:
+            if self._to is not None:
+                self._to.close()
+                self._to = None
+            self._step, self.found = step, _forget(self._spool.folder / _LINES, step)
+            self._spool.changed(_LINES)
+
+    def _open(self) -> Any:
+        if self._to is None and self._spool is not None:
+            folder = self._spool.folder
+            files = [_Lines(folder / _LINES), _Events(folder, self._step)]
             self._to = _clu_writers().AsyncMultiWriter(files)
+        return self._to
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """Writes scalars at `step`."""
-        if self._to is not None:
-            self._to.write_scalars(step, values)
+        to = self._open()
+        if to is not None:
+            self.found = {**(self.found if step == self._step else {}), **values}
+            self._step = step
+            to.write_scalars(step, values)
             if self._spool.due():
                 self.flush()
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes one uint8 image `[H, W, C]`."""
-        if self._to is not None:
-            self._to.write_images(step, {name: image})
+        to = self._open()
+        if to is not None:
+            to.write_images(step, {name: image})
 
     def flush(self) -> None:
         """Waits until everything is where it belongs."""
         if self._to is not None:
             self._to.flush()
+        if self._spool is not None:
             self._spool.send()
 
     def close(self) -> None:
         """Flushes and closes; a failed asynchronous write surfaces here."""
-        if self._to is not None:
-            try:
+        try:
+            if self._to is not None:
                 self._to.close()
-            finally:
+        finally:
+            if self._spool is not None:
                 self._spool.close()
 
 

@@ -17,6 +17,7 @@ from diffusion_jax.errors import CheckpointError, short
 from diffusion_jax.runtime.storage import is_bucket, place
 from diffusion_jax.training import integrity
 from diffusion_jax.training.integrity import Damaged, saved_tree
+from diffusion_jax.training.state import finite
 from diffusion_jax.types import Params
 
 FOLDER = "checkpoints"
@@ -160,7 +161,7 @@ def read_weights(folder: Path, like: Params, name: str, sharding: Sharding) -> P
         sharding: where to put them.
 
     Raises:
-        CheckpointError: another architecture, or no such average.
+        CheckpointError: another architecture, no such average, or numbers that are not finite.
     """
     item = folder / ("train" if name == "params" else "ema")
     with ocp.PyTreeCheckpointer() as reader:
@@ -170,7 +171,7 @@ def read_weights(folder: Path, like: Params, name: str, sharding: Sharding) -> P
             raise CheckpointError(f"{folder} has no average {name!r}; it has {names}")
         compare(folder, shapes(saved[name]), shapes(like))
         target = {name: template(like, sharding)}
-        return reader.restore(
+        found = reader.restore(
             item,
             args=ocp.args.PyTreeRestore(
                 item=target,
@@ -178,3 +179,14 @@ def read_weights(folder: Path, like: Params, name: str, sharding: Sharding) -> P
                 partial_restore=True,
             ),
         )[name]
+    check_finite(folder, found)
+    return found
+
+
+def check_finite(where: Path, params: Params) -> None:
+    """Raises `CheckpointError` if weights have overflowed."""
+    if not finite(params):
+        raise CheckpointError(
+            f"the weights in {where} are not finite (the training had diverged); name an earlier "
+            "checkpoint by --checkpoint"
+        )

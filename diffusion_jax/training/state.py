@@ -1,5 +1,7 @@
 """What a run carries from step to step: all of it, and nothing else, is in a checkpoint."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -33,15 +35,19 @@ def ema_key(decay: float) -> str:
     return f"{decay:g}"
 
 
+@jax.jit
+def _finite(arrays: list[Array]) -> Array:
+    return jnp.array([jnp.isfinite(a).all() for a in arrays]).all()
+
+
+def finite(tree: Any) -> bool:
+    """Whether all floating-point numbers of a tree are finite."""
+    arrays = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
+    return not arrays or bool(jax.device_get(_finite(arrays)))
+
+
 def check_decays(decays: tuple) -> None:
-    """Refuses averages that are none.
-
-    Args:
-        decays: decays of the averages.
-
-    Raises:
-        ConfigError: no decay, or one outside [0, 1).
-    """
+    """Raises `ConfigError` unless there are EMA decays, all of them in [0, 1)."""
     if not decays or not all(0.0 <= d < 1.0 for d in decays):
         raise ConfigError(f"ema={decays}: give one or more decays in [0, 1), for example 0.9999,")
 
@@ -52,16 +58,7 @@ def init(
     decays: tuple,
     proposal: Params | None = None,
 ) -> State:
-    """The state before the first step; every average starts at the initial weights.
-
-    Args:
-        params: initial weights.
-        decays: decays of the averages.
-        proposal: initial state of the proposal, if it has one.
-
-    Returns:
-        The state; decays that are none raise `ConfigError`.
-    """
+    """The state before the first step; every average starts at the initial weights."""
     check_decays(decays)
     return State(
         step=jnp.zeros((), jnp.int32),

@@ -13,11 +13,11 @@ import numpy as np
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import (
     _against,
+    _at_the_end,
     _by_gamma,
     _environment,
     _resuming,
     eval as eval_mode,
-    report as report_mode,
     sample as sample_mode,
 )
 from diffusion_jax.data.base import describe, told
@@ -25,22 +25,20 @@ from diffusion_jax.errors import ConfigError, NonFiniteError
 from diffusion_jax.experiment import Experiment, fine_tuning, prepare_workdir
 from diffusion_jax.runtime import distributed, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say
-from diffusion_jax.runtime.sharding import check_batch, placed, put
+from diffusion_jax.runtime.sharding import check_batch, greatest, placed, put
 from diffusion_jax.runtime.storage import write, write_json
 from diffusion_jax.training import loop, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.closing import closing
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.restore import FOLDER, read_meta, template
-from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.state import State
 from diffusion_jax.training.tasks.base import Handed, Task
-from diffusion_jax.types import Params
 
 READS = ("training", "sampling", "sample", "eval")
 WRITES = ("", "checkpoints", "samples", "eval")
 
 _ROLLBACKS = 3  # in a row, without a new checkpoint between them
-_CHEAP = 30.0  # seconds that sampling may take for the report to animate it
 
 
 def run(experiment: Experiment) -> None:
@@ -76,8 +74,9 @@ def run(experiment: Experiment) -> None:
         closing(Writer(experiment.workdir if first else None, still_alone)) as writer,
     ):
         begin_or_resume = functools.partial(_start, experiment, task, shapes, checkpoints, begin)
-        state, skip = begin_or_resume()
+        state, saved = begin_or_resume()
         start = int(jax.device_get(state.step))
+        writer.go_on(start)
         if start < c.steps:
             _environment.note(experiment.workdir, start)
         if start >= c.steps:
@@ -99,14 +98,17 @@ def run(experiment: Experiment) -> None:
             loop.run, task, split=train, mesh=experiment.mesh, checkpoints=checkpoints,
             writer=writer, notice=notice,
             validate=None if valid is None else lambda state: task.validate(state, valid),
-            sample=functools.partial(task.sample, writer),
+            sample=lambda state, step: _at_the_end.timed(
+                writer, step, lambda: task.sample(writer, state, step)
+            ),
             given=jax.tree.map(put, given.tree, placed(experiment.mesh, given.tree)),
         )  # fmt: skip
         record = {
             "config": saved_config.to_dict(c), "data": data, "given": used
         }  # fmt: skip
+        owed = _owed(experiment, saved, writer)
         state = _train(
-            experiment, begin_or_resume, run_loop, state, skip, checkpoints, writer, record
+            experiment, begin_or_resume, run_loop, state, saved, checkpoints, writer, record, owed
         )
         if start < c.steps:
             say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
@@ -124,45 +126,56 @@ def _start(
     shapes: State,
     checkpoints: Checkpoints,
     begin: dict[str, np.ndarray],
-) -> tuple[State, int]:
-    """The newest state, or a new one; and how many batches have been left out so far."""
+) -> tuple[State, dict[str, Any]]:
+    """The newest state and its record, or a new one and nothing."""
     place = placed(experiment.mesh, shapes)
     state = checkpoints.restore(template(shapes, place), set_aside=True)
     if state is not None:
         folder = experiment.workdir / FOLDER / str(int(jax.device_get(state.step)))
-        return state, read_meta(folder).get("skip", 0)
+        return state, read_meta(folder)
     state = fine_tuning.begin(jax.jit(task.initial, out_shardings=place)(), begin)
     _write_table(experiment, task.name, shapes)
-    return state, 0
+    return state, {}
+
+
+def _owed(experiment: Experiment, saved: dict[str, Any], writer: Writer) -> tuple[str, ...]:
+    """What the run that saved a checkpoint was about to do, and was stopped in."""
+    step = saved.get("step", 0)
+    logged = any(name.startswith("valid/") for name in writer.found)
+    validated = bool(saved.get("metrics")) or greatest([logged])[0] > 0  # one process has the log
+    drawn = step >= experiment.config.steps or _at_the_end.drawn(experiment, step)
+    return make_timetable(experiment).owed(step, validated, drawn)
 
 
 def _train(
     experiment: Experiment,
-    begin_or_resume: Callable[[], tuple[State, int]],
+    begin_or_resume: Callable[[], tuple[State, dict[str, Any]]],
     run_loop: Callable,
     state: State,
-    skip: int,
+    saved: dict[str, Any],
     checkpoints: Checkpoints,
     writer: Writer,
     record: dict[str, Any],
+    owed: tuple[str, ...],
 ) -> State:
     """The loop; on NaN or a spike again from the last checkpoint, if the configuration says so."""
-    c, tries, last = experiment.config, 0, -1
+    c, tries, last, skip = experiment.config, 0, -1, saved.get("skip", 0)
     while True:
         meta = record | {"skip": skip}
         try:
             timetable = dataclasses.replace(make_timetable(experiment), skip=skip)
-            return run_loop(timetable, state, meta=meta)
+            return run_loop(timetable, state, meta=meta, owed=owed)
         except NonFiniteError as e:
             checkpoints.wait()
             tries = tries + 1 if (checkpoints.steps() or [0])[-1] == last else 1
             if c.on_nan != "rollback" or tries > _ROLLBACKS:
                 remedy = _resuming.remedy(experiment, checkpoints)
                 raise NonFiniteError(f"{e}; {remedy}", e.step) from e
-            state, skip = begin_or_resume()
+            state, saved = begin_or_resume()
             back = int(jax.device_get(state.step))
-            last, left_out = back, e.step - back + 1
-            skip += left_out
+            last, left_out, owed = back, e.step - back + 1, ()
+            skip = saved.get("skip", 0) + left_out
+            writer.go_on(back)
             writer.scalars(e.step, {"train/rollback": 1, "train/batches_left_out": skip})
             say(f"step {e.step} went wrong: back to step {back}, without its {left_out} batches")
 
@@ -200,44 +213,6 @@ def _check(experiment: Experiment) -> None:
         sample_mode.check(experiment)
 
 
-def _finish(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
-    """What is measured and drawn at the end, unless an earlier run of the command left it."""
-    eval_mode.chosen(_FINISH, experiment)(experiment, params, step, writer)
-
-
-def _finish_model(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
-    """Test-set evaluation, samples and report."""
-    c = experiment.config
-    folder = experiment.workdir / FOLDER / str(step)
-    record = {"step": step, "weights": ema_key(c.ema[0]), "checkpoint": str(folder)}
-    if not eval_mode.report_path(experiment, step).exists():
-        found = eval_mode.evaluate(experiment, params, record)["result"]
-        names = ("bits_per_dim", "standard_error")
-        writer.scalars(step, {f"{c.eval.split}/{k}": found[k] for k in names})
-    began = time.monotonic()
-    drawn = c.sample.num and not (experiment.workdir / "samples" / f"{step}.npz").exists()
-    if drawn:
-        writer.image(step, "samples", sample_mode.sample(experiment, params, step))
-    writer.flush()
-    cheap = drawn and time.monotonic() - began < _CHEAP
-    report_mode.after_training(
-        experiment, lambda: report_mode.illustrate(experiment, params, record, cheap)
-    )
-
-
-def _finish_guide(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
-    """Evaluation at every noise level, and the report."""
-    c = experiment.config
-    if not eval_mode.report_path(experiment, step).exists():
-        folder = experiment.workdir / FOLDER / str(step)
-        record = {"step": step, "weights": ema_key(c.ema[0]), "checkpoint": str(folder)}
-        found = _by_gamma.evaluate(experiment, params, record)
-        writer.scalars(step, {f"{c.eval.split}/{k}": v for k, v in found["mean"].items()})
-    writer.flush()
-    report_mode.after_training(experiment)
-
-
-_FINISH = {"bits_per_dim": _finish_model, "loss_by_gamma": _finish_guide}
 HANDED = Handed(
     check=_check,
     check_against=_against.check,
@@ -246,5 +221,5 @@ HANDED = Handed(
     ),
     score=_by_gamma.score,
     against=_against.source,
-    finish=_finish,
+    finish=_at_the_end.finish,
 )

@@ -1,0 +1,89 @@
+"""What training measures and draws at its end; what a killed run left out is made up for."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from diffusion_jax.cli.modes import (
+    _by_gamma,
+    eval as eval_mode,
+    report as report_mode,
+    sample as sample_mode,
+)
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.training.metrics import Writer
+from diffusion_jax.training.restore import FOLDER
+from diffusion_jax.training.state import ema_key
+from diffusion_jax.types import Params
+
+_TOOK = "samples/seconds"
+_CHEAP = 30.0  # seconds that sampling may take for the report to animate it
+
+
+def drawn(experiment: Experiment, step: int) -> bool:
+    """Whether there are samples of `step`."""
+    return (experiment.workdir / "samples" / f"{step}.npz").exists()
+
+
+def timed(writer: Writer, step: int, draw: Callable[[], None]) -> None:
+    """Draws, and logs how long that took."""
+    began = time.monotonic()
+    draw()
+    writer.scalars(step, {_TOOK: time.monotonic() - began})
+
+
+def finish(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
+    """What is measured and drawn at the end, unless an earlier run of the command left it."""
+    eval_mode.chosen(_FINISH, experiment)(experiment, params, step, writer)
+
+
+def _finish_model(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
+    """Test-set evaluation, samples and report."""
+    c = experiment.config
+    folder = experiment.workdir / FOLDER / str(step)
+    record = {"step": step, "weights": ema_key(c.ema[0]), "checkpoint": str(folder)}
+    path = eval_mode.report_path(experiment, step)
+    if not path.exists():
+        eval_mode.evaluate(experiment, params, record)
+    _log(writer, step, c.eval.split, path, "result", ("bits_per_dim", "standard_error"))
+    if c.sample.num and not drawn(experiment, step):
+        timed(writer, step, lambda: writer.image(
+            step, "samples", sample_mode.sample(experiment, params, step)
+        ))  # fmt: skip
+    writer.flush()
+    cheap = bool(c.sample.num) and writer.found.get(_TOOK, 0.0) < _CHEAP
+    report_mode.after_training(
+        experiment, lambda: report_mode.illustrate(experiment, params, record, cheap)
+    )
+
+
+def _log(
+    writer: Writer, step: int, split: str, path: Path, part: str, names: tuple[str, ...] = ()
+) -> None:
+    """Logs the figures of a report (all of a part, or those named), unless they have been."""
+    if jax.process_index():
+        return
+    found = json.loads(path.read_text())[part]
+    values = {f"{split}/{k}": math.nan if found[k] is None else found[k] for k in names or found}
+    if not values.keys() <= writer.found.keys():
+        writer.scalars(step, values)
+
+
+def _finish_guide(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
+    """Evaluation at every noise level, and the report."""
+    c = experiment.config
+    path = eval_mode.report_path(experiment, step)
+    if not path.exists():
+        folder = experiment.workdir / FOLDER / str(step)
+        record = {"step": step, "weights": ema_key(c.ema[0]), "checkpoint": str(folder)}
+        _by_gamma.evaluate(experiment, params, record)
+    _log(writer, step, c.eval.split, path, "mean")
+    writer.flush()
+    report_mode.after_training(experiment)
+
+
+_FINISH = {"bits_per_dim": _finish_model, "loss_by_gamma": _finish_guide}
