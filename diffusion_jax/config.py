@@ -67,7 +67,7 @@ def base() -> ConfigDict:
     c.task = "diffusion()"  # or a network of noisy images for guidance: guide(classifier()),
     # guide(clip()), guide(discriminator(), against='runs/digits')
 
-    # Training. Kinds: objectives/, proposals/; optimizer is any of optax's.
+    # Training. Kinds: objectives/, proposals/; optimizer is any of optax's, muon() or soap().
     c.objective = "continuous()"  # discrete(timesteps=1000), weighted(weight=sigmoid())
     c.proposal = "uniform()"  # of the times in training; or vloss(), histogram(): less variance
     # Train a schedule's shape on the variance of the loss instead of the bound: auto, on or off.
@@ -76,7 +76,7 @@ def base() -> ConfigDict:
     c.optimizer = "adamw(b2=0.99, weight_decay=0.01)"
     c.lr = 2e-4
     c.warmup = 100  # steps
-    c.lr_decay = "constant"  # constant, cosine or linear
+    c.lr_decay = "constant"  # constant, cosine, linear, or cooldown(0.2): to 0 over the last fifth
     c.clip = 0.0  # largest gradient norm; 0: no clipping
     c.decay_mask = "kernels"  # which parameters decay: kernels or all_but_bias
     c.ema = (0.9999,)  # one or several averages of the weights

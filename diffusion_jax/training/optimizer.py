@@ -9,13 +9,25 @@ import optax
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.training.matrix_optimizers import OURS
 from diffusion_jax.training.state import State
 from diffusion_jax.types import Params
 
-_DECAYS: dict[str, Callable[[float, int], optax.Schedule]] = {
+
+def _cooldown(lr: float, steps: int, fraction: float = 0.2) -> optax.Schedule:
+    """Constant, and linear to 0 over the last `fraction` of the steps."""
+    if not 0.0 < fraction <= 1.0:
+        raise ConfigError(f"lr_decay: cooldown({fraction}) must be above 0 and at most 1")
+    last = max(round(fraction * steps), 1)
+    parts = [optax.constant_schedule(lr), optax.linear_schedule(lr, 0.0, last)]
+    return optax.join_schedules(parts, [steps - last])
+
+
+_DECAYS: dict[str, Callable[..., optax.Schedule]] = {
     "constant": lambda lr, steps: optax.constant_schedule(lr),
     "cosine": lambda lr, steps: optax.cosine_decay_schedule(lr, steps, alpha=0.01),
     "linear": lambda lr, steps: optax.linear_schedule(lr, 0.0, steps),
+    "cooldown": _cooldown,
 }
 
 
@@ -25,7 +37,8 @@ def learning_rate(lr: float, warmup: int, decay: str, steps: int) -> optax.Sched
     Args:
         lr: the peak.
         warmup: steps of warm-up.
-        decay: `"constant"`, `"cosine"` (to 1% of the peak) or `"linear"` (to 0).
+        decay: `"constant"`, `"cosine"` (to 1% of the peak), `"linear"` (to 0), or
+            `"cooldown(0.2)"`: constant, then linear to 0 over that fraction of the steps.
         steps: length of the run.
 
     Returns:
@@ -34,9 +47,13 @@ def learning_rate(lr: float, warmup: int, decay: str, steps: int) -> optax.Sched
     Raises:
         ConfigError: unknown decay.
     """
-    if decay not in _DECAYS:
+    parsed = registry.parse(decay)
+    if parsed.name not in _DECAYS:
         raise ConfigError(f"lr_decay={decay!r}: allowed are {', '.join(_DECAYS)}")
-    main = _DECAYS[decay](lr, max(steps - warmup, 1))
+    try:
+        main = _DECAYS[parsed.name](lr, max(steps - warmup, 1), *parsed.args, **parsed.kwargs)
+    except TypeError as e:
+        raise SpecError(f"lr_decay={decay!r}: only cooldown takes a number, a fraction") from e
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), main], [warmup])
@@ -67,7 +84,7 @@ def make(
 
     Args:
         spec: an optax optimiser and its settings, for example `"adamw(b2=0.99)"` or
-            `"contrib.muon()"`.
+            `"contrib.prodigy()"`; or `"muon()"` or `"soap()"` (`matrix_optimizers`).
         lr: the learning-rate schedule.
         clip: largest global gradient norm; 0 for no clipping.
         decay_mask: which parameters decay, for optimisers that take a mask: `"kernels"` or
@@ -87,9 +104,10 @@ def make(
     if module not in ("", "contrib"):
         raise SpecError(f"optimizer {parsed.name!r}: write name(...) or contrib.name(...)")
     found = getattr(optax.contrib if module else optax, name, None)
+    found = OURS.get(parsed.name, found)
     if not inspect.isfunction(found):
         raise SpecError(
-            f"optax has no optimizer {parsed.name!r}; try adamw, adam, lion, sgd, lamb, ..."
+            f"optax has no optimizer {parsed.name!r}; try adamw, lion, muon, soap, sgd, ..."
         )
     taken = inspect.signature(found).parameters
     offered = {"learning_rate": lr, "mask": _MASKS[decay_mask]}

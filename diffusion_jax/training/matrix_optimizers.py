@@ -1,0 +1,212 @@
+"""Optimisers for matrices, `muon(...)` and `soap(...)`, that reach convolutions and stacks.
+
+A kernel `[..., in, out]` is a matrix whose rows are all axes but the last: `[KH KW C, D]` for a
+convolution. In a stack of equal blocks, whose kernels have one axis more, each block is a matrix of
+its own. Biases, norms, embeddings, the first and the last layer, and the schedule go to AdamW.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax import contrib
+
+from diffusion_jax.types import Array, Params
+
+_ENDS = ("conv_in", "conv_out", "in", "out")  # layers of a network that see data or give results
+Mask = Callable[[Params], Params]
+
+
+def is_matrix(path: tuple, p: Array) -> bool:
+    """Whether a parameter, by its path of keys, is a kernel inside of a network."""
+    keys = [str(getattr(k, "key", k)) for k in path]
+    first_or_last = len(keys) <= 3 and keys[-2:-1] and keys[-2] in _ENDS
+    return keys[0] != "schedule" and keys[-1] == "kernel" and p.ndim > 1 and not first_or_last
+
+
+def labels(params: Params) -> Params:
+    """`"matrix"` or `"rest"` for every parameter: what the matrix rule gets, and what AdamW."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, p: "matrix" if is_matrix(path, p) else "rest", params
+    )
+
+
+def stacked(p: Array) -> bool:
+    """Whether a kernel is one of a stack: `[in, out]` and `[KH, KW, in, out]` have even rank."""
+    return p.ndim % 2 == 1
+
+
+def _dimensions(params: Params) -> Params:
+    def one(path: tuple, p: Array) -> contrib.MuonDimensionNumbers | None:
+        if not is_matrix(path, p):
+            return None
+        return contrib.MuonDimensionNumbers(tuple(range(stacked(p), p.ndim - 1)), p.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def muon(
+    learning_rate: optax.Schedule,
+    beta: float = 0.95,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.99,
+    ns_steps: int = 5,
+    mask: Mask | None = None,
+) -> optax.GradientTransformation:
+    """Momentum made orthogonal (Jordan et al. 2024), by optax.
+
+    Updates are scaled as AdamW's are (Liu et al. 2025), so that a rate for AdamW suits.
+
+    Args:
+        beta: of the momentum.
+        weight_decay: of the matrices.
+        b1: of AdamW, for the rest.
+        b2: of AdamW.
+        ns_steps: of the Newton-Schulz iteration.
+        mask: which of the matrices decay; the rest does not.
+    """
+    return contrib.muon(
+        learning_rate, beta=beta, ns_steps=ns_steps, weight_decay=weight_decay,
+        weight_decay_mask=mask, adam_b1=b1, adam_b2=b2,
+        muon_weight_dimension_numbers=_dimensions, consistent_rms=0.2,
+    )  # fmt: skip
+
+
+class _Side(NamedTuple):
+    """Of rows or columns: their average outer product, and its eigenvectors; or nothing."""
+
+    outer: Array
+    basis: Array
+
+
+class SoapState(NamedTuple):
+    """State of `scale_by_soap`; trees like the parameters."""
+
+    count: Array
+    mean: Params
+    square: Params
+    sides: Any
+
+
+def _as_matrix(p: Array) -> Array:
+    n = p.shape[0] if stacked(p) else 1
+    return p.reshape(n, -1, p.shape[-1])
+
+
+def _sides(p: Array, largest: int) -> tuple[_Side | None, _Side | None]:
+    n, *sizes = _as_matrix(p).shape
+
+    def side(size: int) -> _Side | None:
+        if size > largest:
+            return None
+        eye = jnp.broadcast_to(jnp.eye(size, dtype=p.dtype), (n, size, size))
+        return _Side(jnp.zeros((n, size, size), p.dtype), eye)
+
+    return side(sizes[0]), side(sizes[1])
+
+
+def _turn(g: Array, sides: tuple[_Side | None, _Side | None], back: bool = False) -> Array:
+    """`[n, rows, columns]` into the eigenvectors of its sides, or back."""
+    rows, columns = sides
+    if rows is not None:
+        g = jnp.einsum("nij,njk->nik" if back else "nji,njk->nik", rows.basis, g)
+    if columns is not None:
+        g = jnp.einsum("nij,nkj->nik" if back else "nij,njk->nik", g, columns.basis)
+    return g
+
+
+def scale_by_soap(
+    b1: float = 0.95, b2: float = 0.95, every: int = 10, largest: int = 2048, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """Adam in the eigenvectors of Shampoo's preconditioner (Vyas et al. 2024).
+
+    Args:
+        b1: of the mean of gradients.
+        b2: of their squares, and of the outer products.
+        every: steps between two updates of the eigenvectors.
+        largest: a side with more values than this keeps its own axes.
+        eps: added to the root of the squares.
+    """
+
+    def init(params: Params) -> SoapState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        squares = jax.tree.map(lambda p: jnp.zeros_like(_as_matrix(p)), params)
+        sides = jax.tree.map(lambda p: _sides(p, largest), params)
+        return SoapState(jnp.zeros((), jnp.int32), zeros, squares, sides)
+
+    def one(g: Array, m: Array, v: Array, sides: Any, count: Array) -> tuple:
+        matrix = _as_matrix(g)
+        outers = ("nik,njk->nij", "nki,nkj->nij")
+        products = [jnp.einsum(o, matrix, matrix) for o in outers]
+        sides = tuple(
+            None if s is None else s._replace(outer=b2 * s.outer + (1 - b2) * p)
+            for s, p in zip(sides, products, strict=True)
+        )
+
+        def fresh(s: _Side) -> Array:
+            return jnp.linalg.eigh(s.outer)[1][..., ::-1]
+
+        def again(s: _Side) -> Array:
+            return jnp.linalg.qr(s.outer @ s.basis)[0]
+
+        def same(s: _Side) -> Array:
+            return s.basis
+
+        which = jnp.where(count == 0, 0, jnp.where(count % every == 0, 1, 2))
+        sides = tuple(
+            None if s is None
+            else s._replace(basis=jax.lax.switch(which, (fresh, again, same), s))
+            for s in sides
+        )  # fmt: skip
+        # In its own eigenvectors a gradient has zeros, which Adam would turn into signs of noise:
+        # the first one is for the eigenvectors only.
+        first, n = count == 0, jnp.maximum(count, 1)
+        m = jnp.where(first, m, b1 * m + (1 - b1) * g)
+        v = jnp.where(first, v, b2 * v + (1 - b2) * jnp.square(_turn(matrix, sides)))
+        mean = _turn(_as_matrix(m), sides) / (1 - b1**n)
+        step = mean / (jnp.sqrt(v / (1 - b2**n)) + eps)
+        return _turn(step, sides, back=True).reshape(g.shape), m, v, sides
+
+    def update(
+        grads: Params, state: SoapState, params: Params | None = None
+    ) -> tuple[Params, SoapState]:
+        leaves, tree = jax.tree.flatten(grads)
+        trees = (state.mean, state.square, state.sides)
+        found = [
+            one(g, m, v, s, state.count)
+            for g, m, v, s in zip(leaves, *map(tree.flatten_up_to, trees), strict=True)
+        ]
+        steps, *rest = (tree.unflatten(part) for part in zip(*found, strict=True))
+        return steps, SoapState(state.count + 1, *rest)
+
+    return optax.GradientTransformation(init, update)
+
+
+def soap(
+    learning_rate: optax.Schedule,
+    b1: float = 0.95,
+    b2: float = 0.95,
+    weight_decay: float = 0.0,
+    every: int = 10,
+    largest: int = 2048,
+    mask: Mask | None = None,
+) -> optax.GradientTransformation:
+    """Adam in the eigenvectors of Shampoo's preconditioner; arguments as of `scale_by_soap`.
+
+    Args:
+        weight_decay: of all that decay.
+        mask: which parameters decay.
+    """
+    matrices = optax.chain(
+        scale_by_soap(b1, b2, every, largest),
+        optax.add_decayed_weights(weight_decay, mask),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+    rest = optax.adamw(learning_rate, b1, b2, weight_decay=weight_decay, mask=mask)
+    return optax.partition({"matrix": matrices, "rest": rest}, labels)
+
+
+OURS: dict[str, Callable[..., optax.GradientTransformation]] = {"muon": muon, "soap": soap}
