@@ -189,9 +189,14 @@ def test_a_sketch_sees_every_pixel_of_a_small_set_and_some_of_a_large_one(monkey
         assert split(other).sketch() != one
     assert split(images, np.arange(50, dtype=np.int32) % 3).sketch() != one
     monkeypatch.setattr(base, "_WHOLE", 0)
-    monkeypatch.setattr(base, "_BLOCK", 8)
+    monkeypatch.setattr(base, "_RUNS", 3)
+    monkeypatch.setattr(base, "_RUN", 4)
     some = split(images).sketch()
     assert some == split(images.copy()).sketch() != split(255 - images).sketch()
+    for i, seen in ((0, True), (49, True), (10, False)):
+        other = images.copy()
+        other[i] += 1
+        assert (split(other).sketch() != some) == seen
 
 
 def test_resuming_on_other_data_is_refused(monkeypatch, tmp_path):
