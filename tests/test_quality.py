@@ -130,10 +130,13 @@ def test_statistics_are_kept_and_found_again(tmp_path, train, capsys):
     assert there["result"] == here["result"]
     assert there["reference"]["data_sha256"] == here["reference"]["data_sha256"]
     assert "written to" in capsys.readouterr().out
-    # Other rows are other statistics.
+    # Other rows are other statistics; they lie beside the first, and are found again too.
     made.config.quality.rows = 20
-    quality.run(made)
-    assert len(statistics.read(kept).rows) == 20
+    for _ in range(2):
+        quality.run(made)
+    other = kept.with_name(f"{kept.stem}_2.npz")
+    assert {*kept.parent.glob("*.npz")} == {kept, other} and len(statistics.read(other).rows) == 20
+    assert kept.stat().st_mtime_ns == stamp
 
 
 def test_statistics_of_another_package_give_frechet(tmp_path, train):

@@ -94,14 +94,16 @@ def reference(
     if q.rows < 1:
         raise ConfigError(f"quality.rows={q.rows} must be at least 1")
     split = experiment.source.split(q.split)
-    name = f"{q.split}_{features.name}_{features.digest[:8]}.npz"
-    path = experiment.workdir / "statistics" / name
-    if path.exists():
+    stem = f"{q.split}_{features.name}_{features.digest[:8]}"
+    wanted = {"features_sha256": features.digest, "data_sha256": split.fingerprint(),
+              "rows": min(q.rows, len(split))}  # fmt: skip
+    path, n = experiment.workdir / "statistics" / f"{stem}.npz", 1
+    while path.exists():  # those of other rows or data are kept
         kept = statistics.read(path)
-        wanted = {"features_sha256": features.digest, "data_sha256": split.fingerprint(),
-                  "rows": min(q.rows, len(split))}  # fmt: skip
         if all(kept.record.get(k) == v for k, v in wanted.items()):
             return kept, path
+        n += 1
+        path = path.with_name(f"{stem}_{n}.npz")
     found = statistics.measure(run, split, describe(q.features, features), q.rows)
     if jax.process_index() == 0:
         statistics.write(path, found)
