@@ -9,7 +9,7 @@ from picture_files import write
 from PIL import Image
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import train
+from diffusion_jax.cli.modes import _resuming
 from diffusion_jax.data import base
 from diffusion_jax.data.base import Source, Split, changed, describe, told
 from diffusion_jax.errors import ConfigError, DataError, WorkdirError
@@ -207,12 +207,12 @@ def test_resuming_on_other_data_is_refused(monkeypatch, tmp_path):
         ({"data": data | {"classes": ["dog"]}}, "classes were dog, and are cat now"),
         ({"images": 5}, "images were 5, and are 4 now"),
     ):
-        monkeypatch.setattr(train, "read_meta", lambda _, before=before: before)
+        monkeypatch.setattr(_resuming, "read_meta", lambda _, before=before: before)
         with pytest.raises(WorkdirError, match=says):
-            train._check_same(run, 3, data, {})
+            _resuming.check_same(run, 3, data, {})
     for before in ({"data": data}, {"images": 4}, {}):
-        monkeypatch.setattr(train, "read_meta", lambda _, before=before: before)
-        train._check_same(run, 3, data, {})
+        monkeypatch.setattr(_resuming, "read_meta", lambda _, before=before: before)
+        _resuming.check_same(run, 3, data, {})
 
 
 def test_weights_of_renamed_classes_are_refused_where_classes_matter():
