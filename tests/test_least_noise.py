@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from diffusion_jax import config, saved_config
+from diffusion_jax import config, registry, saved_config
 from diffusion_jax.experiment import Experiment, open_experiment
 from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.training.tasks import diffusion
@@ -64,7 +64,8 @@ def test_the_first_validation_says_so_and_the_next_does_not(monkeypatch, capsys)
     c = config.base()
     c.eval_every = 100
     setting = SimpleNamespace(config=c, model=None, mesh=None, source=SimpleNamespace(levels=256))
-    task = diffusion.Training(setting, None, SimpleNamespace(objective=None))
+    objective = registry.build("objectives", "continuous()")
+    task = diffusion.Training(setting, None, SimpleNamespace(objective=objective))
     for step in (100, 200):
         task.validate(SimpleNamespace(step=np.int32(step)), None)
     assert capsys.readouterr().out.count("reconstruction takes 3.00 of 5.00") == 1
