@@ -15,7 +15,7 @@ from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import compress
 from diffusion_jax.cli.report import collect, sections_measured
 from diffusion_jax.compression import baselines, files
-from diffusion_jax.errors import CodecError, ConfigError, DataError
+from diffusion_jax.errors import CheckpointError, CodecError, ConfigError, DataError
 from diffusion_jax.experiment import Experiment, codec, prepare_workdir
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
@@ -170,7 +170,11 @@ def test_files_are_refused_before_anything_is_decoded(run, monkeypatch):
         Experiment(tiny.config(folder, **changes), experiment.workdir), path, message
     )
     refuse("another model", eval={"weights": "params"})
-    refuse("another model", prediction="v")
+    other = Experiment(tiny.config(folder, prediction="v"), experiment.workdir)
+    with pytest.raises(CodecError, match="another model"):
+        codec.decode(other, experiment.params, path.read_bytes(), path.name)
+    with pytest.raises(CheckpointError, match="prediction: 'eps' -> 'v'"):
+        _ = other.params  # the weights themselves are refused too
     refuse("batches of 4 images and decodes with no other, not with 8", compress={"batch": 8})
     monkeypatch.setattr("diffusion_jax.compression.network.jax.__version__", "0.0.1")
     refuse("written with jax .*, not 0.0.1")

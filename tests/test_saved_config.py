@@ -9,6 +9,7 @@ from command import config_file, main, refused
 from diffusion_jax import saved_config
 from diffusion_jax.config import base
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import prepare_workdir
 
 
 def test_a_saved_configuration_is_read_as_it_was(tmp_path):
@@ -25,6 +26,15 @@ def test_foreign_keys_are_left_out_and_named(tmp_path, capsys):
     assert found.lr == 0.5 and found.sample.num == 6 and "wandb" not in found
     assert "unknown here: notes, sample.colour, wandb.project" in capsys.readouterr().err
     saved_config.check_fields(found)
+
+
+def test_a_run_with_a_foreign_key_is_resumed(tmp_path):
+    run = tiny.experiment(tmp_path)
+    run.workdir.mkdir()
+    values = saved_config.to_dict(run.config) | {"wandb": {"project": "x"}}
+    (run.workdir / "config.json").write_text(json.dumps(values))
+    with prepare_workdir(run):  # it would raise WorkdirError
+        pass
 
 
 def test_settings_that_were_added_since_have_their_defaults():
