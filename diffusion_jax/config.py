@@ -79,7 +79,7 @@ def base() -> ConfigDict:
     c.lr_decay = "constant"  # constant, cosine, linear, or cooldown(0.2): to 0 over the last fifth
     c.clip = 0.0  # largest gradient norm; 0: no clipping
     c.decay_mask = "kernels"  # which parameters decay: kernels or all_but_bias
-    c.ema = (0.9999,)  # one or several averages of the weights
+    c.ema = (0.9999,)  # averages of the weights: decays, or "power(0.05)", "power(0.1)"
     c.ema_warmup = True
     c.mesh = "data=-1"  # or data=-1,fsdp=4: split weights and optimiser state over 4 devices
     c.per_dispatch = 0  # steps per dispatch; 0: 1 on CPU, 10 elsewhere
@@ -123,7 +123,7 @@ def base() -> ConfigDict:
     c.eval.timesteps = (100, 1000)  # also report the bound of models with T steps
     c.eval.batch = 128
     c.eval.limit = 0  # only the first N images; 0: all of them
-    c.eval.weights = ""  # an average such as 0.9999, or params; empty: the first average
+    c.eval.weights = ""  # an average: 0.9999, posthoc(0.075); or params; empty: the first
     c.eval.checkpoint = "latest"  # or best: lowest held-out bits/dim
     c.eval.matmul_precision = "float32"  # no silent TF32; empty: the device's default
     c.eval.seed = 0

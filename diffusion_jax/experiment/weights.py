@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from diffusion_jax.errors import CheckpointError
-from diffusion_jax.experiment import record
+from diffusion_jax.experiment import posthoc, record
 from diffusion_jax.networks.published import PREFIXES
 from diffusion_jax.runtime.sharding import put, replicated
 from diffusion_jax.runtime.storage import place
-from diffusion_jax.training import restore
+from diffusion_jax.training import averages, restore
 from diffusion_jax.types import Params
 
 if TYPE_CHECKING:
@@ -22,13 +22,16 @@ def load(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
     if experiment.checkpoint.startswith(PREFIXES):
         return _imported(experiment, name)
     path = place(experiment.checkpoint) if experiment.checkpoint else experiment.workdir
+    length = averages.wanted(name)
 
     def read(folder: Path) -> tuple[Params, dict[str, Any], list[str]]:
         meta = restore.read_meta(folder)
         record.check_settings(experiment, folder, meta.get("config"))
-        params = restore.read_weights(
-            folder, experiment.shapes(), name, replicated(experiment.mesh)
-        )
+        whole = replicated(experiment.mesh)
+        if length is None:
+            params = restore.read_weights(folder, experiment.shapes(), name, whole)
+        else:
+            params = posthoc.load(path, folder, length, experiment.shapes(), whole)
         found = {"step": meta["step"], "weights": name, "checkpoint": str(folder)}
         return params, found, meta.get("data", {}).get("classes", [])
 

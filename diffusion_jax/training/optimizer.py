@@ -4,11 +4,12 @@ import inspect
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.training import averages
+from diffusion_jax.training.averages import Average
 from diffusion_jax.training.matrix_optimizers import OURS
 from diffusion_jax.training.state import State
 from diffusion_jax.types import Params
@@ -119,29 +120,29 @@ def make(
     return optax.chain(optax.clip_by_global_norm(clip), optimizer) if clip > 0.0 else optimizer
 
 
-def ema_update(ema: Params, params: Params, decay: float, step: jax.Array, warmup: bool) -> Params:
-    """One step of the exponential moving average of the weights.
+def ema_update(
+    ema: Params, params: Params, average: Average, step: jax.Array, warmup: bool
+) -> Params:
+    """One step of a moving average of the weights.
 
     Args:
         ema: the average so far.
         params: weights after `step` updates.
-        decay: the decay in the limit.
+        average: which one: see `averages`.
         step: number of updates made so far, at least 1.
-        warmup: use `min(decay, (1 + step) / (10 + step))`, which forgets the initial weights soon.
+        warmup: exponential ones soon forget the initial weights.
 
     Returns:
         The new average.
     """
-    if warmup:
-        decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return optax.incremental_update(params, ema, 1.0 - decay)
+    return optax.incremental_update(params, ema, 1.0 - averages.decay(average, step, warmup))
 
 
 def advance(
     state: State,
     grads: Params,
     optimizer: optax.GradientTransformation,
-    ema: tuple[tuple[str, float], ...],
+    ema: tuple[tuple[str, Average], ...],
     warmup: bool,
 ) -> State:
     """The state after one update of weights, averages and optimiser.
@@ -149,7 +150,7 @@ def advance(
     Args:
         state: the state before.
         grads: the gradient.
-        ema: decays of the averages, as (name, decay) pairs.
+        ema: the averages, as (name, average) pairs.
         warmup: whether averages warm up.
 
     Returns:
@@ -158,5 +159,5 @@ def advance(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     step = state.step + 1
-    averages = {k: ema_update(state.ema[k], params, decay, step, warmup) for k, decay in ema}
-    return state.replace(step=step, params=params, ema=averages, opt_state=opt_state)
+    moved = {k: ema_update(state.ema[k], params, average, step, warmup) for k, average in ema}
+    return state.replace(step=step, params=params, ema=moved, opt_state=opt_state)

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.training import averages
+from diffusion_jax.training.averages import Average
 from diffusion_jax.types import Array, Params
 
 
@@ -30,9 +32,9 @@ class State:
     proposal: Params = flax.struct.field(default_factory=dict)
 
 
-def ema_key(decay: float) -> str:
+def ema_key(average: Average) -> str:
     """The name of an average in the state, for example `"0.9999"`."""
-    return f"{decay:g}"
+    return averages.key(average)
 
 
 @jax.jit
@@ -48,7 +50,9 @@ def finite(tree: Any) -> bool:
 
 def check_decays(decays: tuple) -> None:
     """Raises `ConfigError` unless there are EMA decays, all of them in [0, 1)."""
-    if not decays or not all(0.0 <= d < 1.0 for d in decays):
+    if not decays or not all(
+        averages.key(d) if isinstance(d, str) else 0.0 <= d < 1.0 for d in decays
+    ):
         raise ConfigError(f"ema={decays}: give one or more decays in [0, 1), for example 0.9999,")
 
 

@@ -18,6 +18,7 @@ from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
 from diffusion_jax.training import variance
+from diffusion_jax.training.averages import Average
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State
@@ -36,7 +37,7 @@ class Recipe:
         optimizer: the optax transformation.
         augment: data augmentation.
         class_dropout: probability of replacing a label by the null class.
-        ema: decays of the weight averages, as (name, decay) pairs.
+        ema: the weight averages, as (name, average) pairs.
         ema_warmup: whether averages warm up.
         accumulate: micro-batches per step.
         seed: seed of all noise.
@@ -51,7 +52,7 @@ class Recipe:
     optimizer: optax.GradientTransformation
     augment: Augment
     class_dropout: float
-    ema: tuple[tuple[str, float], ...]
+    ema: tuple[tuple[str, Average], ...]
     ema_warmup: bool
     accumulate: int
     seed: int

@@ -1,0 +1,56 @@
+"""An average of any length, from the averages by power function that a run's checkpoints hold."""
+
+import logging
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from diffusion_jax.errors import CheckpointError
+from diffusion_jax.training import averages, integrity, restore
+from diffusion_jax.types import Params
+
+
+def load(
+    path: Path, last: Path, length: float, like: Params, sharding: jax.sharding.Sharding
+) -> Params:
+    """The average `power(length)` at the end of a checkpoint.
+
+    Args:
+        path: the work directory.
+        last: the folder of the checkpoint at which the average ends.
+        length: the s of `power(s)`.
+        like: shapes of the weights.
+        sharding: where to put them.
+
+    Raises:
+        CheckpointError: the checkpoints have no such averages.
+    """
+    end = restore.read_meta(last)["step"]
+    found = []
+    for folder in restore.locate(path):
+        try:
+            with integrity.reading(folder):
+                step = restore.read_meta(folder)["step"]
+                with ocp.PyTreeCheckpointer() as reader:
+                    names = restore.saved_tree(reader, folder / "ema")
+        except integrity.Damaged as e:
+            logging.error("checkpoint %s is damaged (%s): left out", folder, e)
+            continue
+        of_power = ((name, averages.length(name)) for name in names)
+        found += [(folder, name, step, s) for name, s in of_power if s and 0 < step <= end]
+    if not found:
+        raise CheckpointError(
+            f"{path} has no averages by power function: train with "
+            "--config.ema=\"('power(0.05)', 'power(0.1)')\" and a large --config.keep_latest"
+        )
+    weights = averages.posthoc([(step, s) for *_, step, s in found], end, length)
+    total = None
+    for (folder, name, *_), w in zip(found, weights, strict=True):
+        more = restore.read_weights(folder, like, name, sharding)
+        more = jax.tree.map(
+            lambda a, w=w: w * a.astype(jnp.promote_types(a.dtype, "float32")), more
+        )
+        total = more if total is None else jax.tree.map(jnp.add, total, more)
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), total, like)
