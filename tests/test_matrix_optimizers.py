@@ -8,7 +8,8 @@ import pytest
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError
-from diffusion_jax.training import optimizer
+from diffusion_jax.training import optimizer, state as state_lib
+from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.matrix_optimizers import labels, scale_by_soap
 
 RATE = optax.constant_schedule(1.0)
@@ -122,6 +123,22 @@ def test_they_descend(spec):
         params, state = step(params, state)
     assert float(loss(params)) < 0.3 * before
     assert float(params["schedule"]["w"]) == 1.0
+
+
+@pytest.mark.parametrize("spec", ["muon()", "soap(largest=5)"])
+def test_their_state_is_in_checkpoints(tmp_path, spec):
+    made = optimizer.make(spec, RATE)
+    layer = {"kernel": shaped(6, 4), "bias": jnp.ones(4)}
+    params = {"network": {"a": {"conv": layer}}, "schedule": {"w": jnp.ones(())}}
+    fresh = state_lib.init(params, made, (0.9,))
+    _, moved = made.update(jax.tree.map(jnp.ones_like, params), fresh.opt_state, params)
+    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints.save(fresh.replace(step=jnp.asarray(1), opt_state=moved), {"config": {}}, {})
+    checkpoints.wait()
+    found = checkpoints.restore(fresh)
+    checkpoints.close()
+    assert jax.tree.structure(found.opt_state) == jax.tree.structure(moved)
+    jax.tree.map(np.testing.assert_array_equal, found.opt_state, moved)
 
 
 def test_a_cooldown_is_constant_and_then_falls_to_zero():

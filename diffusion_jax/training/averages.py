@@ -2,8 +2,8 @@
 
 An average `power(s)` after t steps weighs step i in proportion to `i^g`: it forgets in proportion
 to the length of the run, and its spread in time is s t (Karras et al. 2024, "Analyzing and
-improving the training dynamics of diffusion models", section 3). From several of them, kept at several steps,
-the average of any other length follows afterwards, by least squares: `posthoc`.
+improving the training dynamics of diffusion models", section 3). From several of them, kept at
+several steps, the average of any other length follows afterwards, by least squares: `posthoc`.
 """
 
 from collections.abc import Sequence
