@@ -85,6 +85,8 @@ def test_values_out_of_range_are_named(tmp_path):
         registry.build("data", f"npz(path={str(path)!r})").split("dev")
     with pytest.raises(DataError, match="holdout=40"):
         registry.build("data", f"npz(path={str(path)!r}, holdout=40)").split("train")
+    with pytest.raises(DataError, match=r"holdout=1\.5 must be a whole number"):
+        base.hold_out("train", np.zeros((4, 2, 2, 1)), np.zeros(4), 1.5)
     with pytest.raises(DataError, match="is empty"):
         registry.build("data", f"npz(path={str(path)!r})").split("valid")
 

@@ -199,6 +199,10 @@ def test_arguments_that_make_no_set_are_refused(tmp_path):
         ({"valid": 0.5, "test": 0.5}, "leave some for training"),
         ({"channels": 2}, "1 or 3 channels"),
         ({"size": 0}, "size=0"),
+        ({"size": (4, 4, 3)}, "size=64 or size="),
+        ({"size": True}, "size=True"),
+        ({"size": (4, 2.5)}, "2.5"),
+        ({"workers": -1}, "workers=-1"),
     ):
         with pytest.raises(DataError, match=says):
             build(tmp_path / "x", **changes)

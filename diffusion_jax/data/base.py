@@ -250,8 +250,8 @@ def hold_out(split: str, images: np.ndarray, labels: np.ndarray, count: int) -> 
     Raises:
         DataError: nothing would be left to train on.
     """
-    if not 0 <= count < len(images):
-        raise DataError(f"holdout={count} must be between 0 and {len(images) - 1}")
+    if not 0 <= count < len(images) or count != int(count):
+        raise DataError(f"holdout={count} must be a whole number, 0 .. {len(images) - 1}")
     cut = len(images) - count
     part = slice(0, cut) if split == "train" else slice(cut, None)
     return images[part], labels[part]

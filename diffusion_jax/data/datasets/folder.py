@@ -58,13 +58,15 @@ def make(
     Raises:
         DataError: the folder holds no images, or the arguments make none.
     """
-    sides = (size, size) if isinstance(size, int) else size
-    whole = isinstance(sides, tuple) and all(isinstance(n, int) and n > 0 for n in sides)
+    sides = size if isinstance(size, tuple) else (size, size)
+    whole = all(type(n) is int and n > 0 for n in sides)
     if not whole or len(sides) != 2 or channels not in (1, 3):
         raise DataError(
             f"folder: size={size}, channels={channels}: allowed are size=64 or size=(height, "
             "width), and 1 or 3 channels"
         )
+    if workers < 0:
+        raise DataError(f"folder: workers={workers} must be at least 0 (one per processor)")
     found, notes = splits(located(path, data_dir), valid, test, classes)
     names, name = found["train"].classes, Path(path).name
 

@@ -21,6 +21,8 @@ def make(of: Source, turns: int = 1) -> Source:
     if not isinstance(of, Source):
         raise DataError(f"rotated() needs a data set, such as rotated(digits()); got {of!r}")
     height, width, _ = of.shape
+    if turns != int(turns):
+        raise DataError(f"rotated: turns={turns} must be a whole number of quarter turns")
     if turns % 2 and height != width:
         raise DataError(
             f"rotated: {turns} quarter turns of {height}x{width} images change their shape; "
