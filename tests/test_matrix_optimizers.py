@@ -135,7 +135,7 @@ def test_their_state_is_in_checkpoints(tmp_path, spec):
     checkpoints = Checkpoints(tmp_path / "run")
     checkpoints.save(fresh.replace(step=jnp.asarray(1), opt_state=moved), {"config": {}}, {})
     checkpoints.wait()
-    found = checkpoints.restore(fresh)
+    found = checkpoints.restore(fresh, set_aside=False)
     checkpoints.close()
     assert jax.tree.structure(found.opt_state) == jax.tree.structure(moved)
     jax.tree.map(np.testing.assert_array_equal, found.opt_state, moved)
