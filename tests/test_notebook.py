@@ -12,6 +12,9 @@ def test_the_notebook_runs(fast_programs):
     path = REPO / "notebooks" / "digits.ipynb"
     notebook = nbformat.read(path, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
+    train = notebook.cells[3]
+    assert "--config.steps=300" in train.source  # what the notebook shows does not depend on it
+    train.source = train.source.replace("--config.steps=300", "--config.steps=30")
     client = NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": path.parent}})
     client.execute()
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", ())]

@@ -1,10 +1,11 @@
 """One pass over the images of a split: each once, in order, the last batch padded."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -43,8 +44,38 @@ def fetched(results: Iterable[Any], ahead: int = 2) -> Iterator[Any]:
         yield jax.device_get(flying.popleft())
 
 
+Make = TypeVar("Make", bound=Callable)
+
+
+def kept(make: Make) -> Make:
+    """Makes the same function for equal arguments, so that it is traced and compiled once.
+
+    A validation every few hundred steps asks for the same again. Arguments that cannot be hashed,
+    as a plug-in's may not, are made anew.
+    """
+    made = functools.lru_cache(maxsize=16)(make)
+
+    @functools.wraps(make)
+    def same(*args: Any, **kwargs: Any) -> Any:
+        try:
+            hash((args, tuple(kwargs.items())))
+        except TypeError:
+            return make(*args, **kwargs)
+        return made(*args, **kwargs)
+
+    return cast(Make, same)
+
+
 # One batch: `(params, {"image", "label"}, keys [B]) -> pytree` of arrays with leading axis `[B]`.
 OneBatch = Callable[[Any, dict[str, Array], Array], Any]
+
+
+@kept
+def _compiled(one: OneBatch, mesh: Mesh) -> Callable:
+    def run(params: Any, rows: dict[str, Array], ids: Array, key: Array) -> Any:
+        return one(params, rows, rng.keyed(key, ids))
+
+    return jax.jit(run, out_shardings=replicated(mesh))
 
 
 @dataclass(frozen=True)
@@ -79,11 +110,7 @@ class Pass:
 
     def compile(self, one: OneBatch) -> Callable:
         """Jits `one` as `(params, rows, ids [B], key)`, with one key per image."""
-
-        def run(params: Any, rows: dict[str, Array], ids: Array, key: Array) -> Any:
-            return one(params, rows, rng.keyed(key, ids))
-
-        return jax.jit(run, out_shardings=replicated(self.mesh))
+        return _compiled(one, self.mesh)
 
     def over(self, one: OneBatch, params: Any, split: Split, label: str) -> Any:
         """Calls `one` on one batch after another.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.data.base import Split
-from diffusion_jax.data.passes import OneBatch, Pass
+from diffusion_jax.data.passes import OneBatch, Pass, kept
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
@@ -90,6 +90,7 @@ def _noise(keys: Array, draw: Array, strata: int, x: Array) -> Noise:
     return Noise(t, eps, eps_0, latent=stream(keys, "latent", draw))
 
 
+@kept
 def one_batch(model: Model, objective: Objective, draws: int, defensive: bool = True) -> OneBatch:
     """What `measure` makes of a batch: `(Terms, t, weight)`, all `[B, K]`."""
     strata = draws // 2

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.data.base import Split
-from diffusion_jax.data.passes import OneBatch, Pass
+from diffusion_jax.data.passes import OneBatch, Pass, kept
 from diffusion_jax.likelihood.bpd import mean_se
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.model import Model
@@ -55,6 +55,7 @@ class LogWeights:
 _CHECKED = 32  # images that the solver's error is measured on
 
 
+@kept
 def one_batch(model: Model, density: Density, coarse: bool = False) -> OneBatch:
     """What `measure` makes of a batch: `(density, correction)`, `[B, M, K]` each.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.data.base import Split
-from diffusion_jax.data.passes import OneBatch, Pass
+from diffusion_jax.data.passes import OneBatch, Pass, kept
 from diffusion_jax.errors import DataError
 from diffusion_jax.likelihood.objectives.base import total
 from diffusion_jax.model import Model
@@ -71,6 +71,7 @@ def unlabelled(split: Split, model: Model) -> Split:
     return dataclasses.replace(split, labels=labels, num_classes=0)
 
 
+@kept
 def _one_batch(model: Model, gammas: tuple[float, ...], draws: int) -> OneBatch:
     def run(params: Params, rows: dict[str, Array], keys: Array) -> Array:
         x = model.decoder.encode(rows["image"])

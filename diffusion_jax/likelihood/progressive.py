@@ -16,7 +16,7 @@ import numpy as np
 
 from diffusion_jax import rng
 from diffusion_jax.data.base import Split
-from diffusion_jax.data.passes import OneBatch, Pass
+from diffusion_jax.data.passes import OneBatch, Pass, kept
 from diffusion_jax.likelihood.bpd import mean_se
 from diffusion_jax.likelihood.objectives.base import prior, reconstruction, total
 from diffusion_jax.likelihood.objectives.discrete import step
@@ -95,6 +95,7 @@ def _noise(keys: Array, i: Array | int, x: Array) -> Noise:
     return Noise(jnp.zeros(len(keys)), eps, eps_0, latent=rng.stream(keys, "latent"))
 
 
+@kept
 def one_batch(model: Model, steps: int) -> OneBatch:
     """What `measure` makes of a batch: `(start, kl, reconstruction, error)`."""
 

@@ -1,7 +1,8 @@
 """The device mesh and how arrays lie on it: `jax.jit` with `NamedSharding`, no `pmap`."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -167,7 +168,12 @@ def put_key(key: jax.Array, mesh: Mesh) -> jax.Array:
 
 def gathered(mesh: Mesh, tree: Any) -> Any:
     """The arrays whole on every device, however they lay."""
-    return jax.jit(lambda t: t, out_shardings=replicated(mesh))(tree)
+    return _gather(mesh)(tree)
+
+
+@functools.lru_cache(maxsize=4)
+def _gather(mesh: Mesh) -> Callable:
+    return jax.jit(lambda t: t, out_shardings=replicated(mesh))
 
 
 def local(tree: Any) -> Any:

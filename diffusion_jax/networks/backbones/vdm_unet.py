@@ -88,7 +88,7 @@ class VDMUNet(nn.Module):
         h, skips = run("down", self.depth, h, 0, None)
         for i, attention in enumerate((True, False)):
             mid = stage(attention)
-            params = self.param(f"mid_{i}", lambda k, m=mid, h=h: m.init(k, h, c)["params"])
+            params = stack.params_of(self, f"mid_{i}", mid, h, c)
             h = cast(Array, mid.apply({"params": params}, h, c, fold_keys(keys, 2 + i)))
         skips = skips[::-1]  # last in, first out; the input convolution's output comes last
         skips = jnp.concatenate([skips, first[None]]) if self.scan else [*skips, first]

@@ -39,14 +39,21 @@ def block_params(
     owner: nn.Module, name: str, block: nn.Module, n: int, *inputs: Array | None
 ) -> Params:
     """Parameters of `n` detached modules like `block`, stacked; `owner` holds them as `name`."""
-    more = [owner.make_rng("params") for _ in range(n - 1)] if owner.is_initializing() else None
+    if not owner.is_initializing():  # `param` would trace every init again, for shapes
+        return owner.get_variable("params", name)
+    more = [owner.make_rng("params") for _ in range(n - 1)]
 
     def init(key: Array) -> Params:
-        keys = [*more, key] if more is not None else [key] * n  # only shapes matter in the latter
-        blocks = [block.init(k, *inputs)["params"] for k in keys]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
+        return jax.vmap(lambda k: block.init(k, *inputs)["params"])(jnp.stack([*more, key]))
 
     return owner.param(name, init)
+
+
+def params_of(owner: nn.Module, name: str, block: nn.Module, *inputs: Array) -> Params:
+    """Parameters of one detached module; `owner` holds them as `name`."""
+    if not owner.is_initializing():
+        return owner.get_variable("params", name)
+    return owner.param(name, lambda key: block.init(key, *inputs)["params"])
 
 
 def unstacked(params: Params) -> list[Params]:
@@ -92,10 +99,11 @@ def run(
         n = len(jax.tree.leaves(params)[0])
         skips = jnp.stack(skips) if isinstance(skips, list) else skips
         return jax.lax.scan(body, h, (params, jnp.arange(n), skips))
+    body = jax.jit(body, inline=True)  # traced once, not once a block
     outputs, blocks = [], unstacked(params)
     if len(blocks) > _FEW:
         # Otherwise each block reads its weights at different offsets, and is compiled separately.
-        blocks = jax.tree.map(computed_once, blocks)
+        blocks = computed_once(blocks)
     for i, p in enumerate(blocks):
         h, _ = body(h, (p, i, None if skips is None else skips[i]))
         outputs.append(h)
