@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def _parse(argv: list[str]) -> list[str]:
         if any(a.lstrip("-").partition("=")[0] in ("helpfull", "helpxml") for a in argv):
             sys.exit(0)  # absl ends with 1
         raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
+    except Exception as e:  # a configuration file is a program: it may raise anything
         _fail(ConfigError(_explain(e)))
 
 
@@ -73,6 +74,10 @@ def _explain(e: Exception) -> str:
     if text[:1] in "'\"" and text[:1] == text[-1:]:  # a KeyError's message is quoted once more
         with contextlib.suppress(ValueError, SyntaxError):
             text = " ".join(str(ast.literal_eval(text)).split())
+    told = flags.Error | KeyError | AttributeError | TypeError | ValueError | OSError
+    if not isinstance(e, told) or isinstance(e, SyntaxError):
+        where = traceback.extract_tb(e.__traceback__)[-1]
+        text = f"the configuration file fails: {type(e).__name__}: {text or where.line}"
     if isinstance(e, AttributeError | KeyError):
         text = f"the configuration has no such field: {text}"
     return text

@@ -10,6 +10,7 @@ repeated; 42 preempted with its state saved, repeated free of charge; others are
 
 import argparse
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -17,10 +18,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 USER_ERROR, PREEMPTED = 2, 42
 _POLL = 0.05
+_PDEATHSIG = 1  # of prctl: the signal for when the parent dies
 
 
 def free_port() -> int:
@@ -62,6 +64,7 @@ class Gang:
         self.processes = [
             subprocess.Popen(
                 args.command, env=environment(rank, args, port), start_new_session=True,
+                preexec_fn=_end_with(os.getpid()),
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )
             for rank in range(args.n)
@@ -104,6 +107,20 @@ class Gang:
         for reader in self._readers:
             reader.join(timeout=5)
         return first
+
+
+def _end_with(parent: int) -> Callable[[], None] | None:
+    """What a new process does first, so that it ends when this one is killed; on Linux only."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+    if prctl is None:
+        return None
+
+    def ask() -> None:
+        prctl(_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # killed already
+            os._exit(1)
+
+    return ask
 
 
 def _copy(source, prefix: bytes) -> None:

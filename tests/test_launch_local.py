@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import REPO
@@ -87,6 +88,27 @@ def test_term_reaches_the_processes_and_nothing_is_restarted():
         rest = process.stdout.read()
         assert process.wait(timeout=120) == 42
     assert "starting again" not in rest
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child")
+def test_a_launcher_that_is_killed_leaves_no_orphans():
+    code = "import os, time; print('pid', os.getpid()); time.sleep(300)"
+    argv = [*LOCAL, "-n1", "--", sys.executable, "-c", code]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        pid = int(process.stdout.readline().split()[-1])
+        process.kill()
+    deadline = time.monotonic() + 30
+    while os.path.exists(f"/proc/{pid}") and "State:\tZ" not in _status(pid):
+        assert time.monotonic() < deadline, "it still runs"
+        time.sleep(0.01)
+
+
+def _status(pid):
+    try:
+        with open(f"/proc/{pid}/status") as f:
+            return f.read()
+    except OSError:
+        return "State:\tZ"
 
 
 def test_what_does_not_stop_is_killed():

@@ -91,7 +91,8 @@ def with_mode(argv: list[str]) -> list[str]:
 
 def check_mode(argv: list[str]) -> str:
     """The mode that is asked for; `ConfigError` if there is no such mode."""
-    mode, modes = value(argv, "mode") or "train", registry.available("modes")
+    named, modes = value(argv, "mode"), registry.available("modes")
+    mode = "train" if named is None else named
     if mode not in modes:
         hint = registry.nearest(mode, modes)
         raise ConfigError(f"there is no mode {mode!r}{hint}; modes: {', '.join(modes)}")

@@ -105,6 +105,9 @@ def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> M
 
 def check(experiment: Experiment) -> None:
     """Refuses sampling settings that cannot work, as far as that can be said without weights."""
+    c = experiment.config.sample
+    if c.num < 0 or c.batch < 1:
+        raise ConfigError(f"sample.num={c.num} and sample.batch={c.batch} must be at least 0 and 1")
     parts = _parts(experiment)
     for kind in ("grid", "plan"):
         registry.build(f"{kind}s", experiment.config[kind])

@@ -7,7 +7,10 @@ import contextlib
 import hashlib
 import os
 import platform
+import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 _LIMIT = 4 * 2**30  # bytes; what was used longest ago goes first
 
@@ -46,6 +49,25 @@ def _mend(folder: Path) -> None:
             program.unlink(missing_ok=True)
 
 
+def _mend_what_is_noticed(folder: Path) -> None:
+    """Removes programs that cannot be read when JAX warns of them, in place of the warning.
+
+    JAX compiles them anew but would not write over them, and warn at every start.
+    """
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+        found = re.search(r"reading persistent compilation cache entry for '([^']+)'", str(message))
+        if not found:
+            shown(message, *rest, **more)
+            return
+        for path in folder.iterdir():
+            if path.name.startswith(found[1].removesuffix("-cache") + "-"):
+                path.unlink(missing_ok=True)
+
+    warnings.showwarning = show
+
+
 def remember() -> None:
     """Turns the persistent cache on, under `$DIFFUSION_JAX_CACHE/compiled`.
 
@@ -59,6 +81,7 @@ def remember() -> None:
     with contextlib.suppress(OSError):
         folder = root() / "compiled" / _processor()
         _mend(folder)
+        _mend_what_is_noticed(folder)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         if jax.config.jax_compilation_cache_max_size < 0:
             jax.config.update("jax_compilation_cache_max_size", _LIMIT)

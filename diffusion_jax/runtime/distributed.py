@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diffusion_jax.errors import ConfigError
@@ -122,16 +122,31 @@ def agree(what: Mapping[str, Any]) -> None:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    texts = {k: json.dumps(v, sort_keys=True, default=str) for k, v in what.items()}
-    for name, text in texts.items():
-        mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
-        theirs = multihost_utils.process_allgather(mine)
-        other = np.flatnonzero((theirs != theirs[0]).any(1))
-        if other.size:
-            raise ConfigError(
-                f"process {other[0]} has another {name} than process 0; here (process "
-                f"{jax.process_index()}) it is {text[:200]}: start every process alike"
-            )
+    texts = dict(_fields(what))
+    for these in ({"set of fields": ", ".join(texts)}, texts):
+        digests = [hashlib.sha256(text.encode()).digest() for text in these.values()]
+        mine = np.frombuffer(b"".join(digests), np.uint8).reshape(len(these), -1)
+        theirs = multihost_utils.process_allgather(mine)  # [processes, fields, bytes]
+        for i, (name, text) in enumerate(these.items()):
+            other = np.flatnonzero((theirs[:, i] != theirs[0, i]).any(1))
+            if other.size:
+                raise ConfigError(
+                    f"process {other[0]} has another {name} than process 0; here (process "
+                    f"{jax.process_index()}) it is {text[:200]}: start every process alike"
+                )
+
+
+def _fields(what: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every value as text, under its dotted name.
+
+    Yields:
+        Name and text.
+    """
+    for name, value in sorted(what.items()):
+        if isinstance(value, Mapping):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value, sort_keys=True, default=str)
 
 
 def meet(where: str) -> None:

@@ -41,6 +41,8 @@ def place(where: str | os.PathLike) -> Path:
         ConfigError: another scheme, a package is missing, or the bucket does not answer.
     """
     text = os.fspath(where)
+    if "\0" in text:
+        raise ConfigError(f"cannot use the path {text!r}: it has a zero byte in it")
     if not is_bucket(text):
         if "://" in text:
             raise ConfigError(f"cannot use {text}: give a folder, or {_SCHEME}bucket/folder")
