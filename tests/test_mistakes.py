@@ -33,7 +33,7 @@ def test_a_configuration_file_that_fails(tmp_path, kind):
     [
         ("--mode=", "there is no mode ''"),
         ("--workdir=a\0b", "zero byte"),
-        ("--config.ema=('a',)", "decays in"),
+        ("--config.ema=('a',)", "'a' is no average"),
         ("--config.sample.num=-3", "sample.num=-3"),
     ],
 )
