@@ -58,6 +58,7 @@ def trained(tmp_path_factory):
     Image.fromarray(0 * half).save(folder / "none.png")
     Image.fromarray(0 * half + 255).save(folder / "all.png")
     Image.fromarray(np.zeros((8, 3), np.uint8)).save(folder / "narrow.png")
+    Image.fromarray(np.zeros((8, 6), np.uint8)).save(folder / "large.png")
     (folder / "text.png").write_text("not a picture")
     np.savez(folder / "text_labels.npz", image=image, label=[0, 3])
     np.savez(folder / "bright.npz", image=image + 3)
@@ -162,7 +163,8 @@ MISTAKES = [
     ({"edit__pick": (2,)}, "no image 2; there are 2"),
     ({"edit__each": 0}, "edit.each=0"),
     ({"edit__mask": ""}, "needs a mask"),
-    ({"edit__mask": "narrow.png"}, "narrow.png.* is 3x8, smaller than 4x4"),
+    ({"edit__mask": "large.png"}, "large.png is 6x8, two.npz is 4x4: a mask has the size"),
+    ({"edit__image": "large.png", "edit__mask": "narrow.png"}, "is 3x8, large.png is 6x8"),
     ({"edit__mask": "none.png"}, "mask is empty"),
     ({"edit__mask": "all.png"}, "covers the whole image"),
     ({"edit__mask": "three.npz"}, "3 masks for 2 images"),

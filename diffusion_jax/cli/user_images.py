@@ -5,6 +5,7 @@ arrays must fit. Every rounding is to the nearest level.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from diffusion_jax.data.pictures import WHITE, Damaged, fitted, read
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import place
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _ARRAYS = ".npz"
 
@@ -44,6 +48,15 @@ def read_images(
         return _from_levels(file, image, shape, levels), _labels(file, arrays, image)
     found = _read_picture(file, shape[-1], shape[:2], WHITE).reshape(shape)
     return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)[None], None
+
+
+def picture_size(path: str) -> tuple[int, int] | None:
+    """Height and width of a picture as it is shown, before it is cut; None for arrays."""
+    file = place(path)
+    if file.suffix.lower() == _ARRAYS:
+        return None
+    picture = _opened(file, 1, WHITE)
+    return picture.height, picture.width
 
 
 def read_mask(path: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -97,10 +110,17 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
 def _read_picture(
     file: Path, channels: int, size: tuple[int, ...], background: int | None
 ) -> np.ndarray:
-    """uint8 `[H, W]` or `[H, W, 3]`."""
+    """uint8 `[H, W]` or `[H, W, 3]`, in the size of the model."""
+    try:
+        return fitted(_opened(file, channels, background), (size[0], size[1]))
+    except Damaged as e:
+        raise DataError(f"cannot use {str(file)!r}: {e}") from e
+
+
+def _opened(file: Path, channels: int, background: int | None) -> "Image":
     try:
         with file.open("rb") as raw:
-            return fitted(read(raw, channels, background), (size[0], size[1]))
+            return read(raw, channels, background)
     except FileNotFoundError as e:
         raise DataError(f"there is no file {str(file)!r}") from e
     except (OSError, Damaged) as e:

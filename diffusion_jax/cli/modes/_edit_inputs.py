@@ -66,12 +66,29 @@ def _images(experiment: Experiment, where: str) -> tuple[np.ndarray, np.ndarray 
 
 def _masks(experiment: Experiment, count: int) -> np.ndarray:
     c = experiment.config.edit
+    _check_painted_over(experiment)
     mask = user_images.read_mask(c.mask, experiment.source.shape)
     if len(mask) > 1 and c.pick and len(mask) > max(c.pick):
         mask = mask[list(c.pick)]
     if len(mask) not in (1, count):
         raise ConfigError(f"{c.mask}: there are {len(mask)} masks for {count} images")
     return np.broadcast_to(mask, (count, *mask.shape[1:]))
+
+
+def _check_painted_over(experiment: Experiment) -> None:
+    """Refuses a mask that has neither the model's size nor its pictures', being cut otherwise."""
+    c, own = experiment.config.edit, tuple(experiment.source.shape[:2])
+    size = user_images.picture_size(c.mask)
+    if size in (None, own):
+        return
+    files = [] if c.image.startswith(_SPLIT) else [f.strip() for f in c.image.split(",")]
+    sizes = {f: user_images.picture_size(f) or own for f in files if f} or {c.image: own}
+    for name, other in sizes.items():
+        if other != size:
+            raise ConfigError(
+                f"edit.mask {c.mask} is {size[1]}x{size[0]}, {name} is {other[1]}x{other[0]}: a "
+                f"mask has the size of its picture, or the model's, {own[1]}x{own[0]}"
+            )
 
 
 def _cond(experiment: Experiment, count: int, known: np.ndarray | None) -> dict[str, np.ndarray]:
