@@ -149,7 +149,8 @@ def _main(argv: list[str]) -> None:
             c = _CONFIG.value
             cpu_devices.share(c.batch, c.accumulate, c.mesh)
 
-        experiment = open_experiment(_CONFIG.value, _workdir(), _CHECKPOINT.value)
+        asked = config_flags.get_override_values(flags.FLAGS["config"])
+        experiment = open_experiment(_CONFIG.value, _workdir(), _CHECKPOINT.value, asked)
         if clustered:
             distributed.agree(_identity(experiment))
         mode = importlib.import_module(f"diffusion_jax.cli.modes.{_MODE.value}")

@@ -46,7 +46,7 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 _HOW = ("scan", "remat")
 
 
-def _meaning(key: str, value: Any) -> Any:
+def meaning(key: str, value: Any) -> Any:
     """What of a setting makes a run another run; how a plug-in is written does not."""
     if not isinstance(value, str):
         return value
@@ -71,7 +71,7 @@ def other_meaning(trained: ConfigDict, asked: ConfigDict) -> list[str]:
     """Settings under which the same weights would mean something else, as `"name: old -> new"`."""
     pairs = [(k, trained[k], asked[k]) for k in _MEANING]
     pairs += [("class_dropout > 0", trained.class_dropout > 0, asked.class_dropout > 0)]
-    return [f"{k}: {a!r} -> {b!r}" for k, a, b in pairs if _meaning(k, a) != _meaning(k, b)]
+    return [f"{k}: {a!r} -> {b!r}" for k, a, b in pairs if meaning(k, a) != meaning(k, b)]
 
 
 def today(values: dict[str, Any]) -> dict[str, Any]:
@@ -185,5 +185,5 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     return [
         f"{k}: {a.get(k)!r} -> {b.get(k)!r}"
         for k in sorted(a.keys() | b.keys())
-        if _meaning(k, a.get(k)) != _meaning(k, b.get(k)) and k.split(".")[0] not in may
+        if meaning(k, a.get(k)) != meaning(k, b.get(k)) and k.split(".")[0] not in may
     ]

@@ -1,12 +1,13 @@
 """Configurations as they are saved, and as users write them."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import tiny
 from command import config_file, main, refused
 
-from diffusion_jax import saved_config
+from diffusion_jax import experiment, saved_config
 from diffusion_jax.config import base
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import prepare_workdir
@@ -65,6 +66,20 @@ def test_what_is_no_configuration_is_one_line(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ConfigError):
         saved_config.read(tmp_path / "config.json")
+
+
+def test_a_published_checkpoint_says_what_its_weights_mean(tmp_path, monkeypatch):
+    own = {"prediction": "v", "network": "vdm_unet(width=16, depth=1)", "gamma_max": 3.0}
+    monkeypatch.setattr(
+        experiment, "published", lambda name: (name, SimpleNamespace(overrides=own))
+    )
+    c = tiny.config(tmp_path, prediction="eps", network="vdm_unet(width=16, depth=1, scan=True)")
+    for field, value in (("prediction", "'eps'"), ("gamma_max", "4.0")):
+        with pytest.raises(ConfigError, match=f"{field}={value}: vdm:x has {field}=.*leave it out"):
+            experiment.open_experiment(c, tmp_path, "vdm:x", ["lr", field])
+    found = experiment.open_experiment(c, tmp_path, "vdm:x", ["network"]).config
+    assert (found.prediction, found.gamma_max) == ("v", 3.0)
+    assert "scan=True" in found.network  # how it is run is free
 
 
 def test_how_a_plugin_is_written_makes_no_other_run():

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -266,10 +266,21 @@ class Experiment:
         return load(self, name or ema_key(self.config.ema[0]))
 
 
-def open_experiment(config: ConfigDict, workdir: Path, checkpoint: str = "") -> Experiment:
-    """An experiment; of a published checkpoint the model settings come from its weights."""
+def open_experiment(
+    config: ConfigDict, workdir: Path, checkpoint: str = "", asked: Collection[str] = ()
+) -> Experiment:
+    """An experiment; of a published checkpoint the model settings come from its weights.
+
+    Of those, the fields that were `asked` for must agree with them.
+    """
     if checkpoint.startswith(PREFIXES):
-        config.update(published(checkpoint)[1].overrides)
+        own = published(checkpoint)[1].overrides
+        for key in own.keys() & set(asked):
+            if saved_config.meaning(key, own[key]) != saved_config.meaning(key, config[key]):
+                raise ConfigError(
+                    f"{key}={config[key]!r}: {checkpoint} has {key}={own[key]!r}; leave it out"
+                )
+        config.update({k: v for k, v in own.items() if k not in asked})
     run = Experiment(config, place(workdir), checkpoint)
     if config.gamma_min is None:  # in records a number: the rule may change
         config.gamma_min = least_noise(run.source.levels)
