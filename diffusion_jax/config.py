@@ -17,7 +17,8 @@ GROUPS = {
         "init", "class_dropout", "objective", "proposal", "minimize_variance", "steps",
         "optimizer", "lr", "warmup", "lr_decay", "clip", "decay_mask", "ema_warmup",
         "per_dispatch", "on_nan", "spike", "log_every", "eval_every", "save_every",
-        "sample_every", "keep_latest", "report", "valid_draws", "resident_mib", "data_ahead",
+        "sample_every", "keep_latest", "logger", "report", "valid_draws", "resident_mib",
+        "data_ahead",
     ),
     "sampling": ("guidance", "sampler", "grid", "plan", "corrector", "final"),
 }  # fmt: skip
@@ -90,6 +91,7 @@ def base() -> ConfigDict:
     c.save_every = 10_000
     c.sample_every = 10_000
     c.keep_latest = 2  # checkpoints kept beside the best
+    c.logger = "files()"  # or wandb(project='...'), mlflow(uri='...'): records besides the files
     c.report = True  # write report.html when training ends
 
     # Sampling. Kinds: guidance/, samplers/, grids/, plans/, correctors/, finals/.

@@ -32,6 +32,7 @@ FOLDERS = {
     "weightings": "likelihood.weightings",
     "proposals": "training.time_sampling",
     "tasks": "training.tasks",
+    "loggers": "training.loggers",
     "scorers": "networks.guides",
     "likelihood": "likelihood.estimators",
     "samplers": "sampling.samplers",

@@ -120,13 +120,19 @@ class Writer:
         workdir: where the files go; None writes nothing (processes other than the first).
         check: called before anything goes into a bucket; raises if this process may no longer
             write.
+        more: opens what is to record beside the files (`loggers`), or gives None.
 
     Attributes:
         found: what has been written at the latest step, by name.
     """
 
-    def __init__(self, workdir: Path | None, check: Callable[[], None] | None = None):
-        self._to, self._step, self.found = None, None, {}
+    def __init__(
+        self,
+        workdir: Path | None,
+        check: Callable[[], None] | None = None,
+        more: Callable[[], Any] = lambda: None,
+    ):
+        self._to, self._step, self.found, self._more = None, None, {}, more
         self._spool = None if workdir is None else Spool(workdir, [_LINES], check)
 
     def go_on(self, step: int) -> None:
@@ -142,6 +148,8 @@ class Writer:
         if self._to is None and self._spool is not None:
             folder = self._spool.folder
             files = [_Lines(folder / _LINES), _Events(folder, self._step)]
+            further = self._more()
+            files += [] if further is None else [further]
             self._to = _clu_writers().AsyncMultiWriter(files)
         return self._to
 

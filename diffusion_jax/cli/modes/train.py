@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion_jax import saved_config
+from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.modes import (
     _against,
     _at_the_end,
@@ -56,6 +56,7 @@ def run(experiment: Experiment) -> None:
             "0 (one per processor)"
         )
     state_lib.check_decays(tuple(c.ema))
+    logger = registry.build("loggers", c.logger)
     check_batch(c.batch, experiment.mesh, c.accumulate)
     eval_mode.check_training(experiment)
     task = experiment.task.open(experiment, HANDED)
@@ -67,11 +68,12 @@ def run(experiment: Experiment) -> None:
     data = describe(experiment.source, train)
     distributed.agree({"training set": (train.name, data["images"], data["sketch"])})
     first = jax.process_index() == 0
+    more = functools.partial(logger.open, experiment.workdir, saved_config.to_dict(c))
     with (
         prepare_workdir(experiment) as still_alone,
         preemption.listening() as notice,
         closing(Checkpoints(experiment.workdir, c.keep_latest, still_alone)) as checkpoints,
-        closing(Writer(experiment.workdir if first else None, still_alone)) as writer,
+        closing(Writer(experiment.workdir if first else None, still_alone, more)) as writer,
     ):
         begin_or_resume = functools.partial(_start, experiment, task, shapes, checkpoints, begin)
         state, saved = begin_or_resume()

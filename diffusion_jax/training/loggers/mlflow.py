@@ -1,0 +1,73 @@
+"""MLflow, on a server or in a folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.training.loggers.base import flat, need
+
+_TAG = "workdir"
+
+
+class _Run:
+    """One run of theirs, by its id: their `log_metric` would look for a run of its own thread."""
+
+    def __init__(self, client: Any, run: str):
+        self._client, self._run = client, run
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        for k, v in scalars.items():
+            self._client.log_metric(self._run, k, float(v), step=step)
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        for k, v in images.items():
+            self._client.log_image(self._run, np.asarray(v), f"{k}/{step}.png")
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        self._client.set_terminated(self._run)
+
+
+@dataclass(frozen=True)
+class MLflow:
+    """A `loggers.base.Logger`."""
+
+    experiment: str
+    uri: str
+
+    def open(self, workdir: Path, config: Mapping[str, Any]) -> _Run:
+        """The run of this work directory, begun or gone on with."""
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=self.uri or None)
+        known = client.get_experiment_by_name(self.experiment)
+        where = known.experiment_id if known else client.create_experiment(self.experiment)
+        same = (r for r in client.search_runs([where]) if r.data.tags.get(_TAG) == str(workdir))
+        run = next(same, None)
+        if run is None:
+            tags = {_TAG: str(workdir), "mlflow.runName": workdir.name}
+            run = client.create_run(where, tags=tags)
+            for k, v in flat(config).items():
+                client.log_param(run.info.run_id, k, str(v)[:500])
+        else:
+            client.update_run(run.info.run_id, status="RUNNING")
+        return _Run(client, run.info.run_id)
+
+
+def make(experiment: str = "diffusion_jax", uri: str = "") -> MLflow:
+    """MLflow.
+
+    Args:
+        experiment: their experiment.
+        uri: of the server, or `sqlite:///FILE`; empty: `MLFLOW_TRACKING_URI`, or their default.
+
+    Raises:
+        ConfigError: mlflow is not installed.
+    """
+    need("mlflow", "mlflow")
+    return MLflow(experiment, uri)
