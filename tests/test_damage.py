@@ -12,7 +12,7 @@ import optax
 import pytest
 import tiny
 
-from diffusion_jax.errors import CheckpointError, WorkdirError
+from diffusion_jax.errors import CheckpointError, UserError, WorkdirError
 from diffusion_jax.experiment import prepare_workdir
 from diffusion_jax.runtime.sharding import make_mesh, replicated
 from diffusion_jax.runtime.storage import files_below
@@ -234,6 +234,24 @@ def test_a_deleted_lock_is_noticed(tmp_path):
             second()
             with pytest.raises(WorkdirError, match="taken over by process"):
                 first()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ("cut", "cannot read the configuration"),
+        ("emptied", "cannot read the configuration"),
+        ("removed", "has checkpoints but no config.json"),
+        ("a folder", "cannot read the configuration"),
+    ],
+)
+def test_a_configuration_that_is_damaged_is_not_made_anew(tmp_path, damage, says):
+    experiment = tiny.experiment(tmp_path)
+    with prepare_workdir(experiment):
+        (experiment.workdir / "checkpoints").mkdir()
+    DAMAGES[damage](experiment.workdir / "config.json")
+    with pytest.raises(UserError, match=says), prepare_workdir(experiment):
+        pass
 
 
 def test_a_workdir_that_is_a_file_or_cannot_be_written_is_one_line(tmp_path):
