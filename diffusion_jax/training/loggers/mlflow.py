@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.errors import ConfigError, short
 from diffusion_jax.training.loggers.base import flat, need
 
 _TAG = "workdir"
@@ -41,7 +42,22 @@ class MLflow:
     uri: str
 
     def open(self, workdir: Path, config: Mapping[str, Any]) -> _Run:
-        """The run of this work directory, begun or gone on with."""
+        """The run of this work directory, begun or gone on with.
+
+        Raises:
+            ConfigError: the server or database is not to be had.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._open(workdir, config)
+        except MlflowException as e:
+            raise ConfigError(
+                f"logger mlflow: {short(e)}; name a server or a database, for example "
+                "mlflow(uri='sqlite:///mlflow.db')"
+            ) from e
+
+    def _open(self, workdir: Path, config: Mapping[str, Any]) -> _Run:
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=self.uri or None)
