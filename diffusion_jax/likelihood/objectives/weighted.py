@@ -5,7 +5,7 @@ what is evaluated is the bound: `bound_of` in `base`.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -85,4 +85,4 @@ def make(weight: Spec = Spec("sigmoid"), inner: Any = None) -> Weighted:  # noqa
             "weighted: only the bound of continuous time is a loss per unit of gamma, which a "
             "weight can multiply; use inner=continuous()"
         )
-    return Weighted(registry.build("weightings", weight), bound)
+    return Weighted(registry.build("weightings", weight), cast(ShapeInvariant, bound))

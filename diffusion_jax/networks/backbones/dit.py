@@ -78,10 +78,10 @@ class DiT(nn.Module):
             (params, rates), h, keys, None, self.scan, self.remat,
         )  # fmt: skip
 
-        zeros = {"kernel_init": transformer.ZEROS}
-        shift, scale = jnp.split(nn.Dense(2 * self.width, **zeros, name="modulation_out")(c), 2, -1)
-        h = transformer.modulate(transformer.normalise(h), shift, scale)
-        h = nn.Dense(self.patch**2 * self.channels, **zeros, name="out")(h)
+        zeros = transformer.ZEROS
+        last = nn.Dense(2 * self.width, kernel_init=zeros, name="modulation_out")(c)
+        h = transformer.modulate(transformer.normalise(h), *jnp.split(last, 2, -1))
+        h = nn.Dense(self.patch**2 * self.channels, kernel_init=zeros, name="out")(h)
         out = patches.unpatchify(h, grid, self.patch)
         return out + z if self.skip and out.shape == z.shape else out
 

@@ -6,7 +6,7 @@ wider, if the tokens are); `dtype` is the type of the matrix products.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -136,7 +136,9 @@ class SelfAttention(nn.Module):
             )  # fmt: skip
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
-        h = attend(q.astype(v.dtype), k.astype(v.dtype), v, self.attention)
+        h = attend(
+            q.astype(v.dtype), k.astype(v.dtype), v, cast(Literal["xla", "cudnn"], self.attention)
+        )
         return nn.Dense(width, **same, name="out")(h.reshape(b, n, width))
 
 
