@@ -28,6 +28,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written, and resumed from.")
 _MODE = flags.DEFINE_string("mode", "train", "What to do; --help has them all.")
+_TRUST = flags.DEFINE_boolean(
+    "trust", False, "Import the modules that a run's own configuration names, see SECURITY.md."
+)
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "",
@@ -45,6 +48,10 @@ def _parse(argv: list[str]) -> list[str]:
         print(arguments.version())
         sys.exit(0)
     try:
+        if {"--trust", "-trust", "--trust=true"} & set(
+            argv
+        ):  # a run's own configuration is read while flags are
+            os.environ[saved_config.TRUST] = "1"
         argv = arguments.with_mode(argv)
         argv = arguments.renamed(argv)
         arguments.check_fields(argv)

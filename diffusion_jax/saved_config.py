@@ -4,7 +4,9 @@ As a `--config` file its argument is the path of a JSON file.
 """
 
 import functools
+import importlib.util
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -17,10 +19,12 @@ from diffusion_jax.config import base
 from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.runtime.storage import place
 
+TRUST = "DIFFUSION_JAX_TRUST"
+
 
 def get_config(path: str) -> ConfigDict:
-    """`read`, for `--config`."""
-    return read(place(path))
+    """`read_trusted`, for `--config`."""
+    return read_trusted(place(path))
 
 
 # What may differ when a run is resumed: none of it changes the steps already made.
@@ -166,6 +170,52 @@ def read(path: Path) -> ConfigDict:
         raise ConfigError(f"cannot read the configuration {path}: {e}") from e
     # A checkpoint's record keeps the configuration in a field called config.
     return from_dict(values["config"] if isinstance(values.get("config"), dict) else values)
+
+
+def imports(values: dict[str, Any]) -> list[str]:
+    """Modules outside the package that the plug-ins of a configuration would import from here."""
+    found = set()
+
+    def look(value: Any) -> None:
+        if isinstance(value, str):
+            try:
+                value = registry.parse(value)
+            except SpecError:
+                return
+        if isinstance(value, registry.Spec):
+            if "." in value.name and _is_there(value.name.partition(".")[0]):
+                found.add(value.name)
+            value = (*value.args, *value.kwargs.values())
+        if isinstance(value, tuple | list):
+            for part in value:
+                look(part)
+
+    for value in flat(values).values():
+        look(value)
+    return sorted(found)
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return package != "diffusion_jax" and importlib.util.find_spec(package) is not None
+    except ValueError:  # a module without a spec, such as __main__
+        return True
+
+
+def read_trusted(path: Path, trust: bool = False) -> ConfigDict:
+    """`read`, for a configuration whose plug-ins are built; those of a run may import modules.
+
+    Raises:
+        ConfigError: they do, and neither `trust` nor `$DIFFUSION_JAX_TRUST=1` (`--trust`) allows.
+    """
+    config = read(path)
+    names = [] if trust or os.environ.get(TRUST) == "1" else imports(to_dict(config))
+    if names:
+        raise ConfigError(
+            f"{path} would import {', '.join(names)}; if you made this run, or trust whoever did, "
+            "add --trust (in Python: trust=True), or name your own --config"
+        )
+    return config
 
 
 def find(where: Path) -> Path | None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from unittest import mock
 
 import tiny
 from absl import logging
@@ -50,7 +51,8 @@ def _as_it_was(argv):
     """Puts back what a command line changes in a process: flags, hooks, folder, verbosity."""
     hooks, verbosity = (sys.excepthook, threading.excepthook), logging.get_verbosity()
     before, sys.argv = sys.argv, argv  # where ml_collections looks for overrides
-    with flagsaver.flagsaver(), contextlib.chdir(REPO):
+    trusted = mock.patch.dict(os.environ)  # put back at its end
+    with flagsaver.flagsaver(), contextlib.chdir(REPO), trusted:
         try:
             yield
         finally:

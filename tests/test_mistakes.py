@@ -1,11 +1,16 @@
 """Mistakes on the command line: one line, exit code 2, whatever they are."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
+import tiny
 from command import config_file, main, refused
 from jax.experimental import multihost_utils
 
+import diffusion_jax as dj
+from diffusion_jax import saved_config
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.runtime import distributed
 
@@ -60,3 +65,42 @@ def test_processes_that_differ_are_told_in_which_field(monkeypatch):
     other, seen = seen, []
     with pytest.raises(ConfigError, match=r"process 1 has another configuration\.sample\.num"):
         distributed.agree(mine)
+
+
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    """A downloaded run, whose configuration names a module that leaves a file behind."""
+    package = tmp_path / "path"
+    package.mkdir()
+    (package / "foreign").mkdir()
+    (package / "foreign" / "plugin.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+        "from diffusion_jax.process.schedules.linear import make\n"
+    )
+    monkeypatch.syspath_prepend(str(package))
+    run = tmp_path / "run"
+    c = tiny.config(tmp_path, schedule="foreign.plugin()")
+    run.mkdir()
+    (run / "config.json").write_text(c.to_json())
+    yield run
+    for name in ("foreign", "foreign.plugin"):
+        sys.modules.pop(name, None)
+
+
+def test_a_run_from_elsewhere_imports_nothing_unless_it_is_trusted(foreign, tmp_path):
+    refused(main("eval", f"--workdir={foreign}"), r"would import foreign\.plugin.*--trust")
+    with pytest.raises(ConfigError, match="trust=True"):
+        dj.open_run(foreign)
+    assert not (tmp_path / "ran").exists()
+    assert dj.open_run(foreign, trust=True).model.schedule is not None
+    assert (tmp_path / "ran").exists()
+    refused(main("eval", f"--workdir={foreign}", "--trust"), "no checkpoint in")
+
+
+def test_modules_are_found_wherever_plug_ins_are_named():
+    named = {
+        "optimizer": "contrib.muon()", "data_dir": "/data/x.y", "steps": 3,
+        "guidance": "sum(cfg(w=2.0), json.tool(a=1))", "sample": {"labels": [1], "x": "os.path"},
+        "network": "diffusion_jax.networks.x()",
+    }  # fmt: skip
+    assert saved_config.imports(named) == ["json.tool", "os.path"]

@@ -289,20 +289,21 @@ def open_experiment(
     return run
 
 
-def open_run(path: str | Path, *, data_dir: str | None = None) -> Experiment:
+def open_run(path: str | Path, *, data_dir: str | None = None, trust: bool = False) -> Experiment:
     """Opens a run that has been trained, with the configuration it was trained with.
 
     Args:
         path: its work directory (the newest checkpoint is used), or a checkpoint folder in it.
         data_dir: where the data are on this machine, if not where they were in training.
+        trust: import the modules that its plug-ins name; see `SECURITY.md`.
 
     Raises:
-        ConfigError: there is no run there.
+        ConfigError: there is no run there, or it names modules and is not trusted.
     """
     saved = saved_config.find(place(path))
     if saved is None:
         raise ConfigError(f"{str(path)!r}: there is no run in that folder")
-    config = saved_config.read(saved)
+    config = saved_config.read_trusted(saved, trust)
     if data_dir is not None:
         config.data_dir = data_dir
     return Experiment(config, place(path), str(place(path)))

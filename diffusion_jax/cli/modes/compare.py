@@ -60,7 +60,7 @@ def run(experiment: Experiment) -> None:
 def _open(experiment: Experiment, path: Path) -> Experiment:
     """A run with its own model and the protocol of the comparison."""
     newest = restore.locate(path)[0]
-    config = saved_config.read(newest / "meta" / "metadata")
+    config = saved_config.read_trusted(newest / "meta" / "metadata")
     config.eval, config.data_dir = experiment.config.eval, experiment.config.data_dir
     config.mesh = experiment.config.mesh
     return Experiment(config, path, str(path))
