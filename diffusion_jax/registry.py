@@ -18,7 +18,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from diffusion_jax.errors import SpecError
+from diffusion_jax import argument_types
+from diffusion_jax.errors import SpecError, UserError
 
 # Where the plug-ins of each kind are: a kind keeps its name when its folder moves.
 FOLDERS = {
@@ -48,6 +49,7 @@ FOLDERS = {
 # Settings whose plug-ins are of a kind with another name.
 _FIELDS = {"network": "models", "edit": "edits"}
 _ROOT = Path(__file__).parent
+_REST = inspect.Parameter
 # A path or name that was written without its quotes.
 _BARE_TEXT = re.compile(r"(\w+)\s*=\s*([^\s'\"(),]*[/~:\\.][^\s'\"(),]*)")
 
@@ -192,16 +194,23 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
             `levels` of the data set; the others are ignored.
 
     Raises:
-        SpecError: unknown name (the message lists what exists), or arguments `make` does not take.
+        SpecError: unknown name (the message lists what exists), arguments `make` does not take, or
+            of another type than it says.
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     make = _find(kind, spec.name).make
-    signature = inspect.signature(make)
+    signature, hints = inspect.signature(make), argument_types.hints(make)
 
-    def built(name: str, value: Any) -> Any:
-        parameter = signature.parameters.get(name)
-        if not isinstance(value, Spec) or (parameter and parameter.annotation is Spec):
+    own = [p for p in signature.parameters.values() if p.name not in context]
+    shown = f"it takes ({', '.join(str(p.replace(annotation=p.empty)) for p in own)})"
+
+    def built(name: str | None, value: Any) -> Any:
+        hint = hints.get(name or "", Any)
+        if not isinstance(value, Spec) or argument_types.takes(hint, Spec):
             return value  # one that `make` builds itself, when it knows more
+        if argument_types.only_literals(hint):
+            wanted = argument_types.words(hint)
+            raise SpecError(f"{kind} {spec.name!r}: {name}={value} must be {wanted}; {shown}")
         return build(kind, value, **context)
 
     args = [built(n, a) for n, a in zip_longest(signature.parameters, spec.args)][: len(spec.args)]
@@ -209,14 +218,33 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
     try:
         given = signature.bind_partial(*args, **kwargs).arguments
         offered = {k: v for k, v in context.items() if k in signature.parameters and k not in given}
-        signature.bind(*args, **kwargs, **offered)
+        bound = signature.bind(*args, **kwargs, **offered)
     except TypeError as e:
-        own = [p for p in signature.parameters.values() if p.name not in context]
         unknown = next((k for k in kwargs if k not in signature.parameters), "")
         hint = nearest(unknown, signature.parameters) if unknown else ""
-        shown = ", ".join(str(p.replace(annotation=p.empty)) for p in own)
-        raise SpecError(f"{kind} {spec.name!r}: {e}{hint}; it takes ({shown})") from e
-    return make(*args, **kwargs, **offered)
+        raise SpecError(f"{kind} {spec.name!r}: {e}{hint}; {shown}") from e
+    for name in given.keys() & hints.keys():
+        value, hint = given[name], hints[name]
+        plain = signature.parameters[name].kind not in (_REST.VAR_POSITIONAL, _REST.VAR_KEYWORD)
+        if plain and not argument_types.fits(value, hint):
+            raise SpecError(
+                f"{kind} {spec.name!r}: {name}={_as_written(spec, signature, name, value)} must be "
+                f"{argument_types.words(hint)}; {shown}"
+            )
+        bound.arguments[name] = argument_types.converted(value, hint)
+    try:
+        return make(*bound.args, **bound.kwargs)
+    except UserError:
+        raise
+    except (ArithmeticError, TypeError, ValueError) as e:
+        why = f"{type(e).__name__}: {e}".partition("\n")[0]
+        raise SpecError(f"{kind} {spec}: cannot be built ({why}); {shown}") from e
+
+
+def _as_written(spec: Spec, signature: inspect.Signature, name: str, value: Any) -> str:
+    """An argument as it stands in the string, where that can be told."""
+    written = {**dict(zip(signature.parameters, spec.args, strict=False)), **spec.kwargs}
+    return _shown(written.get(name, value))
 
 
 def _find(kind: str, name: str) -> Any:

@@ -1,8 +1,12 @@
+import contextlib
+import inspect
+import math
+
 import numpy as np
 import pytest
 
 from diffusion_jax import registry
-from diffusion_jax.errors import SpecError
+from diffusion_jax.errors import SpecError, UserError
 
 KINDS = ("schedules", "grids", "samplers", "guidance", "objectives", "data", "augment", "models",
          "decoders", "encoders", "proposals", "features")  # fmt: skip
@@ -79,3 +83,49 @@ def test_every_folder_has_plugins_and_lists_no_base(kind):
 def test_nested_plugins_are_built():
     spec = registry.Spec("linear", (), {"gamma_min": np.float64(-2.0)})
     assert registry.build("schedules", spec).gamma_min == -2.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "says"),
+    [
+        ("objectives", "discrete(timesteps=2.5)", "timesteps=2.5 must be a whole number"),
+        ("objectives", "discrete(True)", "timesteps=True must be a whole number"),
+        ("samplers", "ddim(eta='x')", "eta='x' must be a number"),
+        ("samplers", "ddim(eta=heun())", r"eta=heun\(\) must be a number"),
+        ("guidance", "interval(cfg(w=None), lo=-1.0, hi=1.0)", "'cfg': w=None must be a number"),
+        ("guidance", "rescale(3)", "inner=3 must be a plug-in"),
+        ("tasks", "guide('classifier')", "network='classifier' must be a plug-in"),
+        ("data", "npz(path=photos)", r"path=photos\(\) must be text in quotes"),
+        ("grids", "array(values=(5.0, 'a'))", r"values=\(5.0, 'a'\) must be a tuple of numbers"),
+        ("models", "unet(mults=3)", "mults=3 must be a tuple of whole numbers"),
+        ("features", "pixels(shape=(4, 4))", "must be a tuple of 3 whole numbers"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(kind, text, says):
+    with pytest.raises(SpecError, match=f"{says}.*; it takes"):
+        registry.build(kind, text, channels=1)
+
+
+def test_arguments_that_fit_are_taken():
+    """Whole numbers and numpy's for numbers, lists for tuples, None where it is a choice."""
+    assert registry.build("samplers", "ddim(eta=1)").eta == 1.0
+    assert registry.build("guidance", "classifier(checkpoint='x', inner=None)").inner is None
+    grid = registry.build("grids", "array(values=[5, 1.0, -3])")
+    assert grid.keywords["values"] == (5.0, 1.0, -3.0)
+    assert str(registry.build("tasks", "guide(clip())").spec) == "clip()"
+
+
+@pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("data", "features", "modes")])
+def test_no_wrong_argument_is_a_traceback(kind):
+    """Every argument of every plug-in, with values of all types."""
+    context = {
+        "channels": 1, "levels": 5, "gamma_min": -3.0, "gamma_max": 3.0, "shape": (4, 4, 1),
+        "num_classes": 3, "augment": 0, "dtype": "float32", "platform": "cpu",
+    }  # fmt: skip
+    wrong = (None, True, "x", -1, 0, 2.5, math.inf, (), ("a",), (1,), {}, b"x", 1j)
+    for name in registry.available(kind):
+        make = registry._find(kind, name).make
+        for argument in inspect.signature(make).parameters:
+            for value in wrong:
+                with contextlib.suppress(UserError):
+                    registry.build(kind, registry.Spec(name, (), {argument: value}), **context)

@@ -1,0 +1,89 @@
+"""Arguments of plug-ins, held against the annotations of their `make`."""
+
+import inspect
+import numbers
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+_ANYTHING = (Any, object, inspect.Parameter.empty)
+_SIMPLE: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("True or False", lambda v: isinstance(v, bool)),
+    int: ("a whole number", lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool)),
+    float: ("a number", lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool)),
+    str: ("text in quotes", lambda v: isinstance(v, str)),
+    type(None): ("None", lambda v: v is None),
+    dict: ("a dictionary", lambda v: isinstance(v, dict)),
+}
+_PLURAL = {bool: "truth values", int: "whole numbers", float: "numbers", str: "texts in quotes"}
+_LITERALS = (bool, numbers.Number, str, bytes, type(None), tuple, list, dict, set)
+
+
+def hints(make: Callable) -> dict[str, Any]:
+    """The annotations of `make`, resolved; none where they cannot be."""
+    try:
+        return typing.get_type_hints(make)
+    except Exception:  # of a plug-in from elsewhere, which may name anything
+        return {}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a literal, or a plug-in that has been built, is what the annotation says."""
+    if hint in _SIMPLE:
+        return _SIMPLE[hint][1](value)
+    choices = _choices(hint)
+    if choices:
+        return any(fits(value, h) for h in choices)
+    if _is_tuple(hint):
+        return isinstance(value, tuple | list) and _fits_items(value, typing.get_args(hint))
+    if hint in _ANYTHING or not isinstance(hint, type):
+        return True  # a callable, a type variable, ...: not ours to judge
+    if typing.Protocol in hint.__bases__:
+        return not isinstance(value, _LITERALS)
+    return isinstance(value, hint)
+
+
+def converted(value: Any, hint: Any) -> Any:
+    """A list as the tuple it stands for, so that plug-ins stay hashable; all else as it is."""
+    tuples = any(_is_tuple(h) for h in (_choices(hint) or (hint,)))
+    return tuple(value) if tuples and isinstance(value, list) else value
+
+
+def takes(hint: Any, kind: type) -> bool:
+    """Whether the annotation is `kind`, or has it among its choices."""
+    return any(h is kind for h in (_choices(hint) or (hint,)))
+
+
+def only_literals(hint: Any) -> bool:
+    """Whether no plug-in can be what the annotation says."""
+    return all(h in _SIMPLE or _is_tuple(h) for h in (_choices(hint) or (hint,)))
+
+
+def words(hint: Any) -> str:
+    """The annotation for people."""
+    choices = _choices(hint)
+    if choices:
+        return " or ".join(words(h) for h in choices)
+    if _is_tuple(hint):
+        items = [i for i in typing.get_args(hint) if i is not ...]
+        count = f"{len(items)} " if len(items) > 1 else ""
+        return f"a tuple of {count}{_PLURAL.get(items[0], 'values') if items else 'values'}"
+    return _SIMPLE[hint][0] if hint in _SIMPLE else "a plug-in, written name(...)"
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    return typing.get_args(hint) if union else ()
+
+
+def _is_tuple(hint: Any) -> bool:
+    return hint is tuple or typing.get_origin(hint) is tuple
+
+
+def _fits_items(values: Any, items: tuple[Any, ...]) -> bool:
+    if not items:
+        return True
+    if items[-1] is ...:
+        return all(fits(v, items[0]) for v in values)
+    return len(values) == len(items) and all(map(fits, values, items))
