@@ -93,13 +93,13 @@ class RunFiles:
     problems: tuple[str, ...] = ()
 
     @property
-    def by_gamma(self) -> bool:
-        """Whether this run is measured by gamma and not in bits per dimension: a guide's."""
+    def figure(self) -> str:
+        """What the run's task says that it is measured by."""
         task = saved_config.today(self.config).get("task", "diffusion()")
         try:
-            return registry.build("tasks", task).figure == "loss_by_gamma"
+            return registry.build("tasks", task).figure
         except ConfigError:  # a task that is not installed here
-            return False
+            return "bits_per_dim"
 
 
 # Which files each field holds; the pictures that belong to `x.json` are `x.png` and `x_*.png`.

@@ -4,28 +4,43 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from diffusion_jax.cli.report import sections_measured, sections_trained
+from diffusion_jax.cli.report import sections_guide, sections_measured, sections_trained
 from diffusion_jax.cli.report.collect import RunFiles
 from diffusion_jax.cli.report.elements import Missing, Section
 from diffusion_jax.cli.report.markup import Html, command, environment, join, settings, table, tag
 from diffusion_jax.saved_config import flat
 
-# In the order of the page.
-_SECTIONS: tuple[Callable[[RunFiles], Section | Missing | None], ...] = (
-    sections_trained.samples,
-    sections_measured.likelihood,
-    sections_trained.data,
-    sections_trained.training,
-    sections_trained.noise,
-    sections_measured.quality,
-    sections_measured.sweep,
-    sections_measured.codec,
-    sections_measured.progressive,
-    sections_measured.ood,
-    sections_measured.compare,
-    sections_measured.edits,
-    sections_measured.environment,
-)
+_Build = Callable[[RunFiles], Section | Missing | None]
+# By the figure that a task is measured by: what the page is about, and its sections in order.
+_PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
+    "bits_per_dim": (
+        "network",
+        (
+            sections_trained.samples,
+            sections_measured.likelihood,
+            sections_trained.data,
+            sections_trained.training,
+            sections_trained.noise,
+            sections_measured.quality,
+            sections_measured.sweep,
+            sections_measured.codec,
+            sections_measured.progressive,
+            sections_measured.ood,
+            sections_measured.compare,
+            sections_measured.edits,
+            sections_measured.environment,
+        ),
+    ),
+    "loss_by_gamma": (
+        "task",
+        (
+            sections_guide.scores,
+            sections_trained.data,
+            sections_trained.training,
+            sections_measured.environment,
+        ),
+    ),
+}
 
 
 def render(
@@ -41,7 +56,8 @@ def render(
     """
     done: list[Section] = []
     left: list[Any] = [*notes, *(f"{p} (unreadable)" for p in run.problems)]
-    for build in _SECTIONS:
+    what, sections = _PAGES[run.figure]
+    for build in sections:
         found = _built(build, run, left)
         if isinstance(found, Section):
             done.append(found)
@@ -56,7 +72,7 @@ def render(
         .get_template("page.html")
         .render(
             title=f"{run.name}: {run.config.get('data', 'a run')}",
-            what=run.config.get("task") if run.by_gamma else run.config.get("network", ""),
+            what=run.config.get(what, ""),
             top=top or "",
             sections=done,
             made=made,

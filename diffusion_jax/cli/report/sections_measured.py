@@ -24,12 +24,9 @@ _MAIN = "python -m diffusion_jax.main --workdir={0} "
 
 
 def likelihood(run: RunFiles) -> Section | Missing:
-    """Every evaluation in the work directory; of scorers, their metrics at each noise level."""
+    """Every evaluation in the work directory."""
     if not run.evals:
         return Missing("Figures on the test set", _MAIN + "--mode=eval")
-    if run.by_gamma:
-        first = first_of_newest(run.evals)
-        return _scorer(first, others(run.evals, first))
     newest, parts = newest_bound(run), []
     if newest is not None:
         r = newest.data["result"]
@@ -64,33 +61,8 @@ def _estimate(e: Record) -> list[Any]:
             e.data.get("data", {}).get("name", ""), weights, e.name]  # fmt: skip
 
 
-def _levels(data: dict[str, Any]) -> list[dict[str, float]]:
-    """What a guide scored, a row for each noise level; older reports hold rows already."""
-    if "by_gamma" in data:
-        return data["by_gamma"]
-    found = {"loss" if k == "mean" else k: v for k, v in data["loss_by_gamma"].items()}
-    return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
-
-
-def _scorer(e: Record, rest: Html | None) -> Section:
-    rows = _levels(e.data)
-    names = [k for k in rows[0] if k != "gamma"]
-    drawn = columns(
-        *(
-            svg(figures.scorer_levels(rows, n), f"Line chart of {n} against gamma",
-                f"{n.capitalize()} on {e.data['data']['name']} at each noise level.")
-            for n in names
-        )
-    )  # fmt: skip
-    cells = [[number(r["gamma"], 2), *(number(r[n], 3) for n in names)] for r in rows]
-    cells.append(["mean", *(number(e.data["mean"][n], 3) for n in names)])
-    return Section("On the test set", join([drawn, table(["gamma", *names], cells), rest]))
-
-
-def quality(run: RunFiles) -> Section | Missing | None:
+def quality(run: RunFiles) -> Section | Missing:
     """The cards of `--mode=quality`, next to what real images score."""
-    if run.by_gamma:
-        return None
     if not run.quality:
         return Missing("The quality of samples", _MAIN + "--mode=quality")
     return Section("Quality of samples", join(_card(c) for c in run.quality))
@@ -133,10 +105,8 @@ def _card(c: Record) -> Html:
     return tag("article", tag("h3", head), tag("p", said), drawn)
 
 
-def sweep(run: RunFiles) -> Section | Missing | None:
+def sweep(run: RunFiles) -> Section | Missing:
     """Figures of `benchmarks.samples` against guidance weight and network calls."""
-    if run.by_gamma:
-        return None
     if not run.sweeps:
         made = "python -m benchmarks.samples --checkpoint={0} --json={0}/guidance.json"
         return Missing("A sweep of guidance weights", made + " --classifier=... --judge=...")
@@ -170,10 +140,8 @@ def _weight(spec: str) -> float | None:
     return float(found.group(1)) if found else None
 
 
-def codec(run: RunFiles) -> Section | Missing | None:
+def codec(run: RunFiles) -> Section | Missing:
     """Files written by `--mode=compress`."""
-    if run.by_gamma:
-        return None
     if not run.compressed:
         return Missing("Lossless compression", _MAIN + "--mode=compress --config.compress.compare")
     return Section("Compression", join(_coded(c) for c in run.compressed))
@@ -206,10 +174,8 @@ def _coded(c: Record) -> Html:
     return tag("article", tag("h3", h["name"]), tag("p", said), parts)
 
 
-def progressive(run: RunFiles) -> Section | Missing | None:
+def progressive(run: RunFiles) -> Section | Missing:
     """Rate against distortion."""
-    if run.by_gamma:
-        return None
     if not run.progressive:
         return Missing("Rate against distortion", _MAIN + "--mode=progressive")
     c = first_of_newest(run.progressive)
@@ -230,10 +196,8 @@ def progressive(run: RunFiles) -> Section | Missing | None:
     return Section("Rate and distortion", join([drawn, others(run.progressive, c)]))
 
 
-def ood(run: RunFiles) -> Section | Missing | None:
+def ood(run: RunFiles) -> Section | Missing:
     """How well the model tells data sets apart."""
-    if run.by_gamma:
-        return None
     if not run.ood:
         other = f"rotated({run.config.get('data', 'DATA')})"
         return Missing(

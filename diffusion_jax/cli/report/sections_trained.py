@@ -19,6 +19,12 @@ from diffusion_jax.cli.report.elements import (
 from diffusion_jax.cli.report.markup import Html, data_uri, join, pairs, settings, tag
 
 _FEW = 30  # classes that are shown at once
+# By the figure of the task: the unit of its loss, what validation measures, and the metrics that
+# have charts already; each of the others gets one. None: the others are parts of the bound.
+_CURVES: dict[str, tuple[str, str, tuple[str, ...] | None]] = {
+    "bits_per_dim": ("bits/dim", "bits_per_dim", None),
+    "loss_by_gamma": ("nats", "loss", ("train/loss", "train/grad_norm")),
+}
 _WIDE = 900  # pixels: a grid that needs the page to itself
 
 _MAIN = "python -m diffusion_jax.main --workdir={0} "
@@ -48,7 +54,7 @@ def headline(run: RunFiles) -> Html | None:
         result, data = bound.data["result"], bound.data.get("data", {}).get("name", "")
         value = plus_minus(result["bits_per_dim"], result["standard_error"], 3)
         tiles.append((f"bits/dim, {data}", value))
-    scored = first_of_newest(run.evals) if run.by_gamma else None
+    scored = first_of_newest(run.evals)
     if scored is not None:
         tiles += [(f"test {k}", number(v, 3)) for k, v in scored.data.get("mean", {}).items()]
     card = first_of_newest(run.quality)
@@ -80,15 +86,14 @@ def training(run: RunFiles) -> Section | Missing:
     c = run.curves
     if not c.by_name:
         return Missing("Curves of the training", _MAIN + "--config=CONFIG")
-    unit = "nats" if run.by_gamma else "bits/dim"
-    valid = "loss" if run.by_gamma else "bits_per_dim"
+    unit, valid, known = _CURVES[run.figure]
     train = c.get("train/loss")
     loss = f"Line chart of the loss in training{_ends(train, unit)}"
     gamma = {"train/gamma_0": "gamma_0, at the data", "train/gamma_1": "gamma_1, at the noise"}
     extra = {
         n: n.partition("/")[2]
         for n in c.by_name
-        if run.by_gamma and n.startswith("train/") and n not in ("train/loss", "train/grad_norm")
+        if known is not None and n.startswith("train/") and n not in known
     }
     drawn = columns(
         svg(
@@ -103,7 +108,7 @@ def training(run: RunFiles) -> Section | Missing:
         svg(figures.metric(c, {"train/grad_norm": "norm"}, "gradient norm", log=True),
             "Line chart of the gradient norm, logarithmic",
             "Norm of the gradient, before clipping."),
-        svg(figures.metric(c, gamma, "gamma") if not run.by_gamma else None,
+        svg(figures.metric(c, gamma, "gamma"),
             "Line chart of both ends of the noise schedule against steps",
             "The ends of the schedule during training."),
         svg(figures.speed(c), "Line chart of steps per second", "Speed: steps per second."),
@@ -130,10 +135,8 @@ def data(run: RunFiles) -> Section | None:
     return Section("Data", join([said, *notes, classes if shown else None]))
 
 
-def noise(run: RunFiles) -> Section | Missing | None:
+def noise(run: RunFiles) -> Section | Missing:
     """gamma(t), and the loss against gamma."""
-    if run.by_gamma:
-        return None
     inspected = first_of_newest(run.inspect)
     looked = {} if inspected is None else inspected.data
     curve = looked.get("schedule") or (run.schedule[-1].data if run.schedule else None)
@@ -161,10 +164,8 @@ def noise(run: RunFiles) -> Section | Missing | None:
     return Section("Noise schedule", join([drawn, settings(said) if said else None, rest]))
 
 
-def samples(run: RunFiles) -> Section | Missing | None:
+def samples(run: RunFiles) -> Section | Missing:
     """The newest grid, and how samples come out of the noise."""
-    if run.by_gamma:
-        return None
     if not run.samples and not run.trajectory:
         return Missing("Samples", _MAIN + "--mode=sample")
     grids, rest = [], []
