@@ -57,7 +57,7 @@ def test_a_run_ends_with_a_page(trained):
     text = (folder / "run/report.html").read_text()
     assert "report: " in done.stdout
     found = check_page(text)
-    assert {"Samples", "Likelihood", "Training", "Noise schedule", "Hardware and versions",
+    assert {"Samples", "Data", "Likelihood", "Training", "Noise schedule", "Hardware and versions",
             "Configuration", "Not here yet"} == set(headings(text))  # fmt: skip
     result = json.loads((folder / "run/eval/6.json").read_text())["result"]
     for part in (result, *result["breakdown"].values()):
