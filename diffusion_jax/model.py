@@ -171,7 +171,15 @@ class Model:
             g = jnp.broadcast_to(g, z.shape[:1])
             seen = network_input(self.prediction, z, gamma)
             out = self.network.apply({"params": params["network"]}, seen, g, cond, dropout)
-            return to_pred(self.prediction, out, z, gamma, self._centres())
+            centres = self._centres()
+            levels = len(centres) if self.prediction == "levels" and centres is not None else 1
+            wanted = (*z.shape[:-1], z.shape[-1] * levels)
+            if jnp.shape(out) != wanted:
+                raise ConfigError(
+                    f"network {type(self.network).__name__} returned shape {jnp.shape(out)} for z "
+                    f"of shape {z.shape}; prediction={self.prediction!r} needs {wanted}"
+                )
+            return to_pred(self.prediction, out, z, gamma, centres)
 
         return denoise
 

@@ -11,6 +11,7 @@ from closed_form import MIXTURE, Gaussian, build
 from diffusion_jax import registry
 from diffusion_jax.denoiser import StatefulDenoiser
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model
 from diffusion_jax.sampling import integrate, integrate_sigmas, path
 from diffusion_jax.sampling.inversion import invert
 from diffusion_jax.types import Pred
@@ -169,3 +170,21 @@ def test_sigmas_as_in_karras_et_al():
         integrate_sigmas(model, build("heun()"), sigmas[:3][::-1], x, KEY)
     with pytest.raises(ConfigError, match="negative"):
         integrate_sigmas(model, build("heun()"), -sigmas, x, KEY)
+
+
+def test_what_is_no_sampler_is_refused():
+    class Half:
+        nfe_per_step = 1
+
+    with pytest.raises(ConfigError, match="Half has no rows, init, step"):
+        integrate(MIXTURE.denoise, Half(), DOWN, Z, KEY)
+
+
+def test_a_network_whose_output_broadcasts_is_refused():
+    class Mean:
+        def apply(self, variables, z, gamma, cond, keys=None):
+            return z.mean(axis=1, keepdims=True)
+
+    model = Model(Mean(), registry.build("schedules", "linear()"), None, "eps")
+    with pytest.raises(ConfigError, match=r"Mean returned shape \(4, 1\) for z of shape \(4, 2\)"):
+        model.denoiser({"network": {}})(Z, 0.0, {})

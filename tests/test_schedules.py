@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from diffusion_jax import registry
-from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope, inverse, is_straight
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.process.schedules.base import (
+    check_rises,
+    endpoints,
+    gamma_and_slope,
+    inverse,
+    is_straight,
+)
 from diffusion_jax.process.time_change import defensive
 
 NAMES = registry.available("schedules")
@@ -135,3 +142,28 @@ def test_a_saturated_network_still_rises(shape):
     u = (jnp.arange(20000) + 0.5) / 20000
     _, weight = proposal.times(proposal.init(), schedule, params, u)
     np.testing.assert_allclose(weight.mean(), 1.0, rtol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("curve", "says"),
+    [
+        (lambda t: 5.0 - 12.0 * t, "must be finite and rise"),
+        (lambda t: jnp.log(t), "must be finite and rise"),
+        (lambda t: jnp.minimum(10.0 * t, 5.0), "must be finite and rise"),
+        (lambda t: jnp.sum(t), "must be equal"),
+    ],
+)
+def test_a_schedule_that_does_not_rise_is_refused(curve, says):
+    class Mine:
+        def init(self, key):
+            return {}
+
+        def gamma(self, params, t):
+            return curve(t)
+
+    with pytest.raises(ConfigError, match=says):
+        check_rises(Mine(), {})
+
+
+def test_every_schedule_rises(schedule, trained):
+    check_rises(schedule, trained)

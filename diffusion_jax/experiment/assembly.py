@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, require
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
-from diffusion_jax.process.schedules.base import least_noise
+from diffusion_jax.process.schedules.base import check_rises, least_noise
 from diffusion_jax.runtime.memory import of_device
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ def model(run: "Experiment") -> Model:
         encoder=registry.build("encoders", c.encoder, **known),
         null_class=c.class_dropout > 0,
     )
+    if not built.traits.latent:  # mulan's rises by construction, and takes seconds
+        check_rises(built.schedule, built.schedule.init(jax.random.key(0)))
     if values > 1:
         require(
             built, f"prediction={c.prediction!r}", "use prediction='v'",

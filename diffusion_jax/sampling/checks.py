@@ -19,6 +19,16 @@ def check_start(z: Array) -> None:
         )
 
 
+def check_sampler(sampler: Any) -> None:
+    """Raises ConfigError unless it has what every sampler has."""
+    missing = [n for n in ("nfe_per_step", "rows", "init", "step") if not hasattr(sampler, n)]
+    if missing:
+        raise ConfigError(
+            f"sampler {type(sampler).__name__} has no {', '.join(missing)}: a sampler has "
+            "nfe_per_step, rows(gammas), init(z) and step(denoise, row, z, memory, key)"
+        )
+
+
 def check_plan(gammas: Any, z: Array) -> None:
     """Refuses a plan that does not fit `z` or leads nowhere; if it is traced, by its shape alone.
 

@@ -17,6 +17,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.checks import (
     check_falls,
     check_plan,
+    check_sampler,
     check_start,
     ends_without_noise,
     matching,
@@ -129,6 +130,7 @@ def run(
 ) -> Solution:
     """`integrate` and `path` in one, with the denoiser's last state; `keep` keeps all latents."""
     check_start(z)
+    check_sampler(sampler)
     gammas, stateful = _concrete(gammas), as_stateful(matching(denoise))
     check_plan(gammas, z)
     if gammas.ndim == 2:  # one plan per example

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, require
-from diffusion_jax.sampling.checks import check_falls
+from diffusion_jax.sampling import checks
 from diffusion_jax.sampling.encoded import correction
 from diffusion_jax.sampling.final_steps.base import Final
 from diffusion_jax.sampling.final_steps.decode import Decode
@@ -93,12 +93,13 @@ def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = N
 
 def check_sampler(model: Model, sampler: Sampler) -> None:
     """Raises ConfigError if the sampler does not fit the model's encoder."""
+    checks.check_sampler(sampler)
     correction(model.traits.mean_coefficient, sampler)
 
 
 def check_method(model: Model, method: Method) -> None:
     """Raises ConfigError if this way of sampling does not fit the model; nothing is compiled."""
-    check_falls(method.gammas)
+    checks.check_falls(method.gammas)
     if not np.isfinite(method.gammas).all():
         raise ConfigError(
             f"the plan must be finite and end at the model's gamma_0; this one is {method.gammas}"

@@ -18,7 +18,9 @@ from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array, Params
 
 LATENT = "given"  # key of the auxiliary latent among a schedule's parameters
@@ -65,6 +67,27 @@ def latent_posterior(schedule: Schedule) -> Callable[[Params, Array, Array], tup
 def endpoints(schedule: Schedule, params: Params) -> tuple[Array, Array]:
     """`(gamma(0), gamma(1))`, scalars."""
     return schedule.gamma(params, jnp.asarray(0.0)), schedule.gamma(params, jnp.asarray(1.0))
+
+
+def check_rises(schedule: Schedule, params: Params, points: int = 65) -> None:
+    """Raises ConfigError unless gamma is finite and rises from t = 0 to 1.
+
+    Only at some times, and for a schedule with a latent at its representative curve.
+    """
+    t = jnp.linspace(0.0, 1.0, points)
+    gamma = np.asarray(schedule.gamma(params, t))
+    if gamma.shape != t.shape:
+        raise ConfigError(
+            f"schedule {type(schedule).__name__}: gamma(params, t) has shape {gamma.shape} for t "
+            f"of shape {t.shape}; they must be equal"
+        )
+    bad = ~np.isfinite(gamma) | np.append(False, ~(np.diff(gamma) > 0.0))
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise ConfigError(
+            f"schedule {type(schedule).__name__}: gamma = -log SNR must be finite and rise with t, "
+            f"and gamma({float(t[i]):.3f}) is {gamma[i]:g} after {gamma[max(i - 1, 0)]:g}"
+        )
 
 
 def inverse(schedule: Schedule, params: Params, gamma: Array, steps: int = 60) -> Array:
