@@ -93,12 +93,12 @@ def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = N
 
 def check_sampler(model: Model, sampler: Sampler) -> None:
     """Raises ConfigError if the sampler does not fit the model's encoder."""
-    checks.check_sampler(sampler)
     correction(model.traits.mean_coefficient, sampler)
 
 
 def check_method(model: Model, method: Method) -> None:
     """Raises ConfigError if this way of sampling does not fit the model; nothing is compiled."""
+    checks.check_sampler(method.sampler)
     checks.check_falls(method.gammas)
     if not np.isfinite(method.gammas).all():
         raise ConfigError(
