@@ -17,6 +17,7 @@ from command import config_file
 from short_lives import Lives
 
 from diffusion_jax.errors import ConfigError, WorkdirError
+from diffusion_jax.experiment.workdir import check_writable
 from diffusion_jax.runtime import storage
 from diffusion_jax.training import lock, restore
 from diffusion_jax.training.append_log import Spool
@@ -69,6 +70,8 @@ def test_files_in_a_bucket(bucket):
     assert storage.files_below(run) == ["a/b.txt", "c.npz"]
     assert (run / "a" / "b.txt").read_bytes() == b"newer" and not (run / "d").exists()
     (run / "a").rename(run / "d")
+    assert set(objects) == {"run/d/b.txt", "run/c.npz"}
+    check_writable(run / "eval")  # leaves nothing
     assert set(objects) == {"run/d/b.txt", "run/c.npz"}
     with pytest.raises(ConfigError, match="gs://other-bucket: there is no such bucket"):
         storage.place("gs://other-bucket/run")
