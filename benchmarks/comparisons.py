@@ -4,9 +4,9 @@
     python -m benchmarks.comparisons weightings --minutes 5 --seeds 3 --folder runs/weightings
 
 Each row is a run of `diffusion_jax.main`, in its own work directory, with its own command;
-`--print` prints the commands and runs nothing. For equal minutes 60 steps are timed first, compilation
-excluded, and the number of steps follows; `--steps` sets it for all. Finished runs are not run
-again. Differences with paired errors: `--mode=compare` of two of the work directories.
+`--print` prints the commands and runs nothing. For equal minutes 60 steps are timed first,
+compilation excluded, and the number of steps follows; `--steps` sets it for all. Finished runs are
+not run again. Differences with paired errors: `--mode=compare` of two of the work directories.
 """
 
 import argparse
