@@ -4,7 +4,7 @@ Parameters are float32; `dtype` is the type of the arithmetic (None: that of the
 """
 
 import math
-from typing import Any, cast
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -63,10 +63,10 @@ def dropout(x: Array, rate: float, keys: Array | None) -> Array:
     return jnp.where(halves < dropped, jnp.zeros((), x.dtype), x / (1.0 - dropped / 65536))
 
 
-def attend(q: Array, k: Array, v: Array, implementation: str = "xla") -> Array:
+def attend(q: Array, k: Array, v: Array, implementation: Literal["xla", "cudnn"] = "xla") -> Array:
     """Softmax attention, `[B, N, heads, size]`; jax's own has a float32 softmax even in float64."""
     if q.dtype != jnp.float64:
-        return jax.nn.dot_product_attention(q, k, v, implementation=cast(Any, implementation))
+        return jax.nn.dot_product_attention(q, k, v, implementation=implementation)
     logits = jnp.einsum("bqhc,bkhc->bhqk", q, k) / math.sqrt(q.shape[-1])
     return jnp.einsum("bhqk,bkhc->bqhc", jax.nn.softmax(logits), v)
 
