@@ -17,7 +17,7 @@ rng registry argument_types runtime denoiser
 networks process data
 model
 sampling likelihood adapt
-compression training
+compression training testing
 evaluation
 config saved_config
 experiment
