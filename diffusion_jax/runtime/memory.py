@@ -1,8 +1,14 @@
-"""How much memory a device has."""
+"""How much memory a device has, and programs that ask for more."""
 
 import os
+from pathlib import Path
+from typing import Any
 
 import jax
+
+from diffusion_jax.errors import ConfigError
+
+_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, on Linux
 
 
 def of_device(device: jax.Device) -> int | None:
@@ -12,9 +18,41 @@ def of_device(device: jax.Device) -> int | None:
     """
     if device.platform == "cpu":
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return total // jax.local_device_count("cpu")
+        return min(total, _of_container() or total) // jax.local_device_count("cpu")
     try:
         stats = device.memory_stats()
     except (jax.errors.JaxRuntimeError, NotImplementedError):
         return None
     return (stats or {}).get("bytes_limit")
+
+
+def _of_container() -> int | None:
+    try:
+        return int(_LIMIT.read_text())
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return None
+
+
+def check(needed: float, device: jax.Device, what: str, remedy: str) -> None:
+    """Raises `ConfigError` if `what` needs more bytes than a device has."""
+    limit = of_device(device)
+    if limit is not None and needed > limit:
+        raise ConfigError(
+            f"{what} needs {needed / 2**30:,.1f} GiB on each device, and each {device.device_kind} "
+            f"has {limit / 2**30:,.1f} GiB: {remedy}"
+        )
+
+
+def check_program(program: Any, device: jax.Device, what: str, remedy: str) -> None:
+    """Compiles a lowered program and checks what the compiler says that it needs.
+
+    Calling the function that was lowered does not compile again.
+
+    Raises:
+        ConfigError: it needs more than the device has.
+    """
+    found = program.compile().memory_analysis()
+    if found is not None:
+        needed = found.argument_size_in_bytes + found.temp_size_in_bytes
+        needed += found.output_size_in_bytes - found.alias_size_in_bytes
+        check(needed, device, what, remedy)

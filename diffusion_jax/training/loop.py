@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import NonFiniteError, Preempted
+from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.preemption import Notice
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import greatest, put, replicated
@@ -24,6 +25,11 @@ from diffusion_jax.training.meter import NEVER, Meter
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State, finite
 from diffusion_jax.training.tasks.base import Task
+
+_SMALLER = (
+    "lower --config.batch, raise --config.accumulate, or choose a network that is smaller or "
+    "recomputes its activations (remat=True)"
+)
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,7 @@ def run(
     fresh = jax.tree.map(lambda a: put(a, whole), fresh_meter(task))
     meter = jax.tree.map(lambda a: a.copy(), fresh)
     step = int(jax.device_get(state.step))
-    bits, behind = "", None
+    bits, behind, checked = "", None, set()
 
     def look(step: int) -> dict[str, float]:
         with _giving_up(notice, state, meter, meta, checkpoints):
@@ -200,6 +206,10 @@ def run(
                 feed.clock.start()
                 n = timetable.dispatch(step)
                 data, index = feed(step, n, behind)
+                if (n > 1) not in checked:
+                    checked.add(n > 1)
+                    made = steps[n > 1].lower(state, meter, data, index, given)
+                    memory.check_program(made, mesh.local_devices[0], "a training step", _SMALLER)
                 # Nothing may cross between host and device unasked: it would stall every step.
                 with jax.transfer_guard("disallow"):
                     state, meter, value = steps[n > 1](state, meter, data, index, given)

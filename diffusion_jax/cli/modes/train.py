@@ -23,7 +23,7 @@ from diffusion_jax.cli.modes import (
 from diffusion_jax.data.base import describe, told
 from diffusion_jax.errors import ConfigError, NonFiniteError
 from diffusion_jax.experiment import Experiment, fine_tuning, prepare_workdir
-from diffusion_jax.runtime import distributed, preemption
+from diffusion_jax.runtime import distributed, memory, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import check_batch, greatest, placed, put
 from diffusion_jax.runtime.storage import write, write_json
@@ -58,6 +58,10 @@ def run(experiment: Experiment) -> None:
     state_lib.check_decays(tuple(c.ema))
     logger = registry.build("loggers", c.logger)
     check_batch(c.batch, experiment.mesh, c.accumulate)
+    # Bytes as they are stored, images and noise as numbers: what no network can do without.
+    least = c.batch * math.prod(experiment.source.shape) * 9 / experiment.mesh.devices.size
+    device = experiment.mesh.local_devices[0]
+    memory.check(least, device, f"a batch of {c.batch}", "lower --config.batch")
     eval_mode.check_training(experiment)
     task = experiment.task.open(experiment, HANDED)
     shapes = jax.eval_shape(task.initial)

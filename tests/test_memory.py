@@ -1,0 +1,48 @@
+"""What does not fit is refused before it is allocated."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+import tiny
+from test_lost import counting
+
+from diffusion_jax.cli.modes import train
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.runtime import memory
+
+
+def test_a_program_that_does_not_fit_is_compiled_and_never_run():
+    run = jax.jit(lambda x: jnp.sum(jnp.exp(x[:, None] + x[None]) @ jnp.sin(x[:, None] - x[None])))
+    device, x = jax.devices()[0], jax.ShapeDtypeStruct((2**21,), jnp.float32)
+    with pytest.raises(ConfigError, match=r"this needs [\d,.]+ GiB on each device.*: buy more$"):
+        memory.check_program(run.lower(x), device, "this", "buy more")
+    memory.check_program(run.lower(jnp.ones(8)), device, "this", "buy more")
+
+
+def test_compiling_to_look_costs_nothing_more():
+    seen = []
+    run = jax.jit(lambda x: jnp.cos(x) @ x)
+    memory.check_program(run.lower(jnp.ones((9, 9))), jax.devices()[0], "this", "buy more")
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: seen.append(name))
+    run(jnp.ones((9, 9))).block_until_ready()
+    assert not [name for name in seen if name.endswith("backend_compile_duration")]
+
+
+def test_a_batch_that_takes_the_machine_is_refused_before_anything_is_written(tmp_path):
+    experiment = tiny.experiment(tmp_path, batch=2**40)
+    with pytest.raises(ConfigError, match=r"a batch of \d+ needs .* lower --config.batch"):
+        train.run(experiment)
+    assert not experiment.workdir.exists()
+
+
+def test_a_step_that_does_not_fit_is_refused_and_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "of_device", lambda device: 500)
+    with pytest.raises(ConfigError, match=r"a training step needs .*--config\.accumulate"):
+        train.run(counting(tmp_path)[0])
+    assert not (tmp_path / "run" / "checkpoints" / "2").exists()
+
+
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
+    (tmp_path / "memory.max").write_text(f"{2**30}\n")
+    monkeypatch.setattr(memory, "_LIMIT", tmp_path / "memory.max")
+    assert memory.of_device(jax.devices("cpu")[0]) == 2**30 // jax.local_device_count("cpu")
