@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 import diffusion_jax as dj
 from diffusion_jax import saved_config
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.published import is_published
 from diffusion_jax.runtime import distributed
 
 BROKEN = {
@@ -95,6 +96,13 @@ def test_a_run_from_elsewhere_imports_nothing_unless_it_is_trusted(foreign, tmp_
     assert dj.open_run(foreign, trust=True).model.schedule is not None
     assert (tmp_path / "ran").exists()
     refused(main("eval", f"--workdir={foreign}", "--trust"), "no checkpoint in")
+
+
+def test_a_work_directory_may_be_called_like_a_published_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert is_published("vdm:run")
+    (tmp_path / "vdm:run").mkdir()
+    assert not is_published("vdm:run") and not is_published("runs/a:b")
 
 
 def test_modules_are_found_wherever_plug_ins_are_named():

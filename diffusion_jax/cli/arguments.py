@@ -10,7 +10,7 @@ from pathlib import Path
 import diffusion_jax
 from diffusion_jax import config as config_lib, registry, saved_config
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.networks.published import PREFIXES
+from diffusion_jax.networks.published import is_published
 from diffusion_jax.runtime.storage import place
 
 _PACKAGE = Path(__file__).parent.parent
@@ -43,7 +43,7 @@ usage: djax MODE --config=NAME --workdir=DIR [--config.F=VALUE]
 
 def published(checkpoint: str) -> bool:
     """Whether a checkpoint is a published one, as `vdm:PATH` is, and not a folder."""
-    return checkpoint.startswith(PREFIXES)
+    return is_published(checkpoint)
 
 
 def value(argv: list[str], flag: str) -> str | None:

@@ -20,7 +20,7 @@ from diffusion_jax.experiment import assembly
 from diffusion_jax.experiment.weights import load, published
 from diffusion_jax.experiment.workdir import prepare_workdir
 from diffusion_jax.model import Model
-from diffusion_jax.networks.published import PREFIXES
+from diffusion_jax.networks.published import is_published
 from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.runtime.storage import place
@@ -273,7 +273,7 @@ def open_experiment(
 
     Of those, the fields that were `asked` for must agree with them.
     """
-    if checkpoint.startswith(PREFIXES):
+    if is_published(checkpoint):
         own = published(checkpoint)[1].overrides
         for key in own.keys() & set(asked):
             if saved_config.meaning(key, own[key]) != saved_config.meaning(key, config[key]):

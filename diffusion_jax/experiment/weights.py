@@ -7,7 +7,7 @@ import jax
 
 from diffusion_jax.errors import CheckpointError
 from diffusion_jax.experiment import posthoc, record
-from diffusion_jax.networks.published import PREFIXES
+from diffusion_jax.networks.published import is_published
 from diffusion_jax.runtime.sharding import put, replicated
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import averages, restore
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def load(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
     """The weights called `name`, replicated over the mesh, and a record of what they are."""
-    if experiment.checkpoint.startswith(PREFIXES):
+    if is_published(experiment.checkpoint):
         return _imported(experiment, name)
     path = place(experiment.checkpoint) if experiment.checkpoint else experiment.workdir
     length = averages.wanted(name)
