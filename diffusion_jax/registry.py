@@ -252,7 +252,10 @@ def _find(kind: str, name: str) -> Any:
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError as e:
-            raise SpecError(f"{kind}: cannot import {name!r} ({e})") from e
+            raise SpecError(
+                f"{kind}: cannot import {name!r} ({e}): install it, or put the folder that "
+                "holds it on PYTHONPATH"
+            ) from e
         if not hasattr(module, "make"):
             raise SpecError(f"{kind}: module {name!r} has no function make(...)")
         return module

@@ -19,9 +19,12 @@ def check_start(z: Array) -> None:
         )
 
 
-def check_sampler(sampler: Any) -> None:
-    """Raises ConfigError unless it has what every sampler has."""
-    missing = [n for n in ("nfe_per_step", "rows", "init", "step") if not hasattr(sampler, n)]
+RUNS = ("rows", "init", "step")  # what the loop uses of a sampler
+
+
+def check_sampler(sampler: Any, needed: tuple[str, ...] = ("nfe_per_step", *RUNS)) -> None:
+    """Raises ConfigError unless it has what every sampler has, or what is needed of it."""
+    missing = [n for n in needed if not hasattr(sampler, n)]
     if missing:
         raise ConfigError(
             f"sampler {type(sampler).__name__} has no {', '.join(missing)}: a sampler has "

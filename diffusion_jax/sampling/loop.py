@@ -15,6 +15,7 @@ from diffusion_jax import rng
 from diffusion_jax.denoiser import SequentialCalls, StatefulDenoiser, as_stateful
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.checks import (
+    RUNS,
     check_falls,
     check_plan,
     check_sampler,
@@ -130,7 +131,7 @@ def run(
 ) -> Solution:
     """`integrate` and `path` in one, with the denoiser's last state; `keep` keeps all latents."""
     check_start(z)
-    check_sampler(sampler)
+    check_sampler(sampler, RUNS)
     gammas, stateful = _concrete(gammas), as_stateful(matching(denoise))
     check_plan(gammas, z)
     if gammas.ndim == 2:  # one plan per example
