@@ -139,7 +139,8 @@ class Diffusion:
 
     def shapes(self, setting: Setting) -> Params:
         """Those of the model."""
-        return jax.eval_shape(lambda: setting.model.init(jax.random.key(0), setting.source.shape))
+        model, shape = setting.model, setting.source.shape  # built here, not while it is traced
+        return jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
 
     def function(self, setting: Setting) -> Callable[[Params], Callable]:
         """The denoiser."""
