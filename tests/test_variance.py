@@ -73,7 +73,11 @@ def test_one_backward_pass_gives_both_gradients(float64, accumulate, unroll):
     expected["schedule"]["shape"] = jax.grad(lambda p: mean_and_square(p)[1])(params)["schedule"][
         "shape"
     ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), grads, expected)
+
+    def close(a, b):  # sums of terms up to 1e8 are as exact as those allow
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-15 * np.abs(b).max())
+
+    jax.tree.map(close, grads, expected)
     assert optax.tree.norm(grads["schedule"]["shape"]) > 1e-3
     np.testing.assert_allclose(metrics["loss"], mean_and_square(params)[0], rtol=1e-12)
 
