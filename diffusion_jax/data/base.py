@@ -199,6 +199,8 @@ def told(record: Mapping[str, Any]) -> list[str]:
     """What `describe` found, as lines for a user: classes in order with counts, and notes."""
     names, counts = record["classes"], record["counts"]
     lines = list(record["notes"])
+    if counts and names == [str(i) for i in range(len(counts))]:  # names that say nothing
+        names = []
     if counts and len(names) == len(counts) <= _NAMED:
         each = (f"{i} {n} ({k})" for i, (n, k) in enumerate(zip(names, counts, strict=True)))
         lines.append(f"classes, with their images: {', '.join(each)}")
