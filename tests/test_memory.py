@@ -8,7 +8,9 @@ from test_lost import counting
 
 from diffusion_jax.cli.modes import train
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import drawing, measuring
 from diffusion_jax.runtime import memory
+from diffusion_jax.runtime.sharding import gathered
 
 
 def test_a_program_that_does_not_fit_is_compiled_and_never_run():
@@ -40,6 +42,17 @@ def test_a_step_that_does_not_fit_is_refused_and_named(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"a training step needs .*--config\.accumulate"):
         train.run(counting(tmp_path)[0])
     assert not (tmp_path / "run" / "checkpoints" / "2").exists()
+
+
+def test_evaluation_and_samples_that_do_not_fit_are_refused(tmp_path, monkeypatch):
+    experiment = tiny.experiment(tmp_path)
+    init = experiment.model.init
+    params = gathered(experiment.mesh, init(jax.random.key(0), experiment.source.shape))
+    monkeypatch.setattr(memory, "of_device", lambda device: 500)
+    with pytest.raises(ConfigError, match=r"8 images at once, needs .*lower --config.eval.batch"):
+        measuring.bound(experiment, params)
+    with pytest.raises(ConfigError, match=r"sampling needs .*lower --config.sample.batch"):
+        drawing.compiled(experiment, params)(seed=0)
 
 
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.data.base import Split
+from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, local_rows, put, put_key, put_rows, replicated
 from diffusion_jax.types import Array
@@ -122,7 +123,11 @@ class Pass:
         Returns:
             Its pytree for all images in order, float64 on the host.
         """
-        run, key = self.compile(one), self.key
+        key, device = self.key, self.mesh.local_devices[0]
+        run = memory.checked(
+            self.compile(one), device, f"{label}, {self.batch} images at once,",
+            "lower --config.eval.batch",
+        )  # fmt: skip
         return self.gather(lambda rows, ids: run(params, rows, ids, key), split, label)
 
     def gather(

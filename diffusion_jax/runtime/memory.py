@@ -1,6 +1,7 @@
 """How much memory a device has, and programs that ask for more."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,16 @@ def check_program(program: Any, device: jax.Device, what: str, remedy: str) -> N
         needed = found.argument_size_in_bytes + found.temp_size_in_bytes
         needed += found.output_size_in_bytes - found.alias_size_in_bytes
         check(needed, device, what, remedy)
+
+
+def checked(run: Callable, device: jax.Device, what: str, remedy: str) -> Callable:
+    """The jitted `run`, whose program is checked (`check_program`) before its first call."""
+    seen: list[bool] = []
+
+    def call(*args: Any) -> Any:
+        if not seen:
+            check_program(run.lower(*args), device, what, remedy)
+            seen.append(True)
+        return run(*args)
+
+    return call

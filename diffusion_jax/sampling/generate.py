@@ -13,6 +13,7 @@ from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse
+from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.sampling import loop
@@ -154,7 +155,10 @@ def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
         context = method.helpers.context(model, helpers)
         return draw(model, params, method, context, z, cond, key)
 
-    compiled = jax.jit(run, static_argnums=5, out_shardings=replicated(mesh))
+    compiled = memory.checked(
+        jax.jit(run, static_argnums=5, out_shardings=replicated(mesh)), mesh.local_devices[0],
+        "sampling", "lower --config.sample.batch",
+    )  # fmt: skip
 
     def call(
         params: Params, key: Array, cond: Cond, shape: tuple[int, ...], ids: Array | None = None

@@ -13,7 +13,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, drawing
 from diffusion_jax.model import Model, require
 from diffusion_jax.process.decoders.base import Decoder
-from diffusion_jax.runtime import images
+from diffusion_jax.runtime import images, memory
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, put, put_key, replicated
@@ -85,7 +85,10 @@ def paint(
         x = model.decoder.encode(canvas.image)
         return edit.paint(brush, canvas._replace(image=x, mask=canvas.mask.astype(x.dtype)), key)
 
-    compiled = jax.jit(one, out_shardings=replicated(mesh))
+    compiled = memory.checked(
+        jax.jit(one, out_shardings=replicated(mesh)), mesh.local_devices[0],
+        "an edit", "lower --config.sample.batch",
+    )  # fmt: skip
     key, out = put_key(rng.stream(jax.random.key(sample.seed), "edit"), mesh), []
     numbered = canvas._replace(row=np.arange(count, dtype=np.int32))
     with progress("edit", count, every=10.0) as bar:
