@@ -19,6 +19,7 @@ from launch.slices import LaunchError
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = "djax-code"
+DATA = "tensorflow_datasets"  # where data sets are looked for unless told otherwise
 _LINE = re.compile(r"^djax-status (\S+) (\S+) (running|exited|absent) (\S+)\s*$", re.M)
 _SECRET = re.compile(r"(token|secret|password|api_?key)[a-z_]*=", re.I)
 
@@ -101,12 +102,14 @@ class Gang:
         workdir: where the run writes; `gs://` if there are several hosts.
         arguments: of `python -m diffusion_jax.main`.
         retries: restarts each host makes by itself.
+        data: `gs://` folder that each host copies before it starts; empty for none.
     """
 
     backend: Any
     workdir: str
     arguments: tuple[str, ...] = ()
     retries: int = 0
+    data: str = ""
 
     def __post_init__(self):
         hosts = self.backend.slice.hosts
@@ -173,13 +176,19 @@ class Gang:
                 for host in self.backend.hosts() or ["HOST"]:
                     gcloud.change(self.backend.scp(host, str(path), name))
                 fetch = f"tar xzf ~/{name} -C $d"
+        copy = ""
+        if self.data:  # a slice made anew after a preemption has empty disks
+            url, into = shlex.quote(self.data.rstrip("/")), f"$HOME/{DATA}"
+            copy = f"mkdir -p {into}; gcloud storage rsync --recursive {url} {into}; "
         words = (self.unit, self.workdir, str(self.retries), "-m", "diffusion_jax.main",
                  *self.arguments, f"--workdir={self.workdir}")  # fmt: skip
         script = (
             f"d=$HOME/{CODE}/{sha}; if [ ! -e $d/.whole ]; then mkdir -p $d; {fetch}; "
-            f"touch $d/.whole; fi; ln -sfn $d $HOME/{CODE}/current; {self._host('start', *words)}"
+            f"touch $d/.whole; fi; ln -sfn $d $HOME/{CODE}/current; {copy}"
+            f"{self._host('start', *words)}"
         )
-        for done in self.everywhere(shlex.join(["bash", "-euo", "pipefail", "-c", script]), 600):
+        command = shlex.join(["bash", "-euo", "pipefail", "-c", script])
+        for done in self.everywhere(command, 3600 if self.data else 600):
             if done.code:
                 raise CloudError(f"start: exit code {done.code}: {(done.err or done.out).strip()}")
             print(done.out.strip(), flush=True)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from launch import babysit
+from launch import babysit, check
 from launch.gang import Gang
 from launch.gce import Gce
 from launch.gcloud import Blip, CloudError, Gcloud, say
@@ -41,6 +41,7 @@ def verb_run(args: argparse.Namespace, backend: Any) -> int:
     gang = _gang(args, backend)
     if not args.dry_run and backend.state() != "ready":
         raise LaunchError(f"{backend.slice.name} is not ready; `up` first")
+    _check_trainer(args, backend)
     gang.start()
     return 0
 
@@ -77,6 +78,7 @@ def verb_down(args: argparse.Namespace, backend: Any) -> int:
 def verb_babysit(args: argparse.Namespace, backend: Any) -> int:
     """Up, run, watch, create anew after a preemption, and down at the end."""
     gang = _gang(args, backend)
+    _check_trainer(args, backend)
     _allow(args, backend)
     for command in backend.delete_commands(backend.slice.name):
         say("if this program is killed, stop paying with: " + shlex.join(["gcloud", *command]))
@@ -134,7 +136,19 @@ def _gang(args: argparse.Namespace, backend: Any) -> Gang:
         raise LaunchError("--workdir is needed: where the run writes, best a gs:// folder")
     if not args.arguments:
         raise LaunchError("give the trainer's arguments after --, for example -- --config=...")
-    return Gang(backend, args.workdir, tuple(args.arguments), args.retries)
+    if args.data and not args.data.startswith("gs://"):
+        raise LaunchError(f"--data={args.data}: every new host copies it, so give a gs:// folder")
+    return Gang(backend, args.workdir, tuple(args.arguments), args.retries, args.data)
+
+
+def _check_trainer(args: argparse.Namespace, backend: Any) -> None:
+    """Asks the trainer here whether it takes its arguments: a slice that refuses them is paid."""
+    if args.dry_run or args.unchecked:
+        return
+    if found := check.problem(args.arguments, backend.slice.chips):
+        raise LaunchError(
+            f"the trainer would refuse its arguments: {found} (--unchecked skips this)"
+        )
 
 
 def _allow(args: argparse.Namespace, backend: Any) -> None:
@@ -185,6 +199,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         add("--service-account", default="")
         add("--image", default="", help="boot image family (gce)")
         add("--workdir", default="", help="where the run writes: gs://BUCKET/...")
+        add(
+            "--data", default="", help="gs:// folder that each host copies to ~/tensorflow_datasets"
+        )
         add("--retries", type=int, default=0 if name == "babysit" else 3,
             help="restarts that each host makes by itself")  # fmt: skip
         add("--poll", type=float, default=60.0, help="seconds between looks")
@@ -194,6 +211,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         add("-f", "--follow", action="store_true", help="follow the log")
         add("--keep", action="store_true", help="do not delete the slice at the end")
         add("--yes", action="store_true", help="the price is meant")
+        add("--unchecked", action="store_true", help="do not ask the trainer here first")
         add("--dry-run", action="store_true", help="print the commands, call nothing")
     argv = list(argv)
     cut = argv.index("--") if "--" in argv else len(argv)

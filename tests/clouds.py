@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch import gang, tpu
+from launch import check, gang, tpu
 from launch.slices import Slice
 
 WHERE = ["--project=p", "--zone=us-west4-a", "--type=v5litepod-8", "--poll=0.01", "--backoff=0.01"]
@@ -44,6 +44,9 @@ def cloud(tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_GCLOUD", str(folder))
     (folder / "script.json").write_text("[]")
     monkeypatch.setattr(gang, "bundle", lambda: ("abc", b"code"))
+    monkeypatch.setattr(
+        check, "problem", lambda arguments, devices: ""
+    )  # tests/test_launch_check.py
 
     class Cloud:
         def script(self, **answers):

@@ -106,6 +106,28 @@ def test_run_ships_the_code_and_starts_on_every_worker(cloud):
     assert f"host.sh start {UNIT} gs://b/run 3 -m diffusion_jax.main" in command
 
 
+def test_data_are_copied_to_every_host_before_the_run_starts(cloud):
+    cloud.script(request=request("ACTIVE"), node=READY, start=host("running"))
+    assert tpu.main(["run", *WHERE, "--data=gs://b/sets/", *RUN]) == 0
+    (started,) = [c for c in cloud.calls() if "ssh" in c]
+    assert "--worker=all" in started
+    (command,) = [a for a in started if a.startswith("--command=")]
+    copied = "gcloud storage rsync --recursive gs://b/sets $HOME/tensorflow_datasets; "
+    assert 0 < command.index(copied) < command.index("host.sh start")
+
+
+def test_what_the_trainer_would_refuse_is_refused_before_anything_is_paid(
+    cloud, capsys, monkeypatch
+):
+    monkeypatch.setattr(
+        tpu.check, "problem", lambda arguments, devices: f"{devices}: no {arguments[0]}"
+    )
+    cloud.script(request=ABSENT)
+    assert tpu.main(["babysit", *WHERE, *RUN]) == 2
+    assert "8: no --config=configs/digits.py" in capsys.readouterr().err
+    assert cloud.verbs() == []
+
+
 def test_run_without_a_slice_says_so(cloud, capsys):
     cloud.script(request=ABSENT)
     assert tpu.main(["run", *WHERE, *RUN]) == 2
@@ -199,6 +221,7 @@ def test_several_hosts_on_compute_engine_are_a_group_in_bulk_mode(cloud):
         (["babysit", *WHERE, "--", "--config=c"], "--workdir"),
         (["babysit", *WHERE, "--workdir=gs://b/r"], "after --"),
         (["run", *WHERE, "--type=v5litepod-16", "--workdir=runs/x", "--", "--config=c"], "gs://"),
+        (["run", *WHERE, "--workdir=gs://b/r", "--data=/sets", "--", "--config=c"], "gs://"),
         (["run", *WHERE, "--workdir=gs://b/r", "--", "--api_key=123"], "secret"),
     ],
 )  # fmt: skip
