@@ -37,7 +37,8 @@ def model(run: "Experiment") -> Model:
         null_class=c.class_dropout > 0,
     )
     if not built.traits.latent:  # mulan's rises by construction, and takes seconds
-        check_rises(built.schedule, built.schedule.init(jax.random.key(0)))
+        with jax.ensure_compile_time_eval():  # a model may be asked for while shapes are traced
+            check_rises(built.schedule, built.schedule.init(jax.random.key(0)))
     if values > 1:
         require(
             built, f"prediction={c.prediction!r}", "use prediction='v'",
