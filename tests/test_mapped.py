@@ -49,8 +49,9 @@ def test_plain_npz_files_are_mapped_too(tmp_path, save):
         ({"train_image": np.zeros((4, 2, 2, 1))}, r"train_image must be uint8 .* got float64"),
         ({"test_image": np.zeros((4, 2, 2), np.uint8)}, r"test_image must be .* \(4, 2, 2\)"),
         ({"test_image": np.zeros((4, 3, 2, 1), np.uint8)}, r"\(2, 2, 1\), test images \(3, 2, 1\)"),
-        ({"train_label": np.zeros(3, int)}, r"must be integers \[4\]"),
-        ({"train_label": np.zeros(4)}, "got float64"),
+        ({"train_label": np.zeros(3, int), "test_label": np.zeros(4, int)}, r"integers \[4\]"),
+        ({"train_label": np.zeros(4), "test_label": np.zeros(4, int)}, "got float64"),
+        ({"train_label": np.zeros(4, int)}, "no test_label"),
     ],
 )
 def test_npy_files_that_hold_something_else(tmp_path, changes, says):
