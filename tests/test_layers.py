@@ -19,7 +19,7 @@ model
 sampling likelihood adapt
 compression training testing
 evaluation
-config saved_config
+config saved_config ranges
 experiment
 cli
 main

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from diffusion_jax import registry, saved_config
+from diffusion_jax import ranges, registry, saved_config
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source, class_numbers
 from diffusion_jax.errors import ConfigError
@@ -281,6 +281,7 @@ def open_experiment(
                     f"{key}={config[key]!r}: {checkpoint} has {key}={own[key]!r}; leave it out"
                 )
         config.update({k: v for k, v in own.items() if k not in asked})
+    ranges.check(config, sections_only=True)
     run = Experiment(config, place(workdir), checkpoint)
     if config.gamma_min is None:  # in records a number: the rule may change
         config.gamma_min = least_noise(run.source.levels)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffusion_jax import registry, saved_config
+from diffusion_jax import ranges, registry, saved_config
 from diffusion_jax.cli.modes import (
     _against,
     _at_the_end,
@@ -46,15 +46,9 @@ def run(experiment: Experiment) -> None:
     c = experiment.config
     if experiment.checkpoint:
         raise ConfigError("--checkpoint is for eval and sample; training resumes from --workdir")
-    if c.steps < 1:
-        raise ConfigError(f"steps={c.steps} must be at least 1")
+    ranges.check(c)
     if c.on_nan not in ("stop", "rollback"):
         raise ConfigError(f"on_nan={c.on_nan!r}: allowed are stop, rollback")
-    if c.data_ahead < 1 or c.data_workers < 0:
-        raise ConfigError(
-            f"data_ahead={c.data_ahead} must be at least 1, data_workers={c.data_workers} at least "
-            "0 (one per processor)"
-        )
     state_lib.check_decays(tuple(c.ema))
     logger = registry.build("loggers", c.logger)
     check_batch(c.batch, experiment.mesh, c.accumulate)
