@@ -38,7 +38,7 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(("lr",), _ABOVE_ZERO),
     **dict.fromkeys(
         (
-            "batch", "accumulate", "steps", "data_ahead", "valid_draws", "sample.num",
+            "batch", "accumulate", "steps", "data_ahead", "valid_draws",
             "sample.steps", "sample.batch", "edit.each", "eval.draws", "eval.batch",
             "progressive.steps", "progressive.images", "compress.timesteps", "compress.group",
             "quality.repeats", "quality.batch", "quality.k", "quality.subset", "quality.rows",
@@ -49,6 +49,7 @@ RANGES: dict[str, Range] = {
         (
             "warmup", "clip", "spike", "per_dispatch", "resident_mib", "data_workers",
             "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "eval.limit",
+            "sample.num",
             "compress.batch", "compress.limit",
         ),
         _OR_NONE,

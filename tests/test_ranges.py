@@ -43,7 +43,7 @@ def test_no_field_takes_any_number(field, value):
         ranges.check(changed(field, value))
 
 
-@pytest.mark.parametrize("field", ["lr", "batch", "sample.num", "eval.draws"])
+@pytest.mark.parametrize("field", ["lr", "batch", "sample.batch", "eval.draws"])
 def test_zero_is_refused_where_it_means_nothing(field):
     with pytest.raises(ConfigError, match=f"^{field}=0"):
         ranges.check(changed(field, 0))
