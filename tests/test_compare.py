@@ -79,8 +79,8 @@ def test_pairing_shrinks_the_error_of_a_common_offset():
     """Two models that differ by a constant: the pair knows it exactly, the means do not."""
     rng = np.random.default_rng(0)
     draws = rng.normal(100, 20, (50, 4))
-    a = Records(draws, draws[:, 0], draws, draws, dims=8)
-    b = Records(draws, draws[:, 0], draws + 3.0, draws, dims=8)
+    a = Records(draws, np.ones_like(draws), draws[:, 0], draws, draws, dims=8)
+    b = Records(draws, np.ones_like(draws), draws[:, 0], draws + 3.0, draws, dims=8)
     found = paired(a, b)
     assert found["difference"]["bits_per_dim"] == pytest.approx(3.0 / (8 * np.log(2)))
     assert found["difference"]["standard_error"] < 1e-9 < summary(a)["standard_error"]
