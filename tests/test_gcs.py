@@ -203,9 +203,11 @@ def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path
     assert len(ours) == len(theirs) > 10
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(a, b)
-    # What reads checkpoints reads them from a bucket too.
-    code, said = lives.run("--mode=sample", "--checkpoint=gs://some-bucket/run",
-                           f"--workdir={tmp_path / 'out'}", **env)  # fmt: skip
+    # What reads checkpoints reads them from a bucket too; its network is a module of the tests.
+    sample = ("--mode=sample", "--checkpoint=gs://some-bucket/run", f"--workdir={tmp_path / 'out'}")
+    code, said = lives.run(*sample, **env)
+    assert code == 2 and "gs://some-bucket/run/config.json would import tests.small" in said, said
+    code, said = lives.run(*sample, "--trust", **env)
     assert code == 0, said
     drawn = [np.load(tmp_path / n / "samples" / "80.npz")["image"] for n in ("out", "local")]
     np.testing.assert_array_equal(*drawn)
