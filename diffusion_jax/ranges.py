@@ -32,7 +32,7 @@ class Range:
 _COUNT = Range(1, "at least 1")
 _OR_NONE = Range(0, "at least 0")
 _ABOVE_ZERO = Range(0, "a finite number above 0", open_low=True)
-_SEED = Range(0, "from 0 to 2^63 - 1", high=2**63 - 1)
+_SEED = Range(0, "from 0 to 2^32 - 1 (a key has no more bits)", high=2**32 - 1)
 
 RANGES: dict[str, Range] = {
     **dict.fromkeys(("lr",), _ABOVE_ZERO),

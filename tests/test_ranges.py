@@ -35,9 +35,9 @@ def test_the_defaults_are_in_range():
 
 
 @pytest.mark.parametrize("field", ranges.RANGES)
-@pytest.mark.parametrize("value", [-1, math.nan, math.inf, 2**64])
+@pytest.mark.parametrize("value", [-1, math.nan, math.inf, 2**32])
 def test_no_field_takes_any_number(field, value):
-    if value == 2**64 and not field.endswith("seed"):
+    if value == 2**32 and not field.endswith("seed"):
         return
     with pytest.raises(ConfigError, match=rf"^{field}=.* must be .*: set --config.{field}$"):
         ranges.check(changed(field, value))
@@ -54,7 +54,7 @@ def test_training_that_is_over_is_not_looked_at():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"save_every": -1}, {"lr": -1.0}, {"seed": 2**64}, {"quality": {"k": 0}}], ids=str
+    "changes", [{"save_every": -1}, {"lr": -1.0}, {"seed": 2**32}, {"quality": {"k": 0}}], ids=str
 )
 def test_training_writes_nothing(tmp_path, changes):
     experiment = tiny.experiment(tmp_path, "refused", **changes)

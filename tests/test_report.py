@@ -229,6 +229,18 @@ def test_a_failure_is_one_line_and_never_the_runs(tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_weighted_loss_is_not_called_bits(tmp_path, weighted):
+    c = saved_config.to_dict(config_lib.base())
+    c["objective"] = "weighted(weight=edm())" if weighted else "continuous()"
+    (tmp_path / "config.json").write_text(json.dumps(c))
+    lines = [{"step": s, "seconds": s, "train/loss": 9.0 / s} for s in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    text = page.render(collect.read(tmp_path), DEFAULTS, "x")
+    assert ("to 3 weighted bits/dim" in text) is weighted
+    assert ("the others are the bound" in text) is weighted
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_a_scorers_run_shows_what_it_has(tmp_path, old):
     c = saved_config.to_dict(config_lib.base())

@@ -17,11 +17,9 @@ from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source, class_numbers
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import assembly
-from diffusion_jax.experiment.weights import load, published
+from diffusion_jax.experiment.weights import adopt_published, load
 from diffusion_jax.experiment.workdir import prepare_workdir
 from diffusion_jax.model import Model
-from diffusion_jax.networks.published import is_published
-from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training.state import ema_key
@@ -273,20 +271,10 @@ def open_experiment(
 
     Of those, the fields that were `asked` for must agree with them.
     """
-    if is_published(checkpoint):
-        own = published(checkpoint)[1].overrides
-        for key in own.keys() & set(asked):
-            if saved_config.meaning(key, own[key]) != saved_config.meaning(key, config[key]):
-                raise ConfigError(
-                    f"{key}={config[key]!r}: {checkpoint} has {key}={own[key]!r}; leave it out"
-                )
-        config.update({k: v for k, v in own.items() if k not in asked})
+    adopt_published(config, checkpoint, asked)
     ranges.check(config, sections_only=True)
     run = Experiment(config, place(workdir), checkpoint)
-    if config.gamma_min is None:  # in records a number: the rule may change
-        config.gamma_min = least_noise(run.source.levels)
-    if any(isinstance(label, str) for label in config.sample.labels):
-        config.sample.labels = class_numbers(run.source, config.sample.labels)
+    assembly.settle(run)
     return run
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from diffusion_jax import registry
+from diffusion_jax.data.base import class_numbers
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, require
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
@@ -50,6 +51,15 @@ def model(run: "Experiment") -> Model:
             per_pixel_gamma=False,
         )  # fmt: skip
     return built
+
+
+def settle(run: "Experiment") -> None:
+    """Settings that follow from the data, as the values they have: the rules may change."""
+    c = run.config
+    if c.gamma_min is None:
+        c.gamma_min = least_noise(run.source.levels)
+    if any(isinstance(label, str) for label in c.sample.labels):
+        c.sample.labels = class_numbers(run.source, c.sample.labels)
 
 
 def offered(run: "Experiment") -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """The weights of a run: the newest or the best checkpoint, a named one, or a published one."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+from ml_collections import ConfigDict
 
-from diffusion_jax.errors import CheckpointError
+from diffusion_jax import saved_config
+from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.experiment import posthoc, record
 from diffusion_jax.networks.published import is_published
 from diffusion_jax.runtime.sharding import put, replicated
@@ -15,6 +18,19 @@ from diffusion_jax.types import Params
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
+
+
+def adopt_published(config: ConfigDict, checkpoint: str, asked: Collection[str]) -> None:
+    """Takes over the model settings of a published checkpoint; those `asked` for must agree."""
+    if not is_published(checkpoint):
+        return
+    own = published(checkpoint)[1].overrides
+    for key in own.keys() & set(asked):
+        if saved_config.meaning(key, own[key]) != saved_config.meaning(key, config[key]):
+            raise ConfigError(
+                f"{key}={config[key]!r}: {checkpoint} has {key}={own[key]!r}; leave it out"
+            )
+    config.update({k: v for k, v in own.items() if k not in asked})
 
 
 def load(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.report.curves import Curves, read_curves
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.likelihood.objectives.base import weight_of
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import modified, size
 
@@ -100,6 +101,14 @@ class RunFiles:
             return registry.build("tasks", task).figure
         except ConfigError:  # a task that is not installed here
             return "bits_per_dim"
+
+    @property
+    def weighted(self) -> bool:
+        """Whether training weights the bound: its loss is not in the unit of the figures."""
+        try:
+            return weight_of(registry.build("objectives", self.config["objective"])) is not None
+        except (KeyError, ConfigError):
+            return False
 
 
 # Which files each field holds; the pictures that belong to `x.json` are `x.png` and `x_*.png`.

@@ -13,7 +13,7 @@ _PARTS = ("prior", "diffusion", "reconstruction", "auxiliary")
 
 
 def loss(
-    curves: Curves, against_time: bool, unit: str, name: str = "loss", valid: str = "bits_per_dim"
+    curves: Curves, against_time: bool, unit: str, valid: str = "bits_per_dim", of: str = "training"
 ) -> Chart | None:
     """The training loss, the held-out figure with its error band, and the test figure.
 
@@ -21,14 +21,14 @@ def loss(
         curves: of the run.
         against_time: hours or minutes on the x axis, not steps.
         unit: of the loss.
-        name: of the metric in training.
-        valid: of the metric in validation.
+        valid: name of the metric in validation.
+        of: label of the loss in training.
 
     Returns:
         The chart; None if there is nothing to draw.
     """
     train, held, test = (curves.get(f"{part}/{key}") for part, key in
-                         (("train", name), ("valid", valid), ("test", valid)))  # fmt: skip
+                         (("train", "loss"), ("valid", valid), ("test", valid)))  # fmt: skip
     every = [c for c in (train, held, test) if c is not None]
     if not every or (against_time and not all(c.timed for c in every)):
         return None
@@ -40,7 +40,7 @@ def loss(
 
     chart = Chart(word if against_time else "step", unit)
     if train is not None:
-        chart.line(x(train), train.value, "training")
+        chart.line(x(train), train.value, of)
         from_below(chart, np.concatenate([c.value for c in (train, held) if c is not None]))
     for curve, part, label in ((held, "valid", "held out"), (test, "test", "test")):
         if curve is None:

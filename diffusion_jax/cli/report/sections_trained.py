@@ -87,8 +87,9 @@ def training(run: RunFiles) -> Section | Missing:
     if not c.by_name:
         return Missing("Curves of the training", _MAIN + "--config=CONFIG")
     unit, valid, known = _CURVES[run.figure]
-    train = c.get("train/loss")
-    loss = f"Line chart of the loss in training{_ends(train, unit)}"
+    train, of = c.get("train/loss"), "training, weighted" if run.weighted else "training"
+    ends = _ends(train, f"weighted {unit}" if run.weighted else unit)
+    loss = f"Line chart of the loss in training{ends}"
     gamma = {"train/gamma_0": "gamma_0, at the data", "train/gamma_1": "gamma_1, at the noise"}
     extra = {
         n: n.partition("/")[2]
@@ -97,11 +98,12 @@ def training(run: RunFiles) -> Section | Missing:
     }
     drawn = columns(
         svg(
-            figures.loss(c, False, unit, valid=valid), loss,
+            figures.loss(c, False, unit, valid, of), loss,
             f"Loss against steps ({unit}). Held-out and test figures are of the averaged weights; "
-            "bands and bars are one standard error over images.",
+            "bands and bars are one standard error over images."
+            + " The loss in training is weighted, the others are the bound." * run.weighted,
         ),
-        svg(figures.loss(c, True, unit, valid=valid), f"{loss}, against time",
+        svg(figures.loss(c, True, unit, valid, of), f"{loss}, against time",
             "The same against time, with compilation, validation and saving."),
         svg(figures.parts(c), "Line chart of the parts of the training loss, logarithmic",
             "Parts of the training loss."),
