@@ -71,7 +71,7 @@ def test_what_is_no_configuration_is_one_line(tmp_path, text):
 def test_a_published_checkpoint_says_what_its_weights_mean(tmp_path, monkeypatch):
     own = {"prediction": "v", "network": "vdm_unet(width=16, depth=1)", "gamma_max": 3.0}
     monkeypatch.setattr(
-        experiment, "published", lambda name: (name, SimpleNamespace(overrides=own))
+        experiment.weights, "published", lambda name: (name, SimpleNamespace(overrides=own))
     )
     c = tiny.config(tmp_path, prediction="eps", network="vdm_unet(width=16, depth=1, scan=True)")
     for field, value in (("prediction", "'eps'"), ("gamma_max", "4.0")):

@@ -248,9 +248,9 @@ def test_two_processes_train_on_the_same_batches(whole, pictures, tmp_path):
 
 
 def test_settings_that_cannot_stream_are_refused(tmp_path):
-    for changes in ({"data_ahead": 0}, {"data_workers": -1}):
-        with pytest.raises(ConfigError, match="data_ahead"):
-            train.run(tiny.experiment(tmp_path, **changes))
+    for field, value in (("data_ahead", 0), ("data_workers", -1)):
+        with pytest.raises(ConfigError, match=f"{field}={value} must be at least"):
+            train.run(tiny.experiment(tmp_path, **{field: value}))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no image"):
         train.run(tiny.experiment(tmp_path, data=f"folder({str(tmp_path / 'empty')!r}, size=4)"))
