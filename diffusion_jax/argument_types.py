@@ -11,7 +11,10 @@ _ANYTHING = (Any, object, inspect.Parameter.empty)
 _SIMPLE: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ("True or False", lambda v: isinstance(v, bool)),
     int: ("a whole number", lambda v: isinstance(v, numbers.Integral) and not isinstance(v, bool)),
-    float: ("a number", lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool)),
+    float: (
+        "a number",
+        lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool) and v == v,
+    ),
     str: ("text in quotes", lambda v: isinstance(v, str)),
     type(None): ("None", lambda v: v is None),
     dict: ("a dictionary", lambda v: isinstance(v, dict)),
@@ -20,16 +23,23 @@ _PLURAL = {bool: "truth values", int: "whole numbers", float: "numbers", str: "t
 _LITERALS = (bool, numbers.Number, str, bytes, type(None), tuple, list, dict, set)
 
 
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def hints(make: Callable) -> dict[str, Any]:
     """The annotations of `make`, resolved; none where they cannot be."""
     try:
-        return typing.get_type_hints(make)
+        return typing.get_type_hints(make, include_extras=True)
     except Exception:  # of a plug-in from elsewhere, which may name anything
         return {}
 
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether a literal, or a plug-in that has been built, is what the annotation says."""
+    plain, ranges = _parts(hint)
+    if ranges:
+        return fits(value, plain) and all(r.holds(value) for r in ranges)
     if hint in _SIMPLE:
         return _SIMPLE[hint][1](value)
     choices = _choices(hint)
@@ -45,9 +55,13 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def converted(value: Any, hint: Any) -> Any:
-    """A list as the tuple it stands for, so that plug-ins stay hashable; all else as it is."""
-    tuples = any(_is_tuple(h) for h in (_choices(hint) or (hint,)))
-    return tuple(value) if tuples and isinstance(value, list) else value
+    """A list as the tuple and a whole number as the number it stands for; all else as it is."""
+    plain = [_parts(h)[0] for h in (_choices(hint) or (hint,))]
+    if isinstance(value, list) and any(map(_is_tuple, plain)):
+        return tuple(value)  # plug-ins stay hashable
+    if float in plain and int not in plain and _is_real(value):
+        return float(value)
+    return value
 
 
 def takes(hint: Any, kind: type) -> bool:
@@ -57,19 +71,35 @@ def takes(hint: Any, kind: type) -> bool:
 
 def only_literals(hint: Any) -> bool:
     """Whether no plug-in can be what the annotation says."""
-    return all(h in _SIMPLE or _is_tuple(h) for h in (_choices(hint) or (hint,)))
+    plain = (_parts(h)[0] for h in (_choices(hint) or (hint,)))
+    return all(h in _SIMPLE or _is_tuple(h) for h in plain)
 
 
 def words(hint: Any) -> str:
     """The annotation for people."""
+    plain, ranges = _parts(hint)
+    if ranges:
+        whole = next((r.text for r in ranges if r.text.startswith("a ")), "")
+        return whole or ", ".join([words(plain), *(r.text for r in ranges)])
     choices = _choices(hint)
     if choices:
-        return " or ".join(words(h) for h in choices)
+        return ", or ".join(words(h) for h in choices)
     if _is_tuple(hint):
-        items = [i for i in typing.get_args(hint) if i is not ...]
+        items = [_parts(i) for i in typing.get_args(hint) if i is not ...]
         count = f"{len(items)} " if len(items) > 1 else ""
-        return f"a tuple of {count}{_PLURAL.get(items[0], 'values') if items else 'values'}"
+        plural = _PLURAL.get(items[0][0], "values") if items else "values"
+        limits = [r.text for r in (items[0][1] if items else ())]
+        each = [f"each {t}" for t in limits if not t.startswith("a ")]
+        return ", ".join([f"a tuple of {count}{plural}", *each])
     return _SIMPLE[hint][0] if hint in _SIMPLE else "a plug-in, written name(...)"
+
+
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The annotation without its ranges, and these."""
+    if typing.get_origin(hint) is not typing.Annotated:
+        return hint, ()
+    plain, *more = typing.get_args(hint)
+    return plain, tuple(m for m in more if hasattr(m, "holds"))
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

@@ -1,41 +1,14 @@
 """What numbers each setting may be: one table, looked at before anything is written."""
 
-import math
-from dataclasses import dataclass
 from functools import reduce
 
 from ml_collections import ConfigDict
 
+from diffusion_jax.allowed import ABOVE_ZERO, COUNT, OR_NONE, SEED, Range
 from diffusion_jax.errors import ConfigError
 
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from `low` to `high`; not a number and infinity are in none.
-
-    Attributes:
-        text: completes "it must be".
-        open_low: `low` itself is refused.
-    """
-
-    low: float
-    text: str
-    high: float = math.inf
-    open_low: bool = False
-
-    def holds(self, value: float) -> bool:
-        """Whether `value` is allowed."""
-        above = value > self.low if self.open_low else value >= self.low
-        return above and value <= self.high and value != math.inf
-
-
-_COUNT = Range(1, "at least 1")
-_OR_NONE = Range(0, "at least 0")
-_ABOVE_ZERO = Range(0, "a finite number above 0", open_low=True)
-_SEED = Range(0, "from 0 to 2^32 - 1 (a key has no more bits)", high=2**32 - 1)
-
 RANGES: dict[str, Range] = {
-    **dict.fromkeys(("lr",), _ABOVE_ZERO),
+    **dict.fromkeys(("lr",), ABOVE_ZERO),
     **dict.fromkeys(
         (
             "batch", "accumulate", "steps", "data_ahead", "valid_draws",
@@ -43,7 +16,7 @@ RANGES: dict[str, Range] = {
             "progressive.steps", "progressive.images", "compress.timesteps", "compress.group",
             "quality.repeats", "quality.batch", "quality.k", "quality.subset", "quality.rows",
         ),
-        _COUNT,
+        COUNT,
     ),
     **dict.fromkeys(
         (
@@ -52,10 +25,10 @@ RANGES: dict[str, Range] = {
             "sample.num",
             "compress.batch", "compress.limit",
         ),
-        _OR_NONE,
+        OR_NONE,
     ),
     **dict.fromkeys(
-        ("seed", "sample.seed", "eval.seed", "compress.seed", "quality.seed"), _SEED
+        ("seed", "sample.seed", "eval.seed", "compress.seed", "quality.seed"), SEED
     ),
 }  # fmt: skip
 

@@ -56,9 +56,9 @@ def test_inputs_that_make_no_sense_are_refused(spec, changes, says):
     ("spec", "says"),
     [
         ("outpaint()", "at least one must be positive"),
-        ("widen(left=-1, right=2)", "none negative"),
+        ("widen(left=-1, right=2)", "left=-1 must be a whole number, at least 0"),
         ("measure(method='best')", "exact, pigdm, dps"),
-        ("measure(noise=0.0)", "positive"),
+        ("measure(noise=0.0)", r"noise=0\.0 must be a finite number above 0"),
         ("interpolate(frames=1)", "at least 2"),
         ("interpolate(solver='ancestral()')", "deterministic"),
     ],

@@ -56,7 +56,7 @@ def test_karras_grid_as_published():
         ("array(values=(5.0, 0.0))", "sample.steps=5"),
         ("array(values=(9.0, 4.0, 3.0, 2.0, 1.0, 0.0))", "range of the model"),
         ("array(values=(5.0,))", "at least two"),
-        ("karras(rho=0.0)", "positive"),
+        ("karras(rho=0.0)", r"rho=0\.0 must be a number above 0"),
     ],
 )
 def test_grids_check_their_settings(spec, says):
@@ -102,12 +102,12 @@ def test_repaint_runs_every_stretch_again():
 @pytest.mark.parametrize(
     "bad",
     [
-        lambda g: churn.make(-1.0)(g),
+        lambda g: registry.build("plans", "churn(amount=-1.0)")(g),
         lambda g: churn.make(1.0)(g[::-1]),
         lambda g: restart.make(lo=1.0, hi=0.0)(g),
-        lambda g: restart.make(lo=-2.0, hi=2.0, times=-1)(g),
-        lambda g: repaint.make(jump=0)(g),
-        lambda g: repaint.make(resamplings=0)(g),
+        lambda g: registry.build("plans", "restart(times=-1)")(g),
+        lambda g: registry.build("plans", "repaint(jump=0)")(g),
+        lambda g: registry.build("plans", "repaint(resamplings=0)")(g),
         lambda g: repaint.make()(g[:1]),
     ],
 )

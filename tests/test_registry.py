@@ -92,7 +92,11 @@ def test_nested_plugins_are_built():
         ("objectives", "discrete(True)", "timesteps=True must be a whole number"),
         ("samplers", "ddim(eta='x')", "eta='x' must be a number"),
         ("samplers", "ddim(eta=heun())", r"eta=heun\(\) must be a number"),
-        ("guidance", "interval(cfg(w=None), lo=-1.0, hi=1.0)", "'cfg': w=None must be a number"),
+        (
+            "guidance",
+            "interval(cfg(w=None), lo=-1.0, hi=1.0)",
+            "'cfg': w=None must be a finite number",
+        ),
         ("guidance", "rescale(3)", "inner=3 must be a plug-in"),
         ("tasks", "guide('classifier')", "network='classifier' must be a plug-in"),
         ("data", "npz(path=photos)", r"path=photos\(\) must be text in quotes"),

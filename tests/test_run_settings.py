@@ -36,7 +36,7 @@ def test_a_run_with_a_schedule_of_lr_says_why_it_cannot_be_lengthened(tmp_path):
     [
         ({"batch": 12}, "not divisible by 8 devices"),
         ({"network": "vdm_unett()"}, "did you mean 'vdm_unet'"),
-        ({"sampler": "ddim(eta=2.0)"}, "outside"),
+        ({"sampler": "ddim(eta=2.0)"}, r"eta=2\.0 must be a number from 0 to 1"),
         ({"conditional": False}, "unconditional"),
         ({"optimizer": "adamww()"}, "optax has no optimizer"),
         ({"optimizer": "adamw(b9=1)"}, "b9"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Whole
 from diffusion_jax.data.augment.base import Augment, choices
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array
@@ -38,7 +39,7 @@ class Crop:
         return jax.vmap(cut)(wide, start), (pad - start) / jnp.float32(pad)
 
 
-def make(pad: int = 4) -> Augment:
+def make(pad: Whole = 4) -> Augment:
     """Random shifts; they change what is trained on, not what is evaluated.
 
     Args:

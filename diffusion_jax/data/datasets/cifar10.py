@@ -1,5 +1,6 @@
 """CIFAR-10, 32x32x3, 256 levels."""
 
+from diffusion_jax.allowed import Whole
 from diffusion_jax.data.base import Source
 from diffusion_jax.data.datasets import _prepared
 
@@ -8,7 +9,7 @@ _CLASSES = (
 )  # fmt: skip
 
 
-def make(data_dir: str = "", holdout: int = 5000) -> Source:
+def make(data_dir: str = "", holdout: Whole = 5000) -> Source:
     """CIFAR-10 as prepared by TFDS; `holdout` training images become the `valid` split."""
     return _prepared.source(
         "cifar10", "cifar10", (32, 32, 3), 10, data_dir, holdout, classes=_CLASSES

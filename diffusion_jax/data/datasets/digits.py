@@ -9,6 +9,7 @@ import functools
 
 import numpy as np
 
+from diffusion_jax.allowed import Whole
 from diffusion_jax.data.base import Source, Split, hold_out
 
 _TEST = 297
@@ -23,7 +24,7 @@ def _arrays() -> tuple[np.ndarray, np.ndarray]:
     return bunch.images[order, :, :, None].astype(np.uint8), bunch.target[order].astype(np.int32)
 
 
-def make(holdout: int = 100) -> Source:
+def make(holdout: Whole = 100) -> Source:
     """The digits; `holdout` training images become the `valid` split."""
 
     def load(split: str) -> Split:

@@ -1,5 +1,6 @@
 """Fashion-MNIST, 28x28, 256 grey levels: the usual stranger to a model of MNIST."""
 
+from diffusion_jax.allowed import Whole
 from diffusion_jax.data.base import Source
 from diffusion_jax.data.datasets import _prepared
 
@@ -9,7 +10,7 @@ _CLASSES = (
 )  # fmt: skip
 
 
-def make(data_dir: str = "", holdout: int = 5000) -> Source:
+def make(data_dir: str = "", holdout: Whole = 5000) -> Source:
     """Fashion-MNIST as prepared by TFDS; `holdout` training images become the `valid` split."""
     return _prepared.source(
         "fashion_mnist", "fashion_mnist", (28, 28, 1), 10, data_dir, holdout, classes=_CLASSES

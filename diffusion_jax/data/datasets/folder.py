@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax.allowed import Count, Rate, Whole
 from diffusion_jax.data.base import Source, Split, located
 from diffusion_jax.data.datasets import _cache
 from diffusion_jax.data.datasets._pictures import Pictures
@@ -22,14 +23,14 @@ _RULE = "central-box-2"  # how a file becomes an image: a cache of another rule 
 
 def make(
     path: str,
-    size: int | tuple[int, int],
-    channels: int = 3,
-    valid: float = 0.05,
-    test: float = 0.05,
+    size: Count | tuple[Count, Count],
+    channels: Count = 3,
+    valid: Rate = 0.05,
+    test: Rate = 0.05,
     classes: bool = True,
     cache: bool = False,
     data_dir: str = "",
-    workers: int = 0,
+    workers: Whole = 0,
 ) -> Source:
     """Images in a folder and its subfolders, cut to their centre and made small.
 

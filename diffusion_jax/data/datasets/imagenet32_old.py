@@ -4,11 +4,12 @@ About 0.25 bits/dim *harder* than the newer release (`imagenet32`), and no longe
 never compare across the two. See `_imagenet`.
 """
 
+from diffusion_jax.allowed import Whole
 from diffusion_jax.data.base import Source
 from diffusion_jax.data.datasets import _imagenet
 
 
-def make(data_dir: str = "", holdout: int = 10000, path: str = "", workers: int = 0) -> Source:
+def make(data_dir: str = "", holdout: Whole = 10000, path: str = "", workers: Whole = 0) -> Source:
     """The old ImageNet 32x32 as prepared by TFDS, or its published files; no labels.
 
     Our `test` is the published validation set.

@@ -4,11 +4,12 @@ About 0.25 bits/dim *easier* than the older release (`imagenet64_old`): never co
 two. See `_imagenet`.
 """
 
+from diffusion_jax.allowed import Whole
 from diffusion_jax.data.base import Source
 from diffusion_jax.data.datasets import _imagenet
 
 
-def make(data_dir: str = "", holdout: int = 10000, path: str = "") -> Source:
+def make(data_dir: str = "", holdout: Whole = 10000, path: str = "") -> Source:
     """ImageNet 64x64 as prepared by TFDS, or its published files; 1,000 classes.
 
     Our `test` is the published validation set.

@@ -4,13 +4,14 @@ import zlib
 
 import numpy as np
 
+from diffusion_jax.allowed import Seed
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import DataError
 
 _HOWS = ("uniform", "shuffled")
 
 
-def make(like: Source, how: str = "uniform", seed: int = 0) -> Source:
+def make(like: Source, how: str = "uniform", seed: Seed = 0) -> Source:
     """Noise images, without labels.
 
     Args:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax.allowed import Levels, Whole
 from diffusion_jax.data.base import Source, located
 from diffusion_jax.data.datasets import _mapped
 from diffusion_jax.errors import DataError
@@ -28,9 +29,9 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
 
 def make(
     path: str,
-    levels: int = 256,
-    num_classes: int | None = None,
-    holdout: int = 0,
+    levels: Levels = 256,
+    num_classes: Whole | None = None,
+    holdout: Whole = 0,
     data_dir: str = "",
 ) -> Source:
     """Images in a folder of npy files; they are read when asked for, never all of them.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax.allowed import Levels, Whole
 from diffusion_jax.data.base import Source
 from diffusion_jax.data.datasets import _mapped
 from diffusion_jax.errors import DataError
@@ -26,7 +27,9 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def make(path: str, levels: int = 256, num_classes: int | None = None, holdout: int = 0) -> Source:
+def make(
+    path: str, levels: Levels = 256, num_classes: Whole | None = None, holdout: Whole = 0
+) -> Source:
     """Images in an npz file.
 
     Args:

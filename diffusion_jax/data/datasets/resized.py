@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 
+from diffusion_jax.allowed import Count, Whole
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import DataError
 
 
-def make(of: Source, size: int, channels: int = 0) -> Source:
+def make(of: Source, size: Count, channels: Whole = 0) -> Source:
     """Every image of a data set with 256 levels, resized by averaging areas.
 
     Args:

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 
+from diffusion_jax.allowed import Turns
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import DataError
 
 
-def make(of: Source, turns: int = 1) -> Source:
+def make(of: Source, turns: Turns = 1) -> Source:
     """Every image of a data set rotated.
 
     Args:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Count
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.features.base import Features, digest
 from diffusion_jax.types import Array, Params
@@ -12,7 +13,7 @@ from diffusion_jax.types import Array, Params
 
 def make(
     checkpoint: str,
-    shape: tuple[int, int, int] = (32, 32, 3),
+    shape: tuple[Count, Count, Count] = (32, 32, 3),
     open_classifier: Callable | None = None,
 ) -> Features:
     """Features of clean images: the classifier is asked at its smallest gamma.

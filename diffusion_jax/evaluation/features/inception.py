@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax.allowed import Count, Levels
 from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.evaluation.features import _state_dict
 from diffusion_jax.evaluation.features._inception import FEATURES, SIZE, Inception, prepare
@@ -88,7 +89,7 @@ def _paths(tree: Params) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
 
 
 def make(
-    weights: str = "", shape: tuple[int, int, int] = (32, 32, 3), levels: int = 256
+    weights: str = "", shape: tuple[Count, Count, Count] = (32, 32, 3), levels: Levels = 256
 ) -> Features:
     """Pool-3 features of the 2015 Inception-v3.
 

@@ -4,12 +4,15 @@ import math
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Count, Levels, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.features.base import Features, digest
 from diffusion_jax.types import Array, Params
 
 
-def make(size: int = 0, shape: tuple[int, int, int] = (32, 32, 3), levels: int = 256) -> Features:
+def make(
+    size: Whole = 0, shape: tuple[Count, Count, Count] = (32, 32, 3), levels: Levels = 256
+) -> Features:
     """Grey values `2 x / (levels - 1) - 1`, flattened.
 
     Args:

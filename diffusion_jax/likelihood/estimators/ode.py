@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax import rng
+from diffusion_jax.allowed import Count
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.estimators import _flow
 from diffusion_jax.likelihood.estimators._dequantization import WAYS, levels
@@ -139,13 +140,13 @@ def _kind(k: int, exact: bool) -> str:
 
 
 def make(
-    steps: int = 40,
+    steps: Count = 40,
     method: str = "rk4",
     trace: str = "exact",
     dequantization: str = "decoder",
-    k: int = 1,
-    draws: int = 2,
-    probes: int = 1,
+    k: Count = 1,
+    draws: Count = 2,
+    probes: Count = 1,
     shared_probes: bool = True,
 ) -> Ode:
     """The probability-flow ODE likelihood.
@@ -174,9 +175,6 @@ def make(
     ):
         if value not in allowed:
             raise ConfigError(f"ode: {name}={value!r}: allowed are {', '.join(allowed)}")
-    for name, value in (("k", k), ("draws", draws), ("probes", probes)):
-        if value < 1:
-            raise ConfigError(f"ode: {name}={value} must be at least 1")
     if steps < 2 or steps % 2:
         raise ConfigError(f"ode: steps={steps} must be even and at least 2")
     if trace == "hutchinson" and k > 1 and not shared_probes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import Count
 from diffusion_jax.likelihood.objectives.base import prior, reconstruction, weighted
 from diffusion_jax.model import Model
 from diffusion_jax.types import (
@@ -81,8 +81,6 @@ class Discrete:
         )
 
 
-def make(timesteps: int = 1000) -> Discrete:
+def make(timesteps: Count = 1000) -> Discrete:
     """The bound with `timesteps` steps; falls as they grow, towards the continuous-time bound."""
-    if timesteps < 1:
-        raise ConfigError(f"discrete: timesteps={timesteps} must be at least 1")
     return Discrete(timesteps)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import Positive
 from diffusion_jax.types import Array
 
 
@@ -21,8 +21,6 @@ class Constant:
         return jnp.full_like(gamma, self.value)
 
 
-def make(value: float = 1.0) -> Constant:
+def make(value: Positive = 1.0) -> Constant:
     """The weight `value`; at other values than 1 the diffusion term counts more or less."""
-    if value <= 0:
-        raise ConfigError(f"constant: value={value} must be above 0")
     return Constant(value)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Finite, Positive
 from diffusion_jax.types import Array
 
 
@@ -26,7 +27,7 @@ class EDM:
         return 2 * density * (jnp.exp(gamma) / self.data**2 + 1)
 
 
-def make(mean: float = -1.2, std: float = 1.2, data: float = 0.5) -> EDM:
+def make(mean: Finite = -1.2, std: Positive = 1.2, data: Positive = 0.5) -> EDM:
     """EDM's loss.
 
     Args:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Finite, Positive
 from diffusion_jax.types import Array
 
 
@@ -28,6 +29,6 @@ class LogitNormal:
         return density * jnp.square(1 + jnp.exp(0.5 * gamma))
 
 
-def make(mean: float = 0.0, std: float = 1.0) -> LogitNormal:
+def make(mean: Finite = 0.0, std: Positive = 1.0) -> LogitNormal:
     """The loss of rectified flow with times `sigmoid(n)`, n normal with this mean and std."""
     return LogitNormal(mean, std)

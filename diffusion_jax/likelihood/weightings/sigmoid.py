@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 
+from diffusion_jax.allowed import Finite
 from diffusion_jax.types import Array
 
 
@@ -20,6 +21,6 @@ class Sigmoid:
         return jax.nn.sigmoid(gamma + self.shift)
 
 
-def make(shift: float = 2.0) -> Sigmoid:
+def make(shift: Finite = 2.0) -> Sigmoid:
     """`sigmoid(gamma + shift)`: half at `gamma = -shift`, about 1 where there is more noise."""
     return Sigmoid(shift)

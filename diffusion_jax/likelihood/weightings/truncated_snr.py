@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import NotNegative, Number
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array
 
@@ -25,7 +26,7 @@ class TruncatedSNR:
         return jnp.minimum(w, self.high * jnp.exp(gamma)) if math.isfinite(self.high) else w
 
 
-def make(low: float = 1.0, high: float = float("inf")) -> TruncatedSNR:
+def make(low: NotNegative = 1.0, high: Number = float("inf")) -> TruncatedSNR:
     """The SNR between `low` and `high` as weight of the errors of x.
 
     Args:

@@ -9,6 +9,7 @@ from typing import cast
 import flax.linen as nn
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Count, Embedding, Finite, Levels, Positive, Rate, Whole
 from diffusion_jax.networks.layers import patches, stack, transformer
 from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype
 from diffusion_jax.networks.layers.embed import Conditioning, fourier_features
@@ -40,8 +41,8 @@ class DiT(nn.Module):
     augment: int
     gamma_min: float
     gamma_max: float
-    memory: int | None
-    devices: int
+    memory: Whole | None
+    devices: Count
     dtype: Dtype
 
     @nn.compact
@@ -87,32 +88,32 @@ class DiT(nn.Module):
 
 
 def make(
-    width: int = 384,
-    depth: int = 12,
-    heads: int = 6,
-    patch: int = 2,
-    ratio: float = 4.0,
+    width: Count = 384,
+    depth: Count = 12,
+    heads: Count = 6,
+    patch: Count = 2,
+    ratio: Positive = 4.0,
     position: str = "sincos",
     qk_norm: bool | str = "auto",
     share: bool = False,
     skip: bool = True,
-    dropout: float = 0.1,
-    drop_path: float = 0.0,
+    dropout: Rate = 0.1,
+    drop_path: Rate = 0.0,
     fourier: bool = True,
-    embed: int | None = None,
+    embed: Embedding | None = None,
     attention: str = "xla",
     scan: bool | str = "auto",
     remat: bool = False,
-    channels: int = 3,
-    levels: int = 256,
-    num_classes: int = 0,
-    augment: int = 0,
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    channels: Count = 3,
+    levels: Levels = 256,
+    num_classes: Whole = 0,
+    augment: Whole = 0,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
     dtype: str = "float32",
     platform: str = "cpu",
-    memory: int | None = None,
-    devices: int = 1,
+    memory: Whole | None = None,
+    devices: Count = 1,
 ) -> DiT:
     """A diffusion transformer; the defaults are DiT-S/2 (32M parameters).
 

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Count, Counts, Finite, Levels, Rate, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.blocks import (
     Attention,
@@ -96,20 +97,20 @@ class UNet(nn.Module):
 
 
 def make(
-    width: int = 128,
-    mults: tuple[int, ...] = (1, 2, 2),
-    blocks: int = 2,
-    attention: tuple[int, ...] = (16,),
-    heads: int = 1,
-    dropout: float = 0.1,
+    width: Count = 128,
+    mults: Counts = (1, 2, 2),
+    blocks: Count = 2,
+    attention: tuple[Count, ...] = (16,),
+    heads: Count = 1,
+    dropout: Rate = 0.1,
     fourier: bool = True,
     remat: bool = False,
-    channels: int = 3,
-    levels: int = 256,
-    num_classes: int = 0,
-    augment: int = 0,
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    channels: Count = 3,
+    levels: Levels = 256,
+    num_classes: Whole = 0,
+    augment: Whole = 0,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
     dtype: str = "float32",
 ) -> UNet:
     """A multi-resolution U-Net.

@@ -9,6 +9,7 @@ from typing import cast
 import flax.linen as nn
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Count, Embedding, Finite, Levels, Positive, Rate, Whole
 from diffusion_jax.errors import SpecError
 from diffusion_jax.networks.layers import patches, stack, transformer
 from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype, fold_keys
@@ -43,8 +44,8 @@ class UViT(nn.Module):
     augment: int
     gamma_min: float
     gamma_max: float
-    memory: int | None
-    devices: int
+    memory: Whole | None
+    devices: Count
     dtype: Dtype
 
     @nn.compact
@@ -100,33 +101,33 @@ class UViT(nn.Module):
 
 
 def make(
-    width: int = 512,
-    depth: int = 12,
-    heads: int = 8,
-    patch: int = 2,
-    ratio: float = 4.0,
+    width: Count = 512,
+    depth: Count = 12,
+    heads: Count = 8,
+    patch: Count = 2,
+    ratio: Positive = 4.0,
     position: str = "learned",
     qk_norm: bool | str = "auto",
     skip: bool = True,
     conv: bool = True,
-    cond_tokens: int = 1,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
+    cond_tokens: Count = 1,
+    dropout: Rate = 0.0,
+    drop_path: Rate = 0.0,
     fourier: bool = True,
-    embed: int | None = None,
+    embed: Embedding | None = None,
     attention: str = "xla",
     scan: bool | str = "auto",
     remat: bool = False,
-    channels: int = 3,
-    levels: int = 256,
-    num_classes: int = 0,
-    augment: int = 0,
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    channels: Count = 3,
+    levels: Levels = 256,
+    num_classes: Whole = 0,
+    augment: Whole = 0,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
     dtype: str = "float32",
     platform: str = "cpu",
-    memory: int | None = None,
-    devices: int = 1,
+    memory: Whole | None = None,
+    devices: Count = 1,
 ) -> UViT:
     """U-ViT; the defaults are the published U-ViT-S/2 for CIFAR-10 (44M parameters in its blocks).
 

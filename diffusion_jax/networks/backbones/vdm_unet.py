@@ -9,6 +9,7 @@ from typing import cast
 import flax.linen as nn
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Count, Embedding, Finite, Levels, Rate, Whole
 from diffusion_jax.networks.layers import stack
 from diffusion_jax.networks.layers.blocks import (
     Attention,
@@ -101,22 +102,22 @@ class VDMUNet(nn.Module):
 
 
 def make(
-    width: int = 128,
-    depth: int = 32,
+    width: Count = 128,
+    depth: Count = 32,
     attention: bool = False,
-    dropout: float = 0.1,
+    dropout: Rate = 0.1,
     fourier: bool = True,
-    embed: int | None = None,
+    embed: Embedding | None = None,
     scalar: bool = False,
     scan: bool | str = "auto",
     remat: bool | str = "auto",
-    smallest_group: int = 2,
-    channels: int = 3,
-    levels: int = 256,
-    num_classes: int = 0,
-    augment: int = 0,
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    smallest_group: Count = 2,
+    channels: Count = 3,
+    levels: Levels = 256,
+    num_classes: Whole = 0,
+    augment: Whole = 0,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
     dtype: str = "float32",
     platform: str = "cpu",
 ) -> VDMUNet:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Count, Counts, Finite, Rate, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.guides.base import Head, apply, start, tower
 from diffusion_jax.types import Array, Cond, Params
@@ -50,13 +51,13 @@ class Classifier:
 
 
 def make(
-    width: int = 64,
-    mults: tuple[int, ...] = (1, 2),
-    blocks: int = 2,
-    dropout: float = 0.1,
-    num_classes: int = 0,
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    width: Count = 64,
+    mults: Counts = (1, 2),
+    blocks: Count = 2,
+    dropout: Rate = 0.1,
+    num_classes: Whole = 0,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
     dtype: str = "float32",
 ) -> Classifier:
     """A noise-conditional classifier.

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax.allowed import Count, Counts, Finite, Rate, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.guides.base import apply, log_sigmoid_loss, tower
 from diffusion_jax.networks.layers.tower import Tower
@@ -133,15 +134,15 @@ class Captions:
 
 def make(
     captions: tuple = (),
-    size: int = 32,
-    width: int = 64,
-    mults: tuple[int, ...] = (1, 2),
-    blocks: int = 2,
-    dropout: float = 0.1,
-    num_classes: int = 0,
+    size: Count = 32,
+    width: Count = 64,
+    mults: Counts = (1, 2),
+    blocks: Count = 2,
+    dropout: Rate = 0.1,
+    num_classes: Whole = 0,
     classes: tuple[str, ...] = (),
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
     dtype: str = "float32",
 ) -> Captions:
     """Encoders of noisy images and texts.

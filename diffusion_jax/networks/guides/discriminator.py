@@ -7,6 +7,7 @@ is told the class, and the ratio is that of the conditional laws.
 
 from dataclasses import dataclass
 
+from diffusion_jax.allowed import Count, Counts, Finite, Rate, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.guides.base import Head, apply, log_sigmoid_loss, start, tower
 from diffusion_jax.types import Array, Cond, Params
@@ -52,13 +53,13 @@ class Discriminator:
 
 
 def make(
-    width: int = 64,
-    mults: tuple[int, ...] = (1, 2),
-    blocks: int = 2,
-    dropout: float = 0.1,
-    num_classes: int = 0,
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    width: Count = 64,
+    mults: Counts = (1, 2),
+    blocks: Count = 2,
+    dropout: Rate = 0.1,
+    num_classes: Whole = 0,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
     dtype: str = "float32",
 ) -> Discriminator:
     """A noise-conditional discriminator.

@@ -61,7 +61,7 @@ def check_heads(who: str, width: int, heads: int, attention: str, dtype: str, pl
         SpecError: heads do not divide the width, or the attention is not for this type and device.
     """
     if width % heads:
-        fit = [str(h) for h in range(1, width + 1) if width % h == 0 and width // h >= 16]
+        fit = [str(h) for h in range(1, min(width // 16, 64) + 1) if width % h == 0] or ["1"]
         raise SpecError(
             f"{who}: width={width} is not divisible by heads={heads}; allowed are {', '.join(fit)}"
         )

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import Levels
 from diffusion_jax.types import Array
 
 
@@ -56,8 +56,6 @@ class Categorical:
         return jnp.round((x + 1.0) * (0.5 * self.levels) - 0.5).astype(jnp.int32)
 
 
-def make(levels: int) -> Categorical:
+def make(levels: Levels) -> Categorical:
     """The discrete decoder for data with `levels` levels (2 to 256)."""
-    if not 2 <= levels <= 256:
-        raise ConfigError(f"categorical: levels={levels} is outside 2 .. 256")
     return Categorical(levels)

@@ -9,6 +9,7 @@ from typing import cast
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Count, Finite, Rate, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.encoder_unet import KINDS, EncoderUNet
 from diffusion_jax.types import Array, Cond, Params, expand
@@ -68,16 +69,16 @@ def _per_image(gamma: Array, x: Array) -> Array:
 
 def make(
     kind: str = "unet",
-    blocks: int = 2,
-    width: int = 64,
-    dropout: float = 0.1,
+    blocks: Count = 2,
+    width: Count = 64,
+    dropout: Rate = 0.1,
     scalar: bool = False,
-    smallest_group: int = 2,
-    channels: int = 3,
-    num_classes: int = 0,
-    augment: int = 0,
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    smallest_group: Count = 2,
+    channels: Count = 3,
+    num_classes: Whole = 0,
+    augment: Whole = 0,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
 ) -> DiffEnc:
     """The trainable encoder; the defaults are the published "-2" (1.9M parameters).
 
@@ -97,12 +98,10 @@ def make(
         gamma_max: gamma at which it is 1.
 
     Raises:
-        ConfigError: unknown kind, or no blocks.
+        ConfigError: unknown kind.
     """
     if kind not in KINDS:
         raise ConfigError(f"diffenc: kind={kind!r}; allowed are {', '.join(KINDS)}")
-    if blocks < 1:
-        raise ConfigError(f"diffenc: blocks={blocks} must be at least 1")
     return DiffEnc(
         EncoderUNet(
             kind, blocks, width, dropout, scalar, smallest_group, channels, num_classes, augment,

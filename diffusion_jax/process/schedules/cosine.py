@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Finite
 from diffusion_jax.process.schedules.base import pinned
 from diffusion_jax.types import Array, Params
 
@@ -34,6 +35,6 @@ class Cosine:
         return pinned(curve, jnp.asarray(t), self.gamma_min, self.gamma_max)
 
 
-def make(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Cosine:
+def make(gamma_min: Finite = -13.3, gamma_max: Finite = 5.0) -> Cosine:
     """The cosine schedule between `gamma_min` and `gamma_max`."""
     return Cosine(gamma_min, gamma_max)

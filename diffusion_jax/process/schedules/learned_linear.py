@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Finite
 from diffusion_jax.types import Array, Params
 
 
@@ -27,6 +28,6 @@ class LearnedLinear:
         return params["b"] + jnp.abs(params["w"]) * t
 
 
-def make(gamma_min: float = -13.3, gamma_max: float = 5.0) -> LearnedLinear:
+def make(gamma_min: Finite = -13.3, gamma_max: Finite = 5.0) -> LearnedLinear:
     """Learned end points, started at `gamma_min` and `gamma_max`."""
     return LearnedLinear(gamma_min, gamma_max)

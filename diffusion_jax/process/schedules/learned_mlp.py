@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Count, Finite
 from diffusion_jax.process.schedules.base import pinned
 from diffusion_jax.types import Array, Params
 
@@ -70,6 +71,6 @@ class LearnedMLP:
         return pinned(curve, jnp.asarray(t), lo, lo + jnp.abs(params["ends"]["w"]))
 
 
-def make(features: int = 1024, gamma_min: float = -13.3, gamma_max: float = 5.0) -> LearnedMLP:
+def make(features: Count = 1024, gamma_min: Finite = -13.3, gamma_max: Finite = 5.0) -> LearnedMLP:
     """A monotone network with `features` hidden units, started near the straight line."""
     return LearnedMLP(features, gamma_min, gamma_max)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from diffusion_jax.allowed import Finite
 from diffusion_jax.types import Array, Params
 
 
@@ -22,6 +23,6 @@ class Linear:
         return self.gamma_min * (1.0 - t) + self.gamma_max * t
 
 
-def make(gamma_min: float = -13.3, gamma_max: float = 5.0) -> Linear:
+def make(gamma_min: Finite = -13.3, gamma_max: Finite = 5.0) -> Linear:
     """The fixed linear schedule from `gamma_min` to `gamma_max`."""
     return Linear(gamma_min, gamma_max)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Finite, Positive
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.process.schedules.base import pinned
 from diffusion_jax.types import Array, Params
@@ -46,10 +47,10 @@ class LinearBeta:
 
 
 def make(
-    beta_min: float = 0.1,
-    beta_max: float = 20.0,
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    beta_min: Positive = 0.1,
+    beta_max: Positive = 20.0,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
 ) -> LinearBeta:
     """The linear-beta schedule cut to [gamma_min, gamma_max].
 
@@ -60,8 +61,8 @@ def make(
         gamma_max: last end point.
 
     Raises:
-        ConfigError: the rates are not positive and increasing.
+        ConfigError: the rates fall.
     """
-    if not 0.0 < beta_min <= beta_max:
-        raise ConfigError(f"linear_beta: need 0 < beta_min <= beta_max, got {beta_min}, {beta_max}")
+    if beta_min > beta_max:
+        raise ConfigError(f"linear_beta: beta_min={beta_min} must not be above beta_max={beta_max}")
     return LinearBeta(beta_min, beta_max, gamma_min, gamma_max)

@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import Count, Counts, Finite
 from diffusion_jax.process.schedules.base import LATENT
 from diffusion_jax.types import Array, Params
 
@@ -121,11 +121,11 @@ class Mulan:
 
 
 def make(
-    shape: tuple[int, ...],
-    latent: int = 50,
-    features: int = 1024,
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    shape: Counts,
+    latent: Count = 50,
+    features: Count = 1024,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
 ) -> Mulan:
     """One gamma per pixel, conditioned on a Gaussian latent.
 
@@ -135,10 +135,5 @@ def make(
         features: width of the network from latent to coefficients.
         gamma_min: first end point.
         gamma_max: last end point.
-
-    Raises:
-        ConfigError: an empty latent or network.
     """
-    if latent < 1 or features < 1:
-        raise ConfigError(f"mulan: latent={latent} and features={features} must be positive")
     return Mulan(latent, features, tuple(shape), gamma_min, gamma_max)

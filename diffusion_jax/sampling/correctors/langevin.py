@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax import rng
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import Count, Positive
 from diffusion_jax.sampling.samplers.base import Denoise
 from diffusion_jax.types import Array, expand, sigma
 
@@ -21,7 +21,7 @@ def _norm(a: Array) -> Array:
 
 
 def make(
-    r: float = 0.16, repeats: int = 1, adaptive: bool = False
+    r: Positive = 0.16, repeats: Count = 1, adaptive: bool = False
 ) -> Callable[[Denoise, Array, Array, Array], Array]:
     """The Langevin corrector.
 
@@ -32,12 +32,7 @@ def make(
 
     Returns:
         `(denoise, z, gamma, key) -> z` for `integrate(..., correct=...)`; z is `[B, ...]`.
-
-    Raises:
-        ConfigError: `r` is not positive or `repeats` is less than 1.
     """
-    if r <= 0.0 or repeats < 1:
-        raise ConfigError(f"langevin: r={r} must be positive and repeats={repeats} at least 1")
 
     def correct(denoise: Denoise, z: Array, gamma: Array, key: Array) -> Array:
         s = sigma(expand(gamma, z))

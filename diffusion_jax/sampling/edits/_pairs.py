@@ -1,7 +1,6 @@
 """Pairs of images, and the frames between them."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,9 +85,3 @@ def mixed(canvas: Canvas[Array]) -> Callable[[Denoiser], Denoiser]:
         return guided
 
     return wrap if canvas.cond else lambda denoiser: denoiser
-
-
-def check_frames(name: str, frames: Any) -> None:
-    """Raises ConfigError for fewer than two frames per line."""
-    if frames < 2:
-        raise ConfigError(f"{name}: frames={frames} must be at least 2, both ends included")

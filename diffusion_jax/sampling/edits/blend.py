@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusion_jax import rng
+from diffusion_jax.allowed import Count, Finite
 from diffusion_jax.model import Model
 from diffusion_jax.sampling.edits._fill import keep, resampled
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, cut, each, need_mask
@@ -45,7 +46,7 @@ class Blend:
         return brush.draw(z, canvas.cond, path, keep(brush, x, canvas))
 
 
-def make(start: float = 2.0, jump: int = 1, resamplings: int = 1) -> Blend:
+def make(start: Finite = 2.0, jump: Count = 1, resamplings: Count = 1) -> Blend:
     """Blended editing.
 
     Args:

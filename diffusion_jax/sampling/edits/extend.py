@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import rng
+from diffusion_jax.allowed import Whole
 from diffusion_jax.model import Model
 from diffusion_jax.sampling.edits._fill import Replace
 from diffusion_jax.sampling.edits._windows import (
@@ -93,11 +94,11 @@ class Extend:
 
 
 def make(
-    left: int = 0,
-    right: int = 0,
-    top: int = 0,
-    bottom: int = 0,
-    stride: int = 0,
+    left: Whole = 0,
+    right: Whole = 0,
+    top: Whole = 0,
+    bottom: Whole = 0,
+    stride: Whole = 0,
     labels: tuple = (),
     inner: Edit | None = None,
 ) -> Extend:

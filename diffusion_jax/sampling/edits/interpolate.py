@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry, rng
+from diffusion_jax.allowed import Frames
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.sampling.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
+from diffusion_jax.sampling.edits._pairs import lay_out, mixed, other_cond, slerp
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, need_stateless
 from diffusion_jax.sampling.encoded import for_sampler
 from diffusion_jax.sampling.inversion import invert, need_deterministic
@@ -77,14 +78,13 @@ class Interpolate:
         )
 
 
-def make(frames: int = 9, solver: str = "heun()") -> Interpolate:
+def make(frames: Frames = 9, solver: str = "heun()") -> Interpolate:
     """Interpolation by the probability-flow ODE.
 
     Args:
         frames: images per line, both ends included.
         solver: a deterministic sampler that encodes; the run's own sampler decodes.
     """
-    check_frames("interpolate", frames)
     built = registry.build("samplers", solver)
     need_deterministic(built)
     return Interpolate(frames, built)

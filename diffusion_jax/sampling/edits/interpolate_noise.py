@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import rng
+from diffusion_jax.allowed import Finite, Frames
 from diffusion_jax.model import Model
-from diffusion_jax.sampling.edits._pairs import check_frames, lay_out, mixed, other_cond, slerp
+from diffusion_jax.sampling.edits._pairs import lay_out, mixed, other_cond, slerp
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, cut, need_stateless
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Array
@@ -49,12 +50,11 @@ class InterpolateNoise:
         )
 
 
-def make(frames: int = 9, start: float = 1.0) -> InterpolateNoise:
+def make(frames: Frames = 9, start: Finite = 1.0) -> InterpolateNoise:
     """Interpolation through shared noise.
 
     Args:
         frames: images per line, both ends included.
         start: gamma of the noise.
     """
-    check_frames("interpolate_noise", frames)
     return InterpolateNoise(frames, float(start))

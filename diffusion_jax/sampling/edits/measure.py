@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusion_jax import rng
+from diffusion_jax.allowed import Finite, Positive
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.sampling import inverse_problems
@@ -93,7 +94,7 @@ class Measure:
 
 
 def make(
-    method: str = "pigdm", noise: float = 0.05, scale: float = 1.0, limit: float = 1.0
+    method: str = "pigdm", noise: Positive = 0.05, scale: Finite = 1.0, limit: Positive = 1.0
 ) -> Measure:
     """Inpainting by measurement guidance.
 
@@ -104,7 +105,7 @@ def make(
         limit: of `dps`: largest root mean square of the change of eps.
 
     Raises:
-        ConfigError: unknown method, or a noise that is not positive.
+        ConfigError: unknown method.
     """
     methods = {
         "exact": lambda forward, y: inverse_problems.exact(forward, y, noise**2),
@@ -113,6 +114,4 @@ def make(
     }
     if method not in methods:
         raise ConfigError(f"measure: method={method!r}; allowed are {', '.join(methods)}")
-    if noise <= 0.0:
-        raise ConfigError(f"measure: noise={noise} must be positive")
     return Measure(methods[method], _MOST if method == "exact" else math.inf)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffusion_jax.allowed import Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.sampling.edits._fill import Replace
@@ -53,7 +54,7 @@ class Outpaint:
 
 
 def make(
-    left: int = 0, right: int = 0, top: int = 0, bottom: int = 0, inner: Edit | None = None
+    left: Whole = 0, right: Whole = 0, top: Whole = 0, bottom: Whole = 0, inner: Edit | None = None
 ) -> Outpaint:
     """Outpainting at the border.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffusion_jax.allowed import Count
 from diffusion_jax.model import Model
 from diffusion_jax.sampling.edits._fill import fill, resampled
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, each, hard, need_mask
@@ -40,7 +41,7 @@ class RePaint:
         return fill(brush, canvas, key)
 
 
-def make(jump: int = 1, resamplings: int = 10) -> RePaint:
+def make(jump: Count = 1, resamplings: Count = 10) -> RePaint:
     """Inpainting with resampling.
 
     Args:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusion_jax import rng
+from diffusion_jax.allowed import Finite
 from diffusion_jax.model import Model
 from diffusion_jax.sampling.edits.base import (
     Brush,
@@ -46,7 +47,7 @@ class SDEdit:
         return brush.draw(z, canvas.cond, canvas.keys(rng.stream(key, "path")))
 
 
-def make(start: float = 0.0) -> SDEdit:
+def make(start: Finite = 0.0) -> SDEdit:
     """SDEdit.
 
     Args:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffusion_jax.allowed import Whole
 from diffusion_jax.model import Model
 from diffusion_jax.sampling.edits._fill import Replace
 from diffusion_jax.sampling.edits._windows import (
@@ -95,11 +96,11 @@ class Widen:
 
 
 def make(
-    left: int = 0,
-    right: int = 0,
-    top: int = 0,
-    bottom: int = 0,
-    stride: int = 0,
+    left: Whole = 0,
+    right: Whole = 0,
+    top: Whole = 0,
+    bottom: Whole = 0,
+    stride: Whole = 0,
     labels: tuple = (),
     inner: Edit | None = None,
 ) -> Widen:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from diffusion_jax.allowed import Number
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.grids.base import Grid
 
@@ -31,7 +32,7 @@ def _grid(
     return np.clip(gammas, gamma_0, gamma_1)
 
 
-def make(values: tuple[float, ...]) -> Grid:
+def make(values: tuple[Number, ...]) -> Grid:
     """The given gammas.
 
     Args:

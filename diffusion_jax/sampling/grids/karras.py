@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import PositiveOrInfinite
 from diffusion_jax.sampling.grids.base import Grid
 
 
@@ -22,15 +22,10 @@ def _grid(
     return gammas
 
 
-def make(rho: float = 7.0) -> Grid:
+def make(rho: PositiveOrInfinite = 7.0) -> Grid:
     """The grid of Karras et al.
 
     Args:
         rho: their exponent; larger puts more steps near the data, infinity is uniform log-SNR.
-
-    Raises:
-        ConfigError: `rho` is not positive.
     """
-    if rho <= 0.0:
-        raise ConfigError(f"karras: rho={rho} must be positive")
     return functools.partial(_grid, power=float(rho))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Finite, Momentum, PositiveOrInfinite
 from diffusion_jax.denoiser import StatefulDenoiser
-from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.guidance.base import (
     Context,
     contrast,
@@ -61,7 +61,9 @@ class APG:
         return guided if self.stateful else guided.__call__
 
 
-def make(w: float = 4.0, eta: float = 0.0, r: float = math.inf, beta: float = 0.0) -> APG:
+def make(
+    w: Finite = 4.0, eta: Finite = 0.0, r: PositiveOrInfinite = math.inf, beta: Momentum = 0.0
+) -> APG:
     """Adaptive projected guidance.
 
     Args:
@@ -69,15 +71,6 @@ def make(w: float = 4.0, eta: float = 0.0, r: float = math.inf, beta: float = 0.
         eta: weight of the part along the conditional prediction; 1 with infinite `r` is `cfg(w)`.
         r: largest norm of the guidance, per example over all pixels.
         beta: momentum, from one call of a run to the next; the paper's is negative. An upward move
-            in gamma resets it.
-
-    Raises:
-        ConfigError: `r` is not positive, or `beta` is outside (-1, 1).
+            in gamma resets it. Outside (-1, 1) it would grow for ever.
     """
-    if r <= 0.0:
-        raise ConfigError(f"apg: r={r} must be positive")
-    if not -1.0 < beta < 1.0:
-        raise ConfigError(
-            f"apg: beta={beta} is outside (-1, 1), where momentum would grow for ever"
-        )
     return APG(float(w), float(eta), float(r), float(beta))

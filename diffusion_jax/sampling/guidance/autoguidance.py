@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import jax
 
+from diffusion_jax.allowed import Finite
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.guidance.base import Context, need_open
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
@@ -43,7 +44,7 @@ class Autoguidance:
         return context.other
 
 
-def make(w: float = 2.0, checkpoint: str = "") -> Autoguidance:
+def make(w: Finite = 2.0, checkpoint: str = "") -> Autoguidance:
     """Autoguidance.
 
     Args:

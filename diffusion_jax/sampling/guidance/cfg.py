@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import jax
 
+from diffusion_jax.allowed import Finite
 from diffusion_jax.sampling.guidance.base import Context, contrast, need_null
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
@@ -37,7 +38,7 @@ class CFG:
         return guided
 
 
-def make(w: float = 1.5) -> CFG:
+def make(w: Finite = 1.5) -> CFG:
     """Classifier-free guidance with weight `w` (0 unconditional, 1 conditional, above 1 stronger).
 
     Args:

@@ -7,6 +7,7 @@ with the number of steps, so quote `lam` together with it, and expect no limit o
 
 from dataclasses import dataclass
 
+from diffusion_jax.allowed import Share
 from diffusion_jax.sampling.guidance.base import Context, contrast, need_null
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
@@ -32,7 +33,7 @@ class CFGpp:
         return guided
 
 
-def make(lam: float = 0.6) -> CFGpp:
+def make(lam: Share = 0.6) -> CFGpp:
     """CFG++.
 
     Args:

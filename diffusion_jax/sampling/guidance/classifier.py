@@ -7,6 +7,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from diffusion_jax.allowed import Finite
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.guidance.base import (
     Context,
@@ -48,7 +49,7 @@ class Classifier(Wrapper):
         return context.log_prob
 
 
-def make(scale: float = 1.0, checkpoint: str = "", inner: Guidance | None = None) -> Classifier:
+def make(scale: Finite = 1.0, checkpoint: str = "", inner: Guidance | None = None) -> Classifier:
     """Guidance towards the class.
 
     Args:

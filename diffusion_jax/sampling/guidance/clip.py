@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Number
 from diffusion_jax.denoiser import then
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.guidance.base import Context, Guidance, Wrapper, with_x
@@ -29,7 +30,7 @@ class Clip(Wrapper):
         return then(self.inner(denoiser, context), clipped)
 
 
-def make(inner: Guidance, lo: float = -1.0, hi: float = 1.0, keep_eps: bool = False) -> Clip:
+def make(inner: Guidance, lo: Number = -1.0, hi: Number = 1.0, keep_eps: bool = False) -> Clip:
     """`inner`, with predictions clipped to `[lo, hi]` and the noise that belongs to them.
 
     Args:

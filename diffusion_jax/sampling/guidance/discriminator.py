@@ -6,6 +6,7 @@ of the model; with the best discriminator and scale 1 the samples follow the law
 
 from dataclasses import dataclass
 
+from diffusion_jax.allowed import Finite
 from diffusion_jax.sampling.guidance.base import (
     Context,
     Guidance,
@@ -36,7 +37,7 @@ class Discriminator(Wrapper):
         return follow(apply(self.inner, denoiser, context), ratio, self.scale)
 
 
-def make(checkpoint: str, scale: float = 1.0, inner: Guidance | None = None) -> Discriminator:
+def make(checkpoint: str, scale: Finite = 1.0, inner: Guidance | None = None) -> Discriminator:
     """Guidance towards what a discriminator takes for data.
 
     Args:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Number
 from diffusion_jax.denoiser import StatefulDenoiser, as_stateful
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.guidance.base import Context, Guidance, Wrapper
@@ -46,7 +47,7 @@ class Interval(Wrapper):
         return guided if isinstance(within, StatefulDenoiser) else guided.__call__
 
 
-def make(inner: Guidance, lo: float = -math.inf, hi: float = math.inf) -> Interval:
+def make(inner: Guidance, lo: Number = -math.inf, hi: Number = math.inf) -> Interval:
     """`inner` where `lo < gamma <= hi`, the conditional model elsewhere.
 
     Args:

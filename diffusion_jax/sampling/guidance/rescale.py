@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Share
 from diffusion_jax.denoiser import then
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.guidance.base import (
@@ -50,7 +51,7 @@ def _contrast(x: Array) -> Array:
     return jnp.where(norm(centred) > _FLAT * norm(x), norm(centred), 0.0) / math.sqrt(x[0].size)
 
 
-def make(inner: Guidance, phi: float = 0.7) -> Rescale:
+def make(inner: Guidance, phi: Share = 0.7) -> Rescale:
     """`inner`, scaled back.
 
     Args:

@@ -6,6 +6,7 @@ captions by `configs/digits_clip.py`; `f` and `g` have unit length and `s` is le
 
 from dataclasses import dataclass
 
+from diffusion_jax.allowed import Finite
 from diffusion_jax.sampling.guidance.base import (
     Context,
     Guidance,
@@ -42,7 +43,7 @@ class Similarity(Wrapper):
 
 
 def make(
-    checkpoint: str, text: str, scale: float = 1.0, inner: Guidance | None = None
+    checkpoint: str, text: str, scale: Finite = 1.0, inner: Guidance | None = None
 ) -> Similarity:
     """Guidance towards a text.
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
+from diffusion_jax.allowed import Part
 from diffusion_jax.denoiser import then
-from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.guidance.base import Context, Guidance, Wrapper, over_pixels, with_x
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
@@ -33,17 +33,12 @@ class Threshold(Wrapper):
         return then(self.inner(denoiser, context), within)
 
 
-def make(inner: Guidance, p: float = 0.995, keep_eps: bool = False) -> Threshold:
+def make(inner: Guidance, p: Part = 0.995, keep_eps: bool = False) -> Threshold:
     """`inner`, with predictions kept inside [-1, 1].
 
     Args:
         inner: the guidance, for example `cfg(w=5.0)`, or `none()`.
         p: the quantile, as a fraction.
         keep_eps: leave the noise as it is: for `cfgpp`, whose noise is unconditional on purpose.
-
-    Raises:
-        ConfigError: `p` is outside (0, 1].
     """
-    if not 0.0 < p <= 1.0:
-        raise ConfigError(f"threshold: p={p} is a fraction and must lie in (0, 1]")
     return Threshold(inner, float(p), keep_eps)

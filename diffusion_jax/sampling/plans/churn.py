@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import NotNegative, Number
 from diffusion_jax.sampling.plans.base import Plan, descending
 
 
@@ -25,7 +25,7 @@ def _churn(gammas: np.ndarray, amount: float, lo: float, hi: float) -> np.ndarra
     return np.array([*plan, gammas[-1]])
 
 
-def make(amount: float = 10.0, lo: float = -math.inf, hi: float = math.inf) -> Plan:
+def make(amount: NotNegative = 10.0, lo: Number = -math.inf, hi: Number = math.inf) -> Plan:
     """Churn; a grid of n steps becomes one of at most 2 n.
 
     Args:
@@ -35,10 +35,5 @@ def make(amount: float = 10.0, lo: float = -math.inf, hi: float = math.inf) -> P
 
     Returns:
         The plan; it raises `ConfigError` for a grid that does not descend.
-
-    Raises:
-        ConfigError: `amount` is negative.
     """
-    if amount < 0.0:
-        raise ConfigError(f"churn: amount={amount} must not be negative")
     return functools.partial(_churn, amount=amount, lo=lo, hi=hi)

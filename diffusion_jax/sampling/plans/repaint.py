@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import Count
 from diffusion_jax.sampling.plans.base import Plan, descending
 
 
@@ -20,7 +20,7 @@ def _repaint(gammas: np.ndarray, jump: int, resamplings: int) -> np.ndarray:
     return np.concatenate(plan)
 
 
-def make(jump: int = 10, resamplings: int = 10) -> Plan:
+def make(jump: Count = 10, resamplings: Count = 10) -> Plan:
     """Runs every `jump` steps `resamplings` times.
 
     Args:
@@ -29,10 +29,5 @@ def make(jump: int = 10, resamplings: int = 10) -> Plan:
 
     Returns:
         The plan; it raises `ConfigError` for a grid that does not descend.
-
-    Raises:
-        ConfigError: `jump` or `resamplings` is not positive.
     """
-    if jump < 1 or resamplings < 1:
-        raise ConfigError(f"repaint: jump={jump} and resamplings={resamplings} must be at least 1")
     return functools.partial(_repaint, jump=jump, resamplings=resamplings)

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from diffusion_jax.allowed import Finite, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.plans.base import Plan, descending
 
@@ -17,7 +18,7 @@ def _restart(gammas: np.ndarray, lo: float, hi: float, times: int) -> np.ndarray
     return np.concatenate([gammas[: last + 1], *[stretch] * times, gammas[last + 1 :]])
 
 
-def make(lo: float = -2.0, hi: float = 2.0, times: int = 1) -> Plan:
+def make(lo: Finite = -2.0, hi: Finite = 2.0, times: Whole = 1) -> Plan:
     """Restarts; a grid of n steps becomes one of `n + times (m + 1)`, m the steps of the stretch.
 
     Args:
@@ -28,10 +29,5 @@ def make(lo: float = -2.0, hi: float = 2.0, times: int = 1) -> Plan:
     Returns:
         The plan; it raises `ConfigError` where the stretch is empty on the grid, or the grid does
         not descend.
-
-    Raises:
-        ConfigError: `times` is negative.
     """
-    if times < 0:
-        raise ConfigError(f"restart: times={times} must not be negative")
     return functools.partial(_restart, lo=lo, hi=hi, times=times)

@@ -7,6 +7,7 @@ the model whose bound `discrete(timesteps=T)` is. `ancestral()` has the same lim
 from dataclasses import dataclass
 
 from diffusion_jax import rng
+from diffusion_jax.allowed import Finite
 from diffusion_jax.sampling.samplers.base import Denoise, Rows, noise_fraction, scales, std
 from diffusion_jax.types import Array
 
@@ -50,6 +51,6 @@ class AncestralDiffEnc:
         return mean + row["noise"] * rng.normal(key, z.shape, z.dtype), memory
 
 
-def make(mean_coefficient: float = 1.0) -> AncestralDiffEnc:
+def make(mean_coefficient: Finite = 1.0) -> AncestralDiffEnc:
     """Published ancestral sampling; `mean_coefficient` is the encoder's (1 for DiffEnc)."""
     return AncestralDiffEnc(float(mean_coefficient))

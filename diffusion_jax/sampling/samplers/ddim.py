@@ -7,7 +7,7 @@ first-order solver of the probability-flow ODE, eta = 1 is ancestral sampling.
 from dataclasses import dataclass
 
 from diffusion_jax import rng
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import Share
 from diffusion_jax.sampling.samplers.base import Denoise, Rows, noise_fraction, scales, std
 from diffusion_jax.types import Array
 
@@ -50,8 +50,6 @@ class DDIM:
         return z, memory
 
 
-def make(eta: float = 0.0) -> DDIM:
+def make(eta: Share = 0.0) -> DDIM:
     """DDIM; `eta` is the noise level in [0, 1]."""
-    if not 0.0 <= eta <= 1.0:
-        raise ConfigError(f"ddim: eta={eta} is outside [0, 1]")
     return DDIM(float(eta))

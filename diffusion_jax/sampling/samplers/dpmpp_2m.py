@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from diffusion_jax import rng
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import NotNegative
 from diffusion_jax.sampling.samplers.base import (
     Denoise,
     Rows,
@@ -64,15 +64,10 @@ class DPMpp2M:
         return z, x
 
 
-def make(eta: float = 0.0) -> DPMpp2M:
+def make(eta: NotNegative = 0.0) -> DPMpp2M:
     """DPM-Solver++(2M).
 
     Args:
         eta: 0 solves the probability-flow ODE, 1 the reverse SDE of ancestral sampling.
-
-    Raises:
-        ConfigError: `eta` is negative.
     """
-    if eta < 0.0:
-        raise ConfigError(f"dpmpp_2m: eta={eta} must not be negative")
     return DPMpp2M(float(eta))

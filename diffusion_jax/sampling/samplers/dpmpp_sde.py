@@ -8,7 +8,7 @@ noise at the middle): with independent noises the method would be of weak order 
 from dataclasses import dataclass
 
 from diffusion_jax import rng
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import NotNegative
 from diffusion_jax.sampling.samplers.base import (
     Denoise,
     Rows,
@@ -73,15 +73,10 @@ class DPMppSDE:
         return mean + row["noise_1"] * n_1 + row["noise_2"] * n_2, memory
 
 
-def make(eta: float = 1.0) -> DPMppSDE:
+def make(eta: NotNegative = 1.0) -> DPMppSDE:
     """Stochastic DPM-Solver++(2S).
 
     Args:
         eta: noise level, as in `dpmpp_2m`; 0 is `dpmpp_2s`.
-
-    Raises:
-        ConfigError: `eta` is negative.
     """
-    if eta < 0.0:
-        raise ConfigError(f"dpmpp_sde: eta={eta} must not be negative")
     return DPMppSDE(float(eta))

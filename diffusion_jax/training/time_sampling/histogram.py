@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.allowed import Count, Part, Rate
 from diffusion_jax.process.schedules.base import Schedule, endpoints
 from diffusion_jax.training.time_sampling.base import Proposal, from_gamma
 from diffusion_jax.types import Array, Params
@@ -69,7 +69,7 @@ class Histogram:
         return {"second": jnp.where(seen["count"] > 0, mixed, state["second"])}
 
 
-def make(bins: int = 64, decay: float = 0.99, floor: float = 0.1) -> Proposal:
+def make(bins: Count = 64, decay: Rate = 0.99, floor: Part = 0.1) -> Proposal:
     """The adaptive proposal.
 
     Args:
@@ -79,13 +79,5 @@ def make(bins: int = 64, decay: float = 0.99, floor: float = 0.1) -> Proposal:
 
     Returns:
         The proposal.
-
-    Raises:
-        ConfigError: a value is out of range.
     """
-    if bins < 1 or not 0.0 <= decay < 1.0 or not 0.0 < floor <= 1.0:
-        raise ConfigError(
-            f"histogram: bins={bins} must be positive, decay={decay} in [0, 1), floor={floor} in "
-            "(0, 1]"
-        )
     return Histogram(bins, float(decay), float(floor))

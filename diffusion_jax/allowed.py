@@ -1,0 +1,77 @@
+"""What numbers an argument or a setting may be: annotations for the arguments of plug-ins.
+
+`def make(width: Count = 128, dropout: Rate = 0.1)` says it all: `registry.build` refuses other
+values in one line. To a type checker they are `int` and `float`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; not a number is in none.
+
+    Attributes:
+        text: completes "it must be"; where it begins with "a " it needs no "a whole number".
+        open_low: `low` itself is refused.
+        open_high: `high` itself is refused; infinity, unless this is set to False.
+    """
+
+    low: float
+    text: str
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool | None = None
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is allowed."""
+        above = value > self.low if self.open_low else value >= self.low
+        open_high = self.high == math.inf if self.open_high is None else self.open_high
+        return above and (value < self.high if open_high else value <= self.high)
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """Tuples of `count` values or more."""
+
+    count: int
+
+    @property
+    def text(self) -> str:
+        """Completes "it must be"."""
+        return f"{self.count} or more of them"
+
+    def holds(self, value: tuple) -> bool:
+        """Whether `value` is allowed."""
+        return len(value) >= self.count
+
+
+COUNT = Range(1, "at least 1")
+OR_NONE = Range(0, "at least 0")
+ABOVE_ZERO = Range(0, "a finite number above 0", open_low=True)
+SEED = Range(0, "from 0 to 2^32 - 1 (a key has no more bits)", high=2**32 - 1)
+_ANY = Range(-math.inf, "a number", open_high=False)
+
+Count = Annotated[int, COUNT]
+Whole = Annotated[int, OR_NONE]
+Seed = Annotated[int, SEED]
+Levels = Annotated[int, Range(2, "from 2 to 256", high=256)]
+Frames = Annotated[int, Range(2, "at least 2")]
+Turns = Annotated[int, Range(-3, "from -3 to 3", high=3)]
+Embedding = Annotated[int, Range(4, "at least 4")]
+Counts = Annotated[tuple[Count, ...], AtLeast(1)]
+
+Finite = Annotated[float, Range(-math.inf, "a finite number", open_low=True)]
+Number = Annotated[float, _ANY]
+Positive = Annotated[float, ABOVE_ZERO]
+PositiveOrInfinite = Annotated[float, Range(0, "a number above 0", open_low=True, open_high=False)]
+NotNegative = Annotated[float, Range(0, "a finite number, at least 0")]
+Share = Annotated[float, Range(0, "a number from 0 to 1", high=1)]
+Part = Annotated[float, Range(0, "a number above 0, at most 1", high=1, open_low=True)]
+Rate = Annotated[float, Range(0, "a number, at least 0 and below 1", high=1, open_high=True)]
+Momentum = Annotated[
+    float,
+    Range(-1, "a number between -1 and 1, both excluded", high=1, open_low=True, open_high=True),
+]
