@@ -44,6 +44,7 @@ def base() -> ConfigDict:
     c.data = "cifar10()"  # add holdout=N for the part of train kept back for validation
     c.data_dir = ""  # tensorflow-datasets folder; empty: ~/tensorflow_datasets
     c.augment = "none()"
+    c.view = "whole()"  # what of an image is modelled: low(haar()), high(haar()) of a cascade
     c.batch = 128  # global batch, over all devices
     c.accumulate = 1  # micro-batches per step; changes memory, not results
     c.resident_mib = 1024  # training sets up to this size live on each device; larger are streamed

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax import rng
+from diffusion_jax.data.views.base import View
+from diffusion_jax.data.views.whole import Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.backbones.base import Network
 from diffusion_jax.networks.layers.blocks import fold_keys
@@ -69,6 +71,7 @@ class Model:
         num_classes: classes it can be conditioned on; 0 for an unconditional model.
         encoder: the data's own path through time; the identity for VDM.
         null_class: whether training hides some labels, so that the null class means something.
+        view: what of an image it is a model of, and what it is given.
     """
 
     network: Network
@@ -78,6 +81,7 @@ class Model:
     num_classes: int = 0
     encoder: Encoder = field(default_factory=Identity)
     null_class: bool = True
+    view: View = field(default_factory=Whole)
 
     @property
     def traits(self) -> Traits:
@@ -91,16 +95,39 @@ class Model:
             null_class=self.num_classes > 0 and self.null_class,
         )
 
+    def shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of `x` and `z` of one image of shape `image`."""
+        return self.view.shape(image)
+
+    def examples(self, rows: dict[str, Array]) -> tuple[Array, Cond]:
+        """What the model sees of images.
+
+        Args:
+            rows: `{"image": uint8 [B, H, W, C], "label": int32 [B]}`, whole images.
+
+        Returns:
+            `(x, cond)`: data in model space, with the class where the model takes one, and what the
+            view gives (clean) as `"low"`, in model space.
+        """
+        part, given = self.view(rows["image"])
+        cond = {name: self.decoder.encode(a) for name, a in given.items()}
+        if self.num_classes:
+            cond["label"] = rows["label"]
+        return self.decoder.encode(part), cond
+
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
-        """Initial parameters for data of `shape` (of one example).
+        """Initial parameters for images of `shape`.
 
         Returns:
             `{"network", "schedule"}`, and `"encoder"` if the encoder has parameters.
         """
-        z, gamma = jnp.zeros((2, *shape)), jnp.zeros(2)
+        own, given = self.shape(shape), self.view.given_shape(shape)
+        z, gamma = jnp.zeros((2, *own)), jnp.zeros(2)
         size = self.traits.latent
         cond = {"latent": jnp.zeros((2, size))} if size else {}
-        encoder = self.encoder.init(rng.stream(key, "encoder"), shape)
+        if given is not None:
+            cond["low"] = jnp.zeros((2, *given))
+        encoder = self.encoder.init(rng.stream(key, "encoder"), own)
         return {
             "network": self.network.init(rng.stream(key, "network"), z, gamma, cond)["params"],
             "schedule": self.schedule.init(rng.stream(key, "schedule")),

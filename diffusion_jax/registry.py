@@ -25,6 +25,8 @@ from diffusion_jax.errors import SpecError, UserError
 FOLDERS = {
     "data": "data.datasets",
     "augment": "data.augment",
+    "pyramids": "data.pyramids",
+    "views": "data.views",
     "models": "networks.backbones",
     "schedules": "process.schedules",
     "encoders": "process.encoders",

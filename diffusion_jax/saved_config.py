@@ -67,7 +67,7 @@ def meaning(key: str, value: Any) -> Any:
 # Settings that give weights their meaning, or change what the network computes from them.
 _MEANING = (
     "network", "encoder", "schedule", "gamma_min", "gamma_max", "decoder", "prediction",
-    "conditional", "augment", "task",
+    "conditional", "augment", "view", "task",
 )  # fmt: skip
 
 

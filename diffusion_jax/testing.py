@@ -165,6 +165,28 @@ def proposal(plugin: Any) -> None:
     _must(abs(mean - 0.5) < 0.01, f"a mean over times is {mean:.3f} for 0.5: weights are wrong")
 
 
+def pyramid(plugin: Any) -> None:
+    """`merge` undoes `split`; the parts are whole levels of the shapes that are said."""
+    images = jax.random.randint(jax.random.key(0), (64, 4, 6, 3), 0, 256).astype(jnp.uint8)
+    low, high = plugin.split(images)
+    _must(low.shape == (64, 2, 3, 3), "low does not have half of height and width")
+    _must(high.shape == (64, *plugin.high_shape((4, 6, 3))), "high is not of shape high_shape(...)")
+    _must(low.dtype == high.dtype == jnp.uint8, "a part is not uint8")
+    _must(bool(jnp.all(plugin.merge(low, high) == images)), "merge(split(images)) is not images")
+
+
+def view(plugin: Any) -> None:
+    """Parts of the shapes that are said; `join` gives an image of them."""
+    images = jax.random.randint(jax.random.key(0), (4, 8, 8, 3), 0, 256).astype(jnp.uint8)
+    part, given = plugin(images)
+    _must(part.shape == (4, *plugin.shape((8, 8, 3))), "the part is not of shape shape(...)")
+    told = plugin.given_shape((8, 8, 3))
+    _must(("low" in given) == (told is not None), "what is given is not what given_shape says")
+    _must(told is None or given["low"].shape == (4, *told), "low is not of shape given_shape(...)")
+    joined = plugin.join(part, given)
+    _must(joined.shape[-1] == 3 and joined.dtype == jnp.uint8, "join does not give images")
+
+
 CONTRACTS: dict[str, Callable[[Any], None]] = {
     "schedules": schedule,
     "models": network,
@@ -175,6 +197,8 @@ CONTRACTS: dict[str, Callable[[Any], None]] = {
     "decoders": decoder,
     "encoders": encoder,
     "proposals": proposal,
+    "pyramids": pyramid,
+    "views": view,
 }
 
 

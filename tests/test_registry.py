@@ -9,7 +9,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import SpecError, UserError
 
 KINDS = ("schedules", "grids", "samplers", "guidance", "objectives", "data", "augment", "models",
-         "decoders", "encoders", "proposals", "features")  # fmt: skip
+         "decoders", "encoders", "proposals", "features", "pyramids", "views")  # fmt: skip
 
 
 def test_a_spec_is_parsed_not_evaluated():

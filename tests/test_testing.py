@@ -13,7 +13,7 @@ SPECS = {
     "rescale": "rescale(cfg())",
     "threshold": "threshold(cfg())",
 }
-KINDS = ("schedules", "samplers", "grids", "plans", "decoders", "proposals")
+KINDS = ("schedules", "samplers", "grids", "plans", "decoders", "proposals", "pyramids", "views")
 CASES = [(k, SPECS.get(n, n)) for k in KINDS for n in registry.available(k)
          if n not in ("mulan", "ancestral_diffenc")]  # fmt: skip
 CASES += [("guidance", SPECS.get(n, n)) for n in

@@ -6,6 +6,7 @@ import jax
 
 from diffusion_jax import registry
 from diffusion_jax.data.base import class_numbers
+from diffusion_jax.data.views.base import View
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, require
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
@@ -27,7 +28,7 @@ def model(run: "Experiment") -> Model:
     classes = source.num_classes if c.conditional else 0
     known = {**offered(run), "num_classes": classes, "augment": run.augment.size}
     values = outputs(check_prediction(c.prediction), source.levels)
-    wide = {**known, "channels": source.shape[-1] * values}
+    wide = {**known, "channels": known["channels"] * values}
     built = Model(
         network=registry.build("models", c.network, **wide),
         schedule=registry.build("schedules", c.schedule, **known),
@@ -36,6 +37,7 @@ def model(run: "Experiment") -> Model:
         num_classes=classes,
         encoder=registry.build("encoders", c.encoder, **known),
         null_class=c.class_dropout > 0,
+        view=view(run),
     )
     if not built.traits.latent:  # mulan's rises by construction, and takes seconds
         with jax.ensure_compile_time_eval():  # a model may be asked for while shapes are traced
@@ -51,6 +53,11 @@ def model(run: "Experiment") -> Model:
             per_pixel_gamma=False,
         )  # fmt: skip
     return built
+
+
+def view(run: "Experiment") -> View:
+    """What of an image the run models."""
+    return registry.build("views", run.config.view, levels=run.source.levels)
 
 
 def settle(run: "Experiment") -> None:
@@ -73,12 +80,15 @@ def offered(run: "Experiment") -> dict[str, Any]:
             f"gamma_min={gamma_min} must be below gamma_max={c.gamma_max} "
             "(gamma = -log SNR grows with noise)"
         )
+    seen, shape = view(run), tuple(source.shape)
+    own, given = seen.shape(shape), seen.given_shape(shape)
     return {
         "gamma_min": gamma_min,
         "gamma_max": c.gamma_max,
         "levels": source.levels,
-        "channels": source.shape[-1],
-        "shape": tuple(source.shape),
+        "channels": own[-1],
+        "shape": own,
+        "low": given[-1] if given else 0,
         "classes": source.classes,
         "dtype": c.dtype,
         "platform": device.platform,

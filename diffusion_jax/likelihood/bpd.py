@@ -96,8 +96,7 @@ def one_batch(model: Model, objective: Objective, draws: int, defensive: bool = 
     strata = draws // 2
 
     def run(params: Params, rows: dict[str, Array], keys: Array) -> tuple[Terms, Array, Array]:
-        x = model.decoder.encode(rows["image"])
-        cond = {"label": rows["label"]} if model.num_classes else {}
+        x, cond = model.examples(rows)
 
         def one(_: None, draw: Array) -> tuple[None, tuple[Terms, Array, Array]]:
             noise = _noise(keys, draw, strata, x)

@@ -64,8 +64,7 @@ def one_batch(model: Model, density: Density, coarse: bool = False) -> OneBatch:
     """
 
     def run(params: Params, rows: dict[str, Array], keys: Array) -> Any:
-        x = model.decoder.encode(rows["image"])
-        cond = {"label": rows["label"]} if model.num_classes else {}
+        x, cond = model.examples(rows)
 
         def draw(m: Array | int) -> Array:
             return jax.vmap(lambda k: jax.random.fold_in(k, m))(keys)

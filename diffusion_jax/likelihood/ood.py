@@ -74,8 +74,7 @@ def unlabelled(split: Split, model: Model) -> Split:
 @kept
 def _one_batch(model: Model, gammas: tuple[float, ...], draws: int) -> OneBatch:
     def run(params: Params, rows: dict[str, Array], keys: Array) -> Array:
-        x = model.decoder.encode(rows["image"])
-        given = {"label": rows["label"]} if model.num_classes else {}
+        x, given = model.examples(rows)
         denoise = model.denoiser(params)
 
         def at(gamma: Array, draw: Array) -> Array:

@@ -100,8 +100,7 @@ def one_batch(model: Model, steps: int) -> OneBatch:
     """What `measure` makes of a batch: `(start, kl, reconstruction, error)`."""
 
     def run(params: Params, rows: dict[str, Array], keys: Array) -> tuple:
-        x = model.decoder.encode(rows["image"])
-        cond = {"label": rows["label"]} if model.num_classes else {}
+        x, cond = model.examples(rows)
 
         def at(_: None, i: Array) -> tuple[None, tuple[Array, Array]]:
             return None, one(model, params, x, cond, _noise(keys, i, x), i, steps)

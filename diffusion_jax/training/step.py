@@ -45,6 +45,7 @@ class Recipe:
         proposal: where in time the bound is sampled.
         minimize_variance: train the schedule's shape on the variance of the loss; needs uniform
             times and the continuous-time bound.
+        dims: dimensions of an image, by which bits are counted; None for those of `x`.
     """
 
     model: Model
@@ -59,6 +60,7 @@ class Recipe:
     unroll: bool
     proposal: Proposal = field(default_factory=Uniform)
     minimize_variance: bool = False
+    dims: int | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -86,15 +88,14 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
     n = batch["image"].shape[0]
     keys = rng.per_example(rng.stream(root, "augment", step), n)
     images, told = recipe.augment(keys, batch["image"])
-    cond = {}
+    x, cond = recipe.model.examples({**batch, "image": images})
     if recipe.augment.size:
         cond["augment"] = told
     if recipe.model.num_classes:
         drop = jax.random.bernoulli(
             rng.stream(root, "class_dropout", step), recipe.class_dropout, (n,)
         )
-        cond["label"] = jnp.where(drop, recipe.model.num_classes, batch["label"])
-    x = recipe.model.decoder.encode(images)
+        cond["label"] = jnp.where(drop, recipe.model.num_classes, cond["label"])
     return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True)
 
 
@@ -139,7 +140,7 @@ def loss(
     """Mean bound in bits per dimension, and its parts; `weight` `[B]` is 1 for uniform times."""
     weight = jnp.ones_like(noise.t) if weight is None else weight
     terms = recipe.objective(recipe.model, params, x, cond, noise)
-    return measures(recipe, params, terms, noise, weight, math.prod(x.shape[1:]))
+    return measures(recipe, params, terms, noise, weight, recipe.dims or math.prod(x.shape[1:]))
 
 
 def _one_gradient(
@@ -149,8 +150,8 @@ def _one_gradient(
     if not recipe.minimize_variance:
         grad = jax.grad(lambda p: loss(recipe, p, x, cond, noise, weight), has_aux=True)
         return grad(params)
-    grads, terms = variance.gradient(recipe.objective, recipe.model, params, x, cond, noise)
-    dims = math.prod(x.shape[1:])
+    dims = recipe.dims or math.prod(x.shape[1:])
+    grads, terms = variance.gradient(recipe.objective, recipe.model, params, x, cond, noise, dims)
     return grads, measures(recipe, params, terms, noise, weight, dims)[1]
 
 

@@ -26,7 +26,13 @@ def learns_shape(params: Params) -> bool:
 
 
 def gradient(
-    objective: ShapeInvariant, model: Model, params: Params, x: Array, cond: Cond, noise: Noise
+    objective: ShapeInvariant,
+    model: Model,
+    params: Params,
+    x: Array,
+    cond: Cond,
+    noise: Noise,
+    dims: int | None = None,
 ) -> tuple[Params, Terms]:
     """Gradient of the mean bound for all parameters but the shape's, which get that of `E l^2`.
 
@@ -36,11 +42,12 @@ def gradient(
         params: its weights.
         x: data in model space, `[B, ...]`.
         noise: the noise; its times must be uniform.
+        dims: dimensions of an image, by which bits are counted; None for those of `x`.
 
     Returns:
         The gradient, for losses in bits/dim, and the terms of the bound.
     """
-    n, scale = x.shape[0], 1.0 / (math.prod(x.shape[1:]) * math.log(2.0))
+    n, scale = x.shape[0], 1.0 / ((dims or math.prod(x.shape[1:])) * math.log(2.0))
     curve, to_schedule = jax.vjp(
         lambda p: gamma_and_slope(model.schedule, p, noise.t), params["schedule"]
     )

@@ -73,8 +73,7 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
 def _examples(experiment: Experiment, split: Split) -> tuple[Array, Cond]:
     """The first images of a split in model space, and their condition."""
     rows = split.take(np.arange(min(_EXAMPLES, len(split))))
-    cond = {"label": jnp.asarray(rows["label"])} if experiment.model.num_classes else {}
-    return experiment.model.decoder.encode(jnp.asarray(rows["image"])), cond
+    return experiment.model.examples(jax.tree.map(jnp.asarray, rows))
 
 
 def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, Any]:

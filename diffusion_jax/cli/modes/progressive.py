@@ -86,8 +86,7 @@ def _picture(experiment: Experiment, params: Params, at: list[int]) -> np.ndarra
     if not count or split.shape[-1] not in (1, 3):
         return None
     rows = split.take(np.arange(count))
-    cond = {"label": jnp.asarray(rows["label"])} if experiment.model.num_classes else {}
-    x = experiment.model.decoder.encode(jnp.asarray(rows["image"]))
+    x, cond = experiment.model.examples(jax.tree.map(jnp.asarray, rows))
     key = jax.random.key(c.eval.seed)
     shown = lib.pictures(experiment.model, params, x, cond, key, at, c.progressive.steps)
     return images.grid(shown, split.levels, columns=len(at) + 1)

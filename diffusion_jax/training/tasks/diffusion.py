@@ -1,5 +1,6 @@
 """A diffusion model, trained on a bound: `diffusion()`, the default."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -191,6 +192,7 @@ def make_recipe(setting: Setting) -> Recipe:
         unroll=jax.default_backend() == "cpu",
         proposal=proposal,
         minimize_variance=_minimize_variance(setting, objective, proposal),
+        dims=math.prod(setting.source.shape),
     )
 
 

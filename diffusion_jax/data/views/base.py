@@ -1,0 +1,54 @@
+"""The contract of a view: a part of each image, which a run models, and what it is given.
+
+A view is applied to images on their way into the model, never to stored data: data sets, their
+digests and augmentations are those of whole images, and so are the dimensions that bits are
+counted by.
+"""
+
+from typing import Protocol, runtime_checkable
+
+from diffusion_jax import registry
+from diffusion_jax.data.pyramids.base import Pyramid, Shape, low_shape
+from diffusion_jax.types import Array
+
+SUBSAMPLE = registry.Spec("subsample")
+
+
+@runtime_checkable
+class View(Protocol):
+    """What of images `[B, H, W, C]` a model sees; all arrays are uint8."""
+
+    def shape(self, shape: Shape) -> Shape:
+        """Shape of the part of an image of `shape`; `ConfigError` if it has none."""
+        ...
+
+    def given_shape(self, shape: Shape) -> Shape | None:
+        """Shape of the smaller image that the model is given; None if it is given nothing."""
+        ...
+
+    def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
+        """The part, and `{"low": smaller images}` or `{}`."""
+        ...
+
+    def join(self, part: Array, given: dict[str, Array]) -> Array:
+        """The image of this level that part and given make: what there is to look at."""
+        ...
+
+
+def pyramid_of(spec: registry.Spec, levels: int) -> Pyramid:
+    """The pyramid of a view of data with so many levels."""
+    return registry.build("pyramids", spec, levels=levels)
+
+
+def halved(shape: Shape, times: int) -> Shape:
+    """Shape of an image after so many splits; `ConfigError` if a size is odd before the last."""
+    for _ in range(times):
+        shape = low_shape(shape)
+    return shape
+
+
+def lowered(pyramid: Pyramid, images: Array, times: int) -> Array:
+    """The low part of the low part of ..., so many times."""
+    for _ in range(times):
+        images = pyramid.split(images)[0]
+    return images

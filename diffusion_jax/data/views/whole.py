@@ -1,0 +1,32 @@
+"""The whole image: the default."""
+
+from dataclasses import dataclass
+
+from diffusion_jax.data.pyramids.base import Shape
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Images as they are."""
+
+    def shape(self, shape: Shape) -> Shape:
+        """That of the image."""
+        return tuple(shape)
+
+    def given_shape(self, shape: Shape) -> Shape | None:
+        """Nothing is given."""
+        return None
+
+    def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
+        """The images."""
+        return images, {}
+
+    def join(self, part: Array, given: dict[str, Array]) -> Array:
+        """The images."""
+        return part
+
+
+def make() -> Whole:
+    """The whole image."""
+    return Whole()
