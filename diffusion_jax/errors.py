@@ -1,5 +1,10 @@
 """Errors a user can mend: each carries one clear line, and `main` turns it into an exit code."""
 
+import contextlib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
 
 def short(e: BaseException) -> str:
     """The first line of a message, or the name of its type."""
@@ -18,6 +23,20 @@ class ConfigError(UserError):
 
 class SpecError(ConfigError):
     """A plug-in string such as `"cfg(w=2.0)"` does not parse, or names nothing."""
+
+
+@contextlib.contextmanager
+def foreign(what: str) -> Iterator[None]:
+    """Whatever a plug-in raises in here, as `ConfigError` in one line; `what` begins it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as e:
+        frames = traceback.extract_tb(e.__traceback__)
+        own = [f for f in frames if "site-packages" not in Path(f.filename).parts]
+        where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+        raise ConfigError(f"{what}: {type(e).__name__}: {short(e)}{where}") from e
 
 
 class DataError(UserError):

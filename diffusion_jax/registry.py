@@ -12,7 +12,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -52,6 +52,7 @@ FOLDERS = {
 _FIELDS = {"network": "models", "edit": "edits"}
 _ROOT = Path(__file__).parent
 _REST = inspect.Parameter
+_LATER = object()  # stands for a nested plug-in that is not built
 # A path or name that was written without its quotes.
 _BARE_TEXT = re.compile(r"(\w+)\s*=\s*([^\s'\"(),]*[/~:\\.][^\s'\"(),]*)")
 
@@ -200,6 +201,26 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
             of another type than it says.
     """
     spec = parse(spec) if isinstance(spec, str) else spec
+    make, bound, shown = _bound(kind, spec, context, build)
+    try:
+        return make(*bound.args, **bound.kwargs)
+    except UserError:
+        raise
+    except (ArithmeticError, TypeError, ValueError) as e:
+        why = f"{type(e).__name__}: {e}".partition("\n")[0]
+        raise SpecError(f"{kind} {spec}: cannot be built ({why}); {shown}") from e
+
+
+def check(kind: str, spec: str | Spec, **context: Any) -> None:
+    """Raises SpecError as `build` would for a name or arguments; `make` is not called."""
+    spec = parse(spec) if isinstance(spec, str) else spec
+    _bound(kind, spec, context, lambda kind, inner, **known: check(kind, inner, **known) or _LATER)
+
+
+def _bound(
+    kind: str, spec: Spec, context: dict[str, Any], nested: Callable[..., Any]
+) -> tuple[Callable, inspect.BoundArguments, str]:
+    """`make`, its arguments with nested calls as `nested` makes them, and what it takes."""
     make = _find(kind, spec.name).make
     signature, hints = inspect.signature(make), argument_types.hints(make)
 
@@ -213,7 +234,7 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
         if argument_types.only_literals(hint):
             wanted = argument_types.words(hint)
             raise SpecError(f"{kind} {spec.name!r}: {name}={value} must be {wanted}; {shown}")
-        return build(kind, value, **context)
+        return nested(kind, value, **context)
 
     args = [built(n, a) for n, a in zip_longest(signature.parameters, spec.args)][: len(spec.args)]
     kwargs = {k: built(k, v) for k, v in spec.kwargs.items()}
@@ -228,19 +249,13 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
     for name in given.keys() & hints.keys():
         value, hint = given[name], hints[name]
         plain = signature.parameters[name].kind not in (_REST.VAR_POSITIONAL, _REST.VAR_KEYWORD)
-        if plain and not argument_types.fits(value, hint):
+        if value is not _LATER and plain and not argument_types.fits(value, hint):
             raise SpecError(
                 f"{kind} {spec.name!r}: {name}={_as_written(spec, signature, name, value)} must be "
                 f"{argument_types.words(hint)}; {shown}"
             )
         bound.arguments[name] = argument_types.converted(value, hint)
-    try:
-        return make(*bound.args, **bound.kwargs)
-    except UserError:
-        raise
-    except (ArithmeticError, TypeError, ValueError) as e:
-        why = f"{type(e).__name__}: {e}".partition("\n")[0]
-        raise SpecError(f"{kind} {spec}: cannot be built ({why}); {shown}") from e
+    return make, bound, shown
 
 
 def _as_written(spec: Spec, signature: inspect.Signature, name: str, value: Any) -> str:

@@ -8,6 +8,7 @@ import tiny
 from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.modes import train
 from diffusion_jax.errors import (
+    ConfigError,
     SpecError,
     WorkdirError,
 )
@@ -90,3 +91,96 @@ def test_how_blocks_are_run_follows_the_devices():
     assert (network.scan, network.remat) == (False, True)
     with pytest.raises(SpecError, match="scan='yes'"):
         registry.build("models", "vdm_unet(scan='yes')")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampler": "heunn()"}, "did you mean 'heun'"),
+        ({"grid": "array(values=(3.0, 1.0, -2.0))"}, "2 steps, but sample.steps=3"),
+        ({"grid": "array(values=(3.0, 1.0, 0.0, -9.0))"}, "range of the model's gamma"),
+        ({"plan": "restart(lo=3.9, hi=4.0)"}, "no step of the grid between"),
+        ({"corrector": "langevin(r=0)"}, "r=0 must be a finite number above 0"),
+        ({"edit": {"method": "repaintt()"}}, "did you mean 'repaint'"),
+        ({"edit": {"method": "interpolate(frames=1)"}}, "frames=1 must be"),
+        ({"edit": {"method": "interpolate(solver='heunn()')"}}, "did you mean 'heun'"),
+        ({"quality": {"features": "pixel()"}}, "quality.features: .*did you mean 'pixels'"),
+        ({"quality": {"nearest": "inception(wieghts='x')"}}, "quality.nearest: .*'weights'"),
+        ({"quality": {"metrics": ("fid",)}}, "fid"),
+        ({"quality": {"split": "tset"}}, "quality.split='tset'"),
+        ({"ood": {"against": "rotated(digitts())"}}, "ood.against: .*did you mean 'digits'"),
+    ],
+    ids=lambda v: str(v)[:50] if isinstance(v, dict) else "",
+)
+def test_what_comes_after_training_is_looked_at_before_it(tmp_path, changes, message):
+    experiment = tiny.experiment(tmp_path, "refused", **changes)
+    with pytest.raises(ConfigError, match=message):
+        train.run(experiment)
+    assert not experiment.workdir.exists()
+
+
+FOREIGN = """
+import flax.linen as nn
+import jax.numpy as jnp
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, {arguments}):
+        return {result}
+
+def make():
+    return Net()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "result", "message"),
+    [
+        ("z, gamma", "nn.Conv(1, (3, 3))(z)", "cannot be called as init.*TypeError"),
+        ("z, gamma, cond", "nn.Conv(1, (3, 3))(z)", "cannot be called as .*keys.*TypeError"),
+        (
+            "z, gamma, cond, keys=None",
+            "nn.Dense(7)(z) @ jnp.ones((5, 1))",
+            "TypeError: dot_general",
+        ),
+        ("z, gamma, cond, keys=None", "nn.Conv(1, (3, 3))(z).mean((1, 2, 3))", "returned shape"),
+        ("z, gamma, cond, keys=None", "nn.Conv(1, (3, 3))(z)[:1]", "returned shape"),
+        ("z, gamma, cond, keys=None", "nn.Conv(3, (3, 3))(z)", "returned shape"),
+        ("z, gamma, cond, keys=None", "nn.Embed(2, 1)(cond['label'])", "KeyError"),
+        ("z, gamma, cond, keys=None", "missing(z)", "NameError"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_refused_in_a_line(
+    tmp_path, monkeypatch, arguments, result, message
+):
+    name = f"foreign_{abs(hash((arguments, result)))}"
+    (tmp_path / f"{name}.py").write_text(FOREIGN.format(arguments=arguments, result=result))
+    package = tmp_path / "nets"
+    package.mkdir()
+    (tmp_path / f"{name}.py").rename(package / f"{name}.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    experiment = tiny.experiment(tmp_path, "refused", network=f"nets.{name}()")
+    with pytest.raises(ConfigError, match=message) as raised:
+        train.run(experiment)
+    assert "\n" not in str(raised.value)
+    inside = "returned shape" not in message and "positional" not in str(raised.value)
+    assert not inside or f"{name}.py, line" in str(raised.value)
+    assert not experiment.workdir.exists()
+
+
+def test_an_objective_that_fails_is_told_in_a_line(tmp_path, monkeypatch):
+    package = tmp_path / "mine"
+    package.mkdir()
+    (package / "own_bound.py").write_text(
+        "from diffusion_jax.likelihood.objectives.continuous import Continuous\n"
+        "class Own(Continuous):\n"
+        "    def __call__(self, model, params, x, cond, noise):\n"
+        "        return super().__call__(model, params, x.missing, cond, noise)\n"
+        "def make():\n    return Own()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    experiment = tiny.experiment(tmp_path, "own", objective="mine.own_bound()", eval_every=0)
+    with pytest.raises(
+        ConfigError, match=r"cannot be traced: AttributeError.*own_bound.py, line 4"
+    ):
+        train.run(experiment)

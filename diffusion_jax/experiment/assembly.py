@@ -3,15 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 
 from diffusion_jax import registry
 from diffusion_jax.data.base import class_numbers
 from diffusion_jax.data.views.base import View
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.errors import ConfigError, SpecError, foreign
 from diffusion_jax.model import Model, require
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
 from diffusion_jax.process.schedules.base import check_rises, least_noise
 from diffusion_jax.runtime.memory import of_device
+from diffusion_jax.types import Array
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
@@ -58,6 +60,43 @@ def model(run: "Experiment") -> Model:
 def view(run: "Experiment") -> View:
     """What of an image the run models."""
     return registry.build("views", run.config.view, levels=run.source.levels)
+
+
+def check_call(run: "Experiment") -> None:
+    """Calls the network as training does, for shapes only: refuses (`ConfigError`) what fails."""
+    built, shape, n = run.model, tuple(run.source.shape), 2
+    image, label = jax.ShapeDtypeStruct((n, *shape), jnp.uint8), jax.ShapeDtypeStruct((n,), int)
+    more = {"augment": run.augment.size, "latent": built.traits.latent}
+
+    def predict(image: Array, label: Array) -> Array:
+        x, cond = built.examples({"image": image, "label": label.astype(jnp.int32)})
+        cond |= {k: jnp.zeros((n, size)) for k, size in more.items() if size}
+        keys = jax.random.split(jax.random.key(0), n)
+        return built.denoiser(built.init(keys[0], shape), keys)(x, jnp.zeros(n), cond).x
+
+    with foreign(
+        f"network {run.config.network} cannot be called as init(key, z, gamma, cond) and "
+        "apply(variables, z, gamma, cond, keys)"
+    ):
+        jax.eval_shape(predict, image, label)
+
+
+def check_named(run: "Experiment") -> None:
+    """Refuses (`ConfigError`) plug-ins that only later modes will build, by name and arguments."""
+    c = run.config
+    registry.build("edits", c.edit.method)
+    known = {"shape": run.source.shape, "levels": run.source.levels, "open_classifier": None}
+    for kind, field, spec in (
+        ("features", "quality.features", c.quality.features),
+        ("features", "quality.nearest", c.quality.nearest),
+        ("data", "ood.data", c.ood.data),
+        ("data", "ood.against", c.ood.against),
+    ):
+        try:
+            if spec:
+                registry.check(kind, spec, data_dir=c.data_dir, workers=c.data_workers, **known)
+        except SpecError as e:
+            raise ConfigError(f"{field}: {e}") from e
 
 
 def settle(run: "Experiment") -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -113,6 +114,11 @@ def check(experiment: Experiment) -> None:
         registry.build(f"{kind}s", experiment.config[kind])
     method_lib.check_guidance(experiment.model, parts["guidance"], parts["helpers"])
     method_lib.check_sampler(experiment.model, parts["sampler"])
+
+
+def check_plan(experiment: Experiment) -> None:
+    """Refuses grids and plans that cannot work with the schedule that training begins with."""
+    build(experiment, {"schedule": experiment.model.schedule.init(jax.random.key(0))})
 
 
 def describe(experiment: Experiment, method: Method) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from diffusion_jax.data.base import Split
-from diffusion_jax.errors import NonFiniteError, Preempted
+from diffusion_jax.errors import NonFiniteError, Preempted, foreign
 from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.preemption import Notice
 from diffusion_jax.runtime.progress import progress
@@ -208,7 +208,8 @@ def run(
                 data, index = feed(step, n, behind)
                 if (n > 1) not in checked:
                     checked.add(n > 1)
-                    made = steps[n > 1].lower(state, meter, data, index, given)
+                    with foreign("a training step cannot be traced"):
+                        made = steps[n > 1].lower(state, meter, data, index, given)
                     memory.check_program(made, mesh.local_devices[0], "a training step", _SMALLER)
                 # Nothing may cross between host and device unasked: it would stall every step.
                 with jax.transfer_guard("disallow"):

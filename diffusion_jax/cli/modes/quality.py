@@ -46,6 +46,18 @@ def run(experiment: Experiment) -> None:
 def check(experiment: Experiment) -> None:
     """Refuses (`ConfigError`) settings that cannot work, before anything expensive happens."""
     q = experiment.config.quality
+    check_settings(experiment)
+    for field in ("samples", "reference"):
+        path = place(q[field] or ".")
+        if q[field] and not (path.is_file() or (field == "samples" and path.is_dir())):
+            raise DataError(f"quality.{field}: there is no file {q[field]}")
+    if not q.samples:
+        drawing.check(experiment)
+
+
+def check_settings(experiment: Experiment) -> None:
+    """The part of `check` that asks for no files: training does it too."""
+    q = experiment.config.quality
     quality.check(tuple(q.metrics))
     for field in ("split", "floor"):
         if q[field] not in SPLITS and not (field == "floor" and not q.floor):
@@ -63,12 +75,6 @@ def check(experiment: Experiment) -> None:
         )
     if q.samples and q.repeats > 1:
         raise ConfigError("quality.repeats: a file of samples can be measured only once")
-    for field in ("samples", "reference"):
-        path = place(q[field] or ".")
-        if q[field] and not (path.is_file() or (field == "samples" and path.is_dir())):
-            raise DataError(f"quality.{field}: there is no file {q[field]}")
-    if not q.samples:
-        drawing.check(experiment)
 
 
 def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict[str, Any]:

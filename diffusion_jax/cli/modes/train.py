@@ -18,11 +18,12 @@ from diffusion_jax.cli.modes import (
     _environment,
     _resuming,
     eval as eval_mode,
+    quality as quality_mode,
     sample as sample_mode,
 )
 from diffusion_jax.data.base import describe, told
-from diffusion_jax.errors import ConfigError, NonFiniteError
-from diffusion_jax.experiment import Experiment, fine_tuning, prepare_workdir
+from diffusion_jax.errors import ConfigError, NonFiniteError, foreign
+from diffusion_jax.experiment import Experiment, assembly, drawing, fine_tuning, prepare_workdir
 from diffusion_jax.runtime import distributed, memory, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import check_batch, greatest, placed, put
@@ -58,7 +59,8 @@ def run(experiment: Experiment) -> None:
     memory.check(least, device, f"a batch of {c.batch}", "lower --config.batch")
     eval_mode.check_training(experiment)
     task = experiment.task.open(experiment, HANDED)
-    shapes = jax.eval_shape(task.initial)
+    with foreign(f"{task.name} cannot be built"):
+        shapes = jax.eval_shape(task.initial)
     given = task.given()
     used = given.record()
     begin = fine_tuning.read(experiment, shapes.params)
@@ -208,9 +210,13 @@ def _write_table(experiment: Experiment, name: str, shapes: State) -> None:
 
 
 def _check(experiment: Experiment) -> None:
-    """Refuses early what would fail when samples are drawn on the way."""
+    """Refuses early what would fail on the way, at the end, or in modes that come after."""
+    assembly.check_named(experiment)
+    quality_mode.check_settings(experiment)
     if experiment.task.figure == "bits_per_dim":
+        assembly.check_call(experiment)
         sample_mode.check(experiment)
+        drawing.check_plan(experiment)
 
 
 HANDED = Handed(

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.conv import conv3x3
 from diffusion_jax.networks.layers.materialize import computed_once
 from diffusion_jax.networks.layers.norm import GroupNorm
@@ -125,6 +126,11 @@ class Attention(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Applies attention to `x` `[B,H,W,C]`."""
         b, height, width, channels = x.shape
+        if channels % self.heads:
+            raise ConfigError(
+                f"attention over {channels} channels cannot have heads={self.heads}: choose a "
+                f"number that divides {channels}, or another width"
+            )
         h = group_norm(channels, self.dtype, "norm", smallest=self.smallest_group)(x)
         h = h.reshape(b, height * width, channels)
         q, k, v = (

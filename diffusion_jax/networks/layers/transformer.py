@@ -220,7 +220,7 @@ class AdaptiveBlock(nn.Module):
         h = wide(dropout(h, self.dropout, k1))
         x = x + drop_branch(gate1[:, None] * h, rate, k2)
         mlp = Mlp(
-            int(self.ratio * width), self.dropout, True, XAVIER, self.dtype, name="mlp"
+            max(1, int(self.ratio * width)), self.dropout, True, XAVIER, self.dtype, name="mlp"
         )  # fmt: skip
         h = wide(mlp(modulate(normalise(x), shift2, scale2), k3))
         return x + drop_branch(gate2[:, None] * h, rate, k4)
@@ -269,7 +269,7 @@ class PlainBlock(nn.Module):
         )(nn.LayerNorm(epsilon=1e-5, name="norm1")(x), angles)
         x = x + drop_branch(wide(dropout(h, self.dropout, k1)), rate, k2)
         mlp = Mlp(
-            int(self.ratio * self.width), self.dropout, False, small, self.dtype, name="mlp"
+            max(1, int(self.ratio * self.width)), self.dropout, False, small, self.dtype, name="mlp"
         )  # fmt: skip
         h = wide(mlp(nn.LayerNorm(epsilon=1e-5, name="norm2")(x), k3))
         return x + drop_branch(h, rate, k4)
