@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.layers.embed import LevelEmbedding
 from diffusion_jax.process.parameterization import outputs, to_pred
 from diffusion_jax.types import alpha, sigma
 
@@ -39,6 +40,24 @@ def test_at_little_noise_the_level_is_known_and_at_much_the_network_decides():
     low, high = (to_pred("levels", out, z, jnp.asarray(g), CENTRES).x for g in (-12.0, 25.0))
     np.testing.assert_allclose(low, CENTRES[1], atol=1e-6)
     np.testing.assert_allclose(high, 0.1 * -0.75 + 0.2 * -0.25 + 0.3 * 0.25 + 0.4 * 0.75, atol=1e-3)
+
+
+def test_level_features_are_the_mean_of_an_embedding_over_what_z_leaves_open():
+    layer, table = LevelEmbedding(size=3, levels=4), jnp.arange(12.0).reshape(4, 3) ** 2
+    prior = jnp.asarray([0.1, 0.2, 0.3, 0.4])
+    params = {"params": {"table": table, "marginal": jnp.log(prior)}}
+    level = jnp.asarray([[3, 0], [1, 2]])
+    z = jnp.broadcast_to(CENTRES[level], (2, 1, 2, 2))
+    out = layer.apply(params, z, jnp.asarray([-12.0, 30.0])).reshape(2, 1, 2, 2, 3)
+    np.testing.assert_allclose(out[0, 0], table[level], rtol=1e-5)
+    np.testing.assert_allclose(out[1, 0], jnp.broadcast_to(prior @ table, (2, 2, 3)), rtol=1e-5)
+
+
+def test_level_features_tell_all_levels_apart_from_the_start():
+    params = LevelEmbedding(16, 256).init(jax.random.key(0), jnp.zeros((1, 1, 1, 1)), jnp.zeros(1))
+    table = np.asarray(params["params"]["table"])
+    apart = np.linalg.norm(table[:, None] - table[None], axis=-1) + 9 * np.eye(256)
+    assert apart.min() > 0.5
 
 
 def test_the_network_has_as_many_outputs_as_the_data_have_levels(tmp_path):

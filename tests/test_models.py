@@ -133,6 +133,24 @@ def test_images_that_cannot_be_halved_are_refused():
     network = registry.build("models", "unet(width=16, mults=(1, 2, 2))", channels=1, levels=17)
     with pytest.raises(ConfigError, match="cannot be halved"):
         network.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)), jnp.zeros(1), {})
+    network = registry.build("models", "unet(width=8, mults=(1, 2), patch=2)", channels=1, levels=9)
+    for shape, said in (((1, 5, 6, 1), "not covered"), ((1, 6, 6, 1), "3x3 patches cannot be")):
+        with pytest.raises(ConfigError, match=said):
+            network.init(jax.random.key(0), jnp.zeros(shape), jnp.zeros(1), {})
+
+
+def test_a_unet_on_patches_gives_each_pixel_its_own_output():
+    network = registry.build(
+        "models", "unet(width=8, mults=(1,), blocks=1, patch=2, level_features=3)", channels=3,
+        levels=5,
+    )  # fmt: skip
+    z, gamma = jax.random.normal(jax.random.key(0), (2, 4, 6, 3)), jnp.zeros(2)
+    params = network.init(jax.random.key(1), z, gamma, {})["params"]
+    assert jax.tree.map(jnp.shape, params["conv_in"])["kernel"] == (3, 3, 4 * 3 * (5 + 3), 8)
+    params["conv_out"]["bias"] = jnp.arange(12.0)
+    out = network.apply({"params": params}, z, gamma, {}) - z
+    square = jnp.arange(12.0).reshape(2, 2, 3)  # the pixels of a patch, row by row
+    np.testing.assert_allclose(out, jnp.tile(square, (2, 2, 3, 1)), atol=1e-5)
 
 
 @pytest.mark.parametrize("levels", [17, 256])

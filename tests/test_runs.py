@@ -90,8 +90,12 @@ def test_tensorboard_reads_the_events(done):
 def test_train_2n_equals_train_n_and_resume_n(folder, done):
     # Of a constant learning rate: the length of the first run must not matter.
     train.run(tiny.experiment(folder, "resumed", steps=2))
-    train.run(tiny.experiment(folder, "resumed", steps=6))
-    resumed = tiny.experiment(folder, "resumed")
+    resumed = tiny.experiment(folder, "resumed", steps=6)
+    first = restore.read_meta(resumed.workdir / "checkpoints/2")["core_seconds"]
+    train.run(resumed)
+    lines = map(json.loads, (resumed.workdir / "metrics.jsonl").read_text().splitlines())
+    used = [row["train/core_seconds"] for row in lines if "train/core_seconds" in row]
+    assert 0 < used[0] <= first < used[1] <= used[2]  # of both starts together
     for name in ("params", "0.9", "0.99"):
         assert_identical(weights(resumed, 6, name), weights(done, 6, name))
 

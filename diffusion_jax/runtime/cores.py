@@ -1,4 +1,4 @@
-"""How many processor cores this process may use: the one place that counts them."""
+"""Processor cores: how many this process may use, and the time it has used of them."""
 
 import math
 import os
@@ -13,6 +13,12 @@ def available() -> int:
     """Cores of this process's affinity, within the quota of its container; at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, math.ceil(min([count or 1, *_quotas()])))
+
+
+def used() -> float:
+    """Processor time of all threads of this process and of the children it waited for, seconds."""
+    now = os.times()
+    return now.user + now.system + now.children_user + now.children_system
 
 
 def _quotas() -> Iterator[float]:

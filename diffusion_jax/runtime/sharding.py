@@ -183,11 +183,21 @@ def local(tree: Any) -> Any:
 
 def greatest(values: Sequence[float]) -> list[float]:
     """Each number where it is greatest among processes; every process must ask."""
+    return _of_all(values).max(0).tolist()
+
+
+def total(value: float) -> float:
+    """The sum over processes; every process must ask."""
+    return float(_of_all([value]).sum())
+
+
+def _of_all(values: Sequence[float]) -> np.ndarray:
+    """The numbers of each process, `[processes, N]`."""
     if jax.process_count() == 1:
-        return list(values)
+        return np.asarray([values])
     from jax.experimental import multihost_utils
 
-    return multihost_utils.process_allgather(np.asarray(values, np.float32)).max(0).tolist()
+    return multihost_utils.process_allgather(np.asarray(values, np.float32))
 
 
 def check_batch(batch: int, mesh: Mesh, accumulate: int = 1) -> None:

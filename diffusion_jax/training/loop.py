@@ -32,6 +32,9 @@ _SMALLER = (
 )
 
 
+Meta = Callable[[], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Timetable:
     """How long to train and what to do when; 0 means never.
@@ -109,10 +112,10 @@ def _check_finite(meter: Meter, state: State) -> None:
         )
 
 
-def _stop(state: State, meter: Meter, meta: dict[str, Any], checkpoints: Checkpoints) -> None:
+def _stop(state: State, meter: Meter, meta: Meta, checkpoints: Checkpoints) -> None:
     """Saves and raises `Preempted`."""
     _check_finite(meter, state)
-    checkpoints.save(state, meta, {})
+    checkpoints.save(state, meta(), {})
     checkpoints.wait()
     raise Preempted(
         f"preempted; step {int(jax.device_get(state.step))} is saved, and the same command goes on"
@@ -121,7 +124,7 @@ def _stop(state: State, meter: Meter, meta: dict[str, Any], checkpoints: Checkpo
 
 @contextmanager
 def _giving_up(
-    notice: Notice, state: State, meter: Meter, meta: dict[str, Any], checkpoints: Checkpoints
+    notice: Notice, state: State, meter: Meter, meta: Meta, checkpoints: Checkpoints
 ) -> Iterator[None]:
     """Work that is dropped, and the state saved, if the run is asked to stop."""
     try:
@@ -139,7 +142,8 @@ def run(
     mesh: Mesh,
     checkpoints: Checkpoints,
     writer: Writer,
-    meta: dict[str, Any],
+    meta: Meta,
+    cost: Callable[[], dict[str, float]],
     validate: Callable[[State], dict[str, float]] | None = None,
     sample: Callable[[State, int], None] | None = None,
     notice: Notice | None = None,
@@ -155,7 +159,8 @@ def run(
         split: training data.
         checkpoints: where to save.
         writer: where to report.
-        meta: record saved with every checkpoint.
+        meta: gives the record saved with a checkpoint.
+        cost: gives what the run has used so far.
         validate: `state -> metrics`; the best `valid_bits_per_dim` is kept as a checkpoint.
         sample: `(state, step) -> None`, draws and stores samples.
         notice: whether the run has been asked to stop; None to run to the end.
@@ -229,13 +234,14 @@ def run(
                 if log:
                     sums, count = jax.device_get((meter.sums, meter.count))
                     means = {k: float(v) / int(count) for k, v in sums.items()} | _reading(feed)
+                    means |= cost()
                     writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
                     bits = f"{means['loss']:.3f} {task.unit}"
                     meter = jax.tree.map(lambda a: a.copy(), fresh)
                 found = look(step) if validate is not None and look_now else {}
                 if save:
                     writer.flush()  # what a checkpoint has behind it must not be lost either
-                    checkpoints.save(state, meta, {f"valid_{k}": v for k, v in found.items()})
+                    checkpoints.save(state, meta(), {f"valid_{k}": v for k, v in found.items()})
                 if sample is not None and draw_now:
                     draw(step)
     finally:

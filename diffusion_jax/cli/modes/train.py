@@ -24,13 +24,14 @@ from diffusion_jax.cli.modes import (
 from diffusion_jax.data.base import describe, told
 from diffusion_jax.errors import ConfigError, NonFiniteError, foreign
 from diffusion_jax.experiment import Experiment, assembly, drawing, fine_tuning, prepare_workdir
-from diffusion_jax.runtime import distributed, memory, preemption
+from diffusion_jax.runtime import cores, distributed, memory, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import check_batch, greatest, placed, put
 from diffusion_jax.runtime.storage import write, write_json
 from diffusion_jax.training import loop, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.closing import closing
+from diffusion_jax.training.cost import Cost
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.restore import FOLDER, read_meta, template
 from diffusion_jax.training.state import State
@@ -47,6 +48,7 @@ def run(experiment: Experiment) -> None:
     c = experiment.config
     if experiment.checkpoint:
         raise ConfigError("--checkpoint is for eval and sample; training resumes from --workdir")
+    since = cores.used()
     ranges.check(c)
     if c.on_nan not in ("stop", "rollback"):
         raise ConfigError(f"on_nan={c.on_nan!r}: allowed are stop, rollback")
@@ -77,6 +79,7 @@ def run(experiment: Experiment) -> None:
     ):
         begin_or_resume = functools.partial(_start, experiment, task, shapes, checkpoints, begin)
         state, saved = begin_or_resume()
+        cost = Cost(saved.get("core_seconds", 0.0), since)
         start = int(jax.device_get(state.step))
         writer.go_on(start)
         if start < c.steps:
@@ -98,22 +101,25 @@ def run(experiment: Experiment) -> None:
         began = time.monotonic()
         run_loop = functools.partial(
             loop.run, task, split=train, mesh=experiment.mesh, checkpoints=checkpoints,
-            writer=writer, notice=notice,
+            writer=writer, notice=notice, cost=cost,
             validate=None if valid is None else lambda state: task.validate(state, valid),
             sample=lambda state, step: _at_the_end.timed(
                 writer, step, lambda: task.sample(writer, state, step)
             ),
             given=jax.tree.map(put, given.tree, placed(experiment.mesh, given.tree)),
         )  # fmt: skip
-        record = {
-            "config": saved_config.to_dict(c), "data": data, "given": used
-        }  # fmt: skip
+        fixed = {"config": saved_config.to_dict(c), "data": data, "given": used}
+        record = lambda skip: fixed | {"skip": skip} | cost()  # noqa: E731
         owed = _owed(experiment, saved, writer)
         state = _train(
             experiment, begin_or_resume, run_loop, state, saved, checkpoints, writer, record, owed
         )
         if start < c.steps:
-            say(f"trained {c.steps - start} steps in {time.monotonic() - began:.0f} s")
+            seconds = time.monotonic() - began
+            say(
+                f"trained {c.steps - start} steps in {seconds:.0f} s; "
+                f"{cost()['core_seconds']:.0f} core-seconds in all"
+            )
         if train.skipped:
             say(f"{train.skipped} damaged images were skipped; each is named above")
         checkpoints.wait()  # lazy imports and the threads that save do not mix
@@ -157,13 +163,13 @@ def _train(
     saved: dict[str, Any],
     checkpoints: Checkpoints,
     writer: Writer,
-    record: dict[str, Any],
+    record: Callable[[int], dict[str, Any]],
     owed: tuple[str, ...],
 ) -> State:
     """The loop; on NaN or a spike again from the last checkpoint, if the configuration says so."""
     c, tries, last, skip = experiment.config, 0, -1, saved.get("skip", 0)
     while True:
-        meta = record | {"skip": skip}
+        meta = functools.partial(record, skip)
         try:
             timetable = dataclasses.replace(make_timetable(experiment), skip=skip)
             return run_loop(timetable, state, meta=meta, owed=owed)

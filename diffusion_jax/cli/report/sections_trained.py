@@ -23,7 +23,7 @@ _FEW = 30  # classes that are shown at once
 # have charts already; each of the others gets one. None: the others are parts of the bound.
 _CURVES: dict[str, tuple[str, str, tuple[str, ...] | None]] = {
     "bits_per_dim": ("bits/dim", "bits_per_dim", None),
-    "loss_by_gamma": ("nats", "loss", ("train/loss", "train/grad_norm")),
+    "loss_by_gamma": ("nats", "loss", ("train/loss", "train/grad_norm", "train/core_seconds")),
 }
 _WIDE = 900  # pixels: a grid that needs the page to itself
 
@@ -68,6 +68,9 @@ def headline(run: RunFiles) -> Html | None:
         tiles.append(("training steps", number(run.curves.last_step)))
     if run.curves.seconds is not None:
         tiles.append(("training and evaluation", duration(run.curves.seconds)))
+    used = run.curves.get("train/core_seconds")
+    if used is not None:
+        tiles.append(("core-seconds of training", number(round(used.value[-1]))))
     if bound is not None and "parameters" in bound.data.get("model", {}):
         tiles.append(("parameters", number(bound.data["model"]["parameters"])))
     if not tiles:

@@ -3,12 +3,13 @@
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.blocks import Dtype
-from diffusion_jax.types import Array, Cond
+from diffusion_jax.types import Array, Cond, alpha, expand, sigma
 
 
 def timestep_embedding(tau: Float[Array, " b"], size: int) -> Float[Array, "b size"]:
@@ -41,6 +42,40 @@ def fourier_features(z: Float[Array, "*b c"], levels: int) -> Float[Array, "*b 5
     freqs = 2.0 * math.pi * levels * jnp.asarray([0.25, 0.5])
     angles = (z[..., None] * freqs).reshape(*z.shape[:-1], -1)
     return jnp.concatenate([z, jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+class LevelEmbedding(nn.Module):
+    """What a value's own `z` says of its level: the mean of an embedding over its posterior.
+
+    The prior is a learned marginal, the embedding a table that begins as sines and cosines, an
+    octave apart, from half a period over all levels on. Unlike Fourier features of `z` it is smooth
+    where noise is high and exact where it is low: the network sees neighbours denoised.
+
+    Attributes:
+        size: numbers per value.
+        levels: grey levels of the data.
+    """
+
+    size: int
+    levels: int
+
+    @nn.compact
+    def __call__(self, z: Array, gamma: Array) -> Array:
+        """`[B,H,W,C]` and `[B]` to `[B,H,W,C size]`, in the type of `z`."""
+        centres = (2.0 * jnp.arange(self.levels) + 1.0) / self.levels - 1.0
+
+        def waves(key: Array, shape: tuple[int, int]) -> Array:
+            octaves = 0.5 * math.pi * 2.0 ** jnp.arange((shape[1] + 1) // 2)
+            angles = centres[:, None] * octaves
+            both = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+            return both.reshape(shape[0], -1)[:, : shape[1]]
+
+        table = self.param("table", waves, (self.levels, self.size))
+        marginal = self.param("marginal", nn.initializers.zeros, (self.levels,))
+        g = expand(gamma, z)[..., None]
+        distance = (z[..., None] - alpha(g) * centres) / sigma(g)
+        weight = jax.nn.softmax(marginal - 0.5 * jnp.square(distance))
+        return (weight @ table).reshape(*z.shape[:-1], -1).astype(z.dtype)
 
 
 class Conditioning(nn.Module):

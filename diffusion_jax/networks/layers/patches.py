@@ -11,22 +11,42 @@ from diffusion_jax.types import Array
 POSITIONS = ("sincos", "rope", "learned", "none")
 
 
+def fold(x: Array, patch: int) -> Array:
+    """Space to depth: `[B,H,W,C]` to `[B, H/patch, W/patch, patch^2 C]`."""
+    b, height, width, channels = x.shape
+    rows, columns = height // patch, width // patch
+    x = x.reshape(b, rows, patch, columns, patch, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows, columns, patch * patch * channels)
+
+
+def unfold(x: Array, patch: int) -> Array:
+    """The inverse of `fold`."""
+    b, rows, columns, _ = x.shape
+    x = x.reshape(b, rows, columns, patch, patch, -1)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows * patch, columns * patch, -1)
+
+
 def patchify(x: Array, patch: int) -> Array:
     """`[B,H,W,C]` to `[B, H/patch * W/patch, patch^2 C]`, row by row."""
-    b, height, width, channels = x.shape
-    x = x.reshape(b, height // patch, patch, width // patch, patch, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * channels)
+    x = fold(x, patch)
+    return x.reshape(len(x), -1, x.shape[-1])
 
 
 def unpatchify(tokens: Array, grid: tuple[int, int], patch: int) -> Array:
     """The inverse of `patchify`, for `grid = (H/patch, W/patch)`."""
-    b, (rows, columns) = len(tokens), grid
-    x = tokens.reshape(b, rows, columns, patch, patch, -1)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, rows * patch, columns * patch, -1)
+    return unfold(tokens.reshape(len(tokens), *grid, -1), patch)
 
 
-def grid_of(who: str, shape: tuple[int, ...], patch: int, width: int) -> tuple[int, int]:
+def grid_of(
+    who: str, shape: tuple[int, ...], patch: int, width: int | float = math.inf
+) -> tuple[int, int]:
     """Rows and columns of patches in images `[B,H,W,C]`.
+
+    Args:
+        who: the network, for the message.
+        shape: of the images.
+        patch: side of a patch.
+        width: values that a patch may hold.
 
     Raises:
         ConfigError: patches do not cover the image, or hold more values than a token.

@@ -1,0 +1,26 @@
+"""What a training run has used: processor time, whatever the clock on the wall says."""
+
+from dataclasses import dataclass, field
+
+from diffusion_jax.runtime import cores
+from diffusion_jax.runtime.sharding import total
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Processor time of all threads, in all processes and all starts of a run.
+
+    Steps that were lost, and made again from an earlier checkpoint, are counted once, unless it was
+    the same process that went back.
+
+    Attributes:
+        before: core-seconds behind the state that this start began with.
+        since: `cores.used()` when it began.
+    """
+
+    before: float = 0.0
+    since: float = field(default_factory=cores.used)
+
+    def __call__(self) -> dict[str, float]:
+        """`core_seconds` until now; every process must ask."""
+        return {"core_seconds": round(self.before + total(cores.used() - self.since), 1)}
