@@ -53,9 +53,9 @@ class UNet(nn.Module):
         shrink = 2 ** (len(self.mults) - 1)
         if grid[0] % shrink or grid[1] % shrink:
             raise ConfigError(
-                f"unet: {grid[0]}x{grid[1]} {'images' if self.patch == 1 else 'patches'} cannot be "
-                f"halved {len(self.mults) - 1} times; give at most as many mults as the size allows "
-                f"(mults={self.mults})"
+                f"unet: {grid[0]}x{grid[1]} {'images' if self.patch == 1 else 'patches'} cannot "
+                f"be halved {len(self.mults) - 1} times; give at most as many mults as the size "
+                f"allows (mults={self.mults})"
             )
         c = Conditioning(
             self.width, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
@@ -158,5 +158,6 @@ def make(
     """
     return UNet(
         width, tuple(mults), blocks, tuple(attention), heads, dropout, fourier, remat, patch,
-        level_features, channels, levels, num_classes, augment, gamma_min, gamma_max, compute_dtype(dtype),
+        level_features, channels, levels, num_classes, augment, gamma_min, gamma_max,
+        compute_dtype(dtype),
     )  # fmt: skip
