@@ -44,6 +44,9 @@ def fourier_features(z: Float[Array, "*b c"], levels: int) -> Float[Array, "*b 5
     return jnp.concatenate([z, jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
+_LOGITS = 10.0  # in the unit of parameters: Adam's steps are too small for frequencies of levels
+
+
 class LevelEmbedding(nn.Module):
     """What a value's own `z` says of its level: the mean of an embedding over its posterior.
 
@@ -74,7 +77,7 @@ class LevelEmbedding(nn.Module):
         marginal = self.param("marginal", nn.initializers.zeros, (self.levels,))
         g = expand(gamma, z)[..., None]
         distance = (z[..., None] - alpha(g) * centres) / sigma(g)
-        weight = jax.nn.softmax(marginal - 0.5 * jnp.square(distance))
+        weight = jax.nn.softmax(_LOGITS * marginal - 0.5 * jnp.square(distance))
         return (weight @ table).reshape(*z.shape[:-1], -1).astype(z.dtype)
 
 
