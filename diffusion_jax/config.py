@@ -14,7 +14,7 @@ from diffusion_jax.errors import ConfigError
 # groups and fields that it reads in `READS`; what is in no group is about data or model.
 GROUPS = {
     "training": (
-        "init", "class_dropout", "objective", "proposal", "minimize_variance", "steps",
+        "init", "class_dropout", "low_clean", "objective", "proposal", "minimize_variance", "steps",
         "optimizer", "lr", "warmup", "lr_decay", "clip", "decay_mask", "ema_warmup",
         "per_dispatch", "on_nan", "spike", "log_every", "eval_every", "save_every",
         "sample_every", "keep_latest", "logger", "report", "valid_draws", "resident_mib",
@@ -62,6 +62,7 @@ def base() -> ConfigDict:
     c.prediction = "eps"  # eps, v, x, velocity, edm, or levels: logits of all levels
     c.conditional = False  # condition on class labels
     c.class_dropout = 0.1  # probability of the learned null class in training
+    c.low_clean = 0.5  # how often the small images of a cascade's later stage are without noise
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
     # What is trained. Kind: tasks/.

@@ -41,6 +41,11 @@ def model(run: "Experiment") -> Model:
         null_class=c.class_dropout > 0,
         view=view(run),
     )
+    if known["low"] and not getattr(built.network, "low", 0):
+        raise ConfigError(
+            f"view {c.view} gives small images, but network {c.network} takes none: its make(...) "
+            "must take low (their channels); vdm_unet, unet, dit and uvit do"
+        )
     if not built.traits.latent:  # mulan's rises by construction, and takes seconds
         with jax.ensure_compile_time_eval():  # a model may be asked for while shapes are traced
             check_rises(built.schedule, built.schedule.init(jax.random.key(0)))

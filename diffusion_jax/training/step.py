@@ -16,6 +16,7 @@ from diffusion_jax import rng
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
+from diffusion_jax.process.low_noise import LowNoise
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
 from diffusion_jax.training import variance
 from diffusion_jax.training.averages import Average
@@ -46,6 +47,7 @@ class Recipe:
         minimize_variance: train the schedule's shape on the variance of the loss; needs uniform
             times and the continuous-time bound.
         dims: dimensions of an image, by which bits are counted; None for those of `x`.
+        low_noise: how the smaller images that a later stage of a cascade is given are hidden.
     """
 
     model: Model
@@ -61,6 +63,7 @@ class Recipe:
     proposal: Proposal = field(default_factory=Uniform)
     minimize_variance: bool = False
     dims: int | None = None
+    low_noise: LowNoise | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -96,6 +99,8 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
             rng.stream(root, "class_dropout", step), recipe.class_dropout, (n,)
         )
         cond["label"] = jnp.where(drop, recipe.model.num_classes, cond["label"])
+    if recipe.low_noise:
+        cond = recipe.low_noise(rng.stream(root, "low", step), cond)
     return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True)
 
 

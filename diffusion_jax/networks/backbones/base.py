@@ -6,12 +6,15 @@ A network is a Linen module with `apply({"params": p}, z, gamma, cond, keys) -> 
   (those of `z`, or more: with `prediction='levels'` the logits of each value's levels).
 * `gamma`: `[B]`, float32.
 * `cond`: a dict with leaves `[B, ...]`; `cond["label"]` int32, where `num_classes` means "no
-  label" and a missing key means the same.
+  label" and a missing key means the same. In a later stage of a cascade `cond["low"]` is the
+  smaller image `[B, h, w, low]`, in model space, and `cond["low_gamma"]` `[B]` the noise in it (a
+  missing key: none).
 * `keys`: one dropout key per example `[B]`, or None for a deterministic pass. (One key per example
   makes the masks independent of how the batch is split.)
 
 `make(...)` takes the architecture's own settings; `channels`, `levels`, `num_classes`, `augment`,
-`gamma_min`, `gamma_max` and `dtype` are offered by the caller from the data set and the config.
+`low`, `gamma_min`, `gamma_max` and `dtype` are offered by the caller from the data set and the
+config. A module that takes `low` has it as an attribute.
 """
 
 from typing import Protocol, runtime_checkable

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from diffusion_jax.allowed import Count, Embedding, Finite, Levels, Positive, Rate, Whole
 from diffusion_jax.networks.layers import patches, stack, transformer
 from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype
-from diffusion_jax.networks.layers.embed import Conditioning, fourier_features
+from diffusion_jax.networks.layers.embed import Conditioning, image_inputs
 from diffusion_jax.types import Array, Cond
 
 
@@ -39,6 +39,7 @@ class DiT(nn.Module):
     levels: int
     num_classes: int
     augment: int
+    low: int
     gamma_min: float
     gamma_max: float
     memory: Whole | None
@@ -55,9 +56,9 @@ class DiT(nn.Module):
         )
         c = Conditioning(
             self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
-            self.dtype, name="cond",
+            self.dtype, self.low > 0, name="cond",
         )(gamma, cond).astype(z.dtype)  # fmt: skip
-        h = patches.patchify(fourier_features(z, self.levels) if self.fourier else z, self.patch)
+        h = patches.patchify(image_inputs(z, cond, self.levels, self.fourier, self.low), self.patch)
         first = nn.Dense(self.width, kernel_init=transformer.XAVIER, dtype=self.dtype, name="in")
         h, angles = patches.place(self, first(h).astype(z.dtype), self.position, grid, self.heads)
 
@@ -108,6 +109,7 @@ def make(
     levels: Levels = 256,
     num_classes: Whole = 0,
     augment: Whole = 0,
+    low: Whole = 0,
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
@@ -143,6 +145,7 @@ def make(
         levels: grey levels of the data.
         num_classes: classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
+        low: channels of the smaller image it is given; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic of the matrix products.
@@ -163,5 +166,5 @@ def make(
         stack.decide("dit: qk_norm", qk_norm, dtype == "bfloat16"), share, skip, dropout, drop_path,
         fourier, embed or max(width // 4, 4), attention,
         stack.decide("dit: scan", scan, platform == "tpu"), remat, channels, levels, num_classes,
-        augment, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
+        augment, low, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
     )  # fmt: skip

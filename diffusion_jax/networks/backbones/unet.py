@@ -21,7 +21,7 @@ from diffusion_jax.networks.layers.blocks import (
     group_norm,
 )
 from diffusion_jax.networks.layers.conv import conv3x3
-from diffusion_jax.networks.layers.embed import Conditioning, LevelEmbedding, fourier_features
+from diffusion_jax.networks.layers.embed import Conditioning, LevelEmbedding, image_inputs
 from diffusion_jax.types import Array, Cond
 
 
@@ -42,6 +42,7 @@ class UNet(nn.Module):
     levels: int
     num_classes: int
     augment: int
+    low: int
     gamma_min: float
     gamma_max: float
     dtype: Dtype
@@ -59,7 +60,7 @@ class UNet(nn.Module):
             )
         c = Conditioning(
             self.width, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
-            self.dtype, name="cond",
+            self.dtype, self.low > 0, name="cond",
         )(gamma, cond)  # fmt: skip
         block_type = nn.remat(ResBlock) if self.remat else ResBlock
         count = 0
@@ -72,7 +73,7 @@ class UNet(nn.Module):
                 h = Attention(self.heads, self.dtype, name=f"{name}_attn")(h)
             return h
 
-        h = fourier_features(z, self.levels) if self.fourier else z
+        h = image_inputs(z, cond, self.levels, self.fourier, self.low)
         if self.level_features:
             known = LevelEmbedding(self.level_features, self.levels, name="levels")(z, gamma)
             h = jnp.concatenate([h, known], axis=-1)
@@ -125,6 +126,7 @@ def make(
     levels: Levels = 256,
     num_classes: Whole = 0,
     augment: Whole = 0,
+    low: Whole = 0,
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
@@ -148,6 +150,7 @@ def make(
         levels: grey levels of the data.
         num_classes: classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
+        low: channels of the smaller image it is given; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
@@ -158,6 +161,6 @@ def make(
     """
     return UNet(
         width, tuple(mults), blocks, tuple(attention), heads, dropout, fourier, remat, patch,
-        level_features, channels, levels, num_classes, augment, gamma_min, gamma_max,
-        compute_dtype(dtype),
+        level_features, channels, levels, num_classes, augment, low, gamma_min,
+        gamma_max, compute_dtype(dtype),
     )  # fmt: skip

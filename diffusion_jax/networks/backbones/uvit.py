@@ -14,7 +14,7 @@ from diffusion_jax.errors import SpecError
 from diffusion_jax.networks.layers import patches, stack, transformer
 from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype, fold_keys
 from diffusion_jax.networks.layers.conv import conv3x3
-from diffusion_jax.networks.layers.embed import Conditioning, fourier_features
+from diffusion_jax.networks.layers.embed import Conditioning, image_inputs
 from diffusion_jax.types import Array, Cond
 
 
@@ -42,6 +42,7 @@ class UViT(nn.Module):
     levels: int
     num_classes: int
     augment: int
+    low: int
     gamma_min: float
     gamma_max: float
     memory: Whole | None
@@ -60,10 +61,10 @@ class UViT(nn.Module):
         small = nn.initializers.truncated_normal(0.02)
         c = Conditioning(
             self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
-            self.dtype, name="cond",
+            self.dtype, self.low > 0, name="cond",
         )(gamma, cond).astype(z.dtype)  # fmt: skip
         c = nn.Dense(extra * self.width, name="cond_tokens")(c).reshape(-1, extra, self.width)
-        h = patches.patchify(fourier_features(z, self.levels) if self.fourier else z, self.patch)
+        h = patches.patchify(image_inputs(z, cond, self.levels, self.fourier, self.low), self.patch)
         h = nn.Dense(self.width, kernel_init=small, dtype=self.dtype, name="in")(h).astype(z.dtype)
         h, angles = patches.place(self, h, self.position, grid, self.heads)
         if angles is not None:
@@ -122,6 +123,7 @@ def make(
     levels: Levels = 256,
     num_classes: Whole = 0,
     augment: Whole = 0,
+    low: Whole = 0,
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
@@ -156,6 +158,7 @@ def make(
         levels: grey levels of the data.
         num_classes: classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
+        low: channels of the smaller image it is given; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic of the matrix products.
@@ -181,5 +184,5 @@ def make(
         stack.decide("uvit: qk_norm", qk_norm, dtype == "bfloat16"), skip, conv, cond_tokens,
         dropout, drop_path, fourier, embed or max(width // 4, 4), attention,
         stack.decide("uvit: scan", scan, platform == "tpu"), remat, channels, levels, num_classes,
-        augment, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
+        augment, low, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
     )  # fmt: skip

@@ -20,7 +20,7 @@ from diffusion_jax.networks.layers.blocks import (
     group_norm,
 )
 from diffusion_jax.networks.layers.conv import conv3x3
-from diffusion_jax.networks.layers.embed import Conditioning, fourier_features
+from diffusion_jax.networks.layers.embed import Conditioning, image_inputs
 from diffusion_jax.types import Array, Cond
 
 
@@ -58,6 +58,7 @@ class VDMUNet(nn.Module):
     levels: int
     num_classes: int
     augment: int
+    low: int
     gamma_min: float
     gamma_max: float
     dtype: Dtype
@@ -67,9 +68,9 @@ class VDMUNet(nn.Module):
         """The prediction at latents `z` `[B,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
         c = Conditioning(
             self.embed, self.num_classes, self.augment, self.scalar, self.gamma_min,
-            self.gamma_max, self.dtype, name="cond",
+            self.gamma_max, self.dtype, self.low > 0, name="cond",
         )(gamma, cond)  # fmt: skip
-        h = fourier_features(z, self.levels) if self.fourier else z
+        h = image_inputs(z, cond, self.levels, self.fourier, self.low)
         first = h = conv3x3(self.width, dtype=self.dtype, name="conv_in")(h)
 
         def stage(attention: bool) -> Stage:
@@ -116,6 +117,7 @@ def make(
     levels: Levels = 256,
     num_classes: Whole = 0,
     augment: Whole = 0,
+    low: Whole = 0,
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
@@ -141,6 +143,7 @@ def make(
         levels: grey levels of the data.
         num_classes: classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
+        low: channels of the smaller image it is given; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
@@ -154,6 +157,6 @@ def make(
     remat = stack.decide("vdm_unet: remat", remat, on_tpu)
     return VDMUNet(
         width, depth, attention, dropout, fourier, embed or width, scalar, scan, remat,
-        smallest_group, channels, levels, num_classes, augment, gamma_min, gamma_max,
+        smallest_group, channels, levels, num_classes, augment, low, gamma_min, gamma_max,
         compute_dtype(dtype),
     )  # fmt: skip

@@ -81,6 +81,36 @@ class LevelEmbedding(nn.Module):
         return (weight @ table).reshape(*z.shape[:-1], -1).astype(z.dtype)
 
 
+def image_inputs(z: Array, cond: Cond, levels: int, fourier: bool, low: int) -> Array:
+    """What a network sees of images.
+
+    Args:
+        z: latents, `[B, H, W, C]`.
+        cond: the condition.
+        levels: grey levels of the data.
+        fourier: whether Fourier features are added.
+        low: channels of the smaller image `cond["low"]` `[B, h, w, low]`; 0 for none.
+
+    Returns:
+        `z` with its Fourier features, and the smaller image enlarged to its size, as channels.
+
+    Raises:
+        ConfigError: the smaller image is missing.
+    """
+    h = fourier_features(z, levels) if fourier else z
+    if not low:
+        return h
+    if "low" not in cond:
+        raise ConfigError(
+            "this model is of what smaller images lack (a later stage of a cascade) and needs "
+            "low images, cond['low']"
+        )
+    given = cond["low"].astype(z.dtype)
+    if given.shape[1:3] != z.shape[1:3]:
+        given = jax.image.resize(given, (*z.shape[:3], given.shape[-1]), "nearest")
+    return jnp.concatenate([h, given], axis=-1)
+
+
 class Conditioning(nn.Module):
     """One vector from gamma, the label and the augmentation.
 
@@ -93,6 +123,7 @@ class Conditioning(nn.Module):
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1. Both are settings, not the trained end points.
         dtype: arithmetic type of the two dense layers.
+        low: whether it is told the noise in a smaller image, `cond["low_gamma"]`; none if missing.
     """
 
     size: int
@@ -102,12 +133,17 @@ class Conditioning(nn.Module):
     gamma_min: float
     gamma_max: float
     dtype: Dtype
+    low: bool = False
 
     @nn.compact
     def __call__(self, gamma: Array, cond: Cond) -> Array:
         """Conditioning vectors `[B, 4 size]` from `gamma` `[B]` and `cond`."""
-        tau = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
-        h = timestep_embedding(tau, self.size)
+
+        def embedding(gamma: Array) -> Array:
+            tau = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
+            return timestep_embedding(tau, self.size)
+
+        h = embedding(gamma)
         if self.scalar:
             h = jnp.concatenate([h, cond.get("scalar", jnp.zeros_like(gamma))[:, None]], axis=-1)
         h = nn.Dense(4 * self.size, dtype=self.dtype, name="dense0")(h)
@@ -125,6 +161,11 @@ class Conditioning(nn.Module):
         if self.augment:
             vector = cond.get("augment", jnp.zeros((gamma.shape[0], self.augment)))
             h += nn.Dense(4 * self.size, use_bias=False, dtype=self.dtype, name="augment")(vector)
+        if self.low:
+            noise = cond.get("low_gamma", jnp.full(gamma.shape, self.gamma_min, gamma.dtype))
+            h += nn.Dense(4 * self.size, use_bias=False, dtype=self.dtype, name="low_gamma")(
+                embedding(noise)
+            )
         if "latent" in cond:  # the layer exists only if the model was initialised with a latent
             zeros = nn.initializers.zeros
             h += nn.Dense(

@@ -19,6 +19,7 @@ from diffusion_jax.likelihood.objectives.base import (
     is_shape_invariant,
     weight_of,
 )
+from diffusion_jax.process.low_noise import LowNoise
 from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import gathered
@@ -193,6 +194,7 @@ def make_recipe(setting: Setting) -> Recipe:
         proposal=proposal,
         minimize_variance=_minimize_variance(setting, objective, proposal),
         dims=math.prod(setting.source.shape),
+        low_noise=LowNoise(c.low_clean, setting.offered()["gamma_min"], c.gamma_max),
     )
 
 

@@ -100,7 +100,7 @@ class Training:
     def initial(self) -> State:
         """Weights, averages and optimiser."""
         c = self.setting.config
-        params = self.recipe.network.init(jax.random.key(c.seed), self.setting.source.shape)
+        params = self.recipe.network.init(jax.random.key(c.seed), self.setting.offered()["shape"])
         return state_lib.init(params, self.recipe.optimizer, tuple(c.ema))
 
     def given(self) -> Given:
@@ -169,10 +169,12 @@ class Guide:
         if self.against:
             handed.check_against(setting, self.against)
         rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
-        decoder = registry.build("decoders", c.decoder, levels=setting.source.levels)
+        levels = setting.source.levels
+        decoder = registry.build("decoders", c.decoder, levels=levels)
+        view = registry.build("views", c.view, levels=levels)
         recipe = Recipe(
             network=self.network(setting),
-            encode=decoder.encode,
+            encode=lambda images: decoder.encode(view(images)[0]),
             gamma_min=setting.offered()["gamma_min"],
             gamma_max=c.gamma_max,
             optimizer=optimizer.make(c.optimizer, rate, c.clip, c.decay_mask),
@@ -188,8 +190,8 @@ class Guide:
 
     def shapes(self, setting: Setting) -> Params:
         """Those of the network."""
-        network = self.network(setting)
-        return jax.eval_shape(lambda: network.init(jax.random.key(0), setting.source.shape))
+        network, shape = self.network(setting), setting.offered()["shape"]
+        return jax.eval_shape(lambda: network.init(jax.random.key(0), shape))
 
     def function(self, setting: Setting) -> Callable[[Params], Callable]:
         """The log-probability whose gradient is followed."""
