@@ -180,6 +180,14 @@ def base() -> ConfigDict:
     c.quality.rows = 10_000  # images of the reference whose features are kept
     c.quality.seed = 0  # of subsets
 
+    # Weights for others to open, and their card.
+    c.export = ConfigDict()
+    c.export.output = ""  # the folder to write, for example pretrained/mnist
+    c.export.dtype = "float32"  # or bfloat16: half the size; measure says what it costs
+    c.export.licence = ""  # of weights and data
+    c.export.command = ""  # that trained them
+    c.export.measure = True  # the figure on the card, as eval says, of what was written
+
     # The list of plug-ins.
     c.list = ConfigDict()
     c.list.kind = ""  # only these, for example samplers

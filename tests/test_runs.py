@@ -12,14 +12,14 @@ import pytest
 import tiny
 
 from diffusion_jax import saved_config
-from diffusion_jax.cli.modes import eval as eval_mode, sample as sample_mode, train
+from diffusion_jax.cli.modes import eval as eval_mode, export, sample as sample_mode, train
 from diffusion_jax.errors import (
     CheckpointError,
     ConfigError,
     NonFiniteError,
     WorkdirError,
 )
-from diffusion_jax.experiment import fine_tuning
+from diffusion_jax.experiment import exported, fine_tuning
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.training import restore
 
@@ -98,6 +98,16 @@ def test_train_2n_equals_train_n_and_resume_n(folder, done):
     assert 0 < used[0] <= first < used[1] <= used[2]  # of both starts together
     for name in ("params", "0.9", "0.99"):
         assert_identical(weights(resumed, 6, name), weights(done, 6, name))
+
+
+def test_a_run_is_exported_with_what_it_has_cost(copy, tmp_path):
+    experiment = copy()
+    experiment.config.export.update(output=str(tmp_path / "small"), measure=False, licence="CC0")
+    export.run(experiment)
+    card = exported.card(tmp_path / "small")
+    meta = restore.read_meta(experiment.workdir / "checkpoints/6")
+    assert card["core_seconds"] == meta["core_seconds"] > 0
+    assert (card["weights"], card["step"], card["licence"]) == ("0.9", 6, "CC0")
 
 
 def test_a_finished_run_says_so_and_changes_nothing(copy, capsys):

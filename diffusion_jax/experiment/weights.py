@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import posthoc, record
+from diffusion_jax.experiment import exported, posthoc, record
 from diffusion_jax.networks.published import is_published
 from diffusion_jax.runtime.sharding import put, replicated
 from diffusion_jax.runtime.storage import place
@@ -38,6 +38,12 @@ def load(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
     if is_published(experiment.checkpoint):
         return _imported(experiment, name)
     path = place(experiment.checkpoint) if experiment.checkpoint else experiment.workdir
+    if exported.is_exported(path):
+        trained = saved_config.read(path / "config.json")
+        record.check_settings(experiment, path, saved_config.to_dict(trained))
+        found = exported.load(experiment, path, name)
+        record.check_classes(experiment, exported.card(path)["classes"])
+        return found
     length = averages.wanted(name)
 
     def read(folder: Path) -> tuple[Params, dict[str, Any], list[str]]:

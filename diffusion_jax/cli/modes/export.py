@@ -1,0 +1,70 @@
+"""`--mode=export`: one average of a run's weights as a small folder that others can open."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import diffusion_jax
+from diffusion_jax.errors import CheckpointError, ConfigError
+from diffusion_jax.experiment import Experiment, exported
+from diffusion_jax.experiment.workdir import check_writable
+from diffusion_jax.runtime import storage
+from diffusion_jax.runtime.distributed import describe_devices, say
+from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.training import restore
+
+READS = ("export", "eval")
+
+
+def run(experiment: Experiment) -> None:
+    """Writes `config.export.output`, and measures what it wrote as `config.eval` says."""
+    c = experiment.config.export
+    if not c.output:
+        raise ConfigError(
+            "--config.export.output is needed: the folder to write, such as pretrained/mnist"
+        )
+    if c.dtype not in ("float32", "bfloat16"):
+        raise ConfigError(f"export.dtype={c.dtype!r}: allowed are float32, bfloat16")
+    folder = storage.place(c.output)
+    check_writable(folder)
+    params, record = experiment.loaded
+    about = {
+        "data": experiment.config.data,
+        "licence": c.licence,
+        "command": c.command,
+        "core_seconds": _core_seconds(record),
+        "diffusion_jax": diffusion_jax.__version__,
+        "seed": experiment.config.seed,
+    }
+    exported.write_folder(folder, experiment, params, record, about, bfloat16=c.dtype == "bfloat16")
+    said = exported.card(folder)
+    say(f"{folder}: {said['bytes']:,} bytes, {said['arithmetic']}, SHA-256 {said['sha256']}")
+    if c.measure and experiment.task.figure == "bits_per_dim":
+        figure = measure(experiment, folder)
+        storage.write_json(folder / exported.CARD, said | {"figure": figure})
+        value = plus_minus(figure["bits_per_dim"], figure["standard_error"])
+        say(f"{figure['split']}: {value} bits/dim, {figure['images']} images")
+
+
+def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """The bits per dimension of the weights in `folder`, as `config.eval` says."""
+    found = dataclasses.replace(experiment, checkpoint=str(folder)).bits_per_dim()
+    c = experiment.config
+    return {
+        "bits_per_dim": found.value,
+        "standard_error": found.standard_error,
+        "monte_carlo_se": found.monte_carlo_se,
+        "split": c.eval.split,
+        "images": len(found.per_image),
+        "draws": c.eval.draws,
+        "given_the_class": c.conditional,
+        "devices": describe_devices(),
+    }
+
+
+def _core_seconds(record: dict[str, Any]) -> float | None:
+    """What training had used, where the checkpoint says so."""
+    try:
+        return restore.read_meta(storage.place(record["checkpoint"])).get("core_seconds")
+    except CheckpointError:  # published, or exported before
+        return None

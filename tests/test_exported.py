@@ -1,0 +1,96 @@
+"""Exported weights: what is written opens again, and says what it is."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+import diffusion_jax as dj
+from diffusion_jax.cli.modes import export
+from diffusion_jax.errors import CheckpointError, ConfigError
+from diffusion_jax.experiment import exported
+
+ABOUT = {"data": "images", "licence": "CC0", "command": "train", "core_seconds": 7.0}
+
+
+def weights(experiment):
+    shapes, key = jax.tree.flatten(experiment.shapes()), jax.random.key(0)
+    keys = jax.random.split(key, len(shapes[0]))
+    return shapes[1].unflatten(
+        0.1 * jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, shapes[0], strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    experiment = tiny.experiment(tmp_path_factory.mktemp("exported"))
+    return experiment, weights(experiment)
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    return exported.write_folder(
+        tmp_path / "small", *run, {"weights": "0.9", "step": 6}, ABOUT, bfloat16=True
+    )
+
+
+def test_weights_open_as_they_were(run, tmp_path):
+    experiment, params = run
+    where = exported.write_folder(
+        tmp_path / "whole", experiment, params, {"weights": "0.99", "step": 6}, ABOUT
+    )
+    opened = dj.open_run(where)
+    jax.tree.map(np.testing.assert_array_equal, opened.params, params)
+    assert opened.loaded[1] == {"weights": "0.99", "step": 6, "checkpoint": str(where)}
+    assert opened.config.data == experiment.config.data
+    assert exported.card(where) | ABOUT == exported.card(where)
+    with pytest.raises(ConfigError, match="name a new folder"):
+        exported.write_folder(where, experiment, params, {"weights": "0.9", "step": 6}, ABOUT)
+
+
+def test_kernels_are_rounded_and_nothing_else(run, folder):
+    def check(path, now, then):
+        kernel = path[0].key == "network" and path[-1].key == "kernel"
+        rounded = np.abs(now - then).max() > 0
+        assert rounded == kernel
+        np.testing.assert_allclose(now, then, rtol=2**-8)
+
+    jax.tree_util.tree_map_with_path(check, dj.open_run(folder).params, run[1])
+
+
+def test_the_figure_on_the_card_is_that_of_what_was_written(run, folder):
+    experiment = run[0]
+    experiment.config.eval.limit = 8
+    found = export.measure(experiment, folder)
+    assert found["bits_per_dim"] == dj.open_run(folder).bits_per_dim(limit=8).value
+    assert found["images"] == 8
+    assert found["split"] == "test"
+
+
+def test_damage_and_what_is_not_there_are_named(folder):
+    with pytest.raises(CheckpointError, match=r"holds only the weights '0\.9'"):
+        dj.open_run(folder).weights("params")
+    other = dj.open_run(folder)
+    other.config.network = "vdm_unet(width=8, depth=1, embed=8)"
+    with pytest.raises(CheckpointError, match="network"):
+        _ = other.params
+    raw = (folder / "weights.npz").read_bytes()
+    (folder / "weights.npz").write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        _ = dj.open_run(folder).params
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "sha256": 5}))
+    with pytest.raises(CheckpointError, match=r"card\.json"):
+        _ = dj.open_run(folder).params
+
+
+@pytest.mark.parametrize(("field", "value"), [("output", ""), ("dtype", "float16")])
+def test_settings_that_cannot_work(run, tmp_path, field, value):
+    experiment = tiny.experiment(tmp_path)
+    experiment.config.export.output = str(tmp_path / "out")
+    experiment.config.export[field] = value
+    with pytest.raises(ConfigError, match=f"export.{field}"):
+        export.run(experiment)
+    assert not (tmp_path / "out").exists()
