@@ -20,6 +20,7 @@ GROUPS = {
         "sample_every", "keep_latest", "logger", "report", "valid_draws", "resident_mib",
         "data_ahead",
     ),
+    "stages": ("stages",),
     "sampling": ("guidance", "sampler", "grid", "plan", "corrector", "final"),
 }  # fmt: skip
 
@@ -109,7 +110,14 @@ def base() -> ConfigDict:
     c.sample.batch = 64  # images per call, over all devices
     c.sample.labels = ()  # classes to cycle through, numbers or names; empty: all in turn
     c.sample.seed = 0
+    # Noise in what later stages of a cascade are given (-log SNR, -6 .. 0 of use); None: none.
+    c.sample.low_gamma = config_dict.placeholder(float)
+    c.sample.low = ""  # small images for a later stage alone: npz, png, a folder, or split:test
     c.sample.preview = True  # show a few in a terminal with colours
+
+    # The runs of a cascade, from small images to whole ones: runs/low,runs/high. The other settings
+    # of a mode are for each of them.
+    c.stages = ""
 
     # Editing. Kind: edits/.
     c.edit = ConfigDict()

@@ -183,8 +183,9 @@ def view(plugin: Any) -> None:
     told = plugin.given_shape((8, 8, 3))
     _must(("low" in given) == (told is not None), "what is given is not what given_shape says")
     _must(told is None or given["low"].shape == (4, *told), "low is not of shape given_shape(...)")
-    joined = plugin.join(part, given)
-    _must(joined.shape[-1] == 3 and joined.dtype == jnp.uint8, "join does not give images")
+    joined, size = plugin.join(part, given), 8 >> plugin.halvings
+    _must(joined.shape == (4, size, size, 3), "join does not give images halved so often")
+    _must(joined.dtype == jnp.uint8, "join does not give images")
 
 
 CONTRACTS: dict[str, Callable[[Any], None]] = {

@@ -132,10 +132,13 @@ def with_config(argv: list[str], mode: str) -> list[str]:
         return [*argv[:first], f"--config={file}", *argv[after:]]
     if mode == "list":
         return [argv[0], f"--config={Path(config_lib.__file__)}", *argv[1:]]
-    flag = next((f for f in ("checkpoint", "config.compare.a", "workdir") if value(argv, f)), None)
+    flags = ("checkpoint", "config.compare.a", "config.stages", "workdir")
+    flag = next((f for f in flags if value(argv, f)), None)
     if flag is None or published(value(argv, flag)):
         return argv
     where = value(argv, flag)
+    if flag == "config.stages":  # the settings of sampling and so on are those of the last stage
+        where = where.rpartition(",")[2].strip()
     saved = saved_config.find(place(where))
     if saved is None and mode == "train":
         return argv

@@ -34,20 +34,21 @@ __all__ = ["Experiment", "open_experiment", "open_run", "prepare_workdir"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run: what `open_run` gives, and what every mode of the command line works on.
+    """A run: what `open_run` gives; nothing is read before it is asked for.
 
-    Nothing is read or built before it is asked for. Settings that a method is not given are those
-    of `config`.
+    A method's other settings are those of `config`.
 
     Attributes:
         config: the resolved configuration.
         workdir: where files go, absolute.
         checkpoint: a checkpoint to use instead of the work directory's newest; empty for none.
+        stages: the runs of a cascade, see `cascade`; empty for a single run.
     """
 
     config: ConfigDict
     workdir: Path
     checkpoint: str = ""
+    stages: tuple["Experiment", ...] = ()
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -67,11 +68,7 @@ class Experiment:
 
     @functools.cached_property
     def model(self) -> Model:
-        """The model, shaped by the data set.
-
-        Raises:
-            ConfigError: settings that do not exist or do not fit together.
-        """
+        """The model, shaped by the data set; `ConfigError` if settings do not fit together."""
         return assembly.model(self)
 
     @functools.cached_property
@@ -124,7 +121,7 @@ class Experiment:
 
         Raises:
             ConfigError: settings that do not exist or do not fit the model.
-            CheckpointError: there are no weights to sample with.
+            CheckpointError: there are no weights.
         """
         from diffusion_jax.experiment import drawing
 
@@ -148,8 +145,7 @@ class Experiment:
     ) -> "BitsPerDim":
         """The variational bound in continuous time on a split of the data, each image once.
 
-        Kingma et al., "Variational diffusion models" (2021). The figure does not depend on `batch`
-        or on the devices.
+        Kingma et al. (2021). The figure does not depend on `batch` or on the devices.
 
         Args:
             split: `"train"`, `"valid"` or `"test"`.
@@ -163,7 +159,7 @@ class Experiment:
 
         Raises:
             ConfigError: settings that cannot work, such as an odd number of draws.
-            CheckpointError: there are no weights to measure.
+            CheckpointError: there are no weights.
         """
         from diffusion_jax.experiment import measuring
 
@@ -267,15 +263,17 @@ class Experiment:
 def open_experiment(
     config: ConfigDict, workdir: Path, checkpoint: str = "", asked: Collection[str] = ()
 ) -> Experiment:
-    """An experiment; of a published checkpoint the model settings come from its weights.
+    """An experiment or a cascade; a published checkpoint has its own settings of the model.
 
     Of those, the fields that were `asked` for must agree with them.
     """
+    from diffusion_jax.experiment.cascade import joined
+
     adopt_published(config, checkpoint, asked)
     ranges.check(config, sections_only=True)
     run = Experiment(config, place(workdir), checkpoint)
     assembly.settle(run)
-    return run
+    return joined(run) if config.stages else run
 
 
 def open_run(path: str | Path, *, data_dir: str | None = None, trust: bool = False) -> Experiment:

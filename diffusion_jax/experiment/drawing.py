@@ -1,5 +1,6 @@
 """Samples of a run, as its configuration says; and the second models that guidance names."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, open_run
+from diffusion_jax.experiment import Experiment, low_images, open_run
 from diffusion_jax.model import require
 from diffusion_jax.sampling import generate, method as method_lib
 from diffusion_jax.sampling.edits.base import Edit
@@ -26,6 +27,9 @@ class Drawing:
     Attributes:
         method: how it samples.
         labels: the class of each image, int32 `[N]`; None for an unconditional model.
+        low: the small images that it is given, uint8 `[N, h, w, C]`; None where a cascade draws
+            them, or the model takes none.
+        stage: which of a cascade's; for the random numbers.
     """
 
     experiment: Experiment
@@ -33,13 +37,38 @@ class Drawing:
     method: Method
     labels: np.ndarray | None
     run: Callable
+    low: np.ndarray | None = None
+    stage: int = 0
 
-    def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
-        """`config.sample.num` images as the method's final step gives them."""
+    def __call__(self, seed: int, quiet: bool = False, low: np.ndarray | None = None) -> np.ndarray:
+        """`config.sample.num` images as the method's final step gives them.
+
+        With `low` `[N, h, w, C]`, or what the settings name, the images of which these and the
+        drawn parts are halves.
+        """
         c, e = self.experiment.config.sample, self.experiment
-        return generate.generate(
-            self.params, self.run, e.source.shape, self.labels, c.num, c.batch, seed, e.mesh, quiet
-        )
+        low = self.low if low is None else low
+        given = {} if low is None else {"low": low}
+        if given and c.low_gamma is not None:
+            given["low_gamma"] = np.full(len(low), c.low_gamma, np.float32)
+        drawn = generate.generate(
+            self.params, self.run, e.model.shape(e.source.shape), self.labels, c.num, c.batch,
+            seed, e.mesh, quiet, given, f"sample{self.stage or ''}",
+        )  # fmt: skip
+        if low is None:
+            return drawn
+        if drawn.dtype != np.uint8:
+            raise ConfigError(
+                f"final={e.config.final} gives no levels, which a cascade puts together: use "
+                "final='decode()'"
+            )
+        return np.asarray(e.model.view.join(drawn, {"low": low}))
+
+    def describe(self) -> dict[str, Any]:
+        """All that defines the images beside the weights, for records."""
+        c = self.experiment.config.sample
+        told = {} if self.low is None else {"low": c.low, "low_gamma": c.low_gamma}
+        return describe(self.experiment, self.method) | told
 
     def levels(self, drawn: np.ndarray) -> np.ndarray:
         """The images as grey levels, uint8; `final="identity()"` keeps real numbers."""
@@ -49,13 +78,73 @@ class Drawing:
         return np.asarray(decoded).astype(np.uint8)
 
 
-def compiled(experiment: Experiment, params: Params) -> Drawing:
-    """The sampler of `experiment.config`."""
+@dataclass(frozen=True)
+class Chain:
+    """The samplers of a cascade, each drawing what the images of the one before lack."""
+
+    parts: tuple[Drawing, ...]
+
+    @property
+    def method(self) -> Method:
+        """That of the last stage."""
+        return self.parts[-1].method
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The class of each image; the same in every stage."""
+        return self.parts[-1].labels
+
+    def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
+        """Whole images, uint8."""
+        return self.all_levels(seed, quiet)[-1]
+
+    def all_levels(self, seed: int, quiet: bool = False) -> list[np.ndarray]:
+        """The images of every stage, the small ones first; each one's are those of the next."""
+        drawn: list[np.ndarray] = []
+        for part in self.parts:
+            drawn.append(part.levels(part(seed, quiet, low=drawn[-1] if drawn else None)))
+        return drawn
+
+    def levels(self, drawn: np.ndarray) -> np.ndarray:
+        """The images: they are levels."""
+        return drawn
+
+    def describe(self) -> dict[str, Any]:
+        """All that defines the images beside the weights, for records."""
+        last, own = self.parts[-1], [p.describe() for p in self.parts]
+        return {
+            **own[-1],
+            "low_gamma": last.experiment.config.sample.low_gamma,
+            "network_calls": sum(d["network_calls"] for d in own),
+            "stages": [{"run": str(p.experiment.workdir), "view": p.experiment.config.view}
+                       for p in self.parts],
+        }  # fmt: skip
+
+
+def compiled(experiment: Experiment, params: Params, low: str = "") -> Drawing | Chain:
+    """The sampler of `experiment.config`.
+
+    Args:
+        params: of a cascade, those of each stage.
+        low: small images for a later stage of a cascade where `config.sample.low` names none.
+    """
+    if experiment.stages:
+        pairs = zip(experiment.stages, params, strict=True)
+        made = (_one(s, p, i) for i, (s, p) in enumerate(pairs))
+        return Chain(tuple(made))
+    labels, given = low_images.named(experiment, low)
+    return dataclasses.replace(_one(experiment, params, 0, labels), low=given)
+
+
+def _one(
+    experiment: Experiment, params: Params, stage: int, labels: np.ndarray | None = None
+) -> Drawing:
     c, model = experiment.config.sample, experiment.model
     method = build(experiment, params)
-    labels = generate.labels_for(model, c.num, tuple(c.labels))
+    if labels is None:
+        labels = generate.labels_for(model, c.num, tuple(c.labels))
     run = generate.compile_sampler(model, method, experiment.mesh)
-    return Drawing(experiment, params, method, labels, run)
+    return Drawing(experiment, params, method, labels, run, stage=stage)
 
 
 def denoiser(
@@ -109,6 +198,11 @@ def check(experiment: Experiment) -> None:
     c = experiment.config.sample
     if c.num < 0 or c.batch < 1:
         raise ConfigError(f"sample.num={c.num} and sample.batch={c.batch} must be at least 0 and 1")
+    if experiment.stages:
+        for stage in experiment.stages:
+            check(stage)
+        return
+    low_images.check(experiment)
     parts = _parts(experiment)
     for kind in ("grid", "plan"):
         registry.build(f"{kind}s", experiment.config[kind])

@@ -54,7 +54,7 @@ def draw(experiment: Experiment, repeats: int) -> Iterator[Samples]:
     for seed in range(c.seed, c.seed + repeats):
         images = made.levels(made(seed))
         how = {
-            **record, **drawing.describe(experiment, made.method), "seed": seed, "batch": c.batch,
+            **record, **made.describe(), "seed": seed, "batch": c.batch,
         }  # fmt: skip
         yield Samples(images, made.labels, how | _digest(images), str(record["step"]))
 

@@ -12,6 +12,7 @@ from diffusion_jax.data import passes
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
+from diffusion_jax.process.low_noise import noised
 from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse
 from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.progress import progress
@@ -136,8 +137,18 @@ def draw(
     return method.final(done.denoise, done.end, end, model.decoder)
 
 
+def _in_model_space(model: Model, cond: Cond, key: Array) -> Cond:
+    """Small images of a cascade (uint8) as data, with the noise that `low_gamma` asks for."""
+    if "low" not in cond:
+        return cond
+    cond = {**cond, "low": model.decoder.encode(cond["low"])}
+    return noised(cond, cond["low_gamma"], rng.stream(key, "low")) if "low_gamma" in cond else cond
+
+
 def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
     """The jitted `(params, key, cond, shape) -> images` of one batch; `shape` is static.
+
+    Small images in the condition, `"low"`, are levels (uint8).
 
     The result is the output of `method.final`, replicated over the mesh.
 
@@ -153,7 +164,7 @@ def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
         z = rng.normal(rng.stream(key, "start"), shape)
         z = jax.lax.with_sharding_constraint(z, batched(mesh))
         context = method.helpers.context(model, helpers)
-        return draw(model, params, method, context, z, cond, key)
+        return draw(model, params, method, context, z, _in_model_space(model, cond, key), key)
 
     compiled = memory.checked(
         jax.jit(run, static_argnums=5, out_shardings=replicated(mesh)), mesh.local_devices[0],
@@ -179,6 +190,8 @@ def generate(
     seed: int,
     mesh: Mesh,
     quiet: bool = False,
+    given: dict[str, np.ndarray] | None = None,
+    stream: str = "sample",
 ) -> np.ndarray:
     """Draws `num` images; each is a function of the seed and its own number.
 
@@ -190,6 +203,9 @@ def generate(
         num: how many.
         batch: images per call, rounded up to a multiple of the devices; does not change them.
         quiet: no progress report.
+        given: what else the model is told, one row for each image: `"low"` (levels, uint8) and
+            `"low_gamma"` of a later stage of a cascade.
+        stream: name of the random numbers.
 
     Returns:
         The outputs of the final step, `[num, *shape]`; uint8 unless that is `identity()`.
@@ -201,12 +217,14 @@ def generate(
         raise ConfigError(f"sample.num={num} and sample.batch={batch} must be at least 1")
     devices = mesh.devices.size
     batch = -(-min(batch, num) // devices) * devices
-    key = put_key(rng.stream(jax.random.key(seed), "sample"), mesh)
+    key = put_key(rng.stream(jax.random.key(seed), stream), mesh)
+
+    told = {**({} if labels is None else {"label": labels}), **(given or {})}
 
     def results() -> Iterator[Array]:
         for start in range(0, num, batch):
             ids = np.minimum(np.arange(start, start + batch, dtype=np.int32), num - 1)
-            cond = {} if labels is None else {"label": put(labels[ids], batched(mesh))}
+            cond = {k: put(v[ids], batched(mesh)) for k, v in told.items()}
             yield run(params, key, cond, (batch, *shape), put(ids, batched(mesh)))
 
     out = []

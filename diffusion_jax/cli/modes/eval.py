@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _by_gamma, _density, _records
+from diffusion_jax.cli.modes import _by_gamma, _density, _records, _stages
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, measuring
@@ -19,12 +19,15 @@ from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
-READS = ("eval",)
+READS = ("eval", "stages")
 WRITES = ("eval",)
 
 
 def run(experiment: Experiment) -> None:
     """Measures what `config.eval.likelihood` says; writes `eval/<step>.json` and `.npz`."""
+    if experiment.stages:
+        _stages.evaluate(experiment)
+        return
     check(experiment)
     params, record = experiment.weights(experiment.config.eval.weights)
     chosen(_FIGURES, experiment)(experiment, params, record)

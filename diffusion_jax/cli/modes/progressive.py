@@ -83,7 +83,8 @@ def _picture(experiment: Experiment, params: Params, at: list[int]) -> np.ndarra
     c = experiment.config
     split = experiment.source.split(c.eval.split)
     count = min(c.progressive.images, len(split))
-    if not count or split.shape[-1] not in (1, 3):
+    part = experiment.model.view.given_shape(split.shape) is not None  # not an image
+    if not count or part or split.shape[-1] not in (1, 3):
         return None
     rows = split.take(np.arange(count))
     x, cond = experiment.model.examples(jax.tree.map(jnp.asarray, rows))

@@ -20,13 +20,14 @@ from diffusion_jax.experiment import (
     bench as bench_lib,
     drawing,
     features,
+    low_images,
     samples as samples_lib,
 )
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.runtime.storage import place
 
-READS = ("quality", "sampling", "sample", "eval")
+READS = ("stages", "quality", "sampling", "sample", "eval")
 WRITES = ("quality", "statistics")
 
 _SETTINGS = ("metrics", "k", "subset", "rows", "seed", "nearest", "floor")
@@ -53,6 +54,13 @@ def check(experiment: Experiment) -> None:
             raise DataError(f"quality.{field}: there is no file {q[field]}")
     if not q.samples:
         drawing.check(experiment)
+        if not experiment.stages and experiment.model.view.halvings:
+            raise ConfigError(
+                f"quality: this run (view {experiment.config.view}) draws smaller images than the "
+                "data's; measure all stages together, --config.stages=LOW,HIGH"
+            )
+        if not experiment.stages:
+            low_images.named(experiment)
 
 
 def check_settings(experiment: Experiment) -> None:

@@ -74,7 +74,9 @@ def illustrate(
     if not path.exists():
         write_json(path, {**variance.curve(experiment.model, params), "model": record})
     alone = jax.process_count() == 1
-    if animate and alone and experiment.source.shape[-1] in (1, 3):
+    shape = experiment.source.shape
+    whole = experiment.model.view.given_shape(shape) is None  # else a frame is no image
+    if animate and alone and whole and shape[-1] in (1, 3):
         _animate(experiment, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
 
 
@@ -88,7 +90,7 @@ def _animate(experiment: Experiment, params: Params, record: dict[str, Any], pat
     labels = generate.labels_for(experiment.model, _IMAGES, tuple(c.labels))
     cond = {} if labels is None else {"label": jnp.asarray(labels)}
     key = rng.stream(jax.random.key(c.seed), "sample", 0)  # that of the first samples
-    shape = (_IMAGES, *experiment.source.shape)
+    shape = (_IMAGES, *experiment.model.shape(experiment.source.shape))
     found = trajectory.record(
         experiment.model, params, method, cond, key, shape, experiment.source.levels, _FRAMES
     )

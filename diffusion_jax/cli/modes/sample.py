@@ -10,7 +10,7 @@ import numpy as np
 
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.base import Source
-from diffusion_jax.experiment import Experiment, drawing
+from diffusion_jax.experiment import Experiment, drawing, low_images
 from diffusion_jax.runtime import images, terminal, untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
@@ -20,13 +20,15 @@ from diffusion_jax.training import restore
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
-READS = ("sampling", "sample", "eval")
+READS = ("sampling", "sample", "eval", "stages")
 WRITES = ("samples",)
 
 
 def run(experiment: Experiment) -> None:
     """Samples from the newest (or the named) checkpoint; writes `samples/<step>.png` and `.npz`."""
     check(experiment)
+    if not experiment.stages:
+        low_images.named(experiment)
     params, record = experiment.loaded
     sample(experiment, params, record["step"], record, show=experiment.config.sample.preview)
 
@@ -61,19 +63,21 @@ def sample(
     Returns:
         The picture that was written, uint8 `[H, W, 3]`.
     """
+    # A later stage of a cascade in training enlarges images of the data.
+    low = "" if record else f"split:{experiment.config.eval.split}"
     record = record or _trained(experiment, step)
-    c, draw = experiment.config.sample, drawing.compiled(experiment, params)
+    c, draw = experiment.config.sample, drawing.compiled(experiment, params, low)
     drawn, labels, method = draw(c.seed, quiet), draw.labels, draw.method
     source, captions, classes = experiment.source, [], 0
-    shown = draw.levels(drawn[: images.most(source.shape)])
+    shown = draw.levels(drawn[: images.most(drawn.shape[1:])])
     if labels is not None:
         classes = len(c.labels) or experiment.model.num_classes
         captions = [_class_name(source, int(k)) for k in labels[: len(shown)]]
-    columns = images.columns_for(len(shown), source.shape, classes)
+    columns = images.columns_for(len(shown), shown.shape[1:], classes)
     picture = images.grid(shown, source.levels, columns, captions=captions)
     path = experiment.workdir / "samples" / f"{step}.npz"
     if jax.process_index() == 0:
-        how = drawing.describe(experiment, method) | {"seed": c.seed, "images": c.num}
+        how = draw.describe() | {"seed": c.seed, "images": c.num}
         how |= {k: record[k] for k in ("weights", "checkpoint")}
         extra = {"method": json_text(how)} | ({} if labels is None else {"label": labels})
         path = _records.unused(path, functools.partial(_is_of, extra))
@@ -82,7 +86,7 @@ def sample(
     if show and jax.process_index() == 0:
         terminal.show(shown, source.levels, classes if classes <= 20 else 0)
     say(
-        f"{c.num} samples ({experiment.config.sampler}, {method.calls(experiment.model)} "
+        f"{c.num} samples ({experiment.config.sampler}, {draw.describe()['network_calls']} "
         f"network calls, guidance {experiment.config.guidance}) written to "
         f"{path.with_suffix('.png')} and {path.name}"
     )

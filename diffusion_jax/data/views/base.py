@@ -16,7 +16,15 @@ SUBSAMPLE = registry.Spec("subsample")
 
 @runtime_checkable
 class View(Protocol):
-    """What of images `[B, H, W, C]` a model sees; all arrays are uint8."""
+    """What of images `[B, H, W, C]` a model sees; all arrays are uint8.
+
+    Attributes:
+        pyramid: how images are split; None where they are not.
+        halvings: how often the images that `join` gives have been halved.
+    """
+
+    pyramid: Pyramid | None
+    halvings: int
 
     def shape(self, shape: Shape) -> Shape:
         """Shape of the part of an image of `shape`; `ConfigError` if it has none."""

@@ -16,6 +16,11 @@ class High:
     pyramid: Pyramid
     level: int
 
+    @property
+    def halvings(self) -> int:
+        """One less than that of the smaller image."""
+        return self.level - 1
+
     def shape(self, shape: Shape) -> Shape:
         """That of the missing part."""
         return self.pyramid.high_shape(halved(tuple(shape), self.level - 1))

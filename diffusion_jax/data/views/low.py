@@ -16,6 +16,11 @@ class Low:
     pyramid: Pyramid
     level: int
 
+    @property
+    def halvings(self) -> int:
+        """The level."""
+        return self.level
+
     def shape(self, shape: Shape) -> Shape:
         """Half of height and width for each level."""
         return halved(tuple(shape), self.level)

@@ -10,6 +10,9 @@ from diffusion_jax.types import Array
 class Whole:
     """Images as they are."""
 
+    pyramid: None = None
+    halvings: int = 0
+
     def shape(self, shape: Shape) -> Shape:
         """That of the image."""
         return tuple(shape)

@@ -1,0 +1,128 @@
+"""Several runs as one model of whole images: `config.stages`, small images first.
+
+    log P(image) = log P(smallest) + sum over stages of log P(what they lack | them)
+
+Every stage is an ordinary run with a bound of its own, and the sum bounds `-log P(image)`.
+"""
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diffusion_jax import registry
+from diffusion_jax.config import GROUPS
+from diffusion_jax.errors import CheckpointError, ConfigError
+from diffusion_jax.experiment import Experiment, assembly, open_run
+from diffusion_jax.model import Model
+from diffusion_jax.training import restore
+from diffusion_jax.types import Params
+
+# What the stages have from the command line of the cascade; all else is their own.
+_SHARED = (*GROUPS["sampling"], "sample", "eval", "quality", "compress", "edit",
+           "mesh", "data_dir", "data_workers")  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Cascade(Experiment):
+    """A run whose model is that of all its stages together."""
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """That of the last stage: what is said of labels and levels holds for all."""
+        return self.stages[-1].model
+
+    @functools.cached_property
+    def loaded(self) -> tuple[Params, dict[str, Any]]:
+        """The weights of every stage, as a tuple, and a record of what they are."""
+        params, records = zip(*(s.loaded for s in self.stages), strict=True)
+        _check_data(self.stages, records)
+        last = records[-1]
+        return params, {
+            "step": last["step"],
+            "weights": ", ".join(dict.fromkeys(r["weights"] for r in records)),
+            "checkpoint": ", ".join(r["checkpoint"] for r in records),
+        }
+
+
+def joined(run: Experiment) -> Cascade:
+    """The cascade that `run.config.stages` names.
+
+    Raises:
+        ConfigError: the runs do not fit together, or not in this order.
+    """
+    names = [name.strip() for name in run.config.stages.split(",") if name.strip()]
+    if len(names) < 2:
+        raise ConfigError(
+            f"stages={run.config.stages!r}: name the runs of all stages, small images first: "
+            "runs/low,runs/high"
+        )
+    if run.checkpoint:
+        raise ConfigError("--checkpoint names one run, --config.stages several: leave one out")
+    stages = tuple(_stage(run, name, i == 0) for i, name in enumerate(names))
+    for stage in stages:
+        vars(stage)["source"] = stages[-1].source
+    _check_order(stages, names)
+    _check_equal(stages, names)
+    found = Cascade(run.config, run.workdir, "", stages)
+    vars(found)["source"] = stages[-1].source
+    return found
+
+
+def _stage(run: Experiment, name: str, first: bool) -> Experiment:
+    """One run, with the settings of the cascade's command line."""
+    own = open_run(name, data_dir=run.config.data_dir)
+    if own.task.holds != "denoiser":
+        raise ConfigError(f"stages: {name} holds {own.config.task}, not a diffusion model")
+    config = copy.deepcopy(own.config)
+    for field in _SHARED:
+        config[field] = copy.deepcopy(run.config[field])
+    if first:
+        config.sample.low_gamma = None
+    stage = dataclasses.replace(own, config=config)
+    assembly.settle(stage)
+    return stage
+
+
+def _check_order(stages: Sequence[Experiment], names: Sequence[str]) -> None:
+    """From small images given nothing, halved once less each time, to whole ones."""
+    told = ", ".join(f"{n} (view {s.config.view})" for n, s in zip(names, stages, strict=True))
+    views = [assembly.view(s) for s in stages]
+    shape = stages[-1].source.shape
+    halved = [v.halvings for v in views]
+    gives = [v.given_shape(shape) is not None for v in views]
+    wanted = [*range(len(stages) - 1, -1, -1)]
+    if halved != wanted or gives != [False, *[True] * (len(stages) - 1)]:
+        raise ConfigError(
+            f"stages: {told} are not the levels of one cascade in order; name low(level=N) first, "
+            "then high(level=N), and so on to high(level=1), none missing"
+        )
+    if any(v.pyramid != views[0].pyramid for v in views):
+        raise ConfigError(f"stages: {told} split images by different pyramids; train with one")
+
+
+def _check_equal(stages: Sequence[Experiment], names: Sequence[str]) -> None:
+    """The same data, levels and classes."""
+    first, *others = stages
+    for name, other in zip(names[1:], others, strict=True):
+        for what in ("data", "conditional", "decoder"):
+            a, b = first.config[what], other.config[what]
+            same = registry.parse(a) == registry.parse(b) if isinstance(a, str) else a == b
+            if not same:
+                raise ConfigError(
+                    f"stages: {names[0]} has {what}={a!r}, {name} {what}={b!r}; the stages of a "
+                    "cascade are trained on the same data"
+                )
+
+
+def _check_data(stages: Sequence[Experiment], records: Sequence[dict[str, Any]]) -> None:
+    """The pixels that each was trained on, by the digests in the checkpoints."""
+    metas = [restore.read_meta(Path(r["checkpoint"])) for r in records]
+    known = {digest for m in metas if (digest := m.get("data", {}).get("sketch"))}
+    if len(known) > 1:
+        raise CheckpointError(
+            "stages: the runs were trained on other images under the same name: the digests of "
+            f"their data differ ({', '.join(str(s.workdir) for s in stages)})"
+        )

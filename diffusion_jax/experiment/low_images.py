@@ -1,0 +1,59 @@
+"""The small images that a later stage of a cascade is given, and their noise."""
+
+import numpy as np
+
+from diffusion_jax.compression import files
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.runtime.storage import place
+
+
+def named(
+    experiment: Experiment, otherwise: str = ""
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Small images for a later stage that is sampled alone.
+
+    Args:
+        otherwise: what `config.sample.low` is if it is empty.
+
+    Returns:
+        Labels int32 `[N]`, or None if they are not the images'; and the small images, uint8
+        `[N, h, w, C]`, or None for a model that takes none.
+
+    Raises:
+        ConfigError: it takes some and none are named, or the other way round.
+    """
+    e, c = experiment, experiment.config.sample
+    shape, name = e.model.view.given_shape(e.source.shape), c.low or otherwise
+    if shape is None:
+        if c.low:
+            raise ConfigError(f"sample.low={c.low!r}: this run (view {e.config.view}) takes none")
+        return None, None
+    if not name:
+        raise ConfigError(
+            f"this run (view {e.config.view}) needs low images: name its stages, --config.stages="
+            "LOW,HIGH, or --config.sample.low=FILE (or split:test)"
+        )
+    if not name.startswith("split:"):
+        found = files.read(place(name), e.config.eval.split, shape, e.source.levels, 0).images
+        return None, np.resize(found, (c.num, *shape))
+    split = e.source.split(name.removeprefix("split:"))
+    rows = split.take(np.arange(c.num) % len(split))
+    low = np.asarray(e.model.view(rows["image"])[1]["low"])
+    return rows["label"] if e.model.num_classes and not c.labels else None, low
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses noise in small images that the network has not learned to take away."""
+    c, gamma = experiment.config, experiment.config.sample.low_gamma
+    if gamma is None:
+        return
+    ends = experiment.offered()["gamma_min"], c.gamma_max
+    if not experiment.offered()["low"]:
+        raise ConfigError(f"sample.low_gamma={gamma}: no stage here is given small images")
+    if not ends[0] <= gamma <= ends[1] or c.low_clean >= 1:
+        trained = f"from {ends[0]} to {ends[1]}" if c.low_clean < 1 else "without noise only"
+        raise ConfigError(
+            f"sample.low_gamma={gamma} is outside the trained range: this run has seen small "
+            f"images {trained}"
+        )

@@ -1,0 +1,135 @@
+"""Runs of a cascade, one by one and together, from the command line."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from command import SMALL, main
+
+from diffusion_jax.experiment import open_run
+
+
+def train(folder, name, view, *more):
+    """One stage, of tiny images, by the command line."""
+    tiny.config(folder)
+    saved = folder / f"{name}.json"
+    c = tiny.config(folder, network=SMALL, view=view, steps=2, eval_every=0)
+    saved.write_text(c.to_json())
+    done = main(
+        f"--config=diffusion_jax/saved_config.py:{saved}", f"--workdir={folder / name}", "--trust",
+        *more,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cascade")
+    low = train(folder, "low", "low()")
+    return low, train(folder, "high", "high()")
+
+
+def cascade(mode, stages, where, *more):
+    names = ",".join(map(str, stages))
+    return main(mode, f"--config.stages={names}", f"--workdir={where}", "--trust", *more)
+
+
+def test_a_later_stage_alone_enlarges_images_of_the_data_while_it_trains(stages):
+    with np.load(stages[1] / "samples" / "2.npz") as f:
+        drawn = f["image"]
+        how = json.loads(str(f["method"]))
+    assert drawn.shape == (6, 4, 4, 1)
+    test = open_run(stages[1], trust=True).source.split("test").images[:6]
+    assert np.array_equal(drawn[:, ::2, ::2], test[:, ::2, ::2])
+    assert how["low"] == ""
+
+
+def test_bits_of_the_stages_add_up(stages, tmp_path):
+    done = cascade("eval", stages, tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "eval" / "2.json").read_text())["result"]
+    first = json.loads((stages[0] / "eval" / "2.json").read_text())["result"]
+    low, high = report["stages"]
+    assert low["bits_per_dim"] == first["bits_per_dim"]  # counted by the image already
+    assert report["bits_per_dim"] == pytest.approx(low["bits_per_dim"] + high["bits_per_dim"])
+    assert low["bits_per_own_value"] == pytest.approx(4 * low["bits_per_dim"])
+    assert (low["values"], high["values"]) == (4, 12)
+    with np.load(tmp_path / "eval" / "2.npz") as f:
+        total = f["bits_per_dim_total"]
+        np.testing.assert_allclose(total, f["bits_per_dim_0"] + f["bits_per_dim_1"])
+    assert report["standard_error"] == pytest.approx(total.std(ddof=1) / len(total) ** 0.5)
+    assert "the sum of 2 stages" in done.stdout and "of 12 values" in done.stdout
+
+
+def test_samples_are_put_together_of_their_stages(stages, tmp_path):
+    done = cascade("sample", stages, tmp_path, "--config.sample.low_gamma=-1.0")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "samples" / "2.npz") as f:
+        image, label, how = f["image"], f["label"], json.loads(str(f["method"]))
+    assert image.shape == (6, 4, 4, 1) and image.dtype == np.uint8 and image.max() < 5
+    assert label.tolist() == [0, 1, 2, 0, 1, 2]
+    assert how["low_gamma"] == -1.0 and len(how["stages"]) == 2
+    alone = main("sample", f"--workdir={stages[0]}", "--trust", "--config.sample.seed=0")
+    assert alone.returncode == 0
+    with np.load(sorted((stages[0] / "samples").glob("*.npz"))[0]) as f:
+        # The low pixels are what the first stage draws alone: merged clean, whatever the noise.
+        assert np.array_equal(image[:, ::2, ::2], f["image"])
+
+
+@pytest.mark.parametrize(
+    ("which", "more", "says"),
+    [
+        ((1, 0), (), "not the levels of one cascade in order"),
+        ((0, 0), (), "not the levels of one cascade in order"),
+        ((1,), (), "name the runs of all stages"),
+        ((0, 1), ("--config.sample.low_gamma=7.0",), "outside the trained range"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused_in_a_line(stages, tmp_path, which, more, says):
+    done = cascade("sample", [stages[i] for i in which], tmp_path, *more)
+    assert done.returncode == 2
+    assert says in done.stderr and done.stderr.count("\n") == 1
+    assert not any(tmp_path.rglob("*.npz"))
+
+
+def folder_with(path, **changes):
+    """A run of which nothing is there but its settings."""
+    path.mkdir()
+    (path / "config.json").write_text(tiny.config(path.parent, network=SMALL, **changes).to_json())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("views", "changes", "says"),
+    [
+        (("low()", "high(haar())"), {}, "by different pyramids"),
+        (("low(level=2)", "high()"), {}, "none missing"),
+        (("low()", "whole()"), {}, "not the levels of one cascade"),
+        (("low()", "high()"), {"conditional": False}, "trained on the same data"),
+        (("low()", "high()"), {"decoder": "binary()"}, "trained on the same data"),
+        (("low()", "high()"), {"low_clean": 1.0}, "small images without noise only"),
+        (("low()", "high()"), {"task": "guide(classifier())"}, "not a diffusion model"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_in_a_line(tmp_path, views, changes, says):
+    runs = [folder_with(tmp_path / "low", view=views[0]),
+            folder_with(tmp_path / "high", view=views[1], **changes)]  # fmt: skip
+    done = cascade("sample", runs, tmp_path / "cascade", "--config.sample.low_gamma=-1.0")
+    assert done.returncode == 2
+    assert says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_other_refusals(stages, tmp_path):
+    done = cascade("sample", stages, tmp_path, f"--checkpoint={stages[0]}")
+    assert done.returncode == 2 and "leave one out" in done.stderr
+    done = main("sample", f"--workdir={stages[1]}", "--trust")
+    assert done.returncode == 2 and "needs low images: name its stages" in done.stderr
+    done = main("sample", f"--workdir={stages[0]}", "--trust", "--config.sample.low=split:test")
+    assert done.returncode == 2 and "takes none" in done.stderr
+    done = main("quality", f"--workdir={stages[0]}", "--trust")
+    assert done.returncode == 2 and "measure all stages together" in done.stderr
+    names = f"--config.stages={stages[0]},{stages[1]}"
+    done = main("inspect", names, f"--workdir={tmp_path}", "--trust")
+    assert done.returncode == 2 and "ignores --config.stages" in done.stderr
