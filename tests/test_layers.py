@@ -17,11 +17,11 @@ rng registry argument_types runtime denoiser
 networks process data
 model
 sampling likelihood adapt
-compression training testing
+compression training
 evaluation
 config saved_config ranges
 experiment
-cli
+cli testing
 main
 __main__
 """.strip().splitlines()

@@ -5,20 +5,43 @@ import numpy as np
 import pytest
 
 from diffusion_jax import registry, testing
+from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation.features.base import Features
+from diffusion_jax.types import Terms
 
 SPECS = {
     "array": "array(values=(5.0, 4.0, 3.0, 2.0, 1.0, 0.0, -1.0, -2.0, -4.0, -6.0, -8.0))",
     "interval": "interval(cfg(), lo=-5.0, hi=4.0)",
     "rescale": "rescale(cfg())",
     "threshold": "threshold(cfg())",
+    "chain": "chain(flip(), permute())",
+    "hidden": "hidden(flip())",
 }
 KINDS = ("schedules", "samplers", "grids", "plans", "decoders", "proposals", "pyramids", "views")
 CASES = [(k, SPECS.get(n, n)) for k in KINDS for n in registry.available(k)
          if n not in ("mulan", "ancestral_diffenc")]  # fmt: skip
 CASES += [("guidance", SPECS.get(n, n)) for n in
           ("none", "cfg", "cfgpp", "apg", "interval", "rescale", "threshold")]  # fmt: skip
-CASES += [("encoders", "identity")]
+SMALL = "width=8, mults=(1,), blocks=1"
+CASES += [(k, SPECS.get(n, n)) for k in ("finals", "correctors", "augment", "weightings")
+          for n in registry.available(k) if n not in ("permute", "rotate")]  # fmt: skip
+CASES += [("scorers", f"{n}({SMALL})") for n in ("classifier", "clip")]
+CASES += [("edits", n) for n in ("replace", "sdedit", "outpaint(left=2)", "interpolate_noise")]
+CASES += [
+    ("encoders", "identity"),
+    ("objectives", "discrete(timesteps=5)"),
+    ("objectives", "weighted()"),
+    ("likelihood", "ode(steps=4, trace='hutchinson', k=2)"),
+    ("features", "pixels()"),
+    ("data", "digits()"),
+    ("loggers", "files"),
+    ("tasks", f"guide(classifier({SMALL}))"),
+]
+
+
+def test_every_kind_has_a_contract():
+    assert set(testing.CONTRACTS) == set(registry.FOLDERS) - {"modes"}
 
 
 @pytest.mark.parametrize(("kind", "spec"), CASES)
@@ -49,6 +72,70 @@ class Mixes(Apart):
         return z - z.mean(axis=0) * gamma[:, None, None, None]
 
 
+class Told:
+    """An augmentation that says it did nothing."""
+
+    size = 1
+
+    def __call__(self, keys, images):
+        return images[:, ::-1], jnp.zeros((len(images), 1))
+
+
+class Rising:
+    monotone, of_gamma = True, True
+
+    def __call__(self, gamma, slope):
+        return jnp.exp(-gamma)
+
+
+class Steep(Rising):
+    monotone = False
+
+    def __call__(self, gamma, slope):
+        return 1.0 / slope
+
+
+class Twice:
+    nfe = 2
+
+    def __call__(self, denoise, z, gamma, decoder):
+        return denoise(z, gamma).x
+
+
+class Bound:
+    """Not per example."""
+
+    def __call__(self, model, params, x, cond, noise):
+        return Terms(*[jnp.full(len(x), jnp.abs(x).mean())] * 3)
+
+
+class Sink:
+    def open(self, workdir, config):
+        return self
+
+    def write_scalars(self, step, scalars):
+        assert np.isfinite(list(scalars.values())).all(), "it takes finite numbers only"
+
+
+class Idea:
+    holds, figure = "idea", "beauty"
+
+
+def pushed(denoise, z, gamma, key):
+    return z + 1.0
+
+
+def unstable(split):
+    unstable.calls += 1
+    images = np.full((4, 4, 4, 1), unstable.calls, np.uint8)
+    return Split(f"u/{split}", images, np.zeros(4, np.int32), 256, 0)
+
+
+unstable.calls = 0
+CHANGING = Source("u", (4, 4, 1), 256, 0, unstable)
+MEANS = Features("means", 3, lambda params, images: images.mean((0, 1, 2))[None], "0" * 64)
+
+
 def test_a_network_that_keeps_its_contract():
     network = Apart()
     assert testing.check("models", network) is network
@@ -62,6 +149,17 @@ def test_a_network_that_keeps_its_contract():
         ("samplers", object(), "has no nfe_per_step"),
         ("grids", lambda lo, hi, n, gamma: np.linspace(lo, hi, n + 1), "from gamma_1"),
         ("plans", lambda gammas: gammas[:-1], "ends"),
+        ("augment", Told(), "zeros tell of an image that was changed"),
+        ("weightings", Rising(), "declares monotone"),
+        ("weightings", Steep(), "declares of_gamma"),
+        ("finals", Twice(), "declares nfe=2, and called 1 times"),
+        ("correctors", pushed, "the mean of a Gaussian moved"),
+        ("objectives", Bound(), "examples see one another"),
+        ("loggers", Sink(), "finite numbers only"),
+        ("tasks", Idea(), "figure='beauty'; allowed are bits_per_dim"),
+        ("data", 3, "returned int, not a Source"),
+        ("data", CHANGING, "another one when it is read again"),
+        ("features", MEANS, r"gave \(1, 3\), not \(4, 3\)"),
     ],
 )
 def test_what_is_broken_is_named(kind, plugin, says):

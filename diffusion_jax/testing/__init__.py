@@ -1,0 +1,71 @@
+"""The contracts of plug-ins, to call on your own: `check("samplers", "mine.midpoint()")`.
+
+Each raises AssertionError with one line that says what does not hold. They take seconds and need no
+data and no test framework.
+"""
+
+import importlib
+from typing import Any
+
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError
+
+# The function that tests each kind, by the module of this folder that has it.
+CONTRACTS = {
+    "schedules": "process.schedule",
+    "decoders": "process.decoder",
+    "encoders": "process.encoder",
+    "proposals": "process.proposal",
+    "models": "networks.network",
+    "scorers": "networks.scorer",
+    "features": "networks.features",
+    "samplers": "sampling.sampler",
+    "grids": "sampling.grid",
+    "plans": "sampling.plan",
+    "guidance": "sampling.guidance",
+    "correctors": "sampling.corrector",
+    "finals": "sampling.final",
+    "edits": "sampling.edit",
+    "objectives": "likelihood.objective",
+    "weightings": "likelihood.weighting",
+    "likelihood": "likelihood.likelihood",
+    "data": "data.source",
+    "augment": "data.augment",
+    "pyramids": "data.pyramid",
+    "views": "data.view",
+    "tasks": "training.task",
+    "loggers": "training.logger",
+}
+
+
+def check(kind: str, plugin: Any, **known: Any) -> Any:
+    """Holds a plug-in against the contract of its kind.
+
+    Args:
+        kind: one of `CONTRACTS`.
+        plugin: what `make` returned, or the string to build it from.
+        **known: what `make` may want to know, such as `channels` or `shape`, for a string.
+
+    Returns:
+        The plug-in.
+
+    Raises:
+        AssertionError: it does not keep the contract.
+        ConfigError: there is no contract test for the kind, or the string builds nothing.
+    """
+    if kind not in CONTRACTS:
+        raise ConfigError(f"no contract tests for {kind!r}; there are: {', '.join(CONTRACTS)}")
+    module, name = CONTRACTS[kind].split(".")
+    contract = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    if isinstance(plugin, str):
+        shape = (32, 32, 3) if kind == "features" else (8, 8, 3)
+        context = {"gamma_min": -8.0, "gamma_max": 5.0, "levels": 256, "channels": 3,
+                   "shape": shape, "num_classes": 4 if kind == "scorers" else 0,
+                   "classes": ("a", "b", "c", "d") if kind == "scorers" else (),
+                   **known}  # fmt: skip
+        plugin = registry.build(kind, plugin, **context)
+    try:
+        contract(plugin)
+    except ConfigError as e:
+        raise AssertionError(f"{kind}: {e}") from e
+    return plugin

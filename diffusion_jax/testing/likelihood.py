@@ -1,0 +1,82 @@
+"""Contracts of bounds, weightings and likelihoods."""
+
+import dataclasses
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax import registry, rng
+from diffusion_jax.likelihood.objectives.base import is_shape_invariant
+from diffusion_jax.testing._tools import close, images, model, must
+
+
+def objective(plugin: Any) -> None:
+    """Terms per example, a function of the noise, with gradients; what it declares holds."""
+    built, params = model()
+    x = built.decoder.encode(images(64))
+    noise = rng.draw_noise(jax.random.key(0), x)
+    run = jax.jit(lambda params, x: plugin(built, params, x, {}, noise))
+    terms = run(params, x)
+    for name, values in terms._asdict().items():
+        fits = jnp.shape(values) == (64,) or (name == "auxiliary" and jnp.ndim(values) == 0)
+        must(fits, f"{name} has shape {jnp.shape(values)}, not (64,)")
+        must(bool(jnp.isfinite(values).all()), f"{name} is not finite")
+    must(bool((terms.prior >= -1e-4).all()), "the prior term, a divergence, is negative")
+    must(bool((terms.diffusion >= -1e-4).all()), "the diffusion term is negative")
+    other = run(params, x.at[1].set(0.0))
+    must(close(other.total[2], terms.total[2], 1e-4), "examples see one another")
+    slope = jax.grad(lambda p: run(p, x).total.mean())(params)
+    finite = [bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(slope)]
+    must(all(finite), "a gradient is not finite")
+    if not is_shape_invariant(plugin):
+        return
+    cosine = registry.build("schedules", "cosine()", gamma_min=-8.0, gamma_max=5.0)
+    bent = dataclasses.replace(built, schedule=cosine)
+    gamma, slope = jnp.linspace(-7.0, 4.0, 64), jnp.full(64, 13.0)
+    straight, curved = (plugin.at(m, params, x, {}, noise, gamma, slope) for m in (built, bent))
+    same = close(straight.diffusion, curved.diffusion, 1e-4)
+    must(same, "it declares shape_invariant, and `at` depends on the schedule")
+    twice = plugin.at(built, params, x, {}, noise, gamma, 2.0 * slope)
+    same = close(twice.diffusion, 2.0 * straight.diffusion, 1e-4)
+    must(same, "it declares shape_invariant, and the term is not proportional to the slope")
+
+
+def weighting(plugin: Any) -> None:
+    """Elementwise and not negative; `monotone` and `of_gamma` are as declared."""
+    gamma = jnp.linspace(-12.0, 8.0, 101)
+    values = jax.jit(plugin)(gamma, jnp.ones(101))
+    must(values.shape == gamma.shape, f"it gave shape {values.shape} for gamma of {gamma.shape}")
+    must(bool((jnp.isfinite(values) & (values >= 0.0)).all()), "a weight is negative or not finite")
+    must(close(plugin(gamma[3:4], jnp.ones(1)), values[3:4], 1e-5), "it is not elementwise")
+    if plugin.of_gamma:
+        steep = plugin(gamma, jnp.full(101, 7.0))
+        must(close(steep, values, 1e-6), "it declares of_gamma, and depends on the slope")
+    if plugin.monotone:
+        rises = bool((jnp.diff(values) >= -1e-6 * values.max()).all())
+        must(rises, "it declares monotone, and falls as gamma grows")
+
+
+def likelihood(plugin: Any) -> None:
+    """Bounds by name, or log-weights per image that do not depend on the batch."""
+    built, params = model()
+    if hasattr(plugin, "objectives"):
+        found = plugin.objectives((3,))
+        must({"infinity", "3"} <= set(found), f"objectives((3,)) names {sorted(found)}")
+        for bound in found.values():
+            objective(bound)
+        return
+    plugin.check(built)
+    json.dumps(plugin.describe(192))
+    x = built.decoder.encode(images(3))
+    keys = jax.random.split(jax.random.key(0), 3)
+    run = jax.jit(lambda x, keys: plugin(built, params, x, {}, keys))
+    weights = run(x, keys)
+    for name, values in weights._asdict().items():
+        must(values.shape == (3, plugin.k), f"{name} has shape {values.shape}, not (3, {plugin.k})")
+        must(bool(jnp.isfinite(values).all()), f"{name} is not finite")
+    alone = run(x[1:2], keys[1:2])
+    must(close(alone.density[0], weights.density[1], 1e-3), "images see one another")
+    coarse = jax.jit(lambda x, keys: plugin.coarse(built, params, x, {}, keys))(x, keys)
+    must(coarse.shape == (3,), f"coarse has shape {coarse.shape}, not (3,)")

@@ -1,0 +1,82 @@
+"""Contracts of tasks and of loggers."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax import config as config_lib
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.runtime.sharding import make_mesh
+from diffusion_jax.testing._tools import images, must
+from diffusion_jax.training.tasks.base import Handed
+
+_SHAPE = (4, 4, 1)
+_FIGURES = ("bits_per_dim", "loss_by_gamma")
+
+
+def setting(folder: Path) -> Experiment:
+    """A run of tiny images that are in memory, for tasks to be opened on."""
+    config = config_lib.base()
+    config.network, config.batch, config.steps = "vdm_unet(width=16, depth=1, embed=8)", 8, 2
+    config.conditional, config.ema = True, (0.9,)
+    pixels, labels = np.asarray(images(24, _SHAPE, 5)), np.arange(24, dtype=np.int32) % 3
+
+    def load(split: str) -> Split:
+        return Split(f"tiny/{split}", pixels, labels, 5, 3)
+
+    run = Experiment(config, folder)
+    run.__dict__["mesh"] = make_mesh(jax.devices()[:1])
+    run.__dict__["source"] = Source("tiny", _SHAPE, 5, 3, load)
+    return run
+
+
+def task(plugin: Any) -> None:
+    """Declares what it is; a step is pure, keeps the shapes of the state and counts itself."""
+    must(isinstance(plugin.holds, str) and bool(plugin.holds), "holds does not say what it is")
+    must(plugin.figure in _FIGURES, f"figure={plugin.figure!r}; allowed are {', '.join(_FIGURES)}")
+    with tempfile.TemporaryDirectory() as folder:
+        run = setting(Path(folder))
+        handed = Handed(*[lambda *_: None] * 6)
+        opened = plugin.open(run, handed)
+        given = opened.given().tree
+        state = jax.jit(opened.initial)()
+        must(int(state.step) == 0, "the first state is not at step 0")
+        declared = jax.tree.map(jnp.shape, plugin.shapes(run))
+        average = next(iter(state.ema.values()))
+        same = declared == jax.tree.map(jnp.shape, average)
+        must(same, "shapes(...) are not those of an average")
+        train, _ = opened.load()
+        batch = jax.tree.map(jnp.asarray, train.take(np.arange(8)))
+        step = jax.jit(opened.update)
+        after, metrics = step(state, batch, given)
+        missing = {"loss", "grad_norm", *opened.metrics} ^ set(metrics)
+        must(not missing, f"metrics and update(...) do not agree on {', '.join(sorted(missing))}")
+        for name, value in metrics.items():
+            finite = jnp.shape(value) == () and bool(jnp.isfinite(value))
+            must(finite, f"{name} is not a finite number")
+        must(int(after.step) == 1, f"after one step the state is at step {int(after.step)}")
+        kept = jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+        must(kept, "a step changes the shapes of the state")
+        again, _ = step(state, batch, given)
+        pairs = zip(jax.tree.leaves(again.params), jax.tree.leaves(after.params), strict=True)
+        same = all(np.array_equal(a, b) for a, b in pairs)
+        must(same, "a step is not a function of state and batch")
+        must(callable(plugin.function(run)), "function(setting) is not callable")
+
+
+def logger(plugin: Any) -> None:
+    """Takes numbers and pictures; is opened again when a run goes on. None keeps nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        for step in (1, 2):
+            sink = plugin.open(Path(folder), {"lr": 1e-3, "eval": {"draws": 2}})
+            if sink is None:
+                return
+            sink.write_scalars(step, {"train/loss": np.float32(0.5), "train/nan": float("nan")})
+            sink.write_images(step, {"samples": np.zeros((4, 4, 3), np.uint8)})
+            sink.flush()
+            sink.close()
