@@ -46,7 +46,7 @@ def find(name: str, data_dir: str) -> Path:
     )
     raise DataError(
         f"data set {name!r} is {why}; this needs TensorFlow and the network: pip install "
-        "'tensorflow-cpu' && python -c \"import tensorflow_datasets as tfds; "
+        "-e '.[prepare]' && python -c \"import tensorflow_datasets as tfds; "
         f"tfds.builder('{name}', data_dir='{into}', "
         f"file_format='array_record').download_and_prepare({downloads})\"; or point "
         f"--config.data_dir at the folder that holds it{f' ({into})' if other else ''}"
@@ -61,8 +61,13 @@ def _cache_folder(folder: Path) -> Path:
 
 
 def _decode(folder: Path, split: str, labelled: bool, out: Path) -> None:
-    import tensorflow_datasets as tfds
-
+    try:
+        import tensorflow_datasets as tfds
+    except ModuleNotFoundError as e:
+        raise DataError(
+            f"{folder} is read by tensorflow-datasets, which is not installed ({e}): pip install "
+            "-e '.[datasets]', or 'diffusion_jax[datasets]' where there is no checkout"
+        ) from e
     try:
         source = tfds.builder_from_directory(str(folder)).as_data_source(split)
     except (ValueError, KeyError, OSError) as e:
