@@ -133,3 +133,29 @@ def test_other_refusals(stages, tmp_path):
     names = f"--config.stages={stages[0]},{stages[1]}"
     done = main("inspect", names, f"--workdir={tmp_path}", "--trust")
     assert done.returncode == 2 and "ignores --config.stages" in done.stderr
+
+
+def test_a_file_gives_the_images_back_and_costs_what_the_bounds_say(stages, tmp_path):
+    asked = ("--config.compress.timesteps=4", "--config.compress.batch=4")
+    done = cascade("compress", stages, tmp_path, *asked, "--config.compress.verify")
+    assert done.returncode == 0, done.stderr
+    assert "byte-exact" in done.stdout
+    report = json.loads((tmp_path / "compressed" / "2.json").read_text())
+    assert abs(report["bound"]["same_latents"]["net_minus_bound"]) < 0.3
+    gap = report["bound"]["fresh_latents"]
+    assert abs(gap["net_minus_bound"]) < 5 * gap["monte_carlo_se_of_difference"] + 0.1
+    done = cascade("decompress", stages, tmp_path, f"--config.compress.output={tmp_path / 'o.npz'}")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "o.npz") as f:
+        whole = open_run(stages[0], trust=True).source.split("test")
+        assert np.array_equal(f["image"], whole.images)
+        assert np.array_equal(f["label"], whole.labels)
+    file = tmp_path / "compressed" / "2.djz"
+    raw = bytearray(file.read_bytes())
+    raw[-10] ^= 1
+    (tmp_path / "bad.djz").write_bytes(raw)
+    bad = f"--config.compress.input={tmp_path / 'bad.djz'}"
+    done = cascade("verify", stages, tmp_path, bad)
+    assert done.returncode == 2 and "damaged" in done.stderr
+    done = main("compress", f"--workdir={stages[0]}", "--trust")
+    assert done.returncode == 2 and "code whole images with all stages" in done.stderr

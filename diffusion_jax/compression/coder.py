@@ -1,8 +1,10 @@
 """Images to groups of coded bits and back: batches of a pinned shape, chained within a group."""
 
+import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +20,15 @@ from diffusion_jax.errors import CodecError, ConfigError
 Report = Callable[[int], None]  # is told how many images are done
 
 
+class Place(NamedTuple):
+    """Where a batch is coded; see `Desk`."""
+
+    stack: Stack
+    symbols: Symbols
+    batch: int
+    tally: Tally | None = None
+
+
 @dataclass(frozen=True)
 class Coder:
     """How images are coded.
@@ -31,6 +42,7 @@ class Coder:
         null: the label of the null class, used where labels are not coded; None for an
             unconditional model.
         whiten: for measurements only; files are always written with it.
+        before: the chains of a cascade's earlier stages; `chain` is that of the last.
     """
 
     chain: LatentChain
@@ -40,6 +52,36 @@ class Coder:
     classes: int = 0
     null: int | None = None
     whiten: bool = True
+    before: tuple[LatentChain, ...] = ()
+
+    @property
+    def chains(self) -> tuple[LatentChain, ...]:
+        """Those of all stages, small images first."""
+        return (*self.before, self.chain)
+
+    @property
+    def values(self) -> int:
+        """Values of a whole image."""
+        return math.prod(self.chain.network.image)
+
+    def put(self, images: np.ndarray, known: np.ndarray | None, desk: "Place") -> None:
+        """Puts a batch on the stacks: the last stage first, so that it comes off last."""
+        for i, chain in reversed([*enumerate(self.chains)]):
+            part, low = chain.network.parts(images)
+            at = self._desk(i, chain.given(low), desk)
+            self._order.encode(at, part.reshape(len(part), -1), known)
+
+    def take(self, n: int, known: np.ndarray | None, desk: "Place") -> np.ndarray:
+        """Takes a batch off the stacks: every stage is told what those before it gave."""
+        images = None
+        for i, chain in enumerate(self.chains):
+            part = self._order.decode(self._desk(i, chain.given(images), desk), n, known)
+            images = chain.network.join(part, images)
+        return images
+
+    def _desk(self, stage: int, chain: LatentChain, at: "Place") -> Desk:
+        first = stage * (TIMESTEPS + 1)
+        return Desk(chain, at.stack, at.symbols, self._mask_seed, at.batch, at.tally, first)
 
     @property
     def _order(self) -> Order:
@@ -95,6 +137,7 @@ def make(
     group: int = 1024,
     seed: int = 0,
     coded_labels: bool = False,
+    before: Sequence[Network] = (),
 ) -> Coder:
     """A coder for a model.
 
@@ -106,6 +149,7 @@ def make(
         seed: of initial bits and whitening.
         coded_labels: whether a class-conditional model is told the labels, which are then coded
             too; else it is told the null class.
+        before: of a cascade the models of the earlier stages; `network` is that of the last.
 
     Returns:
         The coder.
@@ -122,12 +166,13 @@ def make(
         raise ConfigError(f"compress.timesteps={timesteps}: at most {TIMESTEPS}")
     if not 0 <= seed < 1 << 63:
         raise ConfigError(f"compress.seed={seed}: allowed are 0 .. 2^63 - 1")
+    all_markov = all(n.markov for n in (*before, network))
     if order == "auto":
-        order = "bitswap" if network.markov else "topdown"
+        order = "bitswap" if all_markov else "topdown"
     if order not in ORDERS:
         raise ConfigError(f"compress.order={order!r}: allowed are auto, {', '.join(ORDERS)}")
     markov = ORDERS[order].markov
-    if markov and not network.markov:
+    if markov and not all_markov:
         raise ConfigError(
             "compress.order='bitswap' needs a forward chain that does not see the image; this "
             "model has an encoder: use 'topdown' or 'auto'"
@@ -140,6 +185,7 @@ def make(
         seed=seed,
         classes=classes if coded_labels else 0,
         null=classes if classes else None,
+        before=tuple(make_latent_chain(n, timesteps, markov) for n in before),
     )
 
 
@@ -158,12 +204,9 @@ def encode(
         The coded bits and what they cost.
     """
     network = coder.chain.network
-    flat = images.reshape(len(images), -1)
     groups, initial, tallies, net, label_bits, done = [], [], [], 0.0, 0.0, 0
     for number, group in enumerate(coder.groups(len(images))):
-        stack = Stack(
-            min(group.step, len(images) - group.start), network.values, coder.seed, number
-        )
+        stack = Stack(min(group.step, len(images) - group.start), coder.values, coder.seed, number)
         symbols = Symbols()
         for start in group:
             batch = coder.batch(group, start)
@@ -171,8 +214,7 @@ def encode(
             known = labels[batch] if coder.classes else coder.labels(n)
             tally = Tally(np.zeros(n), np.zeros(n))
             where = batch.start // network.batch
-            desk = Desk(coder.chain, stack, symbols, coder._mask_seed, where, tally)
-            coder._order.encode(desk, flat[batch], known)
+            coder.put(images[batch], known, Place(stack, symbols, where, tally))
             if coder.classes:
                 symbols.push_labels(known, coder.classes)
                 label_bits += n * np.log2(coder.classes)
@@ -180,7 +222,7 @@ def encode(
             done += n
             report(done)
         part = slice(group.start, group.stop)
-        crc = _checksum(flat[part], labels[part] if coder.classes else None)
+        crc = _checksum(images[part], labels[part] if coder.classes else None)
         groups.append(Group(stack.heads, stack.tail, symbols.words(), stack.used, crc))
         net += stack.bits() - stack.initial_bits() + symbols.bits()
         initial.append(stack.initial_bits())
@@ -214,7 +256,7 @@ def decode(
     network = coder.chain.network
     flat, labels, done = [], [], 0  # grow as images come, whatever a header promised
     for number, (places, group) in enumerate(zip(coder.groups(count), groups, strict=True)):
-        stack = Stack.load(network.values, group.heads, group.tail)
+        stack = Stack.load(coder.values, group.heads, group.tail)
         symbols = Symbols(group.symbols)
         images, classes = [], []
         for start in reversed(places):
@@ -222,8 +264,7 @@ def decode(
             n = batch.stop - batch.start
             known = symbols.pop_labels(n, coder.classes) if coder.classes else coder.labels(n)
             where = batch.start // network.batch
-            desk = Desk(coder.chain, stack, symbols, coder._mask_seed, where)
-            images.append(coder._order.decode(desk, n, known))
+            images.append(coder.take(n, known, Place(stack, symbols, where)))
             classes.append(known)
             done += n
             report(done)
@@ -238,7 +279,7 @@ def decode(
                 "coded: the network computes other numbers here than where the file was written; "
                 "decode on the same kind of machine with the same settings"
             )
-    decoded = np.concatenate(flat).reshape(count, *network.shape)
+    decoded = np.concatenate(flat).reshape(count, *network.image)
     return decoded, np.concatenate(labels) if coder.classes else None
 
 

@@ -5,7 +5,7 @@ noise of `samplers/ancestral_diffenc.py`. All numbers are float64.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -46,6 +46,10 @@ class LatentChain:
     backward: np.ndarray
     steps: dict[str, np.ndarray] = field(repr=False)
     grids: tuple[Grid, ...] = field(repr=False)
+
+    def given(self, low: np.ndarray | None) -> "LatentChain":
+        """The chain of images whose smaller images are known, see `Network.given`."""
+        return replace(self, network=self.network.given(low))
 
     def latent(self, k: np.ndarray, i: int) -> np.ndarray:
         """The value of bins `k` of latent i."""

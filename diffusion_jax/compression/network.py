@@ -6,6 +6,7 @@ one pinned batch shape, padded with zeros. Latents cross the border as float64 a
 float32 for the network; everything after the network is float64 arithmetic in numpy.
 """
 
+import copy
 import hashlib
 import math
 from typing import Any
@@ -62,7 +63,7 @@ class Network:
 
     Args:
         params: its weights; one device computes, whatever mesh they were on.
-        shape: of one image.
+        shape: of one image; of a model of a part of it too.
         batch: images per call, always.
 
     Raises:
@@ -76,14 +77,31 @@ class Network:
         )  # fmt: skip
         device = jax.devices()[0]
         options = _GPU if device.platform == "gpu" else None
-        self.model, self.shape, self.batch = model, tuple(shape), batch
+        self.model, self.image, self.batch = model, tuple(shape), batch
+        self.shape, self._low = tuple(model.shape(self.image)), None
         self.params = jax.device_put(params, device)
         calls = (self._predict, self._data, self._shift, self._pixels, self._gammas)
         self._calls = {f.__name__: jax.jit(f, compiler_options=options) for f in calls}
 
+    def given(self, low: np.ndarray | None) -> "Network":
+        """The same network, told the smaller images, uint8 `[n, h, w, C]`, of its next calls."""
+        told = copy.copy(self)
+        told._low = low
+        return told
+
+    def parts(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """What of images `[n, H, W, C]` it models, and the smaller images it is told, or None."""
+        part, given = self.model.view(images)
+        return np.asarray(part), np.asarray(given["low"]) if given else None
+
+    def join(self, part: np.ndarray, low: np.ndarray | None) -> np.ndarray:
+        """The inverse of `parts` at the model's level: `part` is `[n, values]`."""
+        shaped = part.reshape(-1, *self.shape)
+        return np.asarray(self.model.view.join(shaped, {} if low is None else {"low": low}))
+
     @property
     def values(self) -> int:
-        """Values of one image."""
+        """Values of what it models of one image."""
         return math.prod(self.shape)
 
     @property
@@ -95,6 +113,10 @@ class Network:
         """Compiles everything; `labels` says whether the network is told any."""
         z = np.zeros((1, self.values))
         known = np.zeros(1, np.int32) if labels else None
+        told = self.model.view.given_shape(self.image)
+        if told is not None and self._low is None:
+            self.given(np.zeros((1, *told), np.uint8)).warm_up(labels)
+            return
         self.predict(z, 0.0, known)
         self.shift(z, 0.0, known)
         self.data(z.astype(np.uint8))
@@ -146,14 +168,18 @@ class Network:
     # What is compiled: the parameters come first, everything has the pinned shape.
 
     def _predict(self, params: Params, z: Array, gamma: Array, cond: Cond) -> tuple[Array, Array]:
-        pred = self.model.denoiser(params)(z, gamma, cond)
+        pred = self.model.denoiser(params)(z, gamma, self._encoded(cond))
         return pred.x, pred.eps
 
     def _data(self, params: Params, images: Array) -> Array:
         return self.model.decoder.encode(images)
 
     def _shift(self, params: Params, x: Array, gamma: Array, cond: Cond) -> Array:
-        return self.model.shift(params, x, gamma, cond)
+        return self.model.shift(params, x, gamma, self._encoded(cond))
+
+    def _encoded(self, cond: Cond) -> Cond:
+        low = {k: self.model.decoder.encode(v) for k, v in cond.items() if k == "low"}
+        return {**cond, **low}
 
     def _pixels(self, params: Params, y: Array, gamma_0: Array) -> Array:
         return self.model.decoder.log_probs(y, gamma_0)
@@ -174,8 +200,10 @@ class Network:
         return a[:n].reshape(n, self.values)
 
     def _cond(self, labels: np.ndarray | None, n: int) -> Cond:
-        if labels is None:
-            return {}
-        out = np.zeros(self.batch, np.int32)
-        out[:n] = labels
-        return {"label": jnp.asarray(out)}
+        told = {"label": None if labels is None else np.asarray(labels, np.int32), "low": self._low}
+        out = {}
+        for name, a in told.items():
+            if a is not None:
+                out[name] = np.zeros((self.batch, *a.shape[1:]), a.dtype)
+                out[name][:n] = a
+        return jax.tree.map(jnp.asarray, out)

@@ -55,6 +55,7 @@ class Desk:
         seed: of the whitening; None leaves it out (for measurements of what it is good for).
         batch: number of the batch, for the whitening.
         tally: what it costs; None when decoding.
+        first: number of the chain's first latent, for the whitening.
     """
 
     chain: LatentChain
@@ -63,11 +64,12 @@ class Desk:
     seed: int | None
     batch: int
     tally: Tally | None = field(default=None)
+    first: int = 0
 
     def draw(self, posterior: Binned, step: int) -> np.ndarray:
         """Takes a latent off the stack by `posterior`; `step` numbers the latent."""
         n = len(posterior.mean)
-        k = self.stack.pop(n, posterior.find, self._mask(n, step))
+        k = self.stack.pop(n, posterior.find, self._mask(n, step), posterior.mean.shape[1])
         if self.tally:
             self.tally.latent(posterior, k, posterior.interval(k)[1], -1)
         return k
@@ -85,7 +87,8 @@ class Desk:
 
     def take(self, model: Binned) -> np.ndarray:
         """The inverse of `put`."""
-        return self.stack.pop(len(model.mean), model.find)
+        n, values = model.mean.shape
+        return self.stack.pop(n, model.find, values=values)
 
     def put_pixels(self, images: np.ndarray, k_0: np.ndarray) -> None:
         """Puts images `[n, values]` on the stack of symbols, given bins of `z_0`."""
@@ -105,7 +108,7 @@ class Desk:
     def _mask(self, n: int, step: int) -> np.ndarray | None:
         if self.seed is None:
             return None
-        return whitening(self.seed, self.batch, step, (n, self.chain.network.values))
+        return whitening(self.seed, self.batch, self.first + step, (n, self.chain.network.values))
 
 
 def _bitswap_encode(desk: Desk, images: np.ndarray, labels: np.ndarray | None) -> None:

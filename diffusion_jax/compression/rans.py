@@ -127,9 +127,9 @@ class Stack:
             width: uint64, the intervals' widths, positive.
             mask: the mask the values were popped with, to undo `pop` exactly.
         """
-        n, lanes = len(start), self.heads.shape[1]
-        for at in range(0, self._values, lanes):
-            cols = slice(at, min(at + lanes, self._values))
+        (n, values), lanes = start.shape, self.heads.shape[1]
+        for at in range(0, values, lanes):
+            cols = slice(at, min(at + lanes, values))
             head = self.heads[:n, : cols.stop - at]
             state, f = head.copy(), width[:, cols]
             limit = f << _P
@@ -142,21 +142,24 @@ class Stack:
             state = (whole << _P) + rest + start[:, cols]
             head[...] = state if mask is None else state ^ mask[:, cols]
 
-    def pop(self, n: int, find: Find, mask: np.ndarray | None = None) -> np.ndarray:
+    def pop(
+        self, n: int, find: Find, mask: np.ndarray | None = None, values: int | None = None
+    ) -> np.ndarray:
         """Takes the values of the first `n` rows off the stack: the inverse of `push`.
 
         Args:
             n: rows.
             find: `(u, columns) -> (value, start, width)`: whose interval the uint64 `u` is in.
             mask: whitening, from `whitening`.
+            values: how many of each row; None for those of an image.
 
         Returns:
             int64 `[n, values]`.
         """
-        lanes = self.heads.shape[1]
-        out = np.empty((n, self._values), np.int64)
-        for at in reversed(range(0, self._values, lanes)):
-            cols = slice(at, min(at + lanes, self._values))
+        values, lanes = values or self._values, self.heads.shape[1]
+        out = np.empty((n, values), np.int64)
+        for at in reversed(range(0, values, lanes)):
+            cols = slice(at, min(at + lanes, values))
             head = self.heads[:n, : cols.stop - at]
             state = head.copy() if mask is None else head ^ mask[:, cols]
             low = state & _LOW

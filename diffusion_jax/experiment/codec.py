@@ -1,5 +1,6 @@
 """Lossless coding with the model of a run: images to the bytes of a file, and back."""
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffusion_jax import registry
 from diffusion_jax.compression import coder as coding, container, network
 from diffusion_jax.compression.files import Images, file_names
 from diffusion_jax.compression.header import check
@@ -53,8 +55,13 @@ def one_process() -> None:
 
 def fingerprint(experiment: Experiment, params: Params) -> str:
     """Which model this is: weights, and the settings that give them meaning."""
+    if experiment.stages:
+        each = map(fingerprint, experiment.stages, params)
+        return hashlib.sha256(" ".join(each).encode()).hexdigest()
     c = experiment.config
     settings = {k: c[k] for k in _SETTINGS}
+    if registry.parse(c.view) != registry.parse("whole()"):
+        settings["view"] = c.view
     settings |= {
         "gamma_min": experiment.offered()["gamma_min"],
         "precision": c.eval.matmul_precision,
@@ -63,6 +70,29 @@ def fingerprint(experiment: Experiment, params: Params) -> str:
         "classes": experiment.model.num_classes,
     }
     return network.fingerprint(params, settings)
+
+
+def check_whole(experiment: Experiment) -> None:
+    """Refuses a run that models a part of each image only."""
+    shape, view = tuple(experiment.source.shape), experiment.model.view
+    if not experiment.stages and (view.halvings or view.given_shape(shape)):
+        raise ConfigError(
+            f"this run (view {experiment.config.view}) models a part of each image: code whole "
+            "images with all stages, --config.stages=LOW,HIGH"
+        )
+
+
+def networks(
+    experiment: Experiment, params: Params, shape: tuple[int, ...], batch: int
+) -> list[network.Network]:
+    """The model for images of `shape`, or those of all stages, small images first."""
+    check_whole(experiment)
+    pairs = (
+        zip(experiment.stages, params, strict=True)
+        if experiment.stages
+        else ((experiment, params),)
+    )
+    return [network.Network(e.model, p, shape, batch) for e, p in pairs]
 
 
 def checked(experiment: Experiment, images: np.ndarray, labels: np.ndarray | None) -> Images:
@@ -103,11 +133,10 @@ def encode(
     found = Images(found.name, found.images, labels, found.names)
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
         batch = min(c.batch or _BATCH, len(found.images))
-        net = network.Network(experiment.model, params, found.images.shape[1:], batch)
-        coder = coding.make(
-            net, c.timesteps, c.order, c.group, c.seed, coded_labels=labels is not None
-        )
-        net.warm_up(labels is not None or coder.null is not None)
+        *before, net = networks(experiment, params, found.images.shape[1:], batch)
+        coder = coding.make(net, c.timesteps, c.order, c.group, c.seed, labels is not None, before)
+        for one in (*before, net):
+            one.warm_up(labels is not None or coder.null is not None)
         start = time.monotonic()
         with progress("encode", len(found.images), show=show) as bar:
             coded = coding.encode(coder, found.images, labels, bar.at)
@@ -128,7 +157,7 @@ def _header(
     net = coder.chain.network
     return {
         "images": len(found.images),
-        "shape": list(net.shape),
+        "shape": list(net.image),
         "levels": experiment.source.levels,
         "timesteps": coder.chain.timesteps,
         "order": coder.order,
@@ -154,7 +183,7 @@ def label_kind(coder: coding.Coder) -> str:
 
 def schedule_code(coder: coding.Coder) -> str:
     """The gammas of the chain, exactly, in few characters."""
-    return container.code(coder.chain.gammas)
+    return container.code(np.concatenate([c.gammas for c in coder.chains]))
 
 
 def read(
@@ -195,10 +224,10 @@ def read(
             f"{name} was written with {'; '.join(other)}: networks compute other bits there; "
             "decode it with the same versions on the same kind of device"
         )
-    net = network.Network(experiment.model, params, tuple(header["shape"]), header["batch"])
+    *before, net = networks(experiment, params, tuple(header["shape"]), header["batch"])
     coder = coding.make(
         net, header["timesteps"], header["order"], header["group"], header["seed"],
-        coded_labels=header["labels"] == "coded",
+        header["labels"] == "coded", before,
     )  # fmt: skip
     kind = label_kind(coder)
     if kind != header["labels"]:

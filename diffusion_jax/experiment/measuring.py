@@ -71,6 +71,24 @@ def bound(
     )
 
 
+def bounds(
+    experiment: Experiment,
+    params: Params,
+    objective: Objective,
+    split: Split | None = None,
+    label: str = "",
+    **changes: Any,
+) -> list[bpd.Records]:
+    """`bound` of every stage of a cascade, or of the one run; only the first has the run's seed."""
+    if not experiment.stages:
+        return [bound(experiment, params, objective, split, label, **changes)]
+    seed = experiment.config.eval.seed
+    return [
+        bound(s, p, objective, split, f"{label}, {s.config.view}", **changes, seed=seed + i)
+        for i, (s, p) in enumerate(zip(experiment.stages, params, strict=True))
+    ]
+
+
 def result(records: bpd.Records) -> BitsPerDim:
     """What was measured, in bits per dimension."""
     per_image = records.per_image()

@@ -13,12 +13,12 @@ import numpy as np
 from diffusion_jax.likelihood.bpd import Records, mean_se
 
 
-def summary(records: Sequence[Records], own: Sequence[int]) -> dict[str, Any]:
+def summary(records: Sequence[Records], own: Sequence[int] = ()) -> dict[str, Any]:
     """Mean, standard errors and parts, in bits per dimension of the whole image.
 
     Args:
         records: of every stage, of the same images, counted by the dimensions of the image.
-        own: values of the part that each stage models.
+        own: values of the part that each stage models; those of the image if left out.
 
     Returns:
         JSON-able, as `bpd.summary`, with `stages`: what each takes per dimension of the image
@@ -30,6 +30,7 @@ def summary(records: Sequence[Records], own: Sequence[int]) -> dict[str, Any]:
     names = dict.fromkeys(name for parts in each for name in parts if name != "total")
     zero = np.zeros(len(total))
     stages = []
+    own = own or [r.dims for r in records]
     for r, parts, error, values in zip(records, each, errors, own, strict=True):
         mine = mean_se(parts["total"])
         stages.append({

@@ -10,10 +10,8 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import bpd, stages as lib
 from diffusion_jax.likelihood.estimators.base import Bounds
-from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.wording import plus_minus
-from diffusion_jax.types import Params
 
 
 def evaluate(cascade: Experiment) -> dict[str, Any]:
@@ -29,7 +27,10 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
     objectives = likelihood.objectives(tuple(c.timesteps))
     params, record = cascade.loaded
     split = cascade.source.split(c.split)
-    found = {name: _measure(cascade, params, o, name) for name, o in objectives.items()}
+    found = {
+        name: measuring.bounds(cascade, params, o, label=f"T={name}")
+        for name, o in objectives.items()
+    }
     own = [math.prod(s.model.shape(s.source.shape)) for s in cascade.stages]
     results = {name: lib.summary(r, own) for name, r in found.items()}
     result = results.pop("infinity")
@@ -68,17 +69,6 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
         beside,
     )  # fmt: skip
     return report
-
-
-def _measure(
-    cascade: Experiment, params: tuple[Params, ...], objective: Objective, name: str
-) -> list[bpd.Records]:
-    """Every stage's records; the noise of the first is that of its own evaluation."""
-    seed = cascade.config.eval.seed
-    return [
-        measuring.bound(s, p, objective, label=f"T={name}, {s.config.view}", seed=seed + i)
-        for i, (s, p) in enumerate(zip(cascade.stages, params, strict=True))
-    ]
 
 
 def _table(report: dict[str, Any], name: str) -> str:

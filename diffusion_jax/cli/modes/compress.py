@@ -11,13 +11,13 @@ from diffusion_jax.compression import baselines, files
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment, codec, measuring
-from diffusion_jax.likelihood import bpd
+from diffusion_jax.likelihood import stages
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import place, write
 from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
-READS = ("compress", "eval")
+READS = ("compress", "eval", "stages")
 WRITES = ("compressed",)
 
 
@@ -27,6 +27,7 @@ def run(experiment: Experiment) -> None:
     Writes `config.compress.output` (by default `compressed/<step>.djz`) and a JSON beside it.
     """
     codec.one_process()
+    codec.check_whole(experiment)
     c = experiment.config.compress
     named = _codec_files.output_path(experiment)
     found = _images(experiment)
@@ -74,7 +75,7 @@ def _images(experiment: Experiment) -> Images:
 def _result(made: codec.Encoded) -> dict[str, Any]:
     """The code length, in bits/dim."""
     coder, coded, size = made.coder, made.coded, len(made.data)
-    n, values = len(made.images.images), coder.chain.network.values
+    n, values = len(made.images.images), coder.values
     dims = n * values
     bits = sum(8 * len(g.pack()) for g in coded.groups)
     rows = min(n, coder.chain.network.batch)
@@ -95,19 +96,19 @@ def _result(made: codec.Encoded) -> dict[str, Any]:
 def _bound(experiment: Experiment, params: Params, made: codec.Encoded) -> dict[str, Any]:
     """The bound on the same images, at the latents that were coded and at fresh ones."""
     coder, coded, found = made.coder, made.coded, made.images
-    values, steps = coder.chain.network.values, coder.chain.timesteps
+    values, steps = coder.values, coder.chain.timesteps
     n, classes = len(found.images), experiment.model.num_classes
     labels = found.labels if found.labels is not None else np.full(n, classes, np.int32)
     split = Split(found.name, found.images, labels, experiment.source.levels, classes)
     objective = registry.build("objectives", f"discrete(timesteps={steps})")
-    records = measuring.bound(
+    records = measuring.bounds(
         experiment, params, objective, split, limit=0, label=f"bound, T={steps}"
     )
-    summary = bpd.summary(records)
+    summary = stages.summary(records)
     # The stack's own loss belongs to no image: it is spread evenly.
     net = (coded.net_bits - coded.label_bits) / (n * values)
     per_image = coded.bits / values + (net - coded.bits.sum() / (n * values))
-    gap = per_image - records.per_image()["total"]
+    gap = per_image - stages.total_per_image(records)
     same = float(coded.nats.sum() / (n * values * math.log(2.0)))
     return {
         "same_latents": {"bits_per_dim": same, "net_minus_bound": net - same},

@@ -8,7 +8,7 @@ from diffusion_jax.experiment.workdir import check_writable
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import is_bucket
 
-READS = ("compress", "eval")
+READS = ("compress", "eval", "stages")
 
 
 def run(experiment: Experiment) -> None:

@@ -4,7 +4,7 @@ from diffusion_jax.cli.modes import _codec_files
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.distributed import say
 
-READS = ("compress", "eval")
+READS = ("compress", "eval", "stages")
 
 
 def run(experiment: Experiment) -> None:
