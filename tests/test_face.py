@@ -63,6 +63,30 @@ def test_samples_are_those_of_the_mode(run):
         run.sample(1, labels=[3])
 
 
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda run: run.sample(-1), "sample.num=-1 must be at least 0"),
+        (lambda run: run.sample(1, steps=0), "sample.steps=0 must be at least 1"),
+        (lambda run: run.sample(1, seed=-1), "sample.seed=-1 must be from 0"),
+        (lambda run: run.sample(1, batch=0), "sample.batch=0 must be at least 1"),
+        (lambda run: run.bits_per_dim(limit=-3), "eval.limit=-3 must be at least 0"),
+        (lambda run: run.bits_per_dim(draws=0), "eval.draws=0 must be at least 1"),
+    ],
+)
+def test_numbers_out_of_range_are_those_of_the_command_line(run, ask, says):
+    with pytest.raises(ConfigError, match=says):
+        ask(run)
+
+
+def test_a_run_whose_settings_are_out_of_range_is_refused(run, tmp_path):
+    settings = saved_config.to_dict(run.config)
+    settings["eval"]["batch"] = 0
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=r"eval\.batch=0 must be at least 1"):
+        dj.open_run(tmp_path)
+
+
 def test_bits_per_dim_are_those_of_the_mode(run):
     found = run.bits_per_dim()
     eval_mode.run(run)

@@ -163,6 +163,18 @@ def test_a_validation_that_was_interrupted_is_made_up_for(tmp_path, last):
         found = [r["step"] for r in map(json.loads, rows) if "valid/loss" in r]
         assert found == [*range(4, last + 1, 4)]
     assert stopped.seen == [4, *range(4, last + 1, 4)]
+    best = restore.restore_newest(experiment.workdir, lambda p: restore.read_meta(p), best=True)[0]
+    assert (best["step"], best["metrics"]) == (4, {"valid_loss": 4.0})
+
+
+def test_the_best_checkpoint_is_kept_that_was_measured_late(tmp_path):
+    experiment, counter = counting(tmp_path)
+    experiment.config.update(eval_every=4, steps=16, save_every=4, keep_latest=1)
+    experiment.__dict__["task"] = Stopped(counter.split)
+    with pytest.raises(Preempted):
+        train.run(experiment)
+    train.run(experiment)
+    assert [p.name for p in restore.locate(experiment.workdir)] == ["16", "4"]
 
 
 def test_a_run_that_cannot_go_on_stops(tmp_path, monkeypatch):

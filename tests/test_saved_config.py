@@ -8,6 +8,7 @@ import tiny
 from command import config_file, main, refused
 
 from diffusion_jax import experiment, saved_config
+from diffusion_jax.cli import arguments
 from diffusion_jax.config import base
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import prepare_workdir
@@ -91,3 +92,20 @@ def test_how_a_plugin_is_written_makes_no_other_run():
     (line,) = saved_config.other_meaning(old, new)
     assert line == "network: 'vdm_unet()' -> 'vdm_unet(smallest_group=1)'"
     assert saved_config.differences(old, new) == [line]
+
+
+def test_the_configuration_of_a_run_starts_another(tmp_path):
+    """Named by the run's folder or by its file, with changes; a file that is none is one line."""
+    first = tiny.experiment(tmp_path, "first", lr=3e-4)
+    with prepare_workdir(first):
+        pass
+    for n, name in enumerate((first.workdir, first.workdir / "config.json")):
+        argv = arguments.with_config(["", f"--config={name}", f"--workdir={tmp_path}/{n}"], "train")
+        path = argv[1].partition(":")[2]
+        assert saved_config.get_config(path).lr == 3e-4
+    args = (f"--config={first.workdir}/config.json", f"--workdir={tmp_path}/other")
+    refused(main(*args, "--config.sampler=heunn()"), "did you mean 'heun'")
+    (tmp_path / "list.json").write_text("[1, 2]")
+    for name, says in (("list.json", "not a JSON object"), ("none.json", "none.json")):
+        refused(main(f"--config={tmp_path}/{name}", f"--workdir={tmp_path}/other"), says)
+    assert not (tmp_path / "other").exists()

@@ -126,7 +126,8 @@ def with_config(argv: list[str], mode: str) -> list[str]:
     named = value(argv, "config")
     if named:
         name, colon, variant = named.partition(":")
-        file = f"{config_path(name)}{colon}{variant}"
+        saved = _of_a_run(named)
+        file = _saved_file(saved) if saved else f"{config_path(name)}{colon}{variant}"
         first = next(i for i, a in enumerate(argv) if a.lstrip("-").partition("=")[0] == "config")
         after = first + (1 if "=" in argv[first] else 2)
         return [*argv[:first], f"--config={file}", *argv[after:]]
@@ -148,7 +149,19 @@ def with_config(argv: list[str], mode: str) -> list[str]:
             f"--{flag}: {what} {where}, and no --config is given; train one first, for example "
             f"with --mode=train --config=digits --workdir={where}"
         )
-    return [argv[0], f"--config={Path(saved_config.__file__)}:{saved}", *argv[1:]]
+    return [argv[0], f"--config={_saved_file(saved)}", *argv[1:]]
+
+
+def _of_a_run(name: str) -> Path | None:
+    """The saved configuration that `--config=RUN` or `--config=RUN/config.json` means, or None."""
+    if name.endswith(".json"):
+        return place(name)
+    return saved_config.find(place(name)) if Path(name).is_dir() else None
+
+
+def _saved_file(saved: Path) -> str:
+    """What `--config` takes to read a saved configuration."""
+    return f"{Path(saved_config.__file__)}:{saved}"
 
 
 @functools.cache

@@ -236,6 +236,7 @@ class Experiment:
             if value is not None:
                 *path, last = key.split(".")
                 functools.reduce(lambda c, p: c[p], path, config)[last] = value
+        ranges.check(config, sections_only=True)
         shared = (self.mesh, self.source, self.model, self.loaded)
         other = dataclasses.replace(self, config=config)
         vars(other).update(zip(("mesh", "source", "model", "loaded"), shared, strict=True))
@@ -285,7 +286,8 @@ def open_run(path: str | Path, *, data_dir: str | None = None, trust: bool = Fal
         trust: import the modules that its plug-ins name; see `SECURITY.md`.
 
     Raises:
-        ConfigError: there is no run there, or it names modules and is not trusted.
+        ConfigError: there is no run there, a number of its settings is out of range, or it names
+            modules and is not trusted.
     """
     saved = saved_config.find(place(path))
     if saved is None:
@@ -293,4 +295,5 @@ def open_run(path: str | Path, *, data_dir: str | None = None, trust: bool = Fal
     config = saved_config.read_trusted(saved, trust)
     if data_dir is not None:
         config.data_dir = data_dir
+    ranges.check(config, sections_only=True)
     return Experiment(config, place(path), str(place(path)))

@@ -4,8 +4,9 @@ A step's folder has three items: `train` (step, weights, optimiser state), `ema`
 the weights) and `meta` (JSON: the resolved configuration and what the step measured).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,10 +16,18 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from diffusion_jax.errors import CheckpointError, short
 from diffusion_jax.runtime import distributed
-from diffusion_jax.runtime.storage import place
+from diffusion_jax.runtime.storage import place, write_json
 from diffusion_jax.training import integrity
 from diffusion_jax.training.integrity import Damaged, saved_tree
-from diffusion_jax.training.restore import FOLDER, compare, held_out, read_meta, shapes
+from diffusion_jax.training.restore import (
+    FOLDER,
+    LATE,
+    compare,
+    held_out,
+    late_metrics,
+    read_meta,
+    shapes,
+)
 from diffusion_jax.training.state import State
 
 _SMALL = 2**20  # bytes
@@ -43,6 +52,25 @@ def _one_copy(tree: Any) -> Any:
     )
 
 
+class _Best(keep.BestN):
+    """Keeps the best checkpoint, by figures that were measured later, too."""
+
+    def __init__(self, folder: Path):
+        super().__init__(
+            get_metric_fn=held_out, reverse=True, n=1, keep_checkpoints_without_metrics=False
+        )
+        self._folder = folder
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """Which checkpoints this policy keeps."""
+        told = []
+        for c in checkpoints:
+            late = late_metrics(self._folder / str(c.step))
+            metrics = {**(c.metrics or {}), **late} or None
+            told.append(SimpleNamespace(step=c.step, time=c.time, metrics=metrics))
+        return super().should_preserve(told, context=context)
+
+
 class Checkpoints:
     """The checkpoints of one work directory, in `workdir/checkpoints/<step>`.
 
@@ -58,12 +86,7 @@ class Checkpoints:
         self._check_alone = check or (lambda: None)
         self._folder = place(workdir) / FOLDER
         self._saving = -1
-        best = keep.BestN(
-            get_metric_fn=held_out,
-            reverse=True,
-            n=1,
-            keep_checkpoints_without_metrics=False,
-        )
+        best = _Best(self._folder)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(keep_latest), best]),
             cleanup_tmp_directories=True,
@@ -104,6 +127,12 @@ class Checkpoints:
             metrics=metrics or None,
             force=True,
         )
+
+    def measured(self, step: int, metrics: dict[str, float]) -> None:
+        """Adds what was measured of a checkpoint that is there; the best one follows from it."""
+        folder = self._folder / str(step)
+        if metrics and step in self._manager.all_steps() and jax.process_index() == 0:
+            write_json(folder / LATE, metrics)
 
     def _seal(self) -> None:
         """Called when everything is written and the checkpoint has not got its final name yet."""

@@ -203,7 +203,7 @@ def run(
 
     try:
         if validate is not None and "validate" in owed:
-            look(step)
+            checkpoints.measured(step, {f"valid_{k}": v for k, v in look(step).items()})
         if sample is not None and "sample" in owed:
             draw(step)
         with progress("train", timetable.steps, step) as bar:

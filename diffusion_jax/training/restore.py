@@ -21,6 +21,7 @@ from diffusion_jax.training.state import finite
 from diffusion_jax.types import Params
 
 FOLDER = "checkpoints"
+LATE = "late_metrics.json"  # in the folder of a step, beside its items
 _COMMITTED = "commit_success.txt"  # the last object of a checkpoint that orbax writes to a bucket
 
 # Orbax warns of a file that one item of a step, read by itself, never has.
@@ -105,6 +106,15 @@ def is_whole(folder: Path) -> bool:
     return not is_bucket(folder) or (folder / _COMMITTED).exists()
 
 
+def late_metrics(folder: Path) -> dict[str, float]:
+    """What was measured of a checkpoint after it was saved, by a run that had been stopped."""
+    try:
+        found = json.loads((folder / LATE).read_bytes())
+    except (OSError, ValueError):  # most have none
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def read_meta(folder: Path) -> dict[str, Any]:
     """The JSON record of one checkpoint, with `config` and `step`; see `integrity.reading`."""
     try:
@@ -115,7 +125,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"cannot read the record of {folder}: {short(e)}") from e
     if not isinstance(found, dict) or not isinstance(found.get("step"), int):
         raise Damaged(f"{folder} has no readable record (meta): it names no step")
-    return found
+    late = late_metrics(folder)
+    return found | {"metrics": {**found.get("metrics", {}), **late}} if late else found
 
 
 def restore_newest(path: Path, read: Callable[[Path], Any], best: bool = False) -> tuple[Any, Path]:
