@@ -8,9 +8,10 @@ import pytest
 import tiny
 
 import diffusion_jax as dj
-from diffusion_jax.cli.modes import export
+from diffusion_jax.cli.modes import compare, export
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import exported
+from diffusion_jax.experiment import exported, fine_tuning
+from diffusion_jax.training.state import ema_key
 
 ABOUT = {"data": "images", "licence": "CC0", "command": "train", "core_seconds": 7.0}
 
@@ -84,6 +85,34 @@ def test_damage_and_what_is_not_there_are_named(folder):
     (folder / "card.json").write_text(json.dumps({**card, "sha256": 5}))
     with pytest.raises(CheckpointError, match=r"card\.json"):
         _ = dj.open_run(folder).params
+
+
+def test_what_takes_a_run_takes_exported_weights(run, folder, tmp_path, capsys):
+    experiment = tiny.experiment(tmp_path, init=str(folder))
+    found = fine_tuning.read(experiment, experiment.shapes())
+    opened = dj.open_run(folder)
+    for path, a in jax.tree_util.tree_leaves_with_path(opened.params):
+        np.testing.assert_array_equal(
+            found[jax.tree_util.keystr(path, simple=True, separator="/")], a
+        )
+    assert "starting from" in capsys.readouterr().out
+    both = compare._open(opened, folder)
+    assert ema_key(both.config.ema[0]) == "0.9"
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [("0.99", "0.99"), ("posthoc(0.075)", "power(0.075)"), ("params", None)]
+)
+def test_the_average_that_is_exported_is_the_only_one_there(run, tmp_path, asked, kept):
+    def write():
+        return exported.write_folder(tmp_path / "one", *run, {"weights": asked, "step": 6}, ABOUT)
+
+    if kept is None:
+        with pytest.raises(ConfigError, match=r"averages are exported: 0\.9, 0\.99, posthoc"):
+            write()
+        return
+    assert exported.card(write())["weights"] == kept
+    assert dj.open_run(tmp_path / "one").weights()[1]["weights"] == kept
 
 
 @pytest.mark.parametrize(("field", "value"), [("output", ""), ("dtype", "float16")])

@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError, short
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.runtime.storage import place, write, write_json
-from diffusion_jax.training import restore
+from diffusion_jax.training import averages, restore
+from diffusion_jax.training.averages import Average
+from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
 if TYPE_CHECKING:
@@ -111,19 +114,19 @@ def write_folder(
         The folder.
 
     Raises:
-        ConfigError: there is something in the folder.
+        ConfigError: there is something in the folder, or the weights are no average.
     """
     folder = place(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"there is something in {folder} already: name a new folder")
     config = copy.deepcopy(experiment.config)
+    config.ema, config.eval.weights = (_average(config, record["weights"]),), ""
     config.data_dir = ""  # of this machine
-    config.eval.weights = record["weights"]
     config.gamma_min = experiment.offered()["gamma_min"]
     data = pack(local(params), bfloat16)
     described = {
         **about,
-        "weights": record["weights"],
+        "weights": ema_key(config.ema[0]),
         "step": record["step"],
         "arithmetic": "bfloat16 kernels, float32 otherwise" if bfloat16 else "float32",
         "classes": list(experiment.source.classes),
@@ -134,6 +137,34 @@ def write_folder(
     write_json(folder / "config.json", saved_config.to_dict(config))
     write_json(folder / CARD, described)  # last: without it, it is no such folder
     return folder
+
+
+def _average(config: ConfigDict, name: str) -> Average:
+    """The entry of `config.ema` called `name`; an average made afterwards has one of its own."""
+    length = averages.wanted(name)
+    if length is not None:
+        return f"power({length:g})"
+    found = [a for a in config.ema if ema_key(a) == name]
+    if not found:
+        known = ", ".join(map(ema_key, config.ema))
+        raise ConfigError(f"eval.weights={name!r}: averages are exported: {known}, posthoc(s)")
+    return found[0]
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """The exported weights by name.
+
+    Raises:
+        CheckpointError: they are damaged.
+    """
+    said, file = card(path), path / _WEIGHTS
+    try:
+        data = file.read_bytes()
+        if hashlib.sha256(data).hexdigest() != said["sha256"]:
+            raise untrusted.Malformed("its SHA-256 is not that of the card; get it again")
+        return unpack(data)
+    except (OSError, untrusted.Malformed) as e:
+        raise CheckpointError(f"cannot read {file}: {short(e)}") from e
 
 
 def load(experiment: "Experiment", path: Path, name: str) -> tuple[Params, dict[str, Any]]:
@@ -147,26 +178,19 @@ def load(experiment: "Experiment", path: Path, name: str) -> tuple[Params, dict[
     Raises:
         CheckpointError: they are damaged, of another architecture, or not those asked for.
     """
-    said, file = card(path), path / _WEIGHTS
+    said = card(path)
     if name != said["weights"]:
         raise CheckpointError(
             f"{path} holds only the weights {said['weights']!r}, not {name!r}; leave "
             "eval.weights out"
         )
-    try:
-        data = file.read_bytes()
-        if hashlib.sha256(data).hexdigest() != said["sha256"]:
-            raise untrusted.Malformed("its SHA-256 is not that of the card; get it again")
-        arrays = unpack(data)
-    except (OSError, untrusted.Malformed) as e:
-        raise CheckpointError(f"cannot read {file}: {short(e)}") from e
-    like = experiment.shapes()
-    restore.compare(path, {k: a.shape for k, a in arrays.items()}, restore.shapes(like))
+    found, like = arrays(path), experiment.shapes()
+    restore.compare(path, {k: a.shape for k, a in found.items()}, restore.shapes(like))
     leaves, tree = jax.tree_util.tree_flatten_with_path(like)
     whole = replicated(experiment.mesh)
     names = (jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in leaves)
     params = tree.unflatten(
-        put(arrays[n].astype(a.dtype), whole) for n, (_, a) in zip(names, leaves, strict=True)
+        put(found[n].astype(a.dtype), whole) for n, (_, a) in zip(names, leaves, strict=True)
     )
     restore.check_finite(path, params)
     return params, {"step": said["step"], "weights": name, "checkpoint": str(path)}

@@ -9,6 +9,7 @@ import orbax.checkpoint as ocp
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError
+from diffusion_jax.experiment import exported
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.runtime.storage import place
@@ -52,8 +53,14 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
         like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), saved)
         return meta, restore.read_weights(folder, like, name, replicated(experiment.mesh))
 
-    (meta, params), folder = restore.restore_newest(where, read_one)
-    theirs, mine = _by_path(local(params)), _by_path(wanted)
+    if exported.is_exported(where):
+        config = saved_config.read(where / "config.json")
+        folder, meta = where, {"config": saved_config.to_dict(config)}
+        theirs = exported.arrays(where)
+    else:
+        (meta, params), folder = restore.restore_newest(where, read_one)
+        theirs = _by_path(local(params))
+    mine = _by_path(wanted)
     fit = {k: np.asarray(a) for k, a in theirs.items() if k in mine and mine[k].shape == a.shape}
     if not any(k.startswith("network") for k in fit):
         raise ConfigError(

@@ -12,7 +12,7 @@ from typing import Any
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, measuring
+from diffusion_jax.experiment import Experiment, exported, measuring
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.runtime.wording import plus_minus
@@ -59,8 +59,10 @@ def run(experiment: Experiment) -> None:
 
 def _open(experiment: Experiment, path: Path) -> Experiment:
     """A run with its own model and the protocol of the comparison."""
-    newest = restore.locate(path)[0]
-    config = saved_config.read_trusted(newest / "meta" / "metadata")
+    whole = exported.is_exported(path)
+    config = saved_config.read_trusted(
+        path / "config.json" if whole else restore.locate(path)[0] / "meta" / "metadata"
+    )
     config.eval, config.data_dir = experiment.config.eval, experiment.config.data_dir
     config.mesh = experiment.config.mesh
     return Experiment(config, path, str(path))
