@@ -1,4 +1,4 @@
-"""A model is a network, a schedule, an encoder and a decoder; its parameters are one pytree."""
+"""A model is a network, a schedule, an encoder, a decoder and perhaps an autoencoder."""
 
 import zlib
 from dataclasses import dataclass, field, fields
@@ -11,6 +11,8 @@ from diffusion_jax import rng
 from diffusion_jax.data.views.base import View
 from diffusion_jax.data.views.whole import Whole
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.autoencoders.base import Autoencoder
+from diffusion_jax.networks.autoencoders.pixels import Pixels
 from diffusion_jax.networks.backbones.base import Network
 from diffusion_jax.networks.layers.blocks import fold_keys
 from diffusion_jax.process.decoders.base import Decoder
@@ -24,7 +26,7 @@ from diffusion_jax.process.schedules.base import (
     latent_posterior,
     latent_size,
 )
-from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred
+from diffusion_jax.types import Array, Coded, Cond, Data, Denoiser, Params, Pred
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Traits:
         per_pixel_gamma: whether the schedule gives every pixel its own gamma.
         mean_coefficient: the encoder's correction of the model's mean; 0 for none.
         time_dependent_data: whether the encoded data change with gamma.
-        discrete: whether the decoder has a probability for every level, `log_probs`.
+        discrete: whether every level of the data has a probability, `log_probs`.
+        pixels: whether the data themselves diffuse, not latents of an autoencoder.
+        latent_noise: whether the autoencoder adds noise to its latents.
         null_class: whether it was trained without labels too: there is an unconditional prediction.
     """
 
@@ -45,6 +49,8 @@ class Traits:
     mean_coefficient: float
     time_dependent_data: bool
     discrete: bool
+    pixels: bool
+    latent_noise: bool
     null_class: bool
 
 
@@ -55,6 +61,8 @@ _OTHERWISE = {
     "mean_coefficient": "its encoder corrects the mean (DiffEnc)",
     "time_dependent_data": "its encoder changes the data with time",
     "discrete": "its decoder has no discrete probabilities",
+    "pixels": "it models latents of an autoencoder, not pixels",
+    "latent_noise": "its autoencoder adds learned noise",
     "null_class": "it has no null class (it is unconditional, or was trained with class_dropout=0)",
 }
 
@@ -72,6 +80,7 @@ class Model:
         encoder: the data's own path through time; the identity for VDM.
         null_class: whether training hides some labels, so that the null class means something.
         view: what of an image it is a model of, and what it is given.
+        autoencoder: what lies between data and latents; None: the data themselves diffuse.
     """
 
     network: Network
@@ -82,6 +91,12 @@ class Model:
     encoder: Encoder = field(default_factory=Identity)
     null_class: bool = True
     view: View = field(default_factory=Whole)
+    autoencoder: Autoencoder | None = None
+
+    @property
+    def space(self) -> Autoencoder:
+        """What lies between data and what diffuses: the autoencoder, or nothing."""
+        return self.autoencoder or Pixels(self.decoder)
 
     @property
     def traits(self) -> Traits:
@@ -91,13 +106,19 @@ class Model:
             per_pixel_gamma=has_per_pixel_gamma(self.schedule),
             mean_coefficient=self.encoder.mean_coefficient,
             time_dependent_data=getattr(self.encoder, "time_dependent", True),
-            discrete=hasattr(self.decoder, "log_probs"),
+            discrete=self.space.discrete,
+            pixels=isinstance(self.space, Pixels),
+            latent_noise=self.space.noisy,
             null_class=self.num_classes > 0 and self.null_class,
         )
 
     def shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of `x` and `z` of one image of shape `image`."""
+        """Shape of `x` of one image of shape `image`: of the part that is modelled."""
         return self.view.shape(image)
+
+    def z_shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of `z`, what diffuses, of one image of shape `image`."""
+        return self.latent_shape(self.shape(image))
 
     def examples(self, rows: dict[str, Array]) -> tuple[Array, Cond]:
         """What the model sees of images.
@@ -119,9 +140,11 @@ class Model:
         """Initial parameters for images of `shape`.
 
         Returns:
-            `{"network", "schedule"}`, and `"encoder"` if the encoder has parameters.
+            `{"network", "schedule"}`, and `"encoder"` and `"autoencoder"` if they have parameters.
         """
-        own, given = self.shape(shape), self.view.given_shape(shape)
+        x, given = self.shape(shape), self.view.given_shape(shape)
+        autoencoder = self.space.init(rng.stream(key, "autoencoder"), x)
+        own = self.latent_shape(x)
         z, gamma = jnp.zeros((2, *own)), jnp.zeros(2)
         size = self.traits.latent
         cond = {"latent": jnp.zeros((2, size))} if size else {}
@@ -129,10 +152,43 @@ class Model:
             cond["low"] = jnp.zeros((2, *given))
         encoder = self.encoder.init(rng.stream(key, "encoder"), own)
         return {
-            "network": self.network.init(rng.stream(key, "network"), z, gamma, cond)["params"],
+            "network": self.network.init(rng.stream(key, "network"), z, gamma, cond).get(
+                "params", {}
+            ),
             "schedule": self.schedule.init(rng.stream(key, "schedule")),
             **({"encoder": encoder} if encoder else {}),
+            **({"autoencoder": autoencoder} if autoencoder else {}),
         }
+
+    def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what diffuses, for data `x` of `shape`."""
+        return self.space.latent_shape(shape)
+
+    def coded(self, params: Params, x: Data, dropout: Array | None = None) -> Coded:
+        """Data with mean and deviation of their latents; what has been encoded stays as it is.
+
+        Args:
+            x: data in model space, `[B, ...]`.
+            dropout: one key per example for training, or None.
+        """
+        if isinstance(x, Coded):
+            return x
+        mean, std = self.space.encode(self._between(params), x, _keys("encode", dropout))
+        return Coded(x, mean, std)
+
+    def log_prob(
+        self, params: Params, x: Array, y_0: Array, gamma_0: Array, dropout: Array | None = None
+    ) -> Array:
+        """`log P(x | z_0)`, nats, `[B]`, for data in model space and `y_0 = z_0 / alpha_0`."""
+        keys = _keys("decode", dropout)
+        return self.space.log_prob(self._between(params), x, y_0, gamma_0, keys)
+
+    def decode(self, params: Params, y_0: Array) -> Array:
+        """The most probable data given `y_0 = z_0 / alpha_0`, as stored (uint8 images, say)."""
+        return self.space.decode(self._between(params), y_0)
+
+    def _between(self, params: Params) -> Params:
+        return params.get("autoencoder", {})
 
     def condition(
         self, params: Params, x: Array, cond: Cond, keys: Array | None
@@ -173,13 +229,14 @@ class Model:
         Returns:
             `(x_gamma, d x_gamma / d gamma)`, shapes of `x`.
         """
-        return self.encoder(params.get("encoder", {}), x, gamma, cond, _encoder_keys(dropout))
+        return self.encoder(params.get("encoder", {}), x, gamma, cond, _keys("encoder", dropout))
 
     def shift(
         self, params: Params, x: Array, gamma: Array, cond: Cond, dropout: Array | None = None
     ) -> Array:
         """`x_gamma - x`; cheaper than `encode`, as it needs no derivative."""
-        return self.encoder.shift(params.get("encoder", {}), x, gamma, cond, _encoder_keys(dropout))
+        keys = _keys("encoder", dropout)
+        return self.encoder.shift(params.get("encoder", {}), x, gamma, cond, keys)
 
     def denoiser(self, params: Params, dropout: Array | None = None) -> Denoiser:
         """The denoiser with these parameters.
@@ -237,9 +294,9 @@ def require(model: Model, who: str, instead: str, **needed: Any) -> None:
         raise ConfigError(f"{who} does not take this model: {reasons[0]}; {instead}")
 
 
-def _encoder_keys(dropout: Array | None) -> Array | None:
-    """The encoder's own keys, apart from the small numbers the network folds in."""
-    return fold_keys(dropout, zlib.crc32(b"encoder"))
+def _keys(part: str, dropout: Array | None) -> Array | None:
+    """The keys of another part than the network, apart from the small numbers that folds in."""
+    return fold_keys(dropout, zlib.crc32(part.encode()))
 
 
 def count(params: Params) -> int:

@@ -28,6 +28,8 @@ FOLDERS = {
     "pyramids": "data.pyramids",
     "views": "data.views",
     "models": "networks.backbones",
+    "autoencoders": "networks.autoencoders",
+    "heads": "networks.heads",
     "schedules": "process.schedules",
     "encoders": "process.encoders",
     "decoders": "process.decoders",

@@ -73,22 +73,26 @@ def per_example(key: Array, n: int) -> Array:
     return keyed(key, jnp.arange(n))
 
 
-def draw_noise(key: Array, x: Array, dropout: bool = False) -> Noise:
+def draw_noise(
+    key: Array, x: Array, dropout: bool = False, shape: tuple[int, ...] | None = None
+) -> Noise:
     """Draws all the noise that one evaluation of a bound needs.
 
     Args:
         x: data, `[B, ...]`; only its shape and dtype are used.
         dropout: whether to draw dropout keys (training) or none (evaluation).
+        shape: of what diffuses, of one example; that of `x` if None.
 
     Returns:
         `Noise` with low-discrepancy times over the whole batch.
     """
     k_t, k_eps, k_eps0, k_drop = jax.random.split(key, 4)
     n = x.shape[0]
+    whole = (n, *(x.shape[1:] if shape is None else shape))
     return Noise(
         t=low_discrepancy_times(k_t, n),
-        eps=jax.random.normal(k_eps, x.shape, x.dtype),
-        eps_0=jax.random.normal(k_eps0, x.shape, x.dtype),
+        eps=jax.random.normal(k_eps, whole, x.dtype),
+        eps_0=jax.random.normal(k_eps0, whole, x.dtype),
         dropout=per_example(k_drop, n) if dropout else None,
         latent=per_example(stream(key, "latent"), n),
     )

@@ -35,7 +35,8 @@ class Pred(NamedTuple):
 class Terms(NamedTuple):
     """The parts of the variational bound, each `[B]`, in nats per example.
 
-    `auxiliary` is the divergence of a schedule's auxiliary latent, 0 without one.
+    `auxiliary` is the divergence of a schedule's auxiliary latent, 0 without one; and what noise of
+    an autoencoder takes off a bound that draws it.
     """
 
     prior: Array
@@ -67,6 +68,21 @@ class Noise(NamedTuple):
     latent: Array | None = None
 
 
+class Coded(NamedTuple):
+    """Data with the law of their latents, `y ~ N(mean, std^2)`: what diffuses is y.
+
+    Attributes:
+        data: in model space, `[B, ...]`.
+        mean: `[B, ...]`, of the latents' shape.
+        std: likewise; None for no noise at all.
+    """
+
+    data: Array
+    mean: Array
+    std: Array | None
+
+
+Data = Array | Coded  # what a bound takes: data, or data that have been encoded already
 Denoiser = Callable[[Array, Array, Cond], Pred]
 
 

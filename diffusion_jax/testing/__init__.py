@@ -17,6 +17,8 @@ CONTRACTS = {
     "encoders": "process.encoder",
     "proposals": "process.proposal",
     "models": "networks.network",
+    "autoencoders": "autoencoders.autoencoder",
+    "heads": "autoencoders.head",
     "scorers": "networks.scorer",
     "features": "networks.features",
     "samplers": "sampling.sampler",

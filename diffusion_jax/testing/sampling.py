@@ -9,6 +9,7 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling import checks
+from diffusion_jax.sampling.final_steps.base import Readout
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs
 from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.sampling.loop import integrate
@@ -81,19 +82,19 @@ def guidance(plugin: Any) -> None:
 
 def final(plugin: Any) -> None:
     """Data of the shape of `z`, in `nfe` calls of the denoiser, alone and under `jit`."""
-    built, _ = model()
+    built, params = model()
     z, gamma = jax.random.normal(jax.random.key(0), (3, *SHAPE)), jnp.asarray(-8.0)
-    calls = []
+    calls, reader = [], Readout(built, params, jax.random.split(jax.random.key(1), 3))
 
     def denoise(z: Array, gamma: Array) -> Pred:
         calls.append(gamma)
         return gaussian(z, gamma)
 
-    out = plugin(denoise, z, gamma, built.decoder)
+    out = plugin(denoise, z, gamma, reader)
     must(len(calls) == plugin.nfe, f"it declares nfe={plugin.nfe}, and called {len(calls)} times")
     must(out.shape == z.shape, f"it gave shape {out.shape} for z of {z.shape}")
     must(bool(jnp.isfinite(out).all()), "a value is not finite")
-    run = jax.jit(lambda z: plugin(gaussian, z, gamma, built.decoder))
+    run = jax.jit(lambda z: plugin(gaussian, z, gamma, reader))
     must(run(z).dtype == out.dtype and close(run(z), out, 1e-4), "it differs under jit")
     must(close(run(z.at[1].set(0.0))[0], out[0], 1e-4), "examples see one another")
 

@@ -13,7 +13,8 @@ from jaxtyping import Float
 
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints
-from diffusion_jax.types import Array, Cond, Noise, Params, Terms, expand
+from diffusion_jax.rng import normal, stream
+from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms, expand
 
 
 @runtime_checkable
@@ -27,7 +28,7 @@ class Objective(Protocol):
     One that weights the losses of a bound declares `bound` and `weight`.
     """
 
-    def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
+    def __call__(self, model: Model, params: Params, x: Data, cond: Cond, noise: Noise) -> Terms:
         """The terms at data `x` (model space, `[B, ...]`), each `[B]`, nats."""
         ...
 
@@ -39,7 +40,7 @@ class ShapeInvariant(Objective, Protocol):
         self,
         model: Model,
         params: Params,
-        x: Array,
+        x: Data,
         cond: Cond,
         noise: Noise,
         gamma: Array,
@@ -47,7 +48,7 @@ class ShapeInvariant(Objective, Protocol):
     ) -> Terms:
         """The terms at a given `gamma(t)` and `gamma'(t)` (`[B]`, or one value per pixel).
 
-        `noise.t` is not used, and the auxiliary term is left out.
+        `noise.t` is not used, and the divergence of a schedule's latent is left out.
         """
         ...
 
@@ -83,30 +84,82 @@ def prior(
     x: Float[Array, " b *d"],
     cond: Cond | None = None,
     dropout: Array | None = None,
+    std: Array | None = None,
+    at_data: bool = False,
 ) -> Float[Array, " b"]:
     """`KL(q(z_1 | x) || N(0, I))`, `[B]`, nats (Kingma et al. 2021, equation 5).
 
-    `x` is in model space, not encoded; `cond` and `dropout` are the encoder's, which gives `x_1`.
+    Args:
+        x: what diffuses, `[B, ...]`, not encoded by the diffusion's encoder; its mean, if it has
+            noise of its own.
+        cond: the encoder's, which gives `x_1`.
+        dropout: likewise.
+        std: deviation of the noise of `x`, or None.
+        at_data: of `z_0` instead of `z_1`.
     """
-    _, gamma_1 = endpoints(model.schedule, params["schedule"])
-    x_1 = x + model.shift(params, x, gamma_1, cond or {}, dropout)
-    # Equal to (alpha^2 x^2 + sigma^2 - log sigma^2 - 1) / 2, without its cancellation in float32.
-    alpha2 = jax.nn.sigmoid(-gamma_1)
-    return total(0.5 * (alpha2 * jnp.square(x_1) - alpha2 + jax.nn.softplus(-gamma_1)))
+    ends = endpoints(model.schedule, params["schedule"])
+    gamma = ends[0] if at_data else ends[1]
+    x_1 = x + model.shift(params, x, gamma, cond or {}, dropout)
+    # Equal to (alpha^2 x^2 + tau^2 - log tau^2 - 1) / 2, without its cancellation in float32.
+    alpha2 = jax.nn.sigmoid(-gamma)
+    if std is None:
+        return total(0.5 * (alpha2 * jnp.square(x_1) - alpha2 + jax.nn.softplus(-gamma)))
+    rest = alpha2 * (jnp.square(std) - 1.0)
+    return total(0.5 * (alpha2 * jnp.square(x_1) + rest - jnp.log1p(rest)))
+
+
+def at_z_0(
+    model: Model,
+    params: Params,
+    x: Coded,
+    eps_0: Float[Array, " b *d"],
+    cond: Cond | None = None,
+    dropout: Array | None = None,
+) -> Array:
+    """`y_0 = z_0 / alpha_0` at one draw of `z_0 ~ N(alpha_0 x_0, tau_0^2)`."""
+    gamma_0, _ = endpoints(model.schedule, params["schedule"])
+    x_0 = x.mean + model.shift(params, x.mean, gamma_0, cond or {}, dropout)
+    if x.std is None:
+        return x_0 + jnp.exp(0.5 * gamma_0) * eps_0
+    return x_0 + jnp.sqrt(jnp.square(x.std) + jnp.exp(gamma_0)) * eps_0
 
 
 def reconstruction(
     model: Model,
     params: Params,
-    x: Float[Array, " b *d"],
+    x: Data,
     eps_0: Float[Array, " b *d"],
     cond: Cond | None = None,
     dropout: Array | None = None,
 ) -> Float[Array, " b"]:
-    """`-log p(x | z_0)` at one draw of `z_0 = alpha_0 x_0 + sigma_0 eps_0`, `[B]`, nats.
+    """`-log P(x | z_0)` at one draw of `z_0`, `[B]`, nats.
 
-    `x` is in model space, not encoded; `cond` and `dropout` are the encoder's, which gives `x_0`.
+    `x` is in model space; `cond` and `dropout` are the encoder's, which gives `x_0`.
     """
     gamma_0, _ = endpoints(model.schedule, params["schedule"])
-    x_0 = x + model.shift(params, x, gamma_0, cond or {}, dropout)
-    return -model.decoder.log_prob(x, x_0 + jnp.exp(0.5 * gamma_0) * eps_0, gamma_0)
+    x = model.coded(params, x, dropout)
+    y_0 = at_z_0(model, params, x, eps_0, cond, dropout)
+    return -model.log_prob(params, x.data, y_0, gamma_0, dropout)
+
+
+def drawn(model: Model, params: Params, x: Coded, keys: Array | None) -> tuple[Coded, Array]:
+    """One latent of each image in place of its law, and what that takes off the bound.
+
+    With the latent y drawn, the bound given y is that of ordinary data, but the generator knows no
+    y: `KL(q(z_{0:1} | x) || p) = E_y KL(q(z_{0:1} | y) || p) - I(y; z_0 | x)`, and for a forward
+    chain that is Markov and sees y alone the last is `1/2 sum log(1 + s^2 e^{-gamma_0})`.
+
+    Args:
+        keys: one per example (`Noise.latent`).
+
+    Returns:
+        The data with latents that have no noise, and `-I`, `[B]`, nats.
+    """
+    if x.std is None:
+        return x, jnp.zeros(x.mean.shape[0], x.mean.dtype)
+    if keys is None:
+        raise ValueError("the autoencoder's noise is drawn: Noise.latent must have keys")
+    gamma_0, _ = endpoints(model.schedule, params["schedule"])
+    y = x.mean + x.std * normal(stream(keys, "latent"), x.mean.shape, x.mean.dtype)
+    known = -0.5 * total(jnp.log1p(jnp.square(x.std) * jnp.exp(-gamma_0)))
+    return Coded(x.data, y, None), known

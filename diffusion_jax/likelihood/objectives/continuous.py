@@ -7,27 +7,56 @@ With an encoder (Nielsen et al. 2024, equation 18; c is its mean coefficient)
 Without one the bracket is VDM's `eps - eps_hat`. The derivative is the encoder's own, so this is a
 bound however crude the mean correction `c sigma^2 x_hat` is. Its value does not depend on the
 schedule's shape.
+
+With latents `y ~ N(m, s^2)` of an autoencoder, `q(z_t | x) = N(alpha m, tau^2)`, with
+`tau^2 = alpha^2 s^2 + sigma^2`, and the bracket is `(sigma / tau) eps - eps_hat`, for y is nowhere
+drawn: the same bound as that of a drawn y (`form='A'`, `objectives.base.drawn`), with less
+variance.
 """
 
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.likelihood.objectives.base import prior, reconstruction, weighted
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.likelihood.objectives.base import drawn, prior, reconstruction, weighted
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
-from diffusion_jax.types import Array, Cond, Noise, Params, Terms, alpha, diffuse, expand, sigma
+from diffusion_jax.types import (
+    Array,
+    Cond,
+    Data,
+    Noise,
+    Params,
+    Terms,
+    alpha,
+    diffuse,
+    expand,
+    sigma,
+)
 
 
-def miss(model: Model, params: Params, x: Array, cond: Cond, noise: Noise, gamma: Array) -> Array:
+def miss(
+    model: Model,
+    params: Params,
+    x: Array,
+    cond: Cond,
+    noise: Noise,
+    gamma: Array,
+    std: Array | None = None,
+) -> Array:
     """The bracket of the module docstring, shape of `x`.
 
-    Half its square is the loss per unit of gamma. `gamma` is `[B]`, or one value per pixel;
-    `noise.t` is not used.
+    Half its square is the loss per unit of gamma. `gamma` is `[B]`, or one value per pixel; `x` is
+    what diffuses, its mean if it has noise of its own, `std`; `noise.t` is not used.
     """
+    denoiser, g = model.denoiser(params, noise.dropout), expand(gamma, x)
+    if std is not None:
+        tau = jnp.sqrt(jnp.square(alpha(g) * std) + jnp.square(sigma(g)))
+        pred = denoiser(alpha(g) * x + tau * noise.eps, gamma, cond)
+        return sigma(g) / tau * noise.eps - pred.eps
     x_t, slope = model.encode(params, x, gamma, cond, noise.dropout)
-    pred = model.denoiser(params, noise.dropout)(diffuse(x_t, gamma, noise.eps), gamma, cond)
-    g = expand(gamma, x)
+    pred = denoiser(diffuse(x_t, gamma, noise.eps), gamma, cond)
     c = model.traits.mean_coefficient
     moved = c * sigma(g) * alpha(g) * pred.x + jnp.exp(-0.5 * g) * slope
     return noise.eps - pred.eps + moved
@@ -35,35 +64,48 @@ def miss(model: Model, params: Params, x: Array, cond: Cond, noise: Noise, gamma
 
 @dataclass(frozen=True)
 class Continuous:
-    """The continuous-time bound."""
+    """The continuous-time bound; `draws` the noise of latents instead of averaging it out."""
 
     shape_invariant: bool = True
+    draws: bool = False
 
-    def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
+    def __call__(self, model: Model, params: Params, x: Data, cond: Cond, noise: Noise) -> Terms:
         """The terms at data `x`, each `[B]`, nats."""
-        schedule, cond, kl = model.condition(params, x, cond, noise.latent)
+        x = model.coded(params, x, noise.dropout)
+        schedule, cond, kl = model.condition(params, x.mean, cond, noise.latent)
         gamma, slope = gamma_and_slope(model.schedule, schedule, noise.t)
-        return self.at(model, params, x, cond, noise, gamma, slope)._replace(auxiliary=kl)
+        terms = self.at(model, params, x, cond, noise, gamma, slope)
+        return terms._replace(auxiliary=terms.auxiliary + kl)
 
     def at(
         self,
         model: Model,
         params: Params,
-        x: Array,
+        x: Data,
         cond: Cond,
         noise: Noise,
         gamma: Array,
         slope: Array,
     ) -> Terms:
         """The terms at a given `gamma(t)` and `gamma'(t)`; see `ShapeInvariant`."""
-        square = jnp.square(miss(model, params, x, cond, noise, gamma))
+        x, known = model.coded(params, x, noise.dropout), 0.0
+        if self.draws:
+            x, known = drawn(model, params, x, noise.latent)
+        square = jnp.square(miss(model, params, x.mean, cond, noise, gamma, x.std))
         return Terms(
-            prior=prior(model, params, x, cond, noise.dropout),
+            prior=prior(model, params, x.mean, cond, noise.dropout, x.std),
             diffusion=weighted(0.5 * slope, square),
             reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
+            auxiliary=known,
         )
 
 
-def make() -> Continuous:
-    """The continuous-time bound."""
-    return Continuous()
+def make(form: str = "B") -> Continuous:
+    """The continuous-time bound.
+
+    Args:
+        form: of latents with noise of their own: `"B"` averages that out, `"A"` draws it.
+    """
+    if form not in ("A", "B"):
+        raise ConfigError(f"continuous: form={form!r}: allowed are A, B")
+    return Continuous(draws=form == "A")

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count
-from diffusion_jax.likelihood.objectives.base import prior, reconstruction, weighted
+from diffusion_jax.likelihood.objectives.base import drawn, prior, reconstruction, weighted
 from diffusion_jax.model import Model
 from diffusion_jax.types import (
     Array,
     Cond,
+    Data,
     Noise,
     Params,
     Pred,
@@ -42,7 +43,7 @@ def step(
 
     Args:
         schedule: the schedule's parameters, as from `Model.condition`, like `cond`.
-        x: data in model space, `[B, ...]`.
+        x: what diffuses, `[B, ...]`.
         noise: `noise.t` is not used.
         i: number of the step, 1 to `timesteps`, scalar or `[B]`.
         timesteps: T.
@@ -68,16 +69,17 @@ class Discrete:
     timesteps: int
     shape_invariant: bool = False
 
-    def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
+    def __call__(self, model: Model, params: Params, x: Data, cond: Cond, noise: Noise) -> Terms:
         """The terms at data `x`, each `[B]`, nats; step `ceil(t T)` stands for all."""
         n = self.timesteps
         i = jnp.clip(jnp.ceil(noise.t * n), 1, n)
-        schedule, cond, kl = model.condition(params, x, cond, noise.latent)
+        x, known = drawn(model, params, model.coded(params, x, noise.dropout), noise.latent)
+        schedule, cond, kl = model.condition(params, x.mean, cond, noise.latent)
         return Terms(
-            prior=prior(model, params, x, cond, noise.dropout),
-            diffusion=n * step(model, params, schedule, x, cond, noise, i, n)[0],
+            prior=prior(model, params, x.mean, cond, noise.dropout),
+            diffusion=n * step(model, params, schedule, x.mean, cond, noise, i, n)[0],
             reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
-            auxiliary=kl,
+            auxiliary=kl + known,
         )
 
 

@@ -17,7 +17,7 @@ from diffusion_jax.likelihood.weightings.base import Weighting
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.registry import Spec
-from diffusion_jax.types import Array, Cond, Noise, Params, Terms
+from diffusion_jax.types import Array, Cond, Data, Noise, Params, Terms
 
 _LEAST = 1e-30  # weights below this have no gradient to divide
 
@@ -45,19 +45,21 @@ class Weighted:
         """Whether the schedule's shape leaves the loss alone."""
         return self.weight.of_gamma
 
-    def __call__(self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise) -> Terms:
+    def __call__(self, model: Model, params: Params, x: Data, cond: Cond, noise: Noise) -> Terms:
         """The terms at data `x`, `[B]`, nats; their gradient for the schedule is the bound's."""
-        schedule, cond, kl = model.condition(params, x, cond, noise.latent)
+        x = model.coded(params, x, noise.dropout)
+        schedule, cond, kl = model.condition(params, x.mean, cond, noise.latent)
         gamma, slope = gamma_and_slope(model.schedule, schedule, noise.t)
         w = jax.lax.stop_gradient(self.weight(gamma, slope))
         curve = gradient_over(gamma, w), gradient_over(slope, w)
-        return self.at(model, params, x, cond, noise, *curve)._replace(auxiliary=kl)
+        terms = self.at(model, params, x, cond, noise, *curve)
+        return terms._replace(auxiliary=terms.auxiliary + kl)
 
     def at(
         self,
         model: Model,
         params: Params,
-        x: Array,
+        x: Data,
         cond: Cond,
         noise: Noise,
         gamma: Array,

@@ -90,17 +90,18 @@ class ResBlock(nn.Module):
     smallest_group: int = 2
 
     @nn.compact
-    def __call__(self, x: Array, c: Array, keys: Array | None = None) -> Array:
-        """Applies the block to `x` `[B,H,W,C]` with conditioning `c` `[B,K]`."""
+    def __call__(self, x: Array, c: Array | None, keys: Array | None = None) -> Array:
+        """Applies the block to `x` `[B,H,W,C]` with conditioning `c` `[B,K]`, or none."""
         zeros = nn.initializers.zeros
         x = computed_once(x)
         groups = self.groups, self.smallest_group
         h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1", *groups)(x))
         h = conv3x3(self.width, dtype=self.dtype, name="conv1")(h)
-        c = nn.Dense(self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond")(
-            c
-        )
-        h = h + c[:, None, None, :]
+        if c is not None:
+            told = nn.Dense(
+                self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond"
+            )
+            h = h + told(c)[:, None, None, :]
         h = nn.swish(group_norm(self.width, self.dtype, "norm2", *groups)(h))
         h = dropout(h, self.dropout, keys)
         h = conv3x3(self.width, kernel_init=zeros, dtype=self.dtype, name="conv2")(h)

@@ -1,0 +1,1 @@
+"""What lies between images and what diffuses, one file each."""

@@ -1,0 +1,177 @@
+"""A convolutional autoencoder with an exact law of images: `conv()`.
+
+Its noise is fixed (the encoder is deterministic, and the diffusion's own sigma_0 is all there is:
+it cannot collapse, as a latent that shrinks drowns in it) or learned per value, as in a VAE.
+
+A run of its own trains it; a diffusion of its latents then names that run as `checkpoint`. Latents
+are standardised per channel there, `y = (h - shift) / scale`: images are discrete, so a bound in y
+is a bound.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax import registry
+from diffusion_jax.allowed import Count, Counts, Levels, NotNegative, Rate
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.autoencoders import _conv
+from diffusion_jax.networks.heads import base as heads
+from diffusion_jax.networks.heads.base import Head
+from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype
+from diffusion_jax.registry import Spec
+from diffusion_jax.types import Array, Params
+
+STANDARD = "standard"  # parameters that are measured, not trained: see `standardised`
+
+
+@dataclass(frozen=True)
+class Conv:
+    """See the module docstring; `make` documents the settings.
+
+    Attributes:
+        image_channels: of the images.
+        trained: whether training moves its weights.
+        rate: what the learning rate is multiplied by for them.
+        checkpoint: the run they come from; empty: they start at random.
+    """
+
+    head: Head
+    widths: tuple[int, ...]
+    blocks: int
+    channels: int
+    noisy: bool
+    attention: bool
+    dropout: float
+    dtype: Dtype
+    image_channels: int
+    trained: bool
+    rate: float
+    checkpoint: str
+    discrete: bool = True
+    gamma_min: float = -5.0
+
+    @property
+    def sequential(self) -> bool:
+        """As the head."""
+        return self.head.sequential
+
+    def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Height and width are halved once for each width after the first."""
+        down, (height, width, _) = len(self.widths) - 1, shape
+        if (height | width) % 2**down:
+            times = next(n for n in range(down, -1, -1) if not (height | width) % 2**n)
+            often = ("not be halved", "be halved once", "be halved twice")
+            can = often[times] if times < 3 else f"be halved {times} times"
+            raise ConfigError(
+                f"autoencoder conv: {height}x{width} can {can}, and widths={self.widths} ask for "
+                f"{down} halvings; give at most {times + 1} widths"
+            )
+        return (height >> down, width >> down, self.channels)
+
+    def init(self, key: Array, shape: tuple[int, ...]) -> Params:
+        """`{"encoder", "decoder", "standard": {"shift", "scale"}}`."""
+        k_encoder, k_decoder = jax.random.split(key)
+        x, y = jnp.zeros((1, *shape)), jnp.zeros((1, *self.latent_shape(shape)))
+        one = jnp.ones(self.channels)
+        return {
+            "encoder": self._encoder.init(k_encoder, x)["params"],
+            "decoder": self._decoder.init(k_decoder, y)["params"],
+            STANDARD: {"shift": jnp.zeros_like(one), "scale": one},
+        }
+
+    def encode(
+        self, params: Params, x: Array, keys: Array | None = None
+    ) -> tuple[Array, Array | None]:
+        """Mean and standard deviation of standardised latents."""
+        mean, log_std = self._encoder.apply({"params": params["encoder"]}, x, keys)
+        shift, scale = _standard(params)
+        return (mean - shift) / scale, None if log_std is None else jnp.exp(log_std) / scale
+
+    def log_prob(
+        self, params: Params, x: Array, y_0: Array, gamma_0: Array, keys: Array | None = None
+    ) -> Array:
+        """The head's, nats, `[B]`."""
+        image = heads.levels_of(x, self.head.levels)
+        log_p = self.head.log_prob(self._out(params, y_0, keys), image)
+        return log_p.sum(axis=tuple(range(1, log_p.ndim)))
+
+    def log_probs(self, params: Params, x: Array, y_0: Array, gamma_0: Array) -> Array:
+        """The head's, of every level."""
+        image = heads.levels_of(x, self.head.levels)
+        return self.head.log_probs(self._out(params, y_0), image)
+
+    def decode(self, params: Params, y_0: Array) -> Array:
+        """The head's mode."""
+        return heads.mode(self.head, self._out(params, y_0), self.image_channels)
+
+    def _out(self, params: Params, y_0: Array, keys: Array | None = None) -> Array:
+        shift, scale = _standard(params)
+        out = self._decoder.apply({"params": params["decoder"]}, y_0 * scale + shift, keys)
+        assert isinstance(out, jax.Array)
+        return out
+
+    @property
+    def _encoder(self) -> _conv.Encoder:
+        return _conv.Encoder(
+            self.widths, self.blocks, self.channels, self.noisy, self.attention, self.dropout,
+            self.dtype,
+        )  # fmt: skip
+
+    @property
+    def _decoder(self) -> _conv.Decoder:
+        outputs = self.head.outputs(self.image_channels)
+        return _conv.Decoder(
+            self.widths, self.blocks, outputs, self.attention, self.dropout, self.dtype
+        )
+
+
+def _standard(params: Params) -> tuple[Array, Array]:
+    own = jax.lax.stop_gradient(params[STANDARD])
+    return own["shift"], own["scale"]
+
+
+def make(
+    widths: Counts = (32, 64, 64),
+    channels: Count = 8,
+    blocks: Count = 1,
+    noise: str = "learned",
+    head: Spec = Spec("logistic"),  # noqa: B008  (immutable)
+    attention: bool = True,
+    dropout: Rate = 0.0,
+    checkpoint: str = "",
+    train: bool | None = None,
+    rate: NotNegative = 1.0,
+    sha256: str = "",
+    levels: Levels = 256,
+    shape: tuple[Count, ...] = (32, 32, 3),
+    dtype: str = "float32",
+) -> Conv:
+    """A convolutional autoencoder.
+
+    Args:
+        widths: channels at each size, from that of the images down; one halving less than widths.
+        channels: of the latents.
+        blocks: residual blocks at each size; the decoder has one more.
+        noise: `"learned"`, a standard deviation for every value, or `"fixed"`: none but the
+            diffusion's own at gamma_min.
+        head: the law of images: `logistic(mixtures=3)`, `categorical()`, `bernoulli()`.
+        attention: at the smallest size, if it is 8x8 or less.
+        dropout: in the blocks, in training.
+        checkpoint: a run that has trained one: its weights, and the settings above, are taken over.
+        train: whether to train it (on); by default only without a checkpoint.
+        rate: what the learning rate is multiplied by for it.
+        sha256: of the checkpoint's weights: written down by the run that took them over.
+        levels: grey levels of the data.
+        shape: of the images.
+        dtype: `"float32"` or `"bfloat16"` arithmetic.
+    """
+    if noise not in ("learned", "fixed"):
+        raise ConfigError(f"autoencoder conv: noise={noise!r}: allowed are learned, fixed")
+    law = registry.build("heads", head, levels=levels, channels=shape[-1])
+    return Conv(
+        law, tuple(widths), blocks, channels, noise == "learned", attention, dropout,
+        compute_dtype(dtype), shape[-1], not checkpoint if train is None else train, rate,
+        checkpoint,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Laws of whole levels given the outputs of a network, one file each."""

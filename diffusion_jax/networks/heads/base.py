@@ -1,0 +1,98 @@
+"""The contract of a head: exact probabilities of levels 0 .. V-1 from the outputs of a network.
+
+Every head sums to one over the V levels of each value, without clamps: what is scored is what the
+codec codes. Levels in model space are the bin centres `2 (k + 1/2) / V - 1`, and the edges between
+bins are `2 k / V - 1`, as for the decoders.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.types import Array
+
+
+@runtime_checkable
+class Head(Protocol):
+    """The law of an image given features.
+
+    Attributes:
+        levels: number of grey levels V.
+        sequential: whether a channel's law depends on the channels before it.
+    """
+
+    @property
+    def levels(self) -> int: ...  # noqa: D102
+
+    @property
+    def sequential(self) -> bool: ...  # noqa: D102
+
+    def outputs(self, channels: int) -> int:
+        """Numbers that the network gives for each pixel of images with that many channels."""
+        ...
+
+    def log_prob(self, out: Array, image: Array) -> Array:
+        """Log-probability of each value of `image`, nats, `[B, H, W, C]`.
+
+        `out` is `[B, H, W, outputs]`, `image` integer levels.
+        """
+        ...
+
+    def log_probs(self, out: Array, image: Array) -> Array:
+        """The same of every level, `[B, H, W, C, V]`.
+
+        If the head is sequential, channel c is given the channels of `image` before it.
+        """
+        ...
+
+
+def chosen(log_probs: Array, image: Array) -> Array:
+    """The entries of `[B, H, W, C, V]` that belong to the levels of an image."""
+    return jnp.take_along_axis(log_probs, image[..., None], axis=-1)[..., 0]
+
+
+def levels_of(x: Array, levels: int) -> Array:
+    """The levels, int32, of data in model space."""
+    nearest = jnp.round((x + 1.0) * (0.5 * levels) - 0.5).astype(jnp.int32)
+    return jnp.clip(nearest, 0, levels - 1)
+
+
+def centres(image: Array, levels: int, dtype: jnp.dtype) -> Array:
+    """Integer levels in model space."""
+    return (2.0 * (image.astype(dtype) + 0.5) / levels - 1.0).astype(dtype)
+
+
+def fill(head: Head, out: Array, channels: int, choose: Callable[[Array, int], Array]) -> Array:
+    """An image, uint8, whose levels `choose` picks from their log-probabilities.
+
+    Args:
+        channels: of the image.
+        choose: `(log_probs [B, H, W, C, V], c) -> [B, H, W, C]`, of all channels at once (c is 0)
+            or of channel c alone.
+    """
+    image = jnp.zeros((*out.shape[:-1], channels), jnp.int32)
+    if not head.sequential:
+        return choose(head.log_probs(out, image), 0).astype(jnp.uint8)
+    for c in range(channels):
+        own = head.log_probs(out, image)[..., c : c + 1, :]
+        image = image.at[..., c : c + 1].set(choose(own, c).astype(jnp.int32))
+    return image.astype(jnp.uint8)
+
+
+def mode(head: Head, out: Array, channels: int) -> Array:
+    """The most probable levels, uint8; of a sequential head channel by channel."""
+    return fill(head, out, channels, lambda log_p, _: jnp.argmax(log_p, axis=-1))
+
+
+def sample(head: Head, out: Array, channels: int, keys: Array) -> Array:
+    """Levels drawn from the head, uint8; `keys` are one per example."""
+
+    def choose(log_p: Array, c: int) -> Array:
+        def one(key: Array, own: Array) -> Array:
+            return jax.random.categorical(jax.random.fold_in(key, c), own, axis=-1)
+
+        return jax.vmap(one)(keys, log_p)
+
+    return fill(head, out, channels, choose)
