@@ -27,7 +27,10 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
     """Rows of one piece of work, one for each sampler."""
     experiment = _common.job_of(work, args.dtype)
     params, batch = _common.weights(experiment), experiment.config.sample.batch
-    shape, key = (batch, *experiment.source.shape), put_key(jax.random.key(0), experiment.mesh)
+    shape, key = (
+        (batch, *experiment.model.z_shape(experiment.source.shape)),
+        put_key(jax.random.key(0), experiment.mesh),
+    )
     labels = generate.labels_for(experiment.model, batch, ())
     cond = {} if labels is None else {"label": put(labels, batched(experiment.mesh))}
     grid = registry.build("grids", "log_snr()")

@@ -57,7 +57,7 @@ def measure(experiment: Experiment, params: Params, bench: Any, repeats: int) ->
     labels = generate.labels_for(experiment.model, c.num, ())
 
     def draw(num: int, seed: int) -> np.ndarray:
-        shape = experiment.source.shape
+        shape = experiment.model.z_shape(experiment.source.shape)
         return generate.generate(
             params, run, shape, labels[:num], num, c.batch, seed, experiment.mesh
         )

@@ -14,9 +14,9 @@ from diffusion_jax.errors import ConfigError
 # groups and fields that it reads in `READS`; what is in no group is about data or model.
 GROUPS = {
     "training": (
-        "init", "class_dropout", "low_clean", "objective", "proposal", "minimize_variance", "steps",
-        "optimizer", "lr", "warmup", "lr_decay", "clip", "decay_mask", "ema_warmup",
-        "per_dispatch", "on_nan", "spike", "log_every", "eval_every", "save_every",
+        "init", "class_dropout", "low_clean", "objective", "beta", "beta_warmup", "proposal",
+        "minimize_variance", "steps", "optimizer", "lr", "warmup", "lr_decay", "clip", "decay_mask",
+        "ema_warmup", "per_dispatch", "on_nan", "spike", "log_every", "eval_every", "save_every",
         "sample_every", "keep_latest", "logger", "report", "valid_draws", "resident_mib",
         "data_ahead",
     ),
@@ -52,8 +52,9 @@ def base() -> ConfigDict:
     c.data_workers = 0  # threads that decode image files; 0: one per processor
     c.data_ahead = 2  # dispatches whose data are read ahead, of sets that are streamed
 
-    # Model. Kinds: models/, encoders/, schedules/, decoders/.
+    # Model. Kinds: models/, autoencoders/, encoders/, schedules/, decoders/.
     c.network = "vdm_unet()"
+    c.autoencoder = "pixels()"  # or conv(): latents diffuse, see docs/howto/latent.md
     c.encoder = "identity()"  # or diffenc(), diffenc_nt(): what of the data diffuses at each time
     c.schedule = "learned_linear()"
     # Initial (or fixed) ends of the schedule; they also scale the time embedding.
@@ -73,6 +74,9 @@ def base() -> ConfigDict:
 
     # Training. Kinds: objectives/, proposals/; optimizer is any of optax's, muon() or soap().
     c.objective = "continuous()"  # discrete(timesteps=1000), weighted(weight=sigmoid())
+    # What prior and diffusion terms count in training, and the share of the steps in which that
+    # grows from 0: for an autoencoder that learns with them.
+    c.beta, c.beta_warmup = 1.0, 0.0
     c.proposal = "uniform()"  # of the times in training; or vloss(), histogram(): less variance
     # Train a schedule's shape on the variance of the loss instead of the bound: auto, on or off.
     c.minimize_variance = "auto"  # on if the schedule has one and the objective is continuous
@@ -213,6 +217,32 @@ def guide(data: str, task: str, steps: int) -> ConfigDict:
     c.log_every, c.eval_every, c.save_every, c.sample_every = 50, 200, 200, 0
     c.eval.batch = 300
     return c
+
+
+STAGES = ("vae", "prior", "joint")
+
+
+def latent(config: ConfigDict, stage: str, network: str, schedule: str = "") -> ConfigDict:
+    """Makes `config`, which has an autoencoder, one stage of a model of its latents, in place.
+
+    Args:
+        stage: `vae` (the autoencoder alone), `prior` (a diffusion of its latents; the autoencoder
+            is the checkpoint's, and stays) or `joint` (both).
+        network: of the diffusion.
+        schedule: of the prior's.
+    """
+    config.prediction = "v"
+    config.schedule = "linear()"
+    if stage == "vae":
+        config.network, config.objective = "standard_normal()", "vae()"
+        config.beta_warmup = 0.2
+        config.conditional, config.guidance = False, "none()"
+        return config
+    config.network = network
+    if stage == "prior":
+        config.autoencoder = "conv(checkpoint='runs/vae')"
+        config.schedule = schedule or "learned_mlp(train_ends=False)"
+    return config
 
 
 def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:

@@ -1,8 +1,7 @@
 """A model is a network, a schedule, an encoder, a decoder and perhaps an autoencoder."""
 
 import zlib
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.autoencoders.base import Autoencoder
 from diffusion_jax.networks.autoencoders.pixels import Pixels
 from diffusion_jax.networks.backbones.base import Network
+from diffusion_jax.networks.heads import base as heads
 from diffusion_jax.networks.layers.blocks import fold_keys
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.encoders.base import Encoder
@@ -26,45 +26,8 @@ from diffusion_jax.process.schedules.base import (
     latent_posterior,
     latent_size,
 )
+from diffusion_jax.traits import Traits, require
 from diffusion_jax.types import Array, Coded, Cond, Data, Denoiser, Params, Pred
-
-
-@dataclass(frozen=True)
-class Traits:
-    """What the plug-ins of a model declare, for code that depends on it: see `require`.
-
-    Attributes:
-        latent: length of the schedule's auxiliary latent; 0 for none.
-        per_pixel_gamma: whether the schedule gives every pixel its own gamma.
-        mean_coefficient: the encoder's correction of the model's mean; 0 for none.
-        time_dependent_data: whether the encoded data change with gamma.
-        discrete: whether every level of the data has a probability, `log_probs`.
-        pixels: whether the data themselves diffuse, not latents of an autoencoder.
-        latent_noise: whether the autoencoder adds noise to its latents.
-        null_class: whether it was trained without labels too: there is an unconditional prediction.
-    """
-
-    latent: int
-    per_pixel_gamma: bool
-    mean_coefficient: float
-    time_dependent_data: bool
-    discrete: bool
-    pixels: bool
-    latent_noise: bool
-    null_class: bool
-
-
-# What an error says of a model whose trait is not the one required.
-_OTHERWISE = {
-    "latent": "its schedule draws a latent for each image (MuLAN)",
-    "per_pixel_gamma": "its schedule has one gamma per pixel (MuLAN)",
-    "mean_coefficient": "its encoder corrects the mean (DiffEnc)",
-    "time_dependent_data": "its encoder changes the data with time",
-    "discrete": "its decoder has no discrete probabilities",
-    "pixels": "it models latents of an autoencoder, not pixels",
-    "latent_noise": "its autoencoder adds learned noise",
-    "null_class": "it has no null class (it is unconditional, or was trained with class_dropout=0)",
-}
 
 
 @dataclass(frozen=True)
@@ -187,6 +150,17 @@ class Model:
         """The most probable data given `y_0 = z_0 / alpha_0`, as stored (uint8 images, say)."""
         return self.space.decode(self._between(params), y_0)
 
+    def sample(self, params: Params, y_0: Array, gamma_0: Array, keys: Array) -> Array:
+        """Data drawn from `P(x | z_0)`, uint8; `keys` are one per example."""
+        require(self, "final='sample()'", "use final='decode()'", discrete=True)
+        between, levels = self._between(params), self.decoder.encode
+
+        def log_probs(image: Array) -> Array:
+            return self.space.log_probs(between, levels(image), y_0, gamma_0)
+
+        shape = jax.eval_shape(self.space.decode, between, y_0).shape
+        return heads.fill(log_probs, shape, self.space.sequential, heads.by_chance(keys))
+
     def _between(self, params: Params) -> Params:
         return params.get("autoencoder", {})
 
@@ -274,24 +248,6 @@ class Model:
     def null(self, cond: Cond) -> Cond:
         """The same condition without its label: the learned null class."""
         return {**cond, "label": jnp.full_like(cond["label"], self.num_classes)}
-
-
-def require(model: Model, who: str, instead: str, **needed: Any) -> None:
-    """Refuses a model that `who` cannot use.
-
-    Args:
-        who: what needs the traits, as the user names it; begins the message.
-        instead: how to mend it; ends the message.
-        **needed: the values that traits must have, by name.
-
-    Raises:
-        ConfigError: the model's traits are others.
-    """
-    traits = model.traits
-    assert needed.keys() <= {f.name for f in fields(traits)}, needed
-    reasons = [_OTHERWISE[k] for k, value in needed.items() if getattr(traits, k) != value]
-    if reasons:
-        raise ConfigError(f"{who} does not take this model: {reasons[0]}; {instead}")
 
 
 def _keys(part: str, dropout: Array | None) -> Array | None:

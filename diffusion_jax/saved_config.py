@@ -66,8 +66,8 @@ def meaning(key: str, value: Any) -> Any:
 
 # Settings that give weights their meaning, or change what the network computes from them.
 _MEANING = (
-    "network", "encoder", "schedule", "gamma_min", "gamma_max", "decoder", "prediction",
-    "conditional", "augment", "view", "task",
+    "network", "autoencoder", "encoder", "schedule", "gamma_min", "gamma_max", "decoder",
+    "prediction", "conditional", "augment", "view", "task",
 )  # fmt: skip
 
 

@@ -115,5 +115,7 @@ def lower_sample(experiment: Any) -> tuple[Any, str]:
         cond["label"] = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=batched(mesh))
     params = _abstract(experiment.shapes(), replicated(mesh))
     key = _abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
-    traced = run.trace(params, key, cond, (batch, *experiment.source.shape))
+    traced = run.trace(
+        params, key, cond, (batch, *experiment.model.z_shape(experiment.source.shape))
+    )
     return traced, f"{batch} images, {c.sample.steps} steps of {c.sampler}"

@@ -12,7 +12,7 @@ from diffusion_jax import registry
 # From the bottom up: a module imports from its own line or below. A longer name is a layer of its
 # own; the files of a plug-in folder import no other plug-in of their kind but `base`.
 LAYERS = """
-errors types allowed
+errors types allowed traits
 rng registry argument_types runtime denoiser
 networks process data
 model

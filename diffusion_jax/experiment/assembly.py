@@ -1,5 +1,6 @@
 """The model of a run, put together from its settings and shaped by its data."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,7 +10,10 @@ from diffusion_jax import registry
 from diffusion_jax.data.base import class_numbers
 from diffusion_jax.data.views.base import View
 from diffusion_jax.errors import ConfigError, SpecError, foreign
+from diffusion_jax.experiment import latents
 from diffusion_jax.model import Model, require
+from diffusion_jax.networks.autoencoders.base import Autoencoder
+from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
 from diffusion_jax.process.schedules.base import check_rises, least_noise
 from diffusion_jax.runtime.memory import of_device
@@ -17,6 +21,9 @@ from diffusion_jax.types import Array
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
+
+
+_LEAST_LATENT = -9.0  # gamma at which a latent of unit variance carries 6.5 bits
 
 
 def model(run: "Experiment") -> Model:
@@ -28,18 +35,22 @@ def model(run: "Experiment") -> Model:
         why = "".join(f" ({note})" for note in source.notes)
         raise ConfigError(f"conditional=True, but {source.name} has no classes{why}")
     classes = source.num_classes if c.conditional else 0
-    known = {**offered(run), "num_classes": classes, "augment": run.augment.size}
+    images = {**offered(run), "num_classes": classes, "augment": run.augment.size}
+    decoder, between = _space(run, images)
+    latent = between.latent_shape(images["shape"])
+    known = {**images, "channels": latent[-1], "shape": latent}
     values = outputs(check_prediction(c.prediction), source.levels)
     wide = {**known, "channels": known["channels"] * values}
     built = Model(
         network=registry.build("models", c.network, **wide),
         schedule=registry.build("schedules", c.schedule, **known),
-        decoder=registry.build("decoders", c.decoder, **known),
+        decoder=decoder,
         prediction=c.prediction,
         num_classes=classes,
         encoder=registry.build("encoders", c.encoder, **known),
         null_class=c.class_dropout > 0,
         view=view(run),
+        autoencoder=between,
     )
     if known["low"] and not getattr(built.network, "low", 0):
         raise ConfigError(
@@ -52,13 +63,14 @@ def model(run: "Experiment") -> Model:
     if values > 1:
         require(
             built, f"prediction={c.prediction!r}", "use prediction='v'",
-            discrete=True, time_dependent_data=False,
+            discrete=True, time_dependent_data=False, pixels=True,
         )  # fmt: skip
     if built.traits.mean_coefficient:
         require(
             built, f"encoder {c.encoder}", "use encoder='identity()', or another schedule",
             per_pixel_gamma=False,
         )  # fmt: skip
+    _check_latents(run, built)
     return built
 
 
@@ -77,7 +89,8 @@ def check_call(run: "Experiment") -> None:
         x, cond = built.examples({"image": image, "label": label.astype(jnp.int32)})
         cond |= {k: jnp.zeros((n, size)) for k, size in more.items() if size}
         keys = jax.random.split(jax.random.key(0), n)
-        return built.denoiser(built.init(keys[0], shape), keys)(x, jnp.zeros(n), cond).x
+        z = jnp.zeros((n, *built.z_shape(shape)), x.dtype)
+        return built.denoiser(built.init(keys[0], shape), keys)(z, jnp.zeros(n), cond).x
 
     with foreign(
         f"network {run.config.network} cannot be called as init(key, z, gamma, cond) and "
@@ -104,13 +117,48 @@ def check_named(run: "Experiment") -> None:
             raise ConfigError(f"{field}: {e}") from e
 
 
+def _space(run: "Experiment", known: dict[str, Any]) -> tuple[Decoder, Autoencoder]:
+    """The decoder, and what lies between data and what diffuses."""
+    decoder = registry.build("decoders", run.config.decoder, **known)
+    between = registry.build("autoencoders", run.config.autoencoder, decoder=decoder, **known)
+    return decoder, between
+
+
+def _check_latents(run: "Experiment", built: Model) -> None:
+    """Refuses what does not go together with latents of an autoencoder."""
+    c, traits = run.config, built.traits
+    if traits.latent_noise:
+        spec = "encoder" if traits.time_dependent_data else "schedule"
+        who, instead = f"{spec} {c[spec]}", "use noise='fixed' in the autoencoder"
+        if traits.time_dependent_data or traits.latent:
+            require(built, who, instead, latent_noise=False)
+    image, latent = (math.prod(s) for s in (run.source.shape, built.z_shape(run.source.shape)))
+    gamma_0 = c.gamma_min if c.gamma_min is not None else built.space.gamma_min
+    if not traits.latent_noise and latent < image and gamma_0 < _LEAST_LATENT:
+        bits = 0.5 * math.log2(1.0 + math.exp(-gamma_0))
+        raise ConfigError(
+            f"gamma_min={gamma_0}: without noise of their own, each latent would carry {bits:.1f} "
+            f"bits; use about {built.space.gamma_min:g}, or noise='learned' in the autoencoder"
+        )
+
+
 def settle(run: "Experiment") -> None:
     """Settings that follow from the data, as the values they have: the rules may change."""
     c = run.config
+    latents.settle(run)
     if c.gamma_min is None:
-        c.gamma_min = least_noise(run.source.levels)
+        c.gamma_min = _least_noise(run)
     if any(isinstance(label, str) for label in c.sample.labels):
         c.sample.labels = class_numbers(run.source, c.sample.labels)
+
+
+def _least_noise(run: "Experiment") -> float:
+    """The gamma of least noise that suits what diffuses: by the levels, of pixels."""
+    c, source = run.config, run.source
+    if registry.parse(c.autoencoder).name == "pixels":
+        return least_noise(source.levels)
+    known = {"levels": source.levels, "channels": source.shape[-1], "shape": tuple(source.shape)}
+    return _space(run, known)[1].gamma_min
 
 
 def offered(run: "Experiment") -> dict[str, Any]:
@@ -118,7 +166,7 @@ def offered(run: "Experiment") -> dict[str, Any]:
     c, source, device = run.config, run.source, run.mesh.devices.flat[0]
     if c.dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
-    gamma_min = least_noise(source.levels) if c.gamma_min is None else c.gamma_min
+    gamma_min = _least_noise(run) if c.gamma_min is None else c.gamma_min
     if gamma_min >= c.gamma_max:
         raise ConfigError(
             f"gamma_min={gamma_min} must be below gamma_max={c.gamma_max} "

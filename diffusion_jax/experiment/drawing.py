@@ -52,7 +52,7 @@ class Drawing:
         if given and c.low_gamma is not None:
             given["low_gamma"] = np.full(len(low), c.low_gamma, np.float32)
         drawn = generate.generate(
-            self.params, self.run, e.model.shape(e.source.shape), self.labels, c.num, c.batch,
+            self.params, self.run, e.model.z_shape(e.source.shape), self.labels, c.num, c.batch,
             seed, e.mesh, quiet, given, f"sample{self.stage or ''}",
         )  # fmt: skip
         if low is None:
@@ -74,7 +74,7 @@ class Drawing:
         """The images as grey levels, uint8; `final="identity()"` keeps real numbers."""
         if drawn.dtype == np.uint8:
             return drawn
-        decoded = self.experiment.model.decoder.decode(jnp.asarray(drawn))
+        decoded = self.experiment.model.decode(self.params, jnp.asarray(drawn))
         return np.asarray(decoded).astype(np.uint8)
 
 

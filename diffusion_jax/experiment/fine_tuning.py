@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import exported
+from diffusion_jax.experiment import exported, latents
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.runtime.storage import place
@@ -39,8 +39,10 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
         CheckpointError: there is no readable checkpoint.
     """
     c, named = experiment.config, experiment.config.init
-    if not named or _has_begun(experiment):
+    if _has_begun(experiment):
         return {}
+    if not named:
+        return latents.read(experiment)
     where = place(named)
     if where == experiment.workdir:
         raise ConfigError(f"init={named} is the work directory itself; name another --workdir")
@@ -62,7 +64,7 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
         theirs = _by_path(local(params))
     mine = _by_path(wanted)
     fit = {k: np.asarray(a) for k, a in theirs.items() if k in mine and mine[k].shape == a.shape}
-    if not any(k.startswith("network") for k in fit):
+    if not any(k.startswith(("network", "autoencoder")) for k in fit):
         raise ConfigError(
             f"init={named}: no weights of that run fit network={c.network}; it has "
             f"network={meta['config']['network']}"
@@ -72,7 +74,7 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
     _say_names("of that run only, left out", theirs.keys() - fit.keys())
     for line in saved_config.other_meaning(saved_config.from_dict(meta["config"]), c):
         say(f"  other than in that run: {line}")
-    return fit
+    return {**fit, **latents.read(experiment)}
 
 
 def begin(state: State, found: dict[str, np.ndarray]) -> State:

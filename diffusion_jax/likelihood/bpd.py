@@ -38,7 +38,8 @@ class Records:
         diffusion: `[N, K]`, nats; weighted.
         reconstruction: `[N, K]`, nats.
         dims: dimensions per image.
-        auxiliary: `[N]`, nats: divergence of the schedule's latent; None for schedules without.
+        auxiliary: `[N]`, nats: divergence of the schedule's latent, and what an autoencoder's noise
+            takes off; None without either.
     """
 
     t: np.ndarray
@@ -77,13 +78,15 @@ def _replicate_se(draws: np.ndarray, dims: int) -> float:
     return float(np.sqrt(variance.sum()) / len(draws) / (dims * math.log(2.0)))
 
 
-def _noise(keys: Array, draw: Array, strata: int, x: Array) -> Noise:
-    """The noise of draw number `draw`, from the images' keys; its times are uniform in [0, 1]."""
+def _noise(keys: Array, draw: Array, strata: int, shape: tuple[int, ...]) -> Noise:
+    """The noise of draw number `draw`, from the images' keys; its times are uniform in [0, 1].
+
+    `shape` is that of one latent.
+    """
 
     def one(key: Array) -> tuple[Array, Array, Array]:
         k_t, k_eps, k_eps0 = jax.random.split(jax.random.fold_in(key, draw), 3)
         t = (draw % strata + jax.random.uniform(k_t)) / strata
-        shape = x.shape[1:]
         return t, jax.random.normal(k_eps, shape), jax.random.normal(k_eps0, shape)
 
     t, eps, eps_0 = jax.vmap(one)(keys)
@@ -98,8 +101,11 @@ def one_batch(model: Model, objective: Objective, draws: int, defensive: bool = 
     def run(params: Params, rows: dict[str, Array], keys: Array) -> tuple[Terms, Array, Array]:
         x, cond = model.examples(rows)
 
+        shape = model.latent_shape(x.shape[1:])
+        x = model.coded(params, x)
+
         def one(_: None, draw: Array) -> tuple[None, tuple[Terms, Array, Array]]:
-            noise = _noise(keys, draw, strata, x)
+            noise = _noise(keys, draw, strata, shape)
             t, weight = noise.t, jnp.ones_like(noise.t)
             if defensive:
                 t, weight = time_change.defensive(model.schedule, params["schedule"], t)
@@ -145,11 +151,12 @@ def measure(
     return Records(
         t=t,
         weight=weight,
-        prior=terms.prior[:, 0],
+        # The same for all draws, unless they draw the latent itself.
+        prior=terms.prior.mean(1) if model.traits.latent_noise else terms.prior[:, 0],
         diffusion=terms.diffusion,
         reconstruction=terms.reconstruction,
         dims=math.prod(split.shape),
-        auxiliary=terms.auxiliary[:, 0] if model.traits.latent else None,
+        auxiliary=terms.auxiliary[:, 0] if model.traits.latent or terms.auxiliary.any() else None,
     )
 
 

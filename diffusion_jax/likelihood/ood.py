@@ -75,13 +75,17 @@ def unlabelled(split: Split, model: Model) -> Split:
 def _one_batch(model: Model, gammas: tuple[float, ...], draws: int) -> OneBatch:
     def run(params: Params, rows: dict[str, Array], keys: Array) -> Array:
         x, given = model.examples(rows)
-        denoise = model.denoiser(params)
+        denoise, data = model.denoiser(params), x
+        x = model.coded(params, x).mean
 
         def at(gamma: Array, draw: Array) -> Array:
             eps = normal(stream(keys, "eps", draw), x.shape)
             _, cond, _ = model.condition(params, x, given, stream(keys, "latent", draw))
             z = diffuse(x + model.shift(params, x, gamma, cond), gamma, eps)
-            return total(jnp.square(denoise(z, gamma, cond).x - x)) / math.prod(x.shape[1:])
+            guess = denoise(z, gamma, cond).x
+            if not model.traits.pixels:
+                guess = model.decoder.encode(model.decode(params, guess))
+            return total(jnp.square(guess - data)) / math.prod(data.shape[1:])
 
         grid = jnp.meshgrid(jnp.asarray(gammas), jnp.arange(draws), indexing="ij")
         found = jax.lax.map(lambda row: at(*row), tuple(a.ravel() for a in grid))

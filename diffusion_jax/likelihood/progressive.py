@@ -18,7 +18,7 @@ from diffusion_jax import rng
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import OneBatch, Pass, kept
 from diffusion_jax.likelihood.bpd import mean_se
-from diffusion_jax.likelihood.objectives.base import prior, reconstruction, total
+from diffusion_jax.likelihood.objectives.base import drawn, prior, reconstruction, total
 from diffusion_jax.likelihood.objectives.discrete import step
 from diffusion_jax.model import Model
 from diffusion_jax.runtime.sharding import local
@@ -30,10 +30,12 @@ class RateDistortion:
     """What one pass measured.
 
     Attributes:
-        start: `[N]`, nats: the prior term, and the divergence of the schedule's latent.
+        start: `[N]`, nats: the prior term, the divergence of the schedule's latent, and what noise
+            of an autoencoder takes off.
         kl: `[N, T]`, nats: of the steps, from the one nearest to the data.
         reconstruction: `[N]`, nats.
-        error: `[N, T + 1]`: mean square of `x_hat - x` at gamma of `i / T`, model units.
+        error: `[N, T + 1]`: mean square of `x_hat - x` at gamma of `i / T`, model units; with an
+            autoencoder, of the decoded guess.
         dims: dimensions per image.
     """
 
@@ -70,15 +72,22 @@ def one(
     Returns:
         The divergence of the step, nats, and the mean square of `x_hat - x`, `[B]` each.
     """
-    schedule, cond, _ = model.condition(params, x, cond, noise.latent)
-    kl, pred = step(model, params, schedule, x, cond, noise, i, steps)
-    return kl, _mean_square(pred.x - x)
+    coded, _ = drawn(model, params, model.coded(params, x), noise.latent)
+    schedule, cond, _ = model.condition(params, coded.mean, cond, noise.latent)
+    kl, pred = step(model, params, schedule, coded.mean, cond, noise, i, steps)
+    return kl, _mean_square(_seen(model, params, pred.x) - coded.data)
+
+
+def _seen(model: Model, params: Params, guessed: Array) -> Array:
+    """What a guess of the data, or of their latents, looks like: in model space."""
+    return guessed if model.traits.pixels else model.decoder.encode(model.decode(params, guessed))
 
 
 def guess(
     model: Model, params: Params, x: Array, cond: Cond, noise: Noise, t: Array | float
 ) -> Array:
-    """`x_hat(z_t)`, shape of `x`; arguments as in `one`, and the time."""
+    """`x_hat(z_t)`, shape of the latents; arguments as in `one`, and the time."""
+    x = drawn(model, params, model.coded(params, x), noise.latent)[0].mean
     schedule, cond, _ = model.condition(params, x, cond, noise.latent)
     gamma = model.schedule.gamma(schedule, jnp.asarray(t))
     z = diffuse(x + model.shift(params, x, gamma, cond), gamma, noise.eps)
@@ -89,9 +98,10 @@ def _mean_square(values: Array) -> Array:
     return total(jnp.square(values)) / math.prod(values.shape[1:])
 
 
-def _noise(keys: Array, i: Array | int, x: Array) -> Noise:
+def _noise(model: Model, keys: Array, i: Array | int, x: Array) -> Noise:
     """Noise of step `i`, from the images' keys; the latent is the same for all steps."""
-    eps, eps_0 = (rng.normal(rng.stream(keys, k, i), x.shape, x.dtype) for k in ("eps", "eps_0"))
+    shape = (len(x), *model.latent_shape(x.shape[1:]))
+    eps, eps_0 = (rng.normal(rng.stream(keys, k, i), shape, x.dtype) for k in ("eps", "eps_0"))
     return Noise(jnp.zeros(len(keys)), eps, eps_0, latent=rng.stream(keys, "latent"))
 
 
@@ -103,14 +113,16 @@ def one_batch(model: Model, steps: int) -> OneBatch:
         x, cond = model.examples(rows)
 
         def at(_: None, i: Array) -> tuple[None, tuple[Array, Array]]:
-            return None, one(model, params, x, cond, _noise(keys, i, x), i, steps)
+            return None, one(model, params, x, cond, _noise(model, keys, i, x), i, steps)
 
         _, (kl, error) = jax.lax.scan(at, None, jnp.arange(1, steps + 1))
-        noise = _noise(keys, 0, x)
-        first = _mean_square(guess(model, params, x, cond, noise, 0.0) - x)
-        _, cond, latent = model.condition(params, x, cond, noise.latent)
-        start = prior(model, params, x, cond) + latent
-        rest = reconstruction(model, params, x, noise.eps_0, cond)
+        noise = _noise(model, keys, 0, x)
+        guessed = guess(model, params, x, cond, noise, 0.0)
+        first = _mean_square(_seen(model, params, guessed) - x)
+        coded, known = drawn(model, params, model.coded(params, x), noise.latent)
+        _, cond, latent = model.condition(params, coded.mean, cond, noise.latent)
+        start = prior(model, params, coded.mean, cond) + latent + known
+        rest = reconstruction(model, params, coded, noise.eps_0, cond)
         return start, kl.T, rest, jnp.concatenate([first[:, None], error.T], axis=1)
 
     return run
@@ -208,8 +220,8 @@ def pictures(
 
     @jax.jit
     def run(p: Params, i: Array) -> Array:
-        noise = _noise(rng.per_example(key, len(x)), i, x)
-        return model.decoder.decode(guess(model, p, x, cond, noise, i / steps))
+        noise = _noise(model, rng.per_example(key, len(x)), i, x)
+        return model.decode(p, guess(model, p, x, cond, noise, i / steps))
 
     params = jax.device_get(params)  # a few images: every process draws them by itself
     columns = [np.asarray(jax.device_get(run(params, jnp.asarray(i)))) for i in at]

@@ -19,6 +19,7 @@ from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.sampling import loop
 from diffusion_jax.sampling.encoded import for_sampler, lifting
+from diffusion_jax.sampling.final_steps.base import Readout
 from diffusion_jax.sampling.grids.base import Grid
 from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.sampling.loop import Constrain
@@ -134,7 +135,13 @@ def draw(
     lift = lifting(guided, c)
     done = loop.run(denoise, method.sampler, path, z, key, constrain, method.correct, lift)
     end = expand(jnp.asarray(path[-1], z.dtype), z)
-    return method.final(done.denoise, done.end, end, model.decoder)
+    reader = Readout(model, params, _each(rng.stream(key, "final"), z.shape[0]))
+    return method.final(done.denoise, done.end, end, reader)
+
+
+def _each(key: Array, n: int) -> Array:
+    """One key per example."""
+    return key if key.ndim else rng.per_example(key, n)
 
 
 def _in_model_space(model: Model, cond: Cond, key: Array) -> Cond:

@@ -13,6 +13,7 @@ from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import write_picture
 from diffusion_jax.sampling import loop
 from diffusion_jax.sampling.encoded import for_sampler, lifting
+from diffusion_jax.sampling.final_steps.base import Readout
 from diffusion_jax.sampling.generate import guide
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Array, Cond, Params, expand
@@ -56,7 +57,7 @@ def record(
 
     Args:
         method: has passed `method.check_method`.
-        shape: `(B, H, W, C)`.
+        shape: of the latents, `(B, H, W, C)`.
         levels: grey levels of the data.
     """
     steps = len(method.gammas) - 1
@@ -77,10 +78,11 @@ def record(
         zs = done.latents[kept]
         at = jnp.stack([expand(g, z) for g in jnp.asarray(plan, z.dtype)[kept]])
         guesses = jax.lax.map(lambda row: guided(*row).x, (zs, at))
-        shown = [jax.lax.map(model.decoder.decode, a) for a in (zs, guesses)]
+        reader = Readout(model, params, rng.stream(along, "final"))
+        shown = [jax.lax.map(reader.decode, a) for a in (zs, guesses)]
         # The final step may return real numbers rather than levels.
-        end = method.final(done.denoise, zs[-1], at[-1], model.decoder)
-        end = end if end.dtype == jnp.uint8 else model.decoder.decode(end)
+        end = method.final(done.denoise, zs[-1], at[-1], reader)
+        end = end if end.dtype == jnp.uint8 else reader.decode(end)
         return shown[0].at[-1].set(end), shown[1].at[-1].set(end)
 
     here = jax.device_get((params, method.helpers.params))

@@ -72,14 +72,22 @@ def _matrices(params: Params) -> Params:
 
 def _all_but_bias(params: Params) -> Params:
     """Weight decay as the published VDM and DiffEnc code has it: every leaf not called bias."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key != "bias", params)
+    measured = ("bias", "shift", "scale")
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key not in measured[: 3 if path[0].key == "autoencoder" else 1],
+        params,
+    )
 
 
 _MASKS = {"kernels": _matrices, "all_but_bias": _all_but_bias}
 
 
 def make(
-    spec: str, lr: optax.Schedule, clip: float = 0.0, decay_mask: str = "kernels"
+    spec: str,
+    lr: optax.Schedule,
+    clip: float = 0.0,
+    decay_mask: str = "kernels",
+    rates: dict[str, float] | None = None,
 ) -> optax.GradientTransformation:
     """Builds an optimiser.
 
@@ -90,6 +98,7 @@ def make(
         clip: largest global gradient norm; 0 for no clipping.
         decay_mask: which parameters decay, for optimisers that take a mask: `"kernels"` or
             `"all_but_bias"`.
+        rates: what the learning rate is multiplied by for groups of weights, by name; 1 for others.
 
     Returns:
         The optax transformation.
@@ -117,7 +126,20 @@ def make(
         optimizer = found(*parsed.args, **{**offered, **parsed.kwargs})
     except TypeError as e:
         raise SpecError(f"optimizer {spec!r}: {e}; it takes {', '.join(taken)}") from e
+    for group, rate in (rates or {}).items():
+        if rate != 1.0:
+            optimizer = optax.chain(optimizer, _scaled(group, rate))
     return optax.chain(optax.clip_by_global_norm(clip), optimizer) if clip > 0.0 else optimizer
+
+
+def _scaled(group: str, rate: float) -> optax.GradientTransformation:
+    """Updates of one group of weights times `rate`."""
+
+    def update(updates: Params, state: optax.OptState, params: Params | None = None) -> tuple:
+        mine = jax.tree.map(lambda u: rate * u, updates.get(group, {}))
+        return {**updates, **({group: mine} if group in updates else {})}, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def ema_update(
@@ -154,10 +176,19 @@ def advance(
         warmup: whether averages warm up.
 
     Returns:
-        The state after; what a proposal has learned is as before.
+        The state after; what a proposal has learned is as before, and so are groups of weights
+        that have no gradient.
     """
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+
+    def own(tree: Params) -> Params:
+        return {k: tree[k] for k in grads}
+
+    updates, opt_state = optimizer.update(grads, state.opt_state, own(state.params))
+    params = optax.apply_updates(own(state.params), updates)
     step = state.step + 1
-    moved = {k: ema_update(state.ema[k], params, average, step, warmup) for k, average in ema}
+    moved = {
+        k: {**state.ema[k], **ema_update(own(state.ema[k]), params, average, step, warmup)}
+        for k, average in ema
+    }
+    params = {**state.params, **params}
     return state.replace(step=step, params=params, ema=moved, opt_state=opt_state)

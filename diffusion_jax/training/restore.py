@@ -194,6 +194,32 @@ def read_weights(folder: Path, like: Params, name: str, sharding: Sharding) -> P
     return found
 
 
+def read_group(folder: Path, name: str, group: str, sharding: Sharding) -> Params:
+    """One group of the weights of an average, such as the autoencoder's; see `read_weights`.
+
+    Raises:
+        CheckpointError: there is no such average or group.
+    """
+    item = folder / ("train" if name == "params" else "ema")
+    with ocp.PyTreeCheckpointer() as reader:
+        saved = saved_tree(reader, item)
+        if name not in saved or group not in saved[name]:
+            raise CheckpointError(f"{folder} has no {group} among its weights {name!r}")
+        like = saved[name][group]
+        own = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), like)
+        target = {name: {group: template(own, sharding)}}
+        found = reader.restore(
+            item,
+            args=ocp.args.PyTreeRestore(
+                item=target,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+                partial_restore=True,
+            ),
+        )[name][group]
+    check_finite(folder, found)
+    return found
+
+
 def check_finite(where: Path, params: Params) -> None:
     """Raises `CheckpointError` if weights have overflowed."""
     if not finite(params):

@@ -61,13 +61,19 @@ def init(
     optimizer: optax.GradientTransformation,
     decays: tuple,
     proposal: Params | None = None,
+    frozen: tuple[str, ...] = (),
 ) -> State:
-    """The state before the first step; every average starts at the initial weights."""
+    """The state before the first step; every average starts at the initial weights.
+
+    Groups of weights that are `frozen` are not the optimiser's.
+    """
     check_decays(decays)
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,
         ema={ema_key(d): jax.tree.map(jnp.copy, params) for d in decays},
-        opt_state=optimizer.init(params),
+        opt_state=optimizer.init(
+            {k: v for k, v in params.items() if k not in frozen} if frozen else params
+        ),
         proposal=proposal or {},
     )

@@ -5,6 +5,7 @@ the global batch, so neither the number of devices nor gradient accumulation cha
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +17,17 @@ from diffusion_jax import rng
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
+from diffusion_jax.networks.autoencoders.base import is_trained
 from diffusion_jax.process.low_noise import LowNoise
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
-from diffusion_jax.training import variance
+from diffusion_jax.training import frozen, variance
 from diffusion_jax.training.averages import Average
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State
 from diffusion_jax.training.time_sampling.base import Proposal
 from diffusion_jax.training.time_sampling.uniform import Uniform
-from diffusion_jax.types import Array, Cond, Noise, Params, Terms
+from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Recipe:
             times and the continuous-time bound.
         dims: dimensions of an image, by which bits are counted; None for those of `x`.
         low_noise: how the smaller images that a later stage of a cascade is given are hidden.
+        beta: `step -> ` what all terms but the reconstruction count for; None: as much.
     """
 
     model: Model
@@ -64,11 +67,18 @@ class Recipe:
     minimize_variance: bool = False
     dims: int | None = None
     low_noise: LowNoise | None = None
+    beta: Callable[[Array], Array] | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """What `update` reports."""
-        return ("loss", *_parts(self), "grad_norm", "gamma_0", "gamma_1")
+        beta = () if self.beta is None else ("beta",)
+        return ("loss", *_parts(self), "grad_norm", "gamma_0", "gamma_1", *beta)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Groups of weights that training leaves alone."""
+        return () if is_trained(self.model.space) else ("autoencoder",)
 
     def update(
         self, state: State, batch: dict[str, Array], given: Any = ()
@@ -101,17 +111,25 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
         cond["label"] = jnp.where(drop, recipe.model.num_classes, cond["label"])
     if recipe.low_noise:
         cond = recipe.low_noise(rng.stream(root, "low", step), cond)
-    return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True)
+    shape = recipe.model.latent_shape(x.shape[1:])
+    return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True, shape=shape)
 
 
 def _parts(recipe: Recipe) -> tuple[str, ...]:
     """The terms of the bound that a model has."""
-    auxiliary = ("auxiliary",) if recipe.model.traits.latent else ()
+    traits = recipe.model.traits
+    auxiliary = ("auxiliary",) if traits.latent or traits.latent_noise else ()
     return ("prior", "diffusion", "reconstruction", *auxiliary)
 
 
 def measures(
-    recipe: Recipe, params: Params, terms: Terms, noise: Noise, weight: Array, dims: int
+    recipe: Recipe,
+    params: Params,
+    terms: Terms,
+    noise: Noise,
+    weight: Array,
+    dims: int,
+    beta: Array | None = None,
 ) -> tuple[Array, Metrics]:
     """The mean bound in bits per dimension, its parts, and what the proposal learns from them.
 
@@ -119,6 +137,7 @@ def measures(
         terms: the bound at `noise.t`.
         weight: importance weight of each example's time, `[B]`.
         dims: dimensions of an example.
+        beta: what all terms but the reconstruction count for; None: as much.
 
     Returns:
         The loss, and all sums that micro-batches are to average: scalars by name, and `proposal`.
@@ -129,50 +148,72 @@ def measures(
     seen = recipe.proposal.observe(fraction, terms.diffusion / slope)
     terms = terms._replace(diffusion=terms.diffusion * weight)
     to_bits = 1.0 / (dims * math.log(2.0))
-    parts = {k: v.mean() * to_bits for k, v in terms._asdict().items() if k in _parts(recipe)}
-    total = terms.total.mean() * to_bits
+    parts = {k: jnp.mean(v) * to_bits for k, v in terms._asdict().items() if k in _parts(recipe)}
+    total = terms.total
+    if beta is not None:
+        total = beta * (total - terms.reconstruction) + terms.reconstruction
+    total = total.mean() * to_bits
     return total, {"loss": total, **parts, "proposal": jax.lax.stop_gradient(seen)}
 
 
 def loss(
     recipe: Recipe,
     params: Params,
-    x: Array,
+    x: Data,
     cond: Cond,
     noise: Noise,
     weight: Array | None = None,
+    beta: Array | None = None,
 ) -> tuple[Array, Metrics]:
     """Mean bound in bits per dimension, and its parts; `weight` `[B]` is 1 for uniform times."""
     weight = jnp.ones_like(noise.t) if weight is None else weight
     terms = recipe.objective(recipe.model, params, x, cond, noise)
-    return measures(recipe, params, terms, noise, weight, recipe.dims or math.prod(x.shape[1:]))
+    return measures(recipe, params, terms, noise, weight, _dims(recipe, x), beta)
+
+
+def _dims(recipe: Recipe, x: Data) -> int:
+    """Values of one image: what bits are counted by."""
+    return recipe.dims or math.prod((x.data if isinstance(x, Coded) else x).shape[1:])
 
 
 def _one_gradient(
-    recipe: Recipe, params: Params, x: Array, cond: Cond, noise: Noise, weight: Array
+    recipe: Recipe,
+    params: Params,
+    x: Data,
+    cond: Cond,
+    noise: Noise,
+    weight: Array,
+    beta: Array | None = None,
 ) -> tuple[Params, Metrics]:
-    """Gradient and metrics of one micro-batch."""
+    """Gradient, of what is trained, and metrics of one micro-batch."""
+    fixed = {k: params[k] for k in recipe.frozen}
     if not recipe.minimize_variance:
-        grad = jax.grad(lambda p: loss(recipe, p, x, cond, noise, weight), has_aux=True)
-        return grad(params)
-    dims = recipe.dims or math.prod(x.shape[1:])
+
+        def own(trained: Params) -> tuple[Array, Metrics]:
+            return loss(recipe, {**trained, **fixed}, x, cond, noise, weight, beta)
+
+        return jax.grad(own, has_aux=True)({k: v for k, v in params.items() if k not in fixed})
+    dims = _dims(recipe, x)
     grads, terms = variance.gradient(recipe.objective, recipe.model, params, x, cond, noise, dims)
+    grads = {k: g for k, g in grads.items() if k not in fixed}
     return grads, measures(recipe, params, terms, noise, weight, dims)[1]
 
 
 def gradient(
     recipe: Recipe,
     params: Params,
-    x: Array,
+    x: Data,
     cond: Cond,
     noise: Noise,
     weight: Array | None = None,
+    beta: Array | None = None,
 ) -> tuple[Params, Metrics]:
     """Gradient and metrics of the global batch, over `accumulate` micro-batches.
 
     Args:
         x: data in model space, `[B, ...]`.
         weight: importance weight of each example's time, `[B]`; None for uniform times.
+        beta: what all terms but the reconstruction count for; None: as much.
 
     Returns:
         The gradient of the mean bound in bits/dim (see `variance` for the schedule's shape), and
@@ -182,7 +223,7 @@ def gradient(
     weight = jnp.ones_like(noise.t) if weight is None else weight
 
     def grad(p: Params, *data: Any) -> tuple[Params, Metrics]:
-        return _one_gradient(recipe, p, *data)
+        return _one_gradient(recipe, p, *data, beta=beta)
 
     if n == 1:
         return grad(params, x, cond, noise, weight)
@@ -214,7 +255,8 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
 
     Args:
         state: the state before.
-        batch: `{"image": uint8 [B,H,W,C], "label": int32 [B]}`.
+        batch: `{"image": uint8 [B,H,W,C], "label": int32 [B]}`, and the latents' `"mean"` and
+            `"std"` where they have been computed.
 
     Returns:
         The state after, and scalar metrics: `loss` and its parts in bits/dim, `grad_norm`,
@@ -225,7 +267,10 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
         state.proposal, recipe.model.schedule, state.params["schedule"], noise.t
     )
     noise = noise._replace(t=t)
-    grads, metrics = gradient(recipe, state.params, x, cond, noise, weight)
+    if recipe.frozen or "mean" in batch:
+        x = frozen.latents(recipe.model, state.params, x, batch)
+    beta = None if recipe.beta is None else recipe.beta(state.step)
+    grads, metrics = gradient(recipe, state.params, x, cond, noise, weight, beta)
     proposal = recipe.proposal.update(state.proposal, metrics.pop("proposal"))
     after = advance(state, grads, recipe.optimizer, recipe.ema, recipe.ema_warmup)
     gamma_0, gamma_1 = endpoints(recipe.model.schedule, state.params["schedule"])
@@ -233,5 +278,6 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
         "grad_norm": optax.tree.norm(grads),
         "gamma_0": gamma_0,
         "gamma_1": gamma_1,
+        **({} if beta is None else {"beta": beta}),
     }
     return after.replace(proposal=proposal), metrics

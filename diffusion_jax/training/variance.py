@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from diffusion_jax.likelihood.objectives.base import ShapeInvariant, weight_of
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
-from diffusion_jax.types import Array, Cond, Noise, Params, Terms
+from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms
 
 SHAPE = "shape"  # the schedule parameters that move gamma between its ends, and nothing else
 
@@ -29,7 +29,7 @@ def gradient(
     objective: ShapeInvariant,
     model: Model,
     params: Params,
-    x: Array,
+    x: Data,
     cond: Cond,
     noise: Noise,
     dims: int | None = None,
@@ -47,7 +47,8 @@ def gradient(
     Returns:
         The gradient, for losses in bits/dim, and the terms of the bound.
     """
-    n, scale = x.shape[0], 1.0 / ((dims or math.prod(x.shape[1:])) * math.log(2.0))
+    values = math.prod((x.data if isinstance(x, Coded) else x).shape[1:])
+    n, scale = noise.t.shape[0], 1.0 / ((dims or values) * math.log(2.0))
     curve, to_schedule = jax.vjp(
         lambda p: gamma_and_slope(model.schedule, p, noise.t), params["schedule"]
     )

@@ -1,5 +1,6 @@
 """The report of `--mode=eval` with a density such as `--config.eval.likelihood='ode()'`."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ def evaluate(
     density.check(experiment.model)
     split = experiment.source.split(c.split)
     records = lib.measure(experiment.model, density, params, split, measuring.over(experiment))
+    dims = math.prod(experiment.model.z_shape(experiment.source.shape))
     report = {
         "result": lib.summary(records, density.order),
-        "estimator": {**density.describe(records.dims), "seed": c.seed},
+        "estimator": {**density.describe(dims), "seed": c.seed},
         "model": {**record, **_records.model_record(experiment, params)},
         "data": _records.data_record(experiment, split, c.limit),
         "numerics": _records.numerics_record(experiment),

@@ -18,6 +18,7 @@ from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, put, put_key, replicated
 from diffusion_jax.runtime.storage import write_arrays, write_json
+from diffusion_jax.sampling.edits._latents import latent_mask
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Layout
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Params
@@ -76,13 +77,15 @@ def paint(
     the source wherever the mask is 0.
     """
     canvas, count = layout.canvas, len(layout.canvas.image)
+    latents = model.z_shape(canvas.image.shape[1:])
+    shared = None if layout.shared is None else latent_mask(layout.shared, latents)
     if sample.batch < 1:
         raise ConfigError(f"sample.batch={sample.batch} must be at least 1")
     size = -(-min(sample.batch, count) // mesh.devices.size) * mesh.devices.size
 
     def one(params: Params, helpers: dict, canvas: Canvas, key: jax.Array) -> jax.Array:
-        brush = Brush(model, params, method, method.helpers.context(model, helpers), layout.shared)
-        x = model.decoder.encode(canvas.image)
+        brush = Brush(model, params, method, method.helpers.context(model, helpers), shared)
+        x = brush.latents(canvas.image)
         return edit.paint(brush, canvas._replace(image=x, mask=canvas.mask.astype(x.dtype)), key)
 
     compiled = memory.checked(
@@ -90,7 +93,9 @@ def paint(
         "an edit", "lower --config.sample.batch",
     )  # fmt: skip
     key, out = put_key(rng.stream(jax.random.key(sample.seed), "edit"), mesh), []
-    numbered = canvas._replace(row=np.arange(count, dtype=np.int32))
+    numbered = canvas._replace(
+        mask=latent_mask(canvas.mask, latents), row=np.arange(count, dtype=np.int32)
+    )
     with progress("edit", count, every=10.0) as bar:
         for start in range(0, count, size):
             rows = np.minimum(np.arange(start, start + size), count - 1)
@@ -98,6 +103,8 @@ def paint(
             drawn = compiled(params, method.helpers.params, part, key)
             out.append(jax.device_get(drawn)[: count - start])
             bar.at(min(start + size, count))
+    if not model.traits.pixels and out[0].dtype != np.uint8:
+        raise ConfigError("final='identity()' gives latents, which no source fits; use decode()")
     return composite(np.concatenate(out), canvas, model.decoder)
 
 

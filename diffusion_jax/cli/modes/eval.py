@@ -1,6 +1,7 @@
 """`--mode=eval`: bits per dimension with standard errors, breakdown, and all that defines them."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ def evaluate(
     report = {
         "result": {**result, "bound_by_timesteps": {**by_steps, "infinity": _short(result)}},
         "estimator": {
-            "kind": "variational bound, continuous time, discrete decoder",
+            "kind": "variational bound, continuous time, "
+            + ("discrete decoder" if experiment.model.traits.pixels else "exact law given latents"),
             "times": "stratified per image, two independent replicates",
             "proposal": "half uniform in t, half in gamma",
             "draws_per_image": c.draws,
@@ -145,6 +147,8 @@ def evaluate(
         "numerics": _records.numerics_record(experiment),
         "loss_by_gamma": bpd.loss_by_gamma(experiment.model, params, records),
     }
+    if not experiment.model.traits.pixels:
+        report["result"]["latent"] = _latent(experiment, records)
     _records.publish(
         report_path(experiment, record["step"]), report, _table(report, split.name),
         lambda path: _write_records(path.with_suffix(".npz"), records),
@@ -155,6 +159,19 @@ def evaluate(
 def report_path(experiment: Experiment, step: int) -> Path:
     """Where the report of `step` goes: `eval/<step>.json`, with the split's name if not test."""
     return _records.report_path(experiment, "eval", step)
+
+
+def _latent(experiment: Experiment, records: bpd.Records) -> dict[str, Any]:
+    """What of the bits is in the latent z_0, and what in the image given it."""
+    parts = records.per_image()
+    given = parts["reconstruction"]
+    shape = experiment.model.z_shape(experiment.source.shape)
+    return {
+        "shape": list(shape),
+        "values": math.prod(shape),
+        "in_z_0": bpd.mean_se(parts["total"] - given),
+        "of_x_given_z_0": bpd.mean_se(given),
+    }
 
 
 def _short(summary: dict[str, Any]) -> dict[str, float]:
@@ -172,6 +189,18 @@ def _write_records(path: Path, records: bpd.Records) -> None:
     storage.write_arrays(path, dims=records.dims, **raw, **bits)
 
 
+def _latent_lines(latent: dict[str, Any] | None) -> list[str]:
+    if latent is None:
+        return []
+    inside, given = (latent[k] for k in ("in_z_0", "of_x_given_z_0"))
+    shape = "x".join(map(str, latent["shape"]))
+    return [
+        f"  in the latent z_0 ({shape}) "
+        f"{plus_minus(inside['bits_per_dim'], inside['standard_error'])}, "
+        f"of the image given it {plus_minus(given['bits_per_dim'], given['standard_error'])}"
+    ]
+
+
 def _table(report: dict[str, Any], name: str) -> str:
     r, m = report["result"], report["model"]
     given = ", given the class" if m["conditional"] else ""
@@ -183,6 +212,7 @@ def _table(report: dict[str, Any], name: str) -> str:
             f"  {part:<15} {plus_minus(v['bits_per_dim'], v['standard_error'])}"
             for part, v in r["breakdown"].items()
         ),
+        *_latent_lines(r.get("latent")),
         "  bound with T steps: "
         + ", ".join(f"T={k}: {v['bits_per_dim']:.4f}" for k, v in r["bound_by_timesteps"].items()),
         f"  weights {m['weights']} at step {m['step']}, gamma from {m['gamma_0']:.3f} to "

@@ -90,7 +90,7 @@ def _animate(experiment: Experiment, params: Params, record: dict[str, Any], pat
     labels = generate.labels_for(experiment.model, _IMAGES, tuple(c.labels))
     cond = {} if labels is None else {"label": jnp.asarray(labels)}
     key = rng.stream(jax.random.key(c.seed), "sample", 0)  # that of the first samples
-    shape = (_IMAGES, *experiment.model.shape(experiment.source.shape))
+    shape = (_IMAGES, *experiment.model.z_shape(experiment.source.shape))
     found = trajectory.record(
         experiment.model, params, method, cond, key, shape, experiment.source.levels, _FRAMES
     )

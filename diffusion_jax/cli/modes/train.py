@@ -98,6 +98,8 @@ def run(experiment: Experiment) -> None:
             )
             for line in told(data):
                 say(line)
+        if start < c.steps:
+            state, train = task.ready(state, train)
         began = time.monotonic()
         run_loop = functools.partial(
             loop.run, task, split=train, mesh=experiment.mesh, checkpoints=checkpoints,

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model
 from diffusion_jax.process.decoders.base import Decoder
-from diffusion_jax.types import Array, alpha, sigma
+from diffusion_jax.types import Array, Params, alpha, sigma
 
-# (decoder, x [B, ...], gamma_0, one key per image) -> (z_0 [B, ...], nats [B])
-Dequantize = Callable[[Decoder, Array, Array, Array], tuple[Array, Array]]
+# (model, weights, x [B, ...], gamma_0, one key per image) -> (z_0 [B, ...], nats [B])
+Dequantize = Callable[[Model, Params, Array, Array, Array], tuple[Array, Array]]
 
 
 def levels(decoder: Decoder) -> int:
@@ -46,19 +47,21 @@ def _sum(values: Array) -> Array:
     return values.sum(axis=tuple(range(1, values.ndim)))
 
 
-def uniform(decoder: Decoder, x: Array, gamma_0: Array, keys: Array) -> tuple[Array, Array]:
+def uniform(
+    model: Model, params: Params, x: Array, gamma_0: Array, keys: Array
+) -> tuple[Array, Array]:
     """`z_0 = alpha_0 (x + u)`, u uniform in the bin: `P(x | z_0) = 1` there."""
-    half = 1.0 / levels(decoder)
+    half = 1.0 / levels(model.decoder)
     draw = jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:], x.dtype, -half, half))
     width = jnp.log(2.0 * half * alpha(gamma_0))
     return alpha(gamma_0) * (x + draw(keys)), jnp.broadcast_to(_dims(x) * width, x.shape[:1])
 
 
 def truncated_normal(
-    decoder: Decoder, x: Array, gamma_0: Array, keys: Array
+    model: Model, params: Params, x: Array, gamma_0: Array, keys: Array
 ) -> tuple[Array, Array]:
     """`z_0 = alpha_0 x + sigma_0 e`, e normal, cut off at the bin's edge (Zheng et al. 2023)."""
-    tau = jnp.asarray(jnp.exp(-0.5 * gamma_0) / levels(decoder), x.dtype)
+    tau = jnp.asarray(jnp.exp(-0.5 * gamma_0) / levels(model.decoder), x.dtype)
     draw = jax.vmap(lambda key: jax.random.truncated_normal(key, -tau, tau, x.shape[1:], x.dtype))
     e = draw(keys)
     inside = jnp.log(jax.scipy.special.erf(tau / math.sqrt(2.0)))
@@ -66,13 +69,26 @@ def truncated_normal(
     return alpha(gamma_0) * x + sigma(gamma_0) * e, _dims(x) * constant + 0.5 * _sum(e * e)
 
 
-def decoder(decoder: Decoder, x: Array, gamma_0: Array, keys: Array) -> tuple[Array, Array]:
-    """`z_0 = alpha_0 x + sigma_0 eps` and the model's own decoder `P(x | z_0)`."""
-    eps = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)
+def decoder(
+    model: Model, params: Params, x: Array, gamma_0: Array, keys: Array
+) -> tuple[Array, Array]:
+    """`z_0 ~ q(z_0 | x)` of the model, `alpha_0 x + sigma_0 eps` in pixels, and its `P(x | z_0)`.
+
+    With noise of an autoencoder `tau_0^2 = alpha_0^2 s^2 + sigma_0^2` stands for sigma_0^2.
+    """
+    coded = model.coded(params, x)
+    mean, std = coded.mean, coded.std
+    eps = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:], mean.dtype))(keys)
     constant = 0.5 * math.log(2.0 * math.pi) + jnp.log(sigma(gamma_0))
-    log_q = -_dims(x) * constant - 0.5 * _sum(eps * eps)
-    log_p = decoder.log_prob(x, x + jnp.exp(0.5 * gamma_0) * eps, gamma_0)
-    return alpha(gamma_0) * x + sigma(gamma_0) * eps, log_p - log_q
+    log_q = -_dims(mean) * constant - 0.5 * _sum(eps * eps)
+    if std is None:
+        y_0, z_0 = mean + jnp.exp(0.5 * gamma_0) * eps, alpha(gamma_0) * mean + sigma(gamma_0) * eps
+    else:
+        wider = jnp.square(std) * jnp.exp(-gamma_0)
+        log_q -= 0.5 * _sum(jnp.log1p(wider))
+        y_0 = mean + jnp.exp(0.5 * gamma_0) * jnp.sqrt(1.0 + wider) * eps
+        z_0 = alpha(gamma_0) * y_0
+    return z_0, model.log_prob(params, x, y_0, gamma_0) - log_q
 
 
 WAYS: dict[str, Dequantize] = {

@@ -63,6 +63,10 @@ class Ode:
             model, "likelihood ode()", "use likelihood='elbo()'", mean_coefficient=0.0, latent=0
         )
         if self.dequantization != "decoder":
+            require(
+                model, f"dequantization={self.dequantization!r}", "use dequantization='decoder'",
+                pixels=True,
+            )  # fmt: skip
             levels(model.decoder)
 
     def describe(self, dims: int) -> dict[str, Any]:
@@ -90,7 +94,7 @@ class Ode:
         gamma_0, _ = endpoints(model.schedule, params["schedule"])
 
         def one(k: Array) -> tuple[Array, Array]:
-            z, correction = self._dequantized(model, x, gamma_0, keys, k)
+            z, correction = self._dequantized(model, params, x, gamma_0, keys, k)
             return self._log_density(model, params, z, cond, keys, self.steps), correction
 
         density, correction = jax.lax.map(one, jnp.arange(self.k))
@@ -99,14 +103,14 @@ class Ode:
     def coarse(self, model: Model, params: Params, x: Array, cond: Cond, keys: Array) -> Array:
         """`density` of the same draw's first log-weight with half the steps, `[B]`, nats."""
         gamma_0, _ = endpoints(model.schedule, params["schedule"])
-        z, _ = self._dequantized(model, x, gamma_0, keys, 0)
+        z, _ = self._dequantized(model, params, x, gamma_0, keys, 0)
         return self._log_density(model, params, z, cond, keys, self.steps // 2)
 
     def _dequantized(
-        self, model: Model, x: Array, gamma_0: Array, keys: Array, k: Array | int
+        self, model: Model, params: Params, x: Array, gamma_0: Array, keys: Array, k: Array | int
     ) -> tuple[Array, Array]:
         own = jax.vmap(lambda key: rng.stream(key, "dequantization", k))(keys)
-        return WAYS[self.dequantization](model.decoder, x, gamma_0, own)
+        return WAYS[self.dequantization](model, params, x, gamma_0, own)
 
     def _log_density(
         self, model: Model, params: Params, z: Array, cond: Cond, keys: Array, steps: int

@@ -104,7 +104,11 @@ class Conv:
 
     def decode(self, params: Params, y_0: Array) -> Array:
         """The head's mode."""
-        return heads.mode(self.head, self._out(params, y_0), self.image_channels)
+        out = self._out(params, y_0)
+        shape = (*out.shape[:-1], self.image_channels)
+        return heads.fill(
+            lambda image: self.head.log_probs(out, image), shape, self.sequential, heads.likeliest
+        )
 
     def _out(self, params: Params, y_0: Array, keys: Array | None = None) -> Array:
         shift, scale = _standard(params)
@@ -145,7 +149,7 @@ def make(
     rate: NotNegative = 1.0,
     sha256: str = "",
     levels: Levels = 256,
-    shape: tuple[Count, ...] = (32, 32, 3),
+    shape: Counts = (32, 32, 3),
     dtype: str = "float32",
 ) -> Conv:
     """A convolutional autoencoder.
@@ -169,6 +173,8 @@ def make(
     """
     if noise not in ("learned", "fixed"):
         raise ConfigError(f"autoencoder conv: noise={noise!r}: allowed are learned, fixed")
+    if len(shape) != 3:
+        raise ConfigError(f"autoencoder conv: shape={shape} is not that of an image")
     law = registry.build("heads", head, levels=levels, channels=shape[-1])
     return Conv(
         law, tuple(widths), blocks, channels, noise == "learned", attention, dropout,

@@ -64,30 +64,37 @@ def centres(image: Array, levels: int, dtype: jnp.dtype) -> Array:
     return (2.0 * (image.astype(dtype) + 0.5) / levels - 1.0).astype(dtype)
 
 
-def fill(head: Head, out: Array, channels: int, choose: Callable[[Array, int], Array]) -> Array:
+def fill(
+    log_probs: Callable[[Array], Array],
+    shape: tuple[int, ...],
+    sequential: bool,
+    choose: Callable[[Array, int], Array],
+) -> Array:
     """An image, uint8, whose levels `choose` picks from their log-probabilities.
 
     Args:
-        channels: of the image.
+        log_probs: of every level, given an integer image `[B, H, W, C]`.
+        shape: of the images, `(B, H, W, C)`.
+        sequential: channel c needs the channels before it.
         choose: `(log_probs [B, H, W, C, V], c) -> [B, H, W, C]`, of all channels at once (c is 0)
             or of channel c alone.
     """
-    image = jnp.zeros((*out.shape[:-1], channels), jnp.int32)
-    if not head.sequential:
-        return choose(head.log_probs(out, image), 0).astype(jnp.uint8)
-    for c in range(channels):
-        own = head.log_probs(out, image)[..., c : c + 1, :]
+    image = jnp.zeros(shape, jnp.int32)
+    if not sequential:
+        return choose(log_probs(image), 0).astype(jnp.uint8)
+    for c in range(shape[-1]):
+        own = log_probs(image)[..., c : c + 1, :]
         image = image.at[..., c : c + 1].set(choose(own, c).astype(jnp.int32))
     return image.astype(jnp.uint8)
 
 
-def mode(head: Head, out: Array, channels: int) -> Array:
-    """The most probable levels, uint8; of a sequential head channel by channel."""
-    return fill(head, out, channels, lambda log_p, _: jnp.argmax(log_p, axis=-1))
+def likeliest(log_p: Array, c: int) -> Array:
+    """The most probable level: a `choose` for `fill`."""
+    return jnp.argmax(log_p, axis=-1)
 
 
-def sample(head: Head, out: Array, channels: int, keys: Array) -> Array:
-    """Levels drawn from the head, uint8; `keys` are one per example."""
+def by_chance(keys: Array) -> Callable[[Array, int], Array]:
+    """Levels drawn with their probabilities, from one key per example: a `choose` for `fill`."""
 
     def choose(log_p: Array, c: int) -> Array:
         def one(key: Array, own: Array) -> Array:
@@ -95,4 +102,4 @@ def sample(head: Head, out: Array, channels: int, keys: Array) -> Array:
 
         return jax.vmap(one)(keys, log_p)
 
-    return fill(head, out, channels, choose)
+    return choose

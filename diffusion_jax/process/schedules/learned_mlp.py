@@ -25,6 +25,7 @@ class LearnedMLP:
     features: int
     gamma_min: float
     gamma_max: float
+    train_ends: bool = True
 
     def init(self, key: Array) -> Params:
         """`{"ends": {b, w}, "shape": {...}}`; starts close to linear.
@@ -67,10 +68,24 @@ class LearnedMLP:
         def curve(u: Array) -> Array:
             return slope * u + bend(u)
 
-        lo = params["ends"]["b"]
-        return pinned(curve, jnp.asarray(t), lo, lo + jnp.abs(params["ends"]["w"]))
+        ends = params["ends"]
+        if not self.train_ends:
+            ends = jax.lax.stop_gradient(ends)
+        return pinned(curve, jnp.asarray(t), ends["b"], ends["b"] + jnp.abs(ends["w"]))
 
 
-def make(features: Count = 1024, gamma_min: Finite = -13.3, gamma_max: Finite = 5.0) -> LearnedMLP:
-    """A monotone network with `features` hidden units, started near the straight line."""
-    return LearnedMLP(features, gamma_min, gamma_max)
+def make(
+    features: Count = 1024,
+    train_ends: bool = True,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
+) -> LearnedMLP:
+    """A monotone network, started near the straight line.
+
+    Args:
+        features: hidden units.
+        train_ends: learn the ends as well as the shape between them.
+        gamma_min: gamma at t = 0, at first.
+        gamma_max: gamma at t = 1, at first.
+    """
+    return LearnedMLP(features, gamma_min, gamma_max, train_ends)

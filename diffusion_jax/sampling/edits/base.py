@@ -37,8 +37,8 @@ class Canvas(NamedTuple, Generic[A]):
     Arrays are numpy's on the host and JAX's inside `Edit.paint`.
 
     Attributes:
-        image: the source: stored levels on the host, model space `x` inside `Edit.paint`;
-            `[R, H, W, C]`, possibly wider than the model's images.
+        image: the source: stored levels on the host, model space `x` inside `Edit.paint` (latents,
+            of a model with an autoencoder); `[R, H, W, C]`, possibly wider than the model's images.
         mask: 1 where something is painted, 0 where the source is kept, `[R, H, W, 1]`.
         cond: the condition; `{"label": [R]}` for a class-conditional model.
         extra: what only this edit needs.
@@ -124,6 +124,10 @@ class Brush:
             return denoiser
 
         return guide
+
+    def latents(self, image: Array) -> Array:
+        """What diffuses, of images as stored; the mean, where there is noise."""
+        return self.model.coded(self.params, self.model.decoder.encode(image)).mean
 
     def encoded(self, x: Array, gamma: Array, cond: Cond) -> Array:
         """`x_gamma`: data `x` `[R, ...]` as the model's encoder shows them at `gamma`."""

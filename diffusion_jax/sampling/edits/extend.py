@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusion_jax import rng
 from diffusion_jax.allowed import Whole
-from diffusion_jax.model import Model
+from diffusion_jax.model import Model, require
 from diffusion_jax.sampling.edits._fill import Replace
 from diffusion_jax.sampling.edits._windows import (
     Border,
@@ -68,6 +68,7 @@ class Extend:
 
     def check(self, model: Model, method: Method) -> None:
         """Classes that do not exist, and what the inner edit refuses."""
+        require(model, "edit extend()", "use outpaint(), or a model of pixels", pixels=True)
         check_classes("extend", self.labels, model)
         self.inner.check(model, method)
 

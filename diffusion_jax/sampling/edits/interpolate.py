@@ -69,7 +69,7 @@ class Interpolate:
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The frames."""
-        other = brush.model.decoder.encode(canvas.extra["image"])
+        other = brush.latents(canvas.extra["image"])
         a = self._latent(brush, canvas.image, canvas.cond)
         b = self._latent(brush, other, other_cond(canvas))
         z = slerp(a, b, canvas.extra["weight"].astype(a.dtype))

@@ -41,7 +41,7 @@ class InterpolateNoise:
         """The frames."""
         x, root = canvas.image, rng.stream(key, "start")
         eps = rng.normal(rng.keyed(root, canvas.extra["line"]), x.shape, x.dtype)
-        other = brush.model.decoder.encode(canvas.extra["image"])
+        other = brush.latents(canvas.extra["image"])
         a = brush.noised(x, canvas.cond, eps)
         b = brush.noised(other, other_cond(canvas), eps)
         z = slerp(a, b, jnp.asarray(canvas.extra["weight"], x.dtype))

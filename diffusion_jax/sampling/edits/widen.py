@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.allowed import Whole
-from diffusion_jax.model import Model
+from diffusion_jax.model import Model, require
 from diffusion_jax.sampling.edits._fill import Replace
 from diffusion_jax.sampling.edits._windows import (
     Border,
@@ -80,6 +80,7 @@ class Widen:
     def check(self, model: Model, method: Method) -> None:
         """Refuses unknown classes, guidance with state, and what the inner edit refuses."""
         need_stateless("widen", method)
+        require(model, "edit widen()", "use outpaint(), or a model of pixels", pixels=True)
         check_classes("widen", self.labels, model)
         self.inner.check(model, method)
 

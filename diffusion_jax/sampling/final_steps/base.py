@@ -1,10 +1,37 @@
 """The contract of a final step: `(denoise, z, gamma, decoder) -> data`, and its network calls."""
 
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from diffusion_jax.process.decoders.base import Decoder
+from diffusion_jax.model import Model
 from diffusion_jax.sampling.samplers.base import Denoise
-from diffusion_jax.types import Array
+from diffusion_jax.types import Array, Params
+
+
+class Reader(Protocol):
+    """Reads data from `y_0 = z_0 / alpha_0`: a decoder, or a model with its weights."""
+
+    def decode(self, y: Array) -> Array:
+        """The most probable data."""
+        ...
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How data are read from the last latent: a model with its weights, and keys for draws."""
+
+    model: Model
+    params: Params
+    keys: Array | None = None
+
+    def decode(self, y_0: Array) -> Array:
+        """The most probable data."""
+        return self.model.decode(self.params, y_0)
+
+    def sample(self, y_0: Array, gamma_0: Array) -> Array:
+        """Data drawn from `P(x | z_0)`."""
+        assert self.keys is not None
+        return self.model.sample(self.params, y_0, gamma_0, self.keys)
 
 
 @runtime_checkable
@@ -18,6 +45,6 @@ class Final(Protocol):
     @property
     def nfe(self) -> int: ...  # noqa: D102
 
-    def __call__(self, denoise: Denoise, z: Array, gamma: Array, decoder: Decoder) -> Array:
+    def __call__(self, denoise: Denoise, z: Array, gamma: Array, decoder: Reader) -> Array:
         """Data for the latent `z` at `gamma`, the end of the plan."""
         ...

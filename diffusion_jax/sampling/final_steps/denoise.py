@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from diffusion_jax.process.decoders.base import Decoder
+from diffusion_jax.sampling.final_steps.base import Reader
 from diffusion_jax.sampling.samplers.base import Denoise
 from diffusion_jax.types import Array
 
@@ -13,7 +13,7 @@ class Denoised:
 
     nfe: int = 1
 
-    def __call__(self, denoise: Denoise, z: Array, gamma: Array, decoder: Decoder) -> Array:
+    def __call__(self, denoise: Denoise, z: Array, gamma: Array, decoder: Reader) -> Array:
         """The decoded prediction."""
         return decoder.decode(denoise(z, gamma).x)
 

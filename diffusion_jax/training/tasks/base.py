@@ -117,6 +117,9 @@ class Task(Protocol):
     def load(self) -> tuple[Split, Split | None]:
         """Training data, and validation data if there are to be any; called once."""
 
+    def ready(self, state: State, train: Split) -> tuple[State, Split]:
+        """State and training data just before the first step of this process."""
+
     def update(self, state: State, batch: dict[str, Array], given: Any) -> tuple[State, Metrics]:
         """The state after one global batch, and its metrics; a pure function."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry
@@ -19,11 +20,12 @@ from diffusion_jax.likelihood.objectives.base import (
     is_shape_invariant,
     weight_of,
 )
+from diffusion_jax.networks.autoencoders.base import is_trained, rate_of
 from diffusion_jax.process.low_noise import LowNoise
 from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import gathered
-from diffusion_jax.training import optimizer, state as state_lib
+from diffusion_jax.training import latents, optimizer, state as state_lib
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State, ema_key
@@ -71,6 +73,17 @@ class Training:
             notes.append(
                 f"the loss is weighted ({kind}); validation and evaluation are the bound's"
             )
+        c = self.setting.config
+        if self.recipe.beta is not None:
+            notes.append(
+                f"prior and diffusion count {c.beta:g} times in the loss, from 0 over the first "
+                f"{round(c.beta_warmup * c.steps)} steps; validation and evaluation are the bound's"
+            )
+        if not self.setting.model.traits.pixels and c.prediction == "eps":
+            notes.append(
+                "with prediction='eps' latents do not start from N(0, I); prediction='v' and a "
+                "network without skip do"
+            )
         return ", ".join(notes)
 
     def initial(self) -> State:
@@ -78,7 +91,9 @@ class Training:
         c = self.setting.config
         params = self.setting.model.init(jax.random.key(c.seed), self.setting.source.shape)
         recipe = self.recipe
-        return state_lib.init(params, recipe.optimizer, tuple(c.ema), recipe.proposal.init())
+        return state_lib.init(
+            params, recipe.optimizer, tuple(c.ema), recipe.proposal.init(), recipe.frozen
+        )
 
     def given(self) -> Given:
         """Nothing."""
@@ -89,6 +104,15 @@ class Training:
         c, source = self.setting.config, self.setting.source
         source.split(c.eval.split)  # measured at the end: now is the time to miss it
         return source.split("train"), source.split("valid") if c.eval_every else None
+
+    def ready(self, state: State, train: Split) -> tuple[State, Split]:
+        """Latents standardised where they were taken over, and computed once where they stay."""
+        c, s = self.setting.config, self.setting
+        how = Pass(s.mesh, c.batch, quiet=True)
+        state = latents.standardised(s.model, state, train, how)
+        if not self.recipe.frozen or registry.parse(c.augment).name != "none":
+            return state, train
+        return state, latents.cached(s.model, state.params, train, how, c.resident_mib * 2**20)
 
     def update(
         self, state: State, batch: dict[str, Array], given: Any = ()
@@ -106,7 +130,7 @@ class Training:
         found = bpd.summary(records)
         if int(jax.device_get(state.step)) <= c.eval_every:
             note = reconstruction_note(found, c.gamma_min, s.source.levels)
-            if note:
+            if note and s.model.traits.pixels:
                 say(note)
         return {k: found[k] for k in ("bits_per_dim", "standard_error")}
 
@@ -137,7 +161,11 @@ class Diffusion:
         if not 0.0 <= c.class_dropout < 1.0:
             raise ConfigError(f"class_dropout={c.class_dropout} must be in [0, 1)")
         handed.check(setting)
-        return Training(setting, handed, make_recipe(setting))
+        recipe = make_recipe(setting)
+        check = getattr(recipe.objective, "check", None)
+        if check is not None:
+            check(setting.model)
+        return Training(setting, handed, recipe)
 
     def shapes(self, setting: Setting) -> Params:
         """Those of the model."""
@@ -183,7 +211,13 @@ def make_recipe(setting: Setting) -> Recipe:
     return Recipe(
         model=setting.model,
         objective=objective,
-        optimizer=optimizer.make(c.optimizer, rate, c.clip, c.decay_mask),
+        optimizer=optimizer.make(
+            c.optimizer,
+            rate,
+            c.clip,
+            c.decay_mask,
+            {"autoencoder": rate_of(setting.model.space)},
+        ),
         augment=setting.augment,
         class_dropout=c.class_dropout,
         ema=tuple((ema_key(d), d) for d in c.ema),
@@ -195,7 +229,26 @@ def make_recipe(setting: Setting) -> Recipe:
         minimize_variance=_minimize_variance(setting, objective, proposal),
         dims=math.prod(setting.source.shape),
         low_noise=LowNoise(c.low_clean, setting.offered()["gamma_min"], c.gamma_max),
+        beta=_beta(setting, objective),
     )
+
+
+def _beta(setting: Setting, objective: Objective) -> Callable[[Array], Array] | None:
+    """What prior and diffusion count for at each step; None where that is 1 throughout."""
+    c = setting.config
+    if not 0.0 <= c.beta_warmup <= 1.0 or c.beta < 0.0:
+        raise ConfigError(
+            f"beta={c.beta} must be at least 0, and beta_warmup={c.beta_warmup} in [0, 1]"
+        )
+    if c.beta == 1.0 and not c.beta_warmup:
+        return None
+    if not is_trained(setting.model.space) or setting.model.traits.pixels:
+        raise ConfigError(
+            f"beta={c.beta}, beta_warmup={c.beta_warmup}: that is for an autoencoder in training; "
+            "leave both out"
+        )
+    steps = max(c.beta_warmup * c.steps, 1e-9)
+    return lambda step: c.beta * jnp.clip((step + 1.0) / steps, 0.0, 1.0)
 
 
 def _minimize_variance(setting: Setting, objective: Objective, proposal: Proposal) -> bool:
@@ -208,6 +261,8 @@ def _minimize_variance(setting: Setting, objective: Objective, proposal: Proposa
             f"the bound of objective {c.objective} depends on the schedule's shape, so that less "
             "variance may mean a worse bound; use continuous()"
         )
+    elif c.beta != 1.0 or c.beta_warmup:
+        reason = "with beta or beta_warmup the loss is not the bound"
     elif not is_uniform(proposal):
         reason = f"with proposal {c.proposal} the variance does not depend on the schedule's shape"
     if c.minimize_variance == "on" and reason:

@@ -113,6 +113,10 @@ class Training:
         source.split(c.eval.split)  # measured at the end: now is the time to miss it
         return source.split("train"), source.split("valid") if c.eval_every else None
 
+    def ready(self, state: State, train: Split) -> tuple[State, Split]:
+        """Both as they are."""
+        return state, train
+
     def update(
         self, state: State, batch: dict[str, Array], given: Any = ()
     ) -> tuple[State, Metrics]:

@@ -1,0 +1,40 @@
+r"""A diffusion of latents on 8x8 digits: autoencoder, then prior, or both at once. No download.
+
+Command:   python -m diffusion_jax.main --config=configs/digits_latent.py:vae --workdir=runs/vae
+           python -m diffusion_jax.main --config=configs/digits_latent.py:prior \
+               --workdir=runs/latent --config.autoencoder="conv(checkpoint='runs/vae')"
+Hardware:  two CPU cores, minutes
+Expected:  docs/numbers.md; latents are 4x4x4, as many values as pixels
+"""
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    stage, smoke = config.split_variant(variant, config.STAGES, "vae")
+    c = config.base()
+    c.data = "digits()"
+    c.autoencoder = "conv(widths=(32, 64), channels=4, head=categorical())"
+    c.conditional = True
+    c.batch = 64
+    c.steps = 4000 if stage == "prior" else 3000
+    c.lr = 2e-3
+    c.lr_decay = "cosine"
+    c.clip = 1.0
+    c.ema = (0.995,)
+    c.log_every = 100
+    c.eval_every = c.save_every = 1000
+    c.sample_every = 0
+    c.eval.draws = 32
+    c.eval.timesteps = (50, 1000)
+    c.guidance = "cfg(w=2.0)"
+    c.sample.num = c.sample.batch = 100
+    c.sample.steps = 50
+    network = "dit(width=64, depth=4, heads=4, patch=1, dropout=0.05, skip=False, fourier=False)"
+    config.latent(c, stage, network)
+    small = "dit(width=16, depth=1, heads=1, patch=1, skip=False, fourier=False)"
+    if smoke and stage != "prior":
+        c.autoencoder = "conv(widths=(8, 8), channels=4, head=categorical())"
+    return config.variant(c, smoke, smoke="standard_normal()" if stage == "vae" else small)

@@ -1,0 +1,138 @@
+"""An autoencoder that another run has trained, taken over by a run of its latents.
+
+The settings of the autoencoder are those it was trained with; they, and the SHA-256 of its weights,
+become part of the new run's configuration, and the weights of its checkpoints: the run needs the
+other one only to begin.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from diffusion_jax import registry, saved_config
+from diffusion_jax.errors import CheckpointError, ConfigError, UserError
+from diffusion_jax.registry import Spec
+from diffusion_jax.runtime.sharding import replicated
+from diffusion_jax.runtime.storage import place
+from diffusion_jax.training import restore
+from diffusion_jax.training.state import ema_key
+from diffusion_jax.types import Params
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment import Experiment
+
+# Settings of this run, which are not those of the run that trained the autoencoder.
+_OWN = ("checkpoint", "train", "rate", "sha256", "dropout")
+
+
+def settle(run: "Experiment") -> None:
+    """Writes what the autoencoder's checkpoint says of it into the configuration."""
+    c = run.config
+    spec = registry.parse(c.autoencoder)
+    if not spec.kwargs.get("checkpoint") or spec.kwargs.get("sha256"):
+        return
+    c.autoencoder = _resumed(run, spec) or _resolved(run, spec)
+
+
+def _resumed(run: "Experiment", spec: Spec) -> str:
+    """The autoencoder of a run that has begun already with the same checkpoint, or nothing."""
+    saved = run.workdir / "config.json"
+    if not saved.exists():
+        return ""
+    before = saved_config.read(saved).autoencoder
+    old = registry.parse(before)
+    same = {k: v for k, v in spec.kwargs.items() if old.kwargs.get(k) != v}
+    return before if old.name == spec.name and not same else ""
+
+
+def _resolved(run: "Experiment", spec: Spec) -> str:
+    """The autoencoder with the settings and the SHA-256 of its checkpoint."""
+    name = spec.kwargs["checkpoint"]
+    found = saved_config.find(place(name))
+    if found is None:
+        raise ConfigError(
+            f"autoencoder: there is no run in {name!r}; train it first (docs: latent)"
+        )
+    theirs = saved_config.read(found)
+    trained = registry.parse(theirs.autoencoder)
+    if trained.name == "pixels":
+        raise ConfigError(
+            f"autoencoder: {name} is a model of pixels, which cannot score images given latents: "
+            "train an autoencoder with a head, as configs/digits_latent.py:vae"
+        )
+    if trained.name != spec.name:
+        raise ConfigError(f"autoencoder: {name} holds {trained.name}(), not {spec.name}()")
+    _check_data(run, theirs, name)
+    settings = {k: v for k, v in trained.kwargs.items() if k not in _OWN}
+    for key, value in spec.kwargs.items():
+        if key not in _OWN and settings.get(key, value) != value:
+            raise ConfigError(
+                f"autoencoder: {key}={value!r}, but {name} was trained with {settings[key]!r}; "
+                "leave it out"
+            )
+    own = {**spec.kwargs, "sha256": digest(_weights(run, name))}
+    return str(Spec(spec.name, trained.args or spec.args, {**settings, **own}))
+
+
+def _check_data(run: "Experiment", theirs: Any, name: str) -> None:
+    """Refuses an autoencoder of images of another shape, or of other levels."""
+    try:
+        there = registry.build(
+            "data", theirs.data, data_dir=run.config.data_dir, workers=run.config.data_workers
+        )
+    except (UserError, OSError):
+        return  # the arrays will not fit, if the images are others
+    pairs = {"shape": (there.shape, run.source.shape), "levels": (there.levels, run.source.levels)}
+    for what, (old, new) in pairs.items():
+        if old != new:
+            raise ConfigError(
+                f"autoencoder: {name} was trained on images of {what} {old}, these have {new}"
+            )
+
+
+def _weights(run: "Experiment", name: str) -> Params:
+    """The autoencoder's weights, those of the first average of its newest checkpoint."""
+
+    def read(folder: Path) -> Params:
+        meta = restore.read_meta(folder)
+        average = ema_key(meta["config"]["ema"][0])
+        return restore.read_group(folder, average, "autoencoder", replicated(run.mesh))
+
+    try:
+        return restore.restore_newest(place(name), read)[0]
+    except CheckpointError as e:
+        raise CheckpointError(f"autoencoder: {e}") from e
+
+
+def digest(params: Params) -> str:
+    """SHA-256 over names, types, shapes and numbers, without the standardisation."""
+    found = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name, a = jax.tree_util.keystr(path), np.asarray(jax.device_get(leaf))
+        if "standard" not in name:
+            found.update(f"{name} {a.dtype} {a.shape}".encode())
+            found.update(np.ascontiguousarray(a).tobytes())
+    return found.hexdigest()
+
+
+def read(run: "Experiment") -> dict[str, np.ndarray]:
+    """The arrays to begin with, by path; nothing without a checkpoint.
+
+    Raises:
+        ConfigError: the checkpoint is no longer what it was when this run was set up.
+    """
+    spec = registry.parse(run.config.autoencoder)
+    name = spec.kwargs.get("checkpoint")
+    if not name:
+        return {}
+    weights = _weights(run, name)
+    if digest(weights) != spec.kwargs.get("sha256"):
+        raise ConfigError(f"autoencoder: the weights in {name} have changed since this run began")
+    leaves = jax.tree_util.tree_leaves_with_path({"autoencoder": weights})
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(jax.device_get(leaf))
+        for path, leaf in leaves
+    }

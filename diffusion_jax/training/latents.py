@@ -1,0 +1,91 @@
+"""Latents of a whole training set: their mean and deviation, and all of them, computed once."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import OneBatch, Pass, kept
+from diffusion_jax.model import Model
+from diffusion_jax.networks.autoencoders.base import is_trained
+from diffusion_jax.runtime.sharding import put
+from diffusion_jax.training.frozen import encoded
+from diffusion_jax.training.state import State
+from diffusion_jax.types import Array, Params
+
+STANDARD = "standard"
+
+
+@kept
+def _one_batch(model: Model) -> OneBatch:
+    def run(params: Params, rows: dict[str, Array], keys: Array) -> Any:
+        return encoded(model, params, model.examples(rows)[0])
+
+    return run
+
+
+def standardised(model: Model, state: State, train: Split, how: Pass) -> State:
+    """The state whose latents have mean 0 and variance 1 in each channel, over all of `train`.
+
+    That is of `y_0`, the noise of the encoder and of the least gamma included. Nothing changes once
+    training has begun, or where no autoencoder was taken over.
+    """
+    taken = getattr(model.space, "checkpoint", "")
+    own = state.params.get("autoencoder", {})
+    if int(jax.device_get(state.step)) or not taken or STANDARD not in own:
+        return state
+    plain = {"shift": jnp.zeros_like(own[STANDARD]["shift"]), "scale": None}
+    plain["scale"] = jnp.ones_like(plain["shift"])
+    params = {**state.params, "autoencoder": {**own, STANDARD: plain}}
+    mean, std = how.over(_one_batch(model), params, train, "standardise")
+    axes = tuple(range(mean.ndim - 1))
+    variance = mean.var(axis=axes) + (0.0 if std is None else np.square(std).mean(axis=axes))
+    noise = np.exp(float(model.schedule.gamma(params["schedule"], jnp.asarray(0.0))))
+    found = {"shift": mean.mean(axis=axes), "scale": np.sqrt(variance + noise)}
+
+    def measured(tree: Params) -> Params:
+        old = tree["autoencoder"][STANDARD]
+        new = {k: put(found[k].astype(a.dtype), a.sharding) for k, a in old.items()}
+        return {**tree, "autoencoder": {**tree["autoencoder"], STANDARD: new}}
+
+    return state.replace(
+        params=measured(state.params), ema={k: measured(a) for k, a in state.ema.items()}
+    )
+
+
+@dataclass(frozen=True)
+class Encoded(Split):
+    """A split with the latents of its images: `take` gives them with the rest."""
+
+    mean: np.ndarray | None = None
+    std: np.ndarray | None = None
+
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Images, labels and latents of some examples."""
+        return {**super().take(indices), **{k: a[indices] for k, a in self._latents().items()}}
+
+    def everything(self) -> dict[str, np.ndarray]:
+        """All examples, with their latents."""
+        return {**super().everything(), **self._latents()}
+
+    def _latents(self) -> dict[str, np.ndarray]:
+        both = {"mean": self.mean, "std": self.std}
+        return {k: a for k, a in both.items() if a is not None}
+
+
+def cached(model: Model, params: Params, train: Split, how: Pass, most: int) -> Split:
+    """The training set with its latents, if these take no more than `most` bytes; else as it is.
+
+    They are computed with the batch and the function of a training step: the same numbers.
+    """
+    values = int(np.prod(model.z_shape(train.shape))) * (2 if model.traits.latent_noise else 1)
+    if is_trained(model.space) or model.traits.pixels or 4 * values * len(train) > most:
+        return train
+    mean, std = how.over(_one_batch(model), params, train, "encode")
+    fields = {f.name: getattr(train, f.name) for f in dataclasses.fields(Split)}
+    floats = (None if a is None else a.astype(np.float32) for a in (mean, std))
+    return Encoded(**fields, **dict(zip(("mean", "std"), floats, strict=True)))
