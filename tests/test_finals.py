@@ -10,13 +10,32 @@ from closed_form import MIXTURE
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import sample as sample_mode, train
 from diffusion_jax.experiment import drawing
+from diffusion_jax.model import Model
 from diffusion_jax.sampling import generate
-from diffusion_jax.sampling.final_steps.base import Final
+from diffusion_jax.sampling.final_steps.base import Final, Readout
 from diffusion_jax.types import alpha
 
 DECODER = registry.build("decoders", "categorical(levels=5)")
 GAMMA = jnp.asarray(-1.0)
 Z = jax.random.normal(jax.random.key(0), (6, 2))
+
+
+MODEL = Model(
+    network=registry.build("models", "standard_normal()"),
+    schedule=registry.build("schedules", "linear()"),
+    decoder=DECODER,
+    prediction="v",
+)
+READER = Readout(MODEL, {}, jax.random.split(jax.random.key(1), 6))
+
+
+def test_draws_have_the_law_of_the_decoder():
+    y, n = jnp.full((1, 1), 0.1), 10_000
+    reader = Readout(MODEL, {}, jax.random.split(jax.random.key(2), n))
+    final = registry.build("finals", "sample()")
+    z = alpha(GAMMA) * jnp.broadcast_to(y, (n, 1))
+    found = np.bincount(np.asarray(final(None, z, GAMMA, reader))[:, 0], minlength=5) / n
+    np.testing.assert_allclose(found, np.exp(DECODER.log_probs(y, GAMMA))[0, 0], atol=0.02)
 
 
 @pytest.mark.parametrize("name", registry.available("finals"))
@@ -27,7 +46,7 @@ def test_contract(name):
         calls.append(1)
         return MIXTURE.denoise(z, gamma)
 
-    out = final(denoise, Z, GAMMA, DECODER)
+    out = final(denoise, Z, GAMMA, READER)
     assert isinstance(final, Final)
     assert out.shape == Z.shape
     assert len(calls) == final.nfe

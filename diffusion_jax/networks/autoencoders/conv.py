@@ -9,6 +9,7 @@ is a bound.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,8 @@ class Conv:
         self, params: Params, x: Array, keys: Array | None = None
     ) -> tuple[Array, Array | None]:
         """Mean and standard deviation of standardised latents."""
-        mean, log_std = self._encoder.apply({"params": params["encoder"]}, x, keys)
+        found = self._encoder.apply({"params": params["encoder"]}, x, keys)
+        mean, log_std = cast(tuple[Array, Array | None], found)
         shift, scale = _standard(params)
         return (mean - shift) / scale, None if log_std is None else jnp.exp(log_std) / scale
 

@@ -24,14 +24,14 @@ class Readout:
     params: Params
     keys: Array | None = None
 
-    def decode(self, y_0: Array) -> Array:
+    def decode(self, y: Array) -> Array:
         """The most probable data."""
-        return self.model.decode(self.params, y_0)
+        return self.model.decode(self.params, y)
 
-    def sample(self, y_0: Array, gamma_0: Array) -> Array:
+    def sample(self, y: Array, gamma: Array) -> Array:
         """Data drawn from `P(x | z_0)`."""
         assert self.keys is not None
-        return self.model.sample(self.params, y_0, gamma_0, self.keys)
+        return self.model.sample(self.params, y, gamma, self.keys)
 
 
 @runtime_checkable
