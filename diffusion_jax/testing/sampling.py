@@ -9,8 +9,8 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling import checks
-from diffusion_jax.sampling.final_steps.base import Readout
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs
+from diffusion_jax.sampling.final_steps.base import Readout
 from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.sampling.loop import integrate
 from diffusion_jax.sampling.method import Method
