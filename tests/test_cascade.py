@@ -128,6 +128,8 @@ def test_other_refusals(stages, tmp_path):
     assert done.returncode == 2 and "needs low images: name its stages" in done.stderr
     done = main("sample", f"--workdir={stages[0]}", "--trust", "--config.sample.low=split:test")
     assert done.returncode == 2 and "takes none" in done.stderr
+    done = main("edit", f"--workdir={stages[1]}", "--trust", "--config.edit.image=split:test")
+    assert done.returncode == 2 and "cannot edit whole ones" in done.stderr
     done = main("quality", f"--workdir={stages[0]}", "--trust")
     assert done.returncode == 2 and "measure all stages together" in done.stderr
     names = f"--config.stages={stages[0]},{stages[1]}"

@@ -33,6 +33,12 @@ def run(experiment: Experiment) -> None:
     """Edits the images that the configuration names; writes `edits/<step>_<edit>_<input>/`."""
     c = experiment.config
     edit = registry.build("edits", c.edit.method)
+    shape, view = experiment.source.shape, experiment.model.view
+    if view.halvings or view.given_shape(shape) is not None:
+        raise ConfigError(
+            f"this run (view {c.view}) models a part of each image and cannot edit whole ones; use "
+            "a run with view='whole()'"
+        )
     require(
         experiment.model, "editing", "use a model with one gamma per image",
         per_pixel_gamma=False, latent=0,
