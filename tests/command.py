@@ -17,9 +17,6 @@ from absl.testing import flagsaver
 from array_record.python import array_record_data_source  # noqa: F401
 from conftest import REPO
 
-# For tests of all that is around a network: half of a short run is tracing it.
-SMALL = "tests.small_network()"
-
 
 def program(*args, timeout=600, **env):
     """A process of its own, where that is the point: its devices, its end, what others see."""

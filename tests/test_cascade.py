@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tiny
-from command import SMALL, main
+from command import main
 
 from diffusion_jax.experiment import open_run
 
@@ -14,7 +14,7 @@ def train(folder, name, view, *more):
     """One stage, of tiny images, by the command line."""
     tiny.config(folder)
     saved = folder / f"{name}.json"
-    c = tiny.config(folder, network=SMALL, view=view, steps=2, eval_every=0)
+    c = tiny.config(folder, view=view, steps=2, eval_every=0)
     saved.write_text(c.to_json())
     done = main(
         f"--config=diffusion_jax/saved_config.py:{saved}", f"--workdir={folder / name}", "--trust",
@@ -97,7 +97,7 @@ def test_stages_that_do_not_fit_are_refused_in_a_line(stages, tmp_path, which, m
 def folder_with(path, **changes):
     """A run of which nothing is there but its settings."""
     path.mkdir()
-    (path / "config.json").write_text(tiny.config(path.parent, network=SMALL, **changes).to_json())
+    (path / "config.json").write_text(tiny.config(path.parent, **changes).to_json())
     return path
 
 

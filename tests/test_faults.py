@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import tiny
-from command import SMALL, config_file
+from command import config_file
 from short_lives import Lives
 
 OPTIONS = ("--config.sample.num=4", "--config.sample.batch=4", "--config.eval.limit=8")
@@ -70,9 +70,7 @@ def test_a_peer_that_does_not_come(pair, tmp_path):
 
 @pytest.mark.slow
 def test_a_peer_that_dies_freezes_or_raises_ends_the_others(pair, tmp_path):
-    config = config_file(
-        tmp_path, network=SMALL, steps=10**6, save_every=0, eval_every=0, log_every=5
-    )
+    config = config_file(tmp_path, steps=10**6, save_every=0, eval_every=0, log_every=5)
     for fault in ("raises", "killed", "frozen"):
         port, workdir = free_port(), tmp_path / fault
         command = (f"--config={config}", f"--workdir={workdir}", *OPTIONS)
@@ -105,9 +103,7 @@ def test_a_peer_that_dies_freezes_or_raises_ends_the_others(pair, tmp_path):
 def test_a_notice_while_compiling_saving_validating_measuring_or_sampling(pair, tmp_path):
     """Each time the state is saved, the code is 42, and the next life goes on as if never asked."""
     lives = pair[0]
-    config = config_file(
-        tmp_path, network=SMALL, steps=40, save_every=10, eval_every=10, log_every=10
-    )
+    config = config_file(tmp_path, steps=40, save_every=10, eval_every=10, log_every=10)
     workdir = tmp_path / "asked"
     command = (f"--config={config}", f"--workdir={workdir}", *OPTIONS)
     folder = workdir / "checkpoints"

@@ -13,7 +13,7 @@ import fake_gcs
 import numpy as np
 import pytest
 import tiny
-from command import SMALL, config_file
+from command import config_file
 from short_lives import Lives
 
 from diffusion_jax.errors import ConfigError, WorkdirError
@@ -154,7 +154,7 @@ def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path
     """kill -9 while saving; then a flipped byte, and a save that was not finished."""
     objects, server = bucket
     config = config_file(
-        tmp_path, network=SMALL, steps=80, save_every=20, eval_every=0, log_every=20, keep_latest=9
+        tmp_path, steps=80, save_every=20, eval_every=0, log_every=20, keep_latest=9
     )
     env = {"STORAGE_EMULATOR_HOST": server.url, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
     command = (f"--config={config}", "--workdir=gs://some-bucket/run")

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 import tiny
-from command import SMALL, config_file, main, program, refused
+from command import config_file, main, program, refused
 from conftest import REPO
 
 from diffusion_jax.cli.modes import train
@@ -281,9 +281,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_second_process_in_the_same_workdir_is_refused(tmp_path):
-    config = config_file(
-        tmp_path, network=SMALL, steps=100_000, save_every=0, eval_every=0, log_every=10
-    )
+    config = config_file(tmp_path, steps=100_000, save_every=0, eval_every=0, log_every=10)
     command = (f"--config={config}", f"--workdir={tmp_path / 'a'}")
     first = subprocess.Popen([sys.executable, "-m", "diffusion_jax.main", *command], cwd=REPO,
                              env={**os.environ, "JAX_PLATFORMS": "cpu"},

@@ -19,7 +19,7 @@ from diffusion_jax.errors import (
     NonFiniteError,
     WorkdirError,
 )
-from diffusion_jax.experiment import exported, fine_tuning
+from diffusion_jax.experiment import Experiment, exported, fine_tuning
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.training import restore
 
@@ -49,13 +49,26 @@ def done(folder):
     return experiment
 
 
+def copied(run, tmp_path):
+    shutil.copytree(run.workdir, tmp_path / "run")
+    return lambda **changes: Experiment(
+        tiny.config(run.workdir.parent, **changes), tmp_path / "run"
+    )
+
+
 @pytest.fixture
 def copy(done, tmp_path):
     """A copy of the finished run that a test may damage."""
-    shutil.copytree(done.workdir, tmp_path / "run")
-    return lambda **changes: tiny.experiment(done.workdir.parent, **changes).__class__(
-        tiny.config(done.workdir.parent, **changes), tmp_path / "run"
-    )
+    return copied(done, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def unrolled(folder):
+    """A run of a network of blocks, which can be scanned."""
+    network = "vdm_unet(width=16, depth=1, embed=8)"
+    experiment = tiny.experiment(folder, "unrolled", network=network, steps=4)
+    train.run(experiment)
+    return experiment
 
 
 def test_a_run_leaves_everything_a_reader_expects(done):
@@ -168,11 +181,11 @@ def test_what_may_change_may_change(copy):
 
 
 def test_another_architecture_is_named(copy, done):
-    experiment = copy(network="vdm_unet(width=16, depth=2, embed=8)")
-    with pytest.raises(CheckpointError, match=r"network: 'vdm.*depth=1.* -> 'vdm.*depth=2"):
+    experiment = copy(network="mlp(width=16, depth=2, embed=8)")
+    with pytest.raises(CheckpointError, match=r"network: 'mlp.*depth=1.* -> 'mlp.*depth=2"):
         eval_mode.run(experiment)
     step = done.workdir / "checkpoints" / "6"
-    with pytest.raises(CheckpointError, match=r"another architecture: network/down/block/"):
+    with pytest.raises(CheckpointError, match=r"another architecture: network/cond_1/"):
         restore.read_weights(step, experiment.shapes(), "0.9", replicated(done.mesh))
 
 
@@ -182,7 +195,7 @@ def test_another_architecture_is_named(copy, done):
         {"prediction": "v"},
         {"gamma_min": -4.0},
         {"schedule": "linear()"},
-        {"network": "vdm_unet(width=16, depth=1, embed=8, smallest_group=1)"},
+        {"network": "mlp(width=16, depth=1, embed=8, dropout=0.1)"},
         {"decoder": "gaussian()"},
         {"augment": "hidden(flip())"},
         {"class_dropout": 0.0, "guidance": "none()"},
@@ -199,9 +212,16 @@ def test_data_of_other_levels_are_refused_and_settings_of_arithmetic_are_not(cop
     other = done.config.data.replace("levels=5", "levels=9")
     with pytest.raises(CheckpointError, match="levels of the data: 5 -> 9"):
         copy(data=other).weights()
-    free = {"network": "vdm_unet(embed=8, width=16, depth=1, remat=True)", "dtype": "bfloat16",
+    free = {"network": "mlp(embed=8, width=16, depth=1)", "dtype": "bfloat16",
             "sampler": "ddim()", "lr": 5.0, "data": done.config.data + " "}  # fmt: skip
     assert copy(**free).weights()[1]["step"] == 6
+
+
+def test_a_norm_of_other_groups_means_something_else_and_recomputing_does_not(unrolled, tmp_path):
+    copy, same = copied(unrolled, tmp_path), "vdm_unet(embed=8, width=16, depth=1"
+    with pytest.raises(CheckpointError, match=r"mean something else .network.* -> "):
+        copy(network=f"{same}, smallest_group=1)").weights()
+    assert copy(network=f"{same}, remat=True)").weights()[1]["step"] == 4
 
 
 def test_missing_checkpoints_are_named(folder):
@@ -293,17 +313,19 @@ def test_sampling_asks_for_the_classes_it_is_told(copy):
         np.testing.assert_array_equal(found["label"], [2] * 6)
 
 
-def test_a_run_moves_to_a_device_that_needs_scanned_blocks(copy, done):
+def test_a_run_moves_to_a_device_that_needs_scanned_blocks(unrolled, tmp_path):
     """Optimiser state and averages go on; the update is the same up to rounding."""
+    copy = copied(unrolled, tmp_path)
     with pytest.raises(WorkdirError, match="network"):
-        train.run(copy(network="vdm_unet(width=16, depth=1, embed=4, scan=True)"))
-    experiment = copy(network="vdm_unet(embed=8, width=16, depth=1, scan=True, remat=True)")
+        train.run(copy(network="vdm_unet(width=16, depth=1, embed=4, scan=True)", steps=4))
+    network = "vdm_unet(embed=8, width=16, depth=1, scan=True, remat=True)"
+    experiment = copy(network=network, steps=4)
     assert experiment.model.network.scan and experiment.model.network.remat
-    shutil.rmtree(experiment.workdir / "checkpoints" / "6")
+    shutil.rmtree(experiment.workdir / "checkpoints" / "4")
     train.run(experiment)
     for name in ("params", "0.9", "0.99"):
-        for x, y in zip(weights(experiment, 6, name), weights(done, 6, name), strict=True):
+        for x, y in zip(weights(experiment, 4, name), weights(unrolled, 4, name), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
     assert any(
-        np.any(x != y) for x, y in zip(weights(experiment, 4), weights(experiment, 6), strict=True)
+        np.any(x != y) for x, y in zip(weights(experiment, 2), weights(experiment, 4), strict=True)
     )  # it has trained

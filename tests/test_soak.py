@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import tiny
-from command import SMALL, config_file
+from command import config_file
 from short_lives import Lives
 
 KILLS = int(os.environ.get("DIFFUSION_JAX_SOAK", "6"))
@@ -73,7 +73,7 @@ def wait_for(moment, workdir, rng, lives):
 @pytest.mark.slow
 def test_killed_at_random_moments_the_weights_are_the_same_bit_for_bit(lives, tmp_path):
     config = config_file(
-        tmp_path, network=SMALL, steps=STEPS, save_every=8, log_every=4, eval_every=0, keep_latest=3
+        tmp_path, steps=STEPS, save_every=8, log_every=4, eval_every=0, keep_latest=3
     )
     options = ("--config.sample.num=0", "--config.eval.limit=8")
     workdir = tmp_path / "killed"

@@ -1,6 +1,7 @@
 """The step depends on (seed, step, global batch) only."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -71,38 +72,55 @@ def assert_same(a, b, rtol):
         np.testing.assert_allclose(x, y, atol=2e-4, rtol=1e-3)
 
 
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("step")
-    network = "vdm_unet(width=16, depth=1, embed=8, dropout=0.2)"
-    return tiny.experiment(folder, network=network, augment="dihedral()")
+NETWORKS = {
+    "mlp": "mlp(width=16, depth=2, embed=8, dropout=0.2)",
+    "vdm_unet": "vdm_unet(width=16, depth=1, embed=8, dropout=0.2)",
+}
+
+
+@functools.cache
+def network_of(folder, name):
+    return tiny.experiment(folder, network=NETWORKS[name], augment="dihedral()")
+
+
+@functools.cache
+def as_usual(folder, name):
+    return run_steps(network_of(folder, name))
 
 
 @pytest.fixture(scope="module")
-def reference(experiment):
-    return run_steps(experiment)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("step")
+
+
+@pytest.fixture
+def experiment(folder):
+    return network_of(folder, "vdm_unet")
 
 
 @pytest.mark.parametrize(
-    "how",
+    ("name", "how"),
     [
-        {"devices": 1},
-        {"devices": 2, "accumulate": 4},
-        {"devices": 1, "accumulate": 4},
-        {"devices": 2, "accumulate": 4, "unroll": False},
-        {"several": True},
-        {"resident": False},
-        {"spec": "data=2,fsdp=4"},
+        ("vdm_unet", {"devices": 1}),
+        ("vdm_unet", {"devices": 2, "accumulate": 4}),
+        ("vdm_unet", {"spec": "data=2,fsdp=4"}),
+        ("mlp", {"devices": 1}),
+        ("mlp", {"devices": 2, "accumulate": 4}),
+        ("mlp", {"devices": 1, "accumulate": 4}),
+        ("mlp", {"devices": 2, "accumulate": 4, "unroll": False}),
+        ("mlp", {"several": True}),
+        ("mlp", {"resident": False}),
     ],
     ids=str,
 )
-def test_same_numbers_however_it_is_run(experiment, reference, how):
-    assert_same(run_steps(experiment, **how), reference, rtol=2e-6)
+def test_same_numbers_however_it_is_run(folder, name, how):
+    assert_same(run_steps(network_of(folder, name), **how), as_usual(folder, name), rtol=2e-6)
 
 
-def test_the_comparison_can_fail(experiment, reference):
-    other = dataclasses.replace(experiment, config=tiny.config(experiment.workdir.parent, seed=1))
-    assert np.abs(run_steps(other)[1] - reference[1]).max() > 1e-3
+def test_the_comparison_can_fail(folder):
+    experiment = network_of(folder, "mlp")
+    other = dataclasses.replace(experiment, config=tiny.config(folder, seed=1))
+    assert np.abs(run_steps(other)[1] - as_usual(folder, "mlp")[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize(

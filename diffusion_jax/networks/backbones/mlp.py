@@ -1,0 +1,85 @@
+"""A residual MLP over all values of an example at once, for data that are small or are no images.
+
+It compiles in a second and takes latents of any shape `[B, ..., C]`.
+"""
+
+import math
+
+import flax.linen as nn
+
+from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype, dropout, fold_keys
+from diffusion_jax.networks.layers.embed import Conditioning, fourier_features
+from diffusion_jax.types import Array, Cond
+
+
+class MLP(nn.Module):
+    """See the module docstring; `make` documents the settings."""
+
+    width: int
+    depth: int
+    dropout: float
+    fourier: bool
+    embed: int
+    channels: int
+    levels: int
+    num_classes: int
+    augment: int
+    gamma_min: float
+    gamma_max: float
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
+        """The prediction at latents `z` `[B, ..., C]`, `gamma` `[B]`; shape and type of `z`."""
+        c = Conditioning(
+            self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
+            self.dtype, name="cond",
+        )(gamma, cond)  # fmt: skip
+        zeros = nn.initializers.zeros
+        h = (fourier_features(z, self.levels) if self.fourier else z).reshape(z.shape[0], -1)
+        h = nn.Dense(self.width, dtype=self.dtype, name="in")(h)
+        for i in range(self.depth):
+            known = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=f"cond_{i}")(c)
+            inner = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(nn.swish(h))
+            inner = dropout(nn.swish(inner + known), self.dropout, fold_keys(keys, i))
+            h += nn.Dense(self.width, kernel_init=zeros, dtype=self.dtype, name=f"out_{i}")(inner)
+        shape = (*z.shape[1:-1], self.channels)
+        out = nn.Dense(math.prod(shape), kernel_init=zeros, name="out")(nn.swish(h).astype(z.dtype))
+        out = out.reshape(-1, *shape)
+        return out + z if out.shape == z.shape else out
+
+
+def make(
+    width: int = 256,
+    depth: int = 3,
+    dropout: float = 0.0,
+    fourier: bool = False,
+    embed: int = 32,
+    channels: int = 3,
+    levels: int = 256,
+    num_classes: int = 0,
+    augment: int = 0,
+    gamma_min: float = -13.3,
+    gamma_max: float = 5.0,
+    dtype: str = "float32",
+) -> MLP:
+    """An MLP: it has no idea of neighbours, and its size grows with that of the image.
+
+    Args:
+        width: hidden values.
+        depth: residual blocks of two dense layers.
+        dropout: rate in the blocks.
+        fourier: add Fourier features to the input.
+        embed: size of the time embedding.
+        channels: image channels.
+        levels: grey levels of the data.
+        num_classes: classes to condition on; 0 for none.
+        augment: length of the augmentation vector; 0 for none.
+        gamma_min: gamma at which the time embedding is 0.
+        gamma_max: gamma at which it is 1.
+        dtype: `"float32"` or `"bfloat16"` arithmetic.
+    """
+    return MLP(
+        width, depth, dropout, fourier, embed, channels, levels, num_classes, augment,
+        gamma_min, gamma_max, compute_dtype(dtype),
+    )  # fmt: skip
