@@ -5,6 +5,7 @@ are then written as *functionals* `[K, D]`, row 0 the constant, the next D rows 
 row for each number drawn. The law of the end is read off exactly, whatever the sampler does inside.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -127,7 +128,7 @@ def law(monkeypatch, data, sampler, gammas, start=None, hooks=None, size=None, s
     functionals.
     """
     d = len(data.mean)
-    size = size or 1 + d * (1 + 8 * len(gammas))
+    size = size or 1024 * math.ceil((1 + d * (1 + 8 * len(gammas))) / 1024)  # few shapes to compile
     mean, cov = start or data.noised(gammas[0])
     constant = np.zeros((size, 1))
     constant[0] = 1.0

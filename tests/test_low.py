@@ -1,10 +1,13 @@
 """Networks that are given a smaller image: it matters, so does its noise, and training hides it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_models import SMALL
+from weights import moved
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
@@ -22,10 +25,7 @@ def ready(request):
     network = registry.build("models", SMALL[request.param], channels=3, low=1, **CONTEXT)
     z, low = jnp.zeros((N, 4, 4, 3)), jnp.zeros((N, 4, 4, 1))
     params = jax.jit(lambda k: network.init(k, z, jnp.zeros(N), {"low": low}))(jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [p + 0.2 * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
-    return jax.jit(lambda *args: network.apply(jax.tree.unflatten(tree, moved), *args))
+    return jax.jit(functools.partial(network.apply, moved(params, 0.2)))
 
 
 def draw(i, *shape):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from weights import drawn
 
 from diffusion_jax import registry
 from diffusion_jax.compression import coder as coding
@@ -39,12 +40,7 @@ def made(name):
         "eps",
     )
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), SHAPE))
-    leaves, tree = jax.tree.flatten(shapes)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    params = tree.unflatten(
-        0.05 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)
-    )
-    return model, params
+    return model, drawn(shapes, 0.05)
 
 
 every = pytest.mark.parametrize("name", registry.available("models"))

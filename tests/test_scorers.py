@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import tiny
+from weights import moved
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import (
@@ -33,20 +34,12 @@ def scorer(name, **offered):
     return registry.build("scorers", f"{name}({SMALL})", **{**OFFERED, **offered})
 
 
-def moved(params):
-    """Weights away from the zeros that a head starts at."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    each = zip(leaves, keys, strict=True)
-    return tree.unflatten([a + 0.3 * jax.random.normal(k, a.shape, a.dtype) for a, k in each])
-
-
 @pytest.mark.parametrize("name", registry.available("scorers"))
 def test_contract(name):
     """Shapes, gradients, no opinion on examples beside one's own, one gamma or one each."""
     s = scorer(name)
     assert isinstance(s, Scorer)
-    params = moved(s.init(jax.random.key(0), SHAPE))
+    params = moved(jax.jit(lambda k: s.init(k, SHAPE))(jax.random.key(0)), 0.3)
     z = jax.random.normal(jax.random.key(1), (3, *SHAPE))
     label, gamma = jnp.array([0, 3, 1]), jnp.array([-5.0, 0.0, 3.0])
     each = s.loss(params, z, gamma, label, None)
@@ -77,7 +70,7 @@ def test_before_training_nothing_is_preferred():
 
 def test_a_classifier_says_nothing_of_the_null_class():
     s = scorer("classifier")
-    params = moved(s.init(jax.random.key(0), SHAPE))
+    params = moved(jax.jit(lambda k: s.init(k, SHAPE))(jax.random.key(0)), 0.3)
     z = jax.random.normal(jax.random.key(1), (5, *SHAPE))
     log_p = [s.log_prob(params, z, jnp.zeros(5), {"label": jnp.full(5, k)}) for k in range(5)]
     np.testing.assert_array_equal(log_p[4], 0.0)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from weights import drawn
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError
@@ -27,14 +28,6 @@ def shapes(network, shape=(2, 4, 4, 3)):
     return jax.eval_shape(
         lambda z: network.init(jax.random.key(0), z, jnp.zeros(shape[0]), {}), z
     )["params"]  # fmt: skip
-
-
-def random(tree, seed=0, scale=0.3):
-    leaves, structure = jax.tree.flatten(tree)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return structure.unflatten(
-        scale * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)
-    )
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -96,7 +89,7 @@ def test_fixed_positions_differ_from_token_to_token():
 )
 def test_without_positions_patches_have_no_order(spec, more, same):
     network = build(spec, more)
-    params = random(shapes(network))
+    params = drawn(shapes(network), 0.3)
     order = jnp.asarray([2, 0, 3, 1])
 
     def shuffled(x):
@@ -131,7 +124,7 @@ def test_the_gates_are_opened_by_the_second_step():
     params = fresh(network, z)
     first = slopes(network, params, z)
     assert {k for k, v in first.items() if v} == {"['out']['kernel']", "['out']['bias']"}
-    params["out"] = random(params["out"])
+    params["out"] = drawn(params["out"], 0.3)
     second = {k for k, v in slopes(network, params, z).items() if v}
     assert any("'blocks'" in k and "'modulation'" in k for k in second)
     assert not any("'attn'" in k or "'mlp'" in k for k in second)
@@ -157,7 +150,7 @@ def test_uvit_scanned_is_uvit_unrolled():
 def same(spec, more):
     more += ", dropout=0.2, drop_path=0.4"
     plain, scanned = (build(spec, f"{more}, scan={s}".strip(", ")) for s in (False, True))
-    params = random(shapes(plain), scale=0.1)
+    params = drawn(shapes(plain), 0.1)
     assert jax.tree.map(jnp.shape, shapes(scanned)) == jax.tree.map(jnp.shape, params)
     z, keys = noise(2, 4, 4, 3), jax.random.split(jax.random.key(1), 2)
     a, b = (run(n, params, z, keys) for n in (plain, scanned))
@@ -167,7 +160,7 @@ def same(spec, more):
 @BOTH
 def test_a_batch_may_be_split(spec):
     network = build(spec, "dropout=0.3, drop_path=0.5")
-    params = random(shapes(network))
+    params = drawn(shapes(network), 0.3)
     z, keys = noise(4, 4, 4, 3), jax.random.split(jax.random.key(1), 4)
     whole = run(network, params, z, keys)
     halves = [run(network, params, z[i : i + 2], keys[i : i + 2]) for i in (0, 2)]

@@ -7,8 +7,9 @@ import math
 
 import flax.linen as nn
 
+from diffusion_jax.allowed import Count, Embedding, Finite, Levels, Rate, Whole
 from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype, dropout, fold_keys
-from diffusion_jax.networks.layers.embed import Conditioning, fourier_features
+from diffusion_jax.networks.layers.embed import Conditioning, image_inputs
 from diffusion_jax.types import Array, Cond
 
 
@@ -24,6 +25,7 @@ class MLP(nn.Module):
     levels: int
     num_classes: int
     augment: int
+    low: int
     gamma_min: float
     gamma_max: float
     dtype: Dtype
@@ -33,10 +35,10 @@ class MLP(nn.Module):
         """The prediction at latents `z` `[B, ..., C]`, `gamma` `[B]`; shape and type of `z`."""
         c = Conditioning(
             self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
-            self.dtype, name="cond",
+            self.dtype, self.low > 0, name="cond",
         )(gamma, cond)  # fmt: skip
         zeros = nn.initializers.zeros
-        h = (fourier_features(z, self.levels) if self.fourier else z).reshape(z.shape[0], -1)
+        h = image_inputs(z, cond, self.levels, self.fourier, self.low).reshape(z.shape[0], -1)
         h = nn.Dense(self.width, dtype=self.dtype, name="in")(h)
         for i in range(self.depth):
             known = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=f"cond_{i}")(c)
@@ -50,17 +52,18 @@ class MLP(nn.Module):
 
 
 def make(
-    width: int = 256,
-    depth: int = 3,
-    dropout: float = 0.0,
+    width: Count = 256,
+    depth: Whole = 3,
+    dropout: Rate = 0.0,
     fourier: bool = False,
-    embed: int = 32,
-    channels: int = 3,
-    levels: int = 256,
-    num_classes: int = 0,
-    augment: int = 0,
-    gamma_min: float = -13.3,
-    gamma_max: float = 5.0,
+    embed: Embedding = 32,
+    channels: Count = 3,
+    levels: Levels = 256,
+    num_classes: Whole = 0,
+    augment: Whole = 0,
+    low: Whole = 0,
+    gamma_min: Finite = -13.3,
+    gamma_max: Finite = 5.0,
     dtype: str = "float32",
 ) -> MLP:
     """An MLP: it has no idea of neighbours, and its size grows with that of the image.
@@ -75,11 +78,12 @@ def make(
         levels: grey levels of the data.
         num_classes: classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
+        low: channels of the smaller image it is given; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
     """
     return MLP(
-        width, depth, dropout, fourier, embed, channels, levels, num_classes, augment,
+        width, depth, dropout, fourier, embed, channels, levels, num_classes, augment, low,
         gamma_min, gamma_max, compute_dtype(dtype),
     )  # fmt: skip
