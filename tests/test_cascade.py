@@ -16,10 +16,7 @@ def train(folder, name, view, *more):
     saved = folder / f"{name}.json"
     c = tiny.config(folder, view=view, steps=2, eval_every=0)
     saved.write_text(c.to_json())
-    done = main(
-        f"--config=diffusion_jax/saved_config.py:{saved}", f"--workdir={folder / name}", "--trust",
-        *more,
-    )  # fmt: skip
+    done = main(f"--config={saved}", f"--workdir={folder / name}", *more)
     assert done.returncode == 0, done.stderr
     return folder / name
 

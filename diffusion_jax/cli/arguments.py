@@ -154,7 +154,7 @@ def with_config(argv: list[str], mode: str) -> list[str]:
 
 def _of_a_run(name: str) -> Path | None:
     """The saved configuration that `--config=RUN` or `--config=RUN/config.json` means, or None."""
-    if name.endswith(".json"):
+    if name.endswith(".json") and ".py:" not in name:  # that is a variant's name
         return place(name)
     return saved_config.find(place(name)) if Path(name).is_dir() else None
 
