@@ -146,6 +146,10 @@ class Model:
         keys = _keys("decode", dropout)
         return self.space.log_prob(self._between(params), x, y_0, gamma_0, keys)
 
+    def log_probs(self, params: Params, x: Array, y_0: Array, gamma_0: Array) -> Array:
+        """`log P` of every level of every value given `z_0`; see `Autoencoder.log_probs`."""
+        return self.space.log_probs(self._between(params), x, y_0, gamma_0)
+
     def decode(self, params: Params, y_0: Array) -> Array:
         """The most probable data given `y_0 = z_0 / alpha_0`, as stored (uint8 images, say)."""
         return self.space.decode(self._between(params), y_0)
@@ -156,7 +160,7 @@ class Model:
         between, levels = self._between(params), self.decoder.encode
 
         def log_probs(image: Array) -> Array:
-            return self.space.log_probs(between, levels(image), y_0, gamma_0)
+            return self.log_probs(params, levels(image), y_0, gamma_0)
 
         shape = jax.eval_shape(self.space.decode, between, y_0).shape
         return heads.fill(log_probs, shape, self.space.sequential, heads.by_chance(keys))

@@ -64,6 +64,11 @@ class Coder:
         """Values of a whole image."""
         return math.prod(self.chain.network.image)
 
+    @property
+    def lanes(self) -> int:
+        """Rows of the stack of latents: the most values that any latent has."""
+        return max(self.values, *(c.network.values for c in self.chains))
+
     def put(self, images: np.ndarray, known: np.ndarray | None, desk: "Place") -> None:
         """Puts a batch on the stacks: the last stage first, so that it comes off last."""
         for i, chain in reversed([*enumerate(self.chains)]):
@@ -206,7 +211,7 @@ def encode(
     network = coder.chain.network
     groups, initial, tallies, net, label_bits, done = [], [], [], 0.0, 0.0, 0
     for number, group in enumerate(coder.groups(len(images))):
-        stack = Stack(min(group.step, len(images) - group.start), coder.values, coder.seed, number)
+        stack = Stack(min(group.step, len(images) - group.start), coder.lanes, coder.seed, number)
         symbols = Symbols()
         for start in group:
             batch = coder.batch(group, start)
@@ -256,7 +261,7 @@ def decode(
     network = coder.chain.network
     flat, labels, done = [], [], 0  # grow as images come, whatever a header promised
     for number, (places, group) in enumerate(zip(coder.groups(count), groups, strict=True)):
-        stack = Stack.load(coder.values, group.heads, group.tail)
+        stack = Stack.load(coder.lanes, group.heads, group.tail)
         symbols = Symbols(group.symbols)
         images, classes = [], []
         for start in reversed(places):

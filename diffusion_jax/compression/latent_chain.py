@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from diffusion_jax.compression.bins import Binned, Grid
-from diffusion_jax.compression.network import Network
+from diffusion_jax.compression.network import Latents, Network
 from diffusion_jax.compression.rans import PRECISION
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.samplers.ancestral_diffenc import AncestralDiffEnc
@@ -18,6 +18,7 @@ from diffusion_jax.sampling.samplers.base import alpha_of, noise_fraction, sigma
 
 _PER_STD = 7  # bins in the narrowest standard deviation a latent is coded with
 _MOST = 1 << (PRECISION - 2)  # bins on either side: a count for each takes half of all counts
+_PIXELS, _LATENTS = 1.5, 64.0  # how far out data may be; latents have about unit variance
 _REACH = 10.0  # the grid goes this many sigma beyond the data; draws have 32 bits: 6.3 sigma a step
 
 
@@ -78,11 +79,11 @@ class LatentChain:
         """The model's `p(z_T) = N(0, I)`."""
         return Binned(np.zeros((n, self.network.values)), 1.0, self.grids[-1], leak=True)
 
-    def first(self, x: np.ndarray, labels: np.ndarray | None) -> Binned:
-        """`q(z_0 | x)`; `x` in model space, `[n, values]`."""
+    def first(self, x: Latents, labels: np.ndarray | None) -> Binned:
+        """`q(z_0 | x)`."""
         return self._marginal(x, labels, 0)
 
-    def last(self, x: np.ndarray, labels: np.ndarray | None) -> Binned:
+    def last(self, x: Latents, labels: np.ndarray | None) -> Binned:
         """`q(z_T | x)`."""
         return self._marginal(x, labels, self.timesteps)
 
@@ -91,27 +92,37 @@ class LatentChain:
         ratio = self.alpha[i] / self.alpha[i - 1]
         return Binned(ratio * self.latent(k, i - 1), self.forward[i], self.grids[i], leak=False)
 
-    def back(self, k: np.ndarray, i: int, x: np.ndarray, labels: np.ndarray | None) -> Binned:
+    def back(self, k: np.ndarray, i: int, x: Latents, labels: np.ndarray | None) -> Binned:
         """`q(z_{i-1} | z_i, x)`, encoder included: `alpha_s x_s + r (z_t - alpha_t x_t)`.
+
+        With noise of the data, `tau^2 = alpha^2 std^2 + sigma^2` takes the place of `sigma^2`.
 
         Args:
             k: bins of `z_i`.
             i: 1 .. T.
-            x: data in model space, `[n, values]`.
+            x: data, from `Network.data`.
             labels: int32 `[n]`, or None.
 
         Returns:
             The distribution of `z_{i-1}`; `r = alpha_t sigma_s^2 / (alpha_s sigma_t^2)`.
         """
         s, t = i - 1, i
-        r = self.alpha[t] / self.alpha[s] * (self.sigma[s] / self.sigma[t]) ** 2
-        noise = self.latent(k, t) - self.alpha[t] * self._encoded(x, labels, t)
-        mean = self.alpha[s] * self._encoded(x, labels, s) + r * noise
-        return Binned(mean, self.backward[s], self.grids[s], leak=False)
+        part = self._spread(x, s) / self._spread(x, t)
+        r = self.alpha[t] / self.alpha[s] * part**2
+        noise = self.latent(k, t) - self.alpha[t] * self._encoded(x.mean, labels, t)
+        mean = self.alpha[s] * self._encoded(x.mean, labels, s) + r * noise
+        std = self.backward[s] if x.std is None else self.forward[t] * part
+        return Binned(mean, std, self.grids[s], leak=False)
 
-    def _marginal(self, x: np.ndarray, labels: np.ndarray | None, i: int) -> Binned:
-        mean = self.alpha[i] * self._encoded(x, labels, i)
-        return Binned(mean, self.sigma[i], self.grids[i], leak=False)
+    def _marginal(self, x: Latents, labels: np.ndarray | None, i: int) -> Binned:
+        mean = self.alpha[i] * self._encoded(x.mean, labels, i)
+        return Binned(mean, self._spread(x, i), self.grids[i], leak=False)
+
+    def _spread(self, x: Latents, i: int) -> np.ndarray:
+        """The deviation of `q(z_i | x)`: a scalar, or `[n, values]` with noise of the data."""
+        if x.std is None:
+            return self.sigma[i]
+        return np.sqrt(np.square(self.alpha[i] * x.std) + self.sigma[i] ** 2)
 
     def _encoded(self, x: np.ndarray, labels: np.ndarray | None, i: int) -> np.ndarray:
         return x + self.network.shift(x, self.gammas[i], labels)
@@ -140,7 +151,8 @@ def make_latent_chain(network: Network, timesteps: int, markov: bool) -> LatentC
     else:
         narrowest = np.append(backward[:-1], min(sigma[-1], 1.0))
     widths = narrowest / _PER_STD
-    halves = [math.ceil(h) for h in (1.5 * alpha + _REACH * sigma) / widths]
+    within = _PIXELS if network.model.traits.pixels else _LATENTS
+    halves = [math.ceil(h) for h in (within * alpha + _REACH * sigma) / widths]
     finest = int(np.argmax(halves))
     if halves[finest] > _MOST:
         raise ConfigError(

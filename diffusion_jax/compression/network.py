@@ -9,7 +9,7 @@ float32 for the network; everything after the network is float64 arithmetic in n
 import copy
 import hashlib
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,16 @@ def fingerprint(params: Params, settings: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
+class Latents(NamedTuple):
+    """Data as they diffuse, float64 `[n, values]`: their mean, and the deviation of their noise.
+
+    The deviation is None for data that have no noise of their own.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray | None
+
+
 class Network:
     """A model with its weights and one batch shape.
 
@@ -78,7 +88,8 @@ class Network:
         device = jax.devices()[0]
         options = _GPU if device.platform == "gpu" else None
         self.model, self.image, self.batch = model, tuple(shape), batch
-        self.shape, self._low = tuple(model.shape(self.image)), None
+        self.shape, self._low = tuple(model.z_shape(self.image)), None
+        self.part = tuple(model.shape(self.image))
         self.params = jax.device_put(params, device)
         calls = (self._predict, self._data, self._shift, self._pixels, self._gammas)
         self._calls = {f.__name__: jax.jit(f, compiler_options=options) for f in calls}
@@ -96,13 +107,19 @@ class Network:
 
     def join(self, part: np.ndarray, low: np.ndarray | None) -> np.ndarray:
         """The inverse of `parts` at the model's level: `part` is `[n, values]`."""
-        shaped = part.reshape(-1, *self.shape)
+        shaped = part.reshape(-1, *self.part)
         return np.asarray(self.model.view.join(shaped, {} if low is None else {"low": low}))
 
     @property
     def values(self) -> int:
-        """Values of what it models of one image."""
+        """Values of the latents of one image; of pixels, of what it models of the image."""
         return math.prod(self.shape)
+
+    @property
+    def passes(self) -> tuple[slice, ...]:
+        """The values of an image in the order of coding: each part is given those before it."""
+        channels = self.part[-1] if self.model.space.sequential else 1
+        return tuple(slice(c, None, channels) for c in range(channels))
 
     @property
     def markov(self) -> bool:
@@ -119,8 +136,9 @@ class Network:
             return
         self.predict(z, 0.0, known)
         self.shift(z, 0.0, known)
-        self.data(z.astype(np.uint8))
-        self.pixels(z, 0.0, 1.0)
+        image = np.zeros((1, math.prod(self.part)), np.uint8)
+        self.data(image)
+        self.pixels(z, 0.0, 1.0, image)
 
     def gammas(self, timesteps: int) -> np.ndarray:
         """The gammas at times `i / timesteps`, float64 `[timesteps + 1]`."""
@@ -149,9 +167,11 @@ class Network:
             raise CodecError("the network predicts values that are not finite: check its weights")
         return x, eps
 
-    def data(self, images: np.ndarray) -> np.ndarray:
-        """Images in model space, float64 `[n, values]`."""
-        return self._flat(self._call("_data", self._pad(images, images.dtype)), len(images))
+    def data(self, images: np.ndarray) -> Latents:
+        """Images `[n, ...]` in model space, or their latents."""
+        mean, std = self._call("_data", self._pad(images, images.dtype, self.part))
+        n = len(images)
+        return Latents(self._flat(mean, n), None if std is None else self._flat(std, n))
 
     def shift(self, x: np.ndarray, gamma: float, labels: np.ndarray | None) -> np.ndarray:
         """What the encoder adds to data `x` `[n, values]` at `gamma`, float64."""
@@ -160,10 +180,16 @@ class Network:
         args = self._pad(x), np.float32(gamma), self._cond(labels, len(x))
         return self._flat(self._call("_shift", *args), len(x))
 
-    def pixels(self, z_0: np.ndarray, gamma_0: float, alpha_0: float) -> np.ndarray:
-        """`log p(pixel | z_0)` of every level, nats, float64 `[n, values, levels]`."""
-        found = self._call("_pixels", self._pad(z_0 / alpha_0), np.float32(gamma_0))
-        return found[: len(z_0)].reshape(len(z_0), self.values, -1)
+    def pixels(
+        self, z_0: np.ndarray, gamma_0: float, alpha_0: float, images: np.ndarray
+    ) -> np.ndarray:
+        """`log p(pixel | z_0)` of every level, nats, float64 `[n, values of an image, levels]`.
+
+        Of `images` `[n, ...]` only the `passes` before a value's own are looked at.
+        """
+        given = self._pad(images, np.uint8, self.part)
+        found = self._call("_pixels", self._pad(z_0 / alpha_0), np.float32(gamma_0), given)
+        return found[: len(z_0)].reshape(len(z_0), math.prod(self.part), -1)
 
     # What is compiled: the parameters come first, everything has the pinned shape.
 
@@ -171,8 +197,9 @@ class Network:
         pred = self.model.denoiser(params)(z, gamma, self._encoded(cond))
         return pred.x, pred.eps
 
-    def _data(self, params: Params, images: Array) -> Array:
-        return self.model.decoder.encode(images)
+    def _data(self, params: Params, images: Array) -> tuple[Array, Array | None]:
+        coded = self.model.coded(params, self.model.decoder.encode(images))
+        return coded.mean, coded.std
 
     def _shift(self, params: Params, x: Array, gamma: Array, cond: Cond) -> Array:
         return self.model.shift(params, x, gamma, self._encoded(cond))
@@ -181,8 +208,8 @@ class Network:
         low = {k: self.model.decoder.encode(v) for k, v in cond.items() if k == "low"}
         return {**cond, **low}
 
-    def _pixels(self, params: Params, y: Array, gamma_0: Array) -> Array:
-        return self.model.decoder.log_probs(y, gamma_0)
+    def _pixels(self, params: Params, y: Array, gamma_0: Array, images: Array) -> Array:
+        return self.model.log_probs(params, self.model.decoder.encode(images), y, gamma_0)
 
     def _gammas(self, params: Params, t: Array) -> Array:
         return self.model.schedule.gamma(params["schedule"], t)
@@ -191,9 +218,11 @@ class Network:
         found = jax.device_get(self._calls[name](self.params, *args))
         return jax.tree.map(lambda a: a.astype(np.float64), found)
 
-    def _pad(self, a: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
-        out = np.zeros((self.batch, *self.shape), dtype)
-        out[: len(a)] = a.reshape(-1, *self.shape)
+    def _pad(
+        self, a: np.ndarray, dtype: Any = np.float32, shape: tuple[int, ...] = ()
+    ) -> np.ndarray:
+        out = np.zeros((self.batch, *(shape or self.shape)), dtype)
+        out[: len(a)] = a.reshape(-1, *out.shape[1:])
         return out
 
     def _flat(self, a: np.ndarray, n: int) -> np.ndarray:

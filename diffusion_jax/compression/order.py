@@ -7,6 +7,7 @@ pushes `z_{i-1}` as soon as `z_i` is drawn and needs those of about two latents 
 possible where `q(z_i | z_{i-1})` does not depend on the image, as in VDM and not in DiffEnc.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -92,18 +93,22 @@ class Desk:
 
     def put_pixels(self, images: np.ndarray, k_0: np.ndarray) -> None:
         """Puts images `[n, values]` on the stack of symbols, given bins of `z_0`."""
-        log_probs = self._pixels(k_0)
-        self.symbols.push_pixels(images, log_probs)
+        log_probs = self._pixels(k_0, images)
+        for part in reversed(self.chain.network.passes):
+            self.symbols.push_pixels(images[:, part], log_probs[:, part])
         if self.tally:
             self.tally.pixels(images, log_probs)
 
     def take_pixels(self, k_0: np.ndarray) -> np.ndarray:
         """The inverse of `put_pixels`, uint8 `[n, values]`."""
-        return self.symbols.pop_pixels(self._pixels(k_0))
+        images = np.zeros((len(k_0), math.prod(self.chain.network.part)), np.uint8)
+        for part in self.chain.network.passes:
+            images[:, part] = self.symbols.pop_pixels(self._pixels(k_0, images)[:, part])
+        return images
 
-    def _pixels(self, k_0: np.ndarray) -> np.ndarray:
+    def _pixels(self, k_0: np.ndarray, images: np.ndarray) -> np.ndarray:
         c = self.chain
-        return c.network.pixels(c.latent(k_0, 0), c.gammas[0], c.alpha[0])
+        return c.network.pixels(c.latent(k_0, 0), c.gammas[0], c.alpha[0], images)
 
     def _mask(self, n: int, step: int) -> np.ndarray | None:
         if self.seed is None:

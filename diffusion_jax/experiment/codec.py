@@ -62,6 +62,8 @@ def fingerprint(experiment: Experiment, params: Params) -> str:
     settings = {k: c[k] for k in _SETTINGS}
     if registry.parse(c.view) != registry.parse("whole()"):
         settings["view"] = c.view
+    if not experiment.model.traits.pixels:
+        settings["autoencoder"] = c.autoencoder
     settings |= {
         "gamma_min": experiment.offered()["gamma_min"],
         "precision": c.eval.matmul_precision,

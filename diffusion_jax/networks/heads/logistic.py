@@ -53,8 +53,11 @@ class Logistic:
         """Log-probabilities of every level, nats, given the channels of `image` before it."""
         log_weight, mean, log_scale = self._parts(out, image)
         own = self._bins(mean, log_scale, image[..., None])
-        seen = jnp.cumsum(own, axis=-2) - own
-        seen = jax.nn.log_softmax(log_weight[..., None, :] + seen, axis=-1)
+        # Sums of the channels before alone, bit for bit: a codec does not know the others yet.
+        seen = [log_weight]
+        for c in range(image.shape[-1] - 1):
+            seen.append(seen[-1] + own[..., c, :])
+        seen = jax.nn.log_softmax(jnp.stack(seen, axis=-2), axis=-1)
         grid = jnp.arange(self.levels)[:, None]
         every = self._bins(mean[..., None, :], log_scale[..., None, :], grid)
         return jax.nn.logsumexp(seen[..., None, :] + every, axis=-1)
