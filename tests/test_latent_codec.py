@@ -1,4 +1,4 @@
-"""Files of a model of latents: lossless in both orders, and as long as the bound at their latents."""
+"""Files of a model of latents: lossless in both orders, as long as the bound at their latents."""
 
 import math
 

@@ -12,7 +12,7 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, low_images, open_run
+from diffusion_jax.experiment import Experiment, latents, low_images, open_run
 from diffusion_jax.model import require
 from diffusion_jax.sampling import generate, method as method_lib
 from diffusion_jax.sampling.edits.base import Edit
@@ -247,6 +247,7 @@ def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Cal
     if held != kind:
         raise ConfigError(f"{checkpoint} holds a {held}; the guidance asks for a {kind}")
     check_same_data(experiment, other, checkpoint)
+    latents.check_same(experiment.config, other.config, checkpoint)
     params, _ = other.weights()
     if held == experiment.task.holds:
         mine, theirs = (e.model.num_classes for e in (experiment, other))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from diffusion_jax import registry, saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError, UserError
@@ -91,6 +92,21 @@ def _check_data(run: "Experiment", theirs: Any, name: str) -> None:
             raise ConfigError(
                 f"autoencoder: {name} was trained on images of {what} {old}, these have {new}"
             )
+
+
+def check_same(mine: ConfigDict, theirs: ConfigDict, name: str) -> None:
+    """Refuses a second network that is of other latents, or of pixels beside a model of latents."""
+    pair = [registry.parse(c.autoencoder) for c in (mine, theirs)]
+    if all(spec.name == "pixels" for spec in pair):
+        return
+    ours, other = (s.kwargs.get("sha256") or str(s) for s in pair)
+    if ours != other:
+        own = "pixels" if pair[0].name == "pixels" else "latents"
+        what = "pixels" if pair[1].name == "pixels" else "latents of another autoencoder"
+        raise ConfigError(
+            f"{name} is a network of {what}, this model one of {own}: guidance needs the same for "
+            "both"
+        )
 
 
 def _weights(run: "Experiment", name: str) -> Params:

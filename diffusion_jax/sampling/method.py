@@ -88,6 +88,12 @@ class Method:
 
 def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = None) -> None:
     """Raises ConfigError if the model lacks what the guidance needs; reads its checkpoints."""
+    name = guidance_lib.of_pixels(guidance)
+    if name:
+        require(
+            model, f"guidance {name}()", "latents have no range: leave it out, or use rescale()",
+            pixels=True,
+        )  # fmt: skip
     guidance_lib.check(guidance, (helpers or Helpers()).context(model))
 
 

@@ -17,7 +17,7 @@ def encoded(model: Model, params: Params, x: Array) -> tuple[Array, Array | None
     """Mean and deviation of latents.
 
     The computation is fused with nothing around it, so that latents which were computed before
-    training are those of the step, bit for bit.
+    training are those of the step, up to the last bits of another program.
     """
     params, x = jax.lax.optimization_barrier((params, x))
     coded = model.coded(params, x)

@@ -79,8 +79,8 @@ class Widen:
 
     def check(self, model: Model, method: Method) -> None:
         """Refuses unknown classes, guidance with state, and what the inner edit refuses."""
-        need_stateless("widen", method)
         require(model, "edit widen()", "use outpaint(), or a model of pixels", pixels=True)
+        need_stateless("widen", method)
         check_classes("widen", self.labels, model)
         self.inner.check(model, method)
 

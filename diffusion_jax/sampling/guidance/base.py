@@ -37,10 +37,11 @@ class Context:
 class Guidance(Protocol):
     """Turns a denoiser into a guided one.
 
-    Any function `(denoiser, context) -> denoiser` will do. Two things can be known before anything
-    is compiled, if the guidance declares them:
+    Any function `(denoiser, context) -> denoiser` will do. Three things can be known before
+    anything is compiled, if the guidance declares them:
 
     * `check(context)` raises `ConfigError` when the context lacks what the method needs;
+    * `pixels` is True when the method knows the range of the data, [-1, 1], which latents lack;
     * `stateful` is True when the guided denoiser is a `StatefulDenoiser`.
 
     Wrappers ask their inner guidance through the functions `check` and `is_stateful` below, which
@@ -77,6 +78,15 @@ def check(guidance: Guidance | None, context: Context) -> None:
 def is_stateful(guidance: Guidance | None) -> bool:
     """Whether the guidance declares that it carries state from one call to the next."""
     return bool(getattr(guidance, "stateful", False))
+
+
+def of_pixels(guidance: Guidance | None) -> str:
+    """The name of the first guidance, inner ones included, that is for pixels alone; or nothing."""
+    while guidance is not None:
+        if getattr(guidance, "pixels", False):
+            return type(guidance).__name__.lower()
+        guidance = getattr(guidance, "inner", None)
+    return ""
 
 
 def apply(guidance: Guidance | None, denoiser: Denoiser, context: Context) -> Denoiser:

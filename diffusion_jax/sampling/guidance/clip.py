@@ -19,6 +19,7 @@ class Clip(Wrapper):
     lo: float
     hi: float
     keep_eps: bool
+    pixels: bool = True
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
         """The guided denoiser."""

@@ -21,6 +21,7 @@ class Threshold(Wrapper):
     inner: Guidance
     p: float
     keep_eps: bool
+    pixels: bool = True
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
         """The guided denoiser."""

@@ -207,6 +207,12 @@ def make_recipe(setting: Setting) -> Recipe:
     c = setting.config
     rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
     objective = registry.build("objectives", c.objective)
+    trains = is_trained(setting.model.space) and not setting.model.traits.pixels
+    if trains and weight_of(objective) is not None:
+        raise ConfigError(
+            f"objective {c.objective}: a weight is for the prior; an autoencoder that is trained "
+            "with it would learn to cheat. Use continuous(), or train=False"
+        )
     proposal = registry.build("proposals", c.proposal)
     return Recipe(
         model=setting.model,

@@ -1,0 +1,80 @@
+"""Frozen autoencoders stay as they are; latents computed once are those of every step."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffusion_jax import config
+from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.runtime.sharding import make_mesh
+from diffusion_jax.sampling.edits._latents import latent_mask
+from diffusion_jax.training import latents, state as state_lib
+from diffusion_jax.training.tasks.diffusion import make_recipe
+
+CONV = (
+    "conv(widths=(8, 8), channels=2, attention=False, head=categorical(), checkpoint='x', "
+    "sha256='0')"
+)
+
+
+def test_a_frozen_autoencoder(tmp_path):
+    c = config.base()
+    c.data, c.prediction, c.autoencoder, c.batch = "digits()", "v", CONV, 8
+    c.network = "dit(width=8, depth=1, heads=1, patch=1, skip=False, fourier=False)"
+    c.ema, c.optimizer, c.lr, c.warmup = (0.9,), "adamw(weight_decay=0.1)", 0.1, 0
+    run = Experiment(c, tmp_path)
+    recipe = make_recipe(run)
+    assert recipe.frozen == ("autoencoder",)
+    params = jax.jit(lambda: run.model.init(jax.random.key(0), (8, 8, 1)))()
+    state = state_lib.init(params, recipe.optimizer, (0.9,), recipe.proposal.init(), recipe.frozen)
+    names = {p[0].key for p, _ in jax.tree_util.tree_leaves_with_path(state.params)}
+    assert "autoencoder" in names
+
+    images = np.random.default_rng(0).integers(0, 17, (20, 8, 8, 1)).astype(np.uint8)
+    split = Split("some", images, np.zeros(20, np.int32), 17, 0)
+    how = Pass(make_mesh(jax.devices()[:1]), 8, quiet=True)
+    state = latents.standardised(run.model, state, split, how)
+    stored = latents.cached(run.model, state.params, split, how, 2**20)
+    rows = stored.everything()
+    assert set(rows) == {"image", "label", "mean", "std"}
+    # Of y_0: noise of the encoder and of the least gamma included.
+    variance = rows["mean"].var((0, 1, 2)) + np.square(rows["std"]).mean((0, 1, 2))
+    scale = state.params["autoencoder"]["standard"]["scale"]
+    noise = np.exp(-5.0) / np.square(scale)
+    np.testing.assert_allclose(variance + noise, 1.0, rtol=1e-4)
+    np.testing.assert_allclose(rows["mean"].mean((0, 1, 2)), 0.0, atol=1e-4)
+
+    which = np.asarray([3, 17, 1, 0, 12, 8, 5, 9])
+    step = jax.jit(recipe.update)
+    batches = [jax.tree.map(jnp.asarray, s.take(which)) for s in (split, stored)]
+    (a, first), (b, second) = (step(state, batch) for batch in batches)
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(same, a.params, b.params)  # two programs: the last bits may differ
+    assert float(first["loss"]) == pytest.approx(float(second["loss"]), rel=1e-6)
+    before = state.params["autoencoder"]
+    for tree in (a.params, a.ema["0.9"]):
+        jax.tree.map(np.testing.assert_array_equal, tree["autoencoder"], before)
+    moved = jax.tree.map(lambda p, q: float(jnp.abs(p - q).max()), a.params, state.params)
+    assert max(jax.tree.leaves(moved["network"])) > 0.0
+
+
+def test_masks_among_latents():
+    mask = np.zeros((1, 8, 8, 1), np.float32)
+    mask[0, 0, 0] = 1.0
+    found = latent_mask(mask, (4, 4, 2))[0, ..., 0]
+    wanted = np.zeros((4, 4))
+    wanted[:2, :2] = 1.0  # its own latent, and those next to it
+    np.testing.assert_array_equal(found, wanted)
+    assert latent_mask(mask, (8, 8, 1)) is mask
+    mask[0, :4] = 1.0
+    assert latent_mask(mask, (4, 4, 2))[0, ..., 0].sum() == 12
+    mask[0, :6] = 1.0
+    with pytest.raises(ConfigError, match="leaves none of the 4x4 latents alone"):
+        latent_mask(mask, (4, 4, 2))
+    assert latent_mask(np.ones((1, 8, 8, 1)), (4, 4, 2)).all()
