@@ -23,7 +23,7 @@ from diffusion_jax.runtime.storage import is_bucket, write as write_file, write_
 from diffusion_jax.sampling import generate, trajectory
 from diffusion_jax.types import Params
 
-READS = ("sampling", "sample", "eval")
+READS = ("sampling", "sample", "eval", "stages")
 WRITES = ("", "report")
 
 _FRAMES, _IMAGES = 32, 10  # of the animation, at most
@@ -36,7 +36,7 @@ def run(experiment: Experiment) -> None:
     if not experiment.workdir.is_dir():
         raise WorkdirError(f"there is no work directory {experiment.workdir} to report on")
     notes = []
-    if experiment.task.figure == "bits_per_dim":
+    if experiment.task.figure == "bits_per_dim" and not experiment.stages:
         try:
             illustrate(experiment, *experiment.weights(experiment.config.eval.weights))
         except UserError as e:

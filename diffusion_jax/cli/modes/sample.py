@@ -2,6 +2,7 @@
 
 import functools
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from diffusion_jax.types import Params
 
 READS = ("sampling", "sample", "eval", "stages")
 WRITES = ("samples",)
+_ROWS = 8  # images that are shown at every level of a cascade
 
 
 def run(experiment: Experiment) -> None:
@@ -67,7 +69,9 @@ def sample(
     low = "" if record else f"split:{experiment.config.eval.split}"
     record = record or _trained(experiment, step)
     c, draw = experiment.config.sample, drawing.compiled(experiment, params, low)
-    drawn, labels, method = draw(c.seed, quiet), draw.labels, draw.method
+    levels = draw.all_levels(c.seed, quiet) if isinstance(draw, drawing.Chain) else ()
+    drawn = levels[-1] if levels else draw(c.seed, quiet)
+    labels, method = draw.labels, draw.method
     source, captions, classes = experiment.source, [], 0
     shown = draw.levels(drawn[: images.most(drawn.shape[1:])])
     if labels is not None:
@@ -82,6 +86,10 @@ def sample(
         extra = {"method": json_text(how)} | ({} if labels is None else {"label": labels})
         path = _records.unused(path, functools.partial(_is_of, extra))
         images.save_png(path.with_suffix(".png"), picture)
+        if levels:
+            side = _side_by_side(levels)
+            beside = path.with_name(f"{path.stem}_levels.png")
+            images.save_png(beside, images.grid(side, source.levels, len(levels)))
         write_arrays(path, image=drawn, gammas=method.gammas, step=step, **extra)
     if show and jax.process_index() == 0:
         terminal.show(shown, source.levels, classes if classes <= 20 else 0)
@@ -91,6 +99,13 @@ def sample(
         f"{path.with_suffix('.png')} and {path.name}"
     )
     return picture
+
+
+def _side_by_side(levels: Sequence[np.ndarray]) -> np.ndarray:
+    """The first images at every level of a cascade, enlarged to the size of the last, in turn."""
+    size = levels[-1].shape[1]
+    few = [a[:_ROWS].repeat(size // a.shape[1], 1).repeat(size // a.shape[1], 2) for a in levels]
+    return np.stack(few, axis=1).reshape(-1, *few[-1].shape[1:])
 
 
 def _trained(experiment: Experiment, step: int) -> dict[str, Any]:

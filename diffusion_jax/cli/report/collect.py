@@ -244,8 +244,14 @@ def _samples(workdir: Path, tried: Callable) -> tuple[Record, ...]:
 
     named = ((re.fullmatch(r"(\d+)(?:_(\d+))?", p.stem), p) for p in workdir.glob("samples/*.png"))
     grids = sorted((int(m[1]), int(m[2] or 1), p) for m, p in named if m)
+
+    def shown(path: Path) -> dict[str, bytes]:
+        beside = (path, path.with_name(f"{path.stem}_levels.png"))  # of a cascade
+        found = {p.name: tried(p, _picture, b"") for p in beside if p.exists()}
+        return {name: picture for name, picture in found.items() if picture}
+
     return tuple(
-        Record(f"samples/{p.name}", tried(p.with_suffix(".npz"), method, {}), {p.name: picture})
+        Record(f"samples/{p.name}", tried(p.with_suffix(".npz"), method, {}), pictures)
         for step, _, p in grids
-        if step == grids[-1][0] and (picture := tried(p, _picture, b""))
+        if step == grids[-1][0] and p.name in (pictures := shown(p))
     )

@@ -181,7 +181,13 @@ def samples(run: RunFiles) -> Section | Missing:
             f"{how['guidance']}, seed {how['seed']}." if {"sampler", "seed"} <= how.keys() else "."
         )  # fmt: skip
         alt = f"Grid of {how.get('images', 'the')} samples of the model"
-        grids += [image(n, b, alt, caption) for n, b in list(r.pictures.items())[:1]]
+        first, *levels = r.pictures.items()
+        grids.append(image(*first, alt, caption))
+        grids += [
+            image(n, b, "Samples at every level of the cascade, one image a line",
+                  "The first of them at every level of the cascade, small images on the left.")
+            for n, b in levels
+        ]  # fmt: skip
     for r in run.trajectory[-1:]:
         moving = next((b for n, b in r.pictures.items() if n.endswith(".webp")), None)
         still = next((b for n, b in r.pictures.items() if n.endswith(".png")), None)

@@ -23,8 +23,11 @@ class View(Protocol):
         halvings: how often the images that `join` gives have been halved.
     """
 
-    pyramid: Pyramid | None
-    halvings: int
+    @property
+    def pyramid(self) -> Pyramid | None: ...  # noqa: D102
+
+    @property
+    def halvings(self) -> int: ...  # noqa: D102
 
     def shape(self, shape: Shape) -> Shape:
         """Shape of the part of an image of `shape`; `ConfigError` if it has none."""
