@@ -85,6 +85,12 @@ def test_checkpoints_that_hold_no_such_autoencoder(tmp_path):
         latents.check_same(run.config, other.config, "runs/classifier")
 
 
+def test_guides_are_of_pixels(tmp_path):
+    run = experiment(tmp_path, task="guide(classifier())")
+    with pytest.raises(UserError, match="none of latents yet"):
+        run.task.open(run, None)
+
+
 def test_beta_is_of_training(tmp_path):
     done = main("--mode=eval", "--config=configs/digits_latent.py:smoke", f"--workdir={tmp_path}",
                 "--config.beta=0.5")  # fmt: skip

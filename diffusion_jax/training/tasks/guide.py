@@ -169,6 +169,11 @@ class Guide:
         c = setting.config
         if c.accumulate != 1 or c.augment != "none()":
             raise ConfigError("a guide is trained with accumulate=1 and augment='none()'")
+        if registry.parse(c.autoencoder).name != "pixels":
+            raise ConfigError(
+                f"autoencoder={c.autoencoder}: a guide is a network of noisy pixels, and there is "
+                "none of latents yet; leave it out"
+            )
         handed.check(setting)
         if self.against:
             handed.check_against(setting, self.against)
