@@ -114,14 +114,14 @@ def test_unprepared_data_are_refused_at_once_with_the_command(name, tmp_path):
     assert time.monotonic() - began < 5  # tensorflow-datasets alone would retry for minutes
 
 
-def test_a_base_installation_says_how_to_read_prepared_sets(tmp_path, monkeypatch):
+def test_without_tensorflow_datasets_it_says_what_to_install(tmp_path, monkeypatch):
     folder = tmp_path / "mnist" / "3.0.1"
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text("{}")
     (folder / "mnist-train.array_record-00000-of-00001").touch()
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     monkeypatch.setenv("DIFFUSION_JAX_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(DataError, match=r"not installed.*pip install -e '.\[datasets\]'"):
+    with pytest.raises(DataError, match=r"not installed.*pip install tensorflow-datasets"):
         registry.build("data", f"mnist(data_dir={str(tmp_path)!r})").split("train")
 
 

@@ -66,7 +66,7 @@ def _decode(folder: Path, split: str, labelled: bool, out: Path) -> None:
     except ModuleNotFoundError as e:
         raise DataError(
             f"{folder} is read by tensorflow-datasets, which is not installed ({e}): pip install "
-            "-e '.[datasets]', or 'diffusion_jax[datasets]' where there is no checkout"
+            "tensorflow-datasets array_record importlib_resources"
         ) from e
     try:
         source = tfds.builder_from_directory(str(folder)).as_data_source(split)
