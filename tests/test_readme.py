@@ -111,7 +111,7 @@ def test_every_mode_and_every_choice_has_its_place():
     settings = TEXTS["docs/settings.md"].split("## Environment")[0]
     for kind in (
         "models", "schedules", "encoders", "objectives", "proposals", "samplers", "grids", "plans",
-        "correctors", "finals", "guidance",
+        "correctors", "finals", "guidance", "views", "pyramids", "autoencoders",
     ):  # fmt: skip
         names = registry.available(kind)
         assert [n for n in names if not re.search(rf"\b{n}\b", settings)] == [], kind
