@@ -62,6 +62,23 @@ def test_pages_are_the_same_for_the_same_files(measured):
     assert first == second
 
 
+def test_latents_and_stages_have_their_shares(measured, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(measured, folder)
+    part = lambda value: {"bits_per_dim": value, "standard_error": 0.01}
+    path = folder / "eval" / "1600.json"
+    found = json.loads(path.read_text())
+    found["result"]["latent"] = {"in_z_0": part(0.4), "of_x_given_z_0": part(1.3)}
+    found["result"]["stages"] = [part(0.6), part(1.1)]
+    found["model"]["stages"] = [{"view": "low(haar())"}, {"view": "high(haar())"}]
+    path.write_text(json.dumps(found))
+    text = check_page(page.render(collect.read(folder), DEFAULTS, "x")).text
+    text = re.sub(r"\s+", " ", text)
+    for line in ("in the latent z_0 0.4000 \u00b1 0.0100", "of the image given z_0 1.3000 \u00b1",
+                 "stage low(haar()) 0.6000", "stage high(haar()) 1.1000"):  # fmt: skip
+        assert line in text, line
+
+
 def test_charts_follow_the_scheme_of_the_page():
     from diffusion_jax.cli.report import figures
 

@@ -32,6 +32,7 @@ def likelihood(run: RunFiles) -> Section | Missing:
         r = newest.data["result"]
         said = ", ".join(f"{k} {v['bits_per_dim']:.4f}" for k, v in r["breakdown"].items())
         rows = [("total", bits(r)), *((k, bits(v)) for k, v in r["breakdown"].items())]
+        rows += _shares(newest)
         rows += [
             (f"bound with T = {k}", bits(v))
             for k, v in r.get("bound_by_timesteps", {}).items()
@@ -49,6 +50,18 @@ def likelihood(run: RunFiles) -> Section | Missing:
         [_estimate(e) for e in run.evals], "All evaluations",
     ))  # fmt: skip
     return Section("Likelihood", join(parts))
+
+
+def _shares(e: Record) -> list[tuple[str, Html]]:
+    """What a latent takes and the image given it, or what each stage of a cascade takes."""
+    r = e.data["result"]
+    latent = r.get("latent", {})
+    names = {"in_z_0": "in the latent z_0", "of_x_given_z_0": "of the image given z_0"}
+    rows = [(names[k], bits(latent[k])) for k in names if k in latent]
+    runs = e.data.get("model", {}).get("stages", [])
+    for run, stage in zip(runs, r.get("stages", []), strict=False):
+        rows.append((f"stage {run.get('view', '')}", bits(stage)))
+    return rows
 
 
 def _estimate(e: Record) -> list[Any]:
