@@ -10,8 +10,7 @@ from nbclient import NotebookClient
 PATH = REPO / "notebooks" / "digits.ipynb"
 # What it shows does not depend on these; the test has not got three minutes.
 SMALLER = {
-    "--config=digits ": "--config=digits:smoke --config.sample.steps=2 ",
-    "--config.steps=400": "--config.steps=2",
+    "--config=digits ": "--config=digits:smoke --config.sample.steps=2 --config.steps=2 ",
     '"test", draws=8': '"test", draws=2, limit=8',
     "steps=20": "steps=2",
     "test.images[:100]), test.labels[:100]": "test.images[:4]), test.labels[:4]",

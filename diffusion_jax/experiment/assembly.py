@@ -132,9 +132,10 @@ def _check_latents(run: "Experiment", built: Model) -> None:
         who, instead = f"{spec} {c[spec]}", "use noise='fixed' in the autoencoder"
         if traits.time_dependent_data or traits.latent:
             require(built, who, instead, latent_noise=False)
-    image, latent = (math.prod(s) for s in (run.source.shape, built.z_shape(run.source.shape)))
+    shape = run.source.shape  # of the image; a view is a part of it
+    part, latent = (math.prod(s) for s in (built.shape(shape), built.z_shape(shape)))
     gamma_0 = c.gamma_min if c.gamma_min is not None else built.space.gamma_min
-    if not traits.latent_noise and latent < image and gamma_0 < _LEAST_LATENT:
+    if not traits.latent_noise and latent < part and gamma_0 < _LEAST_LATENT:
         bits = 0.5 * math.log2(1.0 + math.exp(-gamma_0))
         raise ConfigError(
             f"gamma_min={gamma_0}: without noise of their own, each latent would carry {bits:.1f} "
