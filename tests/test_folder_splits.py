@@ -1,6 +1,7 @@
 """Which folder is which split or class, and that nothing of a folder is left aside in silence."""
 
 import os
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -109,6 +110,14 @@ def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
     write(tmp_path / "x", n=4)
     os.symlink(tmp_path / "x", tmp_path / "x" / "cat" / "again")
     assert len(build(tmp_path / "x", valid=0, test=0).split("train")) == 4
+
+
+def test_an_empty_split_names_the_setting_that_fills_it(tmp_path):
+    write(tmp_path / "x", n=20)
+    with pytest.raises(DataError, match=r"x/test is empty, beside 20 images") as e:
+        build(tmp_path / "x", valid=0, test=0).split("test")
+    told = re.search(r"--config\.data='(.*?)'", str(e.value))[1]
+    assert len(registry.build("data", told).split("test"))
 
 
 def test_classes_are_told_in_order_with_counts(tmp_path):

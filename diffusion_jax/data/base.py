@@ -233,8 +233,7 @@ def checked(split: Split) -> Split:
         raise DataError(f"a data set's load() returned {type(split).__name__}, not a Split")
     if not len(split):
         raise DataError(
-            f"{split.name} is empty; hold more images out (holdout=N; of a folder valid=0.2, "
-            "test=0.2), or choose another split"
+            f"{split.name} is empty; hold more images out (holdout=N), or choose another split"
         )
     check_images(split.name, split.images, split.levels)
     check_labels(split.name, split.labels, len(split), split.num_classes)

@@ -6,6 +6,7 @@ only between images made small alike, by the same program.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,9 @@ def make(
 
     def load(split: str) -> Split:
         files = found[split]
-        if files.names and (cache or split != "train"):
+        if not files.names:
+            raise DataError(_empty(f"{name}/{split}", len(found["train"].names), path, size))
+        if cache or split != "train":
             images, labels = decoded(files, sides, channels, workers)
         else:
             images = Pictures(files.root, files.names, sides, channels, workers)
@@ -82,6 +85,16 @@ def make(
         return Split(f"{name}/{split}", images, labels, 256, len(names))
 
     return Source(name, (*sides, channels), 256, len(names), load, names, notes)
+
+
+def _empty(name: str, others: int, path: str, size: int | tuple[int, int]) -> str:
+    """What to do where chance, or the arguments, have put no picture into a split."""
+    where = json.dumps(path, ensure_ascii=False)
+    return (
+        f"{name} is empty, beside {others} images to train on; hold more back, "
+        f"--config.data='folder(path={where}, size={size}, valid=0.2, test=0.2)', or choose "
+        "another split"
+    )
 
 
 def decoded(
