@@ -10,7 +10,7 @@ import tiny
 import diffusion_jax as dj
 from diffusion_jax.cli.modes import compare, export
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import exported, fine_tuning
+from diffusion_jax.experiment import exported, fine_tuning, latents
 from diffusion_jax.training.state import ema_key
 
 ABOUT = {"data": "images", "licence": "CC0", "command": "train", "core_seconds": 7.0}
@@ -98,6 +98,23 @@ def test_what_takes_a_run_takes_exported_weights(run, folder, tmp_path, capsys):
     assert "starting from" in capsys.readouterr().out
     both = compare._open(opened, folder)
     assert ema_key(both.config.ema[0]) == "0.9"
+
+
+def test_an_autoencoder_may_be_taken_from_exported_weights(tmp_path):
+    conv = "conv(widths=(8, 8), channels=2, attention=False, head=categorical())"
+    settings = {"network": "standard_normal()", "prediction": "v", "gamma_max": 5.0}
+    vae = tiny.experiment(tmp_path, "vae", autoencoder=conv, **settings)
+    what, given = {"weights": "0.9", "step": 6}, weights(vae)
+    exported.write_folder(tmp_path / "small", vae, given, what, ABOUT)
+    taken = f"conv(checkpoint={str(tmp_path / 'small')!r})"
+    prior = tiny.experiment(tmp_path, "prior", autoencoder=taken, **settings)
+    latents.settle(prior)  # its settings and SHA-256
+    found = latents.read(prior)
+    own = jax.tree_util.tree_leaves_with_path({"autoencoder": given["autoencoder"]})
+    assert len(found) == len(own)
+    for path, a in own:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        np.testing.assert_array_equal(found[name], a)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -165,6 +166,19 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         return unpack(data)
     except (OSError, untrusted.Malformed) as e:
         raise CheckpointError(f"cannot read {file}: {short(e)}") from e
+
+
+def group(path: Path, name: str) -> Params:
+    """One group of the exported weights, such as the autoencoder's.
+
+    Raises:
+        CheckpointError: they are damaged, have overflowed, or there is no such group.
+    """
+    tree = flax.traverse_util.unflatten_dict(arrays(path), sep="/")
+    if name not in tree:
+        raise CheckpointError(f"{path} has no {name} among its weights")
+    restore.check_finite(path, tree[name])
+    return tree[name]
 
 
 def load(experiment: "Experiment", path: Path, name: str) -> tuple[Params, dict[str, Any]]:

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import registry, saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError, UserError
+from diffusion_jax.experiment import exported
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.runtime.storage import place
@@ -110,7 +111,8 @@ def check_same(mine: ConfigDict, theirs: ConfigDict, name: str) -> None:
 
 
 def _weights(run: "Experiment", name: str) -> Params:
-    """The autoencoder's weights, those of the first average of its newest checkpoint."""
+    """The autoencoder's weights: exported ones, or the first average of the newest checkpoint."""
+    where = place(name)
 
     def read(folder: Path) -> Params:
         meta = restore.read_meta(folder)
@@ -118,7 +120,9 @@ def _weights(run: "Experiment", name: str) -> Params:
         return restore.read_group(folder, average, "autoencoder", replicated(run.mesh))
 
     try:
-        return restore.restore_newest(place(name), read)[0]
+        if exported.is_exported(where):
+            return exported.group(where, "autoencoder")
+        return restore.restore_newest(where, read)[0]
     except CheckpointError as e:
         raise CheckpointError(f"autoencoder: {e}") from e
 
