@@ -1,5 +1,7 @@
 """Data of a discriminator: a data set in equal parts with samples of a run."""
 
+import copy
+
 import jax
 import numpy as np
 
@@ -77,8 +79,8 @@ def _run(experiment: Experiment, path: str) -> Experiment:
     c = experiment.config
     other = open_run(path, data_dir=c.data_dir)
     drawing.check_same_data(experiment, other, path)
-    fields = ("guidance", "sampler", "grid", "plan", "corrector", "sample")
-    other.config.update({k: c[k] for k in fields})
+    for field in ("guidance", "sampler", "grid", "plan", "corrector", "sample"):
+        other.config[field] = copy.deepcopy(c[field])
     if c.conditional and not other.model.num_classes:
         raise ConfigError(f"conditional=True, but {path} is a model without classes")
     drawing.check(other)
