@@ -1,6 +1,8 @@
 """Runs of a cascade, one by one and together, from the command line."""
 
+import html
 import json
+import re
 
 import numpy as np
 import pytest
@@ -41,6 +43,17 @@ def test_a_later_stage_alone_enlarges_images_of_the_data_while_it_trains(stages)
     test = open_run(stages[1], trust=True).source.split("test").images[:6]
     assert np.array_equal(drawn[:, ::2, ::2], test[:, ::2, ::2])
     assert how["low"] == ""
+
+
+def test_a_report_names_only_what_stages_can_do_together(stages, tmp_path):
+    done = cascade("report", stages, tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = html.unescape((tmp_path / "report.html").read_text())
+    left = re.findall(r"<li>[^<]*<code>(.*?)</code>", text)
+    modes = {re.search(r"--mode=(\w+)", command)[1] for command in left}
+    assert modes == {"sample", "eval", "quality", "compress"}
+    assert all(f"--config.stages={stages[0]},{stages[1]}" in command for command in left)
+    assert "no config.json" not in text and "not recorded" not in text
 
 
 def test_bits_of_the_stages_add_up(stages, tmp_path):

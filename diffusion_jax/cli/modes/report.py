@@ -127,6 +127,7 @@ def write(experiment: Experiment, notes: tuple[str, ...] = ()) -> Path:
         str(experiment.workdir) if where.startswith("..") else where,
         notes,
         made,
+        experiment.config.stages,
     )
     try:
         write_file(path, shown.encode())

@@ -33,10 +33,12 @@ class Missing:
     Attributes:
         what: the part, as the subject of a sentence.
         command: what makes it, with `{0}` for the work directory.
+        of_stages: whether the stages of a cascade make it together, too.
     """
 
     what: str
     command: str
+    of_stages: bool = False
 
 
 def svg(chart: Chart | None, alt: str, caption: Any) -> Html | None:

@@ -44,7 +44,12 @@ _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
 
 
 def render(
-    run: RunFiles, defaults: dict[str, Any], where: str, notes: tuple[str, ...] = (), made: str = ""
+    run: RunFiles,
+    defaults: dict[str, Any],
+    where: str,
+    notes: tuple[str, ...] = (),
+    made: str = "",
+    stages: str = "",
 ) -> str:
     """The report of a work directory.
 
@@ -53,6 +58,7 @@ def render(
         where: the work directory, as commands name it.
         notes: sentences about what could not be made.
         made: when and by what the page was made.
+        stages: the runs of a cascade, where the work directory is of what they do together.
     """
     done: list[Section] = []
     left: list[Any] = [*notes, *(f"{p} (unreadable)" for p in run.problems)]
@@ -61,9 +67,9 @@ def render(
         found = _built(build, run, left)
         if isinstance(found, Section):
             done.append(found)
-        elif found is not None:
-            left.append(_sentence(found, where))
-    done.append(_configuration(run, defaults))
+        elif found is not None and (found.of_stages or not stages):
+            left.append(_sentence(found, where, stages))
+    done.append(_configuration(run, defaults, stages))
     top = _built(sections_trained.headline, run, left)
     if left:
         done.append(Section("Not here yet", tag("ul", join(tag("li", s) for s in left))))
@@ -71,7 +77,7 @@ def render(
         environment()
         .get_template("page.html")
         .render(
-            title=f"{run.name}: {run.config.get('data', 'a run')}",
+            title=f"{run.name}: {run.config.get('data', 'a cascade' if stages else 'a run')}",
             what=run.config.get(what, ""),
             top=top or "",
             sections=done,
@@ -90,14 +96,16 @@ def _built(build: Callable[[RunFiles], Any], run: RunFiles, left: list[Any]) -> 
         return None
 
 
-def _sentence(m: Missing, where: str) -> Html:
+def _sentence(m: Missing, where: str, stages: str) -> Html:
     words = m.command.replace("{0}", shlex.quote(where))
+    words += f" --config.stages={shlex.quote(stages)}" if stages else ""
     return join([f"{m.what}: made by ", command(words)])
 
 
-def _configuration(run: RunFiles, defaults: dict[str, Any]) -> Section:
+def _configuration(run: RunFiles, defaults: dict[str, Any], stages: str) -> Section:
     if not run.config:
-        return Section("Configuration", tag("p", "There is no config.json here.", class_="note"))
+        said = f"Each stage has its own: {stages}." if stages else "There is no config.json here."
+        return Section("Configuration", tag("p", said, class_="note"))
     values, usual = flat(run.config), flat(defaults)
     changed = {k: v for k, v in values.items() if k in usual and usual[k] != v}
     rows = [

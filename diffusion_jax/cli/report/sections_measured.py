@@ -26,7 +26,7 @@ _MAIN = "python -m diffusion_jax.main --workdir={0} "
 def likelihood(run: RunFiles) -> Section | Missing:
     """Every evaluation in the work directory."""
     if not run.evals:
-        return Missing("Figures on the test set", _MAIN + "--mode=eval")
+        return Missing("Figures on the test set", _MAIN + "--mode=eval", of_stages=True)
     newest, parts = newest_bound(run), []
     if newest is not None:
         r = newest.data["result"]
@@ -77,7 +77,7 @@ def _estimate(e: Record) -> list[Any]:
 def quality(run: RunFiles) -> Section | Missing:
     """The cards of `--mode=quality`, next to what real images score."""
     if not run.quality:
-        return Missing("The quality of samples", _MAIN + "--mode=quality")
+        return Missing("The quality of samples", _MAIN + "--mode=quality", of_stages=True)
     return Section("Quality of samples", join(_card(c) for c in run.quality))
 
 
@@ -156,7 +156,8 @@ def _weight(spec: str) -> float | None:
 def codec(run: RunFiles) -> Section | Missing:
     """Files written by `--mode=compress`."""
     if not run.compressed:
-        return Missing("Lossless compression", _MAIN + "--mode=compress --config.compress.compare")
+        made = _MAIN + "--mode=compress --config.compress.compare"
+        return Missing("Lossless compression", made, of_stages=True)
     return Section("Compression", join(_coded(c) for c in run.compressed))
 
 
@@ -256,7 +257,7 @@ def edits(run: RunFiles) -> Section | None:
     return Section("Edits", join(parts))
 
 
-def environment(run: RunFiles) -> Section:
+def environment(run: RunFiles) -> Section | None:
     """Hardware and versions, of training and of every evaluation that kept them."""
     rows: dict[tuple, None] = {}
     for e in (*run.evals, *run.quality, *run.progressive, *run.ood):
@@ -275,7 +276,8 @@ def environment(run: RunFiles) -> Section:
         )
         for i, s in enumerate(reversed(run.starts))
     ]
-    none = None if starts else tag(
+    none = None if starts or not run.config else tag(
         "p", "Versions and hardware of the training were not recorded.", class_="note"
     )  # fmt: skip
-    return Section("Hardware and versions", join([*starts, none, grid]))
+    parts = [part for part in (*starts, none, grid) if part is not None]
+    return Section("Hardware and versions", join(parts)) if parts else None

@@ -172,7 +172,7 @@ def noise(run: RunFiles) -> Section | Missing:
 def samples(run: RunFiles) -> Section | Missing:
     """The newest grid, and how samples come out of the noise."""
     if not run.samples and not run.trajectory:
-        return Missing("Samples", _MAIN + "--mode=sample")
+        return Missing("Samples", _MAIN + "--mode=sample", of_stages=True)
     grids, rest = [], []
     for r in run.samples:
         how = r.data
