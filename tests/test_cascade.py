@@ -142,6 +142,8 @@ def test_other_refusals(stages, tmp_path):
     assert done.returncode == 2 and "cannot edit whole ones" in done.stderr
     done = main("quality", f"--workdir={stages[0]}", "--trust")
     assert done.returncode == 2 and "measure all stages together" in done.stderr
+    done = main("eval", f"--workdir={tmp_path}")
+    assert done.returncode == 2 and "of a cascade name the stages, --config.stages" in done.stderr
     names = f"--config.stages={stages[0]},{stages[1]}"
     done = main("inspect", names, f"--workdir={tmp_path}", "--trust")
     assert done.returncode == 2 and "ignores --config.stages" in done.stderr

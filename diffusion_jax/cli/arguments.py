@@ -144,10 +144,12 @@ def with_config(argv: list[str], mode: str) -> list[str]:
     if saved is None and mode == "train":
         return argv
     if saved is None:
-        what = "there is no run in" if place(where).is_dir() else "there is no folder"
+        there = place(where).is_dir()
+        what = "there is no run in" if there else "there is no folder"
+        stages = " (of a cascade name the stages, --config.stages=LOW,HIGH)" if there else ""
         raise ConfigError(
-            f"--{flag}: {what} {where}, and no --config is given; train one first, for example "
-            f"with --mode=train --config=digits --workdir={where}"
+            f"--{flag}: {what} {where}, and no --config is given{stages}; train one first, for "
+            f"example with --mode=train --config=digits --workdir={where}"
         )
     return [argv[0], f"--config={_saved_file(saved)}", *argv[1:]]
 
