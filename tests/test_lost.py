@@ -49,6 +49,9 @@ class Counter:
     def load(self):
         return self.split, None
 
+    def ready(self, state, train):
+        return state, train
+
     def update(self, state, batch, given):
         seen = batch["image"][:, 0, 0, 0].astype(jnp.float32)
         loss = jnp.where((seen == 7).any(), jnp.nan, jnp.where((seen == 9).any(), 1e6, 1.0))

@@ -54,6 +54,9 @@ class Duel:
     def load(self):
         return self.split, None
 
+    def ready(self, state, train):
+        return state, train
+
     def update(self, state, batch, given):
         self.traces += 1
         seen = batch["image"].astype(jnp.float32).mean()
