@@ -154,8 +154,9 @@ def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path
     """kill -9 while saving; then a flipped byte, and a save that was not finished."""
     objects, server = bucket
     config = config_file(
-        tmp_path, steps=80, save_every=20, eval_every=0, log_every=20, keep_latest=9
-    )
+        tmp_path, network="tests.my_network(width=16, depth=1, embed=8)", steps=80, save_every=20,
+        eval_every=0, log_every=20, keep_latest=9,
+    )  # fmt: skip
     env = {"STORAGE_EMULATOR_HOST": server.url, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
     command = (f"--config={config}", "--workdir=gs://some-bucket/run")
     code, said = lives.run(command[0], "--workdir=gs://other-bucket/run", **env)
@@ -206,7 +207,9 @@ def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path
     # What reads checkpoints reads them from a bucket too; its network is a module of the tests.
     sample = ("--mode=sample", "--checkpoint=gs://some-bucket/run", f"--workdir={tmp_path / 'out'}")
     code, said = lives.run(*sample, **env)
-    assert code == 2 and "gs://some-bucket/run/config.json would import tests.small" in said, said
+    assert code == 2 and "gs://some-bucket/run/config.json would import tests.my_network" in said, (
+        said
+    )
     code, said = lives.run(*sample, "--trust", **env)
     assert code == 0, said
     drawn = [np.load(tmp_path / n / "samples" / "80.npz")["image"] for n in ("out", "local")]
