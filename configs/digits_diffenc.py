@@ -39,4 +39,6 @@ def get_config(variant: str = "diffenc") -> ConfigDict:
     c.guidance = "cfg(w=2.0)"
     c.sample.num, c.sample.batch, c.sample.steps = 100, 100, 50
     c.update(VARIANTS[name])
+    if smoke and name == "diffenc":
+        c.encoder = "diffenc(width=16, blocks=1)"
     return config.variant(c, smoke, smoke="vdm_unet(width=32, depth=1, embed=32)")

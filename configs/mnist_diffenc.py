@@ -32,5 +32,5 @@ def get_config(variant: str = "diffenc") -> ConfigDict:
     c.ema, c.ema_warmup = (0.9999,), False
     c.update(VARIANTS[name])
     if smoke:
-        c.encoder = c.encoder.replace("width=64", "width=16")
+        c.encoder = c.encoder.replace("blocks=2, width=64", "blocks=1, width=16")
     return config.variant(c, smoke, smoke="vdm_unet(width=32, depth=1)")
