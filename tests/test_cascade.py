@@ -144,6 +144,8 @@ def test_other_refusals(stages, tmp_path):
     assert done.returncode == 2 and "measure all stages together" in done.stderr
     done = main("eval", f"--workdir={tmp_path}")
     assert done.returncode == 2 and "of a cascade name the stages, --config.stages" in done.stderr
+    done = cascade("eval", stages, stages[0])
+    assert done.returncode == 2 and "is a stage's own folder" in done.stderr
     names = f"--config.stages={stages[0]},{stages[1]}"
     done = main("inspect", names, f"--workdir={tmp_path}", "--trust")
     assert done.returncode == 2 and "ignores --config.stages" in done.stderr

@@ -17,6 +17,7 @@ from diffusion_jax.config import GROUPS
 from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.experiment import Experiment, assembly, open_run
 from diffusion_jax.model import Model
+from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
 from diffusion_jax.types import Params
 
@@ -61,6 +62,12 @@ def joined(run: Experiment) -> Cascade:
         )
     if run.checkpoint:
         raise ConfigError("--checkpoint names one run, --config.stages several: leave one out")
+    for name in names:
+        if place(name) == run.workdir:
+            raise ConfigError(
+                f"--workdir={name} is a stage's own folder, whose files would be mixed with "
+                "the cascade's; give the cascade another one"
+            )
     stages = tuple(_stage(run, name, i == 0) for i, name in enumerate(names))
     for stage in stages:
         vars(stage)["source"] = stages[-1].source
