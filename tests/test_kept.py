@@ -89,8 +89,17 @@ def test_a_file_in_the_way_is_found_before_anything_is_computed(
     refused(done, f"cannot write to {run / folder}: .*is a file")
 
 
+def test_a_file_in_the_way_of_an_export_is_found_as_early(tmp_path):
+    config, there = config_file(tmp_path), tmp_path / "there"
+    there.write_text("in the way")
+    done = main("export", f"--config={config}", f"--workdir={tmp_path / 'run'}",
+                f"--config.export.output={there}")  # fmt: skip
+    refused(done, f"cannot write to {there}: .*is a file")
+
+
 def test_every_mode_that_writes_says_where():
-    assert {m for m, _ in WRITES} == {*MODES} - {"list", "verify", "decompress"}
+    named = {"export", "decompress"}  # the user names the place
+    assert {m for m, _ in WRITES} == {*MODES} - named - {"list", "verify"}
 
 
 def test_a_full_disk_is_found_and_nothing_is_left(tmp_path, monkeypatch):
