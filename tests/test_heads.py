@@ -62,7 +62,12 @@ def test_draws_have_the_probabilities(spec, channels):
     out = jax.random.normal(jax.random.key(0), (1, 1, 1, head.outputs(channels)))
     keys = jax.random.split(jax.random.key(1), 20_000)
     many = jnp.broadcast_to(out, (20_000, *out.shape[1:]))
-    draw = jax.jit(lambda out, keys: base.sample(head, out, channels, keys))
+
+    @jax.jit
+    def draw(out, keys):
+        law, shape = (lambda image: head.log_probs(out, image)), (*out.shape[:3], channels)
+        return base.fill(law, shape, head.sequential, base.by_chance(keys))
+
     found = np.asarray(draw(many, keys)).reshape(-1, channels)
     codes, counts = np.unique(found, axis=0, return_counts=True)
     log_p = head.log_prob(many[: len(codes)], jnp.asarray(codes)[:, None, None].astype(int))
