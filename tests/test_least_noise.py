@@ -55,6 +55,9 @@ def test_a_large_reconstruction_term_is_remarked_upon(part, gamma_min, says):
     assert says in note and bool(note) == bool(says)
 
 
+PIXELS = SimpleNamespace(traits=SimpleNamespace(pixels=True))
+
+
 def test_the_first_validation_says_so_and_the_next_does_not(monkeypatch, capsys):
     monkeypatch.setattr(diffusion.bpd, "measure", lambda *_, **__: None)
     found = {"bits_per_dim": 5.0, "standard_error": 0.1}
@@ -63,7 +66,7 @@ def test_the_first_validation_says_so_and_the_next_does_not(monkeypatch, capsys)
     monkeypatch.setattr(diffusion.Training, "_average", lambda *_: {})
     c = config.base()
     c.eval_every = 100
-    setting = SimpleNamespace(config=c, model=None, mesh=None, source=SimpleNamespace(levels=256))
+    setting = SimpleNamespace(config=c, model=PIXELS, mesh=None, source=SimpleNamespace(levels=256))
     objective = registry.build("objectives", "continuous()")
     task = diffusion.Training(setting, None, SimpleNamespace(objective=objective))
     for step in (100, 200):

@@ -1,5 +1,7 @@
 """`prediction="levels"`: Bayes' rule per value; a bound that adds up to a probability."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,7 +67,7 @@ def test_the_network_has_as_many_outputs_as_the_data_have_levels(tmp_path):
     model, shape = experiment.model, experiment.source.shape
     params = jax.jit(lambda: model.init(jax.random.key(0), shape))()
     assert outputs("levels", experiment.source.levels) == 5
-    assert params["network"]["conv_out"]["kernel"].shape[-1] == 5 * shape[-1]
+    assert params["network"]["out"]["kernel"].shape[-1] == 5 * math.prod(shape)
     z = jax.random.normal(jax.random.key(1), (2, *shape))
     pred = jax.eval_shape(model.denoiser(params), z, jnp.zeros(2), {})
     assert pred.x.shape == z.shape

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_models import SMALL
+from test_models import LEARNED, SMALL
 from weights import moved
 
 from diffusion_jax import registry
@@ -19,7 +19,7 @@ N = 3
 CONTEXT = {"levels": 17, "num_classes": 5, "gamma_min": -8.0, "gamma_max": 5.0}
 
 
-@pytest.fixture(scope="module", params=registry.available("models"))
+@pytest.fixture(scope="module", params=LEARNED)
 def ready(request):
     """A network of 4x4 parts with 3 channels and a low one, its weights moved from zero."""
     network = registry.build("models", SMALL[request.param], channels=3, low=1, **CONTEXT)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_models import LEARNED
 from weights import drawn
 
 from diffusion_jax import registry
@@ -43,7 +44,7 @@ def made(name):
     return model, drawn(shapes, 0.05)
 
 
-every = pytest.mark.parametrize("name", registry.available("models"))
+every = pytest.mark.parametrize("name", LEARNED)
 
 
 @every
