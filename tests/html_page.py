@@ -8,6 +8,9 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
+# A text that must stay one.
+HOSTILE = "</style></title><script>pwned = 1</script><img src=x onerror='pwned = 2'>&amp;$x_\"'"
+
 
 class Checked(HTMLParser):
     """A page whose tags are checked to be well nested."""

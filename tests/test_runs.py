@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from finished_runs import assert_identical, copied, weights
 
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import eval as eval_mode, export, sample as sample_mode, train
@@ -19,21 +20,9 @@ from diffusion_jax.errors import (
     NonFiniteError,
     WorkdirError,
 )
-from diffusion_jax.experiment import Experiment, exported, fine_tuning
+from diffusion_jax.experiment import exported, fine_tuning
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.training import restore
-
-
-def weights(experiment, step, name="params"):
-    folder = experiment.workdir / "checkpoints" / str(step)
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.leaves(restore.read_weights(folder, experiment.shapes(), name, sharding))
-
-
-def assert_identical(a, b):
-    assert len(a) == len(b)
-    for x, y in zip(a, b, strict=True):
-        np.testing.assert_array_equal(x, y)
 
 
 @pytest.fixture(scope="module")
@@ -49,26 +38,10 @@ def done(folder):
     return experiment
 
 
-def copied(run, tmp_path):
-    shutil.copytree(run.workdir, tmp_path / "run")
-    return lambda **changes: Experiment(
-        tiny.config(run.workdir.parent, **changes), tmp_path / "run"
-    )
-
-
 @pytest.fixture
 def copy(done, tmp_path):
     """A copy of the finished run that a test may damage."""
     return copied(done, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def unrolled(folder):
-    """A run of a network of blocks, which can be scanned."""
-    network = "vdm_unet(width=16, depth=1, embed=8)"
-    experiment = tiny.experiment(folder, "unrolled", network=network, steps=4)
-    train.run(experiment)
-    return experiment
 
 
 def test_a_run_leaves_everything_a_reader_expects(done):
@@ -217,13 +190,6 @@ def test_data_of_other_levels_are_refused_and_settings_of_arithmetic_are_not(cop
     assert copy(**free).weights()[1]["step"] == 6
 
 
-def test_a_norm_of_other_groups_means_something_else_and_recomputing_does_not(unrolled, tmp_path):
-    copy, same = copied(unrolled, tmp_path), "vdm_unet(embed=8, width=16, depth=1"
-    with pytest.raises(CheckpointError, match=r"mean something else .network.* -> "):
-        copy(network=f"{same}, smallest_group=1)").weights()
-    assert copy(network=f"{same}, remat=True)").weights()[1]["step"] == 4
-
-
 def test_missing_checkpoints_are_named(folder):
     with pytest.raises(CheckpointError, match="no checkpoint in"):
         eval_mode.run(tiny.experiment(folder, "never"))
@@ -311,21 +277,3 @@ def test_sampling_asks_for_the_classes_it_is_told(copy):
     sample_mode.run(experiment)
     with np.load(experiment.workdir / "samples" / "6_2.npz") as found:
         np.testing.assert_array_equal(found["label"], [2] * 6)
-
-
-def test_a_run_moves_to_a_device_that_needs_scanned_blocks(unrolled, tmp_path):
-    """Optimiser state and averages go on; the update is the same up to rounding."""
-    copy = copied(unrolled, tmp_path)
-    with pytest.raises(WorkdirError, match="network"):
-        train.run(copy(network="vdm_unet(width=16, depth=1, embed=4, scan=True)", steps=4))
-    network = "vdm_unet(embed=8, width=16, depth=1, scan=True, remat=True)"
-    experiment = copy(network=network, steps=4)
-    assert experiment.model.network.scan and experiment.model.network.remat
-    shutil.rmtree(experiment.workdir / "checkpoints" / "4")
-    train.run(experiment)
-    for name in ("params", "0.9", "0.99"):
-        for x, y in zip(weights(experiment, 4, name), weights(unrolled, 4, name), strict=True):
-            np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)
-    assert any(
-        np.any(x != y) for x, y in zip(weights(experiment, 2), weights(experiment, 4), strict=True)
-    )  # it has trained
