@@ -12,7 +12,8 @@ from PIL import Image
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import _resuming
 from diffusion_jax.data import base
-from diffusion_jax.data.base import Source, Split, changed, describe, told
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.description import changed, describe, told
 from diffusion_jax.errors import ConfigError, DataError, WorkdirError
 from diffusion_jax.experiment import open_experiment
 from diffusion_jax.experiment.record import check_classes

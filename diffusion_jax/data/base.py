@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.data.captions import Captions, check_captions
 from diffusion_jax.data.contract import check_images, check_labels
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.registry import nearest
@@ -22,7 +23,6 @@ SPLITS = ("train", "valid", "test")
 _BLOCK = 4096  # images looked at together
 _WHOLE = 2**28  # bytes of images up to which a sketch covers all of them; of more, so many runs
 _RUNS, _RUN = 64, 64  # of so many images, as single ones take long to find on a disk
-_NAMED = 20  # classes up to which they are named when training starts
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Split:
         labels: int32 `[N]`.
         levels: images hold 0 .. levels-1.
         num_classes: labels hold 0 .. num_classes-1; 0 if there are none.
+        captions: what the images are said to show; None without.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Split:
     labels: np.ndarray
     levels: int
     num_classes: int
+    captions: Captions | None = None
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -55,17 +57,20 @@ class Split:
         return tuple(self.images.shape[1:])
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """`{"image": uint8 [B,H,W,C], "label": int32 [B]}` at `indices`."""
+        """`{"image": uint8 [B,H,W,C], "label": int32 [B]}` at `indices`; `Captions.rows` if any."""
         if hasattr(self.images, "read"):
             images, indices = self.images.read(indices)
         else:
             images = np.asarray(self.images[indices])
-        return {"image": images, "label": self.labels[indices]}
+        return {"image": images, "label": self.labels[indices], **self._text(indices)}
+
+    def _text(self, indices: Any = slice(None)) -> dict[str, np.ndarray]:
+        return {} if self.captions is None else self.captions.rows(indices)
 
     def everything(self) -> dict[str, np.ndarray]:
         """All examples, as from `take`, in memory."""
         if not hasattr(self.images, "read"):
-            return {"image": np.asarray(self.images), "label": self.labels}
+            return {"image": np.asarray(self.images), "label": self.labels, **self._text()}
         parts = []
         with progress(f"read {self.name}", len(self)) as bar:
             for start in range(0, len(self), _BLOCK):
@@ -79,12 +84,13 @@ class Split:
         return getattr(self.images, "skipped", 0)
 
     def sketch(self) -> str:
-        """A digest of all labels and of the images, in large sets of some: quick to take.
+        """A digest of all labels, captions and of the images, in large sets of some: quick to take.
 
         Of image files it covers all names, and the content of some files.
         """
         digest = hashlib.sha256(repr((self.images.shape, self.levels, self.num_classes)).encode())
         digest.update(np.ascontiguousarray(self.labels, dtype=np.int32).data)
+        digest.update(self.captions.digest() if self.captions else b"")
         if hasattr(self.images, "sketch"):
             digest.update(self.images.sketch())
         else:
@@ -97,11 +103,12 @@ class Split:
         return digest.hexdigest()
 
     def fingerprint(self) -> str:
-        """SHA-256 over shapes, images and labels: which data a figure was measured on."""
+        """SHA-256 over shapes, images, labels and captions: which data a figure was measured on."""
         digest = hashlib.sha256(repr((self.images.shape, self.levels)).encode())
         for start in range(0, len(self), _BLOCK):
             digest.update(np.ascontiguousarray(self.images[start : start + _BLOCK]).data)
         digest.update(np.ascontiguousarray(self.labels, dtype=np.int32).data)
+        digest.update(self.captions.digest() if self.captions else b"")
         return digest.hexdigest()
 
 
@@ -117,6 +124,8 @@ class Source:
         load: `load(split)` for a split in `SPLITS`; `valid` is a held-out part of *train*.
         classes: names of the classes, possibly empty.
         notes: what a user should know of how the data were read: said when training starts.
+        captioned: whether its splits have captions.
+        mirrors: whether a mirror image is as true an example; False where captions tell sides.
     """
 
     name: str
@@ -126,6 +135,8 @@ class Source:
     load: Callable[[str], Split]
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    captioned: bool = False
+    mirrors: bool = True
 
     def __post_init__(self) -> None:
         """Raises DataError if this describes no images that a model can have."""
@@ -150,6 +161,8 @@ class Source:
         if name not in SPLITS:
             raise DataError(f"split {name!r} does not exist; choose from {', '.join(SPLITS)}")
         found = checked(self.load(name))
+        if self.captioned != (found.captions is not None):
+            raise DataError(f"{found.name}: captioned={self.captioned} is not what was loaded")
         theirs, ours = ((a.levels, a.num_classes) for a in (found, self))
         if (found.shape, *theirs) != (tuple(self.shape), *ours):
             raise DataError(
@@ -176,49 +189,14 @@ def class_numbers(source: Source, labels: Iterable[Any]) -> tuple[int, ...]:
             out += class_numbers(source, (int(n) if n.isdecimal() else n for n in names))
         else:
             known = source.classes
-            there = f"classes are {_brief(list(known))}" if known else "its classes have no names"
+            there = f"classes are {brief(list(known))}" if known else "its classes have no names"
             hint = nearest(label, known) if isinstance(label, str) else ""
             raise ConfigError(f"{source.name} has no class {label!r}{hint}: {there}")
     return tuple(out)
 
 
-def describe(source: Source, split: Split) -> dict[str, Any]:
-    """Which data a run is trained on, JSON-able: kept in its checkpoints."""
-    counts = np.bincount(split.labels, minlength=split.num_classes) if split.num_classes else []
-    return {
-        "name": split.name,
-        "images": len(split),
-        "sketch": split.sketch(),
-        "classes": list(source.classes),
-        "counts": [int(n) for n in counts],
-        "notes": list(source.notes),
-    }
-
-
-def told(record: Mapping[str, Any]) -> list[str]:
-    """What `describe` found, as lines for a user: classes in order with counts, and notes."""
-    names, counts = record["classes"], record["counts"]
-    lines = list(record["notes"])
-    if counts and names == [str(i) for i in range(len(counts))]:  # names that say nothing
-        names = []
-    if counts and len(names) == len(counts) <= _NAMED:
-        each = (f"{i} {n} ({k})" for i, (n, k) in enumerate(zip(names, counts, strict=True)))
-        lines.append(f"classes, with their images: {', '.join(each)}")
-    elif counts:
-        lines.append(f"{len(counts)} classes of {min(counts)} .. {max(counts)} images")
-    return lines
-
-
-def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How data differ from those a run began with, both from `describe`; empty if they do not."""
-    for what in ("images", "classes", "counts"):
-        if before.get(what, now[what]) != now[what]:
-            return f"{what} were {_brief(before[what])}, and are {_brief(now[what])} now"
-    same = before.get("sketch", now["sketch"]) == now["sketch"]
-    return "" if same else "pixels, labels or the names of files are others than they were"
-
-
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value for a message, cut where it is long."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) < 200 else f"{text[:200]}..."
 
@@ -237,6 +215,8 @@ def checked(split: Split) -> Split:
         )
     check_images(split.name, split.images, split.levels)
     check_labels(split.name, split.labels, len(split), split.num_classes)
+    if split.captions is not None:
+        check_captions(split.name, split.captions, len(split))
     return split
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from diffusion_jax.data.base import changed
+from diffusion_jax.data.description import changed
 from diffusion_jax.errors import WorkdirError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.training.checkpoint import Checkpoints

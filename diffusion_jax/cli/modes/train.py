@@ -21,7 +21,7 @@ from diffusion_jax.cli.modes import (
     quality as quality_mode,
     sample as sample_mode,
 )
-from diffusion_jax.data.base import describe, told
+from diffusion_jax.data.description import describe, told
 from diffusion_jax.errors import ConfigError, NonFiniteError, foreign
 from diffusion_jax.experiment import Experiment, assembly, drawing, fine_tuning, prepare_workdir
 from diffusion_jax.runtime import cores, distributed, memory, preemption

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.data.base import Source, Split, hold_out
+from diffusion_jax.data.captions import Captions, captions_of, missing
 from diffusion_jax.data.contract import check_images, count_classes, whole_labels
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import untrusted
@@ -68,7 +69,7 @@ def source(
     num_classes: int | None,
     holdout: int,
 ) -> Source:
-    """A `Source` over arrays `train_image`, `test_image` and perhaps `train_label`, `test_label`.
+    """A `Source` over `train_image`, `test_image` and perhaps `train_label`, `train_text`, ...
 
     Args:
         name: its name.
@@ -80,6 +81,7 @@ def source(
         DataError: the arrays are not images and labels.
     """
     images = {part: arrays[f"{part}_image"] for part in ("train", "test")}
+    captions = _captions(where, arrays)
     for part, found in images.items():
         check_images(f"{where!r}: {part}_image", found)
     if images["train"].shape[1:] != images["test"].shape[1:]:
@@ -103,11 +105,40 @@ def source(
         part = "test" if split == "test" else "train"
         found = images[part]
         known = labels[part] if num_classes else np.zeros(len(found), np.int32)
+        said = captions.get(part)
         if split != "test":
+            rows = np.arange(len(found))
             found, known = hold_out(split, found, known, holdout)
-        return Split(f"{name}/{split}", found, known, levels, num_classes)
+            said = said and said.part(hold_out(split, rows, rows, holdout)[0])
+        return Split(f"{name}/{split}", found, known, levels, num_classes, said)
 
-    return Source(name, tuple(images["train"].shape[1:]), levels, num_classes, load, notes=notes)
+    return Source(
+        name, tuple(images["train"].shape[1:]), levels, num_classes, load, notes=notes,
+        captioned=bool(captions),
+    )  # fmt: skip
+
+
+def _captions(where: str, arrays: dict[str, np.ndarray]) -> dict[str, Captions]:
+    """Captions of `train` and `test`, or of neither: `train_text`, strings `[N]` or `[N, M]`."""
+    names = {part: f"{part}_text" for part in ("train", "test")}
+    lacking = [name for name in names.values() if name not in arrays]
+    if len(lacking) == 2:
+        return {}
+    if lacking:
+        raise DataError(f"{where!r} has captions, but no {lacking[0]}")
+    found = {}
+    for part, name in names.items():
+        texts, count = np.asarray(arrays[name]), len(arrays[f"{part}_image"])
+        if texts.dtype.kind != "U" or texts.ndim not in (1, 2) or len(texts) != count:
+            raise DataError(
+                f"{where!r}: {name} must be strings [{count}] or [{count}, M], got {texts.dtype} "
+                f"{texts.shape}"
+            )
+        none = [f"row {i}" for i, t in enumerate(texts.reshape(count, -1)[:, 0]) if not t.strip()]
+        if none:
+            raise missing(f"{where!r}: {name}", "images have no caption", none)
+        found[part] = captions_of([tuple(row) for row in texts.reshape(count, -1).tolist()])
+    return found
 
 
 def _labels(where: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -7,13 +7,14 @@ only between images made small alike, by the same program.
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from diffusion_jax.allowed import Count, Rate, Whole
 from diffusion_jax.data.base import Source, Split, located
-from diffusion_jax.data.datasets import _cache
+from diffusion_jax.data.datasets import _cache, _captions
 from diffusion_jax.data.datasets._pictures import Pictures
 from diffusion_jax.data.listing import Listing, splits
 from diffusion_jax.errors import DataError
@@ -30,6 +31,7 @@ def make(
     test: Rate = 0.05,
     classes: bool = True,
     cache: bool = False,
+    captions: str = "",
     data_dir: str = "",
     workers: Whole = 0,
 ) -> Source:
@@ -54,6 +56,10 @@ def make(
         classes: whether subfolders are classes; False ignores them.
         cache: decode the training images once, too: no decoding in later epochs and runs, for
             `height * width * channels` bytes of disk an image.
+        captions: `"txt"`: each image has a text file of its name beside it, whose first line is its
+            caption; or the name of a file in the folder, of lines like
+            `{"file": "cats/1.png", "text": "a cat"}`, with several lines of a file for several
+            wordings. Empty: none.
         data_dir: see `path`.
         workers: threads that decode; 0 for one per processor.
 
@@ -71,20 +77,27 @@ def make(
         raise DataError(f"folder: workers={workers} must be at least 0 (one per processor)")
     found, notes = splits(located(path, data_dir), valid, test, classes)
     names, name = found["train"].classes, Path(path).name
+    said = _captions.read(located(path, data_dir), captions, found) if captions else {}
 
     def load(split: str) -> Split:
         files = found[split]
         if not files.names:
             raise DataError(_empty(f"{name}/{split}", len(found["train"].names), path, size))
+        told = said.get(split)
         if cache or split != "train":
-            images, labels = decoded(files, sides, channels, workers)
+            numbered = replace(files, labels=np.arange(len(files.names), dtype=np.int32))
+            images, labels = decoded(numbered if told else files, sides, channels, workers)
+            if told:  # damaged images are left out, and their captions
+                told, labels = told.part(labels), files.labels[labels]
         else:
             images = Pictures(files.root, files.names, sides, channels, workers)
             labels = files.labels
             images[:1]  # a hopeless folder is refused now, not when the run has begun
-        return Split(f"{name}/{split}", images, labels, 256, len(names))
+        return Split(f"{name}/{split}", images, labels, 256, len(names), told)
 
-    return Source(name, (*sides, channels), 256, len(names), load, names, notes)
+    return Source(
+        name, (*sides, channels), 256, len(names), load, names, notes, captioned=bool(said)
+    )
 
 
 def _empty(name: str, others: int, path: str, size: int | tuple[int, int]) -> str:

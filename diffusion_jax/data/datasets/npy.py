@@ -38,7 +38,8 @@ def make(
 
     Args:
         path: the folder, with `train_image.npy`, `test_image.npy` (uint8 `[N,H,W,C]`) and, for
-            labels, `train_label.npy`, `test_label.npy` (integers `[N]`); relative to `data_dir` if
+            labels, `train_label.npy`, `test_label.npy` (integers `[N]`), for captions
+            `train_text.npy`, `test_text.npy` (strings); relative to `data_dir` if
             that is set.
         levels: images hold 0 .. levels-1.
         num_classes: number of classes; None: as many as the labels have, 0 ignores them.

@@ -6,6 +6,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Count, Whole
 from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.captions import of_rows
 from diffusion_jax.errors import DataError
 
 
@@ -43,7 +44,9 @@ def make(of: Source, size: Count, channels: Whole = 0) -> Source:
 
         every = found.everything()  # an image that replaces a damaged one brings its label
         images = np.stack([one(image) for image in every["image"]])
-        name, labels = f"resized_{found.name}", every["label"]
-        return dataclasses.replace(found, name=name, images=images, labels=labels)
+        return dataclasses.replace(
+            found, name=f"resized_{found.name}", images=images, labels=every["label"],
+            captions=of_rows(found.captions, every),
+        )  # fmt: skip
 
     return dataclasses.replace(of, name=f"resized_{of.name}", shape=(size, size, wanted), load=load)

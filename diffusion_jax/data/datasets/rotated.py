@@ -6,6 +6,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Turns
 from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.captions import of_rows
 from diffusion_jax.errors import DataError
 
 
@@ -38,6 +39,7 @@ def make(of: Source, turns: Turns = 1) -> Source:
             name=f"rotated_{found.name}",
             images=np.ascontiguousarray(np.rot90(every["image"], turns, axes=(1, 2))),
             labels=every["label"],
+            captions=of_rows(found.captions, every),
         )
 
     return dataclasses.replace(of, name=f"rotated_{of.name}", load=load)

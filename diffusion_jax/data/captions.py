@@ -1,0 +1,121 @@
+"""Captions of images: what each image is said to show, in one or several wordings."""
+
+import dataclasses
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffusion_jax.errors import DataError
+
+_NAMED = 3  # images named of those that lack a caption
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions of the examples of a split.
+
+    Attributes:
+        table: the distinct captions.
+        index: int32 `[N, M]`, rows of the table for each example, -1 for none. Column 0 is the one
+            to evaluate with; training draws one of the M.
+        attributes: int8 `[N, A]`, what an example is in numbers; None where that is not known.
+        names: of the attributes, in the order a caption has them.
+        say: the caption of attributes of which some are -1, unsaid; None without attributes.
+        law: the captions of column 0 are drawn from it, each with its probability: their entropy is
+            known. Empty where the law is not.
+        ids: int32 `[K, L]`, the table as a text encoder reads it, 0 for padding; None before.
+    """
+
+    table: tuple[str, ...]
+    index: np.ndarray
+    attributes: np.ndarray | None = None
+    names: tuple[str, ...] = ()
+    say: Callable[[Sequence[int]], str] | None = None
+    law: tuple[tuple[tuple[int, ...], float], ...] = ()
+    ids: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.index)
+
+    def strings(self) -> list[str]:
+        """The caption to evaluate each example with; empty for none."""
+        return [self.table[i] if i >= 0 else "" for i in self.index[:, 0]]
+
+    def rows(self, indices: np.ndarray | slice = slice(None)) -> dict[str, np.ndarray]:
+        """`{"caption": int32 [B, M]}`, rows of the table, and `"text"`, int32 `[B, M, L]`, if read.
+
+        The text is zeros where there is no caption.
+        """
+        which = self.index[indices]
+        if self.ids is None:
+            return {"caption": which}
+        text = np.where(which[..., None] >= 0, self.ids[which], 0).astype(np.int32)
+        return {"caption": which, "text": text}
+
+    def part(self, chosen: np.ndarray | slice) -> "Captions":
+        """Those of some examples."""
+        attributes = None if self.attributes is None else self.attributes[chosen]
+        return dataclasses.replace(self, index=self.index[chosen], attributes=attributes)
+
+    def encoded(self, encode: Callable[[Sequence[str]], np.ndarray]) -> "Captions":
+        """With the table read by a text encoder, `strings -> int32 [K, L]`."""
+        return dataclasses.replace(self, ids=encode(self.table))
+
+    def digest(self) -> bytes:
+        """SHA-256 of captions and of who has which."""
+        found = hashlib.sha256("\0".join(self.table).encode())
+        found.update(np.ascontiguousarray(self.index, np.int32).data)
+        return found.digest()
+
+    def entropy(self, said: int | None = None) -> float | None:
+        """Bits in the first `said` attributes (all of them if None); None if not known."""
+        if not self.law:
+            return None
+        mass: Counter = Counter()
+        for values, p in self.law:
+            mass[values[:said]] += p
+        return abs(sum(p * math.log2(p) for p in mass.values() if p))
+
+
+def captions_of(texts: Sequence[str] | Sequence[Sequence[str]], **more: object) -> Captions:
+    """Captions from one text for each example, or from equally many; an empty text is none."""
+    rows = [(t,) if isinstance(t, str) else tuple(t) for t in texts]
+    flat = [t for row in rows for t in row]
+    table = tuple(dict.fromkeys(t for t in flat if t))
+    number = {t: i for i, t in enumerate(table)} | {"": -1}
+    index = np.asarray([number[t] for t in flat], np.int32).reshape(len(rows), -1)
+    return Captions(table, index, **more)  # pyright: ignore[reportArgumentType]
+
+
+def of_rows(captions: Captions | None, rows: Mapping[str, np.ndarray]) -> Captions | None:
+    """The captions that belong to rows that were read, of which some may replace damaged ones."""
+    if captions is None:
+        return None
+    return dataclasses.replace(captions, index=rows["caption"])
+
+
+def check_captions(where: str, captions: Captions, count: int) -> None:
+    """Raises DataError unless there are captions, one row for each of `count` examples."""
+    index = captions.index
+    if not captions.table:
+        raise DataError(f"{where}: there are no captions")
+    if index.ndim != 2 or len(index) != count or not index.shape[1]:
+        raise DataError(
+            f"{where}: captions have shape {index.shape}; they must be one row, of one or more "
+            f"wordings, for each of {count} images"
+        )
+    low, high = int(index.min()), int(index.max())
+    if low < -1 or high >= len(captions.table):
+        wrong = low if low < -1 else high
+        raise DataError(f"{where}: caption {wrong} is not among {len(captions.table)}")
+
+
+def missing(where: str, what: str, names: Sequence[str]) -> DataError:
+    """What to say of images without captions, or of captions without images."""
+    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return DataError(f"{where}: {len(names)} {what}: {shown}")

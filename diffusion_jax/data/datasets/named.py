@@ -1,0 +1,44 @@
+"""Another data set, each image captioned by the name of its class: `named(digits())`.
+
+What a text tells of such an image is known exactly: the entropy of the classes.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.captions import Captions
+from diffusion_jax.errors import DataError
+
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def make(of: Source) -> Source:
+    """A data set with classes, and with their names as captions; single figures are spelt out.
+
+    Args:
+        of: the data set, for example `digits()`.
+
+    Raises:
+        DataError: no data set was given, or it has no classes with names.
+    """
+    if not isinstance(of, Source):
+        raise DataError(f"named() needs a data set, such as named(digits()); got {of!r}")
+    if not of.num_classes or len(of.classes) != of.num_classes:
+        raise DataError(f"named: the classes of {of.name} have no names to use as captions")
+    names = tuple(_DIGITS[int(n)] if n in "0123456789" and n else n for n in of.classes)
+
+    def say(values: Sequence[int]) -> str:
+        return names[values[0]] if values[0] >= 0 else ""
+
+    def load(split: str) -> Split:
+        found = of.split(split)
+        column = found.labels[:, None].astype(np.int32)
+        share = np.bincount(found.labels, minlength=len(names)) / len(found)
+        law = tuple(((i,), float(p)) for i, p in enumerate(share))
+        captions = Captions(names, column, column.astype(np.int16), ("class",), say, law)
+        return dataclasses.replace(found, name=f"named_{found.name}", captions=captions)
+
+    return dataclasses.replace(of, name=f"named_{of.name}", load=load, captioned=True)

@@ -1,0 +1,51 @@
+"""Which data a run is trained on: kept in its checkpoints, said when training starts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.data.base import Source, Split, brief
+
+_NAMED = 20  # classes up to which they are named when training starts
+
+
+def describe(source: Source, split: Split) -> dict[str, Any]:
+    """Which data a run is trained on, JSON-able: kept in its checkpoints."""
+    counts = np.bincount(split.labels, minlength=split.num_classes) if split.num_classes else []
+    return {
+        "name": split.name,
+        "images": len(split),
+        "sketch": split.sketch(),
+        "classes": list(source.classes),
+        "counts": [int(n) for n in counts],
+        "captions": len(split.captions.table) if split.captions else 0,
+        "notes": list(source.notes),
+    }
+
+
+def told(record: Mapping[str, Any]) -> list[str]:
+    """What `describe` found, as lines for a user: classes in order with counts, and notes."""
+    names, counts = record["classes"], record["counts"]
+    lines = list(record["notes"])
+    if counts and names == [str(i) for i in range(len(counts))]:  # names that say nothing
+        names = []
+    if counts and len(names) == len(counts) <= _NAMED:
+        each = (f"{i} {n} ({k})" for i, (n, k) in enumerate(zip(names, counts, strict=True)))
+        lines.append(f"classes, with their images: {', '.join(each)}")
+    elif counts:
+        lines.append(f"{len(counts)} classes of {min(counts)} .. {max(counts)} images")
+    if record.get("captions"):
+        lines.append(f"{record['captions']} different captions")
+    return lines
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How data differ from those a run began with, both from `describe`; empty if they do not."""
+    for what in ("images", "classes", "counts"):
+        if before.get(what, now[what]) != now[what]:
+            return f"{what} were {brief(before[what])}, and are {brief(now[what])} now"
+    same = before.get("sketch", now["sketch"]) == now["sketch"]
+    return (
+        "" if same else "pixels, labels, captions or the names of files are others than they were"
+    )
