@@ -43,17 +43,21 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def _read(text: str) -> tuple[str, tuple[int, int], str]:
     """Path, size and `smoke` from the part after the colon; all of them may be left out."""
-    path, *rest = text.split(",") if text not in ("", "smoke") else ("pictures", *text.split())
-    size, smoke = _SIZE, ""
-    for part in rest:
-        sides = part.strip().split("x")
-        if part.strip() == "smoke":
+    if text in ("", "smoke"):
+        return "pictures", _SIZE, text
+    size, smoke, parts = _SIZE, "", text.split(",")
+    # From the end, for a path may hold commas.
+    while len(parts) > 1 and not Path(",".join(parts)).is_dir():
+        part = parts.pop().strip()
+        sides = part.split("x")
+        if part == "smoke":
             smoke = "smoke"
         elif len(sides) <= 2 and all(s.isdigit() and int(s) for s in sides):
             size = (int(sides[0]), int(sides[-1]))
         else:
             raise ConfigError(f"unknown {part!r} after the colon of --config; {_ALLOWED}")
-    if text not in ("", "smoke") and not Path(path).is_dir():
+    path = ",".join(parts)
+    if not Path(path).is_dir():
         raise ConfigError(f"there is no folder {path!r}; {_ALLOWED}")
     return path, size, smoke
 

@@ -1,4 +1,4 @@
-"""`python -m tests`: lint, format, docstrings against signatures, docs, then every test."""
+"""`python -m tests`: lint, format, types, docs and the tests but slow ones; `--all` with those."""
 
 import os
 import subprocess
@@ -23,6 +23,7 @@ TESTS = (
     *("pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"),
     "--durations=25",
 )
+EVERYDAY = ("-m", "not slow")
 
 
 def _run(check: tuple[str, ...], kept: bool = False) -> tuple[str, bool]:
@@ -41,19 +42,22 @@ def _run(check: tuple[str, ...], kept: bool = False) -> tuple[str, bool]:
     return f"{done.stdout or ''}== {' '.join(check)}: {took}", done.returncode == 0
 
 
-def run() -> int:
+def run(everything: bool) -> int:
     """Runs every check, also after one has failed; returns how many failed."""
-    print(f"== {' '.join(TESTS)}, and {len(CHECKS)} checks beside it", flush=True)
+    tests = TESTS if everything else TESTS + EVERYDAY
+    print(f"== {' '.join(tests)}, and {len(CHECKS)} checks beside it", flush=True)
     # Tests wait a good deal, for processes and for the clock: there is time for the checks.
     with ThreadPoolExecutor(max_workers=1) as beside:
         checks = beside.map(lambda check: _run(check, kept=True), CHECKS)
-        reports = [_run(TESTS), *checks]
+        reports = [_run(tests), *checks]
     for report, _ in reports:
         print(report)
-    failed = [c[0] for c, (_, passed) in zip((TESTS, *CHECKS), reports, strict=True) if not passed]
+    failed = [c[0] for c, (_, passed) in zip((tests, *CHECKS), reports, strict=True) if not passed]
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed", flush=True)
     return len(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    if set(sys.argv[1:]) - {"--all"}:
+        sys.exit(f"unknown: {' '.join(sys.argv[1:])}; allowed: --all, every test")
+    sys.exit(run(everything="--all" in sys.argv[1:]))

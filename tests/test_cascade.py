@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 from command import main
+from PIL import Image
 
 from diffusion_jax.experiment import open_run
 
@@ -136,6 +137,10 @@ def test_other_refusals(stages, tmp_path):
     assert done.returncode == 2 and "leave one out" in done.stderr
     done = main("sample", f"--workdir={stages[1]}", "--trust")
     assert done.returncode == 2 and "needs low images: name its stages" in done.stderr
+    sheet = tmp_path / "sheet.png"
+    Image.new("L", (50, 20)).save(sheet)
+    done = main("sample", f"--workdir={stages[1]}", "--trust", f"--config.sample.low={sheet}")
+    assert done.returncode == 2 and "the .npz beside a picture of samples" in done.stderr
     done = main("sample", f"--workdir={stages[0]}", "--trust", "--config.sample.low=split:test")
     assert done.returncode == 2 and "takes none" in done.stderr
     done = main("edit", f"--workdir={stages[1]}", "--trust", "--config.edit.image=split:test")

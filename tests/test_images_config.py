@@ -53,6 +53,13 @@ def test_classes_are_those_of_subfolders(folder):
     assert get_config("pets").conditional
 
 
+def test_a_path_may_hold_commas(folder):
+    (folder / "pets").rename(folder / "cats, dogs,32")
+    c = get_config("cats, dogs,32,24x16,smoke")
+    assert "'cats, dogs,32'" in c.data and "(24, 16)" in c.data and c.steps == 20
+    assert "(64, 64)" in get_config("cats, dogs,32").data
+
+
 @pytest.mark.parametrize(
     ("variant", "says"),
     [("dogs", "no folder 'dogs'"), ("pets,0", "'0'"), ("pets,64x", "'64x'"),

@@ -54,6 +54,7 @@ class Drawing:
         drawn = generate.generate(
             self.params, self.run, e.model.z_shape(e.source.shape), self.labels, c.num, c.batch,
             seed, e.mesh, quiet, given, f"sample{self.stage or ''}",
+            "sample" if e.config.view == "whole()" else f"sample {e.config.view}",
         )  # fmt: skip
         if low is None:
             return drawn

@@ -3,7 +3,7 @@
 import numpy as np
 
 from diffusion_jax.compression import files
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.storage import place
 
@@ -35,7 +35,11 @@ def named(
             "LOW,HIGH, or --config.sample.low=FILE (or split:test)"
         )
     if not name.startswith("split:"):
-        found = files.read(place(name), e.config.eval.split, shape, e.source.levels, 0).images
+        try:
+            found = files.read(place(name), e.config.eval.split, shape, e.source.levels, 0).images
+        except DataError as error:
+            hint = "the .npz beside a picture of samples has them"
+            raise DataError(f"sample.low: {error} ({hint})") from None
         return None, np.resize(found, (c.num, *shape))
     split = e.source.split(name.removeprefix("split:"))
     rows = split.take(np.arange(c.num) % len(split))

@@ -199,6 +199,7 @@ def generate(
     quiet: bool = False,
     given: dict[str, np.ndarray] | None = None,
     stream: str = "sample",
+    label: str = "sample",
 ) -> np.ndarray:
     """Draws `num` images; each is a function of the seed and its own number.
 
@@ -213,6 +214,7 @@ def generate(
         given: what else the model is told, one row for each image: `"low"` (levels, uint8) and
             `"low_gamma"` of a later stage of a cascade.
         stream: name of the random numbers.
+        label: of the progress report.
 
     Returns:
         The outputs of the final step, `[num, *shape]`; uint8 unless that is `identity()`.
@@ -235,7 +237,7 @@ def generate(
             yield run(params, key, cond, (batch, *shape), put(ids, batched(mesh)))
 
     out = []
-    with progress("sample", num, every=10.0, show=not quiet) as bar:
+    with progress(label, num, every=10.0, show=not quiet) as bar:
         for images in passes.fetched(results()):
             out.append(images)
             bar.at(min(len(out) * batch, num))

@@ -211,10 +211,13 @@ def make_timetable(experiment: Experiment) -> loop.Timetable:
 
 
 def _write_table(experiment: Experiment, name: str, shapes: State) -> None:
-    total = sum(math.prod(a.shape) for a in jax.tree.leaves(shapes.params))
+    sizes = {
+        k: sum(math.prod(a.shape) for a in jax.tree.leaves(v)) for k, v in shapes.params.items()
+    }
+    of = ", ".join(f"{k} {n:,}" for k, n in sizes.items() if n)
     if jax.process_index() == 0:
         write(experiment.workdir / "params.txt", f"{parameter_table(shapes.params)}\n".encode())
-    say(f"{name}: {total:,} parameters (table in params.txt)")
+    say(f"{name}: {sum(sizes.values()):,} parameters: {of} (table in params.txt)")
 
 
 def _check(experiment: Experiment) -> None:
