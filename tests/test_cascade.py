@@ -180,3 +180,50 @@ def test_a_file_gives_the_images_back_and_costs_what_the_bounds_say(stages, tmp_
     assert done.returncode == 2 and "damaged" in done.stderr
     done = main("compress", f"--workdir={stages[0]}", "--trust")
     assert done.returncode == 2 and "code whole images with all stages" in done.stderr
+
+
+def edited(stages, folder, method, *more):
+    """What an edit of the first two test images by both stages leaves: results, source, mask."""
+    done = cascade(
+        "edit", stages, folder, "--config.edit.image=split:test", "--config.edit.pick=(0, 1)",
+        f"--config.edit.method={method}", *more,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with np.load(next(folder.glob("edits/*/results.npz"))) as f:
+        return f["image"], f["source"], f["mask"]
+
+
+def test_stages_paint_where_the_mask_is_and_nowhere_else(stages, tmp_path):
+    picture = np.zeros((4, 4), np.uint8)
+    picture[0, 1] = picture[2:, 2:] = 255  # one pixel of a block, and a whole one
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    more = (f"--config.edit.mask={tmp_path / 'mask.png'}", "--config.sample.low_gamma=-1.0")
+    image, source, mask = edited(stages, tmp_path / "a", "replace()", *more)
+    assert np.array_equal(mask[0, ..., 0] * 255, picture)
+    kept = mask[..., 0] == 0
+    assert np.array_equal(image[kept], source[kept]) and not np.array_equal(image, source)
+    how = json.loads(next((tmp_path / "a").glob("edits/*/record.json")).read_text())
+    assert how["sampling"]["network_calls"] == 2 * 3  # stages, steps
+    picture[1, 2] = picture[2, 0] = 255
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    names = ",".join(map(str, stages))
+    done = main(
+        "edit", f"--config.stages={names}", f"--workdir={tmp_path / 'a'}", "--trust",
+        "--config.edit.image=split:test", "--config.edit.method=replace()", *more,
+    )  # fmt: skip
+    assert done.returncode == 2 and "none of the 2x2 blocks" in done.stderr
+
+
+def test_an_edit_that_begins_with_hardly_any_noise_changes_nothing(stages, tmp_path):
+    image, source, _ = edited(stages, tmp_path, "sdedit(start=-4.99)")
+    # Half a level of 5 is 0.2, and sigma 0.08.
+    assert np.array_equal(image, source)
+
+
+@pytest.mark.parametrize("method", ["interpolate()", "widen(right=2)"])
+def test_edits_of_several_images_are_not_for_stages(stages, tmp_path, method):
+    done = cascade(
+        "edit", stages, tmp_path, "--config.edit.image=split:test", "--config.edit.pick=(0, 1)",
+        f"--config.edit.method={method}",
+    )  # fmt: skip
+    assert done.returncode == 2 and "which the stages of a cascade cannot do" in done.stderr

@@ -13,7 +13,7 @@ from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.sharding import make_mesh
-from diffusion_jax.sampling.edits._latents import latent_mask
+from diffusion_jax.sampling.edits._masks import latent_mask
 from diffusion_jax.training import latents, state as state_lib
 from diffusion_jax.training.tasks.diffusion import make_recipe
 

@@ -144,7 +144,7 @@ def _each(key: Array, n: int) -> Array:
     return key if key.ndim else rng.per_example(key, n)
 
 
-def _in_model_space(model: Model, cond: Cond, key: Array) -> Cond:
+def in_model_space(model: Model, cond: Cond, key: Array) -> Cond:
     """Small images of a cascade (uint8) as data, with the noise that `low_gamma` asks for."""
     if "low" not in cond:
         return cond
@@ -171,7 +171,7 @@ def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
         z = rng.normal(rng.stream(key, "start"), shape)
         z = jax.lax.with_sharding_constraint(z, batched(mesh))
         context = method.helpers.context(model, helpers)
-        return draw(model, params, method, context, z, _in_model_space(model, cond, key), key)
+        return draw(model, params, method, context, z, in_model_space(model, cond, key), key)
 
     compiled = memory.checked(
         jax.jit(run, static_argnums=5, out_shardings=replicated(mesh)), mesh.local_devices[0],
