@@ -25,11 +25,12 @@ from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.runtime.sharding import batched, make_mesh, put, replicated
 from diffusion_jax.training import state as state_lib
+from diffusion_jax.training.compile import compile_steps, fresh_meter
 from diffusion_jax.training.tasks.diffusion import make_recipe
 from diffusion_jax.types import Params
 
 WORK = ("digits", "vdm8", "vdm32")
-_DIGITS = Path(__file__).resolve().parent.parent / "configs" / "digits.py"
+_CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 @functools.cache
@@ -41,6 +42,13 @@ def _random_images() -> str:
     images = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), dtype=np.uint8)
     np.savez(path, train_image=images, test_image=images)
     return str(path)
+
+
+def config_file(name: str) -> ConfigDict:
+    """What a file in `configs/` says."""
+    path, spec = _CONFIGS / f"{name}.py", {}
+    exec(compile(path.read_text(), path, "exec"), spec)
+    return spec["get_config"]()
 
 
 def config_of(work: str, dtype: str = "float32", **network: Any) -> ConfigDict:
@@ -57,9 +65,7 @@ def config_of(work: str, dtype: str = "float32", **network: Any) -> ConfigDict:
     """
     more = "".join(f", {k}={v}" for k, v in network.items())
     if work == "digits":
-        spec: dict[str, Any] = {}
-        exec(compile(_DIGITS.read_text(), _DIGITS, "exec"), spec)
-        c = spec["get_config"]()
+        c = config_file("digits")
         c.network = c.network.removesuffix(")") + more + ")"
     else:
         c = config_lib.base()
@@ -111,6 +117,34 @@ def fresh_state(experiment: Experiment, params: Params) -> tuple[Any, Any]:
 def on_mesh(experiment: Experiment, tree: Any) -> Any:
     """A pytree replicated over the job's mesh."""
     return jax.tree.map(lambda a: put(a, replicated(experiment.mesh)), tree)
+
+
+def step_of(experiment: Experiment, recipe: Any, state: Any) -> tuple[Any, Any, float, Callable]:
+    """A training step on its own.
+
+    Args:
+        experiment: the job.
+        recipe: what a step is.
+        state: where to begin; it is donated.
+
+    Returns:
+        The program lowered and compiled, XLA's seconds for it, and a call that makes one step.
+    """
+    data = rows(experiment, experiment.config.batch)
+    index = put(jnp.zeros(1, jnp.int32), replicated(experiment.mesh))
+    meter = on_mesh(experiment, fresh_meter(recipe))
+    step = compile_steps(recipe, experiment.mesh, resident=None, several=False)
+    lowered = step.lower(state, meter, data, index)
+    began = time.perf_counter()
+    compiled = lowered.compile()
+    took = time.perf_counter() - began
+    carry = [state, meter]
+
+    def once() -> Any:
+        *carry[:], value = compiled(*carry, data, index)
+        return value
+
+    return lowered, compiled, took, once
 
 
 def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:

@@ -84,6 +84,29 @@ def measure(experiment: Experiment, params: Params, bench: Any, repeats: int) ->
     }
 
 
+def judged(
+    checkpoint: Path,
+    judge: Path,
+    work: Path,
+    guidance: str,
+    sampler: str,
+    calls: int,
+    num: int,
+    data_dir: str = "",
+) -> Experiment:
+    """A run with the settings of one row: `num` samples, scored by the features of `judge`."""
+    config = saved_config.read(saved_config.find(checkpoint))
+    per_step = 2 if sampler == "heun()" else 1
+    config.update({"guidance": guidance, "sampler": sampler, "data_dir": data_dir})
+    config.sample.update({"num": num, "batch": 200, "steps": max(calls // per_step, 1)})
+    features = f"classifier(checkpoint={str(judge)!r})"
+    config.quality.update(
+        {"features": features, "classifier": str(judge),
+         "metrics": ("frechet",), "nearest": "", "split": "train"}
+    )  # fmt: skip
+    return Experiment(config, work.absolute(), str(checkpoint))
+
+
 def settings(args: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
     """`(table, sampler, guidance, calls)` of every row."""
     for calls in args.calls:
@@ -158,16 +181,10 @@ def main() -> None:
     args = parser.parse_args()
 
     def open_experiment(guidance: str, sampler: str, calls: int) -> Experiment:
-        config = saved_config.read(saved_config.find(args.checkpoint))
-        per_step = 2 if sampler == "heun()" else 1
-        config.update({"guidance": guidance, "sampler": sampler, "data_dir": args.data_dir})
-        config.sample.update({"num": args.num, "batch": 200, "steps": max(calls // per_step, 1)})
-        features = f"classifier(checkpoint={str(args.judge)!r})"
-        config.quality.update(
-            {"features": features, "classifier": str(args.judge),
-             "metrics": ("frechet",), "nearest": "", "split": "train"}
+        return judged(
+            args.checkpoint, args.judge, args.work, guidance, sampler, calls, args.num,
+            args.data_dir,
         )  # fmt: skip
-        return Experiment(config, args.work.absolute(), str(args.checkpoint))
 
     cpu_devices.share(200)
     first = open_experiment("none()", "ddim()", 5)

@@ -11,17 +11,13 @@ each device; `compile_s` is XLA's part, without tracing.
 
 import argparse
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import _common, plain
-from diffusion_jax.runtime.sharding import put, replicated
-from diffusion_jax.training.compile import compile_steps, fresh_meter
 
 
 def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
@@ -76,9 +72,7 @@ def _prepare(
 ) -> tuple[dict[str, Any], Callable[[], Any], float]:
     """What compiling tells, a call that makes a step, and the FLOPs of all devices' steps."""
     experiment = _common.job_of(work, args.dtype, devices, **how)
-    params, batch = _common.weights(experiment), experiment.config.batch
-    data = _common.rows(experiment, batch)
-    index = put(jnp.zeros(1, jnp.int32), replicated(experiment.mesh))
+    params = _common.weights(experiment)
     network = network_of(experiment.model.network)
     if isinstance(network, plain.Plain):
         params = {**params, "network": plain.weights(params["network"])}
@@ -86,21 +80,11 @@ def _prepare(
     recipe = dataclasses.replace(
         recipe, model=dataclasses.replace(experiment.model, network=network)
     )
-    meter = _common.on_mesh(experiment, fresh_meter(recipe))
-    step = compile_steps(recipe, experiment.mesh, resident=None, several=False)
-    lowered = step.lower(state, meter, data, index)
-    began = time.perf_counter()
-    compiled = lowered.compile()
+    lowered, compiled, seconds, once = _common.step_of(experiment, recipe, state)
     row = {
-        "devices": experiment.mesh.devices.size, "compile_s": time.perf_counter() - began,
+        "devices": experiment.mesh.devices.size, "compile_s": seconds,
         "memory_mib": _common.mebibytes(compiled),
     }  # fmt: skip
-    carry = [state, meter]
-
-    def once() -> Any:
-        *carry[:], value = compiled(*carry, data, index)
-        return value
-
     return row, once, lowered.cost_analysis()["flops"]
 
 

@@ -2,8 +2,8 @@
 
 Command:   python -m diffusion_jax.main --config=configs/digits_dit.py --workdir=runs/digits_dit
 Hardware:  two CPU cores, minutes
-Expected:  not yet measured; `python -m benchmarks.comparisons networks --folder=runs/networks`
-           compares it with the other networks at equal minutes
+Expected:  not yet measured; `python -m benchmarks.bits --table networks --out=runs/bits`
+           compares it with the other networks at equal processor time
 """
 
 from ml_collections import ConfigDict

@@ -1,0 +1,126 @@
+"""Runs that a benchmark trains: how fast they are, what they cost, and what came of them."""
+
+import contextlib
+import gc
+import itertools
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from benchmarks import _common, samples
+from diffusion_jax import saved_config
+from diffusion_jax.cli.modes import eval as eval_mode, train as train_mode
+from diffusion_jax.experiment import Experiment, bench, open_experiment
+from diffusion_jax.runtime import cores
+from diffusion_jax.runtime.storage import write_json
+
+_ROUNDS, _STEPS = 3, 10  # of timing; SOAP's eigenvectors are updated every tenth step
+_SAMPLES = 600
+
+
+def note(text: str) -> None:
+    """Progress, to stderr."""
+    print(f"bits: {text}", file=sys.stderr, flush=True)
+
+
+def speeds(cases: dict[str, Experiment]) -> dict[str, dict[str, float]]:
+    """Core-seconds of a step and of compiling it, number of weights, by row; steps in turn."""
+    steps, found = {}, {}
+    jax.config.update("jax_enable_compilation_cache", False)  # compilation is timed
+    for name, experiment in cases.items():
+        params = _common.weights(experiment)
+        recipe, state = _common.fresh_state(experiment, params)
+        began = cores.used()
+        *_, steps[name] = _common.step_of(experiment, recipe, state)
+        seconds = cores.used() - began
+        number = sum(a.size for a in jax.tree.leaves(params))
+        found[name] = {"compile_core_s": seconds, "weights": number}
+        note(f"{name}: {number:,} weights, traced and compiled in {seconds:.1f} core-s")
+    jax.config.update("jax_enable_compilation_cache", True)
+    used: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(_ROUNDS):
+        for name, once in steps.items():
+            jax.block_until_ready(once())
+            began = cores.used()
+            for _ in range(_STEPS):
+                jax.block_until_ready(once())
+            used[name].append((cores.used() - began) / _STEPS)
+    return {
+        name: {**found[name], "core_s_a_step": statistics.median(u)} for name, u in used.items()
+    }
+
+
+def finished(folder: Path, steps: int) -> bool:
+    """Whether a run has been trained and measured."""
+    return all((folder / "eval" / f"{steps}.{end}").exists() for end in ("json", "npz"))
+
+
+def held_out(folder: Path) -> float:
+    """The last validation's bits/dim."""
+    name, lines = "valid/bits_per_dim", (folder / "metrics.jsonl").read_text().splitlines()
+    return [r[name] for r in map(json.loads, lines) if name in r][-1]
+
+
+def train(config: ConfigDict, folder: Path) -> None:
+    """Trains and measures a run as the command line does, unless it is finished."""
+    if finished(folder, config.steps):
+        return
+    note(f"{folder}: {config.steps} steps")
+    with contextlib.redirect_stdout(sys.stderr):
+        train_mode.run(open_experiment(config, folder))
+    jax.clear_caches()
+    gc.collect()
+
+
+def measure(run: Path, weights: str, folder: Path, steps: int) -> None:
+    """Measures other weights of a run, unless they have been."""
+    if finished(folder, steps):
+        return
+    config = saved_config.read(saved_config.find(run))
+    config.eval.weights = weights
+    with contextlib.redirect_stdout(sys.stderr):
+        eval_mode.run(open_experiment(config, folder, str(run)))
+
+
+def outcome(run: Path, place: Path, steps: int, batch: int) -> dict[str, Any]:
+    """What a run cost, and what was measured in `place`: figures, and the file of images."""
+    report = place / "eval" / f"{steps}.json"
+    found = json.loads(report.read_text())["result"]
+    figures = {k: found[k] for k in ("bits_per_dim", "standard_error", "monte_carlo_se")}
+    npz = str(report.with_suffix(".npz"))
+    return {**pace(run, batch), "held_out": held_out(run), **figures, "npz": npz}
+
+
+def pace(folder: Path, batch: int) -> dict[str, float]:
+    """Processor time of a run, in all and of its steps, and images a second of the wall clock."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    rows = [r for r in lines if "train/core_seconds" in r]
+    pairs = [(a, b) for a, b in itertools.pairwise(rows) if b["seconds"] > a["seconds"]]
+    found = {"core_s": rows[-1]["train/core_seconds"]}
+    if pairs:
+        each = [
+            ((b["train/core_seconds"] - a["train/core_seconds"]) / (b["step"] - a["step"]),
+             batch * (b["step"] - a["step"]) / (b["seconds"] - a["seconds"])) for a, b in pairs
+        ]  # fmt: skip
+        medians = [statistics.median(v) for v in zip(*each, strict=True)]
+        found |= {"core_s_of_steps": medians[0] * rows[-1]["step"], "images_per_s": medians[1]}
+    return found
+
+
+def frechet(run: Path, judge: Path, data_dir: str) -> float:
+    """Frechet distance of a run's samples: no guidance, 20 steps of 2M."""
+    kept = run / "frechet.json"
+    if not kept.exists():
+        how = ("none()", "dpmpp_2m()", 20, _SAMPLES, data_dir)
+        experiment = samples.judged(run, judge, judge / "statistics", *how)
+        params, _ = experiment.weights()
+        with contextlib.redirect_stdout(sys.stderr):
+            against = bench.open_bench(experiment)
+            write_json(kept, samples.measure(experiment, params, against, 1))
+        jax.clear_caches()
+    return json.loads(kept.read_text())["frechet"]

@@ -1,0 +1,131 @@
+"""Bits at equal processor time: the benchmark's arithmetic, and that it goes on where it was."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from benchmarks import _common, _paired, _runs, bits
+from benchmarks.variants import WORK, Table, Variant
+from diffusion_jax import saved_config
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.likelihood.bpd import Records
+from diffusion_jax.runtime.storage import write_json
+
+TABLE = Table(
+    {
+        "plain": Variant({"network": "mlp(width=8, depth=1, embed=8)"}),
+        "rates": Variant({"network": "mlp(width=8, depth=1, embed=8)"}, lrs=(1e-2, 1e-5)),
+        "raw": Variant(weights="params"),
+    }
+)
+
+
+def records(shift, seed=0):
+    rng = np.random.default_rng(seed)
+    draws = rng.normal(3.0, 1.0, (6, 4)) + shift
+    return Records(np.zeros((6, 4)), np.ones((6, 4)), np.zeros(6), draws, np.zeros((6, 4)), dims=2)
+
+
+def test_steps_are_what_the_budget_has_room_for():
+    assert bits.steps_for(150.0, 0.1) == 1500
+    assert bits.steps_for(1.0, 40.0) == 1
+
+
+def test_a_constant_shift_is_a_difference_without_error():
+    bit = 2 * np.log(2.0)  # nats of one bit/dim in two dimensions
+    first = {s: records(0.0, s) for s in (0, 1)}
+    other = {s: records(bit * (1 + s), s) for s in (0, 1, 2)}
+    row = _paired.compared(first, other)
+    assert row["minus the first"].startswith("1.5000 +- 0.0000")  # of the seeds that both have
+    assert row["of it over seeds"] == f"{np.sqrt(0.5):.4f}"
+    assert "minus the first" not in _paired.compared(first, first)
+
+
+def test_the_held_out_images_choose_a_learning_rate():
+    row = {"variant": "a", "seed": 0, "tried": True}
+    rows = [{**row, "lr": lr, "held_out": h} for lr, h in ((1.0, 3.0), (2.0, 2.5), (3.0, 2.8))]
+    rows.append({**row, "lr": 9.0, "held_out": 0.0, "tried": False})
+    assert _paired.chosen(rows) == {"a": 2.0}
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_every_row_is_a_model_that_can_be_built(work, tmp_path):
+    image = np.zeros((2, 28, 28, 1), np.uint8)
+    path, label = tmp_path / "images.npz", np.zeros(2, int)
+    np.savez(path, train_image=image, test_image=image, train_label=label, test_label=label)
+    start = bits.start_of(work, "")
+    start.data = f"npz(path={str(path)!r}, num_classes=10)"
+    for table in WORK[work].tables.values():
+        for variant in table.rows.values():
+            c = bits.config_of(start, variant, 10)
+            assert Experiment(c, tmp_path).model.network
+
+
+def test_a_finished_table_is_not_trained_again(tmp_path, monkeypatch):
+    speed = {"core_s_a_step": 0.5, "compile_core_s": 1.0, "weights": 9}
+    monkeypatch.setattr(_runs, "speeds", lambda cases: dict.fromkeys(cases, speed))
+    made, start = [], tiny.config(tmp_path)
+
+    def evaluated(experiment):
+        folder, found = experiment.workdir / "eval", records(0.0)
+        write_json(folder.parent / "config.json", saved_config.to_dict(experiment.config))
+        figures = ("bits_per_dim", "standard_error", "monte_carlo_se")
+        write_json(folder / "4.json", {"result": dict.fromkeys(figures, 1.0)})
+        arrays = {f"nats_{k}": getattr(found, k) for k in ("prior", "diffusion", "reconstruction")}
+        np.savez(folder / "4.npz", t=found.t, weight=found.weight, dims=2, **arrays)
+
+    def trained(experiment):
+        made.append(experiment.workdir.name)
+        if len(made) == 2:
+            raise KeyboardInterrupt  # killed in the second of all runs
+        assert experiment.config.steps == 4
+        evaluated(experiment)
+        cost = [{"step": n, "seconds": 2.0 * n, "train/core_seconds": 3.0 + n} for n in (2, 4)]
+        lines = [*cost, {"step": 4, "valid/bits_per_dim": experiment.config.lr}]
+        path = experiment.workdir / "metrics.jsonl"
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+    monkeypatch.setattr(_runs.train_mode, "run", trained)
+    monkeypatch.setattr(_runs.eval_mode, "run", evaluated)
+    monkeypatch.setattr(_runs.jax, "clear_caches", lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        bits.fill("t", TABLE, start, [0, 1], 2.0, tmp_path)
+    assert len(bits.read(tmp_path / "rows.jsonl", "t")) == 1
+    bits.fill("t", TABLE, start, [0, 1], 2.0, tmp_path)
+    assert made[1:] == ["seed0-lr0.01", "seed0-lr0.01", "seed0-lr1e-05", "seed1", "seed1"]
+    rows, text = bits.read(tmp_path / "rows.jsonl", "t"), (tmp_path / "rows.jsonl").read_text()
+    assert [r["lr"] for r in rows if r["variant"] == "rates"] == [1e-2, 1e-5, 1e-5]
+    assert all((r["core_s"], r["core_s_of_steps"], r["images_per_s"]) == (7, 4, 8) for r in rows)
+    bits.fill("t", TABLE, start, [0, 1], 2.0, tmp_path)
+    assert len(made) == 6
+    assert (tmp_path / "rows.jsonl").read_text() == text
+    line = next(x for x in _paired.show(rows).splitlines() if x.startswith("| raw |"))
+    assert line.count("+-") == 2
+    assert "0.0000 +- 0.0000" in line
+    with pytest.raises(ConfigError, match="2 core-seconds; name another --out"):
+        bits.fill("t", TABLE, start, [0], 3.0, tmp_path)
+
+
+def test_steps_are_timed_in_turn(tmp_path, monkeypatch):
+    clock, order = [0.0], []
+
+    def step_of(experiment, recipe, state):
+        def once():
+            order.append(experiment)
+            clock[0] += {"slow": 2.0, "fast": 0.5}[experiment]
+
+        clock[0] += 7.0
+        return None, None, 0.0, once
+
+    monkeypatch.setattr(_runs.cores, "used", lambda: clock[0])
+    monkeypatch.setattr(_common, "weights", lambda experiment: {"w": np.zeros((2, 3))})
+    monkeypatch.setattr(_common, "fresh_state", lambda experiment, params: (None, None))
+    monkeypatch.setattr(_common, "step_of", step_of)
+    found = _runs.speeds({"a": "slow", "b": "fast"})
+    assert found["a"] == {"compile_core_s": 7.0, "weights": 6, "core_s_a_step": 2.0}
+    assert found["b"]["core_s_a_step"] == 0.5
+    assert len(list(itertools.groupby(order))) == 6  # three rounds of both
