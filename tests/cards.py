@@ -93,6 +93,17 @@ def _generated(folder, put):
     put("report/1600_trajectory.json", how | {"steps": 50, "gammas": found.gammas.tolist()})
     trajectory.save_webp(folder / "report/1600_trajectory.webp", trajectory.movie(found))
     images.save_png(folder / "report/1600_trajectory.png", trajectory.strip(found))
+    put(
+        "report/1600_reconstructions.json",
+        {
+            "images": 4,
+            "split": "pets/test",
+            "exact": 0.25,
+            "mean_absolute_error": 1.5,
+            "levels": 17,
+        },
+    )
+    images.save_png(folder / "report/1600_reconstructions.png", trajectory.strip(found))
     put("edits/1600_repaint_test/record.json", {
         "edit": {"method": "repaint()"}, "sampling": how, "model": {"step": 1600}
     })  # fmt: skip

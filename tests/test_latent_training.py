@@ -1,13 +1,17 @@
 """Frozen autoencoders stay as they are; latents computed once are those of every step."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffusion_jax import config
+from diffusion_jax.cli.modes import report
+from diffusion_jax.cli.report import collect, sections_trained
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
@@ -62,6 +66,27 @@ def test_a_frozen_autoencoder(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, tree["autoencoder"], before)
     moved = jax.tree.map(lambda p, q: float(jnp.abs(p - q).max()), a.params, state.params)
     assert max(jax.tree.leaves(moved["network"])) > 0.0
+
+
+def test_reconstructions_are_shown_beside_the_images(tmp_path):
+    c = config.base()
+    c.data, c.prediction, c.network = "digits()", "v", "standard_normal()"
+    c.autoencoder = "conv(widths=(8, 8), channels=2, attention=False, head=categorical())"
+    run = Experiment(c, tmp_path)
+    params = jax.jit(lambda: run.model.init(jax.random.key(0), (8, 8, 1)))()
+    report.illustrate(run, params, {"step": 7}, animate=False)
+    found = json.loads((tmp_path / "report" / "7_reconstructions.json").read_text())
+    picture = np.asarray(Image.open(tmp_path / "report" / "7_reconstructions.png").convert("L"))
+    step = (picture.shape[1] + 64) // 10 - 6  # tiles of 64 pixels, with gaps between
+    tiles = [[picture[i * step + 4 : i * step + 64 : 8, j * step + 4 : j * step + 64 : 8]
+              for j in range(10)] for i in range(2)]  # fmt: skip
+    images, decoded = np.round(np.asarray(tiles) / 255.0 * 16)
+    assert np.array_equal(images, run.source.split("test").images[:10, ..., 0])
+    error = np.abs(decoded - images)
+    assert found["mean_absolute_error"] == pytest.approx(error.mean())
+    assert found["exact"] == pytest.approx((error == 0).mean()) and found["exact"] < 0.5
+    section = sections_trained.reconstructions(collect.read(tmp_path))
+    assert f"{found['exact']:.1%} of the values" in str(section.body)
 
 
 def test_masks_among_latents():

@@ -21,9 +21,10 @@ from diffusion_jax.errors import Preempted
 from diffusion_jax.evaluation import guides
 
 DEFAULTS = saved_config.to_dict(config_lib.base())
-ALL = {"Samples", "Data", "Likelihood", "Training", "Noise schedule", "Quality of samples",
-       "Guidance and samplers", "Compression", "Rate and distortion", "Data out of distribution",
-       "Comparisons", "Edits", "Hardware and versions", "Configuration"}  # fmt: skip
+ALL = {"Samples", "Reconstructions", "Data", "Likelihood", "Training", "Noise schedule",
+       "Quality of samples", "Guidance and samplers", "Compression", "Rate and distortion",
+       "Data out of distribution", "Comparisons", "Edits", "Hardware and versions",
+       "Configuration"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +50,9 @@ def test_everything_that_is_there_is_on_the_page(measured):
                  "what would vary least", "conv/kernel", "pets/train", "1,234", "dog", "1,000",
                  "train: 1234 images of pets", "2 classes, in order"):  # fmt: skip
         assert word in found.text, word
-    # Samples 3, likelihood 2, training 6, schedule 3, quality 2, sweep 3, codec 1, rates 2, ood 1,
-    # edits 1.
-    assert len(found.all("img")) == 24
+    # Samples 3, reconstructions 1, likelihood 2, training 6, schedule 3, quality 2, sweep 3,
+    # codec 1, rates 2, ood 1, edits 1.
+    assert len(found.all("img")) == 25
     (calm,) = found.all("source")
     assert "prefers-reduced-motion" in calm["media"]
 

@@ -17,6 +17,7 @@ from diffusion_jax.cli.report import collect, page
 from diffusion_jax.errors import ConfigError, UserError, WorkdirError
 from diffusion_jax.experiment import Experiment, drawing
 from diffusion_jax.likelihood import variance
+from diffusion_jax.likelihood.objectives.base import at_z_0
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import is_bucket, write as write_file, write_json
@@ -40,7 +41,7 @@ def run(experiment: Experiment) -> None:
         try:
             illustrate(experiment, *experiment.weights(experiment.config.eval.weights))
         except UserError as e:
-            notes.append(f"Neither gamma(t) nor an animation was made: {e}")
+            notes.append(f"Not all pictures of what the weights do were made: {e}")
     say(f"report written to {write(experiment, tuple(notes))}")
 
 
@@ -63,7 +64,7 @@ def after_training(experiment: Experiment, make: Callable[[], None] | None = Non
 def illustrate(
     experiment: Experiment, params: Params, record: dict[str, Any], animate: bool = True
 ) -> None:
-    """Writes gamma(t) and the animation under `report/`, unless they are there.
+    """Writes gamma(t), reconstructions and the animation under `report/`, unless they are there.
 
     The animation only with one process: samplers may read checkpoints, which all hosts do
     together, and the others would wait.
@@ -73,11 +74,41 @@ def illustrate(
     params = jax.device_get(params)  # small work: this process alone, on one device
     if not path.exists():
         write_json(path, {**variance.curve(experiment.model, params), "model": record})
+    path = stem.with_name(f"{stem.name}_reconstructions.json")
+    if not (experiment.model.traits.pixels or path.exists()):
+        _reconstruct(experiment, params, record, path)
     alone = jax.process_count() == 1
     shape = experiment.source.shape
     whole = experiment.model.view.given_shape(shape) is None  # else a frame is no image
     if animate and alone and whole and shape[-1] in (1, 3):
         _animate(experiment, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
+
+
+def _reconstruct(
+    experiment: Experiment, params: Params, record: dict[str, Any], path: Path
+) -> None:
+    """Images, and below them the most probable ones given their latents `z_0`."""
+    c, model, source = experiment.config, experiment.model, experiment.source
+    split = source.split(c.eval.split)
+    rows = split.take(np.arange(min(_IMAGES, len(split))))
+    image, key = np.asarray(model.view(rows["image"])[0]), jax.random.key(c.sample.seed)
+
+    @jax.jit
+    def decoded(params: Params, rows: dict[str, Any]) -> jax.Array:
+        x, cond = model.examples(rows)
+        coded = model.coded(params, x)
+        keys = rng.per_example(rng.stream(key, "z_0"), len(x))
+        eps_0 = rng.normal(keys, coded.mean.shape)
+        return model.decode(params, at_z_0(model, params, coded, eps_0, cond))
+
+    found = np.asarray(decoded(params, rows))
+    error = np.abs(found.astype(int) - image)
+    both = np.concatenate([image, found])
+    images.save_png(path.with_suffix(".png"), images.grid(both, source.levels, len(found)))
+    write_json(path, {
+        "images": len(found), "split": split.name, "exact": float((error == 0).mean()),
+        "mean_absolute_error": float(error.mean()), "levels": source.levels, "model": record,
+    })  # fmt: skip
 
 
 def _animate(experiment: Experiment, params: Params, record: dict[str, Any], path: Path) -> None:

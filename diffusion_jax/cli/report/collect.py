@@ -61,6 +61,7 @@ class RunFiles:
         inspect: from `--mode=inspect`.
         schedule: gamma(t), from `--mode=report`.
         trajectory: from `--mode=report`.
+        reconstructions: from `--mode=report`, of an autoencoder.
         quality: cards of `--mode=quality`.
         compressed: from `--mode=compress`.
         progressive: from `--mode=progressive`.
@@ -82,6 +83,7 @@ class RunFiles:
     inspect: tuple[Record, ...] = ()
     schedule: tuple[Record, ...] = ()
     trajectory: tuple[Record, ...] = ()
+    reconstructions: tuple[Record, ...] = ()
     quality: tuple[Record, ...] = ()
     compressed: tuple[Record, ...] = ()
     progressive: tuple[Record, ...] = ()
@@ -117,6 +119,7 @@ _FILES = {
     "inspect": "inspect/*.json",
     "schedule": "report/*_schedule.json",
     "trajectory": "report/*_trajectory.json",
+    "reconstructions": "report/*_reconstructions.json",
     "quality": "quality/*.json",
     "compressed": "compressed/*.json",
     "progressive": "progressive/*.json",

@@ -17,6 +17,7 @@ _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
         "network",
         (
             sections_trained.samples,
+            sections_trained.reconstructions,
             sections_measured.likelihood,
             sections_trained.data,
             sections_trained.training,

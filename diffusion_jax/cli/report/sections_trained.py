@@ -201,6 +201,20 @@ def samples(run: RunFiles) -> Section | Missing:
     return Section("Samples", join(sides if wide else [columns(*sides)]))
 
 
+def reconstructions(run: RunFiles) -> Section | None:
+    """Images beside what an autoencoder makes of their latents; None for a model of pixels."""
+    for r in run.reconstructions[-1:]:
+        shown, d = next(iter(r.pictures.values())), r.data
+        caption = (
+            f"Images of {d['split']}, and below them the most probable ones given their latents at "
+            f"the least noise. {d['exact']:.1%} of the values come out exactly; the mean error is "
+            f"{number(d['mean_absolute_error'], 3)} of {d['levels']} levels."
+        )
+        alt = f"{d['images']} images and their reconstructions"
+        return Section("Reconstructions", image("x.png", shown, alt, caption))
+    return None
+
+
 def _moving(how: dict[str, Any], moving: bytes, still: bytes | None) -> Html:
     """The animation; readers who have asked for less motion see the strip alone."""
     address = data_uri("image/webp", moving)
