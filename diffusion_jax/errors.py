@@ -11,6 +11,11 @@ def short(e: BaseException) -> str:
     return str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
 
 
+def out_of_memory(e: BaseException) -> bool:
+    """Whether the machine or a device had too little memory, as Python or XLA say it."""
+    return isinstance(e, MemoryError) or "RESOURCE_EXHAUSTED" in str(e)
+
+
 class UserError(ValueError):
     """What was wrong, what is allowed, how to mend it: in one line."""
 

@@ -15,10 +15,11 @@ from ml_collections import config_flags
 
 from diffusion_jax import saved_config
 from diffusion_jax.cli import arguments
-from diffusion_jax.errors import ConfigError, Preempted, UserError
+from diffusion_jax.errors import ConfigError, Preempted, UserError, out_of_memory, short
 from diffusion_jax.runtime import cache, distributed
 from diffusion_jax.runtime.storage import place
 
+_LESS = "ask for less at once (--config.batch, sample.batch, eval.batch), or for a smaller network"
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
@@ -175,6 +176,10 @@ def _main(argv: list[str]) -> None:
     except UserError as e:
         # In a cluster the others may be waiting for this process: end at once, without a barrier.
         _fail(e, at_once=clustered)
+    except Exception as e:
+        if not out_of_memory(e):
+            raise
+        _fail(UserError(f"too little memory ({short(e)}): {_LESS}"), at_once=clustered)
 
 
 def _identity(experiment: Any) -> dict[str, Any]:

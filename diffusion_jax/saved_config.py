@@ -23,8 +23,10 @@ TRUST = "DIFFUSION_JAX_TRUST"
 
 
 def get_config(path: str) -> ConfigDict:
-    """`read_trusted`, for `--config`."""
-    return read_trusted(place(path))
+    """`read_trusted`, for `--config`, of the module that all others use: notes are said once."""
+    from diffusion_jax import saved_config
+
+    return saved_config.read_trusted(place(path))
 
 
 # What may differ when a run is resumed: none of it changes the steps already made.

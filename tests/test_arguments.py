@@ -40,6 +40,13 @@ def test_settings_of_other_modes_are_refused(mode, field, users):
         arguments.check_settings(mode, [field])
 
 
+def test_what_runs_have_of_their_own_is_not_taken_by_a_comparison():
+    arguments.check_settings("compare", ["compare.a", "eval.draws", "data_dir", "mesh"])
+    for field in ("prediction", "dtype"):
+        with pytest.raises(ConfigError, match=f"compare ignores --config.{field}: its runs"):
+            arguments.check_settings("compare", [field])
+
+
 def test_settings_that_are_read_are_not():
     arguments.check_settings("sample", ["sample.num", "guidance", "dtype", "eval.weights"])
     arguments.check_settings("decompress", ["compress.output", "data_dir"])

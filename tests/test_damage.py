@@ -13,7 +13,7 @@ import optax
 import pytest
 import tiny
 
-from diffusion_jax.errors import CheckpointError, UserError, WorkdirError
+from diffusion_jax.errors import CheckpointError, DataError, UserError, WorkdirError
 from diffusion_jax.experiment import prepare_workdir
 from diffusion_jax.runtime.sharding import make_mesh, replicated
 from diffusion_jax.runtime.storage import files_below
@@ -186,6 +186,15 @@ def test_trouble_is_not_damage(copied, monkeypatch, kind, sealed):
     assert not isinstance(e.value, integrity.Damaged)
     with pytest.raises(CheckpointError, match=r"cannot read checkpoint .*left as it is"):
         restore.restore_newest(copied, lambda folder: fail())
+    assert sorted(p.name for p in newest(copied).parent.iterdir()) == ["1", "2"]
+
+
+def test_a_mistake_elsewhere_is_told_in_its_own_words(copied):
+    def no_data(folder):
+        raise DataError("cannot read the folder pets")
+
+    with pytest.raises(DataError, match=r"^cannot read the folder pets$"):
+        restore.restore_newest(copied, no_data)
     assert sorted(p.name for p in newest(copied).parent.iterdir()) == ["1", "2"]
 
 

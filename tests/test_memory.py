@@ -6,9 +6,10 @@ import pytest
 import tiny
 from test_lost import counting
 
+from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import train
-from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import drawing, measuring
+from diffusion_jax.errors import ConfigError, WorkdirError
+from diffusion_jax.experiment import drawing, measuring, prepare_workdir
 from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.sharding import gathered
 
@@ -37,11 +38,20 @@ def test_a_batch_that_takes_the_machine_is_refused_before_anything_is_written(tm
     assert not experiment.workdir.exists()
 
 
-def test_a_step_that_does_not_fit_is_refused_and_named(tmp_path, monkeypatch):
+def test_a_step_that_does_not_fit_is_refused_and_named_and_less_may_be_asked_for(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(memory, "of_device", lambda device: 500)
-    with pytest.raises(ConfigError, match=r"a training step needs .*--config\.accumulate"):
+    with pytest.raises(ConfigError, match=r"a training step needs .*lower --config.batch, .*"):
         train.run(counting(tmp_path)[0])
     assert not (tmp_path / "run" / "checkpoints" / "2").exists()
+    other = tiny.experiment(tmp_path)  # another batch
+    with prepare_workdir(other):
+        assert saved_config.read(other.workdir / "config.json").batch == 16
+    (other.workdir / "checkpoints" / "2").mkdir()
+    other.config.batch = 8
+    with pytest.raises(WorkdirError, match="another configuration"), prepare_workdir(other):
+        pass
 
 
 def test_evaluation_and_samples_that_do_not_fit_are_refused(tmp_path, monkeypatch):

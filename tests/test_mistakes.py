@@ -1,5 +1,6 @@
 """Mistakes on the command line: one line, exit code 2, whatever they are."""
 
+import importlib
 import sys
 
 import jax
@@ -41,6 +42,7 @@ def test_a_configuration_file_that_fails(tmp_path, kind):
         ("--workdir=a\0b", "zero byte"),
         ("--config.ema=('a',)", "'a' is no average"),
         ("--config.sample.num=-3", "sample.num=-3"),
+        ("--config.sample.num=1000000000000000", "10+ samples need .* lower --config.sample.num"),
     ],
 )
 def test_a_value_that_is_none(tmp_path, argument, says):
@@ -48,6 +50,18 @@ def test_a_value_that_is_none(tmp_path, argument, says):
         main(f"--config={config_file(tmp_path)}", f"--workdir={tmp_path / 'run'}", argument), says
     )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "e", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")]
+)
+def test_too_little_memory_is_one_line_and_not_tried_again(tmp_path, monkeypatch, e):
+    def run(experiment):
+        raise e
+
+    monkeypatch.setattr(importlib.import_module("diffusion_jax.cli.modes.eval"), "run", run)
+    done = main("eval", f"--config={config_file(tmp_path)}", f"--workdir={tmp_path}/run")
+    refused(done, r"too little memory \(.*\): ask for less at once")
 
 
 def test_processes_that_differ_are_told_in_which_field(monkeypatch):

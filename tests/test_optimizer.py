@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from diffusion_jax.errors import SpecError
+from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.training import optimizer
 
 
@@ -42,6 +42,30 @@ def test_unknown_optimisers_are_refused():
     for spec in ("nothing()", "sub.adam()", "chain()()"):
         with pytest.raises(SpecError):
             optimizer.make(spec, optax.constant_schedule(0.1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("adamw(b1=2)", "b1=2 must be a number, at least 0 and below 1"),
+        ("adamw(b1='a')", "b1=a must be"),
+        ("adamw(b1=nan)", "b1=nan.* must be"),
+        ("adamw(eps=-1)", "eps=-1 must be a finite number, at least 0"),
+        ("adamw(weight_decay=-1)", "weight_decay=-1 must be"),
+        ("sgd(momentum=3)", "momentum=3 must be"),
+        ("muon(beta=2)", "beta=2 must be"),
+        ("muon(ns_steps=0)", "ns_steps=0 must be a whole number, at least 1"),
+        ("soap(every=0)", "every=0 must be a whole number, at least 1"),
+        ("adamw(learning_rate=3)", "the learning rate is --config.lr"),
+        ("adamw(nothing=3)", "it takes learning_rate, b1"),
+        ("lbfgs()", "cannot make a step: TypeError"),
+        ("chain()", "is none"),
+        ("adamw(mu_dtype='float3')", "cannot make a step|is none|not understood"),
+    ],
+)
+def test_what_cannot_make_a_step_is_refused_before_training(spec, says):
+    with pytest.raises(ConfigError, match=says):
+        optimizer.make(spec, optax.constant_schedule(0.1))
 
 
 def test_average_with_warmup_forgets_the_start():

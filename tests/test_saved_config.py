@@ -1,5 +1,6 @@
 """Configurations as they are saved, and as users write them."""
 
+import importlib.util
 import json
 from types import SimpleNamespace
 
@@ -37,6 +38,18 @@ def test_a_run_with_a_foreign_key_is_resumed(tmp_path):
     (run.workdir / "config.json").write_text(json.dumps(values))
     with prepare_workdir(run):  # it would raise WorkdirError
         pass
+
+
+def test_a_foreign_key_is_named_once_by_a_command(tmp_path, capsys):
+    """ml_collections loads the file named by --config as a module of its own."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(saved_config.to_dict(tiny.config(tmp_path)) | {"once": 1}))
+    spec = importlib.util.spec_from_file_location("another", saved_config.__file__)
+    another = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(another)
+    another.get_config(str(path))
+    saved_config.read(path)
+    assert capsys.readouterr().err.count("unknown here: once") == 1
 
 
 def test_settings_that_were_added_since_have_their_defaults():

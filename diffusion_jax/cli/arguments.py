@@ -169,17 +169,33 @@ def _saved_file(saved: Path) -> str:
 @functools.cache
 def reads(mode: str) -> tuple[str, ...]:
     """The groups and fields of settings that a mode reads, from its source."""
+    found = _declared(mode, "READS")
+    if found is None:
+        raise AssertionError(f"mode {mode} does not say what it READS")
+    return found
+
+
+def _declared(mode: str, name: str) -> tuple[str, ...] | None:
     tree = ast.parse((registry.folder("modes") / f"{mode}.py").read_text(encoding="utf-8"))
     for node in tree.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "READS":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return ast.literal_eval(node.value)
-    raise AssertionError(f"mode {mode} does not say what it READS")
+    return None
 
 
 def check_settings(mode: str, fields: Iterable[str]) -> None:
-    """Refuses (`ConfigError`) settings from the command line that a mode would ignore."""
+    """Refuses (`ConfigError`) settings from the command line that a mode would ignore.
+
+    A mode whose models have settings of their own names in `ONLY` the others that it takes.
+    """
+    only = _declared(mode, "ONLY")
     for field in fields:
         group = config_lib.group(field)
+        if not group and only is not None and field not in only:
+            raise ConfigError(
+                f"--mode={mode} ignores --config.{field}: its runs have their own settings; "
+                "leave it out"
+            )
         if group and not {group, field} & {*reads(mode)}:
             users = [m for m in registry.available("modes") if {group, field} & {*reads(m)}]
             raise ConfigError(

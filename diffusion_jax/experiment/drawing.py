@@ -1,6 +1,7 @@
 """Samples of a run, as its configuration says; and the second models that guidance names."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, latents, low_images, open_run
 from diffusion_jax.model import require
+from diffusion_jax.runtime import memory
 from diffusion_jax.sampling import generate, method as method_lib
 from diffusion_jax.sampling.edits.base import Edit
 from diffusion_jax.sampling.method import Helpers, Method
@@ -203,6 +205,8 @@ def check(experiment: Experiment) -> None:
         for stage in experiment.stages:
             check(stage)
         return
+    drawn = c.num * math.prod(experiment.source.shape)
+    memory.check_host(drawn, f"{c.num} samples", "lower --config.sample.num")
     low_images.check(experiment)
     parts = _parts(experiment)
     for kind in ("grid", "plan"):

@@ -73,15 +73,17 @@ def prepare_workdir(experiment: "Experiment") -> Iterator[Callable[[], None]]:
 
 
 def _check_config(experiment: "Experiment") -> None:
-    path = experiment.workdir / "config.json"
+    path, saved = experiment.workdir / "config.json", experiment.workdir / restore.FOLDER
     if path.exists():
         changed = saved_config.differences(saved_config.read(path), experiment.config)
-        if changed:
+        # Before the first checkpoint there is nothing that settings could be wrong for: whoever was
+        # told that a step does not fit may lower the batch.
+        if changed and saved.is_dir() and any(saved.iterdir()):
             raise WorkdirError(
                 f"{experiment.workdir} belongs to a run with another configuration "
                 f"({'; '.join(changed)}); {_mend(experiment, changed)}"
             )
-    elif (experiment.workdir / restore.FOLDER).exists():
+    elif saved.exists():
         raise WorkdirError(
             f"{experiment.workdir} has checkpoints but no config.json; use a new "
             "--workdir, or restore it"

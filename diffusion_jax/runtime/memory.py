@@ -18,13 +18,18 @@ def of_device(device: jax.Device) -> int | None:
     A device that is not here (of a topology to compile for) says nothing.
     """
     if device.platform == "cpu":
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return min(total, _of_container() or total) // jax.local_device_count("cpu")
+        return of_host() // jax.local_device_count("cpu")
     try:
         stats = device.memory_stats()
     except (jax.errors.JaxRuntimeError, NotImplementedError):
         return None
     return (stats or {}).get("bytes_limit")
+
+
+def of_host() -> int:
+    """Bytes of memory of the machine, or of the container that this is."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(total, _of_container() or total)
 
 
 def _of_container() -> int | None:
@@ -41,6 +46,15 @@ def check(needed: float, device: jax.Device, what: str, remedy: str) -> None:
         raise ConfigError(
             f"{what} needs {needed / 2**30:,.1f} GiB on each device, and each {device.device_kind} "
             f"has {limit / 2**30:,.1f} GiB: {remedy}"
+        )
+
+
+def check_host(needed: float, what: str, remedy: str) -> None:
+    """Raises `ConfigError` if `what` needs more bytes than the machine has."""
+    if needed > of_host():
+        raise ConfigError(
+            f"{what} need {needed / 2**30:,.1f} GiB, and this machine has "
+            f"{of_host() / 2**30:,.1f} GiB: {remedy}"
         )
 
 

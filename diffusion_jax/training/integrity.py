@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from absl import logging
 
-from diffusion_jax.errors import CheckpointError, short
+from diffusion_jax.errors import CheckpointError, UserError, out_of_memory, short
 from diffusion_jax.runtime.storage import files_below, write
 
 NAME = "checksums.json"
@@ -108,11 +108,10 @@ def reading(folder: Path) -> Iterator[None]:
     try:
         sealed = verify(folder)
         yield
-    except CheckpointError:
+    except UserError:  # a line of its own, of a data set that is not here, say
         raise
     except Exception as e:  # orbax and tensorstore raise many types for damaged files
-        short_of_memory = isinstance(e, MemoryError) or "RESOURCE_EXHAUSTED" in str(e)
-        if not sealed and not short_of_memory and not isinstance(e, PermissionError):
+        if not sealed and not out_of_memory(e) and not isinstance(e, PermissionError):
             raise Damaged(short(e)) from e
         raise CheckpointError(
             f"cannot read checkpoint {folder}: {short(e)}; it was left as it is, because its files "

@@ -4,10 +4,12 @@ import inspect
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from diffusion_jax import registry
-from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax import argument_types, registry
+from diffusion_jax.allowed import Count, NotNegative, Rate
+from diffusion_jax.errors import ConfigError, SpecError, foreign, short
 from diffusion_jax.training import averages
 from diffusion_jax.training.averages import Average
 from diffusion_jax.training.matrix_optimizers import OURS
@@ -81,6 +83,13 @@ def _all_but_bias(params: Params) -> Params:
 
 _MASKS = {"kernels": _matrices, "all_but_bias": _all_but_bias}
 
+# What numbers optax's arguments may be, which takes any: names mean the same in all of it.
+_NUMBERS = {
+    **dict.fromkeys(("b1", "b2", "b3", "beta", "momentum", "decay"), Rate | None),
+    **dict.fromkeys(("eps", "eps_root", "weight_decay"), NotNegative | None),
+    **dict.fromkeys(("ns_steps", "every", "largest"), Count),
+}
+
 
 def make(
     spec: str,
@@ -105,7 +114,7 @@ def make(
 
     Raises:
         SpecError: optax has no such optimiser, or it does not take these settings.
-        ConfigError: unknown `decay_mask`.
+        ConfigError: unknown `decay_mask`, or a step of it fails.
     """
     if decay_mask not in _MASKS:
         raise ConfigError(f"decay_mask={decay_mask!r}: allowed are {', '.join(_MASKS)}")
@@ -120,16 +129,38 @@ def make(
             f"optax has no optimizer {parsed.name!r}; try adamw, lion, muon, soap, sgd, ..."
         )
     taken = inspect.signature(found).parameters
+    _check_numbers(parsed)
     offered = {"learning_rate": lr, "mask": _MASKS[decay_mask]}
     offered = {k: v for k, v in offered.items() if k in taken}
     try:
         optimizer = found(*parsed.args, **{**offered, **parsed.kwargs})
     except TypeError as e:
         raise SpecError(f"optimizer {spec!r}: {e}; it takes {', '.join(taken)}") from e
+    except ValueError as e:
+        raise SpecError(f"optimizer {spec!r} is none: {short(e)}") from e
+    with foreign(f"optimizer {spec!r} cannot make a step"):
+        _try(optimizer)
     for group, rate in (rates or {}).items():
         if rate != 1.0:
             optimizer = optax.chain(optimizer, _scaled(group, rate))
     return optax.chain(optax.clip_by_global_norm(clip), optimizer) if clip > 0.0 else optimizer
+
+
+def _check_numbers(spec: registry.Spec) -> None:
+    if "learning_rate" in spec.kwargs:
+        raise SpecError(f"optimizer {spec.name!r}: the learning rate is --config.lr")
+    for name, value in spec.kwargs.items():
+        allowed = _NUMBERS.get(name)
+        if allowed and not argument_types.fits(value, allowed):
+            raise SpecError(
+                f"optimizer {spec.name!r}: {name}={value} must be {argument_types.words(allowed)}"
+            )
+
+
+def _try(optimizer: optax.GradientTransformation) -> None:
+    """A step on two arrays, traced."""
+    params = {"network": {"dense": {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}}}
+    jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
 
 
 def _scaled(group: str, rate: float) -> optax.GradientTransformation:

@@ -19,6 +19,7 @@ from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.training import restore
 
 READS = ("compare", "eval")
+ONLY = ("data_dir", "mesh")  # beside these, each run has its own settings
 WRITES = ("compare",)
 
 # What must agree for a difference to mean anything, beside the data themselves.
@@ -63,8 +64,9 @@ def _open(experiment: Experiment, path: Path) -> Experiment:
     config = saved_config.read_trusted(
         path / "config.json" if whole else restore.locate(path)[0] / "meta" / "metadata"
     )
-    config.eval, config.data_dir = experiment.config.eval, experiment.config.data_dir
-    config.mesh = experiment.config.mesh
+    config.eval = experiment.config.eval
+    for name in ONLY:
+        config[name] = experiment.config[name]
     return Experiment(config, path, str(path))
 
 
