@@ -39,7 +39,8 @@ def foreign(what: str) -> Iterator[None]:
         raise
     except Exception as e:
         frames = traceback.extract_tb(e.__traceback__)
-        own = [f for f in frames if "site-packages" not in Path(f.filename).parts]
+        parts = [(f, Path(f.filename).parts) for f in frames if f.filename[:1] != "<"]
+        own = [f for f, names in parts if "site-packages" not in names]
         where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
         raise ConfigError(f"{what}: {type(e).__name__}: {short(e)}{where}") from e
 

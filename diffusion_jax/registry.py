@@ -13,13 +13,15 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from diffusion_jax import argument_types
-from diffusion_jax.errors import SpecError, UserError
+from diffusion_jax.errors import SpecError, UserError, foreign
+from diffusion_jax.members import check_made
 
 # Where the plug-ins of each kind are: a kind keeps its name when its folder moves.
 FOLDERS = {
@@ -200,17 +202,22 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
 
     Raises:
         SpecError: unknown name (the message lists what exists), arguments `make` does not take, or
-            of another type than it says.
+            of another type than it says; what it returns lacks what the kind has.
+        ConfigError: a `make` from elsewhere raises anything.
     """
     spec = parse(spec) if isinstance(spec, str) else spec
     make, bound, shown = _bound(kind, spec, context, build)
-    try:
-        return make(*bound.args, **bound.kwargs)
-    except UserError:
-        raise
-    except (ArithmeticError, TypeError, ValueError) as e:
-        why = f"{type(e).__name__}: {e}".partition("\n")[0]
-        raise SpecError(f"{kind} {spec}: cannot be built ({why}); {shown}") from e
+    elsewhere = "." in spec.name
+    with foreign(f"{kind} {spec}: cannot be built") if elsewhere else nullcontext():
+        try:
+            made = make(*bound.args, **bound.kwargs)
+        except UserError:
+            raise
+        except (ArithmeticError, TypeError, ValueError) as e:
+            why = f"{type(e).__name__}: {e}".partition("\n")[0]
+            raise SpecError(f"{kind} {spec}: cannot be built ({why}); {shown}") from e
+    check_made(kind, str(spec), made)
+    return made
 
 
 def check(kind: str, spec: str | Spec, **context: Any) -> None:
@@ -268,13 +275,14 @@ def _as_written(spec: Spec, signature: inspect.Signature, name: str, value: Any)
 
 def _find(kind: str, name: str) -> Any:
     if "." in name:
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as e:
-            raise SpecError(
-                f"{kind}: cannot import {name!r} ({e}): install it, or put the folder that "
-                "holds it on PYTHONPATH"
-            ) from e
+        with foreign(f"{kind}: cannot import {name!r}"):
+            try:
+                module = importlib.import_module(name)
+            except ModuleNotFoundError as e:
+                raise SpecError(
+                    f"{kind}: cannot import {name!r} ({e}): install it, or put the folder that "
+                    "holds it on PYTHONPATH"
+                ) from e
         if not hasattr(module, "make"):
             raise SpecError(f"{kind}: module {name!r} has no function make(...)")
         return module

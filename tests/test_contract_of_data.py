@@ -67,6 +67,11 @@ def test_something_else_than_a_split_is_refused():
         Source("own", (4, 4, 3), 256, 0, lambda _: IMAGES).split("train")
 
 
+def test_what_a_source_raises_is_one_line():
+    with pytest.raises(ConfigError, match=r"'own' cannot load 'train': FileNotFoundError: .*gone"):
+        Source("own", (4, 4, 3), 256, 0, lambda _: np.load("gone.npy")).split("train")
+
+
 def write(path, **labels):
     images = {f"{part}_image": IMAGES for part in ("train", "test")}
     np.savez(path, **images, **{f"{k}_label": v for k, v in labels.items()})

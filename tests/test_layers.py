@@ -13,6 +13,7 @@ from diffusion_jax import registry
 # own; the files of a plug-in folder import no other plug-in of their kind but `base`.
 LAYERS = """
 errors types allowed traits
+members
 rng registry argument_types runtime denoiser
 networks process data
 model

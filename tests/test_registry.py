@@ -1,12 +1,13 @@
 import contextlib
 import inspect
 import math
+import sys
 
 import numpy as np
 import pytest
 
 from diffusion_jax import registry
-from diffusion_jax.errors import SpecError, UserError
+from diffusion_jax.errors import ConfigError, SpecError, UserError
 
 KINDS = ("schedules", "grids", "samplers", "guidance", "objectives", "data", "augment", "models",
          "decoders", "encoders", "proposals", "features", "pyramids", "views")  # fmt: skip
@@ -65,11 +66,39 @@ def test_out_of_tree_plugins(tmp_path, monkeypatch):
     for name in ("mine.py", "empty.py"):
         (tmp_path / name).rename(package / name)
     monkeypatch.syspath_prepend(tmp_path)
-    assert registry.build("schedules", "pack.mine(rate=3)") == ("mine", 3)
+    assert registry.build("models", "pack.mine(rate=3)") == ("mine", 3)
     with pytest.raises(SpecError, match="make"):
         registry.build("schedules", "pack.empty()")
     with pytest.raises(SpecError, match=r"cannot import .*PYTHONPATH"):
         registry.build("schedules", "pack.missing()")
+
+
+CHECKED_LATER = ("modes", "models", "samplers")
+BROKEN = {
+    "raises": (
+        "def make():\n    return [][1]\n",
+        r"cannot be built: IndexError: .*raises.py, line 2",
+    ),
+    "raises_oddly": (
+        "def make():\n    raise OSError('no disk')\n",
+        "cannot be built: OSError: no disk",
+    ),
+    "syntax": ("def make(:\n", "cannot import 'broken.syntax': SyntaxError"),
+    "fails": ("x = 1 / 0\n", "cannot import 'broken.fails': ZeroDivisionError.*fails.py, line 1"),
+    "three": ("def make():\n    return 3\n", "make returned int and (has no|cannot be called)"),
+}
+
+
+@pytest.mark.parametrize("kind", [k for k in registry.FOLDERS if k not in CHECKED_LATER])
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_elsewhere_is_broken_is_one_line(tmp_path, monkeypatch, kind, name):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / f"{name}.py").write_text(BROKEN[name][0])
+    monkeypatch.syspath_prepend(tmp_path)
+    for module in ("broken", f"broken.{name}"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(ConfigError, match=f"^{kind}.*{BROKEN[name][1]}"):
+        registry.build(kind, f"broken.{name}()")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,7 +15,7 @@ import numpy as np
 
 from diffusion_jax.data.captions import Captions, check_captions
 from diffusion_jax.data.contract import check_images, check_labels
-from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.errors import ConfigError, DataError, foreign
 from diffusion_jax.registry import nearest
 from diffusion_jax.runtime.progress import progress
 
@@ -160,7 +160,9 @@ class Source:
         """
         if name not in SPLITS:
             raise DataError(f"split {name!r} does not exist; choose from {', '.join(SPLITS)}")
-        found = checked(self.load(name))
+        with foreign(f"data set {self.name!r} cannot load {name!r}"):
+            loaded = self.load(name)
+        found = checked(loaded)
         if self.captioned != (found.captions is not None):
             raise DataError(f"{found.name}: captioned={self.captioned} is not what was loaded")
         theirs, ours = ((a.levels, a.num_classes) for a in (found, self))

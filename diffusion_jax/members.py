@@ -1,0 +1,47 @@
+"""What plug-ins of each kind must have; `diffusion_jax.testing` says what they must do."""
+
+from typing import Any
+
+from diffusion_jax.errors import SpecError
+
+_CALL = "call"
+# Samplers and networks say themselves what they lack (sampling.checks, model).
+_HAS = {
+    "data": ("shape", "levels", "num_classes", "split"),
+    "augment": ("size", _CALL),
+    "pyramids": ("split", "merge"),
+    "views": ("shape", "join", _CALL),
+    "autoencoders": ("latent_shape", "init", "encode", "log_prob", "decode"),
+    "heads": ("levels", "outputs", "log_prob"),
+    "schedules": ("init", "gamma"),
+    "encoders": ("mean_coefficient", "init", "shift", _CALL),
+    "decoders": ("encode", "log_prob", "decode"),
+    "objectives": (_CALL,),
+    "weightings": (_CALL,),
+    "proposals": ("init", "times", "observe", "update"),
+    "tasks": ("holds", "figure", "open"),
+    "loggers": ("open",),
+    "likelihood": ("objectives or check",),  # bounds, or a density
+    "scorers": ("metrics", "init", "loss"),
+    "grids": (_CALL,),
+    "plans": (_CALL,),
+    "correctors": (_CALL,),
+    "finals": (_CALL,),
+    "guidance": (_CALL,),
+    "edits": ("lay_out", "plan", "check", "paint"),
+    "features": ("name", "size", "apply", "digest"),
+}
+
+
+def check_made(kind: str, spec: str, made: Any) -> None:
+    """Refuses (`SpecError`) what `make` returned if it lacks something that its kind has."""
+    if made is None and kind == "correctors":  # none()
+        return
+    for name in _HAS.get(kind, ()):
+        has = any(hasattr(made, n) for n in name.split(" or "))
+        if not (callable(made) if name == _CALL else has):
+            what = "and cannot be called" if name == _CALL else f"and has no {name}"
+            raise SpecError(
+                f"{kind} {spec}: make returned {type(made).__name__} {what}; "
+                f"diffusion_jax.testing.check({kind!r}, ...) tries a plug-in"
+            )
