@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,10 @@ from diffusion_jax.compression.network import Network
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.likelihood.objectives.continuous import Continuous
 from diffusion_jax.model import Model
+from diffusion_jax.sampling.edits.base import Brush, Inputs
+from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.sampling.loop import integrate
+from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Noise
 
 SMALL = {
@@ -89,3 +93,53 @@ def test_the_codec_is_lossless_and_no_longer_than_its_bound(name):
     bits, nats = coded.bits.sum() / images.size, coded.nats.sum() / images.size
     # The bins of the latents can only lower the divergence between posterior and model.
     assert 0 < bits < nats / np.log(2) + 0.01
+
+
+transformers = pytest.mark.parametrize("name", ["dit", "uvit"])
+
+
+@transformers
+def test_densities_along_the_flow_are_probabilities(name):
+    """Importance weights of all images, by the ODE and its exact trace, add up to one."""
+    model, params = made(name)
+    wide = registry.build("schedules", "linear(gamma_min=0.0, gamma_max=5.0)", **ENDS)
+    model = replace(model, schedule=wide)  # the noise of z_0 covers what the model may make
+    measure = registry.build("likelihood", "ode(dequantization='decoder', steps=8, k=1)")
+    measure.check(model)
+    images = np.array(list(itertools.product(range(LEVELS), repeat=4))).reshape(-1, *SHAPE)
+    x = jnp.repeat(model.decoder.encode(jnp.asarray(images, jnp.uint8)), 64, axis=0)
+    keys = jax.random.split(jax.random.key(4), len(x))
+    found = jax.jit(lambda x, keys: measure(model, params, x, {}, keys))(x, keys)
+    weights = np.exp(found.density + found.correction).reshape(16, 64)
+    error = np.sqrt((weights.var(1, ddof=1) / 64).sum())
+    assert abs(weights.mean(1).sum() - 1) < 4 * error < 0.2
+
+
+@transformers
+def test_an_edit_keeps_what_is_not_painted_and_never_sees_what_is(name):
+    model, params = made(name)
+    edit = registry.build("edits", "repaint(resamplings=2)")
+    method = Method(
+        guidance=registry.build("guidance", "none()"),
+        sampler=registry.build("samplers", "ancestral()"),
+        gammas=edit.plan(np.linspace(5.0, -6.0, 4)),
+        final=registry.build("finals", "decode()"),
+    )
+    edit.check(model, method)
+    brush = Brush(model, params, method, Context())
+    mask = np.zeros((1, *SHAPE), np.float32)
+    mask[:, 0, 1] = 1.0
+    paint = jax.jit(lambda canvas: edit.paint(brush, canvas, jax.random.key(5)))
+
+    def painted(images):
+        layout = edit.lay_out(Inputs(images, np.repeat(mask, len(images), 0), {}, 1))
+        image = model.decoder.encode(jnp.asarray(layout.canvas.image))
+        return np.asarray(paint(layout.canvas._replace(image=image)))
+
+    images = np.random.default_rng(1).integers(0, LEVELS, (8, *SHAPE)).astype(np.uint8)
+    other = np.where(mask > 0, 1 - images, images).astype(np.uint8)
+    found = painted(images)
+    np.testing.assert_array_equal(found, painted(other))
+    kept = np.broadcast_to(mask == 0, images.shape)
+    np.testing.assert_array_equal(found[kept], images[kept])
+    assert len(np.unique(found[~kept])) == LEVELS

@@ -168,6 +168,19 @@ def test_a_batch_may_be_split(spec):
     assert jnp.abs(whole - run(network, params, z)).max() > 1e-2
 
 
+@BOTH
+def test_bfloat16_is_float32_but_for_its_rounding(spec):
+    """Products are rounded to 8 bits; the stream, norms, softmax and the result are not."""
+    exact, rounded = (build(spec, "qk_norm=True", dtype=d) for d in ("float32", "bfloat16"))
+    params, z = drawn(shapes(exact), 0.3), noise(4, 4, 4, 3)
+    assert {a.dtype for a in jax.tree.leaves(shapes(rounded))} == {jnp.dtype("float32")}
+    a, b = (run(n, params, z) for n in (exact, rounded))
+    assert b.dtype == jnp.float32
+    apart = jnp.linalg.norm(a - b) / jnp.linalg.norm(a)
+    assert 2**-14 < apart < 2**-5
+    assert jnp.linalg.norm(b - b.astype(jnp.bfloat16)) > 0  # the result has more than 8 bits
+
+
 def test_branches_left_out_keep_the_mean():
     keys = jax.random.split(jax.random.key(0), 4000)
     kept = transformer.drop_branch(jnp.ones((4000, 2, 3)), 0.3, keys)
