@@ -158,6 +158,8 @@ def test_a_run_whose_checkpoints_are_all_damaged_never_starts_at_zero(copied):
     for _ in range(2):
         with pytest.raises(CheckpointError, match=r"none of the .*damaged-1, damaged-2"):
             read(copied)
+    with pytest.raises(CheckpointError, match=r"none of the .*damaged-1, damaged-2"):
+        restore.locate(copied)  # other modes
 
 
 TROUBLE = {

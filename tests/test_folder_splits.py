@@ -183,6 +183,7 @@ def test_changed_data_are_noticed(tmp_path):
     assert not changed(before, now())
     (tmp_path / "x" / "cat").rename(tmp_path / "x" / "wolf")
     assert changed(before, now()) == "classes were cat, dog, and are dog, wolf now"
+    assert changed(before | {"images": 1}, now()).startswith("classes were")  # names move files
 
 
 def split(images, labels=None):

@@ -42,7 +42,8 @@ def told(record: Mapping[str, Any]) -> list[str]:
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """How data differ from those a run began with, both from `describe`; empty if they do not."""
-    for what in ("images", "classes", "counts"):
+    # Names first: where a file falls depends on them, so that other names change the counts too.
+    for what in ("classes", "images", "counts"):
         if before.get(what, now[what]) != now[what]:
             return f"{what} were {brief(before[what])}, and are {brief(now[what])} now"
     same = before.get("sketch", now["sketch"]) == now["sketch"]

@@ -20,8 +20,10 @@ from diffusion_jax.runtime.storage import place, write_json
 from diffusion_jax.training import integrity
 from diffusion_jax.training.integrity import Damaged, saved_tree
 from diffusion_jax.training.restore import (
+    ASIDE,
     FOLDER,
     LATE,
+    check_none_damaged,
     compare,
     held_out,
     late_metrics,
@@ -31,7 +33,6 @@ from diffusion_jax.training.restore import (
 from diffusion_jax.training.state import State
 
 _SMALL = 2**20  # bytes
-_ASIDE = "damaged-"  # and the step
 
 
 def _train_item(state: State) -> dict[str, Any]:
@@ -167,16 +168,7 @@ class Checkpoints:
                 )
                 if set_aside:
                     self._set_aside(step)
-        there = (
-            self._folder.iterdir() if self._folder.exists() else ()
-        )  # a bucket has no empty folders
-        aside = sorted(p.name for p in there if p.name.startswith(_ASIDE))
-        if steps or aside:
-            raise CheckpointError(
-                f"none of the checkpoints in {self._folder} can be read "
-                f"({', '.join(aside) or ', '.join(map(str, steps))}); restore a copy, or start in "
-                "a new --workdir"
-            )
+        check_none_damaged(self._folder, [str(step) for step in steps])
         return None
 
     def _read(self, step: int, like: State) -> State:
@@ -197,7 +189,7 @@ class Checkpoints:
         distributed.meet(f"before checkpoint {step} is set aside")  # others may still be reading it
         if jax.process_index() == 0:
             taken = {p.name for p in self._folder.iterdir()}
-            names = (f"{_ASIDE}{step}{again}" for again in ("", *(f"-{i}" for i in range(2, 999))))
+            names = (f"{ASIDE}{step}{again}" for again in ("", *(f"-{i}" for i in range(2, 999))))
             free = next(name for name in names if name not in taken)
             (self._folder / str(step)).rename(self._folder / free)
         distributed.meet(f"after checkpoint {step} was set aside")

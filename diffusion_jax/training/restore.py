@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from diffusion_jax.training.state import finite
 from diffusion_jax.types import Params
 
 FOLDER = "checkpoints"
+ASIDE = "damaged-"  # and the step: one that was set aside
 LATE = "late_metrics.json"  # in the folder of a step, beside its items
 _COMMITTED = "commit_success.txt"  # the last object of a checkpoint that orbax writes to a bucket
 
@@ -95,10 +96,22 @@ def locate(path: Path) -> list[Path]:
     except OSError as e:
         raise CheckpointError(f"cannot read {path}: {short(e)}") from e
     if not steps:
+        check_none_damaged(folder)
         raise CheckpointError(
             f"no checkpoint in {path}: train first, or name a checkpoint folder or a work directory"
         )
     return sorted(steps, key=lambda p: -int(p.name))
+
+
+def check_none_damaged(folder: Path, unread: Sequence[str] = ()) -> None:
+    """Raises `CheckpointError` if all checkpoints there are damaged, set aside or `unread`."""
+    there = folder.iterdir() if folder.exists() else ()  # a bucket has no empty folders
+    aside = sorted(p.name for p in there if p.name.startswith(ASIDE)) or unread
+    if aside:
+        raise CheckpointError(
+            f"none of the checkpoints in {folder} can be read ({', '.join(aside)}); restore a "
+            "copy, or start in a new --workdir"
+        )
 
 
 def is_whole(folder: Path) -> bool:
