@@ -1,5 +1,6 @@
 """Runs of a cascade, one by one and together, from the command line."""
 
+import dataclasses
 import html
 import json
 import re
@@ -11,6 +12,7 @@ from command import main
 from PIL import Image
 
 from diffusion_jax.experiment import open_run
+from diffusion_jax.experiment.cascade import joined, waste
 
 
 def train(folder, name, view, *more):
@@ -227,3 +229,12 @@ def test_edits_of_several_images_are_not_for_stages(stages, tmp_path, method):
         f"--config.edit.method={method}",
     )  # fmt: skip
     assert done.returncode == 2 and "which the stages of a cascade cannot do" in done.stderr
+
+
+@pytest.mark.parametrize(("pyramid", "wasteful"), [("haar()", False), ("average()", True)])
+def test_a_pyramid_that_is_no_bijection_is_said_to_waste_bits(tmp_path, pyramid, wasteful):
+    names = [str(folder_with(tmp_path / v, view=f"{v}({pyramid})")) for v in ("low", "high")]
+    run = open_run(names[1], trust=True)
+    run.config.stages = ",".join(names)
+    said = waste(joined(dataclasses.replace(run, workdir=tmp_path / "both", checkpoint="")))
+    assert ("longer than need be" in said) == wasteful

@@ -78,6 +78,17 @@ def joined(run: Experiment) -> Cascade:
     return found
 
 
+def waste(run: Experiment) -> str:
+    """A line about bits that a cascade wastes, if its pyramid is no bijection; else nothing."""
+    pyramids = [s.model.view.pyramid for s in run.stages]
+    if all(p is None or p.exact for p in pyramids):
+        return ""
+    return (
+        f"note: {run.stages[-1].config.view} gives probability to images with other small images "
+        "than it was told, so that bounds and files are valid and a little longer than need be"
+    )
+
+
 def _stage(run: Experiment, name: str, first: bool) -> Experiment:
     """One run, with the settings of the cascade's command line."""
     own = open_run(name, data_dir=run.config.data_dir)

@@ -8,6 +8,7 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, measuring
+from diffusion_jax.experiment.cascade import waste
 from diffusion_jax.likelihood import bpd, stages as lib
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.runtime import storage
@@ -65,13 +66,14 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
         storage.write_arrays(path.with_suffix(".npz"), bits_per_dim_total=total, **each)
 
     _records.publish(
-        _records.report_path(cascade, "eval", record["step"]), report, _table(report, split.name),
+        _records.report_path(cascade, "eval", record["step"]), report,
+        _table(report, split.name, waste(cascade)),
         beside,
     )  # fmt: skip
     return report
 
 
-def _table(report: dict[str, Any], name: str) -> str:
+def _table(report: dict[str, Any], name: str, note: str) -> str:
     r, m = report["result"], report["model"]
     given = ", given the class" if m["conditional"] else ""
     lines = [
@@ -91,4 +93,4 @@ def _table(report: dict[str, Any], name: str) -> str:
     ]
     steps = (f"T={k}: {v['bits_per_dim']:.4f}" for k, v in r["bound_by_timesteps"].items())
     lines.append(f"  bound with T steps: {', '.join(steps)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *([note] if note else [])])

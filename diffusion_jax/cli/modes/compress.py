@@ -11,6 +11,7 @@ from diffusion_jax.compression import baselines, files
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment, codec, measuring
+from diffusion_jax.experiment.cascade import waste
 from diffusion_jax.likelihood import stages
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import place, write
@@ -35,6 +36,8 @@ def run(experiment: Experiment) -> None:
     params, record = experiment.loaded
     made = codec.encode(experiment, params, record, found, show=True)
     say(f"{found.name}: {len(found.images)} images in {len(made.data)} bytes")
+    if note := waste(experiment):
+        say(f"  {note}")
     path = named or _records.unused(
         experiment.workdir / "compressed" / f"{record['step']}.djz",
         lambda old: old.read_bytes() == made.data,
