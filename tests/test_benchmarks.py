@@ -10,6 +10,7 @@ from diffusion_jax.networks.backbones import vdm_unet
 from diffusion_jax.networks.layers import blocks
 
 
+@pytest.mark.slow
 def test_the_plain_network_is_an_independent_copy_of_ours(float64, monkeypatch):
     def bernoulli(x, rate, keys):  # ours draws half as many bits
         if keys is None:

@@ -58,6 +58,7 @@ def test_parameterizations_give_the_same_terms(prediction):
         assert found[k] == pytest.approx(reference[k], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_discrete_bound_falls_to_the_continuous_one_like_1_over_t():
     def at(steps):
         times = (np.arange(steps) + 0.5) / steps  # one node inside each step

@@ -34,12 +34,14 @@ def compared(runs, a, b, out, **changes):
     return json.loads((out / "compare" / f"{a}_{b}.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_equals_itself(runs, tmp_path):
     found = compared(runs, "vdm", "vdm", tmp_path)
     assert found["difference"] == {"bits_per_dim": 0.0, "standard_error": 0.0}
     assert found["monte_carlo_se"] == 0.0
 
 
+@pytest.mark.slow
 def test_differences_are_those_of_the_means_and_change_sign(runs, tmp_path, capsys):
     found = compared(runs, "vdm", "encoded", tmp_path)
     means = [found[k]["bits_per_dim"] for k in "ab"]
@@ -54,6 +56,7 @@ def test_differences_are_those_of_the_means_and_change_sign(runs, tmp_path, caps
     assert "reconstruction" in shown
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     shutil.copytree(runs / "vdm", runs / "free")
     (record,) = (runs / "free").glob("checkpoints/*/meta/metadata")

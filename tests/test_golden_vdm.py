@@ -98,6 +98,7 @@ def test_reading_a_published_checkpoint(golden):
     assert all(jax.tree.leaves(scaled))
 
 
+@pytest.mark.slow
 def test_scanned_and_unrolled_networks_agree(golden, float64):
     """One checkpoint, two ways to run it: same function, so same gradient too."""
     case, model, params = load(golden, "T10")

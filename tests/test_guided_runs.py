@@ -66,6 +66,7 @@ def test_multistep_history_survives_the_edge_of_an_interval():
     assert errors[1] < 0.005, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "limit", "steps", "tol"),
     [("heun()", 1 / 16, 400, 1e-4), ("dpmpp_2m(eta=1.0)", 7 / 64, 50, 6e-3)],

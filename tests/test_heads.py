@@ -45,6 +45,7 @@ def test_the_middle_of_the_law_moves_with_the_mean():
     np.testing.assert_allclose(here[20:50], there[25:55], rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_green_follows_red_and_the_joint_law_of_a_pixel_sums_to_one():
     head, levels = logistic(3, channels=3, mixtures=4), 3

@@ -27,6 +27,7 @@ CONV = (
 )
 
 
+@pytest.mark.slow
 def test_a_frozen_autoencoder(tmp_path):
     c = config.base()
     c.data, c.prediction, c.autoencoder, c.batch = "digits()", "v", CONV, 8

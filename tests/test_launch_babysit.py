@@ -90,7 +90,7 @@ def test_a_signal_deletes_the_slice(cloud, tmp_path):
                  status=host("running"))  # fmt: skip
     argv = [sys.executable, "-m", "launch.tpu", "babysit", *WHERE, *RUN]
     process = subprocess.Popen(argv, cwd=REPO, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while "start" not in cloud.verbs() and time.monotonic() < deadline:
         time.sleep(0.05)
     cloud.script(request=ABSENT)

@@ -32,6 +32,7 @@ def draw(i, *shape):
     return jax.random.normal(jax.random.key(i), shape)
 
 
+@pytest.mark.slow
 def test_low_and_its_noise_matter_for_their_own_example_only(ready):
     z, gamma, low = draw(2, N, 4, 4, 3), jnp.zeros(N), draw(3, N, 4, 4, 1)
     at = ready(z, gamma, {"low": low})

@@ -103,6 +103,7 @@ def test_bfloat16_keeps_weights_and_output_in_float32(network, variables, z):
     assert 0 < float(jnp.abs(out - exact).max()) < 0.1 * float(jnp.abs(exact).max())
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing(network, variables, z):
     if not hasattr(network, "remat"):
         pytest.skip("too small to have anything to recompute")
@@ -148,6 +149,7 @@ def test_images_that_cannot_be_halved_are_refused():
             network.init(jax.random.key(0), jnp.zeros(shape), jnp.zeros(1), {})
 
 
+@pytest.mark.slow
 def test_a_unet_on_patches_gives_each_pixel_its_own_output():
     network = registry.build(
         "models", "unet(width=8, mults=(1,), blocks=1, patch=2, level_features=3)", channels=3,

@@ -59,6 +59,7 @@ def test_one_move_keeps_the_marginal_to_second_order(monkeypatch, start):
     assert up(0.125) < 0.1 * up(0.125, lifted=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["churn(amount=4.0)", "repaint(jump=1, resamplings=2)"])
 def test_plans_that_go_up_end_with_the_law_of_the_data(monkeypatch, spec):
     def end(steps, lifted=True):

@@ -156,6 +156,7 @@ def test_latent_is_reparameterized_and_needs_keys(float64):
         objective(m, params, x, {}, noise._replace(latent=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ancestral()", "ddim()"])
 def test_sampling_follows_the_pixels_curves(sampler):
     """A new model samples as VDM does; a trained one finishes at the end of every curve."""

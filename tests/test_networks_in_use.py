@@ -51,6 +51,7 @@ def made(name):
 every = pytest.mark.parametrize("name", LEARNED)
 
 
+@pytest.mark.slow
 @every
 def test_probabilities_of_all_images_do_not_exceed_one(name):
     """Kraft's inequality: a bound that anything leaks into would break it."""
@@ -65,6 +66,7 @@ def test_probabilities_of_all_images_do_not_exceed_one(name):
     assert 0 < mass < 1.02
 
 
+@pytest.mark.slow
 @every
 def test_samples_do_not_depend_on_the_batch(name):
     model, params = made(name)

@@ -103,6 +103,7 @@ def test_trajectory_is_of_the_first_samples():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "masked"),
     [

@@ -126,6 +126,7 @@ def test_going_up_is_the_forward_process(monkeypatch):
     np.testing.assert_allclose(cov, data.noised(2.5)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["ancestral()", "ddim()", "ddim(eta=0.4)", "dpmpp_2m()"])
 @pytest.mark.usefixtures("float64")
 def test_plans_keep_the_law(monkeypatch, sampler):
@@ -142,6 +143,7 @@ def test_plans_keep_the_law(monkeypatch, sampler):
         np.testing.assert_allclose(cov, data.noised(plan[-1])[1], rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_repaint_reduces_the_bias_of_replacement(monkeypatch):
     """Two correlated pixels, the first is known: the law of the second, against the posterior."""

@@ -125,6 +125,7 @@ SATURATED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SATURATED.values(), ids=SATURATED)
 def test_a_saturated_network_still_rises(shape):
     schedule = registry.build("schedules", "learned_mlp(features=2)")

@@ -74,6 +74,7 @@ def test_order(truth, sampler, spacing):
     assert np.all((lo <= order) & (order <= hi)), order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "lo", "hi"),
     [

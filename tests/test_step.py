@@ -102,8 +102,8 @@ def experiment(folder):
     ("name", "how"),
     [
         ("vdm_unet", {"devices": 1}),
-        ("vdm_unet", {"devices": 2, "accumulate": 4}),
-        ("vdm_unet", {"spec": "data=2,fsdp=4"}),
+        pytest.param("vdm_unet", {"devices": 2, "accumulate": 4}, marks=pytest.mark.slow),
+        pytest.param("vdm_unet", {"spec": "data=2,fsdp=4"}, marks=pytest.mark.slow),
         ("mlp", {"devices": 1}),
         ("mlp", {"devices": 2, "accumulate": 4}),
         ("mlp", {"devices": 1, "accumulate": 4}),

@@ -143,6 +143,7 @@ def test_dit_scanned_is_dit_unrolled(more):
     same(DIT, more)
 
 
+@pytest.mark.slow
 def test_uvit_scanned_is_uvit_unrolled():
     same("uvit(width=16, depth=4, heads=2{})", "")
 

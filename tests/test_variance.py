@@ -101,6 +101,7 @@ def second_moment(m, params, times=lambda u: (u, jnp.ones_like(u)), points=2000)
     return float(exact_mean(square, u).mean())
 
 
+@pytest.mark.slow
 def test_training_the_shape_lowers_the_variance(float64):
     m = model(schedule="learned_mlp(features=32)")
     params = m.init(jax.random.key(0), (1, 1, 1))
@@ -171,6 +172,7 @@ def test_every_proposal_estimates_the_same_bound(float64, schedule, name):
     np.testing.assert_allclose(exact_mean(weighted, u).mean(), exact, rtol=2e-4)
 
 
+@pytest.mark.slow
 def test_proposals_have_less_variance_and_the_adaptive_one_almost_the_least(float64):
     m, params = model(), {"schedule": {}, "network": {}}
     adaptive, state = trained_histogram(m, params)
