@@ -70,7 +70,8 @@ def base() -> ConfigDict:
     # What is trained. Kind: tasks/.
     c.init = ""  # a run whose weights to start from (fine-tuning); everything else is new
     c.task = "diffusion()"  # or a network of noisy images for guidance: guide(classifier()),
-    # guide(clip()), guide(discriminator(), against='runs/digits')
+    # guide(clip()), guide(discriminator(), against='runs/digits'); or a student of few steps:
+    # distill(teacher='runs/digits', method=segments(steps=4), guidance=cfg(w=1.5))
 
     # Training. Kinds: objectives/, proposals/; optimizer is any of optax's, muon() or soap().
     c.objective = "continuous()"  # discrete(timesteps=1000), weighted(weight=sigmoid())
@@ -216,6 +217,17 @@ def guide(data: str, task: str, steps: int) -> ConfigDict:
     c.ema = (0.99,)
     c.log_every, c.eval_every, c.save_every, c.sample_every = 50, 200, 200, 0
     c.eval.batch = 300
+    return c
+
+
+def student(data: str, task: str) -> ConfigDict:
+    """What students of few steps have in common; their models are their teachers'."""
+    c = base()
+    c.data, c.task = data, task
+    c.lr_decay, c.clip = "linear", 1.0
+    c.optimizer = "adam(b2=0.99)"
+    c.sample_every = 0
+    c.sample.num, c.sample.batch = 100, 100
     return c
 
 

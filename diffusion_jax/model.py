@@ -44,6 +44,8 @@ class Model:
         null_class: whether training hides some labels, so that the null class means something.
         view: what of an image it is a model of, and what it is given.
         autoencoder: what lies between data and latents; None: the data themselves diffuse.
+        told: what else the network is told, numbers `[B]` in the condition.
+        teacher: the run that it is a student of, of few steps; empty for none.
     """
 
     network: Network
@@ -55,6 +57,8 @@ class Model:
     null_class: bool = True
     view: View = field(default_factory=Whole)
     autoencoder: Autoencoder | None = None
+    told: tuple[str, ...] = ()
+    teacher: str = ""
 
     @property
     def space(self) -> Autoencoder:
@@ -73,6 +77,7 @@ class Model:
             pixels=isinstance(self.space, Pixels),
             latent_noise=self.space.noisy,
             null_class=self.num_classes > 0 and self.null_class,
+            likelihood=not self.teacher,
         )
 
     def shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
@@ -111,6 +116,7 @@ class Model:
         z, gamma = jnp.zeros((2, *own)), jnp.zeros(2)
         size = self.traits.latent
         cond = {"latent": jnp.zeros((2, size))} if size else {}
+        cond |= {name: jnp.zeros(2) for name in self.told}
         if given is not None:
             cond["low"] = jnp.zeros((2, *given))
         encoder = self.encoder.init(rng.stream(key, "encoder"), own)
@@ -252,6 +258,11 @@ class Model:
     def null(self, cond: Cond) -> Cond:
         """The same condition without its label: the learned null class."""
         return {**cond, "label": jnp.full_like(cond["label"], self.num_classes)}
+
+
+def need_likelihood(model: Model, who: str) -> None:
+    """Refuses (`ConfigError`) a student of few steps, whose predictions are not means of data."""
+    require(model, who, f"use its teacher ({model.teacher})", likelihood=True)
 
 
 def _keys(part: str, dropout: Array | None) -> Array | None:

@@ -39,6 +39,7 @@ FOLDERS = {
     "weightings": "likelihood.weightings",
     "proposals": "training.time_sampling",
     "tasks": "training.tasks",
+    "distillations": "training.distillation",
     "loggers": "training.loggers",
     "scorers": "networks.guides",
     "likelihood": "likelihood.estimators",

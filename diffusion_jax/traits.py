@@ -19,6 +19,7 @@ class Traits:
         pixels: whether the data themselves diffuse, not latents of an autoencoder.
         latent_noise: whether the autoencoder adds noise to its latents.
         null_class: whether it was trained without labels too: there is an unconditional prediction.
+        likelihood: whether its predictions are means of the data, so that it has a bound.
     """
 
     latent: int
@@ -29,6 +30,7 @@ class Traits:
     pixels: bool
     latent_noise: bool
     null_class: bool
+    likelihood: bool
 
 
 # What an error says of a model whose trait is not the one required.
@@ -41,6 +43,7 @@ _OTHERWISE = {
     "pixels": "it models latents of an autoencoder, not pixels",
     "latent_noise": "its autoencoder adds learned noise",
     "null_class": "it has no null class (it is unconditional, or was trained with class_dropout=0)",
+    "likelihood": "a student of few steps is not a model of likelihood",
 }
 
 

@@ -51,6 +51,9 @@ def test_smoke_versions(name, tmp_path, request, digits_run):
     if name == "digits_discriminator":
         task = f"guide(discriminator(width=16, blocks=1), against={str(digits_run)!r})"
         extra = [f"--config.task={task}"]
+    if name == "digits_student":
+        task = f"distill(teacher={str(digits_run)!r}, method=segments(steps=2, inner=2))"
+        extra = [f"--config.task={task}"]
     if not name.startswith("digits"):
         data = request.getfixturevalue("prepared")
         extra = ["--config.steps=5", f"--config.data_dir={data}"]  # compiling is what takes time
@@ -59,6 +62,9 @@ def test_smoke_versions(name, tmp_path, request, digits_run):
     assert done.returncode == 0, done.stderr
     if name == "digits_classifier":
         assert "On the test set" in headings((tmp_path / "run/report.html").read_text())
+    if name == "digits_student":
+        assert list((tmp_path / "run/samples").glob("*.png"))
+        return
     made = json.loads(next((tmp_path / "run/eval").glob("*.json")).read_text())
     assert "loss_by_gamma" in made or list((tmp_path / "run/samples").glob("*.png"))
 

@@ -12,8 +12,8 @@ from conftest import REPO
 from diffusion_jax.cli.modes import train
 from diffusion_jax.experiment import Experiment
 
-# The others run whole, in small, in test_cli.py.
-WHOLE = ("digits", "cifar10.", "mnist_diffenc", "images")
+# The others run whole, in small, in test_cli.py; a student is what its teacher is.
+WHOLE = ("digits", "cifar10.", "mnist_diffenc", "images", "mnist_student")
 CONFIGS = sorted(p.stem for p in (REPO / "configs").glob("*.py") if not p.name.startswith(WHOLE))
 
 

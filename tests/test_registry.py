@@ -10,7 +10,8 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError, UserError
 
 KINDS = ("schedules", "grids", "samplers", "guidance", "objectives", "data", "augment", "models",
-         "decoders", "encoders", "proposals", "features", "pyramids", "views")  # fmt: skip
+         "decoders", "encoders", "proposals", "features", "pyramids", "views",
+         "distillations")  # fmt: skip
 
 
 def test_a_spec_is_parsed_not_evaluated():

@@ -18,7 +18,17 @@ SPECS = {
     "chain": "chain(flip(), permute())",
     "hidden": "hidden(flip())",
 }
-KINDS = ("schedules", "samplers", "grids", "plans", "decoders", "proposals", "pyramids", "views")
+KINDS = (
+    "schedules",
+    "samplers",
+    "grids",
+    "plans",
+    "decoders",
+    "proposals",
+    "pyramids",
+    "views",
+    "distillations",
+)
 CASES = [(k, SPECS.get(n, n)) for k in KINDS for n in registry.available(k)
          if n not in ("mulan", "ancestral_diffenc")]  # fmt: skip
 CASES += [("guidance", SPECS.get(n, n)) for n in

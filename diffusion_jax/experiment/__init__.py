@@ -273,7 +273,7 @@ def open_experiment(
     adopt_published(config, checkpoint, asked)
     ranges.check(config, sections_only=True)
     run = Experiment(config, place(workdir), checkpoint)
-    assembly.settle(run)
+    assembly.settle(run, asked)
     return joined(run) if config.stages else run
 
 

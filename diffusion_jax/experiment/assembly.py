@@ -1,6 +1,7 @@
 """The model of a run, put together from its settings and shaped by its data."""
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -29,7 +30,7 @@ _LEAST_LATENT = -9.0  # gamma at which a latent of unit variance carries 6.5 bit
 def model(run: "Experiment") -> Model:
     """The model; settings that do not exist or do not fit together raise `ConfigError`."""
     c, source = run.config, run.source
-    if run.task.holds != "denoiser":
+    if run.task.holds not in ("denoiser", "student"):
         raise ConfigError(f"this run holds {c.task}, not a diffusion model: train or eval it")
     if c.conditional and not source.num_classes:
         why = "".join(f" ({note})" for note in source.notes)
@@ -51,6 +52,8 @@ def model(run: "Experiment") -> Model:
         null_class=c.class_dropout > 0,
         view=view(run),
         autoencoder=between,
+        told=getattr(run.task, "told", ()),
+        teacher=getattr(run.task, "teacher", ""),
     )
     if known["low"] and not getattr(built.network, "low", 0):
         raise ConfigError(
@@ -88,6 +91,7 @@ def check_call(run: "Experiment") -> None:
     def predict(image: Array, label: Array) -> Array:
         x, cond = built.examples({"image": image, "label": label.astype(jnp.int32)})
         cond |= {k: jnp.zeros((n, size)) for k, size in more.items() if size}
+        cond |= {k: jnp.zeros(n) for k in built.told}
         keys = jax.random.split(jax.random.key(0), n)
         z = jnp.zeros((n, *built.z_shape(shape)), x.dtype)
         return built.denoiser(built.init(keys[0], shape), keys)(z, jnp.zeros(n), cond).x
@@ -143,9 +147,15 @@ def _check_latents(run: "Experiment", built: Model) -> None:
         )
 
 
-def settle(run: "Experiment") -> None:
-    """Settings that follow from the data, as the values they have: the rules may change."""
+def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
+    """Settings that follow from the data or a teacher, as the values they have.
+
+    The rules may change. Those that were `asked` for must agree with a teacher's.
+    """
+    from diffusion_jax.experiment import teachers
+
     c = run.config
+    teachers.settle(run, asked)
     latents.settle(run)
     if c.gamma_min is None:
         c.gamma_min = _least_noise(run)

@@ -16,7 +16,7 @@ from diffusion_jax.data.base import Split, checked as check_split
 from diffusion_jax.data.contract import whole_labels
 from diffusion_jax.errors import CodecError, ConfigError, DataError
 from diffusion_jax.experiment import Experiment
-from diffusion_jax.model import require
+from diffusion_jax.model import need_likelihood, require
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.types import Params
 
@@ -75,7 +75,8 @@ def fingerprint(experiment: Experiment, params: Params) -> str:
 
 
 def check_whole(experiment: Experiment) -> None:
-    """Refuses a run that models a part of each image only."""
+    """Refuses a run without a likelihood, or of a part of each image only."""
+    need_likelihood(experiment.model, "the codec")
     shape, view = tuple(experiment.source.shape), experiment.model.view
     if not experiment.stages and (view.halvings or view.given_shape(shape)):
         raise ConfigError(

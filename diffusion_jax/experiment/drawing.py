@@ -180,6 +180,7 @@ def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> M
     Learned schedules, in `params`, decide where a plan begins and ends; an edit may change it.
     """
     c = experiment.config
+    _check_learned(experiment)
     parts = _parts(experiment)
     grid, plan = registry.build("grids", c.grid), registry.build("plans", c.plan)
     gammas = generate.plan(experiment.model, params, grid, c.sample.steps)
@@ -208,11 +209,19 @@ def check(experiment: Experiment) -> None:
     drawn = c.num * math.prod(experiment.source.shape)
     memory.check_host(drawn, f"{c.num} samples", "lower --config.sample.num")
     low_images.check(experiment)
+    _check_learned(experiment)
     parts = _parts(experiment)
     for kind in ("grid", "plan"):
         registry.build(f"{kind}s", experiment.config[kind])
     method_lib.check_guidance(experiment.model, parts["guidance"], parts["helpers"])
     method_lib.check_sampler(experiment.model, parts["sampler"])
+
+
+def _check_learned(experiment: Experiment) -> None:
+    """Refuses a way to sample that a student of few steps has not learned."""
+    learned = getattr(experiment.task, "check_drawing", None)
+    if learned is not None:
+        learned(experiment.config)
 
 
 def check_plan(experiment: Experiment) -> None:

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import exported, latents
+from diffusion_jax.experiment import exported, latents, teachers
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.runtime.storage import place
@@ -42,7 +42,7 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
     if _has_begun(experiment):
         return {}
     if not named:
-        return latents.read(experiment)
+        return {**latents.read(experiment), **teachers.read(experiment)}
     where = place(named)
     if where == experiment.workdir:
         raise ConfigError(f"init={named} is the work directory itself; name another --workdir")
@@ -74,7 +74,7 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
     _say_names("of that run only, left out", theirs.keys() - fit.keys())
     for line in saved_config.other_meaning(saved_config.from_dict(meta["config"]), c):
         say(f"  other than in that run: {line}")
-    return {**fit, **latents.read(experiment)}
+    return {**teachers.read(experiment), **fit, **latents.read(experiment)}
 
 
 def begin(state: State, found: dict[str, np.ndarray]) -> State:

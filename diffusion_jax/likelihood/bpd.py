@@ -19,7 +19,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import OneBatch, Pass, kept
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.objectives.base import Objective
-from diffusion_jax.model import Model
+from diffusion_jax.model import Model, need_likelihood
 from diffusion_jax.process import time_change
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
 from diffusion_jax.rng import stream
@@ -143,8 +143,9 @@ def measure(
         The records of all images, in order.
 
     Raises:
-        ConfigError: `draws` is odd or not positive.
+        ConfigError: `draws` is odd or not positive, or the model has no likelihood.
     """
+    need_likelihood(model, "a bound on the bits")
     check_draws("draws", draws)
     one = one_batch(model, objective, draws, defensive)
     terms, t, weight = how.over(one, params, split, label)

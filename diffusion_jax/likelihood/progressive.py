@@ -20,7 +20,7 @@ from diffusion_jax.data.passes import OneBatch, Pass, kept
 from diffusion_jax.likelihood.bpd import mean_se
 from diffusion_jax.likelihood.objectives.base import drawn, prior, reconstruction, total
 from diffusion_jax.likelihood.objectives.discrete import step
-from diffusion_jax.model import Model
+from diffusion_jax.model import Model, need_likelihood
 from diffusion_jax.runtime.sharding import local
 from diffusion_jax.types import Array, Cond, Noise, Params, diffuse
 
@@ -138,6 +138,7 @@ def measure(model: Model, params: Params, split: Split, how: Pass, *, steps: int
     Returns:
         The records of all images, in order.
     """
+    need_likelihood(model, "a rate of bits")
     found = how.over(one_batch(model, steps), params, split, "rate-distortion")
     return RateDistortion(*found, dims=math.prod(split.shape))
 

@@ -54,7 +54,7 @@ class Helpers:
             return bind(own if params is None else params[which])
 
         null = model.null if model.traits.null_class else None
-        return Context(null=null, open=opened if load else None)
+        return Context(null=null, open=opened if load else None, told=model.told)
 
 
 @dataclass(frozen=True)

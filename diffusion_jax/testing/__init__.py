@@ -36,6 +36,7 @@ CONTRACTS = {
     "pyramids": "data.pyramid",
     "views": "data.view",
     "tasks": "training.task",
+    "distillations": "training.distillation",
     "loggers": "training.logger",
 }
 

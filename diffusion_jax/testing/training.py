@@ -10,13 +10,15 @@ import numpy as np
 
 from diffusion_jax import config as config_lib
 from diffusion_jax.data.base import Source, Split
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, teachers
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.testing._tools import images, must
+from diffusion_jax.training.distillation import base
 from diffusion_jax.training.tasks.base import Handed
+from diffusion_jax.types import Array, diffuse
 
 _SHAPE = (4, 4, 1)
-_FIGURES = ("bits_per_dim", "loss_by_gamma")
+_FIGURES = ("bits_per_dim", "loss_by_gamma", "agreement")
 
 
 def setting(folder: Path) -> Experiment:
@@ -41,7 +43,7 @@ def task(plugin: Any) -> None:
     must(plugin.figure in _FIGURES, f"figure={plugin.figure!r}; allowed are {', '.join(_FIGURES)}")
     with tempfile.TemporaryDirectory() as folder:
         run = setting(Path(folder))
-        handed = Handed(*[lambda *_: None] * 6)
+        handed = Handed(*[lambda *_: None] * 6, teacher=_taught)
         opened = plugin.open(run, handed)
         given = opened.given().tree
         state = jax.jit(opened.initial)()
@@ -67,6 +69,39 @@ def task(plugin: Any) -> None:
         same = all(np.array_equal(a, b) for a, b in pairs)
         must(same, "a step is not a function of state and batch")
         must(callable(plugin.function(run)), "function(setting) is not callable")
+
+
+def _taught(run: Experiment, plugin: Any, finest: int) -> teachers.Opened:
+    """The model of a student with other weights as its teacher."""
+    params = run.model.init(jax.random.key(1), _SHAPE)
+    return teachers.asked(run.model, params, plugin, finest)
+
+
+def distillation(plugin: Any) -> None:
+    """Lessons lead to less noise, are finite, and a student that is perfect stays so."""
+    must(plugin.finest % plugin.steps == 0, "finest is not a multiple of steps")
+    n, edges = 64, jnp.linspace(4.0, -6.0, plugin.finest + 1)
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, eps = (jax.random.normal(k, (n, *_SHAPE)) for k in keys[:2])
+
+    def jump(z: Array, gamma: Array, end: Array) -> Array:
+        """Along the ODE of standard normal data, which do not move."""
+        return z
+
+    for progress in (0.0, 0.5, 0.99):
+        desk = base.Desk(
+            edges, (jnp.arange(n) + 0.5) / n, jax.random.uniform(keys[2], (n,)),
+            jnp.float32(progress), lambda gamma: diffuse(x, gamma, eps),
+            lambda z, gammas: jnp.broadcast_to(z, (len(gammas), *z.shape)), jump, jump,
+        )  # fmt: skip
+        found = jax.jit(lambda desk=desk: plugin.lesson(desk))()
+        shapes = [a.shape for a in found] == [x.shape, (n,), (n,), x.shape]
+        must(shapes, "a lesson is not (z, gamma, end, z_end) of these shapes")
+        must(bool((found.end < found.gamma).all()), "a lesson does not lead to less noise")
+        inside = (found.gamma <= edges[0]) & (found.end >= edges[-1] - 1e-4)
+        must(bool(inside.all()), "a lesson leaves the plan")
+        still = np.allclose(found.z, found.z_end, atol=1e-5)
+        must(still, "with a teacher that stands still and such a student, z_end is not z")
 
 
 def logger(plugin: Any) -> None:

@@ -49,8 +49,9 @@ def template(tree: Any, sharding: Any) -> Any:
 
 
 def held_out(metrics: dict[str, float]) -> float:
-    """The figure that tells the best checkpoint: held-out bits/dim, or a scorer's loss."""
-    return metrics.get("valid_bits_per_dim", metrics.get("valid_loss", float("inf")))
+    """The figure that tells the best checkpoint: the lowest of what a task validates by."""
+    names = ("valid_bits_per_dim", "valid_loss", "valid_agreement")
+    return next((metrics[n] for n in names if n in metrics), float("inf"))
 
 
 def shapes(tree: Any) -> dict[str, tuple]:

@@ -22,7 +22,8 @@ class State:
         params: the weights.
         ema: averaged weights, one pytree per decay, keyed by the decay as text.
         opt_state: optimiser state.
-        proposal: what the proposal of training times has learned; empty for most.
+        proposal: what the proposal of training times has learned, or a student's weights when its
+            round began (`before`); empty for most.
     """
 
     step: Array

@@ -50,15 +50,19 @@ def _finish_model(experiment: Experiment, params: Params, step: int, writer: Wri
     if not path.exists():
         eval_mode.evaluate(experiment, params, record)
     _log(writer, step, c.eval.split, path, "result", ("bits_per_dim", "standard_error"))
-    if c.sample.num and not drawn(experiment, step):
-        timed(writer, step, lambda: writer.image(
-            step, "samples", sample_mode.sample(experiment, params, step)
-        ))  # fmt: skip
+    _draw(experiment, params, step, writer)
     writer.flush()
     cheap = bool(c.sample.num) and writer.found.get(_TOOK, 0.0) < _CHEAP
     report_mode.after_training(
         experiment, lambda: report_mode.illustrate(experiment, params, record, cheap)
     )
+
+
+def _draw(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
+    if experiment.config.sample.num and not drawn(experiment, step):
+        timed(writer, step, lambda: writer.image(
+            step, "samples", sample_mode.sample(experiment, params, step)
+        ))  # fmt: skip
 
 
 def _log(
@@ -86,4 +90,15 @@ def _finish_guide(experiment: Experiment, params: Params, step: int, writer: Wri
     report_mode.after_training(experiment)
 
 
-_FINISH = {"bits_per_dim": _finish_model, "loss_by_gamma": _finish_guide}
+def _finish_student(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
+    """Samples and report: there is no figure on data."""
+    _draw(experiment, params, step, writer)
+    writer.flush()
+    report_mode.after_training(experiment)
+
+
+_FINISH = {
+    "bits_per_dim": _finish_model,
+    "loss_by_gamma": _finish_guide,
+    "agreement": _finish_student,
+}

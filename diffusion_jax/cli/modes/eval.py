@@ -15,6 +15,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.estimators.base import Bounds
+from diffusion_jax.model import need_likelihood
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.training.state import ema_key
@@ -53,8 +54,13 @@ def chosen(table: dict[str, Callable], experiment: Experiment) -> Callable:
     return table[task.figure]
 
 
+def refuse(experiment: Experiment, *_: Any) -> None:
+    """Refuses to measure the likelihood of a model that has none."""
+    need_likelihood(experiment.model, "--mode=eval")
+
+
 # What `--mode=eval` measures, by what a task says its figure is.
-_FIGURES = {"bits_per_dim": _bits_per_dim, "loss_by_gamma": _by_gamma.evaluate}
+_FIGURES = {"bits_per_dim": _bits_per_dim, "loss_by_gamma": _by_gamma.evaluate, "agreement": refuse}
 
 
 def check(experiment: Experiment) -> None:

@@ -13,7 +13,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.likelihood import ood as lib
-from diffusion_jax.model import require
+from diffusion_jax.model import need_likelihood, require
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.sharding import local
@@ -36,6 +36,7 @@ def run(experiment: Experiment) -> None:
             "ood needs the data to tell apart: --config.ood.against=DATA, for example "
             "--config.ood.against='rotated(digits())'"
         )
+    need_likelihood(experiment.model, "--mode=ood")
     if experiment.model.num_classes:
         require(
             experiment.model, "ood, which scores images without their labels,",

@@ -23,7 +23,14 @@ from diffusion_jax.cli.modes import (
 )
 from diffusion_jax.data.description import describe, told
 from diffusion_jax.errors import ConfigError, NonFiniteError, foreign
-from diffusion_jax.experiment import Experiment, assembly, drawing, fine_tuning, prepare_workdir
+from diffusion_jax.experiment import (
+    Experiment,
+    assembly,
+    drawing,
+    fine_tuning,
+    prepare_workdir,
+    teachers,
+)
 from diffusion_jax.runtime import cores, distributed, memory, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import check_batch, greatest, placed, put
@@ -224,10 +231,11 @@ def _check(experiment: Experiment) -> None:
     """Refuses early what would fail on the way, at the end, or in modes that come after."""
     assembly.check_named(experiment)
     quality_mode.check_settings(experiment)
-    if experiment.task.figure == "bits_per_dim":
+    if experiment.task.figure != "loss_by_gamma":  # a model, of which samples are drawn
         assembly.check_call(experiment)
         sample_mode.check(experiment)
-        drawing.check_plan(experiment)
+        if not experiment.model.teacher:  # a student's schedule is what training has made of one
+            drawing.check_plan(experiment)
 
 
 HANDED = Handed(
@@ -239,4 +247,5 @@ HANDED = Handed(
     score=_by_gamma.score,
     against=_against.source,
     finish=_at_the_end.finish,
+    teacher=teachers.opened,
 )

@@ -41,6 +41,16 @@ _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
             sections_measured.environment,
         ),
     ),
+    "agreement": (
+        "task",
+        (
+            sections_trained.samples,
+            sections_trained.data,
+            sections_trained.training,
+            sections_measured.quality,
+            sections_measured.environment,
+        ),
+    ),
 }
 
 

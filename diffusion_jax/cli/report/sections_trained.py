@@ -24,6 +24,7 @@ _FEW = 30  # classes that are shown at once
 _CURVES: dict[str, tuple[str, str, tuple[str, ...] | None]] = {
     "bits_per_dim": ("bits/dim", "bits_per_dim", None),
     "loss_by_gamma": ("nats", "loss", ("train/loss", "train/grad_norm", "train/core_seconds")),
+    "agreement": ("weighted squares", "", None),
 }
 _WIDE = 900  # pixels: a grid that needs the page to itself
 
@@ -116,6 +117,9 @@ def training(run: RunFiles) -> Section | Missing:
         svg(figures.metric(c, gamma, "gamma"),
             "Line chart of both ends of the noise schedule against steps",
             "The ends of the schedule during training."),
+        svg(figures.metric(c, {"valid/agreement": "agreement"}, "grey levels"),
+            "Line chart of the distance between samples of student and teacher",
+            "Rms distance between samples of student and teacher from the same noise."),
         svg(figures.speed(c), "Line chart of steps per second", "Speed: steps per second."),
         *(svg(figures.metric(c, {n: label}, label), f"Line chart of {label} in training",
               f"{label.capitalize()} in training.") for n, label in extra.items()),

@@ -171,5 +171,10 @@ class Conditioning(nn.Module):
             h += nn.Dense(
                 4 * self.size, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="latent"
             )(cond["latent"])
+        if "w" in cond:  # likewise: a student that is told its guidance weight, 1 where it is not
+            zeros = nn.initializers.zeros
+            h += nn.Dense(
+                4 * self.size, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="w"
+            )(cond["w"][:, None] - 1.0)
         h = nn.Dense(4 * self.size, dtype=self.dtype, name="dense1")(nn.swish(h))
         return nn.swish(h)

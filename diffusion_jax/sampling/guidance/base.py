@@ -26,12 +26,14 @@ class Context:
         open: `open(kind, checkpoint)` gives what a trained checkpoint holds: a denoiser for kind
             `"denoiser"`, else the `log_prob` of a guide of that kind; None where checkpoints
             cannot be read.
+        told: what else the network is told, by its names in the condition.
     """
 
     null: Callable[[Cond], Cond] | None = None
     other: Denoiser | None = None
     log_prob: Callable[[Array, Array, Cond], Array] | None = None
     open: Callable[[str, str], Callable] | None = None
+    told: tuple[str, ...] = ()
 
 
 class Guidance(Protocol):

@@ -78,6 +78,8 @@ class Handed:
         score: `(task, params, split) -> metrics` of a network that is not a model of the data.
         against: `(setting, path) -> Source`: the data in equal parts with samples of a run.
         finish: `(setting, params, step, writer)`: measures, samples and reports at the end.
+        teacher: `(setting, plugin, finest) -> teaching.Teacher`, of a student; its plan has
+            `finest` steps.
     """
 
     check: Callable[[Setting], None]
@@ -86,6 +88,7 @@ class Handed:
     score: Callable[["Task", Params, Split], dict[str, float]]
     against: Callable[[Setting, str], Source]
     finish: Callable[[Setting, Params, int, Writer], None]
+    teacher: Callable[[Setting, Any, int], Any] = lambda *_: None
 
 
 @runtime_checkable
@@ -139,7 +142,11 @@ class Plugin(Protocol):
 
     Attributes:
         holds: what its weights are, as guidance asks for it: `"denoiser"`, `"classifier"`, ...
-        figure: what `--mode=eval` measures: `"bits_per_dim"`, or `"loss_by_gamma"`.
+        figure: what `--mode=eval` measures: `"bits_per_dim"`, or `"loss_by_gamma"`; `"agreement"`
+            where there is no likelihood.
+
+    A task of students also has `teacher`, a work directory, `told`, the names of what the network
+    is told beside gamma and class, and `check_drawing(config)`, which refuses other ways to sample.
     """
 
     holds: str

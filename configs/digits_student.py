@@ -1,0 +1,23 @@
+"""A student of four steps, from the run of configs/digits.py.
+
+Command:   python -m diffusion_jax.main --config=configs/digits_student.py --workdir=runs/four
+Teacher:   runs/digits, or --config.task="distill(teacher='RUN', method=segments(steps=1))"
+"""
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = config.student("digits()", "distill(teacher='runs/digits', method=segments(steps=4))")
+    c.batch = 64
+    c.steps = 1600
+    c.lr = 5e-4
+    c.ema = (0.99,)
+    c.log_every = 50
+    c.eval_every = 400
+    c.save_every = 400
+    return config.variant(
+        c, variant, smoke="distill(teacher='runs/digits', method=segments(steps=2, inner=2))"
+    )

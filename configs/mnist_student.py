@@ -1,0 +1,22 @@
+"""A student of four steps, from the run of configs/mnist.py.
+
+Command:   python -m diffusion_jax.main --config=configs/mnist_student.py --workdir=runs/four
+Teacher:   runs/mnist, or --config.task="distill(teacher='RUN', method=segments(steps=1))"
+Hardware:  as the teacher's; on a CPU use configs/mnist_student.py:smoke
+Expected:  not yet trained to the end by us
+"""
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = config.student("mnist()", "distill(teacher='runs/mnist', method=segments(steps=4))")
+    c.batch = 128
+    c.steps = 50_000
+    c.lr = 1e-4
+    c.ema = (0.999,)
+    return config.variant(
+        c, variant, smoke="distill(teacher='runs/mnist', method=segments(steps=2, inner=2))"
+    )

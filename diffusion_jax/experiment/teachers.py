@@ -1,0 +1,235 @@
+"""The run that a student is distilled from: its settings, its weights, and its steps.
+
+Network, schedule and data of the student are the teacher's. They, the plan and the SHA-256 of the
+teacher's weights become part of the student's configuration, and its weights begin as the
+teacher's: the student needs the other run only in training.
+"""
+
+import dataclasses
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from diffusion_jax import registry, saved_config
+from diffusion_jax.denoiser import with_condition
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import latents
+from diffusion_jax.model import Model, require
+from diffusion_jax.registry import Spec
+from diffusion_jax.runtime.sharding import local
+from diffusion_jax.runtime.storage import place
+from diffusion_jax.sampling import generate, loop
+from diffusion_jax.sampling.encoded import for_sampler
+from diffusion_jax.sampling.guidance.base import Context, Guidance, contrast, need_null
+from diffusion_jax.sampling.method import Helpers, check_guidance
+from diffusion_jax.sampling.samplers.base import Sampler, noise_share
+from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred, diffuse
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment import Experiment
+
+# What a student is made of, and how it samples: all of it follows from the teacher.
+_MODEL = ("network", "schedule", "gamma_min", "gamma_max", "decoder", "prediction", "conditional",
+          "augment", "view", "autoencoder")  # fmt: skip
+_SAMPLING = ("sampler", "grid", "guidance", "plan", "corrector", "sample.steps")
+# Arguments of the task that are filled in.
+_FILLED = ("edges", "sha256")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A teacher, ready to be asked; a `training.teaching.Teacher`."""
+
+    model: Model
+    params: Any
+    path: str
+    edges: np.ndarray
+    guidance: Guidance
+    sampler: Sampler
+    helpers: Helpers = dataclasses.field(default_factory=Helpers)
+
+    def walk(self, params: Any, z: Array, gammas: Array, cond: Cond) -> Array:
+        """Latents at all `gammas` `[M + 1, B]` of the guided ODE, from `z` at the first."""
+        context = self.helpers.context(self.model, params["helpers"])
+        guided = self.guidance(self.model.denoiser(params["model"]), context)
+        denoise = for_sampler(
+            with_condition(guided, cond), self.model.traits.mean_coefficient, self.sampler
+        )
+        return loop.path(denoise, self.sampler, gammas, z, jax.random.key(0))
+
+    def noisy(self, params: Any, x: Array, gamma: Array, eps: Array, cond: Cond) -> Array:
+        """`alpha x_gamma + sigma eps`, with the teacher's encoder."""
+        if self.model.traits.time_dependent_data:
+            told = {k: v for k, v in cond.items() if k != "w"}
+            x += self.model.shift(params["model"], x, gamma, told)
+        return diffuse(x, gamma, eps)
+
+
+@dataclass(frozen=True)
+class ByCondition:
+    """Classifier-free guidance whose weight is `cond["w"]`, one for each example."""
+
+    def check(self, context: Context) -> None:
+        """Needs a null condition."""
+        need_null("weight", context)
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The guided denoiser; the network is not told the weight."""
+        null = need_null("weight", context)
+
+        def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+            plain = {k: v for k, v in cond.items() if k != "w"}
+            strong, weak = contrast(denoiser, null, z, gamma, plain)
+            w = cond["w"].reshape(-1, *[1] * (z.ndim - 1))
+            return jax.tree.map(lambda c, u: u + w * (c - u), strong, weak)
+
+        return guided
+
+
+def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
+    """Writes what follows from the teacher into the configuration of a student.
+
+    Raises:
+        ConfigError: there is no such teacher, it cannot teach this student, or a setting that was
+            `asked` for is another than the teacher's.
+    """
+    c, plugin = run.config, run.task
+    if not getattr(plugin, "teacher", "") or plugin.sha256:
+        return
+    settled = _begun(run) or _resolved(run)
+    for name in _MODEL:
+        if name in asked and saved_config.meaning(name, c[name]) != saved_config.meaning(
+            name, settled[name]
+        ):
+            raise ConfigError(
+                f"{name}={c[name]!r}: the teacher {plugin.teacher} has {name}={settled[name]!r}, "
+                "and so has its student; leave it out"
+            )
+        c[name] = settled[name]
+    c.task, c.encoder, c.class_dropout = settled.task, "identity()", 0.0
+    for name in _SAMPLING:
+        if name not in asked:
+            section, _, last = name.rpartition(".")
+            owner, value = (c[section], settled[section]) if section else (c, settled)
+            owner[last] = value[last]
+    run.__dict__.pop("task", None)  # it was that of the unsettled configuration
+    run.task.check_drawing(c)
+
+
+def _begun(run: "Experiment") -> ConfigDict | None:
+    """The settings of a student that has begun already, of the same teacher and method."""
+    saved = run.workdir / "config.json"
+    if not saved.exists():
+        return None
+    before = saved_config.read(saved)
+    mine, old = registry.parse(run.config.task), registry.parse(before.task)
+
+    def asked(spec: Spec) -> tuple:
+        return spec.name, spec.args, {k: v for k, v in spec.kwargs.items() if k not in _FILLED}
+
+    return before if asked(mine) == asked(old) and old.kwargs.get("sha256") else None
+
+
+def _resolved(run: "Experiment") -> ConfigDict:
+    """The settings of a new student."""
+    from diffusion_jax.experiment import drawing
+
+    plugin, method = run.task, run.task.built
+    other = _open(run)
+    theirs = other.config
+    drawing.check_same_data(run, other, plugin.teacher)
+    mine, taught = (tuple(e.source.classes) for e in (run, other))
+    if theirs.conditional and mine != taught:
+        raise ConfigError(
+            f"teacher: {plugin.teacher} knows the classes {', '.join(taught)}, and "
+            f"{run.source.name} has {', '.join(mine) or 'none'}"
+        )
+    params, _ = other.weights()
+    edges = _plan(other, params, plugin.edges, method.finest)
+    values = tuple(float(g) for g in edges)
+    spec = registry.parse(run.config.task)
+    known = {"edges": Spec("array", (), {"values": values}), "sha256": latents.digest(params)}
+    settled = saved_config.from_dict(saved_config.to_dict(theirs))
+    settled.task = str(Spec(spec.name, spec.args, {**spec.kwargs, **known}))
+    settled.sampler, settled.guidance = "ddim()", "none()"
+    settled.plan, settled.corrector = "once()", "none()"
+    own = Spec("array", (), {"values": values[:: method.finest // method.steps]})
+    settled.grid, settled.sample.steps = str(own), method.steps
+    return settled
+
+
+def _open(run: "Experiment") -> "Experiment":
+    """The teacher's run, if it can teach."""
+    from diffusion_jax.experiment import open_run
+
+    name = run.task.teacher
+    if saved_config.find(place(name)) is None:
+        raise ConfigError(
+            f"teacher: there is no run in {name!r}; train it first, or name another: "
+            "--config.task=\"distill(teacher='RUN')\""
+        )
+    other = open_run(name, data_dir=run.config.data_dir)
+    if other.task.holds != "denoiser":
+        raise ConfigError(f"teacher: {name} holds a {other.task.holds}, not a diffusion model")
+    require(
+        other.model, f"distill(teacher={name!r})", "distil a VDM or DiffEnc run of pixels",
+        per_pixel_gamma=False, latent=0, pixels=True,
+    )  # fmt: skip
+    if other.model.view.given_shape(tuple(other.source.shape)) is not None:
+        raise ConfigError(
+            f"teacher: {name} is a later stage of a cascade, which has no student yet"
+        )
+    return other
+
+
+def _plan(other: "Experiment", params: Params, edges: Spec, steps: int) -> np.ndarray:
+    return generate.plan(other.model, params, registry.build("grids", edges), steps)
+
+
+def opened(run: "Experiment", plugin: Any, finest: int) -> Opened:
+    """The teacher of a run, with its weights: what `Handed.teacher` gives a task."""
+    from diffusion_jax.experiment import drawing
+
+    other = _open(run)
+    params, _ = other.weights()
+    helpers = Helpers(lambda kind, path: drawing.open_helper(other, kind, path))
+    return asked(other.model, params, plugin, finest, helpers)
+
+
+def asked(
+    model: Model, params: Params, plugin: Any, finest: int, helpers: Helpers | None = None
+) -> Opened:
+    """A model with its weights as the teacher that `plugin`, a task, asks for.
+
+    Raises:
+        ConfigError: guidance or sampler do not fit, or the sampler adds noise.
+    """
+    helpers = helpers or Helpers()
+    guidance = ByCondition() if plugin.weight else registry.build("guidance", plugin.guidance)
+    sampler = registry.build("samplers", plugin.sampler)
+    if noise_share(sampler) != 0.0:
+        raise ConfigError(
+            f"distill: sampler={plugin.sampler} adds noise, and a student follows a path without: "
+            "use ddim(), dpmpp_2m() or heun()"
+        )
+    check_guidance(model, guidance, helpers)
+    grid = registry.build("grids", plugin.edges)
+    edges = generate.plan(model, {"schedule": local(params["schedule"])}, grid, finest)
+    given = {"model": params, "helpers": helpers.params}
+    return Opened(model, given, plugin.teacher, edges, guidance, sampler, helpers)
+
+
+def read(run: "Experiment") -> dict[str, np.ndarray]:
+    """The arrays that a student begins with, by path; nothing for other runs."""
+    if not getattr(run.task, "teacher", ""):
+        return {}
+    params, _ = _open(run).weights()
+    kept = {k: params[k] for k in ("network", "schedule")}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(jax.device_get(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(kept)
+    }

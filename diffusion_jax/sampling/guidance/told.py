@@ -1,0 +1,42 @@
+"""The guidance weight of a student that was trained to be told one: `told(w=2.0)`."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from diffusion_jax.allowed import Finite
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.sampling.guidance.base import Context
+from diffusion_jax.types import Array, Cond, Denoiser, Pred
+
+
+@dataclass(frozen=True)
+class Told:
+    """Classifier-free guidance by one call of a network that knows what two would say."""
+
+    w: float
+
+    def check(self, context: Context) -> None:
+        """Needs a network that is told weights."""
+        if "w" not in context.told:
+            raise ConfigError(
+                f"told(w={self.w}): this network is not told a weight, as a student trained with "
+                f"distill(weight=3.0) is; use cfg(w={self.w})"
+            )
+
+    def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
+        """The denoiser with the weight in its condition."""
+
+        def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
+            return denoiser(z, gamma, {**cond, "w": jnp.full(z.shape[0], self.w, z.dtype)})
+
+        return guided
+
+
+def make(w: Finite = 1.5) -> Told:
+    """A weight for a student, see `distill(weight=...)`.
+
+    Args:
+        w: 0 unconditional, 1 conditional, above 1 stronger; up to what the student was trained for.
+    """
+    return Told(float(w))

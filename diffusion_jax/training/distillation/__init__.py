@@ -1,0 +1,1 @@
+"""Ways for a student of few steps to learn from its teacher, one file each."""

@@ -1,0 +1,59 @@
+"""Progressive distillation (Salimans & Ho 2022): `halving(steps=4, rounds=3)`."""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.allowed import Count
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.training.distillation.base import Desk, Lesson
+
+
+@dataclass(frozen=True)
+class Halving:
+    """A student whose steps halve in number each round, and are two steps of the one before."""
+
+    steps: int
+    rounds: int
+    timed: bool = True
+    teacher_calls: int = 2
+
+    @property
+    def finest(self) -> int:
+        """The teacher's steps in the first round."""
+        return self.steps * 2**self.rounds
+
+    def lesson(self, desk: Desk) -> Lesson:
+        """One step of this round, which is two of the teacher or of the round before."""
+        now = jnp.floor(desk.progress * self.rounds).astype(jnp.int32)
+        length = 2 ** (now + 1)  # of a step, in those of the finest plan
+        k = jnp.floor(desk.u * (self.finest // length)).astype(jnp.int32) * length
+        gammas = desk.edges[jnp.stack([k, k + length // 2, k + length])]
+        z = desk.noisy(gammas[0])
+
+        def again() -> jax.Array:
+            return desk.before(desk.before(z, gammas[0], gammas[1]), gammas[1], gammas[2])
+
+        end = jax.lax.cond(now == 0, lambda: desk.teach(z, gammas)[-1], again)
+        return Lesson(z, gammas[0], gammas[2], end)
+
+
+def make(steps: Count = 4, rounds: Count = 3) -> Halving:
+    """Rounds that each halve the number of steps.
+
+    Args:
+        steps: of the student in the end, a power of two.
+        rounds: how often the number is halved; the teacher takes `steps * 2**rounds` steps.
+
+    Raises:
+        ConfigError: `steps` is not a power of two.
+    """
+    if steps & (steps - 1):
+        near = 2 ** math.floor(math.log2(steps))
+        raise ConfigError(
+            f"halving: steps={steps} must be a power of two, such as {near} or {2 * near}; "
+            "segments() and bootstrap() take any number"
+        )
+    return Halving(steps, rounds)

@@ -1,0 +1,135 @@
+"""One step of a student's training: what it is asked, by its method, and what it should say."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from diffusion_jax import rng
+from diffusion_jax.data.augment.base import Augment
+from diffusion_jax.model import Model
+from diffusion_jax.training.averages import Average
+from diffusion_jax.training.distillation.base import Desk, Method, aim, land
+from diffusion_jax.training.meter import Metrics
+from diffusion_jax.training.optimizer import advance
+from diffusion_jax.training.state import State
+from diffusion_jax.types import Array, Cond, Params, expand
+
+FROZEN = ("schedule",)  # groups of weights: the plan is made of the teacher's
+
+
+class Teacher(Protocol):
+    """What is known of the teacher; `Handed.teacher` opens one.
+
+    Attributes:
+        params: its weights, and those of whatever guides it.
+        path: its work directory.
+        edges: the plan that lessons are made of, `[finest + 1]`, noise first.
+    """
+
+    params: Any
+    path: str
+    edges: np.ndarray
+
+    def walk(self, params: Any, z: Array, gammas: Array, cond: Cond) -> Array:
+        """Latents at all `gammas` `[M + 1, B]` of its ODE, guidance included, from `z`."""
+        ...
+
+    def noisy(self, params: Any, x: Array, gamma: Array, eps: Array, cond: Cond) -> Array:
+        """Data at `gamma` `[B]` as the teacher knows them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that defines a step besides its data.
+
+    Attributes:
+        model: the student.
+        teacher: what it learns from.
+        method: how.
+        optimizer: the optax transformation.
+        augment: data augmentation, the teacher's.
+        ema: the weight averages, as (name, average) pairs.
+        ema_warmup: whether averages warm up.
+        steps: of the training.
+        weight: the largest guidance weight that the student is told; 0: it is told none.
+        seed: seed of all noise.
+    """
+
+    model: Model
+    teacher: Teacher
+    method: Method
+    optimizer: optax.GradientTransformation
+    augment: Augment
+    ema: tuple[tuple[str, Average], ...]
+    ema_warmup: bool
+    steps: int
+    weight: float
+    seed: int
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `update` reports."""
+        return ("loss", "grad_norm")
+
+    def jump(self, params: Params, z: Array, gamma: Array, end: Array, cond: Cond) -> Array:
+        """The student's step from `gamma` to `end`, each `[B]`."""
+        return land(self.model.denoiser(params)(z, gamma, cond), end)
+
+    def begun(self, state: State) -> State:
+        """The state at the first step of a round: optimiser and averages begin anew."""
+        if self.method.rounds == 1:
+            return state
+        trained = {k: p for k, p in state.params.items() if k not in FROZEN}
+        fresh = state.replace(
+            opt_state=self.optimizer.init(trained),
+            ema=dict.fromkeys(state.ema, state.params),
+            proposal={"before": state.params},
+        )
+        first = state.step % (self.steps // self.method.rounds) == 0
+        return jax.tree.map(lambda a, b: jnp.where(first, a, b), fresh, state)
+
+    def update(self, state: State, batch: dict[str, Array], given: Any) -> tuple[State, Metrics]:
+        """One step on one global batch `{"image", "label"}`."""
+        state, root = self.begun(state), jax.random.key(self.seed)
+        n = batch["image"].shape[0]
+        images, told = self.augment(
+            rng.per_example(rng.stream(root, "augment", state.step), n), batch["image"]
+        )
+        x, cond = self.model.examples({**batch, "image": images})
+        if self.augment.size:
+            cond["augment"] = told
+        if self.weight:
+            w = jax.random.uniform(rng.stream(root, "weight", state.step), (n,))
+            cond["w"] = self.weight * w
+        noise = rng.draw_noise(rng.stream(root, "noise", state.step), x, dropout=True)
+        before = state.proposal.get("before", state.params)
+        desk = Desk(
+            edges=jnp.asarray(self.teacher.edges, x.dtype),
+            u=noise.t,
+            v=jax.random.uniform(rng.stream(root, "place", state.step), (n,)),
+            progress=(state.step / self.steps).astype(x.dtype),
+            noisy=lambda gamma: self.teacher.noisy(given, x, gamma, noise.eps, cond),
+            teach=lambda z, gammas: self.teacher.walk(given, z, gammas, cond),
+            jump=lambda z, gamma, end: self.jump(state.params, z, gamma, end, cond),
+            before=lambda z, gamma, end: self.jump(before, z, gamma, end, cond),
+        )
+        lesson = jax.lax.stop_gradient(self.method.lesson(desk))
+        target = aim(lesson)
+        # The larger of the errors in x and in eps ("truncated SNR", Salimans & Ho 2022).
+        weight = jnp.maximum(1.0, jnp.exp(-expand(lesson.gamma, x)))
+        fixed = {k: state.params[k] for k in FROZEN}
+
+        def loss(trained: Params) -> Array:
+            denoise = self.model.denoiser({**trained, **fixed}, noise.dropout)
+            pred = denoise(lesson.z, lesson.gamma, cond)
+            return jnp.mean(weight * jnp.square(pred.x - target))
+
+        trained = {k: p for k, p in state.params.items() if k not in FROZEN}
+        value, grads = jax.value_and_grad(loss)(trained)
+        after = advance(state, grads, self.optimizer, self.ema, self.ema_warmup)
+        return after, {"loss": value, "grad_norm": optax.tree.norm(grads)}
