@@ -70,13 +70,10 @@ class Spec:
     args: tuple = ()
     kwargs: dict = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        named = (f"{k}={_shown(v)}" for k, v in self.kwargs.items())
-        return f"{self.name}({', '.join([*map(_shown, self.args), *named])})"
-
-
-def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, Spec) else repr(value)
+    def __repr__(self) -> str:
+        """As it is written."""
+        named = (f"{k}={v!r}" for k, v in self.kwargs.items())
+        return f"{self.name}({', '.join([*map(repr, self.args), *named])})"
 
 
 def parse(text: str) -> Spec:
@@ -271,7 +268,7 @@ def _bound(
 def _as_written(spec: Spec, signature: inspect.Signature, name: str, value: Any) -> str:
     """An argument as it stands in the string, where that can be told."""
     written = {**dict(zip(signature.parameters, spec.args, strict=False)), **spec.kwargs}
-    return _shown(written.get(name, value))
+    return repr(written.get(name, value))
 
 
 def _find(kind: str, name: str) -> Any:

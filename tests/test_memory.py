@@ -9,7 +9,7 @@ from test_lost import counting
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import train
 from diffusion_jax.errors import ConfigError, WorkdirError
-from diffusion_jax.experiment import drawing, measuring, prepare_workdir
+from diffusion_jax.experiment import assembly, drawing, measuring, prepare_workdir
 from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.sharding import gathered
 
@@ -69,3 +69,18 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text(f"{2**30}\n")
     monkeypatch.setattr(memory, "_LIMIT", tmp_path / "memory.max")
     assert memory.of_device(jax.devices("cpu")[0]) == 2**30 // jax.local_device_count("cpu")
+
+
+def test_attention_that_training_cannot_hold_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    network = "dit(width=8, depth=1, heads=2, patch=1)"
+    experiment = tiny.experiment(tmp_path, network=network, batch=64)
+    # Of the whole batch; two images would fit.
+    needed = 4 * 16**2 * 2 * 64 // experiment.mesh.devices.size
+    monkeypatch.setattr(assembly, "of_device", lambda device: needed - 1)
+    with pytest.raises(ConfigError, match="dit: attention among 16 tokens needs"):
+        train.run(experiment)
+    assert not experiment.workdir.exists()
+    monkeypatch.setattr(assembly, "of_device", lambda device: needed)
+    assembly.check_call(tiny.experiment(tmp_path, network=network, batch=64))

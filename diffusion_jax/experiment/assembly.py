@@ -84,7 +84,8 @@ def view(run: "Experiment") -> View:
 
 def check_call(run: "Experiment") -> None:
     """Calls the network as training does, for shapes only: refuses (`ConfigError`) what fails."""
-    built, shape, n = run.model, tuple(run.source.shape), 2
+    built, shape = run.model, tuple(run.source.shape)
+    n = max(run.config.batch // run.config.accumulate, 1)  # so that memory is what training takes
     image, label = jax.ShapeDtypeStruct((n, *shape), jnp.uint8), jax.ShapeDtypeStruct((n,), int)
     more = {"augment": run.augment.size, "latent": built.traits.latent}
 

@@ -12,7 +12,12 @@ import jax.numpy as jnp
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.likelihood.objectives.base import Objective, ShapeInvariant, is_shape_invariant
+from diffusion_jax.likelihood.objectives.base import (
+    Objective,
+    ShapeInvariant,
+    bound_of,
+    is_shape_invariant,
+)
 from diffusion_jax.likelihood.weightings.base import Weighting
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
@@ -79,9 +84,14 @@ def make(weight: Spec = Spec("sigmoid"), inner: Any = None) -> Weighted:  # noqa
         inner: the bound; `continuous()` unless given.
 
     Raises:
-        ConfigError: the bound is of finitely many steps.
+        ConfigError: the bound is of finitely many steps, or not a bound but weighted itself.
     """
     bound: Objective = inner or registry.build("objectives", "continuous()")
+    if bound_of(bound) is not bound:
+        raise ConfigError(
+            "weighted: inner is weighted itself, and would be taken for the bound; use one weight, "
+            "and inner=continuous()"
+        )
     if not is_shape_invariant(bound) or not hasattr(bound, "at"):
         raise ConfigError(
             "weighted: only the bound of continuous time is a loss per unit of gamma, which a "
