@@ -75,9 +75,10 @@ def plan(folder: Path, budget: float, start: ConfigDict, table: Table) -> dict[s
 
 
 def read(log: Path, name: str) -> list[dict[str, Any]]:
-    """Finished rows of a table."""
-    lines = map(json.loads, log.read_text().splitlines()) if log.exists() else ()
-    return _paired.latest([r for r in lines if r["table"] == name])
+    """Finished rows of a table; a line that a kill has torn is no row."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    return _paired.latest([r for r in rows if r["table"] == name])
 
 
 def fill(
@@ -119,7 +120,7 @@ def fill(
             row["frechet"] = _runs.frechet(trained, judge(), start.data_dir)
         if row not in read(log, name):
             with log.open("a") as f:
-                f.write(f"{json.dumps(row)}\n")
+                f.write(f"\n{json.dumps(row)}\n")  # on a line of its own in any case
         note(f"{name}, {variant}, seed {seed}, lr {lr:g}: {row['bits_per_dim']:.4f}")
 
     for seed in seeds:

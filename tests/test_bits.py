@@ -95,6 +95,8 @@ def test_a_finished_table_is_not_trained_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         bits.fill("t", TABLE, start, [0, 1], 2.0, tmp_path)
     assert len(bits.read(tmp_path / "rows.jsonl", "t")) == 1
+    with (tmp_path / "rows.jsonl").open("a") as f:
+        f.write('{"table": "t", "varia')  # killed while it wrote
     bits.fill("t", TABLE, start, [0, 1], 2.0, tmp_path)
     assert made[1:] == ["seed0-lr0.01", "seed0-lr0.01", "seed0-lr1e-05", "seed1", "seed1"]
     rows, text = bits.read(tmp_path / "rows.jsonl", "t"), (tmp_path / "rows.jsonl").read_text()
