@@ -223,8 +223,28 @@ def checked(split: Split) -> Split:
 
 
 def located(path: str, data_dir: str) -> Path:
-    """Where `path` is: relative to `data_dir` if that is set, so that a saved run can move."""
+    """Where `path` is: relative to `data_dir` if that is set, so that a saved run can move.
+
+    Raises:
+        DataError: it is in a bucket.
+    """
+    check_on_disk(path)
+    check_on_disk(data_dir)
     return Path(data_dir).expanduser() / Path(path).expanduser()
+
+
+def check_on_disk(path: str) -> None:
+    """Raises DataError for the URL of a bucket."""
+    if "://" in path:
+        raise DataError(
+            f"{path}: data sets are read from a disk; copy it there first, with gcloud storage "
+            "rsync --recursive for example (launch.tpu: --data), and name that folder"
+        )
+
+
+def beside(path: Path) -> str:
+    """For messages about a missing file: where a relative path was looked for."""
+    return "" if path.is_absolute() else f" (from {Path.cwd()}; --config.data_dir names another)"
 
 
 def hold_out(split: str, images: np.ndarray, labels: np.ndarray, count: int) -> tuple:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax.data.base import beside
 from diffusion_jax.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -82,7 +83,7 @@ def _sorted_out(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     try:
         found = sorted(_walk(str(root)))
     except OSError as e:
-        raise DataError(f"cannot read the folder {root}: {e.strerror}") from e
+        raise DataError(f"cannot read the folder {root}: {e.strerror}{beside(root)}") from e
     names = tuple(n for n in found if n.lower().endswith(SUFFIXES))
     others = Counter(
         Path(n).suffix.lower() or "without a suffix"
@@ -156,7 +157,7 @@ def _split_folders(root: Path, classes: bool) -> tuple[dict[str, str], tuple[str
         with os.scandir(root) as entries:
             found = sorted((e.name, e.is_dir()) for e in entries if e.name[0] != ".")
     except OSError as e:
-        raise DataError(f"cannot read the folder {root}: {e.strerror}") from e
+        raise DataError(f"cannot read the folder {root}: {e.strerror}{beside(root)}") from e
     tops = [name for name, folder in found if folder]
     loose = any(name.lower().endswith(SUFFIXES) for name, folder in found if not folder)
     by: dict[str, list[str]] = {}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_jax.data.base import Source, Split, hold_out
+from diffusion_jax.data.base import Source, Split, beside, hold_out
 from diffusion_jax.data.captions import Captions, captions_of, missing
 from diffusion_jax.data.contract import check_images, count_classes, whole_labels
 from diffusion_jax.errors import DataError
@@ -44,7 +44,8 @@ def npz(path: Path) -> dict[str, np.ndarray]:
             untrusted.check_members(z, z.infolist())
             return {i.filename.removesuffix(".npy"): _array(path, z, i) for i in z.infolist()}
     except Exception as e:  # zipfile, zlib and numpy raise many types for damaged files
-        raise DataError(f"cannot read {str(path)!r} as an npz file: {untrusted.reason(e)}") from e
+        why = f"{untrusted.reason(e)}{'' if path.exists() else beside(path)}"
+        raise DataError(f"cannot read {str(path)!r} as an npz file: {why}") from e
 
 
 def npy(path: Path) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffusion_jax.data.base import Source, Split, hold_out
+from diffusion_jax.data.base import Source, Split, check_on_disk, hold_out
 from diffusion_jax.data.contract import check_images, whole_labels
 from diffusion_jax.data.datasets import _cache
 from diffusion_jax.errors import DataError
@@ -28,6 +28,7 @@ def find(name: str, data_dir: str) -> Path:
         DataError: it is not there, or not in array_record format; the message holds the command
             that prepares it. (TFDS itself would retry a download for minutes.)
     """
+    check_on_disk(data_dir)
     root = Path(data_dir or "~/tensorflow_datasets").expanduser()
     there = [p.parent for p in (root / name).glob("*/dataset_info.json")]
     found = [p for p in there if any(p.glob("*.array_record*"))]

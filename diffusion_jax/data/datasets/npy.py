@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.allowed import Levels, Whole
-from diffusion_jax.data.base import Source, located
+from diffusion_jax.data.base import Source, beside, located
 from diffusion_jax.data.datasets import _mapped
 from diffusion_jax.errors import DataError
 
@@ -15,8 +15,8 @@ from diffusion_jax.errors import DataError
 def _arrays(folder: Path) -> dict[str, np.ndarray]:
     if not folder.is_dir():
         raise DataError(
-            f"{str(folder)!r} is no folder; npy() needs one with train_image.npy, test_image.npy "
-            "(uint8 [N,H,W,C]) and, for labels, train_label.npy and test_label.npy"
+            f"{str(folder)!r} is no folder{beside(folder)}; npy() needs one with train_image.npy, "
+            "test_image.npy (uint8 [N,H,W,C]) and, for labels, train_label.npy and test_label.npy"
         )
     missing = [k for k in ("train_image", "test_image") if not (folder / f"{k}.npy").is_file()]
     if missing:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.allowed import Levels, Whole
-from diffusion_jax.data.base import Source
+from diffusion_jax.data.base import Source, located
 from diffusion_jax.data.datasets import _mapped
 from diffusion_jax.errors import DataError
 
@@ -28,17 +28,23 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
 
 
 def make(
-    path: str, levels: Levels = 256, num_classes: Whole | None = None, holdout: Whole = 0
+    path: str,
+    levels: Levels = 256,
+    num_classes: Whole | None = None,
+    holdout: Whole = 0,
+    data_dir: str = "",
 ) -> Source:
     """Images in an npz file.
 
     Args:
         path: the file, with `train_image`, `test_image` (uint8 `[N,H,W,C]`) and optionally
             `train_label`, `test_label` (integers) and captions, `train_text`, `test_text`
-            (strings `[N]`, or `[N, M]` for M wordings, the first of which is evaluated).
+            (strings `[N]`, or `[N, M]` for M wordings, the first of which is evaluated); relative
+            to `data_dir` if that is set.
         levels: images hold 0 .. levels-1.
         num_classes: number of classes; None: as many as the labels have, 0 ignores them.
         holdout: training images kept back as `valid`.
+        data_dir: see `path`.
     """
-    path = str(Path(path).expanduser())
+    path = str(located(path, data_dir))
     return _mapped.source("npz", path, _arrays(path), levels, num_classes, holdout)
