@@ -189,7 +189,13 @@ def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> M
             f"grid={c.grid} has {len(gammas) - 1} steps of its own, but sample.steps="
             f"{c.sample.steps}; set sample.steps to {len(gammas) - 1}"
         )
+    learned = set(gammas[:-1])
     gammas = plan(gammas if edit is None else edit.plan(gammas))
+    if experiment.model.teacher and not set(gammas[:-1]) <= learned:
+        raise ConfigError(
+            f"edit.method={c.edit.method} begins between the {c.sample.steps} steps that this "
+            f"student has learned: use its teacher ({experiment.model.teacher})"
+        )
     method = Method(gammas=np.asarray(gammas, np.float64), **parts)
     if edit is not None:
         edit.check(experiment.model, method)

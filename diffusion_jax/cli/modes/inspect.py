@@ -13,7 +13,7 @@ from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment, measuring
-from diffusion_jax.likelihood import bpd, variance
+from diffusion_jax.likelihood import bpd, martingale, variance
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.process.time_change import reclock
@@ -51,10 +51,14 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
             "schedule": variance.curve(experiment.model, params),
             **_measure(experiment, params, split),
         }
-        if experiment.model.traits.latent:
+        traits = experiment.model.traits
+        if traits.pixels and not (traits.time_dependent_data or traits.per_pixel_gamma):
+            found = martingale.drift(experiment.model, params, x, cond, jax.random.key(c.seed))
+            report["drift"] = {k: v.tolist() for k, v in dataclasses.asdict(found).items()}
+        if traits.latent:
             band = variance.spread(experiment.model, params, x[:8], jax.random.key(c.seed))
             report["schedule"]["spread"] = band
-        if experiment.model.traits.mean_coefficient:
+        if traits.mean_coefficient:
             report["encoder"] = variance.encoder_shift(experiment.model, params, x, cond)
             columns = np.linspace(*report["ends"].values(), _COLUMNS)
             report["encoder"]["columns"] = columns.tolist()
@@ -164,6 +168,18 @@ def _plot(path: Path, report: dict[str, Any]) -> None:
         charts.save(name("encoder"), figures.encoder(report["encoder"]))
 
 
+def _drift_lines(drift: dict[str, Any] | None) -> list[str]:
+    """Where predictions move most along the reverse process; those of a perfect network do not."""
+    if drift is None:
+        return []
+    i = int(np.argmax(drift["mean"]))
+    shown = f"{drift['mean'][i]:.2g} +- {drift['standard_error'][i]:.1g}"
+    return [
+        f"  squared drift of x_hat along the reverse process: {shown} a value at most, from gamma "
+        f"{drift['gamma'][i]:.2f} to {drift['end'][i]:.2f}; 0 for a perfect network"
+    ]
+
+
 def _table(report: dict[str, Any]) -> str:
     v, data, ends = report["variance"], report["data"], report["ends"]
     bits = report["result"]["breakdown"]["diffusion"]
@@ -182,5 +198,6 @@ def _table(report: dict[str, Any]) -> str:
         f"  between images {v['between_images']:13.5g}, which no schedule removes",
         f"  ratios: straight line / schedule {ratios['straight_line_to_schedule']}, "
         f"schedule / optimum {ratios['schedule_to_optimum']}",
+        *_drift_lines(report.get("drift")),
     ]
     return "\n".join(lines)
