@@ -64,6 +64,7 @@ def _check(_argv: list[str]) -> None:
         jax.eval_shape(run.task.open(run, HANDED).initial)
         if run.task.holds == "denoiser":
             drawing.check(run)
+        print("the trainer takes these arguments", flush=True)
     except DataError as e:
         print(f"the data are not here, so the model was not built: {e}", flush=True)
     except UserError as e:

@@ -24,8 +24,12 @@ def inputs():
     return z, jnp.asarray([-9.0, 1.5]), jnp.asarray([0.3, -1.0])
 
 
+FURTHER = [pytest.param(*w, marks=pytest.mark.slow)
+           for w in ((64, False), (64, True), (96, False), (128, True))]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("width", "attention"), [(32, False), (32, True), (96, True), (128, False)]
+    ("width", "attention"), [(32, False), (32, True), (96, True), (128, False), *FURTHER]
 )
 def test_a_checkpoint_of_this_width_predicts_what_was_published(tmp_path, width, attention):
     theirs, (z, gamma, scalar) = ScoreUNet(width, 1, attention), inputs()

@@ -34,7 +34,9 @@ def told(record: Mapping[str, Any]) -> list[str]:
         each = (f"{i} {n} ({k})" for i, (n, k) in enumerate(zip(names, counts, strict=True)))
         lines.append(f"classes, with their images: {', '.join(each)}")
     elif counts:
-        lines.append(f"{len(counts)} classes of {min(counts)} .. {max(counts)} images")
+        least, most = min(counts), max(counts)
+        of = f"{least}" if least == most else f"{least} .. {most}"
+        lines.append(f"{len(counts)} class{'es' * (len(counts) > 1)} of {of} images")
     if record.get("captions"):
         lines.append(f"{record['captions']} different captions")
     return lines
