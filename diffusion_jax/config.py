@@ -14,11 +14,11 @@ from diffusion_jax.errors import ConfigError
 # groups and fields that it reads in `READS`; what is in no group is about data or model.
 GROUPS = {
     "training": (
-        "init", "class_dropout", "low_clean", "objective", "beta", "beta_warmup", "proposal",
-        "minimize_variance", "steps", "optimizer", "lr", "warmup", "lr_decay", "clip", "decay_mask",
-        "ema_warmup", "per_dispatch", "on_nan", "spike", "log_every", "eval_every", "save_every",
-        "sample_every", "keep_latest", "logger", "report", "valid_draws", "resident_mib",
-        "data_ahead",
+        "init", "class_dropout", "text_dropout", "low_clean", "objective", "beta", "beta_warmup",
+        "proposal", "minimize_variance", "steps", "optimizer", "lr", "warmup", "lr_decay", "clip",
+        "decay_mask", "ema_warmup", "per_dispatch", "on_nan", "spike", "log_every", "eval_every",
+        "save_every", "sample_every", "keep_latest", "logger", "report", "valid_draws",
+        "resident_mib", "data_ahead",
     ),
     "stages": ("stages",),
     "sampling": ("guidance", "sampler", "grid", "plan", "corrector", "final"),
@@ -64,6 +64,8 @@ def base() -> ConfigDict:
     c.prediction = "eps"  # eps, v, x, velocity, edm, or levels: logits of all levels
     c.conditional = False  # condition on class labels
     c.class_dropout = 0.1  # probability of the learned null class in training
+    c.text = ""  # read the data's captions: bytes(), words(); see docs/howto/text.md
+    c.text_dropout = 0.1  # probability of no text in training
     c.low_clean = 0.5  # how often the small images of a cascade's later stage are without noise
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
@@ -114,6 +116,9 @@ def base() -> ConfigDict:
     c.sample.steps = 250
     c.sample.batch = 64  # images per call, over all devices
     c.sample.labels = ()  # classes to cycle through, numbers or names; empty: all in turn
+    # Texts to cycle through, as ('a red three, top left', 'a (blue:2) seven'), and a file of more,
+    c.sample.captions = ()  # one a line; without any: the captions of eval.split, in order
+    c.sample.prompts = ""
     c.sample.seed = 0
     # Noise in what later stages of a cascade are given (-log SNR, -6 .. 0 of use); None: none.
     c.sample.low_gamma = config_dict.placeholder(float)

@@ -15,6 +15,7 @@ from diffusion_jax.networks.autoencoders.pixels import Pixels
 from diffusion_jax.networks.backbones.base import Network
 from diffusion_jax.networks.heads import base as heads
 from diffusion_jax.networks.layers.blocks import fold_keys
+from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.encoders.base import Encoder
 from diffusion_jax.process.encoders.identity import Identity
@@ -41,11 +42,12 @@ class Model:
         prediction: what the network predicts, `"eps"`, `"v"`, `"x"` or `"levels"`.
         num_classes: classes it can be conditioned on; 0 for an unconditional model.
         encoder: the data's own path through time; the identity for VDM.
-        null_class: whether training hides some labels, so that the null class means something.
+        null_class: whether training hides some labels and texts, so that none means something.
         view: what of an image it is a model of, and what it is given.
         autoencoder: what lies between data and latents; None: the data themselves diffuse.
         told: what else the network is told, numbers `[B]` in the condition.
         teacher: the run that it is a student of, of few steps; empty for none.
+        text: how captions are read; None for a model that takes none.
     """
 
     network: Network
@@ -59,6 +61,7 @@ class Model:
     autoencoder: Autoencoder | None = None
     told: tuple[str, ...] = ()
     teacher: str = ""
+    text: TextEncoder | None = None
 
     @property
     def space(self) -> Autoencoder:
@@ -76,8 +79,8 @@ class Model:
             discrete=self.space.discrete,
             pixels=isinstance(self.space, Pixels),
             latent_noise=self.space.noisy,
-            null_class=self.num_classes > 0 and self.null_class,
             likelihood=not self.teacher,
+            null_class=(self.num_classes > 0 or self.text is not None) and self.null_class,
         )
 
     def shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
@@ -92,16 +95,19 @@ class Model:
         """What the model sees of images.
 
         Args:
-            rows: `{"image": uint8 [B, H, W, C], "label": int32 [B]}`, whole images.
+            rows: `{"image": uint8 [B, H, W, C], "label": int32 [B]}`, whole images, and `"text"`
+                int32 `[B, M, L]` where there are captions.
 
         Returns:
-            `(x, cond)`: data in model space, with the class where the model takes one, and what the
-            view gives (clean) as `"low"`, in model space.
+            `(x, cond)`: data in model space, with the class where the model takes one, the first
+            caption likewise, and what the view gives (clean) as `"low"`, in model space.
         """
         part, given = self.view(rows["image"])
         cond = {name: self.decoder.encode(a) for name, a in given.items()}
         if self.num_classes:
             cond["label"] = rows["label"]
+        if self.text is not None and "text" in rows:
+            cond["text"] = rows["text"][:, 0]
         return self.decoder.encode(part), cond
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
@@ -256,8 +262,9 @@ class Model:
         return self.decoder.centres() if hasattr(self.decoder, "centres") else None
 
     def null(self, cond: Cond) -> Cond:
-        """The same condition without its label: the learned null class."""
-        return {**cond, "label": jnp.full_like(cond["label"], self.num_classes)}
+        """The same condition without label (the learned null class) and text (zeros)."""
+        none = {"label": lambda a: jnp.full_like(a, self.num_classes), "text": jnp.zeros_like}
+        return {k: none[k](a) if k in none else a for k, a in cond.items()}
 
 
 def need_likelihood(model: Model, who: str) -> None:

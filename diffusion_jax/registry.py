@@ -30,6 +30,7 @@ FOLDERS = {
     "pyramids": "data.pyramids",
     "views": "data.views",
     "models": "networks.backbones",
+    "text_encoders": "networks.text_encoders",
     "autoencoders": "networks.autoencoders",
     "heads": "networks.heads",
     "schedules": "process.schedules",
@@ -54,7 +55,7 @@ FOLDERS = {
     "modes": "cli.modes",
 }
 # Settings whose plug-ins are of a kind with another name.
-_FIELDS = {"network": "models", "edit": "edits"}
+_FIELDS = {"network": "models", "edit": "edits", "text": "text_encoders"}
 _ROOT = Path(__file__).parent
 _REST = inspect.Parameter
 _LATER = object()  # stands for a nested plug-in that is not built

@@ -18,7 +18,8 @@ class Traits:
         discrete: whether every level of the data has a probability, `log_probs`.
         pixels: whether the data themselves diffuse, not latents of an autoencoder.
         latent_noise: whether the autoencoder adds noise to its latents.
-        null_class: whether it was trained without labels too: there is an unconditional prediction.
+        null_class: whether it was trained without labels and texts too: there is an unconditional
+            prediction.
         likelihood: whether its predictions are means of the data, so that it has a bound.
     """
 
@@ -42,7 +43,8 @@ _OTHERWISE = {
     "discrete": "its decoder has no discrete probabilities",
     "pixels": "it models latents of an autoencoder, not pixels",
     "latent_noise": "its autoencoder adds learned noise",
-    "null_class": "it has no null class (it is unconditional, or was trained with class_dropout=0)",
+    "null_class": "it has no null class (it is unconditional, or was trained with class_dropout=0 "
+    "or text_dropout=0)",
     "likelihood": "a student of few steps is not a model of likelihood",
 }
 

@@ -1,7 +1,5 @@
 """A run that has been opened: its model, data and weights, and what can be done with them."""
 
-import copy
-import dataclasses
 import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -16,10 +14,12 @@ from diffusion_jax import ranges, registry, saved_config
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source, class_numbers
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import assembly
+from diffusion_jax.experiment import assembly, texts
+from diffusion_jax.experiment._asked import asked
 from diffusion_jax.experiment.weights import adopt_published, load
 from diffusion_jax.experiment.workdir import prepare_workdir
 from diffusion_jax.model import Model
+from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training.state import ema_key
@@ -56,10 +56,20 @@ class Experiment:
         return make_mesh(spec=self.config.mesh)
 
     @functools.cached_property
-    def source(self) -> Source:
-        """The data set."""
+    def data(self) -> Source:
+        """The data set as it is."""
         c = self.config
         return registry.build("data", c.data, data_dir=c.data_dir, workers=c.data_workers)
+
+    @functools.cached_property
+    def text(self) -> TextEncoder | None:
+        """How captions are read; None for a run without."""
+        return texts.encoder(self)
+
+    @functools.cached_property
+    def source(self) -> Source:
+        """The data set as the model sees it."""
+        return texts.source(self)
 
     @functools.cached_property
     def augment(self) -> Augment:
@@ -99,6 +109,7 @@ class Experiment:
         num: int | None = None,
         labels: Sequence[int | str] | None = None,
         *,
+        captions: Sequence[str] | None = None,
         seed: int | None = None,
         guidance: str | None = None,
         sampler: str | None = None,
@@ -110,6 +121,7 @@ class Experiment:
         Args:
             num: how many.
             labels: classes to cycle through, numbers or names; empty means all of them in turn.
+            captions: texts to cycle through; empty means those of the test split.
             seed: of the noise. The same seed and settings give the same images.
             guidance: plug-in string such as `"cfg(w=2.0)"`.
             sampler: plug-in string such as `"dpmpp_2m()"`.
@@ -126,11 +138,12 @@ class Experiment:
         from diffusion_jax.experiment import drawing
 
         classes = None if labels is None else class_numbers(self.source, labels)
-        asked = {
+        wanted = {
             "sample.num": num, "sample.labels": classes, "sample.seed": seed,
+            "sample.captions": captions if captions is None else tuple(captions),
             "sample.steps": steps, "sample.batch": batch, "guidance": guidance, "sampler": sampler,
         }  # fmt: skip
-        run = self._asked(asked)
+        run = asked(self, wanted)
         drawn = drawing.compiled(run, run.params)
         return drawn.levels(drawn(run.config.sample.seed, quiet=True))
 
@@ -163,8 +176,8 @@ class Experiment:
         """
         from diffusion_jax.experiment import measuring
 
-        asked = {"split": split, "draws": draws, "limit": limit, "seed": seed, "batch": batch}
-        run = self._asked({f"eval.{k}": v for k, v in asked.items()})
+        wanted = {"split": split, "draws": draws, "limit": limit, "seed": seed, "batch": batch}
+        run = asked(self, {f"eval.{k}": v for k, v in wanted.items()})
         return measuring.result(measuring.bound(run, run.params, quiet=True))
 
     def denoiser(
@@ -188,7 +201,7 @@ class Experiment:
         """
         from diffusion_jax.experiment import drawing
 
-        return drawing.denoiser(self._asked({"guidance": guidance}), self.params, labels)
+        return drawing.denoiser(asked(self, {"guidance": guidance}), self.params, labels)
 
     def compress(self, images: np.ndarray, labels: np.ndarray | None = None) -> bytes:
         """Codes images without loss by bits-back coding, as `config.compress` says.
@@ -225,22 +238,6 @@ class Experiment:
 
         found, _ = codec.decode(self, self.params, data, "the data")
         return found.images, found.labels
-
-    def _asked(self, changes: dict[str, Any]) -> "Experiment":
-        """The run with other settings of sampling or measuring (None: as they are).
-
-        Model, data and weights depend on none of these, so both runs share them.
-        """
-        config = copy.deepcopy(self.config)
-        for key, value in changes.items():
-            if value is not None:
-                *path, last = key.split(".")
-                functools.reduce(lambda c, p: c[p], path, config)[last] = value
-        ranges.check(config, sections_only=True)
-        shared = (self.mesh, self.source, self.model, self.loaded)
-        other = dataclasses.replace(self, config=config)
-        vars(other).update(zip(("mesh", "source", "model", "loaded"), shared, strict=True))
-        return other
 
     def shapes(self) -> Params:
         """Shapes of the weights; nothing is computed."""

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.data.base import class_numbers
 from diffusion_jax.data.views.base import View
 from diffusion_jax.errors import ConfigError, SpecError, foreign
-from diffusion_jax.experiment import latents
+from diffusion_jax.experiment import latents, texts
 from diffusion_jax.model import Model, require
 from diffusion_jax.networks.autoencoders.base import Autoencoder
 from diffusion_jax.process.decoders.base import Decoder
@@ -36,7 +37,8 @@ def model(run: "Experiment") -> Model:
         why = "".join(f" ({note})" for note in source.notes)
         raise ConfigError(f"conditional=True, but {source.name} has no classes{why}")
     classes = source.num_classes if c.conditional else 0
-    images = {**offered(run), "num_classes": classes, "augment": run.augment.size}
+    images = {**offered(run), "num_classes": classes, "augment": run.augment.size,
+              "text": run.text}  # fmt: skip
     decoder, between = _space(run, images)
     latent = between.latent_shape(images["shape"])
     known = {**images, "channels": latent[-1], "shape": latent}
@@ -49,12 +51,15 @@ def model(run: "Experiment") -> Model:
         prediction=c.prediction,
         num_classes=classes,
         encoder=registry.build("encoders", c.encoder, **known),
-        null_class=c.class_dropout > 0,
+        null_class=(not classes or c.class_dropout > 0)
+        and (run.text is None or c.text_dropout > 0),
         view=view(run),
         autoencoder=between,
         told=getattr(run.task, "told", ()),
         teacher=getattr(run.task, "teacher", ""),
+        text=run.text,
     )
+    texts.check(run, built.network)
     if known["low"] and not getattr(built.network, "low", 0):
         raise ConfigError(
             f"view {c.view} gives small images, but network {c.network} takes none: its make(...) "
@@ -88,9 +93,11 @@ def check_call(run: "Experiment") -> None:
     n = max(run.config.batch // run.config.accumulate, 1)  # so that memory is what training takes
     image, label = jax.ShapeDtypeStruct((n, *shape), jnp.uint8), jax.ShapeDtypeStruct((n,), int)
     more = {"augment": run.augment.size, "latent": built.traits.latent}
+    words = np.zeros((n, 1, run.text.length), np.int32) if run.text else None
 
     def predict(image: Array, label: Array) -> Array:
-        x, cond = built.examples({"image": image, "label": label.astype(jnp.int32)})
+        rows = {} if words is None else {"text": jnp.asarray(words)}
+        x, cond = built.examples({"image": image, "label": label.astype(jnp.int32), **rows})
         cond |= {k: jnp.zeros((n, size)) for k, size in more.items() if size}
         cond |= {k: jnp.zeros(n) for k in built.told}
         keys = jax.random.split(jax.random.key(0), n)
@@ -157,6 +164,7 @@ def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
 
     c = run.config
     teachers.settle(run, asked)
+    texts.settle(run)
     latents.settle(run)
     if c.gamma_min is None:
         c.gamma_min = _least_noise(run)

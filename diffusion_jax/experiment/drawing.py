@@ -13,7 +13,7 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, latents, low_images, open_run
+from diffusion_jax.experiment import Experiment, latents, low_images, open_run, texts
 from diffusion_jax.model import require
 from diffusion_jax.runtime import memory
 from diffusion_jax.sampling import generate, method as method_lib
@@ -32,6 +32,7 @@ class Drawing:
         low: the small images that it is given, uint8 `[N, h, w, C]`; None where a cascade draws
             them, or the model takes none.
         stage: which of a cascade's; for the random numbers.
+        captions: the prompt of each image; empty for a model without text.
     """
 
     experiment: Experiment
@@ -41,6 +42,7 @@ class Drawing:
     run: Callable
     low: np.ndarray | None = None
     stage: int = 0
+    captions: tuple[str, ...] = ()
 
     def __call__(self, seed: int, quiet: bool = False, low: np.ndarray | None = None) -> np.ndarray:
         """`config.sample.num` images as the method's final step gives them.
@@ -53,6 +55,7 @@ class Drawing:
         given = {} if low is None else {"low": low}
         if given and c.low_gamma is not None:
             given["low_gamma"] = np.full(len(low), c.low_gamma, np.float32)
+        given |= texts.conditions(e, list(self.captions))
         drawn = generate.generate(
             self.params, self.run, e.model.z_shape(e.source.shape), self.labels, c.num, c.batch,
             seed, e.mesh, quiet, given, f"sample{self.stage or ''}",
@@ -96,6 +99,11 @@ class Chain:
     def labels(self) -> np.ndarray | None:
         """The class of each image; the same in every stage."""
         return self.parts[-1].labels
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The prompt of each image."""
+        return self.parts[-1].captions
 
     def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
         """Whole images, uint8."""
@@ -147,7 +155,8 @@ def _one(
     if labels is None:
         labels = generate.labels_for(model, c.num, tuple(c.labels))
     run = generate.compile_sampler(model, method, experiment.mesh)
-    return Drawing(experiment, params, method, labels, run, stage=stage)
+    asked = tuple(texts.wanted(experiment, c.num))
+    return Drawing(experiment, params, method, labels, run, stage=stage, captions=asked)
 
 
 def denoiser(
@@ -216,6 +225,7 @@ def check(experiment: Experiment) -> None:
     memory.check_host(drawn, f"{c.num} samples", "lower --config.sample.num")
     low_images.check(experiment)
     _check_learned(experiment)
+    texts.conditions(experiment, texts.wanted(experiment, c.num))
     parts = _parts(experiment)
     for kind in ("grid", "plan"):
         registry.build(f"{kind}s", experiment.config[kind])
@@ -252,7 +262,10 @@ def _parts(experiment: Experiment) -> dict[str, Any]:
         "guidance": registry.build("guidance", c.guidance),
         "final": registry.build("finals", c.final),
         "correct": registry.build("correctors", c.corrector),
-        "helpers": Helpers(lambda kind, path: open_helper(experiment, kind, path)),
+        "helpers": Helpers(
+            lambda kind, path: open_helper(experiment, kind, path),
+            (lambda text: texts.conditions(experiment, [text])) if experiment.text else None,
+        ),
     }
 
 
@@ -273,6 +286,11 @@ def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Cal
         mine, theirs = (e.model.num_classes for e in (experiment, other))
         if mine != theirs:
             raise ConfigError(f"{checkpoint} knows {theirs} classes, this model {mine}")
+        if other.text != experiment.text:
+            raise ConfigError(
+                f"{checkpoint} has text={other.config.text!r}, this model "
+                f"{experiment.config.text!r}"
+            )
     return other.task.function(other), params
 
 

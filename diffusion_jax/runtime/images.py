@@ -51,6 +51,7 @@ def grid(
     columns: int = 0,
     pixels: int = 64,
     captions: Sequence[str] = (),
+    under: Sequence[str] = (),
 ) -> np.ndarray:
     """Tiles images into one picture.
 
@@ -60,6 +61,7 @@ def grid(
         columns: images per row; about the square root of N if 0.
         pixels: small images are enlarged, by a whole factor, to at least this height.
         captions: a text over each image; where those of every column agree, they are written once.
+        under: longer texts, one under each image, in as many lines as they need.
 
     Returns:
         uint8 `[H', W', 3]`.
@@ -75,7 +77,9 @@ def grid(
     shown = np.round(images.astype(np.float64) * (255.0 / (levels - 1))).astype(np.uint8)
     shown = shown.repeat(factor, axis=1).repeat(factor, axis=2)
     shown = np.broadcast_to(shown, (*shown.shape[:3], 3))
-    h, w = height * factor, width * factor
+    if under:
+        shown = np.concatenate([shown, _lines_under(under, width * factor)], axis=1)
+    h, w = shown.shape[1:3]
     once = all(text == captions[i % columns] for i, text in enumerate(captions))
     texts = list(captions[:columns] if once else captions)
     lines = math.ceil(len(texts) / columns)  # rows with captions: none, the first, or all
@@ -89,6 +93,26 @@ def grid(
         y, x = tops[i // columns] - _LINE, i % columns * (w + _GAP)
         canvas[y : y + _LINE, x : x + w] = _written(text, w)
     return canvas
+
+
+def _lines_under(texts: Sequence[str], width: int) -> np.ndarray:
+    """Texts in lines of `width` pixels, all as high as the longest: uint8 `[N, h, width, 3]`."""
+    from PIL import ImageFont
+
+    font, each = ImageFont.load_default(_TEXT), []
+    for text in texts:
+        lines = [""]
+        for word in text.split():
+            longer = f"{lines[-1]} {word}".strip()
+            if lines[-1] and font.getlength(longer) > width - 2:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+        each.append(lines)
+    most = max(map(len, each))
+    rows = [[_written(line, width) for line in lines + [""] * (most - len(lines))]
+            for lines in each]  # fmt: skip
+    return np.stack([np.concatenate(r) for r in rows])
 
 
 def _written(text: str, width: int) -> np.ndarray:

@@ -28,8 +28,12 @@ class Helpers:
             `guidance.base.Context.open` promises; None where no checkpoint can be read.
     """
 
-    def __init__(self, load: Callable[[str, str], tuple[Callable, Params]] | None = None):
-        self._load = load
+    def __init__(
+        self,
+        load: Callable[[str, str], tuple[Callable, Params]] | None = None,
+        encode: Callable[[str], dict[str, np.ndarray]] | None = None,
+    ):
+        self._load, self._encode = load, encode
         self._found: dict[tuple[str, str], tuple[Callable, Params]] = {}
 
     @property
@@ -54,7 +58,9 @@ class Helpers:
             return bind(own if params is None else params[which])
 
         null = model.null if model.traits.null_class else None
-        return Context(null=null, open=opened if load else None, told=model.told)
+        return Context(
+            null=null, open=opened if load else None, told=model.told, encode=self._encode
+        )
 
 
 @dataclass(frozen=True)

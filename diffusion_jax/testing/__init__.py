@@ -17,6 +17,7 @@ CONTRACTS = {
     "encoders": "process.encoder",
     "proposals": "process.proposal",
     "models": "networks.network",
+    "text_encoders": "text.text_encoder",
     "autoencoders": "autoencoders.autoencoder",
     "heads": "autoencoders.head",
     "scorers": "networks.scorer",

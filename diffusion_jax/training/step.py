@@ -50,6 +50,7 @@ class Recipe:
             times and the continuous-time bound.
         dims: dimensions of an image, by which bits are counted; None for those of `x`.
         low_noise: how the smaller images that a later stage of a cascade is given are hidden.
+        text_dropout: probability of training without the text.
         beta: `step -> ` what all terms but the reconstruction count for; None: as much.
     """
 
@@ -68,6 +69,7 @@ class Recipe:
     dims: int | None = None
     low_noise: LowNoise | None = None
     beta: Callable[[Array], Array] | None = None
+    text_dropout: float = 0.0
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -91,7 +93,7 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
     """Data, condition and noise of a step: everything random in it.
 
     Args:
-        batch: `{"image", "label"}`, the global batch.
+        batch: `{"image", "label"}`, the global batch, and `"text"` where there are captions.
         step: number of the step, from 0.
 
     Returns:
@@ -109,10 +111,20 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
             rng.stream(root, "class_dropout", step), recipe.class_dropout, (n,)
         )
         cond["label"] = jnp.where(drop, recipe.model.num_classes, cond["label"])
+    if "text" in cond:
+        cond["text"] = _one_wording(root, step, batch["text"], recipe.text_dropout)
     if recipe.low_noise:
         cond = recipe.low_noise(rng.stream(root, "low", step), cond)
     shape = recipe.model.latent_shape(x.shape[1:])
     return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True, shape=shape)
+
+
+def _one_wording(root: Array, step: Array, text: Array, dropout: float) -> Array:
+    """One of the wordings `[B, M, L]` of each example, or none (zeros)."""
+    n, wordings = text.shape[:2]
+    which = jax.random.randint(rng.stream(root, "wording", step), (n,), 0, wordings)
+    drop = jax.random.bernoulli(rng.stream(root, "text_dropout", step), dropout, (n, 1))
+    return jnp.where(drop, 0, jnp.take_along_axis(text, which[:, None, None], axis=1)[:, 0])
 
 
 def _parts(recipe: Recipe) -> tuple[str, ...]:

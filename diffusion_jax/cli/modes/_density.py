@@ -47,7 +47,7 @@ def evaluate(
 
 def _table(report: dict[str, Any], name: str) -> str:
     r, m, e = report["result"], report["model"], report["estimator"]
-    given = ", given the class" if m["conditional"] else ""
+    given = m["given"] and f", given the {m['given']}"
     noise = r["monte_carlo_se"]
     said = "unknown from one draw" if noise is None else f"{noise:.4f}"
     lines = [

@@ -29,9 +29,17 @@ def model_record(experiment: Experiment, params: Params) -> dict[str, Any]:
         "gamma_1": float(gamma_1),
         "parameters": sum(a.size for a in jax.tree.leaves(params)),
         "conditional": experiment.model.num_classes > 0,
+        "given": _given(experiment),
         "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
         "config": config,
     }
+
+
+def _given(experiment: Experiment) -> str:
+    """What the figures are given: the class, the text, both or nothing."""
+    model = experiment.model
+    parts = ["class"] * (model.num_classes > 0) + ["text"] * (model.text is not None)
+    return " and the ".join(parts)
 
 
 def data_record(experiment: Experiment, split: Split, limit: int) -> dict[str, Any]:

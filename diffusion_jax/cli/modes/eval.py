@@ -209,7 +209,7 @@ def _latent_lines(latent: dict[str, Any] | None) -> list[str]:
 
 def _table(report: dict[str, Any], name: str) -> str:
     r, m = report["result"], report["model"]
-    given = ", given the class" if m["conditional"] else ""
+    given = m["given"] and f", given the {m['given']}"
     lines = [
         f"{name} bits/dim{given}: {plus_minus(r['bits_per_dim'], r['standard_error'])} "
         f"(s.e. over {r['images']} images; Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, "

@@ -23,6 +23,7 @@ from diffusion_jax.types import Params
 
 READS = ("sampling", "sample", "eval", "stages")
 WRITES = ("samples",)
+_WIDE = 96  # pixels of a picture with a text under it
 _ROWS = 8  # images that are shown at every level of a cascade
 
 
@@ -73,17 +74,22 @@ def sample(
     drawn = levels[-1] if levels else draw(c.seed, quiet)
     labels, method = draw.labels, draw.method
     source, captions, classes = experiment.source, [], 0
-    shown = draw.levels(drawn[: images.most(drawn.shape[1:])])
+    pixels = 3 * _WIDE // 2 if draw.captions else 64  # a text needs room
+    shown = draw.levels(drawn[: images.most(drawn.shape[1:], pixels=pixels)])
     if labels is not None:
         classes = len(c.labels) or experiment.model.num_classes
         captions = [_class_name(source, int(k)) for k in labels[: len(shown)]]
+    under = draw.captions[: len(shown)]
     columns = images.columns_for(len(shown), shown.shape[1:], classes)
-    picture = images.grid(shown, source.levels, columns, captions=captions)
+    picture = images.grid(
+        shown, source.levels, columns, _WIDE if under else 64, captions=captions, under=under
+    )
     path = experiment.workdir / "samples" / f"{step}.npz"
     if jax.process_index() == 0:
         how = draw.describe() | {"seed": c.seed, "images": c.num}
         how |= {k: record[k] for k in ("weights", "checkpoint")}
         extra = {"method": json_text(how)} | ({} if labels is None else {"label": labels})
+        extra |= {"caption": np.asarray(draw.captions)} if under else {}
         path = _records.unused(path, functools.partial(_is_of, extra))
         images.save_png(path.with_suffix(".png"), picture)
         if levels:

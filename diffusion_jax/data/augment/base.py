@@ -21,6 +21,8 @@ class Augment(Protocol):
 
     Attributes:
         size: length of the vector that tells the network what was done; 0 to tell nothing.
+
+    One that makes mirror images has `mirrors = True`: captions may not be true of those.
     """
 
     size: int

@@ -25,6 +25,11 @@ class Chain:
         """What all of them tell."""
         return sum(part.size for part in self.parts)
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether one of them makes mirror images."""
+        return any(getattr(part, "mirrors", False) for part in self.parts)
+
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Images, and what was done, one part's vector after the other's."""
         vectors = []

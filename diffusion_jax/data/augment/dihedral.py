@@ -25,6 +25,7 @@ class Dihedral:
     """One of eight symmetries per image, each equally likely; 0 is the identity."""
 
     size: int = 7
+    mirrors: bool = True
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Transformed images, and a one-hot vector of the symmetry without the identity's entry."""

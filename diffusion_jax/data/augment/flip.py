@@ -13,6 +13,7 @@ class Flip:
     """Each image as it is or mirrored, equally likely."""
 
     size: int = 1
+    mirrors: bool = True
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Images, and 1 for those that were mirrored."""

@@ -20,6 +20,11 @@ class Hidden:
     of: Augment
     size: int = 0
 
+    @property
+    def mirrors(self) -> bool:
+        """Whether it makes mirror images."""
+        return getattr(self.of, "mirrors", False)
+
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Images, and empty vectors."""
         return self.of(keys, images)[0], jnp.zeros((images.shape[0], 0))

@@ -13,6 +13,8 @@ from diffusion_jax.allowed import Count, Embedding, Finite, Levels, Positive, Ra
 from diffusion_jax.networks.layers import patches, stack, transformer
 from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype
 from diffusion_jax.networks.layers.embed import Conditioning, image_inputs
+from diffusion_jax.networks.layers.text import read
+from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.types import Array, Cond
 
 
@@ -45,6 +47,7 @@ class DiT(nn.Module):
     memory: Whole | None
     devices: Count
     dtype: Dtype
+    text: TextEncoder | None = None
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -54,6 +57,8 @@ class DiT(nn.Module):
         transformer.check_memory(
             "dit", grid[0] * grid[1], self.heads, len(z), kept, self.memory, self.devices
         )
+        text, cond = read(self.text, cond, z.shape[0])
+        told = None if text is None else (text.tokens, text.bias)
         c = Conditioning(
             self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
             self.dtype, self.low > 0, name="cond",
@@ -71,11 +76,12 @@ class DiT(nn.Module):
             modulation = nn.Dense(
                 6 * self.width, kernel_init=transformer.ZEROS, name="modulation"
             )(c)  # fmt: skip
-        params = stack.block_params(self, "blocks", block, self.depth, h, modulation, angles)
+        more = () if told is None else (0.0, None, told)
+        params = stack.block_params(self, "blocks", block, self.depth, h, modulation, angles, *more)
         rates = jnp.linspace(0.0, self.drop_path, self.depth, dtype=z.dtype)
         h, _ = stack.run(
             lambda p, h, k: cast(
-                Array, block.apply({"params": p[0]}, h, modulation, angles, p[1], k)
+                Array, block.apply({"params": p[0]}, h, modulation, angles, p[1], k, told)
             ),
             (params, rates), h, keys, None, self.scan, self.remat,
         )  # fmt: skip
@@ -116,6 +122,7 @@ def make(
     platform: str = "cpu",
     memory: Whole | None = None,
     devices: Count = 1,
+    text: TextEncoder | None = None,
 ) -> DiT:
     """A diffusion transformer; the defaults are DiT-S/2 (32M parameters).
 
@@ -152,6 +159,8 @@ def make(
         platform: of the devices it will run on: `"cpu"`, `"gpu"` or `"tpu"`.
         memory: of each of these devices, bytes; None if it is not known.
         devices: how many there are.
+        text: how captions are read, a `TextEncoder`; every self-attention is then followed by
+            attention to the text.
 
     Returns:
         The Linen module. Images that `patch` does not cover, and attention that does not fit the
@@ -167,4 +176,5 @@ def make(
         fourier, embed or max(width // 4, 4), attention,
         stack.decide("dit: scan", scan, platform == "tpu"), remat, channels, levels, num_classes,
         augment, low, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
+        text,
     )  # fmt: skip

@@ -22,6 +22,8 @@ from diffusion_jax.networks.layers.blocks import (
 )
 from diffusion_jax.networks.layers.conv import conv3x3
 from diffusion_jax.networks.layers.embed import Conditioning, LevelEmbedding, image_inputs
+from diffusion_jax.networks.layers.text import TextAttention, read
+from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.types import Array, Cond
 
 
@@ -46,6 +48,7 @@ class UNet(nn.Module):
     gamma_min: float
     gamma_max: float
     dtype: Dtype
+    text: TextEncoder | None = None
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -58,6 +61,7 @@ class UNet(nn.Module):
                 f"be halved {len(self.mults) - 1} times; give at most as many mults as the size "
                 f"allows (mults={self.mults})"
             )
+        text, cond = read(self.text, cond, z.shape[0])
         c = Conditioning(
             self.width, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
             self.dtype, self.low > 0, name="cond",
@@ -69,8 +73,12 @@ class UNet(nn.Module):
             nonlocal count
             count += 1
             h = block_type(width, self.dropout, self.dtype, name=name)(h, c, fold_keys(keys, count))
-            if h.shape[1] in self.attention:
-                h = Attention(self.heads, self.dtype, name=f"{name}_attn")(h)
+            return attend(h, name) if h.shape[1] in self.attention else h
+
+        def attend(h: Array, name: str) -> Array:
+            h = Attention(self.heads, self.dtype, name=f"{name}_attn")(h)
+            if text is not None:
+                h = TextAttention(self.heads, self.dtype, name=f"{name}_text")(h, text)
             return h
 
         h = image_inputs(z, cond, self.levels, self.fourier, self.low)
@@ -90,7 +98,7 @@ class UNet(nn.Module):
         h = block_type(h.shape[-1], self.dropout, self.dtype, name="mid_0")(
             h, c, fold_keys(keys, 0)
         )
-        h = Attention(self.heads, self.dtype, name="mid_attn")(h)
+        h = attend(h, "mid")
         h = block(h, h.shape[-1], "mid_1")
         for level, mult in reversed(list(enumerate(self.mults))):
             for i in range(self.blocks + 1):
@@ -130,6 +138,7 @@ def make(
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
+    text: TextEncoder | None = None,
 ) -> UNet:
     """A multi-resolution U-Net.
 
@@ -154,6 +163,8 @@ def make(
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
+        text: how captions are read, a `TextEncoder`; every attention is then followed by one to
+            the text.
 
     Returns:
         The Linen module. Images that cannot be halved often enough raise `ConfigError` when it is
@@ -162,5 +173,5 @@ def make(
     return UNet(
         width, tuple(mults), blocks, tuple(attention), heads, dropout, fourier, remat, patch,
         level_features, channels, levels, num_classes, augment, low, gamma_min,
-        gamma_max, compute_dtype(dtype),
+        gamma_max, compute_dtype(dtype), text,
     )  # fmt: skip

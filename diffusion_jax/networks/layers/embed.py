@@ -176,5 +176,10 @@ class Conditioning(nn.Module):
             h += nn.Dense(
                 4 * self.size, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="w"
             )(cond["w"][:, None] - 1.0)
+        if "text_pooled" in cond:  # likewise
+            h += nn.Dense(
+                4 * self.size, use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype,
+                name="text",
+            )(cond["text_pooled"])  # fmt: skip
         h = nn.Dense(4 * self.size, dtype=self.dtype, name="dense1")(nn.swish(h))
         return nn.swish(h)

@@ -6,6 +6,7 @@ averages, the check for NaN) compiles and runs over a few large arrays.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -35,9 +36,7 @@ def decide(name: str, value: bool | str, automatic: bool) -> bool:
     return automatic if value == "auto" else bool(value)
 
 
-def block_params(
-    owner: nn.Module, name: str, block: nn.Module, n: int, *inputs: Array | None
-) -> Params:
+def block_params(owner: nn.Module, name: str, block: nn.Module, n: int, *inputs: Any) -> Params:
     """Parameters of `n` detached modules like `block`, stacked; `owner` holds them as `name`."""
     if not owner.is_initializing():  # `param` would trace every init again, for shapes
         return owner.get_variable("params", name)

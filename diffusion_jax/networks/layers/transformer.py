@@ -16,6 +16,7 @@ from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.networks.layers.blocks import Dtype, attend, dropout, fold_keys
 from diffusion_jax.networks.layers.materialize import computed_once
 from diffusion_jax.networks.layers.patches import rotate
+from diffusion_jax.networks.layers.text import CrossAttention
 from diffusion_jax.types import Array
 
 ATTENTION = ("xla", "cudnn")
@@ -196,6 +197,7 @@ class AdaptiveBlock(nn.Module):
         angles: Array | None,
         rate: float | Array = 0.0,
         keys: Array | None = None,
+        text: tuple[Array, Array] | None = None,
     ) -> Array:
         """Applies the block.
 
@@ -205,6 +207,7 @@ class AdaptiveBlock(nn.Module):
             angles: see `SelfAttention`.
             rate: of leaving out a branch in training.
             keys: one key per example, or None.
+            text: tokens and bias of a text, for a block that attends to one.
         """
         x, width = computed_once(x), x.shape[-1]
         if self.shared:
@@ -219,6 +222,9 @@ class AdaptiveBlock(nn.Module):
         )(modulate(normalise(x), shift1, scale1), angles)
         h = wide(dropout(h, self.dropout, k1))
         x = x + drop_branch(gate1[:, None] * h, rate, k2)
+        if text is not None:
+            told = CrossAttention(self.heads, self.dtype, name="text")(normalise(x), *text)
+            x = x + wide(told)
         mlp = Mlp(
             max(1, int(self.ratio * width)), self.dropout, True, XAVIER, self.dtype, name="mlp"
         )  # fmt: skip

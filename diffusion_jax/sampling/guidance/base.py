@@ -3,12 +3,13 @@
 Weights follow one convention: 0 is unconditional, 1 is conditional, above 1 extrapolates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffusion_jax.denoiser import then
 from diffusion_jax.errors import ConfigError
@@ -27,6 +28,8 @@ class Context:
             `"denoiser"`, else the `log_prob` of a guide of that kind; None where checkpoints
             cannot be read.
         told: what else the network is told, by its names in the condition.
+        encode: `encode(text)` gives what the network is told of it, arrays with a leading axis 1;
+            None for a model without text.
     """
 
     null: Callable[[Cond], Cond] | None = None
@@ -34,6 +37,7 @@ class Context:
     log_prob: Callable[[Array, Array, Cond], Array] | None = None
     open: Callable[[str, str], Callable] | None = None
     told: tuple[str, ...] = ()
+    encode: Callable[[str], Mapping[str, np.ndarray]] | None = None
 
 
 class Guidance(Protocol):
@@ -100,11 +104,31 @@ def need_null(name: str, context: Context) -> Callable[[Cond], Cond]:
     """`context.null`; raises ConfigError, on behalf of guidance `name`, if there is none."""
     if context.null is None:
         raise ConfigError(
-            f"{name}: this model is unconditional, or was trained with class_dropout=0, so there "
-            "is no null class to contrast a class with; train with class_dropout > 0 on labelled "
-            "data, or use guidance='none()'"
+            f"{name}: this model is unconditional, or was trained with class_dropout=0 (texts: "
+            "text_dropout=0), so there is no null class to contrast a class with; train with "
+            "class_dropout > 0 on labelled data, or use guidance='none()'"
         )
     return context.null
+
+
+def away_from(name: str, context: Context, text: str) -> Callable[[Cond], Cond]:
+    """Turns a condition into that of a text to stay away from, for guidance `name`.
+
+    Raises:
+        ConfigError: the model takes no text.
+    """
+    if context.encode is None:
+        raise ConfigError(f"{name}(negative={text!r}): this model was trained without text")
+    told = context.encode(text)
+
+    def other(cond: Cond) -> Cond:
+        n, length = cond["text"].shape
+        ones = jnp.ones((n, length))
+        new = {k: jnp.broadcast_to(jnp.asarray(a), (n, length)) for k, a in told.items()}
+        weight = {"text_weight": ones} if "text_weight" in cond else {}
+        return {**cond, **weight, **new}
+
+    return other
 
 
 def need_open(kind: str, context: Context, checkpoint: str) -> Callable:

@@ -4,28 +4,35 @@
 the prediction with weights that sum to one. Their paper's weight is `w - 1`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 
 from diffusion_jax.allowed import Finite
-from diffusion_jax.sampling.guidance.base import Context, contrast, need_null
+from diffusion_jax.sampling.guidance.base import Context, away_from, contrast, need_null
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
 @dataclass(frozen=True)
 class CFG:
-    """Classifier-free guidance with weight `w`."""
+    """Classifier-free guidance with weight `w`, away from no condition or from a text."""
 
     w: float
+    negative: str = ""
 
     def check(self, context: Context) -> None:
-        """Needs a null condition."""
-        need_null("cfg", context)
+        """Needs a null condition, or a model that takes texts."""
+        self._weak(context)
+
+    def _weak(self, context: Context) -> Callable[[Cond], Cond]:
+        if self.negative:
+            return away_from("cfg", context, self.negative)
+        return need_null("cfg", context)
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
         """The guided denoiser."""
-        null = need_null("cfg", context)
+        null = self._weak(context)
         if self.w == 1.0:
             return denoiser
         if self.w == 0.0:
@@ -38,13 +45,14 @@ class CFG:
         return guided
 
 
-def make(w: Finite = 1.5) -> CFG:
+def make(w: Finite = 1.5, negative: str = "") -> CFG:
     """Classifier-free guidance with weight `w` (0 unconditional, 1 conditional, above 1 stronger).
 
     Args:
         w: the weight. 0 and 1 cost one network call of the batch, others one of twice the batch.
+        negative: a text that takes the place of no condition: what the images are led away from.
 
     Returns:
         The guidance. Applying it to an unconditional model raises `ConfigError`.
     """
-    return CFG(float(w))
+    return CFG(float(w), negative)

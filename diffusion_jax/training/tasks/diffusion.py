@@ -158,8 +158,9 @@ class Diffusion:
     def open(self, setting: Setting, handed: Handed) -> Training:
         """The task; its settings are checked."""
         c = setting.config
-        if not 0.0 <= c.class_dropout < 1.0:
-            raise ConfigError(f"class_dropout={c.class_dropout} must be in [0, 1)")
+        for name in ("class_dropout", "text_dropout"):
+            if not 0.0 <= c[name] < 1.0:
+                raise ConfigError(f"{name}={c[name]} must be in [0, 1)")
         handed.check(setting)
         recipe = make_recipe(setting)
         check = getattr(recipe.objective, "check", None)
@@ -226,6 +227,7 @@ def make_recipe(setting: Setting) -> Recipe:
         ),
         augment=setting.augment,
         class_dropout=c.class_dropout,
+        text_dropout=c.text_dropout,
         ema=tuple((ema_key(d), d) for d in c.ema),
         ema_warmup=c.ema_warmup,
         accumulate=c.accumulate,

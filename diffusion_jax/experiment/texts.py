@@ -1,0 +1,127 @@
+"""Captions in a run: how its data are read, and what samples are asked to show."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffusion_jax import registry
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.text_encoders.base import TextEncoder, encode, prompts
+from diffusion_jax.runtime.storage import place
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment import Experiment
+
+
+def encoder(run: "Experiment") -> TextEncoder | None:
+    """How captions are read; None for a run without."""
+    return registry.build("text_encoders", run.config.text) if run.config.text else None
+
+
+def source(run: "Experiment") -> Source:
+    """The data set, its captions as the text encoder reads them."""
+    found, reader = run.data, run.text
+    if reader is None:
+        return found
+    if not found.captioned:
+        raise ConfigError(
+            f"text={run.config.text!r}, but {found.name} has no captions: use scenes(), named(...) "
+            "of a data set with classes, or folder(captions='txt')"
+        )
+
+    def load(name: str) -> Split:
+        split = found.split(name)
+        assert split.captions is not None
+        read = split.captions.encoded(lambda texts: encode(reader, texts))
+        return dataclasses.replace(split, captions=read)
+
+    return dataclasses.replace(found, load=load)
+
+
+def settle(run: "Experiment") -> None:
+    """Writes what a text encoder takes from the training captions into the settings, for good."""
+    c, reader = run.config, run.text
+    if reader is None or not run.data.captioned:
+        return
+    if reader.settled(()) != reader.settled(("a", "b")):  # else nothing is taken
+        captions = run.data.split("train").captions
+        assert captions is not None
+        values = dataclasses.asdict(reader.settled(captions.table))  # pyright: ignore[reportArgumentType]
+        c.text = str(registry.Spec(registry.parse(c.text).name, (), values))
+        vars(run).pop("text")
+
+
+def check(run: "Experiment", network: Any) -> None:
+    """Refuses (`ConfigError`) networks and augmentations that do not go with captions."""
+    c = run.config
+    if run.text is None:
+        return
+    if getattr(network, "text", None) is None:
+        raise ConfigError(
+            f"text={c.text!r}, but network {c.network} takes none: its make(...) must take text; "
+            "unet and dit do"
+        )
+    if not run.source.mirrors and getattr(run.augment, "mirrors", False):
+        raise ConfigError(
+            f"augment {c.augment} makes mirror images, of which the captions of {run.source.name} "
+            "are not true: they tell left from right; use augment='none()'"
+        )
+
+
+def wanted(run: "Experiment", num: int) -> list[str]:
+    """The prompt of each of `num` samples, in turn: those asked for, else of the data's test split.
+
+    Raises:
+        ConfigError: captions of a run without, or none at all.
+    """
+    c = run.config.sample
+    asked = [*([c.captions] if isinstance(c.captions, str) else c.captions), *_lines(c.prompts)]
+    if run.text is None:
+        if asked:
+            raise ConfigError(
+                f"sample.captions={asked[0]!r}: this run was trained without text; train with "
+                "--config.text='bytes()'"
+            )
+        return []
+    if c.labels and not run.model.num_classes:
+        raise ConfigError(f"sample.labels={c.labels}: this run takes sample.captions, not labels")
+    if not asked:
+        captions = run.source.split(run.config.eval.split).captions
+        assert captions is not None
+        asked = [_escaped(t) for t in captions.part(slice(num)).strings()]
+    return [asked[i % len(asked)] for i in range(num)]
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"\\{c}" if c in "()\\" else c for c in text)
+
+
+def _lines(file: str) -> list[str]:
+    """The prompts in a text file, one a line."""
+    if not file:
+        return []
+    try:
+        text = place(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"sample.prompts={file!r} is not UTF-8 text ({e.reason})") from e
+    except OSError as e:
+        raise ConfigError(f"sample.prompts={file!r} cannot be read: {e.strerror}") from e
+    found = [line.strip() for line in text.splitlines() if line.strip()]
+    if not found:
+        raise ConfigError(f"sample.prompts={file!r} has no line of text")
+    return found
+
+
+def conditions(run: "Experiment", texts: list[str]) -> dict[str, np.ndarray]:
+    """What the network is told of prompts: `"text"` int32 `[N, L]`, and weights if there are any.
+
+    Raises:
+        ConfigError: a prompt is too long, has unknown words or brackets that do not close.
+    """
+    if run.text is None:
+        return {}
+    read = prompts(run.text, texts)
+    told = {"text": read.ids}
+    return told if (read.weight == 1.0).all() else {**told, "text_weight": read.weight}

@@ -1,0 +1,154 @@
+"""The contract of a text encoder: from strings to token numbers, on the host, without randomness.
+
+A network embeds the numbers itself (`layers.text.TextTokens`) and learns to read them with
+everything else. Number 0 is padding, and nothing but zeros means "no text": the null text of
+classifier-free guidance. The empty text is another one, a start and an end.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from diffusion_jax.errors import ConfigError
+
+PADDING, START, END, FIRST = 0, 1, 2, 3
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """A text encoder: a frozen dataclass, so that models that hold one can be compared.
+
+    Attributes:
+        length: numbers in a text, start and end included.
+        width: values in a token of the network that reads it.
+        depth: blocks of that network.
+        heads: of its attention.
+        vocabulary: how many numbers there are, the first `FIRST` included.
+    """
+
+    @property
+    def length(self) -> int: ...  # noqa: D102
+    @property
+    def width(self) -> int: ...  # noqa: D102
+    @property
+    def depth(self) -> int: ...  # noqa: D102
+    @property
+    def heads(self) -> int: ...  # noqa: D102
+    @property
+    def vocabulary(self) -> int: ...  # noqa: D102
+
+    def pieces(self, text: str) -> list[tuple[int, int]]:
+        """The numbers of a text, each with the character it begins at; no start, no end."""
+        ...
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of numbers without start, end and padding."""
+        ...
+
+    def settled(self, captions: Sequence[str]) -> "TextEncoder":
+        """Itself, with what it takes from the captions of a training set."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Texts as a network reads them.
+
+    Attributes:
+        ids: int32 `[N, length]`.
+        weight: float32 `[N, length]`, how often each token counts; 1 unless the text says more.
+    """
+
+    ids: np.ndarray
+    weight: np.ndarray
+
+
+def _framed(encoder: TextEncoder, text: str) -> list[tuple[int, int]]:
+    pieces = encoder.pieces(text)
+    room = encoder.length - 2
+    if len(pieces) > room:
+        kind = type(encoder).__name__.lower()
+        raise ConfigError(
+            f"the text {_short(text)!r} takes {len(pieces)} {kind}, the model reads {room}: "
+            f"shorten it, or train with {kind}(length={len(pieces) + 2})"
+        )
+    return [(START, -1), *pieces, (END, -1)]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def encode(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
+    """Texts as numbers, int32 `[N, length]`.
+
+    Raises:
+        ConfigError: a text is longer than the encoder's length, or has unknown words.
+    """
+    out = np.zeros((len(texts), encoder.length), np.int32)
+    for row, text in zip(out, texts, strict=True):
+        pieces = _framed(encoder, text)
+        row[: len(pieces)] = [i for i, _ in pieces]
+    return out
+
+
+def decode(encoder: TextEncoder, ids: np.ndarray) -> list[str]:
+    """The texts of numbers `[N, length]`; empty for no text and for the empty one."""
+    return [encoder.text([int(i) for i in row if i >= FIRST]) for row in ids]
+
+
+_PART = re.compile(r"\\([()\\])|\(((?:[^()\\:]|\\.)+):([^()]*)\)|([^()\\])")
+
+
+def parse_weights(prompt: str) -> tuple[str, list[float]]:
+    """A prompt such as `"a (red:2) three"` as its text and the weight of every character.
+
+    Raises:
+        ConfigError: brackets that do not close, or a weight that is none.
+    """
+    text, weights, at = "", [], 0
+    while at < len(prompt):
+        m = _PART.match(prompt, at)
+        if m is None:
+            raise ConfigError(
+                f"prompt {_short(prompt)!r}: a weight is written (words:2), and a bracket \\( or "
+                f"\\); see character {at + 1}"
+            )
+        inner = m[1] or m[4] or re.sub(r"\\(.)", r"\1", m[2])
+        text += inner
+        weights += [_weight(prompt, m[3])] * len(inner)
+        at = m.end()
+    return text, weights
+
+
+def _weight(prompt: str, written: str | None) -> float:
+    try:
+        value = 1.0 if written is None else float(written)
+    except ValueError:
+        value = float("nan")
+    if not 0.0 <= value < float("inf"):
+        raise ConfigError(
+            f"prompt {_short(prompt)!r}: weight {written!r} must be a number, at least 0; to go "
+            "away from a text use cfg(w=2.0, negative='...')"
+        )
+    return value
+
+
+def prompts(encoder: TextEncoder, texts: Sequence[str]) -> Prompts:
+    """Prompts as a network reads them, with the weights written in them.
+
+    A token of weight 2 counts in attention as if it were there twice, one of weight 0 not at all.
+
+    Raises:
+        ConfigError: see `encode` and `parse_weights`.
+    """
+    parsed = [parse_weights(t) for t in texts]
+    ids = encode(encoder, [text for text, _ in parsed])
+    weight = np.ones(ids.shape, np.float32)
+    for row, (text, each) in zip(weight, parsed, strict=True):
+        for k, (_, at) in enumerate(_framed(encoder, text)):
+            row[k] = each[at] if at >= 0 else 1.0
+    return Prompts(ids, weight)

@@ -1,0 +1,229 @@
+"""Texts: numbers and back, attention to them, and networks that grow it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from weights import drawn
+
+from diffusion_jax import registry, testing
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import assembly, texts
+from diffusion_jax.networks.layers.text import CrossAttention, TextTokens
+from diffusion_jax.networks.text_encoders.base import encode, parse_weights, prompts
+from diffusion_jax.runtime import images
+from diffusion_jax.sampling.guidance.base import Context
+from diffusion_jax.training.step import _one_wording
+from diffusion_jax.types import Pred
+
+BYTES = registry.build("text_encoders", "bytes(length=12, width=8, depth=1, heads=2)")
+
+
+@pytest.mark.parametrize("spec", ["bytes()", "words()"])
+def test_encoders_keep_their_contract(spec):
+    testing.check("text_encoders", spec)
+
+
+def test_every_caption_of_scenes_survives_both_encoders():
+    captions = registry.build("data", "scenes(size=60)").split("train").captions.table
+    for spec in ("bytes(length=128)", "words()"):
+        reader = registry.build("text_encoders", spec).settled(captions)
+        ids = encode(reader, captions)
+        assert [reader.text([i for i in row if i > 2]) for row in ids] == list(captions)
+
+
+@pytest.mark.parametrize(
+    ("spec", "text", "message"),
+    [("bytes(length=8)", "a red three", r"takes 11 bytes, the model reads 6.*bytes\(length=13\)"),
+     ("words(known=('purple', 'red'))", "purpel", "unknown word 'purpel' .did you mean 'purple'"),
+     ("bytes()", "a (red:2", r"a weight is written \(words:2\)"),
+     ("bytes()", "a (red:-1) three", "weight '-1' must be a number, at least 0.*negative="),
+     ("bytes()", "a red) three", "see character 6")],
+)  # fmt: skip
+def test_prompts_that_cannot_be_read(spec, text, message):
+    with pytest.raises(ConfigError, match=message) as e:
+        prompts(registry.build("text_encoders", spec), [text])
+    assert "\n" not in str(e.value)
+
+
+def test_weights_belong_to_the_tokens_of_their_words():
+    assert parse_weights(r"\(a\) (b c:2)") == ("(a) b c", [1.0] * 4 + [2.0] * 3)
+    words = registry.build("text_encoders", "words(length=8, known=('a', 'red', 'three'))")
+    read = prompts(words, ["a (red:2) three", "a red three"])
+    np.testing.assert_array_equal(read.ids[0], read.ids[1])
+    assert read.weight.tolist() == [[1, 1, 2, 1, 1, 1, 1, 1], [1] * 8]
+
+
+@functools.cache
+def attention():
+    module = CrossAttention(2, None)
+    x, tokens = jax.random.normal(jax.random.key(0), (1, 3, 8)), jnp.ones((1, 1, 6))
+    shapes = jax.eval_shape(
+        lambda k: module.init(k, x, tokens, jnp.zeros((1, 1))), jax.random.key(0)
+    )
+    params = drawn(shapes, 0.5)
+    return x, jax.jit(lambda tokens, weight: module.apply(params, x, tokens, jnp.log(weight)))
+
+
+def test_a_token_of_weight_two_is_the_token_twice_and_of_weight_none_is_none():
+    x, attend = attention()
+    a, b, c = jax.random.normal(jax.random.key(1), (3, 1, 1, 6))
+    three = jnp.concatenate([a, b, c], 1)
+    twice = attend(jnp.concatenate([a, b, b, c], 1), jnp.ones((1, 4)))
+    np.testing.assert_allclose(attend(three, jnp.asarray([[1.0, 2.0, 1.0]])), twice, atol=1e-6)
+    without = attend(jnp.concatenate([a, c, 1e6 * b], 1), jnp.asarray([[1.0, 1.0, 0.0]]))
+    only = attend(jnp.concatenate([a, c, b], 1), jnp.asarray([[1.0, 1.0, 0.0]]))
+    np.testing.assert_array_equal(without, only)
+    nothing = attend(three, jnp.zeros((1, 3)))  # the sink alone: the same everywhere, and finite
+    np.testing.assert_allclose(nothing, jnp.broadcast_to(nothing[:, :1], x.shape), atol=1e-6)
+
+
+def test_padding_and_neighbours_change_nothing():
+    module = TextTokens(259, 8, 2, 2)
+    ids = jnp.asarray(encode(BYTES, ["a red", "", "blue 7"]))
+    shapes = jax.eval_shape(lambda k: module.init(k, ids), jax.random.key(0))
+    params = drawn(shapes, 0.3)["params"]
+    wide = {**params, "position": jnp.concatenate([params["position"], 1e3 * jnp.ones((8, 8))])}
+    run = jax.jit(lambda p, ids: module.apply({"params": p}, ids))
+    short, long = run(params, ids), run(wide, jnp.pad(ids, ((0, 0), (0, 8))))
+    np.testing.assert_allclose(short.tokens, long.tokens[:, :12], atol=1e-5)
+    np.testing.assert_allclose(short.pooled, long.pooled, atol=1e-5)
+    assert np.isneginf(long.bias[:, 12:]).all()
+    mixed = run(params, jnp.stack([ids[0], 0 * ids[0], ids[1]]))
+    np.testing.assert_allclose(mixed.pooled[0], short.pooled[0], atol=1e-6)
+    np.testing.assert_allclose(mixed.pooled[1], params["none"], atol=1e-7)
+    assert np.abs(mixed.pooled[1] - mixed.pooled[2]).max() > 0.1  # the empty text is a text
+
+
+SMALL = {
+    "unet": "unet(width=8, mults=(1,), blocks=1, attention=(), heads=2, fourier=False)",
+    "dit": "dit(width=8, depth=2, heads=2, patch=2)",
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_network_grows_text_without_changing_a_bit(name):
+    known = {"channels": 1, "levels": 5}
+    plain = registry.build("models", SMALL[name], **known)
+    grown = registry.build("models", SMALL[name], text=BYTES, **known)
+    z, gamma = jax.random.normal(jax.random.key(0), (2, 4, 4, 1)), jnp.asarray([-3.0, 1.0])
+    text = jnp.asarray(encode(BYTES, ["red", "a blue 7"]))
+    old = drawn(jax.eval_shape(lambda: plain.init(jax.random.key(0), z, gamma, {})), 0.3)["params"]
+    new = jax.jit(lambda: grown.init(jax.random.key(0), z, gamma, {}))()["params"]
+    mixed = _with(new, old)
+    before = jax.jit(lambda p: plain.apply({"params": p}, z, gamma, {}))(old)
+    run = jax.jit(lambda p, text: grown.apply({"params": p}, z, gamma, {"text": text}))
+    np.testing.assert_array_equal(run(mixed, text), before)
+    moved = jax.tree.map(lambda a: a + 0.1, new)
+    told, none = run(moved, text), run(moved, 0 * text)
+    assert np.abs(told - none).max() > 1e-4
+    missing = jax.jit(lambda p: grown.apply({"params": p}, z, gamma, {}))(moved)
+    np.testing.assert_allclose(missing, none, atol=1e-6)
+
+
+def _with(new, old):
+    """The weights of `old` in those of `new`, which has all of them and more."""
+    assert old.keys() <= new.keys()
+    return {k: (_with(v, old[k]) if isinstance(v, dict) else old[k]) if k in old else v
+            for k, v in new.items()}  # fmt: skip
+
+
+def test_training_draws_a_wording_or_none_by_seed_and_step():
+    text = np.arange(1, 4)[None, :, None] * np.ones((3000, 1, 2), np.int32)
+    draw = jax.jit(functools.partial(_one_wording, text=jnp.asarray(text), dropout=0.2))
+    one, two = (np.asarray(draw(jax.random.key(0), s))[:, 0] for s in (3, 4))
+    np.testing.assert_array_equal(one, np.asarray(draw(jax.random.key(0), 3))[:, 1])
+    assert (one != two).any()
+    share = np.bincount(one, minlength=4) / 3000
+    np.testing.assert_allclose(share, [0.2, 0.8 / 3, 0.8 / 3, 0.8 / 3], atol=0.04)
+
+
+def test_a_negative_prompt_takes_the_place_of_no_text():
+    def denoiser(z, gamma, cond):
+        x = cond["text"].sum(1)[:, None] * jnp.ones_like(z)
+        return Pred(x, x)
+
+    told = {"text": jnp.full((2, 3), 5)}
+    context = Context(null=lambda c: {"text": 0 * c["text"]},
+                      encode=lambda text: {"text": np.full((1, 3), len(text))})  # fmt: skip
+    z = jnp.zeros((2, 1))
+    guided = registry.build("guidance", "cfg(w=2.0, negative='ab')")(denoiser, context)
+    np.testing.assert_allclose(guided(z, 0.0, told).x, 6 + 2 * (15 - 6))
+    plain = registry.build("guidance", "cfg(w=2.0)")(denoiser, context)
+    np.testing.assert_allclose(plain(z, 0.0, told).x, 30)
+    with pytest.raises(ConfigError, match="trained without text"):
+        registry.build("guidance", "cfg(negative='a')").check(Context())
+
+
+def run(tmp_path, **changes):
+    settings = {"data": "scenes(objects=1, size=200)", "conditional": False, "text": "words()",
+                "network": "unet(width=8, mults=(1,), blocks=1)", **changes}  # fmt: skip
+    found = tiny.experiment(tmp_path, **settings)
+    assembly.settle(found)
+    return found
+
+
+def test_a_run_keeps_the_words_of_its_training_captions(tmp_path):
+    found = run(tmp_path)
+    again = registry.build("text_encoders", found.config.text)
+    assert again == found.text and "magenta" in again.known
+    rows = found.source.split("test").take(np.asarray([3, 1]))
+    assert rows["text"].shape == (2, 1, 32)
+    _, cond = found.model.examples({k: jnp.asarray(v) for k, v in rows.items()})
+    assert (
+        found.text.text([i for i in cond["text"][0].tolist() if i > 2])
+        == (found.source.split("test").captions.strings()[3])
+    )
+    assert found.model.traits.null_class
+    assert not run(tmp_path, text_dropout=0.0).model.traits.null_class
+    null = found.model.null(cond)
+    assert not null["text"].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"data": "digits()"}, r"digits has no captions: use scenes\(\)"),
+     ({"augment": "chain(hidden(flip()))"}, "makes mirror images"),
+     ({"network": "vdm_unet()"}, "takes none: its make.* must take text; unet and dit do")],
+)  # fmt: skip
+def test_what_does_not_go_with_captions_is_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        _ = run(tmp_path, **changes).model
+
+
+def test_prompts_come_from_settings_a_file_or_the_data(tmp_path):
+    found = run(tmp_path)
+    assert texts.wanted(found, 3) == found.source.split("test").captions.strings()[:3]
+    file = tmp_path / "prompts.txt"
+    file.write_text("a blue seven\n\n a (red:2) two \n")
+    found.config.sample.captions = ("a cyan five",)
+    found.config.sample.prompts = str(file)
+    wanted = texts.wanted(found, 4)
+    assert wanted == ["a cyan five", "a blue seven", "a (red:2) two", "a cyan five"]
+    assert texts.conditions(found, wanted)["text_weight"].max() == 2.0
+    assert "text_weight" not in texts.conditions(found, wanted[:2])
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match="has no line of text"):
+        texts.wanted(found, 1)
+    found.config.sample.labels = (3,)
+    found.config.sample.prompts = ""
+    with pytest.raises(ConfigError, match=r"takes sample.captions, not labels"):
+        texts.wanted(found, 1)
+    other = tiny.experiment(tmp_path)
+    other.config.sample.captions = ("a",)
+    with pytest.raises(ConfigError, match="trained without text"):
+        texts.wanted(other, 1)
+
+
+def test_texts_are_written_under_their_pictures():
+    black = np.zeros((4, 8, 8, 3), np.uint8)
+    bare = images.grid(black, 17, 2, pixels=64)
+    long = ["a magenta three, bottom right", "a", "b", "c"]
+    told = images.grid(black, 17, 2, pixels=64, under=long)
+    lines = (told.shape[0] - bare.shape[0]) // 2 // 18
+    assert lines >= 3 and told.shape[1] == bare.shape[1]
+    np.testing.assert_array_equal(told[:64, :64], bare[:64, :64])
+    assert told[64 : 64 + 18 * lines, :64].max() > 200
