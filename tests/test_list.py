@@ -33,7 +33,7 @@ def test_list_needs_nothing_and_prints_plain_lines_into_a_pipe():
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert all(len(r) == 3 and r[2] for r in rows)
-    assert ["guidance", "cfg(w=1.5)"] in [r[:2] for r in rows]
+    assert ["guidance", "cfg(w=1.5, negative='')"] in [r[:2] for r in rows]
     assert ["modes", "--mode=list"] in [r[:2] for r in rows]
     assert "\x1b" not in done.stdout
     only = main("--mode=list", "--config.list.kind=samplers")
