@@ -1,5 +1,6 @@
 """Texts: numbers and back, attention to them, and networks that grow it."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,8 +11,9 @@ import tiny
 from weights import drawn
 
 from diffusion_jax import registry, testing
+from diffusion_jax.cli.modes import sample
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import assembly, texts
+from diffusion_jax.experiment import assembly, measuring, texts
 from diffusion_jax.networks.layers.text import CrossAttention, TextTokens
 from diffusion_jax.networks.text_encoders.base import encode, parse_weights, prompts
 from diffusion_jax.runtime import images
@@ -227,3 +229,24 @@ def test_texts_are_written_under_their_pictures():
     assert lines >= 3 and told.shape[1] == bare.shape[1]
     np.testing.assert_array_equal(told[:64, :64], bare[:64, :64])
     assert told[64 : 64 + 18 * lines, :64].max() > 200
+
+
+def test_samples_are_drawn_and_bits_measured_given_the_text(tmp_path):
+    found = run(tmp_path, network="dit(width=48, depth=1, heads=2, patch=4)")
+    found.config.sample.captions = ("a (red:2) three, top left", "a blue seven")
+    found.config.sample.num, found.config.sample.steps = 2, 2
+    found.config.guidance = "cfg(w=2.0, negative='green')"
+    params = jax.jit(lambda: found.model.init(jax.random.key(0), found.source.shape))()
+    params = jax.tree.map(lambda a: a + 0.05, params)
+    picture = sample.sample(found, params, 7)
+    assert picture.shape[0] > 96 + 18 and len(list((found.workdir / "samples").glob("7.png"))) == 1
+    with np.load(found.workdir / "samples" / "7.npz") as f:
+        assert f["caption"].tolist() == list(found.config.sample.captions)
+    split = found.source.split("test")
+    nulled = dataclasses.replace(split.captions, ids=0 * split.captions.ids)
+    told, none = (measuring.bound(found, params, split=s, limit=2, quiet=True)
+                  for s in (split, dataclasses.replace(split, captions=nulled)))  # fmt: skip
+    np.testing.assert_array_equal(told.t, none.t)  # the same noise, so that they can be compared
+    np.testing.assert_array_equal(told.prior, none.prior)
+    np.testing.assert_array_equal(told.reconstruction, none.reconstruction)
+    assert (told.diffusion != none.diffusion).all()

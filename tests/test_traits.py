@@ -179,9 +179,9 @@ def test_one_gamma_per_image_runs_along_its_own_plan():
     ("spec", "text"),
     [
         ("none()", "Unguided()"),
-        ("cfg(w=2)", "CFG(w=2.0)"),
+        ("cfg(w=2)", "CFG(w=2.0, negative='')"),
         ("interval(rescale(cfg(w=3.0)), lo=-5.0, hi=4.0)",
-         "Interval(inner=Rescale(inner=CFG(w=3.0), phi=0.7), lo=-5.0, hi=4.0)"),
+         "Interval(inner=Rescale(inner=CFG(w=3.0, negative=''), phi=0.7), lo=-5.0, hi=4.0)"),
         ("classifier(scale=2.0, inner=cfgpp())",
          "Classifier(scale=2.0, checkpoint='', inner=CFGpp(lam=0.6))"),
     ],
@@ -202,7 +202,7 @@ def test_every_guidance_prints(name):
     arguments = ", ".join(f"{k}={given[k]}" for k in needs.get(name, []))
     text = repr(registry.build("guidance", f"{name}({arguments})"))
     assert " at 0x" not in text
-    assert ("CFG(w=3.0)" in text) == ("inner" in needs.get(name, []))
+    assert ("CFG(w=3.0, negative='')" in text) == ("inner" in needs.get(name, []))
 
 
 @dataclass(frozen=True)
