@@ -263,8 +263,7 @@ def _parts(experiment: Experiment) -> dict[str, Any]:
         "final": registry.build("finals", c.final),
         "correct": registry.build("correctors", c.corrector),
         "helpers": Helpers(
-            lambda kind, path: open_helper(experiment, kind, path),
-            (lambda text: texts.conditions(experiment, [text])) if experiment.text else None,
+            lambda kind, path: open_helper(experiment, kind, path), texts.reader(experiment)
         ),
     }
 
@@ -286,11 +285,7 @@ def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Cal
         mine, theirs = (e.model.num_classes for e in (experiment, other))
         if mine != theirs:
             raise ConfigError(f"{checkpoint} knows {theirs} classes, this model {mine}")
-        if other.text != experiment.text:
-            raise ConfigError(
-                f"{checkpoint} has text={other.config.text!r}, this model "
-                f"{experiment.config.text!r}"
-            )
+        texts.check_same(experiment, other, checkpoint)
     return other.task.function(other), params
 
 

@@ -1,6 +1,7 @@
 """Captions in a run: how its data are read, and what samples are asked to show."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,3 +126,14 @@ def conditions(run: "Experiment", texts: list[str]) -> dict[str, np.ndarray]:
     read = prompts(run.text, texts)
     told = {"text": read.ids}
     return told if (read.weight == 1.0).all() else {**told, "text_weight": read.weight}
+
+
+def reader(run: "Experiment") -> Callable[[str], dict[str, np.ndarray]] | None:
+    """What guidance reads texts of its own with; None for a run without text."""
+    return (lambda text: conditions(run, [text])) if run.text else None
+
+
+def check_same(run: "Experiment", other: "Experiment", name: str) -> None:
+    """Refuses (`ConfigError`) a second model, called `name`, that reads texts in another way."""
+    if other.text != run.text:
+        raise ConfigError(f"{name} has text={other.config.text!r}, this model {run.config.text!r}")
