@@ -41,10 +41,10 @@ def base() -> ConfigDict:
     c = ConfigDict()
     c.seed = 0  # of everything random: weights, noise, data order
 
-    # Data. Kinds: folder data/, folder augment/.
+    # Data. Kinds: data, augment.
     c.data = "cifar10()"  # add holdout=N for the part of train kept back for validation
     c.data_dir = ""  # tensorflow-datasets folder; empty: ~/tensorflow_datasets
-    c.augment = "none()"
+    c.augment = "none()"  # changes of training images: flip(), flip_rotate(), hidden(), ...
     c.view = "whole()"  # what of an image is modelled: low(haar()), high(haar()) of a cascade
     c.batch = 128  # global batch, over all devices
     c.accumulate = 1  # micro-batches per step; changes memory, not results
@@ -52,15 +52,15 @@ def base() -> ConfigDict:
     c.data_workers = 0  # threads that decode image files; 0: one per processor
     c.data_ahead = 2  # dispatches whose data are read ahead, of sets that are streamed
 
-    # Model. Kinds: models/, autoencoders/, encoders/, schedules/, decoders/.
+    # Model. Kinds: models, autoencoders, encoders, schedules, decoders, text_encoders.
     c.network = "vdm_unet()"
     c.autoencoder = "pixels()"  # or conv(): latents diffuse, see docs/howto/latent.md
     c.encoder = "identity()"  # or diffenc(), diffenc_nt(): what of the data diffuses at each time
-    c.schedule = "learned_linear()"
+    c.schedule = "learned_linear()"  # gamma(t) = -log SNR; linear() is fixed, learned_mlp() free
     # Initial (or fixed) ends of the schedule; they also scale the time embedding.
     c.gamma_min = config_dict.placeholder(float)  # by the number of levels: -13.3 for 256
-    c.gamma_max = 5.0
-    c.decoder = "categorical()"
+    c.gamma_max = 5.0  # where hardly any signal is left
+    c.decoder = "categorical()"  # P(x | z_0): the law of grey levels given the last latent
     c.prediction = "eps"  # eps, v, x, velocity, edm, or levels: logits of all levels
     c.conditional = False  # condition on class labels
     c.class_dropout = 0.1  # probability of the learned null class in training
@@ -69,13 +69,13 @@ def base() -> ConfigDict:
     c.low_clean = 0.5  # how often the small images of a cascade's later stage are without noise
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
-    # What is trained. Kind: tasks/.
+    # What is trained. Kind: tasks.
     c.init = ""  # a run whose weights to start from (fine-tuning); everything else is new
     c.task = "diffusion()"  # or a network of noisy images for guidance: guide(classifier()),
     # guide(clip()), guide(discriminator(), against='runs/digits'); or a student of few steps:
     # distill(teacher='runs/digits', method=segments(steps=4), guidance=cfg(w=1.5))
 
-    # Training. Kinds: objectives/, proposals/; optimizer is any of optax's, muon() or soap().
+    # Training. Kinds: objectives, proposals; optimizer is any of optax's, muon() or soap().
     c.objective = "continuous()"  # discrete(timesteps=1000), weighted(weight=sigmoid())
     # What prior and diffusion terms count in training, and the share of the steps in which that
     # grows from 0: for an autoencoder that learns with them.
@@ -83,43 +83,44 @@ def base() -> ConfigDict:
     c.proposal = "uniform()"  # of the times in training; or vloss(), histogram(): less variance
     # Train a schedule's shape on the variance of the loss instead of the bound: auto, on or off.
     c.minimize_variance = "auto"  # on if the schedule has one and the objective is continuous
-    c.steps = 10_000_000
-    c.optimizer = "adamw(b2=0.99, weight_decay=0.01)"
-    c.lr = 2e-4
+    c.steps = 10_000_000  # of training
+    c.optimizer = "adamw(b2=0.99, weight_decay=0.01)"  # lr and the decay mask are added
+    c.lr = 2e-4  # the learning rate after the warm-up
     c.warmup = 100  # steps
     c.lr_decay = "constant"  # constant, cosine, linear, or cooldown(0.2): to 0 over the last fifth
     c.clip = 0.0  # largest gradient norm; 0: no clipping
     c.decay_mask = "kernels"  # which parameters decay: kernels or all_but_bias
     c.ema = (0.9999,)  # averages of the weights: decays, or "power(0.05)", "power(0.1)"
-    c.ema_warmup = True
+    c.ema_warmup = True  # decays grow to their value in the first steps; power() needs none
     c.mesh = "data=-1"  # or data=-1,fsdp=4: split weights and optimiser state over 4 devices
     c.per_dispatch = 0  # steps per dispatch; 0: 1 on CPU, 10 elsewhere
     c.on_nan = "stop"  # or rollback: back to the last checkpoint, without the offending batches
     c.spike = 0.0  # a loss above this is treated as NaN; 0: no limit
     c.log_every = 100  # steps; for each *_every, 0 means never
-    c.eval_every = 10_000
-    c.save_every = 10_000
-    c.sample_every = 10_000
+    c.eval_every = 10_000  # validation
+    c.save_every = 10_000  # checkpoints
+    c.sample_every = 10_000  # a grid of samples
     c.keep_latest = 2  # checkpoints kept beside the best
     c.logger = "files()"  # or wandb(project='...'), mlflow(uri='...'): records besides the files
     c.report = True  # write report.html when training ends
 
-    # Sampling. Kinds: guidance/, samplers/, grids/, plans/, correctors/, finals/.
-    c.guidance = "none()"
-    c.sampler = "ancestral()"
-    c.grid = "log_snr()"
+    # Sampling. Kinds: guidance, samplers, grids, plans, correctors, finals.
+    c.guidance = "none()"  # or cfg(w=2.0), interval(cfg(w=2.0)), ...
+    c.sampler = "ancestral()"  # or dpmpp_2m(), ddim(), ...
+    c.grid = "log_snr()"  # which noise levels are visited; or karras(), uniform_t(), ...
     c.plan = "once()"  # where to go up again: churn(), restart(), repaint()
     c.corrector = "none()"  # or langevin(), before every step
     c.final = "decode()"  # to levels; or denoise() (one more call), identity() (real numbers)
     c.sample = ConfigDict()
-    c.sample.num = 64
-    c.sample.steps = 250
+    c.sample.num = 64  # images
+    c.sample.steps = 250  # of the sampler, each one network call or two
     c.sample.batch = 64  # images per call, over all devices
     c.sample.labels = ()  # classes to cycle through, numbers or names; empty: all in turn
-    # Texts to cycle through, as ('a red three, top left', 'a (blue:2) seven'), and a file of more,
-    c.sample.captions = ()  # one a line; without any: the captions of eval.split, in order
-    c.sample.prompts = ""
-    c.sample.seed = 0
+    # Texts to cycle through, as ('a red three, top left', 'a (blue:2) seven'); without any: the
+    # captions of eval.split, in order.
+    c.sample.captions = ()
+    c.sample.prompts = ""  # a file of more, one a line
+    c.sample.seed = 0  # of their noise
     # Noise in what later stages of a cascade are given (-log SNR, -6 .. 0 of use); None: none.
     c.sample.low_gamma = config_dict.placeholder(float)
     c.sample.low = ""  # small images for a later stage alone: npz, png, a folder, or split:test
@@ -129,7 +130,7 @@ def base() -> ConfigDict:
     # of a mode are for each of them.
     c.stages = ""
 
-    # Editing. Kind: edits/.
+    # Editing. Kind: edits.
     c.edit = ConfigDict()
     c.edit.method = "repaint()"  # replace, measure, outpaint, widen, extend, blend, sdedit, ...
     c.edit.image = ""  # PNG or npz, several with commas, or split:test

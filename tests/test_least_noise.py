@@ -1,4 +1,4 @@
-"""The least noise follows from the number of levels, and too much of it is remarked upon."""
+"""The least noise follows from the number of levels, and too much of it is warned of."""
 
 import math
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Runs whose loss is no number."""
+"""Runs whose loss is NaN."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""In which order latents go on and come off the stack: Bit-Swap and top-down.
+"""Bits-back coding, in two orders in which latents go on and off the stack: Bit-Swap, top-down.
 
 Bits-back coding (Hinton & van Camp 1993; Townsend et al. 2019) draws latents by *decoding* bits
 that are on the stack already, and gets them back when the file is read. Top-down, all T latents are

@@ -1,4 +1,9 @@
-"""Captions of images: what each image is said to show, in one or several wordings."""
+"""Captions of images: what each image is said to show, in one or several wordings.
+
+Files of them are read by `datasets/_captions.py`; `networks/text_encoders/` cut them into pieces,
+`networks/layers/text.py` lets a network look at these, and `experiment/texts.py` gives a run its
+texts.
+"""
 
 import dataclasses
 import hashlib

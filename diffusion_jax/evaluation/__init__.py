@@ -1,1 +1,1 @@
-"""Bits per dimension with standard errors, and image grids."""
+"""The quality of samples: Frechet and kernel distance, precision and recall, spaces of features."""

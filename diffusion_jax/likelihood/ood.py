@@ -1,4 +1,4 @@
-"""Scores that may tell strangers from a model's own data, and how well they do.
+"""Out-of-distribution scores, and how well they tell other data from a model's own.
 
 Two kinds, per image: bits/dim, and how badly the model reconstructs the image from its noisy
 version at a fixed gamma (Graham et al. 2023). Higher should mean stranger. Bits/dim are known to

@@ -1,5 +1,7 @@
 """The bound of a cascade: the sum, image by image, of the bounds of its stages.
 
+`experiment/cascade.py` joins the stages, `data/views/` says what each models.
+
 Each stage's noise is its own, so that its Monte-Carlo error is independent of the others'; the
 images are the same, so that the standard error over images is that of their sums.
 """

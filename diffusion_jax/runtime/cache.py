@@ -1,4 +1,4 @@
-"""Where what can be made again is kept, compiled programs among it.
+"""The cache: compiled programs, and other files that can be made again.
 
 The second start of a job does not compile again.
 """

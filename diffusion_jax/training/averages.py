@@ -1,4 +1,6 @@
-"""Averages of the weights: exponential ones by their decay, others by a power function.
+"""Averages of the weights (EMA): exponential ones by their decay, others by a power function.
+
+`optimizer.advance` moves them with every step, and `state.py` holds them.
 
 An average `power(s)` after t steps weighs step i in proportion to `i^g`: it forgets in proportion
 to the length of the run, and its spread in time is s t (Karras et al. 2024, "Analyzing and

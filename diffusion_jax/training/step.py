@@ -1,4 +1,4 @@
-"""One training step: a pure function of (state, data, indices), sharded by `jax.jit`.
+"""One training step: a pure function of (state, data, indices); `compile.py` jits and shards it.
 
 The result depends on (seed, step, global batch) only. Noise, times and dropout masks are drawn for
 the global batch, so neither the number of devices nor gradient accumulation changes them.

@@ -1,4 +1,4 @@
-"""CIFAR-10, 32x32x3, 256 levels."""
+"""CIFAR-10, 32x32x3, 256 levels; read by `_prepared.py`."""
 
 from diffusion_jax.allowed import Whole
 from diffusion_jax.data.base import Source

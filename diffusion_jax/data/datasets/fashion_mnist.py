@@ -1,4 +1,4 @@
-"""Fashion-MNIST, 28x28, 256 grey levels: the usual stranger to a model of MNIST."""
+"""Fashion-MNIST, 28x28, 256 grey levels: the usual out-of-distribution set for MNIST."""
 
 from diffusion_jax.allowed import Whole
 from diffusion_jax.data.base import Source

@@ -1,4 +1,4 @@
-"""Clips the predicted image to a range, and recomputes the noise that belongs to it."""
+"""Clips the predicted image to a range, and recomputes its noise; CLIP is `similarity`."""
 
 from dataclasses import dataclass
 

@@ -35,7 +35,7 @@ from diffusion_jax.training.time_sampling.base import Proposal, is_uniform
 from diffusion_jax.training.variance import learns_shape
 from diffusion_jax.types import Array, Params
 
-_MUCH = 0.05  # of the bound: reconstruction above this is remarked upon
+_MUCH = 0.05  # of the bound: a reconstruction term above this is worth a warning
 
 
 @dataclass(frozen=True)

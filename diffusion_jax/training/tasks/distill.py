@@ -1,7 +1,7 @@
 """A student of few steps, from a run that has been trained: `distill(teacher='runs/digits')`.
 
-What it is of (network, schedule, data) are the teacher's settings, and its weights begin as the
-teacher's. `training.distillation` has the methods.
+Its network, schedule and data are the teacher's, and its weights begin as the teacher's.
+`training.distillation` has the methods.
 """
 
 import functools
