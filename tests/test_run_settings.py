@@ -24,7 +24,7 @@ def test_a_run_with_a_schedule_of_lr_says_why_it_cannot_be_lengthened(tmp_path):
     for steps in (6, 12):
         experiment = tiny.experiment(tmp_path, lr_decay="cosine", steps=steps)
         if steps == 6:
-            experiment.workdir.mkdir()
+            (experiment.workdir / "checkpoints" / "6").mkdir(parents=True)
             storage.write_json(
                 experiment.workdir / "config.json", saved_config.to_dict(experiment.config)
             )
