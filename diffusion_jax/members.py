@@ -12,6 +12,7 @@ _HAS = {
     "pyramids": ("split", "merge"),
     "views": ("shape", "join", _CALL),
     "autoencoders": ("latent_shape", "init", "encode", "log_prob", "decode"),
+    "text_encoders": ("pieces", "text", "settled"),
     "heads": ("levels", "outputs", "log_prob"),
     "schedules": ("init", "gamma"),
     "encoders": ("mean_coefficient", "init", "shift", _CALL),
@@ -20,6 +21,7 @@ _HAS = {
     "weightings": (_CALL,),
     "proposals": ("init", "times", "observe", "update"),
     "tasks": ("holds", "figure", "open"),
+    "distillations": ("steps", "finest", "lesson"),
     "loggers": ("open",),
     "likelihood": ("objectives or check",),  # bounds, or a density
     "scorers": ("metrics", "init", "loss"),

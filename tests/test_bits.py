@@ -65,6 +65,7 @@ def test_every_row_is_a_model_that_can_be_built(work, tmp_path):
             assert Experiment(c, tmp_path).model.network
 
 
+@pytest.mark.slow
 def test_a_finished_table_is_not_trained_again(tmp_path, monkeypatch):
     speed = {"core_s_a_step": 0.5, "compile_core_s": 1.0, "weights": 9}
     monkeypatch.setattr(_runs, "speeds", lambda cases: dict.fromkeys(cases, speed))

@@ -67,6 +67,7 @@ def test_reverse_mode_alone_and_inside_a_loop(pair):
     same(jax.jit(looped(ours))(*at), jax.jit(looped(plain))(*at))
 
 
+@pytest.mark.slow
 def test_batches_of_images_and_of_kernels(pair):
     ours, plain, (x, w), _ = pair
     xs, ws = jnp.stack([x, 2 * x, x + 1]), jnp.stack([w, w - 1, 3 * w])

@@ -128,6 +128,7 @@ def first_loss(run):
     return float(metrics["loss"])
 
 
+@pytest.mark.slow
 def test_a_student_that_takes_its_teachers_steps_has_nothing_to_learn(teacher):
     """DDIM with as many steps as the student; then more of them, and guidance, which it lacks."""
     same = "segments(steps=3, inner=1)"
@@ -181,6 +182,7 @@ def test_a_student_is_a_run_with_the_plan_of_its_teacher(teacher, trained):
     assert_identical(*map(jax.tree.leaves, plan))
 
 
+@pytest.mark.slow
 def test_halving_goes_on_bit_for_bit(teacher, tmp_path):
     """A second round begun in one process, and in another at its first step."""
     from diffusion_jax.cli.modes import train

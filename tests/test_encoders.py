@@ -79,6 +79,7 @@ def test_identity_is_vdm(float64, objective):
     np.testing.assert_allclose(found.prior, prior, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["continuous()", "discrete(timesteps=10)"])
 def test_a_fresh_encoder_is_the_one_without_parameters(float64, objective):
     m = small("diffenc(width=32, blocks=1)")
@@ -106,6 +107,7 @@ def test_derivative_is_exact(float64, encoder):
     np.testing.assert_allclose(x + shift(gamma), x_t, rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["identity()", "diffenc_nt()", "diffenc(width=32, blocks=1)"])
 def test_many_steps_tend_to_continuous_time(float64, encoder):
     m = small(encoder)

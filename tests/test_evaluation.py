@@ -104,6 +104,7 @@ STRAIGHT = ("linear", "learned_linear")
 CURVED = [n for n in registry.available("schedules") if n not in (*STRAIGHT, "mulan")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CURVED)
 def test_no_schedule_spoils_the_spread_of_the_estimate(name):
     """Its variance is at most twice that of the straight line, and of the schedule's own times."""

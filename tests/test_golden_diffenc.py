@@ -154,6 +154,7 @@ def check_gradients(case, grads):
         np.testing.assert_allclose(ours[path], grad, rtol=1e-8, atol=floor, err_msg=str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_sampler_chain_matches(golden, float64, name):
     case, model, params = load(golden, name)

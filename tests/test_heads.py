@@ -57,6 +57,7 @@ def test_green_follows_red_and_the_joint_law_of_a_pixel_sums_to_one():
     assert not np.allclose(every[0, 0, 0, 1], every[1, 0, 0, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spec", "channels"), [("categorical()", 1), ("logistic()", 3)])
 def test_draws_have_the_probabilities(spec, channels):
     head = registry.build("heads", spec, levels=4, channels=channels)

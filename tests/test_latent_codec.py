@@ -15,6 +15,7 @@ from diffusion_jax.model import Model
 SHAPE, LEVELS = (4, 4, 3), 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("noise", "order", "head"),
     [

@@ -186,6 +186,7 @@ def test_monte_carlo_error_is_the_spread_between_runs(float64):
     assert np.std([r["bits_per_dim"] for r in runs], ddof=1) == pytest.approx(claimed, rel=0.35)
 
 
+@pytest.mark.slow
 def test_figures_do_not_depend_on_batches_or_devices_and_probes_are_shared():
     _, model = discrete()
     images = np.random.default_rng(0).integers(0, 5, (11, 2)).astype(np.uint8)
@@ -202,6 +203,7 @@ def test_figures_do_not_depend_on_batches_or_devices_and_probes_are_shared():
         np.testing.assert_allclose(other.coarse, found[0].coarse, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_probes_are_those_of_the_image_for_all_k(monkeypatch):
     # With the dequantisation fixed, samples of one image differ by their probes alone.
     data = Gaussian((0.0, 0.0), (0.3, 0.3))

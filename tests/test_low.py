@@ -46,6 +46,7 @@ def test_low_and_its_noise_matter_for_their_own_example_only(ready):
         np.testing.assert_allclose(changed[1:], at[1:], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_missing_low_image_is_named(ready):
     with pytest.raises(ConfigError, match="needs low images"):
         ready(draw(2, N, 4, 4, 3), jnp.zeros(N), {})

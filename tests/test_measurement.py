@@ -70,6 +70,7 @@ def test_sampling_the_posterior():
     np.testing.assert_allclose(np.cov(z.T), data.cov - gain @ A @ data.cov, atol=0.02)
 
 
+@pytest.mark.slow
 def test_dps_follows_the_measurement_within_its_limit():
     observe = lambda x: x[:, :1] ** 2  # it need not be linear
     z, gamma = jax.random.normal(KEY, (5, 2)), jnp.asarray(0.5)

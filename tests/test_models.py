@@ -93,6 +93,7 @@ def test_dropout_only_with_keys(ready, z):
     np.testing.assert_array_equal(ready(z, jnp.zeros(4), {}), ready(z, jnp.zeros(4), {}))
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_weights_and_output_in_float32(network, variables, z):
     low = network.clone(dtype=jnp.dtype("bfloat16"))
     shapes = jax.eval_shape(lambda: low.init(jax.random.key(0), z, jnp.zeros(4), {}))

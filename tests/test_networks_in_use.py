@@ -85,6 +85,7 @@ def test_samples_do_not_depend_on_the_batch(name):
     np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @every
 def test_the_codec_is_lossless_and_no_longer_than_its_bound(name):
     model, params = made(name)

@@ -103,6 +103,7 @@ def test_an_inversion_has_finite_gammas():
         invert(MIXTURE.denoise, build("heun()"), np.array([-np.inf, 0.0]), Z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("stateful", [False, True])
 def test_a_denoiser_may_compute_in_bfloat16(name, stateful):

@@ -96,6 +96,7 @@ def test_no_step_no_move(name):
     same(run(name, np.array([1.0, 1.0]), z=Z), Z, tol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.usefixtures("float64")
 def test_many_steps_give_the_data(monkeypatch, name):

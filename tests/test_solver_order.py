@@ -102,6 +102,7 @@ def test_weak_order(monkeypatch, sampler, lo, hi):
     assert errors[1][0] < 2e-2
 
 
+@pytest.mark.slow
 def test_stochastic_order_needs_one_brownian_path(monkeypatch):
     """With the noise of the middle forgotten at the end, the same method is of order 1."""
 

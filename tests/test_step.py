@@ -101,12 +101,12 @@ def experiment(folder):
 @pytest.mark.parametrize(
     ("name", "how"),
     [
-        ("vdm_unet", {"devices": 1}),
+        pytest.param("vdm_unet", {"devices": 1}, marks=pytest.mark.slow),
         pytest.param("vdm_unet", {"devices": 2, "accumulate": 4}, marks=pytest.mark.slow),
         pytest.param("vdm_unet", {"spec": "data=2,fsdp=4"}, marks=pytest.mark.slow),
         ("mlp", {"devices": 1}),
         ("mlp", {"devices": 2, "accumulate": 4}),
-        ("mlp", {"devices": 1, "accumulate": 4}),
+        pytest.param("mlp", {"devices": 1, "accumulate": 4}, marks=pytest.mark.slow),
         ("mlp", {"devices": 2, "accumulate": 4, "unroll": False}),
         ("mlp", {"several": True}),
         ("mlp", {"resident": False}),

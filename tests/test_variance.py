@@ -56,6 +56,7 @@ def data(n, key=3):
     return x, rng.draw_noise(k_noise, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("unroll", [True, False])
 def test_one_backward_pass_gives_both_gradients(float64, accumulate, unroll):
