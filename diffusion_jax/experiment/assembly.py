@@ -19,6 +19,7 @@ from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
 from diffusion_jax.process.schedules.base import check_rises, least_noise
 from diffusion_jax.runtime.memory import of_device
+from diffusion_jax.training.tasks.base import teacher_of
 from diffusion_jax.types import Array
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def model(run: "Experiment") -> Model:
         view=view(run),
         autoencoder=between,
         told=getattr(run.task, "told", ()),
-        teacher=getattr(run.task, "teacher", ""),
+        teacher=teacher_of(run.task),
         text=run.text,
     )
     texts.check(run, built.network)

@@ -27,6 +27,7 @@ from diffusion_jax.sampling.encoded import for_sampler
 from diffusion_jax.sampling.guidance.base import Context, Guidance, contrast, need_null
 from diffusion_jax.sampling.method import Helpers, check_guidance
 from diffusion_jax.sampling.samplers.base import Sampler, noise_share
+from diffusion_jax.training.tasks.base import teacher_of
 from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred, diffuse
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
             `asked` for is another than the teacher's.
     """
     c, plugin = run.config, run.task
-    if not getattr(plugin, "teacher", "") or plugin.sha256:
+    if not teacher_of(plugin) or plugin.sha256:
         return
     settled = _begun(run) or _resolved(run)
     for name in _MODEL:
@@ -225,7 +226,7 @@ def asked(
 
 def read(run: "Experiment") -> dict[str, np.ndarray]:
     """The arrays that a student begins with, by path; nothing for other runs."""
-    if not getattr(run.task, "teacher", ""):
+    if not teacher_of(run.task):
         return {}
     params, _ = _open(run).weights()
     kept = {k: params[k] for k in ("network", "schedule")}

@@ -231,7 +231,7 @@ def _check(experiment: Experiment) -> None:
     """Refuses early what would fail on the way, at the end, or in modes that come after."""
     assembly.check_named(experiment)
     quality_mode.check_settings(experiment)
-    if experiment.task.figure != "loss_by_gamma":  # a model, of which samples are drawn
+    if experiment.task.figure in ("bits_per_dim", "agreement"):  # a model that draws samples
         assembly.check_call(experiment)
         sample_mode.check(experiment)
         if not experiment.model.teacher:  # a student's schedule is what training has made of one

@@ -165,3 +165,9 @@ class Plugin(Protocol):
 def copied(params: Params) -> Params:
     """The same values in arrays of their own: a step donates its state."""
     return jax.tree.map(jnp.copy, params)
+
+
+def teacher_of(plugin: Plugin) -> str:
+    """The run that a task's student is trained from; empty for every other task."""
+    found = getattr(plugin, "teacher", "")
+    return found if isinstance(found, str) else ""
