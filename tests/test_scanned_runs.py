@@ -22,6 +22,7 @@ def unrolled(tmp_path_factory):
     return experiment
 
 
+@pytest.mark.slow
 def test_a_norm_of_other_groups_means_something_else_and_recomputing_does_not(unrolled, tmp_path):
     copy, same = copied(unrolled, tmp_path), "vdm_unet(embed=8, width=16, depth=1"
     with pytest.raises(CheckpointError, match=r"mean something else .network.* -> "):
@@ -29,6 +30,7 @@ def test_a_norm_of_other_groups_means_something_else_and_recomputing_does_not(un
     assert copy(network=f"{same}, remat=True)").weights()[1]["step"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_moves_to_a_device_that_needs_scanned_blocks(unrolled, tmp_path):
     """Optimiser state and averages go on; the update is the same up to rounding."""
     copy = copied(unrolled, tmp_path)

@@ -231,6 +231,7 @@ def test_texts_are_written_under_their_pictures():
     assert told[64 : 64 + 18 * lines, :64].max() > 200
 
 
+@pytest.mark.slow
 def test_samples_are_drawn_and_bits_measured_given_the_text(tmp_path):
     found = run(tmp_path, network="dit(width=48, depth=1, heads=2, patch=4)")
     found.config.sample.captions = ("a (red:2) three, top left", "a blue seven")

@@ -110,6 +110,7 @@ def values(objective, where):
     return jax.value_and_grad(lambda p: objective(model, p, x, {}, noise).total.mean())(params)
 
 
+@pytest.mark.slow
 def test_weight_one_is_the_bound_bit_for_bit():
     where = learned()
     ours, theirs = (
