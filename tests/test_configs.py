@@ -10,7 +10,7 @@ import pytest
 from conftest import REPO
 
 from diffusion_jax.cli.modes import train
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, texts
 
 # The others run whole, in small, in test_cli.py; a student is what its teacher is.
 WHOLE = ("digits", "cifar10.", "mnist_diffenc", "images", "mnist_student")
@@ -29,12 +29,16 @@ def test_the_step_of_a_full_configuration(name):
         c.network = f"vdm_unet({inside}{', ' if inside else ''}scan=True)"  # traced faster
     c.task = re.sub(r", against='[^']*'", "", c.task)
     experiment = Experiment(c, Path("unused"))
+    texts.settle(experiment)
     task = experiment.task.open(experiment, train.HANDED)
     state = jax.eval_shape(task.initial)
     batch = {
         "image": jax.ShapeDtypeStruct((c.accumulate * 2, *experiment.source.shape), jnp.uint8),
         "label": jax.ShapeDtypeStruct((c.accumulate * 2,), jnp.int32),
     }
+    if experiment.text:
+        words = (c.accumulate * 2, 1, experiment.text.length)
+        batch["text"] = jax.ShapeDtypeStruct(words, jnp.int32)
     after, metrics = jax.eval_shape(task.update, state, batch, ())
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert all(a.shape == b.shape for a, b in zip(

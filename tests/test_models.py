@@ -44,9 +44,15 @@ def variables(network):
 
 
 @pytest.fixture(scope="module")
-def ready(network, variables):
-    """The network, compiled, with such weights."""
-    return functools.partial(jax.jit(network.apply), moved(variables, 0.2))
+def apply(network):
+    """The network, compiled once for every kind of input."""
+    return jax.jit(network.apply)
+
+
+@pytest.fixture(scope="module")
+def ready(apply, variables):
+    """The network with weights that matter."""
+    return functools.partial(apply, moved(variables, 0.2))
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +60,8 @@ def z():
     return jax.random.normal(jax.random.key(2), SHAPE)
 
 
-def test_a_fresh_network_returns_z(network, variables, z):
-    np.testing.assert_array_equal(jax.jit(network.apply)(variables, z, jnp.zeros(4), {}), z)
+def test_a_fresh_network_returns_z(apply, variables, z):
+    np.testing.assert_array_equal(apply(variables, z, jnp.zeros(4), {}), z)
 
 
 def test_output_has_the_shape_and_type_of_z(ready, z):
@@ -79,10 +85,13 @@ def test_every_input_matters_and_examples_do_not_mix(ready, z):
 
 
 def test_no_label_is_the_null_class_and_differs_from_every_class(ready, z):
-    null = ready(z, jnp.zeros(4), {"label": jnp.full(4, 5)})
+    def labelled(k):
+        return ready(z, jnp.zeros(4), {"label": jnp.full(4, k), "augment": jnp.zeros((4, 2))})
+
+    null = labelled(5)
     np.testing.assert_array_equal(ready(z, jnp.zeros(4), {}), null)
     for k in range(5):
-        assert jnp.abs(ready(z, jnp.zeros(4), {"label": jnp.full(4, k)}) - null).max() > 1e-3
+        assert jnp.abs(labelled(k) - null).max() > 1e-3
 
 
 def test_dropout_only_with_keys(ready, z):
