@@ -4,8 +4,12 @@ A denoiser is a pure function, so its state goes in and comes out; `sampling.int
 from step to step. Called without state, a stateful denoiser behaves as on the first step. Transform
 its predictions with `then`, and bind its condition with `with_condition`: both carry the state
 along, which a plain `lambda` would drop.
+
+A sampler may tell a denoiser more than z and gamma: `jump()` says `to`, where its step ends. Only
+denoisers with such a parameter hear it.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,30 +34,50 @@ class StatefulDenoiser:
         return self.step(self.init(z), z, *rest)[0]
 
 
+def hearing(function: Callable) -> Callable:
+    """The function, which may be told by keyword what it has no parameter for."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return function
+    known = {p.name for p in parameters}
+    return lambda *args, **told: function(*args, **{k: told[k] for k in told.keys() & known})
+
+
 def as_stateful(denoiser: Callable[..., Pred]) -> StatefulDenoiser:
     """The denoiser itself if it has state, else the same with an empty state."""
     if isinstance(denoiser, StatefulDenoiser):
         return denoiser
-    return StatefulDenoiser(lambda z: (), lambda state, *args: (denoiser(*args), state))
+    heard = hearing(denoiser)
+    return StatefulDenoiser(
+        lambda z: (), lambda state, *args, **told: (heard(*args, **told), state)
+    )
 
 
 def then(denoiser: Callable[..., Pred], change: Callable[..., Pred]) -> Callable[..., Pred]:
     """The denoiser followed by `change(pred, z, gamma, ...) -> pred`; state is carried along."""
     if not isinstance(denoiser, StatefulDenoiser):
-        return lambda *args: change(denoiser(*args), *args)
+        heard = hearing(denoiser)
+        return lambda *args, **told: change(heard(*args, **told), *args)
+    heard_step = hearing(denoiser.step)
 
-    def step(state: Any, *args: Any) -> tuple[Pred, Any]:
-        pred, state = denoiser.step(state, *args)
+    def step(state: Any, *args: Any, **told: Any) -> tuple[Pred, Any]:
+        pred, state = heard_step(state, *args, **told)
         return change(pred, *args), state
 
     return StatefulDenoiser(denoiser.init, step)
 
 
 def with_condition(denoiser: Callable[..., Pred], cond: Cond) -> Callable[[Array, Array], Pred]:
-    """`(z, gamma) -> Pred`: the denoiser with its condition bound; state is carried along."""
+    """`(z, gamma) -> Pred`: the denoiser with its condition bound; state is carried along.
+
+    What a sampler tells it besides becomes part of the condition.
+    """
     if not isinstance(denoiser, StatefulDenoiser):
-        return lambda z, gamma: denoiser(z, gamma, cond)
-    return StatefulDenoiser(denoiser.init, lambda state, *args: denoiser.step(state, *args, cond))
+        return lambda z, gamma, **told: denoiser(z, gamma, {**cond, **told})
+    return StatefulDenoiser(
+        denoiser.init,
+        lambda state, *args, **told: denoiser.step(state, *args, {**cond, **told}),
+    )
 
 
 class SequentialCalls:
@@ -65,10 +89,10 @@ class SequentialCalls:
     """
 
     def __init__(self, denoiser: StatefulDenoiser, state: Any) -> None:
-        self._denoiser = denoiser
+        self._step = hearing(denoiser.step)
         self.state = state
 
-    def __call__(self, z: Array, gamma: Array) -> Pred:
+    def __call__(self, z: Array, gamma: Array, **told: Array) -> Pred:
         """The next prediction."""
-        pred, self.state = self._denoiser.step(self.state, z, gamma)
+        pred, self.state = self._step(self.state, z, gamma, **told)
         return pred

@@ -156,10 +156,11 @@ def _resolved(run: "Experiment") -> ConfigDict:
     known = {"edges": Spec("array", (), {"values": values}), "sha256": latents.digest(params)}
     settled = saved_config.from_dict(saved_config.to_dict(theirs))
     settled.task = str(Spec(spec.name, spec.args, {**spec.kwargs, **known}))
-    settled.sampler, settled.guidance = "ddim()", "none()"
+    settled.sampler, settled.guidance = plugin.drawn_by, "none()"
     settled.plan, settled.corrector = "once()", "none()"
     own = Spec("array", (), {"values": values[:: method.finest // method.steps]})
-    settled.grid, settled.sample.steps = str(own), method.steps
+    settled.grid = str(plugin.edges if "to" in method.told else own)
+    settled.sample.steps = method.steps
     return settled
 
 

@@ -78,7 +78,11 @@ class Recipe:
 
     def jump(self, params: Params, z: Array, gamma: Array, end: Array, cond: Cond) -> Array:
         """The student's step from `gamma` to `end`, each `[B]`."""
-        return land(self.model.denoiser(params)(z, gamma, cond), end)
+        return land(self.model.denoiser(params)(z, gamma, self.seen(cond, end)), end)
+
+    def seen(self, cond: Cond, end: Array) -> Cond:
+        """The condition with what the student is told of its step."""
+        return {**cond, "to": end} if "to" in self.method.told else cond
 
     def begun(self, state: State) -> State:
         """The state at the first step of a round: optimiser and averages begin anew."""
@@ -126,7 +130,7 @@ class Recipe:
 
         def loss(trained: Params) -> Array:
             denoise = self.model.denoiser({**trained, **fixed}, noise.dropout)
-            pred = denoise(lesson.z, lesson.gamma, cond)
+            pred = denoise(lesson.z, lesson.gamma, self.seen(cond, lesson.end))
             return jnp.mean(weight * jnp.square(pred.x - target))
 
         trained = {k: p for k, p in state.params.items() if k not in FROZEN}

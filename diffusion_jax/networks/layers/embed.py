@@ -176,6 +176,12 @@ class Conditioning(nn.Module):
             h += nn.Dense(
                 4 * self.size, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="w"
             )(cond["w"][:, None] - 1.0)
+        if "to" in cond:  # likewise: a flow map is told where its jump ends; gamma where it is not
+            zeros = nn.initializers.zeros
+            end = jnp.broadcast_to(cond["to"], gamma.shape)
+            h += nn.Dense(
+                4 * self.size, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="to"
+            )(embedding(end) - embedding(gamma))
         if "text_pooled" in cond:  # likewise
             h += nn.Dense(
                 4 * self.size, use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype,

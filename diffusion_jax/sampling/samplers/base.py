@@ -15,7 +15,9 @@ import numpy as np
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array, Pred
 
-Denoise = Callable[[Array, Array], Pred]  # conditioning and guidance already inside
+# `(z, gamma)`, conditioning and guidance already inside; it may also be told `to`, where the step
+# ends.
+Denoise = Callable[..., Pred]
 Rows = dict[str, Any]  # coefficient arrays with leading axis [n]
 
 

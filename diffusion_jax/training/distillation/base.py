@@ -28,7 +28,7 @@ class Lesson(NamedTuple):
     Attributes:
         z: latents at `gamma`, `[B, ...]`.
         gamma: where the step starts, `[B]`.
-        end: where it ends, `[B]`, below `gamma`.
+        end: where it ends, `[B]`; below `gamma`, but for methods that also learn the way back.
         z_end: the latents it must reach there.
     """
 
@@ -73,6 +73,8 @@ class Method(Protocol):
         rounds: in each the optimiser and the averages begin anew, at the weights so far.
         timed: whether lessons depend on the progress of training.
         teacher_calls: calls of the teacher for one lesson.
+        told: what the student is told beside gamma: `"to"`, where its step ends. It then takes any
+            number of steps, by `jump()`; without, only those of its plan.
     """
 
     @property
@@ -89,6 +91,9 @@ class Method(Protocol):
 
     @property
     def teacher_calls(self) -> int: ...  # noqa: D102
+
+    @property
+    def told(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def lesson(self, desk: Desk) -> Lesson:
         """What the student is to learn in this step."""

@@ -22,6 +22,7 @@ class Bootstrap:
     last: int
     rounds: int = 1
     timed: bool = True
+    told: tuple[str, ...] = ()
     teacher_calls: int = 1
 
     @property

@@ -18,6 +18,7 @@ class Halving:
     steps: int
     rounds: int
     timed: bool = True
+    told: tuple[str, ...] = ()
     teacher_calls: int = 2
 
     @property

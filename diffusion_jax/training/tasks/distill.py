@@ -191,22 +191,28 @@ class Distill:
     @property
     def told(self) -> tuple[str, ...]:
         """What the network is told beside gamma and the class."""
-        return ("w",) if self.weight else ()
+        return (("w",) if self.weight else ()) + self.built.told
 
     @property
     def built(self) -> Method:
         """The method."""
         return registry.build("distillations", self.method)
 
+    @property
+    def drawn_by(self) -> str:
+        """The sampler of the student."""
+        return "jump()" if "to" in self.told else "ddim()"
+
     def check_drawing(self, config: ConfigDict) -> None:
         """Refuses (`ConfigError`) to sample in another way than the student has learned."""
         steps, edges = self.built.steps, self.edges.kwargs.get("values", ())
         plan = edges[:: max((len(edges) - 1) // steps, 1)]
         guidance = ("none", "told") if self.weight else ("none",)
+        free = "to" in self.told
         wanted = {
-            "sampler": config.sampler in ("ddim()", "ddim"),
-            "grid": registry.parse(config.grid).kwargs.get("values") == plan,
-            "sample.steps": config.sample.steps == steps,
+            "sampler": registry.parse(config.sampler) == registry.parse(self.drawn_by),
+            "grid": free or registry.parse(config.grid).kwargs.get("values") == plan,
+            "sample.steps": free or config.sample.steps == steps,
             "guidance": registry.parse(config.guidance).name in guidance,
             "plan": registry.parse(config.plan).name == "once",
             "corrector": registry.parse(config.corrector).name == "none",
@@ -216,9 +222,13 @@ class Distill:
             value = config.sample.steps if wrong == "sample.steps" else config[wrong]
             values = ", ".join(f"{g:.2f}" for g in plan)
             built = f" and guidance {self.guidance}" if self.guidance.name != "none" else ""
+            learned = (
+                f"for jump(), any number of steps{built}"
+                if free
+                else f"for {steps} steps of ddim() at gammas {values}{built}; it has no other plan"
+            )
             raise ConfigError(
-                f"{wrong}={value}: this student was distilled for {steps} steps of ddim() at "
-                f"gammas {values}{built}; it has no other plan: leave {wrong} out"
+                f"{wrong}={value}: this student was distilled {learned}: leave {wrong} out"
             )
 
     def open(self, setting: Setting, handed: Handed) -> Training:

@@ -1,0 +1,81 @@
+"""A flow map of any two noise levels (Shortcut models, Frans et al. 2024): `flow_map()`.
+
+The student is told where its step ends. Short steps are the teacher's; a long one is two of its
+own, each half as long. One student then takes 1, 2, 4 or any number of steps.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from diffusion_jax.allowed import Count, Share
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.training.distillation.base import Desk, Lesson
+
+
+@dataclass(frozen=True)
+class FlowMap:
+    """Steps of every length, from the shortest up to the whole way in one."""
+
+    steps: int
+    finest: int
+    taught: float
+    both: bool
+    rounds: int = 1
+    timed: bool = False
+    teacher_calls: int = 2
+    told: tuple[str, ...] = ("to",)
+
+    def lesson(self, desk: Desk) -> Lesson:
+        """A short step by the teacher or a long one by the student itself."""
+        short = desk.v < self.taught
+        # Uniform in [0, 1) on either side.
+        w = jnp.where(short, desk.v / self.taught, (desk.v - self.taught) / (1.0 - self.taught))
+        octaves = jnp.log2(self.finest)
+        # Beyond the longest by half an octave, so that the whole way is often asked for.
+        length = jnp.where(short, w, jnp.minimum(1.0 + (octaves - 0.5) * w, octaves))
+        share = 2.0 ** (length - octaves)
+        first = desk.u * (1.0 - share)
+        nodes = jnp.linspace(0.0, 1.0, self.finest + 1)
+        start, middle, end = (
+            jnp.interp(first + part * share, nodes, desk.edges) for part in (0.0, 0.5, 1.0)
+        )
+        path = desk.teach(desk.noisy(start), jnp.stack([start, middle, end]))
+        ways = [(start, end, path[0], path[-1])]
+        if self.both:
+            ways.append((end, start, path[-1], path[0]))
+        back = jnp.zeros_like(short) if not self.both else (1024.0 * desk.u) % 1.0 < 0.5
+        a, b, here, there = (
+            jnp.where(back.reshape(-1, *[1] * (p.ndim - 1)), q, p)
+            for p, q in zip(ways[0], ways[-1], strict=True)
+        )
+        z = desk.noisy(a)
+        own = desk.jump(desk.jump(z, a, middle), middle, b)
+        by_teacher = short.reshape(-1, *[1] * (z.ndim - 1))
+        return Lesson(jnp.where(by_teacher, here, z), a, b, jnp.where(by_teacher, there, own))
+
+
+def make(steps: Count = 4, finest: Count = 64, taught: Share = 0.5, both: bool = False) -> FlowMap:
+    """One student for any number of steps.
+
+    Args:
+        steps: that it samples with unless another number is asked for.
+        finest: of these the shortest step is one: a power of two, and a multiple of `steps`.
+        taught: share of the lessons that are short steps, by the teacher.
+        both: also learn the way from data to noise, which a density needs.
+
+    Raises:
+        ConfigError: `finest` is not a power of two of 4 or more, or `steps` does not divide it;
+            nothing or everything is taught.
+    """
+    if finest < 4 or finest & (finest - 1) or finest % steps:
+        raise ConfigError(
+            f"flow_map: finest={finest} must be a power of two, at least 4, that steps={steps} "
+            "divides, such as 64"
+        )
+    if not 0.0 < taught < 1.0:
+        raise ConfigError(
+            f"flow_map: taught={taught}: both the teacher's steps and the student's own are "
+            "needed: use 0.5"
+        )
+    return FlowMap(steps, finest, float(taught), both)
