@@ -43,6 +43,7 @@ CASES += [
     ("objectives", "discrete(timesteps=5)"),
     ("objectives", "weighted()"),
     ("likelihood", "ode(steps=4, trace='hutchinson', k=2)"),
+    ("likelihood", "jumps(steps=2, draws=1)"),
     ("features", "pixels()"),
     ("data", "digits()"),
     ("loggers", "files"),

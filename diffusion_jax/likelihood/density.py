@@ -5,7 +5,7 @@ size or on the number of devices.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -27,14 +27,17 @@ class LogWeights:
     Attributes:
         density: `log p(z_0)`, `[N, M, K]` for M draws of K samples.
         correction: `log P(x | z_0) - log q(z_0 | x)`, likewise.
-        coarse: `density[:, 0, 0]` with half the steps, of the first images only.
+        coarse: `density[:, 0, 0]` with half the steps, of the first images only; empty if nothing
+            is integrated.
         dims: dimensions per image.
+        certificate: what speaks for a density, by name, `[N]`; empty where nothing can be doubted.
     """
 
     density: np.ndarray
     correction: np.ndarray
     coarse: np.ndarray
     dims: int
+    certificate: dict[str, np.ndarray] = field(default_factory=dict)
 
     def bits(self, k: int) -> np.ndarray:
         """The bound with k of the K samples, bits/dim, `[N, M]`; mean over disjoint groups of k.
@@ -56,11 +59,11 @@ _CHECKED = 32  # images that the solver's error is measured on
 
 
 @kept
-def one_batch(model: Model, density: Density, coarse: bool = False) -> OneBatch:
+def one_batch(model: Model, density: Density, check: str = "") -> OneBatch:
     """What `measure` makes of a batch: `(density, correction)`, `[B, M, K]` each.
 
     Args:
-        coarse: `LogWeights.coarse`, `[B]`, instead.
+        check: `"coarse"` or `"certificate"`, what they are in `LogWeights`, instead.
     """
 
     def run(params: Params, rows: dict[str, Array], keys: Array) -> Any:
@@ -69,8 +72,8 @@ def one_batch(model: Model, density: Density, coarse: bool = False) -> OneBatch:
         def draw(m: Array | int) -> Array:
             return jax.vmap(lambda k: jax.random.fold_in(k, m))(keys)
 
-        if coarse:
-            return density.coarse(model, params, x, cond, draw(0))
+        if check:
+            return getattr(density, check)(model, params, x, cond, draw(0))
         found = jax.lax.map(
             lambda m: density(model, params, x, cond, draw(m)), jnp.arange(density.draws)
         )
@@ -90,9 +93,13 @@ def measure(model: Model, density: Density, params: Params, split: Split, how: P
         The records of all images, in order.
     """
     logs, correction = how.over(one_batch(model, density), params, split, density.name)
-    few = replace(how, limit=min(_CHECKED, len(logs)))
-    coarse = few.over(one_batch(model, density, coarse=True), params, split, "solver check")
-    return LogWeights(logs, correction, coarse, dims=math.prod(split.shape))
+    coarse, certificate = np.zeros(0), {}
+    if hasattr(density, "coarse"):
+        few = replace(how, limit=min(_CHECKED, len(logs)))
+        coarse = few.over(one_batch(model, density, "coarse"), params, split, "solver check")
+    if hasattr(density, "certificate"):
+        certificate = how.over(one_batch(model, density, "certificate"), params, split, "way back")
+    return LogWeights(logs, correction, coarse, math.prod(split.shape), certificate)
 
 
 def _divisors(n: int) -> list[int]:
@@ -106,23 +113,21 @@ def _figure(bits: np.ndarray) -> dict[str, Any]:
     return {**mean_se(bits.mean(1)), "monte_carlo_se": noise}
 
 
-def summary(records: LogWeights, order: int) -> dict[str, Any]:
+def summary(records: LogWeights, order: int = 1) -> dict[str, Any]:
     """Mean, standard errors, the bound for every K that divides the K used, the solver's error.
 
     Args:
         records: from `measure`.
-        order: of the solver.
+        order: of the solver, if there is one.
 
     Returns:
         JSON-able, bits/dim: `bits_per_dim`, `standard_error` (over images), `monte_carlo_se` (of
         dequantisation and probes; contained in the former; None for a single draw), `by_k`,
         `breakdown` of the K=1 figure, and `solver`: what half the steps would change, and the
-        error that follows for the steps used, `1 / (2 ** order - 1)` of it.
+        error that follows for the steps used, `1 / (2 ** order - 1)` of it; only if there is one.
     """
     n, m, k = records.density.shape
     scale = 1.0 / (records.dims * math.log(2.0))
-    checked = len(records.coarse)
-    halved = (records.density[:checked, 0, 0] - records.coarse) * scale
     return {
         **_figure(records.bits(k)),
         "images": n,
@@ -132,10 +137,16 @@ def summary(records: LogWeights, order: int) -> dict[str, Any]:
             "density of z_0": mean_se(-records.density.mean((1, 2)) * scale),
             "dequantization": mean_se(-records.correction.mean((1, 2)) * scale),
         },
-        "solver": {
-            "images": checked,
-            "half_the_steps_changes_by": float(np.abs(halved.mean())),
-            "half_the_steps_changes_an_image_by_at_most": float(np.abs(halved).max()),
-            "estimated_error": float(np.abs(halved.mean())) / (2**order - 1),
-        },
+        **({"solver": _solver(records, order, scale)} if len(records.coarse) else {}),
+    }
+
+
+def _solver(records: LogWeights, order: int, scale: float) -> dict[str, Any]:
+    checked = len(records.coarse)
+    halved = (records.density[:checked, 0, 0] - records.coarse) * scale
+    return {
+        "images": checked,
+        "half_the_steps_changes_by": float(np.abs(halved.mean())),
+        "half_the_steps_changes_an_image_by_at_most": float(np.abs(halved).max()),
+        "estimated_error": float(np.abs(halved.mean())) / (2**order - 1),
     }

@@ -1,6 +1,7 @@
 """Contracts of bounds, weightings and likelihoods."""
 
 import dataclasses
+import functools
 import json
 from typing import Any
 
@@ -67,6 +68,8 @@ def likelihood(plugin: Any) -> None:
         for bound in found.values():
             objective(bound)
         return
+    if getattr(plugin, "of_students", False):
+        built = dataclasses.replace(built, told=("to",))
     plugin.check(built)
     json.dumps(plugin.describe(192))
     x = built.decoder.encode(images(3))
@@ -78,5 +81,11 @@ def likelihood(plugin: Any) -> None:
         must(bool(jnp.isfinite(values).all()), f"{name} is not finite")
     alone = run(x[1:2], keys[1:2])
     must(close(alone.density[0], weights.density[1], 1e-3), "images see one another")
-    coarse = jax.jit(lambda x, keys: plugin.coarse(built, params, x, {}, keys))(x, keys)
-    must(coarse.shape == (3,), f"coarse has shape {coarse.shape}, not (3,)")
+    for check in ("coarse", "certificate"):
+        if hasattr(plugin, check):
+            ask = functools.partial(getattr(plugin, check), built, params)
+            found = jax.jit(lambda x, keys, ask=ask: ask(x, {}, keys))(x, keys)
+            for values in jax.tree.leaves(found):
+                must(values.shape == (3,), f"{check} has shape {values.shape}, not (3,)")
+            if check == "certificate":
+                must("holds" in plugin.verdict(found), "its verdict has no 'holds'")

@@ -19,12 +19,15 @@ def evaluate(
     """Measures a density; writes `eval/<step>_<name>.json` and the values per image as `.npz`."""
     c = experiment.config.eval
     density.check(experiment.model)
+    dims = math.prod(experiment.model.z_shape(experiment.source.shape))
+    about = density.describe(dims)
     split = experiment.source.split(c.split)
     records = lib.measure(experiment.model, density, params, split, measuring.over(experiment))
-    dims = math.prod(experiment.model.z_shape(experiment.source.shape))
+    certificate = getattr(density, "verdict", dict)(records.certificate)
     report = {
-        "result": lib.summary(records, density.order),
-        "estimator": {**density.describe(dims), "seed": c.seed},
+        "result": lib.summary(records, getattr(density, "order", 1)),
+        **({"certificate": certificate} if certificate else {}),
+        "estimator": {**about, "seed": c.seed},
         "model": {**record, **_records.model_record(experiment, params)},
         "data": _records.data_record(experiment, split, c.limit),
         "numerics": _records.numerics_record(experiment),
@@ -38,6 +41,7 @@ def evaluate(
             nats_density=records.density,
             nats_correction=records.correction,
             nats_density_half_the_steps=records.coarse,
+            **{f"certificate_{k}": v for k, v in records.certificate.items()},
         )
 
     path = _records.report_path(experiment, "eval", record["step"], density.name)
@@ -47,6 +51,8 @@ def evaluate(
 
 def _table(report: dict[str, Any], name: str) -> str:
     r, m, e = report["result"], report["model"], report["estimator"]
+    doubt = report.get("certificate")
+    name = name if doubt is None or doubt["holds"] else f"NO LIKELIHOOD, {name}"
     given = m["given"] and f", given the {m['given']}"
     noise = r["monte_carlo_se"]
     said = "unknown from one draw" if noise is None else f"{noise:.4f}"
@@ -55,10 +61,8 @@ def _table(report: dict[str, Any], name: str) -> str:
         f"(s.e. over {r['images']} images; Monte-Carlo s.e. {said}, "
         f"{r['draws_per_image']} draws each)",
         f"  {e['kind']}; trace {e['trace']}; dequantization {e['dequantization']}",
-        f"  {e['method']}, {e['steps']} steps: half of them change it by "
-        f"{r['solver']['half_the_steps_changes_by']:.2g}, an image by at most "
-        f"{r['solver']['half_the_steps_changes_an_image_by_at_most']:.2g} "
-        f"(first {r['solver']['images']} images); "
+        *_doubts(doubt),
+        f"  {e['method']}, {e['steps']} steps{_halved(r.get('solver'))}; "
         f"{e['network_calls_per_image']} network calls and "
         f"{e['jacobian_vector_products_per_image']} Jacobian-vector products an image",
         *(
@@ -70,3 +74,27 @@ def _table(report: dict[str, Any], name: str) -> str:
         f"{m['gamma_1']:.3f}",
     ]
     return "\n".join(lines)
+
+
+def _halved(solver: dict[str, Any] | None) -> str:
+    if solver is None:
+        return ""
+    return (
+        f": half of them change it by {solver['half_the_steps_changes_by']:.2g}, an image by at "
+        f"most {solver['half_the_steps_changes_an_image_by_at_most']:.2g} "
+        f"(first {solver['images']} images)"
+    )
+
+
+def _doubts(found: dict[str, Any] | None) -> list[str]:
+    """Whether a map is a bijection at these images, and how one can tell."""
+    if found is None:
+        return []
+    said = "a bijection" if found["holds"] else "NO bijection, and the figure no likelihood"
+    return [
+        f"  {said} at these images: the way back misses by "
+        f"{found['way_back_misses_by_median']:.2g} grey levels (median), "
+        f"{found['way_back_misses_by_at_most']:.2g} at most (0.5 allowed); "
+        f"{found['jacobians_that_turn_space_inside_out']} Jacobians turn space inside out; "
+        f"condition {found['condition_at_most']:.2g} at most"
+    ]

@@ -54,13 +54,17 @@ def chosen(table: dict[str, Callable], experiment: Experiment) -> Callable:
     return table[task.figure]
 
 
-def refuse(experiment: Experiment, *_: Any) -> None:
-    """Refuses to measure the likelihood of a model that has none."""
-    need_likelihood(experiment.model, "--mode=eval")
+def _of_students(experiment: Experiment, params: Params, record: dict[str, Any]) -> None:
+    """Measures the density of a flow map; students have no other likelihood."""
+    likelihood = registry.build("likelihood", experiment.config.eval.likelihood)
+    if not getattr(likelihood, "of_students", False):
+        need_likelihood(experiment.model, "--mode=eval")
+    _density.evaluate(experiment, likelihood, params, record)
 
 
 # What `--mode=eval` measures, by what a task says its figure is.
-_FIGURES = {"bits_per_dim": _bits_per_dim, "loss_by_gamma": _by_gamma.evaluate, "agreement": refuse}
+_FIGURES = {"bits_per_dim": _bits_per_dim, "loss_by_gamma": _by_gamma.evaluate,
+            "agreement": _of_students}  # fmt: skip
 
 
 def check(experiment: Experiment) -> None:

@@ -40,17 +40,23 @@ class Bounds(Protocol):
 class Density(Protocol):
     """An estimate of `log P(x)` per image.
 
+    What may be doubted of it is measured as well. A solver has `order`, halving whose steps
+    multiplies its error by `2 ** order`, and
+    `coarse(model, params, x, cond, keys) -> [B]`, `density` of the same draw's first log-weight
+    with half the steps, nats. A map that is a density only where it is a bijection has
+    `certificate(...)`, likewise, of named arrays `[B]`, and `verdict(arrays)`, what a report says
+    of them: JSON-able, with `"holds"`. `of_students` declares that it holds of students of few
+    steps.
+
     Attributes:
         name: part of the names of its files, with the choices that change its value.
         k: log-weights per draw; their log-mean-exp is the estimate.
         draws: independent repetitions per image.
-        order: of the solver: halving its steps multiplies the error by `2 ** order`.
     """
 
     name: str
     k: int
     draws: int
-    order: int
 
     def check(self, model: Model) -> None:
         """Refuses a model this estimate does not hold for (`ConfigError`)."""
@@ -61,8 +67,4 @@ class Density(Protocol):
 
     def __call__(self, model: Model, params: Params, x: Array, cond: Cond, keys: Array) -> Weights:
         """One draw: the log-weights of `x` (model space, `[B, ...]`), from one key per image."""
-        ...
-
-    def coarse(self, model: Model, params: Params, x: Array, cond: Cond, keys: Array) -> Array:
-        """`density` of the same draw's first log-weight with half the steps, `[B]`, nats."""
         ...
