@@ -15,6 +15,8 @@ import numpy as np
 
 from diffusion_jax.data.captions import Captions, check_captions
 from diffusion_jax.data.contract import check_images, check_labels
+from diffusion_jax.data.media.base import Medium
+from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError, DataError, foreign
 from diffusion_jax.registry import nearest
 from diffusion_jax.runtime.progress import progress
@@ -31,9 +33,10 @@ class Split:
 
     Attributes:
         name: data set and split, for messages and records.
-        images: uint8 `[N, H, W, C]`: an array, a memory map, or an object that reads what it is
-            indexed with. Such an object may have `read(indices) -> (images, used)`, if it replaces
-            damaged examples by others, `skipped` (how many), and `sketch() -> bytes` (a digest).
+        images: uint8 `[N, H, W, C]`, or as another medium says: an array, a memory map, or an
+            object that reads what it is indexed with. Such an object may have `read(indices) ->
+            (images, used)`, if it replaces damaged examples by others, `skipped` (how many), and
+            `sketch() -> bytes` (a digest).
         labels: int32 `[N]`.
         levels: images hold 0 .. levels-1.
         num_classes: labels hold 0 .. num_classes-1; 0 if there are none.
@@ -53,7 +56,7 @@ class Split:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one image, `(H, W, C)`."""
+        """Shape of one example, of an image `(H, W, C)`."""
         return tuple(self.images.shape[1:])
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
@@ -118,7 +121,7 @@ class Source:
 
     Attributes:
         name: its name.
-        shape: `(H, W, C)`.
+        shape: `(H, W, C)` of images; of other media as they say.
         levels: number of grey levels.
         num_classes: number of classes; 0 for unlabelled data.
         load: `load(split)` for a split in `SPLITS`; `valid` is a held-out part of *train*.
@@ -126,10 +129,12 @@ class Source:
         notes: what a user should know of how the data were read: said when training starts.
         captioned: whether its splits have captions.
         mirrors: whether a mirror image is as true an example; False where captions tell sides.
+        medium: what examples are: images, videos, ...
+        entropy: bits of one example, where they are known; and given its label.
     """
 
     name: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     levels: int
     num_classes: int
     load: Callable[[str], Split]
@@ -137,14 +142,16 @@ class Source:
     notes: tuple[str, ...] = ()
     captioned: bool = False
     mirrors: bool = True
+    medium: Medium = IMAGE
+    entropy: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Raises DataError if this describes no images that a model can have."""
         where = f"data set {self.name!r}"
         shape, whole = tuple(self.shape), (int, np.integer)
         sizes = all(isinstance(n, whole) and n > 0 for n in shape)
-        if len(shape) != 3 or not sizes or shape[-1] not in (1, 3):
-            raise DataError(f"{where}: shape={self.shape} must be (height, width, 1 or 3)")
+        if not sizes or not self.medium.fits(shape):
+            raise DataError(f"{where}: shape={self.shape} must be {self.medium.shapes}")
         if not isinstance(self.levels, whole) or not 2 <= self.levels <= 256:
             raise DataError(f"{where}: levels={self.levels} must be a whole number 2 .. 256")
         if not isinstance(self.num_classes, whole) or self.num_classes < 0:
@@ -162,7 +169,7 @@ class Source:
             raise DataError(f"split {name!r} does not exist; choose from {', '.join(SPLITS)}")
         with foreign(f"data set {self.name!r} cannot load {name!r}"):
             loaded = self.load(name)
-        found = checked(loaded)
+        found = checked(loaded, self.medium)
         if self.captioned != (found.captions is not None):
             raise DataError(f"{found.name}: captioned={self.captioned} is not what was loaded")
         theirs, ours = ((a.levels, a.num_classes) for a in (found, self))
@@ -203,7 +210,7 @@ def brief(value: Any) -> str:
     return text if len(text) < 200 else f"{text[:200]}..."
 
 
-def checked(split: Split) -> Split:
+def checked(split: Split, medium: Medium = IMAGE) -> Split:
     """Returns `split`.
 
     Raises:
@@ -215,7 +222,7 @@ def checked(split: Split) -> Split:
         raise DataError(
             f"{split.name} is empty; hold more images out (holdout=N), or choose another split"
         )
-    check_images(split.name, split.images, split.levels)
+    check_images(split.name, split.images, split.levels, medium)
     check_labels(split.name, split.labels, len(split), split.num_classes)
     if split.captions is not None:
         check_captions(split.name, split.captions, len(split))

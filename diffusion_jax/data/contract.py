@@ -4,23 +4,24 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.data.media.base import Medium
+from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import DataError
 
 _BLOCK = 4096  # images looked at together: they may be a memory map
 
 
-def check_images(where: str, images: Any, levels: int = 256) -> None:
+def check_images(where: str, images: Any, levels: int = 256, medium: Medium = IMAGE) -> None:
     """Raises DataError unless `images` is uint8 `[N, H, W, 1 or 3]` with values below `levels`.
 
     Args:
         where: names the images in messages.
         levels: below 256 every pixel is looked at; at 256 uint8 cannot be out of range.
+        medium: of other examples than images, whose shape is another.
     """
     dtype, shape = getattr(images, "dtype", type(images).__name__), tuple(np.shape(images))
-    if dtype != np.uint8 or len(shape) != 4 or shape[-1] not in (1, 3):
-        raise DataError(
-            f"{where} must be uint8 [N,H,W,C] with 1 or 3 channels, got {dtype} {shape}"
-        )
+    if dtype != np.uint8 or not medium.fits(shape[1:]):
+        raise DataError(f"{where} must be uint8 {medium.layout}, got {dtype} {shape}")
     if levels < 256:
         blocks = range(0, shape[0], _BLOCK)
         top = max((int(np.max(images[i : i + _BLOCK])) for i in blocks), default=0)

@@ -145,12 +145,13 @@ def _ratio(variances: dict[str, float], above: str, below: str) -> float | None:
 def _encoded(
     experiment: Experiment, params: Params, x: Array, cond: Cond, columns: np.ndarray
 ) -> np.ndarray | None:
-    """Examples in rows, gammas in columns; None if the data cannot be shown as images."""
-    if x.ndim != 4 or x.shape[-1] not in (1, 3):
+    """Examples in rows, gammas in columns; None for parts of images, of other channels."""
+    source = experiment.source
+    if not source.medium.fits(x.shape[1:]):
         return None
     few = {k: v[:_ROWS] for k, v in cond.items()}
     stored = variance.encoded(experiment.model, params, x[:_ROWS], few, columns)
-    return images.grid(stored, experiment.source.levels, columns=len(columns))
+    return images.grid(source.medium.stills(stored, source.levels), source.levels, len(columns))
 
 
 def _plot(path: Path, report: dict[str, Any]) -> None:

@@ -84,13 +84,14 @@ def _picture(experiment: Experiment, params: Params, at: list[int]) -> np.ndarra
     split = experiment.source.split(c.eval.split)
     count = min(c.progressive.images, len(split))
     part = experiment.model.view.given_shape(split.shape) is not None  # not an image
-    if not count or part or split.shape[-1] not in (1, 3):
+    medium = experiment.source.medium
+    if not count or part:
         return None
     rows = split.take(np.arange(count))
     x, cond = experiment.model.examples(jax.tree.map(jnp.asarray, rows))
     key = jax.random.key(c.eval.seed)
     shown = lib.pictures(experiment.model, params, x, cond, key, at, c.progressive.steps)
-    return images.grid(shown, split.levels, columns=len(at) + 1)
+    return images.grid(medium.stills(shown, split.levels), split.levels, columns=len(at) + 1)
 
 
 def _table(report: dict[str, Any], name: str) -> str:

@@ -1,5 +1,6 @@
 """`--mode=report`: one page, `report.html`, about everything a work directory holds."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -78,9 +79,9 @@ def illustrate(
     if not (experiment.model.traits.pixels or path.exists()):
         _reconstruct(experiment, params, record, path)
     alone = jax.process_count() == 1
-    shape = experiment.source.shape
-    whole = experiment.model.view.given_shape(shape) is None  # else a frame is no image
-    if animate and alone and whole and shape[-1] in (1, 3):
+    # Else what is modelled is a part, and nothing to look at.
+    whole = experiment.model.view.given_shape(experiment.source.shape) is None
+    if animate and alone and whole:
         _animate(experiment, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
 
 
@@ -104,6 +105,7 @@ def _reconstruct(
     found = np.asarray(decoded(params, rows))
     error = np.abs(found.astype(int) - image)
     both = np.concatenate([image, found])
+    both = source.medium.stills(both, source.levels)
     images.save_png(path.with_suffix(".png"), images.grid(both, source.levels, len(found)))
     write_json(path, {
         "images": len(found), "split": split.name, "exact": float((error == 0).mean()),
@@ -125,6 +127,12 @@ def _animate(experiment: Experiment, params: Params, record: dict[str, Any], pat
     found = trajectory.record(
         experiment.model, params, method, cond, key, shape, experiment.source.levels, _FRAMES
     )
+    medium, levels = experiment.source.medium, experiment.source.levels
+    latents, guesses = (
+        np.stack([medium.stills(a, levels) for a in frames])
+        for frames in (found.latents, found.guesses)
+    )
+    found = dataclasses.replace(found, latents=latents, guesses=guesses)
     trajectory.save_webp(moving, trajectory.movie(found))
     images.save_png(path.with_suffix(".png"), trajectory.strip(found))
     write_json(path, how | {"gammas": np.asarray(found.gammas).tolist()})

@@ -75,7 +75,10 @@ def sample(
     labels, method = draw.labels, draw.method
     source, captions, classes = experiment.source, [], 0
     pixels = 3 * _WIDE // 2 if draw.captions else 64  # a text needs room
-    shown = draw.levels(drawn[: images.most(drawn.shape[1:], pixels=pixels)])
+    medium = source.medium
+    shape = medium.stills(draw.levels(drawn[:1]), source.levels).shape[1:]
+    few = draw.levels(drawn[: images.most(shape, pixels=pixels)])
+    shown = medium.stills(few, source.levels)
     if labels is not None:
         classes = len(c.labels) or experiment.model.num_classes
         captions = [_class_name(source, int(k)) for k in labels[: len(shown)]]
@@ -84,7 +87,7 @@ def sample(
     picture = images.grid(
         shown, source.levels, columns, _WIDE if under else 64, captions=captions, under=under
     )
-    path = experiment.workdir / "samples" / f"{step}.npz"
+    path, kept = experiment.workdir / "samples" / f"{step}.npz", ()
     if jax.process_index() == 0:
         how = draw.describe() | {"seed": c.seed, "images": c.num}
         how |= {k: record[k] for k in ("weights", "checkpoint")}
@@ -92,6 +95,7 @@ def sample(
         extra |= {"caption": np.asarray(draw.captions)} if under else {}
         path = _records.unused(path, functools.partial(_is_of, extra))
         images.save_png(path.with_suffix(".png"), picture)
+        kept = medium.keep(path.with_suffix(""), few, source.levels)
         if levels:
             side = _side_by_side(levels)
             beside = path.with_name(f"{path.stem}_levels.png")
@@ -102,7 +106,7 @@ def sample(
     say(
         f"{c.num} samples ({experiment.config.sampler}, {draw.describe()['network_calls']} "
         f"network calls, guidance {experiment.config.guidance}) written to "
-        f"{path.with_suffix('.png')} and {path.name}"
+        f"{', '.join([str(path.with_suffix('.png')), *(p.name for p in kept)])} and {path.name}"
     )
     return picture
 

@@ -50,7 +50,8 @@ def svg(chart: Chart | None, alt: str, caption: Any) -> Html | None:
 
 def image(name: str, content: bytes, alt: str, caption: Any = None) -> Html:
     """A picture file; pixels stay sharp when it is enlarged."""
-    kind = "image/webp" if name.endswith(".webp") else "image/png"
+    ending = name.rpartition(".")[2]
+    kind = f"image/{ending if ending in ('webp', 'gif') else 'png'}"
     return picture(data_uri(kind, content), alt, caption, "pixels")
 
 

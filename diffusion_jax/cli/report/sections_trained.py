@@ -185,8 +185,11 @@ def samples(run: RunFiles) -> Section | Missing:
             f"{how['guidance']}, seed {how['seed']}." if {"sampler", "seed"} <= how.keys() else "."
         )  # fmt: skip
         alt = f"Grid of {how.get('images', 'the')} samples of the model"
-        first, *levels = r.pictures.items()
+        first, *more = r.pictures.items()
+        films = [pair for pair in more if not pair[0].endswith(".png")]
+        levels = [pair for pair in more if pair not in films]
         grids.append(image(*first, alt, caption))
+        grids += [image(n, b, "The same samples, moving", "The same, moving.") for n, b in films]
         grids += [
             image(n, b, "Samples at every level of the cascade, one image a line",
                   "The first of them at every level of the cascade, small images on the left.")
@@ -201,7 +204,8 @@ def samples(run: RunFiles) -> Section | Missing:
             caption = "Two of them, noise on the left: latents, and under each the guess."
             rest.append(image("x.png", still, "Film strip of the same run", caption))
     sides = [tag("div", join(side)) for side in (grids, rest) if side]
-    wide = any(png_width(b) > _WIDE for r in run.samples for b in r.pictures.values())
+    wide = any(png_width(b) > _WIDE for r in run.samples for n, b in r.pictures.items()
+               if n.endswith(".png"))  # fmt: skip
     return Section("Samples", join(sides if wide else [columns(*sides)]))
 
 

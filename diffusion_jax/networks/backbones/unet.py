@@ -1,122 +1,13 @@
 """A multi-resolution U-Net: the DDPM++ family (Ho et al. 2020; Song et al. 2021).
 
-Wide-ResNet blocks with GroupNorm, a channel multiplier per resolution, attention at chosen
-resolutions, a skip from every down block to its up block. Much cheaper per image than VDM's
-network on large images, a little worse in likelihood at equal size.
+Much cheaper per image than VDM's network on large images, a little worse in likelihood at equal
+size.
 """
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-
 from diffusion_jax.allowed import Count, Counts, Finite, Levels, Rate, Whole
-from diffusion_jax.errors import ConfigError
-from diffusion_jax.networks.layers import patches
-from diffusion_jax.networks.layers.blocks import (
-    Attention,
-    Dtype,
-    ResBlock,
-    compute_dtype,
-    fold_keys,
-    group_norm,
-)
-from diffusion_jax.networks.layers.conv import conv3x3
-from diffusion_jax.networks.layers.embed import Conditioning, LevelEmbedding, image_inputs
-from diffusion_jax.networks.layers.text import TextAttention, read
+from diffusion_jax.networks.layers.blocks import compute_dtype
+from diffusion_jax.networks.layers.unet import UNet
 from diffusion_jax.networks.text_encoders.base import TextEncoder
-from diffusion_jax.types import Array, Cond
-
-
-class UNet(nn.Module):
-    """See the module docstring; `make` documents the settings."""
-
-    width: int
-    mults: tuple[int, ...]
-    blocks: int
-    attention: tuple[int, ...]
-    heads: int
-    dropout: float
-    fourier: bool
-    remat: bool
-    patch: int
-    level_features: int
-    channels: int
-    levels: int
-    num_classes: int
-    augment: int
-    low: int
-    gamma_min: float
-    gamma_max: float
-    dtype: Dtype
-    text: TextEncoder | None = None
-
-    @nn.compact
-    def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
-        """The prediction at latents `z` `[B,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
-        grid = patches.grid_of("unet", z.shape, self.patch)
-        shrink = 2 ** (len(self.mults) - 1)
-        if grid[0] % shrink or grid[1] % shrink:
-            raise ConfigError(
-                f"unet: {grid[0]}x{grid[1]} {'images' if self.patch == 1 else 'patches'} cannot "
-                f"be halved {len(self.mults) - 1} times; give at most as many mults as the size "
-                f"allows (mults={self.mults})"
-            )
-        text, cond = read(self.text, cond, z.shape[0])
-        c = Conditioning(
-            self.width, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
-            self.dtype, self.low > 0, name="cond",
-        )(gamma, cond)  # fmt: skip
-        block_type = nn.remat(ResBlock) if self.remat else ResBlock
-        count = 0
-
-        def block(h: Array, width: int, name: str) -> Array:
-            nonlocal count
-            count += 1
-            h = block_type(width, self.dropout, self.dtype, name=name)(h, c, fold_keys(keys, count))
-            return attend(h, name) if h.shape[1] in self.attention else h
-
-        def attend(h: Array, name: str) -> Array:
-            h = Attention(self.heads, self.dtype, name=f"{name}_attn")(h)
-            if text is not None:
-                h = TextAttention(self.heads, self.dtype, name=f"{name}_text")(h, text)
-            return h
-
-        h = image_inputs(z, cond, self.levels, self.fourier, self.low)
-        if self.level_features:
-            known = LevelEmbedding(self.level_features, self.levels, name="levels")(z, gamma)
-            h = jnp.concatenate([h, known], axis=-1)
-        h = patches.fold(h, self.patch)
-        h = conv3x3(self.width, dtype=self.dtype, name="conv_in")(h)
-        skips = [h]
-        for level, mult in enumerate(self.mults):
-            for i in range(self.blocks):
-                h = block(h, self.width * mult, f"down{level}_{i}")
-                skips.append(h)
-            if level < len(self.mults) - 1:
-                h = conv3x3(h.shape[-1], strides=(2, 2), dtype=self.dtype, name=f"shrink{level}")(h)
-                skips.append(h)
-        h = block_type(h.shape[-1], self.dropout, self.dtype, name="mid_0")(
-            h, c, fold_keys(keys, 0)
-        )
-        h = attend(h, "mid")
-        h = block(h, h.shape[-1], "mid_1")
-        for level, mult in reversed(list(enumerate(self.mults))):
-            for i in range(self.blocks + 1):
-                h = block(
-                    jnp.concatenate([h, skips.pop()], axis=-1), self.width * mult, f"up{level}_{i}"
-                )
-            if level:
-                b, height, width, channels = h.shape
-                h = jax.image.resize(h, (b, 2 * height, 2 * width, channels), "nearest")
-                h = conv3x3(channels, dtype=self.dtype, name=f"grow{level}")(h)
-        h = nn.swish(group_norm(h.shape[-1], self.dtype, "norm_out")(h)).astype(z.dtype)
-        size = (3, 3) if self.patch == 1 else (1, 1)  # each patch gives its own pixels
-        out = conv3x3(
-            self.patch**2 * self.channels, kernel_size=size, kernel_init=nn.initializers.zeros,
-            name="conv_out",
-        )(h)  # fmt: skip
-        out = patches.unfold(out, self.patch)
-        return out + z if out.shape == z.shape else out
 
 
 def make(

@@ -1,0 +1,94 @@
+"""Small binary videos of which everything is known: a glyph that moves over a torus.
+
+Every video is one of glyphs x places x velocities, all distinct and all equally likely: with ten
+glyphs, 16 x 16 places and eight velocities each has exactly log2(20480) = 14.32 bits. A bound may
+be held against that. Two frames tell all the others.
+"""
+
+import functools
+import math
+import zlib
+
+import numpy as np
+
+from diffusion_jax.allowed import Count, Whole
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.media.video import VIDEO
+from diffusion_jax.errors import DataError
+
+_HELD = {"valid": 500, "test": 1000}
+# The ten digits, 3 wide and 5 high, a number for each row of three pixels.
+_ROWS = ("75557", "26227", "71747", "71717", "55711", "74717", "74757", "71122", "75757", "75717")
+_HEIGHT, _WIDTH = 5, 3
+_NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x)
+
+
+def glyph(number: int) -> np.ndarray:
+    """A digit, uint8 `[5, 3]` of 0 and 1."""
+    return np.asarray([[int(row) >> k & 1 for k in (2, 1, 0)] for row in _ROWS[number]], np.uint8)
+
+
+def make(
+    glyphs: Count = 10,
+    size: Count = 16,
+    frames: Count = 8,
+    velocities: tuple[tuple[int, int], ...] = _NEIGHBOURS,
+) -> Source:
+    """Videos of one glyph, two levels, labelled by the glyph.
+
+    All of them are training videos, in an order that is fixed; `valid` and `test` are 500 and 1,000
+    of them drawn at random: the law is what a model is to learn, and there is no other.
+
+    Args:
+        glyphs: how many of the ten digits.
+        size: side of the torus.
+        frames: T.
+        velocities: pixels down and to the right from frame to frame; `((0, 0),)` stands still.
+
+    Raises:
+        DataError: two of the videos would be one, or there are none.
+    """
+    if glyphs > len(_ROWS):
+        raise DataError(f"toys: glyphs={glyphs}: there are {len(_ROWS)}")
+    if size < _HEIGHT + 1:
+        raise DataError(f"toys: size={size}: a glyph needs {_HEIGHT + 1} or more")
+    speeds = np.asarray(velocities, int).reshape(len(velocities), -1) % size
+    if not len(speeds) or speeds.shape[1] != 2 or len(np.unique(speeds, axis=0)) < len(speeds):
+        raise DataError(
+            f"toys: velocities={velocities} must be pairs, (down, right), of which no two are one "
+            f"on a torus of {size}"
+        )
+    if frames == 1 and len(speeds) > 1:
+        raise DataError("toys: frames=1 shows no velocity; use velocities=((0, 0),)")
+    every = glyphs * size * size * len(speeds)
+    name = f"toys_{glyphs}_{frames}x{size}_{zlib.crc32(speeds.tobytes()):08x}"
+
+    def load(split: str) -> Split:
+        order = np.random.default_rng(0).permutation(every)
+        if split in _HELD:
+            seed = zlib.crc32(split.encode())
+            order = np.random.default_rng(seed).integers(0, every, _HELD[split])
+        which, y, x, v = np.unravel_index(order, (glyphs, size, size, len(speeds)))
+        images = _drawn(np.stack([glyph(k) for k in range(glyphs)])[which], y, x, speeds[v],
+                        frames, size)  # fmt: skip
+        return Split(f"{name}/{split}", images, which.astype(np.int32), 2, glyphs)
+
+    return Source(
+        name, (frames, size, size, 1), 2, glyphs, functools.lru_cache(load),
+        tuple("0123456789"[:glyphs]), mirrors=False, medium=VIDEO,
+        entropy=(math.log2(every), math.log2(every / glyphs)),
+    )  # fmt: skip
+
+
+def _drawn(
+    glyphs: np.ndarray, y: np.ndarray, x: np.ndarray, v: np.ndarray, frames: Whole, size: int
+) -> np.ndarray:
+    """The videos, uint8 `[N, frames, size, size, 1]`."""
+    n, height, width = glyphs.shape
+    out = np.zeros((n, frames, size, size, 1), np.uint8)
+    row, down, right = np.arange(n)[:, None, None], np.arange(height), np.arange(width)
+    for t in range(frames):
+        top = (y + t * v[:, 0])[:, None, None] + down[:, None]
+        left = (x + t * v[:, 1])[:, None, None] + right
+        out[row, t, top % size, left % size, 0] = glyphs
+    return out

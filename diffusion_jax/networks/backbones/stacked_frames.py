@@ -1,0 +1,54 @@
+"""A network of images on videos: the frames are channels of one image (MCVD, Voleti et al. 2022).
+
+The plain rival of `video_unet`: every layer mixes all frames, none knows their order or that they
+are alike.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from diffusion_jax.allowed import Count
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.types import Array, Cond
+
+
+class StackedFrames(nn.Module):
+    """See the module docstring; `make` documents the settings."""
+
+    of: nn.Module
+    frames: int
+    channels: int
+    levels: int
+
+    def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
+        """The prediction at latents `z` `[B,T,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
+        if z.ndim == 4:
+            return self.of(z, gamma, cond, keys)
+        if z.ndim != 5 or z.shape[1] != self.frames:
+            raise ConfigError(
+                f"stacked_frames: it takes videos [B, {self.frames}, H, W, C]; got {z.shape}"
+            )
+        b, t, height, width, channels = z.shape
+        stacked = jnp.moveaxis(z, 1, 3).reshape(b, height, width, t * channels)
+        out = self.of(stacked, gamma, cond, keys)
+        return jnp.moveaxis(out.reshape(b, height, width, t, -1), 3, 1)
+
+
+def make(of: object, channels: Count = 3, levels: Count = 256, shape: tuple[int, ...] = ()) -> Any:
+    """A network of images with T times as many channels.
+
+    Args:
+        of: a network of images, as `vdm_unet(width=32, depth=2)`.
+        channels: of a frame.
+        levels: grey levels of the data.
+        shape: of a video, `(T, H, W, C)`.
+
+    Raises:
+        ConfigError: `of` is no network with `channels`.
+    """
+    if not isinstance(of, nn.Module) or not hasattr(of, "channels"):
+        raise ConfigError(f"stacked_frames takes a network, as stacked_frames(of=unet()); got {of}")
+    frames = shape[0] if len(shape) == 4 else 1
+    return StackedFrames(of.clone(channels=frames * channels), frames, channels, levels)

@@ -1,0 +1,56 @@
+"""What frames of a video learn of one another."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.layers.blocks import Dtype, group_norm
+from diffusion_jax.types import Array
+
+
+class TimeAttention(nn.Module):
+    """Residual attention of each position to the same position in all frames, zero at init.
+
+    A learned bias for each distance in time is all that tells frames apart: without it, frames in
+    another order give the results in that order.
+
+    Attributes:
+        heads: number of heads; must divide the channels.
+        frames: T, of a video.
+        dtype: arithmetic type (the softmax is float32 at least).
+    """
+
+    heads: int
+    frames: int
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Applies attention to `x` `[B T,H,W,C]`, the frames of a video after each other."""
+        channels, t = x.shape[-1], self.frames
+        if channels % self.heads:
+            raise ConfigError(
+                f"attention over {channels} channels cannot have heads={self.heads}: choose a "
+                f"number that divides {channels}, or another width"
+            )
+        b, height, width = x.shape[0] // t, *x.shape[1:3]
+        h = group_norm(channels, self.dtype, "norm")(x)
+
+        def rows(
+            name: str,
+        ) -> Array:  # [B H W heads, T, C / heads]: products of matrices side by side
+            a = nn.Dense(channels, dtype=self.dtype, name=name)(h)
+            a = a.reshape(b, t, height * width * self.heads, -1)
+            return a.swapaxes(1, 2).reshape(-1, t, channels // self.heads)
+
+        q, k, v = rows("q"), rows("k"), rows("v")
+        bias = self.param("bias", nn.initializers.zeros, (self.heads, 2 * t - 1))
+        apart = jnp.arange(t)[:, None] - jnp.arange(t) + t - 1
+        logits = q @ k.swapaxes(1, 2) / q.shape[-1] ** 0.5
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        logits = logits.reshape(-1, self.heads, t, t) + bias[:, apart]
+        h = jax.nn.softmax(logits).astype(v.dtype).reshape(-1, t, t) @ v
+        h = h.reshape(b, -1, t, channels // self.heads).swapaxes(1, 2).reshape(x.shape)
+        zeros = nn.initializers.zeros
+        return x + nn.Dense(channels, kernel_init=zeros, dtype=self.dtype, name="out")(h)

@@ -1,0 +1,147 @@
+"""Videos: data whose entropy is known, networks of frames, films."""
+
+import io
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+from weights import moved
+
+from diffusion_jax import registry, testing
+from diffusion_jax.data.media.video import FILMS, VIDEO, film
+from diffusion_jax.errors import ConfigError, DataError
+
+FRAMES = (3, 4, 4, 1)
+UNET = "width=8, mults=(1,), blocks=1, attention=(), heads=2, dropout=0.0, fourier=False"
+KNOWN = {"channels": 1, "levels": 2, "num_classes": 3, "gamma_min": -6.0, "gamma_max": 10.0}
+
+
+def network(spec, shape=FRAMES):
+    return registry.build("models", spec, shape=shape, **KNOWN)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return jax.random.normal(jax.random.key(0), (2, *FRAMES))
+
+
+@pytest.fixture(scope="module")
+def weights(frames):
+    init = jax.jit(network(f"video_unet({UNET})").init)
+    return init(jax.random.key(1), frames, jnp.zeros(2), {})
+
+
+def test_every_toy_is_another_and_two_frames_tell_the_rest():
+    source = registry.build("data", "toys(glyphs=3, size=7, frames=3)")
+    found = source.split("train").images
+    assert np.isclose(2.0 ** source.entropy[0], len(found))
+    assert np.isclose(2.0 ** source.entropy[1] * 3, len(found))
+    for shown in (found, found[:, :2]):
+        assert len(np.unique(shown.reshape(len(found), -1), axis=0)) == len(found)
+
+
+def test_toys_have_the_entropy_that_is_announced():
+    assert round(registry.build("data", "toys()").entropy[0], 2) == 14.32
+
+
+def test_a_toy_moves_by_its_velocity_around_the_torus():
+    found = registry.build("data", "toys(glyphs=2, size=9, frames=4, velocities=((2, -1),))")
+    for video in found.split("test").images[:20]:
+        for before, after in itertools.pairwise(video):
+            np.testing.assert_array_equal(np.roll(before, (2, -1), axis=(0, 1)), after)
+
+
+def test_toys_are_a_data_set():
+    testing.check("data", "toys(glyphs=2, size=6, frames=2)")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("toys(velocities=((0, 1), (0, 17)))", "no two"),
+        ("toys(frames=1)", "no velocity"),
+        ("toys(glyphs=11)", "there are 10"),
+        ("toys(size=4)", "or more"),
+    ],
+)
+def test_toys_that_would_not_be_distinct_are_refused(text, says):
+    with pytest.raises(DataError, match=says):
+        registry.build("data", text)
+
+
+def test_weights_of_images_give_each_frame_what_they_gave_an_image(frames, weights):
+    images = network(f"unet({UNET})", FRAMES[1:])
+    gamma, label = jnp.asarray([-2.0, 1.0]), jnp.asarray([0, 2])
+    flat = frames.reshape(-1, *FRAMES[1:])
+    params = jax.eval_shape(images.init, jax.random.key(2), flat, jnp.zeros(6), {})
+    own = moved(weights, 0.2)["params"]
+    # What it has besides are the layers between frames, which begin with nothing.
+    mine = {name: own[name] for name in params["params"]}
+    new = {name: weights["params"][name] for name in own if name not in mine}
+    assert new and all("time" in name for name in new)
+    video = network(f"video_unet({UNET})").apply
+    out = jax.jit(video)({"params": mine | new}, frames, gamma, {"label": label})
+    told = jnp.repeat(gamma, 3), {"label": jnp.repeat(label, 3)}
+    alone = jax.jit(images.apply)({"params": mine}, flat, *told)
+    np.testing.assert_allclose(out.reshape(flat.shape), alone, atol=1e-5)
+
+
+def test_only_distances_in_time_tell_frames_apart(frames, weights):
+    run = jax.jit(network(f"video_unet({UNET})").apply)
+    full = moved(weights, 0.2)
+    blind = jax.tree_util.tree_map_with_path(
+        lambda path, a: jnp.zeros_like(a) if path[-1].key == "bias" and "time" in str(path)
+        and len(path) == 3 else a, full,
+    )  # fmt: skip
+    order, gamma = jnp.asarray([2, 0, 1]), jnp.zeros(2)
+    shuffled = run(blind, frames[:, order], gamma, {})
+    np.testing.assert_allclose(shuffled, run(blind, frames, gamma, {})[:, order], atol=1e-5)
+    told = run(full, frames[:, order], gamma, {})
+    assert jnp.abs(told - run(full, frames, gamma, {})[:, order]).max() > 1e-3
+    changed = run(full, frames.at[0, 2].add(1.0), gamma, {}) - run(full, frames, gamma, {})
+    assert jnp.abs(changed[0, 0]).max() > 1e-4, "frames do not see one another"
+    assert jnp.abs(changed[1]).max() == 0.0, "videos see one another"
+
+
+def test_stacked_frames_are_channels_of_one_image(frames):
+    stacked = network("stacked_frames(of=mlp(width=16, depth=1, embed=8))")
+    weights = moved(jax.jit(stacked.init)(jax.random.key(1), frames, jnp.zeros(2), {}), 0.2)
+    run = jax.jit(stacked.apply)
+    out = run(weights, frames, jnp.zeros(2), {})
+    assert out.shape == frames.shape
+    changed = run(weights, frames.at[0, 2].add(1.0), jnp.zeros(2), {}) - out
+    assert jnp.abs(changed[0, 0]).max() > 1e-4 and jnp.abs(changed[1]).max() == 0.0
+
+
+@pytest.mark.parametrize("spec", [f"video_unet({UNET})", f"stacked_frames(of=unet({UNET}))"])
+def test_another_number_of_frames_is_refused(spec):
+    with pytest.raises(ConfigError, match=r"takes videos \[B, 3, H, W, C\]"):
+        network(spec).init(jax.random.key(0), jnp.zeros((2, 4, 4, 4, 1)), jnp.zeros(2), {})
+
+
+def test_images_networks_say_what_takes_videos(frames):
+    with pytest.raises(ConfigError, match="use video_unet"):
+        network(f"unet({UNET})").init(jax.random.key(0), frames, jnp.zeros(2), {})
+
+
+@pytest.mark.parametrize("kind", FILMS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_films_keep_every_value(kind, channels):
+    if kind == "gif" and channels == 3:
+        pytest.skip("has 256 colours")
+    frames = np.random.default_rng(0).integers(0, 256, (4, 6, 5, channels)).astype(np.uint8)
+    read = Image.open(io.BytesIO(film(frames, kind)))
+    for shown, own in zip(ImageSequence.Iterator(read), frames, strict=True):
+        mode = "L" if channels == 1 else "RGB"
+        np.testing.assert_array_equal(np.asarray(shown.convert(mode)).reshape(own.shape), own)
+
+
+def test_a_strip_has_every_frame():
+    videos = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5, 1).astype(np.uint8)
+    strip = VIDEO.stills(videos, 256)
+    assert strip.shape == (2, 4, 3 * 6 - 1, 1)
+    for t in range(3):
+        np.testing.assert_array_equal(strip[:, :, 6 * t : 6 * t + 5], videos[:, t])
