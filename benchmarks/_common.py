@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import config as config_lib
 from diffusion_jax.experiment import Experiment
+from diffusion_jax.networks.autoencoders.base import is_trained
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.runtime.sharding import batched, make_mesh, put, replicated
@@ -45,10 +46,11 @@ def _random_images() -> str:
 
 
 def config_file(name: str) -> ConfigDict:
-    """What a file in `configs/` says."""
+    """What a file in `configs/` says, as `digits`, or a variant of it, as `digits_latent:prior`."""
+    name, _, variant = name.partition(":")
     path, spec = _CONFIGS / f"{name}.py", {}
     exec(compile(path.read_text(), path, "exec"), spec)
-    return spec["get_config"]()
+    return spec["get_config"](*([variant] if variant else []))
 
 
 def config_of(work: str, dtype: str = "float32", **network: Any) -> ConfigDict:
@@ -98,9 +100,14 @@ def weights(experiment: Experiment) -> Params:
 
 
 def rows(experiment: Experiment, n: int) -> dict[str, jax.Array]:
-    """The first `n` training images and labels, on the mesh."""
-    split = experiment.source.split("train")
+    """The first `n` training images and labels, on the mesh; zeros for latents that are kept."""
+    split, model = experiment.source.split("train"), experiment.model
     found = split.take(np.arange(n) % len(split))
+    if not model.traits.pixels and not is_trained(model.space):
+        shape = (n, *model.z_shape(experiment.source.shape))
+        found |= {"mean": np.zeros(shape, np.float32), "std": np.ones(shape, np.float32)}
+        if not model.traits.latent_noise:
+            del found["std"]
     return {k: put(v, batched(experiment.mesh)) for k, v in found.items()}
 
 
@@ -109,7 +116,7 @@ def fresh_state(experiment: Experiment, params: Params) -> tuple[Any, Any]:
     recipe = make_recipe(experiment)
     own = jax.tree.map(lambda a: a.copy(), params)
     made = state_lib.init(
-        own, recipe.optimizer, tuple(experiment.config.ema), recipe.proposal.init()
+        own, recipe.optimizer, tuple(experiment.config.ema), recipe.proposal.init(), recipe.frozen
     )
     return recipe, on_mesh(experiment, made)
 

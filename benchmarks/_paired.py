@@ -1,4 +1,4 @@
-"""Tables of runs measured with the same times and noise: means over seeds, paired differences."""
+"""Tables of runs measured on the same images: means over seeds, paired differences."""
 
 import statistics
 from pathlib import Path
@@ -11,29 +11,17 @@ from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.wording import plus_minus
 
 
-def records(path: Path) -> bpd.Records:
-    """What an evaluation wrote of every image."""
+def totals(path: Path) -> np.ndarray:
+    """The bits/dim that an evaluation wrote of every image."""
     with np.load(path) as f:
-        parts = {k: f[f"nats_{k}"] for k in ("prior", "diffusion", "reconstruction")}
-        more = f.get("nats_auxiliary")
-        return bpd.Records(f["t"], f["weight"], **parts, dims=int(f["dims"]), auxiliary=more)
+        return f["bits_per_dim_total"]
 
 
-def pooled(found: list[bpd.Records]) -> bpd.Records:
-    """The mean over runs, image by image and draw by draw."""
-    fields = ("t", "weight", "prior", "diffusion", "reconstruction", "auxiliary")
-    mean = {
-        k: None if getattr(found[0], k) is None else np.mean([getattr(r, k) for r in found], axis=0)
-        for k in fields
-    }
-    return bpd.Records(**mean, dims=found[0].dims)
-
-
-def compared(first: dict[int, bpd.Records], other: dict[int, bpd.Records]) -> dict[str, str]:
+def compared(first: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> dict[str, str]:
     """A row's figures: mean over seeds, with errors over images and the spread over seeds.
 
     Args:
-        first: records of the first row by seed.
+        first: bits/dim of every image by seed, of the first row.
         other: of this row.
 
     Returns:
@@ -47,17 +35,18 @@ def compared(first: dict[int, bpd.Records], other: dict[int, bpd.Records]) -> di
     def shown(figure: dict[str, float]) -> str:
         return plus_minus(figure["bits_per_dim"], figure["standard_error"])
 
-    mean = bpd.mean_se(pooled(list(other.values())).per_image()["total"])
-    totals = [float(r.per_image()["total"].mean()) for r in other.values()]
-    row = {"bits/dim": shown(mean), "over seeds": spread(totals)}
+    def over_images(values: list[np.ndarray]) -> dict[str, float]:
+        return bpd.mean_se(np.mean(values, axis=0))
+
+    means = [float(a.mean()) for a in other.values()]
+    row = {"bits/dim": shown(over_images(list(other.values()))), "over seeds": spread(means)}
     both = sorted(first.keys() & other.keys())
     if first is other or not both:
         return row
-    pair = [pooled([side[s] for s in both]) for side in (first, other)]
-    by_seed = [bpd.paired(first[s], other[s])["difference"]["bits_per_dim"] for s in both]
+    differences = [other[s] - first[s] for s in both]
     return row | {
-        "minus the first": shown(bpd.paired(*pair)["difference"]),
-        "of it over seeds": spread(by_seed),
+        "minus the first": shown(over_images(differences)),
+        "of it over seeds": spread([float(d.mean()) for d in differences]),
     }
 
 
@@ -77,7 +66,8 @@ def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 # What a table shows the mean over seeds of, and with how many digits.
-_MEANS = {"core_s": 0, "core_s_of_steps": 0, "images_per_s": 0, "compile_core_s": 0, "frechet": 3}
+_MEANS = {"core_s": 0, "core_s_of_steps": 0, "images_per_s": 0, "compile_core_s": 0,
+          "frechet": 3, "samples_per_s": 0}  # fmt: skip
 
 
 def show(rows: list[dict[str, Any]]) -> str:
@@ -87,7 +77,7 @@ def show(rows: list[dict[str, Any]]) -> str:
     for r in rows:
         if r["lr"] == best.get(r["variant"], r["lr"]):
             by_name.setdefault(r["variant"], {})[r["seed"]] = r
-    found = {n: {s: records(Path(r["npz"])) for s, r in by.items()} for n, by in by_name.items()}
+    found = {n: {s: totals(Path(r["npz"])) for s, r in by.items()} for n, by in by_name.items()}
     first, lines = next(iter(found.values()), {}), []
     for name, by_seed in by_name.items():
         some = next(iter(by_seed.values()))

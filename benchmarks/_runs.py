@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from benchmarks import _common, samples
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import eval as eval_mode, train as train_mode
-from diffusion_jax.experiment import Experiment, bench, open_experiment
+from diffusion_jax.experiment import Experiment, bench, cascade, open_experiment
 from diffusion_jax.runtime import cores
 from diffusion_jax.runtime.storage import write_json
 
@@ -87,13 +87,32 @@ def measure(run: Path, weights: str, folder: Path, steps: int) -> None:
         eval_mode.run(open_experiment(config, folder, str(run)))
 
 
-def outcome(run: Path, place: Path, steps: int, batch: int) -> dict[str, Any]:
-    """What a run cost, and what was measured in `place`: figures, and the file of images."""
+def measure_together(runs: list[Path], folder: Path, steps: int) -> None:
+    """Measures runs as the stages of one cascade, unless they have been."""
+    if finished(folder, steps):
+        return
+    config = saved_config.read(saved_config.find(runs[-1]))
+    config.stages = ",".join(map(str, runs))
+    with contextlib.redirect_stdout(sys.stderr):
+        eval_mode.run(cascade.joined(Experiment(config, folder)))
+
+
+def outcome(
+    runs: list[Path], place: Path, steps: int, batches: list[int], together: bool
+) -> dict[str, Any]:
+    """What a row's runs cost, and what was measured in `place`: figures, and the file of images.
+
+    Held-out bits are those of the last run; of a cascade's stages they add up.
+    """
     report = place / "eval" / f"{steps}.json"
     found = json.loads(report.read_text())["result"]
     figures = {k: found[k] for k in ("bits_per_dim", "standard_error", "monte_carlo_se")}
     npz = str(report.with_suffix(".npz"))
-    return {**pace(run, batch), "held_out": held_out(run), **figures, "npz": npz}
+    paces = [pace(run, batch) for run, batch in zip(runs, batches, strict=True)]
+    summed = {k: sum(p[k] for p in paces) for k in ("core_s", "core_s_of_steps")
+              if all(k in p for p in paces)}  # fmt: skip
+    held = sum(map(held_out, runs if together else runs[-1:]))
+    return {**paces[-1], **summed, "held_out": held, **figures, "npz": npz}
 
 
 def pace(folder: Path, batch: int) -> dict[str, float]:
@@ -112,8 +131,8 @@ def pace(folder: Path, batch: int) -> dict[str, float]:
     return found
 
 
-def frechet(run: Path, judge: Path, data_dir: str) -> float:
-    """Frechet distance of a run's samples: no guidance, 20 steps of 2M."""
+def quality(run: Path, judge: Path, data_dir: str) -> dict[str, float]:
+    """Frechet distance of a run's samples, and how many a second: no guidance, 20 steps of 2M."""
     kept = run / "frechet.json"
     if not kept.exists():
         how = ("none()", "dpmpp_2m()", 20, _SAMPLES, data_dir)
@@ -123,4 +142,5 @@ def frechet(run: Path, judge: Path, data_dir: str) -> float:
             against = bench.open_bench(experiment)
             write_json(kept, samples.measure(experiment, params, against, 1))
         jax.clear_caches()
-    return json.loads(kept.read_text())["frechet"]
+    found = json.loads(kept.read_text())
+    return {"frechet": found["frechet"], "samples_per_s": found["images_per_s"]}

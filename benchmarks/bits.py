@@ -1,19 +1,23 @@
-"""Networks, weightings, optimisers, averages: bits per dimension at equal processor time.
+"""Networks, optimisers, latents, stages and more: bits per dimension at equal processor time.
 
     python -m benchmarks.bits --table networks --work digits --core-seconds 150 --out runs/bits
 
 A step of every row is timed first, compiled and in turn, in processor time of this process: what
 else the machine does hardly counts. The budget over that is the row's number of steps, so that
 schedules end with it. Each row and seed is then a run of its own, as `--mode=train` makes it, in
-`OUT/WORK-TABLE/ROW/seedN`; warm-up is a tenth of the steps at most, validation comes at the end.
-All are measured with the same times and noise, so that differences are paired by image. Killed, the
-same command goes on where it was; `rows.jsonl` has every finished row, `--show` prints those.
+`OUT/WORK-TABLE/ROW/seedN`, or several (an autoencoder and its prior, the stages of a cascade) that
+share the budget, in folders `0`, `1`, ... of that; warm-up is a tenth of the steps at most,
+validation comes at the end. All are measured on the same images, so that differences are paired.
+Killed, the same command goes on where it was; `rows.jsonl` has every finished row, `--show` prints
+those.
 """
 
 import argparse
+import itertools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,8 @@ from ml_collections import ConfigDict
 
 from benchmarks import _common, _paired, _runs
 from benchmarks._runs import note
-from benchmarks.variants import WORK, Table, Variant
+from benchmarks.tables import WORK
+from benchmarks.variants import Part, Table
 from diffusion_jax.errors import ConfigError, Preempted, UserError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime import cache, cpu_devices
@@ -33,11 +38,18 @@ def steps_for(core_seconds: float, each: float) -> int:
     return max(round(core_seconds / each), 1)
 
 
-def config_of(start: ConfigDict, variant: Variant, steps: int) -> ConfigDict:
-    """The configuration of a row's runs, before seed and learning rate."""
+def config_of(
+    start: ConfigDict, part: Part, steps: int, folders: Sequence[Path] = (Path("unused"),)
+) -> ConfigDict:
+    """The configuration of a row's run, before seed and learning rate."""
     c = ConfigDict(start.to_dict())
-    for key, value in variant.settings.items():
-        c.update_from_flattened_dict({key: value})
+    if part.config:
+        own = _common.config_file(part.config)
+        own.update({k: c[k] for k in ("data", "data_dir", "valid_draws", "eval")})
+        c = own
+    for key, value in part.settings.items():
+        told = value.format(*folders) if isinstance(value, str) else value
+        c.update_from_flattened_dict({key: told})
     c.steps, c.warmup = steps, min(c.warmup, steps // 10)
     c.log_every = min(c.log_every, max(steps // 10, 1))
     c.eval_every, c.save_every, c.sample_every = steps, max(steps // 10, 1), 0
@@ -53,21 +65,28 @@ def start_of(work: str, data_dir: str) -> ConfigDict:
 
 
 def plan(folder: Path, budget: float, start: ConfigDict, table: Table) -> dict[str, Any]:
-    """Speed and steps of every row, kept beside the runs; those that are missing are measured."""
+    """Speed and steps of every row's runs, kept beside them; what is missing is measured."""
     path = folder / "plan.json"
     kept = json.loads(path.read_text()) if path.exists() else {"core_seconds": budget, "rows": {}}
     if kept["core_seconds"] != budget:
         raise ConfigError(
             f"{folder} has runs of {kept['core_seconds']:g} core-seconds; name another --out"
         )
+    kept["rows"] = {n: p if isinstance(p, list) else [p] for n, p in kept["rows"].items()}
     names = [n for n, v in table.rows.items() if not v.weights][: 1 if table.equal_steps else None]
-    missing = [n for n in names if n not in kept["rows"]]
-    cases = {
-        n: Experiment(config_of(start, table.rows[n], 1000), Path("unused")) for n in missing
-    }  # fmt: skip
-    for name, found in _runs.speeds(cases).items():
-        steps = steps_for(budget, found["core_s_a_step"])
-        kept["rows"][name] = found | {"steps": steps}
+    parts = {(n, i): part for n in names for i, part in enumerate(table.rows[n].runs)}
+    missing = {k: part for k, part in parts.items() if len(kept["rows"].get(k[0], ())) <= k[1]}
+    same = {k: f"{k[0]}, {k[1]}" for k in missing}  # as the first row with such a run
+    for a, b in itertools.combinations(missing, 2):
+        if replace(missing[a], share=1.0) == replace(missing[b], share=1.0):
+            same[b] = same[a]
+    cases = {same[k]: Experiment(config_of(start, part, 1000), Path("unused"))
+             for k, part in missing.items()}  # fmt: skip
+    speeds = _runs.speeds(cases)
+    for (name, i), part in missing.items():
+        found = speeds[same[name, i]]
+        steps = steps_for(budget * part.share, found["core_s_a_step"])
+        kept["rows"].setdefault(name, []).append(found | {"steps": steps})
         note(f"{name}: {1000 * found['core_s_a_step']:.1f} core-ms a step, {steps} steps")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(path, kept)
@@ -104,35 +123,47 @@ def fill(
     folder, log, first = out / name, out / "rows.jsonl", next(iter(table.rows))
     plans = plan(folder, budget, start, table)
 
-    def run(variant: str, seed: int, lr: float, tried: bool) -> None:
-        v, p = table.rows[variant], plans[variant]
+    def run(variant: str, seed: int, lr: float | None, tried: bool) -> None:
+        v, plan = table.rows[variant], plans[variant]
         place = folder / variant.replace(" ", "_") / f"seed{seed}{f'-lr{lr:g}' if tried else ''}"
         trained = folder / first.replace(" ", "_") / f"seed{seed}" if v.weights else place
+        runs = [trained] if len(v.runs) == 1 else [place / str(i) for i in range(len(v.runs))]
+        steps = plan[-1]["steps"]
+        configs = [config_of(start, part, p["steps"], runs)
+                   for part, p in zip(v.runs, plan, strict=True)]  # fmt: skip
+        for config, path in zip(configs, runs, strict=True):
+            config.seed, config.lr = seed, config.lr if lr is None else lr
+            if not v.weights:
+                _runs.train(config, path)
         if v.weights:
-            _runs.measure(trained, v.weights, place, p["steps"])
+            _runs.measure(trained, v.weights, place, steps)
+        elif v.together:
+            _runs.measure_together(runs, place, steps)
         else:
-            config = config_of(start, v, p["steps"])
-            config.seed, config.lr = seed, lr
-            _runs.train(config, place)
-        row = {"table": name, "variant": variant, "seed": seed, "lr": lr, "tried": tried, **p}
-        row |= _runs.outcome(trained, place, p["steps"], start.batch)
+            place = runs[-1]
+        row = {"table": name, "variant": variant, "seed": seed, "lr": configs[-1].lr}
+        row |= {"tried": tried, **plan[-1], "steps": sum(p["steps"] for p in plan)}
+        row["compile_core_s"] = sum(p["compile_core_s"] for p in plan)
+        if v.together:
+            row["weights"] = sum(p["weights"] for p in plan)
+        batches = [c.batch for c in configs]
+        row |= _runs.outcome(runs, place, steps, batches, v.together)
         if table.frechet and judge:
-            row["frechet"] = _runs.frechet(trained, judge(), start.data_dir)
+            row |= _runs.quality(runs[-1], judge(), start.data_dir)
         if row not in read(log, name):
             with log.open("a") as f:
                 f.write(f"\n{json.dumps(row)}\n")  # on a line of its own in any case
-        note(f"{name}, {variant}, seed {seed}, lr {lr:g}: {row['bits_per_dim']:.4f}")
+        note(f"{name}, {variant}, seed {seed}, lr {row['lr']:g}: {row['bits_per_dim']:.4f}")
 
     for seed in seeds:
         for variant, v in table.rows.items():
-            own = v.settings.get("lr", start.lr)
-            best = _paired.chosen(read(log, name)).get(variant, own)
+            best = _paired.chosen(read(log, name)).get(variant)
             tried = len(v.lrs) > 0 and seed == seeds[0]
             for lr in v.lrs if tried else (best,):
                 try:
                     run(variant, seed, lr, tried)
                 except UserError as e:  # the others are worth having all the same
-                    note(f"{name}, {variant}, seed {seed}, lr {lr:g} failed: {e}")
+                    note(f"{name}, {variant}, seed {seed}{lr and f', lr {lr:g}'} failed: {e}")
 
 
 def judge_of(args: argparse.Namespace) -> Path:

@@ -1,10 +1,26 @@
-"""What `benchmarks.bits` compares: the rows of its tables, as changes to a configuration."""
+"""What a table of `benchmarks.bits` is made of: rows, as changes to a configuration."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from diffusion_jax.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of a row that takes several.
+
+    Attributes:
+        share: of the row's core-seconds.
+        config: the file in `configs/` to start from, with its variant after a colon; the work's if
+            empty. Data, validation and evaluation are the work's in any case.
+        settings: fields that differ; `{0}` in them stands for the folder of the first part.
+    """
+
+    share: float = 1.0
+    config: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -15,11 +31,20 @@ class Variant:
         settings: fields of the configuration that differ.
         lrs: learning rates to try with the first seed; the held-out images choose.
         weights: measure these weights (`config.eval.weights`) of the first row's run, train none.
+        parts: the runs it takes, in order, in place of one with `settings`; the last is measured.
+        together: the parts are the stages of a cascade, measured as one model.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     lrs: tuple[float, ...] = ()
     weights: str = ""
+    parts: tuple[Part, ...] = ()
+    together: bool = False
+
+    @property
+    def runs(self) -> tuple[Part, ...]:
+        """Its parts: of an ordinary row the one that there is."""
+        return self.parts or (Part(settings=self.settings),)
 
 
 @dataclass(frozen=True)
@@ -61,75 +86,3 @@ class Work:
     config: str
     settings: dict[str, Any]
     tables: dict[str, Table]
-
-
-def _networks(specs: dict[str, str]) -> Table:
-    """U-Nets at the configuration's rate, transformers at half of it."""
-    rates = {name: {"lr": 1e-3} if name in ("dit", "uvit") else {} for name in specs}
-    return Table({name: Variant({"network": spec, **rates[name]}) for name, spec in specs.items()})
-
-
-_WEIGHTINGS = Table(
-    {
-        "bound": Variant(),
-        **{
-            name: Variant({"objective": f"weighted(weight={name}())"})
-            for name in ("sigmoid", "edm", "x", "eps")
-        },
-    },
-    equal_steps=True,
-    frechet=True,
-)
-_OPTIMIZERS = Table(
-    {
-        "adamw": Variant(lrs=(2e-3, 5e-3)),
-        "muon": Variant({"optimizer": "muon(weight_decay=0.01)"}, (2e-3, 5e-3)),
-        "soap": Variant({"optimizer": "soap(weight_decay=0.01)"}, (2e-3, 5e-3)),
-    }
-)
-_AVERAGES = Table(
-    {
-        "0.995": Variant({"ema": (0.995, "power(0.05)", "power(0.1)"), "keep_latest": 10}),
-        "no average": Variant(weights="params"),
-        **{name: Variant(weights=name) for name in
-           ("posthoc(0.03)", "posthoc(0.075)", "posthoc(0.15)")},
-    }
-)  # fmt: skip
-
-WORK = {
-    "digits": Work(
-        "digits",
-        {"valid_draws": 16},
-        {
-            "networks": _networks({
-                "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
-                "unet": "unet(width=32, mults=(1, 2), blocks=2, attention=(4,))",
-                "dit": "dit(width=128, depth=6, heads=4, patch=1, dropout=0.05)",
-                "uvit": "uvit(width=128, depth=6, heads=4, patch=1, dropout=0.05)",
-            }),
-            "weights": _networks({
-                "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
-                "unet": "unet(width=16, mults=(1, 2), blocks=3, attention=(4,))",
-                "dit": "dit(width=64, depth=4, heads=2, patch=1)",
-                "uvit": "uvit(width=64, depth=4, heads=2, patch=1)",
-            }),
-            "weightings": _WEIGHTINGS,
-            "optimizers": _OPTIMIZERS,
-            "averages": _AVERAGES,
-        },
-    ),
-    "mnist": Work(
-        "mnist_3h",
-        {"valid_draws": 2, "eval.limit": 1000},
-        {
-            "networks": _networks({
-                "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
-                "unet": "unet(width=16, mults=(1, 2, 4), blocks=1, attention=(7,), dropout=0.0)",
-                "dit": "dit(width=96, depth=4, heads=3, patch=4)",
-                "uvit": "uvit(width=96, depth=4, heads=3, patch=4)",
-            }),
-            "optimizers": _OPTIMIZERS,
-            "averages": _AVERAGES,
-        },
-    ),
-}  # fmt: skip

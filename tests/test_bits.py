@@ -2,17 +2,18 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
 
 from benchmarks import _common, _paired, _runs, bits
-from benchmarks.variants import WORK, Table, Variant
+from benchmarks.tables import WORK
+from benchmarks.variants import Part, Table, Variant
 from diffusion_jax import saved_config
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
-from diffusion_jax.likelihood.bpd import Records
 from diffusion_jax.runtime.storage import write_json
 
 TABLE = Table(
@@ -24,10 +25,8 @@ TABLE = Table(
 )
 
 
-def records(shift, seed=0):
-    rng = np.random.default_rng(seed)
-    draws = rng.normal(3.0, 1.0, (6, 4)) + shift
-    return Records(np.zeros((6, 4)), np.ones((6, 4)), np.zeros(6), draws, np.zeros((6, 4)), dims=2)
+def totals(shift, seed=0):
+    return np.random.default_rng(seed).normal(3.0, 1.0, 6) + shift
 
 
 def test_steps_are_what_the_budget_has_room_for():
@@ -36,9 +35,8 @@ def test_steps_are_what_the_budget_has_room_for():
 
 
 def test_a_constant_shift_is_a_difference_without_error():
-    bit = 2 * np.log(2.0)  # nats of one bit/dim in two dimensions
-    first = {s: records(0.0, s) for s in (0, 1)}
-    other = {s: records(bit * (1 + s), s) for s in (0, 1, 2)}
+    first = {s: totals(0.0, s) for s in (0, 1)}
+    other = {s: totals(1.0 + s, s) for s in (0, 1, 2)}
     row = _paired.compared(first, other)
     assert row["minus the first"].startswith("1.5000 +- 0.0000")  # of the seeds that both have
     assert row["of it over seeds"] == f"{np.sqrt(0.5):.4f}"
@@ -61,8 +59,10 @@ def test_every_row_is_a_model_that_can_be_built(work, tmp_path):
     start.data = f"npz(path={str(path)!r}, num_classes=10)"
     for table in WORK[work].tables.values():
         for variant in table.rows.values():
-            c = bits.config_of(start, variant, 10)
-            assert Experiment(c, tmp_path).model.network
+            assert sum(part.share for part in variant.runs) == 1.0
+            for part in variant.runs:
+                c = bits.config_of(start, part, 10)
+                assert Experiment(c, tmp_path).model.network
 
 
 @pytest.mark.slow
@@ -72,12 +72,11 @@ def test_a_finished_table_is_not_trained_again(tmp_path, monkeypatch):
     made, start = [], tiny.config(tmp_path)
 
     def evaluated(experiment):
-        folder, found = experiment.workdir / "eval", records(0.0)
+        folder = experiment.workdir / "eval"
         write_json(folder.parent / "config.json", saved_config.to_dict(experiment.config))
         figures = ("bits_per_dim", "standard_error", "monte_carlo_se")
         write_json(folder / "4.json", {"result": dict.fromkeys(figures, 1.0)})
-        arrays = {f"nats_{k}": getattr(found, k) for k in ("prior", "diffusion", "reconstruction")}
-        np.savez(folder / "4.npz", t=found.t, weight=found.weight, dims=2, **arrays)
+        np.savez(folder / "4.npz", bits_per_dim_total=totals(0.0))
 
     def trained(experiment):
         made.append(experiment.workdir.name)
@@ -111,6 +110,41 @@ def test_a_finished_table_is_not_trained_again(tmp_path, monkeypatch):
     assert "0.0000 +- 0.0000" in line
     with pytest.raises(ConfigError, match="2 core-seconds; name another --out"):
         bits.fill("t", TABLE, start, [0], 3.0, tmp_path)
+
+
+def test_the_runs_of_a_row_share_its_budget(tmp_path, monkeypatch):
+    timed, trained, joined = [], [], []
+    speed = {"core_s_a_step": 0.5, "compile_core_s": 1.0, "weights": 9}
+
+    def speeds(cases):
+        timed.extend(cases)
+        return dict.fromkeys(cases, speed)
+
+    figures = {"bits_per_dim": 1.0, "held_out": 1.0, "core_s": 1.0, "npz": ""}
+    monkeypatch.setattr(_runs, "speeds", speeds)
+    monkeypatch.setattr(_runs, "train", lambda c, folder: trained.append((c.network, c.steps)))
+    monkeypatch.setattr(_runs, "measure_together", lambda runs, *_: joined.append(runs))
+    monkeypatch.setattr(_runs, "outcome", lambda *_: figures)
+    low, high = (
+        Part(s, settings={"network": f"mlp(width={w})"}) for s, w in ((0.25, 8), (0.75, 4))
+    )
+    student = Part(0.5, settings={"network": "mlp(width=8)", "task": "of {0}"})
+    rows = {"plain": Variant(), "both": Variant(parts=(low, high), together=True)}
+    rows["in turn"] = Variant(parts=(replace(low, share=0.5), student))
+    bits.fill("t", Table(rows), tiny.config(tmp_path), [3], 8.0, tmp_path)
+    assert timed == ["plain, 0", "both, 0", "both, 1", "in turn, 1"]  # alike: once
+    assert trained[1:] == [("mlp(width=8)", 4), ("mlp(width=4)", 12), *[("mlp(width=8)", 8)] * 2]
+    place = tmp_path / "t" / "both" / "seed3"
+    assert joined == [[place / "0", place / "1"]]
+    both, turn = bits.read(tmp_path / "rows.jsonl", "t")[1:]
+    assert (both["weights"], turn["weights"], both["steps"], both["compile_core_s"]) == (
+        18,
+        9,
+        16,
+        2,
+    )
+    c = bits.config_of(tiny.config(tmp_path), student, 8, [place])
+    assert c.task == f"of {place}"
 
 
 def test_steps_are_timed_in_turn(tmp_path, monkeypatch):

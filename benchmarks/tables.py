@@ -1,0 +1,136 @@
+"""The tables of `benchmarks.bits`, by work and name."""
+
+from benchmarks.variants import Part, Table, Variant, Work
+from diffusion_jax import registry
+
+
+def _networks(specs: dict[str, str]) -> Table:
+    """U-Nets at the configuration's rate, transformers at half of it."""
+    rates = {name: {"lr": 1e-3} if name in ("dit", "uvit") else {} for name in specs}
+    return Table({name: Variant({"network": spec, **rates[name]}) for name, spec in specs.items()})
+
+
+_WEIGHTINGS = Table(
+    {
+        "bound": Variant(),
+        **{
+            name: Variant({"objective": f"weighted(weight={name}())"})
+            for name in ("sigmoid", "edm", "x", "eps")
+        },
+    },
+    equal_steps=True,
+    frechet=True,
+)
+_OPTIMIZERS = Table(
+    {
+        "adamw": Variant(lrs=(2e-3, 5e-3)),
+        "muon": Variant({"optimizer": "muon(weight_decay=0.01)"}, (2e-3, 5e-3)),
+        "soap": Variant({"optimizer": "soap(weight_decay=0.01)"}, (2e-3, 5e-3)),
+    }
+)
+_AVERAGES = Table(
+    {
+        "0.995": Variant({"ema": (0.995, "power(0.05)", "power(0.1)"), "keep_latest": 10}),
+        "no average": Variant(weights="params"),
+        **{name: Variant(weights=name) for name in
+           ("posthoc(0.03)", "posthoc(0.075)", "posthoc(0.15)")},
+    }
+)  # fmt: skip
+
+
+def _latents(file: str, autoencoder: str) -> Table:
+    """Pixels, an autoencoder alone, with a prior, and both at once; `file` has the variants."""
+    half = Part(0.5, f"{file}:vae")
+
+    def then(stage: str, more: str = "") -> Variant:
+        taken = f"conv({autoencoder}, checkpoint='{{0}}'{more})"
+        return Variant(parts=(half, Part(0.5, f"{file}:{stage}", {"autoencoder": taken})))
+
+    rows = {
+        "pixels": Variant(),
+        "vae": Variant(parts=(Part(1.0, f"{file}:vae"),)),
+        "vae, prior": then("prior"),
+        "joint": Variant(parts=(Part(1.0, f"{file}:joint"),)),
+        "vae, joint": then("joint", ", train=True"),
+    }
+    return Table(rows, frechet=True)
+
+
+def _cascade(pyramid: str, stages: int, networks: dict[int, str]) -> Variant:
+    """A cascade whose stages share the budget as they share the values of an image.
+
+    `networks` are those of images halved so often, where they are not the work's.
+    """
+
+    def stage(view: str, share: float, halved: int) -> Part:
+        network = {"network": networks[halved]} if halved in networks else {}
+        return Part(share, settings={"view": view, **network})
+
+    down = stages - 1
+    first = stage(f"low({pyramid}(), level={down})", 0.25**down, down)
+    others = (stage(f"high({pyramid}(), level={n})", 3 * 0.25**n, n) for n in range(down, 0, -1))
+    return Variant(parts=(first, *others), together=True)
+
+
+def _stages(networks: dict[int, str]) -> Table:
+    """A cascade of one stage, which is no cascade, of two and of three."""
+    more = {f"{n} stages": _cascade("subsample", n, networks) for n in (2, 3)}
+    return Table({"1 stage": Variant(), **more})
+
+
+def _pyramids(networks: dict[int, str]) -> Table:
+    """Two stages by every pyramid."""
+    names = registry.available("pyramids")
+    return Table({"none": Variant(), **{n: _cascade(n, 2, networks) for n in names}})
+
+
+# Of MNIST: parts of 14x14 values, and of 7x7.
+_HALVED = {1: "unet(width=16, mults=(1, 2), blocks=1, attention=(7,), dropout=0.0)",
+           2: "vdm_unet(width=32, depth=2, embed=64)"}  # fmt: skip
+
+WORK = {
+    "digits": Work(
+        "digits",
+        {"valid_draws": 16},
+        {
+            "networks": _networks({
+                "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
+                "unet": "unet(width=32, mults=(1, 2), blocks=2, attention=(4,))",
+                "dit": "dit(width=128, depth=6, heads=4, patch=1, dropout=0.05)",
+                "uvit": "uvit(width=128, depth=6, heads=4, patch=1, dropout=0.05)",
+            }),
+            "weights": _networks({
+                "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
+                "unet": "unet(width=16, mults=(1, 2), blocks=3, attention=(4,))",
+                "dit": "dit(width=64, depth=4, heads=2, patch=1)",
+                "uvit": "uvit(width=64, depth=4, heads=2, patch=1)",
+            }),
+            "weightings": _WEIGHTINGS,
+            "optimizers": _OPTIMIZERS,
+            "averages": _AVERAGES,
+            "latents": _latents("digits_latent", "widths=(32, 64), channels=4, head=categorical()"),
+            "stages": _stages({}),
+            "pyramids": _pyramids({}),
+        },
+    ),
+    "mnist": Work(
+        "mnist_3h",
+        {"valid_draws": 2, "eval.limit": 1000},
+        {
+            "networks": _networks({
+                "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
+                "unet": "unet(width=16, mults=(1, 2, 4), blocks=1, attention=(7,), dropout=0.0)",
+                "dit": "dit(width=96, depth=4, heads=3, patch=4)",
+                "uvit": "uvit(width=96, depth=4, heads=3, patch=4)",
+            }),
+            "optimizers": _OPTIMIZERS,
+            "averages": _AVERAGES,
+            "latents": _latents(
+                "mnist_latent",
+                "widths=(32, 64, 64), channels=4, head=logistic(mixtures=3)",
+            ),
+            "stages": _stages(_HALVED),
+            "pyramids": _pyramids(_HALVED),
+        },
+    ),
+}  # fmt: skip
