@@ -10,26 +10,6 @@ from ml_collections import ConfigDict, config_dict
 
 from diffusion_jax.errors import ConfigError
 
-# Fields that belong together; the sections of `base()` are groups of their own. A mode names the
-# groups and fields that it reads in `READS`; what is in no group is about data or model.
-GROUPS = {
-    "training": (
-        "init", "class_dropout", "text_dropout", "low_clean", "objective", "beta", "beta_warmup",
-        "proposal", "minimize_variance", "steps", "optimizer", "lr", "warmup", "lr_decay", "clip",
-        "decay_mask", "ema_warmup", "per_dispatch", "on_nan", "spike", "log_every", "eval_every",
-        "save_every", "sample_every", "keep_latest", "logger", "report", "valid_draws",
-        "resident_mib", "data_ahead",
-    ),
-    "stages": ("stages",),
-    "sampling": ("guidance", "sampler", "grid", "plan", "corrector", "final"),
-}  # fmt: skip
-
-
-def group(field: str) -> str:
-    """The group of a field such as `"edit.image"`; empty if every mode may use it."""
-    section, dot, _ = field.partition(".")
-    return section if dot else next((g for g, names in GROUPS.items() if field in names), "")
-
 
 def get_config() -> ConfigDict:
     """`base()`, for modes that need no run (as a `--config` file)."""
@@ -160,6 +140,15 @@ def base() -> ConfigDict:
     c.ood.data = ""  # a data plug-in; empty: the model's own data
     c.ood.against = ""  # the data to tell apart, for example rotated(digits())
     c.ood.gammas = ()  # where reconstructions are scored; empty: four between the ends
+
+    # What text (or the class) and image tell of each other; draws, split and limit are eval's.
+    c.inform = ConfigDict()
+    c.inform.words = True  # also bits of each word, where captions are known by parts
+    c.inform.orders = False  # averaged over all orders of up to four words, not in theirs alone
+    c.inform.candidates = 8  # captions that an image is held against; 0: all, and their mixture
+    c.inform.negatives = 1  # captions that are wrong in one word, for each word
+    c.inform.against = ""  # a run without text, for a second opinion on images without it
+    c.inform.pictures = 8  # images whose bits per pixel are drawn
 
     # Comparison of two runs by the same draws, those of eval; differences are b - a.
     c.compare = ConfigDict()

@@ -24,6 +24,7 @@ RANGES: dict[str, Range] = {
             "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "eval.limit",
             "sample.num",
             "compress.batch", "compress.limit",
+            "inform.candidates", "inform.negatives", "inform.pictures",
         ),
         OR_NONE,
     ),

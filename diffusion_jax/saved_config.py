@@ -35,7 +35,8 @@ _MAY_CHANGE = {
     "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
     "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
     "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
-    "compress", "quality", "edit", "stages", "progressive", "ood", "report", "compare", "list",
+    "compress", "quality", "edit", "stages", "progressive", "ood", "inform", "report", "compare",
+    "list",
 }  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from conftest import REPO
 import diffusion_jax
 from diffusion_jax import registry
 from diffusion_jax.cli import arguments
-from diffusion_jax.config import GROUPS, base
+from diffusion_jax.config import base
+from diffusion_jax.config_groups import GROUPS
 from diffusion_jax.errors import ConfigError
 
 MODES = registry.available("modes")

@@ -20,7 +20,7 @@ model
 sampling likelihood adapt
 compression training
 evaluation
-config saved_config ranges
+config config_groups saved_config ranges
 experiment
 cli testing
 main

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import diffusion_jax
-from diffusion_jax import config as config_lib, registry, saved_config
+from diffusion_jax import config as config_lib, config_groups, registry, saved_config
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.published import is_published
 from diffusion_jax.runtime.storage import place
@@ -190,7 +190,7 @@ def check_settings(mode: str, fields: Iterable[str]) -> None:
     """
     only = _declared(mode, "ONLY")
     for field in fields:
-        group = config_lib.group(field)
+        group = config_groups.group(field)
         if not group and only is not None and field not in only:
             raise ConfigError(
                 f"--mode={mode} ignores --config.{field}: its runs have their own settings; "

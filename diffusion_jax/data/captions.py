@@ -9,13 +9,14 @@ import dataclasses
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from diffusion_jax.errors import DataError
 
+UNSAID = -2  # an attribute that is there, but not in a caption
 _NAMED = 3  # images named of those that lack a caption
 
 
@@ -29,7 +30,9 @@ class Captions:
             to evaluate with; training draws one of the M.
         attributes: int8 `[N, A]`, what an example is in numbers; None where that is not known.
         names: of the attributes, in the order a caption has them.
-        say: the caption of attributes of which some are -1, unsaid; None without attributes.
+        say: the caption of attributes of which some are `UNSAID`, or -1: not there; None without
+            attributes.
+        again: the same in another wording; None where there is one only.
         law: the captions of column 0 are drawn from it, each with its probability: their entropy is
             known. Empty where the law is not.
         ids: int32 `[K, L]`, the table as a text encoder reads it, 0 for padding; None before.
@@ -40,6 +43,7 @@ class Captions:
     attributes: np.ndarray | None = None
     names: tuple[str, ...] = ()
     say: Callable[[Sequence[int]], str] | None = None
+    again: Callable[[Sequence[int]], str] | None = None
     law: tuple[tuple[tuple[int, ...], float], ...] = ()
     ids: np.ndarray | None = None
 
@@ -77,14 +81,25 @@ class Captions:
         found.update(np.ascontiguousarray(self.index, np.int32).data)
         return found.digest()
 
-    def entropy(self, said: int | None = None) -> float | None:
-        """Bits in the first `said` attributes (all of them if None); None if not known."""
+    def saying(self, said: Collection[int]) -> list[str]:
+        """The caption of each example that says these of its attributes, by number, alone."""
+        assert self.attributes is not None
+        assert self.say is not None
+        return [self.say(only(values, said)) for values in self.attributes.tolist()]
+
+    def entropy(self, said: Collection[int] | None = None) -> float | None:
+        """Bits in a caption that says these attributes, all of them if None; None if not known."""
         if not self.law:
             return None
         mass: Counter = Counter()
         for values, p in self.law:
-            mass[values[:said]] += p
+            mass[values if said is None else tuple(only(values, said))] += p
         return abs(sum(p * math.log2(p) for p in mass.values() if p))
+
+
+def only(values: Sequence[int], said: Collection[int]) -> list[int]:
+    """Attributes of which those whose numbers are not in `said` are unsaid."""
+    return [v if v == -1 or i in said else UNSAID for i, v in enumerate(values)]
 
 
 def captions_of(texts: Sequence[str] | Sequence[Sequence[str]], **more: object) -> Captions:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_jax import registry
-from diffusion_jax.config import GROUPS
+from diffusion_jax.config_groups import GROUPS
 from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.experiment import Experiment, assembly, open_run
 from diffusion_jax.model import Model

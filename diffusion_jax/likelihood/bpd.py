@@ -64,10 +64,10 @@ class Records:
 
     def monte_carlo_se(self) -> float:
         """Standard error of the mean, in bits/dim, from the noise draws alone."""
-        return _replicate_se(self.diffusion + self.reconstruction, self.dims)
+        return replicate_se(self.diffusion + self.reconstruction, self.dims)
 
 
-def _replicate_se(draws: np.ndarray, dims: int) -> float:
+def replicate_se(draws: np.ndarray, dims: int) -> float:
     """Standard error of the mean of `draws` `[N, K]` (nats) from the noise alone, in bits/dim.
 
     The two replicates of a stratum differ by pure noise: with K draws in K/2 strata the variance
@@ -78,7 +78,7 @@ def _replicate_se(draws: np.ndarray, dims: int) -> float:
     return float(np.sqrt(variance.sum()) / len(draws) / (dims * math.log(2.0)))
 
 
-def _noise(keys: Array, draw: Array, strata: int, shape: tuple[int, ...]) -> Noise:
+def noise_of(keys: Array, draw: Array, strata: int, shape: tuple[int, ...]) -> Noise:
     """The noise of draw number `draw`, from the images' keys; its times are uniform in [0, 1].
 
     `shape` is that of one latent.
@@ -105,7 +105,7 @@ def one_batch(model: Model, objective: Objective, draws: int, defensive: bool = 
         x = model.coded(params, x)
 
         def one(_: None, draw: Array) -> tuple[None, tuple[Terms, Array, Array]]:
-            noise = _noise(keys, draw, strata, shape)
+            noise = noise_of(keys, draw, strata, shape)
             t, weight = noise.t, jnp.ones_like(noise.t)
             if defensive:
                 t, weight = time_change.defensive(model.schedule, params["schedule"], t)
@@ -200,7 +200,7 @@ def paired(a: Records, b: Records) -> dict[str, Any]:
     return {
         "difference": mean_se(parts.pop("total")),
         "breakdown": {k: mean_se(v) for k, v in parts.items()},
-        "monte_carlo_se": _replicate_se(draws[1] - draws[0], a.dims),
+        "monte_carlo_se": replicate_se(draws[1] - draws[0], a.dims),
     }
 
 

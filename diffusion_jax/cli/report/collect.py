@@ -66,6 +66,7 @@ class RunFiles:
         compressed: from `--mode=compress`.
         progressive: from `--mode=progressive`.
         ood: from `--mode=ood`.
+        inform: from `--mode=inform`.
         compare: from `--mode=compare`.
         edits: from `--mode=edit`.
         sweeps: figures of `benchmarks.samples` in the work directory.
@@ -88,6 +89,7 @@ class RunFiles:
     compressed: tuple[Record, ...] = ()
     progressive: tuple[Record, ...] = ()
     ood: tuple[Record, ...] = ()
+    inform: tuple[Record, ...] = ()
     compare: tuple[Record, ...] = ()
     edits: tuple[Record, ...] = ()
     sweeps: tuple[Record, ...] = ()
@@ -124,6 +126,7 @@ _FILES = {
     "compressed": "compressed/*.json",
     "progressive": "progressive/*.json",
     "ood": "ood/*.json",
+    "inform": "inform/*.json",
     "compare": "compare/*.json",
     "edits": "edits/*/record.json",
 }

@@ -4,7 +4,12 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from diffusion_jax.cli.report import sections_guide, sections_measured, sections_trained
+from diffusion_jax.cli.report import (
+    sections_guide,
+    sections_measured,
+    sections_text,
+    sections_trained,
+)
 from diffusion_jax.cli.report.collect import RunFiles
 from diffusion_jax.cli.report.elements import Missing, Section
 from diffusion_jax.cli.report.markup import Html, command, environment, join, settings, table, tag
@@ -27,6 +32,7 @@ _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
             sections_measured.codec,
             sections_measured.progressive,
             sections_measured.ood,
+            sections_text.information,
             sections_measured.compare,
             sections_measured.edits,
             sections_measured.environment,

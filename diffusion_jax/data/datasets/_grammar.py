@@ -27,17 +27,17 @@ def _object(colour: int, digit: int, place: int, form: int) -> str:
 
 
 def say(values: Sequence[int], objects: int | None = None, form: int = 0) -> str:
-    """The caption of objects, three numbers each (colour, digit, place), -1 for what is not said.
+    """The caption of objects, three numbers each: colour, digit, place; below 0: not said.
 
     Args:
         values: of all objects, one after the other.
-        objects: how many there are; None: those of which something is said, or one.
+        objects: how many there are; None: those that are not -1 altogether, or one.
         form: of 0 .. FORMS - 1, the wording.
     """
     each = [tuple(values[i : i + 3]) for i in range(0, len(values), 3)]
     if objects is None:
-        said = [i for i, one in enumerate(each) if max(one) >= 0]
-        objects = max(said, default=0) + 1
+        there = [i for i, one in enumerate(each) if set(one) != {-1}]
+        objects = max(there, default=0) + 1
     return ", and ".join(_object(*one, form) for one in each[:objects])
 
 

@@ -147,8 +147,9 @@ def _captions(
     )  # fmt: skip
     law = _law(counts, pairs)
     return captions_of(
-        list(zip(*columns, strict=True)), attributes=shown, names=names, say=grammar.say, law=law
-    )
+        list(zip(*columns, strict=True)), attributes=shown, names=names, say=grammar.say,
+        again=functools.partial(grammar.say, form=1), law=law,
+    )  # fmt: skip
 
 
 def _law(

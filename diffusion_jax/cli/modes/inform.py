@@ -1,0 +1,126 @@
+"""`--mode=inform`: what a text, or a class, and an image tell of each other, in bits."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.cli.modes import _records
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Experiment, informing
+from diffusion_jax.likelihood import bpd, information
+from diffusion_jax.runtime import images, storage
+from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.types import Params
+
+READS = ("inform", "eval")
+WRITES = ("inform",)
+
+
+def run(experiment: Experiment) -> None:
+    """Measures the images of `config.eval` and their captions, as `config.inform` says.
+
+    Writes `inform/<step>.json`, figures of every image (npz) and maps of bits (png).
+    """
+    check(experiment)
+    params, record = experiment.loaded
+    inform(experiment, params, record)
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses what cannot be measured, before anything is read."""
+    if experiment.stages:
+        raise ConfigError("--mode=inform takes one run, not a cascade: name a stage as --workdir")
+    bpd.check_draws("eval.draws", experiment.config.eval.draws)
+    informing.images(experiment)
+    information.check(experiment.model, "--mode=inform")
+
+
+def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
+    """Measures, writes everything and returns the report."""
+    c, (split, _) = experiment.config, informing.images(experiment)
+    found = informing.measured(experiment, params)
+    report = {
+        "result": found.result,
+        "checks": informing.checks(found.result),
+        "model": {**record, **_records.model_record(experiment, params)},
+        "data": _records.data_record(experiment, split, c.eval.limit),
+        "numerics": _records.numerics_record(experiment),
+        "seed": c.eval.seed,
+    }
+    pictured = _picture(experiment, np.asarray(split.images[: c.inform.pictures]), found)
+
+    def beside(path: Path) -> None:
+        storage.write_arrays(
+            path.with_suffix(".npz"), bits=found.bits, maps=found.maps.astype(np.float32),
+            steps=np.asarray(found.steps), caption=np.asarray(found.captions.strings()),
+        )  # fmt: skip
+        if pictured is not None:
+            images.save_png(path.with_suffix(".png"), pictured)
+
+    path = _records.report_path(experiment, "inform", record["step"])
+    names = ", .npz" + (" and .png" if pictured is not None else "")
+    _records.publish(path, report, _table(report, split.name), beside, names)
+    return report
+
+
+def _picture(
+    experiment: Experiment, shown: np.ndarray, found: informing.Informed
+) -> np.ndarray | None:
+    """Images and, beside each, where its bits are; None where what diffuses is not the image."""
+    n, height, width = shown.shape[:3]
+    n = min(n, len(found.bits))
+    if not n or found.maps.shape[2:] != (height, width):
+        return None
+    brightest = max(float(found.maps[:n].max()), 1e-9)
+    scale = (experiment.source.levels - 1) / brightest
+    tiles, texts = [], []
+    for i in range(n):
+        caption = found.captions.strings()[i]
+        for picture, text in [(shown[i], caption)] + [
+            (np.round(m * scale)[..., None].repeat(shown.shape[-1], -1), f"{name}: {m.sum():.2f}")
+            for name, m in zip(found.steps, found.maps[i], strict=True)
+        ]:
+            tiles.append(picture)
+            texts.append(text)
+    return images.grid(
+        np.stack(tiles).astype(np.uint8), experiment.source.levels, 1 + len(found.steps), 96,
+        under=texts,
+    )  # fmt: skip
+
+
+def _cell(found: dict[str, Any]) -> str:
+    return plus_minus(found["bits"], found["standard_error"])
+
+
+def _known(value: float | None) -> str:
+    return "" if value is None else f"   known: {value:.3f}"
+
+
+def _table(report: dict[str, Any], name: str) -> str:
+    r, i = report["result"], report["result"]["information"]
+    lines = [
+        f"{name}: text and image tell {_cell(i)} bits of each other{_known(r['entropy'])} "
+        f"(s.e. over {r['images']} images; Monte-Carlo s.e. {i['monte_carlo_se']:.4f} by the same "
+        f"noise, {i['unpaired_se']:.4f} by other, {r['draws_per_image']} times each)",
+        f"  i_orth, the bits of the maps  {_cell(r['i_orth'])}   i_diff - i_orth "
+        f"{r['gauge']:+.4f} (0 if the predictions given the text are exact)",
+    ]
+    for key, title in (("words", "in order"), ("words_averaged", "averaged over orders")):
+        lines += [f"  {w['word'] + ', ' + title:<30}{_cell(w)}{_known(w['known'])}"
+                  for w in r.get(key, [])]  # fmt: skip
+    found = r["retrieval"]
+    lines.append(
+        f"  own caption found             "
+        f"{plus_minus(found['accuracy'], found['standard_error'])} of {found['among']}"
+    )
+    lines += [
+        f"  {'wrong ' + kind:<30}"
+        + (f"{v['right']:.3f} told from the true one, {_cell(v)} bits" if v["images"] else "-")
+        for kind, v in r["negatives"].items()
+    ]
+    word = {True: "holds", False: "FAILS", None: "-"}
+    lines += [f"  check: {c['check']:<23}{word[c['passed']]:<6} {c['said']}"
+              for c in report["checks"]]  # fmt: skip
+    lines += [f"  note: {note}" for note in r["notes"]]
+    return "\n".join(lines)

@@ -1,0 +1,53 @@
+"""Sections about texts: what they and the images tell of each other."""
+
+from typing import Any
+
+from diffusion_jax.cli.report.collect import Record, RunFiles, first_of_newest
+from diffusion_jax.cli.report.elements import Missing, Section, image, number, plus_minus
+from diffusion_jax.cli.report.markup import Html, join, table, tag
+from diffusion_jax.cli.report.sections_trained import others
+
+
+def information(run: RunFiles) -> Section | Missing | None:
+    """Bits between text and image, per word and per pixel, with the checks."""
+    if not run.inform:
+        if not run.config.get("text"):
+            return None
+        return Missing(
+            "What text and image tell of each other",
+            "python -m diffusion_jax.main --workdir={0} --mode=inform",
+        )
+    c = first_of_newest(run.inform)
+    assert c is not None
+    r, i = c.data["result"], c.data["result"]["information"]
+    rows = [["all of the text", _bits(i), number(r["entropy"])]]
+    for key, title in (("words", "in order"), ("words_averaged", "averaged over orders")):
+        rows += [[f"{w['word']}, {title}", _bits(w), number(w["known"])] for w in r.get(key, [])]
+    wrong = [[f"wrong {kind}", number(v["right"]), _bits(v)]
+             for kind, v in r["negatives"].items() if v["images"]]  # fmt: skip
+    found = r["retrieval"]
+    said = (
+        f"{c.data['data']['name']}, {number(r['images'])} images, {r['draws_per_image']} times each"
+        f"; the own caption is found among {found['among']} with probability "
+        f"{number(found['accuracy'], 3)}."
+    )
+    parts = [
+        table(["text", "bits per image", "known"], rows, said),
+        table(["caption", "told from the true one", "bits further"], wrong) if wrong else None,
+        _checks(c),
+        *(image(n, b, "Images, and where in them the bits of each word are",
+                "Images, and where the bits of all of the text and of each word are.")
+          for n, b in c.pictures.items()),
+        others(run.inform, c),
+    ]  # fmt: skip
+    return Section("Text and image", join(parts))
+
+
+def _bits(found: dict[str, Any]) -> Html:
+    return plus_minus(found["bits"], found.get("standard_error"))
+
+
+def _checks(c: Record) -> Html:
+    word = {True: "holds", False: "FAILS", None: "-"}
+    rows = [[f["check"], word[f["passed"]], f["said"]] for f in c.data["checks"]]
+    return join([tag("p", "What has to hold:"), table(["check", "", "what was found"], rows)])

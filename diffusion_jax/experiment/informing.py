@@ -1,0 +1,243 @@
+"""What the captions of a run and its images tell of each other: for `--mode=inform`."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.data import alternatives
+from diffusion_jax.data.base import Split
+from diffusion_jax.data.captions import Captions
+from diffusion_jax.data.datasets import named
+from diffusion_jax.data.passes import count
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Experiment, drawing, measuring, open_run, words as words_lib
+from diffusion_jax.likelihood import information as lib
+from diffusion_jax.networks.text_encoders.base import encode
+from diffusion_jax.types import Params
+
+Texts = Sequence[str | None]
+
+
+@dataclass(frozen=True)
+class Informed:
+    """What was measured.
+
+    Attributes:
+        result: JSON-able; all in bits per image.
+        captions: of the images.
+        steps: what the maps are of: all of the text, then each step of the chain of words.
+        maps: bits of each pixel, `[N, 1 + steps, H, W]`.
+        bits: of each image, `[N]`, by the difference of bounds.
+    """
+
+    result: dict[str, Any]
+    captions: Captions
+    steps: tuple[str, ...]
+    maps: np.ndarray
+    bits: np.ndarray
+
+
+def images(run: Experiment) -> tuple[Split, Captions]:
+    """The images of `config.eval`, with captions: the names of their classes if there are no texts.
+
+    Raises:
+        ConfigError: the model knows neither texts nor classes.
+    """
+    c, model = run.config.eval, run.model
+    if not model.text and not model.num_classes:
+        raise ConfigError(
+            "--mode=inform asks what a text tells of an image: this run was trained without; train "
+            "with --config.text='bytes()', or --config.conditional=True"
+        )
+    source = run.source if model.text else named.make(run.data)
+    split = source.split(c.split)
+    assert split.captions is not None
+    return split, split.captions.part(slice(count(split, c.limit)))
+
+
+def told(run: Experiment, texts: Sequence[Texts], table: Sequence[str]) -> dict[str, np.ndarray]:
+    """What the network is told of M texts for each of N images, `[M][N]`; None is no text.
+
+    Args:
+        table: of a model of classes, their names.
+
+    Returns:
+        `"text"` int32 `[N, M, length]`, or `"label"` int32 `[N, M]`.
+
+    Raises:
+        ConfigError: a text is too long, or has unknown words.
+    """
+    known = dict.fromkeys(t for column in texts for t in column if t is not None)
+    number: dict[str | None, int] = {None: 0} | {t: i for i, t in enumerate(known, 1)}
+    index = np.asarray([[number[t] for t in column] for column in texts]).T
+    if run.text is not None:
+        ids = encode(run.text, list(known))
+        return {"text": np.concatenate([np.zeros((1, run.text.length), np.int32), ids])[index]}
+    classes = {t: k for k, t in enumerate(table)}
+    labels = [run.model.num_classes, *(classes[t] for t in known)]
+    return {"label": np.asarray(labels, np.int32)[index]}
+
+
+def measured(run: Experiment, params: Params) -> Informed:
+    """Measures everything that `config.inform` asks for."""
+    c, (split, captions) = run.config.inform, images(run)
+    notes: list[str] = []
+    parts = _parts(run, captions, notes)
+    chain = [parts.texts(s) for s in parts.chain] if parts else [captions.strings()]
+    nothing: list[Texts] = [[None] * len(captions)]
+
+    def pass_over(texts: Sequence[Texts], maps: bool, label: str) -> lib.Measured:
+        return lib.measure(
+            run.model, params, split, measuring.over(run), told(run, texts, captions.table),
+            draws=run.config.eval.draws, maps=maps, label=label,
+        )  # fmt: skip
+
+    first = pass_over([*nothing, *chain], True, "with and without text")
+    assert first.maps is not None
+    null, own = first.nats[..., 0], first.nats[..., -1]
+    held = alternatives.candidates(captions, c.candidates, run.config.eval.seed)
+    wrong = alternatives.wrong(captions, c.negatives, run.config.eval.seed)
+    columns: dict[str, list[Texts]] = {"candidates": [*held.texts]}
+    columns |= {f"wrong {k}": [[t or None for t in v] for v in lists] for k, lists in wrong.items()}
+    if captions.again is not None and captions.attributes is not None:
+        columns["again"] = [[captions.again(v) for v in captions.attributes.tolist()]]
+    if parts:
+        columns |= {f"said {s}": [parts.texts(s)] for s in parts.more}
+    flat = [t for group in columns.values() for t in group]
+    nats = _split(pass_over(flat, False, "with other texts").nats, columns)
+
+    bits, orth = lib.apart(null, own), lib.mean_se(first.maps[:, 0].sum((1, 2)) / math.log(2.0))
+    among, entropy = nats["candidates"], captions.entropy()
+    rows = np.arange(len(captions))
+    shuffled = np.swapaxes(among, 1, 2)[rows, held.other]
+    result: dict[str, Any] = {
+        "images": len(captions), "draws_per_image": run.config.eval.draws,
+        "information": bits, "i_orth": orth, "gauge": bits["bits"] - orth["bits"],
+        "entropy": entropy,
+        "shuffled_above_null": lib.bits(shuffled - null),
+        "retrieval": lib.retrieval(among, held.true),
+    }  # fmt: skip
+    if held.probability is not None:
+        result["mixture"] = lib.mixture(among, held.probability, held.true)
+    if parts:
+        result["words"] = words_lib.in_order(parts, first.nats)
+    if parts and c.orders:
+        sets = {s: first.nats[..., k + 1] for k, s in enumerate(parts.chain)}
+        sets = {(): null} | sets | {s: nats[f"said {s}"][..., 0] for s in parts.more}
+        result["words_averaged"] = words_lib.averaged(parts, sets.__getitem__)
+    result["negatives"] = {k: _against(own, nats[f"wrong {k}"], v) for k, v in wrong.items()}
+    if "again" in nats:
+        result["paraphrase"] = lib.bits(nats["again"][..., 0] - own)
+    if c.against:
+        result["against"] = _other_null(run, params, split, bits)
+    steps = [w["word"] for w in result["words"]] if parts else []
+    return Informed(
+        result | {"notes": notes}, captions, ("all", *steps),
+        first.maps[:, : 1 + len(steps)] / math.log(2.0), (null - own).mean(1) / math.log(2.0),
+    )  # fmt: skip
+
+
+def _parts(run: Experiment, captions: Captions, notes: list[str]) -> words_lib.Words | None:
+    """Captions by parts; None, and why in `notes`, where that cannot be."""
+    if not run.config.inform.words:
+        return None
+    if captions.attributes is None and not run.config.inform.orders:
+        notes.append("bits of each word: these captions are not known by parts")
+        return None
+    found = words_lib.parts(captions, run.config.inform.orders)
+    try:
+        told(run, [found.texts(s) for s in (*found.chain, *found.more)], captions.table)
+    except ConfigError as e:
+        notes.append(f"bits of each word: training had no captions that leave words out ({e})")
+        return None
+    return found
+
+
+def _split(nats: np.ndarray, columns: dict[str, list[Texts]]) -> dict[str, np.ndarray]:
+    """The parts of `[N, K, M]` that belong to each group of texts."""
+    ends = np.cumsum([len(group) for group in columns.values()])
+    return dict(zip(columns, np.split(nats, ends[:-1], axis=-1), strict=True))
+
+
+def _against(own: np.ndarray, nats: np.ndarray, texts: list[list[str]]) -> dict[str, Any]:
+    """How often a wrong caption has the larger bound, and by how much, of images that have one."""
+    there = np.asarray([[bool(t) for t in column] for column in texts]).T
+    further = nats - own[..., None]
+    right = (further.mean(1) > 0)[there]
+    margin = np.concatenate([further[there[:, m], :, m] for m in range(nats.shape[2])])
+    if not len(margin):
+        return {"images": 0}
+    p = float(right.mean())
+    error = math.sqrt(p * (1 - p) / len(right))
+    return {"images": int(there[:, 0].sum()), "right": p, "right_standard_error": error,
+            **lib.bits(margin)}  # fmt: skip
+
+
+def _other_null(
+    run: Experiment, params: Params, split: Split, bits: dict[str, float]
+) -> dict[str, Any]:
+    """By how many bits per image another run's bound without text is less than this one's."""
+    path = run.config.inform.against
+    other = open_run(path, data_dir=run.config.data_dir)
+    if other.model.text or other.model.num_classes:
+        raise ConfigError(f"inform.against={path}: that run has texts or classes; give one without")
+    drawing.check_same_data(run, other, path)
+    other.config.eval = run.config.eval
+    bare = dataclasses.replace(split, labels=np.full_like(split.labels, run.model.num_classes))
+    if split.captions is not None and split.captions.ids is not None:
+        none = dataclasses.replace(split.captions, ids=0 * split.captions.ids)
+        bare = dataclasses.replace(bare, captions=none)
+    mine = measuring.bound(run, params, split=bare, label="without text")
+    theirs = measuring.bound(other, other.weights()[0], split=bare, label=f"without text, {path}")
+    more = (mine.per_image()["total"] - theirs.per_image()["total"]) * mine.dims
+    gap = lib.mean_se(more)
+    return {"run": path, "null_looser_by": gap, "information": bits["bits"] - gap["bits"]}
+
+
+def checks(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """What has to hold of an information, in words; `passed` is None where it cannot be said."""
+    i, h = result["information"], result["entropy"]
+    found = []
+
+    def add(name: str, passed: bool | None, said: str) -> None:
+        found.append({"check": name, "passed": passed, "said": said})
+
+    if h is None:
+        add("I <= H", None, "the entropy of these captions is not known: skipped")
+    else:
+        over = i["bits"] - h
+        holds = over <= 2 * i["standard_error"] or over <= 0
+        add("I <= H", holds, f"I = {i['bits']:.3f}, H = {h:.3f} bits" + ("" if over <= 0 else
+            f": the bound without text is too loose by at least {over:.3f}"))  # fmt: skip
+    s = result["shuffled_above_null"]
+    add(
+        "shuffled > null > true",
+        s["bits"] > 0 and i["bits"] > 0,
+        f"another image's caption costs {s['bits']:+.3f} bits, the own one {-i['bits']:+.3f}",
+    )
+    if "mixture" in result:
+        m = result["mixture"]["bits"]
+        loose = i["bits"] - m
+        add("mixture", h is None or m <= h + 1e-6, f"{m:.3f} bits ({result['mixture']['half']:.3f} "
+            f"with half of the draws) against I: the bound without text is {abs(loose):.3f} bits "
+            f"{'looser' if loose > 0 else 'tighter'} than the mixture of all captions")  # fmt: skip
+    if "against" in result:
+        a = result["against"]
+        gap = a["null_looser_by"]
+        add(
+            "null of another run",
+            gap["bits"] <= 2 * gap["standard_error"],
+            f"ours is {gap['bits']:+.3f} bits looser; I by theirs {a['information']:.3f}",
+        )
+    if "paraphrase" in result:
+        p = result["paraphrase"]
+        add(
+            "another wording",
+            abs(p["bits"]) <= 3 * p["standard_error"],
+            f"costs {p['bits']:+.4f} +- {p['standard_error']:.4f} bits",
+        )
+    return found

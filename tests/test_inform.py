@@ -1,0 +1,160 @@
+"""What `--mode=inform` makes of captions: parts of them, wrong ones, and its report."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from diffusion_jax import registry
+from diffusion_jax.cli.modes import inform
+from diffusion_jax.cli.report import collect, sections_text
+from diffusion_jax.cli.report.elements import Section
+from diffusion_jax.data import alternatives
+from diffusion_jax.data.datasets import _grammar as grammar
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import assembly, informing, words
+
+
+def captions(spec="scenes(objects=1, pairs='all')", limit=40):
+    return registry.build("data", spec).split("test").captions.part(slice(limit))
+
+
+def test_captions_that_say_a_part_have_known_bits():
+    c = captions()
+    assert c.saying((0, 2))[0] == grammar.say([c.attributes[0, 0], -1, c.attributes[0, 2]])
+    bits = [c.entropy(s) for s in ((), (0,), (1,), (2,), (0, 2), (0, 1, 2))]
+    np.testing.assert_allclose(bits, np.log2([1, 6, 10, 4, 24, 240]), atol=1e-9)
+    two = captions("scenes()")
+    assert two.entropy(()) == pytest.approx(1.0)  # how many there are
+    number = (two.attributes[:, 1::3] >= 0).sum(1)
+    said = [len(grammar.parse(t)) // 3 for t in two.saying((0,))]
+    np.testing.assert_array_equal(said, number)
+
+
+def test_words_telescope_and_orders_average_to_the_same_total():
+    c = captions()
+    found = words.parts(c, orders=True)
+    assert found.chain == ((), (0,), (0, 1), (0, 1, 2)) and len(found.more) == 4
+    rng = np.random.default_rng(0)
+    sets = {s: rng.normal(size=(40, 4)) for s in (*found.chain, *found.more)}
+    chain = np.stack([np.zeros((40, 4)), *(sets[s] for s in found.chain)], -1)
+    order, mean = words.in_order(found, chain), words.averaged(found, sets.__getitem__)
+    whole = (chain[..., 0] - chain[..., -1]).mean() / math.log(2)
+    assert sum(w["bits"] for w in order) == pytest.approx(whole)
+    total = (sets[()] - sets[(0, 1, 2)]).mean() / math.log(2)
+    assert sum(w["bits"] for w in mean) == pytest.approx(total)
+    np.testing.assert_allclose([w["known"] for w in mean], np.log2([6, 10, 4]), atol=1e-9)
+    np.testing.assert_allclose([w["known"] for w in order], [0, *np.log2([6, 10, 4])], atol=1e-9)
+    with pytest.raises(ConfigError, match="takes at most 4: leave it out"):
+        words.parts(captions("scenes()"), orders=True)
+
+
+def test_wrong_captions_are_wrong_in_one_respect_and_possible():
+    c = captions("scenes(objects=2)", 60)
+    possible = {v for v, _ in c.law}
+    found = alternatives.wrong(c, 2, 5)
+    exchanged = {f"{a}1 and {a}2 exchanged" for a in ("colour", "digit")}
+    assert {*found} == {*c.names} | exchanged  # places have an order: those cannot be exchanged
+    for kind, lists in found.items():
+        for column in lists:
+            for text, own in zip(column, c.attributes.tolist(), strict=True):
+                changed = [i for i, (a, b) in enumerate(zip(grammar.parse(text), own, strict=True))
+                           if a != b] if text else []  # fmt: skip
+                assert len(changed) == (0 if not text else 2 if "exchanged" in kind else 1)
+                assert not text or tuple(grammar.parse(text)) in possible
+    again = alternatives.wrong(c.part(slice(7)), 2, 5)
+    assert again and all(v[1] == found[k][1][:7] for k, v in again.items())
+
+
+def test_candidates_hold_the_own_caption_once_and_all_there_are_have_their_law():
+    c = captions()
+    few = alternatives.candidates(c, 5, 1)
+    columns = np.asarray(few.texts)
+    assert columns.shape == (5, 40) and (columns[0] == c.strings()).all()
+    assert all(len({*column}) == 5 for column in columns.T)
+    assert few.texts[3][:9] == alternatives.candidates(c.part(slice(9)), 5, 1).texts[3]
+    names = captions("named(digits())")
+    every = alternatives.candidates(names, 0, 1)
+    assert len(every.texts) == 10 and every.probability.sum() == pytest.approx(1.0)
+    assert [every.texts[t][i] for i, t in enumerate(every.true)] == names.strings()
+    assert (every.true != every.other).all()
+
+
+def run(tmp_path, **changes):
+    settings = {"data": "scenes(objects=1, size=60)", "conditional": False, "text": "words()",
+                "network": "dit(width=48, depth=1, heads=2, patch=4)", **changes}  # fmt: skip
+    found = tiny.experiment(tmp_path, **settings)
+    assembly.settle(found)
+    found.config.eval.limit, found.config.inform.pictures = 8, 2
+    return found
+
+
+def weights(found):
+    params = jax.jit(lambda: found.model.init(jax.random.key(0), found.source.shape))()
+    return jax.tree.map(lambda a: a + 0.02, params)
+
+
+RECORD = {"step": 7, "weights": "ema", "checkpoint": "none"}
+
+
+@pytest.mark.slow
+def test_the_report_of_scenes_adds_up(tmp_path):
+    found = run(tmp_path)
+    found.config.inform.orders, found.config.inform.candidates = True, 3
+    report = inform.inform(found, weights(found), RECORD)
+    r = report["result"]
+    names = [w["word"] for w in r["words"]]
+    assert names == ["how many", "colour", "digit", "place"]
+    assert sum(w["bits"] for w in r["words"]) == pytest.approx(r["information"]["bits"], abs=1e-5)
+    lower = sum(w["bits"] for w in r["words_averaged"]) + r["words"][0]["bits"]
+    assert lower == pytest.approx(r["information"]["bits"], abs=1e-5)
+    assert r["entropy"] == pytest.approx(math.log2(200)) and r["retrieval"]["among"] == 3
+    assert {*r["negatives"]} == {"colour", "digit", "place"}
+    assert [c["check"] for c in report["checks"]] == ["I <= H", "shuffled > null > true",
+                                                      "another wording"]  # fmt: skip
+    with np.load(found.workdir / "inform" / "7.npz") as f:
+        assert f["maps"].shape == (8, 5, 16, 16) and (f["maps"] >= 0).all()
+        assert f["maps"][:, 0].sum((1, 2)).mean() == pytest.approx(r["i_orth"]["bits"], rel=1e-4)
+        assert f["bits"].mean() == pytest.approx(r["information"]["bits"], rel=1e-5)
+    assert (found.workdir / "inform" / "7.png").exists()
+    assert json.loads((found.workdir / "inform" / "7.json").read_text())["result"]["words"]
+    assert isinstance(sections_text.information(collect.read(found.workdir)), Section)
+
+
+@pytest.mark.slow
+def test_classes_are_captions_of_a_model_of_classes(tmp_path):
+    found = run(tmp_path, data="digits()", conditional=True, text="",
+                network="mlp(width=16, depth=1, embed=8)")  # fmt: skip
+    plain = run(tmp_path, data="digits()", text="", network="mlp(width=16, depth=1, embed=8)")
+    found.config.inform.candidates = 0
+    report = inform.inform(found, weights(found), RECORD)
+    r = report["result"]
+    assert [w["word"] for w in r["words"]] == ["class"] and r["retrieval"]["among"] == 10
+    assert r["words"][0]["bits"] == pytest.approx(r["information"]["bits"])
+    assert r["mixture"]["bits"] <= r["entropy"] < math.log2(10)
+    with pytest.raises(ConfigError, match="was trained without; train"):
+        inform.check(plain)
+
+
+def test_the_checks_say_what_fails_and_what_cannot_be_said():
+    i = {"bits": 9.0, "standard_error": 0.1}
+    r = {"information": i, "entropy": 7.6, "shuffled_above_null": {"bits": -0.5}}
+    first, second = informing.checks(r)
+    assert first["passed"] is False and "too loose by at least 1.400" in first["said"]
+    assert second["passed"] is False
+    unknown = informing.checks(r | {"entropy": None})[0]
+    assert unknown["passed"] is None and "not known: skipped" in unknown["said"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"text_dropout": 0.0}, "no null class .*text_dropout .* above 0"),
+     ({"encoder": "diffenc()"}, "changes the data with time; use a model with encoder=")],
+)  # fmt: skip
+def test_models_that_cannot_be_asked(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message) as e:
+        inform.check(run(tmp_path, **changes))
+    assert "\n" not in str(e.value)
