@@ -155,6 +155,11 @@ def base() -> ConfigDict:
     c.compare.a = ""  # a work directory or checkpoint
     c.compare.b = ""  # another
 
+    # What a model remembers of its training images; samples and judge are those of quality.
+    c.audit = ConfigDict()
+    c.audit.bands = 8  # of noise levels, in which train and held-out images are compared
+    c.audit.against = ""  # another run, trained on other images: do both draw the same?
+
     # Compression (compress, decompress, verify); the split and the weights are those of eval.
     c.compress = ConfigDict()
     c.compress.input = ""  # npz, png or folder of png; empty: the split. To decode: a .djz file;

@@ -15,6 +15,7 @@ RANGES: dict[str, Range] = {
             "sample.steps", "sample.batch", "edit.each", "eval.draws", "eval.batch",
             "progressive.steps", "progressive.images", "compress.timesteps", "compress.group",
             "quality.repeats", "quality.batch", "quality.k", "quality.subset", "quality.rows",
+            "audit.bands",
         ),
         COUNT,
     ),

@@ -6,6 +6,7 @@ import numpy as np
 
 from diffusion_jax import config as config_lib, saved_config
 from diffusion_jax.cli.report import charts, figures
+from diffusion_jax.evaluation import groups, membership, neighbours
 from diffusion_jax.runtime import images
 from diffusion_jax.sampling import trajectory
 
@@ -157,6 +158,34 @@ def _rest(folder, put):
     })  # fmt: skip
     both = np.arange(9.0), np.arange(9.0) + 3
     charts.save(folder / "ood/1600_a_b.png", figures.scores("bits/dim", both, ["a", "b"]))
+    _audit(put)
     sides = {"a": figure(1.64, 0.15), "b": figure(1.65, 0.15)}
     difference = {"difference": figure(0.0056, 0.0187), "monte_carlo_se": 0.0172}
     put("compare/a_b.json", sides | difference)
+
+
+def _audit(put):
+    rng = np.random.default_rng(0)
+    members, strangers = rng.normal(1.6, 0.2, (150, 4)), rng.normal(1.7, 0.2, (120, 4))
+    bits = membership.gap(members.sum(1), strangers.sum(1))
+    rows = membership.by_band(members, strangers, np.linspace(-7.4, 5.4, 5))
+    sides = {k: figure(1.61, 0.0123) for k in ("train", "held_out")}
+    best = {**membership.best_band(members, strangers), "from": -4.1, "to": -2.3}
+    guess, labels = rng.integers(0, 2, 90), np.arange(120) % 2
+    near, real = (neighbours.Nearest(rng.normal(size=(30, 2))) for _ in range(2))
+    for found in (near, real):
+        found.add(rng.normal(size=(50, 2)))
+    put("audit/1600.json", {
+        "result": {
+            "gap": {**bits, **sides, "bands": rows, "largest": rows[0]},
+            "membership": {**membership.auroc(members.sum(1), strangers.sum(1)),
+                           **membership.found(members.sum(1), strangers.sum(1)),
+                           "best_band": best},
+            "copies": neighbours.copies(near, real),
+            "bits_of_classes": groups.bits(strangers.sum(1), labels),
+            "shares_of_classes": groups.shares(guess, labels, np.eye(2), 120),
+        },
+        "notes": ["scores are of untouched images"], "left_out": ["copies of whales"],
+        "draws_per_image": 32, "data": {"name": "digits/train", "images": 150},
+        "held_out": {"name": "digits/test", "images": 120},
+    })  # fmt: skip

@@ -8,7 +8,7 @@ from command import main, refused
 from conftest import REPO
 
 import diffusion_jax
-from diffusion_jax import registry
+from diffusion_jax import registry, saved_config
 from diffusion_jax.cli import arguments
 from diffusion_jax.config import base
 from diffusion_jax.config_groups import GROUPS
@@ -18,7 +18,7 @@ MODES = registry.available("modes")
 
 
 def test_every_mode_says_which_settings_it_reads():
-    known = {*base(), *GROUPS}
+    known = {*base(), *GROUPS, *saved_config.flat(base().to_dict())}
     for mode in MODES:
         assert {*arguments.reads(mode)} <= known, mode
     fields = [name for names in GROUPS.values() for name in names]
@@ -33,7 +33,7 @@ def test_every_mode_says_which_settings_it_reads():
         ("ood", "class_dropout", "train"),
         ("eval", "compare.a", "compare"),
         ("train", "compress.output", "compress, decompress, verify"),
-        ("eval", "guidance", "edit, quality, report, sample, train"),
+        ("eval", "guidance", "audit, edit, quality, report, sample, train"),
     ],
 )
 def test_settings_of_other_modes_are_refused(mode, field, users):

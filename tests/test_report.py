@@ -23,8 +23,8 @@ from diffusion_jax.evaluation import guides
 DEFAULTS = saved_config.to_dict(config_lib.base())
 ALL = {"Samples", "Reconstructions", "Data", "Likelihood", "Training", "Noise schedule",
        "Quality of samples", "Guidance and samplers", "Compression", "Rate and distortion",
-       "Data out of distribution", "Comparisons", "Edits", "Hardware and versions",
-       "Configuration"}  # fmt: skip
+       "Data out of distribution", "What the model remembers", "Comparisons", "Edits",
+       "Hardware and versions", "Configuration"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,12 @@ def test_everything_that_is_there_is_on_the_page(measured):
                  "NO BOUND", "0.1525 \u00b1 0.0047", "2.0194", "45.43", "0.9949", "0.0056",
                  "repaint()", "313,155", "50 s", "'digits()'", "Xeon", "cfg(w=2.0)",
                  "what would vary least", "conv/kernel", "pets/train", "1,234", "dog", "1,000",
-                 "train: 1234 images of pets", "2 classes, in order"):  # fmt: skip
+                 "train: 1234 images of pets", "2 classes, in order",
+                 "1.6100 \u00b1 0.0123", "-4.1 .. -2.3", "copies of whales"):  # fmt: skip
         assert word in found.text, word
     # Samples 3, reconstructions 1, likelihood 2, training 6, schedule 3, quality 2, sweep 3,
-    # codec 1, rates 2, ood 1, edits 1.
-    assert len(found.all("img")) == 25
+    # codec 1, rates 2, ood 1, audit 1, edits 1.
+    assert len(found.all("img")) == 26
     (calm,) = found.all("source")
     assert "prefers-reduced-motion" in calm["media"]
 

@@ -108,6 +108,8 @@ def gathered(batches: Iterable[np.ndarray], rows: int = _BLOCK) -> Iterator[np.n
 class Nearest:
     """The nearest training row of each query, found while training rows come in batches.
 
+    `distance` and `index` are of the nearest row, `second` is the distance of the next one.
+
     Args:
         queries: features, `[N, F]`.
     """
@@ -115,19 +117,27 @@ class Nearest:
     def __init__(self, queries: np.ndarray):
         self._queries, self._seen = queries, 0
         self.distance = np.full(len(queries), np.inf)
+        self.second = np.full(len(queries), np.inf)
         self.index = np.full(len(queries), -1)
 
     def add(self, train: np.ndarray) -> None:
         """Looks at more training rows, `[M, F]`."""
         for rows, apart in blocks(self._queries, train):
             best = apart.argmin(1)
-            # Anew from the difference: copies are to be at distance 0, not at a rounding error.
-            exact = np.asarray(self._queries[rows], np.float64) - train[best]
-            exact = np.sqrt(np.sum(exact**2, axis=1))
-            closer = exact < self.distance[rows]
-            self.distance[rows] = np.where(closer, exact, self.distance[rows])
+            closest = self._exact(rows, train[best])
+            known = [self.distance[rows], self.second[rows], closest]
+            if len(train) > 1:
+                apart[np.arange(len(best)), best] = np.inf
+                known.append(self._exact(rows, train[apart.argmin(1)]))
+            closer = closest < self.distance[rows]
             self.index[rows] = np.where(closer, best + self._seen, self.index[rows])
+            self.distance[rows], self.second[rows] = np.sort(known, axis=0)[:2]
         self._seen += len(train)
+
+    def _exact(self, rows: slice, others: np.ndarray) -> np.ndarray:
+        """Distances from the difference: copies are to be at 0, not at a rounding error."""
+        apart = np.asarray(self._queries[rows], np.float64) - others
+        return np.sqrt(np.sum(apart**2, axis=1))
 
 
 def memorisation(samples: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
@@ -152,4 +162,28 @@ def memorisation(samples: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
         "median_distance": medians[0],
         "median_distance_held_out": medians[1],
         "rows": {"samples": len(samples), "held_out": len(held_out)},
+    }
+
+
+def copies(samples: Nearest, held_out: Nearest) -> dict[str, Any]:
+    """`memorisation`, and the samples that lie much nearer to one training image than to the next.
+
+    Args:
+        samples: of samples, after all training rows.
+        held_out: of real images that were not trained on.
+
+    Returns:
+        What `memorisation` says, and of samples and of held-out images how many are `singled_out`:
+        nearer to one training image than a third of the distance to the next, Gu et al. (2023);
+        and `nearer_than_all`, samples nearer to a training image than every held-out image is.
+    """
+
+    def singled(found: Nearest) -> int:
+        return int(np.sum((found.distance == 0.0) | (3.0 * found.distance < found.second)))
+
+    return {
+        **memorisation(samples.distance, held_out.distance),
+        "singled_out": singled(samples),
+        "held_out_singled_out": singled(held_out),
+        "nearer_than_all": int(np.sum(samples.distance < held_out.distance.min())),
     }

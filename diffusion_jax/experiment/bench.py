@@ -17,7 +17,6 @@ from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import place
 
 _PAIRS, _COLUMNS = 24, 8  # of the picture of nearest training images
-_HELD_OUT = 1000  # real images compared with the training images, at least
 
 Figures = dict[str, Any]
 
@@ -95,7 +94,7 @@ class Bench:
         if self.classifier is None:
             return found
         source = self.experiment.source
-        guess = np.concatenate([r.argmax(1) for r in self._classify(shown, label="classes")])
+        guess = self._classify(shown)
         data = source.split(self.experiment.config.quality.split).labels
         classes = histogram.classes(guess, data, source.num_classes, source.classes)
         if labels is not None and self.experiment.source.num_classes:
@@ -109,35 +108,18 @@ class Bench:
         return found | {"classes": classes}
 
     @functools.cached_property
-    def _classify(self) -> Callable:
-        c = self.classifier
-        asked = Features("classes", self.experiment.source.num_classes, c.logits, "", c.params)
-        return feature_lib.extractor(self.experiment, asked)
+    def _classify(self) -> Callable[[np.ndarray], np.ndarray]:
+        return feature_lib.classes(self.experiment, self.classifier)
 
     def _memorisation(self, shown: np.ndarray) -> tuple[Figures, np.ndarray] | None:
         spec = self.experiment.config.quality.nearest
         if not spec:
             return None
-        source, floor = self.experiment.source, self.experiment.config.quality.floor
-        train, held_out = source.split("train"), source.split(floor if floor == "valid" else "test")
-        # About as many as samples: a thousand fix the median and the least percent.
-        count = min(len(held_out), max(len(shown), _HELD_OUT))
-        chosen = np.random.default_rng(self.experiment.config.quality.seed).permutation(
-            len(held_out)
-        )
-        chosen = np.sort(chosen[:count])
-        features = feature_lib.build(self.experiment, spec)
-        run = feature_lib.extractor(self.experiment, features)
-        queries = [
-            neighbours.Nearest(feature_lib.rows_of(run, part, "features"))
-            for part in (shown, np.asarray(held_out.images[chosen]))
-        ]
-        for batch in neighbours.gathered(run(train.images, label=f"nearest in {train.name}")):
-            for query in queries:
-                query.add(batch)
+        e, q = self.experiment, self.experiment.config.quality
+        train = e.source.split("train")
+        held_out = e.source.split(q.floor if q.floor == "valid" else "test")
+        queries, record = feature_lib.nearest(e, spec, train, shown, held_out)
         found = neighbours.memorisation(*(query.distance for query in queries))
-        record = {**feature_lib.describe(spec, features), "train": train.name,
-                  "held_out": held_out.name}  # fmt: skip
         closest = np.argsort(queries[0].distance, kind="stable")[:_PAIRS]
         others = np.asarray(train.images[queries[0].index[closest]])
         record["closest"] = [
@@ -145,7 +127,7 @@ class Bench:
              "distance": float(queries[0].distance[i])}
             for i in closest
         ]  # fmt: skip
-        return found | record, _pairs(shown[closest], others, source.levels)
+        return found | record, _pairs(shown[closest], others, train.levels)
 
 
 def _pairs(samples: np.ndarray, others: np.ndarray, levels: int) -> np.ndarray:

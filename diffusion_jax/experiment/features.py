@@ -10,12 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import registry
+from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import extract, statistics
+from diffusion_jax.evaluation import extract, neighbours, statistics
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.experiment import Experiment, drawing, open_run
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
+
+_HELD_OUT = 1000  # real images compared with the training images, at least
 
 
 @dataclass(frozen=True)
@@ -138,3 +141,37 @@ def extractor(experiment: Experiment, features: Features) -> Callable:
     if experiment.config.quality.batch < 1:
         raise ConfigError(f"quality.batch={experiment.config.quality.batch} must be at least 1")
     return extract.extractor(features, experiment.mesh, experiment.config.quality.batch)
+
+
+def classes(experiment: Experiment, classifier: Classifier) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from images, integers `[N, H, W, C]`, to the classes a classifier sees, `[N]`."""
+    size = experiment.source.num_classes
+    run = extractor(experiment, Features("classes", size, classifier.logits, "", classifier.params))
+    return lambda images: rows_of(run, images, "classes").argmax(1)
+
+
+def nearest(
+    experiment: Experiment, spec: str, train: Split, shown: np.ndarray, held_out: Split
+) -> tuple[tuple[neighbours.Nearest, neighbours.Nearest], dict[str, Any]]:
+    """The nearest training images of samples and of images that were not trained on.
+
+    Args:
+        spec: the features in which they are near.
+        shown: the samples, integers `[N, H, W, C]`.
+        held_out: of these a random choice: about as many as samples, a thousand at least.
+
+    Returns:
+        Neighbours of samples and of held-out images, and a record of what was compared.
+    """
+    # A thousand fix the median and the least percent.
+    count = min(len(held_out), max(len(shown), _HELD_OUT))
+    order = np.random.default_rng(experiment.config.quality.seed).permutation(len(held_out))
+    features = build(experiment, spec)
+    run = extractor(experiment, features)
+    others = np.asarray(held_out.images[np.sort(order[:count])])
+    samples, real = (neighbours.Nearest(rows_of(run, part, "features")) for part in (shown, others))
+    for batch in neighbours.gathered(run(train.images, label=f"nearest in {train.name}")):
+        samples.add(batch)
+        real.add(batch)
+    record = {**describe(spec, features), "train": train.name, "held_out": held_out.name}
+    return (samples, real), record

@@ -67,6 +67,7 @@ class RunFiles:
         progressive: from `--mode=progressive`.
         ood: from `--mode=ood`.
         inform: from `--mode=inform`.
+        audit: from `--mode=audit`.
         compare: from `--mode=compare`.
         edits: from `--mode=edit`.
         sweeps: figures of `benchmarks.samples` in the work directory.
@@ -90,6 +91,7 @@ class RunFiles:
     progressive: tuple[Record, ...] = ()
     ood: tuple[Record, ...] = ()
     inform: tuple[Record, ...] = ()
+    audit: tuple[Record, ...] = ()
     compare: tuple[Record, ...] = ()
     edits: tuple[Record, ...] = ()
     sweeps: tuple[Record, ...] = ()
@@ -127,6 +129,7 @@ _FILES = {
     "progressive": "progressive/*.json",
     "ood": "ood/*.json",
     "inform": "inform/*.json",
+    "audit": "audit/*.json",
     "compare": "compare/*.json",
     "edits": "edits/*/record.json",
 }

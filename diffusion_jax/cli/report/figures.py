@@ -224,6 +224,15 @@ def scores(title: str, values: Sequence[np.ndarray], names: Sequence[str]) -> Ch
     return chart
 
 
+def gaps(bands: Sequence[dict[str, float]]) -> Chart:
+    """What held-out images cost over those trained on, by bands of noise levels."""
+    chart = Chart("gamma", "gap, bits/dim")
+    chart.points([(b["from"] + b["to"]) / 2 for b in bands], [b["bits_per_dim"] for b in bands],
+                 [b["standard_error"] for b in bands])  # fmt: skip
+    chart.axes.axhline(0.0, color=COLOURS[-1], linewidth=1)
+    return chart
+
+
 def formats(result: dict[str, Any], others: list[dict[str, Any]]) -> Chart:
     """Bits/dim of the file beside other formats, all images in one picture."""
     rows = [("this model, net", result["net_bits_per_dim"]),

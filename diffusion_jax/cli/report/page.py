@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from diffusion_jax.cli.report import (
+    sections_audit,
     sections_guide,
     sections_measured,
     sections_text,
@@ -33,6 +34,7 @@ _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
             sections_measured.progressive,
             sections_measured.ood,
             sections_text.information,
+            sections_audit.audit,
             sections_measured.compare,
             sections_measured.edits,
             sections_measured.environment,
@@ -54,6 +56,7 @@ _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
             sections_trained.data,
             sections_trained.training,
             sections_measured.quality,
+            sections_audit.audit,
             sections_measured.environment,
         ),
     ),

@@ -260,7 +260,7 @@ def edits(run: RunFiles) -> Section | None:
 def environment(run: RunFiles) -> Section | None:
     """Hardware and versions, of training and of every evaluation that kept them."""
     rows: dict[tuple, None] = {}
-    for e in (*run.evals, *run.quality, *run.progressive, *run.ood, *run.inform):
+    for e in (*run.evals, *run.quality, *run.progressive, *run.ood, *run.inform, *run.audit):
         n = e.data.get("numerics") or {"devices": e.data.get("devices")}
         kind = e.name.partition("/")[0]
         rows[(kind, n.get("devices"), n.get("matmul_precision"), n.get("jax"),

@@ -1,0 +1,158 @@
+"""`--mode=audit`: what the model remembers of its training images, and of which classes less.
+
+Each figure stands beside what chance alone would show. The tests can find a leak or an unevenness;
+that they find none proves nothing, and is said so.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.cli.modes import _audit_table, _records
+from diffusion_jax.data.base import Split
+from diffusion_jax.errors import CheckpointError, DataError
+from diffusion_jax.experiment import Experiment, auditing, drawing, samples as samples_lib
+from diffusion_jax.experiment.samples import Samples
+from diffusion_jax.likelihood import bpd
+from diffusion_jax.runtime.storage import place, write_arrays
+from diffusion_jax.training import restore
+from diffusion_jax.types import Params
+
+READS = (
+    "audit", "eval", "sampling", "sample", "quality.samples", "quality.classifier",
+    "quality.nearest", "quality.batch", "quality.seed",
+)  # fmt: skip
+WRITES = ("audit",)
+
+
+def run(experiment: Experiment) -> None:
+    """Audits a run and samples, drawn or those of `quality.samples`.
+
+    Writes `audit/<step>.json` and a record per image (npz).
+    """
+    check(experiment)
+    params, record = _weights(experiment)
+    path = experiment.config.quality.samples
+    samples = (
+        samples_lib.read(experiment, place(path)) if path
+        else next(samples_lib.draw(experiment, 1)) if experiment.config.sample.num else None
+    )  # fmt: skip
+    train = experiment.source.split("train")
+    held_out = experiment.source.split(experiment.config.eval.split)
+    audit(experiment, params, record, samples, train, held_out)
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses settings that cannot work, before anything expensive happens."""
+    c = experiment.config
+    auditing.check(experiment)
+    bpd.check_draws("eval.draws", c.eval.draws)
+    path = place(c.quality.samples or ".")
+    if c.quality.samples and not (path.is_file() or path.is_dir()):
+        raise DataError(f"quality.samples: there is no file {c.quality.samples}")
+    if not c.quality.samples and c.sample.num:
+        drawing.check(experiment)
+
+
+def _weights(experiment: Experiment) -> tuple[Params | None, dict[str, Any]]:
+    """The weights and what they are; none where samples of some other model are given instead."""
+    if experiment.config.quality.samples and not experiment.checkpoint:
+        try:
+            restore.locate(experiment.workdir)
+        except CheckpointError:
+            return None, {}
+    return experiment.loaded
+
+
+def audit(
+    experiment: Experiment,
+    params: Params | None,
+    record: dict[str, Any],
+    samples: Samples | None,
+    train: Split,
+    held_out: Split,
+) -> dict[str, Any]:
+    """Measures what can be measured, writes everything and returns the report.
+
+    Args:
+        params: the weights; None for samples of an unknown model.
+        record: what they are.
+        samples: to be searched for copies; None for none.
+        train: what the model was trained on.
+        held_out: other images of the same kind.
+    """
+    c = experiment.config
+    result: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    left, notes = [], []
+    if params is None:
+        left.append("bits: there are only samples, no checkpoint")
+    elif not experiment.model.traits.likelihood:
+        left.append(f"bits: a student is not a model of likelihood (its teacher is "
+                    f"{experiment.model.teacher})")  # fmt: skip
+    else:
+        notes += _about(experiment, record, train)
+        scored = [auditing.score(experiment, params, s) for s in (train, held_out)]
+        gammas = auditing.edges(experiment, params, c.eval.draws, c.audit.bands)
+        result["gap"], result["membership"] = auditing.members(*scored, gammas, c.eval.seed)
+        for name, side in zip(("train", "held_out"), scored, strict=True):
+            arrays |= {f"{name}_rows": side.rows, f"{name}_bits_per_dim": side.bits}
+        if train.num_classes:
+            result["bits_of_classes"] = auditing.bits_of_classes(experiment, scored[1])
+    if not train.num_classes:
+        left.append(f"classes: {train.name} has no labels")
+    if samples is None:
+        left.append("copies: no samples (--config.sample.num=0)")
+    else:
+        result["copies"], near = auditing.copies(experiment, samples, train, held_out)
+        arrays |= {"sample_distance": near.distance, "sample_second": near.second,
+                   "sample_nearest": near.index}  # fmt: skip
+        if train.num_classes and c.quality.classifier:
+            result["shares_of_classes"] = auditing.shares_of_classes(
+                experiment, samples, train, held_out
+            )
+            notes += _dealt(samples)
+        elif train.num_classes:
+            left.append("classes of samples: no judge (--config.quality.classifier=DIR)")
+    report = {
+        "result": result,
+        "notes": notes,
+        "left_out": left,
+        "draws_per_image": c.eval.draws,
+        "seed": c.eval.seed,
+        "samples": None if samples is None else samples.record,
+        "data": _records.data_record(experiment, train, 0),
+        "held_out": _records.data_record(experiment, held_out, 0),
+        "model": {} if params is None else {**record, **_records.model_record(experiment, params)},
+        "numerics": _records.numerics_record(experiment),
+    }
+    stem = str(record.get("step", samples.stem if samples else "samples"))
+    _records.publish(
+        experiment.workdir / "audit" / f"{stem}.json", report,
+        _audit_table.table(report, experiment.source.classes),
+        lambda path: _write(path.with_suffix(".npz"), arrays), " and .npz",
+    )  # fmt: skip
+    return report
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    write_arrays(path, **arrays)
+
+
+def _about(experiment: Experiment, record: dict[str, Any], train: Split) -> list[str]:
+    """What a reader of the bits must know."""
+    unknown = auditing.check_trained_on(experiment, record, train)
+    augment = experiment.config.augment
+    changed = f"scores are of untouched images; training saw them changed by {augment}"
+    return [line for line in (unknown, augment not in ("none()", "none") and changed) if line]
+
+
+def _dealt(samples: Samples) -> list[str]:
+    """A warning where classes were asked for in equal numbers."""
+    if samples.labels is None or np.ptp(np.bincount(samples.labels)) > 1:
+        return []
+    return [
+        "classes were dealt to the samples in equal numbers: shares say what became of them, not "
+        "what the model would draw by itself (--config.guidance='cfg(w=0.0)')"
+    ]

@@ -1,0 +1,190 @@
+"""What a model remembers of its training images, and whom it serves worse, measured on a run."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.data.base import Split
+from diffusion_jax.data.description import changed, describe
+from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.evaluation import groups, membership, neighbours
+from diffusion_jax.experiment import Experiment, features as feature_lib, measuring
+from diffusion_jax.experiment.samples import Samples
+from diffusion_jax.likelihood.bpd import Records
+from diffusion_jax.process import time_change
+from diffusion_jax.runtime.sharding import local
+from diffusion_jax.training import restore
+from diffusion_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """Images and their bits.
+
+    Attributes:
+        split: the images, a random choice of those of a split.
+        rows: which of the split's they are.
+        records: of the bound, draws stratified per image.
+    """
+
+    split: Split
+    rows: np.ndarray
+    records: Records
+
+    @property
+    def bits(self) -> np.ndarray:
+        """Bits/dim per image, `[N]`."""
+        return self.records.per_image()["total"]
+
+
+def choose(split: Split, limit: int, seed: int) -> tuple[Split, np.ndarray]:
+    """A random choice of at most `limit` images (0: all), and which they are.
+
+    Raises:
+        DataError: they are too few for any of this to mean something.
+    """
+    count = min(limit, len(split)) if limit else len(split)
+    if count < membership.LEAST:
+        raise DataError(
+            f"audit: {count} images of {split.name}; a difference needs at least "
+            f"{membership.LEAST} on either side (--config.eval.limit, --config.eval.split)"
+        )
+    rows = np.sort(np.random.default_rng(seed).permutation(len(split))[:count])
+    taken, captions = split.take(rows), split.captions
+    return dataclasses.replace(
+        split, images=taken["image"], labels=taken["label"],
+        captions=None if captions is None else captions.part(rows),
+    ), rows  # fmt: skip
+
+
+def score(experiment: Experiment, params: Params, split: Split) -> Scored:
+    """The bits of a choice of a split's images.
+
+    Times and noise are functions of the seed and of an image's place in the choice, so the two
+    sides of a comparison have them in common.
+    """
+    c = experiment.config.eval
+    chosen, rows = choose(split, c.limit, c.seed)
+    records = measuring.bound(
+        experiment, params, split=chosen, label=f"bits/dim {split.name}", limit=0
+    )
+    return Scored(chosen, rows, records)
+
+
+def check_trained_on(experiment: Experiment, record: dict[str, Any], train: Split) -> str:
+    """Refuses images that the run was not trained on.
+
+    Returns:
+        A note where that is not known, as of published weights.
+
+    Raises:
+        DataError: the checkpoint names other images.
+    """
+    folder = Path(record["checkpoint"])
+    before = restore.read_meta(folder).get("data") if (folder / "meta").is_dir() else None
+    if before is None:
+        return f"that {train.name} is what these weights were trained on is not on record"
+    now = describe(experiment.source, train)
+    difference = changed(before, now)
+    if difference:
+        raise DataError(
+            f"{train.name} is not the training set of this run (sha {now['sketch'][:12]}; it was "
+            f"{str(before.get('sketch', 'unknown'))[:12]}): {difference}"
+        )
+    return ""
+
+
+def edges(experiment: Experiment, params: Params, draws: int, count: int) -> np.ndarray:
+    """Gammas at which bands begin and end, `[bands + 1]`."""
+    schedule, own = experiment.model.schedule, local(params["schedule"])
+    at = jnp.asarray(membership.band_edges(draws // 2, count), jnp.float32)
+    return np.asarray(
+        jax.device_get(schedule.gamma(own, time_change.defensive(schedule, own, at)[0])), np.float64
+    )
+
+
+def members(
+    train: Scored, test: Scored, gammas: np.ndarray, seed: int = 0
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How training images differ from others in their bits.
+
+    Args:
+        train: images trained on.
+        test: others of the same kind.
+        gammas: where bands begin and end, from `edges`.
+        seed: of the halves on which a band is chosen and measured.
+
+    Returns:
+        The gap with its bands, and what an attack by bits finds.
+    """
+    sides = (train, test)
+    parts = [membership.bands(s.records, len(gammas) - 1) for s in sides]
+    bits = [s.bits for s in sides]
+    rows = membership.by_band(*parts, gammas)
+    difference = {
+        **membership.gap(*bits),
+        **{name: {"bits_per_dim": float(b.mean()), "images": len(b),
+                  "standard_error": float(b.std(ddof=1) / np.sqrt(len(b)))}
+           for name, b in zip(("train", "held_out"), bits, strict=True)},
+        "bands": rows,
+        "largest": max(rows, key=lambda r: r["bits_per_dim"]),
+    }  # fmt: skip
+    best = membership.best_band(*parts, seed)
+    best |= {"from": rows[best["band"]]["from"], "to": rows[best["band"]]["to"]}
+    return difference, {
+        **membership.auroc(*bits), **membership.found(*bits), "best_band": best
+    }  # fmt: skip
+
+
+def copies(
+    experiment: Experiment, samples: Samples, train: Split, held_out: Split
+) -> tuple[dict[str, Any], neighbours.Nearest]:
+    """How close samples come to training images, beside real images that were not trained on."""
+    spec = experiment.config.quality.nearest
+    (near, real), record = feature_lib.nearest(experiment, spec, train, samples.images, held_out)
+    return neighbours.copies(near, real) | record, near
+
+
+def bits_of_classes(experiment: Experiment, test: Scored) -> dict[str, Any] | None:
+    """Bits/dim of each class of the held-out images."""
+    return groups.bits(test.bits, test.split.labels, experiment.config.eval.seed)
+
+
+def shares_of_classes(
+    experiment: Experiment, samples: Samples, train: Split, held_out: Split
+) -> dict[str, Any]:
+    """The classes of samples as `config.quality.classifier` sees them, corrected for its errors."""
+    q = experiment.config.quality
+    classifier = feature_lib.open_classifier(experiment, q.classifier)
+    judge = feature_lib.classes(experiment, classifier)
+    real = held_out.everything()
+    errors = groups.confusion(judge(real["image"]), real["label"], train.num_classes)
+    found = groups.shares(judge(samples.images), train.labels, errors, len(held_out), q.seed)
+    return {**found, "images": len(samples.images), "judge": classifier.record}
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses (`ConfigError`) settings that cannot work, before anything is read."""
+    c = experiment.config
+    if experiment.task.figure == "loss_by_gamma":
+        raise ConfigError(
+            f"--mode=audit is about models of images; {experiment.workdir} holds a "
+            f"{experiment.task.holds}"
+        )
+    if c.eval.split not in ("valid", "test"):
+        raise ConfigError(
+            f"eval.split={c.eval.split!r}: audit compares train with images not trained on; "
+            "allowed are valid, test"
+        )
+    if not c.quality.nearest:
+        raise ConfigError("audit needs features to find copies by: --config.quality.nearest=pixels")
+    if c.quality.classifier:
+        feature_lib.open_classifier(experiment, c.quality.classifier)
+    if not experiment.stages and experiment.model.view.halvings:
+        raise ConfigError(
+            f"--mode=audit takes whole images; this run (view {c.view}) draws parts of them"
+        )

@@ -1,0 +1,176 @@
+"""What the audit's figures mean: against scipy, enumeration, and the spread over repetitions."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from diffusion_jax.evaluation import groups, membership, neighbours
+from diffusion_jax.likelihood.bpd import Records
+
+RNG = np.random.default_rng
+
+
+def test_bands_add_up_to_the_diffusion_term_and_hold_their_own_draws():
+    strata, rng = 8, RNG(0)
+    diffusion = rng.exponential(size=(5, 2 * strata))
+    records = Records(np.zeros((5, 16)), np.ones((5, 16)), np.zeros(5), diffusion,
+                      np.zeros((5, 16)), dims=12)  # fmt: skip
+    found = membership.bands(records, 3)
+    assert found.shape == (5, 3)
+    np.testing.assert_allclose(found.sum(1), records.per_image()["diffusion"])
+    np.testing.assert_allclose(membership.band_edges(strata, 3), [0, 3 / 8, 6 / 8, 1])
+    diffusion[:, [0, 2, 8]] += 100.0  # strata 0, 2 and 0 again: the first band
+    moved = membership.bands(records, 3) - found
+    assert np.all(moved[:, 0] > 1.0) and np.all(moved[:, 1:] == 0.0)
+    assert membership.bands(records, 99).shape == (5, strata)
+
+
+def test_the_gap_and_the_auroc_stray_from_nothing_as_far_as_they_say():
+    rng = RNG(0)
+    gaps, areas = [], []
+    for _ in range(300):
+        members, strangers = rng.exponential(size=90), rng.exponential(size=40)
+        gaps.append(membership.gap(members, strangers)["z"])
+        found = membership.auroc(members, strangers)
+        areas.append((found["auroc"] - 0.5) / found["null_standard_error"])
+    for values in (gaps, areas):
+        assert abs(np.mean(values)) < 0.2 and np.std(values) == pytest.approx(1.0, abs=0.13)
+    assert membership.auroc(np.zeros(1400), np.ones(297))["null_standard_error"] == pytest.approx(
+        0.0184, abs=1e-4
+    )
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 20), (7, 20), (20, 20), (3, 500)])
+def test_intervals_are_scipys(hits, count):
+    exact, wilson = (
+        stats.binomtest(hits, count).proportion_ci(method=m) for m in ("exact", "wilson")
+    )
+    assert membership.clopper_pearson(hits, count) == pytest.approx(exact)
+    assert groups.wilson(np.int64(hits), count).tolist() == pytest.approx(list(wilson), abs=1e-12)
+
+
+def test_members_are_found_at_the_rate_of_false_positives_that_is_promised():
+    rng = RNG(0)
+    strangers = rng.normal(size=1000)
+    strict = membership.found(rng.normal(size=5000), strangers)
+    assert strict["false_positive_rate"] == 0.01 and strict["needs"] is None
+    assert strict["interval"][0] < strict["true_positive_rate"] < strict["interval"][1]
+    assert strict["true_positive_rate"] == pytest.approx(0.01, abs=0.012)
+    loose = membership.found(strangers - 100.0, strangers[:297])
+    assert loose["false_positive_rate"] == 0.05 and loose["needs"] == 1000
+    assert loose["true_positive_rate"] == 1.0
+    own = membership.found(strangers[:297], strangers[:297])
+    assert own["true_positive_rate"] == pytest.approx(14 / 297)  # at most 5% of the strangers
+
+
+def test_the_band_is_measured_on_images_it_was_not_chosen_on():
+    rng = RNG(0)
+    noise = [membership.best_band(rng.normal(size=(200, 12)), rng.normal(size=(200, 12)), seed)
+             for seed in range(40)]  # fmt: skip
+    mean = np.mean([n["auroc"] for n in noise])
+    assert abs(mean - 0.5) < 3 * noise[0]["null_standard_error"] / math.sqrt(40)
+    members, strangers = rng.normal(size=(200, 5)), rng.normal(size=(200, 5))
+    strangers[:, 3] += 2.0
+    told = membership.best_band(members, strangers)
+    assert told["band"] == 3 and told["auroc"] > 0.85
+
+
+def test_gaps_of_bands_add_up():
+    rng = RNG(0)
+    parts = rng.normal(size=(50, 4)), rng.normal(0.2, size=(60, 4))
+    rows = membership.by_band(*parts, np.arange(5.0))
+    whole = membership.gap(parts[0].sum(1), parts[1].sum(1))["bits_per_dim"]
+    assert sum(r["bits_per_dim"] for r in rows) == pytest.approx(whole)
+    assert [(r["from"], r["to"]) for r in rows] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+
+
+def test_welch_is_scipys_and_holm_keeps_its_rate_of_errors():
+    rng = RNG(0)
+    a, b = rng.normal(size=12), rng.normal(0.5, 3.0, size=40)
+    expected = stats.ttest_ind(a, b, equal_var=False)
+    found = groups.welch(a, b)
+    assert found["p"] == pytest.approx(expected.pvalue)
+    assert found["difference"] / found["standard_error"] == pytest.approx(expected.statistic)
+    assert groups.welch(np.ones(3), np.ones(4))["p"] == 1.0
+    wrong = np.mean([(groups.holm(rng.random(10)) < 0.1).any() for _ in range(2000)])
+    assert wrong == pytest.approx(0.1, abs=0.02)
+    corrected = groups.holm(np.array([0.03, 0.001, 0.04]))
+    assert corrected.tolist() == pytest.approx([0.06, 0.003, 0.06])  # by hand: 2, 3 and 1 times
+
+
+def test_the_worst_of_classes_that_are_alike_is_as_bad_as_chance_says():
+    rng = RNG(0)
+    labels = np.arange(200) % 10
+    alike = [groups.bits(rng.normal(size=200), labels, seed)["worst"] for seed in range(15)]
+    excess, null = (np.array([w[k] if k != "null" else w[k]["mean"] for w in alike])
+                    for k in ("over_the_rest", "null"))  # fmt: skip
+    assert null.min() > 0.1  # the largest of noise is positive
+    assert abs(excess.mean() - null.mean()) < 3 * excess.std() / math.sqrt(15)
+    values = rng.normal(size=200) + 3.0 * (labels == 4)
+    worst = groups.bits(values, labels)["worst"]
+    assert worst["class"] == 4 and worst["holm_p"] < 1e-3
+    assert worst["over_the_rest"] > worst["null"]["quantile_95"]
+    assert worst["interval"][0] < worst["over_the_rest"] < worst["interval"][1]
+    assert groups.bits(values, np.zeros(200, int)) is None
+
+
+def test_a_judges_errors_are_undone_and_their_spread_is_known():
+    truth = np.array([0.5, 0.3, 0.2])
+    judge = np.array([[0.9, 0.2, 0.0], [0.1, 0.7, 0.1], [0.0, 0.1, 0.9]])
+    np.testing.assert_allclose(groups.corrected(judge @ truth, judge), truth)
+    assert groups.corrected(truth, np.full((3, 3), 1 / 3)) is None
+    rng, found = RNG(0), []
+    each = np.array([150, 90, 60])
+    data = np.repeat(np.arange(3), each)
+    for _ in range(30):
+        answers = [rng.choice(3, n, p=judge[:, k]) for k, n in enumerate(each)]
+        seen = groups.confusion(np.concatenate(answers), data, 3)
+        guess = rng.choice(3, 400, p=judge @ truth)
+        found.append(groups.shares(guess, data, seen, 300))
+    first = [f["classes"][1] for f in found]
+    values = np.array([r["corrected"] for r in first])
+    claimed = np.mean([r["corrected_standard_error"] for r in first])
+    assert abs(values.mean() - 0.3) < 3 * values.std() / math.sqrt(30)
+    assert values.std() == pytest.approx(claimed, rel=0.4)
+
+
+def test_shares_like_those_of_the_data_are_no_news_and_others_are():
+    rng, judge = RNG(0), np.eye(4)
+    data = np.arange(400) % 4
+    p = [groups.shares(rng.integers(0, 4, 200), data, judge, 400)["chi2_p"] for _ in range(25)]
+    assert np.mean(p) == pytest.approx(0.5, abs=0.18)
+    skewed = groups.shares(np.minimum(rng.integers(0, 5, 200), 3), data, judge, 400)
+    assert skewed["chi2_p"] < 0.01
+    missing = groups.shares(rng.integers(1, 4, 200), data, judge, 400)
+    assert missing["least"]["class"] == 0 and missing["least"]["interval"][0] == 0.0
+    sometimes = groups.shares(np.full(20, 3), np.zeros(20, int), judge, 400)
+    assert sometimes["chi2_p"] == 0.0  # a class that the data do not have
+
+
+def test_the_second_nearest_is_found_whatever_the_batches():
+    rng = RNG(0)
+    queries, train = rng.normal(size=(30, 4)), rng.normal(size=(50, 4))
+    queries[0] = train[7]
+    apart = np.sort(np.linalg.norm(queries[:, None] - train, axis=-1), axis=1)
+    for sizes in ([50], [1, 1, 48], [20, 30]):
+        found = neighbours.Nearest(queries)
+        for part in np.split(train, np.cumsum(sizes)[:-1]):
+            found.add(part)
+        np.testing.assert_allclose(found.distance, apart[:, 0])
+        np.testing.assert_allclose(found.second, apart[:, 1])
+    assert found.distance[0] == 0.0 and found.index[0] == 7
+
+
+def test_copies_are_singled_out_and_new_images_are_not():
+    rng = RNG(0)
+    train = rng.normal(size=(200, 10))
+    sides = []
+    for queries in (train[:40] + 0.01 * rng.normal(size=(40, 10)), rng.normal(size=(60, 10))):
+        sides.append(neighbours.Nearest(queries))
+        sides[-1].add(train)
+    found = neighbours.copies(*sides)
+    assert found["singled_out"] == 40 and found["held_out_singled_out"] == 0
+    assert found["copies"] == 0 and found["nearer_than_all"] == 40
+    assert neighbours.copies(sides[1], sides[1])["nearer_than_all"] == 0
