@@ -27,7 +27,12 @@ def spec_of(name):
     takes = inspect.signature(
         importlib.import_module(f"diffusion_jax.sampling.guidance.{name}").make
     )
-    needed = {"inner": "cfg(w=3.0)", "checkpoint": "'DIR'", "text": "'three'"}
+    needed = {
+        "inner": "cfg(w=3.0)",
+        "checkpoint": "'DIR'",
+        "text": "'three'",
+        "parts": "((0, 1.0),)",
+    }
     required = [p.name for p in takes.parameters.values() if p.default is p.empty]
     return f"{name}({', '.join(f'{k}={needed[k]}' for k in required)})"
 

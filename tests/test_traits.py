@@ -194,10 +194,12 @@ def test_guidance_prints_its_settings(spec, text):
 
 @pytest.mark.parametrize("name", registry.available("guidance"))
 def test_every_guidance_prints(name):
-    given = {"checkpoint": "'DIR'", "text": "'three'", "inner": "cfg(w=3.0)"}
+    given = {"checkpoint": "'DIR'", "text": "'three'", "inner": "cfg(w=3.0)",
+             "parts": "((0, 1.0),)"}  # fmt: skip
     needs = {
         "clip": ["inner"], "discriminator": ["checkpoint"], "interval": ["inner"],
         "rescale": ["inner"], "similarity": ["checkpoint", "text"], "threshold": ["inner"],
+        "compose": ["parts"],
     }  # fmt: skip
     arguments = ", ".join(f"{k}={given[k]}" for k in needs.get(name, []))
     text = repr(registry.build("guidance", f"{name}({arguments})"))

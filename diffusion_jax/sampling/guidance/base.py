@@ -3,7 +3,7 @@
 Weights follow one convention: 0 is unconditional, 1 is conditional, above 1 extrapolates.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -111,14 +111,14 @@ def need_null(name: str, context: Context) -> Callable[[Cond], Cond]:
     return context.null
 
 
-def away_from(name: str, context: Context, text: str) -> Callable[[Cond], Cond]:
-    """Turns a condition into that of a text to stay away from, for guidance `name`.
+def with_text(who: str, context: Context, text: str) -> Callable[[Cond], Cond]:
+    """Turns a condition into that of another text, for `who`, as the user writes it.
 
     Raises:
         ConfigError: the model takes no text.
     """
     if context.encode is None:
-        raise ConfigError(f"{name}(negative={text!r}): this model was trained without text")
+        raise ConfigError(f"{who}: this model was trained without text")
     told = context.encode(text)
 
     def other(cond: Cond) -> Cond:
@@ -142,9 +142,10 @@ def need_open(kind: str, context: Context, checkpoint: str) -> Callable:
     return context.open(kind, checkpoint)
 
 
-def _interleave(a: Array, b: Array) -> Array:
+def _interleave(*each: Array) -> Array:
     """`[a0, b0, a1, b1, ...]`: a pair stays on one device when the batch is sharded."""
-    return jnp.stack([a, b], axis=1).reshape(2 * a.shape[0], *a.shape[1:])
+    first = each[0]
+    return jnp.stack(each, axis=1).reshape(len(each) * first.shape[0], *first.shape[1:])
 
 
 def contrast(
@@ -154,12 +155,20 @@ def contrast(
 
     `gamma` is a scalar, or has the leading axis `[B]`.
     """
-    gamma = jnp.asarray(gamma)
-    both = jax.tree.map(_interleave, cond, null(cond))
-    g = jnp.repeat(gamma, 2, axis=0) if gamma.ndim else gamma
-    pred = denoiser(jnp.repeat(z, 2, axis=0), g, both)
-    halves = [p.reshape(z.shape[0], 2, *z.shape[1:]) for p in pred]
-    return Pred(*(p[:, 0] for p in halves)), Pred(*(p[:, 1] for p in halves))
+    strong, weak = contrast_many(denoiser, [cond, null(cond)], z, gamma)
+    return strong, weak
+
+
+def contrast_many(denoiser: Denoiser, conds: Sequence[Cond], z: Array, gamma: Array) -> list[Pred]:
+    """The predictions under each of several conditions, from one call of so many times the batch.
+
+    `gamma` is a scalar, or has the leading axis `[B]`.
+    """
+    n, gamma = len(conds), jnp.asarray(gamma)
+    g = jnp.repeat(gamma, n, axis=0) if gamma.ndim else gamma
+    pred = denoiser(jnp.repeat(z, n, axis=0), g, jax.tree.map(_interleave, *conds))
+    each = [p.reshape(z.shape[0], n, *z.shape[1:]) for p in pred]
+    return [Pred(*(p[:, i] for p in each)) for i in range(n)]
 
 
 def over_pixels(reduce: Callable, a: Array, **options: float) -> Array:

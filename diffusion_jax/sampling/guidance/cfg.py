@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import jax
 
 from diffusion_jax.allowed import Finite
-from diffusion_jax.sampling.guidance.base import Context, away_from, contrast, need_null
+from diffusion_jax.sampling.guidance.base import Context, contrast, need_null, with_text
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
@@ -27,7 +27,7 @@ class CFG:
 
     def _weak(self, context: Context) -> Callable[[Cond], Cond]:
         if self.negative:
-            return away_from("cfg", context, self.negative)
+            return with_text(f"cfg(negative={self.negative!r})", context, self.negative)
         return need_null("cfg", context)
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
