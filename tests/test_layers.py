@@ -18,6 +18,7 @@ rng registry argument_types runtime denoiser
 networks process data
 model
 sampling likelihood adapt
+baselines
 compression training
 evaluation
 config config_groups saved_config ranges

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from diffusion_jax import ranges
+from diffusion_jax.experiment import assembly
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
@@ -22,7 +23,7 @@ def asked(run: "Experiment", changes: dict[str, Any]) -> "Experiment":
             *path, last = key.split(".")
             functools.reduce(lambda c, p: c[p], path, config)[last] = value
     ranges.check(config, sections_only=True)
-    shared = (run.mesh, run.source, run.model, run.loaded)
+    shared = ("mesh", "source", "loaded", *(("model",) if assembly.diffuses(run) else ()))
     other = dataclasses.replace(run, config=config)
-    vars(other).update(zip(("mesh", "source", "model", "loaded"), shared, strict=True))
+    vars(other).update({name: getattr(run, name) for name in shared})
     return other

@@ -29,11 +29,17 @@ if TYPE_CHECKING:
 _LEAST_LATENT = -9.0  # gamma at which a latent of unit variance carries 6.5 bits
 
 
+def diffuses(run: "Experiment") -> bool:
+    """Whether the run's weights are a model that one can denoise with."""
+    return run.task.holds in ("denoiser", "student")
+
+
 def model(run: "Experiment") -> Model:
     """The model; settings that do not exist or do not fit together raise `ConfigError`."""
     c, source = run.config, run.source
-    if run.task.holds not in ("denoiser", "student"):
-        raise ConfigError(f"this run holds {c.task}, not a diffusion model: train or eval it")
+    if not diffuses(run):
+        can = "sample it or measure its quality" if run.task.figure == "samples" else "eval it"
+        raise ConfigError(f"this run holds {c.task}, not a diffusion model: train it or {can}")
     if c.conditional and not source.num_classes:
         why = "".join(f" ({note})" for note in source.notes)
         raise ConfigError(f"conditional=True, but {source.name} has no classes{why}")

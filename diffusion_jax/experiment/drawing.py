@@ -13,7 +13,15 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, latents, low_images, open_run, texts
+from diffusion_jax.experiment import (
+    Experiment,
+    generated,
+    latents,
+    low_images,
+    open_run,
+    texts,
+)
+from diffusion_jax.experiment.generated import Generated
 from diffusion_jax.model import require
 from diffusion_jax.runtime import memory
 from diffusion_jax.sampling import generate, method as method_lib
@@ -132,7 +140,7 @@ class Chain:
         }  # fmt: skip
 
 
-def compiled(experiment: Experiment, params: Params, low: str = "") -> Drawing | Chain:
+def compiled(experiment: Experiment, params: Params, low: str = "") -> Drawing | Chain | Generated:
     """The sampler of `experiment.config`.
 
     Args:
@@ -143,6 +151,8 @@ def compiled(experiment: Experiment, params: Params, low: str = "") -> Drawing |
         pairs = zip(experiment.stages, params, strict=True)
         made = (_one(s, p, i) for i, (s, p) in enumerate(pairs))
         return Chain(tuple(made))
+    if generated.generates(experiment):
+        return generated.compiled(experiment, params)
     labels, given = low_images.named(experiment, low)
     return dataclasses.replace(_one(experiment, params, 0, labels), low=given)
 
@@ -223,6 +233,9 @@ def check(experiment: Experiment) -> None:
         return
     drawn = c.num * math.prod(experiment.source.shape)
     memory.check_host(drawn, f"{c.num} samples", "lower --config.sample.num")
+    if generated.generates(experiment):
+        generated.check(experiment)
+        return
     low_images.check(experiment)
     _check_learned(experiment)
     texts.conditions(experiment, texts.wanted(experiment, c.num))

@@ -53,18 +53,21 @@ def labels_for(model: Model, num: int, wanted: tuple[int, ...]) -> np.ndarray | 
     Raises:
         ConfigError: a class that does not exist, or classes asked of an unconditional model.
     """
-    if not model.num_classes:
+    return cycle(model.num_classes, num, wanted)
+
+
+def cycle(classes: int, num: int, wanted: tuple[int, ...]) -> np.ndarray | None:
+    """`labels_for` a number of classes, 0 for none."""
+    if not classes:
         if wanted:
             raise ConfigError(f"sample.labels={wanted}: this model is unconditional")
         return None
     for label in wanted:
-        if not 0 <= label < model.num_classes:
+        if not 0 <= label < classes:
             raise ConfigError(
-                f"sample.labels: {label} is out of range; there are classes 0 .. "
-                f"{model.num_classes - 1}"
+                f"sample.labels: {label} is out of range; there are classes 0 .. {classes - 1}"
             )
-    cycle = np.asarray(wanted or range(model.num_classes), np.int32)
-    return np.resize(cycle, num)
+    return np.resize(np.asarray(wanted or range(classes), np.int32), num)
 
 
 def _paths(

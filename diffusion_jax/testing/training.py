@@ -18,7 +18,7 @@ from diffusion_jax.training.tasks.base import Handed
 from diffusion_jax.types import Array, diffuse
 
 _SHAPE = (4, 4, 1)
-_FIGURES = ("bits_per_dim", "loss_by_gamma", "agreement")
+_FIGURES = ("bits_per_dim", "loss_by_gamma", "agreement", "samples")
 
 
 def setting(folder: Path) -> Experiment:

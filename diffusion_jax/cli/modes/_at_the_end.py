@@ -90,7 +90,7 @@ def _finish_guide(experiment: Experiment, params: Params, step: int, writer: Wri
     report_mode.after_training(experiment)
 
 
-def _finish_student(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
+def _finish_drawn(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
     """Samples and report: there is no figure on data."""
     _draw(experiment, params, step, writer)
     writer.flush()
@@ -100,5 +100,6 @@ def _finish_student(experiment: Experiment, params: Params, step: int, writer: W
 _FINISH = {
     "bits_per_dim": _finish_model,
     "loss_by_gamma": _finish_guide,
-    "agreement": _finish_student,
+    "agreement": _finish_drawn,
+    "samples": _finish_drawn,
 }

@@ -62,9 +62,17 @@ def _of_students(experiment: Experiment, params: Params, record: dict[str, Any])
     _density.evaluate(experiment, likelihood, params, record)
 
 
+def _none(experiment: Experiment, *_: Any) -> None:
+    """Refuses a model without a density."""
+    raise ConfigError(
+        f"--mode=eval: {experiment.config.task} has no likelihood: it draws images and gives them "
+        "no probability; --mode=quality measures what it draws"
+    )
+
+
 # What `--mode=eval` measures, by what a task says its figure is.
 _FIGURES = {"bits_per_dim": _bits_per_dim, "loss_by_gamma": _by_gamma.evaluate,
-            "agreement": _of_students}  # fmt: skip
+            "agreement": _of_students, "samples": _none}  # fmt: skip
 
 
 def check(experiment: Experiment) -> None:

@@ -20,6 +20,7 @@ from diffusion_jax.experiment import (
     bench as bench_lib,
     drawing,
     features,
+    generated,
     low_images,
     samples as samples_lib,
 )
@@ -52,15 +53,17 @@ def check(experiment: Experiment) -> None:
         path = place(q[field] or ".")
         if q[field] and not (path.is_file() or (field == "samples" and path.is_dir())):
             raise DataError(f"quality.{field}: there is no file {q[field]}")
-    if not q.samples:
-        drawing.check(experiment)
-        if not experiment.stages and experiment.model.view.halvings:
-            raise ConfigError(
-                f"quality: this run (view {experiment.config.view}) draws smaller images than the "
-                "data's; measure all stages together, --config.stages=LOW,HIGH"
-            )
-        if not experiment.stages:
-            low_images.named(experiment)
+    if q.samples:
+        return
+    drawing.check(experiment)
+    if experiment.stages or generated.generates(experiment):
+        return
+    if experiment.model.view.halvings:
+        raise ConfigError(
+            f"quality: this run (view {experiment.config.view}) draws smaller images than the "
+            "data's; measure all stages together, --config.stages=LOW,HIGH"
+        )
+    low_images.named(experiment)
 
 
 def check_settings(experiment: Experiment) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.base import Source
-from diffusion_jax.experiment import Experiment, drawing, low_images
+from diffusion_jax.experiment import Experiment, drawing, generated, low_images
 from diffusion_jax.runtime import images, terminal, untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
@@ -30,7 +30,7 @@ _ROWS = 8  # images that are shown at every level of a cascade
 def run(experiment: Experiment) -> None:
     """Samples from the newest (or the named) checkpoint; writes `samples/<step>.png` and `.npz`."""
     check(experiment)
-    if not experiment.stages:
+    if not (experiment.stages or generated.generates(experiment)):
         low_images.named(experiment)
     params, record = experiment.loaded
     sample(experiment, params, record["step"], record, show=experiment.config.sample.preview)
@@ -39,7 +39,8 @@ def run(experiment: Experiment) -> None:
 def check(experiment: Experiment) -> None:
     """Refuses sampling settings that cannot work, before anything expensive happens."""
     drawing.check(experiment)
-    generate.labels_for(experiment.model, 1, tuple(experiment.config.sample.labels))
+    if not generated.generates(experiment):
+        generate.labels_for(experiment.model, 1, tuple(experiment.config.sample.labels))
 
 
 def _class_name(source: Source, number: int) -> str:
@@ -80,7 +81,7 @@ def sample(
     few = draw.levels(drawn[: images.most(shape, pixels=pixels)])
     shown = medium.stills(few, source.levels)
     if labels is not None:
-        classes = len(c.labels) or experiment.model.num_classes
+        classes = len(c.labels) or source.num_classes
         captions = [_class_name(source, int(k)) for k in labels[: len(shown)]]
     under = draw.captions[: len(shown)]
     columns = images.columns_for(len(shown), shown.shape[1:], classes)
@@ -103,10 +104,12 @@ def sample(
         write_arrays(path, image=drawn, gammas=method.gammas, step=step, **extra)
     if show and jax.process_index() == 0:
         terminal.show(shown, source.levels, classes if classes <= 20 else 0)
+    how = draw.describe()
+    guided = f", guidance {how['guidance']}" if "guidance" in how else ""
     say(
-        f"{c.num} samples ({experiment.config.sampler}, {draw.describe()['network_calls']} "
-        f"network calls, guidance {experiment.config.guidance}) written to "
-        f"{', '.join([str(path.with_suffix('.png')), *(p.name for p in kept)])} and {path.name}"
+        f"{c.num} samples ({how['sampler']}, {how['network_calls']} network calls{guided}) "
+        f"written to {', '.join([str(path.with_suffix('.png')), *(p.name for p in kept)])} "
+        f"and {path.name}"
     )
     return picture
 

@@ -236,6 +236,8 @@ def _check(experiment: Experiment) -> None:
         sample_mode.check(experiment)
         if not experiment.model.teacher:  # a student's schedule is what training has made of one
             drawing.check_plan(experiment)
+    if experiment.task.figure == "samples":
+        sample_mode.check(experiment)
 
 
 HANDED = Handed(

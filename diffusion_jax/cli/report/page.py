@@ -17,6 +17,14 @@ from diffusion_jax.cli.report.markup import Html, command, environment, join, se
 from diffusion_jax.saved_config import flat
 
 _Build = Callable[[RunFiles], Section | Missing | None]
+_DRAWN: tuple[_Build, ...] = (
+    sections_trained.samples,
+    sections_trained.data,
+    sections_trained.training,
+    sections_measured.quality,
+    sections_audit.audit,
+    sections_measured.environment,
+)
 # By the figure that a task is measured by: what the page is about, and its sections in order.
 _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
     "bits_per_dim": (
@@ -49,17 +57,8 @@ _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
             sections_measured.environment,
         ),
     ),
-    "agreement": (
-        "task",
-        (
-            sections_trained.samples,
-            sections_trained.data,
-            sections_trained.training,
-            sections_measured.quality,
-            sections_audit.audit,
-            sections_measured.environment,
-        ),
-    ),
+    "agreement": ("task", _DRAWN),
+    "samples": ("task", _DRAWN),
 }
 
 

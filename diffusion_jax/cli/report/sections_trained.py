@@ -25,6 +25,7 @@ _CURVES: dict[str, tuple[str, str, tuple[str, ...] | None]] = {
     "bits_per_dim": ("bits/dim", "bits_per_dim", None),
     "loss_by_gamma": ("nats", "loss", ("train/loss", "train/grad_norm", "train/core_seconds")),
     "agreement": ("weighted squares", "", None),
+    "samples": ("nats", "", ("train/loss", "train/grad_norm", "train/core_seconds")),
 }
 _WIDE = 900  # pixels: a grid that needs the page to itself
 

@@ -143,7 +143,7 @@ class Plugin(Protocol):
     Attributes:
         holds: what its weights are, as guidance asks for it: `"denoiser"`, `"classifier"`, ...
         figure: what `--mode=eval` measures: `"bits_per_dim"`, or `"loss_by_gamma"`; `"agreement"`
-            where there is no likelihood.
+            of a student, and `"samples"` where there is no likelihood at all.
 
     A task of students also has `teacher`, a work directory, `told`, the names of what the network
     is told beside gamma and class, and `check_drawing(config)`, which refuses other ways to sample.

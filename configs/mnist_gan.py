@@ -1,0 +1,32 @@
+"""A GAN on MNIST, by the recipe of R3GAN in small: what diffusion is compared with.
+
+Command:   python -m diffusion_jax.main --config=configs/mnist_gan.py --workdir=runs/mnist_gan
+Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
+Use:       --mode=sample and --mode=quality of that work directory; it has no likelihood
+"""
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = config.base()
+    c.data = "mnist(holdout=1000)"
+    c.task = "gan(width=64, blocks=1, noise=32, penalty=0.1)"
+    c.conditional = True
+    c.batch = 128
+    c.steps = 8000
+    c.optimizer = "adam(b1=0.0, b2=0.99)"
+    c.lr = 5e-4
+    c.lr_decay = "cosine"
+    c.clip = 0.0
+    c.warmup = 0
+    c.ema = (0.998,)
+    c.log_every = 100
+    c.eval_every = 1000
+    c.save_every = 1000
+    c.sample_every = 0
+    c.sample.num = 100
+    c.sample.batch = 100
+    return config.variant(c, variant, smoke="gan(width=8, noise=4)")

@@ -1,0 +1,1 @@
+"""What diffusion is compared with. Only the task that trains a baseline imports it."""

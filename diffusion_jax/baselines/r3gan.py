@@ -1,0 +1,173 @@
+"""A small GAN by the recipe of R3GAN (Huang et al. 2024): relativistic pairs, two penalties.
+
+Residual blocks without normalisation, resampling by [1, 2, 1], a learned 4x4 basis, the class by
+projection; no tricks beyond. Ours differs: plain 3x3 convolutions in place of grouped ones.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.networks.layers.conv import conv3x3
+from diffusion_jax.types import Array, Params
+
+_BASE = 4  # pixels of the smallest image
+_SLOPE = 0.2
+# MSRA initialisation for leaky ReLU.
+_init = nn.initializers.variance_scaling(2.0 / (1.0 + _SLOPE**2), "fan_in", "normal")
+
+
+def _act(h: Array) -> Array:
+    return nn.leaky_relu(h, _SLOPE)
+
+
+def stages(side: int) -> int:
+    """How many sizes lie between 4x4 and images of `side` pixels."""
+    return 1 + max(math.ceil(math.log2(side / _BASE)), 0)
+
+
+def _blur(h: Array) -> Array:
+    """The binomial filter [1, 2, 1] / 4 along both axes, edges repeated."""
+    for axis in (1, 2):
+        n = h.shape[axis]
+        before, after = (
+            jax.lax.slice_in_dim(jnp.pad(h, [(1, 1) if a == axis else (0, 0) for a in range(4)],
+                                         mode="edge"), i, i + n, axis=axis)
+            for i in (0, 2)
+        )  # fmt: skip
+        h = 0.25 * before + 0.5 * h + 0.25 * after
+    return h
+
+
+def _smaller(h: Array) -> Array:
+    return _blur(h)[:, ::2, ::2]
+
+
+def _larger(h: Array) -> Array:
+    return _blur(h.repeat(2, axis=1).repeat(2, axis=2))
+
+
+class _Block(nn.Module):
+    """1x1, 3x3, 1x1, added to its input; it begins as the identity."""
+
+    width: int
+    blocks: int  # of the network: the more, the smaller each begins
+
+    @nn.compact
+    def __call__(self, h: Array) -> Array:
+        scale = self.blocks**-0.25
+        small = nn.initializers.variance_scaling(
+            scale**2 * 2.0 / (1.0 + _SLOPE**2), "fan_in", "normal"
+        )
+        r = _act(nn.Conv(self.width, (1, 1), use_bias=False, kernel_init=small, name="in")(h))
+        r = _act(conv3x3(self.width, kernel_init=small, name="middle")(r))
+        zeros = nn.initializers.zeros
+        out = nn.Conv(h.shape[-1], (1, 1), use_bias=False, kernel_init=zeros, name="out")
+        return h + out(r)
+
+
+class Generator(nn.Module):
+    """Images from noise and class.
+
+    Attributes:
+        shape: of an image, `[H, W, C]`.
+        width: channels.
+        blocks: residual blocks per size.
+        num_classes: 0 for none.
+    """
+
+    shape: tuple[int, int, int]
+    width: int
+    blocks: int
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, z: Array, label: Array | None) -> Array:
+        """`[B, D]` and int32 `[B]` to images in model space, `[B, H, W, C]`."""
+        height, width, channels = self.shape
+        n = stages(max(height, width))
+        if self.num_classes:
+            embed = nn.Embed(
+                self.num_classes, z.shape[-1], embedding_init=nn.initializers.normal(1.0),
+                name="label",
+            )  # fmt: skip
+            z = jnp.concatenate([z, embed(label)], axis=-1)
+        basis = self.param("basis", nn.initializers.normal(1.0), (_BASE, _BASE, self.width))
+        h = basis * nn.Dense(self.width, use_bias=False, name="dense")(z)[:, None, None, :]
+        for level in range(n):
+            if level:
+                h = _larger(h)
+            for i in range(self.blocks):
+                h = _Block(self.width, n * self.blocks, name=f"block{level}_{i}")(h)
+        h = nn.Conv(channels, (1, 1), kernel_init=_init, name="out")(h)
+        top, left = ((h.shape[a + 1] - self.shape[a]) // 2 for a in (0, 1))
+        return h[:, top : top + height, left : left + width]
+
+
+class Discriminator(nn.Module):
+    """How real images are, given their class; attributes as the generator's."""
+
+    width: int
+    blocks: int
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: Array, label: Array | None) -> Array:
+        """Images in model space `[B, H, W, C]` to `[B]`."""
+        n = stages(max(x.shape[1:3]))
+        missing = [_BASE * 2 ** (n - 1) - s for s in x.shape[1:3]]
+        sides = [(m // 2, m - m // 2) for m in missing]
+        h = jnp.pad(x, [(0, 0), *sides, (0, 0)], constant_values=-1.0)
+        h = nn.Conv(self.width, (1, 1), kernel_init=_init, name="in")(h)
+        for level in range(n):
+            if level:
+                h = _smaller(h)
+            for i in range(self.blocks):
+                h = _Block(self.width, n * self.blocks, name=f"block{level}_{i}")(h)
+        basis = self.param("basis", nn.initializers.normal(1.0), (_BASE, _BASE, self.width))
+        features = (basis * h).mean((1, 2))
+        features = nn.Dense(self.width, use_bias=False, kernel_init=_init, name="dense")(features)
+        if not self.num_classes:
+            return nn.Dense(1, name="out")(features)[:, 0]
+        embed = nn.Embed(
+            self.num_classes, self.width, embedding_init=nn.initializers.normal(1.0), name="label"
+        )(label)
+        return (features * embed).sum(-1) / math.sqrt(self.width)
+
+
+def penalty(score: Any, x: Array) -> Array:
+    """`|grad_x D(x)|^2` of every example, `[B]`; `score` treats them apart."""
+    slope = jax.grad(lambda x: score(x).sum())(x)
+    return jnp.square(slope).sum(axis=tuple(range(1, x.ndim)))
+
+
+def discriminator_loss(score: Any, real: Array, fake: Array, k: Array | float) -> Array:
+    """`softplus(D(fake) - D(real)) + k/2 (R1 + R2)`, `[B]`, pair by pair.
+
+    Args:
+        score: `x -> [B]`, the classes inside.
+        real: data, `[B, H, W, C]`.
+        fake: of the generator, no gradient.
+        k: weight of both penalties (gamma in the paper).
+    """
+    pair = jax.nn.softplus(score(fake) - score(real))
+    return pair + 0.5 * k * (penalty(score, real) + penalty(score, fake))
+
+
+def generator_loss(score: Any, real: Array, fake: Array) -> Array:
+    """`softplus(D(real) - D(fake))`, `[B]`."""
+    return jax.nn.softplus(score(real) - score(fake))
+
+
+def parameters(generator: Generator, discriminator: Discriminator, size: int, key: Array) -> Params:
+    """`{"generator", "discriminator"}`; `size` is that of the noise."""
+    x, z = jnp.zeros((2, *generator.shape)), jnp.zeros((2, size))
+    label = jnp.zeros(2, jnp.int32)
+    keys = jax.random.split(key)
+    return {
+        "generator": generator.init(keys[0], z, label)["params"],
+        "discriminator": discriminator.init(keys[1], x, label)["params"],
+    }

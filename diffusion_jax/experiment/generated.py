@@ -1,0 +1,83 @@
+"""Images of a run that draws them in one step, without a plan: a GAN's generator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax import registry, rng
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.runtime.sharding import replicated
+from diffusion_jax.sampling import generate
+from diffusion_jax.types import Array, Cond, Params
+
+
+def generates(experiment: Experiment) -> bool:
+    """Whether the run's weights draw images by themselves."""
+    return experiment.task.holds == "generator"
+
+
+def _classes(experiment: Experiment) -> int:
+    return experiment.source.num_classes if experiment.config.conditional else 0
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses (`ConfigError`) classes that there are not."""
+    generate.cycle(_classes(experiment), 1, tuple(experiment.config.sample.labels))
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A compiled generator; used as `drawing.Drawing` is.
+
+    Attributes:
+        labels: the class of each image, int32 `[N]`, or None.
+    """
+
+    experiment: Experiment
+    params: Params
+    labels: np.ndarray | None
+    run: Callable
+    captions: tuple[str, ...] = ()
+    method: Any = field(default_factory=lambda: SimpleNamespace(gammas=np.zeros(0)))
+
+    def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
+        """`config.sample.num` images, uint8."""
+        c, e = self.experiment.config.sample, self.experiment
+        return generate.generate(
+            self.params, self.run, tuple(e.source.shape), self.labels, c.num, c.batch, seed, e.mesh,
+            quiet,
+        )  # fmt: skip
+
+    def describe(self) -> dict[str, Any]:
+        """What defines the images beside the weights, for records."""
+        return {"sampler": "generator", "steps": 1, "network_calls": 1}
+
+    def levels(self, drawn: np.ndarray) -> np.ndarray:
+        """The images: they are levels."""
+        return drawn
+
+
+def compiled(experiment: Experiment, params: Params) -> Generated:
+    """The generator of a run, compiled."""
+    c, source = experiment.config, experiment.source
+    labels = generate.cycle(_classes(experiment), c.sample.num, tuple(c.sample.labels))
+    decoder = registry.build("decoders", c.decoder, levels=source.levels)
+    bind = experiment.task.function(experiment)
+
+    def run(params: Params, key: Array, cond: Cond, ids: Array) -> Array:
+        keys = rng.stream(rng.keyed(key, ids), "start")
+        x = bind(params)(keys, cond.get("label"))
+        return decoder.decode(jnp.clip(x, -1.0, 1.0)).astype(jnp.uint8)
+
+    once = jax.jit(run, out_shardings=replicated(experiment.mesh))
+    return Generated(
+        experiment,
+        params,
+        labels,
+        lambda params, key, cond, shape, ids: once(params, key, cond, ids),
+    )

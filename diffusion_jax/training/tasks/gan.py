@@ -1,0 +1,297 @@
+"""A GAN to compare with: `gan()`. It draws in one step, and has no likelihood."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from diffusion_jax import registry, rng
+from diffusion_jax.allowed import Count, NotNegative
+from diffusion_jax.baselines import r3gan
+from diffusion_jax.data.augment.base import Augment
+from diffusion_jax.data.base import Split
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.runtime.sharding import gathered
+from diffusion_jax.training import optimizer, state as state_lib
+from diffusion_jax.training.averages import Average
+from diffusion_jax.training.meter import Metrics
+from diffusion_jax.training.metrics import Writer
+from diffusion_jax.training.optimizer import ema_update
+from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.tasks.base import Given, Handed, Setting
+from diffusion_jax.types import Array, Params
+
+_LAST = 0.1  # of the penalties' weight, at the end
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that defines a step besides its data.
+
+    Attributes:
+        generator: draws images.
+        discriminator: scores them.
+        size: of the noise.
+        encode: levels to model space.
+        levels: grey levels: real images get uniform noise of one level, which drawn ones have not.
+        penalty: weight of the gradient penalties, which falls to a tenth along a cosine.
+        optimizer: of either network.
+        augment: data augmentation.
+        ema: the averages of the generator, as (name, average) pairs.
+        ema_warmup: whether averages warm up.
+        steps: of the training.
+        seed: of all noise.
+    """
+
+    generator: r3gan.Generator
+    discriminator: r3gan.Discriminator
+    size: int
+    encode: Callable[[Array], Array]
+    levels: int
+    penalty: float
+    optimizer: optax.GradientTransformation
+    augment: Augment
+    ema: tuple[tuple[str, Average], ...]
+    ema_warmup: bool
+    steps: int
+    seed: int
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `update` reports."""
+        return ("loss", "generator", "gap", "grad_norm")
+
+    def draw(self, params: Params, keys: Array, label: Array | None) -> Array:
+        """Images in model space, from one key per example."""
+        z = rng.normal(keys, (len(keys), self.size))
+        return self.generator.apply({"params": params}, z, label)
+
+    def score(self, params: Params, label: Array | None) -> Callable[[Array], Array]:
+        """How real images are."""
+        return lambda x: self.discriminator.apply({"params": params}, x, label)
+
+    def update(
+        self, state: State, batch: dict[str, Array], given: Any = ()
+    ) -> tuple[State, Metrics]:
+        """One step of the discriminator, then one of the generator."""
+        root, n = jax.random.key(self.seed), batch["image"].shape[0]
+
+        def keys(name: str) -> Array:
+            return rng.per_example(rng.stream(root, name, state.step), n)
+
+        images, _ = self.augment(keys("augment"), batch["image"])
+        label = batch["label"] if self.generator.num_classes else None
+        x = self.encode(images)
+        x += (2.0 * jax.vmap(lambda k: jax.random.uniform(k, x.shape[1:]))(keys("noise")) - 1.0) / (
+            self.levels
+        )
+        share = jnp.minimum(state.step / self.steps, 1.0)
+        k = self.penalty * (_LAST + (1.0 - _LAST) * 0.5 * (1.0 + jnp.cos(jnp.pi * share)))
+        generator, discriminator = (state.params[p] for p in ("generator", "discriminator"))
+        fake = self.draw(generator, keys("fake"), label)
+
+        def blame(params: Params) -> tuple[Array, Array]:
+            score = self.score(params, label)
+            gap = (score(x) - score(fake)).mean()
+            return r3gan.discriminator_loss(score, x, fake, k).mean(), gap
+
+        (loss, gap), slope = jax.value_and_grad(blame, has_aux=True)(discriminator)
+        moves, own = self.optimizer.update(slope, state.opt_state["discriminator"], discriminator)
+        discriminator = optax.apply_updates(discriminator, moves)
+
+        def deceive(params: Params) -> Array:
+            drawn = self.draw(params, keys("fake again"), label)
+            return r3gan.generator_loss(self.score(discriminator, label), x, drawn).mean()
+
+        other, tilt = jax.value_and_grad(deceive)(generator)
+        moves, mine = self.optimizer.update(tilt, state.opt_state["generator"], generator)
+        generator = optax.apply_updates(generator, moves)
+        step = state.step + 1
+        ema = {
+            name: ema_update(state.ema[name], generator, average, step, self.ema_warmup)
+            for name, average in self.ema
+        }
+        after = state.replace(
+            step=step,
+            params={"generator": generator, "discriminator": discriminator},
+            ema=ema,
+            opt_state={"generator": mine, "discriminator": own},
+        )
+        norm = jnp.hypot(optax.tree.norm(slope), optax.tree.norm(tilt))
+        return after, {"loss": loss, "generator": other, "gap": gap, "grad_norm": norm}
+
+
+@dataclass(frozen=True)
+class Training:
+    """A GAN in training; a `tasks.base.Task`."""
+
+    setting: Setting
+    handed: Handed
+    recipe: Recipe
+    name: str
+    unit: str = "nats"
+    note: str = "a GAN: the losses say little about the samples; look at them"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `update` reports."""
+        return self.recipe.metrics
+
+    def initial(self) -> State:
+        """Both networks, averages of the generator, an optimiser for each."""
+        c, r = self.setting.config, self.recipe
+        state_lib.check_decays(tuple(c.ema))
+        key = jax.random.key(c.seed)
+        params = r3gan.parameters(r.generator, r.discriminator, r.size, key)
+        return State(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            ema={ema_key(d): jax.tree.map(jnp.copy, params["generator"]) for d in c.ema},
+            opt_state={k: r.optimizer.init(v) for k, v in params.items()},
+        )
+
+    def given(self) -> Given:
+        """Nothing."""
+        return Given()
+
+    def load(self) -> tuple[Split, Split | None]:
+        """The training split, and the held-out part where there is validation."""
+        c, source = self.setting.config, self.setting.source
+        return source.split("train"), source.split("valid") if c.eval_every else None
+
+    def ready(self, state: State, train: Split) -> tuple[State, Split]:
+        """Both as they are."""
+        return state, train
+
+    def update(
+        self, state: State, batch: dict[str, Array], given: Any = ()
+    ) -> tuple[State, Metrics]:
+        """One step."""
+        return self.recipe.update(state, batch, given)
+
+    def validate(self, state: State, valid: Split) -> dict[str, float]:
+        """By how much held-out images seem less real than those of the training set.
+
+        Of as many images; far below 0: the discriminator knows its data by heart.
+        """
+        r, params = self.recipe, gathered(self.setting.mesh, state.params["discriminator"])
+        train = self.setting.source.split("train")
+        n = min(len(valid), len(train), 256)
+
+        def mean(split: Split) -> float:
+            rows = split.take(np.arange(n))
+            label = jnp.asarray(rows["label"]) if r.generator.num_classes else None
+            return float(r.score(params, label)(r.encode(jnp.asarray(rows["image"]))).mean())
+
+        return {"held_out_gap": mean(valid) - mean(train)}
+
+    def sample(self, writer: Writer, state: State, step: int) -> None:
+        """Draws a grid with the first average."""
+        picture = self.handed.sample(self.setting, self._average(state), step, True)
+        writer.image(step, "samples", np.asarray(picture))
+
+    def finish(self, writer: Writer, state: State) -> None:
+        """Samples and report."""
+        step = int(jax.device_get(state.step))
+        self.handed.finish(self.setting, self._average(state), step, writer)
+
+    def _average(self, state: State) -> Params:
+        return gathered(self.setting.mesh, state.ema[ema_key(self.setting.config.ema[0])])
+
+
+@dataclass(frozen=True)
+class Gan:
+    """A `tasks.base.Plugin`; fields as the arguments of `make`."""
+
+    width: int
+    blocks: int
+    noise: int
+    penalty: float
+    holds: str = "generator"
+    figure: str = "samples"
+
+    def networks(self, setting: Setting) -> tuple[r3gan.Generator, r3gan.Discriminator]:
+        """Both, shaped by the data."""
+        c, shape = setting.config, tuple(setting.source.shape)
+        classes = setting.source.num_classes if c.conditional else 0
+        if c.conditional and not classes:
+            raise ConfigError(f"conditional=True, but {setting.source.name} has no classes")
+        generator = r3gan.Generator(shape, self.width, self.blocks, classes)
+        return generator, r3gan.Discriminator(self.width, self.blocks, classes)
+
+    def open(self, setting: Setting, handed: Handed) -> Training:
+        """The task; its settings are checked."""
+        c, source = setting.config, setting.source
+        if c.accumulate != 1 or len(source.shape) != 3:
+            raise ConfigError("a GAN is trained on images, with accumulate=1")
+        if c.lr_decay == "constant":
+            raise ConfigError(
+                "lr_decay='constant' promises that a training may grow, and a GAN's penalties "
+                "depend on the length of the training: use lr_decay='cosine'"
+            )
+        if setting.augment.size:
+            raise ConfigError(
+                f"augment={c.augment} tells the network what it did, and a GAN is told nothing: "
+                "use flip() or none()"
+            )
+        for name in ("view", "autoencoder"):
+            if registry.parse(c[name]).name not in ("whole", "pixels"):
+                raise ConfigError(f"{name}={c[name]}: a GAN draws whole images; leave it out")
+        handed.check(setting)
+        generator, discriminator = self.networks(setting)
+        decoder = registry.build("decoders", c.decoder, levels=source.levels)
+        rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
+        recipe = Recipe(
+            generator=generator,
+            discriminator=discriminator,
+            size=self.noise,
+            encode=decoder.encode,
+            levels=source.levels,
+            penalty=self.penalty,
+            optimizer=optimizer.make(c.optimizer, rate, c.clip, c.decay_mask),
+            augment=setting.augment,
+            ema=tuple((ema_key(d), d) for d in c.ema),
+            ema_warmup=c.ema_warmup,
+            steps=c.steps,
+            seed=c.seed,
+        )
+        return Training(setting, handed, recipe, f"gan(width={self.width}, blocks={self.blocks})")
+
+    def shapes(self, setting: Setting) -> Params:
+        """Those of the generator."""
+        networks, size = self.networks(setting), self.noise
+        return jax.eval_shape(
+            lambda: r3gan.parameters(*networks, size, jax.random.key(0))["generator"]
+        )
+
+    def function(self, setting: Setting) -> Callable[[Params], Callable]:
+        """`(keys, label) -> images` in model space; guidance has no use for it."""
+        generator = self.networks(setting)[0]
+
+        def bind(params: Params) -> Callable:
+            def draw(keys: Array, label: Array | None) -> Array:
+                z = rng.normal(keys, (len(keys), self.noise))
+                return generator.apply({"params": params}, z, label)
+
+            return draw
+
+        return bind
+
+
+def make(
+    width: Count = 64, blocks: Count = 1, noise: Count = 32, penalty: NotNegative = 0.02
+) -> Gan:
+    """A GAN by the recipe of R3GAN, in small.
+
+    Args:
+        width: channels of either network.
+        blocks: residual blocks at each size.
+        noise: numbers that an image is made of.
+        penalty: weight of both gradient penalties (gamma in the paper) at the beginning; it falls
+            to a tenth.
+    """
+    return Gan(width, blocks, noise, float(penalty))

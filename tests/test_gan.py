@@ -1,0 +1,214 @@
+"""The GAN baseline: losses in closed form, a run, and what it refuses."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from command import main
+from finished_runs import assert_identical
+
+from benchmarks import rivals
+from diffusion_jax import registry
+from diffusion_jax.baselines import r3gan
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import modes
+from diffusion_jax.experiment import Experiment, open_run
+
+TASK = "gan(width=8, noise=4)"
+
+
+def test_the_penalty_of_a_linear_score_is_its_slope(float64):
+    slope = jnp.array([[1.0, -2.0], [0.5, 3.0]])
+    x = jax.random.normal(jax.random.key(0), (5, 2, 2))
+    found = r3gan.penalty(lambda x: (x * slope).sum((1, 2)), x)
+    np.testing.assert_allclose(found, jnp.square(slope).sum())
+    # Real and drawn images that score the same: log 2, and both penalties.
+    loss = r3gan.discriminator_loss(lambda x: (x * slope).sum((1, 2)), x, x, 0.3)
+    np.testing.assert_allclose(loss, np.log(2.0) + 0.3 * jnp.square(slope).sum())
+
+
+def test_the_best_score_is_the_log_ratio(float64):
+    """Of two Gaussians, without penalties: slope (m_1 - m_0), whatever the constant."""
+    rng = np.random.default_rng(0)
+    real, fake = (m + rng.normal(size=(20_000, 1)) for m in (0.6, -0.4))
+
+    @jax.jit
+    def slope(a):
+        def loss(a):
+            return r3gan.discriminator_loss(lambda x: a * x[:, 0], real, fake, 0.0).mean()
+
+        return jax.grad(loss)(a)
+
+    # By bisection: the loss is convex in the slope of a linear score.
+    low, high = 0.5, 1.5
+    for _ in range(20):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    np.testing.assert_allclose(low, 1.0, atol=0.05)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    pair = r3gan.Generator((6, 5, 1), 8, 1, 3), r3gan.Discriminator(8, 1, 3)
+    return *pair, r3gan.parameters(*pair, 4, jax.random.key(0))
+
+
+def test_the_gradient_of_the_penalty_is_that_of_differences(float64, networks):
+    """Backward through a backward pass, at two sizes and padded edges."""
+    _, network, params = networks
+    params = jax.tree.map(lambda a: a.astype(float) + 0.1, params["discriminator"])
+    x, label = jax.random.normal(jax.random.key(1), (2, 6, 5, 1)), jnp.array([0, 2])
+
+    @jax.jit
+    def loss(params):
+        return r3gan.penalty(lambda x: network.apply({"params": params}, x, label), x).mean()
+
+    along = jax.tree.map(
+        lambda a: jnp.cos(jnp.arange(a.size, dtype=float)).reshape(a.shape), params
+    )
+    ends = [loss(jax.tree.map(lambda p, d: p + s * 1e-5 * d, params, along)) for s in (-1, 1)]
+    slope = sum(map(jnp.vdot, *map(jax.tree.leaves, (jax.jit(jax.grad(loss))(params), along))))
+    np.testing.assert_allclose(slope, (ends[1] - ends[0]) / 2e-5, rtol=1e-6)
+
+
+def test_shapes_and_classes(networks):
+    generator, discriminator, params = networks
+    z, label = jax.random.normal(jax.random.key(2), (3, 4)), jnp.arange(3)
+    x = generator.apply({"params": params["generator"]}, z, label)
+    assert x.shape == (3, 6, 5, 1)
+    score = discriminator.apply({"params": params["discriminator"]}, x, label)
+    other = discriminator.apply({"params": params["discriminator"]}, x, label[::-1])
+    assert score.shape == (3,) and (score != other)[jnp.array([0, 2])].all()
+    alone = discriminator.apply({"params": params["discriminator"]}, x[1:2], label[1:2])
+    np.testing.assert_allclose(alone, score[1:2], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    from diffusion_jax.cli.modes import train
+
+    run = tiny.experiment(
+        tmp_path_factory.mktemp("gan"), task=TASK, steps=4, save_every=2, eval_every=2,
+        lr_decay="cosine",
+    )  # fmt: skip
+    train.run(run)
+    return run
+
+
+def test_a_gan_is_a_run_that_draws(trained):
+    run = open_run(trained.workdir)
+    images = run.sample(7, labels=(0, 2))
+    assert images.shape == (7, 4, 4, 1) and images.dtype == np.uint8 and images.max() < 5
+    np.testing.assert_array_equal(images[:3], run.sample(3, labels=(0, 2), batch=2))
+    assert (trained.workdir / "samples" / "4.npz").exists()
+    assert "valid/held_out_gap" in (trained.workdir / "metrics.jsonl").read_text()
+    done = main("--mode=quality", f"--workdir={trained.workdir}", "--config.sample.num=40",
+                "--config.quality.metrics=('frechet',)")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = main("--mode=report", f"--workdir={trained.workdir}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_goes_on_bit_for_bit(trained, tmp_path):
+    from diffusion_jax.cli.modes import train
+
+    half = Experiment(trained.config, tmp_path / "half")
+    shutil.copytree(trained.workdir, half.workdir)
+    shutil.rmtree(half.workdir / "checkpoints" / "4")
+    train.run(half)
+    both = (tiny.saved_arrays(r.workdir / "checkpoints" / "4") for r in (trained, half))
+    assert_identical(*both)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--mode=eval"], "has no likelihood: it draws images and gives them no probability"),
+        (["--mode=compress"], "not a diffusion model: train it or sample it"),
+        (["--mode=edit"], "not a diffusion model"),
+        (["--mode=sample", "--config.sample.labels=(7,)"], "7 is out of range"),
+    ],
+)
+def test_what_a_gan_cannot_do_is_one_line(trained, words, says):
+    done = main(*words, f"--workdir={trained.workdir}")
+    assert done.returncode == 2 and says in done.stderr, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"accumulate": 2}, "accumulate=1"),
+        ({"lr_decay": "constant"}, "depend on the length of the training"),
+        ({"augment": "dihedral()"}, "a GAN is told nothing"),
+        ({"view": "subsample()"}, "a GAN draws whole images"),
+    ],
+)
+def test_settings_that_do_not_fit(tmp_path, changes, says):
+    from diffusion_jax.cli.modes import train
+
+    run = tiny.experiment(tmp_path, task=TASK, **{"lr_decay": "cosine", **changes})
+    with pytest.raises(ConfigError, match=says):
+        run.task.open(run, train.HANDED)
+
+
+def test_stacked_images_are_three_with_one_number():
+    plain = registry.build("data", "digits()")
+    stacked = registry.build("data", "stacked(of=digits(), size=50)")
+    rows = stacked.split("train").take(np.arange(50))
+    assert rows["image"].shape == (50, 8, 8, 3) and stacked.num_classes == 1000
+    known = {a.tobytes(): k for a, k in zip(*plain.split("train").take(
+        np.arange(len(plain.split("train")))).values(), strict=True)}  # fmt: skip
+    for image, label in zip(rows["image"], rows["label"], strict=True):
+        parts = [known[np.ascontiguousarray(image[..., c : c + 1]).tobytes()] for c in range(3)]
+        assert label == parts[0] * 100 + parts[1] * 10 + parts[2]
+        assert stacked.classes[label] == "".join(map(str, parts))
+    again = registry.build("data", "stacked(of=digits(), size=50)").split("train")
+    np.testing.assert_array_equal(again.take(np.arange(50))["image"], rows["image"])
+    with pytest.raises(ConfigError, match="of one channel"):
+        registry.build("data", "stacked(of=stacked(of=digits(), size=9))")
+
+
+def test_modes_that_a_perfect_sampler_finds():
+    """The floors, by drawing from the uniform law; half of the modes is log 2 away from it."""
+    rng = np.random.default_rng(0)
+    runs = [modes.found(rng.integers(0, 100, 900), 100) for _ in range(200)]
+    for name in ("found", "kl"):
+        values = [r[name] for r in runs]
+        error = np.std(values) / len(values) ** 0.5
+        # The floor of the divergence is the first order of a series in K / N.
+        slack = 4 * error + (0.06 * np.mean(values) if name == "kl" else 0.0)
+        assert abs(np.mean(values) - runs[0][f"floor_{name}"]) < slack
+    half = modes.found(np.tile(np.arange(50), 40), 100)
+    assert half["found"] == 50
+    np.testing.assert_allclose(half["kl"], np.log(2.0))
+
+
+def test_a_table_of_rivals(trained, tmp_path, capsys, monkeypatch):
+    """Rows by name, means and the worst over seeds; a measured row is not measured again."""
+    row = {"recall": 0.5, "frechet": 1.0, "kid": 0.1, "precision": 0.9, "accuracy": 0.8,
+           "ms_for_one": 2.0, "images_per_s": 10.0, "core_s": 3.0, "bits_per_dim": None,
+           "calls": 1, "weights": 7, "name": "GAN"}  # fmt: skip
+    other = {
+        **row,
+        "frechet": 3.0,
+        "recall": 0.1,
+        "modes": {"found": 50, "modes": 100, "floor_found": 99, "kl": 0.7, "floor_kl": 0.1},
+    }
+    shown = rivals.show([row, other])
+    assert "| GAN | 1 | 2 +- 0 | 10 +- 0 | 3 +- 0 | 7 | 2 +- 1 | 3 |" in shown
+    assert "50 of 100" in shown and "none | 1 of 2 |" in shown
+    assert rivals.parse("a=b,c;heun();8") == (
+        "a", ["b", "c"], {"sampler": "heun()", "sample.steps": 8}
+    )  # fmt: skip
+    path = str(trained.workdir)
+    monkeypatch.setattr(rivals, "measure", lambda *args: dict(row))
+    args = ["x", f"--row=tiny GAN={path}", "--judge=none", f"--out={tmp_path}"]
+    monkeypatch.setattr("sys.argv", args)
+    rivals.main()
+    monkeypatch.setattr(rivals, "measure", lambda *args: pytest.fail("measured twice"))
+    rivals.main()
+    assert capsys.readouterr().out.count("| tiny GAN | 1 |") == 2
