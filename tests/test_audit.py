@@ -13,6 +13,7 @@ from diffusion_jax.cli.modes import _audit_table, audit as mode
 from diffusion_jax.cli.report import collect, sections_audit
 from diffusion_jax.data.description import describe
 from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.experiment import agreement
 
 COUNT, SIDE = 120, 4
 
@@ -29,10 +30,14 @@ def folder(tmp_path_factory):
     return folder
 
 
+def tiny_data(folder):
+    return f"npz(path={str(folder / 'images.npz')!r}, levels=5, num_classes=3, holdout=0)"
+
+
 def experiment(folder, name="run", **changes):
     """A run whose model has learned its training images by heart."""
     found = tiny.experiment(folder, name, **{
-        "data": f"npz(path={str(folder / 'images.npz')!r}, levels=5, num_classes=3, holdout=0)",
+        "data": tiny_data(folder),
         "conditional": False, "guidance": "none()", "sampler": "ddim()",
         "eval": {"draws": 4, "batch": 480}, "sample": {"num": 24, "batch": 24, "steps": 40},
         **changes,
@@ -169,6 +174,7 @@ def test_images_of_another_training_set_are_refused(folder, tmp_path):
         ({"quality": {"classifier": "/nowhere"}}, "there is no run in that folder"),
         ({"task": "guide(classifier())"}, "holds a classifier"),
         ({"sample": {"num": -1}}, "at least 0"),
+        ({"audit": {"against": "/nowhere"}}, "there is no run in that folder"),
     ],
 )
 def test_refused(folder, tmp_path, changes, message):
@@ -185,3 +191,17 @@ def test_unlabelled_images_have_no_groups(folder):
     report = mode.audit(found, params, record, None, *splits)
     assert "bits_of_classes" not in report["result"]
     assert any("has no labels" in line for line in report["left_out"])
+
+
+def test_models_that_know_their_own_images_by_heart_do_not_agree(folder):
+    runs = [experiment(folder, data=f"half({tiny_data(folder)}, part={p})") for p in (0, 1)]
+    for run in runs:
+        images = run.source.split("train").images
+        vars(run)["loaded"] = (empirical.weights(images, 5, count=COUNT), run.loaded[1])
+    found = agreement.measure(*runs)
+    assert found["rms_to_train"] == [0.0, 0.0] and found["shared"] == 0
+    assert abs(found["cosine"]) < 0.35 and found["rms"] > 0.2
+    same = agreement.measure(runs[0], runs[0])
+    assert same["cosine"] == pytest.approx(1.0) and same["rms"] == 0.0
+    assert same["shared"] == COUNT // 2
+    assert same["cosine_of_others"] < 0.5

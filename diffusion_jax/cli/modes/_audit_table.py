@@ -120,10 +120,11 @@ def _shares(s: dict[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def _agreement(a: dict[str, Any], _: Sequence[str]) -> list[str]:
+    shared = f"; the runs share {a['shared']} training images" if a["shared"] else ""
     return [
         f"samples of both runs from the same noise ({a['sampler']}): cosine {a['cosine']:.3f} "
         f"(other noise {a['cosine_of_others']:.3f}), rms apart {a['rms']:.3f}; to each run's own "
-        f"nearest training image {a['rms_to_train'][0]:.3f} and {a['rms_to_train'][1]:.3f}"
+        f"nearest training image {a['rms_to_train'][0]:.3f} and {a['rms_to_train'][1]:.3f}{shared}"
     ]
 
 

@@ -11,8 +11,14 @@ import numpy as np
 
 from diffusion_jax.cli.modes import _audit_table, _records
 from diffusion_jax.data.base import Split
-from diffusion_jax.errors import CheckpointError, DataError
-from diffusion_jax.experiment import Experiment, auditing, drawing, samples as samples_lib
+from diffusion_jax.errors import CheckpointError, ConfigError, DataError
+from diffusion_jax.experiment import (
+    Experiment,
+    agreement,
+    auditing,
+    drawing,
+    samples as samples_lib,
+)
 from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.storage import place, write_arrays
@@ -33,6 +39,8 @@ def run(experiment: Experiment) -> None:
     """
     check(experiment)
     params, record = _weights(experiment)
+    if experiment.config.audit.against and params is None:
+        raise ConfigError("audit.against compares two runs; this one has no checkpoint")
     path = experiment.config.quality.samples
     samples = (
         samples_lib.read(experiment, place(path)) if path
@@ -53,6 +61,8 @@ def check(experiment: Experiment) -> None:
         raise DataError(f"quality.samples: there is no file {c.quality.samples}")
     if not c.quality.samples and c.sample.num:
         drawing.check(experiment)
+    if c.audit.against:
+        agreement.open_other(experiment, c.audit.against)
 
 
 def _weights(experiment: Experiment) -> tuple[Params | None, dict[str, Any]]:
@@ -115,6 +125,10 @@ def audit(
             notes += _dealt(samples)
         elif train.num_classes:
             left.append("classes of samples: no judge (--config.quality.classifier=DIR)")
+    if c.audit.against:
+        result["agreement"] = agreement.measure(
+            experiment, agreement.open_other(experiment, c.audit.against)
+        )
     report = {
         "result": result,
         "notes": notes,

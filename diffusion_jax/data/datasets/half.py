@@ -1,0 +1,45 @@
+"""Half of another data set's training images: two models that share none of them."""
+
+import dataclasses
+from typing import Annotated
+
+import numpy as np
+
+from diffusion_jax.allowed import Range, Seed, Whole
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.captions import of_rows
+from diffusion_jax.errors import DataError
+
+_Side = Annotated[int, Range(0, "0 or 1", high=1)]
+
+
+def make(of: Source, part: _Side = 0, size: Whole = 0, seed: Seed = 0) -> Source:
+    """One of two random halves of the training images; `valid` and `test` stay whole.
+
+    Args:
+        of: the data set, for example `digits()`.
+        part: which half; 0 and 1 have no image in common.
+        size: only so many images of the half; 0: all of it.
+        seed: of the division.
+
+    Raises:
+        DataError: no data set was given, or a half has fewer images than `size`.
+    """
+    if not isinstance(of, Source):
+        raise DataError(f"half() needs a data set, such as half(digits()); got {of!r}")
+    name = f"half_{part}_{of.name}" + (f"_{size}" if size else "")
+
+    def load(split: str) -> Split:
+        found = of.split(split)
+        if split != "train":
+            return found
+        rows = np.array_split(np.random.default_rng(seed).permutation(len(found)), 2)[part]
+        if not len(rows) or size > len(rows):
+            raise DataError(f"half: size={size}, but half of {found.name} is {len(rows)} images")
+        taken = found.take(np.sort(rows[: size or None]))
+        return dataclasses.replace(
+            found, name=f"{name}/{split}", images=taken["image"], labels=taken["label"],
+            captions=of_rows(found.captions, taken),
+        )  # fmt: skip
+
+    return dataclasses.replace(of, name=name, load=load)

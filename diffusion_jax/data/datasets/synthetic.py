@@ -1,0 +1,132 @@
+"""Samples of a model in place of another data set's training images, or beside them.
+
+`valid` and `test` are the real ones: what is trained on this is measured on real images.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.allowed import Seed, Share, Whole
+from diffusion_jax.data.base import Source, Split, located
+from diffusion_jax.data.contract import check_images, check_labels
+from diffusion_jax.data.datasets import _mapped
+from diffusion_jax.errors import DataError
+
+
+def make(
+    of: Source, samples: str, real: Share = 0.0, size: Whole = 0, seed: Seed = 0, data_dir: str = ""
+) -> Source:
+    """Training images drawn by a model, as `--mode=sample` leaves them.
+
+    Args:
+        of: the real data set, for example `digits()`.
+        samples: an npz with `image` and `label`; relative to `data_dir` if that is set.
+        real: the share of real training images.
+        size: training images, real and synthetic; 0: all samples, and real ones for their share.
+        seed: of the choice among samples and among real images.
+        data_dir: see `samples`.
+
+    Raises:
+        DataError: no data set was given, or the file's samples are not labelled images like its
+            own, or too few, or of a model that was trained on its `valid` or `test` images.
+    """
+    if not isinstance(of, Source):
+        raise DataError(f"synthetic() needs a data set, as in synthetic(digits(), ...); got {of!r}")
+    if of.captioned or not of.num_classes:
+        why = "captions" if of.captioned else "no classes"
+        raise DataError(f"synthetic: {of.name} has {why}; it takes labelled data without captions")
+    path = located(samples, data_dir)
+    arrays = _mapped.npz(path)
+    images, labels = _labelled(of, path, arrays)
+    name = f"synthetic_{of.name}"
+    whole = hashlib.sha256(np.ascontiguousarray(images).tobytes() + labels.tobytes()).hexdigest()
+    notes = [f"training images of {path.name} (sha {whole[:12]}), {real:.0%} real"]
+    notes += _trained_on(of, path, arrays)
+
+    def load(split: str) -> Split:
+        found = of.split(split)
+        if split != "train":
+            return found
+        drawn, kept = _counts(len(images), len(found), real, size, path)
+        rng = np.random.default_rng(seed)
+        mine, theirs = (
+            np.sort(rng.permutation(len(a))[:n]) for a, n in ((found, kept), (images, drawn))
+        )
+        taken = found.take(mine)
+        return dataclasses.replace(
+            found,
+            name=f"{name}/{split}",
+            images=np.concatenate([taken["image"], images[theirs]]),
+            labels=np.concatenate([taken["label"], labels[theirs]]),
+        )
+
+    return dataclasses.replace(of, name=name, load=load, notes=(*of.notes, *notes), entropy=None)
+
+
+def _labelled(
+    of: Source, path: Path, arrays: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images of a file and their classes."""
+    where = f"samples {path}"
+    lacking = [k for k in ("image", "label") if k not in arrays]
+    if lacking:
+        raise DataError(
+            f"{where}: there is no {' and no '.join(lacking)}; it needs labelled samples, as "
+            "--mode=sample of a conditional model writes them"
+        )
+    images = np.asarray(arrays["image"])
+    check_images(f"{where}: image", images, of.levels, of.medium)
+    if images.shape[1:] != tuple(of.shape):
+        raise DataError(f"{where}: images of {images.shape[1:]}; {of.name} has {tuple(of.shape)}")
+    labels = np.asarray(arrays["label"])
+    check_labels(where, labels, len(images), of.num_classes)
+    return images, labels.astype(np.int32)
+
+
+def _counts(there: int, found: int, real: float, size: int, path: Path) -> tuple[int, int]:
+    """How many samples and how many real images."""
+    if not size:
+        size = found if real == 1.0 else round(there / (1.0 - real))
+    kept = round(real * size)
+    if size - kept > there or kept > found:
+        raise DataError(
+            f"synthetic: size={size}, real={real} are {size - kept} samples and {kept} real "
+            f"images; {path.name} has {there}, and there are {found} real ones: draw more "
+            "(--config.sample.num), or lower size"
+        )
+    return size - kept, kept
+
+
+def _trained_on(of: Source, path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
+    """Refuses samples of a model of the images that are to judge them; notes what is not known."""
+    data = _record(arrays)
+    if not data.get("sketch"):
+        return [f"what the model behind {path.name} was trained on is not on record"]
+    if data["sketch"] == of.split("train").sketch():
+        return []
+    for split in ("valid", "test"):
+        try:
+            same = data["sketch"] == of.split(split).sketch()
+        except DataError:  # nothing is held out
+            continue
+        if same:
+            raise DataError(
+                f"samples {path}: their model was trained on {of.name}/{split}, which is to judge "
+                "what is trained on them; draw samples of a model of the training images"
+            )
+    return [f"the model behind {path.name} was trained on other images: {data.get('name')}"]
+
+
+def _record(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What the checkpoint of samples says of its data, if it is still there."""
+    try:
+        how = json.loads(str(arrays["method"]))
+        meta = json.loads((Path(how["checkpoint"]) / "meta" / "metadata").read_bytes())
+        return dict(meta["data"])
+    except (KeyError, TypeError, ValueError, OSError):
+        return {}

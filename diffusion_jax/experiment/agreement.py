@@ -1,0 +1,88 @@
+"""Do two runs, trained on different images, draw the same from the same noise?
+
+Models that generalise do, those that remember each draw their own images (Kadkhodaie et al. 2024).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.data.base import Split
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation.neighbours import Nearest
+from diffusion_jax.experiment import Experiment, drawing, open_run
+from diffusion_jax.experiment._asked import asked
+
+_ODE = {"sampler": "ddim()", "plan": "once()", "corrector": "none()"}  # no noise but the first
+_SHARED = ("guidance", "grid", "final", "sample.num", "sample.steps", "sample.batch",
+           "sample.labels", "sample.seed")  # fmt: skip
+
+
+def open_other(experiment: Experiment, path: str) -> Experiment:
+    """The run `audit.against` names; `ConfigError` if its images or classes are of another kind."""
+    other = open_run(path, data_dir=experiment.config.data_dir)
+    if other.task.figure == "loss_by_gamma":
+        raise ConfigError(f"audit.against={path!r} holds a {other.task.holds}, not a model")
+    drawing.check_same_data(experiment, other, path)
+    mine, theirs = (e.model.num_classes for e in (experiment, other))
+    if mine != theirs:
+        raise ConfigError(f"audit.against={path!r} knows {theirs} classes, this model {mine}")
+    return other
+
+
+def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
+    """Draws from both runs with the same noise and classes, by DDIM, and compares.
+
+    Returns:
+        `cosine`, the mean over images of that between the two samples, less the mean training
+        image; `cosine_of_others`, the same with samples of other noise (of the same class);
+        `rms` and, for each run, `rms_to_train`: root mean square distance of samples to those of
+        the other run, and to their nearest own training images, in shares of the range of levels;
+        and `shared`, how many training images both have.
+    """
+    c = experiment.config
+    if c.sample.num < 2:
+        raise ConfigError(f"audit.against compares samples: sample.num={c.sample.num} is too few")
+    same = {k: c.sample[k[7:]] if k.startswith("sample.") else c[k] for k in _SHARED}
+    splits = [e.source.split("train") for e in (experiment, other)]
+    drawn = [_rows(_draw(e, {**same, **_ODE}), experiment) for e in (experiment, other)]
+    return {**_compare(*drawn, *splits, experiment), "sampler": _ODE["sampler"]}
+
+
+def _draw(run: Experiment, changes: dict[str, Any]) -> np.ndarray:
+    run = asked(run, changes)
+    made = drawing.compiled(run, run.params)
+    return made.levels(made(run.config.sample.seed))
+
+
+def _rows(images: np.ndarray, experiment: Experiment) -> np.ndarray:
+    flat = np.asarray(images, np.float64).reshape(len(images), -1)
+    return flat / (experiment.source.levels - 1)
+
+
+def _compare(
+    a: np.ndarray, b: np.ndarray, mine: Split, theirs: Split, experiment: Experiment
+) -> dict[str, Any]:
+    trained = [_rows(s.everything()["image"], experiment) for s in (mine, theirs)]
+    middle = np.concatenate(trained).mean(0)
+    step = max(experiment.model.num_classes, 1)  # labels are dealt in turn
+    to_train = []
+    for samples, train in zip((a, b), trained, strict=True):
+        near = Nearest(samples)
+        near.add(train)
+        to_train.append(float(near.distance.mean() / math.sqrt(a.shape[1])))
+    both = [{row.tobytes() for row in t} for t in trained]
+    return {
+        "cosine": _cosine(a - middle, b - middle),
+        "cosine_of_others": _cosine(a - middle, np.roll(b, step, axis=0) - middle),
+        "rms": float(np.linalg.norm(a - b, axis=1).mean() / math.sqrt(a.shape[1])),
+        "rms_to_train": to_train,
+        "images": len(a),
+        "shared": len(both[0] & both[1]),
+    }
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    length = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(np.mean(np.sum(a * b, axis=1) / np.maximum(length, 1e-12)))
