@@ -123,7 +123,7 @@ def test_another_number_of_frames_is_refused(spec):
 
 
 def test_images_networks_say_what_takes_videos(frames):
-    with pytest.raises(ConfigError, match="use video_unet"):
+    with pytest.raises(ConfigError, match=r"takes images.*video_unet"):
         network(f"unet({UNET})").init(jax.random.key(0), frames, jnp.zeros(2), {})
 
 
@@ -145,3 +145,51 @@ def test_a_strip_has_every_frame():
     assert strip.shape == (2, 4, 3 * 6 - 1, 1)
     for t in range(3):
         np.testing.assert_array_equal(strip[:, :, 6 * t : 6 * t + 5], videos[:, t])
+
+
+def moving(text):
+    return registry.build("data", f"moving(of=digits(), videos=40, {text})")
+
+
+def test_images_move_in_straight_lines_around_the_torus():
+    found = moving("size=11, frames=4").split("train")
+    for video in found.take(np.arange(8))["image"]:
+        shifts = [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
+        steps = [
+            {s for s in shifts if np.array_equal(np.roll(a, s, (0, 1)), b)}
+            for a, b in itertools.pairwise(video)
+        ]
+        assert len(set.intersection(*steps)) == 1
+
+
+def test_between_walls_images_stay_whole():
+    source = moving("size=9, frames=12, torus=False")
+    digits = np.asarray(registry.build("data", "digits()").split("train").images).reshape(-1, 64)
+    total = {int(d.sum()) for d in digits}
+    for video in source.split("train").take(np.arange(8))["image"]:
+        sums = {int(frame.sum()) for frame in video}
+        assert len(sums) == 1 and sums <= total
+
+
+def test_moving_images_are_a_data_set():
+    testing.check("data", "moving(of=digits(), size=9, frames=2, videos=40)")
+
+
+def test_a_folder_of_films_and_of_frames(tmp_path):
+    rng = np.random.default_rng(0)
+    videos = {f"{i}.gif": rng.integers(0, 256, (5, 4, 6, 1)).astype(np.uint8) for i in range(3)}
+    for name, video in videos.items():
+        (tmp_path / name).write_bytes(film(video, "gif"))
+    (tmp_path / "frames").mkdir()
+    still = rng.integers(0, 256, (2, 4, 6)).astype(np.uint8)
+    for i, picture in enumerate(still):
+        Image.fromarray(picture).save(tmp_path / "frames" / f"{i}.png")
+    how = "frames=2, size=(4, 6), channels=1, valid=0.0, test=0.0"
+    source = registry.build("data", f"clips({str(tmp_path)!r}, {how})")
+    wanted = [v[k : k + 2] for v in videos.values() for k in (0, 2)] + [still[..., None]]
+    np.testing.assert_array_equal(source.split("train").images, np.stack(wanted))
+
+
+def test_a_folder_without_videos_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no videos of 8 frames"):
+        registry.build("data", f"clips({str(tmp_path)!r})")

@@ -1,15 +1,18 @@
-"""Images and masks from the files of a user, in the levels and the shape of a model.
+"""Images (or other examples) and masks from a user's files, in the levels and shape of a model.
 
 Pictures are read, cut and shrunk as those of the data set `folder` are, masks like their pictures;
 arrays must fit. Every rounding is to the nearest level.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffusion_jax.data.contract import whole_labels
+from diffusion_jax.data.media.base import Medium
+from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.data.pictures import WHITE, Damaged, fitted, read
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import untrusted
@@ -19,10 +22,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _ARRAYS = ".npz"
+_TIME = "time:"
 
 
 def read_images(
-    path: str, shape: tuple[int, int, int], levels: int
+    path: str, shape: tuple[int, ...], levels: int, medium: Medium = IMAGE
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The images of a file.
 
@@ -32,8 +36,9 @@ def read_images(
     `--mode=sample` writes.
 
     Args:
-        shape: `(H, W, C)` of the model.
+        shape: `(H, W, C)` of the model, or what its medium has.
         levels: grey levels of the model.
+        medium: what the model is of; it reads other files than npz.
 
     Returns:
         uint8 `[N, H, W, C]`, and int32 `[N]` or None.
@@ -45,13 +50,21 @@ def read_images(
     if file.suffix.lower() == _ARRAYS:
         arrays = _read_npz(file)
         image = _only(file, arrays, "image")
-        return _from_levels(file, image, shape, levels), _labels(file, arrays, image)
-    found = _read_picture(file, shape[-1], shape[:2], WHITE).reshape(shape)
-    return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)[None], None
+        image = _from_levels(file, image, shape, levels)
+        return image, _labels(file, arrays, len(image))
+    try:
+        with file.open("rb") as raw:
+            return medium.read(raw, shape, levels)[None], None
+    except FileNotFoundError as e:
+        raise DataError(f"there is no file {str(file)!r}") from e
+    except (OSError, Damaged) as e:
+        raise DataError(f"cannot read {str(file)!r} as a {medium.file}: {e}") from e
 
 
 def picture_size(path: str) -> tuple[int, int] | None:
     """Height and width of a picture as it is shown, before it is cut; None for arrays."""
+    if path.startswith(_TIME):
+        return None
     file = place(path)
     if file.suffix.lower() == _ARRAYS:
         return None
@@ -59,36 +72,43 @@ def picture_size(path: str) -> tuple[int, int] | None:
     return picture.height, picture.width
 
 
-def read_mask(path: str, shape: tuple[int, ...]) -> np.ndarray:
+def read_mask(path: str, shape: tuple[int, ...], medium: Medium = IMAGE) -> np.ndarray:
     """The mask of a file: 1, white or True where something is to be painted.
 
     Args:
         path: a picture, read as grey; or an npz with `mask` or its only array, `[H, W]`,
-            `[H, W, 1]`, `[N, H, W]` or `[N, H, W, 1]`: bool, numbers in [0, 1], or uint8 up to 255.
-        shape: `(H, W, C)` of the model.
+            `[H, W, 1]`, `[N, H, W]` or `[N, H, W, 1]`: bool, numbers in [0, 1], or uint8 up to 255;
+            or `time:2:6`, frames 2 to 5 of a video (samples of a signal, letters of a text), or
+            several such, `time:0:2,time:6:8`.
+        shape: `(H, W, C)` of the model, or what its medium has.
+        medium: what the model is of. A picture is a mask for every frame of a video.
 
     Returns:
-        float32 `[N, H, W, 1]` in [0, 1].
+        float32 `[N, H, W, 1]` in [0, 1], or of the shape of the medium.
 
     Raises:
         DataError: the file cannot be read, or does not fit the model.
     """
+    if path.startswith(_TIME):
+        return _stretches(path, shape, medium)
     file = place(path)
     if file.suffix.lower() != _ARRAYS:
-        grey = _read_picture(file, 1, shape[:2], None)
-        return (grey / 255.0).astype(np.float32)[None, :, :, None]
-    mask = _only(file, _read_npz(file), "mask")
-    if mask.ndim == 2:
+        grey = _read_picture(file, 1, shape[-3:-1], None)
+        mask = (grey / 255.0).astype(np.float32)[..., None]
+        return np.broadcast_to(mask, (1, *shape[:-1], 1))
+    mask, axes = _only(file, _read_npz(file), "mask"), len(shape)
+    if mask.ndim == axes - 1:
         mask = mask[None]
-    if mask.ndim == 3 and mask.shape[-1] == 1 and mask.shape[:2] == shape[:2]:
+    if mask.ndim == axes and mask.shape[-1] == 1 and mask.shape[:-1] == shape[:-1]:
         mask = mask[None]
-    mask = mask if mask.ndim == 4 else mask[..., None]
-    if mask.ndim != 4 or mask.shape[-1] != 1 or not mask.size:
+    mask = mask if mask.ndim == axes + 1 else mask[..., None]
+    if mask.ndim != axes + 1 or mask.shape[-1] != 1 or not mask.size:
+        one = ", ".join(("T", "H", "W")[-axes + 1 :])
         raise DataError(
-            f"{file}: a mask is [H, W] or [N, H, W], one value per pixel; this has shape "
+            f"{file}: a mask is [{one}] or [N, {one}], one value per pixel; this has shape "
             f"{mask.shape[:-1]}"
         )
-    _check_size(file, mask.shape[1:3], shape[:2], "mask")
+    _check_size(file, mask.shape[1:-1], shape[:-1], "mask")
     if mask.dtype.kind not in "bui" + "f":
         raise DataError(f"{file}: a mask holds numbers, not {mask.dtype}")
     mask = mask.astype(np.float32)
@@ -96,6 +116,23 @@ def read_mask(path: str, shape: tuple[int, ...]) -> np.ndarray:
     mask = mask / 255.0 if mask.max() > 1.0 and mask.max() == np.round(mask.max()) else mask
     if not (np.isfinite(mask).all() and mask.min() >= 0.0 and mask.max() <= 1.0):
         raise DataError(f"{file}: a mask lies in [0, 1], or in 0 .. 255 as integers")
+    return mask
+
+
+def _stretches(text: str, shape: tuple[int, ...], medium: Medium) -> np.ndarray:
+    """The mask that `time:2:6` means."""
+    if medium.time is None:
+        raise DataError(f"mask {text!r}: an {medium.name} does not go on in time; name a file")
+    length, mask = shape[medium.time], np.zeros((1, *shape[:-1], 1), np.float32)
+    for part in text.split(","):
+        found = re.fullmatch(r"(?:time:)?(\d+):(\d+)", part.strip())
+        start, stop = (int(n) for n in found.groups()) if found else (0, 0)
+        if not 0 <= start < stop <= length:
+            raise DataError(
+                f"mask {text!r}: write time:START:STOP with 0 <= START < STOP <= {length}, or "
+                "several with commas between them"
+            )
+        mask[(slice(None),) * (medium.time + 1) + (slice(start, stop),)] = 1.0
     return mask
 
 
@@ -138,11 +175,17 @@ def _only(file: Path, arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def _check_size(file: Path, found: tuple, wanted: tuple, what: str) -> None:
-    if tuple(found) != tuple(wanted):
+    if tuple(found) == tuple(wanted):
+        return
+    if len(wanted) == 2:
         raise DataError(
             f"{str(file)!r}: the {what} is {found[0]} pixels high and {found[1]} wide; this model "
             f"needs {wanted[0]} and {wanted[1]}"
         )
+    raise DataError(
+        f"{str(file)!r}: the {what} is {'x'.join(map(str, found))}; this model needs "
+        f"{'x'.join(map(str, wanted))}"
+    )
 
 
 def _from_levels(file: Path, a: np.ndarray, shape: tuple, levels: int) -> np.ndarray:
@@ -150,12 +193,13 @@ def _from_levels(file: Path, a: np.ndarray, shape: tuple, levels: int) -> np.nda
         raise DataError(
             f"{str(file)!r}: images in an npz are integers 0 .. {levels - 1}, not {a.dtype}"
         )
-    if a.ndim == 2:
+    if a.ndim == len(shape) - 1:
         a = a[..., None]
-    a = a[None] if a.ndim == 3 else a
-    if a.ndim != 4 or not len(a):
-        raise DataError(f"{str(file)!r}: images have shape [N, H, W, C]; this has {a.shape}")
-    _check_size(file, a.shape[1:3], shape[:2], "image")
+    a = a[None] if a.ndim == len(shape) else a
+    if a.ndim != len(shape) + 1 or not len(a):
+        axes = ", ".join(("T", "H", "W", "C")[-len(shape) :])
+        raise DataError(f"{str(file)!r}: images have shape [N, {axes}]; this has {a.shape}")
+    _check_size(file, a.shape[1:-1], shape[:-1], "image")
     if a.shape[-1] != shape[-1]:
         raise DataError(
             f"{str(file)!r}: images have {a.shape[-1]} channels; this model needs {shape[-1]}"
@@ -169,8 +213,7 @@ def _from_levels(file: Path, a: np.ndarray, shape: tuple, levels: int) -> np.nda
     return a.astype(np.uint8)
 
 
-def _labels(file: Path, arrays: dict, image: np.ndarray) -> np.ndarray | None:
+def _labels(file: Path, arrays: dict, count: int) -> np.ndarray | None:
     if "label" not in arrays:
         return None
-    count = len(image) if image.ndim == 4 else 1
     return whole_labels(f"{str(file)!r}: label", np.atleast_1d(arrays["label"]), count)

@@ -1,12 +1,18 @@
-"""The same images as PNG, lossless WebP and lossless JPEG XL: sizes, checked by decoding."""
+"""The same examples in other lossless formats: sizes, checked by decoding.
 
+Images as PNG, WebP and JPEG XL, videos as animated ones, everything else packed by xz and bzip2.
+"""
+
+import bz2
 import io
+import lzma
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from diffusion_jax.data.media.video import film, frames_of_film
 from diffusion_jax.runtime.progress import progress
 
 Encode = Callable[[np.ndarray], bytes]
@@ -39,28 +45,49 @@ def _jpegxl() -> tuple[Encode, Decode]:
     return encode, imagecodecs.jpegxl_decode
 
 
-_FORMATS = {
-    "PNG": lambda: _pillow("PNG", optimize=True),
-    "WebP lossless": lambda: _pillow("WEBP", lossless=True, quality=100, method=6),
-    "JPEG XL lossless": _jpegxl,
+def _film(kind: str) -> tuple[Encode, Decode]:
+    return lambda video: film(video, kind), frames_of_film
+
+
+def _packed(module: Any) -> tuple[Encode, Decode]:
+    return (
+        lambda values: module.compress(values.tobytes()),
+        lambda data: np.frombuffer(module.decompress(data), np.uint8),
+    )
+
+
+_PACKED = {"xz": lambda: _packed(lzma), "bzip2": lambda: _packed(bz2)}
+# By medium; of those that are not here, their bytes are packed.
+_FORMATS: dict[str, dict[str, Callable[[], tuple[Encode, Decode]]]] = {
+    "image": {
+        "PNG": lambda: _pillow("PNG", optimize=True),
+        "WebP lossless": lambda: _pillow("WEBP", lossless=True, quality=100, method=6),
+        "JPEG XL lossless": _jpegxl,
+    },
+    "video": {
+        "animated PNG": lambda: _film("png"),
+        "animated WebP, lossless": lambda: _film("webp"),
+        **_PACKED,
+    },
 }
 
 
-def rivals(images: np.ndarray) -> list[dict[str, Any]]:
-    """Sizes of the same images in other lossless formats, at their highest effort.
+def rivals(images: np.ndarray, medium: str = "image") -> list[dict[str, Any]]:
+    """Sizes of the same examples in other lossless formats, at their highest effort.
 
     Args:
-        images: uint8 `[N, H, W, C]`, stored values as they are.
+        images: uint8 `[N, H, W, C]`, or of another medium, stored values as they are.
+        medium: the name of that.
 
     Returns:
-        One record per format: `format`, and `bits_per_dim` as one file per image and
-        `bits_per_dim_sheet` as one picture of all images; or `missing` with the reason.
+        One record per format: `format`, and `bits_per_dim` as one file per example and
+        `bits_per_dim_sheet` as one picture, or file, of all examples; or `missing` with the reason.
 
     Raises:
         ValueError: a format did not give the images back.
     """
     out = []
-    for name, make in _FORMATS.items():
+    for name, make in _FORMATS.get(medium, _PACKED).items():
         try:
             encode, decode = make()
         except ImportError as e:
@@ -71,7 +98,7 @@ def rivals(images: np.ndarray) -> list[dict[str, Any]]:
             for done, image in enumerate(images, 1):
                 each += _size(encode, decode, image, name)
                 bar.at(done)
-        sheet = _size(encode, decode, _sheet(images), name)
+        sheet = _size(encode, decode, _SHEETS.get(medium, np.ravel)(images), name)
         out.append({
             "format": name,
             "bits_per_dim": 8.0 * each / images.size,
@@ -81,14 +108,21 @@ def rivals(images: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _size(encode: Encode, decode: Decode, image: np.ndarray, name: str) -> int:
-    grey = image.shape[-1] == 1
-    data = encode(np.ascontiguousarray(image[:, :, 0] if grey else image))
+    data = encode(np.ascontiguousarray(image[:, :, 0] if _is_grey(image) else image))
     back = decode(data)
-    back = back[..., None] if back.ndim == 2 else back
-    # WebP has no grey pictures: it stores three equal channels, which cost it nothing.
-    if not np.array_equal(np.broadcast_to(image, back.shape), back):
-        raise ValueError(f"{name} did not return the same image")
+    if back.ndim == 1:
+        same = np.array_equal(image.ravel(), back)
+    else:
+        back = back[..., None] if back.ndim < image.ndim else back
+        # WebP has no grey pictures: it stores three equal channels, which cost it nothing.
+        same = np.array_equal(np.broadcast_to(image, back.shape), back)
+    if not same:
+        raise ValueError(f"{name} did not return the same values")
     return len(data)
+
+
+def _is_grey(image: np.ndarray) -> bool:
+    return image.ndim == 3 and image.shape[-1] == 1
 
 
 def _sheet(images: np.ndarray) -> np.ndarray:
@@ -100,3 +134,11 @@ def _sheet(images: np.ndarray) -> np.ndarray:
     padded[:n] = images
     grid = padded.reshape(rows, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
     return grid.reshape(rows * height, columns * width, channels)
+
+
+def _film_sheet(videos: np.ndarray) -> np.ndarray:
+    """All videos in one, about square."""
+    return np.stack([_sheet(frame) for frame in videos.swapaxes(0, 1)])
+
+
+_SHEETS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"image": _sheet, "video": _film_sheet}

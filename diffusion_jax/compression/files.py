@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.data.base import Split, checked
+from diffusion_jax.data.media.base import Medium
+from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.data.pictures import Damaged, read_exactly
 from diffusion_jax.errors import CodecError, DataError
 from diffusion_jax.runtime import untrusted
@@ -46,7 +48,14 @@ class Images:
         return digest.hexdigest()
 
 
-def read(path: Path, part: str, shape: tuple[int, ...], levels: int, classes: int) -> Images:
+def read(
+    path: Path,
+    part: str,
+    shape: tuple[int, ...],
+    levels: int,
+    classes: int,
+    medium: Medium = IMAGE,
+) -> Images:
     """Reads images and checks that they fit a model.
 
     Args:
@@ -56,6 +65,7 @@ def read(path: Path, part: str, shape: tuple[int, ...], levels: int, classes: in
         shape: the model's `(H, W, C)`.
         levels: the model's grey levels.
         classes: the model's classes; 0 ignores labels.
+        medium: what the model is of; of anything but images there is only the npz.
 
     Returns:
         The images.
@@ -63,12 +73,14 @@ def read(path: Path, part: str, shape: tuple[int, ...], levels: int, classes: in
     Raises:
         DataError: there is nothing to read, or it does not fit the model.
     """
-    if path.is_dir():
+    if path.suffix.lower() == ".npz" and not path.is_dir():
+        found = _npz(path, part)
+    elif not IMAGE.fits(shape):
+        raise DataError(f"cannot read {path}: give an .npz with image, uint8 {medium.layout}")
+    elif path.is_dir():
         found = _pngs(sorted(p for p in path.iterdir() if p.suffix.lower() == ".png"), path, shape)
     elif path.suffix.lower() == ".png":
         found = _pngs([path], path, shape)
-    elif path.suffix.lower() == ".npz":
-        found = _npz(path, part)
     else:
         raise DataError(f"cannot read {path}: give an .npz, a .png or a folder of .png files")
     _check_size(path, found.images.shape[1:], shape)
@@ -76,7 +88,8 @@ def read(path: Path, part: str, shape: tuple[int, ...], levels: int, classes: in
     some = np.zeros(len(found.images), np.int32) if labels is None else labels
     if len(some) != len(found.images):
         raise DataError(f"{path}: {len(some)} labels for {len(found.images)} images")
-    checked(Split(str(path), found.images, some, levels, classes if labels is not None else 0))
+    split = Split(str(path), found.images, some, levels, classes if labels is not None else 0)
+    checked(split, medium)
     return Images(found.name, found.images, labels, found.names)
 
 
@@ -96,6 +109,7 @@ def write_pngs(folder: Path, found: Images) -> None:
     """
     from PIL import Image
 
+    check_pngs(found.images.shape[1:])
     names = file_names(found.names or [f"{i:06d}.png" for i in range(len(found.images))])
     if len(names) != len(found.images):
         raise CodecError(f"{found.name}: {len(names)} names for {len(found.images)} images")
@@ -103,6 +117,15 @@ def write_pngs(folder: Path, found: Images) -> None:
     for name, image in zip(names, found.images, strict=True):
         grey = image.shape[-1] == 1
         write_picture(folder / name, Image.fromarray(image[:, :, 0] if grey else image))
+
+
+def check_pngs(shape: tuple[int, ...]) -> None:
+    """Raises CodecError if examples of that shape are no pictures."""
+    if not IMAGE.fits(shape):
+        raise CodecError(
+            f"compress.png=True writes pictures, and these are {_size(shape)}; leave it out: the "
+            "npz has them"
+        )
 
 
 def file_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -154,7 +177,7 @@ def _npz(path: Path, part: str) -> Images:
         raise DataError(f"{path} has neither image nor {prefix}image")
     images, labels = f[prefix + "image"], f.get(prefix + "label")
     names = f["name"] if "name" in f and not prefix else np.array([], str)
-    if images.dtype != np.uint8 or images.ndim != 4:
+    if images.dtype != np.uint8 or images.ndim < 4:
         raise DataError(f"{path}: images must be uint8 [N,H,W,C], got {images.dtype} "
                         f"{images.shape}")  # fmt: skip
     if labels is not None and (labels.dtype.kind not in "biuf" or labels.ndim != 1):

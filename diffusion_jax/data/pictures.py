@@ -32,8 +32,7 @@ def read(file: BinaryIO | bytes, channels: int, background: int | None = WHITE) 
     """
     picture = _opened(file)
     try:
-        if "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info:
-            picture = _over(picture.convert("RGBA"), background)
+        picture = flattened(picture, background)
         if picture.mode.startswith("I;16"):
             from PIL import Image
 
@@ -107,6 +106,13 @@ def _opened(file: BinaryIO | bytes, shown: bool = True) -> "Image":
         raise
     except Exception as e:
         raise _why(e) from e
+
+
+def flattened(picture: "Image", background: int | None = WHITE) -> "Image":
+    """A picture without transparent pixels: those show the background, as in `read`."""
+    if "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info:
+        return _over(picture.convert("RGBA"), background)
+    return picture
 
 
 def _over(picture: "Image", background: int | None) -> "Image":

@@ -39,9 +39,10 @@ def check_count(
 
 def _coarse(shape: tuple[int, ...], count: int) -> str:
     """The finest `pixels(...)` with fewer than `count` features."""
-    if len(shape) != 3:
+    if len(shape) < 3:
         return "pixels(size=..)"
-    height, width, channels = shape
+    height, width = shape[-3:-1]
+    channels = shape[-1] * math.prod(shape[:-3])
     sizes = [n for n in range(1, math.gcd(height, width) + 1) if math.gcd(height, width) % n == 0]
     return f"pixels(size={max([n for n in sizes if n * n * channels < count], default=1)})"
 

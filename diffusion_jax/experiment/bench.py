@@ -127,7 +127,8 @@ class Bench:
              "distance": float(queries[0].distance[i])}
             for i in closest
         ]  # fmt: skip
-        return found | record, _pairs(shown[closest], others, train.levels)
+        stills = (e.source.medium.stills(a, train.levels) for a in (shown[closest], others))
+        return found | record, _pairs(*stills, train.levels)
 
 
 def _pairs(samples: np.ndarray, others: np.ndarray, levels: int) -> np.ndarray:

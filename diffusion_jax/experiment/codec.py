@@ -110,7 +110,8 @@ def checked(experiment: Experiment, images: np.ndarray, labels: np.ndarray | Non
     if labels is not None:
         labels = whole_labels("labels", labels, len(images))
     own = np.zeros(len(images), np.int32) if labels is None else labels
-    check_split(Split("images", images, own, source.levels, source.num_classes))
+    split = Split("images", images, own, source.levels, source.num_classes)
+    check_split(split, source.medium)
     return Images("images", images, labels)
 
 

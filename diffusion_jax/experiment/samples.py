@@ -13,6 +13,7 @@ import numpy as np
 from diffusion_jax.data import pictures
 from diffusion_jax.data.base import Source
 from diffusion_jax.data.listing import listing
+from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import DataError
 from diffusion_jax.experiment import Experiment, drawing
 from diffusion_jax.runtime import untrusted
@@ -84,7 +85,7 @@ def read(experiment: Experiment, path: Path) -> Samples:
             f"cannot read samples {path}: {e}; it must be an npz with image (uint8 [N,H,W,C])"
         ) from e
     source = experiment.source
-    if images.ndim != 4 or images.shape[1:] != tuple(source.shape) or not len(images):
+    if images.shape[1:] != tuple(source.shape) or not len(images):
         raise DataError(
             f"samples {path}: images of shape {images.shape}; {source.name} needs "
             f"[N, {', '.join(map(str, source.shape))}]"
@@ -110,6 +111,10 @@ def read(experiment: Experiment, path: Path) -> Samples:
 
 def _from_folder(source: Source, path: Path) -> Samples:
     """Pictures as samples; 0 .. 255 goes to the nearest level."""
+    if not IMAGE.fits(source.shape):
+        raise DataError(
+            f"samples {path}: a folder has pictures; {source.medium.name}s are in an npz"
+        )
     found = listing(path, source.classes or False) if _has_folders(path) else listing(path, False)
     height, width, channels = source.shape
 

@@ -53,7 +53,7 @@ def _images(experiment: Experiment, where: str) -> tuple[np.ndarray, np.ndarray 
         found = source.split(split)
         return np.asarray(found.images), found.labels if source.num_classes else None
     files = [f.strip() for f in where.split(",") if f.strip()]
-    read = [user_images.read_images(f, source.shape, source.levels) for f in files]
+    read = [user_images.read_images(f, source.shape, source.levels, source.medium) for f in files]
     labels = [a for _, a in read if a is not None]
     if 0 < len(labels) < len(read) and not experiment.config.sample.labels:
         raise ConfigError(
@@ -67,7 +67,7 @@ def _images(experiment: Experiment, where: str) -> tuple[np.ndarray, np.ndarray 
 def _masks(experiment: Experiment, count: int) -> np.ndarray:
     c = experiment.config.edit
     _check_painted_over(experiment)
-    mask = user_images.read_mask(c.mask, experiment.source.shape)
+    mask = user_images.read_mask(c.mask, experiment.source.shape, experiment.source.medium)
     if len(mask) > 1 and c.pick and len(mask) > max(c.pick):
         mask = mask[list(c.pick)]
     if len(mask) not in (1, count):
@@ -77,7 +77,7 @@ def _masks(experiment: Experiment, count: int) -> np.ndarray:
 
 def _check_painted_over(experiment: Experiment) -> None:
     """Refuses a mask that has neither the model's size nor its pictures', being cut otherwise."""
-    c, own = experiment.config.edit, tuple(experiment.source.shape[:2])
+    c, own = experiment.config.edit, tuple(experiment.source.shape[-3:-1])
     size = user_images.picture_size(c.mask)
     if size in (None, own):
         return

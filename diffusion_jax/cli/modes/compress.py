@@ -47,12 +47,16 @@ def run(experiment: Experiment) -> None:
         "result": _result(made),
         "bound": _bound(experiment, params, made),
         "file": {**made.header, "bytes": len(made.data), "name": path.name},
-        "data": {"name": found.name, "images": len(found.images)},
+        "data": {
+            "name": found.name,
+            "images": len(found.images),
+            "medium": experiment.source.medium.name,
+        },
         "model": {**record},
         "devices": describe_devices(),
     }
     if c.compare:
-        report["other_formats"] = baselines.rivals(found.images)
+        report["other_formats"] = baselines.rivals(found.images, experiment.source.medium.name)
     say(f"  written to {path}")
     _records.publish(path.with_suffix(".json"), report, _table(report))
     if c.verify:
@@ -64,7 +68,9 @@ def _images(experiment: Experiment) -> Images:
     part = experiment.config.eval.split
     if experiment.config.compress.input:
         path = place(experiment.config.compress.input)
-        found = files.read(path, part, source.shape, source.levels, source.num_classes)
+        found = files.read(
+            path, part, source.shape, source.levels, source.num_classes, source.medium
+        )
     else:
         split = source.split(part)
         labels = split.labels if split.num_classes else None
@@ -158,10 +164,11 @@ def _table(report: dict[str, Any]) -> str:
             f"{min(h['batch'], h['images'])} images, once per group ({h['groups']})",
         ),
     ]
+    medium = report["data"]["medium"]
     for other in report.get("other_formats", []):
         text = other.get("missing") or (
-            f"{other['bits_per_dim']:.4f} as one file per image, "
-            f"{other['bits_per_dim_sheet']:.4f} as one picture"
+            f"{other['bits_per_dim']:.4f} as one file per {medium}, "
+            f"{other['bits_per_dim_sheet']:.4f} as one {'picture' if medium == 'image' else 'file'}"
         )
         rows.append((other["format"], text))
     lines = [f"{head} (bits/dim)", *(f"  {name:<34} {text}" for name, text in rows)]

@@ -23,6 +23,8 @@ def run(experiment: Experiment) -> None:
     path = _codec_files.input_path(experiment)
     out = _codec_files.output_path(experiment) or path.with_suffix(".npz")
     _codec_files.refuse_existing(out)
+    if c.png:
+        files.check_pngs(tuple(experiment.source.shape))
     folder = out.with_name(out.stem + "_png") if c.png else None
     if folder is not None:
         _codec_files.refuse_existing(folder)

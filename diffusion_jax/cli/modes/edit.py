@@ -8,6 +8,8 @@ import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import _edit_inputs
+from diffusion_jax.data.media.base import Medium
+from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, drawing, painting
 from diffusion_jax.model import require
@@ -83,13 +85,15 @@ def _write(experiment: Experiment, layout: Layout, drawn: np.ndarray, folder: Pa
     shown = drawn
     if shown.dtype != np.uint8:
         shown = np.asarray(experiment.model.decoder.decode(jnp.asarray(shown)))
-    levels = experiment.source.levels
-    for i, image in enumerate(shown):
-        images.save_png(folder / f"{i:04d}.png", images.grid(image[None], levels, 1, pixels=1))
-    images.save_png(folder / "sheet.png", sheet(layout, shown, levels))
+    levels, medium = experiment.source.levels, experiment.source.medium
+    for i in range(len(shown)):
+        still = images.grid(medium.stills(shown[i : i + 1], levels), levels, 1, pixels=1)
+        images.save_png(folder / f"{i:04d}.png", still)
+        medium.keep(folder / f"{i:04d}", shown[i : i + 1], levels)
+    images.save_png(folder / "sheet.png", sheet(layout, shown, levels, medium))
 
 
-def sheet(layout: Layout, drawn: np.ndarray, levels: int) -> np.ndarray:
+def sheet(layout: Layout, drawn: np.ndarray, levels: int, medium: Medium = IMAGE) -> np.ndarray:
     """One line for each source: itself, what of it is kept (or the other end), and its results.
 
     `drawn` are levels, uint8 `[R, H, W, C]`. Returns a picture, uint8 `[H', W', 3]`, of at most 40
@@ -107,4 +111,5 @@ def sheet(layout: Layout, drawn: np.ndarray, levels: int) -> np.ndarray:
         elif "image" in canvas.extra:  # the other end of a line of frames
             tiles.append(canvas.extra["image"][start])
         tiles += list(drawn[start : start + columns])
-    return images.grid(np.stack(tiles).astype(np.uint8), levels, len(tiles) // len(starts))
+    shown = medium.stills(np.stack(tiles).astype(np.uint8), levels)
+    return images.grid(shown, levels, len(tiles) // len(starts))

@@ -31,6 +31,24 @@ class Augment(Protocol):
         """Transforms `images` `[B,H,W,C]` with one key per example; also returns `[B, size]`."""
 
 
+def flat(images: Array) -> Array:
+    """Frames as channels of one image, so that all of a video change alike: `[B,H,W,T C]`.
+
+    Images `[B,H,W,C]` stay as they are.
+    """
+    if images.ndim == 4:
+        return images
+    return jnp.moveaxis(images, 1, 3).reshape(*images.shape[0:1], *images.shape[2:4], -1)
+
+
+def as_before(images: Array, like: Array) -> Array:
+    """The inverse of `flat`."""
+    if like.ndim == 4:
+        return images
+    b, t, height, width, channels = like.shape
+    return jnp.moveaxis(images.reshape(b, height, width, t, channels), 3, 1)
+
+
 def choices(keys: Array, count: int) -> Array:
     """One of 0 .. count-1 per key, each equally likely: int32 `[B]`."""
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys)

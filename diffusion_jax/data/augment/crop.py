@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.allowed import Whole
-from diffusion_jax.data.augment.base import Augment, choices
+from diffusion_jax.data.augment.base import Augment, as_before, choices, flat
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array
 
@@ -24,7 +24,9 @@ class Crop:
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Images, and their shift down and right as parts of `pad`, in [-1, 1]."""
-        pad, shape = self.pad, images.shape[1:]
+        every, pad = images, self.pad
+        images = flat(images)
+        shape = images.shape[1:]
         if pad >= min(shape[:2]):
             raise ConfigError(f"crop: pad={pad} must be less than the images' size {shape[:2]}")
         # The edge itself is not repeated: where pixels are mirrored is then no longer to be seen.
@@ -36,7 +38,7 @@ class Crop:
         def cut(image: Array, at: Array) -> Array:
             return jax.lax.dynamic_slice(image, (at[0], at[1], jnp.zeros_like(at[0])), shape)
 
-        return jax.vmap(cut)(wide, start), (pad - start) / jnp.float32(pad)
+        return as_before(jax.vmap(cut)(wide, start), every), (pad - start) / jnp.float32(pad)
 
 
 def make(pad: Whole = 4) -> Augment:

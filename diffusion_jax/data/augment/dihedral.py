@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.data.augment.base import Augment
+from diffusion_jax.data.augment.base import Augment, as_before, flat
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array
 
@@ -29,10 +29,11 @@ class Dihedral:
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Transformed images, and a one-hot vector of the symmetry without the identity's entry."""
-        if images.shape[1] != images.shape[2]:
-            raise ConfigError(f"dihedral: images must be square, got {images.shape[1:3]}")
+        if images.shape[-3] != images.shape[-2]:
+            raise ConfigError(f"dihedral: images must be square, got {images.shape[-3:-1]}")
         which = jax.vmap(lambda k: jax.random.randint(k, (), 0, 8))(keys)
-        return jax.vmap(_transform)(images, which), jax.nn.one_hot(which, 8)[:, 1:]
+        turned = as_before(jax.vmap(_transform)(flat(images), which), images)
+        return turned, jax.nn.one_hot(which, 8)[:, 1:]
 
 
 def make() -> Augment:

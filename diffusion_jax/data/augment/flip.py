@@ -18,8 +18,8 @@ class Flip:
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Images, and 1 for those that were mirrored."""
         which = choices(keys, 2)
-        mirrored = (which == 1)[:, None, None, None]
-        return jnp.where(mirrored, images[:, :, ::-1], images), told(which, 2)
+        mirrored = (which == 1).reshape(-1, *[1] * (images.ndim - 1))
+        return jnp.where(mirrored, images[..., ::-1, :], images), told(which, 2)
 
 
 def make() -> Augment:

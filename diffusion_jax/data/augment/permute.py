@@ -24,7 +24,7 @@ class Permute:
         if images.shape[-1] != 3:
             raise ConfigError(f"permute: images must have 3 channels, got {images.shape[-1]}")
         which = choices(keys, len(_ORDERS))
-        order = jnp.asarray(_ORDERS)[which][:, None, None, :]
+        order = jnp.asarray(_ORDERS)[which].reshape(-1, *[1] * (images.ndim - 2), 3)
         return jnp.take_along_axis(images, order, axis=-1), told(which, len(_ORDERS))
 
 

@@ -17,13 +17,13 @@ class Rotate:
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Images, and a one-hot vector of the turn without the entry of no turn."""
-        if images.shape[1] != images.shape[2]:
-            raise ConfigError(f"rotate: images must be square, got {images.shape[1:3]}")
+        if images.shape[-3] != images.shape[-2]:
+            raise ConfigError(f"rotate: images must be square, got {images.shape[-3:-1]}")
         which = choices(keys, 4)
         out = images
         for k in range(1, 4):
-            turned = (which == k)[:, None, None, None]
-            out = jnp.where(turned, jnp.rot90(images, k, axes=(1, 2)), out)
+            turned = (which == k).reshape(-1, *[1] * (images.ndim - 1))
+            out = jnp.where(turned, jnp.rot90(images, k, axes=(-3, -2)), out)
         return out, told(which, 4)
 
 

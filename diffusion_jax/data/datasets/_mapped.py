@@ -8,6 +8,8 @@ import numpy as np
 from diffusion_jax.data.base import Source, Split, beside, hold_out
 from diffusion_jax.data.captions import Captions, captions_of, missing
 from diffusion_jax.data.contract import check_images, count_classes, whole_labels
+from diffusion_jax.data.media.image import IMAGE
+from diffusion_jax.data.media.video import VIDEO
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import untrusted
 
@@ -83,8 +85,9 @@ def source(
     """
     images = {part: arrays[f"{part}_image"] for part in ("train", "test")}
     captions = _captions(where, arrays)
+    medium = VIDEO if images["train"].ndim == 5 else IMAGE
     for part, found in images.items():
-        check_images(f"{where!r}: {part}_image", found)
+        check_images(f"{where!r}: {part}_image", found, medium=medium)
     if images["train"].shape[1:] != images["test"].shape[1:]:
         raise DataError(
             f"{where!r}: training images are {images['train'].shape[1:]}, test images "
@@ -115,7 +118,7 @@ def source(
 
     return Source(
         name, tuple(images["train"].shape[1:]), levels, num_classes, load, notes=notes,
-        captioned=bool(captions),
+        captioned=bool(captions), medium=medium,
     )  # fmt: skip
 
 

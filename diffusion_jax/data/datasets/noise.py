@@ -41,4 +41,5 @@ def make(like: Source, how: str = "uniform", seed: Seed = 0) -> Source:
         labels = np.zeros(len(images), np.int32)
         return Split(f"{how}_noise_{like.name}/{split}", images, labels, found.levels, 0)
 
-    return Source(f"{how}_noise_{like.name}", like.shape, like.levels, 0, load)
+    return Source(f"{how}_noise_{like.name}", like.shape, like.levels, 0, load,
+                  medium=like.medium)  # fmt: skip

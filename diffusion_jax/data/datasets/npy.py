@@ -37,9 +37,9 @@ def make(
     """Images in a folder of npy files; they are read when asked for, never all of them.
 
     Args:
-        path: the folder, with `train_image.npy`, `test_image.npy` (uint8 `[N,H,W,C]`) and, for
-            labels, `train_label.npy`, `test_label.npy` (integers `[N]`), for captions
-            `train_text.npy`, `test_text.npy` (strings); relative to `data_dir` if
+        path: the folder, with `train_image.npy`, `test_image.npy` (uint8 `[N,H,W,C]`, of videos
+            `[N,T,H,W,C]`) and, for labels, `train_label.npy`, `test_label.npy` (integers `[N]`),
+            for captions `train_text.npy`, `test_text.npy` (strings); relative to `data_dir` if
             that is set.
         levels: images hold 0 .. levels-1.
         num_classes: number of classes; None: as many as the labels have, 0 ignores them.

@@ -37,10 +37,10 @@ def make(
     """Images in an npz file.
 
     Args:
-        path: the file, with `train_image`, `test_image` (uint8 `[N,H,W,C]`) and optionally
-            `train_label`, `test_label` (integers) and captions, `train_text`, `test_text`
-            (strings `[N]`, or `[N, M]` for M wordings, the first of which is evaluated); relative
-            to `data_dir` if that is set.
+        path: the file, with `train_image`, `test_image` (uint8 `[N,H,W,C]`, of videos
+            `[N,T,H,W,C]`) and optionally `train_label`, `test_label` (integers) and captions,
+            `train_text`, `test_text` (strings `[N]`, or `[N, M]` for M wordings, the first of
+            which is evaluated); relative to `data_dir` if that is set.
         levels: images hold 0 .. levels-1.
         num_classes: number of classes; None: as many as the labels have, 0 ignores them.
         holdout: training images kept back as `valid`.

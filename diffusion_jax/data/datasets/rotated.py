@@ -22,7 +22,7 @@ def make(of: Source, turns: Turns = 1) -> Source:
     """
     if not isinstance(of, Source):
         raise DataError(f"rotated() needs a data set, such as rotated(digits()); got {of!r}")
-    height, width, _ = of.shape
+    height, width = of.shape[-3:-1]
     if turns != int(turns):
         raise DataError(f"rotated: turns={turns} must be a whole number of quarter turns")
     if turns % 2 and height != width:
@@ -37,7 +37,7 @@ def make(of: Source, turns: Turns = 1) -> Source:
         return dataclasses.replace(
             found,
             name=f"rotated_{found.name}",
-            images=np.ascontiguousarray(np.rot90(every["image"], turns, axes=(1, 2))),
+            images=np.ascontiguousarray(np.rot90(every["image"], turns, axes=(-3, -2))),
             labels=every["label"],
             captions=of_rows(found.captions, every),
         )

@@ -4,7 +4,7 @@ Models see arrays of any shape; a data set says by its medium what those arrays 
 """
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,8 @@ class Medium(Protocol):
         name: of one example: `image`.
         shapes: which shapes examples may have, for messages: `(height, width, 1 or 3)`.
         layout: the same of an array of examples: `[N,H,W,C] with 1 or 3 channels`.
+        file: what a file of one is called: `picture`.
+        time: the axis of an example along which it goes on in time; None without.
     """
 
     @property
@@ -28,12 +30,26 @@ class Medium(Protocol):
     @property
     def layout(self) -> str: ...  # noqa: D102
 
+    @property
+    def file(self) -> str: ...  # noqa: D102
+
+    @property
+    def time(self) -> int | None: ...  # noqa: D102
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether examples may have that shape."""
         ...
 
     def stills(self, examples: np.ndarray, levels: int) -> np.ndarray:
         """One picture for each example: levels 0 .. levels-1, `[N, h, w, 1 or 3]`."""
+        ...
+
+    def read(self, file: BinaryIO, shape: tuple[int, ...], levels: int) -> np.ndarray:
+        """One example from a user's file, brought to this shape and these levels, uint8.
+
+        Raises:
+            Damaged: the file cannot be decoded, or not be brought there.
+        """
         ...
 
     def keep(self, path: Path, examples: np.ndarray, levels: int) -> tuple[Path, ...]:

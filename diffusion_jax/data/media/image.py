@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+
+from diffusion_jax.data.pictures import fitted, read
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,8 @@ class Image:
     name: str = "image"
     shapes: str = "(height, width, 1 or 3)"
     layout: str = "[N,H,W,C] with 1 or 3 channels"
+    file: str = "picture"
+    time: None = None
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether they have height, width and 1 or 3 channels."""
@@ -21,6 +26,11 @@ class Image:
     def stills(self, examples: np.ndarray, levels: int) -> np.ndarray:
         """The images."""
         return examples
+
+    def read(self, file: BinaryIO, shape: tuple[int, ...], levels: int) -> np.ndarray:
+        """A picture, cut and shrunk, its 0 .. 255 brought to the nearest level."""
+        found = fitted(read(file, shape[-1]), (shape[0], shape[1])).reshape(shape)
+        return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)
 
     def keep(self, path: Path, examples: np.ndarray, levels: int) -> tuple[Path, ...]:
         """Nothing: a sheet shows them."""

@@ -3,11 +3,16 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from diffusion_jax.data.pictures import Damaged, fitted, flattened
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import write
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
 
 _MILLISECONDS = 150  # that a frame stays
 
@@ -19,6 +24,8 @@ class Video:
     name: str = "video"
     shapes: str = "(frames, height, width, 1 or 3)"
     layout: str = "[N,T,H,W,C] with 1 or 3 channels"
+    file: str = "video"
+    time: int = 0
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether they have frames, height, width and 1 or 3 channels."""
@@ -30,6 +37,11 @@ class Video:
         line = np.full((n, frames, height, 1, channels), levels // 2, examples.dtype)
         strip = np.concatenate([examples, line], axis=3).transpose(0, 2, 1, 3, 4)
         return strip.reshape(n, height, -1, channels)[:, :, :-1]
+
+    def read(self, file: BinaryIO, shape: tuple[int, ...], levels: int) -> np.ndarray:
+        """The first frames of a GIF, WebP or animated PNG, each cut and shrunk as a picture is."""
+        found = clip(file, shape)
+        return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)
 
     def keep(self, path: Path, examples: np.ndarray, levels: int) -> tuple[Path, ...]:
         """One film of all of them side by side: `.gif` in grey, lossless `.webp` in colour."""
@@ -44,6 +56,57 @@ class Video:
 
 
 VIDEO = Video()
+
+
+def clip(file: BinaryIO, shape: tuple[int, ...], start: int = 0) -> np.ndarray:
+    """So many frames of an animated file as uint8 0 .. 255 of `shape`, `(T, H, W, C)`.
+
+    Args:
+        start: the first of them.
+
+    Raises:
+        Damaged: it cannot be decoded, or has fewer frames, or smaller ones.
+    """
+    found = frames_of(file, shape[-1])
+    if len(found) < start + shape[0]:
+        raise Damaged(f"has {len(found)} frames, fewer than {start + shape[0]}")
+    kept = found[start : start + shape[0]]
+    return np.stack([fitted(f, (shape[1], shape[2])) for f in kept]).reshape(shape)
+
+
+def frames_of(file: BinaryIO, channels: int) -> list["PilImage"]:
+    """The frames of an animated file, in grey or colour; one that stays for long comes once.
+
+    Raises:
+        Damaged: it cannot be decoded.
+    """
+    from PIL import Image, ImageSequence
+
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        with Image.open(file) as film:
+            return [flattened(frame).convert(mode) for frame in ImageSequence.Iterator(film)]
+    except Damaged:
+        raise
+    except Exception as e:  # Pillow's decoders raise nearly everything on damaged files
+        raise Damaged((str(e).splitlines() or [type(e).__name__])[0][:200]) from e
+
+
+def frames_of_film(data: bytes) -> np.ndarray:
+    """The frames of what `film` wrote, uint8 `[T, H, W]` in grey or `[T, H, W, 3]`.
+
+    Equal frames in a row are one in the file, that stays for longer.
+    """
+    from PIL import Image, ImageSequence
+
+    out = []
+    with Image.open(io.BytesIO(data)) as found:
+        for frame in ImageSequence.Iterator(found):
+            stays = max(round(frame.info.get("duration", _MILLISECONDS) / _MILLISECONDS), 1)
+            picture = frame if frame.mode == "L" else frame.convert("RGB")
+            out += [np.asarray(picture)] * stays
+    return np.stack(out)
+
 
 # How Pillow writes films without loss, by their endings; grey fits into the 256 colours of GIF.
 FILMS = {

@@ -10,14 +10,13 @@ from diffusion_jax.evaluation.features.base import Features, digest
 from diffusion_jax.types import Array, Params
 
 
-def make(
-    size: Whole = 0, shape: tuple[Count, Count, Count] = (32, 32, 3), levels: Levels = 256
-) -> Features:
+def make(size: Whole = 0, shape: tuple[Count, ...] = (32, 32, 3), levels: Levels = 256) -> Features:
     """Grey values `2 x / (levels - 1) - 1`, flattened.
 
     Args:
         size: average blocks of pixels down to `size` x `size`; 0 keeps every pixel.
-        shape: shape of an image, `(H, W, C)`.
+        shape: shape of an image, `(H, W, C)`; of a video, whose frames are averaged each,
+            `(T, H, W, C)`.
         levels: images hold 0 .. levels-1.
 
     Returns:
@@ -26,7 +25,7 @@ def make(
     Raises:
         ConfigError: `size` does not divide the height and the width.
     """
-    height, width, channels = shape
+    *frames, height, width, channels = shape
     rows, columns = (size, size) if size else (height, width)
     if rows < 1 or height % rows or width % columns:
         raise ConfigError(
@@ -35,9 +34,10 @@ def make(
 
     def apply(params: Params, images: Array) -> Array:
         x = 2.0 * images.astype(jnp.float32) / (levels - 1) - 1.0
-        blocks = (len(x), rows, height // rows, columns, width // columns, channels)
+        blocks = (-1, rows, height // rows, columns, width // columns, channels)
         return x.reshape(blocks).mean((2, 4)).reshape(len(x), -1)
 
-    count = math.prod((rows, columns, channels))
+    count = math.prod((*frames, rows, columns, channels))
+    what = "x".join(map(str, (*frames, rows, columns, channels)))
     name = f"pixels{size}" if size else "pixels"
-    return Features(name, count, apply, digest(f"pixels {rows}x{columns}x{channels}/{levels}"))
+    return Features(name, count, apply, digest(f"pixels {what}/{levels}"))

@@ -21,6 +21,7 @@ from diffusion_jax.networks.layers.blocks import (
 )
 from diffusion_jax.networks.layers.conv import conv3x3
 from diffusion_jax.networks.layers.embed import Conditioning, image_inputs
+from diffusion_jax.networks.layers.patches import need_images
 from diffusion_jax.types import Array, Cond
 
 
@@ -66,6 +67,7 @@ class VDMUNet(nn.Module):
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
+        need_images("vdm_unet", z.shape)
         c = Conditioning(
             self.embed, self.num_classes, self.augment, self.scalar, self.gamma_min,
             self.gamma_max, self.dtype, self.low > 0, name="cond",

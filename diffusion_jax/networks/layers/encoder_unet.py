@@ -11,6 +11,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.blocks import Attention, ResBlock, fold_keys, group_norm
 from diffusion_jax.networks.layers.conv import conv3x3
 from diffusion_jax.networks.layers.embed import Conditioning
+from diffusion_jax.networks.layers.patches import need_images
 from diffusion_jax.types import Array, Cond
 
 # Groups of the two middle residual blocks, in which the two published networks differ.
@@ -62,6 +63,7 @@ class EncoderUNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The map y in (-1, 1), shape of `x` `[B,H,W,C]`, at `gamma` `[B]`."""
+        need_images("the encoder", x.shape)
         levels, repeat = layout(self.kind, self.blocks, x.shape[1])
         if x.shape[1] % 2**levels or x.shape[2] % 2**levels:
             raise ConfigError(

@@ -49,8 +49,10 @@ def grid_of(
         width: values that a patch may hold.
 
     Raises:
-        ConfigError: patches do not cover the image, or hold more values than a token.
+        ConfigError: these are no images, patches do not cover them, or hold more values than a
+            token.
     """
+    need_images(who, shape)
     _, height, across, channels = shape
     sizes = math.gcd(height, across)
     if sizes % patch:
@@ -65,6 +67,20 @@ def grid_of(
             f"than width={width}; take a smaller patch or a larger width"
         )
     return height // patch, across // patch
+
+
+def need_images(who: str, shape: tuple[int, ...]) -> None:
+    """Refuses (`ConfigError`) latents that are no images `[B,H,W,C]`.
+
+    Args:
+        who: the network, for the message.
+        shape: of the latents.
+    """
+    if len(shape) != 4:
+        raise ConfigError(
+            f"{who} takes images [B,H,W,C], not {list(shape)}; for videos use video_unet(), or "
+            "stacked_frames(of=...) around a network of images"
+        )
 
 
 def check_position(who: str, position: str, size: int, width: int) -> str:

@@ -6,6 +6,7 @@ import jax
 from diffusion_jax.networks.layers.blocks import Dtype, ResBlock, fold_keys, group_norm
 from diffusion_jax.networks.layers.conv import conv3x3
 from diffusion_jax.networks.layers.embed import Conditioning
+from diffusion_jax.networks.layers.patches import need_images
 from diffusion_jax.types import Array, Cond
 
 
@@ -35,6 +36,7 @@ class Tower(nn.Module):
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """Features `[B, width * mults[-1]]` of latents `[B,H,W,C]` at `gamma` `[B]`."""
+        need_images("the network that guides", z.shape)
         c = Conditioning(
             self.width, self.num_classes, 0, False, self.gamma_min, self.gamma_max, self.dtype,
             name="cond",

@@ -62,12 +62,11 @@ class UNet(nn.Module):
         """The prediction at latents `z` `[B,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
         if z.ndim == 4 and not self.frames:
             return self._images(z, gamma, cond, keys, 1)
+        if not self.frames:
+            patches.need_images(self.who, z.shape)
         if z.ndim != 5 or z.shape[1] != self.frames:
             raise ConfigError(
                 f"{self.who}: it takes videos [B, {self.frames}, H, W, C]; got {z.shape}"
-                if self.frames
-                else f"{self.who}: it takes images [B, H, W, C], not {z.shape}; use video_unet() "
-                "or stacked_frames(of=unet()) for videos"
             )
         b, frames, *one = z.shape
         out = self._images(z.reshape(b * frames, *one), gamma, cond, keys, frames)

@@ -18,9 +18,9 @@ def latent_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         ConfigError: something of the image is to be kept, and nothing of its latents would be.
     """
-    (height, width), (h, w) = mask.shape[-3:-1], shape[:2]
-    if (height, width) == (h, w):
+    if mask.shape[-len(shape) : -1] == tuple(shape[:-1]):
         return mask
+    (height, width), (h, w) = mask.shape[-3:-1], shape[:2]
     small = patches(mask, (h, w))[..., 0]
     around = np.pad(small, [(0, 0)] * (small.ndim - 2) + [(1, 1)] * 2)
     grown = np.max([around[..., i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=0)

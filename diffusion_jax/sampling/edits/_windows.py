@@ -1,7 +1,8 @@
-"""A wide canvas as overlapping windows of the model's own size."""
+"""A canvas that is wider, or longer in time, as overlapping windows of the model's own size."""
 
+import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,37 +15,68 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Border:
-    """Pixels added to, or painted at, each side."""
+    """Pixels, and frames of a video, added to or painted at each side."""
 
     left: int
     right: int
     top: int
     bottom: int
+    before: int = 0
+    after: int = 0
+
+    def _all(self) -> dict[str, int]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __str__(self) -> str:
+        """The sides that are not zero, as they are written."""
+        return ", ".join(f"{side}={n}" for side, n in self._all().items() if n)
 
     def check(self, name: str) -> None:
         """Raises ConfigError if a side is negative or all are zero."""
-        sides = (self.left, self.right, self.top, self.bottom)
-        if min(sides) < 0 or max(sides) == 0:
-            raise ConfigError(
-                f"{name}: left={self.left}, right={self.right}, top={self.top}, "
-                f"bottom={self.bottom}: at least one must be positive, and none negative"
-            )
+        sides = self._all()
+        if min(sides.values()) < 0 or max(sides.values()) == 0:
+            said = ", ".join(f"{side}={n}" for side, n in list(sides.items())[:4])
+            raise ConfigError(f"{name}: {said}: at least one must be positive, and none negative")
 
-    def around(self, images: np.ndarray, value: float = 0) -> np.ndarray:
-        """`[N, H, W, C]` with the border added, filled with `value`."""
-        sides = ((0, 0), (self.top, self.bottom), (self.left, self.right), (0, 0))
-        return np.pad(images, sides, constant_values=value)
+    def sides(self, name: str, axes: int) -> tuple[tuple[int, int], ...]:
+        """What is added before and after along each of so many axes: (time,) rows, columns.
+
+        Raises:
+            ConfigError: there is no time to add to.
+        """
+        space = ((self.top, self.bottom), (self.left, self.right))
+        if axes == 2 and (self.before or self.after):
+            raise ConfigError(
+                f"{name}: before={self.before}, after={self.after} are frames of videos; this "
+                "model has left, right, top and bottom"
+            )
+        return (*((self.before, self.after),)[: axes - 2], *space)
+
+    def around(self, name: str, images: np.ndarray, value: float = 0) -> np.ndarray:
+        """`[N, H, W, C]`, or `[N, T, H, W, C]`, with the border added, filled with `value`."""
+        sides = self.sides(name, images.ndim - 2)
+        return np.pad(images, ((0, 0), *sides, (0, 0)), constant_values=value)
+
+    def inside(self, name: str, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        """The part of a canvas `[..., H, W, C]`, of all its axes but the first, in the border.
+
+        Args:
+            shape: of the canvas, without the axis of examples.
+        """
+        sides = self.sides(name, len(shape) - 1)
+        return tuple(slice(a, n - b) for (a, b), n in zip(sides, shape[:-1], strict=True))
 
     def widened(self, name: str, inputs: Inputs) -> Inputs:
         """The inputs on the larger canvas, with a mask that paints the border."""
         refuse_mask(name, inputs)
-        inner = np.zeros((*inputs.images.shape[:3], 1), np.float32)
-        return inputs._replace(images=self.around(inputs.images), mask=self.around(inner, 1.0))
+        inner = np.zeros((*inputs.images.shape[:-1], 1), np.float32)
+        return inputs._replace(
+            images=self.around(name, inputs.images), mask=self.around(name, inner, 1.0)
+        )
 
-    def window(self, canvas: tuple[int, ...]) -> tuple[int, int]:
-        """Size of the image inside a canvas `[..., H, W, C]`."""
-        height, width = canvas[-3:-1]
-        return height - self.top - self.bottom, width - self.left - self.right
+    def window(self, name: str, canvas: tuple[int, ...]) -> tuple[int, ...]:
+        """Size of the image inside a canvas `[R, ..., C]`."""
+        return tuple(part.stop - part.start for part in self.inside(name, canvas[1:]))
 
 
 @dataclass(frozen=True)
@@ -52,51 +84,54 @@ class Tiling:
     """Where the windows lie.
 
     Attributes:
-        canvas: height and width.
-        window: height and width.
+        canvas: height and width; of a video also its frames, before them.
+        window: likewise.
         corners: top and left of each window; the source's own comes first, then by distance.
     """
 
-    canvas: tuple[int, int]
-    window: tuple[int, int]
-    corners: tuple[tuple[int, int], ...]
+    canvas: tuple[int, ...]
+    window: tuple[int, ...]
+    corners: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
         """Number of windows."""
         return len(self.corners)
 
+    def part(self, corner: tuple[int, ...]) -> tuple[slice, ...]:
+        """Where on the canvas the window with that corner lies."""
+        return tuple(slice(a, a + n) for a, n in zip(corner, self.window, strict=True))
+
     def cut(self, a: Array) -> Array:
         """`[R, H, W, C] -> [R K, h, w, C]`, the windows of a row together."""
-        h, w = self.window
-        tiles = jnp.stack([a[:, y : y + h, x : x + w] for y, x in self.corners], axis=1)
+        every = slice(None)
+        tiles = jnp.stack([a[(every, *self.part(c))] for c in self.corners], axis=1)
         return tiles.reshape(-1, *tiles.shape[2:])
 
     def average(self, tiles: Array) -> Array:
         """`[R K, h, w, C] -> [R, H, W, C]`, the mean of the windows over each pixel."""
-        h, w = self.window
         tiles = tiles.reshape(-1, len(self), *tiles.shape[1:])
         total = jnp.zeros((tiles.shape[0], *self.canvas, tiles.shape[-1]), tiles.dtype)
         count = np.zeros((*self.canvas, 1))
-        for k, (y, x) in enumerate(self.corners):
-            total = total.at[:, y : y + h, x : x + w].add(tiles[:, k])
-            count[y : y + h, x : x + w] += 1.0
+        for k, corner in enumerate(self.corners):
+            part = self.part(corner)
+            total = total.at[(slice(None), *part)].add(tiles[:, k])
+            count[part] += 1.0
         return total / jnp.asarray(count, tiles.dtype)
 
 
 def tiling(
-    name: str, canvas: tuple[int, int], window: tuple[int, int], border: Border, stride: int
+    name: str, canvas: tuple[int, ...], window: tuple[int, ...], border: Border, stride: int
 ) -> Tiling:
     """Windows that cover the canvas, starting from the one that holds the source.
 
     Args:
         border: what was added to the source on each side.
-        stride: pixels from one window to the next; 0 for half a window.
+        stride: pixels (or frames) from one window to the next; 0 for half a window.
 
     Raises:
         ConfigError: windows would not overlap.
     """
-    axes = []
-    sides = ((border.top, border.bottom), (border.left, border.right))
+    axes, sides = [], border.sides(name, len(canvas))
     for size, length, (before, after) in zip(canvas, window, sides, strict=True):
         step = stride or max(1, length // 2)
         if not 1 <= step < length and max(before, after) > 0:
@@ -108,9 +143,9 @@ def tiling(
         down = [max(before - step * i, 0) for i in range(math.ceil(before / step) + 1)]
         up = [min(before + step * i, size - length) for i in range(math.ceil(after / step) + 1)]
         axes.append((before, sorted({*down, *up})))
-    (y_0, ys), (x_0, xs) = axes
-    corners = [(y, x) for y in ys for x in xs]
-    corners.sort(key=lambda c: (abs(c[0] - y_0) + abs(c[1] - x_0), c))
+    own = [first for first, _ in axes]
+    corners = list(itertools.product(*(places for _, places in axes)))
+    corners.sort(key=lambda c: (sum(abs(a - b) for a, b in zip(c, own, strict=True)), c))
     return Tiling(canvas, window, tuple(corners))
 
 

@@ -76,7 +76,7 @@ class Inputs(NamedTuple):
     """The user's input.
 
     Attributes:
-        images: levels, uint8 `[N, H, W, C]`, of the model's shape.
+        images: levels, uint8 `[N, H, W, C]` (or `[N, T, H, W, C]`, ...), of the model's shape.
         mask: `[N, H, W, 1]` in [0, 1], or None.
         cond: `{"label": int32 [N]}`, or empty.
         each: results wanted for each image.
@@ -239,4 +239,4 @@ def hard(inputs: Inputs) -> Inputs:
 
 def whole(inputs: Inputs) -> Inputs:
     """The inputs with a mask that paints everything."""
-    return inputs._replace(mask=np.ones((*inputs.images.shape[:3], 1), np.float32))
+    return inputs._replace(mask=np.ones((*inputs.images.shape[:-1], 1), np.float32))

@@ -1,4 +1,4 @@
-"""A wider canvas, window after window, each given what it shares with those before.
+"""A wider canvas, or a longer video, by windows, each given what it shares with those before.
 
 From the source outwards. For data that are Markov along the canvas, with an overlap as long as
 their memory and an exact inpainting inside, the canvas has the exact law.
@@ -24,7 +24,7 @@ from diffusion_jax.sampling.edits.base import Brush, Canvas, Edit, Inputs, Layou
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Array
 
-Part = tuple[slice, slice]
+Part = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,16 @@ class Extend:
     inner: Edit
 
     def _tiles(self, canvas: tuple[int, ...]) -> Tiling:
-        height, width = canvas[-3:-1]
-        window = self.border.window(canvas)
-        return tiling("extend", (height, width), window, self.border, self.stride)
+        window = self.border.window("extend", canvas)
+        return tiling("extend", canvas[1:-1], window, self.border, self.stride)
 
     def _steps(self, canvas: tuple[int, ...]) -> list[tuple[int, Part, np.ndarray]]:
-        """The windows that paint something: number, part of the canvas, mask `[h, w, 1]`."""
+        """The windows that paint something: number, part of the canvas, mask `[..., h, w, 1]`."""
         tiles = self._tiles(canvas)
         unknown = np.ones((*tiles.canvas, 1), np.float32)
-        (h, w), out = tiles.window, []
-        for k, (y, x) in enumerate(tiles.corners):
-            part = (slice(y, y + h), slice(x, x + w))
+        out = []
+        for k, corner in enumerate(tiles.corners):
+            part = tiles.part(corner)
             if k and unknown[part].any():
                 out.append((k, part, unknown[part].copy()))
             unknown[part] = 0.0
@@ -76,8 +75,9 @@ class Extend:
         """The painted canvases."""
         x, decoder = canvas.image, brush.model.decoder
         stored = False
-        for k, (rows, columns), mask in self._steps(x.shape):
-            window = x[:, rows, columns]
+        for k, part, mask in self._steps(x.shape):
+            at = (slice(None), *part)
+            window = x[at]
             masks = jnp.broadcast_to(jnp.asarray(mask, x.dtype), (*window.shape[:-1], 1))
             cond = dict(canvas.cond)
             if self.labels:
@@ -90,7 +90,7 @@ class Extend:
             )
             stored = jnp.issubdtype(painted.dtype, jnp.integer)
             painted = decoder.encode(painted) if stored else painted
-            x = x.at[:, rows, columns].set(jnp.where(mask > 0.0, painted, window))
+            x = x.at[at].set(jnp.where(mask > 0.0, painted, window))
         return decoder.decode(x) if stored else x
 
 
@@ -99,6 +99,8 @@ def make(
     right: Whole = 0,
     top: Whole = 0,
     bottom: Whole = 0,
+    before: Whole = 0,
+    after: Whole = 0,
     stride: Whole = 0,
     labels: tuple = (),
     inner: Edit | None = None,
@@ -110,7 +112,9 @@ def make(
         right: columns to add.
         top: rows to add.
         bottom: rows to add.
-        stride: pixels from one window to the next; 0 for half a window.
+        before: frames to add, to a video.
+        after: frames to add.
+        stride: pixels, or frames, from one window to the next; 0 for half a window.
         labels: class of each window, the source's own first and then by distance; -1 for any.
             Empty: every window has the label of the image.
         inner: how to paint a window: `repaint()`, `measure()`, ...; None for `replace()`.
@@ -118,6 +122,6 @@ def make(
     Returns:
         The edit; the plan is run once for each window but the source's own.
     """
-    border = Border(left, right, top, bottom)
+    border = Border(left, right, top, bottom, before, after)
     border.check("extend")
     return Extend(border, stride, tuple(labels), inner or Replace())

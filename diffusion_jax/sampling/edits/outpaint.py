@@ -1,4 +1,7 @@
-"""Outpainting on the image's own canvas: the border is painted, the middle kept."""
+"""Outpainting on the image's own canvas: the border is painted, the middle kept.
+
+Of a video also its first or last frames: prediction of frames, forwards or backwards.
+"""
 
 from dataclasses import dataclass
 
@@ -28,16 +31,16 @@ class Outpaint:
             ConfigError: there is a mask, or nothing would be kept.
         """
         refuse_mask("outpaint", inputs)
-        n, height, width, _ = inputs.images.shape
-        b = self.border
-        if b.left + b.right >= width or b.top + b.bottom >= height:
+        shape = inputs.images.shape
+        inside = self.border.inside("outpaint", shape[1:])
+        if any(part.start >= part.stop for part in inside):
+            size = "x".join(map(str, shape[1:-1]))
             raise ConfigError(
-                f"outpaint: the border (left={b.left}, right={b.right}, top={b.top}, "
-                f"bottom={b.bottom}) covers the whole {height}x{width} image; paint less, or use "
-                "widen() for a larger canvas"
+                f"outpaint: the border ({self.border}) covers the whole {size} image; paint less, "
+                "or use widen() for a larger canvas"
             )
-        mask = np.ones((n, height, width, 1), np.float32)
-        mask[:, b.top : height - b.bottom, b.left : width - b.right] = 0.0
+        mask = np.ones((*shape[:-1], 1), np.float32)
+        mask[(slice(None), *inside)] = 0.0
         return self.inner.lay_out(inputs._replace(mask=mask))
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
@@ -54,7 +57,13 @@ class Outpaint:
 
 
 def make(
-    left: Whole = 0, right: Whole = 0, top: Whole = 0, bottom: Whole = 0, inner: Edit | None = None
+    left: Whole = 0,
+    right: Whole = 0,
+    top: Whole = 0,
+    bottom: Whole = 0,
+    before: Whole = 0,
+    after: Whole = 0,
+    inner: Edit | None = None,
 ) -> Outpaint:
     """Outpainting at the border.
 
@@ -63,8 +72,10 @@ def make(
         right: columns to paint.
         top: rows to paint.
         bottom: rows to paint.
+        before: frames of a video to paint, its first.
+        after: frames to paint, its last.
         inner: how to paint: `repaint()`, `measure()`, ...; None for `replace()`.
     """
-    border = Border(left, right, top, bottom)
+    border = Border(left, right, top, bottom, before, after)
     border.check("outpaint")
     return Outpaint(border, inner or Replace())

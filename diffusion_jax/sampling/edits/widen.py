@@ -63,9 +63,8 @@ class Widen:
     inner: Edit
 
     def _tiles(self, canvas: tuple[int, ...]) -> Tiling:
-        height, width = canvas[-3:-1]
-        window = self.border.window(canvas)
-        return tiling("widen", (height, width), window, self.border, self.stride)
+        window = self.border.window("widen", canvas)
+        return tiling("widen", canvas[1:-1], window, self.border, self.stride)
 
     def lay_out(self, inputs: Inputs) -> Layout:
         """The images on the larger canvas, with the border as the mask."""
@@ -101,6 +100,8 @@ def make(
     right: Whole = 0,
     top: Whole = 0,
     bottom: Whole = 0,
+    before: Whole = 0,
+    after: Whole = 0,
     stride: Whole = 0,
     labels: tuple = (),
     inner: Edit | None = None,
@@ -112,7 +113,9 @@ def make(
         right: columns to add.
         top: rows to add.
         bottom: rows to add.
-        stride: pixels from one window to the next; 0 for half a window.
+        before: frames to add, to a video.
+        after: frames to add.
+        stride: pixels, or frames, from one window to the next; 0 for half a window.
         labels: class of each window, the source's own first and then by distance; -1 for any.
             Empty: every window has the label of the image.
         inner: how to keep the source: `repaint()`, `measure()`, ...; None for `replace()`.
@@ -120,6 +123,6 @@ def make(
     Returns:
         The edit; each network call takes one image per window.
     """
-    border = Border(left, right, top, bottom)
+    border = Border(left, right, top, bottom, before, after)
     border.check("widen")
     return Widen(border, stride, tuple(labels), inner or Replace())

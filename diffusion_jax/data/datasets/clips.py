@@ -1,0 +1,93 @@
+"""Your own videos: a folder of animated files (gif, webp, png), or of folders of frames."""
+
+import functools
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from diffusion_jax.allowed import Count, Rate
+from diffusion_jax.data.base import Source, Split, beside, located
+from diffusion_jax.data.media.video import VIDEO, frames_of
+from diffusion_jax.data.pictures import Damaged, fitted, read
+from diffusion_jax.errors import DataError
+
+_FILMS, _STILLS = (".gif", ".webp", ".apng", ".png"), (".png", ".jpg", ".jpeg", ".webp")
+
+
+def make(
+    path: str,
+    frames: Count = 8,
+    size: Count | tuple[Count, Count] = 32,
+    channels: Count = 3,
+    stride: Count = 1,
+    valid: Rate = 0.05,
+    test: Rate = 0.05,
+    data_dir: str = "",
+) -> Source:
+    """Clips of so many frames: each video is cut into them, one after the other.
+
+    They are read once, into memory. What is left over at the end of a video is dropped.
+
+    Args:
+        path: a folder; relative to `data_dir` if that is set. Every animated gif, webp or png in it
+            is a video, and so is every subfolder that holds pictures, its frames by their names.
+        frames: T of a clip.
+        size: height and width in pixels, or one number for both; frames are cut and shrunk.
+        channels: 3, or 1 for luminance.
+        stride: every how many frames one is taken.
+        valid: part of the videos kept back for validation, by a hash of their names.
+        test: part kept back for the test, likewise.
+        data_dir: see `path`.
+
+    Raises:
+        DataError: there are no videos, they cannot be read, or the arguments make none.
+    """
+    sides = size if isinstance(size, tuple) else (size, size)
+    if len(sides) != 2 or channels not in (1, 3):
+        raise DataError(
+            f"clips: size={size}, channels={channels}: allowed are size=64 or size=(height, "
+            "width), and 1 or 3 channels"
+        )
+    folder = located(path, data_dir)
+    if not folder.is_dir():
+        raise DataError(f"{str(folder)!r} is no folder{beside(folder)}; clips() needs one")
+    shape = (frames, *sides, channels)
+
+    @functools.lru_cache
+    def read_all() -> dict[str, np.ndarray]:
+        parts: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "test": []}
+        for video in sorted(folder.iterdir()):
+            found = _video(video, sides, channels)[::stride]
+            count = len(found) // frames
+            share = zlib.crc32(video.name.encode()) / 2**32
+            split = "test" if share < test else "valid" if share < test + valid else "train"
+            parts[split] += [found[k * frames : (k + 1) * frames] for k in range(count)]
+        return {k: np.asarray(v, np.uint8).reshape(-1, *shape) for k, v in parts.items()}
+
+    def load(split: str) -> Split:
+        images = read_all()[split]
+        return Split(f"{folder.name}/{split}", images, np.zeros(len(images), np.int32), 256, 0)
+
+    if not sum(map(len, read_all().values())):
+        raise DataError(
+            f"{str(folder)!r} has no videos of {frames} frames (stride={stride}): it needs "
+            "animated gif, webp or png files, or folders of pictures"
+        )
+    return Source(folder.name, shape, 256, 0, load, medium=VIDEO)
+
+
+def _video(path: Path, size: tuple[int, int], channels: int) -> np.ndarray:
+    """The frames of a video, uint8 `[T, H, W, C]`; none of a file of another kind."""
+    pictures = []
+    try:
+        if path.is_dir():
+            stills = sorted(p for p in path.iterdir() if p.suffix.lower() in _STILLS)
+            pictures = [read(p.read_bytes(), channels) for p in stills]
+        elif path.suffix.lower() in _FILMS:
+            with path.open("rb") as file:
+                pictures = frames_of(file, channels)
+        kept = [fitted(picture, size).reshape(*size, channels) for picture in pictures]
+    except (OSError, Damaged) as e:
+        raise DataError(f"cannot read the video {path}: {e}") from e
+    return np.asarray(kept, np.uint8).reshape(-1, *size, channels)
