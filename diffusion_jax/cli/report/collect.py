@@ -11,7 +11,7 @@ from typing import Any
 from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.report.curves import Curves, read_curves
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.likelihood.objectives.base import weight_of
+from diffusion_jax.likelihood.objectives.base import bound_of
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import modified, size
 
@@ -112,7 +112,8 @@ class RunFiles:
     def weighted(self) -> bool:
         """Whether training weights the bound: its loss is not in the unit of the figures."""
         try:
-            return weight_of(registry.build("objectives", self.config["objective"])) is not None
+            objective = registry.build("objectives", self.config["objective"])
+            return bound_of(objective) is not objective
         except (KeyError, ConfigError):
             return False
 

@@ -25,7 +25,8 @@ class Objective(Protocol):
     True` and has the method of `ShapeInvariant`: the schedule's shape may then be trained on the
     variance of the loss.
 
-    One that weights the losses of a bound declares `bound` and `weight`.
+    One that weights the losses of a bound declares `bound` and `weight`; one that adds to them
+    declares `bound`, and a `note` for the user.
     """
 
     def __call__(self, model: Model, params: Params, x: Data, cond: Cond, noise: Noise) -> Terms:

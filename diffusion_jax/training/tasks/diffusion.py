@@ -49,7 +49,8 @@ class Training:
     @property
     def unit(self) -> str:
         """Of the loss."""
-        return "bits/dim" if weight_of(self.recipe.objective) is None else "weighted bits/dim"
+        objective = self.recipe.objective
+        return "bits/dim" if bound_of(objective) is objective else "weighted bits/dim"
 
     @property
     def name(self) -> str:
@@ -73,6 +74,8 @@ class Training:
             notes.append(
                 f"the loss is weighted ({kind}); validation and evaluation are the bound's"
             )
+        said = getattr(self.recipe.objective, "note", "")
+        notes += [said] if said else []
         c = self.setting.config
         if self.recipe.beta is not None:
             notes.append(
