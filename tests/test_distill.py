@@ -22,7 +22,8 @@ from diffusion_jax.types import Pred, alpha, diffuse, expand, sigma
 MEAN, VARIANCE = np.array([0.3, -0.5]), np.array([0.4, 1.7])
 METHODS = ("segments(steps=3, inner=2, interior=0.5)", "halving(steps=2, rounds=2)",
            "bootstrap(steps=3, first=2, last=8)", "flow_map(steps=2, finest=8)",
-           "flow_map(steps=2, finest=8, both=True)")  # fmt: skip
+           "flow_map(steps=2, finest=8, both=True)",
+           "flow_map(steps=2, finest=8, rule='lagrangian')")  # fmt: skip
 
 
 def flow(z, gamma, end):
@@ -90,6 +91,8 @@ def test_a_student_of_gaussian_data_takes_the_exact_path_in_two_steps(float64):
         ("halving(steps=6)", "steps=6 must be a power of two, such as 4 or 8"),
         ("bootstrap(first=9, last=3)", "last=3 must be at least first=9"),
         ("flow_map(finest=48)", "finest=48 must be a power of two"),
+        ("flow_map(rule='eulerian')", "allowed are progressive, lagrangian"),
+        ("flow_map(both=True, rule='lagrangian')", "needs rule='progressive'"),
         ("flow_map(steps=3)", "that steps=3 divides"),
         ("flow_map(taught=1.0)", "both the teacher's steps and the student's own are needed"),
     ],

@@ -1,7 +1,9 @@
 """A flow map of any two noise levels (Shortcut models, Frans et al. 2024): `flow_map()`.
 
-The student is told where its step ends. Short steps are the teacher's; a long one is two of its
-own, each half as long. One student then takes 1, 2, 4 or any number of steps.
+The student is told where its step ends. Short steps are the teacher's. A long one is two of its
+own, each half as long (`rule="progressive"`), or one of its own and a last short one of the
+teacher's (`"lagrangian"`: the end moves as the teacher says; Boffi et al. 2024, in finite steps).
+One student then takes 1, 2, 4 or any number of steps.
 """
 
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import jax.numpy as jnp
 from diffusion_jax.allowed import Count, Share
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.training.distillation.base import Desk, Lesson
+from diffusion_jax.types import expand
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class FlowMap:
     finest: int
     taught: float
     both: bool
+    rule: str
     rounds: int = 1
     timed: bool = False
     teacher_calls: int = 2
@@ -40,22 +44,36 @@ class FlowMap:
         start, middle, end = (
             jnp.interp(first + part * share, nodes, desk.edges) for part in (0.0, 0.5, 1.0)
         )
-        path = desk.teach(desk.noisy(start), jnp.stack([start, middle, end]))
-        ways = [(start, end, path[0], path[-1])]
-        if self.both:
-            ways.append((end, start, path[-1], path[0]))
-        back = jnp.zeros_like(short) if not self.both else (1024.0 * desk.u) % 1.0 < 0.5
-        a, b, here, there = (
-            jnp.where(back.reshape(-1, *[1] * (p.ndim - 1)), q, p)
-            for p, q in zip(ways[0], ways[-1], strict=True)
-        )
+        noisy = desk.noisy(start)
+        if self.rule == "lagrangian":
+            last, between = (
+                jnp.interp(first + share - part / self.finest, nodes, desk.edges)
+                for part in (1.0, 0.5)
+            )
+            begun = jnp.where(expand(short, noisy), noisy, desk.jump(noisy, start, last))
+            gammas = jnp.where(
+                short, jnp.stack([start, middle, end]), jnp.stack([last, between, end])
+            )
+            return Lesson(noisy, start, end, desk.teach(begun, gammas)[-1])
+        path = desk.teach(noisy, jnp.stack([start, middle, end]))
+        back = (1024.0 * desk.u) % 1.0 < 0.5 if self.both else jnp.zeros_like(short)
+        a, b = jnp.where(back, end, start), jnp.where(back, start, end)
         z = desk.noisy(a)
         own = desk.jump(desk.jump(z, a, middle), middle, b)
-        by_teacher = short.reshape(-1, *[1] * (z.ndim - 1))
+        here, there = (
+            jnp.where(expand(back, z), p, q) for p, q in ((path[-1], path[0]), (path[0], path[-1]))
+        )
+        by_teacher = expand(short, z)
         return Lesson(jnp.where(by_teacher, here, z), a, b, jnp.where(by_teacher, there, own))
 
 
-def make(steps: Count = 4, finest: Count = 64, taught: Share = 0.5, both: bool = False) -> FlowMap:
+def make(
+    steps: Count = 4,
+    finest: Count = 64,
+    taught: Share = 0.5,
+    both: bool = False,
+    rule: str = "progressive",
+) -> FlowMap:
     """One student for any number of steps.
 
     Args:
@@ -63,10 +81,11 @@ def make(steps: Count = 4, finest: Count = 64, taught: Share = 0.5, both: bool =
         finest: of these the shortest step is one: a power of two, and a multiple of `steps`.
         taught: share of the lessons that are short steps, by the teacher.
         both: also learn the way from data to noise, which a density needs.
+        rule: of long steps, `"progressive"` or `"lagrangian"`.
 
     Raises:
         ConfigError: `finest` is not a power of two of 4 or more, or `steps` does not divide it;
-            nothing or everything is taught.
+            nothing or everything is taught; the rule does not exist, or has no way back.
     """
     if finest < 4 or finest & (finest - 1) or finest % steps:
         raise ConfigError(
@@ -78,4 +97,11 @@ def make(steps: Count = 4, finest: Count = 64, taught: Share = 0.5, both: bool =
             f"flow_map: taught={taught}: both the teacher's steps and the student's own are "
             "needed: use 0.5"
         )
-    return FlowMap(steps, finest, float(taught), both)
+    if rule not in ("progressive", "lagrangian"):
+        raise ConfigError(f"flow_map: rule={rule!r}: allowed are progressive, lagrangian")
+    if both and rule == "lagrangian":
+        raise ConfigError(
+            "flow_map: the teacher's steps lead from noise to data, so that both=True needs "
+            "rule='progressive'"
+        )
+    return FlowMap(steps, finest, float(taught), both, rule)
