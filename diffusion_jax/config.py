@@ -100,6 +100,9 @@ def base() -> ConfigDict:
     # captions of eval.split, in order.
     c.sample.captions = ()
     c.sample.prompts = ""  # a file of more, one a line
+    c.sample.captions_of = ""  # a data plug-in whose captions to take in place of the run's own
+    c.sample.best_of = 1  # draw each so often, keep what fits its text or class best
+    c.sample.judge = "bits"  # by this: the model's own bits, a classifier's run, or scenes()
     c.sample.seed = 0  # of their noise
     # Noise in what later stages of a cascade are given (-log SNR, -6 .. 0 of use); None: none.
     c.sample.low_gamma = config_dict.placeholder(float)
@@ -143,6 +146,7 @@ def base() -> ConfigDict:
 
     # What text (or the class) and image tell of each other; draws, split and limit are eval's.
     c.inform = ConfigDict()
+    c.inform.data = ""  # a data plug-in; empty: the model's own data
     c.inform.words = True  # also bits of each word, where captions are known by parts
     c.inform.orders = False  # averaged over all orders of up to four words, not in theirs alone
     c.inform.candidates = 8  # captions that an image is held against; 0: all, and their mixture
@@ -185,6 +189,7 @@ def base() -> ConfigDict:
     c.quality.floor = "test"  # real images scored as if they were samples; empty: none
     c.quality.samples = ""  # npz with image (and label), or a folder of pictures; empty: drawn
     c.quality.repeats = 1  # sets of samples, with seeds sample.seed, sample.seed + 1, ...
+    c.quality.judge = ""  # of texts: scenes(), names(). Kind: judges
     c.quality.classifier = ""  # a classifier's work directory: class accuracy and histogram
     c.quality.nearest = "pixels()"  # features to find nearest training images by; empty: do not
     c.quality.batch = 256  # images per call of the features, over all devices

@@ -32,6 +32,7 @@ _HAS = {
     "guidance": (_CALL,),
     "edits": ("lay_out", "plan", "check", "paint"),
     "features": ("name", "size", "apply", "digest"),
+    "judges": ("names", "right"),
 }
 
 

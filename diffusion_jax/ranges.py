@@ -12,7 +12,8 @@ RANGES: dict[str, Range] = {
     **dict.fromkeys(
         (
             "batch", "accumulate", "steps", "data_ahead", "valid_draws",
-            "sample.steps", "sample.batch", "edit.each", "eval.draws", "eval.batch",
+            "sample.steps", "sample.batch", "sample.best_of",
+            "edit.each", "eval.draws", "eval.batch",
             "progressive.steps", "progressive.images", "compress.timesteps", "compress.group",
             "quality.repeats", "quality.batch", "quality.k", "quality.subset", "quality.rows",
             "audit.bands",

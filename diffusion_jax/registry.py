@@ -52,6 +52,7 @@ FOLDERS = {
     "guidance": "sampling.guidance",
     "edits": "sampling.edits",
     "features": "evaluation.features",
+    "judges": "evaluation.judges",
     "modes": "cli.modes",
 }
 # Settings whose plug-ins are of a kind with another name.

@@ -19,7 +19,7 @@ from diffusion_jax.cli.modes import (
     train,
 )
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import drawing
+from diffusion_jax.experiment import drawing, others
 from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
     other = tiny.experiment(folder, "digits", task="guide(classifier())", data="digits()",
                      guidance=f"classifier(checkpoint={where!r})")  # fmt: skip
     with pytest.raises(ConfigError, match="was trained on"):
-        drawing.open_helper(other, "classifier", where)
+        others.open_helper(other, "classifier", where)
     with pytest.raises(ConfigError, match="needs 100"):
         train.run(
             tiny.experiment(

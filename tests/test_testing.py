@@ -45,6 +45,8 @@ CASES += [
     ("likelihood", "ode(steps=4, trace='hutchinson', k=2)"),
     ("likelihood", "jumps(steps=2, draws=1)"),
     ("features", "pixels()"),
+    ("judges", "scenes()"),
+    ("judges", "names()"),
     ("data", "digits()"),
     ("loggers", "files"),
     ("tasks", f"guide(classifier({SMALL}))"),

@@ -126,6 +126,10 @@ def check_named(run: "Experiment") -> None:
     for kind, field, spec in (
         ("features", "quality.features", c.quality.features),
         ("features", "quality.nearest", c.quality.nearest),
+        ("judges", "quality.judge", c.quality.judge),
+        ("judges", "sample.judge", c.sample.judge if "(" in c.sample.judge else ""),
+        ("data", "sample.captions_of", c.sample.captions_of),
+        ("data", "inform.data", c.inform.data),
         ("data", "ood.data", c.ood.data),
         ("data", "ood.against", c.ood.against),
     ):

@@ -11,7 +11,7 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation import histogram, neighbours, quality
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.evaluation.statistics import Reference
-from diffusion_jax.experiment import Experiment, features as feature_lib
+from diffusion_jax.experiment import Experiment, features as feature_lib, judging
 from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import place
@@ -58,6 +58,8 @@ class Bench:
                 "a conditional model needs; add it, or set --config.conditional=False"
             )
         found = self._compare(samples.images, samples.labels)
+        if self.experiment.config.quality.judge:
+            found["judge"] = judging.judged(self.experiment, samples.images, self._texts(samples))
         nearest = self._memorisation(samples.images)
         if nearest is None:
             return found, None
@@ -71,8 +73,20 @@ class Bench:
             return None
         split = self.experiment.source.split(name)
         found = self._compare(np.asarray(split.images), split.labels, strict=False)
-        record = {"split": split.name, "data_sha256": split.fingerprint()}
+        record: Figures = {"split": split.name, "data_sha256": split.fingerprint()}
+        if self.experiment.config.quality.judge:
+            record["judge"] = judging.of_split(self.experiment, split)
         return {**record, **found, "halves": quality.halves(self.reference)}
+
+    def _texts(self, samples: Samples) -> list[str]:
+        if samples.texts:
+            return list(samples.texts)
+        if samples.labels is None:
+            raise DataError(
+                f"quality.judge: samples {samples.record.get('file', '')} hold neither captions "
+                "nor labels that say what they are to show"
+            )
+        return judging.named_classes(self.experiment, samples.labels)
 
     def at_size(self, samples: np.ndarray, count: int) -> Figures:
         """The figures of a random part of samples, as many as there are real images."""
@@ -182,6 +196,8 @@ def headline(figures: Figures) -> dict[str, tuple[float, float | None]]:
             if value is not None:
                 shown = f"{group} {name}" if group == "memorisation" else name
                 out[shown] = (value, figures[group].get(f"{name}_standard_error"))
+    for name, found in figures.get("judge", {}).items():
+        out[f"right: {name}"] = (found["value"], found["standard_error"])
     return out
 
 

@@ -15,12 +15,13 @@ from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import (
     Experiment,
+    best_of,
     generated,
-    latents,
     low_images,
-    open_run,
+    others,
     texts,
 )
+from diffusion_jax.experiment.best_of import Best, best
 from diffusion_jax.experiment.generated import Generated
 from diffusion_jax.model import require
 from diffusion_jax.runtime import memory
@@ -41,6 +42,7 @@ class Drawing:
             them, or the model takes none.
         stage: which of a cascade's; for the random numbers.
         captions: the prompt of each image; empty for a model without text.
+        attempt: which of several at the same images; for the random numbers.
     """
 
     experiment: Experiment
@@ -51,6 +53,7 @@ class Drawing:
     low: np.ndarray | None = None
     stage: int = 0
     captions: tuple[str, ...] = ()
+    attempt: int = 0
 
     def __call__(self, seed: int, quiet: bool = False, low: np.ndarray | None = None) -> np.ndarray:
         """`config.sample.num` images as the method's final step gives them.
@@ -66,7 +69,7 @@ class Drawing:
         given |= texts.conditions(e, list(self.captions))
         drawn = generate.generate(
             self.params, self.run, e.model.z_shape(e.source.shape), self.labels, c.num, c.batch,
-            seed, e.mesh, quiet, given, f"sample{self.stage or ''}",
+            seed, e.mesh, quiet, given, f"sample{self.stage or ''}{'.' * self.attempt}",
             "sample" if e.config.view == "whole()" else f"sample {e.config.view}",
         )  # fmt: skip
         if low is None:
@@ -140,7 +143,9 @@ class Chain:
         }  # fmt: skip
 
 
-def compiled(experiment: Experiment, params: Params, low: str = "") -> Drawing | Chain | Generated:
+def compiled(
+    experiment: Experiment, params: Params, low: str = ""
+) -> Drawing | Chain | Generated | Best:
     """The sampler of `experiment.config`.
 
     Args:
@@ -154,7 +159,7 @@ def compiled(experiment: Experiment, params: Params, low: str = "") -> Drawing |
     if generated.generates(experiment):
         return generated.compiled(experiment, params)
     labels, given = low_images.named(experiment, low)
-    return dataclasses.replace(_one(experiment, params, 0, labels), low=given)
+    return best(dataclasses.replace(_one(experiment, params, 0, labels), low=given))
 
 
 def _one(
@@ -239,6 +244,7 @@ def check(experiment: Experiment) -> None:
     low_images.check(experiment)
     _check_learned(experiment)
     texts.conditions(experiment, texts.wanted(experiment, c.num))
+    best_of.check(experiment)
     parts = _parts(experiment)
     for kind in ("grid", "plan"):
         registry.build(f"{kind}s", experiment.config[kind])
@@ -276,37 +282,6 @@ def _parts(experiment: Experiment) -> dict[str, Any]:
         "final": registry.build("finals", c.final),
         "correct": registry.build("correctors", c.corrector),
         "helpers": Helpers(
-            lambda kind, path: open_helper(experiment, kind, path), texts.reader(experiment)
+            lambda kind, path: others.open_helper(experiment, kind, path), texts.reader(experiment)
         ),
     }
-
-
-def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Callable, Params]:
-    """A second network for the guidance of `experiment`'s model: `(bind, params)`, see `Helpers`.
-
-    `kind` is `"denoiser"` or a plug-in of `scorers`; `ConfigError` if the checkpoint holds
-    something else, or was trained on other data.
-    """
-    other = open_run(checkpoint, data_dir=experiment.config.data_dir)
-    held = other.task.holds
-    if held != kind:
-        raise ConfigError(f"{checkpoint} holds a {held}; the guidance asks for a {kind}")
-    check_same_data(experiment, other, checkpoint)
-    latents.check_same(experiment.config, other.config, checkpoint)
-    params, _ = other.weights()
-    if held == experiment.task.holds:
-        mine, theirs = (e.model.num_classes for e in (experiment, other))
-        if mine != theirs:
-            raise ConfigError(f"{checkpoint} knows {theirs} classes, this model {mine}")
-        texts.check_same(experiment, other, checkpoint)
-    return other.task.function(other), params
-
-
-def check_same_data(experiment: Experiment, other: Experiment, name: str) -> None:
-    """Refuses (`ConfigError`) a second model, called `name`, of images of another kind."""
-    mine, theirs = ((s.shape, s.levels) for s in (experiment.source, other.source))
-    if mine != theirs:
-        raise ConfigError(
-            f"{name} was trained on {theirs[0]} images of {theirs[1]} levels, this model on "
-            f"{mine[0]} of {mine[1]}"
-        )

@@ -14,7 +14,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract, neighbours, statistics
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import Experiment, drawing, open_run
+from diffusion_jax.experiment import Experiment, open_run, others
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
 
@@ -57,7 +57,7 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
             f"{checkpoint} holds a {other.task.holds}, not a classifier; train one as in "
             "configs/digits_classifier.py"
         )
-    drawing.check_same_data(experiment, other, checkpoint)
+    others.check_same_data(experiment, other, checkpoint)
     if experiment.source.num_classes != other.source.num_classes:
         raise ConfigError(
             f"{checkpoint} knows {other.source.num_classes} classes, the data have "
@@ -145,9 +145,15 @@ def extractor(experiment: Experiment, features: Features) -> Callable:
 
 def classes(experiment: Experiment, classifier: Classifier) -> Callable[[np.ndarray], np.ndarray]:
     """A function from images, integers `[N, H, W, C]`, to the classes a classifier sees, `[N]`."""
+    found = logits(experiment, classifier)
+    return lambda images: found(images).argmax(1)
+
+
+def logits(experiment: Experiment, classifier: Classifier) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from images, integers `[N, H, W, C]`, to a classifier's logits, `[N, K]`."""
     size = experiment.source.num_classes
-    run = extractor(experiment, Features("classes", size, classifier.logits, "", classifier.params))
-    return lambda images: rows_of(run, images, "classes").argmax(1)
+    run = extractor(experiment, Features("logits", size, classifier.logits, "", classifier.params))
+    return lambda images: rows_of(run, images, "classes")
 
 
 def nearest(

@@ -8,14 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax import registry
 from diffusion_jax.data import alternatives
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.captions import Captions
 from diffusion_jax.data.datasets import named
 from diffusion_jax.data.passes import count
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, drawing, measuring, open_run, words as words_lib
-from diffusion_jax.likelihood import information as lib
+from diffusion_jax.experiment import (
+    Experiment,
+    measuring,
+    open_run,
+    others,
+    texts,
+    words as words_lib,
+)
+from diffusion_jax.likelihood import bpd, information as lib
 from diffusion_jax.networks.text_encoders.base import encode
 from diffusion_jax.types import Params
 
@@ -44,6 +52,8 @@ class Informed:
 def images(run: Experiment) -> tuple[Split, Captions]:
     """The images of `config.eval`, with captions: the names of their classes if there are no texts.
 
+    `config.inform.data` may name others of the same kind.
+
     Raises:
         ConfigError: the model knows neither texts nor classes.
     """
@@ -53,13 +63,28 @@ def images(run: Experiment) -> tuple[Split, Captions]:
             "--mode=inform asks what a text tells of an image: this run was trained without; train "
             "with --config.text='bytes()', or --config.conditional=True"
         )
-    source = run.source if model.text else named.make(run.data)
+    data = run.data
+    if run.config.inform.data:
+        data = registry.build("data", run.config.inform.data, data_dir=run.config.data_dir)
+        if (data.shape, data.levels) != (run.data.shape, run.data.levels):
+            raise ConfigError(
+                f"inform.data={run.config.inform.data!r}: images are {data.shape} of {data.levels} "
+                f"levels, those of this run {run.data.shape} of {run.data.levels}"
+            )
+    source = texts.source(run, data) if model.text else named.make(data)
     split = source.split(c.split)
     assert split.captions is not None
     return split, split.captions.part(slice(count(split, c.limit)))
 
 
-def told(run: Experiment, texts: Sequence[Texts], table: Sequence[str]) -> dict[str, np.ndarray]:
+def class_names(run: Experiment) -> tuple[str, ...]:
+    """What the classes are called in captions."""
+    captions = named.make(run.data).split(run.config.eval.split).captions
+    assert captions is not None
+    return captions.table
+
+
+def told(run: Experiment, asked: Sequence[Texts], table: Sequence[str]) -> dict[str, np.ndarray]:
     """What the network is told of M texts for each of N images, `[M][N]`; None is no text.
 
     Args:
@@ -71,9 +96,9 @@ def told(run: Experiment, texts: Sequence[Texts], table: Sequence[str]) -> dict[
     Raises:
         ConfigError: a text is too long, or has unknown words.
     """
-    known = dict.fromkeys(t for column in texts for t in column if t is not None)
+    known = dict.fromkeys(t for column in asked for t in column if t is not None)
     number: dict[str | None, int] = {None: 0} | {t: i for i, t in enumerate(known, 1)}
-    index = np.asarray([[number[t] for t in column] for column in texts]).T
+    index = np.asarray([[number[t] for t in column] for column in asked]).T
     if run.text is not None:
         ids = encode(run.text, list(known))
         return {"text": np.concatenate([np.zeros((1, run.text.length), np.int32), ids])[index]}
@@ -90,9 +115,9 @@ def measured(run: Experiment, params: Params) -> Informed:
     chain = [parts.texts(s) for s in parts.chain] if parts else [captions.strings()]
     nothing: list[Texts] = [[None] * len(captions)]
 
-    def pass_over(texts: Sequence[Texts], maps: bool, label: str) -> lib.Measured:
+    def pass_over(asked: Sequence[Texts], maps: bool, label: str) -> lib.Measured:
         return lib.measure(
-            run.model, params, split, measuring.over(run), told(run, texts, captions.table),
+            run.model, params, split, measuring.over(run), told(run, asked, captions.table),
             draws=run.config.eval.draws, maps=maps, label=label,
         )  # fmt: skip
 
@@ -118,6 +143,7 @@ def measured(run: Experiment, params: Params) -> Informed:
         "images": len(captions), "draws_per_image": run.config.eval.draws,
         "information": bits, "i_orth": orth, "gauge": bits["bits"] - orth["bits"],
         "entropy": entropy,
+        "bits_per_dim": _bound(run, params, split),
         "shuffled_above_null": lib.bits(shuffled - null),
         "retrieval": lib.retrieval(among, held.true),
     }  # fmt: skip
@@ -139,6 +165,11 @@ def measured(run: Experiment, params: Params) -> Informed:
         result | {"notes": notes}, captions, ("all", *steps),
         first.maps[:, : 1 + len(steps)] / math.log(2.0), (null - own).mean(1) / math.log(2.0),
     )  # fmt: skip
+
+
+def _bound(run: Experiment, params: Params, split: Split) -> dict[str, float]:
+    """The whole bound given the text, in bits/dim."""
+    return bpd.mean_se(measuring.bound(run, params, split=split).per_image()["total"])
 
 
 def _parts(run: Experiment, captions: Captions, notes: list[str]) -> words_lib.Words | None:
@@ -163,9 +194,9 @@ def _split(nats: np.ndarray, columns: dict[str, list[Texts]]) -> dict[str, np.nd
     return dict(zip(columns, np.split(nats, ends[:-1], axis=-1), strict=True))
 
 
-def _against(own: np.ndarray, nats: np.ndarray, texts: list[list[str]]) -> dict[str, Any]:
+def _against(own: np.ndarray, nats: np.ndarray, wrong: list[list[str]]) -> dict[str, Any]:
     """How often a wrong caption has the larger bound, and by how much, of images that have one."""
-    there = np.asarray([[bool(t) for t in column] for column in texts]).T
+    there = np.asarray([[bool(t) for t in column] for column in wrong]).T
     further = nats - own[..., None]
     right = (further.mean(1) > 0)[there]
     margin = np.concatenate([further[there[:, m], :, m] for m in range(nats.shape[2])])
@@ -185,7 +216,7 @@ def _other_null(
     other = open_run(path, data_dir=run.config.data_dir)
     if other.model.text or other.model.num_classes:
         raise ConfigError(f"inform.against={path}: that run has texts or classes; give one without")
-    drawing.check_same_data(run, other, path)
+    others.check_same_data(run, other, path)
     other.config.eval = run.config.eval
     bare = dataclasses.replace(split, labels=np.full_like(split.labels, run.model.num_classes))
     if split.captions is not None and split.captions.ids is not None:

@@ -16,6 +16,7 @@ from diffusion_jax.data.listing import listing
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import DataError
 from diffusion_jax.experiment import Experiment, drawing
+from diffusion_jax.networks.text_encoders.base import parse_weights
 from diffusion_jax.runtime import untrusted
 
 # Names of the arrays in our files, and in those of guided-diffusion and its followers.
@@ -35,12 +36,14 @@ class Samples:
         labels: the classes that were asked for, `[N]`, or None.
         record: what they are: where from, and how they were drawn.
         stem: for file names.
+        texts: the captions that were asked for; empty without.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
     record: dict[str, Any]
     stem: str
+    texts: tuple[str, ...] = ()
 
 
 def draw(experiment: Experiment, repeats: int) -> Iterator[Samples]:
@@ -57,7 +60,13 @@ def draw(experiment: Experiment, repeats: int) -> Iterator[Samples]:
         how = {
             **record, **made.describe(), "seed": seed, "batch": c.batch,
         }  # fmt: skip
-        yield Samples(images, made.labels, how | _digest(images), str(record["step"]))
+        texts = tuple(plain(t) for t in made.captions)
+        yield Samples(images, made.labels, how | _digest(images), str(record["step"]), texts)
+
+
+def plain(prompt: str) -> str:
+    """A prompt without the weights in it."""
+    return parse_weights(prompt)[0]
 
 
 def read(experiment: Experiment, path: Path) -> Samples:
@@ -78,6 +87,7 @@ def read(experiment: Experiment, path: Path) -> Samples:
             f = untrusted.npz(raw)
             key, label = next((k for k in _KEYS if k[0] in f), _KEYS[0])
             images, labels = f[key], f.get(label)
+            texts = tuple(plain(str(t)) for t in f.get("caption", ()))
             how = json.loads(str(f["method"])) if "method" in f else {}
             how |= {"step": int(f["step"])} if "step" in f else {}
     except _DAMAGED as e:
@@ -106,7 +116,7 @@ def read(experiment: Experiment, path: Path) -> Samples:
                 f"{source.num_classes - 1}"
             )
     record = {"file": str(path), **how, **_digest(images)}
-    return Samples(images.astype(np.uint8), labels, record, path.stem)
+    return Samples(images.astype(np.uint8), labels, record, path.stem, texts)
 
 
 def _from_folder(source: Source, path: Path) -> Samples:

@@ -21,9 +21,9 @@ def encoder(run: "Experiment") -> TextEncoder | None:
     return registry.build("text_encoders", run.config.text) if run.config.text else None
 
 
-def source(run: "Experiment") -> Source:
-    """The data set, its captions as the text encoder reads them."""
-    found, reader = run.data, run.text
+def source(run: "Experiment", data: Source | None = None) -> Source:
+    """The data set, or `data`, with captions as the text encoder reads them."""
+    found, reader = data or run.data, run.text
     if reader is None:
         return found
     if not found.captioned:
@@ -89,7 +89,10 @@ def wanted(run: "Experiment", num: int) -> list[str]:
     if c.labels and not run.model.num_classes:
         raise ConfigError(f"sample.labels={c.labels}: this run takes sample.captions, not labels")
     if not asked:
-        captions = run.source.split(run.config.eval.split).captions
+        data = run.data
+        if c.captions_of:
+            data = registry.build("data", c.captions_of, data_dir=run.config.data_dir)
+        captions = source(run, data).split(run.config.eval.split).captions
         assert captions is not None
         asked = [_escaped(t) for t in captions.part(slice(num)).strings()]
     return [asked[i % len(asked)] for i in range(num)]

@@ -22,6 +22,7 @@ CONTRACTS = {
     "heads": "autoencoders.head",
     "scorers": "networks.scorer",
     "features": "networks.features",
+    "judges": "judges.judge",
     "samplers": "sampling.sampler",
     "grids": "sampling.grid",
     "plans": "sampling.plan",

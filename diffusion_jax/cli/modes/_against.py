@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import Experiment, drawing, open_run
+from diffusion_jax.experiment import Experiment, drawing, open_run, others
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
@@ -78,7 +78,7 @@ def _run(experiment: Experiment, path: str) -> Experiment:
     """The run whose samples are drawn, with this run's settings for sampling."""
     c = experiment.config
     other = open_run(path, data_dir=c.data_dir)
-    drawing.check_same_data(experiment, other, path)
+    others.check_same_data(experiment, other, path)
     for field in ("guidance", "sampler", "grid", "plan", "corrector", "sample"):
         other.config[field] = copy.deepcopy(c[field])
     if c.conditional and not other.model.num_classes:

@@ -109,6 +109,11 @@ def _table(report: dict[str, Any], name: str) -> str:
     for key, title in (("words", "in order"), ("words_averaged", "averaged over orders")):
         lines += [f"  {w['word'] + ', ' + title:<30}{_cell(w)}{_known(w['known'])}"
                   for w in r.get(key, [])]  # fmt: skip
+    given = r["bits_per_dim"]
+    lines.append(
+        f"  bits/dim given the text       "
+        f"{plus_minus(given['bits_per_dim'], given['standard_error'])}"
+    )
     found = r["retrieval"]
     lines.append(
         f"  own caption found             "

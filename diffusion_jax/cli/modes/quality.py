@@ -117,7 +117,8 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
         "reference": bench.record,
         "features": features.describe(experiment.config.quality.features, bench.features),
         "classifier": None if bench.classifier is None else bench.classifier.record,
-        "settings": {k: experiment.config.quality[k] for k in _SETTINGS},
+        "settings": {k: experiment.config.quality[k] for k in _SETTINGS}
+        | ({"judge": q.judge} if q.judge else {}),
         "numerics": {
             "dtype": experiment.config.dtype,
             "matmul_precision": experiment.config.eval.matmul_precision or "device default",

@@ -86,6 +86,8 @@ def _card(c: Record) -> Html:
     floor = c.data.get("floor") or {}
     real = {"frechet": floor.get("frechet", {}), "kid": floor.get("kid", {})}
     values = {k: (v.get("value"), v.get("standard_error")) for k, v in real.items()}
+    values |= {f"right: {k}": (v["value"], v["standard_error"])
+               for k, v in floor.get("judge", {}).items()}  # fmt: skip
     for group in ("coverage", "classes"):
         found = floor.get(group, {})
         values |= {k: (v, found.get(f"{k}_standard_error")) for k, v in found.items()

@@ -1,0 +1,1 @@
+"""Whether images show what a text says, by eyes that never guided a sampler: one file each."""

@@ -1,0 +1,45 @@
+"""The contract of a judge: does an image show what its text says, in each respect?"""
+
+import math
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """A judge: what it knows comes from real images, and no sampler ever followed it.
+
+    Attributes:
+        names: of the respects in which it judges.
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def right(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """What share of each respect is right, `[N, A]`, NaN where a text says nothing of it.
+
+        Args:
+            images: whole grey levels, `[N, H, W, C]`.
+            texts: one for each.
+
+        Raises:
+            ConfigError: a text that it cannot read, or images of another shape.
+        """
+        ...
+
+
+def shares(names: Sequence[str], right: np.ndarray) -> dict[str, dict[str, float]]:
+    """Means with standard errors of `Judge.right`, and of images in which everything is right."""
+    whole = np.nanmin(right, axis=1, initial=1.0) >= 1.0
+    columns = dict(zip(names, right.T, strict=True)) | {"all": whole.astype(float)}
+    found = {}
+    for name, values in columns.items():
+        said = values[~np.isnan(values)]
+        if len(said):
+            error = said.std() / math.sqrt(len(said))
+            found[name] = {"value": float(said.mean()), "standard_error": float(error),
+                           "images": len(said)}  # fmt: skip
+    return found

@@ -1,0 +1,44 @@
+"""Is the image of the class that its text names? By a machine fitted to real training images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffusion_jax.data.base import Source
+from diffusion_jax.data.datasets import named
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation.judges import _svm
+
+
+@dataclass(frozen=True)
+class Names:
+    """See the module docstring."""
+
+    of: Source
+    table: tuple[str, ...]
+    names: tuple[str, ...] = ("class",)
+
+    def right(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """See `base.Judge`."""
+        if images.shape[1:] != tuple(self.of.shape):
+            raise ConfigError(f"names: images are {images.shape[1:]}, {self.of.name}'s are not")
+        unknown = [t for t in texts if t not in self.table]
+        if unknown:
+            raise ConfigError(f"names: {unknown[0]!r} is no class of {self.of.name}")
+        wanted = np.asarray([self.table.index(t) for t in texts])
+        return (_svm.classes(self.of, images) == wanted)[:, None].astype(float)
+
+
+def make(of: Source | None = None) -> Names:
+    """A judge of class names.
+
+    Args:
+        of: the data set with classes; `digits()` if None.
+    """
+    from diffusion_jax import registry
+
+    source = of if of is not None else registry.build("data", "digits()")
+    captions = named.make(source).split("train").captions
+    assert captions is not None
+    return Names(source, captions.table)

@@ -1,0 +1,38 @@
+"""Other runs that one needs: second models of guidance, and whether they are of the same images."""
+
+from collections.abc import Callable
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Experiment, latents, open_run, texts
+from diffusion_jax.types import Params
+
+
+def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Callable, Params]:
+    """A second network for the guidance of `experiment`'s model: `(bind, params)`, see `Helpers`.
+
+    `kind` is `"denoiser"` or a plug-in of `scorers`; `ConfigError` if the checkpoint holds
+    something else, or was trained on other data.
+    """
+    other = open_run(checkpoint, data_dir=experiment.config.data_dir)
+    held = other.task.holds
+    if held != kind:
+        raise ConfigError(f"{checkpoint} holds a {held}; the guidance asks for a {kind}")
+    check_same_data(experiment, other, checkpoint)
+    latents.check_same(experiment.config, other.config, checkpoint)
+    params, _ = other.weights()
+    if held == experiment.task.holds:
+        mine, theirs = (e.model.num_classes for e in (experiment, other))
+        if mine != theirs:
+            raise ConfigError(f"{checkpoint} knows {theirs} classes, this model {mine}")
+        texts.check_same(experiment, other, checkpoint)
+    return other.task.function(other), params
+
+
+def check_same_data(experiment: Experiment, other: Experiment, name: str) -> None:
+    """Refuses (`ConfigError`) a second model, called `name`, of images of another kind."""
+    mine, theirs = ((s.shape, s.levels) for s in (experiment.source, other.source))
+    if mine != theirs:
+        raise ConfigError(
+            f"{name} was trained on {theirs[0]} images of {theirs[1]} levels, this model on "
+            f"{mine[0]} of {mine[1]}"
+        )

@@ -1,0 +1,34 @@
+"""Contract of judges."""
+
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.data.base import Split
+from diffusion_jax.testing._tools import must
+
+
+def judge(plugin: Any, split: Split | None = None) -> None:
+    """Shares from 0 to 1 for each respect; images do not see one another; real ones are right.
+
+    `split` has images with texts that it reads; the test digits, as scenes or by name, if None.
+    """
+    from diffusion_jax import registry
+
+    if split is None:
+        kinds = {(16, 16, 3): "scenes(objects=1, size=10)", (8, 8, 1): "named(digits())"}
+        whole = getattr(plugin, "names", ())
+        spec = kinds[(16, 16, 3) if len(whole) > 1 else (8, 8, 1)]
+        split = registry.build("data", spec).split("test")
+    assert split is not None
+    assert split.captions is not None
+    images, texts = np.asarray(split.images[:60]), split.captions.strings()[:60]
+    right = plugin.right(images, texts)
+    must(right.shape == (60, len(plugin.names)), f"right gave {right.shape}, not (60, names)")
+    known = right[~np.isnan(right)]
+    must(bool(((known >= 0) & (known <= 1)).all()), "a share is not from 0 to 1")
+    must(known.mean() > 0.9, f"only {known.mean():.2f} of what real images show is right to it")
+    alone = plugin.right(images[7:8], texts[7:8])
+    must(np.array_equal(alone[0], right[7], equal_nan=True), "images see one another")
+    other = plugin.right(images, texts[1:] + texts[:1])
+    must(np.nanmean(other) < np.nanmean(right), "it likes the texts of other images as much")
