@@ -11,7 +11,7 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.neighbours import Nearest
-from diffusion_jax.experiment import Experiment, drawing, open_run
+from diffusion_jax.experiment import Experiment, drawing, open_run, others
 from diffusion_jax.experiment._asked import asked
 
 _ODE = {"sampler": "ddim()", "plan": "once()", "corrector": "none()"}  # no noise but the first
@@ -24,7 +24,7 @@ def open_other(experiment: Experiment, path: str) -> Experiment:
     other = open_run(path, data_dir=experiment.config.data_dir)
     if other.task.figure == "loss_by_gamma":
         raise ConfigError(f"audit.against={path!r} holds a {other.task.holds}, not a model")
-    drawing.check_same_data(experiment, other, path)
+    others.check_same_data(experiment, other, path)
     mine, theirs = (e.model.num_classes for e in (experiment, other))
     if mine != theirs:
         raise ConfigError(f"audit.against={path!r} knows {theirs} classes, this model {mine}")
