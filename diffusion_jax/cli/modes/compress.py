@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import _codec_files, _records
-from diffusion_jax.compression import baselines, files
+from diffusion_jax.compression import baselines, files, predictors
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment, codec, measuring
@@ -56,7 +56,11 @@ def run(experiment: Experiment) -> None:
         "devices": describe_devices(),
     }
     if c.compare:
-        report["other_formats"] = baselines.rivals(found.images, experiment.source.medium.name)
+        medium, levels = experiment.source.medium.name, experiment.source.levels
+        report["other_formats"] = baselines.rivals(found.images, medium)
+        if predictors.fit(medium):
+            train = np.asarray(experiment.source.split("train").images)
+            report["other_formats"] += predictors.rivals(train, found.images, levels, medium)
     say(f"  written to {path}")
     _records.publish(path.with_suffix(".json"), report, _table(report))
     if c.verify:

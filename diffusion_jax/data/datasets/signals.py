@@ -1,0 +1,73 @@
+"""Signals whose entropy is known: white noise, and an autoregression on levels.
+
+`"ar1"` is a chain of levels: each is the bin into which `rho` times the one before, plus Gaussian
+noise, falls, so the bits of a sample are an integral of a normal density over bins. `"white"` has
+log2(levels) bits a sample.
+"""
+
+import functools
+import zlib
+
+import numpy as np
+
+from diffusion_jax.allowed import Count, Levels
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.datasets._markov import Chain
+from diffusion_jax.data.media.signal import SIGNAL
+from diffusion_jax.errors import DataError
+
+_LAWS = ("ar1", "white")
+_HELD = {"valid": 500, "test": 1000}
+_REACH = 4.0  # standard deviations from the middle to the outermost levels
+
+
+def chain(law: str, rho: float, levels: int) -> Chain:
+    """The chain; see `make`."""
+    from scipy.special import ndtr
+
+    if law == "white":
+        return Chain(np.full((levels, levels), 1.0 / levels))
+    width = 2.0 * _REACH / levels
+    centres = width * (np.arange(levels) + 0.5) - _REACH
+    edges = np.concatenate([[-np.inf], centres[:-1] + 0.5 * width, [np.inf]])
+    below = ndtr((edges - rho * centres[:, None]) / np.sqrt(1.0 - rho**2))
+    return Chain(np.diff(below, axis=1))
+
+
+def make(
+    law: str = "ar1",
+    rho: float = 0.9,
+    levels: Levels = 16,
+    length: Count = 32,
+    size: Count = 20_000,
+) -> Source:
+    """Signals of one channel, without labels.
+
+    Args:
+        law: `"ar1"` or `"white"`.
+        rho: correlation of neighbours of an `"ar1"`, inside (-1, 1).
+        levels: how many there are.
+        length: samples of a signal.
+        size: training signals.
+
+    Raises:
+        DataError: no such law, or no such correlation.
+    """
+    if law not in _LAWS or not -1.0 < rho < 1.0:
+        raise DataError(
+            f"signals: law={law!r}, rho={rho}: allowed are {', '.join(_LAWS)}, and -1 < rho < 1"
+        )
+    found = chain(law, rho, levels)
+    name = f"{law}_{levels}_{length}" + (f"_{rho:g}" if law == "ar1" else "")
+
+    def load(split: str) -> Split:
+        count = _HELD.get(split, size)
+        rng = np.random.default_rng([zlib.crc32(f"{name} {split}".encode())])
+        images = found.draw(rng, count, length).reshape(count, 1, length, 1)
+        return Split(f"{name}/{split}", images, np.zeros(count, np.int32), levels, 0)
+
+    bits = found.entropy(length)
+    return Source(
+        name, (1, length, 1), levels, 0, functools.lru_cache(load), medium=SIGNAL,
+        entropy=(bits, bits),
+    )  # fmt: skip
