@@ -124,7 +124,10 @@ def test_samples_of_an_unknown_model_are_searched_for_copies_alone(folder, tmp_p
     (path,) = (found.workdir / "audit").glob("mine.json")
     report = json.loads(path.read_text())
     assert report["result"]["copies"]["copies"] == 6 and "gap" not in report["result"]
-    assert report["left_out"][0] == "bits: there are only samples, no checkpoint"
+    assert (
+        report["left_out"][0]
+        == "bits: there are only samples, and no model that gives images a probability"
+    )
     assert any("no judge" in line for line in report["left_out"])
 
 
@@ -173,6 +176,7 @@ def test_images_of_another_training_set_are_refused(folder, tmp_path):
         ({"quality": {"samples": "/nowhere.npz"}}, "there is no file /nowhere.npz"),
         ({"quality": {"classifier": "/nowhere"}}, "there is no run in that folder"),
         ({"task": "guide(classifier())"}, "holds a classifier"),
+        ({"task": "gan()"}, "name its samples, --config.quality.samples=FILE"),
         ({"sample": {"num": -1}}, "at least 0"),
         ({"audit": {"against": "/nowhere"}}, "there is no run in that folder"),
     ],

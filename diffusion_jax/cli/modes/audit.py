@@ -56,6 +56,11 @@ def check(experiment: Experiment) -> None:
     c = experiment.config
     auditing.check(experiment)
     bpd.check_draws("eval.draws", c.eval.draws)
+    if experiment.task.figure == "samples" and not c.quality.samples:
+        raise ConfigError(
+            f"--mode=audit: {c.task} gives images no probability; name its samples, "
+            "--config.quality.samples=FILE, to search them for copies"
+        )
     path = place(c.quality.samples or ".")
     if c.quality.samples and not (path.is_file() or path.is_dir()):
         raise DataError(f"quality.samples: there is no file {c.quality.samples}")
@@ -67,6 +72,8 @@ def check(experiment: Experiment) -> None:
 
 def _weights(experiment: Experiment) -> tuple[Params | None, dict[str, Any]]:
     """The weights and what they are; none where samples of some other model are given instead."""
+    if experiment.task.figure == "samples":  # a GAN
+        return None, {}
     if experiment.config.quality.samples and not experiment.checkpoint:
         try:
             restore.locate(experiment.workdir)
@@ -97,7 +104,7 @@ def audit(
     arrays: dict[str, np.ndarray] = {}
     left, notes = [], []
     if params is None:
-        left.append("bits: there are only samples, no checkpoint")
+        left.append("bits: there are only samples, and no model that gives images a probability")
     elif not experiment.model.traits.likelihood:
         left.append(f"bits: a student is not a model of likelihood (its teacher is "
                     f"{experiment.model.teacher})")  # fmt: skip
