@@ -1,5 +1,6 @@
 """Every scorer found in the folder keeps the contract; the discriminator finds the log-ratio."""
 
+import dataclasses
 import json
 import math
 
@@ -14,11 +15,14 @@ from weights import moved
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import (
     _against,
+    _by_gamma,
     eval as eval_mode,
     sample as sample_mode,
     train,
 )
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import guides
 from diffusion_jax.experiment import drawing, others
 from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.sampling import generate
@@ -121,6 +125,29 @@ def test_a_discriminator_finds_the_log_ratio_of_noisy_laws():
 def test_settings_are_checked(spec, offered, says):
     with pytest.raises(ConfigError, match=says):
         registry.build("scorers", spec, **{**OFFERED, **offered})
+
+
+class Level:
+    """Its loss is the noise level that it sees."""
+
+    metrics = ()
+
+    def loss(self, params, z, gamma, label, keys):
+        return {"loss": gamma}
+
+
+def test_a_judge_of_clean_images_sees_the_least_noise_and_guides_nothing(tmp_path):
+    experiment = tiny.experiment(tmp_path, task=f"guide(classifier({SMALL}), clean=True)")
+    recipe = experiment.task.open(experiment, _by_gamma._HANDED).recipe
+    np.testing.assert_array_equal(recipe.gamma(np.linspace(0, 1, 5)), -5.0)
+    recipe, how = (
+        dataclasses.replace(recipe, network=Level()),
+        Pass(experiment.mesh, 13, quiet=True),
+    )
+    rows = guides.measure(recipe, {}, experiment.source.split("test"), how)
+    assert rows == [{"gamma": -5.0, "loss": -5.0}]
+    with pytest.raises(ConfigError, match=r"trained on clean images .* cannot guide noisy ones"):
+        experiment.task.function(experiment)
 
 
 def test_samples_and_data_in_equal_parts(tmp_path):

@@ -16,6 +16,8 @@ _LEVELS = 9
 def measure(recipe: Recipe, params: Params, split: Split, how: Pass) -> list[dict[str, float]]:
     """Mean loss and metrics over a split, every image once at each of nine noise levels.
 
+    A guide of clean images has one level.
+
     Args:
         recipe: how the guide was trained.
         params: its weights, replicated over the mesh.
@@ -23,7 +25,8 @@ def measure(recipe: Recipe, params: Params, split: Split, how: Pass) -> list[dic
     Returns:
         For each level, from the least noise: `gamma`, `loss` in nats, and the guide's metrics.
     """
-    gammas = np.linspace(recipe.gamma_min, recipe.gamma_max, _LEVELS, dtype=np.float32)
+    ends = recipe.gamma_min, recipe.gamma_max
+    gammas = np.unique(np.linspace(*ends, _LEVELS, dtype=np.float32))
 
     def run(params: Params, rows: dict[str, Array], keys: Array) -> dict[str, Array]:
         x = recipe.encode(rows["image"])

@@ -1,7 +1,8 @@
 """A network of noisy images that guidance will follow: `guide(classifier())`.
 
 `against` names a run (a work directory): the network then learns to tell the data from samples of
-that run, as `guide(discriminator(), against='runs/digits')`.
+that run, as `guide(discriminator(), against='runs/digits')`. With `clean=True` it sees the least
+noise only: a judge of images, and no guide.
 """
 
 from collections.abc import Callable
@@ -146,10 +147,12 @@ class Guide:
     Attributes:
         spec: the network, a plug-in of `scorers`.
         against: the run whose samples it learns to tell from data; empty for none.
+        clean: whether it sees no more than the least noise.
     """
 
     spec: Spec
     against: str = ""
+    clean: bool = False
     figure: str = "loss_by_gamma"
 
     @property
@@ -181,11 +184,12 @@ class Guide:
         levels = setting.source.levels
         decoder = registry.build("decoders", c.decoder, levels=levels)
         view = registry.build("views", c.view, levels=levels)
+        gamma_min = setting.offered()["gamma_min"]
         recipe = Recipe(
             network=self.network(setting),
             encode=lambda images: decoder.encode(view(images)[0]),
-            gamma_min=setting.offered()["gamma_min"],
-            gamma_max=c.gamma_max,
+            gamma_min=gamma_min,
+            gamma_max=gamma_min if self.clean else c.gamma_max,
             optimizer=optimizer.make(c.optimizer, rate, c.clip, c.decay_mask),
             ema=tuple((ema_key(d), d) for d in c.ema),
             ema_warmup=c.ema_warmup,
@@ -204,15 +208,21 @@ class Guide:
 
     def function(self, setting: Setting) -> Callable[[Params], Callable]:
         """The log-probability whose gradient is followed."""
+        if self.clean:
+            raise ConfigError(
+                f"{setting.workdir} was trained on clean images (clean=True): it judges images "
+                "and cannot guide noisy ones; train one without clean"
+            )
         network = self.network(setting)
         return lambda params: lambda z, gamma, cond: network.log_prob(params, z, gamma, cond)
 
 
-def make(network: Spec, against: str = "") -> Guide:
+def make(network: Spec, against: str = "", clean: bool = False) -> Guide:
     """A network of noisy images for guidance.
 
     Args:
         network: `classifier(...)`, `discriminator(...)` or `clip(...)`.
         against: a work directory: learn to tell its samples from the data.
+        clean: learn clean images only, to judge and not to guide.
     """
-    return Guide(network, against)
+    return Guide(network, against, clean)

@@ -1,0 +1,278 @@
+"""Classification accuracy score: classifiers trained on samples, tested on real images.
+
+    python -m benchmarks.synthetic --run runs/digits --work digits --out runs/synthetic
+
+Samples have the labels of the real training images, four times over. Arms are the real images,
+samples (x1, x4), samples without near-copies (x1 new) and both together (real + x1), for every
+`--guidance`; all classifiers make the same number of updates. Guidance is chosen on `valid`; `test`
+is for the table. Killed, the same command goes on where it was; `rows.jsonl` has every classifier,
+`--show` prints those.
+"""
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from scipy import special
+
+from benchmarks import _common
+from diffusion_jax.cli.modes import train as train_mode
+from diffusion_jax.errors import ConfigError, Preempted, UserError
+from diffusion_jax.experiment import Experiment, features, open_experiment, open_run
+from diffusion_jax.runtime import cache, cpu_devices
+from diffusion_jax.runtime.storage import write_arrays
+from diffusion_jax.runtime.wording import json_text, plus_minus
+
+WEIGHTS = tuple(f"cfg(w={w})" for w in (0.5, 1.0, 1.5, 2.0, 3.0, 5.0))
+TIMES = 4  # samples drawn, of the number of real training images
+_NEAR = 0.01  # the share of held-out images that would be called near-copies
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What classifiers are trained on.
+
+    Attributes:
+        name: of the row.
+        real: the share of real images.
+        times: training images, of the number of real ones.
+        new: leave samples out that are nearer to training images than 99% of held-out ones are.
+    """
+
+    name: str
+    real: float
+    times: int
+    new: bool = False
+
+
+REAL = Arm("real", 1.0, 1)
+ARMS = (
+    Arm("x1", 0.0, 1), Arm("x4", 0.0, TIMES), Arm("x1 new", 0.0, 1, new=True),
+    Arm("real + x1", 0.5, 2),
+)  # fmt: skip
+
+
+def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
+    """Exact two-sided p-value (McNemar 1947) of two classifiers on the same images.
+
+    Args:
+        a: whether one is right, bool `[N]`.
+        b: whether the other is.
+    """
+    only = int(np.sum(a & ~b)), int(np.sum(b & ~a))
+    least, n = min(only), sum(only)
+    return float(min(2.0 * special.bdtr(least, n, 0.5), 1.0)) if n else 1.0
+
+
+def data_of(data: str, arm: Arm, path: Path, n: int) -> str:
+    """The data string of an arm, of `n` real training images."""
+    if arm is REAL:
+        return data
+    return f"synthetic({data}, samples={str(path)!r}, real={arm.real}, size={arm.times * n})"
+
+
+def draw(run: Experiment, guidance: str, seed: int, folder: Path, **how: Any) -> dict[bool, Path]:
+    """Labelled samples, all and those that are no near-copies: npz files, unless they are there."""
+    stem = f"{''.join(c if c.isalnum() or c == '.' else '_' for c in guidance)}-seed{seed}"
+    paths = {new: folder / f"{stem}{'-new' * new}.npz" for new in (False, True)}
+    if all(p.exists() for p in paths.values()):
+        return paths
+    train = run.source.split("train")
+    labels = np.tile(train.labels, TIMES)
+    note(f"{len(labels)} samples, {guidance}, seed {seed}")
+    with contextlib.redirect_stdout(sys.stderr):
+        images = run.sample(
+            len(labels), tuple(map(int, train.labels)), seed=seed, guidance=guidance, **how
+        )
+        (near, real), _ = features.nearest(run, "pixels()", train, images, run.source.split("test"))
+    kept = near.distance >= np.quantile(real.distance, _NEAR)
+    method = json_text({"checkpoint": run.loaded[1]["checkpoint"], "guidance": guidance,
+                        "seed": seed, **how})  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    for new, path in paths.items():
+        chosen = np.flatnonzero(kept) if new else np.arange(len(images))
+        write_arrays(path, image=images[chosen], label=labels[chosen], method=method)
+    return paths
+
+
+def config_for(work: str, data: str, seed: int, steps: int, data_dir: str) -> ConfigDict:
+    """The configuration of one classifier of clean images."""
+    c = _common.config_file(f"{work}_classifier")
+    c.task = c.task.removesuffix(")") + ", clean=True)"
+    c.data, c.seed, c.data_dir = data, seed, data_dir
+    c.steps = steps or c.steps
+    c.warmup = min(c.warmup, c.steps // 10)
+    c.eval_every, c.save_every, c.report = 0, c.steps, False
+    return c
+
+
+def classify(config: ConfigDict, folder: Path) -> dict[str, np.ndarray]:
+    """What a classifier, trained here unless it has been, says of the images held out."""
+    kept = folder / "answers.npz"
+    if not kept.exists():
+        if not (folder / "eval" / f"{config.steps}.json").exists():
+            with contextlib.redirect_stdout(sys.stderr):
+                train_mode.run(open_experiment(config, folder))
+        # Asked as any judge is, of images of the real data set.
+        run = open_experiment(config, folder)
+        judge = features.classes(run, features.open_classifier(run, str(folder)))
+        with contextlib.redirect_stdout(sys.stderr):
+            found = {
+                name: judge(split.images) == split.labels
+                for name, split in ((n, run.source.split(n)) for n in ("valid", "test"))
+            }
+        write_arrays(kept, **found)
+        jax.clear_caches()
+    with np.load(kept) as arrays:
+        return {k: arrays[k] for k in ("valid", "test")}
+
+
+def fill(args: argparse.Namespace, run: Experiment) -> None:
+    """Every arm and seed; what is there is not made again."""
+    out, data = args.out, run.config.data
+    n = len(run.source.split("train"))
+    how = {k: getattr(args, k) for k in ("sampler", "steps", "batch") if getattr(args, k)}
+    cells = [("", REAL)] + [(g, a) for g in args.guidance for a in ARMS if a.name in args.arms]
+    for seed in range(args.seeds):
+        for guidance, arm in cells:
+            path = Path()
+            if arm is not REAL:
+                sets = draw(run, guidance, seed % args.sample_seeds, out / "samples", **how)
+                path = sets[arm.new]
+            name = f"{arm.name} {guidance}".strip()
+            config = config_for(
+                args.work, data_of(data, arm, path, n), seed, args.updates, run.config.data_dir
+            )
+            place = out / name.replace(" ", "_").replace("+", "and") / f"seed{seed}"
+            try:
+                right = classify(config, place)
+            except UserError as e:  # the others are worth having all the same
+                note(f"{name}, seed {seed} failed: {e}")
+                continue
+            row = {"arm": arm.name, "guidance": guidance, "seed": seed, "updates": config.steps}
+            row |= {k: float(v.mean()) for k, v in right.items()}
+            row["npz"] = str(place / "answers.npz")
+            if row not in read(out):
+                with (out / "rows.jsonl").open("a") as f:
+                    f.write(f"\n{json.dumps(row)}\n")
+            note(f"{name}, seed {seed}: {row['test']:.4f}")
+
+
+def read(out: Path) -> list[dict[str, Any]]:
+    """Finished classifiers; a line that a kill has torn is none."""
+    log = out / "rows.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    return list({(r["arm"], r["guidance"], r["seed"]): r for r in rows}.values())
+
+
+def show(rows: list[dict[str, Any]]) -> str:
+    """The table, in markdown: means over classifiers, and tests against the real images."""
+    by_arm: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+    valid: dict[tuple[str, str], list[float]] = {}
+    for r in rows:
+        with np.load(r["npz"]) as f:
+            by_arm.setdefault((r["arm"], r["guidance"]), {})[r["seed"]] = f["test"]
+        valid.setdefault((r["arm"], r["guidance"]), []).append(r["valid"])
+    real, lines = by_arm.get((REAL.name, ""), {}), []
+    best = {arm: max((k for k in valid if k[0] == arm), key=lambda k: statistics.mean(valid[k]))
+            for arm, _ in valid}  # fmt: skip
+    for key, right in by_arm.items():
+        line = {"trained on": key[0], "guidance": key[1], "classifiers": len(right)}
+        line["valid"] = f"{statistics.mean(valid[key]):.4f}"
+        line["chosen"] = "yes" if key[1] and best[key[0]] == key else ""
+        lines.append(line | compared(real, right, key[0] == REAL.name))
+    return _common.table(lines)
+
+
+def compared(
+    real: dict[int, np.ndarray], right: dict[int, np.ndarray], same: bool = False
+) -> dict[str, str]:
+    """The figures of an arm on the test images.
+
+    Args:
+        real: whether classifiers of real images are right, by seed, bool `[N]`.
+        right: the same of this arm.
+        same: whether it is the real arm itself.
+
+    Returns:
+        Accuracy with its error over classifiers and the binomial one over images; the difference
+        to the real arm, paired over images, and McNemar's p of majority votes of the same seeds.
+    """
+    means = [float(a.mean()) for a in right.values()]
+    mean, n = statistics.mean(means), len(next(iter(right.values())))
+    error = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else None
+    row = {
+        "test": plus_minus(mean, error),
+        "s.e. over images": f"{np.sqrt(mean * (1 - mean) / n):.4f}",
+    }
+    both = sorted(real.keys() & right.keys())
+    if same or not both:
+        return row
+    ours, theirs = (np.mean([side[s] for s in both], axis=0) for side in (right, real))
+    difference = ours - theirs
+    error = difference.std(ddof=1) / np.sqrt(n)
+    return row | {
+        "minus real": plus_minus(float(difference.mean()), float(error)),
+        "McNemar p": f"{mcnemar(ours > 0.5, theirs > 0.5):.3g}",
+    }
+
+
+def note(text: str) -> None:
+    """Progress, to stderr."""
+    print(f"synthetic: {text}", file=sys.stderr, flush=True)
+
+
+def check(run: Experiment, arms: Iterable[str]) -> None:
+    """Refuses (`ConfigError`) a run that cannot draw labelled samples, and arms that are none."""
+    names = [a.name for a in ARMS]
+    unknown = set(arms) - {*names}
+    if unknown:
+        raise ConfigError(f"no arm {', '.join(unknown)}; there are {', '.join(names)}")
+    if not run.model.num_classes:
+        raise ConfigError(f"{run.workdir} is unconditional: samples would have no labels")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", required=True, help="the trained, conditional run that draws")
+    parser.add_argument("--work", default="digits", choices=("digits", "mnist"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--guidance", nargs="+", default=list(WEIGHTS), help="none() for students")
+    parser.add_argument("--arms", nargs="+", default=[a.name for a in ARMS])
+    parser.add_argument("--seeds", type=int, default=5, help="classifiers of each arm")
+    parser.add_argument("--sample_seeds", type=int, default=3, help="sets of samples, in turn")
+    parser.add_argument("--updates", type=int, default=0, help="of each; 0: the configuration's")
+    parser.add_argument("--sampler", default="dpmpp_2m()", help="empty: the run's own")
+    parser.add_argument("--steps", type=int, default=20, help="of the sampler; 0: the run's own")
+    parser.add_argument("--batch", type=int, default=200, help="samples drawn at once")
+    parser.add_argument("--data_dir", default="", help="tensorflow-datasets folder")
+    parser.add_argument("--show", action="store_true", help="print finished rows only")
+    args = parser.parse_args()
+    args.out = args.out.absolute()
+    try:
+        if not args.show:
+            cpu_devices.share(args.batch)
+            cache.remember()
+            run = open_run(args.run, data_dir=args.data_dir or None)
+            check(run, args.arms)
+            args.out.mkdir(parents=True, exist_ok=True)
+            fill(args, run)
+        print(show(read(args.out)))
+    except (UserError, Preempted) as e:
+        print(f"{'stopped' if isinstance(e, Preempted) else 'error'}: {e}", file=sys.stderr)
+        sys.exit(e.exit_code)
+
+
+if __name__ == "__main__":
+    main()

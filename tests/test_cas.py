@@ -1,0 +1,98 @@
+"""Classification accuracy score: its tests, its arms, and that it goes on where it was."""
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+import tiny
+from scipy import stats
+
+from benchmarks import synthetic
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError, UserError
+
+RNG = np.random.default_rng
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.9, 0.9), (0.95, 0.7), (0.0, 1.0)])
+def test_mcnemar_is_a_sign_test_of_the_images_on_which_they_differ(a, b):
+    rng = RNG(0)
+    one, other = rng.random(60) < a, rng.random(60) < b
+    only = int(np.sum(one & ~other)), int(np.sum(other & ~one))
+    expected = stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
+    assert synthetic.mcnemar(one, other) == pytest.approx(expected)
+    assert synthetic.mcnemar(one, one) == 1.0
+
+
+def test_two_arms_that_are_alike_differ_by_chance_alone():
+    rng, p = RNG(0), []
+    for _ in range(200):
+        real, ours = ({s: rng.random(80) < 0.9 for s in range(3)} for _ in range(2))
+        p.append(float(synthetic.compared(real, ours)["McNemar p"]))
+    assert np.mean(np.array(p) < 0.05) <= 0.06  # exact: at most that often
+    same = synthetic.compared(real, real)
+    assert same["minus real"].startswith("0.0000 +- 0.0000") and same["McNemar p"] == "1"
+    assert "McNemar p" not in synthetic.compared(real, real, same=True)
+
+
+def test_arms_hold_as_many_real_and_synthetic_images_as_they_say(tmp_path):
+    own = tiny.experiment(tmp_path).config.data
+    path = tmp_path / "s.npz"
+    np.savez(path, image=np.full((224, 4, 4, 1), 4, np.uint8), label=np.arange(224) % 3)
+    for arm in (synthetic.REAL, *synthetic.ARMS):
+        text = synthetic.data_of(own, arm, path, 56)
+        train = registry.build("data", text).split("train")
+        fake = int((train.images == 4).all(axis=(1, 2, 3)).sum())
+        expected = {"real": (56, 0), "x1": (56, 56), "x4": (224, 224), "x1 new": (56, 56),
+                    "real + x1": (112, 56)}  # fmt: skip
+        assert (len(train), fake) == expected[arm.name]
+
+
+def test_killed_it_goes_on_and_a_table_says_what_was_found(tmp_path, monkeypatch):
+    run, made = tiny.experiment(tmp_path), []
+    args = argparse.Namespace(
+        out=tmp_path / "out", guidance=["cfg(w=1.0)", "cfg(w=3.0)"], arms=["x1", "real + x1"],
+        seeds=2, sample_seeds=1, updates=7, work="digits", sampler="", steps=0, batch=0,
+    )  # fmt: skip
+    args.out.mkdir()
+    path = tmp_path / "s.npz"
+    monkeypatch.setattr(synthetic, "draw", lambda *rest, **how: {False: path, True: path})
+
+    def classify(config, folder):
+        made.append(str(folder))
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        if "cfg_w=3" in str(folder) or "cfg(w=3.0)" in str(folder):
+            raise ConfigError("no such samples")
+        right = {"valid": np.arange(20) < 15, "test": np.arange(30) < 20 + config.seed}
+        folder.mkdir(parents=True)
+        np.savez(folder / "answers.npz", **right)
+        assert config.task.endswith("clean=True)") and config.steps == 7
+        return right
+
+    monkeypatch.setattr(synthetic, "classify", classify)
+    with pytest.raises(KeyboardInterrupt):
+        synthetic.fill(args, run)
+    assert len(synthetic.read(args.out)) == 2
+    with (args.out / "rows.jsonl").open("a") as f:
+        f.write('{"arm": "x1", "gui')  # killed while it wrote
+    kept = {json.loads(x)["npz"]: 0 for x in (args.out / "rows.jsonl").read_text().split("\n")
+            if x.endswith("}")}  # fmt: skip
+    done = lambda config, folder: np.load(folder / "answers.npz") if (
+        str(folder / "answers.npz") in kept) else classify(config, folder)  # fmt: skip
+    monkeypatch.setattr(synthetic, "classify", done)
+    synthetic.fill(args, run)
+    rows = synthetic.read(args.out)
+    assert len(rows) == 2 * 3  # the real arm and two of one weight; the other weight failed
+    text = synthetic.show(rows)
+    assert text.count("| real |") == 1 and "| real + x1 | cfg(w=1.0) | 2 | 0.7500 | yes |" in text
+    assert "0.6833 +- 0.0167" in text
+
+
+def test_runs_and_arms_that_cannot_be_are_refused(tmp_path):
+    run = tiny.experiment(tmp_path, conditional=False)
+    with pytest.raises(UserError, match="no arm x9; there are x1, x4, x1 new, real"):
+        synthetic.check(run, ["x9"])
+    with pytest.raises(UserError, match="unconditional: samples would have no labels"):
+        synthetic.check(run, ["x1"])
