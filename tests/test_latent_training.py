@@ -55,13 +55,14 @@ def test_a_frozen_autoencoder(tmp_path):
     np.testing.assert_allclose(variance + noise, 1.0, rtol=1e-4)
     np.testing.assert_allclose(rows["mean"].mean((0, 1, 2)), 0.0, atol=1e-4)
 
-    which = np.asarray([3, 17, 1, 0, 12, 8, 5, 9])
-    step = jax.jit(recipe.update)
-    batches = [jax.tree.map(jnp.asarray, s.take(which)) for s in (split, stored)]
-    (a, first), (b, second) = (step(state, batch) for batch in batches)
-    same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    jax.tree.map(same, a.params, b.params)  # two programs: the last bits may differ
-    assert float(first["loss"]) == pytest.approx(float(second["loss"]), rel=1e-6)
+    step, same = jax.jit(recipe.update), np.testing.assert_array_equal
+    near = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    # In the places where they were encoded: bit for bit. In others their own last bits differ.
+    for which, check in ((np.arange(8), same), (np.asarray([3, 17, 1, 0, 12, 8, 5, 9]), near)):
+        batches = [jax.tree.map(jnp.asarray, s.take(which)) for s in (split, stored)]
+        (a, first), (b, second) = (step(state, batch) for batch in batches)
+        jax.tree.map(check, a.params, b.params)
+        check(first["loss"], second["loss"])
     before = state.params["autoencoder"]
     for tree in (a.params, a.ema["0.9"]):
         jax.tree.map(np.testing.assert_array_equal, tree["autoencoder"], before)

@@ -17,7 +17,9 @@ def encoded(model: Model, params: Params, x: Array) -> tuple[Array, Array | None
     """Mean and deviation of latents.
 
     The computation is fused with nothing around it, so that latents which were computed before
-    training are those of the step, up to the last bits of another program.
+    training are bit for bit those of a step that has the image in the same place of its batch. In
+    another place an image's latents differ by 1e-7, also from step to step, as the vectors that
+    convolutions are computed in begin elsewhere.
     """
     params, x = jax.lax.optimization_barrier((params, x))
     coded = model.coded(params, x)
