@@ -1,0 +1,135 @@
+"""Kraft's inequality for models of latents: every head, every autoencoder, both forms of the bound.
+
+A reading that hardly looks at the latent, and a latent that hardly looks at the image, waste next
+to nothing: the sum is near 1, and what is counted wrongly shows.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from kraft_sum import bounds_of, everything, kraft
+
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model
+from diffusion_jax.networks.heads.base import levels_of
+
+HEADS = registry.available("heads")
+# Each with the share of a latent that reading and writing see: near 0 nothing is lost.
+LITTLE, MUCH = 0.15, 2.0
+
+
+@dataclass(frozen=True)
+class Linear:
+    """One latent of two values; mean, deviation and the head's outputs are linear in what is seen.
+
+    `count` counts log-probabilities wrongly where it is not 1.
+    """
+
+    head: Any
+    strength: float
+    std: float | None = 0.9
+    count: float = 1.0
+    discrete: bool = True
+    gamma_min: float = -5.0
+
+    @property
+    def noisy(self):
+        return self.std is not None
+
+    @property
+    def sequential(self):
+        return self.head.sequential
+
+    def latent_shape(self, shape):
+        return (1, 1, 2)
+
+    def init(self, key, shape):
+        return {}
+
+    def encode(self, params, x, keys=None):
+        flat = x.reshape(len(x), -1)
+        mean = self.strength * flat @ _fixed(0, (flat.shape[1], 2))
+        mean = mean.reshape(-1, 1, 1, 2)
+        return mean, None if self.std is None else jnp.full_like(mean, self.std)
+
+    def _out(self, x, y):
+        n = self.head.outputs(x.shape[-1])
+        seen = self.strength * y.reshape(len(y), -1) @ _fixed(1, (2, x[0, ..., 0].size * n))
+        return (seen + _fixed(2, seen.shape[1:])).reshape(*x.shape[:-1], n)
+
+    def log_prob(self, params, x, y, gamma_0, keys=None):
+        log_p = self.head.log_prob(self._out(x, y), levels_of(x, self.head.levels))
+        return self.count * log_p.reshape(len(x), -1).sum(1)
+
+    def log_probs(self, params, x, y, gamma_0):
+        return self.head.log_probs(self._out(x, y), levels_of(x, self.head.levels))
+
+    def decode(self, params, y):
+        raise NotImplementedError
+
+
+def _fixed(seed, shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def head_of(name, channels):
+    """A head of three levels, or of two where it takes no more."""
+    try:
+        return registry.build("heads", f"{name}()", levels=3, channels=channels)
+    except ConfigError:
+        return registry.build("heads", f"{name}()", levels=2, channels=channels)
+
+
+def sum_of(autoencoder, levels, shape, objective="continuous()", points=1024):
+    """The sum of `exp(-bound)` of a model that has N(0, I) for its latents."""
+    schedule = registry.build("schedules", "linear(gamma_min=-5.0, gamma_max=5.5)")
+    decoder = registry.build("decoders", "categorical()", levels=levels)
+    network = registry.build("models", "standard_normal()")
+    model = Model(network, schedule, decoder, "v", autoencoder=autoencoder)
+    objective = registry.build("objectives", objective)
+    return kraft(bounds_of(model, objective, everything(shape, levels), points))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 1), (1, 1, 3)], ids=str)
+@pytest.mark.parametrize("name", HEADS)
+def test_heads(name, shape):
+    head = head_of(name, shape[-1])
+    total = sum_of(Linear(head, LITTLE), head.levels, shape)
+    assert 0.8 < total < 1.005
+    assert sum_of(Linear(head, MUCH), head.levels, shape) < min(total, 1.0)
+    assert sum_of(Linear(head, LITTLE, count=0.75), head.levels, shape) > 1.1
+
+
+@pytest.mark.parametrize("std", [None, 0.9])
+@pytest.mark.parametrize(
+    "objective", ["continuous()", "continuous(form='A')", "discrete(timesteps=1000)", "vae()"]
+)
+def test_objectives(objective, std):
+    """A deterministic latent says where it is to one part in 20: that is lost here, not won."""
+    head = head_of("categorical", 1)
+    total = sum_of(Linear(head, LITTLE, std), 3, (1, 2, 1), objective)
+    assert total < 1.005
+    assert std is None or total > 0.8
+
+
+def test_an_entropy_counted_twice_is_found_out():
+    """`1/2 log(1 + s^2 e^{-gamma_0})` of each latent, of form A."""
+    head = head_of("categorical", 1)
+    total = sum_of(Linear(head, LITTLE), 3, (1, 2, 1), "continuous(form='A')")
+    once = np.log1p(0.9**2 * np.exp(5.0))  # of two latents
+    assert total * np.exp(once) > 50.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry.available("autoencoders"))
+def test_autoencoders(name):
+    levels, shape = 2, (2, 2, 1)
+    settings = {"conv": "widths=(8,), channels=1, head=categorical()"}.get(name, "")
+    decoder = registry.build("decoders", "categorical()", levels=levels)
+    made = registry.build("autoencoders", f"{name}({settings})", levels=levels, shape=shape,
+                          decoder=decoder)  # fmt: skip
+    assert sum_of(made, levels, shape, points=256) < 1.02
