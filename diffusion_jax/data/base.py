@@ -128,6 +128,7 @@ class Source:
         classes: names of the classes, possibly empty.
         notes: what a user should know of how the data were read: said when training starts.
         captioned: whether its splits have captions.
+        attribution: what the licence of the data asks a model's card to say.
         mirrors: whether a mirror image is as true an example; False where captions tell sides.
         medium: what examples are: images, videos, ...
         entropy: bits of one example, where they are known; and given its label.
@@ -142,6 +143,7 @@ class Source:
     notes: tuple[str, ...] = ()
     captioned: bool = False
     mirrors: bool = True
+    attribution: str = ""
     medium: Medium = IMAGE
     entropy: tuple[float, float] | None = None
 

@@ -31,6 +31,7 @@ def run(experiment: Experiment) -> None:
     about = {
         "data": experiment.config.data,
         "licence": c.licence,
+        "attribution": experiment.data.attribution,
         "command": c.command,
         "core_seconds": _core_seconds(record),
         "diffusion_jax": diffusion_jax.__version__,
