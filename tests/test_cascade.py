@@ -76,6 +76,31 @@ def test_bits_of_the_stages_add_up(stages, tmp_path):
     assert "the sum of 2 stages" in done.stdout and "of 12 values" in done.stdout
 
 
+@pytest.mark.slow
+def test_densities_of_the_stages_add_up(stages, tmp_path):
+    asked = ("--config.eval.likelihood=ode(steps=4, k=2)", "--config.eval.limit=5")
+    done = cascade("eval", stages, tmp_path, *asked)
+    assert done.returncode == 0, done.stderr
+    name = "2_ode_exact_decoder_k2"
+    report = json.loads((tmp_path / "eval" / f"{name}.json").read_text())
+    alone = main("eval", f"--workdir={stages[0]}", "--trust", *asked)
+    assert alone.returncode == 0, alone.stderr
+    first = json.loads((stages[0] / "eval" / f"{name}.json").read_text())["result"]
+    found, (low, high) = report["result"], report["result"]["stages"]
+    assert low["bits_per_dim"] == pytest.approx(first["bits_per_dim"], rel=1e-6)
+    assert found["bits_per_dim"] == pytest.approx(low["bits_per_dim"] + high["bits_per_dim"])
+    assert found["by_k"]["2"]["bits_per_dim"] <= found["by_k"]["1"]["bits_per_dim"]
+    parts = sum(v["bits_per_dim"] for v in found["breakdown"].values())
+    assert parts == pytest.approx(found["by_k"]["1"]["bits_per_dim"])
+    calls, products = (report["estimator"][k] for k in (
+        "network_calls_per_image", "jacobian_vector_products_per_image"))  # fmt: skip
+    assert calls == 2 * 4 * 4 * 2 * 2 and products == calls // 2 * 16
+    with np.load(tmp_path / "eval" / f"{name}.npz") as f:
+        total = f["bits_per_dim_total"]
+    assert found["standard_error"] == pytest.approx(total.std(ddof=1) / 5**0.5)
+    assert "of 12 values" in done.stdout
+
+
 def test_samples_are_put_together_of_their_stages(stages, tmp_path):
     done = cascade("sample", stages, tmp_path, "--config.sample.low_gamma=-1.0")
     assert done.returncode == 0, done.stderr

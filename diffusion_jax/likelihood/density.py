@@ -54,6 +54,11 @@ class LogWeights:
         log_mean = top[..., 0] + np.log(np.exp(groups - top).mean(-1))  # -log K is in the mean
         return -log_mean.mean(-1) / (self.dims * math.log(2.0))
 
+    def halved(self) -> np.ndarray:
+        """What half the steps change of the images that were tried with both, bits/dim."""
+        change = self.density[: len(self.coarse), 0, 0] - self.coarse
+        return change / (self.dims * math.log(2.0))
+
 
 _CHECKED = 32  # images that the solver's error is measured on
 
@@ -102,12 +107,13 @@ def measure(model: Model, density: Density, params: Params, split: Split, how: P
     return LogWeights(logs, correction, coarse, math.prod(split.shape), certificate)
 
 
-def _divisors(n: int) -> list[int]:
+def divisors(n: int) -> list[int]:
+    """Of `n`, from 1 up."""
     return [k for k in range(1, n + 1) if n % k == 0]
 
 
-def _figure(bits: np.ndarray) -> dict[str, Any]:
-    """Mean and standard errors of `[N, M]`; the Monte-Carlo one needs two draws or more."""
+def figure(bits: np.ndarray) -> dict[str, Any]:
+    """Mean and errors of `[N, M]`, bits/dim; the Monte-Carlo one needs two draws or more."""
     n, m = bits.shape
     noise = float(np.sqrt((bits.var(1, ddof=1) / m).sum()) / n) if m > 1 else None
     return {**mean_se(bits.mean(1)), "monte_carlo_se": noise}
@@ -129,23 +135,22 @@ def summary(records: LogWeights, order: int = 1) -> dict[str, Any]:
     n, m, k = records.density.shape
     scale = 1.0 / (records.dims * math.log(2.0))
     return {
-        **_figure(records.bits(k)),
+        **figure(records.bits(k)),
         "images": n,
         "draws_per_image": m,
-        "by_k": {str(i): _figure(records.bits(i)) for i in _divisors(k)},
+        "by_k": {str(i): figure(records.bits(i)) for i in divisors(k)},
         "breakdown": {
             "density of z_0": mean_se(-records.density.mean((1, 2)) * scale),
             "dequantization": mean_se(-records.correction.mean((1, 2)) * scale),
         },
-        **({"solver": _solver(records, order, scale)} if len(records.coarse) else {}),
+        **({"solver": solver(records.halved(), order)} if len(records.coarse) else {}),
     }
 
 
-def _solver(records: LogWeights, order: int, scale: float) -> dict[str, Any]:
-    checked = len(records.coarse)
-    halved = (records.density[:checked, 0, 0] - records.coarse) * scale
+def solver(halved: np.ndarray, order: int) -> dict[str, Any]:
+    """What half the steps change, from `LogWeights.halved`, and the error that follows."""
     return {
-        "images": checked,
+        "images": len(halved),
         "half_the_steps_changes_by": float(np.abs(halved.mean())),
         "half_the_steps_changes_an_image_by_at_most": float(np.abs(halved).max()),
         "estimated_error": float(np.abs(halved.mean())) / (2**order - 1),

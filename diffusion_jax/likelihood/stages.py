@@ -1,4 +1,4 @@
-"""The bound of a cascade: the sum, image by image, of the bounds of its stages.
+"""The likelihood of a cascade: the sum, image by image, of the bounds or densities of its stages.
 
 `experiment/cascade.py` joins the stages, `data/views/` says what each models.
 
@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.likelihood import density
 from diffusion_jax.likelihood.bpd import Records, mean_se
+from diffusion_jax.likelihood.density import LogWeights
 
 
 def summary(records: Sequence[Records], own: Sequence[int] = ()) -> dict[str, Any]:
@@ -56,3 +58,45 @@ def summary(records: Sequence[Records], own: Sequence[int] = ()) -> dict[str, An
 def total_per_image(records: Sequence[Records]) -> np.ndarray:
     """The bound of each image, bits per dimension, `[N]`."""
     return np.sum([r.per_image()["total"] for r in records], axis=0)
+
+
+def of_densities(records: Sequence[LogWeights], own: Sequence[int], order: int) -> dict[str, Any]:
+    """The same of densities: with K weights, the sum of what each stage's K weights bound.
+
+    Args:
+        records: of every stage, of the same images, counted by the dimensions of the image.
+        own: values of the part that each stage models.
+        order: of the solver, if there is one.
+
+    Returns:
+        JSON-able, as `density.summary`, with `stages` as `summary` has them.
+    """
+    n, m, k = records[0].density.shape
+    scale = 1.0 / (records[0].dims * math.log(2.0))
+
+    def bits(i: int) -> np.ndarray:
+        return np.sum([r.bits(i) for r in records], axis=0)
+
+    def part(name: str) -> dict[str, float]:
+        nats = np.sum([getattr(r, name).mean((1, 2)) for r in records], axis=0)
+        return mean_se(-nats * scale)
+
+    total, stages = density.figure(bits(k)), []
+    for r, values in zip(records, own, strict=True):
+        mine = density.figure(r.bits(k))
+        stages.append({
+            **mine,
+            "values": values,
+            "bits_per_own_value": mine["bits_per_dim"] * r.dims / values,
+            "share": mine["bits_per_dim"] / total["bits_per_dim"],
+        })  # fmt: skip
+    halved = [r.halved() for r in records]
+    return {
+        **total,
+        "images": n,
+        "draws_per_image": m,
+        "by_k": {str(i): density.figure(bits(i)) for i in density.divisors(k)},
+        "breakdown": {"density of z_0": part("density"), "dequantization": part("correction")},
+        **({"solver": density.solver(np.sum(halved, axis=0), order)} if len(halved[0]) else {}),
+        "stages": stages,
+    }

@@ -1,12 +1,16 @@
 """The report of `--mode=eval` with a density such as `--config.eval.likelihood='ode()'`."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diffusion_jax.cli.modes import _records
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, measuring
-from diffusion_jax.likelihood import density as lib
+from diffusion_jax.likelihood import density as lib, stages
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.wording import plus_minus
@@ -49,6 +53,45 @@ def evaluate(
     return report
 
 
+def evaluate_stages(cascade: Experiment, density: Density) -> dict[str, Any]:
+    """The sum over the stages of a cascade; files as those of a single run."""
+    c = cascade.config.eval
+    for stage in cascade.stages:
+        density.check(stage.model)
+    if hasattr(density, "certificate"):
+        raise ConfigError(
+            f"eval.likelihood={c.likelihood!r} is of single runs: a stage is no map of whole "
+            "images; use elbo() or ode()"
+        )
+    own = [math.prod(s.model.z_shape(s.source.shape)) for s in cascade.stages]
+    about = density.describe(sum(own))
+    if "network_calls_per_image" in about:
+        about["network_calls_per_image"] *= len(own)
+    params, record = cascade.loaded
+    split, how = cascade.source.split(c.split), measuring.over(cascade)
+    records = [
+        lib.measure(s.model, density, p, split, replace(how, seed=c.seed + i))
+        for i, (s, p) in enumerate(zip(cascade.stages, params, strict=True))
+    ]
+    order = getattr(density, "order", 1)
+    report = {
+        "result": stages.of_densities(records, own, order),
+        "estimator": {**about, "seed": c.seed},
+        "model": {**record, **_records.stages_record(cascade, params)},
+        "data": _records.data_record(cascade, split, c.limit),
+        "numerics": _records.numerics_record(cascade),
+    }
+
+    def arrays(path: Path) -> None:
+        each = {f"bits_per_dim_{i}": r.bits(density.k).mean(1) for i, r in enumerate(records)}
+        total = np.sum(list(each.values()), axis=0)
+        storage.write_arrays(path.with_suffix(".npz"), bits_per_dim_total=total, **each)
+
+    path = _records.report_path(cascade, "eval", record["step"], density.name)
+    _records.publish(path, report, _table(report, split.name), arrays)
+    return report
+
+
 def _table(report: dict[str, Any], name: str) -> str:
     r, m, e = report["result"], report["model"], report["estimator"]
     doubt = report.get("certificate")
@@ -70,10 +113,16 @@ def _table(report: dict[str, Any], name: str) -> str:
             for k, v in r["by_k"].items()
             if len(r["by_k"]) > 1
         ),
-        f"  weights {m['weights']} at step {m['step']}, gamma from {m['gamma_0']:.3f} to "
-        f"{m['gamma_1']:.3f}",
+        *_records.stage_lines(report),
+        f"  weights {m['weights']} at step {m['step']}{_ends(m)}",
     ]
     return "\n".join(lines)
+
+
+def _ends(model: dict[str, Any]) -> str:
+    if "gamma_0" not in model:
+        return ""  # each stage has its own
+    return f", gamma from {model['gamma_0']:.3f} to {model['gamma_1']:.3f}"
 
 
 def _halved(solver: dict[str, Any] | None) -> str:

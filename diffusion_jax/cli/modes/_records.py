@@ -17,6 +17,7 @@ from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import local
 from diffusion_jax.runtime.storage import as_json, write_json
+from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 
@@ -33,6 +34,26 @@ def model_record(experiment: Experiment, params: Params) -> dict[str, Any]:
         "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
         "config": config,
     }
+
+
+def stages_record(cascade: Experiment, params: Params) -> dict[str, Any]:
+    """The model that the stages of a cascade are together, and each of them."""
+    told = [
+        {"run": str(s.workdir), "view": s.config.view, **model_record(s, p)}
+        for s, p in zip(cascade.stages, params, strict=True)
+    ]
+    given = _given(cascade)
+    return {"conditional": cascade.model.num_classes > 0, "given": given, "stages": told}
+
+
+def stage_lines(report: dict[str, Any]) -> list[str]:
+    """What each stage of a cascade takes, for a table; nothing for a single run."""
+    stages = report["result"].get("stages", ())
+    return [
+        f"  {run['view']:<28} {plus_minus(stage['bits_per_dim'], stage['standard_error'])} "
+        f"{stage['share']:6.1%}; {stage['bits_per_own_value']:.4f} of {stage['values']} values"
+        for stage, run in zip(stages, report["model"].get("stages", ()), strict=True)
+    ]
 
 
 def _given(experiment: Experiment) -> str:

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _records
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.cli.modes import _density, _records
 from diffusion_jax.experiment import Experiment, measuring
 from diffusion_jax.experiment.cascade import waste
 from diffusion_jax.likelihood import bpd, stages as lib
@@ -20,10 +19,7 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
     c = cascade.config.eval
     likelihood = registry.build("likelihood", c.likelihood)
     if not isinstance(likelihood, Bounds):
-        raise ConfigError(
-            f"eval.likelihood={c.likelihood!r}: stages together are measured by their bounds; use "
-            "elbo(), or evaluate each stage alone"
-        )
+        return _density.evaluate_stages(cascade, likelihood)
     bpd.check_draws("eval.draws", c.draws)
     objectives = likelihood.objectives(tuple(c.timesteps))
     params, record = cascade.loaded
@@ -35,10 +31,6 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
     own = [math.prod(s.model.shape(s.source.shape)) for s in cascade.stages]
     results = {name: lib.summary(r, own) for name, r in found.items()}
     result = results.pop("infinity")
-    told = [
-        {"run": str(s.workdir), "view": s.config.view, **_records.model_record(s, p)}
-        for s, p in zip(cascade.stages, params, strict=True)
-    ]
     report = {
         "result": {
             **result,
@@ -54,7 +46,7 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
             "draws_per_image": c.draws,
             "seed": c.seed,
         },
-        "model": {**record, "conditional": cascade.model.num_classes > 0, "stages": told},
+        "model": {**record, **_records.stages_record(cascade, params)},
         "data": _records.data_record(cascade, split, c.limit),
         "numerics": _records.numerics_record(cascade),
     }
@@ -82,11 +74,7 @@ def _table(report: dict[str, Any], name: str, note: str) -> str:
         f"{r['draws_per_image']} times each), the sum of {len(r['stages'])} stages:",
         "  bits per dimension of the image, share; per value of its own part",
     ]
-    for stage, run in zip(r["stages"], m["stages"], strict=True):
-        lines.append(
-            f"  {run['view']:<28} {plus_minus(stage['bits_per_dim'], stage['standard_error'])} "
-            f"{stage['share']:6.1%}; {stage['bits_per_own_value']:.4f} of {stage['values']} values"
-        )
+    lines += _records.stage_lines(report)
     lines += [
         f"  {part:<28} {plus_minus(v['bits_per_dim'], v['standard_error'])}"
         for part, v in r["breakdown"].items()
