@@ -96,8 +96,8 @@ WORK = {
             "networks": _networks({
                 "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
                 "unet": "unet(width=32, mults=(1, 2), blocks=2, attention=(4,))",
-                "dit": "dit(width=128, depth=6, heads=4, patch=1, dropout=0.05)",
-                "uvit": "uvit(width=128, depth=6, heads=4, patch=1, dropout=0.05)",
+                "dit": "dit(width=128, depth=6, heads=4, patch=2, dropout=0.05)",
+                "uvit": "uvit(width=128, depth=6, heads=4, patch=2, dropout=0.05)",
             }),
             "weights": _networks({
                 "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
