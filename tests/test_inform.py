@@ -1,5 +1,6 @@
 """What `--mode=inform` makes of captions: parts of them, wrong ones, and its report."""
 
+import dataclasses
 import json
 import math
 
@@ -14,7 +15,7 @@ from diffusion_jax.cli.report import collect, sections_text
 from diffusion_jax.cli.report.elements import Section
 from diffusion_jax.data import alternatives
 from diffusion_jax.data.datasets import _grammar as grammar
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.errors import ConfigError, UserError
 from diffusion_jax.experiment import assembly, informing, words
 
 
@@ -150,8 +151,43 @@ def test_the_checks_say_what_fails_and_what_cannot_be_said():
 
 
 @pytest.mark.parametrize(
+    ("asked", "message"),
+    [({"data": "digits()"}, r"inform.data='digits\(\)': images are \(8, 8, 1\) of 17"),
+     ({"against": "nowhere"}, "'nowhere': there is no run in that folder")],
+)  # fmt: skip
+def test_questions_that_cannot_be_asked(tmp_path, asked, message):
+    found = run(tmp_path)
+    found.config.inform.update(asked)
+    with pytest.raises(UserError, match=message) as e:
+        inform.check(found)
+    assert "\n" not in str(e.value)
+
+
+def test_another_run_must_be_without_text(tmp_path, monkeypatch):
+    found, other = run(tmp_path), run(tmp_path)
+    found.config.inform.against = "runs/text"
+    monkeypatch.setattr(informing, "open_run", lambda path, data_dir: other)
+    with pytest.raises(ConfigError, match="runs/text: that run has texts or classes; give one"):
+        inform.check(found)
+
+
+def test_words_need_captions_by_parts(tmp_path):
+    bare = dataclasses.replace(captions(), attributes=None)
+    with pytest.raises(ConfigError, match="not known by parts, as those of scenes"):
+        words.parts(bare, orders=True)
+    found = run(tmp_path)
+    notes = []
+    assert informing._parts(found, bare, notes) is None and "not known by parts" in notes[0]
+    found.config.text = found.config.text.replace("'digit', ", "")  # as if nothing was left out
+    vars(found).pop("text", None)
+    assert informing._parts(found, captions(), notes) is None
+    assert "leave words out" in notes[1] and "unknown word 'digit'" in notes[1]
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
-    [({"text_dropout": 0.0}, "no null class .*text_dropout .* above 0"),
+    [({"schedule": "mulan()"}, "draws a latent for each image .MuLAN.*other than mulan"),
+     ({"text_dropout": 0.0}, "no null class .*text_dropout .* above 0"),
      ({"encoder": "diffenc()"}, "changes the data with time; use a model with encoder=")],
 )  # fmt: skip
 def test_models_that_cannot_be_asked(tmp_path, changes, message):

@@ -159,7 +159,7 @@ def measured(run: Experiment, params: Params) -> Informed:
     if "again" in nats:
         result["paraphrase"] = lib.bits(nats["again"][..., 0] - own)
     if c.against:
-        result["against"] = _other_null(run, params, split, bits)
+        result["against"] = _compare_null(run, params, split, bits)
     steps = [w["word"] for w in result["words"]] if parts else []
     return Informed(
         result | {"notes": notes}, captions, ("all", *steps),
@@ -208,16 +208,26 @@ def _against(own: np.ndarray, nats: np.ndarray, wrong: list[list[str]]) -> dict[
             **lib.bits(margin)}  # fmt: skip
 
 
-def _other_null(
-    run: Experiment, params: Params, split: Split, bits: dict[str, float]
-) -> dict[str, Any]:
-    """By how many bits per image another run's bound without text is less than this one's."""
+def other_null(run: Experiment) -> Experiment:
+    """The run without text that `config.inform.against` names, to be measured as this one.
+
+    Raises:
+        ConfigError: there is none, or it has texts, classes or other images.
+    """
     path = run.config.inform.against
     other = open_run(path, data_dir=run.config.data_dir)
     if other.model.text or other.model.num_classes:
         raise ConfigError(f"inform.against={path}: that run has texts or classes; give one without")
     others.check_same_data(run, other, path)
     other.config.eval = run.config.eval
+    return other
+
+
+def _compare_null(
+    run: Experiment, params: Params, split: Split, bits: dict[str, float]
+) -> dict[str, Any]:
+    """By how many bits per image another run's bound without text is less than this one's."""
+    other, path = other_null(run), run.config.inform.against
     bare = dataclasses.replace(split, labels=np.full_like(split.labels, run.model.num_classes))
     if split.captions is not None and split.captions.ids is not None:
         none = dataclasses.replace(split.captions, ids=0 * split.captions.ids)

@@ -34,6 +34,8 @@ def check(experiment: Experiment) -> None:
     bpd.check_draws("eval.draws", experiment.config.eval.draws)
     informing.images(experiment)
     information.check(experiment.model, "--mode=inform")
+    if experiment.config.inform.against:
+        informing.other_null(experiment)
 
 
 def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def _weight(prompt: str, written: str | None) -> float:
     if not 0.0 <= value < float("inf"):
         raise ConfigError(
             f"prompt {_short(prompt)!r}: weight {written!r} must be a number, at least 0; to go "
-            "away from a text use cfg(w=2.0, negative='...')"
+            "away from a text use cfg(w=2.0, negative='...') or compose(...)"
         )
     return value
 
