@@ -245,9 +245,11 @@ class Model:
             g = jnp.broadcast_to(g, z.shape[:1])
             seen = network_input(self.prediction, z, gamma)
             out = self.network.apply({"params": params["network"]}, seen, g, cond, dropout)
-            centres = self._centres()
-            levels = len(centres) if self.prediction == "levels" and centres is not None else 1
-            wanted = (*z.shape[:-1], z.shape[-1] * levels)
+            centres = self._centres(params)
+            channels = z.shape[-1]
+            if self.prediction == "levels" and centres is not None:
+                channels = channels // centres[0].size * len(centres)
+            wanted = (*z.shape[:-1], channels)
             if jnp.shape(out) != wanted:
                 raise ConfigError(
                     f"network {type(self.network).__name__} returned shape {jnp.shape(out)} for z "
@@ -257,8 +259,10 @@ class Model:
 
         return denoise
 
-    def _centres(self) -> Array | None:
-        """The levels of the data in model space, where the decoder has any."""
+    def _centres(self, params: Params) -> Array | None:
+        """The levels of what diffuses, `[V]` or vectors `[V, D]`, where there are any."""
+        if hasattr(self.space, "vectors"):
+            return getattr(self.space, "vectors")(self._between(params))  # noqa: B009
         return self.decoder.centres() if hasattr(self.decoder, "centres") else None
 
     def null(self, cond: Cond) -> Cond:

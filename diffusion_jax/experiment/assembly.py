@@ -50,7 +50,9 @@ def model(run: "Experiment") -> Model:
     latent = between.latent_shape(images["shape"])
     known = {**images, "channels": latent[-1], "shape": latent}
     values = outputs(check_prediction(c.prediction), source.levels)
-    wide = {**known, "channels": known["channels"] * values}
+    vectors = hasattr(between, "vectors")  # a level is one, not a number
+    each = images["channels"] if vectors and values > 1 else known["channels"]
+    wide = {**known, "channels": each * values}
     built = Model(
         network=registry.build("models", c.network, **wide),
         schedule=registry.build("schedules", c.schedule, **known),
@@ -78,7 +80,8 @@ def model(run: "Experiment") -> Model:
     if values > 1:
         require(
             built, f"prediction={c.prediction!r}", "use prediction='v'",
-            discrete=True, time_dependent_data=False, pixels=True,
+            discrete=True, time_dependent_data=False,
+            **({"per_pixel_gamma": False} if vectors else {"pixels": True}),
         )  # fmt: skip
     if built.traits.mean_coefficient:
         require(

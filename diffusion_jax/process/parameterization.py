@@ -63,9 +63,22 @@ def _to_edm(pred: Pred, a: Array, s: Array) -> Array:
 def _from_levels(out: Array, z: Array, a: Array, s: Array, centres: Array | None) -> Pred:
     if centres is None:
         raise ValueError("prediction='levels' needs the levels' centres")
+    if centres.ndim == 2:
+        return _from_vectors(out, z, a, s, centres)
     logits = out.reshape(*z.shape, len(centres)).astype(z.dtype)
     likelihood = -0.5 * jnp.square((z[..., None] - a[..., None] * centres) / s[..., None])
     x = jnp.sum(jax.nn.softmax(logits + likelihood) * centres, axis=-1)
+    return Pred(x=x, eps=(z - a * x) / s)
+
+
+def _from_vectors(out: Array, z: Array, a: Array, s: Array, vectors: Array) -> Pred:
+    """The same where a level is a vector `[V, D]`, D channels of `z`; all have one length."""
+    count, dims = vectors.shape
+    own = z.reshape(*z.shape[:-1], -1, dims)
+    logits = out.reshape(*own.shape[:-1], count).astype(z.dtype)
+    # |z - alpha e|^2 without what is the same for every e.
+    likelihood = (own @ vectors.T) * (a / jnp.square(s))[..., None]
+    x = (jax.nn.softmax(logits + likelihood) @ vectors).reshape(z.shape)
     return Pred(x=x, eps=(z - a * x) / s)
 
 
@@ -122,7 +135,7 @@ def to_pred(
         out: shape of `z`; for `"levels"` its last axis is `outputs` times as long.
         z: `[B, ...]`.
         gamma: scalar, `[B]`, or broadcastable to `z`.
-        centres: the levels in model space, `[V]`; only for `"levels"`.
+        centres: the levels in model space, `[V]`, or vectors `[V, D]`; only for `"levels"`.
     """
     g = expand(gamma, z)
     return _FROM[prediction](out, z, alpha(g), sigma(g), centres)

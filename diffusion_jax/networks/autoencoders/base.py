@@ -5,7 +5,9 @@
 by `P(x | y_0)`. Images come as data in model space, as the decoder of the run encodes them.
 
 Beside the methods there may be declared `trained = False` (its weights come from a checkpoint and
-stay as they are) and `rate`, what its learning rate is multiplied by. Undeclared: trained, 1.
+stay as they are) and `rate`, what its learning rate is multiplied by. Undeclared: trained, 1. One
+whose latents are a vector for each level has `vectors(params)` `[V, dims]`, all of one length, for
+`prediction='levels'`.
 """
 
 from typing import Protocol, runtime_checkable

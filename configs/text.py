@@ -1,0 +1,36 @@
+"""Texts by Gaussian diffusion of learned vectors of letters, with a learned schedule (Plaid).
+
+Command:   python -m diffusion_jax.main --config=configs/text.py --workdir=runs/letters
+           the default is a Markov source whose entropy is known; for a text of your own add
+           --config.data='text(path="FILE.txt", length=64)'
+Hardware:  two CPU cores, a few minutes
+Expected:  see docs/howto/video.md
+"""
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = config.base()
+    c.data = "letters()"
+    c.autoencoder = "embedding(dims=16)"
+    c.network = "sequence(width=64, depth=3, heads=4, told=True)"
+    c.prediction = "levels"
+    c.schedule = "learned_mlp()"
+    c.gamma_max = 8.0
+    c.batch = 128
+    c.steps = 2000
+    c.lr = 2e-3
+    c.lr_decay = "cosine"
+    c.clip = 1.0
+    c.ema = (0.995,)
+    c.log_every = 100
+    c.eval_every = c.save_every = 1000
+    c.sample_every = 0
+    c.eval.timesteps = ()
+    c.sampler = "ancestral()"
+    c.sample.num = c.sample.batch = 16
+    c.sample.steps = 100
+    return config.variant(c, variant, smoke="sequence(width=16, depth=1, heads=2, told=True)")
