@@ -61,7 +61,9 @@ def lower_train(experiment: Any, images: int, steps: int) -> tuple[Any, str]:
 
     def initial() -> Any:
         params = experiment.model.init(jax.random.key(c.seed), shape)
-        return state_lib.init(params, recipe.optimizer, tuple(c.ema), recipe.proposal.init())
+        return state_lib.init(
+            params, recipe.optimizer, tuple(c.ema), recipe.proposal.init(), recipe.frozen
+        )
 
     shapes = jax.eval_shape(initial)
     place = placed(mesh, shapes)

@@ -1,13 +1,15 @@
 """What does not go with latents is refused in one line, before anything is computed."""
 
+import numpy as np
 import pytest
 from command import main
 
-from diffusion_jax import config, registry
+from diffusion_jax import config, registry, saved_config
 from diffusion_jax.errors import UserError
 from diffusion_jax.experiment import Experiment, latents
+from diffusion_jax.runtime.storage import write_json
 from diffusion_jax.sampling import method
-from diffusion_jax.training.tasks.diffusion import make_recipe
+from diffusion_jax.training.tasks.diffusion import Training, make_recipe
 
 CONV = "conv(widths=(8, 8), channels=2, head=categorical()"
 
@@ -83,6 +85,46 @@ def test_checkpoints_that_hold_no_such_autoencoder(tmp_path):
     other = experiment(tmp_path, autoencoder="pixels()")
     with pytest.raises(UserError, match="a network of pixels, this model one of latents"):
         latents.check_same(run.config, other.config, "runs/classifier")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "asked", "says"),
+    [
+        ({"autoencoder": "pixels()"}, "conv(", "cannot score images given latents: train an auto"),
+        ({"data": "small"}, "conv(", "was trained on images of shape \\(4, 4, 1\\), these have"),
+        ({"data": "coarse"}, "conv(", "was trained on images of levels 5, these have 17"),
+        ({}, "conv(channels=3, ", "channels=3, but .* was trained with 2; leave it out"),
+        ({}, "pixels(", r"holds conv\(\), not pixels\(\)"),
+    ],
+)
+def test_checkpoints_that_do_not_fit(tmp_path, theirs, asked, says):
+    for name, size in (("small", 4), ("coarse", 8)):
+        image = np.zeros((2, size, size, 1), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", train_image=image, test_image=image)
+    if "data" in theirs:
+        theirs = {"data": f"npz(path={str(tmp_path / (theirs['data'] + '.npz'))!r}, levels=5)"}
+    vae = experiment(tmp_path / "vae", **theirs)
+    vae.workdir.mkdir()
+    write_json(vae.workdir / "config.json", saved_config.to_dict(vae.config))
+    run = experiment(tmp_path, autoencoder=f"{asked}checkpoint={str(vae.workdir)!r})")
+    with pytest.raises(UserError, match=says) as raised:
+        latents.settle(run)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_checkpoint_that_changed_since_the_run_began(tmp_path, monkeypatch):
+    run = experiment(tmp_path, autoencoder=f"{CONV}, checkpoint='runs/vae', sha256='0')")
+    monkeypatch.setattr(latents, "_weights", lambda *_: {"w": np.zeros(2)})
+    with pytest.raises(UserError, match="in runs/vae have changed since this run began"):
+        latents.read(run)
+
+
+def test_noise_predictions_do_not_start_from_the_normal(tmp_path):
+    run = experiment(tmp_path, prediction="eps")
+    note = Training(run, None, make_recipe(run)).note
+    assert "with prediction='eps' latents do not start from N(0, I)" in note
+    run = experiment(tmp_path)
+    assert "N(0, I)" not in Training(run, None, make_recipe(run)).note
 
 
 def test_guides_are_of_pixels(tmp_path):

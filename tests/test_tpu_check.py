@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import pytest
 from conftest import REPO
 
-from launch import program, tpu_check
+from benchmarks import _common
+from launch import program, tpu_check, traced
 
 CONV = {"window_strides": (1, 1), "padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
@@ -141,6 +142,25 @@ def test_mistakes(flags, said, monkeypatch, capsys):
     assert tpu_check.main(["tpu_check", *flags]) == 2
     err = capsys.readouterr().err
     assert err.splitlines()[-1].startswith("error: ") and said in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [True, False])
+def test_a_model_of_latents_is_traced(train, tmp_path):
+    """Its autoencoder's checkpoint need not be here; a frozen one has no moments."""
+    c = _common.config_file("digits_latent:prior_smoke")
+    more = f"channels=2, head=categorical(), checkpoint='elsewhere', train={train}"
+    c.autoencoder, c.batch = f"conv(widths=(8, 8), {more})", 8
+    job = traced.make_job(c, jax.devices()[:1])
+    step, told = traced.lower_train(job, 100, 1)
+    assert told == "1 x 8 images, data on the chips"
+    state = step.args_info[0][0]
+    shapes = [
+        str(jax.tree.map(lambda a: a.shape, tree)) for tree in (state.params, state.opt_state)
+    ]
+    assert ["encoder" in text for text in shapes] == [True, train]
+    _, told = traced.lower_sample(job)
+    assert told.startswith("10 images, 5 steps")
 
 
 @pytest.mark.slow
