@@ -65,3 +65,26 @@ def test_the_notebook_runs(fast_programs):
     client = NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": PATH.parent}})
     client.execute()
     holds(notebook)
+
+
+SCENES = REPO / "notebooks" / "scenes.ipynb"
+SCENES_SMALLER = {
+    "--config=scenes ": "--config=scenes:smoke --config.steps=2 --config.sample.num=0 ",
+    "steps=50": "steps=2",
+    "draws=32 --config.eval.limit=200": "draws=2 --config.eval.limit=4 --config.inform.words=True",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:(zmq|jupyter_client|tornado).*")
+def test_the_notebook_of_words_and_bits_runs(fast_programs):
+    notebook = nbformat.read(SCENES, as_version=4)
+    for text, smaller in SCENES_SMALLER.items():
+        (cell,) = (c for c in notebook.cells if c.cell_type == "code" and text in c.source)
+        cell.source = cell.source.replace(text, smaller)
+    client = NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": SCENES.parent}})
+    client.execute()
+    found = outputs(notebook)
+    assert {o.output_type for o in found} <= {"stream", "display_data", "execute_result"}
+    assert "bits of each other" in printed(notebook) and "I <= H" in printed(notebook)
+    assert len([o for o in found if "image/png" in o.get("data", {})]) == 3
