@@ -1,7 +1,8 @@
 """Videos of a moving glyph whose entropy is known, 14.32 bits each. Nothing to download.
 
 Command:   python -m diffusion_jax.main --config=configs/toys.py --workdir=runs/toys
-           --config=configs/toys.py:stacked has the frames as channels; either also with _smoke
+           --config=configs/toys.py:stacked has the frames as channels, :still no attention between
+           frames; each also with _smoke
 Hardware:  two CPU cores, minutes
 Expected:  see docs/howto/video.md
 """
@@ -13,6 +14,7 @@ from diffusion_jax import config
 _UNET = "width=32, mults=(1, 2), blocks=1, attention=(4,), heads=4, dropout=0.0, patch=2"
 VARIANTS = {
     "factorised": f"video_unet({_UNET})",
+    "still": f"video_unet({_UNET}, time=False)",
     "stacked": f"stacked_frames(of=unet({_UNET}))",
 }
 

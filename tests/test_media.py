@@ -85,6 +85,42 @@ def test_what_videos_are_refused_says_why(videos):
                    "--config.compress.input=absent.djz")  # fmt: skip
 
 
+SEQUENCES = {
+    "signals": {"data": "signals(levels=4, length=6, size=40)"},
+    "letters": {
+        "data": "letters(alphabet='abcd', length=6, size=40)",
+        "autoencoder": "embedding(dims=4)", "prediction": "levels", "gamma_min": -4.0,
+        "network": "sequence(width=8, depth=1, heads=2, embed=8)",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_sequences_through_every_mode(tmp_path, name):
+    run = Commands(tmp_path, **SEQUENCES[name])
+    assert "the data have" in run.again("--mode=eval")
+    run.again("--mode=sample")
+    assert len(list(run.workdir.glob("samples/*.txt"))) == (name == "letters")
+    run.again("--mode=inspect")
+    run.again("--mode=progressive", "--config.progressive.steps=2")
+    run.again("--mode=quality", "--config.quality.metrics=('coverage',)")
+    out = run.again("--mode=compress", "--config.compress.timesteps=4", "--config.compress.limit=3",
+                    "--config.compress.verify=True", "--config.compress.compare=True")  # fmt: skip
+    assert "xz" in out and ("AR(1)" in out or "Kneser-Ney" in out)
+    run.again("--mode=decompress")
+    run.again("--mode=edit", "--config.edit.method=replace()", "--config.edit.mask=time:2:4",
+              "--config.edit.image=split:test", "--config.edit.pick=(0, 1)")  # fmt: skip
+    (folder,) = run.workdir.glob("edits/*")
+    with np.load(folder / "results.npz") as found:
+        same = (found["image"] == found["source"])[:, 0, :, 0]
+        assert same[:, [0, 1, 4, 5]].all()
+    if name == "signals":
+        run.again("--mode=edit", "--config.edit.method=extend(right=3)",
+                  "--config.edit.image=split:test", "--config.edit.pick=(0,)")  # fmt: skip
+    run.again("--mode=report")
+
+
 def test_a_film_is_read_in_the_levels_of_the_model(tmp_path):
     video = np.random.default_rng(0).integers(0, 2, (4, 6, 5, 1)).astype(np.uint8)
     (tmp_path / "a.gif").write_bytes(film(video * 255, "gif"))

@@ -193,3 +193,32 @@ def test_a_folder_of_films_and_of_frames(tmp_path):
 def test_a_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(DataError, match="no videos of 8 frames"):
         registry.build("data", f"clips({str(tmp_path)!r})")
+
+
+TINY = "toys(glyphs=2, size=6, frames=3, velocities=((0, 1), (1, 0)))"
+
+
+def test_unrelated_images_are_told_from_videos():
+    source = registry.build("data", f"joint(of={TINY}, share=0.25)")
+    train, videos = source.split("train"), registry.build("data", TINY).split("train").images
+    assert len(train) == round(len(videos) / 0.75)
+    known = {v.tobytes() for v in videos}
+    frames = {f.tobytes() for v in videos for f in v}
+    for row in train.take(np.arange(len(train)))["image"][len(videos) - 5 :]:
+        assert all(f.tobytes() in frames for f in row)
+    whole = np.asarray([v.tobytes() in known for v in train.images[:]])
+    assert whole[train.labels == 0].all() and not whole[train.labels == 1].all()
+    assert (source.split("test").labels == 0).all()
+    assert source.entropy[1] == registry.build("data", TINY).entropy[0]
+
+
+def test_joint_data_are_a_data_set_and_refuse_other_frames():
+    testing.check("data", f"joint(of={TINY})")
+    with pytest.raises(DataError, match=r"images \(6, 6, 1\) with 2 levels"):
+        registry.build("data", f"joint(of={TINY}, images=digits())")
+
+
+def test_without_attention_between_frames_they_are_images(frames):
+    alone = network(f"video_unet({UNET}, time=False)")
+    weights = jax.jit(alone.init)(jax.random.key(1), frames, jnp.zeros(2), {})
+    assert not any("time" in name for name in weights["params"])

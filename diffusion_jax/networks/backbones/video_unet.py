@@ -30,6 +30,7 @@ def make(
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
     text: TextEncoder | None = None,
+    time: bool = True,
     shape: tuple[int, ...] = (),
 ) -> UNet:
     """A U-Net of videos `[B,T,H,W,C]`.
@@ -57,6 +58,7 @@ def make(
         dtype: `"float32"` or `"bfloat16"` arithmetic.
         text: how captions are read, a `TextEncoder`; every attention is then followed by one to
             the text.
+        time: False for no attention between frames: what it is worth is the difference.
         shape: of a video, `(T, H, W, C)`; of an image, `(H, W, C)`, it makes a network without
             attention between frames: `unet`.
 
@@ -68,4 +70,5 @@ def make(
         width, tuple(mults), blocks, tuple(attention), heads, dropout, fourier, remat, patch,
         level_features, channels, levels, num_classes, augment, 0, gamma_min,
         gamma_max, compute_dtype(dtype), text, "video_unet", shape[0] if len(shape) == 4 else 0,
+        time,
     )  # fmt: skip

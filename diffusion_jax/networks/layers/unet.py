@@ -33,6 +33,7 @@ class UNet(nn.Module):
     Attributes:
         who: the plug-in, for messages.
         frames: of the videos that it takes, `[B,T,H,W,C]`; 0 for images.
+        time: whether frames see one another.
     """
 
     width: int
@@ -56,6 +57,7 @@ class UNet(nn.Module):
     text: TextEncoder | None = None
     who: str = "unet"
     frames: int = 0
+    time: bool = True
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -105,7 +107,7 @@ class UNet(nn.Module):
             return between(attend(h, name) if h.shape[1] in self.attention else h, name)
 
         def between(h: Array, name: str) -> Array:
-            if not self.frames:
+            if not self.frames or not self.time:
                 return h
             return TimeAttention(self.heads, self.frames, self.dtype, name=f"{name}_time")(h)
 

@@ -1,0 +1,112 @@
+"""Videos with single images among them: joint training (Ho et al. 2022, "Video diffusion models").
+
+Images are far more varied than videos, and cheaper to have: so many unrelated ones take the place
+of the frames of a video, and the label tells the network which of the two an example is, so that
+its attention between frames may rest. Evaluation is of videos alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.allowed import Rate, Seed
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.media.image import IMAGE
+from diffusion_jax.data.media.video import VIDEO
+from diffusion_jax.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixed(Sequence):
+    """The videos, and after them rows of unrelated images, drawn by their number."""
+
+    videos: Any
+    images: Any
+    total: int
+    seed: int
+    ndim: int = 5
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of their values."""
+        return np.dtype(np.uint8)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As of an array."""
+        return (self.total, *self.videos.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of them."""
+        return int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        rows = np.arange(self.total)[index]
+        found = np.stack([self._one(int(i)) for i in np.ravel(rows)])
+        return found if np.ndim(rows) else found[0]
+
+    def _one(self, i: int) -> np.ndarray:
+        if i < len(self.videos):
+            return np.asarray(self.videos[i])
+        frames, rng = self.shape[1], np.random.default_rng([self.seed, i])
+        if self.images is not None:
+            chosen = rng.integers(0, len(self.images), frames)
+            return np.stack([np.asarray(self.images[int(k)]) for k in chosen])
+        chosen = rng.integers(0, len(self.videos), frames), rng.integers(0, frames, frames)
+        pairs = zip(*(c.tolist() for c in chosen), strict=True)
+        return np.stack([np.asarray(self.videos[k])[t] for k, t in pairs])
+
+
+def make(of: Source, images: Source | None = None, share: Rate = 0.2, seed: Seed = 0) -> Source:
+    """Videos and unrelated frames, with two classes: `video` and `images`.
+
+    Train with `conditional=True`; sample and evaluate videos as class `video`.
+
+    Args:
+        of: the videos, such as `moving(mnist())`; their own labels are left out.
+        images: where single images come from, of the frames' shape and levels; None: from
+            the training videos themselves.
+        share: of the training examples that are unrelated images.
+        seed: of their choice.
+
+    Raises:
+        DataError: these are no videos, or the images are no frames of theirs.
+    """
+    if not isinstance(of, Source) or not VIDEO.fits(of.shape):
+        raise DataError(f"joint: of={of!r} must be a data set of videos, such as toys()")
+    if images is not None and (
+        not isinstance(images, Source)
+        or not IMAGE.fits(images.shape)
+        or (images.shape, images.levels) != (tuple(of.shape[1:]), of.levels)
+    ):
+        raise DataError(
+            f"joint: images must be a data set of images {tuple(of.shape[1:])} with {of.levels} "
+            f"levels, as the frames of {of.name}"
+        )
+    if share >= 1.0:
+        raise DataError(f"joint: share={share} must be below 1: videos are what it is about")
+    name = f"joint_{of.name}_{images.name if images is not None else 'frames'}_{share:g}"
+
+    def load(split: str) -> Split:
+        found = of.split(split)
+        few = len(found)
+        count = round(few / (1.0 - share)) if split == "train" else few
+        stills = None if images is None else images.split(split).images
+        every = _Mixed(found.images, stills, count, seed)
+        labels = (np.arange(count) >= few).astype(np.int32)
+        return Split(f"{name}/{split}", every, labels, of.levels, 2)
+
+    bits = of.entropy and (of.entropy[0], of.entropy[0])
+    return Source(
+        name, of.shape, of.levels, 2, load, ("video", "images"), mirrors=of.mirrors, medium=VIDEO,
+        entropy=bits,
+    )  # fmt: skip
