@@ -156,6 +156,13 @@ def test_progressive(trained):
     assert len(result["curve"]["gamma"]) == 7 and result["images"] == 13
 
 
+def test_audit_refuses_few_images_before_it_draws_any(trained):
+    folder, _ = trained
+    done = main("--mode=audit", f"--workdir={folder}/run")
+    refused(done, "56 images of npz/train; a difference needs at least 100 on either side")
+    assert "sample" not in done.stdout and not (folder / "run" / "audit").exists()
+
+
 def test_ood(trained):
     folder, _ = trained
     own = tiny.config(folder).data

@@ -1,7 +1,6 @@
 """What a model remembers of its training images, and whom it serves worse, measured on a run."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.description import changed, describe
+from diffusion_jax.data.passes import count
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import groups, membership, neighbours
 from diffusion_jax.experiment import Experiment, features as feature_lib, measuring
@@ -17,6 +17,7 @@ from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.likelihood.bpd import Records
 from diffusion_jax.process import time_change
 from diffusion_jax.runtime.sharding import local
+from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
 from diffusion_jax.types import Params
 
@@ -41,19 +42,25 @@ class Scored:
         return self.records.per_image()["total"]
 
 
-def choose(split: Split, limit: int, seed: int) -> tuple[Split, np.ndarray]:
-    """A random choice of at most `limit` images (0: all), and which they are.
+def enough(split: Split, limit: int) -> int:
+    """How many images of a split are scored, at most `limit` (0: all).
 
     Raises:
         DataError: they are too few for any of this to mean something.
     """
-    count = min(limit, len(split)) if limit else len(split)
-    if count < membership.LEAST:
+    found = count(split, limit)
+    if found < membership.LEAST:
         raise DataError(
-            f"audit: {count} images of {split.name}; a difference needs at least "
+            f"audit: {found} images of {split.name}; a difference needs at least "
             f"{membership.LEAST} on either side (--config.eval.limit, --config.eval.split)"
         )
-    rows = np.sort(np.random.default_rng(seed).permutation(len(split))[:count])
+    return found
+
+
+def choose(split: Split, limit: int, seed: int) -> tuple[Split, np.ndarray]:
+    """A random choice of at most `limit` images (0: all), and which they are."""
+    wanted = enough(split, limit)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(split))[:wanted])
     taken, captions = split.take(rows), split.captions
     return dataclasses.replace(
         split, images=taken["image"], labels=taken["label"],
@@ -84,7 +91,7 @@ def check_trained_on(experiment: Experiment, record: dict[str, Any], train: Spli
     Raises:
         DataError: the checkpoint names other images.
     """
-    folder = Path(record["checkpoint"])
+    folder = place(record["checkpoint"])
     before = restore.read_meta(folder).get("data") if (folder / "meta").is_dir() else None
     if before is None:
         return f"that {train.name} is what these weights were trained on is not on record"

@@ -41,13 +41,17 @@ def run(experiment: Experiment) -> None:
     params, record = _weights(experiment)
     if experiment.config.audit.against and params is None:
         raise ConfigError("audit.against compares two runs; this one has no checkpoint")
+    train = experiment.source.split("train")
+    held_out = experiment.source.split(experiment.config.eval.split)
+    if _scored(experiment, params):  # before samples are drawn
+        auditing.check_trained_on(experiment, record, train)
+        for split in (train, held_out):
+            auditing.enough(split, experiment.config.eval.limit)
     path = experiment.config.quality.samples
     samples = (
         samples_lib.read(experiment, place(path)) if path
         else next(samples_lib.draw(experiment, 1)) if experiment.config.sample.num else None
     )  # fmt: skip
-    train = experiment.source.split("train")
-    held_out = experiment.source.split(experiment.config.eval.split)
     audit(experiment, params, record, samples, train, held_out)
 
 
@@ -80,6 +84,11 @@ def _weights(experiment: Experiment) -> tuple[Params | None, dict[str, Any]]:
         except CheckpointError:
             return None, {}
     return experiment.loaded
+
+
+def _scored(experiment: Experiment, params: Params | None) -> bool:
+    """Whether there are weights that give images a probability."""
+    return params is not None and experiment.model.traits.likelihood
 
 
 def audit(
