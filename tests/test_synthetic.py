@@ -49,6 +49,15 @@ def test_a_long_tail_thins_out_classes_one_after_another():
     assert same.sketch() == whole.sketch()
 
 
+def test_captions_go_with_their_images():
+    texts = "scenes(size=60)", "half(scenes(size=60), size=9)"
+    whole, half = (data(t).split("train") for t in texts)
+    known = {i.tobytes(): row for row, i in enumerate(whole.images)}
+    rows = [known[i.tobytes()] for i in half.images]
+    assert half.captions.strings() == [whole.captions.strings()[r] for r in rows]
+    np.testing.assert_array_equal(half.captions.attributes, whole.captions.attributes[rows])
+
+
 def written(folder, method=None, name="samples", **arrays):
     extra = {} if method is None else {"method": json.dumps(method)}
     np.savez(folder / f"{name}.npz", **arrays, **extra)

@@ -9,6 +9,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.description import changed, describe
+from diffusion_jax.data.parts import part
 from diffusion_jax.data.passes import count
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import groups, membership, neighbours
@@ -61,11 +62,7 @@ def choose(split: Split, limit: int, seed: int) -> tuple[Split, np.ndarray]:
     """A random choice of at most `limit` images (0: all), and which they are."""
     wanted = enough(split, limit)
     rows = np.sort(np.random.default_rng(seed).permutation(len(split))[:wanted])
-    taken, captions = split.take(rows), split.captions
-    return dataclasses.replace(
-        split, images=taken["image"], labels=taken["label"],
-        captions=None if captions is None else captions.part(rows),
-    ), rows  # fmt: skip
+    return part(split, rows), rows
 
 
 def score(experiment: Experiment, params: Params, split: Split) -> Scored:

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Range, Seed, Whole
 from diffusion_jax.data.base import Source, Split
-from diffusion_jax.data.captions import of_rows
+from diffusion_jax.data.parts import part as part_of
 from diffusion_jax.errors import DataError
 
 _Side = Annotated[int, Range(0, "0 or 1", high=1)]
@@ -36,10 +36,7 @@ def make(of: Source, part: _Side = 0, size: Whole = 0, seed: Seed = 0) -> Source
         rows = np.array_split(np.random.default_rng(seed).permutation(len(found)), 2)[part]
         if not len(rows) or size > len(rows):
             raise DataError(f"half: size={size}, but half of {found.name} is {len(rows)} images")
-        taken = found.take(np.sort(rows[: size or None]))
-        return dataclasses.replace(
-            found, name=f"{name}/{split}", images=taken["image"], labels=taken["label"],
-            captions=of_rows(found.captions, taken),
-        )  # fmt: skip
+        kept = part_of(found, np.sort(rows[: size or None]))
+        return dataclasses.replace(kept, name=f"{name}/{split}")
 
     return dataclasses.replace(of, name=name, load=load)

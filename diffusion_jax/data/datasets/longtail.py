@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Range, Seed
 from diffusion_jax.data.base import Source, Split
-from diffusion_jax.data.captions import of_rows
+from diffusion_jax.data.parts import part as part_of
 from diffusion_jax.errors import DataError
 
 _Ratio = Annotated[float, Range(1, "a finite number, at least 1")]
@@ -40,10 +40,8 @@ def make(of: Source, ratio: _Ratio = 10.0, seed: Seed = 0) -> Source:
             rows = rng.permutation(np.flatnonzero(found.labels == k))
             share = ratio ** (-k / (of.num_classes - 1))
             kept.append(rows[: int(np.ceil(share * len(rows) - 1e-9))])
-        taken = found.take(np.sort(np.concatenate(kept)))
-        return dataclasses.replace(
-            found, name=f"longtail_{found.name}", images=taken["image"], labels=taken["label"],
-            captions=of_rows(found.captions, taken),
-        )  # fmt: skip
+        thin = part_of(found, np.sort(np.concatenate(kept)))
+        captions = thin.captions and dataclasses.replace(thin.captions, law=())
+        return dataclasses.replace(thin, name=f"longtail_{found.name}", captions=captions)
 
     return dataclasses.replace(of, name=f"longtail_{of.name}", load=load)
