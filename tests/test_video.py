@@ -11,7 +11,8 @@ from PIL import Image, ImageSequence
 from weights import moved
 
 from diffusion_jax import registry, testing
-from diffusion_jax.data.media.video import FILMS, VIDEO, film
+from diffusion_jax.compression import baselines
+from diffusion_jax.data.media.video import FILMS, VIDEO, film, frames_of_film
 from diffusion_jax.errors import ConfigError, DataError
 
 FRAMES = (3, 4, 4, 1)
@@ -222,3 +223,23 @@ def test_without_attention_between_frames_they_are_images(frames):
     alone = network(f"video_unet({UNET}, time=False)")
     weights = jax.jit(alone.init)(jax.random.key(1), frames, jnp.zeros(2), {})
     assert not any("time" in name for name in weights["params"])
+
+
+@pytest.mark.parametrize("kind", FILMS)
+def test_a_film_that_stands_still_keeps_its_length(kind):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 1)).astype(np.uint8)
+    frames = frames[[0, 0, 0, 1, 2, 2]]
+    back = frames_of_film(film(frames, kind))
+    back = back if back.ndim == 3 else back[..., 0]
+    np.testing.assert_array_equal(back, frames[..., 0])
+
+
+def test_animated_rivals_give_every_video_back():
+    found = baselines.rivals(registry.build("data", TINY).split("test").images[:3], "video")
+    assert [r["format"] for r in found] == [
+        "animated PNG",
+        "animated WebP, lossless",
+        "xz",
+        "bzip2",
+    ]
+    assert all(r["bits_per_dim"] > 0.0 for r in found)

@@ -102,6 +102,7 @@ def frames_of_film(data: bytes) -> np.ndarray:
     out = []
     with Image.open(io.BytesIO(data)) as found:
         for frame in ImageSequence.Iterator(found):
+            frame.load()  # WebP tells only now for how long
             stays = max(round(frame.info.get("duration", _MILLISECONDS) / _MILLISECONDS), 1)
             picture = frame if frame.mode == "L" else frame.convert("RGB")
             out += [np.asarray(picture)] * stays
