@@ -11,7 +11,9 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import config
 
-_UNET = "width=32, mults=(1, 2), blocks=1, attention=(4,), heads=4, dropout=0.0, patch=2"
+_UNET = (
+    "width=32, mults=(1, 2), blocks=1, attention=(4,), heads=4, dropout=0.0, patch=2, fourier=False"
+)
 VARIANTS = {
     "factorised": f"video_unet({_UNET})",
     "still": f"video_unet({_UNET}, time=False)",

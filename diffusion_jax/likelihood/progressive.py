@@ -24,6 +24,8 @@ from diffusion_jax.model import Model, need_likelihood
 from diffusion_jax.runtime.sharding import local
 from diffusion_jax.types import Array, Cond, Noise, Params, diffuse
 
+_EXACT = 1e-10  # square of an error that is called none, in levels
+
 
 @dataclass(frozen=True)
 class RateDistortion:
@@ -161,12 +163,13 @@ def summary(records: RateDistortion, gamma: np.ndarray, levels: int) -> dict[str
         JSON-able: `total` (the bound), and `curve` with lists over i from 0 (all that is sent
         before the reconstruction term) to T (nothing but the prior term): `gamma`,
         `rate_bits_per_dim`, `rate_standard_error`, `remaining_bits_per_dim`, `mse_levels`, its
-        standard error, and `psnr_db`, that of the mean error.
+        standard error, and `psnr_db`, that of the mean error (of an error of 0, that of 1e-10).
     """
     rate = records.rate()
     left = records.total()[:, None] - rate
     square = records.error * (0.5 * levels) ** 2
     mse, n = square.mean(0), len(rate)
+    psnr = 10.0 * np.log10((levels - 1) ** 2 / np.maximum(mse, _EXACT))
     return {
         "total": mean_se(records.total()),
         "images": n,
@@ -177,7 +180,7 @@ def summary(records: RateDistortion, gamma: np.ndarray, levels: int) -> dict[str
             "remaining_bits_per_dim": left.mean(0).tolist(),
             "mse_levels": mse.tolist(),
             "mse_standard_error": _se(square),
-            "psnr_db": (10.0 * np.log10((levels - 1) ** 2 / mse)).tolist(),
+            "psnr_db": psnr.tolist(),
         },
     }
 
