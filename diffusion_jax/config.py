@@ -44,7 +44,7 @@ def base() -> ConfigDict:
     c.prediction = "eps"  # eps, v, x, velocity, edm, or levels: logits of all levels
     c.conditional = False  # condition on class labels
     c.class_dropout = 0.1  # probability of the learned null class in training
-    c.text = ""  # read the data's captions: bytes(), words(); see docs/howto/text.md
+    c.text = ""  # read the data's captions: bytes(), words(), minilm(); see docs/howto/text.md
     c.text_dropout = 0.1  # probability of no text in training
     c.low_clean = 0.5  # how often the small images of a cascade's later stage are without noise
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16

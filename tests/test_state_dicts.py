@@ -14,6 +14,7 @@ import pytest
 
 from diffusion_jax.errors import CheckpointError
 from diffusion_jax.evaluation.features import _state_dict
+from diffusion_jax.runtime import safetensors as safetensors_lib
 
 ARRAYS = {
     "a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -89,7 +90,7 @@ def dump(torch, arrays, legacy):
 
 
 def safetensors(arrays):
-    kinds = {v: k for k, v in _state_dict._SAFETENSORS.items()}
+    kinds = {v: k for k, v in safetensors_lib.TYPES.items()}
     header, numbers = {"__metadata__": {"format": "pt"}}, b""
     for name, a in arrays.items():
         span = [len(numbers), len(numbers) + a.nbytes]

@@ -35,7 +35,8 @@ class Captions:
         again: the same in another wording; None where there is one only.
         law: the captions of column 0 are drawn from it, each with its probability: their entropy is
             known. Empty where the law is not.
-        ids: int32 `[K, L]`, the table as a text encoder reads it, 0 for padding; None before.
+        ids: int32 `[K, L]`, the table as a text encoder reads it, 0 for padding; or float16
+            `[K, L, W]` of one that has states; None before.
     """
 
     table: tuple[str, ...]
@@ -56,15 +57,18 @@ class Captions:
         return [self.table[i] if i >= 0 else "" for i in self.index[:, 0]]
 
     def rows(self, indices: np.ndarray | slice = slice(None)) -> dict[str, np.ndarray]:
-        """`{"caption": int32 [B, M]}`, rows of the table, and `"text"`, int32 `[B, M, L]`, if read.
+        """`{"caption": int32 [B, M]}`, rows of the table, and `"text"`, `[B, M, L]`, if read.
 
         The text is zeros where there is no caption.
         """
         which = self.index[indices]
         if self.ids is None:
             return {"caption": which}
-        text = np.where(which[..., None] >= 0, self.ids[which], 0).astype(np.int32)
-        return {"caption": which, "text": text}
+        there = np.expand_dims(which >= 0, tuple(range(2, 1 + self.ids.ndim)))
+        return {
+            "caption": which,
+            "text": np.where(there, self.ids[which], 0).astype(self.ids.dtype),
+        }
 
     def part(self, chosen: np.ndarray | slice) -> "Captions":
         """Those of some examples."""
@@ -72,7 +76,7 @@ class Captions:
         return dataclasses.replace(self, index=self.index[chosen], attributes=attributes)
 
     def encoded(self, encode: Callable[[Sequence[str]], np.ndarray]) -> "Captions":
-        """With the table read by a text encoder, `strings -> int32 [K, L]`."""
+        """With the table read by a text encoder, `strings -> [K, L]` or `[K, L, W]`."""
         return dataclasses.replace(self, ids=encode(self.table))
 
     def digest(self) -> bytes:

@@ -15,6 +15,7 @@ from diffusion_jax.errors import ConfigError, SpecError, foreign
 from diffusion_jax.experiment import latents, texts
 from diffusion_jax.model import Model, require
 from diffusion_jax.networks.autoencoders.base import Autoencoder
+from diffusion_jax.networks.text_encoders.base import as_read
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
 from diffusion_jax.process.schedules.base import check_rises, least_noise
@@ -103,10 +104,10 @@ def check_call(run: "Experiment") -> None:
     n = max(run.config.batch // run.config.accumulate, 1)  # so that memory is what training takes
     image, label = jax.ShapeDtypeStruct((n, *shape), jnp.uint8), jax.ShapeDtypeStruct((n,), int)
     more = {"augment": run.augment.size, "latent": built.traits.latent}
-    words = np.zeros((n, 1, run.text.length), np.int32) if run.text else None
+    words = as_read(run.text, np.zeros((1, run.text.length), np.int32)) if run.text else None
 
     def predict(image: Array, label: Array) -> Array:
-        rows = {} if words is None else {"text": jnp.asarray(words)}
+        rows = {} if words is None else {"text": jnp.repeat(jnp.asarray(words)[None], n, 0)}
         x, cond = built.examples({"image": image, "label": label.astype(jnp.int32), **rows})
         cond |= {k: jnp.zeros((n, size)) for k, size in more.items() if size}
         cond |= {k: jnp.zeros(n) for k in built.told}

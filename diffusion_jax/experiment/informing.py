@@ -24,7 +24,7 @@ from diffusion_jax.experiment import (
     words as words_lib,
 )
 from diffusion_jax.likelihood import bpd, information as lib
-from diffusion_jax.networks.text_encoders.base import encode
+from diffusion_jax.networks.text_encoders.base import as_read, encode
 from diffusion_jax.types import Params
 
 Texts = Sequence[str | None]
@@ -101,7 +101,8 @@ def told(run: Experiment, asked: Sequence[Texts], table: Sequence[str]) -> dict[
     index = np.asarray([[number[t] for t in column] for column in asked]).T
     if run.text is not None:
         ids = encode(run.text, list(known))
-        return {"text": np.concatenate([np.zeros((1, run.text.length), np.int32), ids])[index]}
+        read = as_read(run.text, np.concatenate([np.zeros_like(ids[:1]), ids]))
+        return {"text": read[index]}
     classes = {t: k for k, t in enumerate(table)}
     labels = [run.model.num_classes, *(classes[t] for t in known)]
     return {"label": np.asarray(labels, np.int32)[index]}

@@ -9,7 +9,7 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.networks.text_encoders.base import TextEncoder, encode, prompts
+from diffusion_jax.networks.text_encoders.base import TextEncoder, as_read, encode, prompts
 from diffusion_jax.runtime.storage import place
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def source(run: "Experiment", data: Source | None = None) -> Source:
     def load(name: str) -> Split:
         split = found.split(name)
         assert split.captions is not None
-        read = split.captions.encoded(lambda texts: encode(reader, texts))
+        read = split.captions.encoded(lambda texts: as_read(reader, encode(reader, texts)))
         return dataclasses.replace(split, captions=read)
 
     return dataclasses.replace(found, load=load)
@@ -127,7 +127,7 @@ def conditions(run: "Experiment", texts: list[str]) -> dict[str, np.ndarray]:
     if run.text is None:
         return {}
     read = prompts(run.text, texts)
-    told = {"text": read.ids}
+    told = {"text": as_read(run.text, read.ids)}
     return told if (read.weight == 1.0).all() else {**told, "text_weight": read.weight}
 
 

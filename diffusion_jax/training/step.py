@@ -27,7 +27,7 @@ from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State
 from diffusion_jax.training.time_sampling.base import Proposal
 from diffusion_jax.training.time_sampling.uniform import Uniform
-from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms
+from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms, expand
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,12 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
 
 
 def _one_wording(root: Array, step: Array, text: Array, dropout: float) -> Array:
-    """One of the wordings `[B, M, L]` of each example, or none (zeros)."""
+    """One of the wordings `[B, M, L]` (or `[B, M, L, W]`) of each example, or none (zeros)."""
     n, wordings = text.shape[:2]
     which = jax.random.randint(rng.stream(root, "wording", step), (n,), 0, wordings)
-    drop = jax.random.bernoulli(rng.stream(root, "text_dropout", step), dropout, (n, 1))
-    return jnp.where(drop, 0, jnp.take_along_axis(text, which[:, None, None], axis=1)[:, 0])
+    drop = jax.random.bernoulli(rng.stream(root, "text_dropout", step), dropout, (n,))
+    one = jnp.take_along_axis(text, expand(which, text), axis=1)[:, 0]
+    return jnp.where(expand(drop, one), 0, one)
 
 
 def _parts(recipe: Recipe) -> tuple[str, ...]:

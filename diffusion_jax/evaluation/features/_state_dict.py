@@ -5,7 +5,6 @@ state dict consists of and refuses every other one.
 """
 
 import io
-import json
 import struct
 import zipfile
 from collections import OrderedDict
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffusion_jax.errors import CheckpointError
-from diffusion_jax.runtime import untrusted
+from diffusion_jax.runtime import safetensors, untrusted
 from diffusion_jax.runtime.untrusted import Call, Malformed
 
 _STORAGES = {
@@ -26,7 +25,6 @@ _STORAGES = {
     "LongStorage": "<i8",
     "IntStorage": "<i4",
 }
-_SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4"}
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file written before torch 1.6
 
 
@@ -43,8 +41,9 @@ def read(path: Path) -> dict[str, np.ndarray]:
                     return _plain(_zip(f))
             with path.open("rb") as raw:
                 return untrusted.npz(raw)
-        data = path.read_bytes()
-        return _safetensors(data) if path.suffix == ".safetensors" else _plain(_legacy(data))
+        if path.suffix == ".safetensors":
+            return safetensors.read(path)
+        return _plain(_legacy(path.read_bytes()))
     except OSError as e:
         raise CheckpointError(f"cannot read {path}: {e}") from e
     except Exception as e:  # damaged files raise nearly everything
@@ -163,20 +162,6 @@ def _legacy(data: bytes) -> Any:
         numbers[str(key)] = np.frombuffer(data, dtype, count, file.tell())
         file.seek(count * dtype.itemsize, io.SEEK_CUR)
     return found
-
-
-def _safetensors(data: bytes) -> dict[str, np.ndarray]:
-    """Eight bytes of header length, a JSON header, then the numbers."""
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    header.pop("__metadata__", None)
-    numbers, out = memoryview(data)[8 + length :], {}
-    for name, entry in header.items():
-        lo, hi = entry["data_offsets"]
-        if not 0 <= lo <= hi <= len(numbers):
-            raise Malformed(f"{name[:80]} goes beyond the end of the file")
-        out[name] = untrusted.array(numbers[lo:hi], _SAFETENSORS[entry["dtype"]], entry["shape"])
-    return out
 
 
 def _plain(found: Any) -> dict[str, np.ndarray]:

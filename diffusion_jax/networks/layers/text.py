@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import SpecError
 from diffusion_jax.networks.layers.blocks import Dtype, group_norm
-from diffusion_jax.networks.text_encoders.base import TextEncoder
+from diffusion_jax.networks.text_encoders.base import TextEncoder, frozen_width
 from diffusion_jax.types import Array, Cond
 
 
@@ -40,7 +40,9 @@ def _attend(q: Array, k: Array, v: Array, bias: Array, heads: int) -> Array:
 
 
 class TextTokens(nn.Module):
-    """Token numbers to a `TextContext`: embeddings, positions, and blocks of a transformer.
+    """Token numbers, or states of another network, to a `TextContext`.
+
+    By embeddings (of states a projection), positions, and blocks of a transformer.
 
     Attributes:
         vocabulary: how many numbers there are.
@@ -56,10 +58,17 @@ class TextTokens(nn.Module):
 
     @nn.compact
     def __call__(self, ids: Array, weight: Array | None = None) -> TextContext:
-        """Reads `ids` int32 `[B, L]`, 0 for padding; `weight` `[B, L]` is 1 if None."""
-        there = ids > 0
+        """Reads `ids` int32 `[B, L]`, or states `[B, L, W]`; `weight` `[B, L]` is 1 if None.
+
+        Padding is 0, all of it.
+        """
         small = nn.initializers.normal(0.02)
-        h = nn.Embed(self.vocabulary, self.width, name="embed")(ids)
+        if ids.ndim == 2:
+            there = ids > 0
+            h = nn.Embed(self.vocabulary, self.width, name="embed")(ids)
+        else:
+            there = (ids != 0).any(-1)
+            h = nn.Dense(self.width, name="project")(ids.astype(jnp.float32))
         h = h + self.param("position", small, (ids.shape[1], self.width))
         # Padding sees itself, which nobody else does: its softmax is finite.
         seen = there[:, None] | jnp.eye(ids.shape[1], dtype=bool)
@@ -139,7 +148,10 @@ def read(encoder: TextEncoder | None, cond: Cond, batch: int) -> tuple[TextConte
         return None, cond
     if encoder.width % encoder.heads:
         raise SpecError(f"text: width={encoder.width} is not divisible by heads={encoder.heads}")
-    ids = cond.get("text", jnp.zeros((batch, encoder.length), jnp.int32))
+    states = frozen_width(encoder)
+    none = (jnp.zeros((batch, encoder.length, states), jnp.float16) if states else
+            jnp.zeros((batch, encoder.length), jnp.int32))  # fmt: skip
+    ids = cond.get("text", none)
     reader = TextTokens(
         encoder.vocabulary, encoder.width, encoder.depth, encoder.heads, name="text"
     )

@@ -21,6 +21,9 @@ PADDING, START, END, FIRST = 0, 1, 2, 3
 class TextEncoder(Protocol):
     """A text encoder: a frozen dataclass, so that models that hold one can be compared.
 
+    One with a network of its own, which does not learn, has `frozen_width` and `frozen(ids)`; see
+    `as_read`.
+
     Attributes:
         length: numbers in a text, start and end included.
         width: values in a token of the network that reads it.
@@ -93,6 +96,23 @@ def encode(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
         pieces = _framed(encoder, text)
         row[: len(pieces)] = [i for i, _ in pieces]
     return out
+
+
+def frozen_width(encoder: TextEncoder) -> int:
+    """Values of each token's state, of an encoder that has a network of its own; 0 without."""
+    return getattr(encoder, "frozen_width", 0)
+
+
+def as_read(encoder: TextEncoder, ids: np.ndarray) -> np.ndarray:
+    """What a network is told of texts: their numbers, or the states of an encoder that has them.
+
+    Args:
+        ids: int32 `[N, length]`.
+
+    Returns:
+        The same, or float16 `[N, length, frozen_width]`, zeros for padding.
+    """
+    return encoder.frozen(ids) if frozen_width(encoder) else ids  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def decode(encoder: TextEncoder, ids: np.ndarray) -> list[str]:

@@ -122,9 +122,9 @@ def with_text(who: str, context: Context, text: str) -> Callable[[Cond], Cond]:
     told = context.encode(text)
 
     def other(cond: Cond) -> Cond:
-        n, length = cond["text"].shape
+        n, length = cond["text"].shape[:2]
         ones = jnp.ones((n, length))
-        new = {k: jnp.broadcast_to(jnp.asarray(a), (n, length)) for k, a in told.items()}
+        new = {k: jnp.broadcast_to(jnp.asarray(a), (n, *a.shape[1:])) for k, a in told.items()}
         weight = {"text_weight": ones} if "text_weight" in cond else {}
         return {**cond, **weight, **new}
 
