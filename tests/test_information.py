@@ -146,6 +146,12 @@ def test_a_mixture_of_all_captions_is_the_bound_without_any():
     assert lib.retrieval(nats, split.labels)["accuracy"] == pytest.approx(right, abs=0.08)
 
 
+def test_equal_bounds_share_what_is_found():
+    nats = np.asarray([[[1.0, 1.0, 2.0]], [[3.0, 1.0, 1.0]], [[0.0, 1.0, 1.0]]]).repeat(2, axis=1)
+    found = lib.retrieval(nats, np.asarray([0, 0, 0]))
+    assert found["accuracy"] == pytest.approx((0.5 + 0.0 + 1.0) / 3) and found["among"] == 3
+
+
 def test_models_of_which_it_cannot_be_measured_are_refused():
     with pytest.raises(Exception, match="no null class"):
         lib.check(replace(model(), null_class=False), "--mode=inform")

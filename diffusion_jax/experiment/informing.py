@@ -139,13 +139,15 @@ def measured(run: Experiment, params: Params) -> Informed:
     bits, orth = lib.apart(null, own), lib.mean_se(first.maps[:, 0].sum((1, 2)) / math.log(2.0))
     among, entropy = nats["candidates"], captions.entropy()
     rows = np.arange(len(captions))
-    shuffled = np.swapaxes(among, 1, 2)[rows, held.other]
+    by_caption = np.swapaxes(among, 1, 2)
+    # Of the same program as the other texts, so that equal ones are equal to the last digit.
+    same, shuffled = by_caption[rows, held.true], by_caption[rows, held.other]
     result: dict[str, Any] = {
         "images": len(captions), "draws_per_image": run.config.eval.draws,
         "information": bits, "i_orth": orth, "gauge": bits["bits"] - orth["bits"],
         "entropy": entropy,
         "bits_per_dim": _bound(run, params, split),
-        "shuffled_above_null": lib.bits(shuffled - null),
+        "shuffled_above_null": lib.bits(shuffled - same - (null - own)),
         "retrieval": lib.retrieval(among, held.true),
     }  # fmt: skip
     if held.probability is not None:
@@ -156,9 +158,9 @@ def measured(run: Experiment, params: Params) -> Informed:
         sets = {s: first.nats[..., k + 1] for k, s in enumerate(parts.chain)}
         sets = {(): null} | sets | {s: nats[f"said {s}"][..., 0] for s in parts.more}
         result["words_averaged"] = words_lib.averaged(parts, sets.__getitem__)
-    result["negatives"] = {k: _against(own, nats[f"wrong {k}"], v) for k, v in wrong.items()}
+    result["negatives"] = {k: _against(same, nats[f"wrong {k}"], v) for k, v in wrong.items()}
     if "again" in nats:
-        result["paraphrase"] = lib.bits(nats["again"][..., 0] - own)
+        result["paraphrase"] = lib.bits(nats["again"][..., 0] - same)
     if c.against:
         result["against"] = _compare_null(run, params, split, bits)
     steps = [w["word"] for w in result["words"]] if parts else []
@@ -199,7 +201,8 @@ def _against(own: np.ndarray, nats: np.ndarray, wrong: list[list[str]]) -> dict[
     """How often a wrong caption has the larger bound, and by how much, of images that have one."""
     there = np.asarray([[bool(t) for t in column] for column in wrong]).T
     further = nats - own[..., None]
-    right = (further.mean(1) > 0)[there]
+    mean = further.mean(1)
+    right = ((mean > 0) + 0.5 * (mean == 0))[there]
     margin = np.concatenate([further[there[:, m], :, m] for m in range(nats.shape[2])])
     if not len(margin):
         return {"images": 0}

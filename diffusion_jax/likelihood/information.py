@@ -209,7 +209,9 @@ def mixture(nats: np.ndarray, probability: np.ndarray, true: np.ndarray) -> dict
 
 
 def retrieval(nats: np.ndarray, true: np.ndarray) -> dict[str, float]:
-    """How often the image's own caption has the least bound of all M."""
-    right = nats.mean(1).argmin(1) == true
+    """How often the image's own caption has the least bound of all M; equals share."""
+    bound = nats.mean(1)
+    least = bound == bound.min(1, keepdims=True)
+    right = least[np.arange(len(true)), true] / least.sum(1)
     p, n = float(right.mean()), len(right)
     return {"accuracy": p, "standard_error": math.sqrt(p * (1.0 - p) / n), "among": nats.shape[2]}
