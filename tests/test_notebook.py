@@ -69,7 +69,8 @@ def test_the_notebook_runs(fast_programs):
 
 SCENES = REPO / "notebooks" / "scenes.ipynb"
 SCENES_SMALLER = {
-    "--config=scenes ": "--config=scenes:smoke --config.steps=2 --config.sample.num=0 ",
+    "--config=scenes ": "--config=scenes:smoke --config.steps=2 --config.sample.num=0 "
+    "--config.network=dit(width=48,depth=1,heads=2,patch=4) ",
     "steps=50": "steps=2",
     "draws=32 --config.eval.limit=200": "draws=2 --config.eval.limit=4 --config.inform.words=True",
 }
