@@ -239,3 +239,10 @@ def test_kraft(head, noise):
     found, wrong = sums(loud)
     assert found < 0.1  # 4.5 nats of divergence are paid for by every image ...
     assert wrong > 1.0  # ... and the test sees a wrong sign
+
+
+def test_what_is_measured_may_draw_the_latent():
+    found = registry.build("likelihood", "elbo(form='A')").objectives((7,))
+    assert found["infinity"].draws and "7" in found
+    with pytest.raises(ConfigError, match="allowed are A, B"):
+        registry.build("likelihood", "elbo(form='C')")

@@ -13,14 +13,22 @@ from diffusion_jax.likelihood.objectives.base import Objective
 class Elbo:
     """The bound on the negative log-likelihood (Kingma et al. 2021, equations 14 and 17)."""
 
+    form: str = "B"
+
     def objectives(self, timesteps: tuple[int, ...]) -> dict[str, Objective]:
         """The continuous-time bound, and that of a model with T steps for each T given."""
         return {
-            "infinity": registry.build("objectives", "continuous()"),
+            "infinity": registry.build("objectives", f"continuous(form={self.form!r})"),
             **{str(t): registry.build("objectives", f"discrete(timesteps={t})") for t in timesteps},
         }
 
 
-def make() -> Elbo:
-    """The variational bound."""
-    return Elbo()
+def make(form: str = "B") -> Elbo:
+    """The variational bound.
+
+    Args:
+        form: in continuous time, of latents with noise of their own: `"B"` averages that out, `"A"`
+            draws it: the same bound with a larger Monte-Carlo error.
+    """
+    registry.build("objectives", f"continuous(form={form!r})")  # refuses other forms
+    return Elbo(form)
