@@ -60,6 +60,7 @@ Seed = Annotated[int, SEED]
 Levels = Annotated[int, Range(2, "from 2 to 256", high=256)]
 Frames = Annotated[int, Range(2, "at least 2")]
 Turns = Annotated[int, Range(-3, "from -3 to 3", high=3)]
+Move = Annotated[int, Range(-255, "from -255 to 255", high=255)]
 Embedding = Annotated[int, Range(4, "at least 4")]
 Counts = Annotated[tuple[Count, ...], AtLeast(1)]
 

@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-from diffusion_jax.allowed import Count, Levels
+from diffusion_jax.allowed import Count, Levels, Momentum
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.datasets._markov import Chain
 from diffusion_jax.data.media.signal import SIGNAL
@@ -36,7 +36,7 @@ def chain(law: str, rho: float, levels: int) -> Chain:
 
 def make(
     law: str = "ar1",
-    rho: float = 0.9,
+    rho: Momentum = 0.9,
     levels: Levels = 16,
     length: Count = 32,
     size: Count = 20_000,
@@ -51,12 +51,10 @@ def make(
         size: training signals.
 
     Raises:
-        DataError: no such law, or no such correlation.
+        DataError: there is no such law.
     """
-    if law not in _LAWS or not -1.0 < rho < 1.0:
-        raise DataError(
-            f"signals: law={law!r}, rho={rho}: allowed are {', '.join(_LAWS)}, and -1 < rho < 1"
-        )
+    if law not in _LAWS:
+        raise DataError(f"signals: law={law!r}: allowed are {', '.join(_LAWS)}")
     found = chain(law, rho, levels)
     name = f"{law}_{levels}_{length}" + (f"_{rho:g}" if law == "ar1" else "")
 

@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from diffusion_jax.allowed import Count, Whole
+from diffusion_jax.allowed import Count, Move, Whole
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.media.video import VIDEO
 from diffusion_jax.errors import DataError
@@ -32,7 +32,7 @@ def make(
     glyphs: Count = 10,
     size: Count = 16,
     frames: Count = 8,
-    velocities: tuple[tuple[int, int], ...] = _NEIGHBOURS,
+    velocities: tuple[tuple[Move, Move], ...] = _NEIGHBOURS,
 ) -> Source:
     """Videos of one glyph, two levels, labelled by the glyph.
 
@@ -52,8 +52,8 @@ def make(
         raise DataError(f"toys: glyphs={glyphs}: there are {len(_ROWS)}")
     if size < _HEIGHT + 1:
         raise DataError(f"toys: size={size}: a glyph needs {_HEIGHT + 1} or more")
-    speeds = np.asarray(velocities, int).reshape(len(velocities), -1) % size
-    if not len(speeds) or speeds.shape[1] != 2 or len(np.unique(speeds, axis=0)) < len(speeds):
+    speeds = np.asarray(velocities, int).reshape(-1, 2) % size
+    if not len(speeds) or len(np.unique(speeds, axis=0)) < len(speeds):
         raise DataError(
             f"toys: velocities={velocities} must be pairs, (down, right), of which no two are one "
             f"on a torus of {size}"

@@ -23,8 +23,10 @@ def make(size: Whole = 0, shape: tuple[Count, ...] = (32, 32, 3), levels: Levels
         The features: `H W C` of them, or `size size C`.
 
     Raises:
-        ConfigError: `size` does not divide the height and the width.
+        ConfigError: `size` does not divide the height and the width, or there are none.
     """
+    if len(shape) < 3:
+        raise ConfigError(f"pixels: shape={shape} must be (H, W, C), or (T, H, W, C)")
     *frames, height, width, channels = shape
     rows, columns = (size, size) if size else (height, width)
     if rows < 1 or height % rows or width % columns:

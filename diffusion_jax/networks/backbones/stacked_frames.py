@@ -36,7 +36,9 @@ class StackedFrames(nn.Module):
         return jnp.moveaxis(out.reshape(b, height, width, t, -1), 3, 1)
 
 
-def make(of: object, channels: Count = 3, levels: Count = 256, shape: tuple[int, ...] = ()) -> Any:
+def make(
+    of: object, channels: Count = 3, levels: Count = 256, shape: tuple[Count, ...] = ()
+) -> Any:
     """A network of images with T times as many channels.
 
     Args:

@@ -31,7 +31,7 @@ def make(
     dtype: str = "float32",
     text: TextEncoder | None = None,
     time: bool = True,
-    shape: tuple[int, ...] = (),
+    shape: tuple[Count, ...] = (),
 ) -> UNet:
     """A U-Net of videos `[B,T,H,W,C]`.
 
