@@ -21,10 +21,8 @@ def table(report: dict[str, Any], names: Sequence[str] = ()) -> str:
         "shares_of_classes": _shares, "agreement": _agreement,
     }  # fmt: skip
     train, test = report["data"], report["held_out"]
-    lines = [
-        f"{train['name']}, {train['images']} train / {test['images']} of {test['name']}, "
-        f"{report['draws_per_image']} times each"
-    ]
+    each = f", {report['draws_per_image']} times each" if "gap" in found else ""
+    lines = [f"{train['name']}, {train['images']} train / {test['images']} of {test['name']}{each}"]
     for key, write in parts.items():
         if found.get(key):
             lines += [f"  {line}" for line in write(found[key], names)]

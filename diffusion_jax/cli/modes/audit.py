@@ -139,6 +139,8 @@ def audit(
                 experiment, samples, train, held_out
             )
             notes += _dealt(samples)
+            if "corrected" not in result["shares_of_classes"]["least"]:
+                notes.append("the judge takes some classes for others: shares are not corrected")
         elif train.num_classes:
             left.append("classes of samples: no judge (--config.quality.classifier=DIR)")
     if c.audit.against:
@@ -152,8 +154,8 @@ def audit(
         "draws_per_image": c.eval.draws,
         "seed": c.eval.seed,
         "samples": None if samples is None else samples.record,
-        "data": _records.data_record(experiment, train, 0),
-        "held_out": _records.data_record(experiment, held_out, 0),
+        "data": _records.data_record(experiment, train, c.eval.limit),
+        "held_out": _records.data_record(experiment, held_out, c.eval.limit),
         "model": {} if params is None else {**record, **_records.model_record(experiment, params)},
         "numerics": _records.numerics_record(experiment),
     }
