@@ -68,7 +68,9 @@ def shown(monkeypatch, capsys):
 def test_all_kinds_fit_a_terminal(shown):
     text = shown("")
     # A line for a kind, or a little more: some names are many.
-    assert text.count("\n") <= 1.5 * len(registry.FOLDERS) and max(map(len, text.splitlines())) <= 80
+    assert (
+        text.count("\n") <= 1.5 * len(registry.FOLDERS) and max(map(len, text.splitlines())) <= 80
+    )
     words = set(re.findall(r"\w+", text))
     for kind in registry.FOLDERS:
         assert {kind, *registry.available(kind)} <= words

@@ -5,7 +5,6 @@ Its network, schedule and data are the teacher's, and its weights begin as the t
 """
 
 import functools
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,16 +22,15 @@ from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer, state as state_lib
+from diffusion_jax.training.agreement import Agreement
 from diffusion_jax.training.distillation.base import Method
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State, ema_key
 from diffusion_jax.training.tasks.base import Given, Handed, Setting
 from diffusion_jax.training.teaching import FROZEN, Recipe
-from diffusion_jax.types import Array, Cond, Params
+from diffusion_jax.types import Array, Params
 
-_FINE = 64  # the teacher's steps that a student is held against
-_SHOWN = 100  # samples that are
 _SEGMENTS, _NONE, _SECOND_ORDER, _EVEN = map(Spec, ("segments", "none", "dpmpp_2m", "uniform_t"))
 
 
@@ -100,51 +98,13 @@ class Training:
         return {"agreement": self.agreement(self._average(state))}
 
     def agreement(self, params: Params) -> float:
-        """Rms distance in grey levels between samples of student and teacher for the same noise.
-
-        The teacher takes 64 steps, equal in log-SNR.
-        """
-        params = jax.device_get(params)
-        drawn = self._decode(params, self._compiled(params, self._noise, self._cond))
-        return float(np.sqrt(np.mean(np.square(drawn - self._taught))))
+        """Rms distance in grey levels between samples of student and teacher for the same noise."""
+        return self._held_against(params)
 
     @functools.cached_property
-    def _noise(self) -> Array:
-        model, source = self.setting.model, self.setting.source
-        shape = (_SHOWN, *model.z_shape(source.shape))
-        return jax.random.normal(jax.random.key(self.setting.config.seed), shape)
-
-    @functools.cached_property
-    def _cond(self) -> Cond:
-        classes, weight = self.setting.model.num_classes, self.recipe.weight
-        cond = {"label": jnp.arange(_SHOWN, dtype=jnp.int32) % classes} if classes else {}
-        return {**cond, "w": jnp.linspace(0.0, weight, _SHOWN)} if weight else cond
-
-    @functools.cached_property
-    def _taught(self) -> np.ndarray:
-        teacher = self.recipe.teacher
-        plan = jnp.linspace(teacher.edges[0], teacher.edges[-1], _FINE + 1, dtype=jnp.float32)
-        gammas = jnp.broadcast_to(plan[:, None], (_FINE + 1, _SHOWN))
-        walk = jax.jit(lambda p, z, cond: teacher.walk(p, z, gammas, cond)[-1])
-        return self._decode({}, walk(jax.device_get(teacher.params), self._noise, self._cond))
-
-    @functools.cached_property
-    def _compiled(self) -> Callable[[Params, Array, Cond], Array]:
-        method, edges = self.recipe.method, self.recipe.teacher.edges
-        plan = jnp.asarray(edges[:: method.finest // method.steps], jnp.float32)
-
-        def run(params: Params, z: Array, cond: Cond) -> Array:
-            for start, end in itertools.pairwise(plan):
-                rows = [jnp.broadcast_to(g, (_SHOWN,)) for g in (start, end)]
-                z = self.recipe.jump(params, z, *rows, cond)
-            return z
-
-        return jax.jit(run)
-
-    def _decode(self, params: Params, z: Array) -> np.ndarray:
-        gamma = jnp.float32(self.recipe.teacher.edges[-1])
-        y = z / jnp.exp(-0.5 * jax.nn.softplus(gamma))
-        return np.asarray(self.setting.model.decode(params, y), np.float64)
+    def _held_against(self) -> Agreement:
+        setting = self.setting
+        return Agreement(self.recipe, tuple(setting.source.shape), setting.config.seed)
 
     def sample(self, writer: Writer, state: State, step: int) -> None:
         """Draws a grid with the first average."""
