@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib.metadata
 import sys
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ usage: djax MODE --config=NAME --workdir=DIR [--config.F=VALUE]
 
   --config      Configuration file, or the name of a packaged one; a variant follows a colon:
                 digits:smoke. Where a run is there already, its own is used.
-                packaged: {configs}
+{configs}
   --workdir     Where everything is written, and resumed from: a folder or gs://bucket/run.
   --checkpoint  A checkpoint folder or another run's work directory, or vdm:PATH, diffenc:PATH
                 for published weights.
@@ -231,4 +232,7 @@ def help_page() -> str:
     for mode in registry.describe("modes")[1]:
         lines.append(f"    {mode.name:<12}{mode.line.partition(': ')[2].rstrip('.')}")
     names = ", ".join(sorted(p.stem for p in packaged().glob("*.py") if "_" not in p.stem))
-    return _USAGE.format(configs=f"{names}, ...", modes="\n".join(lines))
+    indent = " " * 16
+    configs = textwrap.fill(f"packaged: {names}, ...", 96, initial_indent=indent,
+                            subsequent_indent=indent)  # fmt: skip
+    return _USAGE.format(configs=configs, modes="\n".join(lines))
