@@ -77,6 +77,7 @@ def test_what_is_no_average(wrong):
         state_lib.check_decays((wrong,))
 
 
+@pytest.mark.slow
 def test_a_run_makes_the_average_of_its_checkpoints(tmp_path):
     ema = ("power(0.05)", "power(0.1)")
     experiment = tiny.experiment(tmp_path, ema=ema, keep_latest=9)

@@ -59,7 +59,10 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(m, marks=pytest.mark.slow if m == "topdown, encoder" else ()) for m in MODELS],
+)
 def test_round_trip_and_code_length(name):
     f, c = MODELS[name]
     n = 45  # the last batch is short, and so is the last group

@@ -78,6 +78,7 @@ def mapped(teacher):  # noqa: F811
     return run
 
 
+@pytest.mark.slow
 def test_one_student_takes_any_number_of_steps(mapped):
     run = open_run(mapped.workdir)
     assert run.config.sampler == "jump()" and run.config.sample.steps == 2

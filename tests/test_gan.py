@@ -56,6 +56,7 @@ def networks():
     return *pair, r3gan.parameters(*pair, 4, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_the_gradient_of_the_penalty_is_that_of_differences(float64, networks):
     """Backward through a backward pass, at two sizes and padded edges."""
     _, network, params = networks
@@ -112,6 +113,7 @@ def test_a_gan_is_a_run_that_draws(trained):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_it_goes_on_bit_for_bit(trained, tmp_path):
     from diffusion_jax.cli.modes import train
 

@@ -35,6 +35,7 @@ def test_levels_sum_to_one_at_every_scale(levels, raw):
     np.testing.assert_allclose(jnp.exp(every).sum(-1), 1.0, atol=3e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_the_middle_of_the_law_moves_with_the_mean():
     head, step = logistic(64), 2.0 / 64

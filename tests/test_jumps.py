@@ -119,6 +119,7 @@ def test_a_map_and_its_way_back_are_a_likelihood_and_others_are_none(float64):
     assert measured(Network(mirrored))[1]["jacobians_that_turn_space_inside_out"] > 0
 
 
+@pytest.mark.slow
 def test_from_the_command_line(mapped, teacher):  # noqa: F811
     """The map of a few steps of training is none; its teacher is not told where a jump ends."""
     words = ["--mode=eval", "--config.eval.likelihood=jumps(steps=2)", "--config.eval.limit=8"]

@@ -205,7 +205,9 @@ def kraft(auto, draws=16):
 
 
 @pytest.mark.parametrize("noise", ["learned", "fixed"])
-@pytest.mark.parametrize("head", ["categorical()", "logistic(mixtures=2)"])
+@pytest.mark.parametrize(
+    "head", ["categorical()", pytest.param("logistic(mixtures=2)", marks=pytest.mark.slow)]
+)
 def test_kraft(head, noise):
     spec = f"conv(widths=(8,), attention=False, channels=1, noise={noise!r}, head={head})"
     auto = registry.build("autoencoders", spec, levels=3, shape=(2, 2, 1))

@@ -69,6 +69,7 @@ def test_muon_makes_matrices_orthogonal(shape):
         assert np.abs(core - np.diag(np.diag(core))).max() < 0.05 * values.max()
 
 
+@pytest.mark.slow
 def test_soap_does_not_depend_on_the_axes():
     """Turning rows and columns turns the update: Adam would not have it."""
     g = [shaped(5, 4, seed=i) for i in range(4)]

@@ -60,8 +60,8 @@ def same(found):
     "options",
     [
         {"sampler": "ancestral()"},
-        {"sampler": "dpmpp_sde()"},
-        {"sampler": "dpmpp_2m(eta=0.5)"},
+        pytest.param({"sampler": "dpmpp_sde()"}, marks=pytest.mark.slow),
+        pytest.param({"sampler": "dpmpp_2m(eta=0.5)"}, marks=pytest.mark.slow),
         {"sampler": "ddim(eta=1.0)", "corrector": "langevin(r=0.1, repeats=2)"},
         {"sampler": "heun()", "plan": "churn(amount=1.0)"},
     ],

@@ -132,7 +132,7 @@ def test_nested_plugins_are_built():
         ("data", "npz(path=photos)", r"path=photos\(\) must be text in quotes"),
         ("grids", "array(values=(5.0, 'a'))", r"values=\(5.0, 'a'\) must be a tuple of numbers"),
         ("models", "unet(mults=3)", "mults=3 must be a tuple of whole numbers"),
-        ("features", "pixels(shape=(4, 4))", "must be a tuple of 3 whole numbers"),
+        ("features", "inception(shape=(4, 4))", "must be a tuple of 3 whole numbers"),
     ],
 )
 def test_arguments_of_another_type_are_refused(kind, text, says):

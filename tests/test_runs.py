@@ -108,7 +108,9 @@ def test_a_finished_run_says_so_and_changes_nothing(copy, capsys):
 
 # Reads that were in flight when orbax gave up complain while they are collected.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", ["truncate", "empty", "remove"])
+@pytest.mark.parametrize(
+    "damage", ["truncate", *(pytest.param(d, marks=pytest.mark.slow) for d in ("empty", "remove"))]
+)
 def test_a_damaged_newest_checkpoint_falls_back_loudly(copy, done, damage, caplog):
     experiment = copy()
     newest = experiment.workdir / "checkpoints" / "6"

@@ -107,9 +107,11 @@ def experiment(folder):
         ("mlp", {"devices": 1}),
         ("mlp", {"devices": 2, "accumulate": 4}),
         pytest.param("mlp", {"devices": 1, "accumulate": 4}, marks=pytest.mark.slow),
-        ("mlp", {"devices": 2, "accumulate": 4, "unroll": False}),
+        pytest.param(
+            "mlp", {"devices": 2, "accumulate": 4, "unroll": False}, marks=pytest.mark.slow
+        ),
         ("mlp", {"several": True}),
-        ("mlp", {"resident": False}),
+        pytest.param("mlp", {"resident": False}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -106,7 +106,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["unet", pytest.param("dit", marks=pytest.mark.slow)])
 def test_a_network_grows_text_without_changing_a_bit(name):
     known = {"channels": 1, "levels": 5}
     plain = registry.build("models", SMALL[name], **known)
