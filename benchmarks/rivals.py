@@ -39,6 +39,8 @@ def parse(row: str) -> tuple[str, list[str], dict[str, Any]]:
     name, _, runs = head.rpartition("=")
     if not name or not runs or len(how) not in (0, 2):
         raise SystemExit(f"--row={row!r}: write NAME=RUN,RUN or NAME=RUN;SAMPLER;STEPS")
+    if how and not how[1].isdigit():
+        raise SystemExit(f"--row={row!r}: {how[1]!r} is no number of steps")
     settings = {"sampler": how[0], "sample.steps": int(how[1])} if how else {}
     return name, runs.split(","), settings
 
@@ -101,6 +103,10 @@ def bits(path: str) -> float | None:
 
 def measure(path: str, settings: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """The figures of one run."""
+    if not (args.judge / "config.json").exists():
+        raise SystemExit(
+            f"--judge={args.judge}: there is no run; train one as configs/digits_classifier.py"
+        )
     run = opened(path, settings, args)
     params, _ = run.weights()
     draw, images, row = timed(run, params)
@@ -178,6 +184,8 @@ def main() -> None:
     rows = []
     for name, runs, settings in map(parse, args.row):
         for path in runs:
+            if not (Path(path) / "config.json").exists():
+                raise SystemExit(f"--row: there is no run in {path!r}")
             what = {"run": path, "settings": settings, "num": args.num, "judge": str(args.judge)}
             same = [r for r in kept if {k: r.get(k) for k in what} == what]
             if not same:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
+
 from diffusion_jax.types import Array, Cond, Pred
 
 
@@ -70,13 +72,17 @@ def then(denoiser: Callable[..., Pred], change: Callable[..., Pred]) -> Callable
 def with_condition(denoiser: Callable[..., Pred], cond: Cond) -> Callable[[Array, Array], Pred]:
     """`(z, gamma) -> Pred`: the denoiser with its condition bound; state is carried along.
 
-    What a sampler tells it besides becomes part of the condition.
+    What a sampler tells it besides becomes part of the condition, `[B]`.
     """
+
+    def all_of(told: dict[str, Array], z: Array) -> Cond:
+        return {**cond, **{k: jnp.broadcast_to(v, z.shape[:1]) for k, v in told.items()}}
+
     if not isinstance(denoiser, StatefulDenoiser):
-        return lambda z, gamma, **told: denoiser(z, gamma, {**cond, **told})
+        return lambda z, gamma, **told: denoiser(z, gamma, all_of(told, z))
     return StatefulDenoiser(
         denoiser.init,
-        lambda state, *args, **told: denoiser.step(state, *args, {**cond, **told}),
+        lambda state, z, gamma, **told: denoiser.step(state, z, gamma, all_of(told, z)),
     )
 
 

@@ -243,6 +243,8 @@ class Model:
             gamma = jnp.asarray(gamma)
             g = gamma.mean(axis=tuple(range(1, z.ndim))) if gamma.ndim > 1 else gamma
             g = jnp.broadcast_to(g, z.shape[:1])
+            if "to" not in self.told:  # where a step of `jump()` ends is not for this network
+                cond = {k: v for k, v in cond.items() if k != "to"}
             seen = network_input(self.prediction, z, gamma)
             out = self.network.apply({"params": params["network"]}, seen, g, cond, dropout)
             centres = self._centres(params)

@@ -237,6 +237,8 @@ def test_teachers_that_do_not_fit_are_refused(teacher, more, changes, says):
 
 
 def test_a_missing_teacher_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="teacher='' names no run"):
+        registry.build("tasks", "distill(teacher='')")
     done = main("--config=configs/digits_student.py:smoke", f"--workdir={tmp_path}/run",
                 "--config.task=distill(teacher='nowhere')")  # fmt: skip
     assert done.returncode == 2

@@ -38,7 +38,7 @@ def test_what_is_wrapped_around_a_denoiser_passes_on_where_a_step_ends():
     plan, heard = np.array([4.0, 1.0, -2.0]), []
 
     def network(z, gamma, cond):
-        jax.debug.callback(lambda to: heard.append(float(to)), cond["to"], ordered=True)
+        jax.debug.callback(lambda to: heard.append(float(to[1])), cond["to"], ordered=True)
         return Pred(z, z)
 
     with_state = StatefulDenoiser(lambda z: (), lambda s, *args: (network(*args), s))
@@ -67,6 +67,15 @@ def test_lessons_are_of_every_length_and_both_ways_if_asked(float64, both):
     assert 0.03 < (length > 1.0 - 1e-12).mean() < 0.12  # the whole way
     up = np.asarray(found.end > found.gamma)
     assert abs(up.mean() - 0.5 * both) < 0.05
+
+
+def test_a_run_that_is_told_nothing_is_sampled_as_by_ddim(teacher):  # noqa: F811
+    """Guidance included, which doubles the batch."""
+    run = open_run(teacher.workdir)
+    ours, theirs = (
+        run.sample(4, sampler=s, steps=3, guidance="cfg(w=2.0)") for s in ("jump()", "ddim()")
+    )
+    np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.fixture(scope="module")

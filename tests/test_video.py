@@ -243,3 +243,22 @@ def test_animated_rivals_give_every_video_back():
         "bzip2",
     ]
     assert all(r["bits_per_dim"] > 0.0 for r in found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("stacked(of=toys())", "images of one channel with classes are needed"),
+        ("joint(of=digits())", "joint: of=digits must be a data set of videos"),
+        ("text(path='x.txt', valid=0.6, test=0.6)", "leave nothing to train on"),
+        ("series(path='x.npz', clip=0.9)", "clip=0.9 must be below 0.5"),
+    ],
+)
+def test_other_data_that_cannot_be_used(spec, says):
+    with pytest.raises((ConfigError, DataError), match=says):
+        registry.build("data", spec)
+
+
+def test_a_pyramid_of_videos_is_refused():
+    with pytest.raises(ConfigError, match="a pyramid takes images"):
+        registry.build("views", "low(haar())", levels=2).shape((4, 8, 8, 1))

@@ -1,7 +1,7 @@
 """A small GAN by the recipe of R3GAN (Huang et al. 2024): relativistic pairs, two penalties.
 
 Residual blocks without normalisation, resampling by [1, 2, 1], a learned 4x4 basis, the class by
-projection; no tricks beyond. Ours differs: plain 3x3 convolutions in place of grouped ones.
+projection; no other tricks. Ours differs: plain 3x3 convolutions in place of grouped ones.
 """
 
 import math

@@ -222,7 +222,8 @@ def checked(split: Split, medium: Medium = IMAGE) -> Split:
         raise DataError(f"a data set's load() returned {type(split).__name__}, not a Split")
     if not len(split):
         raise DataError(
-            f"{split.name} is empty; hold more images out (holdout=N), or choose another split"
+            f"{split.name} is empty; hold more out of training (holdout=, or valid= and test=), or "
+            "choose another split"
         )
     check_images(split.name, split.images, split.levels, medium)
     check_labels(split.name, split.labels, len(split), split.num_classes)

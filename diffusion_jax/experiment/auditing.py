@@ -188,7 +188,8 @@ def check(experiment: Experiment) -> None:
         raise ConfigError("audit needs features to find copies by: --config.quality.nearest=pixels")
     if c.quality.classifier:
         feature_lib.open_classifier(experiment, c.quality.classifier)
-    if not experiment.stages and experiment.model.view.halvings:
+    drawn_at_once = experiment.task.figure == "samples"
+    if not (experiment.stages or drawn_at_once) and experiment.model.view.halvings:
         raise ConfigError(
             f"--mode=audit takes whole images; this run (view {c.view}) draws parts of them"
         )

@@ -1,8 +1,8 @@
-"""What a text, or a class, and an image tell of each other: bounds by the same times and noise.
+"""What a text, or a class, and an image tell of each other: bounds at the same times and noise.
 
 The bound on `-log p(x)` without the text minus the bound given it estimates
-`log p(x | c) / p(x)`, of which the mean is the mutual information. Prior and reconstruction are the
-same in both, so that
+`log [p(x | c) / p(x)]`, of which the mean is the mutual information. Prior and reconstruction are
+the same in both; with eps_hat = e_0 without the text and e_c given it,
 
     i_diff = 1/2 E_t gamma'(t) (|eps - e_0|^2 - |eps - e_c|^2)
     i_orth = 1/2 E_t gamma'(t) |e_0 - e_c|^2,

@@ -144,6 +144,6 @@ def _doubts(found: dict[str, Any] | None) -> list[str]:
         f"  {said} at these images: the way back misses by "
         f"{found['way_back_misses_by_median']:.2g} grey levels (median), "
         f"{found['way_back_misses_by_at_most']:.2g} at most (0.5 allowed); "
-        f"{found['jacobians_that_turn_space_inside_out']} Jacobians turn space inside out; "
+        f"{found['negative_determinants']} Jacobians have a negative determinant; "
         f"condition {found['condition_at_most']:.2g} at most"
     ]

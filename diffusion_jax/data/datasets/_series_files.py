@@ -118,7 +118,9 @@ def _npz(path: Path, length: int, test: float) -> Series:
 
 def _signals(path: Path, name: str, a: np.ndarray) -> np.ndarray:
     a = a[..., None] if a.ndim == 2 else a
-    if a.ndim != 3 or not len(a) or a.dtype.kind not in "uif" or not np.isfinite(a).all():
+    if a.dtype.kind == "f" and not np.isfinite(a).all():
+        raise DataError(f"{path}: {name} has values that are not finite; leave them out first")
+    if a.ndim != 3 or not len(a) or a.dtype.kind not in "uif":
         raise DataError(f"{path}: {name} must be numbers [N, T] or [N, T, C], got {a.dtype} "
                         f"{a.shape}")  # fmt: skip
     return a

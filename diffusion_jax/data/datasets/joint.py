@@ -82,7 +82,7 @@ def make(of: Source, images: Source | None = None, share: Rate = 0.2, seed: Seed
         DataError: these are no videos, or the images are no frames of theirs.
     """
     if not isinstance(of, Source) or not VIDEO.fits(of.shape):
-        raise DataError(f"joint: of={of!r} must be a data set of videos, such as toys()")
+        raise DataError(f"joint: of={of.name} must be a data set of videos, such as toys()")
     if images is not None and (
         not isinstance(images, Source)
         or not IMAGE.fits(images.shape)

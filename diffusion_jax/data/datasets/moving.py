@@ -106,7 +106,7 @@ def make(
     """
     images = of if of is not None else _digits()
     if not isinstance(images, Source) or not IMAGE.fits(images.shape):
-        raise DataError(f"moving: of={of!r} must be a data set of images, such as mnist()")
+        raise DataError(f"moving: of={of.name} must be a data set of images, such as mnist()")
     if max(images.shape[:2]) > size:
         raise DataError(
             f"moving: size={size} is smaller than {images.name}'s images, "

@@ -41,13 +41,20 @@ def make(
     Raises:
         DataError: the file cannot be read, or holds no signals of one length.
     """
+    if clip >= 0.5:
+        raise DataError(f"series: clip={clip} must be below 0.5: so much is cut off at either end")
     found = files.read(located(path, data_dir), length, test)
     train, later = found.train, found.test
     if length:
         train, later = train[:, :length], later[:, :length]
     if train.dtype != np.uint8:
         low, high = (np.quantile(train, q, axis=(0, 1)) for q in (clip, 1.0 - clip))
-        width = np.where(high > low, high - low, 1.0)
+        if not (high > low).all():
+            raise DataError(
+                f"series: {path} has a channel whose training values are all the same between the "
+                f"quantiles {clip:g} and {1.0 - clip:g}: there is nothing to quantise; use clip=0.0"
+            )
+        width = high - low
         scaled = [np.floor((a - low) / width * levels) for a in (train, later)]
         train, later = (np.clip(a, 0, levels - 1).astype(np.uint8) for a in scaled)
     top = int(max(train.max(), later.max()))

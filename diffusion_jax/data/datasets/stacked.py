@@ -22,13 +22,12 @@ def make(of: Source, size: Count = 26_000, seed: Whole = 0) -> Source:
     Raises:
         ConfigError: its images have several channels, or it has no classes.
     """
-    height, width, channels = of.shape
-    if channels != 1 or not of.num_classes:
+    if len(of.shape) != 3 or of.shape[-1] != 1 or not of.num_classes:
         raise ConfigError(
             f"stacked(of={of.name}): images of one channel with classes are needed, such as "
             "digits() or mnist()"
         )
-    k = of.num_classes
+    (height, width, _), k = of.shape, of.num_classes
 
     def load(name: str) -> Split:
         part = of.split(name)

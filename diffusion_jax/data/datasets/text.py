@@ -34,10 +34,14 @@ def make(
     Raises:
         DataError: the file cannot be read, is too short, or there is no such alphabet.
     """
+    if valid + test >= 1.0:
+        raise DataError(f"text: valid={valid} and test={test} leave nothing to train on")
     letters = _letters(alphabet)
     file = located(path, data_dir)
     try:
-        said = file.read_text(encoding="utf-8", errors="replace")
+        said = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        raise DataError(f"{str(file)!r} is not UTF-8 text ({e.reason})") from e
     except OSError as e:
         raise DataError(f"cannot read {str(file)!r}: {e.strerror or e}{beside(file)}") from e
     medium = Text(letters)

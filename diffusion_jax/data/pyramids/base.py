@@ -40,8 +40,12 @@ def low_shape(shape: Shape) -> Shape:
     """Shape of the smaller image.
 
     Raises:
-        ConfigError: height or width are odd.
+        ConfigError: height or width are odd, or it is no image.
     """
+    if len(shape) != 3:
+        raise ConfigError(
+            f"a pyramid takes images [H, W, C], these data are {list(shape)}: use view='whole()'"
+        )
     height, width, channels = shape
     if height % 2 or width % 2:
         raise ConfigError(

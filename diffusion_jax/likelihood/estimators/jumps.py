@@ -1,4 +1,4 @@
-"""The exact density of a flow map of few steps, certified image by image: `jumps(steps=4)`.
+"""The exact density of a flow map of few steps, checked image by image: `jumps(steps=4)`.
 
 A map E of N jumps from data to noise has, where it is a bijection, the density of its inverse:
 
@@ -45,7 +45,10 @@ class Jumps:
         return f"jumps_{self.steps}"
 
     def check(self, model: Model) -> None:
-        """Refuses what is not a flow map of pixels, told both ways (`ConfigError`)."""
+        """Refuses what is not a flow map of pixels (`ConfigError`).
+
+        Whether it has learned the way from data to noise the certificate shows.
+        """
         if "to" not in model.told:
             raise ConfigError(
                 f"likelihood {self.name}: this network is not told where a jump ends; it is of "
@@ -94,7 +97,7 @@ class Jumps:
 
         Returns:
             `"misses"`, by how many grey levels the way back misses at most; `"negative"`, how many
-            Jacobians turn space inside out; `"condition"`, the worst of theirs.
+            Jacobians have a negative determinant; `"condition"`, the worst of theirs.
         """
         plan = self._plan(model, params)
         z, _ = self._dequantized(model, params, x, plan[0], keys)
@@ -111,7 +114,7 @@ class Jumps:
             "way_back_misses_by_at_most": float(found["misses"].max()),
             "way_back_misses_by_median": float(np.median(found["misses"])),
             "images_that_it_does_not_find_again": int(lost.sum()),
-            "jacobians_that_turn_space_inside_out": int(found["negative"].sum()),
+            "negative_determinants": int(found["negative"].sum()),
             "condition_at_most": float(found["condition"].max()),
         }
 

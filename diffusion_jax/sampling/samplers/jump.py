@@ -1,7 +1,7 @@
 """Jumps of a flow map (Boffi et al. 2024; Geng et al. 2025): `jump()`.
 
 The network is told where a step ends, `cond["to"]`, and predicts what lands there:
-`z_s = alpha_s x + sigma_s eps`. Over a denoiser that is not told it is `ddim()`.
+`z_s = alpha_s x + sigma_s eps`. For a denoiser that is not told, it is `ddim()`.
 """
 
 from dataclasses import dataclass

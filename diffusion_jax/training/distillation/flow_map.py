@@ -78,7 +78,7 @@ def make(
 
     Args:
         steps: that it samples with unless another number is asked for.
-        finest: of these the shortest step is one: a power of two, and a multiple of `steps`.
+        finest: shortest steps in the whole way: a power of two, and a multiple of `steps`.
         taught: share of the lessons that are short steps, by the teacher.
         both: also learn the way from data to noise, which a density needs.
         rule: of long steps, `"progressive"` or `"lagrangian"`.

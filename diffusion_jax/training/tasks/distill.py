@@ -253,6 +253,8 @@ def make(
             for, by `guidance='told(w=2.0)'`.
         sha256: of the teacher's weights; filled in when training begins.
     """
+    if not teacher:
+        raise ConfigError("distill: teacher='' names no run: give its work directory")
     if weight and guidance.name != "none":
         raise ConfigError(
             f"distill: weight={weight} is the guidance that the student is told, and "

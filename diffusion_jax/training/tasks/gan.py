@@ -37,7 +37,7 @@ class Recipe:
         discriminator: scores them.
         size: of the noise.
         encode: levels to model space.
-        levels: grey levels: real images get uniform noise of one level, which drawn ones have not.
+        levels: grey levels: real images get uniform noise one level wide, drawn ones none.
         penalty: weight of the gradient penalties, which falls to a tenth along a cosine.
         optimizer: of either network.
         augment: data augmentation.
@@ -94,22 +94,24 @@ class Recipe:
         generator, discriminator = (state.params[p] for p in ("generator", "discriminator"))
         fake = self.draw(generator, keys("fake"), label)
 
-        def blame(params: Params) -> tuple[Array, Array]:
+        def d_loss(params: Params) -> tuple[Array, Array]:
             score = self.score(params, label)
             gap = (score(x) - score(fake)).mean()
             return r3gan.discriminator_loss(score, x, fake, k).mean(), gap
 
-        (loss, gap), slope = jax.value_and_grad(blame, has_aux=True)(discriminator)
-        moves, own = self.optimizer.update(slope, state.opt_state["discriminator"], discriminator)
-        discriminator = optax.apply_updates(discriminator, moves)
+        (loss, gap), d_grads = jax.value_and_grad(d_loss, has_aux=True)(discriminator)
+        opt = state.opt_state["discriminator"]
+        updates, d_opt = self.optimizer.update(d_grads, opt, discriminator)
+        discriminator = optax.apply_updates(discriminator, updates)
 
-        def deceive(params: Params) -> Array:
+        def g_loss(params: Params) -> Array:
             drawn = self.draw(params, keys("fake again"), label)
             return r3gan.generator_loss(self.score(discriminator, label), x, drawn).mean()
 
-        other, tilt = jax.value_and_grad(deceive)(generator)
-        moves, mine = self.optimizer.update(tilt, state.opt_state["generator"], generator)
-        generator = optax.apply_updates(generator, moves)
+        other, g_grads = jax.value_and_grad(g_loss)(generator)
+        opt = state.opt_state["generator"]
+        updates, g_opt = self.optimizer.update(g_grads, opt, generator)
+        generator = optax.apply_updates(generator, updates)
         step = state.step + 1
         ema = {
             name: ema_update(state.ema[name], generator, average, step, self.ema_warmup)
@@ -119,9 +121,9 @@ class Recipe:
             step=step,
             params={"generator": generator, "discriminator": discriminator},
             ema=ema,
-            opt_state={"generator": mine, "discriminator": own},
+            opt_state={"generator": g_opt, "discriminator": d_opt},
         )
-        norm = jnp.hypot(optax.tree.norm(slope), optax.tree.norm(tilt))
+        norm = jnp.hypot(optax.tree.norm(d_grads), optax.tree.norm(g_grads))
         return after, {"loss": loss, "generator": other, "gap": gap, "grad_norm": norm}
 
 
@@ -174,9 +176,9 @@ class Training:
         return self.recipe.update(state, batch, given)
 
     def validate(self, state: State, valid: Split) -> dict[str, float]:
-        """By how much held-out images seem less real than those of the training set.
+        """Mean score of held-out images minus that of as many training images.
 
-        Of as many images; far below 0: the discriminator knows its data by heart.
+        Far below 0 the discriminator knows its data by heart.
         """
         r, params = self.recipe, gathered(self.setting.mesh, state.params["discriminator"])
         train = self.setting.source.split("train")
