@@ -21,6 +21,7 @@ SMALL = {
     "dit": "dit(width=16, depth=2, heads=2, dropout=0.3)",
     "uvit": "uvit(width=16, depth=2, heads=2, dropout=0.3)",
     "mlp": "mlp(width=16, depth=2, embed=8, dropout=0.3)",
+    "prior": "prior(width=16, depth=2, heads=2, embed=8, dropout=0.3)",
 }
 FIXED = {"standard_normal"}  # nothing is learned and nothing matters: see the tests of latents
 VIDEO = {"video_unet", "stacked_frames", "sequence"}  # see test_video, test_sequences

@@ -30,7 +30,7 @@ class TextContext(NamedTuple):
     pooled: Array
 
 
-def _attend(q: Array, k: Array, v: Array, bias: Array, heads: int) -> Array:
+def attend(q: Array, k: Array, v: Array, bias: Array, heads: int) -> Array:
     """Attention `[B, N, C]` with `bias` `[B, N or 1, M]`; some key of each query is not -inf."""
     q, k, v = (a.reshape(*a.shape[:2], heads, -1) for a in (q, k, v))
     logits = jnp.einsum("bqhc,bkhc->bhqk", q, k) / q.shape[-1] ** 0.5
@@ -76,7 +76,7 @@ class TextTokens(nn.Module):
         for i in range(self.depth):
             n = nn.LayerNorm(name=f"norm{i}_0")(h)
             q, k, v = jnp.split(nn.Dense(3 * self.width, name=f"qkv{i}")(n), 3, axis=-1)
-            h = h + nn.Dense(self.width, name=f"out{i}")(_attend(q, k, v, bias, self.heads))
+            h = h + nn.Dense(self.width, name=f"out{i}")(attend(q, k, v, bias, self.heads))
             n = nn.gelu(nn.Dense(4 * self.width, name=f"hidden{i}")(
                 nn.LayerNorm(name=f"norm{i}_1")(h)))  # fmt: skip
             h = h + nn.Dense(self.width, name=f"mlp{i}")(n)
@@ -109,7 +109,7 @@ class CrossAttention(nn.Module):
         q = nn.Dense(width, dtype=self.dtype, name="q")(x)
         k, v = (nn.Dense(width, dtype=self.dtype, name=n)(keys) for n in ("k", "v"))
         zeros = nn.initializers.zeros
-        h = _attend(q, k, v, bias, self.heads)
+        h = attend(q, k, v, bias, self.heads)
         return nn.Dense(width, kernel_init=zeros, dtype=self.dtype, name="out")(h)
 
 
