@@ -46,7 +46,7 @@ def test_contract(name):
     params = moved(jax.jit(lambda k: s.init(k, SHAPE))(jax.random.key(0)), 0.3)
     z = jax.random.normal(jax.random.key(1), (3, *SHAPE))
     label, gamma = jnp.array([0, 3, 1]), jnp.array([-5.0, 0.0, 3.0])
-    each = s.loss(params, z, gamma, label, None)
+    each = s.loss(params, z, gamma, {"label": label}, None)
     assert set(each) == {"loss", *s.metrics}
     assert all(v.shape == (3,) and jnp.isfinite(v).all() for v in each.values())
     cond = {"label": jnp.array([0, 1, 1]), "text": "a"}
@@ -64,7 +64,9 @@ def test_contract(name):
 def test_before_training_nothing_is_preferred():
     z, label = jnp.ones((2, *SHAPE)), jnp.array([1, 2])
     s = scorer("classifier")
-    found = s.loss(s.init(jax.random.key(0), SHAPE), z, jnp.zeros(2), label, None)["loss"]
+    found = s.loss(s.init(jax.random.key(0), SHAPE), z, jnp.zeros(2), {"label": label}, None)[
+        "loss"
+    ]
     np.testing.assert_allclose(found, math.log(4.0), rtol=1e-6)
     s = scorer("discriminator")
     np.testing.assert_allclose(
@@ -132,7 +134,7 @@ class Level:
 
     metrics = ()
 
-    def loss(self, params, z, gamma, label, keys):
+    def loss(self, params, z, gamma, told, keys):
         return {"loss": gamma}
 
 

@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import DataError
+from diffusion_jax.types import Array
 
 UNSAID = -2  # an attribute that is there, but not in a caption
 _NAMED = 3  # images named of those that lack a caption
@@ -35,6 +37,8 @@ class Captions:
         again: the same in another wording; None where there is one only.
         law: the captions of column 0 are drawn from it, each with its probability: their entropy is
             known. Empty where the law is not.
+        says: int16 `[K, A]`, the attributes that each caption of the table tells, the others
+            `UNSAID`; None where that is not known: a caption is then true of who has it alone.
         ids: int32 `[K, L]`, the table as a text encoder reads it, 0 for padding; or float16
             `[K, L, W]` of one that has states; None before.
     """
@@ -46,6 +50,7 @@ class Captions:
     say: Callable[[Sequence[int]], str] | None = None
     again: Callable[[Sequence[int]], str] | None = None
     law: tuple[tuple[tuple[int, ...], float], ...] = ()
+    says: np.ndarray | None = None
     ids: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -59,16 +64,34 @@ class Captions:
     def rows(self, indices: np.ndarray | slice = slice(None)) -> dict[str, np.ndarray]:
         """`{"caption": int32 [B, M]}`, rows of the table, and `"text"`, `[B, M, L]`, if read.
 
-        The text is zeros where there is no caption.
+        The text is zeros where there is no caption. Where it is known what captions tell, also
+        `"attributes"` `[B, A]` and `"says"` `[B, M, A]`.
         """
         which = self.index[indices]
-        if self.ids is None:
-            return {"caption": which}
-        there = np.expand_dims(which >= 0, tuple(range(2, 1 + self.ids.ndim)))
-        return {
-            "caption": which,
-            "text": np.where(there, self.ids[which], 0).astype(self.ids.dtype),
-        }
+        found = {"caption": which}
+        if self.ids is not None:
+            there = np.expand_dims(which >= 0, tuple(range(2, 1 + self.ids.ndim)))
+            found["text"] = np.where(there, self.ids[which], 0).astype(self.ids.dtype)
+        if self.says is not None:
+            assert self.attributes is not None
+            found |= {"attributes": self.attributes[indices], "says": self.says[which]}
+        return found
+
+    def bank(self, most: int) -> dict[str, np.ndarray]:
+        """Captions to hold images against, once read: those of column 0, evenly chosen if many.
+
+        `"text"` `[N, L]`, `"caption"` `[N]`, `"says"` `[N, A]` if known, and `"share"` `[N]`, how
+        often each is in column 0.
+        """
+        assert self.ids is not None
+        first = self.index[:, 0]
+        which, counts = np.unique(first[first >= 0], return_counts=True)
+        if len(which) > most:
+            chosen = np.linspace(0, len(which) - 1, most).round().astype(int)
+            which, counts = which[chosen], counts[chosen]
+        found = {"text": self.ids[which], "caption": which.astype(np.int32),
+                 "share": (counts / counts.sum()).astype(np.float32)}  # fmt: skip
+        return found if self.says is None else {**found, "says": self.says[which]}
 
     def part(self, chosen: np.ndarray | slice) -> "Captions":
         """Those of some examples."""
@@ -99,6 +122,32 @@ class Captions:
         for values, p in self.law:
             mass[values if said is None else tuple(only(values, said))] += p
         return abs(sum(p * math.log2(p) for p in mass.values() if p))
+
+
+def told(rows: Mapping[str, Array], which: Array | None = None) -> dict[str, Array]:
+    """What a scorer is told of images: a caption of each, and what else is true of them.
+
+    Args:
+        rows: of a split, `"label"` `[B]` and perhaps what `Captions.rows` gives.
+        which: the wording of each, `[B]`; None for the first.
+
+    Returns:
+        `"label"`, and of captions that have been read `"text"` `[B, L]`, `"caption"` `[B]` (-1:
+        none), `"captions"` `[B, M]` and, where known, `"attributes"` and `"says"` `[B, A]`.
+    """
+    found = {"label": rows["label"]}
+    if "text" not in rows:
+        return found
+
+    def one(a: Array) -> Array:
+        if which is None:
+            return a[:, 0]
+        at = which.reshape(-1, *[1] * (a.ndim - 1))
+        return jnp.take_along_axis(a, at, axis=1)[:, 0]
+
+    found |= {k: one(rows[k]) for k in ("text", "caption", "says") if k in rows}
+    more = {"attributes": rows["attributes"]} if "says" in rows else {}
+    return {**found, **more, "captions": rows["caption"]}
 
 
 def only(values: Sequence[int], said: Collection[int]) -> list[int]:

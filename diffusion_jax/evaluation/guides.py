@@ -5,18 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax import rng
+from diffusion_jax.data import captions
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.training.tasks.guide import Recipe
 from diffusion_jax.types import Array, Params, diffuse
 
 _LEVELS = 9
+_BANK = 512  # captions that each image is held against
 
 
 def measure(recipe: Recipe, params: Params, split: Split, how: Pass) -> list[dict[str, float]]:
     """Mean loss and metrics over a split, every image once at each of nine noise levels.
 
-    A guide of clean images has one level.
+    A guide of clean images has one level. One that reads captions is asked about the same captions
+    whatever the batch.
 
     Args:
         recipe: how the guide was trained.
@@ -28,17 +31,23 @@ def measure(recipe: Recipe, params: Params, split: Split, how: Pass) -> list[dic
     ends = recipe.gamma_min, recipe.gamma_max
     gammas = np.unique(np.linspace(*ends, _LEVELS, dtype=np.float32))
 
-    def run(params: Params, rows: dict[str, Array], keys: Array) -> dict[str, Array]:
+    read = split.captions is not None and split.captions.ids is not None
+    given = {"params": params, "bank": split.captions.bank(_BANK) if read else None}
+
+    def run(given: Params, rows: dict[str, Array], keys: Array) -> dict[str, Array]:
         x = recipe.encode(rows["image"])
         noise = rng.normal(rng.stream(keys, "scoring"), x.shape, x.dtype)
+        told = captions.told(rows)
+        told |= {} if given["bank"] is None else {"bank": given["bank"]}
 
         def level(gamma: Array) -> dict[str, Array]:
             at = jnp.full(x.shape[0], gamma)
-            return recipe.network.loss(params, diffuse(x, at, noise), at, rows["label"], None)
+            z = diffuse(x, at, noise)
+            return recipe.network.loss(given["params"], z, at, told, None)
 
         return jax.tree.map(jnp.transpose, jax.lax.map(level, jnp.asarray(gammas)))
 
-    found = {k: v.mean(0) for k, v in how.over(run, params, split, "noise levels").items()}
+    found = {k: v.mean(0) for k, v in how.over(run, given, split, "noise levels").items()}
     return [
         {"gamma": float(g), **{k: float(v[i]) for k, v in found.items()}}
         for i, g in enumerate(gammas)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.testing._tools import SHAPE, close, images, moved, must
-from diffusion_jax.types import Array
+from diffusion_jax.types import Array, Cond
 
 
 def network(plugin: Any) -> None:
@@ -27,13 +27,16 @@ def network(plugin: Any) -> None:
     must(not params or not still, "gamma does not matter")
 
 
-def scorer(plugin: Any) -> None:
-    """Loss and metrics per example; `log_prob` has a finite gradient; examples are independent."""
+def scorer(plugin: Any, told: Cond | None = None) -> None:
+    """Loss and metrics per example; `log_prob` has a finite gradient; examples are independent.
+
+    `told` is what four images are told beside their labels.
+    """
     z, gamma = jax.random.normal(jax.random.key(0), (4, *SHAPE)), jnp.asarray([-3.0, 0.0, 1.0, 4.0])
     params = jax.jit(lambda key: plugin.init(key, SHAPE))(jax.random.key(1))
     must("network" in params, "init(key, shape) does not give {'network': ...}")
     params, keys = moved(params), jax.random.split(jax.random.key(2), 4)
-    found = jax.jit(plugin.loss)(params, z, gamma, jnp.arange(4), keys)
+    found = jax.jit(plugin.loss)(params, z, gamma, {"label": jnp.arange(4), **(told or {})}, keys)
     missing = {"loss", *plugin.metrics} - set(found)
     must(not missing, f"loss(...) does not give {', '.join(sorted(missing))}")
     for name, values in found.items():

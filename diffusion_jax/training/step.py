@@ -119,10 +119,16 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
     return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True, shape=shape)
 
 
+def wording(root: Array, step: Array, text: Array) -> Array:
+    """Which of the wordings `[B, M, ...]` of each example a step reads, `[B]`."""
+    n, wordings = text.shape[:2]
+    return jax.random.randint(rng.stream(root, "wording", step), (n,), 0, wordings)
+
+
 def _one_wording(root: Array, step: Array, text: Array, dropout: float) -> Array:
     """One of the wordings `[B, M, L]` (or `[B, M, L, W]`) of each example, or none (zeros)."""
-    n, wordings = text.shape[:2]
-    which = jax.random.randint(rng.stream(root, "wording", step), (n,), 0, wordings)
+    n = text.shape[0]
+    which = wording(root, step, text)
     drop = jax.random.bernoulli(rng.stream(root, "text_dropout", step), dropout, (n,))
     one = jnp.take_along_axis(text, expand(which, text), axis=1)[:, 0]
     return jnp.where(expand(drop, one), 0, one)

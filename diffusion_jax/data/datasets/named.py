@@ -38,7 +38,10 @@ def make(of: Source) -> Source:
         column = found.labels[:, None].astype(np.int32)
         share = np.bincount(found.labels, minlength=len(names)) / len(found)
         law = tuple(((i,), float(p)) for i, p in enumerate(share))
-        captions = Captions(names, column, column.astype(np.int16), ("class",), say, law=law)
+        captions = Captions(
+            names, column, column.astype(np.int16), ("class",), say, law=law,
+            says=np.arange(len(names), dtype=np.int16)[:, None],
+        )  # fmt: skip
         return dataclasses.replace(found, name=f"named_{found.name}", captions=captions)
 
     return dataclasses.replace(of, name=f"named_{of.name}", load=load, captioned=True)

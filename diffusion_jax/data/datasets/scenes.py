@@ -7,6 +7,7 @@ what a text can tell of an image is known: log2 of the number of digits, colours
 A scene is a function of (split, number): nothing is stored. Digits of test scenes are test digits.
 """
 
+import dataclasses
 import functools
 import itertools
 import zlib
@@ -15,7 +16,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Count, Share
 from diffusion_jax.data.base import Source, Split
-from diffusion_jax.data.captions import Captions, captions_of
+from diffusion_jax.data.captions import UNSAID, Captions, captions_of
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import DataError
 
@@ -146,10 +147,18 @@ def _captions(
         for k in range(max(counts)) for name in ("colour", "digit", "place")
     )  # fmt: skip
     law = _law(counts, pairs)
-    return captions_of(
+    found = captions_of(
         list(zip(*columns, strict=True)), attributes=shown, names=names, say=grammar.say,
         again=functools.partial(grammar.say, form=1), law=law,
     )  # fmt: skip
+    says = np.asarray([_told(text, shown.shape[1]) for text in found.table], np.int16)
+    return dataclasses.replace(found, says=says)
+
+
+def _told(text: str, size: int) -> list[int]:
+    """The attributes a caption tells: of the objects it names those it says, no further object."""
+    values = [UNSAID if v < 0 else v for v in grammar.parse(text)]
+    return values + [-1] * (size - len(values))
 
 
 def _law(

@@ -29,9 +29,15 @@ class Scorer(Protocol):
         ...
 
     def loss(
-        self, params: Params, z: Array, gamma: Array, label: Array, keys: Array | None
+        self, params: Params, z: Array, gamma: Array, told: Cond, keys: Array | None
     ) -> dict[str, Array]:
-        """`"loss"` in nats and every metric, each `[B]`; `keys` `[B]` are for dropout, or None."""
+        """`"loss"` in nats and every metric, each `[B]`.
+
+        Args:
+            told: what is known of the images: `"label"` `[B]`, and what `data.captions.told` says
+                where a text encoder reads captions.
+            keys: `[B]`, for dropout, or None.
+        """
         ...
 
     def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
@@ -86,11 +92,20 @@ def apply(
     network: nn.Module, params: Params, z: Array, gamma: Array, cond: Cond, keys: Any = None
 ) -> Any:
     """The network at a scalar gamma, `[B]`, or one per pixel (it then sees their mean)."""
+    return network.apply({"params": params["network"]}, z, each(gamma, z), cond, keys)
+
+
+def each(gamma: Array, z: Array) -> Array:
+    """Gamma `[B]` of images `z` from a scalar, `[B]`, or one per pixel (the mean)."""
     gamma = jnp.asarray(gamma)
     if gamma.ndim > 1:
         gamma = gamma.mean(axis=tuple(range(1, gamma.ndim)))
-    gamma = jnp.broadcast_to(gamma, z.shape[:1])
-    return network.apply({"params": params["network"]}, z, gamma, cond, keys)
+    return jnp.broadcast_to(gamma, z.shape[:1])
+
+
+def unit(v: Array) -> Array:
+    """Rows of length one."""
+    return v / jnp.sqrt(jnp.square(v).sum(-1, keepdims=True) + 1e-12)
 
 
 def log_sigmoid_loss(logits: Array, truth: Array) -> Array:

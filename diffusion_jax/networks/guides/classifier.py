@@ -36,9 +36,10 @@ class Classifier:
         return apply(self.network, params, z, gamma, {})[1]
 
     def loss(
-        self, params: Params, z: Array, gamma: Array, label: Array, keys: Array | None
+        self, params: Params, z: Array, gamma: Array, told: Cond, keys: Array | None
     ) -> dict[str, Array]:
         """Cross-entropy in nats, and whether the most probable class is right."""
+        label = told["label"]
         logits = self.logits(params, z, gamma, keys)
         log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], axis=1)[:, 0]
         return {"loss": -log_p, "accuracy": (logits.argmax(1) == label).astype(log_p.dtype)}

@@ -1,135 +1,189 @@
 """Images and texts in one space: is a caption true of a noisy image?
 
-An encoder of noisy images and one of texts (bytes), both to vectors of unit length, and
-`log p(true) = log sigmoid(s <f(z, gamma), g(text)> + b)` with learned s and b: noised CLIP (Nichol
-et al. 2022, "GLIDE", section 3.2) with the loss of Zhai et al. 2023 ("SigLIP"), which allows an
-image several true captions.
+An encoder of noisy images and one of texts, both to vectors of unit length, and
+`log p(true) = log sigmoid(s <f(z, gamma), g(text)> + b)` with s and b that are learned and know
+gamma, since at the most noise the answer is the base rate: noised CLIP (Nichol et al. 2022,
+"GLIDE", section 3.2) with the loss of Zhai et al. 2023 ("SigLIP"). Each image is held against the
+captions of all images in the batch; those that are true of it as well count as true.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from diffusion_jax.allowed import Count, Counts, Finite, Rate, Whole
+from diffusion_jax.data.captions import UNSAID
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.networks.guides.base import apply, log_sigmoid_loss, tower
+from diffusion_jax.networks.guides import _closed
+from diffusion_jax.networks.guides.base import Scorer, each, log_sigmoid_loss, tower, unit
+from diffusion_jax.networks.layers.embed import timestep_embedding
+from diffusion_jax.networks.layers.text import read
 from diffusion_jax.networks.layers.tower import Tower
+from diffusion_jax.networks.text_encoders.base import TextEncoder, as_read, prompts
 from diffusion_jax.types import Array, Cond, Params
 
-_LENGTH = 64  # bytes of a text
+_GAMMA = 32  # numbers that say gamma to scale and offset
+_MOST = 100.0  # of the scale, as CLIP's
+_SCALE, _OFFSET = 10.0, -5.0  # to begin with
 
 
-class Words(nn.Module):
-    """A text encoder: bytes, two convolutions, the mean over positions.
+class Reader(nn.Module):
+    """Texts to vectors: an encoder's pooled vector, and a linear layer.
 
     Attributes:
-        width: channels.
+        text: how texts are read.
         size: length of the vector.
     """
 
-    width: int
+    text: TextEncoder
     size: int
 
     @nn.compact
-    def __call__(self, text: Array) -> Array:
-        """Unit vectors `[N, size]` of texts, bytes `[N, L]` padded with 0."""
-        there = (text > 0)[..., None]
-        h = nn.Embed(256, self.width, embedding_init=nn.initializers.normal(1.0))(text) * there
-        for i in range(2):
-            h = nn.swish(nn.Conv(self.width, (5,), name=f"conv{i}")(h)) * there
-        return unit(nn.Dense(self.size, name="out")(h.sum(1) / there.sum(1)))
+    def __call__(self, cond: Cond) -> Array:
+        """Vectors `[N, size]` of `cond["text"]` `[N, L]`, perhaps with `"text_weight"`."""
+        context, _ = read(self.text, cond, len(cond["text"]))
+        assert context is not None
+        return nn.Dense(self.size, name="out")(context.pooled)
 
 
 class Pair(nn.Module):
-    """Both encoders, and the scale and offset of the similarity.
+    """Both encoders, and scale and offset of the similarity.
 
     Attributes:
-        tower: the image tower.
-        words: the text encoder.
+        tower: of images.
+        text: how texts are read.
         size: length of the vectors.
     """
 
     tower: Tower
-    words: Words
+    text: TextEncoder
     size: int
 
-    @nn.compact
-    def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
-        """Logits `[B, N]` of the texts `cond["text"]`, bytes `[N, L]`."""
-        f = unit(nn.Dense(self.size, name="image_out")(self.tower(z, gamma, {}, keys)))
-        log_scale = self.param("log_scale", nn.initializers.constant(math.log(10.0)), ())
-        offset = self.param("offset", nn.initializers.constant(-10.0), ())
-        return jnp.exp(log_scale) * f @ self.words(cond["text"]).T + offset
+    def setup(self) -> None:
+        """Layers."""
+        zeros, start = nn.initializers.zeros, (math.log(_SCALE), _OFFSET)
+        self.image_out = nn.Dense(self.size)
+        self.reader = Reader(self.text, self.size)
+        self.slope = nn.Dense(
+            2, kernel_init=zeros, bias_init=lambda *_: jnp.asarray(start, jnp.float32)
+        )
 
+    def __call__(self, z: Array, gamma: Array, cond: Cond) -> tuple[Array, Array, Array]:
+        """Everything, so that `init` makes all weights."""
+        return self.image(z, gamma), self.words(cond), self.line(gamma)[0]
 
-def unit(v: Array) -> Array:
-    """Rows of length one."""
-    return v / jnp.sqrt(jnp.square(v).sum(-1, keepdims=True) + 1e-12)
+    def image(self, z: Array, gamma: Array, keys: Array | None = None) -> Array:
+        """Vectors of images, `[B, size]`, not of unit length."""
+        return self.image_out(self.tower(z, gamma, {}, keys))
 
+    def words(self, cond: Cond) -> Array:
+        """Vectors of texts, `[N, size]`, not of unit length."""
+        return self.reader(cond)
 
-def encode(text: str) -> np.ndarray:
-    """A text as bytes, int32 `[64]`, padded with 0.
-
-    Returns:
-        The bytes.
-
-    Raises:
-        ConfigError: it is empty or too long.
-    """
-    raw = text.lower().encode()
-    if not 0 < len(raw) <= _LENGTH:
-        raise ConfigError(f"a text has 1 to {_LENGTH} bytes; {text!r} has {len(raw)}")
-    return np.frombuffer(raw.ljust(_LENGTH, b"\0"), np.uint8).astype(np.int32)
+    def line(self, gamma: Array) -> tuple[Array, Array]:
+        """Scale (at most 100) and offset, `[B]` each."""
+        low, high = self.tower.gamma_min, self.tower.gamma_max
+        a, b = self.slope(timestep_embedding((gamma - low) / (high - low), _GAMMA)).T
+        return jnp.exp(jnp.minimum(a, math.log(_MOST))), b
 
 
 @dataclass(frozen=True)
-class Captions:
-    """Every caption is a yes-or-no question about every image.
+class Clip:
+    """Two encoders of noisy images and of texts.
 
     Attributes:
-        network: gives a logit per caption.
-        captions: texts, each with the classes it is true of.
-        num_classes: classes of the data.
-        metrics: beside the loss.
+        network: gives vectors.
+        text: how texts are read.
+        metrics: beside the loss: `retrieval`, whether an image's caption is more like it than all
+            captions that are not true of it.
     """
 
     network: Pair
-    captions: tuple[tuple[str, tuple[int, ...]], ...]
-    num_classes: int
-    metrics: tuple[str, ...] = ("accuracy",)
+    text: TextEncoder
+    metrics: tuple[str, ...] = ("retrieval",)
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Initial weights."""
-        cond = {"text": self._texts()}
-        z = jnp.zeros((2, *shape))
-        return {"network": self.network.init(key, z, jnp.zeros(2), cond)["params"]}
+        cond = self.told("")
+        return {"network": self.network.init(key, jnp.zeros((2, *shape)), jnp.zeros(2), cond)[
+            "params"]}  # fmt: skip
+
+    def embed_image(
+        self, params: Params, z: Array, gamma: Array, keys: Array | None = None
+    ) -> Array:
+        """Vectors of images in model space at `gamma`, `[B, size]`; `unit` makes them f."""
+        return self._ask(params, "image", z, each(gamma, z), keys)
+
+    def embed_text(self, params: Params, text: Array, weight: Array | None = None) -> Array:
+        """Vectors of texts `[N, L]`, as `text` reads them, `[N, size]`; `unit` makes them g."""
+        cond = {"text": text} if weight is None else {"text": text, "text_weight": weight}
+        return self._ask(params, "words", cond)
+
+    def logits(self, params: Params, f: Array, g: Array, gamma: Array) -> Array:
+        """`s f.g + b`, `[B, N]`, of unit vectors `[B, size]`, at `gamma` `[B]`, and `[N, size]`.
+
+        With `g` `[B, size, 1]` those of each image's own text, `[B, 1]`.
+        """
+        scale, offset = self._ask(params, "line", gamma)
+        alike = f @ g.T if g.ndim == 2 else jnp.einsum("bd,bdn->bn", f, g)
+        return scale[:, None] * alike + offset[:, None]
+
+    def told(self, text: str) -> Cond:
+        """A prompt as the network reads it, arrays with a leading axis 1."""
+        asked = prompts(self.text, [text])
+        ids, weight = as_read(self.text, asked.ids), asked.weight
+        return {"text": jnp.asarray(ids), "text_weight": jnp.asarray(weight)}
 
     def loss(
-        self, params: Params, z: Array, gamma: Array, label: Array, keys: Array | None
+        self, params: Params, z: Array, gamma: Array, told: Cond, keys: Array | None
     ) -> dict[str, Array]:
-        """Logistic loss, mean over captions, nats; how many of the answers are right."""
-        logits = apply(self.network, params, z, gamma, {"text": self._texts()}, keys)
-        true = jnp.asarray(self._truth())[label]
-        right = ((logits > 0.0) == true).astype(logits.dtype)
-        return {"loss": log_sigmoid_loss(logits, true).mean(1), "accuracy": right.mean(1)}
+        """Logistic loss, the mean over the captions of the batch or of `told["bank"]`, nats."""
+        own = {k: told[k] for k in ("text", "caption", "says") if k in told}
+        bank = told.get("bank", own)
+        f, g = unit(self.embed_image(params, z, gamma, keys)), self._unit_text(params, own)
+        all_g = self._unit_text(params, bank) if "bank" in told else g
+        logits = self.logits(params, f, all_g, gamma)
+        true, there = truth(told, bank), bank["caption"] >= 0
+        pairs = there & (told["caption"] >= 0)[:, None]
+        lost = jnp.where(pairs, log_sigmoid_loss(logits, true), 0.0).sum(1)
+        mine = self.logits(params, f, g[..., None], gamma)[:, 0]
+        best = jnp.where(true | ~there, -jnp.inf, logits).max(1)
+        return {"loss": lost / jnp.maximum(there.sum(), 1), "retrieval": (mine > best) * 1.0}
 
-    def log_prob(self, params: Params, z: Array, gamma: Array, cond: dict[str, Any]) -> Array:
-        """`log p(cond["text"] is true of z)`; the text is a Python string."""
-        text = {"text": jnp.asarray(encode(cond["text"]))[None]}
-        return jax.nn.log_sigmoid(apply(self.network, params, z, gamma, text)[:, 0])
+    def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
+        """`log p(text is true of z)`, `[B]`; `cond["text"]` is one string, or `[B, L]` as read."""
+        if isinstance(cond["text"], str):
+            cond = self.told(cond["text"])
+        f, gamma = unit(self.embed_image(params, z, gamma)), each(gamma, z)
+        g = jnp.broadcast_to(self._unit_text(params, cond), f.shape)
+        return jax.nn.log_sigmoid(self.logits(params, f, g[..., None], gamma)[:, 0])
 
-    def _texts(self) -> Array:
-        return jnp.asarray(np.stack([encode(text) for text, _ in self.captions]))
+    def _unit_text(self, params: Params, cond: Cond) -> Array:
+        return unit(self.embed_text(params, cond["text"], cond.get("text_weight")))
 
-    def _truth(self) -> np.ndarray:
-        """Whether a caption is true of a class, `[classes, captions]`."""
-        rows = [np.isin(np.arange(self.num_classes), of) for _, of in self.captions]
-        return np.stack(rows, axis=1)
+    def _ask(self, params: Params, method: str, *args: Array | Cond | None) -> Array:
+        return self.network.apply({"params": params["network"]}, *args, method=method)
+
+
+def truth(told: Cond, bank: Cond) -> Array:
+    """Which captions `bank` are true of which images, bool `[B, N]`.
+
+    Those an image has; and those that say nothing of it which is not so, where that is known.
+
+    Args:
+        told: `"captions"` int32 `[B, M]`, all of an image, -1 for none; perhaps `"attributes"`
+            `[B, A]`.
+        bank: `"caption"` int32 `[N]`, and perhaps `"says"` `[N, A]`, see `data.captions`.
+    """
+    true = (told["captions"][:, :, None] == bank["caption"]).any(1)
+    if "says" in bank:
+        says = bank["says"]
+        agrees = (says == told["attributes"][:, None]) | (says == UNSAID)
+        true |= agrees.all(-1)
+    return true & (bank["caption"] >= 0)
 
 
 def make(
@@ -144,14 +198,18 @@ def make(
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
-) -> Captions:
+    text: TextEncoder | None = None,
+) -> Scorer:
     """Encoders of noisy images and texts.
+
+    In a run that reads its data's captions (`config.text`) those are the texts. Without, they are
+    a list for classes, and a small encoder of bytes reads them.
 
     Args:
         captions: pairs of a text and the classes it is true of; empty for the names of the classes,
             alone and as `"a picture of NAME"`.
         size: length of the common vectors.
-        width: channels at full resolution, and of the text encoder.
+        width: channels at full resolution, and of the text encoder of a list.
         mults: channel multiplier of each resolution.
         blocks: residual blocks per resolution.
         dropout: rate in the image encoder's blocks.
@@ -160,6 +218,7 @@ def make(
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
+        text: how the run reads captions; None if it does not.
 
     Returns:
         The scorer.
@@ -167,16 +226,11 @@ def make(
     Raises:
         ConfigError: there is nothing to say about the images, or a caption is of no class.
     """
-    given = [(str(text), tuple(of)) for text, of in captions]
-    for i, name in enumerate(() if given else classes):
-        given += [(name, (i,)), (f"a picture of {name}", (i,))]
-    if not given:
-        raise ConfigError("captions: the data name no classes; give captions=((text, (0,)),)")
-    for text, of in given:
-        encode(text)
-        if not of or not all(0 <= k < num_classes for k in of):
-            raise ConfigError(
-                f"captions: {text!r} is true of {of}; give classes among 0 .. {num_classes - 1}"
-            )
     body = tower(width, mults, blocks, dropout, 0, gamma_min, gamma_max, dtype)
-    return Captions(Pair(body, Words(width, size), size), tuple(given), num_classes)
+    if text is None:
+        return _closed.make(body, captions, size, width, num_classes, classes)
+    if captions:
+        raise ConfigError(
+            "clip: text reads the data's captions; leave out captions=..., or text for a list"
+        )
+    return Clip(Pair(body, text, size), text)

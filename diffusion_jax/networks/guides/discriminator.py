@@ -39,9 +39,10 @@ class Discriminator:
         return apply(self.network, params, z, gamma, told, keys)[0][:, 0]
 
     def loss(
-        self, params: Params, z: Array, gamma: Array, label: Array, keys: Array | None
+        self, params: Params, z: Array, gamma: Array, told: Cond, keys: Array | None
     ) -> dict[str, Array]:
         """Logistic loss in nats, and whether the answer is right."""
+        label = told["label"]
         real = label < self.classes
         logit = self.logit(params, z, gamma, {"label": label % self.classes}, keys)
         right = (logit > 0.0) == real

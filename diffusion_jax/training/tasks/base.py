@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.model import Model
+from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State
@@ -35,6 +36,7 @@ class Setting(Protocol):
     source: Source
     augment: Augment
     model: Model
+    text: TextEncoder | None
 
     def offered(self) -> dict[str, Any]:
         """What networks may want to know of data and settings, by the names of `make`."""

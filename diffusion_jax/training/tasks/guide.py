@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from diffusion_jax import registry, rng
+from diffusion_jax.data import captions
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.guides.base import Scorer
@@ -24,6 +25,7 @@ from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.step import wording
 from diffusion_jax.training.tasks.base import Given, Handed, Setting
 from diffusion_jax.types import Array, Params, diffuse
 
@@ -64,15 +66,17 @@ class Recipe:
     def update(
         self, state: State, batch: dict[str, Array], given: Any = ()
     ) -> tuple[State, Metrics]:
-        """One step on one global batch `{"image", "label"}`."""
+        """One step on one global batch `{"image", "label"}`, with captions where there are any."""
         x = self.encode(batch["image"])
         root = jax.random.key(self.seed)
         noise = rng.draw_noise(rng.stream(root, "noise", state.step), x, dropout=True)
         gamma = self.gamma(noise.t)
         z = diffuse(x, gamma, noise.eps)
+        which = wording(root, state.step, batch["text"]) if "text" in batch else None
+        told = captions.told(batch, which)
 
         def loss(params: dict) -> tuple[Array, Metrics]:
-            each = self.network.loss(params, z, gamma, batch["label"], noise.dropout)
+            each = self.network.loss(params, z, gamma, told, noise.dropout)
             means = jax.tree.map(jnp.mean, each)
             return means["loss"], means
 
@@ -165,7 +169,14 @@ class Guide:
         classes = setting.source.num_classes
         if self.against:
             classes = 2 * classes if setting.config.conditional else 2
-        return registry.build("scorers", self.spec, **{**setting.offered(), "num_classes": classes})
+        known = {**setting.offered(), "num_classes": classes, "text": setting.text}
+        built = registry.build("scorers", self.spec, **known)
+        if setting.text is not None and getattr(built, "text", None) is None:
+            raise ConfigError(
+                f"text={setting.config.text!r}, but {self.spec.name} reads none: use clip(), or "
+                "leave it out"
+            )
+        return built
 
     def open(self, setting: Setting, handed: Handed) -> Training:
         """The task; its settings are checked."""

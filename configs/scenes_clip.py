@@ -1,0 +1,23 @@
+"""A CLIP of noisy scenes and their captions, for guidance by text; `clean`: for judging samples.
+
+Command:   python -m diffusion_jax.main --config=configs/scenes_clip.py --workdir=runs/sclip
+           python -m diffusion_jax.main --config=configs/scenes_clip.py:clean --config.seed=1 --workdir=runs/sclip2
+Use:       --config.guidance="similarity(checkpoint='runs/sclip', scale=2.0, inner=cfg(w=0.0))"
+Hardware:  two CPU cores, minutes
+Expected:  not measured yet
+"""  # noqa: E501
+
+from ml_collections import ConfigDict
+
+from diffusion_jax import config
+
+_NAMES = {"": "", "clean": ", clean=True"}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    name, smoke = config.split_variant(variant, _NAMES, "")
+    c = config.guide("scenes(objects=1)", f"guide(clip(width=32, size=64){_NAMES[name]})", 600)
+    c.text = "words(length=12)"
+    c.batch = 128
+    small = f"guide(clip(width=8, size=16, blocks=1){_NAMES[name]})"
+    return config.variant(c, smoke, smoke=small)
