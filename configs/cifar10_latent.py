@@ -10,11 +10,11 @@ Expected:  not yet measured; 512 latent values carry at most 1,850 bits of some 
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config
+from diffusion_jax import config, config_latents
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    stage, smoke = config.split_variant(variant, config.STAGES, "vae")
+    stage, smoke = config.split_variant(variant, config_latents.STAGES, "vae")
     c = config.base()
     c.data = "cifar10()"
     c.autoencoder = "conv(widths=(64, 128, 128), channels=8, head=logistic(mixtures=10))"
@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "dit(width=256, depth=8, heads=4, patch=1, share=True, dropout=0.1, skip=False, "
         "fourier=False)"
     )
-    config.latent(c, stage, network)
+    config_latents.latent(c, stage, network)
     small = "dit(width=16, depth=1, heads=1, patch=1, skip=False, fourier=False)"
     if smoke and stage != "prior":
         c.autoencoder = "conv(widths=(8, 8, 8), channels=8, head=logistic(mixtures=2))"

@@ -9,11 +9,11 @@ Expected:  docs/numbers.md; latents are 4x4x4, as many values as pixels
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config
+from diffusion_jax import config, config_latents
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    stage, smoke = config.split_variant(variant, config.STAGES, "vae")
+    stage, smoke = config.split_variant(variant, config_latents.STAGES, "vae")
     c = config.base()
     c.data = "digits()"
     c.autoencoder = "conv(widths=(32, 64), channels=4, head=categorical())"
@@ -33,7 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.sample.num = c.sample.batch = 100
     c.sample.steps = 50
     network = "dit(width=64, depth=4, heads=4, patch=1, dropout=0.05, skip=False, fourier=False)"
-    config.latent(c, stage, network)
+    config_latents.latent(c, stage, network)
     small = "dit(width=16, depth=1, heads=1, patch=1, skip=False, fourier=False)"
     if smoke and stage != "prior":
         c.autoencoder = "conv(widths=(8, 8), channels=4, head=categorical())"

@@ -10,11 +10,11 @@ Expected:  not yet measured
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import config
+from diffusion_jax import config, config_latents
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    stage, smoke = config.split_variant(variant, config.STAGES, "vae")
+    stage, smoke = config.split_variant(variant, config_latents.STAGES, "vae")
     c = config.base()
     c.data = "mnist()"
     c.autoencoder = "conv(widths=(32, 64, 64), channels=4, head=logistic(mixtures=3))"
@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "dit(width=128, depth=6, heads=4, patch=1, share=True, dropout=0.05, skip=False, "
         "fourier=False)"
     )
-    config.latent(c, stage, network)
+    config_latents.latent(c, stage, network)
     small = "dit(width=16, depth=1, heads=1, patch=1, skip=False, fourier=False)"
     if smoke and stage != "prior":
         c.autoencoder = "conv(widths=(8, 8, 8), channels=4, head=logistic(mixtures=1))"

@@ -46,6 +46,8 @@ def base() -> ConfigDict:
     c.class_dropout = 0.1  # probability of the learned null class in training
     c.text = ""  # read the data's captions: bytes(), words(), minilm(); see docs/howto/text.md
     c.text_dropout = 0.1  # probability of no text in training
+    c.embedding = ""  # a CLIP's run: tell what that sees of the image; see docs/howto/unclip.md
+    c.embedding_dropout = 0.1  # probability of not telling it in training
     c.low_clean = 0.5  # how often the small images of a cascade's later stage are without noise
     c.dtype = "float32"  # arithmetic of the network: float32 or bfloat16
 
@@ -234,32 +236,6 @@ def student(data: str, task: str) -> ConfigDict:
     c.sample_every = 0
     c.sample.num, c.sample.batch = 100, 100
     return c
-
-
-STAGES = ("vae", "prior", "joint")
-
-
-def latent(config: ConfigDict, stage: str, network: str, schedule: str = "") -> ConfigDict:
-    """Makes `config`, which has an autoencoder, one stage of a model of its latents, in place.
-
-    Args:
-        stage: `vae` (the autoencoder alone), `prior` (a diffusion of its latents; the autoencoder
-            is the checkpoint's, and stays) or `joint` (both).
-        network: of the diffusion.
-        schedule: of the prior's.
-    """
-    config.prediction = "v"
-    config.schedule = "linear()"
-    if stage == "vae":
-        config.network, config.objective = "standard_normal()", "vae()"
-        config.beta_warmup = 0.2
-        config.conditional, config.guidance = False, "none()"
-        return config
-    config.network = network
-    if stage == "prior":
-        config.autoencoder = "conv(checkpoint='runs/vae')"
-        config.schedule = schedule or "learned_mlp(train_ends=False)"
-    return config
 
 
 def variant(config: ConfigDict, name: str, smoke: str) -> ConfigDict:

@@ -6,11 +6,11 @@ model.
 
 GROUPS = {
     "training": (
-        "init", "class_dropout", "text_dropout", "low_clean", "objective", "beta", "beta_warmup",
-        "proposal", "minimize_variance", "steps", "optimizer", "lr", "warmup", "lr_decay", "clip",
-        "decay_mask", "ema_warmup", "per_dispatch", "on_nan", "spike", "log_every", "eval_every",
-        "save_every", "sample_every", "keep_latest", "logger", "report", "valid_draws",
-        "resident_mib", "data_ahead",
+        "init", "class_dropout", "text_dropout", "embedding_dropout", "low_clean", "objective",
+        "beta", "beta_warmup", "proposal", "minimize_variance", "steps", "optimizer", "lr",
+        "warmup", "lr_decay", "clip", "decay_mask", "ema_warmup", "per_dispatch", "on_nan",
+        "spike", "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "logger",
+        "report", "valid_draws", "resident_mib", "data_ahead",
     ),
     "stages": ("stages",),
     "sampling": ("guidance", "sampler", "grid", "plan", "corrector", "final"),

@@ -48,6 +48,7 @@ class Model:
         told: what else the network is told, numbers `[B]` in the condition.
         teacher: the run that it is a student of, of few steps; empty for none.
         text: how captions are read; None for a model that takes none.
+        embedding: length of the vector it is told of an image, the last value 1; 0 for none.
     """
 
     network: Network
@@ -62,6 +63,7 @@ class Model:
     told: tuple[str, ...] = ()
     teacher: str = ""
     text: TextEncoder | None = None
+    embedding: int = 0
 
     @property
     def space(self) -> Autoencoder:
@@ -80,7 +82,7 @@ class Model:
             pixels=isinstance(self.space, Pixels),
             latent_noise=self.space.noisy,
             likelihood=not self.teacher,
-            null_class=(self.num_classes > 0 or self.text is not None) and self.null_class,
+            null_class=bool(self.num_classes or self.text or self.embedding) and self.null_class,
         )
 
     def shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
@@ -96,7 +98,7 @@ class Model:
 
         Args:
             rows: `{"image": uint8 [B, H, W, C], "label": int32 [B]}`, whole images, and `"text"`
-                int32 `[B, M, L]` where there are captions.
+                int32 `[B, M, L]` where there are captions, and `"embedding"` likewise.
 
         Returns:
             `(x, cond)`: data in model space, with the class where the model takes one, the first
@@ -108,6 +110,8 @@ class Model:
             cond["label"] = rows["label"]
         if self.text is not None and "text" in rows:
             cond["text"] = rows["text"][:, 0]
+        if self.embedding and "embedding" in rows:
+            cond["embedding"] = rows["embedding"]
         return self.decoder.encode(part), cond
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
@@ -123,6 +127,7 @@ class Model:
         size = self.traits.latent
         cond = {"latent": jnp.zeros((2, size))} if size else {}
         cond |= {name: jnp.zeros(2) for name in self.told}
+        cond |= {"embedding": jnp.zeros((2, self.embedding))} if self.embedding else {}
         if given is not None:
             cond["low"] = jnp.zeros((2, *given))
         encoder = self.encoder.init(rng.stream(key, "encoder"), own)
@@ -268,8 +273,9 @@ class Model:
         return self.decoder.centres() if hasattr(self.decoder, "centres") else None
 
     def null(self, cond: Cond) -> Cond:
-        """The same condition without label (the learned null class) and text (zeros)."""
-        none = {"label": lambda a: jnp.full_like(a, self.num_classes), "text": jnp.zeros_like}
+        """The same condition without label (the learned null class), text and embedding (zeros)."""
+        none = {"label": lambda a: jnp.full_like(a, self.num_classes)}
+        none |= dict.fromkeys(("text", "embedding"), jnp.zeros_like)
         return {k: none[k](a) if k in none else a for k, a in cond.items()}
 
 

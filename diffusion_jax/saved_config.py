@@ -70,7 +70,7 @@ def meaning(key: str, value: Any) -> Any:
 # Settings that give weights their meaning, or change what the network computes from them.
 _MEANING = (
     "network", "autoencoder", "encoder", "schedule", "gamma_min", "gamma_max", "decoder",
-    "prediction", "conditional", "augment", "view", "task",
+    "prediction", "conditional", "augment", "view", "task", "embedding",
 )  # fmt: skip
 
 

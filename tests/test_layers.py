@@ -21,7 +21,7 @@ sampling likelihood adapt
 baselines
 compression training
 evaluation
-config config_groups saved_config ranges
+config config_groups config_latents saved_config ranges
 experiment
 cli testing
 main

@@ -18,7 +18,7 @@ from diffusion_jax.networks.layers.text import CrossAttention, TextTokens
 from diffusion_jax.networks.text_encoders.base import encode, parse_weights, prompts
 from diffusion_jax.runtime import images
 from diffusion_jax.sampling.guidance.base import Context
-from diffusion_jax.training.step import _one_wording
+from diffusion_jax.training.hiding import one_wording
 from diffusion_jax.types import Pred
 
 BYTES = registry.build("text_encoders", "bytes(length=12, width=8, depth=1, heads=2)")
@@ -135,7 +135,7 @@ def _with(new, old):
 
 def test_training_draws_a_wording_or_none_by_seed_and_step():
     text = np.arange(1, 4)[None, :, None] * np.ones((3000, 1, 2), np.int32)
-    draw = jax.jit(functools.partial(_one_wording, text=jnp.asarray(text), dropout=0.2))
+    draw = jax.jit(functools.partial(one_wording, text=jnp.asarray(text), dropout=0.2))
     one, two = (np.asarray(draw(jax.random.key(0), s))[:, 0] for s in (3, 4))
     np.testing.assert_array_equal(one, np.asarray(draw(jax.random.key(0), 3))[:, 1])
     assert (one != two).any()

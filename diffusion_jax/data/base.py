@@ -41,6 +41,7 @@ class Split:
         levels: images hold 0 .. levels-1.
         num_classes: labels hold 0 .. num_classes-1; 0 if there are none.
         captions: what the images are said to show; None without.
+        embedding: what a network is told of each image, float32 `[N, D]`; None for nothing.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Split:
     levels: int
     num_classes: int
     captions: Captions | None = None
+    embedding: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -68,7 +70,8 @@ class Split:
         return {"image": images, "label": self.labels[indices], **self._text(indices)}
 
     def _text(self, indices: Any = slice(None)) -> dict[str, np.ndarray]:
-        return {} if self.captions is None else self.captions.rows(indices)
+        told = {} if self.embedding is None else {"embedding": self.embedding[indices]}
+        return told if self.captions is None else {**told, **self.captions.rows(indices)}
 
     def everything(self) -> dict[str, np.ndarray]:
         """All examples, as from `take`, in memory."""

@@ -14,5 +14,6 @@ def part(split: Split, rows: np.ndarray) -> Split:
     if captions is not None:
         captions = of_rows(captions.part(rows), taken)
     return dataclasses.replace(
-        split, images=taken["image"], labels=taken["label"], captions=captions
-    )
+        split, images=taken["image"], labels=taken["label"], captions=captions,
+        embedding=taken.get("embedding"),
+    )  # fmt: skip

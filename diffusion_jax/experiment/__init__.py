@@ -14,7 +14,7 @@ from diffusion_jax import ranges, registry, saved_config
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source, class_numbers
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import assembly, texts
+from diffusion_jax.experiment import assembly, clips, embeddings, texts
 from diffusion_jax.experiment._asked import asked
 from diffusion_jax.experiment.weights import adopt_published, load
 from diffusion_jax.experiment.workdir import prepare_workdir
@@ -58,8 +58,12 @@ class Experiment:
     @functools.cached_property
     def data(self) -> Source:
         """The data set as it is."""
-        c = self.config
-        return registry.build("data", c.data, data_dir=c.data_dir, workers=c.data_workers)
+        return embeddings.data(self, self.config.data)
+
+    @functools.cached_property
+    def clip(self) -> Callable[[str], clips.Clip]:
+        """Opens a CLIP by its run, each once."""
+        return functools.cache(functools.partial(clips.opened, data_dir=self.config.data_dir))
 
     @functools.cached_property
     def text(self) -> TextEncoder | None:
@@ -187,8 +191,7 @@ class Experiment:
 
         Args:
             guidance: plug-in string such as `"cfg(w=2.0)"`; `"none()"` for the bare model.
-            labels: int `[B]`, a class for each image, `num_classes` for none. Needed by a
-                conditional model, and refused by no other.
+            labels: int `[B]`, of a conditional model: a class each, `num_classes` for none.
 
         Returns:
             `(z, gamma) -> Pred(x, eps)` with `z` float `[B, H, W, C]` and gamma = -log SNR, a
@@ -283,8 +286,7 @@ def open_run(path: str | Path, *, data_dir: str | None = None, trust: bool = Fal
         trust: import the modules that its plug-ins name; see `SECURITY.md`.
 
     Raises:
-        ConfigError: there is no run there, a number of its settings is out of range, or it names
-            modules and is not trusted.
+        ConfigError: no run is there, a number is out of range, or modules are not trusted.
     """
     saved = saved_config.find(place(path))
     if saved is None:

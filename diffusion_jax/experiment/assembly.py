@@ -12,7 +12,7 @@ from diffusion_jax import registry
 from diffusion_jax.data.base import class_numbers
 from diffusion_jax.data.views.base import View
 from diffusion_jax.errors import ConfigError, SpecError, foreign
-from diffusion_jax.experiment import latents, texts
+from diffusion_jax.experiment import embeddings, latents, texts
 from diffusion_jax.model import Model, require
 from diffusion_jax.networks.autoencoders.base import Autoencoder
 from diffusion_jax.networks.text_encoders.base import as_read
@@ -47,6 +47,7 @@ def model(run: "Experiment") -> Model:
     classes = source.num_classes if c.conditional else 0
     images = {**offered(run), "num_classes": classes, "augment": run.augment.size,
               "text": run.text}  # fmt: skip
+    told = embeddings.of(run)
     decoder, between = _space(run, images)
     latent = between.latent_shape(images["shape"])
     known = {**images, "channels": latent[-1], "shape": latent}
@@ -62,12 +63,14 @@ def model(run: "Experiment") -> Model:
         num_classes=classes,
         encoder=registry.build("encoders", c.encoder, **known),
         null_class=(not classes or c.class_dropout > 0)
-        and (run.text is None or c.text_dropout > 0),
+        and (run.text is None or c.text_dropout > 0)
+        and (told is None or c.embedding_dropout > 0),
         view=view(run),
         autoencoder=between,
         told=getattr(run.task, "told", ()),
         teacher=teacher_of(run.task),
         text=run.text,
+        embedding=0 if told is None else len(told.scale) + 1,
     )
     texts.check(run, built.network)
     if known["low"] and not getattr(built.network, "low", 0):
@@ -108,6 +111,7 @@ def check_call(run: "Experiment") -> None:
 
     def predict(image: Array, label: Array) -> Array:
         rows = {} if words is None else {"text": jnp.repeat(jnp.asarray(words)[None], n, 0)}
+        rows |= {"embedding": jnp.zeros((n, built.embedding))} if built.embedding else {}
         x, cond = built.examples({"image": image, "label": label.astype(jnp.int32), **rows})
         cond |= {k: jnp.zeros((n, size)) for k, size in more.items() if size}
         cond |= {k: jnp.zeros(n) for k in built.told}
@@ -115,6 +119,7 @@ def check_call(run: "Experiment") -> None:
         z = jnp.zeros((n, *built.z_shape(shape)), x.dtype)
         return built.denoiser(built.init(keys[0], shape), keys)(z, jnp.zeros(n), cond).x
 
+    embeddings.check_network(run)
     with foreign(
         f"network {run.config.network} cannot be called as init(key, z, gamma, cond) and "
         "apply(variables, z, gamma, cond, keys)"
@@ -179,6 +184,7 @@ def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
 
     c = run.config
     teachers.settle(run, asked)
+    embeddings.settle(run)
     texts.settle(run)
     latents.settle(run)
     if c.gamma_min is None:

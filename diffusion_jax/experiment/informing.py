@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax import registry
 from diffusion_jax.data import alternatives
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.captions import Captions
@@ -17,6 +16,7 @@ from diffusion_jax.data.passes import count
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import (
     Experiment,
+    embeddings,
     measuring,
     open_run,
     others,
@@ -65,7 +65,7 @@ def images(run: Experiment) -> tuple[Split, Captions]:
         )
     data = run.data
     if run.config.inform.data:
-        data = registry.build("data", run.config.inform.data, data_dir=run.config.data_dir)
+        data = embeddings.data(run, run.config.inform.data)
         if (data.shape, data.levels) != (run.data.shape, run.data.levels):
             raise ConfigError(
                 f"inform.data={run.config.inform.data!r}: images are {data.shape} of {data.levels} "

@@ -9,6 +9,7 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import embeddings
 from diffusion_jax.networks.text_encoders.base import TextEncoder, as_read, encode, prompts
 from diffusion_jax.runtime.storage import place
 
@@ -23,14 +24,10 @@ def encoder(run: "Experiment") -> TextEncoder | None:
 
 def source(run: "Experiment", data: Source | None = None) -> Source:
     """The data set, or `data`, with captions as the text encoder reads them."""
-    found, reader = data or run.data, run.text
+    found, reader = embeddings.source(run, data or run.data), run.text
     if reader is None:
         return found
-    if not found.captioned:
-        raise ConfigError(
-            f"text={run.config.text!r}, but {found.name} has no captions: use scenes(), named(...) "
-            "of a data set with classes, or folder(captions='txt')"
-        )
+    _need_captions(run, found)
 
     def load(name: str) -> Split:
         split = found.split(name)
@@ -39,6 +36,14 @@ def source(run: "Experiment", data: Source | None = None) -> Source:
         return dataclasses.replace(split, captions=read)
 
     return dataclasses.replace(found, load=load)
+
+
+def _need_captions(run: "Experiment", found: Source) -> None:
+    if not found.captioned:
+        raise ConfigError(
+            f"text={run.config.text!r}, but {found.name} has no captions: use scenes(), named(...) "
+            "of a data set with classes, or folder(captions='txt')"
+        )
 
 
 def settle(run: "Experiment") -> None:
@@ -89,10 +94,9 @@ def wanted(run: "Experiment", num: int) -> list[str]:
     if c.labels and not run.model.num_classes:
         raise ConfigError(f"sample.labels={c.labels}: this run takes sample.captions, not labels")
     if not asked:
-        data = run.data
-        if c.captions_of:
-            data = registry.build("data", c.captions_of, data_dir=run.config.data_dir)
-        captions = source(run, data).split(run.config.eval.split).captions
+        data = embeddings.data(run, c.captions_of) if c.captions_of else run.data
+        _need_captions(run, data)
+        captions = data.split(run.config.eval.split).captions
         assert captions is not None
         asked = [_escaped(t) for t in captions.part(slice(num)).strings()]
     return [asked[i % len(asked)] for i in range(num)]

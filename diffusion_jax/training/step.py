@@ -20,14 +20,14 @@ from diffusion_jax.model import Model
 from diffusion_jax.networks.autoencoders.base import is_trained
 from diffusion_jax.process.low_noise import LowNoise
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
-from diffusion_jax.training import frozen, variance
+from diffusion_jax.training import frozen, hiding, variance
 from diffusion_jax.training.averages import Average
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State
 from diffusion_jax.training.time_sampling.base import Proposal
 from diffusion_jax.training.time_sampling.uniform import Uniform
-from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms, expand
+from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Recipe:
         dims: dimensions of an image, by which bits are counted; None for those of `x`.
         low_noise: how the smaller images that a later stage of a cascade is given are hidden.
         text_dropout: probability of training without the text.
+        embedding_dropout: the same of what a CLIP sees of the image.
         beta: `step -> ` what all terms but the reconstruction count for; None: as much.
     """
 
@@ -70,6 +71,7 @@ class Recipe:
     low_noise: LowNoise | None = None
     beta: Callable[[Array], Array] | None = None
     text_dropout: float = 0.0
+    embedding_dropout: float = 0.0
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -112,26 +114,15 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
         )
         cond["label"] = jnp.where(drop, recipe.model.num_classes, cond["label"])
     if "text" in cond:
-        cond["text"] = _one_wording(root, step, batch["text"], recipe.text_dropout)
+        cond["text"] = hiding.one_wording(root, step, batch["text"], recipe.text_dropout)
+    if "embedding" in cond:
+        cond["embedding"] = hiding.zeroed(
+            root, step, "embedding_dropout", cond["embedding"], recipe.embedding_dropout
+        )
     if recipe.low_noise:
         cond = recipe.low_noise(rng.stream(root, "low", step), cond)
     shape = recipe.model.latent_shape(x.shape[1:])
     return x, cond, rng.draw_noise(rng.stream(root, "noise", step), x, dropout=True, shape=shape)
-
-
-def wording(root: Array, step: Array, text: Array) -> Array:
-    """Which of the wordings `[B, M, ...]` of each example a step reads, `[B]`."""
-    n, wordings = text.shape[:2]
-    return jax.random.randint(rng.stream(root, "wording", step), (n,), 0, wordings)
-
-
-def _one_wording(root: Array, step: Array, text: Array, dropout: float) -> Array:
-    """One of the wordings `[B, M, L]` (or `[B, M, L, W]`) of each example, or none (zeros)."""
-    n = text.shape[0]
-    which = wording(root, step, text)
-    drop = jax.random.bernoulli(rng.stream(root, "text_dropout", step), dropout, (n,))
-    one = jnp.take_along_axis(text, expand(which, text), axis=1)[:, 0]
-    return jnp.where(expand(drop, one), 0, one)
 
 
 def _parts(recipe: Recipe) -> tuple[str, ...]:

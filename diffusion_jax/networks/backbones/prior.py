@@ -43,7 +43,8 @@ class Prior(nn.Module):
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B, ..., C]`, `gamma` `[B]`; shape and type of `z`."""
         batch = z.shape[0]
-        text, _ = read(self.text, cond, batch)
+        # What else it may be told of an image reaches it with the time.
+        text, _ = read(self.text, {k: v for k, v in cond.items() if k != "embedding"}, batch)
         c = Conditioning(
             self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
             self.dtype, name="cond",
@@ -54,11 +55,8 @@ class Prior(nn.Module):
              jnp.broadcast_to(query, (batch, 1, self.width))]  # fmt: skip
         bias = jnp.zeros((batch, len(h)), jnp.float32)
         if text is not None:
-            h = [
-                self._dense("text_in", text.tokens),
-                self._dense("pooled", text.pooled[:, None]),
-                *h,
-            ]
+            read_text = self._dense("text_in", text.tokens)
+            h = [read_text, self._dense("pooled", text.pooled[:, None]), *h]
             bias = jnp.concatenate([text.bias, jnp.zeros_like(bias[:, :1]), bias], axis=1)
         h = jnp.concatenate([part.astype(z.dtype) for part in h], axis=1)
         n = h.shape[1]

@@ -187,5 +187,10 @@ class Conditioning(nn.Module):
                 4 * self.size, use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype,
                 name="text",
             )(cond["text_pooled"])  # fmt: skip
+        if "embedding" in cond:  # likewise: what a CLIP sees of the image, zeros for nothing
+            h += nn.Dense(
+                4 * self.size, use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype,
+                name="embedding",
+            )(cond["embedding"])  # fmt: skip
         h = nn.Dense(4 * self.size, dtype=self.dtype, name="dense1")(nn.swish(h))
         return nn.swish(h)

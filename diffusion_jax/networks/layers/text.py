@@ -15,6 +15,8 @@ from diffusion_jax.networks.layers.blocks import Dtype, group_norm
 from diffusion_jax.networks.text_encoders.base import TextEncoder, frozen_width
 from diffusion_jax.types import Array, Cond
 
+_MORE = 4  # tokens of an embedding (Ramesh et al. 2022, section 2.1)
+
 
 class TextContext(NamedTuple):
     """A text as attention sees it.
@@ -133,12 +135,23 @@ class TextAttention(nn.Module):
         return x + h.reshape(x.shape)
 
 
+def _with_embedding(context: TextContext, embedding: Array) -> TextContext:
+    """The text with further tokens, of what a CLIP sees of the image; masked where it is zeros."""
+    b, width = context.pooled.shape
+    more = nn.Dense(_MORE * width, use_bias=False, name="embedding")(embedding)
+    more = more.reshape(b, _MORE, width).astype(context.tokens.dtype)
+    there = jnp.where(embedding[:, -1:] > 0, jnp.zeros((b, _MORE)), -jnp.inf)
+    tokens = jnp.concatenate([context.tokens, more], axis=1)
+    return context._replace(tokens=tokens, bias=jnp.concatenate([context.bias, there], axis=1))
+
+
 def read(encoder: TextEncoder | None, cond: Cond, batch: int) -> tuple[TextContext | None, Cond]:
     """The text of a condition, for a module that calls this in its `__call__`.
 
     Args:
         encoder: how texts are read; None for a network that takes none.
-        cond: with `"text"` int32 `[B, L]` (missing: none), perhaps `"text_weight"` `[B, L]`.
+        cond: with `"text"` int32 `[B, L]` (missing: none), perhaps `"text_weight"` `[B, L]` and
+            `"embedding"` `[B, D + 1]`.
         batch: examples.
 
     Returns:
@@ -156,4 +169,6 @@ def read(encoder: TextEncoder | None, cond: Cond, batch: int) -> tuple[TextConte
         encoder.vocabulary, encoder.width, encoder.depth, encoder.heads, name="text"
     )
     context = reader(ids, cond.get("text_weight"))
+    if "embedding" in cond:  # weights for it exist only if the model was initialised with one
+        context = _with_embedding(context, cond["embedding"])
     return context, {**cond, "text_pooled": context.pooled}

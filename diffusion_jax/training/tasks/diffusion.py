@@ -161,7 +161,7 @@ class Diffusion:
     def open(self, setting: Setting, handed: Handed) -> Training:
         """The task; its settings are checked."""
         c = setting.config
-        for name in ("class_dropout", "text_dropout"):
+        for name in ("class_dropout", "text_dropout", "embedding_dropout"):
             if not 0.0 <= c[name] < 1.0:
                 raise ConfigError(f"{name}={c[name]} must be in [0, 1)")
         handed.check(setting)
@@ -231,6 +231,7 @@ def make_recipe(setting: Setting) -> Recipe:
         augment=setting.augment,
         class_dropout=c.class_dropout,
         text_dropout=c.text_dropout,
+        embedding_dropout=c.embedding_dropout,
         ema=tuple((ema_key(d), d) for d in c.ema),
         ema_warmup=c.ema_warmup,
         accumulate=c.accumulate,

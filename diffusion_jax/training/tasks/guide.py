@@ -21,11 +21,11 @@ from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer, state as state_lib
+from diffusion_jax.training.hiding import wording
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State, ema_key
-from diffusion_jax.training.step import wording
 from diffusion_jax.training.tasks.base import Given, Handed, Setting
 from diffusion_jax.types import Array, Params, diffuse
 

@@ -1,0 +1,98 @@
+"""A CLIP that another run has trained, as a function of clean images and of texts."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax import registry
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation import extract
+from diffusion_jax.evaluation.features.base import Features
+from diffusion_jax.experiment import latents
+from diffusion_jax.networks.text_encoders.base import as_read, prompts
+from diffusion_jax.types import Array, Params
+
+_BATCH = 256
+
+
+_KEPT = 8  # sets of images whose vectors are remembered
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Both encoders of a CLIP, asked about clean images at its smallest gamma.
+
+    Attributes:
+        name: the run.
+        shape: of the images it was trained on.
+        levels: of those.
+        size: values of a vector.
+        digest: SHA-256 of its weights.
+        images: vectors of images, levels `[N, H, W, C]`, before they are brought to unit length:
+            float32 `[N, size]`.
+        texts: the same of prompts.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    levels: int
+    size: int
+    digest: str
+    images: Callable[[np.ndarray], np.ndarray]
+    texts: Callable[[Sequence[str]], np.ndarray]
+
+
+def opened(checkpoint: str, data_dir: str = "") -> Clip:
+    """The CLIP of a run.
+
+    Raises:
+        ConfigError: there is no run, or it holds something else.
+    """
+    from diffusion_jax.experiment import open_run
+
+    run = open_run(checkpoint, data_dir=data_dir)
+    held = run.task.holds
+    network = run.task.network(run) if held == "clip" else None
+    if network is None or not hasattr(network, "embed_image"):
+        what = f"a {held}" if network is None else "a clip of a list of captions"
+        raise ConfigError(
+            f"{checkpoint} holds {what}; embeddings are those of a CLIP that reads the captions of "
+            "its data: train one as in configs/scenes_clip.py"
+        )
+    source, text = run.source, run.text
+    assert text is not None
+    params, _ = run.weights()
+    encode = registry.build("decoders", run.config.decoder, levels=source.levels).encode
+    gamma = run.offered()["gamma_min"]
+
+    def see(params: Params, images: Array) -> Array:
+        return network.embed_image(params, encode(images), jnp.full(len(images), gamma))
+
+    read = jax.jit(network.embed_text)
+    one = jax.ShapeDtypeStruct((1, *source.shape), jnp.uint8)
+    size = jax.eval_shape(see, params, one).shape[-1]
+    digest = latents.digest(params)
+    extractor = extract.extractor(Features("clip", size, see, digest, params), run.mesh, _BATCH)
+
+    found: dict[str, np.ndarray] = {}
+
+    def images(levels: np.ndarray) -> np.ndarray:
+        which = hashlib.sha256(np.ascontiguousarray(levels).data).hexdigest()
+        if which not in found:
+            while len(found) >= _KEPT:
+                found.pop(next(iter(found)))
+            found[which] = np.concatenate(list(extractor(levels, "embeddings")))
+        return found[which]
+
+    def texts(strings: Sequence[str]) -> np.ndarray:
+        known = list(dict.fromkeys(strings))
+        asked = prompts(text, known)
+        number = {s: i for i, s in enumerate(known)}
+        vectors = np.asarray(read(params, as_read(text, asked.ids), asked.weight))
+        return vectors[[number[s] for s in strings]]
+
+    return Clip(checkpoint, tuple(source.shape), source.levels, size, digest, images, texts)

@@ -1,0 +1,214 @@
+"""What a CLIP sees in images: as data of a prior, and as what a decoder is told (unCLIP).
+
+The settings `data='embeddings(checkpoint=..., of=...)'` and `embedding='runs/clip'` name a CLIP.
+Its SHA-256 and the scale of each value on the training images become part of the configuration, so
+that a run never takes another.
+"""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax import registry, saved_config
+from diffusion_jax.data import vectors
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.vectors import Scale
+from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.experiment.clips import Clip
+from diffusion_jax.registry import Spec
+from diffusion_jax.runtime.distributed import say
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment import Experiment
+
+_OWN = ("sha256", "mean", "std")  # what a run fills in
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Vectors of a CLIP as a network is told of them.
+
+    Attributes:
+        clip: gives them.
+        scale: of their values.
+    """
+
+    clip: Clip
+    scale: Scale
+
+    def of_images(self, images: np.ndarray) -> np.ndarray:
+        """What the network is told of images (levels), float32 `[N, D + 1]`."""
+        return self.of_raw(self.clip.images(images))
+
+    def of_raw(self, raw: np.ndarray) -> np.ndarray:
+        """The same of vectors `[N, D]`: put on levels as those that a prior draws."""
+        return vectors.told(vectors.standard_of(self.scale.levels(raw)))
+
+    def raw(self, told: np.ndarray) -> np.ndarray:
+        """The vectors `[N, D]` of what the network is told."""
+        return self.scale.raw(vectors.untold(told))
+
+
+def data(run: "Experiment", spec: str) -> Source:
+    """The data set of a plug-in string; one of embeddings can open its CLIP."""
+    c = run.config
+    return registry.build(
+        "data", spec, data_dir=c.data_dir, workers=c.data_workers, open_clip=run.clip
+    )
+
+
+def of(run: "Experiment") -> Embedder | None:
+    """What gives a run its embeddings, `config.embedding`; None for a run without.
+
+    Raises:
+        ConfigError: the CLIP is of other images, or no longer the one that the run began with.
+    """
+    c = run.config
+    if not c.embedding:
+        return None
+    known = _written(c.embedding).kwargs
+    clip = _fitting(run, str(known["checkpoint"]), run.data)
+    if "sha256" not in known:
+        return Embedder(clip, vectors.measured(_training(clip, run.data)))
+    check_digest("embedding", str(known["checkpoint"]), clip.digest, str(known["sha256"]))
+    return Embedder(clip, Scale(tuple(known["mean"]), tuple(known["std"])))
+
+
+def check_digest(who: str, name: str, found: str, wanted: str) -> None:
+    """Refuses (`ConfigError`) a CLIP, by the name of its run, of other weights than those known."""
+    if found != wanted:
+        raise ConfigError(
+            f"{who}: the weights in {name} have changed since this run began ({found[:8]}.., then "
+            f"{wanted[:8]}..): train this run anew"
+        )
+
+
+def digest(run: "Experiment") -> str:
+    """SHA-256 of the CLIP whose vectors a run draws, or is told; empty for none."""
+    c = run.config
+    spec = _named(registry.parse(c.data))
+    if spec.name != "embeddings":
+        spec = _written(c.embedding) if c.embedding else Spec("clip")
+    name = spec.kwargs.get("checkpoint", "")
+    return str(spec.kwargs.get("sha256") or (run.clip(str(name)).digest if name else ""))
+
+
+def source(run: "Experiment", found: Source) -> Source:
+    """A data set with what the run's network is told of each image."""
+    if not run.config.embedding:
+        return found
+
+    @functools.lru_cache
+    def load(name: str) -> Split:
+        split, told = found.split(name), of(run)
+        assert told is not None
+        images = np.asarray(split.everything()["image"])
+        return dataclasses.replace(split, embedding=told.of_images(images))
+
+    return dataclasses.replace(found, load=load)
+
+
+def check_network(run: "Experiment") -> None:
+    """Refuses (`ConfigError`) what does not go together with embeddings."""
+    c, built = run.config, run.model
+    if not built.embedding:
+        return
+    if run.augment.size or registry.parse(c.augment).name != "none":
+        raise ConfigError(
+            f"augment={c.augment!r}: an embedding is of the image as it is; use augment='none()'"
+        )
+    z = jnp.zeros((2, *built.z_shape(tuple(run.source.shape))))
+
+    def weights(told: dict[str, Any]) -> int:
+        made = jax.eval_shape(built.network.init, jax.random.key(0), z, jnp.zeros(2), told)
+        return len(jax.tree.leaves(made))
+
+    told = {"embedding": jnp.zeros((2, built.embedding))}
+    if weights(told) == weights({}):
+        raise ConfigError(
+            f"embedding={_written(c.embedding).kwargs['checkpoint']!r}, but network {c.network} "
+            "does not look at cond['embedding']; unet, dit and all that embed gamma by "
+            "`Conditioning` do"
+        )
+
+
+def settle(run: "Experiment") -> None:
+    """Writes what the runs named by `data` and `embedding` say of a CLIP into the configuration."""
+    c = run.config
+    spec = _named(registry.parse(c.data))
+    if spec.name == "embeddings" and not spec.kwargs.get("sha256"):
+        c.data = _resumed(run, "data", spec) or _settled(run, spec)
+        vars(run).pop("data", None)
+    if c.embedding:
+        spec = _written(c.embedding)
+        if not spec.kwargs.get("sha256"):
+            c.embedding = _resumed(run, "embedding", spec) or _settled(run, spec)
+
+
+def _named(spec: Spec) -> Spec:
+    """`embeddings(...)` with its arguments by name."""
+    if spec.name != "embeddings":
+        return spec
+    given = dict(zip(("checkpoint", "of"), spec.args, strict=False))
+    return Spec(spec.name, spec.args[2:], {**given, **spec.kwargs})
+
+
+def _written(embedding: str) -> Spec:
+    """The setting, a path or what a run has made of it: `clip(checkpoint=..., sha256=..., ...)`."""
+    try:
+        spec = registry.parse(embedding)
+    except SpecError:
+        spec = Spec("")
+    if spec.name == "clip" and spec.kwargs.get("checkpoint"):
+        return spec
+    return Spec("clip", (), {"checkpoint": embedding})
+
+
+def _resumed(run: "Experiment", field: str, spec: Spec) -> str:
+    """The setting of a run that has begun already with the same CLIP and data, or nothing."""
+    saved = run.workdir / "config.json"
+    if not saved.exists():
+        return ""
+    before = str(saved_config.read(saved)[field])
+    old = _written(before) if field == "embedding" and before else registry.parse(before or "none")
+    kept = {k: v for k, v in old.kwargs.items() if k not in _OWN}
+    same = old.name == spec.name and kept == spec.kwargs
+    return before if same and old.kwargs.get("sha256") else ""
+
+
+def _settled(run: "Experiment", spec: Spec) -> str:
+    """The specification with the CLIP's digest and the scale of its values."""
+    if spec.name == "embeddings" and not isinstance(spec.kwargs.get("of"), Spec):
+        data(run, str(spec))  # says what is missing
+    images = data(run, str(spec.kwargs["of"])) if spec.name == "embeddings" else run.data
+    name = str(spec.kwargs["checkpoint"])
+    clip = _fitting(run, name, images)
+    raw = _training(clip, images)
+    scale = vectors.measured(raw)
+    say(
+        f"embeddings of {name}: {len(scale)} values, {vectors.clipped(scale, raw):.2%} of them "
+        f"beyond {vectors.SPAN:g} deviations of {images.name}/train, and clipped"
+    )
+    known = {"sha256": clip.digest, "mean": scale.mean, "std": scale.std}
+    return str(Spec(spec.name, spec.args, {**spec.kwargs, **known}))
+
+
+def _training(clip: Clip, images: Source) -> np.ndarray:
+    return clip.images(np.asarray(images.split("train").everything()["image"]))
+
+
+def _fitting(run: "Experiment", name: str, images: Source) -> Clip:
+    """The CLIP, if it sees images of this kind."""
+    clip = run.clip(name)
+    mine = (tuple(images.shape), images.levels)
+    if mine != (clip.shape, clip.levels):
+        raise ConfigError(
+            f"{name} sees images of {clip.shape} with {clip.levels} levels, {images.name} has "
+            f"{mine[0]} with {mine[1]}"
+        )
+    return clip
