@@ -12,7 +12,7 @@ from diffusion_jax import registry
 from diffusion_jax.data import captions as captions_lib
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.networks.guides import clip
+from diffusion_jax.networks.guides import _pair, clip
 from diffusion_jax.networks.text_encoders.base import encode
 from diffusion_jax.testing import networks
 
@@ -155,3 +155,19 @@ def test_weights_of_words_are_read_from_the_prompt(made):
 def test_two_lists_of_captions_are_refused(made):
     with pytest.raises(ConfigError, match="text reads the data's captions"):
         registry.build("scorers", "clip(captions=(('x', (0,)),))", text=made[0].text)
+
+
+def test_a_bank_has_the_vectors_of_its_captions(made, monkeypatch):
+    """Whatever the number of those that are read at once."""
+    monkeypatch.setattr(_pair, "_AT_ONCE", 3)
+    built, params = made
+    text = told(built)["text"]
+    bank = {"text": text, "share": jnp.asarray([0.4, 0.3, 0.2, 0.1])}
+    g, share = jax.jit(lambda p: built.opened(p).bank())({**params, "bank": bank})
+    np.testing.assert_allclose(g, built.texts(params, {"text": text}), atol=1e-6)
+    np.testing.assert_allclose(jnp.exp(share), bank["share"], rtol=1e-6)
+
+
+def test_a_vector_of_zeros_has_a_gradient():
+    pull = jax.grad(lambda v: clip.unit(v)[0, 0])(jnp.zeros((1, 3)))
+    assert jnp.isfinite(pull).all()

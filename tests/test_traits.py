@@ -198,7 +198,7 @@ def test_every_guidance_prints(name):
              "parts": "((0, 1.0),)"}  # fmt: skip
     needs = {
         "clip": ["inner"], "discriminator": ["checkpoint"], "interval": ["inner"],
-        "rescale": ["inner"], "similarity": ["checkpoint", "text"], "threshold": ["inner"],
+        "rescale": ["inner"], "similarity": ["checkpoint"], "threshold": ["inner"],
         "compose": ["parts"],
     }  # fmt: skip
     arguments = ", ".join(f"{k}={given[k]}" for k in needs.get(name, []))

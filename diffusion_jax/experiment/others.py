@@ -25,6 +25,9 @@ def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Cal
         if mine != theirs:
             raise ConfigError(f"{checkpoint} knows {theirs} classes, this model {mine}")
         texts.check_same(experiment, other, checkpoint)
+    carry = getattr(other.task, "carried", None)
+    if carry is not None:
+        params = {**params, **carry(other)}
     return other.task.function(other), params
 
 

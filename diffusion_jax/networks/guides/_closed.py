@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.networks.guides.base import apply, log_sigmoid_loss, unit
+from diffusion_jax.networks.guides._pair import Pair
+from diffusion_jax.networks.guides.base import log_sigmoid_loss, unit
 from diffusion_jax.networks.layers.tower import Tower
 from diffusion_jax.types import Array, Cond, Params
 
@@ -30,20 +29,20 @@ class Words(nn.Module):
 
     @nn.compact
     def __call__(self, text: Array) -> Array:
-        """Unit vectors `[N, size]` of texts, bytes `[N, L]` padded with 0."""
+        """Vectors `[N, size]` of texts, bytes `[N, L]` padded with 0."""
         there = (text > 0)[..., None]
         h = nn.Embed(256, self.width, embedding_init=nn.initializers.normal(1.0))(text) * there
         for i in range(2):
             h = nn.swish(nn.Conv(self.width, (5,), name=f"conv{i}")(h)) * there
-        return unit(nn.Dense(self.size, name="out")(h.sum(1) / there.sum(1)))
+        return nn.Dense(self.size, name="out")(h.sum(1) / there.sum(1))
 
 
-class Pair(nn.Module):
+class Both(nn.Module):
     """Both encoders, and the scale and offset of the similarity.
 
     Attributes:
         tower: the image tower.
-        words: the text encoder.
+        words: the encoder of texts.
         size: length of the vectors.
     """
 
@@ -51,13 +50,28 @@ class Pair(nn.Module):
     words: Words
     size: int
 
-    @nn.compact
-    def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
-        """Logits `[B, N]` of the texts `cond["text"]`, bytes `[N, L]`."""
-        f = unit(nn.Dense(self.size, name="image_out")(self.tower(z, gamma, {}, keys)))
-        log_scale = self.param("log_scale", nn.initializers.constant(math.log(10.0)), ())
-        offset = self.param("offset", nn.initializers.constant(-10.0), ())
-        return jnp.exp(log_scale) * f @ self.words(cond["text"]).T + offset
+    def setup(self) -> None:
+        """Layers."""
+        self.image_out = nn.Dense(self.size)
+        self.log_scale = self.param("log_scale", nn.initializers.constant(math.log(10.0)), ())
+        self.offset = self.param("offset", nn.initializers.constant(-10.0), ())
+
+    def __call__(self, z: Array, gamma: Array, cond: Cond) -> tuple[Array, Array]:
+        """Everything, so that `init` makes all weights."""
+        return self.of_image(z, gamma), self.of_text(cond)
+
+    def of_image(self, z: Array, gamma: Array, keys: Array | None = None) -> Array:
+        """Vectors of images, `[B, size]`."""
+        return self.image_out(self.tower(z, gamma, {}, keys))
+
+    def of_text(self, cond: Cond) -> Array:
+        """Vectors of texts, bytes `[N, L]`, `[N, size]`."""
+        return self.words(cond["text"])
+
+    def line(self, gamma: Array) -> tuple[Array, Array]:
+        """Scale and offset, `[B]` each, the same at every gamma."""
+        same = jnp.ones_like(gamma)
+        return jnp.exp(self.log_scale) * same, self.offset * same
 
 
 def encode(text: str) -> np.ndarray:
@@ -76,17 +90,16 @@ def encode(text: str) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Captions:
-    """Every caption is a yes-or-no question about every image.
+class Listed(Pair):
+    """Every caption of a list is a yes-or-no question about every image.
 
     Attributes:
-        network: gives a logit per caption.
         captions: texts, each with the classes it is true of.
         num_classes: classes of the data.
         metrics: beside the loss.
     """
 
-    network: Pair
+    network: Both
     captions: tuple[tuple[str, tuple[int, ...]], ...]
     num_classes: int
     metrics: tuple[str, ...] = ("accuracy",)
@@ -97,19 +110,27 @@ class Captions:
         z = jnp.zeros((2, *shape))
         return {"network": self.network.init(key, z, jnp.zeros(2), cond)["params"]}
 
+    def told(self, text: str) -> Cond:
+        """Bytes of a text, `[1, 64]`."""
+        return {"text": jnp.asarray(encode(text))[None]}
+
     def loss(
         self, params: Params, z: Array, gamma: Array, told: Cond, keys: Array | None
     ) -> dict[str, Array]:
         """Logistic loss, mean over captions, nats; how many of the answers are right."""
-        logits = apply(self.network, params, z, gamma, {"text": self._texts()}, keys)
+        f, g = (
+            unit(self.embed_image(params, z, gamma, keys)),
+            self.embed_text(params, self._texts()),
+        )
+        logits = self.logits(params, f, unit(g), gamma)
         true = jnp.asarray(self._truth())[told["label"]]
         right = ((logits > 0.0) == true).astype(logits.dtype)
         return {"loss": log_sigmoid_loss(logits, true).mean(1), "accuracy": right.mean(1)}
 
-    def log_prob(self, params: Params, z: Array, gamma: Array, cond: dict[str, Any]) -> Array:
-        """`log p(cond["text"] is true of z)`; the text is a Python string."""
-        text = {"text": jnp.asarray(encode(cond["text"]))[None]}
-        return jax.nn.log_sigmoid(apply(self.network, params, z, gamma, text)[:, 0])
+    def bank(self, captions: None) -> Cond:
+        """The list, all of it equally often."""
+        text = self._texts()
+        return {"text": text, "share": jnp.full(len(text), 1.0 / len(text))}
 
     def _texts(self) -> Array:
         return jnp.asarray(np.stack([encode(text) for text, _ in self.captions]))
@@ -127,7 +148,7 @@ def make(
     width: int,
     num_classes: int,
     classes: tuple[str, ...],
-) -> Captions:
+) -> Listed:
     """See `clip.make`.
 
     Raises:
@@ -147,4 +168,5 @@ def make(
             raise ConfigError(
                 f"clip: {text!r} is true of {of}; give classes among 0 .. {num_classes - 1}"
             )
-    return Captions(Pair(body, Words(width, size), size), tuple(given), num_classes)
+    network = Both(body, Words(width, size, name="words"), size)
+    return Listed(network, tuple(given), num_classes)

@@ -11,14 +11,14 @@ import math
 from dataclasses import dataclass
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count, Counts, Finite, Rate, Whole
-from diffusion_jax.data.captions import UNSAID
+from diffusion_jax.data.captions import UNSAID, Captions
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.guides import _closed
-from diffusion_jax.networks.guides.base import Scorer, each, log_sigmoid_loss, tower, unit
+from diffusion_jax.networks.guides._pair import Pair
+from diffusion_jax.networks.guides.base import Scorer, log_sigmoid_loss, tower, unit
 from diffusion_jax.networks.layers.embed import timestep_embedding
 from diffusion_jax.networks.layers.text import read
 from diffusion_jax.networks.layers.tower import Tower
@@ -28,6 +28,7 @@ from diffusion_jax.types import Array, Cond, Params
 _GAMMA = 32  # numbers that say gamma to scale and offset
 _MOST = 100.0  # of the scale, as CLIP's
 _SCALE, _OFFSET = 10.0, -5.0  # to begin with
+_BANK = 4096  # captions at most that a text is told from
 
 
 class Reader(nn.Module):
@@ -49,7 +50,7 @@ class Reader(nn.Module):
         return nn.Dense(self.size, name="out")(context.pooled)
 
 
-class Pair(nn.Module):
+class Both(nn.Module):
     """Both encoders, and scale and offset of the similarity.
 
     Attributes:
@@ -73,13 +74,13 @@ class Pair(nn.Module):
 
     def __call__(self, z: Array, gamma: Array, cond: Cond) -> tuple[Array, Array, Array]:
         """Everything, so that `init` makes all weights."""
-        return self.image(z, gamma), self.words(cond), self.line(gamma)[0]
+        return self.of_image(z, gamma), self.of_text(cond), self.line(gamma)[0]
 
-    def image(self, z: Array, gamma: Array, keys: Array | None = None) -> Array:
+    def of_image(self, z: Array, gamma: Array, keys: Array | None = None) -> Array:
         """Vectors of images, `[B, size]`, not of unit length."""
         return self.image_out(self.tower(z, gamma, {}, keys))
 
-    def words(self, cond: Cond) -> Array:
+    def of_text(self, cond: Cond) -> Array:
         """Vectors of texts, `[N, size]`, not of unit length."""
         return self.reader(cond)
 
@@ -91,45 +92,29 @@ class Pair(nn.Module):
 
 
 @dataclass(frozen=True)
-class Clip:
-    """Two encoders of noisy images and of texts.
+class Clip(Pair):
+    """A CLIP of captions that a text encoder reads.
 
     Attributes:
-        network: gives vectors.
         text: how texts are read.
         metrics: beside the loss: `retrieval`, whether an image's caption is more like it than all
             captions that are not true of it.
     """
 
-    network: Pair
+    network: Both
     text: TextEncoder
     metrics: tuple[str, ...] = ("retrieval",)
+
+    @property
+    def reader(self) -> TextEncoder:
+        """How texts are read."""
+        return self.text
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Initial weights."""
         cond = self.told("")
         return {"network": self.network.init(key, jnp.zeros((2, *shape)), jnp.zeros(2), cond)[
             "params"]}  # fmt: skip
-
-    def embed_image(
-        self, params: Params, z: Array, gamma: Array, keys: Array | None = None
-    ) -> Array:
-        """Vectors of images in model space at `gamma`, `[B, size]`; `unit` makes them f."""
-        return self._ask(params, "image", z, each(gamma, z), keys)
-
-    def embed_text(self, params: Params, text: Array, weight: Array | None = None) -> Array:
-        """Vectors of texts `[N, L]`, as `text` reads them, `[N, size]`; `unit` makes them g."""
-        cond = {"text": text} if weight is None else {"text": text, "text_weight": weight}
-        return self._ask(params, "words", cond)
-
-    def logits(self, params: Params, f: Array, g: Array, gamma: Array) -> Array:
-        """`s f.g + b`, `[B, N]`, of unit vectors `[B, size]`, at `gamma` `[B]`, and `[N, size]`.
-
-        With `g` `[B, size, 1]` those of each image's own text, `[B, 1]`.
-        """
-        scale, offset = self._ask(params, "line", gamma)
-        alike = f @ g.T if g.ndim == 2 else jnp.einsum("bd,bdn->bn", f, g)
-        return scale[:, None] * alike + offset[:, None]
 
     def told(self, text: str) -> Cond:
         """A prompt as the network reads it, arrays with a leading axis 1."""
@@ -143,8 +128,8 @@ class Clip:
         """Logistic loss, the mean over the captions of the batch or of `told["bank"]`, nats."""
         own = {k: told[k] for k in ("text", "caption", "says") if k in told}
         bank = told.get("bank", own)
-        f, g = unit(self.embed_image(params, z, gamma, keys)), self._unit_text(params, own)
-        all_g = self._unit_text(params, bank) if "bank" in told else g
+        f, g = unit(self.embed_image(params, z, gamma, keys)), self.texts(params, own)
+        all_g = self.texts(params, bank) if "bank" in told else g
         logits = self.logits(params, f, all_g, gamma)
         true, there = truth(told, bank), bank["caption"] >= 0
         pairs = there & (told["caption"] >= 0)[:, None]
@@ -153,19 +138,11 @@ class Clip:
         best = jnp.where(true | ~there, -jnp.inf, logits).max(1)
         return {"loss": lost / jnp.maximum(there.sum(), 1), "retrieval": (mine > best) * 1.0}
 
-    def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
-        """`log p(text is true of z)`, `[B]`; `cond["text"]` is one string, or `[B, L]` as read."""
-        if isinstance(cond["text"], str):
-            cond = self.told(cond["text"])
-        f, gamma = unit(self.embed_image(params, z, gamma)), each(gamma, z)
-        g = jnp.broadcast_to(self._unit_text(params, cond), f.shape)
-        return jax.nn.log_sigmoid(self.logits(params, f, g[..., None], gamma)[:, 0])
-
-    def _unit_text(self, params: Params, cond: Cond) -> Array:
-        return unit(self.embed_text(params, cond["text"], cond.get("text_weight")))
-
-    def _ask(self, params: Params, method: str, *args: Array | Cond | None) -> Array:
-        return self.network.apply({"params": params["network"]}, *args, method=method)
+    def bank(self, captions: Captions | None) -> Cond:
+        """Captions to tell a text from, of training data; see `Opened.bank`."""
+        assert captions is not None
+        known = captions.bank(_BANK)
+        return {k: jnp.asarray(known[k]) for k in ("text", "share")}
 
 
 def truth(told: Cond, bank: Cond) -> Array:
@@ -233,4 +210,4 @@ def make(
         raise ConfigError(
             "clip: text reads the data's captions; leave out captions=..., or text for a list"
         )
-    return Clip(Pair(body, text, size), text)
+    return Clip(Both(body, text, size), text)

@@ -13,6 +13,7 @@ import numpy as np
 
 from diffusion_jax.denoiser import then
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.types import Array, Cond, Denoiser, Pred, alpha, expand, sigma
 
 
@@ -25,11 +26,12 @@ class Context:
         other: a second denoiser (for example a weaker checkpoint), or None.
         log_prob: `log_prob(z, gamma, cond) -> [B]`, differentiable in z, or None.
         open: `open(kind, checkpoint)` gives what a trained checkpoint holds: a denoiser for kind
-            `"denoiser"`, else the `log_prob` of a guide of that kind; None where checkpoints
-            cannot be read.
+            `"denoiser"`, else the `log_prob` of a guide of that kind (a CLIP's has also what
+            `networks.guides.clip` opens); None where checkpoints cannot be read.
         told: what else the network is told, by its names in the condition.
         encode: `encode(text)` gives what the network is told of it, arrays with a leading axis 1;
             None for a model without text.
+        reader: the model's text encoder, or None.
     """
 
     null: Callable[[Cond], Cond] | None = None
@@ -38,6 +40,7 @@ class Context:
     open: Callable[[str, str], Callable] | None = None
     told: tuple[str, ...] = ()
     encode: Callable[[str], Mapping[str, np.ndarray]] | None = None
+    reader: TextEncoder | None = None
 
 
 class Guidance(Protocol):

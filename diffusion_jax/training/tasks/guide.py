@@ -217,6 +217,13 @@ class Guide:
         network, shape = self.network(setting), setting.offered()["shape"]
         return jax.eval_shape(lambda: network.init(jax.random.key(0), shape))
 
+    def carried(self, setting: Setting) -> dict[str, Any]:
+        """What guidance needs beside the weights: captions that a text is told from."""
+        bank = getattr(self.network(setting), "bank", None)
+        if bank is None:
+            return {}
+        return {"bank": bank(setting.source.split("train").captions if setting.text else None)}
+
     def function(self, setting: Setting) -> Callable[[Params], Callable]:
         """The log-probability whose gradient is followed."""
         if self.clean:
@@ -225,6 +232,8 @@ class Guide:
                 "and cannot guide noisy ones; train one without clean"
             )
         network = self.network(setting)
+        if hasattr(network, "opened"):
+            return network.opened  # pyright: ignore[reportAttributeAccessIssue]
         return lambda params: lambda z, gamma, cond: network.log_prob(params, z, gamma, cond)
 
 
