@@ -178,6 +178,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="statistics")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
+    if args.judge.resolve() == args.classifier.resolve():
+        parser.error(f"{args.judge} guides and judges: its score would flatter; give another")
 
     def open_experiment(guidance: str, sampler: str, calls: int) -> Experiment:
         return judged(

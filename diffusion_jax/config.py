@@ -193,6 +193,7 @@ def base() -> ConfigDict:
     c.quality.repeats = 1  # sets of samples, with seeds sample.seed, sample.seed + 1, ...
     c.quality.judge = ""  # of texts: scenes(), names(). Kind: judges
     c.quality.classifier = ""  # a classifier's work directory: class accuracy and histogram
+    c.quality.clip = ""  # that of a CLIP, not the one that guides: how alike samples and texts are
     c.quality.nearest = "pixels()"  # features to find nearest training images by; empty: do not
     c.quality.batch = 256  # images per call of the features, over all devices
     c.quality.k = 3  # which neighbour bounds a neighbourhood in precision, recall, coverage

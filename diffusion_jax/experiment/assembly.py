@@ -131,7 +131,8 @@ def check_named(run: "Experiment") -> None:
     """Refuses (`ConfigError`) plug-ins that only later modes will build, by name and arguments."""
     c = run.config
     registry.build("edits", c.edit.method)
-    known = {"shape": run.source.shape, "levels": run.source.levels, "open_classifier": None}
+    known = {"shape": run.source.shape, "levels": run.source.levels, "open_classifier": None,
+             "open_clip": None}  # fmt: skip
     for kind, field, spec in (
         ("features", "quality.features", c.quality.features),
         ("features", "quality.nearest", c.quality.nearest),

@@ -13,7 +13,7 @@ from diffusion_jax.data.parts import part
 from diffusion_jax.data.passes import count
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import groups, membership, neighbours
-from diffusion_jax.experiment import Experiment, features as feature_lib, measuring
+from diffusion_jax.experiment import Experiment, features as feature_lib, judging, measuring
 from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.likelihood.bpd import Records
 from diffusion_jax.process import time_change
@@ -187,6 +187,8 @@ def check(experiment: Experiment) -> None:
     if not c.quality.nearest:
         raise ConfigError("audit needs features to find copies by: --config.quality.nearest=pixels")
     if c.quality.classifier:
+        if not c.quality.samples:
+            judging.check_apart(experiment)
         feature_lib.open_classifier(experiment, c.quality.classifier)
     drawn_at_once = experiment.task.figure == "samples"
     if not (experiment.stages or drawn_at_once) and experiment.model.view.halvings:

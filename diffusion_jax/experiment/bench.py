@@ -11,7 +11,7 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation import histogram, neighbours, quality
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.evaluation.statistics import Reference
-from diffusion_jax.experiment import Experiment, features as feature_lib, judging
+from diffusion_jax.experiment import Experiment, clips, features as feature_lib, judging
 from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import place
@@ -31,6 +31,7 @@ class Bench:
         reference: statistics of the data.
         record: what they are.
         classifier: for classes, or None.
+        clip: for texts, or None.
     """
 
     experiment: Experiment
@@ -39,6 +40,7 @@ class Bench:
     reference: Reference
     record: dict[str, Any]
     classifier: feature_lib.Classifier | None
+    clip: clips.Clip | None = None
 
     def figures(self, samples: Samples) -> tuple[Figures, np.ndarray | None]:
         """All figures of one set of samples, and a picture of nearest training images.
@@ -60,6 +62,8 @@ class Bench:
         found = self._compare(samples.images, samples.labels)
         if self.experiment.config.quality.judge:
             found["judge"] = judging.judged(self.experiment, samples.images, self._texts(samples))
+        if self.clip is not None:
+            found["clip"] = judging.alike(self.clip, samples.images, self._texts(samples))
         nearest = self._memorisation(samples.images)
         if nearest is None:
             return found, None
@@ -76,6 +80,9 @@ class Bench:
         record: Figures = {"split": split.name, "data_sha256": split.fingerprint()}
         if self.experiment.config.quality.judge:
             record["judge"] = judging.of_split(self.experiment, split)
+        if self.clip is not None:
+            texts = judging.texts_of(self.experiment, split)
+            record["clip"] = judging.alike(self.clip, np.asarray(split.images), texts)
         return {**record, **found, "halves": quality.halves(self.reference)}
 
     def _texts(self, samples: Samples) -> list[str]:
@@ -83,7 +90,7 @@ class Bench:
             return list(samples.texts)
         if samples.labels is None:
             raise DataError(
-                f"quality.judge: samples {samples.record.get('file', '')} hold neither captions "
+                f"quality: samples {samples.record.get('file', '')} hold neither captions "
                 "nor labels that say what they are to show"
             )
         return judging.named_classes(self.experiment, samples.labels)
@@ -175,7 +182,8 @@ def open_bench(experiment: Experiment) -> Bench:
     known = {"split": "unknown data", "images": found.moments.count, **found.record}
     keys = ("split", "images", "data_sha256", "rows", "features_sha256")
     record = {"file": str(path)} | {k: known.get(k) for k in keys}
-    return Bench(experiment, features, run, found, record, classifier)
+    clip = feature_lib.open_clip(experiment, q.clip) if q.clip else None
+    return Bench(experiment, features, run, found, record, classifier, clip)
 
 
 def headline(figures: Figures) -> dict[str, tuple[float, float | None]]:
@@ -189,12 +197,13 @@ def headline(figures: Figures) -> dict[str, tuple[float, float | None]]:
         "coverage": ("precision", "recall", "density", "coverage"),
         "classes": ("accuracy", "jensen_shannon_bits", "total_variation"),
         "memorisation": ("ratio", "suspicious", "copies"),
+        "clip": ("score", "retrieval"),
     }
     for group, names in chosen.items():
         for name in names:
             value = figures.get(group, {}).get(name)
             if value is not None:
-                shown = f"{group} {name}" if group == "memorisation" else name
+                shown = f"{group} {name}" if group in ("memorisation", "clip") else name
                 out[shown] = (value, figures[group].get(f"{name}_standard_error"))
     for name, found in figures.get("judge", {}).items():
         out[f"right: {name}"] = (found["value"], found["standard_error"])

@@ -85,7 +85,7 @@ def best(drawing: "Drawing") -> "Drawing | Best":
 def _score(run: Experiment, params: Params, drawing: "Drawing") -> Score:
     judge, labels = run.config.sample.judge, drawing.labels
     if judge == "bits":
-        return _bits(run, params, drawing)
+        return lift(run, params, drawing)
     if "(" in judge:
         found = registry.build("judges", judge)
         asked = _texts(run, drawing)
@@ -108,7 +108,7 @@ def _texts(run: Experiment, drawing: "Drawing") -> list[str]:
     return [names[k] for k in drawing.labels]
 
 
-def _bits(run: Experiment, params: Params, drawing: "Drawing") -> Score:
+def lift(run: Experiment, params: Params, drawing: "Drawing") -> Score:
     """The bound without the text, or class, minus the bound given it."""
     n = run.config.sample.num
     if run.text is not None:
@@ -119,7 +119,7 @@ def _bits(run: Experiment, params: Params, drawing: "Drawing") -> Score:
         pair = {"label": np.stack([np.full(n, run.model.num_classes), drawing.labels], 1)}
         pair = {k: a.astype(np.int32) for k, a in pair.items()}
 
-    def lift(images: np.ndarray) -> np.ndarray:
+    def bits(images: np.ndarray) -> np.ndarray:
         none = np.zeros(n, np.int32)
         source = run.source
         split = Split("samples", images, none, source.levels, source.num_classes)
@@ -128,4 +128,4 @@ def _bits(run: Experiment, params: Params, drawing: "Drawing") -> Score:
         nats = information.measure(run.model, params, split, how, pair, draws=draws).nats
         return (nats[..., 0] - nats[..., 1]).mean(1)
 
-    return lift
+    return bits

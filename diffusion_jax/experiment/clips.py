@@ -35,6 +35,8 @@ class Clip:
         images: vectors of images, levels `[N, H, W, C]`, before they are brought to unit length:
             float32 `[N, size]`.
         texts: the same of prompts.
+        see: `images` to be traced, `(params, levels [B, H, W, C]) -> [B, size]`.
+        params: its weights.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Clip:
     digest: str
     images: Callable[[np.ndarray], np.ndarray]
     texts: Callable[[Sequence[str]], np.ndarray]
+    see: Callable[[Params, Array], Array]
+    params: Params
 
 
 def opened(checkpoint: str, data_dir: str = "") -> Clip:
@@ -95,4 +99,5 @@ def opened(checkpoint: str, data_dir: str = "") -> Clip:
         vectors = np.asarray(read(params, as_read(text, asked.ids), asked.weight))
         return vectors[[number[s] for s in strings]]
 
-    return Clip(checkpoint, tuple(source.shape), source.levels, size, digest, images, texts)
+    shape = tuple(source.shape)
+    return Clip(checkpoint, shape, source.levels, size, digest, images, texts, see, params)

@@ -14,7 +14,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract, neighbours, statistics
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import Experiment, open_run, others
+from diffusion_jax.experiment import Experiment, clips, open_run, others
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
 
@@ -74,12 +74,25 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
     return Classifier(params, clean(network.logits), clean(network.features), record)
 
 
+def open_clip(experiment: Experiment, checkpoint: str) -> clips.Clip:
+    """A CLIP of the images of the run's data; `ConfigError` if it is none, or of others."""
+    found = clips.opened(checkpoint, experiment.config.data_dir)
+    mine = tuple(experiment.source.shape), experiment.source.levels
+    if (found.shape, found.levels) != mine:
+        raise ConfigError(
+            f"{checkpoint} was trained on {found.shape} images of {found.levels} levels, the data "
+            f"are {mine[0]} of {mine[1]}"
+        )
+    return found
+
+
 def build(experiment: Experiment, spec: str) -> Features:
     """The feature space that a plug-in string of the folder `features` names."""
     source = experiment.source
     return registry.build(
         "features", spec, shape=tuple(source.shape), levels=source.levels,
         open_classifier=lambda checkpoint: open_classifier(experiment, checkpoint),
+        open_clip=lambda checkpoint: open_clip(experiment, checkpoint),
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from diffusion_jax.experiment import (
     drawing,
     features,
     generated,
+    judging,
     low_images,
     samples as samples_lib,
 )
@@ -55,6 +56,7 @@ def check(experiment: Experiment) -> None:
             raise DataError(f"quality.{field}: there is no file {q[field]}")
     if q.samples:
         return
+    judging.check_apart(experiment)
     drawing.check(experiment)
     if experiment.stages or generated.generates(experiment):
         return
@@ -118,7 +120,7 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
         "features": features.describe(experiment.config.quality.features, bench.features),
         "classifier": None if bench.classifier is None else bench.classifier.record,
         "settings": {k: experiment.config.quality[k] for k in _SETTINGS}
-        | ({"judge": q.judge} if q.judge else {}),
+        | {k: q[k] for k in ("judge", "clip") if q[k]},
         "numerics": {
             "dtype": experiment.config.dtype,
             "matmul_precision": experiment.config.eval.matmul_precision or "device default",
