@@ -1,0 +1,215 @@
+r"""Guidance by texts in one table: none, classifier-free, by a CLIP, and both (GLIDE's comparison).
+
+    python -m benchmarks.guided --checkpoint=runs/scenes --clip=runs/sclip --other=runs/sclip2 \
+        --json=guided.json
+
+`--clip` guides; `--other`, a CLIP of clean images from another seed, judges, as does `--judge`.
+Every row starts from the same noise and shows the captions of the test split. Columns: how often
+the judge finds what the caption says; 100 times the cosine of image and text, by the CLIP that
+guides and by the other one; the leak, how much more the first rose than the second (from the row
+without guidance); Frechet distance, precision and recall in the other one's vectors; the model's
+own bits of the text in the image; images per second (sets after the first, which compiles). Errors
+are standard errors over seeds. Sets that are in `--json` are not drawn again; `--rows` takes some.
+"""
+
+import argparse
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffusion_jax import saved_config
+from diffusion_jax.experiment import (
+    Experiment,
+    bench as bench_lib,
+    best_of,
+    clips,
+    drawing,
+    judging,
+)
+from diffusion_jax.experiment.samples import Samples, plain
+from diffusion_jax.runtime import cpu_devices
+from diffusion_jax.runtime.distributed import describe_devices
+from diffusion_jax.types import Params
+
+WEIGHTS = (1.5, 2.0, 3.0, 5.0)
+SCALES = (1.0, 2.0, 5.0, 10.0)
+INNER = {"": "", "null, ": ", inner=cfg(w=0.0)"}
+NONE = "none"
+
+
+def settings(clip: str) -> dict[str, str]:
+    """The guidance of every row, by name; that of a CLIP is on the conditional prediction or null.
+
+    Args:
+        clip: the run that guides.
+    """
+    rows = {NONE: "none()", "null": "cfg(w=0.0)"} | {f"cfg {w:g}": f"cfg(w={w})" for w in WEIGHTS}
+    for form in ("bank", "logit"):
+        for name, inner in INNER.items():
+            for s in SCALES:
+                rows[f"{name}{form} {s:g}"] = (
+                    f"similarity(checkpoint={clip!r}, scale={s}, form={form!r}{inner})"
+                )
+    for form in ("bank", "logit"):
+        both = f"similarity(checkpoint={clip!r}, scale=1.0, form={form!r}, inner=cfg(w=2.0))"
+        rows[f"cfg 2, {form} 1"] = both
+    return rows
+
+
+def config_of(args: argparse.Namespace, guidance: str) -> Experiment:
+    """The run of `--checkpoint` with the settings of one row."""
+    c = saved_config.read(saved_config.find(args.checkpoint))
+    c.update({"guidance": guidance, "sampler": args.sampler, "data_dir": args.data_dir})
+    c.sample.update(
+        {"num": args.num, "batch": min(args.batch, args.num), "steps": args.steps, "captions": (),
+         "prompts": "", "best_of": 1}
+    )  # fmt: skip
+    c.eval.draws = args.draws
+    c.quality.update(
+        {"features": f"clip(checkpoint={str(args.other)!r})", "clip": str(args.other),
+         "judge": args.judge, "metrics": ("frechet", "coverage"), "nearest": "", "split": "train",
+         "floor": "test", "reference": "", "samples": "", "classifier": ""}
+    )  # fmt: skip
+    return Experiment(c, args.work.absolute(), str(args.checkpoint))
+
+
+def figures(found: dict[str, Any], own: dict[str, Any]) -> dict[str, float]:
+    """The columns of one set of images, from what a bench and the guiding CLIP say of it."""
+    return {
+        **{f"right: {k}": v["value"] for k, v in found.get("judge", {}).items()},
+        "own CLIP": own["score"],
+        "other CLIP": found["clip"]["score"],
+        "retrieval": found["clip"]["retrieval"],
+        "Frechet": found["frechet"]["value"],
+        "precision": found["coverage"]["precision"],
+        "recall": found["coverage"]["recall"],
+    }
+
+
+def measure(
+    run: Experiment, params: Params, bench: bench_lib.Bench, own: clips.Clip, seeds: list[int]
+) -> list[dict[str, float]]:
+    """The columns of one row, for each seed.
+
+    Args:
+        run: the model's, with the row's guidance.
+        params: its weights.
+        bench: judge and second CLIP.
+        own: the CLIP that guides.
+        seeds: of the noise.
+
+    Returns:
+        A dict for each seed, by column.
+    """
+    judging.check_apart(run)
+    made = drawing.compiled(run, params)
+    lift = best_of.lift(run, params, made)
+    texts, out = tuple(plain(t) for t in made.captions), []
+    for i, seed in enumerate(seeds):
+        began = time.perf_counter()
+        images = made.levels(made(seed, quiet=True))
+        took = time.perf_counter() - began
+        found, _ = bench.figures(Samples(images, None, {}, "", texts))
+        row = figures(found, judging.alike(own, images, texts))
+        row["bits"] = float(lift(images).mean() / np.log(2.0))
+        out.append(row | ({"images/s": len(images) / took} if i else {}))
+    return out
+
+
+def show(rows: list[dict[str, Any]], names: list[str], real: dict[str, float]) -> str:
+    """The table in markdown.
+
+    Args:
+        rows: `{"row", "seed", ...}` of every set of samples.
+        names: of rows, in order.
+        real: the columns of real images.
+
+    Returns:
+        The text; a row that was not measured is left out.
+    """
+    plain_rows = {r["seed"]: r for r in rows if r["row"] == NONE}
+    columns = list(dict.fromkeys(k for r in rows for k in r if k not in ("row", "seed")))
+    columns.insert(columns.index("other CLIP") + 1 if "other CLIP" in columns else 0, "leak")
+
+    def value(r: dict[str, Any], column: str) -> float | None:
+        if column != "leak":
+            return r.get(column)
+        base = plain_rows.get(r["seed"])
+        if base is None:
+            return None
+        return sum(s * (r[k] - base[k]) for k, s in (("own CLIP", 1.0), ("other CLIP", -1.0)))
+
+    lines = ["| guidance | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    cells = [f"{real[c]:.4g}" if c in real else "" for c in columns]
+    lines.append("| real images | " + " | ".join(cells) + " |")
+    for name in names:
+        mine = [r for r in rows if r["row"] == name]
+        if mine:
+            found = [[v for r in mine if (v := value(r, c)) is not None] for c in columns]
+            lines.append(f"| {name} | " + " | ".join(map(_cell, found)) + " |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    error = float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
+    return f"{np.mean(values):.4g}" + ("" if error is None else f" +- {error:.2g}")
+
+
+def main() -> None:
+    """Measures every row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a text-to-image run")
+    parser.add_argument("--clip", type=Path, required=True, help="the CLIP that guides")
+    parser.add_argument("--other", type=Path, required=True, help="the CLIP that judges")
+    parser.add_argument("--judge", default="scenes()", help="or names()")
+    parser.add_argument("--data_dir", default="", help="tensorflow-datasets folder")
+    parser.add_argument("--num", type=int, default=500, help="samples per set")
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--sampler", default="dpmpp_2m()")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--draws", type=int, default=8, help="of the bound, for bits")
+    parser.add_argument("--rows", default="", help="a regular expression: only rows it matches")
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="statistics")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+    made_with = {k: str(getattr(args, k)) for k in ("checkpoint", "clip", "other", "judge", "num",
+                                                    "sampler", "steps", "draws")}  # fmt: skip
+    kept = json.loads(args.json.read_text()) if args.json and args.json.is_file() else None
+    if kept and kept["made_with"] != made_with:
+        parser.error(f"{args.json} was made with other settings than {made_with}; name another")
+    cpu_devices.share(args.batch)
+    rows = kept["rows"] if kept else []
+    every = settings(str(args.clip))
+    first = config_of(args, every["bank 1"])
+    judging.check_apart(first)  # who guides does not judge
+    params, _ = first.weights()
+    bench, own = bench_lib.open_bench(first), clips.opened(str(args.clip), args.data_dir)
+    split = first.source.split("test")
+    told = judging.alike(own, np.asarray(split.images), judging.texts_of(first, split))
+    real = kept["real"] if kept else figures(bench.floor() or {}, told)
+    done = {(r["row"], r["seed"]) for r in rows}
+    for name, guidance in every.items():
+        seeds = [s for s in args.seeds if (name, s) not in done]
+        if not seeds or not re.search(args.rows, name):
+            continue
+        found = measure(config_of(args, guidance), params, bench, own, seeds)
+        for seed, row in zip(seeds, found, strict=True):
+            rows.append({"row": name, "seed": seed, **row})
+            print(json.dumps(rows[-1]), flush=True)
+        if args.json:
+            record = {"made_with": made_with, "jax": jax.__version__,
+                      "devices": describe_devices(), "real": real, "rows": rows}  # fmt: skip
+            args.json.write_text(json.dumps(record, indent=1) + "\n")
+    print(show(rows, [*every], real))
+
+
+if __name__ == "__main__":
+    main()
