@@ -1,6 +1,6 @@
 """VDM on CIFAR-10 without augmentation: VDM-32, 30.6M parameters, as published.
 
-Command:   python -m diffusion_jax.main --config=configs/cifar10.py --workdir=runs/cifar10
+Command:   djax train --config=cifar10 --workdir=runs/cifar10
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  the paper used 8 TPUv3 chips for 10M steps; on a CPU try configs/cifar10.py:smoke
 Expected:  2.65 bits/dim (the paper's; their released checkpoint gives 2.637 with their evaluator)

@@ -3,7 +3,7 @@
 Flips, quarter turns and permuted colours. The network is told which augmentation was applied, and
 the test figure is that of untouched images.
 
-Command:   python -m diffusion_jax.main --config=configs/cifar10_aug.py --workdir=runs/cifar10_aug
+Command:   djax train --config=cifar10_aug --workdir=runs/cifar10_aug
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  the paper used a TPUv3-64 slice, batch 1024; with fewer chips set accumulate
 Expected:  2.49 bits/dim (the paper's; their released checkpoint gives 2.522 with their evaluator)

@@ -1,6 +1,6 @@
 """DiffEnc and its baselines on CIFAR-10, as published: unconditional, v-prediction, no flips.
 
-Command:   python -m diffusion_jax.main --config=configs/cifar10_diffenc.py:VARIANT --workdir=DIR
+Command:   djax train --config=cifar10_diffenc:VARIANT --workdir=DIR
            VARIANT: diffenc_32_4 (default), vdmv_32, diffenc_8_2, diffenc_8_nt, vdmv_8; each also
            with _smoke, or just smoke
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)

@@ -1,6 +1,6 @@
 """A transformer on CIFAR-10: DiT-S/2, 256 tokens of 2x2 pixels, 32M weights.
 
-Command:   python -m diffusion_jax.main --config=configs/cifar10_dit.py --workdir=runs/cifar10_dit
+Command:   djax train --config=cifar10_dit --workdir=runs/cifar10_dit
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU or a TPU slice; on a CPU use configs/cifar10_dit.py:smoke
 Expected:  nobody has published bits/dim of a DiT on CIFAR-10 that we know of

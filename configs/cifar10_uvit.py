@@ -2,7 +2,7 @@
 
 Theirs is trained on a plain loss of eps; here it is trained on the bound.
 
-Command:   python -m diffusion_jax.main --config=configs/cifar10_uvit.py --workdir=runs/cifar10_uvit
+Command:   djax train --config=cifar10_uvit --workdir=runs/cifar10_uvit
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU or a TPU slice; on a CPU use configs/cifar10_uvit.py:smoke
 Expected:  nobody has published bits/dim of a U-ViT on CIFAR-10 that we know of

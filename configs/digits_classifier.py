@@ -1,6 +1,6 @@
 """A classifier of noisy digits, for guidance and as features for quality figures.
 
-Command:   python -m diffusion_jax.main --config=configs/digits_classifier.py --workdir=runs/clf
+Command:   djax train --config=digits_classifier --workdir=runs/clf
 Use:       --config.guidance='classifier(scale=2.0, checkpoint="runs/clf", inner=cfg(w=0.0))'
 Result:    accuracy 0.987 on clean test digits, 0.668 over all noise levels; 54 s on two CPU cores
            (ours, with other jobs running)

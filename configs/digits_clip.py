@@ -1,6 +1,6 @@
 """Encoders of noisy digits and of words, for guidance by a text.
 
-Command:   python -m diffusion_jax.main --config=configs/digits_clip.py --workdir=runs/clip
+Command:   djax train --config=digits_clip --workdir=runs/clip
 Use:       --config.guidance='similarity(checkpoint="runs/clip", text="an even digit")'
 Result:    0.994 of the yes-or-no answers are right on clean test digits; 50 s on two CPU cores
            (ours, with other jobs running)

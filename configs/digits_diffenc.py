@@ -1,6 +1,6 @@
 """The default digits model with a learned encoder or schedule, for paired comparison.
 
-Command:   python -m diffusion_jax.main --config=configs/digits_diffenc.py:VARIANT --workdir=DIR
+Command:   djax train --config=digits_diffenc:VARIANT --workdir=DIR
            VARIANT: diffenc (default), diffenc_nt, vdm (linear schedule), vdm_mlp (learned shape,
            trained on the variance of the loss), mulan; each also with _smoke, or just smoke
 Hardware:  two CPU cores, about three minutes each (DiffEnc: up to 12)

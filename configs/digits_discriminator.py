@@ -2,7 +2,7 @@
 
 The run is runs/digits; another: --config.task="guide(discriminator(width=32), against='DIR')".
 
-Command:   python -m diffusion_jax.main --config=configs/digits_discriminator.py
+Command:   djax train --config=digits_discriminator
                --workdir=runs/disc
 Use:       --config.guidance='discriminator(checkpoint="runs/disc", scale=1.0)'
 Result:    accuracy 0.55 on clean test digits against samples of configs/digits.py (chance: 0.5);

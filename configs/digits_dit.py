@@ -1,6 +1,6 @@
 """The default run with a transformer in place of the U-Net: DiT, one token per pixel, 1.8M weights.
 
-Command:   python -m diffusion_jax.main --config=configs/digits_dit.py --workdir=runs/digits_dit
+Command:   djax train --config=digits_dit --workdir=runs/digits_dit
 Hardware:  two CPU cores, minutes
 Expected:  not yet measured; `python -m benchmarks.bits --table networks --out=runs/bits`
            compares it with the other networks at equal processor time

@@ -1,6 +1,6 @@
 """A GAN on the 8x8 digits, by the recipe of R3GAN in small: what diffusion is compared with.
 
-Command:   python -m diffusion_jax.main --config=configs/digits_gan.py --workdir=runs/gan
+Command:   djax train --config=digits_gan --workdir=runs/gan
 Use:       --mode=sample and --mode=quality of that work directory; it has no likelihood
 """
 

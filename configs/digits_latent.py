@@ -1,8 +1,9 @@
 r"""A diffusion of latents on 8x8 digits: autoencoder, then prior, or both at once. No download.
 
-Command:   python -m diffusion_jax.main --config=configs/digits_latent.py:vae --workdir=runs/vae
-           python -m diffusion_jax.main --config=configs/digits_latent.py:prior \
-               --workdir=runs/latent --config.autoencoder="conv(checkpoint='runs/vae')"
+Command:   djax train --config=digits_latent:vae --workdir=runs/vae
+           djax train --config=digits_latent:prior --workdir=runs/latent
+           djax eval --workdir=runs/latent
+           :joint trains both at once; :decoder reads images from latents (docs/howto/latent.md)
 Hardware:  two CPU cores, minutes
 Expected:  docs/numbers.md; latents are 4x4x4, as many values as pixels
 """
@@ -19,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.autoencoder = "conv(widths=(32, 64), channels=4, head=categorical())"
     c.conditional = True
     c.batch = 64
-    c.steps = 4000 if stage == "prior" else 3000
+    c.steps = 4000 if stage in ("prior", "decoder") else 3000
     c.lr = 2e-3
     c.lr_decay = "cosine"
     c.clip = 1.0
@@ -33,8 +34,9 @@ def get_config(variant: str = "") -> ConfigDict:
     c.sample.num = c.sample.batch = 100
     c.sample.steps = 50
     network = "dit(width=64, depth=4, heads=4, patch=1, dropout=0.05, skip=False, fourier=False)"
-    config_latents.latent(c, stage, network)
-    small = "dit(width=16, depth=1, heads=1, patch=1, skip=False, fourier=False)"
-    if smoke and stage != "prior":
+    config_latents.latent(c, stage, network, decoder="vdm_unet(width=32, depth=2, embed=64)")
+    small = {"vae": "standard_normal()", "decoder": "vdm_unet(width=32, depth=1, embed=32)"}
+    other = "dit(width=16, depth=1, heads=1, patch=1, skip=False, fourier=False)"
+    if smoke and "checkpoint" not in c.autoencoder:
         c.autoencoder = "conv(widths=(8, 8), channels=4, head=categorical())"
-    return config.variant(c, smoke, smoke="standard_normal()" if stage == "vae" else small)
+    return config.variant(c, smoke, smoke=small.get(stage, other))

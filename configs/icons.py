@@ -1,6 +1,6 @@
 """Text to image on Fugue icons: 3,570 of 16x16 pixels with their names (CC BY 3.0).
 
-Command:   python -m diffusion_jax.main --config=configs/icons.py --workdir=runs/icons
+Command:   djax train --config=icons --workdir=runs/icons
 Data:      pip install --no-deps fugue-icons
 Hardware:  two CPU cores
 Expected:  not measured yet

@@ -1,6 +1,6 @@
 """VDM on ImageNet 32x32 (the anti-aliased release): 256 channels, 32 blocks, 122M parameters.
 
-Command:   python -m diffusion_jax.main --config=configs/imagenet32.py --workdir=runs/imagenet32
+Command:   djax train --config=imagenet32 --workdir=runs/imagenet32
 Data:      prepared once with tensorflow-datasets, or the published files with
            --config.data="imagenet32(path='DIR')"; the OLD release is imagenet32_old()
 Hardware:  a TPU slice; we have not trained it. Network and optimiser are the paper's, the batch

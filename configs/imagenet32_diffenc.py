@@ -1,6 +1,6 @@
 """DiffEnc-32-8 (default) and VDMv-32 on ImageNet 32x32 (the anti-aliased release), width 256.
 
-Command:   python -m diffusion_jax.main --config=configs/imagenet32_diffenc.py:VARIANT --workdir=DIR
+Command:   djax train --config=imagenet32_diffenc:VARIANT --workdir=DIR
            VARIANT: diffenc_32_8 (default), vdmv_32; each also with _smoke, or just smoke
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  a TPU slice or several GPUs; we have not trained it

@@ -1,6 +1,6 @@
 """VDM on ImageNet 64x64 (the anti-aliased release): 256 channels, 64 blocks, 238M parameters.
 
-Command:   python -m diffusion_jax.main --config=configs/imagenet64.py --workdir=runs/imagenet64
+Command:   djax train --config=imagenet64 --workdir=runs/imagenet64
 Data:      prepared once with tensorflow-datasets, or the published files with
            --config.data="imagenet64(path='DIR')"; the OLD release is imagenet64_old()
 Hardware:  a TPU slice; we have not trained it. Network and optimiser are the paper's, the batch

@@ -1,6 +1,6 @@
 """Your folder of pictures: any size, classes from subfolders (docs/howto/data.md).
 
-Command:   python -m diffusion_jax.main --config=images:PATH --workdir=runs/images
+Command:   djax train --config=images:PATH --workdir=runs/images
            PATH,128 or PATH,48x64 (height x width) for another size than 64; PATH,smoke for a
            minute on a CPU
 Data:      png, jpg and webp files below PATH

@@ -1,6 +1,6 @@
 """Class-conditional VDM on MNIST, 256 grey levels (discrete likelihood).
 
-Command:   python -m diffusion_jax.main --config=configs/mnist.py --workdir=runs/mnist
+Command:   djax train --config=mnist --workdir=runs/mnist
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU or a TPU slice; on a CPU use configs/mnist.py:smoke
 Expected:  no published figure uses this protocol (discrete, 256 levels, given the class). DiffEnc's

@@ -1,6 +1,6 @@
 """MNIST on a budget: two CPU cores for three hours, start-up, validation and all.
 
-Command:   python -m diffusion_jax.main --config=configs/mnist_3h.py --workdir=runs/mnist_3h
+Command:   djax train --config=mnist_3h --workdir=runs/mnist_3h
            (on Linux with GLIBC_TUNABLES=glibc.malloc.hugetlb=1 set: a fifth fewer core-seconds)
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md); 1,000 training images are
            held out

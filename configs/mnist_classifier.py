@@ -1,6 +1,6 @@
 """A classifier of noisy MNIST digits, for guidance and as features for quality figures.
 
-Command:   python -m diffusion_jax.main --config=configs/mnist_classifier.py --workdir=runs/clf
+Command:   djax train --config=mnist_classifier --workdir=runs/clf
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Use:       --config.guidance='classifier(scale=2.0, checkpoint="runs/clf", inner=cfg(w=0.0))'
 Result:    we have not yet trained it to the end

@@ -1,6 +1,6 @@
 """DiffEnc and its baseline on MNIST: DiffEnc-8-2 (default), DiffEnc-8-nt, VDMv-8.
 
-Command:   python -m diffusion_jax.main --config=configs/mnist_diffenc.py:VARIANT --workdir=DIR
+Command:   djax train --config=mnist_diffenc:VARIANT --workdir=DIR
            VARIANT: diffenc (default), diffenc_nt, vdmv; each also with _smoke, or just smoke
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU; the paper trained 2M steps with five seeds (second-hand)

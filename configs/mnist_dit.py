@@ -1,6 +1,6 @@
 """A transformer on MNIST: DiT, 49 tokens of 4x4 pixels, 9.7M weights.
 
-Command:   python -m diffusion_jax.main --config=configs/mnist_dit.py --workdir=runs/mnist_dit
+Command:   djax train --config=mnist_dit --workdir=runs/mnist_dit
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU or a TPU slice; on a CPU use configs/mnist_dit.py:smoke
 Expected:  no published figure uses this protocol (discrete, 256 levels, given the class)

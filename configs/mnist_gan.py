@@ -1,6 +1,6 @@
 """A GAN on MNIST, by the recipe of R3GAN in small: what diffusion is compared with.
 
-Command:   python -m diffusion_jax.main --config=configs/mnist_gan.py --workdir=runs/mnist_gan
+Command:   djax train --config=mnist_gan --workdir=runs/mnist_gan
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Use:       --mode=sample and --mode=quality of that work directory; it has no likelihood
 """

@@ -1,6 +1,6 @@
 """A student of four steps, from the run of configs/mnist.py.
 
-Command:   python -m diffusion_jax.main --config=configs/mnist_student.py --workdir=runs/four
+Command:   djax train --config=mnist_student --workdir=runs/four
 Teacher:   runs/mnist, or --config.task="distill(teacher='RUN', method=segments(steps=1))"
 Hardware:  as the teacher's; on a CPU use configs/mnist_student.py:smoke
 Expected:  not yet trained to the end by us

@@ -1,6 +1,6 @@
 """Text to image on scenes of real digits: "a red three, top left". Nothing to download.
 
-Command:   python -m diffusion_jax.main --config=configs/scenes.py --workdir=runs/scenes
+Command:   djax train --config=scenes --workdir=runs/scenes
 Hardware:  two CPU cores, minutes
 Expected:  see docs/howto/text.md
 """

@@ -1,6 +1,6 @@
 """Signals whose entropy is known: an autoregression on levels, or white noise. Nothing to download.
 
-Command:   python -m diffusion_jax.main --config=configs/signals.py --workdir=runs/signals
+Command:   djax train --config=signals --workdir=runs/signals
            --config=configs/signals.py:white is white noise, whose bits are log2 of its levels
 Hardware:  two CPU cores, a few minutes
 Expected:  see docs/howto/video.md

@@ -1,6 +1,6 @@
 """Texts by Gaussian diffusion of learned vectors of letters, with a learned schedule (Plaid).
 
-Command:   python -m diffusion_jax.main --config=configs/text.py --workdir=runs/letters
+Command:   djax train --config=text --workdir=runs/letters
            the default is a Markov source whose entropy is known; for a text of your own add
            --config.data='text(path="FILE.txt", length=64)'
 Hardware:  two CPU cores, a few minutes

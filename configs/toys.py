@@ -1,6 +1,6 @@
 """Videos of a moving glyph whose entropy is known, 14.32 bits each. Nothing to download.
 
-Command:   python -m diffusion_jax.main --config=configs/toys.py --workdir=runs/toys
+Command:   djax train --config=toys --workdir=runs/toys
            --config=configs/toys.py:stacked has the frames as channels, :still no attention between
            frames; each also with _smoke
 Hardware:  two CPU cores, minutes

@@ -11,7 +11,7 @@ Sample from any denoiser, yours included; `gamma` is -log SNR everywhere:
     sampler = dj.build("samplers", "dpmpp_2m()")
     x = dj.integrate(denoise, sampler, gammas, z, key)
 
-Use a run, here of `python -m diffusion_jax.main --config=digits --workdir=runs/digits`:
+Use a run, here of `djax train --config=digits --workdir=runs/digits`:
 
     run = dj.open_run("runs/digits")
     images = run.sample(num=10, guidance="cfg(w=3.0)")    # uint8 [10, 8, 8, 1]

@@ -109,6 +109,7 @@ def base() -> ConfigDict:
     # Noise in what later stages of a cascade are given (-log SNR, -6 .. 0 of use); None: none.
     c.sample.low_gamma = config_dict.placeholder(float)
     c.sample.low = ""  # small images for a later stage alone: npz, png, a folder, or split:test
+    c.sample.format = ""  # of films: gif (256 colours), webp, apng; empty: gif if grey, else webp
     c.sample.preview = True  # show a few in a terminal with colours
 
     # The runs of a cascade, from small images to whole ones: runs/low,runs/high. The other settings
@@ -130,7 +131,7 @@ def base() -> ConfigDict:
     c.eval.draws = 16  # times per image, even: stratified in two independent replicates
     c.eval.timesteps = (100, 1000)  # also report the bound of models with T steps
     c.eval.batch = 128
-    c.eval.limit = 0  # only the first N images; 0: all of them
+    c.eval.limit = 0  # only the first N images (audit: N of each, at random); 0: all of them
     c.eval.weights = ""  # an average: 0.9999, posthoc(0.075); or params; empty: the first
     c.eval.checkpoint = "latest"  # or best: lowest held-out bits/dim
     c.eval.matmul_precision = "float32"  # no silent TF32; empty: the device's default

@@ -2,27 +2,29 @@
 
 from ml_collections import ConfigDict
 
-STAGES = ("vae", "prior", "joint")
+STAGES = ("vae", "prior", "joint", "decoder")
 
 
-def latent(config: ConfigDict, stage: str, network: str, schedule: str = "") -> ConfigDict:
+def latent(config: ConfigDict, stage: str, network: str, decoder: str) -> ConfigDict:
     """Makes `config`, which has an autoencoder, one stage of a model of its latents, in place.
 
     Args:
         stage: `vae` (the autoencoder alone), `prior` (a diffusion of its latents; the autoencoder
-            is the checkpoint's, and stays) or `joint` (both).
-        network: of the diffusion.
-        schedule: of the prior's.
+            is the checkpoint's, and stays), `joint` (both), `decoder` (of images given latents).
+        network: of the diffusion of latents.
+        decoder: of that of images.
     """
+    if stage in ("prior", "decoder"):
+        config.autoencoder = "conv(checkpoint='runs/vae')"
+    if stage == "decoder":
+        config.view, config.network = "from_latent()", decoder
+        return config
     config.prediction = "v"
-    config.schedule = "linear()"
+    config.schedule = "learned_mlp(train_ends=False)" if stage == "prior" else "linear()"
     if stage == "vae":
         config.network, config.objective = "standard_normal()", "vae()"
         config.beta_warmup = 0.2
         config.conditional, config.guidance = False, "none()"
         return config
     config.network = network
-    if stage == "prior":
-        config.autoencoder = "conv(checkpoint='runs/vae')"
-        config.schedule = schedule or "learned_mlp(train_ends=False)"
     return config

@@ -3,7 +3,6 @@
 import zlib
 from dataclasses import dataclass, field
 
-import jax
 import jax.numpy as jnp
 
 from diffusion_jax import rng
@@ -13,9 +12,9 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.autoencoders.base import Autoencoder
 from diffusion_jax.networks.autoencoders.pixels import Pixels
 from diffusion_jax.networks.backbones.base import Network
-from diffusion_jax.networks.heads import base as heads
 from diffusion_jax.networks.layers.blocks import fold_keys
 from diffusion_jax.networks.text_encoders.base import TextEncoder
+from diffusion_jax.process import given_latent
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.encoders.base import Encoder
 from diffusion_jax.process.encoders.identity import Identity
@@ -68,7 +67,14 @@ class Model:
     @property
     def space(self) -> Autoencoder:
         """What lies between data and what diffuses: the autoencoder, or nothing."""
-        return self.autoencoder or Pixels(self.decoder)
+        if self.autoencoder is None or self.from_latent:
+            return Pixels(self.decoder)
+        return self.autoencoder
+
+    @property
+    def from_latent(self) -> bool:
+        """Whether the data diffuse, given their latent by the autoencoder."""
+        return bool(getattr(self.view, "latent", False))
 
     @property
     def traits(self) -> Traits:
@@ -81,6 +87,7 @@ class Model:
             discrete=self.space.discrete,
             pixels=isinstance(self.space, Pixels),
             latent_noise=self.space.noisy,
+            from_latent=self.from_latent,
             likelihood=not self.teacher,
             null_class=bool(self.num_classes or self.text or self.embedding) and self.null_class,
         )
@@ -93,6 +100,11 @@ class Model:
         """Shape of `z`, what diffuses, of one image of shape `image`."""
         return self.latent_shape(self.shape(image))
 
+    def given_shape(self, image: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Shape of what it is given of one image of shape `image`, `cond["low"]`; None: nothing."""
+        between = self.autoencoder if self.from_latent else None
+        return between.latent_shape(image) if between else self.view.given_shape(image)
+
     def examples(self, rows: dict[str, Array]) -> tuple[Array, Cond]:
         """What the model sees of images.
 
@@ -102,7 +114,8 @@ class Model:
 
         Returns:
             `(x, cond)`: data in model space, with the class where the model takes one, the first
-            caption likewise, and what the view gives (clean) as `"low"`, in model space.
+            caption likewise, and what the view gives (clean) as `"low"`, in model space. A latent
+            that is given is drawn later, by `condition`.
         """
         part, given = self.view(rows["image"])
         cond = {name: self.decoder.encode(a) for name, a in given.items()}
@@ -120,8 +133,9 @@ class Model:
         Returns:
             `{"network", "schedule"}`, and `"encoder"` and `"autoencoder"` if they have parameters.
         """
-        x, given = self.shape(shape), self.view.given_shape(shape)
-        autoencoder = self.space.init(rng.stream(key, "autoencoder"), x)
+        x, given = self.shape(shape), self.given_shape(shape)
+        between = self.autoencoder or self.space
+        autoencoder = between.init(rng.stream(key, "autoencoder"), x)
         own = self.latent_shape(x)
         z, gamma = jnp.zeros((2, *own)), jnp.zeros(2)
         size = self.traits.latent
@@ -171,24 +185,13 @@ class Model:
         """The most probable data given `y_0 = z_0 / alpha_0`, as stored (uint8 images, say)."""
         return self.space.decode(self._between(params), y_0)
 
-    def sample(self, params: Params, y_0: Array, gamma_0: Array, keys: Array) -> Array:
-        """Data drawn from `P(x | z_0)`, uint8; `keys` are one per example."""
-        require(self, "final='sample()'", "use final='decode()'", discrete=True)
-        between, levels = self._between(params), self.decoder.encode
-
-        def log_probs(image: Array) -> Array:
-            return self.log_probs(params, levels(image), y_0, gamma_0)
-
-        shape = jax.eval_shape(self.space.decode, between, y_0).shape
-        return heads.fill(log_probs, shape, self.space.sequential, heads.by_chance(keys))
-
     def _between(self, params: Params) -> Params:
         return params.get("autoencoder", {})
 
     def condition(
         self, params: Params, x: Array, cond: Cond, keys: Array | None
     ) -> tuple[Params, Cond, Array]:
-        """Draws the schedule's auxiliary latent, if it has one.
+        """Draws the schedule's auxiliary latent, if it has one, and the latent that is given.
 
         Args:
             x: data in model space, `[B, ...]`.
@@ -197,12 +200,17 @@ class Model:
         Returns:
             The schedule's parameters with the latent among them, the condition with the latent as
             `"latent"`, and the latent's divergence from its prior, `[B]`, nats. Without a latent,
-            both come back unchanged and the divergence is 0.
+            both come back unchanged and the divergence is 0. The image's own latent, where it is
+            given and not yet there, is `"low"`; its bits are those of the latents' model.
 
         Raises:
-            ValueError: the schedule has a latent and there are no keys.
+            ValueError: something is drawn and there are no keys.
         """
         schedule = params["schedule"]
+        if self.from_latent and "low" not in cond:
+            if keys is None:
+                raise ValueError("this model is told a drawn latent: Noise.latent must have keys")
+            cond = {**cond, "low": given_latent.draw(self, params, x, keys)}
         if not self.traits.latent:
             return schedule, cond, jnp.zeros(x.shape[0], x.dtype)
         if keys is None:
@@ -287,8 +295,3 @@ def need_likelihood(model: Model, who: str) -> None:
 def _keys(part: str, dropout: Array | None) -> Array | None:
     """The keys of another part than the network, apart from the small numbers that folds in."""
     return fold_keys(dropout, zlib.crc32(part.encode()))
-
-
-def count(params: Params) -> int:
-    """Number of parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))

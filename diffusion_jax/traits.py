@@ -18,6 +18,7 @@ class Traits:
         discrete: whether every level of the data has a probability, `log_probs`.
         pixels: whether the data themselves diffuse, not latents of an autoencoder.
         latent_noise: whether the autoencoder adds noise to its latents.
+        from_latent: whether it is given the latent of each image, by an autoencoder.
         null_class: whether it was trained without labels and texts too: there is an unconditional
             prediction.
         likelihood: whether its predictions are means of the data, so that it has a bound.
@@ -30,6 +31,7 @@ class Traits:
     discrete: bool
     pixels: bool
     latent_noise: bool
+    from_latent: bool
     null_class: bool
     likelihood: bool
 
@@ -43,6 +45,7 @@ _OTHERWISE = {
     "discrete": "its decoder has no discrete probabilities",
     "pixels": "it models latents of an autoencoder, not pixels",
     "latent_noise": "its autoencoder adds learned noise",
+    "from_latent": "it reads images from latents that are drawn with each",
     "null_class": "it has no null class (it is unconditional, or was trained with class_dropout=0 "
     "or text_dropout=0)",
     "likelihood": "a student of few steps is not a model of likelihood",

@@ -133,6 +133,14 @@ def test_it_goes_on_bit_for_bit(trained, tmp_path):
         (["--mode=compress"], "not a diffusion model: train it or sample it"),
         (["--mode=edit"], "not a diffusion model"),
         (["--mode=sample", "--config.sample.labels=(7,)"], "7 is out of range"),
+        (["--mode=sample", "--config.sampler=ddim()"], "sampler='ddim()': gan(width=8"),
+        (["--mode=sample", "--config.guidance=cfg(w=3.0)"], "draws in one step, without it"),
+        (["--mode=sample", "--config.sample.steps=7"], "sample.steps=7: "),
+        (["--mode=quality", "--config.grid=karras()"], "grid='karras()'"),
+        (
+            ["--mode=audit", "--config.audit.against=x", "--config.quality.samples=."],
+            "compares two diffusion models",
+        ),
     ],
 )
 def test_what_a_gan_cannot_do_is_one_line(trained, words, says):

@@ -127,9 +127,9 @@ def test_noise_predictions_do_not_start_from_the_normal(tmp_path):
     assert "N(0, I)" not in Training(run, None, make_recipe(run)).note
 
 
-def test_guides_are_of_pixels(tmp_path):
+def test_guides_see_latents_of_an_autoencoder_that_is_there(tmp_path):
     run = experiment(tmp_path, task="guide(classifier())")
-    with pytest.raises(UserError, match="none of latents yet"):
+    with pytest.raises(UserError, match="a guide sees latents of an autoencoder that has been tr"):
         run.task.open(run, None)
 
 

@@ -121,10 +121,10 @@ def test_every_mode_and_every_choice_has_its_place():
 def run(tmp_path_factory, fast_programs):
     """What the first command leaves, after a third of its steps: the promised figures take all."""
     folder = tmp_path_factory.mktemp("readme") / "run"
-    main = next(c for c in COMMANDS if "&&" in c and "main" in c).split("&&")[1]
+    main = next(c for c in COMMANDS if "&&" in c and "djax" in c).split("&&")[1]
     words = [w.replace("runs/digits", str(folder)) for w in shlex.split(main)]
-    assert words[0] == "python"
-    call(*words[1:], "--config.steps=500")
+    assert words[0] == "djax"
+    call("-m", "diffusion_jax", *words[1:], "--config.steps=500")
     return folder
 
 

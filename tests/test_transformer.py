@@ -10,11 +10,16 @@ from weights import drawn
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError
-from diffusion_jax.model import count
 from diffusion_jax.networks.layers import patches, transformer
 
 DIT = "dit(width=16, depth=2, heads=2{})"
 UVIT = "uvit(width=16, depth=2, heads=2{})"
+
+
+def count(params):
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
 BOTH = pytest.mark.parametrize("spec", [DIT, UVIT], ids=("dit", "uvit"))
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from PIL import Image, ImageSequence
 from weights import moved
 
@@ -14,6 +15,7 @@ from diffusion_jax import registry, testing
 from diffusion_jax.compression import baselines
 from diffusion_jax.data.media.video import FILMS, VIDEO, film, frames_of_film
 from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.experiment import drawing
 
 FRAMES = (3, 4, 4, 1)
 UNET = "width=8, mults=(1,), blocks=1, attention=(), heads=2, dropout=0.0, fourier=False"
@@ -140,6 +142,30 @@ def test_films_keep_every_value(kind, channels):
         np.testing.assert_array_equal(np.asarray(shown.convert(mode)).reshape(own.shape), own)
 
 
+@pytest.mark.parametrize("kind", ["", *VIDEO.kinds])
+def test_a_film_is_of_the_kind_that_is_asked_for(tmp_path, kind):
+    videos = np.random.default_rng(0).integers(0, 5, (2, 3, 4, 4, 1)).astype(np.uint8)
+    (path,) = VIDEO.keep(tmp_path / "7", videos, 5, kind)
+    assert path.name == f"7.{kind or 'gif'}"
+    with Image.open(path) as film:
+        assert film.n_frames == 3
+        assert film.format == {"webp": "WEBP", "apng": "PNG"}.get(kind, "GIF")
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "says"),
+    [
+        ("toys()", "mp4", "samples are videos; allowed are gif, webp, apng"),
+        ("digits()", "gif", "samples are images; leave it out"),
+    ],
+)
+def test_kinds_of_film_that_there_are_not(tmp_path, data, kind, says):
+    run = tiny.experiment(tmp_path, data=data)
+    run.config.sample.format = kind
+    with pytest.raises(ConfigError, match=says):
+        drawing.check(run)
+
+
 def test_a_strip_has_every_frame():
     videos = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5, 1).astype(np.uint8)
     strip = VIDEO.stills(videos, 256)
@@ -250,6 +276,11 @@ def test_animated_rivals_give_every_video_back():
     [
         ("stacked(of=toys())", "images of one channel with classes are needed"),
         ("joint(of=digits())", "joint: of=digits must be a data set of videos"),
+        ("moving(of=letters())", "moving: of=letters_.* must be .* of images, .* it has texts"),
+        ("joint(of=toys(), images=letters())", "joint: images=letters_.* it has texts"),
+        ("rotated(letters(), turns=2)", "rotated: of=letters_.* of images or videos, .* has texts"),
+        ("resized(letters(), size=4)", "resized: of=letters_.* it has texts"),
+        ("stacked(of=letters())", "images of one channel with classes are needed"),
         ("text(path='x.txt', valid=0.6, test=0.6)", "leave nothing to train on"),
         ("series(path='x.npz', clip=0.9)", "clip=0.9 must be below 0.5"),
     ],

@@ -65,7 +65,7 @@ _FORMATS: dict[str, dict[str, Callable[[], tuple[Encode, Decode]]]] = {
         "JPEG XL lossless": _jpegxl,
     },
     "video": {
-        "animated PNG": lambda: _film("png"),
+        "animated PNG": lambda: _film("apng"),
         "animated WebP, lossless": lambda: _film("webp"),
         **_PACKED,
     },

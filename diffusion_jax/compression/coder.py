@@ -4,7 +4,6 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,21 +11,13 @@ from diffusion_jax.compression.container import Group
 from diffusion_jax.compression.header import TIMESTEPS
 from diffusion_jax.compression.latent_chain import LatentChain, make_latent_chain
 from diffusion_jax.compression.network import Network
-from diffusion_jax.compression.order import ORDERS, Desk, Order, Tally
+from diffusion_jax.compression.order import ORDERS, Tally
 from diffusion_jax.compression.pixels import Symbols
 from diffusion_jax.compression.rans import Stack
+from diffusion_jax.compression.stages import Place, Stages
 from diffusion_jax.errors import CodecError, ConfigError
 
 Report = Callable[[int], None]  # is told how many images are done
-
-
-class Place(NamedTuple):
-    """Where a batch is coded; see `Desk`."""
-
-    stack: Stack
-    symbols: Symbols
-    batch: int
-    tally: Tally | None = None
 
 
 @dataclass(frozen=True)
@@ -69,32 +60,10 @@ class Coder:
         """Rows of the stack of latents: the most values that any latent has."""
         return max(self.values, *(c.network.values for c in self.chains))
 
-    def put(self, images: np.ndarray, known: np.ndarray | None, desk: "Place") -> None:
-        """Puts a batch on the stacks: the last stage first, so that it comes off last."""
-        for i, chain in reversed([*enumerate(self.chains)]):
-            part, low = chain.network.parts(images)
-            at = self._desk(i, chain.given(low), desk)
-            self._order.encode(at, part.reshape(len(part), -1), known)
-
-    def take(self, n: int, known: np.ndarray | None, desk: "Place") -> np.ndarray:
-        """Takes a batch off the stacks: every stage is told what those before it gave."""
-        images = None
-        for i, chain in enumerate(self.chains):
-            part = self._order.decode(self._desk(i, chain.given(images), desk), n, known)
-            images = chain.network.join(part, images)
-        return images
-
-    def _desk(self, stage: int, chain: LatentChain, at: "Place") -> Desk:
-        first = stage * (TIMESTEPS + 1)
-        return Desk(chain, at.stack, at.symbols, self._mask_seed, at.batch, at.tally, first)
-
     @property
-    def _order(self) -> Order:
-        return ORDERS[self.order]
-
-    @property
-    def _mask_seed(self) -> int | None:
-        return self.seed if self.whiten else None
+    def stages(self) -> Stages:
+        """What is coded by which chain."""
+        return Stages(self.chains, ORDERS[self.order], self.seed if self.whiten else None)
 
     def groups(self, count: int) -> Iterator[range]:
         """How `count` images are shared out.
@@ -219,7 +188,7 @@ def encode(
             known = labels[batch] if coder.classes else coder.labels(n)
             tally = Tally(np.zeros(n), np.zeros(n))
             where = batch.start // network.batch
-            coder.put(images[batch], known, Place(stack, symbols, where, tally))
+            coder.stages.put(images[batch], known, Place(stack, symbols, where, tally))
             if coder.classes:
                 symbols.push_labels(known, coder.classes)
                 label_bits += n * np.log2(coder.classes)
@@ -269,7 +238,7 @@ def decode(
             n = batch.stop - batch.start
             known = symbols.pop_labels(n, coder.classes) if coder.classes else coder.labels(n)
             where = batch.start // network.batch
-            images.append(coder.take(n, known, Place(stack, symbols, where)))
+            images.append(coder.stages.take(n, known, Place(stack, symbols, where)))
             classes.append(known)
             done += n
             report(done)

@@ -18,6 +18,7 @@ import scipy
 
 from diffusion_jax.errors import CodecError
 from diffusion_jax.model import Model, require
+from diffusion_jax.process.given_latent import told
 from diffusion_jax.types import Array, Cond, Params
 
 # XLA on GPUs chooses kernels by timing them unless told not to.
@@ -95,7 +96,10 @@ class Network:
         self._calls = {f.__name__: jax.jit(f, compiler_options=options) for f in calls}
 
     def given(self, low: np.ndarray | None) -> "Network":
-        """The same network, told the smaller images, uint8 `[n, h, w, C]`, of its next calls."""
+        """The same network, told the smaller images of its next calls, or latents `y_0`.
+
+        Those are uint8 and float32, `[n, h, w, C]`.
+        """
         told = copy.copy(self)
         told._low = low
         return told
@@ -130,9 +134,10 @@ class Network:
         """Compiles everything; `labels` says whether the network is told any."""
         z = np.zeros((1, self.values))
         known = np.zeros(1, np.int32) if labels else None
-        told = self.model.view.given_shape(self.image)
+        told = self.model.given_shape(self.image)
         if told is not None and self._low is None:
-            self.given(np.zeros((1, *told), np.uint8)).warm_up(labels)
+            kind = np.float32 if self.model.from_latent else np.uint8
+            self.given(np.zeros((1, *told), kind)).warm_up(labels)
             return
         self.predict(z, 0.0, known)
         self.shift(z, 0.0, known)
@@ -194,7 +199,7 @@ class Network:
     # What is compiled: the parameters come first, everything has the pinned shape.
 
     def _predict(self, params: Params, z: Array, gamma: Array, cond: Cond) -> tuple[Array, Array]:
-        pred = self.model.denoiser(params)(z, gamma, self._encoded(cond))
+        pred = self.model.denoiser(params)(z, gamma, told(self.model, params, cond))
         return pred.x, pred.eps
 
     def _data(self, params: Params, images: Array) -> tuple[Array, Array | None]:
@@ -202,11 +207,7 @@ class Network:
         return coded.mean, coded.std
 
     def _shift(self, params: Params, x: Array, gamma: Array, cond: Cond) -> Array:
-        return self.model.shift(params, x, gamma, self._encoded(cond))
-
-    def _encoded(self, cond: Cond) -> Cond:
-        low = {k: self.model.decoder.encode(v) for k, v in cond.items() if k == "low"}
-        return {**cond, **low}
+        return self.model.shift(params, x, gamma, told(self.model, params, cond))
 
     def _pixels(self, params: Params, y: Array, gamma_0: Array, images: Array) -> Array:
         return self.model.log_probs(params, self.model.decoder.encode(images), y, gamma_0)

@@ -45,6 +45,21 @@ class Tally:
         self.bits += nats / np.log(2.0)
 
 
+@dataclass(frozen=True)
+class Reader:
+    """What codes images given `y_0` in place of an autoencoder: another model, on the same stacks.
+
+    Attributes:
+        order: of its coding.
+        at: its desk, told `y_0` `[n, values]`.
+        known: labels.
+    """
+
+    order: "Order"
+    at: Callable[[np.ndarray], "Desk"]
+    known: np.ndarray | None
+
+
 @dataclass
 class Desk:
     """Where one batch is coded.
@@ -57,6 +72,7 @@ class Desk:
         batch: number of the batch, for the whitening.
         tally: what it costs; None when decoding.
         first: number of the chain's first latent, for the whitening.
+        reader: of images given `z_0`; None for the chain's own model.
     """
 
     chain: LatentChain
@@ -66,6 +82,7 @@ class Desk:
     batch: int
     tally: Tally | None = field(default=None)
     first: int = 0
+    reader: Reader | None = None
 
     def draw(self, posterior: Binned, step: int) -> np.ndarray:
         """Takes a latent off the stack by `posterior`; `step` numbers the latent."""
@@ -93,6 +110,9 @@ class Desk:
 
     def put_pixels(self, images: np.ndarray, k_0: np.ndarray) -> None:
         """Puts images `[n, values]` on the stack of symbols, given bins of `z_0`."""
+        if self.reader:
+            self.reader.order.encode(self.reader.at(self._y_0(k_0)), images, self.reader.known)
+            return
         log_probs = self._pixels(k_0, images)
         for part in reversed(self.chain.network.passes):
             self.symbols.push_pixels(images[:, part], log_probs[:, part])
@@ -101,10 +121,16 @@ class Desk:
 
     def take_pixels(self, k_0: np.ndarray) -> np.ndarray:
         """The inverse of `put_pixels`, uint8 `[n, values]`."""
+        if self.reader:
+            at = self.reader.at(self._y_0(k_0))
+            return self.reader.order.decode(at, len(k_0), self.reader.known)
         images = np.zeros((len(k_0), math.prod(self.chain.network.part)), np.uint8)
         for part in self.chain.network.passes:
             images[:, part] = self.symbols.pop_pixels(self._pixels(k_0, images)[:, part])
         return images
+
+    def _y_0(self, k_0: np.ndarray) -> np.ndarray:
+        return self.chain.latent(k_0, 0) / self.chain.alpha[0]
 
     def _pixels(self, k_0: np.ndarray, images: np.ndarray) -> np.ndarray:
         c = self.chain

@@ -35,7 +35,7 @@ def measure(recipe: Recipe, params: Params, split: Split, how: Pass) -> list[dic
     given = {"params": params, "bank": split.captions.bank(_BANK) if read else None}
 
     def run(given: Params, rows: dict[str, Array], keys: Array) -> dict[str, Array]:
-        x = recipe.encode(rows["image"])
+        x = recipe.data(given["params"], rows["image"], keys)
         noise = rng.normal(rng.stream(keys, "scoring"), x.shape, x.dtype)
         told = captions.told(rows)
         told |= {} if given["bank"] is None else {"bank": given["bank"]}

@@ -11,7 +11,7 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.neighbours import Nearest
-from diffusion_jax.experiment import Experiment, drawing, open_run, others
+from diffusion_jax.experiment import Experiment, assembly, drawing, open_run, others
 from diffusion_jax.experiment._asked import asked
 
 _ODE = {"sampler": "ddim()", "plan": "once()", "corrector": "none()"}  # no noise but the first
@@ -22,8 +22,10 @@ _SHARED = ("guidance", "grid", "final", "sample.num", "sample.steps", "sample.ba
 def open_other(experiment: Experiment, path: str) -> Experiment:
     """The run `audit.against` names; `ConfigError` if its images or classes are of another kind."""
     other = open_run(path, data_dir=experiment.config.data_dir)
-    if other.task.figure == "loss_by_gamma":
-        raise ConfigError(f"audit.against={path!r} holds a {other.task.holds}, not a model")
+    if not assembly.diffuses(other):
+        raise ConfigError(
+            f"audit.against={path!r} holds {other.config.task}, not a diffusion model"
+        )
     others.check_same_data(experiment, other, path)
     mine, theirs = (e.model.num_classes for e in (experiment, other))
     if mine != theirs:

@@ -14,7 +14,7 @@ from diffusion_jax.data.views.base import View
 from diffusion_jax.errors import ConfigError, SpecError, foreign
 from diffusion_jax.experiment import embeddings, latents, texts
 from diffusion_jax.model import Model, require
-from diffusion_jax.networks.autoencoders.base import Autoencoder
+from diffusion_jax.networks.autoencoders.base import Autoencoder, is_trained
 from diffusion_jax.networks.text_encoders.base import as_read
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
@@ -40,7 +40,7 @@ def model(run: "Experiment") -> Model:
     c, source = run.config, run.source
     if not diffuses(run):
         can = "sample it or measure its quality" if run.task.figure == "samples" else "eval it"
-        raise ConfigError(f"this run holds {c.task}, not a diffusion model: train it or {can}")
+        raise ConfigError(f"{run.workdir} holds {c.task}, not a diffusion model: train it or {can}")
     if c.conditional and not source.num_classes:
         why = "".join(f" ({note})" for note in source.notes)
         raise ConfigError(f"conditional=True, but {source.name} has no classes{why}")
@@ -49,10 +49,11 @@ def model(run: "Experiment") -> Model:
               "text": run.text}  # fmt: skip
     told = embeddings.of(run)
     decoder, between = _space(run, images)
-    latent = between.latent_shape(images["shape"])
+    latent = images["shape"] if is_told(run) else between.latent_shape(images["shape"])
     known = {**images, "channels": latent[-1], "shape": latent}
     values = outputs(check_prediction(c.prediction), source.levels)
     vectors = hasattr(between, "vectors")  # a level is one, not a number
+    _check_told(run, between)
     each = images["channels"] if vectors and values > 1 else known["channels"]
     wide = {**known, "channels": each * values}
     built = Model(
@@ -75,8 +76,8 @@ def model(run: "Experiment") -> Model:
     texts.check(run, built.network)
     if known["low"] and not getattr(built.network, "low", 0):
         raise ConfigError(
-            f"view {c.view} gives small images, but network {c.network} takes none: its make(...) "
-            "must take low (their channels); vdm_unet, unet, dit and uvit do"
+            f"view {c.view} gives small images or latents, but network {c.network} takes none: its "
+            "make(...) must take low (their channels); vdm_unet, unet, dit and uvit do"
         )
     if not built.traits.latent:  # mulan's rises by construction, and takes seconds
         with jax.ensure_compile_time_eval():  # a model may be asked for while shapes are traced
@@ -101,6 +102,11 @@ def view(run: "Experiment") -> View:
     return registry.build("views", run.config.view, levels=run.source.levels)
 
 
+def is_told(run: "Experiment") -> bool:
+    """Whether the run is a model of pixels that is given the latent of each image."""
+    return bool(getattr(view(run), "latent", False))
+
+
 def check_call(run: "Experiment") -> None:
     """Calls the network as training does, for shapes only: refuses (`ConfigError`) what fails."""
     built, shape = run.model, tuple(run.source.shape)
@@ -115,6 +121,8 @@ def check_call(run: "Experiment") -> None:
         x, cond = built.examples({"image": image, "label": label.astype(jnp.int32), **rows})
         cond |= {k: jnp.zeros((n, size)) for k, size in more.items() if size}
         cond |= {k: jnp.zeros(n) for k in built.told}
+        if built.from_latent:
+            cond["low"] = jnp.zeros((n, *(built.given_shape(shape) or ())))
         keys = jax.random.split(jax.random.key(0), n)
         z = jnp.zeros((n, *built.z_shape(shape)), x.dtype)
         return built.denoiser(built.init(keys[0], shape), keys)(z, jnp.zeros(n), cond).x
@@ -157,6 +165,22 @@ def _space(run: "Experiment", known: dict[str, Any]) -> tuple[Decoder, Autoencod
     return decoder, between
 
 
+def _check_told(run: "Experiment", between: Autoencoder) -> None:
+    """Refuses an autoencoder whose latents a model of pixels cannot be told."""
+    c = run.config
+    if not is_told(run):
+        return
+    if registry.parse(c.autoencoder).name == "pixels" or is_trained(between):
+        raise ConfigError(
+            f"view {c.view} reads images from the latents of an autoencoder that has been trained: "
+            "name it, --config.autoencoder=\"conv(checkpoint='runs/vae')\""
+        )
+    if hasattr(between, "vectors"):
+        raise ConfigError(
+            f"view {c.view}: {c.autoencoder} reads its latents exactly; there is nothing to model"
+        )
+
+
 def _check_latents(run: "Experiment", built: Model) -> None:
     """Refuses what does not go together with latents of an autoencoder."""
     c, traits = run.config, built.traits
@@ -197,7 +221,7 @@ def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
 def _least_noise(run: "Experiment") -> float:
     """The gamma of least noise that suits what diffuses: by the levels, of pixels."""
     c, source = run.config, run.source
-    if registry.parse(c.autoencoder).name == "pixels":
+    if registry.parse(c.autoencoder).name == "pixels" or is_told(run):
         return least_noise(source.levels)
     known = {"levels": source.levels, "channels": source.shape[-1], "shape": tuple(source.shape)}
     return _space(run, known)[1].gamma_min
@@ -216,6 +240,9 @@ def offered(run: "Experiment") -> dict[str, Any]:
         )
     seen, shape = view(run), tuple(source.shape)
     own, given = seen.shape(shape), seen.given_shape(shape)
+    if is_told(run):
+        known = {"levels": source.levels, "channels": own[-1], "shape": own}
+        given = _space(run, known)[1].latent_shape(own)
     return {
         "gamma_min": gamma_min,
         "gamma_max": c.gamma_max,

@@ -2,7 +2,8 @@
 
     log P(image) = log P(smallest) + sum over stages of log P(what they lack | them)
 
-Every stage is an ordinary run with a bound of its own, and the sum bounds `-log P(image)`.
+Every stage is an ordinary run with a bound of its own, and the sum bounds `-log P(image)`. A model
+of latents and one that reads images from them (`decoded`) are two such stages.
 """
 
 import copy
@@ -15,7 +16,7 @@ from typing import Any
 from diffusion_jax import registry
 from diffusion_jax.config_groups import GROUPS
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import Experiment, assembly, open_run
+from diffusion_jax.experiment import Experiment, assembly, decoded, open_run
 from diffusion_jax.model import Model
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
@@ -40,6 +41,8 @@ class Cascade(Experiment):
         """The weights of every stage, as a tuple, and a record of what they are."""
         params, records = zip(*(s.loaded for s in self.stages), strict=True)
         _check_data(self.stages, records)
+        if self.model.from_latent:
+            params = decoded.in_units_of(self.stages, params)
         last = records[-1]
         return params, {
             "step": last["step"],
@@ -71,8 +74,13 @@ def joined(run: Experiment) -> Cascade:
     stages = tuple(_stage(run, name, i == 0) for i, name in enumerate(names))
     for stage in stages:
         vars(stage)["source"] = stages[-1].source
-    _check_order(stages, names)
+    if stages[-1].model.from_latent:
+        decoded.check(stages, names)
+    else:
+        _check_order(stages, names)
     _check_equal(stages, names)
+    if stages[-1].model.from_latent:
+        decoded.join(stages)
     found = Cascade(run.config, run.workdir, "", stages)
     vars(found)["source"] = stages[-1].source
     return found

@@ -62,7 +62,7 @@ def fingerprint(experiment: Experiment, params: Params) -> str:
     settings = {k: c[k] for k in _SETTINGS}
     if registry.parse(c.view) != registry.parse("whole()"):
         settings["view"] = c.view
-    if not experiment.model.traits.pixels:
+    if not experiment.model.traits.pixels or experiment.model.from_latent:
         settings["autoencoder"] = c.autoencoder
     settings |= {
         "gamma_min": experiment.offered()["gamma_min"],
@@ -77,11 +77,11 @@ def fingerprint(experiment: Experiment, params: Params) -> str:
 def check_whole(experiment: Experiment) -> None:
     """Refuses a run without a likelihood, or of a part of each image only."""
     need_likelihood(experiment.model, "the codec")
-    shape, view = tuple(experiment.source.shape), experiment.model.view
-    if not experiment.stages and (view.halvings or view.given_shape(shape)):
+    shape, model = tuple(experiment.source.shape), experiment.model
+    if not experiment.stages and (model.view.halvings or model.given_shape(shape)):
         raise ConfigError(
-            f"this run (view {experiment.config.view}) models a part of each image: code whole "
-            "images with all stages, --config.stages=LOW,HIGH"
+            f"this run (view {experiment.config.view}) models a part of each image, or it given "
+            "another: code whole images with all stages, --config.stages=LOW,HIGH"
         )
 
 

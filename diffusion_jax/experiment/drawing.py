@@ -122,10 +122,13 @@ class Chain:
 
     def all_levels(self, seed: int, quiet: bool = False) -> list[np.ndarray]:
         """The images of every stage, the small ones first; each one's are those of the next."""
-        drawn: list[np.ndarray] = []
+        shown: list[np.ndarray] = []
+        given = None
         for part in self.parts:
-            drawn.append(part.levels(part(seed, quiet, low=drawn[-1] if drawn else None)))
-        return drawn
+            drawn = part(seed, quiet, low=given)
+            shown.append(part.levels(drawn))
+            given = drawn if self.parts[-1].experiment.model.from_latent else shown[-1]
+        return shown
 
     def levels(self, drawn: np.ndarray) -> np.ndarray:
         """The images: they are levels."""
@@ -232,7 +235,13 @@ def check(experiment: Experiment) -> None:
     c = experiment.config.sample
     if c.num < 0 or c.batch < 1:
         raise ConfigError(f"sample.num={c.num} and sample.batch={c.batch} must be at least 0 and 1")
+    if c.format and c.format not in experiment.source.medium.kinds:
+        medium = experiment.source.medium
+        allowed = f"allowed are {', '.join(medium.kinds)}" if medium.kinds else "leave it out"
+        raise ConfigError(f"sample.format={c.format!r}: samples are {medium.name}s; {allowed}")
     if experiment.stages:
+        if c.low:
+            raise ConfigError(f"sample.low={c.low!r}: the stages draw what later ones are given")
         for stage in experiment.stages:
             check(stage)
         return

@@ -58,6 +58,11 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
             "configs/digits_classifier.py"
         )
     others.check_same_data(experiment, other, checkpoint)
+    if registry.parse(c.autoencoder).name != "pixels":
+        raise ConfigError(
+            f"{checkpoint} is a classifier of latents: it guides, and judges no images; train one "
+            "of pixels, as in configs/digits_classifier.py"
+        )
     if experiment.source.num_classes != other.source.num_classes:
         raise ConfigError(
             f"{checkpoint} knows {other.source.num_classes} classes, the data have "

@@ -8,12 +8,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
-from diffusion_jax import registry, rng
+from diffusion_jax import config, registry, rng, saved_config
+from diffusion_jax.config_groups import GROUPS
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.sharding import replicated
+from diffusion_jax.runtime.storage import place
 from diffusion_jax.sampling import generate
 from diffusion_jax.types import Array, Cond, Params
+
+# Settings of a plan, and of what a generator is not told.
+_UNUSED = (
+    *GROUPS["sampling"], "sample.steps", "sample.captions", "sample.prompts", "sample.captions_of",
+    "sample.best_of", "sample.judge", "sample.low_gamma", "sample.low",
+)  # fmt: skip
 
 
 def generates(experiment: Experiment) -> bool:
@@ -26,8 +36,22 @@ def _classes(experiment: Experiment) -> int:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses (`ConfigError`) classes that there are not."""
+    """Refuses (`ConfigError`) classes that there are not, and settings that change nothing."""
     generate.cycle(_classes(experiment), 1, tuple(experiment.config.sample.labels))
+    asked = saved_config.flat(saved_config.to_dict(experiment.config))
+    known = [saved_config.flat(saved_config.to_dict(c)) for c in _as_they_were(experiment)]
+    for name in _UNUSED:
+        if all(c[name] != asked[name] for c in known):
+            raise ConfigError(
+                f"{name}={asked[name]!r}: {experiment.config.task} draws in one step, without it; "
+                "sample.num, sample.batch, sample.labels and sample.seed are what it follows"
+            )
+
+
+def _as_they_were(experiment: Experiment) -> list[ConfigDict]:
+    """The settings of the run as it was trained, if it was, and the defaults."""
+    found = saved_config.find(place(experiment.checkpoint or experiment.workdir))
+    return [config.base(), saved_config.read(found) if found else experiment.config]
 
 
 @dataclass(frozen=True)

@@ -96,18 +96,57 @@ def _check_data(run: "Experiment", theirs: Any, name: str) -> None:
 
 
 def check_same(mine: ConfigDict, theirs: ConfigDict, name: str) -> None:
-    """Refuses a second network that is of other latents, or of pixels beside a model of latents."""
-    pair = [registry.parse(c.autoencoder) for c in (mine, theirs)]
-    if all(spec.name == "pixels" for spec in pair):
+    """Refuses a second network that is of other latents, or of pixels beside a model of latents.
+
+    By settings alone; `check_weights` sees the rest.
+    """
+    pair = [_latents(c) for c in (mine, theirs)]
+    what = ["latents" if spec else "pixels" for spec in pair]
+    if what[0] == what[1]:
+        taken = [s.kwargs.get("sha256") for s in pair if s and not s.kwargs.get("train")]
+        if None in taken or len(set(taken)) < 2:
+            return
+        what[1] = "latents of another autoencoder"
+    raise ConfigError(
+        f"{name} is a network of {what[1]}, this model one of {what[0]}: guidance needs the same "
+        "for both"
+    )
+
+
+def check_weights(run: "Experiment", theirs: Params, name: str) -> None:
+    """Refuses a second network, of weights `theirs`, whose latents are not the run's own.
+
+    That is by the SHA-256 of the autoencoder's weights, which training may have moved since they
+    were taken over, and by the units of latents. A run in training has no weights yet to compare.
+    """
+    other = theirs.get("autoencoder")
+    if not other or _latents(run.config) is None:
         return
-    ours, other = (s.kwargs.get("sha256") or str(s) for s in pair)
-    if ours != other:
-        own = "pixels" if pair[0].name == "pixels" else "latents"
-        what = "pixels" if pair[1].name == "pixels" else "latents of another autoencoder"
-        raise ConfigError(
-            f"{name} is a network of {what}, this model one of {own}: guidance needs the same for "
-            "both"
-        )
+    try:
+        own = run.params["autoencoder"]
+    except CheckpointError:
+        return
+    if digest(own) != digest(other):
+        how = "is a network of latents of another autoencoder (the SHA-256 of its weights differs)"
+    elif not _same_units(own, other):
+        how = "is a network of the same latents in other units (standardised otherwise)"
+    else:
+        return
+    raise ConfigError(
+        f"{name} {how}: train it with --config.autoencoder=\"conv(checkpoint='{run.workdir}')\""
+    )
+
+
+def _same_units(own: Params, other: Params) -> bool:
+    pair = (jax.tree.leaves(p.get("standard", {})) for p in (own, other))
+    return all(np.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in zip(*pair, strict=True))
+
+
+def _latents(config: ConfigDict) -> Spec | None:
+    """The autoencoder whose latents diffuse in a run with these settings; None for pixels."""
+    spec = registry.parse(config.autoencoder)
+    told = getattr(registry.build("views", config.view), "latent", False)
+    return None if spec.name == "pixels" or told else spec
 
 
 def _weights(run: "Experiment", name: str) -> Params:

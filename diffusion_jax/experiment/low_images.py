@@ -18,20 +18,22 @@ def named(
 
     Returns:
         Labels int32 `[N]`, or None if they are not the images'; and the small images, uint8
-        `[N, h, w, C]`, or None for a model that takes none.
+        `[N, h, w, C]`, or None for a model that takes none. For one that reads images from their
+        latents these are whole images, to be encoded.
 
     Raises:
         ConfigError: it takes some and none are named, or the other way round.
     """
     e, c = experiment, experiment.config.sample
-    shape, name = e.model.view.given_shape(e.source.shape), c.low or otherwise
+    shape, name = _wanted(e), c.low or otherwise
     if shape is None:
         if c.low:
             raise ConfigError(f"sample.low={c.low!r}: this run (view {e.config.view}) takes none")
         return None, None
     if not name:
+        what = "images to encode" if e.model.from_latent else "low images"
         raise ConfigError(
-            f"this run (view {e.config.view}) needs low images: name its stages, --config.stages="
+            f"this run (view {e.config.view}) needs {what}: name its stages, --config.stages="
             "LOW,HIGH, or --config.sample.low=FILE (or split:test)"
         )
     if not name.startswith("split:"):
@@ -43,8 +45,15 @@ def named(
         return None, np.resize(found, (c.num, *shape))
     split = e.source.split(name.removeprefix("split:"))
     rows = split.take(np.arange(c.num) % len(split))
-    low = np.asarray(e.model.view(rows["image"])[1]["low"])
+    low = rows["image"] if e.model.from_latent else e.model.view(rows["image"])[1]["low"]
+    low = np.asarray(low)
     return rows["label"] if e.model.num_classes and not c.labels else None, low
+
+
+def _wanted(experiment: Experiment) -> tuple[int, ...] | None:
+    """Shape of the images that it begins with; None for a model that takes none."""
+    shape = tuple(experiment.source.shape)
+    return shape if experiment.model.from_latent else experiment.model.view.given_shape(shape)
 
 
 def check(experiment: Experiment) -> None:
@@ -53,7 +62,7 @@ def check(experiment: Experiment) -> None:
     if gamma is None:
         return
     ends = experiment.offered()["gamma_min"], c.gamma_max
-    if not experiment.offered()["low"]:
+    if not experiment.offered()["low"] or experiment.model.from_latent:
         raise ConfigError(f"sample.low_gamma={gamma}: no stage here is given small images")
     if not ends[0] <= gamma <= ends[1] or c.low_clean >= 1:
         trained = f"from {ends[0]} to {ends[1]}" if c.low_clean < 1 else "without noise only"

@@ -20,6 +20,7 @@ def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Cal
     check_same_data(experiment, other, checkpoint)
     latents.check_same(experiment.config, other.config, checkpoint)
     params, _ = other.weights()
+    latents.check_weights(experiment, params, checkpoint)
     if held == experiment.task.holds:
         mine, theirs = (e.model.num_classes for e in (experiment, other))
         if mine != theirs:

@@ -113,7 +113,7 @@ def paint(
     def one(params: Params, helpers: dict, canvas: Canvas, key: jax.Array) -> jax.Array:
         brush = Brush(model, params, method, method.helpers.context(model, helpers), shared)
         x = brush.latents(canvas.image)
-        given = generate.in_model_space(model, canvas.cond, canvas.keys(key))
+        given = generate.in_model_space(model, params, canvas.cond, canvas.keys(key))
         canvas = canvas._replace(cond=given)
         return edit.paint(brush, canvas._replace(image=x, mask=canvas.mask.astype(x.dtype)), key)
 

@@ -181,7 +181,7 @@ def _open(run: "Experiment") -> "Experiment":
         other.model, f"distill(teacher={name!r})", "distil a VDM or DiffEnc run of pixels",
         per_pixel_gamma=False, latent=0, pixels=True,
     )  # fmt: skip
-    if other.model.view.given_shape(tuple(other.source.shape)) is not None:
+    if other.model.given_shape(tuple(other.source.shape)) is not None:
         raise ConfigError(
             f"teacher: {name} is a later stage of a cascade, which has no student yet"
         )

@@ -149,11 +149,12 @@ def measure(
     check_draws("draws", draws)
     one = one_batch(model, objective, draws, defensive)
     terms, t, weight = how.over(one, params, split, label)
+    drawn = model.traits.latent_noise or model.traits.from_latent
     return Records(
         t=t,
         weight=weight,
         # The same for all draws, unless they draw the latent itself.
-        prior=terms.prior.mean(1) if model.traits.latent_noise else terms.prior[:, 0],
+        prior=terms.prior.mean(1) if drawn else terms.prior[:, 0],
         diffusion=terms.diffusion,
         reconstruction=terms.reconstruction,
         dims=math.prod(split.shape),

@@ -17,7 +17,7 @@ from diffusion_jax.data.passes import OneBatch, Pass, kept
 from diffusion_jax.likelihood.bpd import mean_se
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.model import Model
-from diffusion_jax.types import Array, Params
+from diffusion_jax.types import Array, Cond, Params
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,13 @@ def one_batch(model: Model, density: Density, check: str = "") -> OneBatch:
         def draw(m: Array | int) -> Array:
             return jax.vmap(lambda k: jax.random.fold_in(k, m))(keys)
 
+        def told(key: Array) -> Cond:
+            return model.condition(params, x, cond, key)[1] if model.from_latent else cond
+
         if check:
-            return getattr(density, check)(model, params, x, cond, draw(0))
+            return getattr(density, check)(model, params, x, told(draw(0)), draw(0))
         found = jax.lax.map(
-            lambda m: density(model, params, x, cond, draw(m)), jnp.arange(density.draws)
+            lambda m: density(model, params, x, told(draw(m)), draw(m)), jnp.arange(density.draws)
         )
         return tuple(jnp.moveaxis(a, 1, 0) for a in found)
 

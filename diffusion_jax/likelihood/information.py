@@ -70,7 +70,7 @@ def check(model: Model, who: str) -> None:
     need_likelihood(model, who)
     require(
         model, who, "use a model with encoder='identity()' and a schedule other than mulan()",
-        latent=0, per_pixel_gamma=False, time_dependent_data=False,
+        latent=0, per_pixel_gamma=False, time_dependent_data=False, from_latent=False,
     )  # fmt: skip
     require(
         model, who, "train with text, or labels, and text_dropout (class_dropout) above 0",

@@ -12,6 +12,7 @@ from diffusion_jax.data import passes
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
+from diffusion_jax.process import given_latent
 from diffusion_jax.process.low_noise import noised
 from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse
 from diffusion_jax.runtime import memory
@@ -147,18 +148,25 @@ def _each(key: Array, n: int) -> Array:
     return key if key.ndim else rng.per_example(key, n)
 
 
-def in_model_space(model: Model, cond: Cond, key: Array) -> Cond:
-    """Small images of a cascade (uint8) as data, with the noise that `low_gamma` asks for."""
+def in_model_space(model: Model, params: Params, cond: Cond, key: Array) -> Cond:
+    """What a model is given, as data: small images of a cascade (uint8) or latents.
+
+    Small images with the noise that `low_gamma` asks for; of images (uint8) in place of latents, a
+    latent is drawn.
+    """
     if "low" not in cond:
         return cond
-    cond = {**cond, "low": model.decoder.encode(cond["low"])}
+    if model.from_latent and cond["low"].dtype == jnp.uint8:
+        x = model.decoder.encode(cond["low"])
+        return {**cond, "low": given_latent.draw(model, params, x, key)}
+    cond = given_latent.told(model, params, cond)
     return noised(cond, cond["low_gamma"], rng.stream(key, "low")) if "low_gamma" in cond else cond
 
 
 def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
     """The jitted `(params, key, cond, shape) -> images` of one batch; `shape` is static.
 
-    Small images in the condition, `"low"`, are levels (uint8).
+    Small images in the condition, `"low"`, are levels (uint8), latents are `y_0`.
 
     The result is the output of `method.final`, replicated over the mesh.
 
@@ -174,7 +182,9 @@ def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
         z = rng.normal(rng.stream(key, "start"), shape)
         z = jax.lax.with_sharding_constraint(z, batched(mesh))
         context = method.helpers.context(model, helpers)
-        return draw(model, params, method, context, z, in_model_space(model, cond, key), key)
+        return draw(
+            model, params, method, context, z, in_model_space(model, params, cond, key), key
+        )
 
     compiled = memory.checked(
         jax.jit(run, static_argnums=5, out_shardings=replicated(mesh)), mesh.local_devices[0],

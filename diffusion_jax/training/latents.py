@@ -10,8 +10,10 @@ import numpy as np
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import OneBatch, Pass, kept
+from diffusion_jax.data.views.whole import Whole
 from diffusion_jax.model import Model
 from diffusion_jax.networks.autoencoders.base import is_trained
+from diffusion_jax.process.given_latent import gamma_of
 from diffusion_jax.runtime.sharding import put
 from diffusion_jax.training.frozen import encoded
 from diffusion_jax.training.state import State
@@ -34,17 +36,19 @@ def standardised(model: Model, state: State, train: Split, how: Pass) -> State:
     That is of `y_0`, the noise of the encoder and of the least gamma included. Nothing changes once
     training has begun, or where no autoencoder was taken over.
     """
-    taken = getattr(model.space, "checkpoint", "")
+    taken = getattr(model.autoencoder, "checkpoint", "")
     own = state.params.get("autoencoder", {})
     if int(jax.device_get(state.step)) or not taken or STANDARD not in own:
         return state
     plain = {"shift": jnp.zeros_like(own[STANDARD]["shift"]), "scale": None}
     plain["scale"] = jnp.ones_like(plain["shift"])
     params = {**state.params, "autoencoder": {**own, STANDARD: plain}}
-    mean, std = how.over(_one_batch(model), params, train, "standardise")
+    of_latents = dataclasses.replace(model, view=Whole()) if model.from_latent else model
+    mean, std = how.over(_one_batch(of_latents), params, train, "standardise")
     axes = tuple(range(mean.ndim - 1))
     variance = mean.var(axis=axes) + (0.0 if std is None else np.square(std).mean(axis=axes))
-    noise = np.exp(float(model.schedule.gamma(params["schedule"], jnp.asarray(0.0))))
+    least = model.schedule.gamma(params["schedule"], jnp.asarray(0.0))
+    noise = np.exp(float(gamma_of(model) if model.from_latent else least))
     found = {"shift": mean.mean(axis=axes), "scale": np.sqrt(variance + noise)}
 
     def measured(tree: Params) -> Params:

@@ -82,7 +82,8 @@ class Recipe:
     @property
     def frozen(self) -> tuple[str, ...]:
         """Groups of weights that training leaves alone."""
-        return () if is_trained(self.model.space) else ("autoencoder",)
+        between = self.model.autoencoder or self.model.space
+        return () if is_trained(between) else ("autoencoder",)
 
     def update(
         self, state: State, batch: dict[str, Array], given: Any = ()
@@ -277,6 +278,8 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
         state.proposal, recipe.model.schedule, state.params["schedule"], noise.t
     )
     noise = noise._replace(t=t)
+    if recipe.model.from_latent:
+        _, cond, _ = recipe.model.condition(state.params, x, cond, noise.latent)
     if recipe.frozen or "mean" in batch:
         x = frozen.latents(recipe.model, state.params, x, batch)
     beta = None if recipe.beta is None else recipe.beta(state.step)

@@ -81,6 +81,8 @@ def _run(experiment: Experiment, path: str) -> Experiment:
     others.check_same_data(experiment, other, path)
     for field in ("guidance", "sampler", "grid", "plan", "corrector", "sample"):
         other.config[field] = copy.deepcopy(c[field])
+    if not other.model.traits.pixels:
+        other.config.final = "sample()"  # by their law: the most probable images are other ones
     if c.conditional and not other.model.num_classes:
         raise ConfigError(f"conditional=True, but {path} is a model without classes")
     drawing.check(other)

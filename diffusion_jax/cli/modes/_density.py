@@ -63,6 +63,11 @@ def evaluate_stages(cascade: Experiment, density: Density) -> dict[str, Any]:
             f"eval.likelihood={c.likelihood!r} is of single runs: a stage is no map of whole "
             "images; use elbo() or ode()"
         )
+    if cascade.model.from_latent and density.k > 1:
+        raise ConfigError(
+            f"eval.likelihood={c.likelihood!r}: k > 1 weighs latents by their images, which "
+            "are another run's here; use k=1, or elbo()"
+        )
     own = [math.prod(s.model.z_shape(s.source.shape)) for s in cascade.stages]
     about = density.describe(sum(own))
     if "network_calls_per_image" in about:

@@ -60,6 +60,7 @@ def _given(experiment: Experiment) -> str:
     """What the figures are given: the class, the text, both or nothing."""
     model = experiment.model
     parts = ["class"] * (model.num_classes > 0) + ["text"] * (model.text is not None)
+    parts += ["latent"] * (model.from_latent and not experiment.stages)
     return " and the ".join(parts)
 
 

@@ -28,7 +28,7 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
         name: measuring.bounds(cascade, params, o, label=f"T={name}")
         for name, o in objectives.items()
     }
-    own = [math.prod(s.model.shape(s.source.shape)) for s in cascade.stages]
+    own = [math.prod(s.model.z_shape(s.source.shape)) for s in cascade.stages]
     results = {name: lib.summary(r, own) for name, r in found.items()}
     result = results.pop("infinity")
     report = {

@@ -71,6 +71,11 @@ def check(experiment: Experiment) -> None:
     if not c.quality.samples and c.sample.num:
         drawing.check(experiment)
     if c.audit.against:
+        if experiment.task.figure == "samples":
+            raise ConfigError(
+                f"audit.against={c.audit.against!r} compares two diffusion models; "
+                f"{experiment.workdir} holds {c.task}"
+            )
         agreement.open_other(experiment, c.audit.against)
 
 

@@ -30,9 +30,13 @@ def run(experiment: Experiment) -> None:
     edit = registry.build("edits", c.edit.method)
     parts = experiment.stages or (experiment,)
     view = experiment.model.view
-    if not experiment.stages and (
-        view.halvings or view.given_shape(experiment.source.shape) is not None
-    ):
+    if experiment.stages and experiment.model.from_latent:
+        raise ConfigError(
+            "editing takes a run of latents alone, or a cascade: what reads images from latents "
+            f"({parts[-1].workdir}) would paint them anew; use --workdir={parts[0].workdir}"
+        )
+    given = experiment.model.given_shape(experiment.source.shape)
+    if not experiment.stages and (view.halvings or given is not None):
         raise ConfigError(
             f"this run (view {c.view}) models a part of each image and cannot edit whole ones; "
             "name all stages, --config.stages=LOW,HIGH, or use a run with view='whole()'"
@@ -89,7 +93,8 @@ def _write(experiment: Experiment, layout: Layout, drawn: np.ndarray, folder: Pa
     for i in range(len(shown)):
         still = images.grid(medium.stills(shown[i : i + 1], levels), levels, 1, pixels=1)
         images.save_png(folder / f"{i:04d}.png", still)
-        medium.keep(folder / f"{i:04d}", shown[i : i + 1], levels)
+        kind = experiment.config.sample.format
+        medium.keep(folder / f"{i:04d}", shown[i : i + 1], levels, kind)
     images.save_png(folder / "sheet.png", sheet(layout, shown, levels, medium))
 
 

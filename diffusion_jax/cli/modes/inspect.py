@@ -52,6 +52,8 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
             **_measure(experiment, params, split),
         }
         traits = experiment.model.traits
+        if traits.from_latent:
+            _, cond, _ = experiment.model.condition(params, x, cond, jax.random.key(c.seed))
         if traits.pixels and not (traits.time_dependent_data or traits.per_pixel_gamma):
             found = martingale.drift(experiment.model, params, x, cond, jax.random.key(c.seed))
             report["drift"] = {k: v.tolist() for k, v in dataclasses.asdict(found).items()}

@@ -83,7 +83,7 @@ def _picture(experiment: Experiment, params: Params, at: list[int]) -> np.ndarra
     c = experiment.config
     split = experiment.source.split(c.eval.split)
     count = min(c.progressive.images, len(split))
-    part = experiment.model.view.given_shape(split.shape) is not None  # not an image
+    part = experiment.model.view.given_shape(split.shape) is not None  # not an image by itself
     medium = experiment.source.medium
     if not count or part:
         return None

@@ -79,8 +79,8 @@ def illustrate(
     if not (experiment.model.traits.pixels or path.exists()):
         _reconstruct(experiment, params, record, path)
     alone = jax.process_count() == 1
-    # Else what is modelled is a part, and nothing to look at.
-    whole = experiment.model.view.given_shape(experiment.source.shape) is None
+    # Else what is modelled is a part, or it needs another to begin.
+    whole = experiment.model.given_shape(experiment.source.shape) is None
     if animate and alone and whole:
         _animate(experiment, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
 

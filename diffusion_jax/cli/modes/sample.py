@@ -96,7 +96,7 @@ def sample(
         extra |= {"caption": np.asarray(draw.captions)} if under else {}
         path = _records.unused(path, functools.partial(_is_of, extra))
         images.save_png(path.with_suffix(".png"), picture)
-        kept = medium.keep(path.with_suffix(""), few, source.levels)
+        kept = medium.keep(path.with_suffix(""), few, source.levels, c.format)
         if levels:
             side = _side_by_side(levels)
             beside = path.with_name(f"{path.stem}_levels.png")

@@ -256,7 +256,7 @@ def _samples(workdir: Path, tried: Callable) -> tuple[Record, ...]:
     grids = sorted((int(m[1]), int(m[2] or 1), p) for m, p in named if m)
 
     def shown(path: Path) -> dict[str, bytes]:
-        films = (path.with_suffix(kind) for kind in (".gif", ".webp"))
+        films = (path.with_suffix(kind) for kind in (".gif", ".webp", ".apng"))
         beside = (path, path.with_name(f"{path.stem}_levels.png"), *films)  # _levels: of a cascade
         found = {p.name: tried(p, _picture, b"") for p in beside if p.exists()}
         return {name: picture for name, picture in found.items() if picture}

@@ -13,6 +13,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Rate, Seed
 from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.datasets._of import check_medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.data.media.video import VIDEO
 from diffusion_jax.errors import DataError
@@ -81,13 +82,10 @@ def make(of: Source, images: Source | None = None, share: Rate = 0.2, seed: Seed
     Raises:
         DataError: these are no videos, or the images are no frames of theirs.
     """
-    if not isinstance(of, Source) or not VIDEO.fits(of.shape):
-        raise DataError(f"joint: of={of.name} must be a data set of videos, such as toys()")
-    if images is not None and (
-        not isinstance(images, Source)
-        or not IMAGE.fits(images.shape)
-        or (images.shape, images.levels) != (tuple(of.shape[1:]), of.levels)
-    ):
+    check_medium("joint: of", of, VIDEO, example="toys()")
+    if images is not None:
+        check_medium("joint: images", images, IMAGE)
+    if images and (images.shape, images.levels) != (tuple(of.shape[1:]), of.levels):
         raise DataError(
             f"joint: images must be a data set of images {tuple(of.shape[1:])} with {of.levels} "
             f"levels, as the frames of {of.name}"

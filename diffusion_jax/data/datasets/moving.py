@@ -13,6 +13,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Count
 from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.datasets._of import check_medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.data.media.video import VIDEO
 from diffusion_jax.errors import DataError
@@ -105,8 +106,7 @@ def make(
         DataError: `of` is no data set of images, or its images are larger than a frame.
     """
     images = of if of is not None else _digits()
-    if not isinstance(images, Source) or not IMAGE.fits(images.shape):
-        raise DataError(f"moving: of={of.name} must be a data set of images, such as mnist()")
+    check_medium("moving: of", images, IMAGE)
     if max(images.shape[:2]) > size:
         raise DataError(
             f"moving: size={size} is smaller than {images.name}'s images, "

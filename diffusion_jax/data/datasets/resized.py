@@ -7,6 +7,7 @@ import numpy as np
 from diffusion_jax.allowed import Count, Whole
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.captions import of_rows
+from diffusion_jax.data.datasets._of import check_medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import DataError
 
@@ -26,8 +27,7 @@ def make(of: Source, size: Count, channels: Whole = 0) -> Source:
         raise DataError(
             f"resized() needs a data set, as in resized(cifar10(), size=28); got {of!r}"
         )
-    if not IMAGE.fits(of.shape):
-        raise DataError(f"resized: {of.name} has {of.medium.name}s; only images can be resized")
+    check_medium("resized: of", of, IMAGE, example="cifar10()")
     if of.levels != 256:
         raise DataError(f"resized: {of.name} has {of.levels} levels; only 256 can be resized")
     wanted = channels or of.shape[-1]

@@ -7,6 +7,9 @@ import numpy as np
 from diffusion_jax.allowed import Turns
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.captions import of_rows
+from diffusion_jax.data.datasets._of import check_medium
+from diffusion_jax.data.media.image import IMAGE
+from diffusion_jax.data.media.video import VIDEO
 from diffusion_jax.errors import DataError
 
 
@@ -22,6 +25,7 @@ def make(of: Source, turns: Turns = 1) -> Source:
     """
     if not isinstance(of, Source):
         raise DataError(f"rotated() needs a data set, such as rotated(digits()); got {of!r}")
+    check_medium("rotated: of", of, IMAGE, VIDEO, example="digits()")
     height, width = of.shape[-3:-1]
     if turns != int(turns):
         raise DataError(f"rotated: turns={turns} must be a whole number of quarter turns")

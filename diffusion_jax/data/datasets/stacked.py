@@ -8,6 +8,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Count, Whole
 from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
 
 
@@ -22,7 +23,7 @@ def make(of: Source, size: Count = 26_000, seed: Whole = 0) -> Source:
     Raises:
         ConfigError: its images have several channels, or it has no classes.
     """
-    if len(of.shape) != 3 or of.shape[-1] != 1 or not of.num_classes:
+    if of.medium != IMAGE or of.shape[-1] != 1 or not of.num_classes:
         raise ConfigError(
             f"stacked(of={of.name}): images of one channel with classes are needed, such as "
             "digits() or mnist()"

@@ -19,6 +19,7 @@ class Medium(Protocol):
         layout: the same of an array of examples: `[N,H,W,C] with 1 or 3 channels`.
         file: what a file of one is called: `picture`.
         time: the axis of an example along which it goes on in time; None without.
+        kinds: of files that `keep` may be asked for; empty where there is no choice.
     """
 
     @property
@@ -36,6 +37,9 @@ class Medium(Protocol):
     @property
     def time(self) -> int | None: ...  # noqa: D102
 
+    @property
+    def kinds(self) -> tuple[str, ...]: ...  # noqa: D102
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether examples may have that shape."""
         ...
@@ -52,8 +56,12 @@ class Medium(Protocol):
         """
         ...
 
-    def keep(self, path: Path, examples: np.ndarray, levels: int) -> tuple[Path, ...]:
+    def keep(
+        self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
+    ) -> tuple[Path, ...]:
         """Writes what a sheet of stills cannot show, a film say, by the name `path` with endings.
+
+        `kind` is one of `kinds`, or empty for what suits the examples.
 
         Returns:
             The files; none where the sheet shows everything.

@@ -18,6 +18,7 @@ class Image:
     layout: str = "[N,H,W,C] with 1 or 3 channels"
     file: str = "picture"
     time: None = None
+    kinds: tuple[str, ...] = ()
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether they have height, width and 1 or 3 channels."""
@@ -32,7 +33,9 @@ class Image:
         found = fitted(read(file, shape[-1]), (shape[0], shape[1])).reshape(shape)
         return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)
 
-    def keep(self, path: Path, examples: np.ndarray, levels: int) -> tuple[Path, ...]:
+    def keep(
+        self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
+    ) -> tuple[Path, ...]:
         """Nothing: a sheet shows them."""
         return ()
 

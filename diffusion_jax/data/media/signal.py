@@ -21,6 +21,7 @@ class Signal:
     layout: str = "[N,1,T,C]"
     file: str = "signal"
     time: int = 1
+    kinds: tuple[str, ...] = ()
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether they have height 1, samples and channels."""
@@ -34,7 +35,9 @@ class Signal:
         """Refused: how values become levels is the data set's secret."""
         raise Damaged(f"signals come in an npz, as image uint8 [N, {', '.join(map(str, shape))}]")
 
-    def keep(self, path: Path, examples: np.ndarray, levels: int) -> tuple[Path, ...]:
+    def keep(
+        self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
+    ) -> tuple[Path, ...]:
         """Nothing: plots show them."""
         return ()
 

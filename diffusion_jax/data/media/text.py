@@ -26,6 +26,7 @@ class Text:
     layout: str = "[N,1,T,1]"
     file: str = "text"
     time: int = 1
+    kinds: tuple[str, ...] = ()
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether they have height 1, letters and one channel."""
@@ -73,7 +74,9 @@ class Text:
             raise Damaged(f"has {len(text)} letters, fewer than {shape[1]}")
         return self.levels_of(text[: shape[1]]).reshape(shape)
 
-    def keep(self, path: Path, examples: np.ndarray, levels: int) -> tuple[Path, ...]:
+    def keep(
+        self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
+    ) -> tuple[Path, ...]:
         """All of them in one file, a line each."""
         path = path.with_suffix(".txt")
         write(path, ("\n".join(self.said(examples)) + "\n").encode())

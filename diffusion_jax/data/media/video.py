@@ -26,6 +26,7 @@ class Video:
     layout: str = "[N,T,H,W,C] with 1 or 3 channels"
     file: str = "video"
     time: int = 0
+    kinds: tuple[str, ...] = ("gif", "webp", "apng")
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether they have frames, height, width and 1 or 3 channels."""
@@ -43,13 +44,15 @@ class Video:
         found = clip(file, shape)
         return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)
 
-    def keep(self, path: Path, examples: np.ndarray, levels: int) -> tuple[Path, ...]:
-        """One film of all of them side by side: `.gif` in grey, lossless `.webp` in colour."""
+    def keep(
+        self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
+    ) -> tuple[Path, ...]:
+        """One film of all of them side by side: `.gif` in grey, else lossless `.webp`."""
         if not len(examples):
             return ()
         columns = images.columns_for(len(examples), examples.shape[2:])
         frames = [images.grid(f, levels, columns) for f in examples.swapaxes(0, 1)]
-        kind = "gif" if examples.shape[-1] == 1 else "webp"
+        kind = kind or ("gif" if examples.shape[-1] == 1 else "webp")
         path = path.with_suffix(f".{kind}")
         write(path, film(np.stack(frames), kind))
         return (path,)
@@ -113,7 +116,7 @@ def frames_of_film(data: bytes) -> np.ndarray:
 FILMS = {
     "gif": {"format": "GIF", "optimize": False, "disposal": 1},
     "webp": {"format": "WEBP", "lossless": True, "quality": 100, "method": 4},
-    "png": {"format": "PNG", "optimize": True},
+    "apng": {"format": "PNG", "optimize": True},
 }
 
 

@@ -21,6 +21,9 @@ class View(Protocol):
     Attributes:
         pyramid: how images are split; None where they are not.
         halvings: how often the images that `join` gives have been halved.
+
+    One whose model is given the latent of each image, by the run's autoencoder, declares `latent =
+    True`, and `gamma`, of the noise in it; nothing of that passes through its methods.
     """
 
     @property

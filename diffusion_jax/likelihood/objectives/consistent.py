@@ -39,7 +39,7 @@ class Consistent:
         """The bound's terms at data `x`, each `[B]`, nats, and the drift."""
         require(
             model, "objective consistent()", "use continuous()", time_dependent_data=False,
-            per_pixel_gamma=False, latent=0, pixels=True,
+            per_pixel_gamma=False, latent=0, pixels=True, from_latent=False,
         )  # fmt: skip
         if noise.latent is None:
             raise ValueError("the runs are random: Noise.latent must have keys")

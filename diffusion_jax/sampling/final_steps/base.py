@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from diffusion_jax.model import Model
+import jax
+
+from diffusion_jax.model import Model, require
+from diffusion_jax.networks.heads import base as heads
 from diffusion_jax.sampling.samplers.base import Denoise
 from diffusion_jax.types import Array, Params
 
@@ -29,9 +32,16 @@ class Readout:
         return self.model.decode(self.params, y)
 
     def sample(self, y: Array, gamma: Array) -> Array:
-        """Data drawn from `P(x | z_0)`."""
+        """Data drawn from `P(x | z_0)`, uint8."""
         assert self.keys is not None
-        return self.model.sample(self.params, y, gamma, self.keys)
+        model, params = self.model, self.params
+        require(model, "final='sample()'", "use final='decode()'", discrete=True)
+
+        def log_probs(image: Array) -> Array:
+            return model.log_probs(params, model.decoder.encode(image), y, gamma)
+
+        shape = jax.eval_shape(self.decode, y).shape
+        return heads.fill(log_probs, shape, model.space.sequential, heads.by_chance(self.keys))
 
 
 @runtime_checkable

@@ -3,6 +3,9 @@
 `against` names a run (a work directory): the network then learns to tell the data from samples of
 that run, as `guide(discriminator(), against='runs/digits')`. With `clean=True` it sees the least
 noise only: a judge of images, and no guide.
+
+With `config.autoencoder` it sees noisy latents. The autoencoder and the units of its latents are
+those of its checkpoint, and are part of the guide's weights.
 """
 
 from collections.abc import Callable
@@ -17,6 +20,7 @@ from diffusion_jax import registry, rng
 from diffusion_jax.data import captions
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.autoencoders.base import Autoencoder, is_trained
 from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.sharding import gathered
@@ -37,6 +41,7 @@ class Recipe:
     Attributes:
         network: what is trained.
         encode: images to model space (the decoder's).
+        autoencoder: between these and what has noise; None for a guide of pixels.
         gamma_min: least noise it sees.
         gamma_max: most noise it sees; gamma is uniform between, stratified over the batch.
         optimizer: the optax transformation.
@@ -53,6 +58,22 @@ class Recipe:
     ema: tuple[tuple[str, float], ...]
     ema_warmup: bool
     seed: int
+    autoencoder: Autoencoder | None = None
+
+    def data(self, params: Params, images: Array, keys: Array) -> Array:
+        """What noise is added to: the data, or a draw of their latents, by one key per example."""
+        x = self.encode(images)
+        if self.autoencoder is None:
+            return x
+        mean, std = self.autoencoder.encode(params["autoencoder"], x)
+        if std is None:
+            return mean
+        return mean + std * rng.normal(rng.stream(keys, "latent"), mean.shape, mean.dtype)
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Groups of weights that training leaves alone."""
+        return ("autoencoder",) if self.autoencoder else ()
 
     def gamma(self, t: Array) -> Array:
         """The gamma of times in [0, 1]."""
@@ -67,8 +88,9 @@ class Recipe:
         self, state: State, batch: dict[str, Array], given: Any = ()
     ) -> tuple[State, Metrics]:
         """One step on one global batch `{"image", "label"}`, with captions where there are any."""
-        x = self.encode(batch["image"])
-        root = jax.random.key(self.seed)
+        root, n = jax.random.key(self.seed), len(batch["image"])
+        keys = rng.per_example(rng.stream(root, "latent", state.step), n)
+        x = self.data(state.params, batch["image"], keys)
         noise = rng.draw_noise(rng.stream(root, "noise", state.step), x, dropout=True)
         gamma = self.gamma(noise.t)
         z = diffuse(x, gamma, noise.eps)
@@ -80,7 +102,8 @@ class Recipe:
             means = jax.tree.map(jnp.mean, each)
             return means["loss"], means
 
-        grads, metrics = jax.grad(loss, has_aux=True)(state.params)
+        own = {k: v for k, v in state.params.items() if k not in self.frozen}
+        grads, metrics = jax.grad(loss, has_aux=True)(own)
         after = advance(state, grads, self.optimizer, self.ema, self.ema_warmup)
         return after, metrics | {"grad_norm": optax.tree.norm(grads)}
 
@@ -94,6 +117,7 @@ class Training:
     recipe: Recipe
     name: str
     data: Callable[[], Source]
+    init: Callable[[Array], Params]
     unit: str = "nats"
     note: str = ""
 
@@ -105,8 +129,8 @@ class Training:
     def initial(self) -> State:
         """Weights, averages and optimiser."""
         c = self.setting.config
-        params = self.recipe.network.init(jax.random.key(c.seed), self.setting.offered()["shape"])
-        return state_lib.init(params, self.recipe.optimizer, tuple(c.ema))
+        params = self.init(jax.random.key(c.seed))
+        return state_lib.init(params, self.recipe.optimizer, tuple(c.ema), None, self.recipe.frozen)
 
     def given(self) -> Given:
         """Nothing."""
@@ -169,25 +193,16 @@ class Guide:
         classes = setting.source.num_classes
         if self.against:
             classes = 2 * classes if setting.config.conditional else 2
-        known = {**setting.offered(), "num_classes": classes, "text": setting.text}
-        built = registry.build("scorers", self.spec, **known)
-        if setting.text is not None and getattr(built, "text", None) is None:
-            raise ConfigError(
-                f"text={setting.config.text!r}, but {self.spec.name} reads none: use clip(), or "
-                "leave it out"
-            )
-        return built
+        shape = _seen_shape(setting)
+        known = {**setting.offered(), "shape": shape, "channels": shape[-1], "num_classes": classes}
+        return registry.build("scorers", self.spec, **known)
 
     def open(self, setting: Setting, handed: Handed) -> Training:
         """The task; its settings are checked."""
         c = setting.config
         if c.accumulate != 1 or c.augment != "none()":
             raise ConfigError("a guide is trained with accumulate=1 and augment='none()'")
-        if registry.parse(c.autoencoder).name != "pixels":
-            raise ConfigError(
-                f"autoencoder={c.autoencoder}: a guide is a network of noisy pixels, and there is "
-                "none of latents yet; leave it out"
-            )
+        between = _between(setting)
         handed.check(setting)
         if self.against:
             handed.check_against(setting, self.against)
@@ -205,17 +220,29 @@ class Guide:
             ema=tuple((ema_key(d), d) for d in c.ema),
             ema_warmup=c.ema_warmup,
             seed=c.seed,
+            autoencoder=between,
         )
+
+        def init(key: Array) -> Params:
+            return self._init(setting, key)
 
         def data() -> Source:
             return handed.against(setting, self.against) if self.against else setting.source
 
-        return Training(setting, handed, recipe, str(self.spec), data)
+        return Training(setting, handed, recipe, str(self.spec), data, init)
 
     def shapes(self, setting: Setting) -> Params:
         """Those of the network."""
-        network, shape = self.network(setting), setting.offered()["shape"]
-        return jax.eval_shape(lambda: network.init(jax.random.key(0), shape))
+        self.network(setting)  # built here, not while it is traced
+        return jax.eval_shape(lambda: self._init(setting, jax.random.key(0)))
+
+    def _init(self, setting: Setting, key: Array) -> Params:
+        """The network's weights, and those of the autoencoder if it sees latents."""
+        between, own = _between(setting), self.network(setting).init(key, _seen_shape(setting))
+        if between is None:
+            return own
+        shape = setting.offered()["shape"]
+        return {**own, "autoencoder": between.init(rng.stream(key, "autoencoder"), shape)}
 
     def carried(self, setting: Setting) -> dict[str, Any]:
         """What guidance needs beside the weights: captions that a text is told from."""
@@ -235,6 +262,30 @@ class Guide:
         if hasattr(network, "opened"):
             return network.opened  # pyright: ignore[reportAttributeAccessIssue]
         return lambda params: lambda z, gamma, cond: network.log_prob(params, z, gamma, cond)
+
+
+def _between(setting: Setting) -> Autoencoder | None:
+    """The autoencoder whose latents a guide sees; None for a guide of pixels.
+
+    Raises:
+        ConfigError: it is still to be trained.
+    """
+    c, known = setting.config, setting.offered()
+    if registry.parse(c.autoencoder).name == "pixels":
+        return None
+    found = registry.build("autoencoders", c.autoencoder, **known)
+    if is_trained(found):
+        raise ConfigError(
+            f"autoencoder={c.autoencoder}: a guide sees latents of an autoencoder that has been "
+            "trained: name the model that it is to guide, conv(checkpoint='runs/latent')"
+        )
+    return found
+
+
+def _seen_shape(setting: Setting) -> tuple[int, ...]:
+    """The shape of what it sees of one image."""
+    between, shape = _between(setting), setting.offered()["shape"]
+    return shape if between is None else between.latent_shape(shape)
 
 
 def make(network: Spec, against: str = "", clean: bool = False) -> Guide:

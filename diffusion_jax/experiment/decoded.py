@@ -1,0 +1,90 @@
+"""A model of latents and a model that reads images from them, as one model of images.
+
+    -log P(x) <= E[-log P(x | y_0)] + KL(q(z_0 | x) || p(z_0)),    y_0 = z_0 / alpha_0
+
+The second stage's bound is of the first term, the first stage's, without the images that its own
+autoencoder would read, of the second. Both speak of one `z_0`: the noise with which the second is
+told latents is that with which the first ends, whatever the second was trained with.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import latents
+from diffusion_jax.process.given_latent import UNITS, gamma_of
+from diffusion_jax.process.schedules.base import endpoints
+from diffusion_jax.process.unread import unread
+from diffusion_jax.training.latents import STANDARD
+from diffusion_jax.types import Array, Params
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment import Experiment
+
+_OTHERWISE = 1.5  # times the noise that it was trained with: another latent
+
+
+def check(stages: Sequence["Experiment"], names: Sequence[str]) -> None:
+    """Refuses (`ConfigError`) runs that are not a model of latents and a reader of these."""
+    first, last = stages[0].model, stages[-1].model
+    told = ", ".join(f"{n} (view {s.config.view})" for n, s in zip(names, stages, strict=True))
+    if len(stages) != 2 or first.traits.pixels or first.view.halvings or first.from_latent:
+        raise ConfigError(
+            f"stages: {told}: name a run of latents of whole images, and then the one that reads "
+            "images from them: runs/latent,runs/decoder"
+        )
+    assert last.autoencoder is not None
+    shapes = first.z_shape(stages[0].source.shape), last.given_shape(stages[-1].source.shape)
+    if shapes[0] != shapes[1]:
+        raise ConfigError(
+            f"stages: {names[0]} has latents of shape {shapes[0]}, {names[1]} reads {shapes[1]}"
+        )
+
+
+def join(stages: Sequence["Experiment"]) -> None:
+    """Leaves the images of the latents to the second stage."""
+    first = stages[0]
+    vars(first)["model"] = dataclasses.replace(first.model, autoencoder=unread(first.model.space))
+    first.config.final = "identity()"
+
+
+def in_units_of(stages: Sequence["Experiment"], params: Sequence[Params]) -> tuple[Params, ...]:
+    """The weights, with latents of the first stage translated for the second.
+
+    Raises:
+        ConfigError: their autoencoders are not the same, or `z_0` has other noise than the second
+            stage has learned to read.
+    """
+    first, last = params
+    mine, theirs = last["autoencoder"], first["autoencoder"]
+    names = [str(s.workdir) for s in stages]
+    if latents.digest(mine) != latents.digest(theirs):
+        raise ConfigError(
+            f"stages: {names[1]} reads latents of another autoencoder than {names[0]} models (the "
+            "SHA-256 of their weights differ): train both with the same checkpoint"
+        )
+    schedule = stages[0].model.schedule
+    gamma = endpoints(schedule, jax.tree.map(jnp.asarray, first["schedule"]))[0]
+    scale, shift = _between(mine, theirs)
+    here, learned = float(jnp.exp(0.5 * gamma) * jnp.mean(scale)), gamma_of(stages[-1].model)
+    if not 1 / _OTHERWISE < here / math.exp(0.5 * learned) < _OTHERWISE:
+        wanted = 2.0 * math.log(here)
+        raise ConfigError(
+            f"stages: {names[0]} ends with latents of gamma {wanted:.2f} to {names[1]}, which was "
+            f"trained with {learned:.2f}: train it with view='from_latent(gamma={wanted:.2f})'"
+        )
+    units = {"scale": scale, "shift": shift, "gamma": gamma}
+    return first, {**last, "autoencoder": theirs, UNITS: units}
+
+
+def _between(mine: Params, theirs: Params) -> tuple[Array, Array]:
+    """Scale and shift from latents as one run has standardised them to those of the other."""
+    if STANDARD not in mine:
+        return jnp.ones(()), jnp.zeros(())
+    own, other = mine[STANDARD], theirs[STANDARD]
+    return other["scale"] / own["scale"], (other["shift"] - own["shift"]) / own["scale"]

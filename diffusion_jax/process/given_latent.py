@@ -1,0 +1,74 @@
+"""The latent of an image as what another model is told: `y_0`, drawn.
+
+Joined with a model of the latents, `params["units"]` say what those are to the network that is
+told: `scale` and `shift` of their channels, as the two runs may have standardised the same latents
+otherwise, and `gamma`, at which their model ends.
+"""
+
+from typing import Protocol
+
+import jax.numpy as jnp
+
+from diffusion_jax.data.views.base import View
+from diffusion_jax.networks.autoencoders.base import Autoencoder
+from diffusion_jax.process.decoders.base import Decoder
+from diffusion_jax.rng import normal, stream
+from diffusion_jax.types import Array, Cond, Params
+
+UNITS = "units"
+
+
+class Told(Protocol):
+    """A model that is told latents, or smaller images."""
+
+    @property
+    def autoencoder(self) -> Autoencoder | None: ...  # noqa: D102
+
+    @property
+    def view(self) -> View: ...  # noqa: D102
+
+    @property
+    def decoder(self) -> Decoder: ...  # noqa: D102
+
+    @property
+    def from_latent(self) -> bool: ...  # noqa: D102
+
+
+def gamma_of(model: Told) -> float:
+    """-log SNR of `z_0`: the view's, or what the autoencoder declares."""
+    gamma = getattr(model.view, "gamma", None)
+    assert model.autoencoder is not None
+    return model.autoencoder.gamma_min if gamma is None else gamma
+
+
+def draw(model: Told, params: Params, x: Array, keys: Array) -> Array:
+    """One draw of `y_0 = z_0 / alpha_0`, `z_0 ~ q(z_0 | x)`, as the network is told it.
+
+    Args:
+        params: of the model that is told.
+        x: data in model space, `[B, ...]`.
+        keys: one key, or one per example.
+    """
+    own, autoencoder = gamma_of(model), model.autoencoder
+    assert autoencoder is not None
+    variance = jnp.exp(jnp.asarray(params.get(UNITS, {}).get("gamma", own), x.dtype))
+    mean, std = autoencoder.encode(params["autoencoder"], x)
+    if std is not None:
+        variance = variance + jnp.square(std)
+    eps = normal(stream(keys, "y_0"), mean.shape, mean.dtype)
+    return in_own_units(params, mean + jnp.sqrt(variance) * eps)
+
+
+def in_own_units(params: Params, y: Array) -> Array:
+    """Latents as the network that is told has learned them."""
+    units = params.get(UNITS)
+    return y if units is None else y * units["scale"] + units["shift"]
+
+
+def told(model: Told, params: Params, cond: Cond) -> Cond:
+    """The condition with what is given, levels or latents `y_0`, as the network is told it."""
+    if "low" not in cond:
+        return cond
+    if model.from_latent:
+        return {**cond, "low": in_own_units(params, cond["low"])}
+    return {**cond, "low": model.decoder.encode(cond["low"])}
