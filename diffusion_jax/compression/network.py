@@ -18,7 +18,7 @@ import scipy
 
 from diffusion_jax.errors import CodecError
 from diffusion_jax.model import Model, require
-from diffusion_jax.process.given_latent import told
+from diffusion_jax.process import given_latent
 from diffusion_jax.types import Array, Cond, Params
 
 # XLA on GPUs chooses kernels by timing them unless told not to.
@@ -199,7 +199,7 @@ class Network:
     # What is compiled: the parameters come first, everything has the pinned shape.
 
     def _predict(self, params: Params, z: Array, gamma: Array, cond: Cond) -> tuple[Array, Array]:
-        pred = self.model.denoiser(params)(z, gamma, told(self.model, params, cond))
+        pred = self.model.denoiser(params)(z, gamma, given_latent.told(self.model, params, cond))
         return pred.x, pred.eps
 
     def _data(self, params: Params, images: Array) -> tuple[Array, Array | None]:
@@ -207,7 +207,7 @@ class Network:
         return coded.mean, coded.std
 
     def _shift(self, params: Params, x: Array, gamma: Array, cond: Cond) -> Array:
-        return self.model.shift(params, x, gamma, told(self.model, params, cond))
+        return self.model.shift(params, x, gamma, given_latent.told(self.model, params, cond))
 
     def _pixels(self, params: Params, y: Array, gamma_0: Array, images: Array) -> Array:
         return self.model.log_probs(params, self.model.decoder.encode(images), y, gamma_0)

@@ -19,6 +19,7 @@ class Vector:
     layout: str = "[N,1,1,D]"
     file: str = "vector"
     time: None = None
+    kinds: tuple[str, ...] = ()
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether they have height and width 1."""
@@ -35,7 +36,9 @@ class Vector:
         """Refused: how values become levels is the data set's secret."""
         raise Damaged(f"vectors come in an npz, as image uint8 [N, {', '.join(map(str, shape))}]")
 
-    def keep(self, path: Path, examples: np.ndarray, levels: int) -> tuple[Path, ...]:
+    def keep(
+        self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
+    ) -> tuple[Path, ...]:
         """Nothing: the squares show them."""
         return ()
 
