@@ -7,15 +7,34 @@ bound is the reconstruction term `-log P(x | y_0)` of the bound of a model of th
 
 from dataclasses import dataclass
 
-from diffusion_jax.data.views.whole import Whole
+from diffusion_jax.data.pyramids.base import Shape
+from diffusion_jax.types import Array
 
 
 @dataclass(frozen=True)
-class FromLatent(Whole):
+class FromLatent:
     """Images as they are; `gamma` is that of `z_0`, None for what the autoencoder declares."""
 
     gamma: float | None = None
     latent: bool = True
+    pyramid: None = None
+    halvings: int = 0
+
+    def shape(self, shape: Shape) -> Shape:
+        """That of the image."""
+        return tuple(shape)
+
+    def given_shape(self, shape: Shape) -> Shape | None:
+        """No smaller image."""
+        return None
+
+    def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
+        """The images; their latents are the model's to draw."""
+        return images, {}
+
+    def join(self, part: Array, given: dict[str, Array]) -> Array:
+        """The images."""
+        return part
 
 
 def make(gamma: float | None = None) -> FromLatent:
