@@ -22,6 +22,7 @@ from diffusion_jax.data.views.from_latent import FromLatent
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import decoded, open_run
 from diffusion_jax.model import Model
+from diffusion_jax.process.given_latent import in_own_units
 from diffusion_jax.process.parameterization import from_pred
 from diffusion_jax.process.unread import unread
 from diffusion_jax.types import Pred, alpha, expand, sigma
@@ -190,20 +191,35 @@ def test_one_pair_of_runs_in_every_mode(runs, tmp_path):
     assert (tmp_path / "samples" / "2_levels.png").exists()
 
 
+def test_latents_are_translated_into_the_units_of_the_reader():
+    """y of one run and of the other mean the same numbers of the autoencoder, `y scale + shift`."""
+    rng = np.random.default_rng(0)
+    mine, theirs = (
+        {"standard": {"scale": rng.uniform(0.5, 2.0, 3), "shift": rng.normal(size=3)}}
+        for _ in range(2)
+    )
+    scale, shift = decoded._between(mine, theirs)
+    y = rng.normal(size=(5, 3))
+    told = in_own_units({"units": {"scale": scale, "shift": shift}}, y)
+    raw = [
+        v * p["standard"]["scale"] + p["standard"]["shift"] for v, p in ((told, mine), (y, theirs))
+    ]
+    np.testing.assert_allclose(*raw, rtol=1e-12)
+
+
 @pytest.mark.slow
-def test_units_are_those_of_the_latents_model(runs, tmp_path):
-    """Of a prior the same, of the autoencoder alone translated: `scale` and `shift` of y."""
-    decoder = open_run(runs["decoder"], trust=True)
-    own = decoder.params["autoencoder"]["standard"]
-    for name, same in (("latent", True), ("vae", False)):
-        first = open_run(runs[name], trust=True)
-        told = decoded.in_units_of((first, decoder), (first.params, decoder.params))[1]
-        scale, shift = (told["units"][k] for k in ("scale", "shift"))
-        assert float(told["units"]["gamma"]) == pytest.approx(-5.0)
-        y, (mine, theirs) = jnp.ones(2), (own, first.params["autoencoder"]["standard"])
-        raw = y * theirs["scale"] + theirs["shift"]
-        np.testing.assert_allclose((y * scale + shift) * mine["scale"] + mine["shift"], raw, 1e-5)
-        assert bool(jnp.allclose(scale, 1.0, atol=1e-4)) == same
+def test_a_reader_is_of_the_noise_that_its_latents_come_with(runs):
+    """That of a model of the same checkpoint; other noise is refused, with what would do."""
+    decoder, latent = (open_run(runs[n], trust=True) for n in ("decoder", "latent"))
+    told = decoded.in_units_of((latent, decoder), (latent.params, decoder.params))[1]["units"]
+    assert float(told["gamma"]) == pytest.approx(-5.0, abs=1e-3)
+    np.testing.assert_allclose(told["scale"], 1.0, rtol=1e-4)
+    np.testing.assert_allclose(told["shift"], 0.0, atol=1e-4)
+    vae = open_run(runs["vae"], trust=True)
+    with pytest.raises(
+        ConfigError, match=r"trained with -5.00: train it with view='from_latent\(g"
+    ):
+        decoded.in_units_of((vae, decoder), (vae.params, decoder.params))
 
 
 @pytest.mark.slow

@@ -12,16 +12,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import latents
 from diffusion_jax.process.given_latent import UNITS, gamma_of
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.process.unread import unread
+from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.training.latents import STANDARD
-from diffusion_jax.types import Array, Params
+from diffusion_jax.types import Params
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
@@ -68,23 +68,24 @@ def in_units_of(stages: Sequence["Experiment"], params: Sequence[Params]) -> tup
             f"stages: {names[1]} reads latents of another autoencoder than {names[0]} models (the "
             "SHA-256 of their weights differ): train both with the same checkpoint"
         )
-    schedule = stages[0].model.schedule
-    gamma = endpoints(schedule, jax.tree.map(jnp.asarray, first["schedule"]))[0]
-    scale, shift = _between(mine, theirs)
-    here, learned = float(jnp.exp(0.5 * gamma) * jnp.mean(scale)), gamma_of(stages[-1].model)
+    gamma = float(endpoints(stages[0].model.schedule, local(first["schedule"]))[0])
+    scale, shift = _between(local(mine), local(theirs))
+    here, learned = math.exp(0.5 * gamma) * float(scale.mean()), gamma_of(stages[-1].model)
     if not 1 / _OTHERWISE < here / math.exp(0.5 * learned) < _OTHERWISE:
         wanted = 2.0 * math.log(here)
         raise ConfigError(
             f"stages: {names[0]} ends with latents of gamma {wanted:.2f} to {names[1]}, which was "
             f"trained with {learned:.2f}: train it with view='from_latent(gamma={wanted:.2f})'"
         )
-    units = {"scale": scale, "shift": shift, "gamma": gamma}
+    everywhere = replicated(stages[-1].mesh)
+    found = {"scale": scale, "shift": shift, "gamma": np.asarray(gamma, np.float32)}
+    units = {k: put(a, everywhere) for k, a in found.items()}
     return first, {**last, "autoencoder": theirs, UNITS: units}
 
 
-def _between(mine: Params, theirs: Params) -> tuple[Array, Array]:
+def _between(mine: Params, theirs: Params) -> tuple[np.ndarray, np.ndarray]:
     """Scale and shift from latents as one run has standardised them to those of the other."""
     if STANDARD not in mine:
-        return jnp.ones(()), jnp.zeros(())
-    own, other = mine[STANDARD], theirs[STANDARD]
+        return np.ones((), np.float32), np.zeros((), np.float32)
+    own, other = ({k: np.asarray(a) for k, a in p[STANDARD].items()} for p in (mine, theirs))
     return other["scale"] / own["scale"], (other["shift"] - own["shift"]) / own["scale"]
