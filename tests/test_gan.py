@@ -104,6 +104,8 @@ def test_a_gan_is_a_run_that_draws(trained):
     images = run.sample(7, labels=(0, 2))
     assert images.shape == (7, 4, 4, 1) and images.dtype == np.uint8 and images.max() < 5
     np.testing.assert_array_equal(images[:3], run.sample(3, labels=(0, 2), batch=2))
+    with pytest.raises(ConfigError, match="steps=9: gan"):
+        run.sample(1, steps=9)
     assert (trained.workdir / "samples" / "4.npz").exists()
     assert "valid/held_out_gap" in (trained.workdir / "metrics.jsonl").read_text()
     done = main("--mode=quality", f"--workdir={trained.workdir}", "--config.sample.num=40",

@@ -88,6 +88,7 @@ class Generated:
 
 def compiled(experiment: Experiment, params: Params) -> Generated:
     """The generator of a run, compiled."""
+    check(experiment)
     c, source = experiment.config, experiment.source
     labels = generate.cycle(_classes(experiment), c.sample.num, tuple(c.sample.labels))
     decoder = registry.build("decoders", c.decoder, levels=source.levels)

@@ -165,7 +165,9 @@ def evaluate(
         "numerics": _records.numerics_record(experiment),
         "loss_by_gamma": bpd.loss_by_gamma(experiment.model, params, records),
     }
-    if experiment.source.entropy is not None:
+    view, shape = experiment.model.view, tuple(experiment.source.shape)
+    part = view.halvings or experiment.model.given_shape(shape) is not None
+    if experiment.source.entropy is not None and not part:  # what is known is of whole examples
         report["result"]["known"] = _known(experiment, records)
     if not experiment.model.traits.pixels:
         report["result"]["latent"] = _latent(experiment, records)
