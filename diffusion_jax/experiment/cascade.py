@@ -74,12 +74,12 @@ def joined(run: Experiment) -> Cascade:
     stages = tuple(_stage(run, name, i == 0) for i, name in enumerate(names))
     for stage in stages:
         vars(stage)["source"] = stages[-1].source
-    if stages[-1].model.from_latent:
-        decoded.check(stages, names)
-    else:
+    told = assembly.is_told(stages[-1])
+    if not told:
         _check_order(stages, names)
     _check_equal(stages, names)
-    if stages[-1].model.from_latent:
+    if told:
+        decoded.check(stages, names)
         decoded.join(stages)
     found = Cascade(run.config, run.workdir, "", stages)
     vars(found)["source"] = stages[-1].source
