@@ -18,10 +18,15 @@ def clip(shape, levels, size=SIZE, digest="1" * 64, seed=0):
     """It sees images of this shape."""
     weights = np.random.default_rng(seed).normal(size=(int(np.prod(shape)), size))
 
-    def images(a):
-        return (a.reshape(len(a), -1) @ weights / levels + 3.0).astype(np.float32)
+    def see(params, a):
+        return (a.reshape(len(a), -1) @ params["weights"] / levels + 3.0).astype(np.float32)
 
-    return Clip("runs/clip", tuple(shape), levels, size, digest, images, letters)
+    params = {"weights": weights}
+
+    def images(a):
+        return see(params, a)
+
+    return Clip("runs/clip", tuple(shape), levels, size, digest, images, letters, see, params)
 
 
 def knowing(run, **changes):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from inception_state import image, random_state
+from seen import clip
 
 from diffusion_jax import registry
 from diffusion_jax.errors import CheckpointError, ConfigError
@@ -37,6 +38,7 @@ def weights(tmp_path_factory):
 # A plug-in that cannot be built from its name alone; new ones need no entry unless they are such.
 EXAMPLES = {
     "classifier": "classifier(checkpoint='anywhere')",
+    "clip": "clip(checkpoint='anywhere')",
     "inception": "inception(weights={weights!r})",
 }
 SLOW = {"inception"}
@@ -47,7 +49,8 @@ NAMES = [
 
 
 def build(spec, **changes):
-    context = {"shape": SHAPE, "levels": LEVELS, "open_classifier": lambda path: StubClassifier()}
+    context = {"shape": SHAPE, "levels": LEVELS, "open_classifier": lambda path: StubClassifier(),
+               "open_clip": lambda path: clip(SHAPE, LEVELS)}  # fmt: skip
     return registry.build("features", spec, **(context | changes))
 
 

@@ -23,7 +23,7 @@ GAMMAS = [-9.0, -1.0, 0.7, 4.0]
 
 
 def spec_of(name):
-    """A plug-in with the arguments it cannot do without."""
+    """A plug-in with the arguments it cannot do without, and a text where it takes one."""
     takes = inspect.signature(
         importlib.import_module(f"diffusion_jax.sampling.guidance.{name}").make
     )
@@ -33,8 +33,8 @@ def spec_of(name):
         "text": "'three'",
         "parts": "((0, 1.0),)",
     }
-    required = [p.name for p in takes.parameters.values() if p.default is p.empty]
-    return f"{name}({', '.join(f'{k}={needed[k]}' for k in required)})"
+    given = [p.name for p in takes.parameters.values() if p.default is p.empty or p.name == "text"]
+    return f"{name}({', '.join(f'{k}={needed[k]}' for k in given)})"
 
 
 SPECS = [spec_of(name) for name in registry.available("guidance")]

@@ -18,6 +18,7 @@ from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.sampling import generate, trajectory
 from diffusion_jax.sampling.edits.base import Inputs
 from diffusion_jax.sampling.loop import integrate
+from diffusion_jax.training.tasks.guide import Recipe
 from diffusion_jax.types import alpha, expand, sigma
 
 SHAPE, COUNT = (2, 2, 1), 100
@@ -138,14 +139,13 @@ def test_guides_are_scored_by_number():
     """Each image meets the noise of its own number, not of its place in a batch."""
 
     class Score:
-        def loss(self, params, z, gamma, label, keys):
-            return {"loss": jnp.square(z).mean((1, 2, 3)) + label}
+        def loss(self, params, z, gamma, told, keys):
+            return {"loss": jnp.square(z).mean((1, 2, 3)) + told["label"]}
 
     images = np.random.default_rng(0).integers(0, 5, (COUNT, *SHAPE), dtype=np.uint8)
     split = Split("toy", images, np.arange(COUNT, dtype=np.int32) % 3, 5, 3)
-    recipe = SimpleNamespace(
-        network=Score(), encode=lambda x: x / 2.0 - 1.0, gamma_min=-4.0, gamma_max=4.0
-    )
+    trained = {"optimizer": None, "ema": (), "ema_warmup": False, "seed": 0}
+    recipe = Recipe(Score(), lambda x: x / 2.0 - 1.0, -4.0, 4.0, **trained)
 
     def losses(batch, devices, **options):
         how = Pass(make_mesh(jax.devices()[:devices]), batch, quiet=True, **options)

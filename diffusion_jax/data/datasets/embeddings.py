@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.allowed import Finite, Positive
 from diffusion_jax.data import vectors
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.media.vector import VECTOR
@@ -22,8 +23,8 @@ def make(
     checkpoint: str,
     of: Source,
     sha256: str = "",
-    mean: tuple[float, ...] = (),
-    std: tuple[float, ...] = (),
+    mean: tuple[Finite, ...] = (),
+    std: tuple[Positive, ...] = (),
     open_clip: Callable[[str], Any] | None = None,
 ) -> Source:
     """Vectors of images, 64 levels over +-3 standard deviations.

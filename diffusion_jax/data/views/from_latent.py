@@ -7,6 +7,7 @@ bound is the reconstruction term `-log P(x | y_0)` of the bound of a model of th
 
 from dataclasses import dataclass
 
+from diffusion_jax.allowed import Finite
 from diffusion_jax.data.pyramids.base import Shape
 from diffusion_jax.types import Array
 
@@ -37,7 +38,7 @@ class FromLatent:
         return part
 
 
-def make(gamma: float | None = None) -> FromLatent:
+def make(gamma: Finite | None = None) -> FromLatent:
     """The whole image, given its latent.
 
     Args:

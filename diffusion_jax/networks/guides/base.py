@@ -16,13 +16,12 @@ from diffusion_jax.types import Array, Cond, Params
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A function of noisy images that can be trained.
+    """A function of noisy images that can be trained."""
 
-    Attributes:
-        metrics: what `loss` reports beside the loss itself.
-    """
-
-    metrics: tuple[str, ...]
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `loss` reports beside the loss itself."""
+        ...
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Initial weights, `{"network": ...}`, for images of `shape`."""

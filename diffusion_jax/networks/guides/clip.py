@@ -9,6 +9,7 @@ captions of all images in the batch; those that are true of it as well count as 
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -127,7 +128,7 @@ class Clip(Pair):
     ) -> dict[str, Array]:
         """Logistic loss, the mean over the captions of the batch or of `told["bank"]`, nats."""
         own = {k: told[k] for k in ("text", "caption", "says") if k in told}
-        bank = told.get("bank", own)
+        bank: Any = told.get("bank", own)
         f, g = unit(self.embed_image(params, z, gamma, keys)), self.texts(params, own)
         all_g = self.texts(params, bank) if "bank" in told else g
         logits = self.logits(params, f, all_g, gamma)
