@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from weights import moved
 
 from diffusion_jax import registry
@@ -171,3 +172,15 @@ def test_a_bank_has_the_vectors_of_its_captions(made, monkeypatch):
 def test_a_vector_of_zeros_has_a_gradient():
     pull = jax.grad(lambda v: clip.unit(v)[0, 0])(jnp.zeros((1, 3)))
     assert jnp.isfinite(pull).all()
+
+
+def test_a_run_hands_its_guide_the_captions_of_its_data(tmp_path):
+    settings = {"data": "scenes(objects=1, size=30)", "conditional": False, "guidance": "none()",
+                "text": "bytes(length=40, width=8, depth=1, heads=2)"}  # fmt: skip
+    task = "guide(clip(width=8, mults=(1,), blocks=1, size=6))"
+    run = tiny.experiment(tmp_path, **settings, task=task)
+    assert isinstance(run.task.network(run), clip.Clip) and run.task.network(run).text == run.text
+    settings |= {"data": "named(digits())", "task": "guide(classifier(width=8))"}
+    deaf = tiny.experiment(tmp_path, **settings)
+    with pytest.raises(ConfigError, match=r"text='bytes.*but classifier reads none: use clip\(\)"):
+        deaf.task.network(deaf)

@@ -195,7 +195,13 @@ class Guide:
             classes = 2 * classes if setting.config.conditional else 2
         shape = _seen_shape(setting)
         known = {**setting.offered(), "shape": shape, "channels": shape[-1], "num_classes": classes}
-        return registry.build("scorers", self.spec, **known)
+        built = registry.build("scorers", self.spec, **known, text=setting.text)
+        if setting.text is not None and getattr(built, "text", None) is None:
+            raise ConfigError(
+                f"text={setting.config.text!r}, but {self.spec.name} reads none: use clip(), or "
+                "leave it out"
+            )
+        return built
 
     def open(self, setting: Setting, handed: Handed) -> Training:
         """The task; its settings are checked."""
