@@ -135,6 +135,26 @@ def test_the_gates_are_opened_by_the_second_step():
     assert not any("'attn'" in k or "'mlp'" in k for k in second)
 
 
+def test_a_fresh_block_of_uvit_adds_as_much_at_any_width():
+    """Weights of one size, 0.02 say, would leave narrow networks with hardly a signal."""
+
+    def added(width):
+        block = transformer.PlainBlock(width, 2, 4.0, 0.0, False, "xla", None)
+        x = noise(2, 8, width)
+        y, _ = block.init_with_output(jax.random.key(0), x, None)
+        return float(jnp.std(y - x))
+
+    narrow, wide = added(16), added(128)
+    assert 0.5 < narrow / wide < 2.0 and narrow > 0.1
+
+
+def test_the_first_step_of_uvit_moves_the_last_layer():
+    network, z = build(UVIT), noise(2, 4, 4, 3)
+    params = network.init(jax.random.key(0), z, jnp.zeros(2), {})["params"]
+    grads = slopes(network, params, z)
+    assert grads["['out']['kernel']"] > 0
+
+
 @pytest.mark.parametrize("spec", [DIT, UVIT], ids=("dit", "uvit"))
 def test_without_the_skip_a_fresh_network_gives_zero(spec):
     network = build(spec, "skip=False")

@@ -58,14 +58,13 @@ class UViT(nn.Module):
         transformer.check_memory(
             "uvit", grid[0] * grid[1] + extra, self.heads, len(z), kept, self.memory, self.devices
         )
-        small = nn.initializers.truncated_normal(0.02)
         c = Conditioning(
             self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
             self.dtype, self.low > 0, name="cond",
         )(gamma, cond).astype(z.dtype)  # fmt: skip
         c = nn.Dense(extra * self.width, name="cond_tokens")(c).reshape(-1, extra, self.width)
         h = patches.patchify(image_inputs(z, cond, self.levels, self.fourier, self.low), self.patch)
-        h = nn.Dense(self.width, kernel_init=small, dtype=self.dtype, name="in")(h).astype(z.dtype)
+        h = nn.Dense(self.width, kernel_init=transformer.XAVIER, dtype=self.dtype, name="in")(h).astype(z.dtype)
         h, angles = patches.place(self, h, self.position, grid, self.heads)
         if angles is not None:
             angles = jnp.concatenate([jnp.zeros((extra, *angles.shape[1:])), angles])
@@ -91,13 +90,12 @@ class UViT(nn.Module):
         h, _ = run("mid", half, 1, h, None)
         h, _ = run("up", half + 1, half, h, skips[::-1])  # last in, first out
 
-        zeros = nn.initializers.zeros
         h = nn.LayerNorm(epsilon=1e-5, name="norm_out")(h[:, extra:])
-        last = small if self.conv else zeros
-        h = nn.Dense(self.patch**2 * self.channels, kernel_init=last, name="out")(h)
+        zeros, as_it_is = nn.initializers.zeros, nn.initializers.delta_orthogonal()
+        h = nn.Dense(self.patch**2 * self.channels, kernel_init=zeros, name="out")(h)
         out = patches.unpatchify(h, grid, self.patch)
         if self.conv:
-            out = conv3x3(self.channels, kernel_init=zeros, name="conv_out")(out)
+            out = conv3x3(self.channels, kernel_init=as_it_is, name="conv_out")(out)
         return out + z if self.skip and out.shape == z.shape else out
 
 

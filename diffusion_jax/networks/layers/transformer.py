@@ -264,18 +264,17 @@ class PlainBlock(nn.Module):
         keys: Array | None = None,
     ) -> Array:
         """Applies the block; arguments as those of `AdaptiveBlock`."""
-        small = nn.initializers.truncated_normal(0.02)
         if x.shape[-1] != self.width:
-            x = wide(nn.Dense(self.width, kernel_init=small, dtype=self.dtype, name="skip")(x))
+            x = wide(nn.Dense(self.width, kernel_init=XAVIER, dtype=self.dtype, name="skip")(x))
         x = computed_once(x)
         k1, k2, k3, k4 = (fold_keys(keys, i) for i in range(4))
 
         h = SelfAttention(
-            self.heads, self.qk_norm, False, self.attention, small, self.dtype, name="attn"
+            self.heads, self.qk_norm, False, self.attention, XAVIER, self.dtype, name="attn"
         )(nn.LayerNorm(epsilon=1e-5, name="norm1")(x), angles)
         x = x + drop_branch(wide(dropout(h, self.dropout, k1)), rate, k2)
         mlp = Mlp(
-            max(1, int(self.ratio * self.width)), self.dropout, False, small, self.dtype, name="mlp"
+            max(1, int(self.ratio * self.width)), self.dropout, False, XAVIER, self.dtype, name="mlp"
         )  # fmt: skip
         h = wide(mlp(nn.LayerNorm(epsilon=1e-5, name="norm2")(x), k3))
         return x + drop_branch(h, rate, k4)
