@@ -3,6 +3,11 @@
     pip install -e '.[tpu]'
     python -m launch.tpu_check --config=configs/cifar10.py --topology=v5e:2x4
 
+    --topology   what to compile for, for example v5e:2x4,v6e:2x4 (default v5e:2x4)
+    --programs   train, sample or both (default train,sample)
+    --images     size of the training set; 0 (default): that of the prepared one
+    --config.F   any setting of the configuration
+
 The compiler comes with libtpu from the package index and runs on a CPU machine. What it prints says
 whether the job fits and what it moves, not how fast it is. Exit codes: 0 everything fits, 1 it does
 not, 2 a mistake in flags or configuration.
@@ -194,6 +199,9 @@ def main(argv: list[str]) -> int:
     Returns:
         The exit code: see the module's docstring.
     """
+    if {"-h", "--help"} & set(argv[1:]):
+        print(__doc__)
+        return 0
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from diffusion_jax.errors import UserError

@@ -144,6 +144,14 @@ def test_mistakes(flags, said, monkeypatch, capsys):
     assert err.splitlines()[-1].startswith("error: ") and said in err
 
 
+def test_help_names_every_flag_and_checks_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(tpu_check, "_ENVIRONMENT", {})
+    assert tpu_check.main(["tpu_check", "--help"]) == 0
+    told = capsys.readouterr().out
+    known = tpu_check._flags(["x", f"--config={REPO}/configs/digits.py"])
+    assert all(f"--{name} " in told for name in {*known} - {"config"})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("train", [True, False])
 def test_a_model_of_latents_is_traced(train, tmp_path):
