@@ -123,6 +123,12 @@ WORK = {
                 "dit": "dit(width=96, depth=4, heads=3, patch=4)",
                 "uvit": "uvit(width=96, depth=4, heads=3, patch=4)",
             }),
+            "weights": _networks({
+                "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
+                "unet": "unet(width=16, mults=(1, 2, 2), blocks=1, attention=(7,), dropout=0.0)",
+                "dit": "dit(width=64, depth=4, heads=2, patch=4)",
+                "uvit": "uvit(width=64, depth=4, heads=2, patch=4)",
+            }),
             "optimizers": _OPTIMIZERS,
             "averages": _AVERAGES,
             "latents": _latents(
