@@ -239,6 +239,19 @@ def test_unrelated_images_are_told_from_videos():
     assert source.entropy[1] == registry.build("data", TINY).entropy[0]
 
 
+@pytest.mark.parametrize("label", [0, 1, 3])
+def test_unrelated_images_see_themselves_alone(label, frames, weights):
+    """Class 1 of these is `stills`, 3 the null class: another last frame changes no other."""
+    source = registry.build("data", f"joint(of={TINY})")
+    joint = network(f"video_unet({UNET}, stills={source.stills})")
+    other = frames.at[:, -1].add(1.0)
+    cond = {"label": jnp.full(2, label)}
+    run = jax.jit(lambda z: joint.apply(moved(weights, 0.3), z, jnp.zeros(2), cond))
+    same = np.asarray(run(frames) == run(other)).all((2, 3, 4))
+    assert same[:, :-1].all() == same[:, :-1].any() == (label == source.stills)
+    assert not same[:, -1].any()
+
+
 def test_joint_data_are_a_data_set_and_refuse_other_frames():
     testing.check("data", f"joint(of={TINY})")
     with pytest.raises(DataError, match=r"images \(6, 6, 1\) with 2 levels"):

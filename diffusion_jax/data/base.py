@@ -135,6 +135,7 @@ class Source:
         mirrors: whether a mirror image is as true an example; False where captions tell sides.
         medium: what examples are: images, videos, ...
         entropy: bits of one example, where they are known; and given its label.
+        stills: the class of videos whose frames are unrelated images; None: there is none.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Source:
     attribution: str = ""
     medium: Medium = IMAGE
     entropy: tuple[float, float] | None = None
+    stills: int | None = None
 
     def __post_init__(self) -> None:
         """Raises DataError if this describes no images that a model can have."""

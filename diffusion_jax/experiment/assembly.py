@@ -251,6 +251,7 @@ def offered(run: "Experiment") -> dict[str, Any]:
         "shape": own,
         "low": given[-1] if given else 0,
         "classes": source.classes,
+        "stills": source.stills,
         "dtype": c.dtype,
         "platform": device.platform,
         "memory": of_device(device),

@@ -1,8 +1,8 @@
 """Videos with single images among them: joint training (Ho et al. 2022, "Video diffusion models").
 
 Images are far more varied than videos, and cheaper to have: so many unrelated ones take the place
-of the frames of a video, and the label tells the network which of the two an example is, so that
-its attention between frames may rest. Evaluation is of videos alone.
+of the frames of a video, and the label tells the network which of the two an example is:
+`video_unet` then lets each of these frames see itself alone. Evaluation is of videos alone.
 """
 
 from collections.abc import Sequence
@@ -106,5 +106,5 @@ def make(of: Source, images: Source | None = None, share: Rate = 0.2, seed: Seed
     bits = of.entropy and (of.entropy[0], of.entropy[0])
     return Source(
         name, of.shape, of.levels, 2, load, ("video", "images"), mirrors=of.mirrors, medium=VIDEO,
-        entropy=bits,
+        entropy=bits, stills=1,
     )  # fmt: skip

@@ -64,8 +64,8 @@ class UViT(nn.Module):
         )(gamma, cond).astype(z.dtype)  # fmt: skip
         c = nn.Dense(extra * self.width, name="cond_tokens")(c).reshape(-1, extra, self.width)
         h = patches.patchify(image_inputs(z, cond, self.levels, self.fourier, self.low), self.patch)
-        h = nn.Dense(self.width, kernel_init=transformer.XAVIER, dtype=self.dtype, name="in")(h).astype(z.dtype)
-        h, angles = patches.place(self, h, self.position, grid, self.heads)
+        first = nn.Dense(self.width, kernel_init=transformer.XAVIER, dtype=self.dtype, name="in")
+        h, angles = patches.place(self, first(h).astype(z.dtype), self.position, grid, self.heads)
         if angles is not None:
             angles = jnp.concatenate([jnp.zeros((extra, *angles.shape[1:])), angles])
         h = jnp.concatenate([c, h], axis=1)

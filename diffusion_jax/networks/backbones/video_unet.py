@@ -32,6 +32,7 @@ def make(
     text: TextEncoder | None = None,
     time: bool = True,
     shape: tuple[Count, ...] = (),
+    stills: Whole | None = None,
 ) -> UNet:
     """A U-Net of videos `[B,T,H,W,C]`.
 
@@ -61,6 +62,8 @@ def make(
         time: False for no attention between frames: what it is worth is the difference.
         shape: of a video, `(T, H, W, C)`; of an image, `(H, W, C)`, it makes a network without
             attention between frames: `unet`.
+        stills: the class of examples whose frames are unrelated images (`joint` data): these see
+            themselves alone.
 
     Returns:
         The Linen module. Images that cannot be halved often enough raise `ConfigError` when it is
@@ -70,5 +73,5 @@ def make(
         width, tuple(mults), blocks, tuple(attention), heads, dropout, fourier, remat, patch,
         level_features, channels, levels, num_classes, augment, 0, gamma_min,
         gamma_max, compute_dtype(dtype), text, "video_unet", shape[0] if len(shape) == 4 else 0,
-        time,
+        time, stills,
     )  # fmt: skip

@@ -26,8 +26,11 @@ class TimeAttention(nn.Module):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Applies attention to `x` `[B T,H,W,C]`, the frames of a video after each other."""
+    def __call__(self, x: Array, stills: Array | None = None) -> Array:
+        """Applies attention to `x` `[B T,H,W,C]`, the frames of a video after each other.
+
+        Where `stills` `[B]` is true the frames are unrelated images, and see themselves alone.
+        """
         channels, t = x.shape[-1], self.frames
         if channels % self.heads:
             raise ConfigError(
@@ -49,7 +52,10 @@ class TimeAttention(nn.Module):
         apart = jnp.arange(t)[:, None] - jnp.arange(t) + t - 1
         logits = q @ k.swapaxes(1, 2) / q.shape[-1] ** 0.5
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        logits = logits.reshape(-1, self.heads, t, t) + bias[:, apart]
+        logits = logits.reshape(b, -1, self.heads, t, t) + bias[:, apart]
+        if stills is not None:
+            seen = jnp.eye(t, dtype=bool) | ~stills[:, None, None]
+            logits = jnp.where(seen[:, None, None], logits, -jnp.inf)
         h = jax.nn.softmax(logits).astype(v.dtype).reshape(-1, t, t) @ v
         h = h.reshape(b, -1, t, channels // self.heads).swapaxes(1, 2).reshape(x.shape)
         zeros = nn.initializers.zeros

@@ -274,7 +274,8 @@ class PlainBlock(nn.Module):
         )(nn.LayerNorm(epsilon=1e-5, name="norm1")(x), angles)
         x = x + drop_branch(wide(dropout(h, self.dropout, k1)), rate, k2)
         mlp = Mlp(
-            max(1, int(self.ratio * self.width)), self.dropout, False, XAVIER, self.dtype, name="mlp"
+            max(1, int(self.ratio * self.width)), self.dropout, False, XAVIER, self.dtype,
+            name="mlp",
         )  # fmt: skip
         h = wide(mlp(nn.LayerNorm(epsilon=1e-5, name="norm2")(x), k3))
         return x + drop_branch(h, rate, k4)

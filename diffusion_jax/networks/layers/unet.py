@@ -34,6 +34,7 @@ class UNet(nn.Module):
         who: the plug-in, for messages.
         frames: of the videos that it takes, `[B,T,H,W,C]`; 0 for images.
         time: whether frames see one another.
+        stills: the class of examples whose frames are unrelated images, and do not.
     """
 
     width: int
@@ -58,6 +59,7 @@ class UNet(nn.Module):
     who: str = "unet"
     frames: int = 0
     time: bool = True
+    stills: int | None = None
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -93,6 +95,9 @@ class UNet(nn.Module):
             self.width, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
             self.dtype, self.low > 0, name="cond",
         )(gamma, cond)  # fmt: skip
+        apart = None
+        if self.stills is not None and "label" in cond:
+            apart = cond["label"] == self.stills
         c, gamma, text = each(c), each(gamma), jax.tree.map(each, text)
         if keys is not None and frames > 1:
             own = jax.vmap(lambda key: jax.random.split(key, frames))(keys)
@@ -109,7 +114,7 @@ class UNet(nn.Module):
         def between(h: Array, name: str) -> Array:
             if not self.frames or not self.time:
                 return h
-            return TimeAttention(self.heads, self.frames, self.dtype, name=f"{name}_time")(h)
+            return TimeAttention(self.heads, self.frames, self.dtype, name=f"{name}_time")(h, apart)
 
         def attend(h: Array, name: str) -> Array:
             h = Attention(self.heads, self.dtype, name=f"{name}_attn")(h)
