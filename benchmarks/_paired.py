@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import _common
 from diffusion_jax.likelihood import bpd
-from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.runtime.formatting import plus_minus
 
 
 def totals(path: Path) -> np.ndarray:

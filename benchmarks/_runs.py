@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from benchmarks import _common, samples
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import eval as eval_mode, train as train_mode
-from diffusion_jax.experiment import Experiment, bench, cascade, open_experiment
+from diffusion_jax.experiment import Experiment, cascade, open_experiment, sample_quality
 from diffusion_jax.runtime import cores
 from diffusion_jax.runtime.storage import write_json
 
@@ -139,7 +139,7 @@ def quality(run: Path, judge: Path, data_dir: str) -> dict[str, float]:
         experiment = samples.judged(run, judge, judge / "statistics", *how)
         params, _ = experiment.weights()
         with contextlib.redirect_stdout(sys.stderr):
-            against = bench.open_bench(experiment)
+            against = sample_quality.open_bench(experiment)
             write_json(kept, samples.measure(experiment, params, against, 1))
         jax.clear_caches()
     found = json.loads(kept.read_text())

@@ -25,11 +25,11 @@ import numpy as np
 from diffusion_jax import saved_config
 from diffusion_jax.experiment import (
     Experiment,
-    bench as bench_lib,
     best_of,
     clips,
-    drawing,
-    judging,
+    judges,
+    sample_quality as quality_lib,
+    sampling,
 )
 from diffusion_jax.experiment.samples import Samples, plain
 from diffusion_jax.runtime import cpu_devices
@@ -92,7 +92,7 @@ def figures(found: dict[str, Any], own: dict[str, Any]) -> dict[str, float]:
 
 
 def measure(
-    run: Experiment, params: Params, bench: bench_lib.Bench, own: clips.Clip, seeds: list[int]
+    run: Experiment, params: Params, bench: quality_lib.Bench, own: clips.Clip, seeds: list[int]
 ) -> list[dict[str, float]]:
     """The columns of one row, for each seed.
 
@@ -106,8 +106,8 @@ def measure(
     Returns:
         A dict for each seed, by column.
     """
-    judging.check_apart(run)
-    made = drawing.compiled(run, params)
+    judges.check_apart(run)
+    made = sampling.compiled(run, params)
     lift = best_of.lift(run, params, made)
     texts, out = tuple(plain(t) for t in made.captions), []
     for i, seed in enumerate(seeds):
@@ -115,7 +115,7 @@ def measure(
         images = made.levels(made(seed, quiet=True))
         took = time.perf_counter() - began
         found, _ = bench.figures(Samples(images, None, {}, "", texts))
-        row = figures(found, judging.alike(own, images, texts))
+        row = figures(found, judges.alike(own, images, texts))
         row["bits"] = float(lift(images).mean() / np.log(2.0))
         out.append(row | ({"images/s": len(images) / took} if i else {}))
     return out
@@ -189,11 +189,11 @@ def main() -> None:
     rows = kept["rows"] if kept else []
     every = settings(str(args.clip))
     first = config_of(args, every["bank 1"])
-    judging.check_apart(first)  # who guides does not judge
+    judges.check_apart(first)  # who guides does not judge
     params, _ = first.weights()
-    bench, own = bench_lib.open_bench(first), clips.opened(str(args.clip), args.data_dir)
+    bench, own = quality_lib.open_bench(first), clips.opened(str(args.clip), args.data_dir)
     split = first.source.split("test")
-    told = judging.alike(own, np.asarray(split.images), judging.texts_of(first, split))
+    told = judges.alike(own, np.asarray(split.images), judges.texts_of(first, split))
     real = kept["real"] if kept else figures(bench.floor() or {}, told)
     done = {(r["row"], r["seed"]) for r in rows}
     for name, guidance in every.items():

@@ -30,7 +30,7 @@ from diffusion_jax.evaluation import membership
 from diffusion_jax.experiment import (
     Experiment,
     agreement,
-    auditing,
+    memorisation,
     open_run,
     samples as samples_lib,
 )
@@ -98,13 +98,15 @@ def figures(run: Experiment, draws: int = 0) -> dict[str, float]:
     with contextlib.redirect_stdout(sys.stderr):
         row: dict[str, float] = {"step": run.loaded[1]["step"]}
         if len(train) >= membership.LEAST:
-            sides = [auditing.score(run, run.params, s) for s in (train, test)]
-            gammas = auditing.edges(run, run.params, run.config.eval.draws, run.config.audit.bands)
-            gap, found = auditing.members(*sides, gammas)
+            sides = [memorisation.score(run, run.params, s) for s in (train, test)]
+            gammas = memorisation.edges(
+                run, run.params, run.config.eval.draws, run.config.audit.bands
+            )
+            gap, found = memorisation.members(*sides, gammas)
             row |= {"gap": gap["bits_per_dim"], "gap_se": gap["standard_error"],
                     "test": gap["held_out"]["bits_per_dim"], "auroc": found["auroc"],
                     "band_auroc": found["best_band"]["auroc"]}  # fmt: skip
-        near, _ = auditing.copies(run, next(samples_lib.draw(run, 1)), train, test)
+        near, _ = memorisation.copies(run, next(samples_lib.draw(run, 1)), train, test)
     count = near["rows"]["samples"]
     row |= {"copies": near["copies"] / count, "singled_out": near["singled_out"] / count,
             "ratio": near["ratio"]}  # fmt: skip

@@ -25,7 +25,13 @@ from benchmarks import _runs
 from diffusion_jax import saved_config
 from diffusion_jax.evaluation import modes
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import Experiment, bench as bench_lib, drawing, features, open_run
+from diffusion_jax.experiment import (
+    Experiment,
+    features,
+    open_run,
+    sample_quality as quality_lib,
+    sampling,
+)
 from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.runtime import cpu_devices
 
@@ -63,7 +69,7 @@ def opened(path: str, settings: dict[str, Any], args: argparse.Namespace) -> Exp
 
 def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, float]]:
     """The sampler, its images, and images a second in batches and milliseconds for one."""
-    draw = drawing.compiled(run, params)
+    draw = sampling.compiled(run, params)
     seed = run.config.sample.seed
     draw(seed, quiet=True)
     began = time.perf_counter()
@@ -71,7 +77,7 @@ def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, floa
     speed = len(images) / (time.perf_counter() - began)
     config = saved_config.from_dict(saved_config.to_dict(run.config))
     config.sample.num = config.sample.batch = 1
-    alone = drawing.compiled(Experiment(config, run.workdir, run.checkpoint), params)
+    alone = sampling.compiled(Experiment(config, run.workdir, run.checkpoint), params)
     took = []
     for i in range(_TIMED + 1):
         began = time.perf_counter()
@@ -111,9 +117,9 @@ def measure(path: str, settings: dict[str, Any], args: argparse.Namespace) -> di
     params, _ = run.weights()
     draw, images, row = timed(run, params)
     stacked = run.source.num_classes > 0 and not run.config.conditional
-    bench = bench_lib.open_bench(run)
+    bench = quality_lib.open_bench(run)
     found = bench.figures(Samples(images, draw.labels, {}, ""))[0]
-    headline = {k: v[0] for k, v in bench_lib.headline(found).items()}
+    headline = {k: v[0] for k, v in quality_lib.headline(found).items()}
     row |= {k: headline.get(k) for k in _FIGURES}
     row["weights"] = sum(a.size for a in jax.tree.leaves(params))
     row["calls"] = draw.describe()["network_calls"]

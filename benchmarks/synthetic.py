@@ -29,8 +29,8 @@ from diffusion_jax.cli.modes import train as train_mode
 from diffusion_jax.errors import ConfigError, Preempted, UserError
 from diffusion_jax.experiment import Experiment, features, open_experiment, open_run
 from diffusion_jax.runtime import cache, cpu_devices
+from diffusion_jax.runtime.formatting import json_text, plus_minus
 from diffusion_jax.runtime.storage import write_arrays
-from diffusion_jax.runtime.wording import json_text, plus_minus
 
 WEIGHTS = tuple(f"cfg(w={w})" for w in (0.5, 1.0, 1.5, 2.0, 3.0, 5.0))
 TIMES = 4  # samples drawn, of the number of real training images

@@ -9,7 +9,7 @@ import tiny
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import quality
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, judging
+from diffusion_jax.experiment import Experiment, judges
 
 
 def run(tmp_path, guidance, best_of=1, **of_quality):
@@ -33,11 +33,11 @@ def test_a_network_does_not_judge_what_it_guided(tmp_path, field):
     for guidance in (f"classifier(1.0, {a!r})", inside):
         for same in (a, a + "/", f"{a}/checkpoints/4"):
             with pytest.raises(ConfigError, match=f"quality.{field}.*is also that of guidance"):
-                judging.check_apart(run(tmp_path, guidance, **{field: judged_by(same)}))
-        judging.check_apart(run(tmp_path, guidance, **{field: judged_by(b)}))
-    judging.check_apart(run(tmp_path, "cfg(w=2.0)", **{field: judged_by(a)}))
+                judges.check_apart(run(tmp_path, guidance, **{field: judged_by(same)}))
+        judges.check_apart(run(tmp_path, guidance, **{field: judged_by(b)}))
+    judges.check_apart(run(tmp_path, "cfg(w=2.0)", **{field: judged_by(a)}))
     with pytest.raises(ConfigError, match=r"is also that of sample\.judge"):
-        judging.check_apart(run(tmp_path, "none()", 2, **{field: judged_by(b)}))
+        judges.check_apart(run(tmp_path, "none()", 2, **{field: judged_by(b)}))
 
 
 def test_the_mode_refuses_it_before_anything_is_drawn(tmp_path):
@@ -56,7 +56,7 @@ def test_score_and_retrieval_of_known_vectors():
         images=lambda images: 7.0 * np.stack([np.cos(angles), np.sin(angles)], 1),
         texts=lambda table: np.asarray([directions[t] for t in table]),
     )
-    found = judging.alike(clip, np.zeros((4, 2, 2, 1), np.uint8), texts)
+    found = judges.alike(clip, np.zeros((4, 2, 2, 1), np.uint8), texts)
     cosine = np.array([1.0, 1.0, 0.5, np.cos(np.radians(89.0))])
     assert found["score"] == pytest.approx(100 * cosine.mean())
     assert found["score_standard_error"] == pytest.approx(100 * cosine.std() / 2)

@@ -17,7 +17,7 @@ from diffusion_jax.data import vectors
 from diffusion_jax.errors import ConfigError, DataError, UserError
 from diffusion_jax.experiment import assembly, embeddings
 from diffusion_jax.networks.layers.text import CrossAttention, read
-from diffusion_jax.training.hiding import zeroed
+from diffusion_jax.training.cond_dropout import zeroed
 
 TEXT = "bytes(length=40, width=8, depth=1, heads=2)"
 SCENES = "scenes(objects=1, size=30)"
@@ -187,7 +187,7 @@ def test_networks_and_changes_of_images_that_do_not_fit(tmp_path):
 
 
 def test_a_part_of_a_split_keeps_what_is_told(tmp_path):
-    from diffusion_jax.data.parts import part
+    from diffusion_jax.data.subset import part
 
     split = decoder(tmp_path).source.split("test")
     some = part(split, np.asarray([5, 2]))

@@ -15,7 +15,7 @@ from diffusion_jax.likelihood import variance
 from diffusion_jax.runtime import distributed
 from diffusion_jax.training import lock
 from diffusion_jax.training.checkpoint import Checkpoints
-from diffusion_jax.training.closing import closing
+from diffusion_jax.training.cleanup import closing
 
 
 def test_a_run_that_was_taken_over_is_not_finished_by_the_older(tmp_path, monkeypatch):

@@ -13,10 +13,10 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import inform
 from diffusion_jax.cli.report import collect, sections_text
 from diffusion_jax.cli.report.elements import Section
-from diffusion_jax.data import alternatives
+from diffusion_jax.data import hard_negatives
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError, UserError
-from diffusion_jax.experiment import assembly, informing, words
+from diffusion_jax.experiment import assembly, bits_per_word, caption_information
 
 
 def captions(spec="scenes(objects=1, pairs='all')", limit=40):
@@ -37,12 +37,15 @@ def test_captions_that_say_a_part_have_known_bits():
 
 def test_words_telescope_and_orders_average_to_the_same_total():
     c = captions()
-    found = words.parts(c, orders=True)
+    found = bits_per_word.parts(c, orders=True)
     assert found.chain == ((), (0,), (0, 1), (0, 1, 2)) and len(found.more) == 4
     rng = np.random.default_rng(0)
     sets = {s: rng.normal(size=(40, 4)) for s in (*found.chain, *found.more)}
     chain = np.stack([np.zeros((40, 4)), *(sets[s] for s in found.chain)], -1)
-    order, mean = words.in_order(found, chain), words.averaged(found, sets.__getitem__)
+    order, mean = (
+        bits_per_word.in_order(found, chain),
+        bits_per_word.averaged(found, sets.__getitem__),
+    )
     whole = (chain[..., 0] - chain[..., -1]).mean() / math.log(2)
     assert sum(w["bits"] for w in order) == pytest.approx(whole)
     total = (sets[()] - sets[(0, 1, 2)]).mean() / math.log(2)
@@ -50,13 +53,13 @@ def test_words_telescope_and_orders_average_to_the_same_total():
     np.testing.assert_allclose([w["known"] for w in mean], np.log2([6, 10, 4]), atol=1e-9)
     np.testing.assert_allclose([w["known"] for w in order], [0, *np.log2([6, 10, 4])], atol=1e-9)
     with pytest.raises(ConfigError, match="takes at most 4: leave it out"):
-        words.parts(captions("scenes()"), orders=True)
+        bits_per_word.parts(captions("scenes()"), orders=True)
 
 
 def test_wrong_captions_are_wrong_in_one_respect_and_possible():
     c = captions("scenes(objects=2)", 60)
     possible = {v for v, _ in c.law}
-    found = alternatives.wrong(c, 2, 5)
+    found = hard_negatives.wrong(c, 2, 5)
     exchanged = {f"{a}1 and {a}2 exchanged" for a in ("colour", "digit")}
     assert {*found} == {*c.names} | exchanged  # places have an order: those cannot be exchanged
     for kind, lists in found.items():
@@ -66,19 +69,19 @@ def test_wrong_captions_are_wrong_in_one_respect_and_possible():
                            if a != b] if text else []  # fmt: skip
                 assert len(changed) == (0 if not text else 2 if "exchanged" in kind else 1)
                 assert not text or tuple(grammar.parse(text)) in possible
-    again = alternatives.wrong(c.part(slice(7)), 2, 5)
+    again = hard_negatives.wrong(c.part(slice(7)), 2, 5)
     assert again and all(v[1] == found[k][1][:7] for k, v in again.items())
 
 
 def test_candidates_hold_the_own_caption_once_and_all_there_are_have_their_law():
     c = captions()
-    few = alternatives.candidates(c, 5, 1)
+    few = hard_negatives.candidates(c, 5, 1)
     columns = np.asarray(few.texts)
     assert columns.shape == (5, 40) and (columns[0] == c.strings()).all()
     assert all(len({*column}) == 5 for column in columns.T)
-    assert few.texts[3][:9] == alternatives.candidates(c.part(slice(9)), 5, 1).texts[3]
+    assert few.texts[3][:9] == hard_negatives.candidates(c.part(slice(9)), 5, 1).texts[3]
     names = captions("named(digits())")
-    every = alternatives.candidates(names, 0, 1)
+    every = hard_negatives.candidates(names, 0, 1)
     assert len(every.texts) == 10 and every.probability.sum() == pytest.approx(1.0)
     assert [every.texts[t][i] for i, t in enumerate(every.true)] == names.strings()
     assert (every.true != every.other).all()
@@ -143,10 +146,10 @@ def test_classes_are_captions_of_a_model_of_classes(tmp_path):
 def test_the_checks_say_what_fails_and_what_cannot_be_said():
     i = {"bits": 9.0, "standard_error": 0.1}
     r = {"information": i, "entropy": 7.6, "shuffled_above_null": {"bits": -0.5}}
-    first, second = informing.checks(r)
+    first, second = caption_information.checks(r)
     assert first["passed"] is False and "too loose by at least 1.400" in first["said"]
     assert second["passed"] is False
-    unknown = informing.checks(r | {"entropy": None})[0]
+    unknown = caption_information.checks(r | {"entropy": None})[0]
     assert unknown["passed"] is None and "not known: skipped" in unknown["said"]
 
 
@@ -166,7 +169,7 @@ def test_questions_that_cannot_be_asked(tmp_path, asked, message):
 def test_another_run_must_be_without_text(tmp_path, monkeypatch):
     found, other = run(tmp_path), run(tmp_path)
     found.config.inform.against = "runs/text"
-    monkeypatch.setattr(informing, "open_run", lambda path, data_dir: other)
+    monkeypatch.setattr(caption_information, "open_run", lambda path, data_dir: other)
     with pytest.raises(ConfigError, match="runs/text: that run has texts or classes; give one"):
         inform.check(found)
 
@@ -174,13 +177,15 @@ def test_another_run_must_be_without_text(tmp_path, monkeypatch):
 def test_words_need_captions_by_parts(tmp_path):
     bare = dataclasses.replace(captions(), attributes=None)
     with pytest.raises(ConfigError, match="not known by parts, as those of scenes"):
-        words.parts(bare, orders=True)
+        bits_per_word.parts(bare, orders=True)
     found = run(tmp_path)
     notes = []
-    assert informing._parts(found, bare, notes) is None and "not known by parts" in notes[0]
+    assert (
+        caption_information._parts(found, bare, notes) is None and "not known by parts" in notes[0]
+    )
     found.config.text = found.config.text.replace("'digit', ", "")  # as if nothing was left out
     vars(found).pop("text", None)
-    assert informing._parts(found, captions(), notes) is None
+    assert caption_information._parts(found, captions(), notes) is None
     assert "leave words out" in notes[1] and "unknown word 'digit'" in notes[1]
 
 

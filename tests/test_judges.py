@@ -9,7 +9,7 @@ from test_inform import run
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges.base import shares
-from diffusion_jax.experiment import best_of, drawing, judging, texts
+from diffusion_jax.experiment import best_of, judges, sampling, texts
 
 
 def of_scenes(spec="scenes(objects=(1, 2), size=10)"):
@@ -54,20 +54,20 @@ def test_unseen_texts_are_counted_apart(tmp_path):
     found = run(tmp_path)
     found.config.quality.judge = "scenes()"
     images, captions = of_scenes("scenes(objects=1, pairs='all', size=10)")
-    shown = judging.judged(found, images, captions.strings())
+    shown = judges.judged(found, images, captions.strings())
     unseen = captions.attributes[:, :2].sum(1) % 6 == 0
     assert 50 < unseen.sum() < 250
     assert shown["all, unseen"]["images"] == unseen.sum()
     assert shown["all, seen"]["images"] == 1000 - unseen.sum()
     own = found.data.split("test")
-    assert "all, unseen" not in judging.of_split(found, own)
+    assert "all, unseen" not in judges.of_split(found, own)
 
 
 def test_captions_of_another_data_set(tmp_path):
     found = run(tmp_path)
     found.config.sample.captions_of = "scenes(objects=1, pairs='unseen', size=10)"
     wanted = texts.wanted(found, 5)
-    assert not judging.seen(found, wanted).any()
+    assert not judges.seen(found, wanted).any()
 
 
 class Fake:
@@ -98,9 +98,9 @@ def test_the_best_of_several_samples_has_the_larger_lift(tmp_path):
     found = tiny.experiment(tmp_path)  # of three classes
     params = jax.jit(lambda: found.model.init(jax.random.key(0), found.source.shape))()
     params = jax.tree.map(lambda a: a + 0.05, params)
-    one = drawing.compiled(found, params)
+    one = sampling.compiled(found, params)
     found.config.sample.best_of = 3
-    several = drawing.compiled(found, params)
+    several = sampling.compiled(found, params)
     first = one(0, quiet=True)
     np.testing.assert_array_equal(
         several.tries[0](0, quiet=True), first

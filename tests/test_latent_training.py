@@ -18,7 +18,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.sampling.edits._masks import latent_mask
-from diffusion_jax.training import latents, state as state_lib
+from diffusion_jax.training import latent_cache, state as state_lib
 from diffusion_jax.training.tasks.diffusion import make_recipe
 
 CONV = (
@@ -44,8 +44,8 @@ def test_a_frozen_autoencoder(tmp_path):
     images = np.random.default_rng(0).integers(0, 17, (20, 8, 8, 1)).astype(np.uint8)
     split = Split("some", images, np.zeros(20, np.int32), 17, 0)
     how = Pass(make_mesh(jax.devices()[:1]), 8, quiet=True)
-    state = latents.standardised(run.model, state, split, how)
-    stored = latents.cached(run.model, state.params, split, how, 2**20)
+    state = latent_cache.standardised(run.model, state, split, how)
+    stored = latent_cache.cached(run.model, state.params, split, how, 2**20)
     rows = stored.everything()
     assert set(rows) == {"image", "label", "mean", "std"}
     # Of y_0: noise of the encoder and of the least gamma included.

@@ -12,7 +12,7 @@ from weights import moved
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.embed import image_inputs
-from diffusion_jax.process.low_noise import LowNoise
+from diffusion_jax.process.conditioning_augmentation import LowNoise
 from diffusion_jax.sampling.guidance.base import Context
 
 N = 3

@@ -9,7 +9,7 @@ from test_lost import counting
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import train
 from diffusion_jax.errors import ConfigError, WorkdirError
-from diffusion_jax.experiment import assembly, drawing, measuring, prepare_workdir
+from diffusion_jax.experiment import assembly, bits_per_dim, prepare_workdir, sampling
 from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.sharding import gathered
 
@@ -60,9 +60,9 @@ def test_evaluation_and_samples_that_do_not_fit_are_refused(tmp_path, monkeypatc
     params = gathered(experiment.mesh, init(jax.random.key(0), experiment.source.shape))
     monkeypatch.setattr(memory, "of_device", lambda device: 500)
     with pytest.raises(ConfigError, match=r"8 images at once, needs .*lower --config.eval.batch"):
-        measuring.bound(experiment, params)
+        bits_per_dim.bound(experiment, params)
     with pytest.raises(ConfigError, match=r"sampling needs .*lower --config.sample.batch"):
-        drawing.compiled(experiment, params)(seed=0)
+        sampling.compiled(experiment, params)(seed=0)
 
 
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):

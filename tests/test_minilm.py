@@ -13,7 +13,7 @@ from weights import drawn
 
 from diffusion_jax import registry, testing
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import informing, texts
+from diffusion_jax.experiment import caption_information, texts
 from diffusion_jax.networks.layers.text import TextTokens
 from diffusion_jax.networks.text_encoders import _bert, _wordpiece, minilm
 from diffusion_jax.networks.text_encoders.base import as_read, encode
@@ -137,7 +137,7 @@ def test_a_run_reads_states_and_keeps_their_digest(folder, tmp_path):
     asked = texts.conditions(found, ["a (red:2) three", "a red three"])
     np.testing.assert_array_equal(*asked["text"])
     assert asked["text_weight"].max() == 2.0
-    pair = informing.told(found, [[None], ["a red three"]], ())["text"]
+    pair = caption_information.told(found, [[None], ["a red three"]], ())["text"]
     assert not pair[0, 0].any() and (pair[0, 1] == asked["text"][1]).all()
     assert found.model.null({"text": jnp.asarray(rows["text"])})["text"].any() == np.False_
     other = found.config.text.replace(found.text.digest, "0" * 16)

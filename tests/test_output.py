@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from diffusion_jax.cli.report.curves import read_curves
-from diffusion_jax.runtime import images, storage, wording
+from diffusion_jax.runtime import formatting, images, storage
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.training import metrics
 
@@ -78,14 +78,14 @@ def test_json_is_valid_and_errors_that_are_not_known_are_no_numbers(tmp_path):
 
     read = json.loads(text, parse_constant=refuse)
     assert read == {"a": None, "b": [1.5, None, {"c": None}], "d": [2, None]}
-    assert wording.plus_minus(1.5, 0.25) == "1.5000 +- 0.2500"
+    assert formatting.plus_minus(1.5, 0.25) == "1.5000 +- 0.2500"
     for error in (None, float("nan")):
-        assert wording.plus_minus(1.5, error) == "1.5000 +- unknown"
+        assert formatting.plus_minus(1.5, error) == "1.5000 +- unknown"
 
 
 def test_one_image_has_bits_but_no_error(tmp_path):
     from diffusion_jax.cli.report import figures
-    from diffusion_jax.experiment.measuring import BitsPerDim
+    from diffusion_jax.experiment.bits_per_dim import BitsPerDim
 
     one = BitsPerDim(1.5, float("nan"), 0.1, {}, np.array([1.5]))
     assert str(one).startswith("1.5000 +- unknown bits/dim")

@@ -23,7 +23,7 @@ from diffusion_jax.cli.modes import (
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import guides
-from diffusion_jax.experiment import drawing, others
+from diffusion_jax.experiment import sampling, second_models
 from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
@@ -217,7 +217,7 @@ def test_a_classifier_learns_reports_and_guides(runs):
         guided = tiny.experiment(folder, "model", guidance=named)
         guided.config.sample.num, guided.config.sample.steps = 24, 10
         params, _ = guided.weights()
-        method = drawing.build(guided, params)
+        method = sampling.build(guided, params)
         run = generate.compile_sampler(guided.model, method, guided.mesh)
         labels = generate.labels_for(guided.model, 24, ())
         out = generate.generate(params, run, (4, 4, 1), labels, 24, 24, 0, guided.mesh)
@@ -253,7 +253,7 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
     other = tiny.experiment(folder, "digits", task="guide(classifier())", data="digits()",
                      guidance=f"classifier(checkpoint={where!r})")  # fmt: skip
     with pytest.raises(ConfigError, match="was trained on"):
-        others.open_helper(other, "classifier", where)
+        second_models.open_helper(other, "classifier", where)
     with pytest.raises(ConfigError, match="needs 100"):
         train.run(
             tiny.experiment(

@@ -13,12 +13,12 @@ from weights import drawn
 from diffusion_jax import registry, testing
 from diffusion_jax.cli.modes import sample
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import assembly, measuring, texts
+from diffusion_jax.experiment import assembly, bits_per_dim, texts
 from diffusion_jax.networks.layers.text import CrossAttention, TextTokens
 from diffusion_jax.networks.text_encoders.base import encode, parse_weights, prompts
 from diffusion_jax.runtime import images
 from diffusion_jax.sampling.guidance.base import Context
-from diffusion_jax.training.hiding import one_wording
+from diffusion_jax.training.cond_dropout import one_wording
 from diffusion_jax.types import Pred
 
 BYTES = registry.build("text_encoders", "bytes(length=12, width=8, depth=1, heads=2)")
@@ -245,7 +245,7 @@ def test_samples_are_drawn_and_bits_measured_given_the_text(tmp_path):
         assert f["caption"].tolist() == list(found.config.sample.captions)
     split = found.source.split("test")
     nulled = dataclasses.replace(split.captions, ids=0 * split.captions.ids)
-    told, none = (measuring.bound(found, params, split=s, limit=2, quiet=True)
+    told, none = (bits_per_dim.bound(found, params, split=s, limit=2, quiet=True)
                   for s in (split, dataclasses.replace(split, captions=nulled)))  # fmt: skip
     np.testing.assert_array_equal(told.t, none.t)  # the same noise, so that they can be compared
     np.testing.assert_array_equal(told.prior, none.prior)

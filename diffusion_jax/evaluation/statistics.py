@@ -13,8 +13,8 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation.frechet import Accumulator, Moments
 from diffusion_jax.runtime import untrusted
+from diffusion_jax.runtime.formatting import json_text
 from diffusion_jax.runtime.storage import write_arrays
-from diffusion_jax.runtime.wording import json_text
 
 # What reading damaged files raises; a single array in place of an archive is a TypeError.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,

@@ -27,7 +27,7 @@ from diffusion_jax.training.tasks.base import Plugin
 from diffusion_jax.types import Array, Params, Pred
 
 if TYPE_CHECKING:
-    from diffusion_jax.experiment.measuring import BitsPerDim
+    from diffusion_jax.experiment.bits_per_dim import BitsPerDim
 
 __all__ = ["Experiment", "open_experiment", "open_run", "prepare_workdir"]
 
@@ -139,7 +139,7 @@ class Experiment:
             ConfigError: settings that do not exist or do not fit the model.
             CheckpointError: there are no weights.
         """
-        from diffusion_jax.experiment import drawing
+        from diffusion_jax.experiment import sampling
 
         classes = None if labels is None else class_numbers(self.source, labels)
         wanted = {
@@ -148,7 +148,7 @@ class Experiment:
             "sample.steps": steps, "sample.batch": batch, "guidance": guidance, "sampler": sampler,
         }  # fmt: skip
         run = asked(self, wanted)
-        drawn = drawing.compiled(run, run.params)
+        drawn = sampling.compiled(run, run.params)
         return drawn.levels(drawn(run.config.sample.seed, quiet=True))
 
     def bits_per_dim(
@@ -178,11 +178,11 @@ class Experiment:
             ConfigError: settings that cannot work, such as an odd number of draws.
             CheckpointError: there are no weights.
         """
-        from diffusion_jax.experiment import measuring
+        from diffusion_jax.experiment import bits_per_dim
 
         wanted = {"split": split, "draws": draws, "limit": limit, "seed": seed, "batch": batch}
         run = asked(self, {f"eval.{k}": v for k, v in wanted.items()})
-        return measuring.result(measuring.bound(run, run.params, quiet=True))
+        return bits_per_dim.result(bits_per_dim.bound(run, run.params, quiet=True))
 
     def denoiser(
         self, guidance: str | None = None, *, labels: Array | None = None
@@ -202,9 +202,9 @@ class Experiment:
             ConfigError: the guidance does not fit, labels are missing, or the schedule has one
                 gamma per pixel.
         """
-        from diffusion_jax.experiment import drawing
+        from diffusion_jax.experiment import sampling
 
-        return drawing.denoiser(asked(self, {"guidance": guidance}), self.params, labels)
+        return sampling.denoiser(asked(self, {"guidance": guidance}), self.params, labels)
 
     def compress(self, images: np.ndarray, labels: np.ndarray | None = None) -> bytes:
         """Codes images without loss by bits-back coding, as `config.compress` says.

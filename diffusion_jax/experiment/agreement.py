@@ -11,7 +11,7 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.neighbours import Nearest
-from diffusion_jax.experiment import Experiment, assembly, drawing, open_run, others
+from diffusion_jax.experiment import Experiment, assembly, open_run, sampling, second_models
 from diffusion_jax.experiment._asked import asked
 
 _ODE = {"sampler": "ddim()", "plan": "once()", "corrector": "none()"}  # no noise but the first
@@ -26,7 +26,7 @@ def open_other(experiment: Experiment, path: str) -> Experiment:
         raise ConfigError(
             f"audit.against={path!r} holds {other.config.task}, not a diffusion model"
         )
-    others.check_same_data(experiment, other, path)
+    second_models.check_same_data(experiment, other, path)
     mine, theirs = (e.model.num_classes for e in (experiment, other))
     if mine != theirs:
         raise ConfigError(f"audit.against={path!r} knows {theirs} classes, this model {mine}")
@@ -54,7 +54,7 @@ def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
 
 def _draw(run: Experiment, changes: dict[str, Any]) -> np.ndarray:
     run = asked(run, changes)
-    made = drawing.compiled(run, run.params)
+    made = sampling.compiled(run, run.params)
     return made.levels(made(run.config.sample.seed))
 
 

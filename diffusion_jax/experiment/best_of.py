@@ -10,12 +10,12 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, features, informing, measuring, texts
+from diffusion_jax.experiment import Experiment, bits_per_dim, caption_information, features, texts
 from diffusion_jax.likelihood import information
 from diffusion_jax.types import Params
 
 if TYPE_CHECKING:
-    from diffusion_jax.experiment.drawing import Drawing
+    from diffusion_jax.experiment.sampling import Drawing
 
 # Images `[N, H, W, C]` as levels, for the texts or classes that were asked for -> score `[N]`.
 Score = Callable[[np.ndarray], np.ndarray]
@@ -104,7 +104,7 @@ def _score(run: Experiment, params: Params, drawing: "Drawing") -> Score:
 def _texts(run: Experiment, drawing: "Drawing") -> list[str]:
     if drawing.captions:
         return list(drawing.captions)
-    names = informing.class_names(run)
+    names = caption_information.class_names(run)
     return [names[k] for k in drawing.labels]
 
 
@@ -123,7 +123,7 @@ def lift(run: Experiment, params: Params, drawing: "Drawing") -> Score:
         none = np.zeros(n, np.int32)
         source = run.source
         split = Split("samples", images, none, source.levels, source.num_classes)
-        how = dataclasses.replace(measuring.over(run), limit=0, quiet=True)
+        how = dataclasses.replace(bits_per_dim.over(run), limit=0, quiet=True)
         draws = run.config.eval.draws
         nats = information.measure(run.model, params, split, how, pair, draws=draws).nats
         return (nats[..., 0] - nats[..., 1]).mean(1)

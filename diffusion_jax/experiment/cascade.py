@@ -16,7 +16,7 @@ from typing import Any
 from diffusion_jax import registry
 from diffusion_jax.config_groups import GROUPS
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import Experiment, assembly, decoded, open_run
+from diffusion_jax.experiment import Experiment, assembly, latent_decoder, open_run
 from diffusion_jax.model import Model
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
@@ -42,7 +42,7 @@ class Cascade(Experiment):
         params, records = zip(*(s.loaded for s in self.stages), strict=True)
         _check_data(self.stages, records)
         if self.model.from_latent:
-            params = decoded.in_units_of(self.stages, params)
+            params = latent_decoder.in_units_of(self.stages, params)
         last = records[-1]
         return params, {
             "step": last["step"],
@@ -79,8 +79,8 @@ def joined(run: Experiment) -> Cascade:
         _check_order(stages, names)
     _check_equal(stages, names)
     if told:
-        decoded.check(stages, names)
-        decoded.join(stages)
+        latent_decoder.check(stages, names)
+        latent_decoder.join(stages)
     found = Cascade(run.config, run.workdir, "", stages)
     vars(found)["source"] = stages[-1].source
     return found

@@ -43,7 +43,7 @@ _FILLED = ("edges", "sha256")
 
 @dataclass(frozen=True)
 class Opened:
-    """A teacher, ready to be asked; a `training.teaching.Teacher`."""
+    """A teacher, ready to be asked; a `training.student_step.Teacher`."""
 
     model: Model
     params: Any
@@ -137,12 +137,12 @@ def _begun(run: "Experiment") -> ConfigDict | None:
 
 def _resolved(run: "Experiment") -> ConfigDict:
     """The settings of a new student."""
-    from diffusion_jax.experiment import others
+    from diffusion_jax.experiment import second_models
 
     plugin, method = run.task, run.task.built
     other = _open(run)
     theirs = other.config
-    others.check_same_data(run, other, plugin.teacher)
+    second_models.check_same_data(run, other, plugin.teacher)
     mine, taught = (tuple(e.source.classes) for e in (run, other))
     if theirs.conditional and mine != taught:
         raise ConfigError(
@@ -194,11 +194,11 @@ def _plan(other: "Experiment", params: Params, edges: Spec, steps: int) -> np.nd
 
 def opened(run: "Experiment", plugin: Any, finest: int) -> Opened:
     """The teacher of a run, with its weights: what `Handed.teacher` gives a task."""
-    from diffusion_jax.experiment import others
+    from diffusion_jax.experiment import second_models
 
     other = _open(run)
     params, _ = other.weights()
-    helpers = Helpers(lambda kind, path: others.open_helper(other, kind, path))
+    helpers = Helpers(lambda kind, path: second_models.open_helper(other, kind, path))
     return asked(other.model, params, plugin, finest, helpers)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.runtime.wording import json_text
+from diffusion_jax.runtime.formatting import json_text
 
 _SCHEME = "gs://"
 _SECONDS = 30.0  # for the first answer of a bucket

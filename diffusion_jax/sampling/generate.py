@@ -13,7 +13,7 @@ from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.process import given_latent
-from diffusion_jax.process.low_noise import noised
+from diffusion_jax.process.conditioning_augmentation import noised
 from diffusion_jax.process.schedules.base import LATENT, endpoints, inverse
 from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.progress import progress

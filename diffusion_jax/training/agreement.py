@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.training.teaching import Recipe
+from diffusion_jax.training.student_step import Recipe
 from diffusion_jax.types import Array, Cond, Params
 
 _FINE = 64  # the teacher's steps

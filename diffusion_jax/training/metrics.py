@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax.runtime.formatting import json_text
 from diffusion_jax.runtime.storage import write
-from diffusion_jax.runtime.wording import json_text
 from diffusion_jax.training.append_log import Spool
 
 _LINES = "metrics.jsonl"

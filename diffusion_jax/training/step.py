@@ -18,9 +18,9 @@ from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.likelihood.objectives.base import Objective
 from diffusion_jax.model import Model
 from diffusion_jax.networks.autoencoders.base import is_trained
-from diffusion_jax.process.low_noise import LowNoise
+from diffusion_jax.process.conditioning_augmentation import LowNoise
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
-from diffusion_jax.training import frozen, hiding, variance
+from diffusion_jax.training import cond_dropout, frozen_latents, variance
 from diffusion_jax.training.averages import Average
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.optimizer import advance
@@ -115,9 +115,9 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
         )
         cond["label"] = jnp.where(drop, recipe.model.num_classes, cond["label"])
     if "text" in cond:
-        cond["text"] = hiding.one_wording(root, step, batch["text"], recipe.text_dropout)
+        cond["text"] = cond_dropout.one_wording(root, step, batch["text"], recipe.text_dropout)
     if "embedding" in cond:
-        cond["embedding"] = hiding.zeroed(
+        cond["embedding"] = cond_dropout.zeroed(
             root, step, "embedding_dropout", cond["embedding"], recipe.embedding_dropout
         )
     if recipe.low_noise:
@@ -281,7 +281,7 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
     if recipe.model.from_latent:
         _, cond, _ = recipe.model.condition(state.params, x, cond, noise.latent)
     if recipe.frozen or "mean" in batch:
-        x = frozen.latents(recipe.model, state.params, x, batch)
+        x = frozen_latents.latents(recipe.model, state.params, x, batch)
     beta = None if recipe.beta is None else recipe.beta(state.step)
     grads, metrics = gradient(recipe, state.params, x, cond, noise, weight, beta)
     proposal = recipe.proposal.update(state.proposal, metrics.pop("proposal"))

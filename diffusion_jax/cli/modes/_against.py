@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import Experiment, drawing, open_run, others
+from diffusion_jax.experiment import Experiment, open_run, sampling, second_models
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
@@ -78,14 +78,14 @@ def _run(experiment: Experiment, path: str) -> Experiment:
     """The run whose samples are drawn, with this run's settings for sampling."""
     c = experiment.config
     other = open_run(path, data_dir=c.data_dir)
-    others.check_same_data(experiment, other, path)
+    second_models.check_same_data(experiment, other, path)
     for field in ("guidance", "sampler", "grid", "plan", "corrector", "sample"):
         other.config[field] = copy.deepcopy(c[field])
     if not other.model.traits.pixels:
         other.config.final = "sample()"  # by their law: the most probable images are other ones
     if c.conditional and not other.model.num_classes:
         raise ConfigError(f"conditional=True, but {path} is a model without classes")
-    drawing.check(other)
+    sampling.check(other)
     return other
 
 
@@ -93,7 +93,7 @@ def _draw(experiment: Experiment, against: str, path: object) -> None:
     other = _run(experiment, against)
     c = other.config.sample
     params, record = other.weights()
-    draw = drawing.compiled(other, params)
+    draw = sampling.compiled(other, params)
     drawn, labels = draw(c.seed), draw.labels
     labels = np.zeros(c.num, np.int32) if labels is None else labels
     if jax.process_index() == 0:

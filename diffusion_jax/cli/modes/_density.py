@@ -9,11 +9,11 @@ import numpy as np
 
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, measuring
+from diffusion_jax.experiment import Experiment, bits_per_dim
 from diffusion_jax.likelihood import density as lib, stages
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.runtime import storage
-from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.types import Params
 
 
@@ -26,7 +26,7 @@ def evaluate(
     dims = math.prod(experiment.model.z_shape(experiment.source.shape))
     about = density.describe(dims)
     split = experiment.source.split(c.split)
-    records = lib.measure(experiment.model, density, params, split, measuring.over(experiment))
+    records = lib.measure(experiment.model, density, params, split, bits_per_dim.over(experiment))
     certificate = getattr(density, "verdict", dict)(records.certificate)
     report = {
         "result": lib.summary(records, getattr(density, "order", 1)),
@@ -73,7 +73,7 @@ def evaluate_stages(cascade: Experiment, density: Density) -> dict[str, Any]:
     if "network_calls_per_image" in about:
         about["network_calls_per_image"] *= len(own)
     params, record = cascade.loaded
-    split, how = cascade.source.split(c.split), measuring.over(cascade)
+    split, how = cascade.source.split(c.split), bits_per_dim.over(cascade)
     records = [
         lib.measure(s.model, density, p, split, replace(how, seed=c.seed + i))
         for i, (s, p) in enumerate(zip(cascade.stages, params, strict=True))

@@ -15,9 +15,9 @@ from diffusion_jax.data.passes import count
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime.distributed import describe_devices, say
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.runtime.sharding import local
 from diffusion_jax.runtime.storage import as_json, write_json
-from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import _density, _records
-from diffusion_jax.experiment import Experiment, measuring
+from diffusion_jax.experiment import Experiment, bits_per_dim
 from diffusion_jax.experiment.cascade import waste
 from diffusion_jax.likelihood import bpd, stages as lib
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.runtime import storage
-from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.runtime.formatting import plus_minus
 
 
 def evaluate(cascade: Experiment) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
     params, record = cascade.loaded
     split = cascade.source.split(c.split)
     found = {
-        name: measuring.bounds(cascade, params, o, label=f"T={name}")
+        name: bits_per_dim.bounds(cascade, params, o, label=f"T={name}")
         for name, o in objectives.items()
     }
     own = [math.prod(s.model.z_shape(s.source.shape)) for s in cascade.stages]

@@ -15,9 +15,9 @@ from diffusion_jax.errors import CheckpointError, ConfigError, DataError
 from diffusion_jax.experiment import (
     Experiment,
     agreement,
-    auditing,
-    drawing,
+    memorisation,
     samples as samples_lib,
+    sampling,
 )
 from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.likelihood import bpd
@@ -44,9 +44,9 @@ def run(experiment: Experiment) -> None:
     train = experiment.source.split("train")
     held_out = experiment.source.split(experiment.config.eval.split)
     if _scored(experiment, params):  # before samples are drawn
-        auditing.check_trained_on(experiment, record, train)
+        memorisation.check_trained_on(experiment, record, train)
         for split in (train, held_out):
-            auditing.enough(split, experiment.config.eval.limit)
+            memorisation.enough(split, experiment.config.eval.limit)
     path = experiment.config.quality.samples
     samples = (
         samples_lib.read(experiment, place(path)) if path
@@ -58,7 +58,7 @@ def run(experiment: Experiment) -> None:
 def check(experiment: Experiment) -> None:
     """Refuses settings that cannot work, before anything expensive happens."""
     c = experiment.config
-    auditing.check(experiment)
+    memorisation.check(experiment)
     bpd.check_draws("eval.draws", c.eval.draws)
     if experiment.task.figure == "samples" and not c.quality.samples:
         raise ConfigError(
@@ -69,7 +69,7 @@ def check(experiment: Experiment) -> None:
     if c.quality.samples and not (path.is_file() or path.is_dir()):
         raise DataError(f"quality.samples: there is no file {c.quality.samples}")
     if not c.quality.samples and c.sample.num:
-        drawing.check(experiment)
+        sampling.check(experiment)
     if c.audit.against:
         if experiment.task.figure == "samples":
             raise ConfigError(
@@ -124,23 +124,23 @@ def audit(
                     f"{experiment.model.teacher})")  # fmt: skip
     else:
         notes += _about(experiment, record, train)
-        scored = [auditing.score(experiment, params, s) for s in (train, held_out)]
-        gammas = auditing.edges(experiment, params, c.eval.draws, c.audit.bands)
-        result["gap"], result["membership"] = auditing.members(*scored, gammas, c.eval.seed)
+        scored = [memorisation.score(experiment, params, s) for s in (train, held_out)]
+        gammas = memorisation.edges(experiment, params, c.eval.draws, c.audit.bands)
+        result["gap"], result["membership"] = memorisation.members(*scored, gammas, c.eval.seed)
         for name, side in zip(("train", "held_out"), scored, strict=True):
             arrays |= {f"{name}_rows": side.rows, f"{name}_bits_per_dim": side.bits}
         if train.num_classes:
-            result["bits_of_classes"] = auditing.bits_of_classes(experiment, scored[1])
+            result["bits_of_classes"] = memorisation.bits_of_classes(experiment, scored[1])
     if not train.num_classes:
         left.append(f"classes: {train.name} has no labels")
     if samples is None:
         left.append("copies: no samples (--config.sample.num=0)")
     else:
-        result["copies"], near = auditing.copies(experiment, samples, train, held_out)
+        result["copies"], near = memorisation.copies(experiment, samples, train, held_out)
         arrays |= {"sample_distance": near.distance, "sample_second": near.second,
                    "sample_nearest": near.index}  # fmt: skip
         if train.num_classes and c.quality.classifier:
-            result["shares_of_classes"] = auditing.shares_of_classes(
+            result["shares_of_classes"] = memorisation.shares_of_classes(
                 experiment, samples, train, held_out
             )
             notes += _dealt(samples)
@@ -179,7 +179,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def _about(experiment: Experiment, record: dict[str, Any], train: Split) -> list[str]:
     """What a reader of the bits must know."""
-    unknown = auditing.check_trained_on(experiment, record, train)
+    unknown = memorisation.check_trained_on(experiment, record, train)
     augment = experiment.config.augment
     changed = f"scores are of untouched images; training saw them changed by {augment}"
     return [line for line in (unknown, augment not in ("none()", "none") and changed) if line]

@@ -12,10 +12,10 @@ from typing import Any
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, exported, measuring
+from diffusion_jax.experiment import Experiment, bits_per_dim, exported
 from diffusion_jax.likelihood import bpd
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.runtime.storage import place
-from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.training import restore
 
 READS = ("compare", "eval")
@@ -42,7 +42,7 @@ def run(experiment: Experiment) -> None:
     records, figures = [], []
     for name, each, split in zip("ab", runs, splits, strict=True):
         params, record = each.weights(c.weights)
-        found = measuring.bound(each, params, split=split, label=f"run {name}")
+        found = bits_per_dim.bound(each, params, split=split, label=f"run {name}")
         records.append(found)
         figures.append({**record, **bpd.summary(found)})
     report = {

@@ -10,12 +10,12 @@ from diffusion_jax.cli.modes import _codec_files, _records
 from diffusion_jax.compression import baselines, files, predictors
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
-from diffusion_jax.experiment import Experiment, codec, measuring
+from diffusion_jax.experiment import Experiment, bits_per_dim, codec
 from diffusion_jax.experiment.cascade import waste
 from diffusion_jax.likelihood import stages
 from diffusion_jax.runtime.distributed import describe_devices, say
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.runtime.storage import place, write
-from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Params
 
 READS = ("compress", "eval", "stages")
@@ -114,7 +114,7 @@ def _bound(experiment: Experiment, params: Params, made: codec.Encoded) -> dict[
     labels = found.labels if found.labels is not None else np.full(n, classes, np.int32)
     split = Split(found.name, found.images, labels, experiment.source.levels, classes)
     objective = registry.build("objectives", f"discrete(timesteps={steps})")
-    records = measuring.bounds(
+    records = bits_per_dim.bounds(
         experiment, params, objective, split, limit=0, label=f"bound, T={steps}"
     )
     summary = stages.summary(records)

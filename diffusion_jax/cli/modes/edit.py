@@ -11,7 +11,7 @@ from diffusion_jax.cli.modes import _edit_inputs
 from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, drawing, painting
+from diffusion_jax.experiment import Experiment, editing, sampling
 from diffusion_jax.model import require
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import say
@@ -46,10 +46,10 @@ def run(experiment: Experiment) -> None:
             part.model, "editing", "use a model with one gamma per image",
             per_pixel_gamma=False, latent=0,
         )  # fmt: skip
-    drawing.check(experiment)
+    sampling.check(experiment)
     layout = edit.lay_out(_edit_inputs.read(experiment))
     params, record = experiment.loaded
-    painted = painting.by_run(experiment, params, edit, layout)
+    painted = editing.by_run(experiment, params, edit, layout)
     drawn, method = painted.images, painted.methods[-1]
     calls = sum(m.calls(s.model) for m, s in zip(painted.methods, parts, strict=True))
     folder = _new_folder(
@@ -61,7 +61,7 @@ def run(experiment: Experiment) -> None:
             folder / "results.npz", image=drawn, source=layout.canvas.image,
             mask=layout.canvas.mask, gammas=method.gammas, **layout.canvas.cond,
         )  # fmt: skip
-        how = drawing.describe(experiment, method) | {"network_calls": calls}
+        how = sampling.describe(experiment, method) | {"network_calls": calls}
         asked = c.edit.to_dict() | {"labels": list(c.sample.labels), "seed": c.sample.seed}
         write_json(
             folder / "record.json",

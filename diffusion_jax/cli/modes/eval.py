@@ -12,12 +12,12 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _by_gamma, _density, _records, _stages
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, measuring
+from diffusion_jax.experiment import Experiment, bits_per_dim
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.model import need_likelihood
 from diffusion_jax.runtime import storage
-from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
@@ -142,9 +142,9 @@ def evaluate(
     bounds = bounds or registry.build("likelihood", "elbo()")
     objectives = bounds.objectives(tuple(c.timesteps))
     split = experiment.source.split(c.split)
-    records = measuring.bound(experiment, params, objectives.pop("infinity"), label="bits/dim")
+    records = bits_per_dim.bound(experiment, params, objectives.pop("infinity"), label="bits/dim")
     discrete = {
-        steps: measuring.bound(experiment, params, objective, label=f"T={steps}")
+        steps: bits_per_dim.bound(experiment, params, objective, label=f"T={steps}")
         for steps, objective in objectives.items()
     }
     result = bpd.summary(records)

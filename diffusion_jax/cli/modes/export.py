@@ -10,7 +10,7 @@ from diffusion_jax.experiment import Experiment, exported
 from diffusion_jax.experiment.workdir import check_writable
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.distributed import describe_devices, say
-from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.training import restore
 
 READS = ("export", "eval")

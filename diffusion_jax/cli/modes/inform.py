@@ -7,10 +7,10 @@ import numpy as np
 
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, informing
+from diffusion_jax.experiment import Experiment, caption_information
 from diffusion_jax.likelihood import bpd, information
 from diffusion_jax.runtime import images, storage
-from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.types import Params
 
 READS = ("inform", "eval")
@@ -32,19 +32,19 @@ def check(experiment: Experiment) -> None:
     if experiment.stages:
         raise ConfigError("--mode=inform takes one run, not a cascade: name a stage as --workdir")
     bpd.check_draws("eval.draws", experiment.config.eval.draws)
-    informing.images(experiment)
+    caption_information.images(experiment)
     information.check(experiment.model, "--mode=inform")
     if experiment.config.inform.against:
-        informing.other_null(experiment)
+        caption_information.other_null(experiment)
 
 
 def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
     """Measures, writes everything and returns the report."""
-    c, (split, _) = experiment.config, informing.images(experiment)
-    found = informing.measured(experiment, params)
+    c, (split, _) = experiment.config, caption_information.images(experiment)
+    found = caption_information.measured(experiment, params)
     report = {
         "result": found.result,
-        "checks": informing.checks(found.result),
+        "checks": caption_information.checks(found.result),
         "model": {**record, **_records.model_record(experiment, params)},
         "data": _records.data_record(experiment, split, c.eval.limit),
         "numerics": _records.numerics_record(experiment),
@@ -67,7 +67,7 @@ def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> di
 
 
 def _picture(
-    experiment: Experiment, shown: np.ndarray, found: informing.Informed
+    experiment: Experiment, shown: np.ndarray, found: caption_information.Informed
 ) -> np.ndarray | None:
     """Images and, beside each, where its bits are; None where what diffuses is not the image."""
     n, height, width = shown.shape[:3]

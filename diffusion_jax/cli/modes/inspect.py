@@ -12,14 +12,14 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
-from diffusion_jax.experiment import Experiment, measuring
+from diffusion_jax.experiment import Experiment, bits_per_dim
 from diffusion_jax.likelihood import bpd, martingale, variance
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.process.time_change import reclock
 from diffusion_jax.runtime import images
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.runtime.sharding import local, put, replicated
-from diffusion_jax.runtime.wording import plus_minus
 from diffusion_jax.types import Array, Cond, Params
 
 READS = ("eval",)
@@ -88,7 +88,7 @@ def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, 
     objective = registry.build("objectives", "continuous()")
 
     def records(m: Model, p: Params, seed: int, label: str) -> bpd.Records:
-        how = measuring.over(experiment)
+        how = bits_per_dim.over(experiment)
         how = dataclasses.replace(how, seed=how.seed + seed)
         return bpd.measure(m, objective, p, split, how, draws=c.draws, label=label, defensive=False)
 

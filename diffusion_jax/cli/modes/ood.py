@@ -11,7 +11,7 @@ from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, measuring
+from diffusion_jax.experiment import Experiment, bits_per_dim
 from diffusion_jax.likelihood import ood as lib
 from diffusion_jax.model import need_likelihood, require
 from diffusion_jax.process.schedules.base import endpoints
@@ -105,9 +105,9 @@ def _scores(
 ) -> np.ndarray:
     """`[N, 1 + gammas]`."""
     plain = lib.unlabelled(split, experiment.model)
-    records = measuring.bound(experiment, params, split=plain, label=f"bits/dim {split.name}")
+    records = bits_per_dim.bound(experiment, params, split=plain, label=f"bits/dim {split.name}")
     errors = lib.reconstruction_errors(
-        experiment.model, params, plain, measuring.over(experiment), gammas,
+        experiment.model, params, plain, bits_per_dim.over(experiment), gammas,
         draws=experiment.config.eval.draws,
     )  # fmt: skip
     return np.concatenate([records.per_image()["total"][:, None], errors], axis=1)

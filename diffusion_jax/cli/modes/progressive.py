@@ -10,10 +10,10 @@ import numpy as np
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, measuring
+from diffusion_jax.experiment import Experiment, bits_per_dim
 from diffusion_jax.likelihood import progressive as lib
 from diffusion_jax.runtime import images, storage
-from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.types import Params
 
 READS = ("progressive", "eval")
@@ -37,7 +37,7 @@ def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -
     """Measures given weights, writes everything and returns the report."""
     c, steps = experiment.config.eval, experiment.config.progressive.steps
     split = experiment.source.split(c.split)
-    how = measuring.over(experiment)
+    how = bits_per_dim.over(experiment)
     with how.precise():
         records = lib.measure(experiment.model, params, split, how, steps=steps)
         gamma = lib.gammas(experiment.model, params, steps)

@@ -17,13 +17,13 @@ from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import quality
 from diffusion_jax.experiment import (
     Experiment,
-    bench as bench_lib,
-    drawing,
     features,
-    generated,
-    judging,
+    generators,
+    judges,
     low_images,
+    sample_quality as quality_lib,
     samples as samples_lib,
+    sampling,
 )
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import describe_devices
@@ -56,9 +56,9 @@ def check(experiment: Experiment) -> None:
             raise DataError(f"quality.{field}: there is no file {q[field]}")
     if q.samples:
         return
-    judging.check_apart(experiment)
-    drawing.check(experiment)
-    if experiment.stages or generated.generates(experiment):
+    judges.check_apart(experiment)
+    sampling.check(experiment)
+    if experiment.stages or generators.generates(experiment):
         return
     if experiment.model.view.halvings:
         raise ConfigError(
@@ -93,7 +93,7 @@ def check_settings(experiment: Experiment) -> None:
 def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict[str, Any]:
     """Measures sets of samples, repetitions of one another; writes the card and returns it."""
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
-        bench = bench_lib.open_bench(experiment)
+        bench = quality_lib.open_bench(experiment)
         q = experiment.config.quality
         count = experiment.config.sample.num
         if q.samples:
@@ -112,7 +112,7 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
         if floor is not None:
             floor["samples_at_this_size"] = bench.at_size(drawn[0].images, floor["images"])
     card = {
-        "result": bench_lib.summary([bench_lib.headline(f) for f in figures]),
+        "result": quality_lib.summary([quality_lib.headline(f) for f in figures]),
         "floor": floor,
         "figures": figures,
         "samples": _join([s.record for s in drawn]),
@@ -166,7 +166,7 @@ def _figure(value: float, error: float | None) -> str:
 
 def _table(card: dict[str, Any]) -> str:
     s, reference, features = card["samples"], card["reference"], card["features"]
-    floor = bench_lib.headline(card["floor"]) if card["floor"] else {}
+    floor = quality_lib.headline(card["floor"]) if card["floor"] else {}
     how = [f"{s[k]}" for k in ("sampler", "guidance") if k in s]
     if "network_calls" in s:
         how.append(f"{s['network_calls']} network calls")

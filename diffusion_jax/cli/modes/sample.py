@@ -11,11 +11,11 @@ import numpy as np
 
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.base import Source
-from diffusion_jax.experiment import Experiment, drawing, generated, low_images
+from diffusion_jax.experiment import Experiment, generators, low_images, sampling
 from diffusion_jax.runtime import images, terminal, untrusted
 from diffusion_jax.runtime.distributed import say
+from diffusion_jax.runtime.formatting import json_text
 from diffusion_jax.runtime.storage import write_arrays
-from diffusion_jax.runtime.wording import json_text
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import restore
 from diffusion_jax.training.state import ema_key
@@ -30,7 +30,7 @@ _ROWS = 8  # images that are shown at every level of a cascade
 def run(experiment: Experiment) -> None:
     """Samples from the newest (or the named) checkpoint; writes `samples/<step>.png` and `.npz`."""
     check(experiment)
-    if not (experiment.stages or generated.generates(experiment)):
+    if not (experiment.stages or generators.generates(experiment)):
         low_images.named(experiment)
     params, record = experiment.loaded
     sample(experiment, params, record["step"], record, show=experiment.config.sample.preview)
@@ -38,8 +38,8 @@ def run(experiment: Experiment) -> None:
 
 def check(experiment: Experiment) -> None:
     """Refuses sampling settings that cannot work, before anything expensive happens."""
-    drawing.check(experiment)
-    if not generated.generates(experiment):
+    sampling.check(experiment)
+    if not generators.generates(experiment):
         generate.labels_for(experiment.model, 1, tuple(experiment.config.sample.labels))
 
 
@@ -70,8 +70,8 @@ def sample(
     # A later stage of a cascade in training enlarges images of the data.
     low = "" if record else f"split:{experiment.config.eval.split}"
     record = record or _trained(experiment, step)
-    c, draw = experiment.config.sample, drawing.compiled(experiment, params, low)
-    levels = draw.all_levels(c.seed, quiet) if isinstance(draw, drawing.Chain) else ()
+    c, draw = experiment.config.sample, sampling.compiled(experiment, params, low)
+    levels = draw.all_levels(c.seed, quiet) if isinstance(draw, sampling.Chain) else ()
     drawn = levels[-1] if levels else draw(c.seed, quiet)
     labels, method = draw.labels, draw.method
     source, captions, classes = experiment.source, [], 0

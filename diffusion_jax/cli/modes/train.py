@@ -26,9 +26,9 @@ from diffusion_jax.errors import ConfigError, NonFiniteError, foreign
 from diffusion_jax.experiment import (
     Experiment,
     assembly,
-    drawing,
     fine_tuning,
     prepare_workdir,
+    sampling,
     teachers,
 )
 from diffusion_jax.runtime import cores, distributed, memory, preemption
@@ -37,7 +37,7 @@ from diffusion_jax.runtime.sharding import check_batch, greatest, placed, put
 from diffusion_jax.runtime.storage import write, write_json
 from diffusion_jax.training import loop, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
-from diffusion_jax.training.closing import closing
+from diffusion_jax.training.cleanup import closing
 from diffusion_jax.training.cost import Cost
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.restore import FOLDER, read_meta, template
@@ -235,7 +235,7 @@ def _check(experiment: Experiment) -> None:
         assembly.check_call(experiment)
         sample_mode.check(experiment)
         if not experiment.model.teacher:  # a student's schedule is what training has made of one
-            drawing.check_plan(experiment)
+            sampling.check_plan(experiment)
     if experiment.task.figure == "samples":
         sample_mode.check(experiment)
 

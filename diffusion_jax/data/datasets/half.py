@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Range, Seed, Whole
 from diffusion_jax.data.base import Source, Split
-from diffusion_jax.data.parts import part as part_of
+from diffusion_jax.data.subset import part as part_of
 from diffusion_jax.errors import DataError
 
 _Side = Annotated[int, Range(0, "0 or 1", high=1)]

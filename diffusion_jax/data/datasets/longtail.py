@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Range, Seed
 from diffusion_jax.data.base import Source, Split
-from diffusion_jax.data.parts import part as part_of
+from diffusion_jax.data.subset import part as part_of
 from diffusion_jax.errors import DataError
 
 _Ratio = Annotated[float, Range(1, "a finite number, at least 1")]

@@ -21,11 +21,11 @@ from diffusion_jax.likelihood.objectives.base import (
     weight_of,
 )
 from diffusion_jax.networks.autoencoders.base import is_trained, rate_of
-from diffusion_jax.process.low_noise import LowNoise
+from diffusion_jax.process.conditioning_augmentation import LowNoise
 from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import gathered
-from diffusion_jax.training import latents, optimizer, state as state_lib
+from diffusion_jax.training import latent_cache, optimizer, state as state_lib
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State, ema_key
@@ -112,10 +112,10 @@ class Training:
         """Latents standardised where they were taken over, and computed once where they stay."""
         c, s = self.setting.config, self.setting
         how = Pass(s.mesh, c.batch, quiet=True)
-        state = latents.standardised(s.model, state, train, how)
+        state = latent_cache.standardised(s.model, state, train, how)
         if not self.recipe.frozen or registry.parse(c.augment).name != "none":
             return state, train
-        return state, latents.cached(s.model, state.params, train, how, c.resident_mib * 2**20)
+        return state, latent_cache.cached(s.model, state.params, train, how, c.resident_mib * 2**20)
 
     def update(
         self, state: State, batch: dict[str, Array], given: Any = ()

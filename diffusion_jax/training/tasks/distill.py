@@ -27,8 +27,8 @@ from diffusion_jax.training.distillation.base import Method
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.student_step import FROZEN, Recipe
 from diffusion_jax.training.tasks.base import Given, Handed, Setting
-from diffusion_jax.training.teaching import FROZEN, Recipe
 from diffusion_jax.types import Array, Params
 
 _SEGMENTS, _NONE, _SECOND_ORDER, _EVEN = map(Spec, ("segments", "none", "dpmpp_2m", "uniform_t"))

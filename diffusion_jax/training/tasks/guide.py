@@ -25,7 +25,7 @@ from diffusion_jax.networks.guides.base import Scorer
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer, state as state_lib
-from diffusion_jax.training.hiding import wording
+from diffusion_jax.training.cond_dropout import wording
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.optimizer import advance

@@ -18,9 +18,9 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import latents
 from diffusion_jax.process.given_latent import UNITS, gamma_of
 from diffusion_jax.process.schedules.base import endpoints
-from diffusion_jax.process.unread import unread
+from diffusion_jax.process.without_decoder import unread
 from diffusion_jax.runtime.sharding import local, put, replicated
-from diffusion_jax.training.latents import STANDARD
+from diffusion_jax.training.latent_cache import STANDARD
 from diffusion_jax.types import Params
 
 if TYPE_CHECKING:

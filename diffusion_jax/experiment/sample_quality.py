@@ -11,7 +11,7 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation import histogram, neighbours, quality
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.evaluation.statistics import Reference
-from diffusion_jax.experiment import Experiment, clips, features as feature_lib, judging
+from diffusion_jax.experiment import Experiment, clips, features as feature_lib, judges
 from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import place
@@ -61,9 +61,9 @@ class Bench:
             )
         found = self._compare(samples.images, samples.labels)
         if self.experiment.config.quality.judge:
-            found["judge"] = judging.judged(self.experiment, samples.images, self._texts(samples))
+            found["judge"] = judges.judged(self.experiment, samples.images, self._texts(samples))
         if self.clip is not None:
-            found["clip"] = judging.alike(self.clip, samples.images, self._texts(samples))
+            found["clip"] = judges.alike(self.clip, samples.images, self._texts(samples))
         nearest = self._memorisation(samples.images)
         if nearest is None:
             return found, None
@@ -79,10 +79,10 @@ class Bench:
         found = self._compare(np.asarray(split.images), split.labels, strict=False)
         record: Figures = {"split": split.name, "data_sha256": split.fingerprint()}
         if self.experiment.config.quality.judge:
-            record["judge"] = judging.of_split(self.experiment, split)
+            record["judge"] = judges.of_split(self.experiment, split)
         if self.clip is not None:
-            texts = judging.texts_of(self.experiment, split)
-            record["clip"] = judging.alike(self.clip, np.asarray(split.images), texts)
+            texts = judges.texts_of(self.experiment, split)
+            record["clip"] = judges.alike(self.clip, np.asarray(split.images), texts)
         return {**record, **found, "halves": quality.halves(self.reference)}
 
     def _texts(self, samples: Samples) -> list[str]:
@@ -93,7 +93,7 @@ class Bench:
                 f"quality: samples {samples.record.get('file', '')} hold neither captions "
                 "nor labels that say what they are to show"
             )
-        return judging.named_classes(self.experiment, samples.labels)
+        return judges.named_classes(self.experiment, samples.labels)
 
     def at_size(self, samples: np.ndarray, count: int) -> Figures:
         """The figures of a random part of samples, as many as there are real images."""

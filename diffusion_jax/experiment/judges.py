@@ -10,7 +10,7 @@ from diffusion_jax import registry, saved_config
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges.base import shares
-from diffusion_jax.experiment import Experiment, informing
+from diffusion_jax.experiment import Experiment, caption_information
 from diffusion_jax.experiment.clips import Clip
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training.restore import FOLDER
@@ -134,5 +134,5 @@ def texts_of(run: Experiment, split: Split) -> list[str]:
 
 def named_classes(run: Experiment, labels: np.ndarray) -> list[str]:
     """Names of classes, as captions have them."""
-    names = informing.class_names(run)
+    names = caption_information.class_names(run)
     return [names[k] for k in labels]

@@ -15,7 +15,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.networks.autoencoders.base import is_trained
 from diffusion_jax.process.given_latent import gamma_of
 from diffusion_jax.runtime.sharding import put
-from diffusion_jax.training.frozen import encoded
+from diffusion_jax.training.frozen_latents import encoded
 from diffusion_jax.training.state import State
 from diffusion_jax.types import Array, Params
 

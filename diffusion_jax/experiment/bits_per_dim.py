@@ -12,7 +12,7 @@ from diffusion_jax.data.passes import Pass
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.objectives.base import Objective
-from diffusion_jax.runtime.wording import plus_minus
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.types import Params
 
 

@@ -20,11 +20,11 @@ from diffusion_jax.compression import coder as coding
 from diffusion_jax.compression.network import Network
 from diffusion_jax.data.views.from_latent import FromLatent
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import decoded, open_run
+from diffusion_jax.experiment import latent_decoder, open_run
 from diffusion_jax.model import Model
 from diffusion_jax.process.given_latent import in_own_units
 from diffusion_jax.process.parameterization import from_pred
-from diffusion_jax.process.unread import unread
+from diffusion_jax.process.without_decoder import unread
 from diffusion_jax.types import Pred, alpha, expand, sigma
 
 ENDS = "gamma_min=-5.0, gamma_max=5.5"
@@ -198,7 +198,7 @@ def test_latents_are_translated_into_the_units_of_the_reader():
         {"standard": {"scale": rng.uniform(0.5, 2.0, 3), "shift": rng.normal(size=3)}}
         for _ in range(2)
     )
-    scale, shift = decoded._between(mine, theirs)
+    scale, shift = latent_decoder._between(mine, theirs)
     y = rng.normal(size=(5, 3))
     told = in_own_units({"units": {"scale": scale, "shift": shift}}, y)
     raw = [
@@ -211,7 +211,9 @@ def test_latents_are_translated_into_the_units_of_the_reader():
 def test_a_reader_is_of_the_noise_that_its_latents_come_with(runs):
     """That of a model of the same checkpoint; other noise is refused, with what would do."""
     decoder, latent = (open_run(runs[n], trust=True) for n in ("decoder", "latent"))
-    told = decoded.in_units_of((latent, decoder), (latent.params, decoder.params))[1]["units"]
+    told = latent_decoder.in_units_of((latent, decoder), (latent.params, decoder.params))[1][
+        "units"
+    ]
     assert float(told["gamma"]) == pytest.approx(-5.0, abs=1e-3)
     np.testing.assert_allclose(told["scale"], 1.0, rtol=1e-4)
     np.testing.assert_allclose(told["shift"], 0.0, atol=1e-4)
@@ -219,7 +221,7 @@ def test_a_reader_is_of_the_noise_that_its_latents_come_with(runs):
     with pytest.raises(
         ConfigError, match=r"trained with -5.00: train it with view='from_latent\(g"
     ):
-        decoded.in_units_of((vae, decoder), (vae.params, decoder.params))
+        latent_decoder.in_units_of((vae, decoder), (vae.params, decoder.params))
 
 
 @pytest.mark.slow

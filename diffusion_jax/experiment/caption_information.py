@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.data import alternatives
+from diffusion_jax.data import hard_negatives
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.captions import Captions
 from diffusion_jax.data.datasets import named
@@ -16,12 +16,12 @@ from diffusion_jax.data.passes import count
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import (
     Experiment,
+    bits_per_dim,
+    bits_per_word as words_lib,
     embeddings,
-    measuring,
     open_run,
-    others,
+    second_models,
     texts,
-    words as words_lib,
 )
 from diffusion_jax.likelihood import bpd, information as lib
 from diffusion_jax.networks.text_encoders.base import as_read, encode
@@ -118,15 +118,15 @@ def measured(run: Experiment, params: Params) -> Informed:
 
     def pass_over(asked: Sequence[Texts], maps: bool, label: str) -> lib.Measured:
         return lib.measure(
-            run.model, params, split, measuring.over(run), told(run, asked, captions.table),
+            run.model, params, split, bits_per_dim.over(run), told(run, asked, captions.table),
             draws=run.config.eval.draws, maps=maps, label=label,
         )  # fmt: skip
 
     first = pass_over([*nothing, *chain], True, "with and without text")
     assert first.maps is not None
     null, own = first.nats[..., 0], first.nats[..., -1]
-    held = alternatives.candidates(captions, c.candidates, run.config.eval.seed)
-    wrong = alternatives.wrong(captions, c.negatives, run.config.eval.seed)
+    held = hard_negatives.candidates(captions, c.candidates, run.config.eval.seed)
+    wrong = hard_negatives.wrong(captions, c.negatives, run.config.eval.seed)
     columns: dict[str, list[Texts]] = {"candidates": [*held.texts]}
     columns |= {f"wrong {k}": [[t or None for t in v] for v in lists] for k, lists in wrong.items()}
     if captions.again is not None and captions.attributes is not None:
@@ -172,7 +172,7 @@ def measured(run: Experiment, params: Params) -> Informed:
 
 def _bound(run: Experiment, params: Params, split: Split) -> dict[str, float]:
     """The whole bound given the text, in bits/dim."""
-    return bpd.mean_se(measuring.bound(run, params, split=split).per_image()["total"])
+    return bpd.mean_se(bits_per_dim.bound(run, params, split=split).per_image()["total"])
 
 
 def _parts(run: Experiment, captions: Captions, notes: list[str]) -> words_lib.Words | None:
@@ -222,7 +222,7 @@ def other_null(run: Experiment) -> Experiment:
     other = open_run(path, data_dir=run.config.data_dir)
     if other.model.text or other.model.num_classes:
         raise ConfigError(f"inform.against={path}: that run has texts or classes; give one without")
-    others.check_same_data(run, other, path)
+    second_models.check_same_data(run, other, path)
     other.config.eval = run.config.eval
     return other
 
@@ -236,8 +236,10 @@ def _compare_null(
     if split.captions is not None and split.captions.ids is not None:
         none = dataclasses.replace(split.captions, ids=0 * split.captions.ids)
         bare = dataclasses.replace(bare, captions=none)
-    mine = measuring.bound(run, params, split=bare, label="without text")
-    theirs = measuring.bound(other, other.weights()[0], split=bare, label=f"without text, {path}")
+    mine = bits_per_dim.bound(run, params, split=bare, label="without text")
+    theirs = bits_per_dim.bound(
+        other, other.weights()[0], split=bare, label=f"without text, {path}"
+    )
     more = (mine.per_image()["total"] - theirs.per_image()["total"]) * mine.dims
     gap = lib.mean_se(more)
     return {"run": path, "null_looser_by": gap, "information": bits["bits"] - gap["bits"]}

@@ -9,11 +9,11 @@ import numpy as np
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.description import changed, describe
-from diffusion_jax.data.parts import part
 from diffusion_jax.data.passes import count
+from diffusion_jax.data.subset import part
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import groups, membership, neighbours
-from diffusion_jax.experiment import Experiment, features as feature_lib, judging, measuring
+from diffusion_jax.experiment import Experiment, bits_per_dim, features as feature_lib, judges
 from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.likelihood.bpd import Records
 from diffusion_jax.process import time_change
@@ -73,7 +73,7 @@ def score(experiment: Experiment, params: Params, split: Split) -> Scored:
     """
     c = experiment.config.eval
     chosen, rows = choose(split, c.limit, c.seed)
-    records = measuring.bound(
+    records = bits_per_dim.bound(
         experiment, params, split=chosen, label=f"bits/dim {split.name}", limit=0
     )
     return Scored(chosen, rows, records)
@@ -188,7 +188,7 @@ def check(experiment: Experiment) -> None:
         raise ConfigError("audit needs features to find copies by: --config.quality.nearest=pixels")
     if c.quality.classifier:
         if not c.quality.samples:
-            judging.check_apart(experiment)
+            judges.check_apart(experiment)
         feature_lib.open_classifier(experiment, c.quality.classifier)
     drawn_at_once = experiment.task.figure == "samples"
     if not (experiment.stages or drawn_at_once) and experiment.model.view.halvings:

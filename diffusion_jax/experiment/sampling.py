@@ -16,13 +16,13 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import (
     Experiment,
     best_of,
-    generated,
+    generators,
     low_images,
-    others,
+    second_models,
     texts,
 )
 from diffusion_jax.experiment.best_of import Best, best
-from diffusion_jax.experiment.generated import Generated
+from diffusion_jax.experiment.generators import Generated
 from diffusion_jax.model import require
 from diffusion_jax.runtime import memory
 from diffusion_jax.sampling import generate, method as method_lib
@@ -159,8 +159,8 @@ def compiled(
         pairs = zip(experiment.stages, params, strict=True)
         made = (_one(s, p, i) for i, (s, p) in enumerate(pairs))
         return Chain(tuple(made))
-    if generated.generates(experiment):
-        return generated.compiled(experiment, params)
+    if generators.generates(experiment):
+        return generators.compiled(experiment, params)
     labels, given = low_images.named(experiment, low)
     return best(dataclasses.replace(_one(experiment, params, 0, labels), low=given))
 
@@ -247,8 +247,8 @@ def check(experiment: Experiment) -> None:
         return
     drawn = c.num * math.prod(experiment.source.shape)
     memory.check_host(drawn, f"{c.num} samples", "lower --config.sample.num")
-    if generated.generates(experiment):
-        generated.check(experiment)
+    if generators.generates(experiment):
+        generators.check(experiment)
         return
     low_images.check(experiment)
     _check_learned(experiment)
@@ -291,6 +291,7 @@ def _parts(experiment: Experiment) -> dict[str, Any]:
         "final": registry.build("finals", c.final),
         "correct": registry.build("correctors", c.corrector),
         "helpers": Helpers(
-            lambda kind, path: others.open_helper(experiment, kind, path), texts.reader(experiment)
+            lambda kind, path: second_models.open_helper(experiment, kind, path),
+            texts.reader(experiment),
         ),
     }
