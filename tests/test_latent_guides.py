@@ -10,7 +10,7 @@ import optax
 import pytest
 import tiny
 from command import main
-from test_decoded import CONV, NORMAL, train
+from test_latent_decoder import CONV, NORMAL, train
 
 from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.experiment import latents
