@@ -44,7 +44,7 @@ def base() -> ConfigDict:
     c.prediction = "eps"  # eps, v, x, velocity, edm, or levels: logits of all levels
     c.conditional = False  # condition on class labels
     c.class_dropout = 0.1  # probability of the learned null class in training
-    c.text = ""  # read the data's captions: bytes(), words(), minilm(); see docs/howto/text.md
+    c.text = ""  # read the data's captions: bytes(), words(), minilm(), ...; see docs/howto/text.md
     c.text_dropout = 0.1  # probability of no text in training
     c.embedding = ""  # a CLIP's run: tell what that sees of the image; see docs/howto/unclip.md
     c.embedding_dropout = 0.1  # probability of not telling it in training

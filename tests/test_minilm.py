@@ -2,12 +2,12 @@
 
 import importlib.util
 import json
-import struct
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pretrained import written
 from test_inform import run
 from weights import drawn
 
@@ -23,23 +23,6 @@ SMALL = {"hidden_size": 8, "intermediate_size": 12, "vocab_size": 40, "max_posit
          "type_vocab_size": 2, "num_hidden_layers": 2, "num_attention_heads": 2}  # fmt: skip
 NAMES = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "red", "three", "##s", ",", "top", "left",
          "digit", *(c for c in "bcdefghijklmnopqrstuvwxyz"), "##e", "blue", "there"]  # fmt: skip
-
-
-def written(path, arrays, kinds=None):
-    """A safetensors file, by its definition."""
-    header, numbers = {}, b""
-    for name, a in arrays.items():
-        kind = (kinds or {}).get(name, "F32")
-        raw = (
-            (np.asarray(a, np.float32).view(np.uint32) >> 16).astype("<u2") if kind == "BF16" else a
-        )
-        data = np.ascontiguousarray(raw).tobytes()
-        header[name] = {"dtype": kind, "shape": list(np.shape(a)),
-                        "data_offsets": [len(numbers), len(numbers) + len(data)]}  # fmt: skip
-        numbers += data
-    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + numbers)
-    return path
 
 
 @pytest.fixture(scope="module")

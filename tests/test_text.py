@@ -51,6 +51,13 @@ def test_prompts_that_cannot_be_read(spec, text, message):
     assert "\n" not in str(e.value)
 
 
+def test_the_longest_of_many_texts_says_how_long_they_are():
+    with pytest.raises(ConfigError, match=r"'abcdefghij' takes 10 .*bytes\(length=12\)"):
+        encode(
+            registry.build("text_encoders", "bytes(length=6)"), ["abcde", "abcdefghij", "abcdef"]
+        )
+
+
 def test_weights_belong_to_the_tokens_of_their_words():
     assert parse_weights(r"\(a\) (b c:2)") == ("(a) b c", [1.0] * 4 + [2.0] * 3)
     words = registry.build("text_encoders", "words(length=8, known=('a', 'red', 'three'))")

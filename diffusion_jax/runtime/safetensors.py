@@ -6,8 +6,9 @@ Nothing is executed, and of a large file only what is asked for is read.
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,26 +18,72 @@ TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "
 _LONGEST = 64 * 2**20  # bytes of a header
 
 
-def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dict[str, np.ndarray]:
-    """The tensors of a file, memory-mapped; bfloat16 as float32.
+_T = TypeVar("_T")
+
+
+def parts(folder: Path) -> tuple[Path, ...]:
+    """The files of the model in a folder: `model.safetensors`, or those that its index names.
+
+    Raises:
+        CheckpointError: there is an index that cannot be read.
+    """
+    one, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if one.exists() or not index.exists():
+        return (one,)
+
+    def named() -> tuple[Path, ...]:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        if not names or any(Path(n).name != n for n in names):
+            raise ValueError("it must name files beside it")
+        return tuple(folder / n for n in names)
+
+    return _trying(index, named)
+
+
+def names(paths: Sequence[Path]) -> frozenset[str]:
+    """The names of all tensors in files.
+
+    Raises:
+        CheckpointError: one cannot be read, or is something else.
+    """
+    return frozenset(name for path in paths for name in _trying(path, lambda p=path: _open(p)[1]))
+
+
+def read(
+    paths: Path | Sequence[Path], shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[str, np.ndarray]:
+    """The tensors of a file, or of several, memory-mapped; bfloat16 as float32.
 
     Args:
-        path: the file.
+        paths: the files.
         shapes: what is needed, with its shapes; all there is if None.
 
     Raises:
-        CheckpointError: it cannot be read, is something else, or a tensor is missing or of another
+        CheckpointError: one cannot be read, is something else, or a tensor is missing or of another
             shape.
     """
+    paths = [paths] if isinstance(paths, Path) else paths
+    found: dict[str, np.ndarray] = {}
+    for path in paths:
+
+        def tensors(path: Path = path) -> dict[str, np.ndarray]:
+            numbers, header = _open(path)
+            wanted = header if shapes is None else shapes.keys() & header.keys()
+            return {name: _tensor(numbers, name, header, shapes) for name in wanted}
+
+        found |= _trying(path, tensors)
+    lacking = [name for name in shapes or () if name not in found]
+    if lacking:
+        raise CheckpointError(
+            f"cannot read {paths[0]}: there is no tensor {lacking[0]}"
+            + (f", nor {len(lacking) - 1} others" if len(lacking) > 1 else "")
+        )
+    return found
+
+
+def _trying(path: Path, what: Callable[[], _T]) -> _T:
     try:
-        data = np.memmap(path, np.uint8, "r")
-        (length,) = struct.unpack("<Q", data[:8].tobytes())
-        if not 2 <= length <= min(_LONGEST, data.size - 8):
-            raise ValueError("its header is longer than the file")
-        header = json.loads(data[8 : 8 + length].tobytes())
-        header.pop("__metadata__", None)
-        wanted = header if shapes is None else shapes
-        return {name: _tensor(data[8 + length :], name, header, shapes) for name in wanted}
+        return what()
     except OSError as e:
         raise CheckpointError(f"cannot read {path}: {e.strerror or e}") from e
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as e:
@@ -45,11 +92,20 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> dic
         ) from e
 
 
+def _open(path: Path) -> tuple[np.ndarray, dict]:
+    """The numbers of a file, and what its header says of them."""
+    data = np.memmap(path, np.uint8, "r")
+    (length,) = struct.unpack("<Q", data[:8].tobytes())
+    if not 2 <= length <= min(_LONGEST, data.size - 8):
+        raise ValueError("its header is longer than the file")
+    header = json.loads(data[8 : 8 + length].tobytes())
+    header.pop("__metadata__", None)
+    return data[8 + length :], header
+
+
 def _tensor(
     numbers: np.ndarray, name: str, header: dict, shapes: Mapping[str, tuple[int, ...]] | None
 ) -> np.ndarray:
-    if name not in header:
-        raise ValueError(f"there is no tensor {name}")
     kind, shape = header[name]["dtype"], tuple(header[name]["shape"])
     if shapes is not None and shape != tuple(shapes[name]):
         raise ValueError(f"tensor {name} has shape {shape}, not {tuple(shapes[name])}")

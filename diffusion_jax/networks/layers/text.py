@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import SpecError
 from diffusion_jax.networks.layers.blocks import Dtype, group_norm
-from diffusion_jax.networks.text_encoders.base import TextEncoder, frozen_width
+from diffusion_jax.networks.text_encoders.base import TextEncoder, frozen_width, pooled_at_end
 from diffusion_jax.types import Array, Cond
 
 _MORE = 4  # tokens of an embedding (Ramesh et al. 2022, section 2.1)
@@ -24,7 +24,8 @@ class TextContext(NamedTuple):
     Attributes:
         tokens: `[B, L, width]`.
         bias: `[B, L]`, what is added to the logits: log of a token's weight, -inf for padding.
-        pooled: `[B, width]`, the mean of the tokens; a learned vector where there is no text.
+        pooled: `[B, width]`, the mean of the tokens, or the last; a learned vector where there is
+            no text.
     """
 
     tokens: Array
@@ -51,12 +52,14 @@ class TextTokens(nn.Module):
         width: values in a token.
         depth: blocks.
         heads: of attention.
+        at_end: whether the last token stands for the text, and not the mean of all.
     """
 
     vocabulary: int
     width: int
     depth: int
     heads: int
+    at_end: bool = False
 
     @nn.compact
     def __call__(self, ids: Array, weight: Array | None = None) -> TextContext:
@@ -83,9 +86,14 @@ class TextTokens(nn.Module):
                 nn.LayerNorm(name=f"norm{i}_1")(h)))  # fmt: skip
             h = h + nn.Dense(self.width, name=f"mlp{i}")(n)
         h = jnp.where(there[..., None], nn.LayerNorm(name="norm")(h), 0.0)
-        count = there.sum(1, keepdims=True)
         none = self.param("none", small, (self.width,))
-        pooled = jnp.where(count > 0, h.sum(1) / jnp.maximum(count, 1), none)
+        count = there.sum(1, keepdims=True)
+        if self.at_end:
+            last = (there * jnp.arange(ids.shape[1])).argmax(1)
+            pooled = jnp.take_along_axis(h, last[:, None, None], axis=1)[:, 0]
+        else:
+            pooled = h.sum(1) / jnp.maximum(count, 1)
+        pooled = jnp.where(count > 0, pooled, none)
         weight = jnp.ones_like(h[..., 0]) if weight is None else weight
         return TextContext(h, jnp.where(there, jnp.log(weight), -jnp.inf), pooled)
 
@@ -166,8 +174,9 @@ def read(encoder: TextEncoder | None, cond: Cond, batch: int) -> tuple[TextConte
             jnp.zeros((batch, encoder.length), jnp.int32))  # fmt: skip
     ids = cond.get("text", none)
     reader = TextTokens(
-        encoder.vocabulary, encoder.width, encoder.depth, encoder.heads, name="text"
-    )
+        encoder.vocabulary, encoder.width, encoder.depth, encoder.heads, pooled_at_end(encoder),
+        name="text",
+    )  # fmt: skip
     context = reader(ids, cond.get("text_weight"))
     if "embedding" in cond:  # weights for it exist only if the model was initialised with one
         context = _with_embedding(context, cond["embedding"])

@@ -1,12 +1,14 @@
-"""BERT's encoder in NumPy, for texts that are read once: post-LN blocks with exact GELU."""
+"""BERT's encoder in NumPy: post-LN blocks with exact GELU (Devlin et al. 2019)."""
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
+from diffusion_jax.networks.text_encoders import _layers
+
 _EPS = 1e-12
-_NOBODY = -1e30  # finite, for rows that are padding alone
 
 
 def shapes(c: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
@@ -31,43 +33,24 @@ def shapes(c: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     return out
 
 
-def _erf(x: np.ndarray) -> np.ndarray:
-    from scipy.special import erf
-
-    return erf(x)
-
-
 def hidden(tensors: Mapping[str, np.ndarray], c: Mapping[str, int], ids: np.ndarray) -> np.ndarray:
     """The last hidden states of `ids` `[N, L]`, 0 for padding, which nobody sees: `[N, L, W]`."""
     there = ids > 0
-
-    def dense(x: np.ndarray, name: str) -> np.ndarray:
-        return x @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
-
-    def norm(x: np.ndarray, name: str) -> np.ndarray:
-        x = x - x.mean(-1, keepdims=True)
-        x = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + _EPS)
-        return x * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]
-
+    bias = np.where(there, 0.0, _layers.NOBODY).astype(np.float32)[:, None, None]
+    dense = partial(_layers.dense, tensors)
+    norm = partial(_layers.layer_norm, tensors, eps=_EPS)
     table = {k: tensors[f"embeddings.{k}_embeddings.weight"] for k in
              ("word", "position", "token_type")}  # fmt: skip
     x = table["word"][ids] + table["position"][: ids.shape[1]] + table["token_type"][0]
-    x = norm(x, "embeddings.LayerNorm")
+    x = norm("embeddings.LayerNorm", x)
     heads = c["num_attention_heads"]
+    scale = 1.0 / math.sqrt(c["hidden_size"] // heads)
     for i in range(c["num_hidden_layers"]):
         layer = f"encoder.layer.{i}"
-        q, k, v = (
-            dense(x, f"{layer}.attention.self.{n}").reshape(*ids.shape, heads, -1)
-            for n in ("query", "key", "value")
-        )
-        logits = np.einsum("bqhc,bkhc->bhqk", q, k, optimize=True) / math.sqrt(q.shape[-1])
-        logits = np.where(there[:, None, None], logits, _NOBODY)
-        p = np.exp(logits - logits.max(-1, keepdims=True))
-        p /= p.sum(-1, keepdims=True)
-        mixed = np.einsum("bhqk,bkhc->bqhc", p, v, optimize=True).reshape(x.shape)
-        x = norm(x + dense(mixed, f"{layer}.attention.output.dense"),
-                 f"{layer}.attention.output.LayerNorm")  # fmt: skip
-        h = dense(x, f"{layer}.intermediate.dense")
-        h = 0.5 * h * (1.0 + _erf(h / math.sqrt(2.0)))
-        x = norm(x + dense(h, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
+        q, k, v = (dense(f"{layer}.attention.self.{n}", x) for n in ("query", "key", "value"))
+        mixed = _layers.attend(q, k, v, bias, heads, scale)
+        x = norm(f"{layer}.attention.output.LayerNorm",
+                 x + dense(f"{layer}.attention.output.dense", mixed))  # fmt: skip
+        h = _layers.ACTIVATIONS["gelu"](dense(f"{layer}.intermediate.dense", x))
+        x = norm(f"{layer}.output.LayerNorm", x + dense(f"{layer}.output.dense", h))
     return np.where(there[..., None], x, 0.0)

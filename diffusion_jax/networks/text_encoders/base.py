@@ -22,7 +22,8 @@ class TextEncoder(Protocol):
     """A text encoder: a frozen dataclass, so that models that hold one can be compared.
 
     One with a network of its own, which does not learn, has `frozen_width` and `frozen(ids)`; see
-    `as_read`.
+    `as_read`. One whose last token knows the whole text has `pooled_at_end`. `unit` names what
+    `length` counts, and `longest` is the greatest length there can be.
 
     Attributes:
         length: numbers in a text, start and end included.
@@ -69,16 +70,20 @@ class Prompts:
     weight: np.ndarray
 
 
-def _framed(encoder: TextEncoder, text: str) -> list[tuple[int, int]]:
-    pieces = encoder.pieces(text)
+def _framed(encoder: TextEncoder, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+    """Pieces of each text between its start and end."""
+    found = [encoder.pieces(text) for text in texts]
     room = encoder.length - 2
+    text, pieces = max(zip(texts, found, strict=True), key=lambda f: len(f[1]), default=("", []))
     if len(pieces) > room:
-        kind = type(encoder).__name__.lower()
+        kind, needed = type(encoder).__name__.lower(), len(pieces) + 2
+        more = needed <= (getattr(encoder, "longest", 0) or needed)
         raise ConfigError(
-            f"the text {_short(text)!r} takes {len(pieces)} {kind}, the model reads {room}: "
-            f"shorten it, or train with {kind}(length={len(pieces) + 2})"
+            f"the text {_short(text)!r} takes {len(pieces)} {getattr(encoder, 'unit', kind)}, the "
+            f"model reads {room}: shorten it"
+            + (f", or train with {kind}(length={needed})" if more else "")
         )
-    return [(START, -1), *pieces, (END, -1)]
+    return [[(START, -1), *f, (END, -1)] for f in found]
 
 
 def _short(text: str) -> str:
@@ -92,8 +97,7 @@ def encode(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
         ConfigError: a text is longer than the encoder's length, or has unknown words.
     """
     out = np.zeros((len(texts), encoder.length), np.int32)
-    for row, text in zip(out, texts, strict=True):
-        pieces = _framed(encoder, text)
+    for row, pieces in zip(out, _framed(encoder, texts), strict=True):
         row[: len(pieces)] = [i for i, _ in pieces]
     return out
 
@@ -101,6 +105,11 @@ def encode(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
 def frozen_width(encoder: TextEncoder) -> int:
     """Values of each token's state, of an encoder that has a network of its own; 0 without."""
     return getattr(encoder, "frozen_width", 0)
+
+
+def pooled_at_end(encoder: TextEncoder) -> bool:
+    """Whether a text as a whole is what its last token says, and not the mean of all."""
+    return getattr(encoder, "pooled_at_end", False)
 
 
 def as_read(encoder: TextEncoder, ids: np.ndarray) -> np.ndarray:
@@ -166,9 +175,11 @@ def prompts(encoder: TextEncoder, texts: Sequence[str]) -> Prompts:
         ConfigError: see `encode` and `parse_weights`.
     """
     parsed = [parse_weights(t) for t in texts]
-    ids = encode(encoder, [text for text, _ in parsed])
+    plain = [text for text, _ in parsed]
+    ids = encode(encoder, plain)
     weight = np.ones(ids.shape, np.float32)
-    for row, (text, each) in zip(weight, parsed, strict=True):
-        for k, (_, at) in enumerate(_framed(encoder, text)):
+    framed = _framed(encoder, plain)
+    for row, pieces, (_, each) in zip(weight, framed, parsed, strict=True):
+        for k, (_, at) in enumerate(pieces):
             row[k] = each[at] if at >= 0 else 1.0
     return Prompts(ids, weight)

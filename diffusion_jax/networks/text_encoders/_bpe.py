@@ -1,0 +1,157 @@
+"""Byte pairs as CLIP cuts texts (Radford et al. 2021; `simple_tokenizer.py` of the published code).
+
+Words in lower case, each as bytes, of which the pair that was found most often is joined first.
+Of what the published code does to a text, only the repair of broken encodings is left out.
+"""
+
+import html
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+_LAST = "</w>"  # ends the last piece of a word
+_ENTITY = re.compile(r"&[^\s<&;]{1,32};?")
+_SHORT = re.compile(r"'(?:s|t|re|ve|m|ll|d)")
+_CLOSE = re.compile(r" (?=[,.;:!?)])")
+
+
+def _symbols() -> list[str]:
+    """A visible character for each byte."""
+    visible = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = iter(range(256, 512))
+    return [chr(b if b in visible else next(others)) for b in range(256)]
+
+
+_SYMBOLS = _symbols()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A vocabulary of byte pairs.
+
+    Attributes:
+        numbers: of the pieces, start and end among them.
+        ranks: of the pairs, from the one to join first.
+    """
+
+    numbers: dict[str, int]
+    ranks: dict[tuple[str, str], int]
+
+    def __post_init__(self) -> None:
+        needed = [START, END, *_SYMBOLS, *(s + _LAST for s in _SYMBOLS), *map("".join, self.ranks)]
+        lacking = [piece for piece in needed if piece not in self.numbers]
+        if lacking:
+            raise ValueError(f"the vocabulary has no {lacking[0]!r}")
+
+    def pieces(self, text: str) -> list[tuple[int, int]]:
+        """Numbers of pieces, each with the character of `text` at which it begins."""
+        clean, at = _clean(text)
+        out: list[tuple[int, int]] = []
+        for start, end in _words(clean):
+            where = [k for k in range(start, end) for _ in _utf8(clean[k])]
+            done = 0
+            for piece in self._joined(_utf8(clean[start:end])):
+                out.append((self.numbers[piece], at[where[done]]))
+                done += len(piece)
+        return out
+
+    def _joined(self, word: bytes) -> list[str]:
+        parts = [_SYMBOLS[b] for b in word]
+        parts[-1] += _LAST
+        while len(parts) > 1:
+            ranks = [self.ranks.get(pair, math.inf) for pair in pairwise(parts)]
+            k = ranks.index(min(ranks))
+            if ranks[k] == math.inf:
+                break
+            parts[k : k + 2] = ["".join(parts[k : k + 2])]
+        return parts
+
+    def text(self, numbers: Sequence[int]) -> str:
+        """The words of pieces, in lower case."""
+        names = {n: name for name, n in self.numbers.items()}
+        byte = {s: b for b, s in enumerate(_SYMBOLS)}
+        joined = "".join(names[n] for n in numbers).replace(_LAST, " ")
+        words = bytes(b for c in joined for b in ([byte[c]] if c in byte else c.encode()))
+        return _CLOSE.sub("", words.decode(errors="replace").strip())
+
+
+def _clean(text: str) -> tuple[str, list[int]]:
+    """The text composed, without entities of HTML, in lower case; and where each character was."""
+    at = list(range(len(text)))
+    if not unicodedata.is_normalized("NFC", text):
+        parts = [(unicodedata.normalize("NFC", text[i:j]), i) for i, j in _composed(text)]
+        text, at = "".join(p for p, _ in parts), [i for p, i in parts for _ in p]
+    for _ in range(2):  # as published: what was escaped twice is there
+        spans = [m.span() for m in _ENTITY.finditer(text)]
+        for i, j in reversed(spans):
+            plain = html.unescape(text[i:j])
+            if plain != text[i:j]:
+                text, at[i:j] = text[:i] + plain + text[j:], [at[i]] * len(plain)
+    at = [k for k, c in zip(at, text, strict=True) for _ in c.lower()]
+    return text.lower(), at
+
+
+def _composed(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of characters that are composed apart from their neighbours."""
+    start = 0
+    nfc = unicodedata.normalize
+    for i in range(1, len(text) + 1):
+        apart = i == len(text) or (
+            not unicodedata.combining(text[i])
+            and nfc("NFC", text[start : i + 1]) == nfc("NFC", text[start:i]) + nfc("NFC", text[i])
+        )
+        if apart:
+            yield start, i
+            start = i
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="replace")
+
+
+def _kind(c: str) -> str:
+    if c.isspace():
+        return " "
+    kind = unicodedata.category(c)[0]
+    return kind if kind in "LN" else "."
+
+
+def _words(text: str) -> Iterator[tuple[int, int]]:
+    """Spans of letters, of single digits and of other marks, and of endings such as 's."""
+    start = 0
+    while start < len(text):
+        kind, short = _kind(text[start]), _SHORT.match(text, start)
+        end = short.end() if short else start + 1
+        while not short and kind != "N" and end < len(text) and _kind(text[end]) == kind:
+            end += 1
+        if kind != " ":
+            yield start, end
+        start = end
+
+
+def read(folder: Path) -> Pairs:
+    """The vocabulary in a folder: `vocab.json` and `merges.txt`, or `tokenizer.json`.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is something else.
+    """
+    if (folder / "vocab.json").exists() or not (folder / "tokenizer.json").exists():
+        numbers = json.loads((folder / "vocab.json").read_text("utf-8"))
+        lines = (folder / "merges.txt").read_text("utf-8").split("\n")
+        merges = [line for line in lines if line.strip() and not line.startswith("#version")]
+    else:
+        model = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]
+        if model["type"] != "BPE":
+            raise ValueError(f"tokenizer.json is {model['type']}, not BPE")
+        numbers, merges = model["vocab"], model["merges"]
+    pairs = [tuple(m.split()) if isinstance(m, str) else tuple(m) for m in merges]
+    if not all(len(p) == 2 for p in pairs):
+        raise ValueError("a merge is not of two pieces")
+    return Pairs(numbers, {p: i for i, p in enumerate(pairs)})

@@ -1,0 +1,92 @@
+"""Texts as the states of the encoder of a pretrained T5 (the first, 1.1, or Flan).
+
+The folder has `model.safetensors` (or parts, and their index), `config.json`, and `spiece.model` or
+`tokenizer.json`; nothing is downloaded. A whole T5 will do, and so will its encoder alone (as
+Stable Diffusion 3 has it). The model stays as it is: each caption is read once, and the network
+learns a projection of what it found.
+"""
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusion_jax.allowed import Count, Whole
+from diffusion_jax.networks.text_encoders import _t5, _unigram
+from diffusion_jax.networks.text_encoders._frozen import (
+    UNREADABLE,
+    Frozen,
+    Opened,
+    checked,
+    refusal,
+    weights,
+)
+from diffusion_jax.networks.text_encoders.base import TextEncoder
+from diffusion_jax.runtime import safetensors
+
+_NEEDED = "config.json, spiece.model or tokenizer.json, and model.safetensors of a T5"
+_PADDING, _END = "<pad>", "</s>"
+
+
+def _config(told: dict[str, Any]) -> dict[str, Any]:
+    if told.get("model_type") != "t5":
+        raise ValueError(f"config.json is of model_type {told.get('model_type')!r}, not t5")
+    found = _t5.DEFAULTS | told
+    if found["feed_forward_proj"] not in _t5.FEED_FORWARD:
+        raise ValueError(
+            f"feed_forward_proj {found['feed_forward_proj']!r} is not among "
+            f"{', '.join(_t5.FEED_FORWARD)}"
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(folder: str) -> Opened:
+    path = Path(folder).expanduser()
+    try:
+        config = _config(json.loads((path / "config.json").read_text("utf-8")))
+        cut = _unigram.read(path)
+        known = len(cut.names)
+        if cut.names[:1] != (_PADDING,) or _END not in cut.names:
+            raise ValueError(f"its pieces have no {_PADDING} in front, or no {_END}")
+        if known > config["vocab_size"]:
+            raise ValueError(f"{known} pieces, but vectors for {config['vocab_size']}")
+    except UNREADABLE as e:
+        raise refusal("t5", folder, e, _NEEDED) from e
+    there = safetensors.names(safetensors.parts(path))
+    name = next((n for n in _t5.EMBEDDINGS if n in there), _t5.EMBEDDINGS[0])
+    tensors, digest = weights(path, _t5.shapes(config, name))
+    return Opened(
+        cut, known, (0, None, cut.names.index(_END)),
+        functools.partial(_t5.hidden, tensors, config), config["d_model"], 0, digest,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class T5(Frozen):
+    """See the module docstring."""
+
+    def opened(self) -> Opened:
+        """The model."""
+        return _opened(self.path)
+
+
+def make(
+    path: str, length: Count = 32, width: Count = 64, depth: Whole = 1, heads: Count = 4,
+    digest: str = "",
+) -> TextEncoder:  # fmt: skip
+    """The encoder of a T5, which stays, and a small transformer on its states that learns.
+
+    Args:
+        path: the folder.
+        length: pieces of the longest text, and two for its start and end.
+        width: values in a token of the small transformer.
+        depth: its blocks.
+        heads: of its attention.
+        digest: the weights must have; a run keeps it.
+
+    Raises:
+        ConfigError: there is no model, it is damaged, or its weights are others.
+    """
+    return checked(T5(path, length, width, depth, heads, digest))
