@@ -98,7 +98,11 @@ def _clean(text: str) -> tuple[str, list[int]]:
 
 
 def _composed(text: str) -> Iterator[tuple[int, int]]:
-    """Spans of characters that are composed apart from their neighbours."""
+    """Cuts a text where characters are composed apart from their neighbours.
+
+    Yields:
+        Beginning and end of each part.
+    """
     start = 0
     nfc = unicodedata.normalize
     for i in range(1, len(text) + 1):
@@ -123,7 +127,11 @@ def _kind(c: str) -> str:
 
 
 def _words(text: str) -> Iterator[tuple[int, int]]:
-    """Spans of letters, of single digits and of other marks, and of endings such as 's."""
+    """Cuts a text into letters, single digits and other marks, and endings such as 's.
+
+    Yields:
+        Beginning and end of each part; spaces are in none.
+    """
     start = 0
     while start < len(text):
         kind, short = _kind(text[start]), _SHORT.match(text, start)

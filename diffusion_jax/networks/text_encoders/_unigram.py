@@ -114,7 +114,11 @@ class _Rules:
         return found
 
     def apply(self, text: str) -> Iterator[tuple[str, int]]:
-        """The characters that are written for a text, each with where it comes from."""
+        """What is written for a text.
+
+        Yields:
+            Characters, each with the place in the text that it comes from.
+        """
         data = text.encode(errors="replace")
         at = [k for k, c in enumerate(text) for _ in c.encode(errors="replace")]
         i = 0
@@ -132,7 +136,11 @@ def _children(unit: int) -> int:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Fields of a protocol buffer: whole numbers, bytes, and four or eight bytes."""
+    """Reads a protocol buffer.
+
+    Yields:
+        The number of each field, and what it holds: a whole number, or bytes.
+    """
     i = 0
 
     def whole() -> int:
