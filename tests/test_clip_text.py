@@ -176,7 +176,7 @@ def test_a_text_is_read_at_its_end(folder):
      ("config.json", "[]", "a folder with"), ("config.json", "{", "a folder with"),
      ("vocab.json", None, r"vocab\.json: No such file"),
      ("vocab.json", "{}", r"the vocabulary has no '<\|startoftext\|>'"),
-     ("merges.txt", "a b c", "a merge is not of two pieces"),
+     ("merges.txt", "a b c", "merge 'a b c' is not of two pieces"),
      ("merges.txt", "zz y", "the vocabulary has no 'zzy'")],
 )  # fmt: skip
 def test_what_is_no_clip_is_refused_in_one_line(tmp_path, name, content, message):

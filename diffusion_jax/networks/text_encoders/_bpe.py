@@ -159,7 +159,10 @@ def read(folder: Path) -> Pairs:
         if model["type"] != "BPE":
             raise ValueError(f"tokenizer.json is {model['type']}, not BPE")
         numbers, merges = model["vocab"], model["merges"]
-    pairs = [tuple(m.split()) if isinstance(m, str) else tuple(m) for m in merges]
-    if not all(len(p) == 2 for p in pairs):
-        raise ValueError("a merge is not of two pieces")
-    return Pairs(numbers, {p: i for i, p in enumerate(pairs)})
+    ranks: dict[tuple[str, str], int] = {}
+    for i, merge in enumerate(merges):
+        pair = merge.split() if isinstance(merge, str) else merge
+        if len(pair) != 2:
+            raise ValueError(f"merge {merge!r} is not of two pieces")
+        ranks[pair[0], pair[1]] = i
+    return Pairs(numbers, ranks)
