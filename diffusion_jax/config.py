@@ -103,6 +103,11 @@ def base() -> ConfigDict:
     c.sample.captions = ()
     c.sample.prompts = ""  # a file of more, one a line
     c.sample.captions_of = ""  # a data plug-in whose captions to take in place of the run's own
+    # What a decoder is told of images (unCLIP): by a prior, runs/prior; by real ones, split:test;
+    # or by captions, the vectors that the CLIP has for them. See docs/howto/unclip.md.
+    c.sample.prior = ""
+    c.sample.prior_samples = 1  # draws of the prior, of which the one most like its text is kept
+    c.sample.prior_guidance = ""  # of the prior; empty: its own
     c.sample.best_of = 1  # draw each so often, keep what fits its text or class best
     c.sample.judge = "bits"  # by this: the model's own bits, a classifier's run, or scenes()
     c.sample.seed = 0  # of their noise

@@ -13,6 +13,7 @@ RANGES: dict[str, Range] = {
         (
             "batch", "accumulate", "steps", "data_ahead", "valid_draws",
             "sample.steps", "sample.batch", "sample.best_of",
+            "sample.prior_samples",
             "edit.each", "eval.draws", "eval.batch",
             "progressive.steps", "progressive.images", "compress.timesteps", "compress.group",
             "quality.repeats", "quality.batch", "quality.k", "quality.subset", "quality.rows",

@@ -26,7 +26,10 @@ def clip(shape, levels, size=SIZE, digest="1" * 64, seed=0):
     def images(a):
         return see(params, a)
 
-    return Clip("runs/clip", tuple(shape), levels, size, digest, images, letters, see, params)
+    def texts(strings):
+        return letters(strings, size)
+
+    return Clip("runs/clip", tuple(shape), levels, size, digest, images, texts, see, params)
 
 
 def knowing(run, **changes):

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import REPO
+from seen import knowing
 
+from diffusion_jax import registry
 from diffusion_jax.cli.modes import train
 from diffusion_jax.experiment import Experiment, texts
 
@@ -36,6 +38,9 @@ def test_the_step_of_a_full_configuration(name):
         pytest.skip("its data are not installed")
     c.task = re.sub(r", against='[^']*'", "", c.task)
     experiment = Experiment(c, Path("unused"))
+    if name.endswith(("_prior", "_unclip")):
+        seen = registry.build("data", str(registry.parse(c.data).kwargs.get("of", c.data)))
+        knowing(experiment, shape=seen.shape, levels=seen.levels, size=64)
     texts.settle(experiment)
     task = experiment.task.open(experiment, train.HANDED)
     state = jax.eval_shape(task.initial)

@@ -31,6 +31,11 @@ class Scale:
         """Values of a vector."""
         return len(self.mean)
 
+    @property
+    def length(self) -> float:
+        """Of a vector: the square root of the mean square."""
+        return float(np.sqrt(np.square(self.mean).sum() + np.square(self.std).sum()))
+
     def standard(self, raw: np.ndarray) -> np.ndarray:
         """Vectors `[N, D]` in deviations from the mean, float32."""
         return ((raw - np.asarray(self.mean)) / np.asarray(self.std)).astype(np.float32)
@@ -100,3 +105,9 @@ def slerp(a: np.ndarray, b: np.ndarray, theta: np.ndarray | Sequence[float] | fl
     from_a = np.where(near, 1.0 - t, np.sin((1.0 - t) * angle) / safe)
     from_b = np.where(near, t, np.sin(t * angle) / safe)
     return unit(from_a * a + from_b * b)
+
+
+def most_alike(tries: np.ndarray, to: np.ndarray) -> np.ndarray:
+    """Of several vectors `[K, N, D]` for each of `to` `[N, D]` the one of largest cosine."""
+    cosine = (unit(tries) * unit(to)).sum(-1)
+    return tries[cosine.argmax(0), np.arange(tries.shape[1])]

@@ -114,6 +114,7 @@ class Experiment:
         labels: Sequence[int | str] | None = None,
         *,
         captions: Sequence[str] | None = None,
+        prior: str | None = None,
         seed: int | None = None,
         guidance: str | None = None,
         sampler: str | None = None,
@@ -126,6 +127,8 @@ class Experiment:
             num: how many.
             labels: classes to cycle through, numbers or names; empty means all of them in turn.
             captions: texts to cycle through; empty means those of the test split.
+            prior: of a decoder that is told what a CLIP sees, the run that draws this for captions,
+                or `"split:test"`, or `"captions"`.
             seed: of the noise. The same seed and settings give the same images.
             guidance: plug-in string such as `"cfg(w=2.0)"`.
             sampler: plug-in string such as `"dpmpp_2m()"`.
@@ -145,6 +148,7 @@ class Experiment:
         wanted = {
             "sample.num": num, "sample.labels": classes, "sample.seed": seed,
             "sample.captions": captions if captions is None else tuple(captions),
+            "sample.prior": prior,
             "sample.steps": steps, "sample.batch": batch, "guidance": guidance, "sampler": sampler,
         }  # fmt: skip
         run = asked(self, wanted)

@@ -23,7 +23,7 @@ def asked(run: "Experiment", changes: dict[str, Any]) -> "Experiment":
             *path, last = key.split(".")
             functools.reduce(lambda c, p: c[p], path, config)[last] = value
     ranges.check(config, sections_only=True)
-    shared = ("mesh", "source", "loaded", *(("model",) if assembly.diffuses(run) else ()))
+    shared = ("mesh", "clip", "source", "loaded", *(("model",) if assembly.diffuses(run) else ()))
     other = dataclasses.replace(run, config=config)
     vars(other).update({name: getattr(run, name) for name in shared})
     return other

@@ -107,6 +107,8 @@ def _stage(run: Experiment, name: str, first: bool) -> Experiment:
         config[field] = copy.deepcopy(run.config[field])
     if first:
         config.sample.low_gamma = None
+    if not config.embedding:
+        config.sample.prior = ""
     stage = dataclasses.replace(own, config=config)
     assembly.settle(stage)
     return stage

@@ -7,12 +7,14 @@ that a run never takes another.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from diffusion_jax import registry, saved_config
 from diffusion_jax.data import vectors
@@ -48,6 +50,10 @@ class Embedder:
     def of_raw(self, raw: np.ndarray) -> np.ndarray:
         """The same of vectors `[N, D]`: put on levels as those that a prior draws."""
         return vectors.told(vectors.standard_of(self.scale.levels(raw)))
+
+    def texts(self, strings: Sequence[str]) -> np.ndarray:
+        """The CLIP's vectors `[N, D]` of texts."""
+        return self.clip.texts(strings)
 
     def raw(self, told: np.ndarray) -> np.ndarray:
         """The vectors `[N, D]` of what the network is told."""
@@ -98,6 +104,11 @@ def digest(run: "Experiment") -> str:
     return str(spec.kwargs.get("sha256") or (run.clip(str(name)).digest if name else ""))
 
 
+def checkpoint(config: ConfigDict) -> str:
+    """The CLIP's run that `config.embedding` names."""
+    return str(_written(config.embedding).kwargs["checkpoint"])
+
+
 def source(run: "Experiment", found: Source) -> Source:
     """A data set with what the run's network is told of each image."""
     if not run.config.embedding:
@@ -131,7 +142,7 @@ def check_network(run: "Experiment") -> None:
     told = {"embedding": jnp.zeros((2, built.embedding))}
     if weights(told) == weights({}):
         raise ConfigError(
-            f"embedding={_written(c.embedding).kwargs['checkpoint']!r}, but network {c.network} "
+            f"embedding={checkpoint(c)!r}, but network {c.network} "
             "does not look at cond['embedding']; unet, dit and all that embed gamma by "
             "`Conditioning` do"
         )

@@ -22,7 +22,8 @@ from diffusion_jax.types import Array, Cond, Params
 # Settings of a plan, and of what a generator is not told.
 _UNUSED = (
     *GROUPS["sampling"], "sample.steps", "sample.captions", "sample.prompts", "sample.captions_of",
-    "sample.best_of", "sample.judge", "sample.low_gamma", "sample.low",
+    "sample.prior", "sample.prior_samples", "sample.prior_guidance", "sample.best_of",
+    "sample.judge", "sample.low_gamma", "sample.low",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from diffusion_jax import registry, saved_config
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges.base import shares
-from diffusion_jax.experiment import Experiment, caption_information
+from diffusion_jax.experiment import Experiment, caption_information, embeddings
 from diffusion_jax.experiment.clips import Clip
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training.restore import FOLDER
@@ -86,6 +86,8 @@ def check_apart(run: Experiment) -> None:
         "quality.features": _named(registry.parse(c.quality.features)),
     }
     helpers = [("guidance", path) for path in guiding(c.guidance)]
+    if c.embedding:
+        helpers.append(("embedding", embeddings.checkpoint(c)))
     if c.sample.best_of > 1 and c.sample.judge != "bits" and "(" not in c.sample.judge:
         helpers.append(("sample.judge", c.sample.judge))
     for who, path in helpers:

@@ -18,6 +18,7 @@ from diffusion_jax.experiment import (
     best_of,
     generators,
     low_images,
+    priors,
     second_models,
     texts,
 )
@@ -43,6 +44,9 @@ class Drawing:
         stage: which of a cascade's; for the random numbers.
         captions: the prompt of each image; empty for a model without text.
         attempt: which of several at the same images; for the random numbers.
+        stream: name of the random numbers, and of the progress report.
+        told: `(seed, quiet, attempt) -> [N, D + 1]`, what a decoder is told of each image.
+        prior: what that comes from, for records.
     """
 
     experiment: Experiment
@@ -54,6 +58,9 @@ class Drawing:
     stage: int = 0
     captions: tuple[str, ...] = ()
     attempt: int = 0
+    stream: str = "sample"
+    told: Callable[[int, bool, int], np.ndarray] | None = None
+    prior: dict[str, Any] | None = None
 
     def __call__(self, seed: int, quiet: bool = False, low: np.ndarray | None = None) -> np.ndarray:
         """`config.sample.num` images as the method's final step gives them.
@@ -67,10 +74,12 @@ class Drawing:
         if given and c.low_gamma is not None:
             given["low_gamma"] = np.full(len(low), c.low_gamma, np.float32)
         given |= texts.conditions(e, list(self.captions))
+        if self.told is not None:
+            given["embedding"] = self.told(seed, quiet, self.attempt)
         drawn = generate.generate(
             self.params, self.run, e.model.z_shape(e.source.shape), self.labels, c.num, c.batch,
-            seed, e.mesh, quiet, given, f"sample{self.stage or ''}{'.' * self.attempt}",
-            "sample" if e.config.view == "whole()" else f"sample {e.config.view}",
+            seed, e.mesh, quiet, given, f"{self.stream}{self.stage or ''}{'.' * self.attempt}",
+            self.stream if e.config.view == "whole()" else f"{self.stream} {e.config.view}",
         )  # fmt: skip
         if low is None:
             return drawn
@@ -85,6 +94,7 @@ class Drawing:
         """All that defines the images beside the weights, for records."""
         c = self.experiment.config.sample
         told = {} if self.low is None else {"low": c.low, "low_gamma": c.low_gamma}
+        told |= {} if self.prior is None else {"prior": self.prior}
         return describe(self.experiment, self.method) | told
 
     def levels(self, drawn: np.ndarray) -> np.ndarray:
@@ -147,13 +157,14 @@ class Chain:
 
 
 def compiled(
-    experiment: Experiment, params: Params, low: str = ""
+    experiment: Experiment, params: Params, otherwise: str = ""
 ) -> Drawing | Chain | Generated | Best:
     """The sampler of `experiment.config`.
 
     Args:
         params: of a cascade, those of each stage.
-        low: small images for a later stage of a cascade where `config.sample.low` names none.
+        otherwise: where a later stage of a cascade has small images from, and a decoder what it is
+            told, if the settings name nothing: `split:test`.
     """
     if experiment.stages:
         pairs = zip(experiment.stages, params, strict=True)
@@ -161,20 +172,32 @@ def compiled(
         return Chain(tuple(made))
     if generators.generates(experiment):
         return generators.compiled(experiment, params)
-    labels, given = low_images.named(experiment, low)
-    return best(dataclasses.replace(_one(experiment, params, 0, labels), low=given))
+    labels, given = low_images.named(experiment, otherwise)
+    made = _one(experiment, params, 0, labels, otherwise)
+    return best(dataclasses.replace(made, low=given))
 
 
 def _one(
-    experiment: Experiment, params: Params, stage: int, labels: np.ndarray | None = None
+    experiment: Experiment,
+    params: Params,
+    stage: int = 0,
+    labels: np.ndarray | None = None,
+    otherwise: str = "",
 ) -> Drawing:
     c, model = experiment.config.sample, experiment.model
+    source = priors.opened(experiment, otherwise)
     method = build(experiment, params)
     if labels is None:
         labels = generate.labels_for(model, c.num, tuple(c.labels))
     run = generate.compile_sampler(model, method, experiment.mesh)
-    asked = tuple(texts.wanted(experiment, c.num))
-    return Drawing(experiment, params, method, labels, run, stage=stage, captions=asked)
+    if source is None:
+        asked = tuple(texts.wanted(experiment, c.num))
+        return Drawing(experiment, params, method, labels, run, stage=stage, captions=asked)
+    told, prior = source.ready()
+    return Drawing(
+        experiment, params, method, labels, run, stage=stage, captions=source.captions, told=told,
+        prior=prior,
+    )  # fmt: skip
 
 
 def denoiser(
@@ -251,8 +274,10 @@ def check(experiment: Experiment) -> None:
         generators.check(experiment)
         return
     low_images.check(experiment)
+    priors.check(experiment)
     _check_learned(experiment)
-    texts.conditions(experiment, texts.wanted(experiment, c.num))
+    if not c.prior:
+        texts.conditions(experiment, texts.wanted(experiment, c.num))
     best_of.check(experiment)
     parts = _parts(experiment)
     for kind in ("grid", "plan"):

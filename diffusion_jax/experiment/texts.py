@@ -40,9 +40,12 @@ def source(run: "Experiment", data: Source | None = None) -> Source:
 
 def _need_captions(run: "Experiment", found: Source) -> None:
     if not found.captioned:
+        who = (
+            f"text={run.config.text!r}" if run.text else f"sample.prior={run.config.sample.prior!r}"
+        )
         raise ConfigError(
-            f"text={run.config.text!r}, but {found.name} has no captions: use scenes(), named(...) "
-            "of a data set with classes, or folder(captions='txt')"
+            f"{who}, but {found.name} has no captions: use scenes(), named(...) of a data set with "
+            "classes, or folder(captions='txt')"
         )
 
 
@@ -76,15 +79,18 @@ def check(run: "Experiment", network: Any) -> None:
         )
 
 
-def wanted(run: "Experiment", num: int) -> list[str]:
+def wanted(run: "Experiment", num: int, heard: bool = False) -> list[str]:
     """The prompt of each of `num` samples, in turn: those asked for, else of the data's test split.
+
+    Args:
+        heard: somebody else than the run's network reads them: a prior.
 
     Raises:
         ConfigError: captions of a run without, or none at all.
     """
     c = run.config.sample
     asked = [*([c.captions] if isinstance(c.captions, str) else c.captions), *_lines(c.prompts)]
-    if run.text is None:
+    if run.text is None and not heard:
         if asked:
             raise ConfigError(
                 f"sample.captions={asked[0]!r}: this run was trained without text; train with "

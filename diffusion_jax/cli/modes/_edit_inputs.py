@@ -7,16 +7,17 @@ import numpy as np
 from diffusion_jax.cli import user_images
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, embeddings, texts
+from diffusion_jax.experiment.embeddings import Embedder
 from diffusion_jax.model import require
 from diffusion_jax.sampling import generate
-from diffusion_jax.sampling.edits.base import Inputs
+from diffusion_jax.sampling.edits.base import Edit, Inputs, sees
 
 _SPLIT = "split:"
 
 
-def read(experiment: Experiment) -> Inputs:
-    """The images, masks and labels that `config.edit` names; `ConfigError` if they do not fit."""
+def read(experiment: Experiment, edit: Edit) -> Inputs:
+    """What `config.edit` names, for an edit; `ConfigError` if it does not fit."""
     c = experiment.config.edit
     if not c.image:
         raise ConfigError(
@@ -33,7 +34,30 @@ def read(experiment: Experiment) -> Inputs:
         chosen = list(c.pick)
         images, labels = images[chosen], None if labels is None else labels[chosen]
     mask = _masks(experiment, len(images)) if c.mask else None
-    return Inputs(images, mask, _cond(experiment, len(images), labels), c.each)
+    cond, sight = _cond(experiment, len(images), labels), embeddings.of(experiment)
+    cond |= _texts(experiment, len(images))
+    if sight is not None:
+        cond["embedding"] = _told(experiment, sight, images, sees(edit))
+    return Inputs(images, mask, cond, c.each, sight)
+
+
+def _texts(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
+    """The texts that were asked for, one for each image in turn; nothing without any."""
+    c = experiment.config.sample
+    if not c.captions and not c.prompts:
+        return {}
+    return texts.conditions(experiment, texts.wanted(experiment, count))
+
+
+def _told(experiment: Experiment, sight: Embedder, images: np.ndarray, sees: bool) -> np.ndarray:
+    """What a CLIP sees in the images; zeros, nothing, where a part of them is to be painted."""
+    if sees:
+        return sight.of_images(images)
+    require(
+        experiment.model, "an edit that paints a part, and may not know what was there,",
+        "train with embedding_dropout (text_dropout) above 0", null_class=True,
+    )  # fmt: skip
+    return np.zeros((len(images), experiment.model.embedding), np.float32)
 
 
 def name(experiment: Experiment) -> str:

@@ -47,7 +47,7 @@ def run(experiment: Experiment) -> None:
             per_pixel_gamma=False, latent=0,
         )  # fmt: skip
     sampling.check(experiment)
-    layout = edit.lay_out(_edit_inputs.read(experiment))
+    layout = edit.lay_out(_edit_inputs.read(experiment, edit))
     params, record = experiment.loaded
     painted = editing.by_run(experiment, params, edit, layout)
     drawn, method = painted.images, painted.methods[-1]

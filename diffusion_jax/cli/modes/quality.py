@@ -21,6 +21,7 @@ from diffusion_jax.experiment import (
     generators,
     judges,
     low_images,
+    priors,
     sample_quality as quality_lib,
     samples as samples_lib,
     sampling,
@@ -66,6 +67,7 @@ def check(experiment: Experiment) -> None:
             "data's; measure all stages together, --config.stages=LOW,HIGH"
         )
     low_images.named(experiment)
+    priors.need(experiment)
 
 
 def check_settings(experiment: Experiment) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.base import Source
-from diffusion_jax.experiment import Experiment, generators, low_images, sampling
+from diffusion_jax.experiment import Experiment, generators, low_images, priors, sampling
 from diffusion_jax.runtime import images, terminal, untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.formatting import json_text
@@ -32,6 +32,7 @@ def run(experiment: Experiment) -> None:
     check(experiment)
     if not (experiment.stages or generators.generates(experiment)):
         low_images.named(experiment)
+        priors.need(experiment)
     params, record = experiment.loaded
     sample(experiment, params, record["step"], record, show=experiment.config.sample.preview)
 
@@ -67,10 +68,10 @@ def sample(
     Returns:
         The picture that was written, uint8 `[H, W, 3]`.
     """
-    # A later stage of a cascade in training enlarges images of the data.
-    low = "" if record else f"split:{experiment.config.eval.split}"
+    # A later stage of a cascade in training enlarges images of the data, a decoder is told of them.
+    otherwise = "" if record else f"split:{experiment.config.eval.split}"
     record = record or _trained(experiment, step)
-    c, draw = experiment.config.sample, sampling.compiled(experiment, params, low)
+    c, draw = experiment.config.sample, sampling.compiled(experiment, params, otherwise)
     levels = draw.all_levels(c.seed, quiet) if isinstance(draw, sampling.Chain) else ()
     drawn = levels[-1] if levels else draw(c.seed, quiet)
     labels, method = draw.labels, draw.method

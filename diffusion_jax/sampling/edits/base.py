@@ -4,7 +4,7 @@ An edit lays its inputs out on a canvas (host), may change the plan (host), and 
 `Brush` (pure, compiled). Masks are 1 where something is painted and 0 where the source is kept.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -72,20 +72,39 @@ class Layout:
     shared: np.ndarray | None = None
 
 
+class Sight(Protocol):
+    """What a CLIP sees, of a run that is told it as `cond["embedding"]`."""
+
+    def raw(self, told: np.ndarray) -> np.ndarray:
+        """The CLIP's vectors `[N, D]` of what the network is told, `[N, D + 1]`."""
+        ...
+
+    def of_raw(self, raw: np.ndarray) -> np.ndarray:
+        """What the network is told of such vectors, float32 `[N, D + 1]`."""
+        ...
+
+    def texts(self, strings: Sequence[str]) -> np.ndarray:
+        """The CLIP's vectors `[N, D]` of texts."""
+        ...
+
+
 class Inputs(NamedTuple):
     """The user's input.
 
     Attributes:
         images: levels, uint8 `[N, H, W, C]` (or `[N, T, H, W, C]`, ...), of the model's shape.
         mask: `[N, H, W, 1]` in [0, 1], or None.
-        cond: `{"label": int32 [N]}`, or empty.
+        cond: `{"label": int32 [N]}`, or empty; of a run that is told what a CLIP sees also
+            `"embedding"`, of the images if `Edit.sees`, else of nothing.
         each: results wanted for each image.
+        sight: how the CLIP sees; None for a run that is told nothing of it.
     """
 
     images: np.ndarray
     mask: np.ndarray | None
     cond: dict[str, np.ndarray]
     each: int
+    sight: Sight | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +167,11 @@ class Brush:
 
 @runtime_checkable
 class Edit(Protocol):
-    """One way to change images."""
+    """One way to change images.
+
+    One that changes whole images may declare `sees = True`: its network is told what a CLIP sees in
+    the source, if it is told such things. Where a part is painted this must not be known.
+    """
 
     def lay_out(self, inputs: Inputs) -> Layout:
         """The canvas of these inputs; `ConfigError` where they do not fit the edit."""
@@ -168,6 +191,11 @@ class Edit(Protocol):
             key: one for all rows: noise is drawn by `canvas.keys(key)`.
         """
         ...
+
+
+def sees(edit: Edit) -> bool:
+    """Whether the edit's network may be told what a CLIP sees in the source."""
+    return bool(getattr(edit, "sees", False))
 
 
 def need_stateless(name: str, method: Method) -> None:

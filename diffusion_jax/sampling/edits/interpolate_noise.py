@@ -24,6 +24,7 @@ class InterpolateNoise:
 
     frames: int
     start: float
+    sees: bool = True
 
     def lay_out(self, inputs: Inputs) -> Layout:
         """One line of frames for each pair."""

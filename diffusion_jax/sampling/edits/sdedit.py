@@ -26,6 +26,7 @@ class SDEdit:
     """Changes whole images, as far as `start` allows."""
 
     start: float
+    sees: bool = True
 
     def lay_out(self, inputs: Inputs) -> Layout:
         """The images as they are."""

@@ -1,0 +1,206 @@
+"""What a decoder is told of images that are yet to be drawn (unCLIP): `config.sample.prior`.
+
+A run such as `runs/prior` draws it for the captions; `split:test` has it from real images, in
+order; `captions` is what the CLIP makes of the captions themselves, as if texts were images.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax import registry
+from diffusion_jax.data import vectors
+from diffusion_jax.data.base import SPLITS
+from diffusion_jax.data.vectors import Scale
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Experiment, embeddings, open_run, texts
+from diffusion_jax.experiment.embeddings import Embedder
+
+CAPTIONS = "captions"
+_SPLIT = "split:"
+
+# `(seed, quiet, attempt) -> [N, D + 1]`: what the network is told of each sample.
+Draw = Callable[[int, bool, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Told:
+    """Where vectors come from.
+
+    Attributes:
+        captions: the prompt of each sample; empty without.
+        ready: reads weights and compiles; gives what the network is told, and what that is, for
+            records.
+    """
+
+    captions: tuple[str, ...]
+    ready: Callable[[], tuple[Draw, dict[str, Any]]]
+
+
+def need(run: Experiment) -> None:
+    """Refuses (`ConfigError`) a decoder to which nothing says what to draw."""
+    if run.config.embedding and not run.config.sample.prior:
+        name = embeddings.checkpoint(run.config)
+        raise ConfigError(
+            f"this run is told what {name} sees of each image: name the run that draws this for "
+            "captions, --config.sample.prior=runs/prior; or split:test to take it from real "
+            f"images, or {CAPTIONS} for what {name} makes of the captions themselves"
+        )
+
+
+def check(run: Experiment) -> None:
+    """Refuses (`ConfigError`) settings that cannot work; no weights of a prior are read."""
+    c = run.config.sample
+    if not run.config.embedding:
+        if c.prior:
+            raise ConfigError(
+                f"sample.prior={c.prior!r}: this run is not told what a CLIP sees; train a decoder "
+                "with --config.embedding=runs/clip"
+            )
+        return
+    if c.prior:
+        opened(run)
+
+
+def opened(run: Experiment, otherwise: str = "") -> Told | None:
+    """Where the vectors of a decoder's samples come from; None for a run that is told none.
+
+    Args:
+        run: the decoder.
+        otherwise: what `config.sample.prior` is if it is empty.
+
+    Raises:
+        ConfigError: nothing is named, or it does not fit.
+    """
+    if not run.config.embedding:
+        return None
+    name = run.config.sample.prior or otherwise
+    if not name:
+        need(run)
+    if name.startswith(_SPLIT):
+        return _of_split(run, name.removeprefix(_SPLIT))
+    embedder = embeddings.of(run)
+    assert embedder is not None
+    if name == CAPTIONS:
+        return _of_captions(run, embedder)
+    return _drawn(run, embedder)
+
+
+def _of_split(run: Experiment, name: str) -> Told:
+    """What the CLIP sees of the images of a split, whose captions are the default."""
+    if name not in SPLITS:
+        raise ConfigError(f"sample.prior='split:{name}': the splits are {', '.join(SPLITS)}")
+    num = run.config.sample.num
+    asked = texts.wanted(_with(run, {"eval.split": name}), num)
+
+    def ready() -> tuple[Draw, dict[str, Any]]:
+        split = run.source.split(name)
+        assert split.embedding is not None
+        told = split.embedding[np.arange(num) % len(split)]
+        return lambda seed, quiet, attempt: told, {"run": f"{_SPLIT}{name}"}
+
+    return Told(tuple(asked), ready)
+
+
+def _of_captions(run: Experiment, embedder: Embedder) -> Told:
+    """What the CLIP makes of captions, of the length that vectors of images have on average."""
+    asked = texts.wanted(run, run.config.sample.num, heard=True)
+    told = embedder.of_raw(embedder.scale.length * vectors.unit(embedder.clip.texts(asked)))
+    return Told(tuple(asked), lambda: (lambda seed, quiet, attempt: told, {"run": CAPTIONS}))
+
+
+def _drawn(run: Experiment, embedder: Embedder) -> Told:
+    """What a prior draws, the best of several."""
+    from diffusion_jax.experiment import sampling
+
+    c, prior = run.config.sample, _prior(run)
+    heard = prior.text is not None
+    if c.prior_samples > 1 and not heard:
+        raise ConfigError(
+            f"sample.prior_samples={c.prior_samples} keeps the vector most like its text, and "
+            f"{c.prior} was trained without; use sample.prior_samples=1"
+        )
+    asked = texts.wanted(run, c.num, heard=heard or run.text is not None)
+    own = _with(
+        prior,
+        {"sample.num": c.num, "sample.captions": tuple(asked) if heard else (),
+         "sample.prompts": "", "sample.captions_of": "", "sample.best_of": 1, "final": "decode()",
+         "sample.labels": tuple(c.labels), "guidance": c.prior_guidance or prior.config.guidance},
+    )  # fmt: skip
+    sampling.check(own)
+    scale = _scale(own)
+    like = embedder.clip.texts(asked) if c.prior_samples > 1 else None
+
+    def ready() -> tuple[Draw, dict[str, Any]]:
+        params, record = own.loaded
+        made = sampling.compiled(own, params)
+        assert isinstance(made, sampling.Drawing)
+        made = dataclasses.replace(made, stream="prior")
+
+        def draw(seed: int, quiet: bool, attempt: int) -> np.ndarray:
+            first = attempt * c.prior_samples
+            tries = (dataclasses.replace(made, attempt=first + k) for k in range(c.prior_samples))
+            found = [scale.raw(vectors.standard_of(one(seed, quiet))) for one in tries]
+            if like is None:
+                return embedder.of_raw(found[0])
+            return embedder.of_raw(vectors.most_alike(np.stack(found), like))
+
+        return draw, {"run": c.prior, "samples": c.prior_samples, **made.describe(), **record}
+
+    return Told(tuple(asked), ready)
+
+
+def _prior(run: Experiment) -> Experiment:
+    """The run that `config.sample.prior` names, if it draws vectors of the decoder's CLIP.
+
+    Raises:
+        ConfigError: it does not, or of other classes, or knows nothing of the texts.
+    """
+    name = run.config.sample.prior
+    prior = open_run(name, data_dir=run.config.data_dir)
+    if prior.task.holds not in ("denoiser", "student"):
+        raise ConfigError(f"sample.prior={name!r} holds {prior.config.task}, not a diffusion model")
+    if registry.parse(prior.config.data).name != "embeddings":
+        raise ConfigError(
+            f"sample.prior={name!r} models {prior.config.data}, not what a CLIP sees: train one as "
+            "in configs/scenes_prior.py"
+        )
+    mine, theirs = (embeddings.digest(e) for e in (run, prior))
+    if mine != theirs:
+        raise ConfigError(
+            f"sample.prior={name!r} draws vectors of another CLIP ({theirs[:8]}..) than "
+            f"{embeddings.checkpoint(run.config)} ({mine[:8]}..), of which this run is told: train "
+            "both with the same"
+        )
+    vars(prior)["clip"] = run.clip
+    classes = (run.model.num_classes, prior.model.num_classes)
+    if classes[0] != classes[1]:
+        raise ConfigError(
+            f"sample.prior={name!r} knows {classes[1]} classes, this run {classes[0]}"
+        )
+    if run.text is not None and prior.text is None:
+        raise ConfigError(
+            f"sample.prior={name!r} was trained without text and would draw vectors of anything: "
+            "train it with --config.text, or use one that was"
+        )
+    return prior
+
+
+def _scale(prior: Experiment) -> Scale:
+    known = registry.parse(prior.config.data).kwargs
+    return Scale(tuple(known["mean"]), tuple(known["std"]))
+
+
+def _with(run: Experiment, changes: dict[str, Any]) -> Experiment:
+    """The run with other settings of sampling; nothing is read."""
+    config = copy.deepcopy(run.config)
+    for key, value in changes.items():
+        section, _, field = key.rpartition(".")
+        (config[section] if section else config)[field] = value
+    other = dataclasses.replace(run, config=config)
+    vars(other).update({name: getattr(run, name) for name in ("clip", "data", "source", "model")})
+    return other

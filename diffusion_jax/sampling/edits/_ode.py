@@ -1,0 +1,32 @@
+"""The latent of an image by the probability-flow ODE: what edits share that begin there."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.denoiser import with_condition
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.sampling.edits.base import Brush, need_stateless
+from diffusion_jax.sampling.encoded import for_sampler
+from diffusion_jax.sampling.inversion import invert
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.sampling.samplers.base import Sampler
+from diffusion_jax.types import Array, Cond, alpha
+
+
+def check(name: str, method: Method) -> None:
+    """Refuses (`ConfigError`) noise that is not the sampler's, and guidance with state."""
+    need_stateless(name, method)
+    if method.correct is not None:
+        raise ConfigError(f"{name}: a corrector draws noise; use corrector='none()'")
+    if np.any(np.diff(method.gammas) > 0.0):
+        raise ConfigError(f"{name}: a plan that goes up draws noise; use plan='once()'")
+
+
+def latent(brush: Brush, x: Array, cond: Cond, solver: Sampler) -> Array:
+    """The latent of images `x` `[R, ...]` at the start of the plan, under the brush's guidance."""
+    model, gammas = brush.model, brush.method.gammas[::-1]
+    c = model.traits.mean_coefficient
+    guided = brush.guidance()(model.denoiser(brush.params), brush.context)
+    denoise = for_sampler(with_condition(guided, cond), c, solver)
+    low = jnp.asarray(gammas[0], x.dtype)
+    return invert(denoise, solver, gammas, alpha(low) * brush.encoded(x, low, cond))

@@ -1,0 +1,101 @@
+"""From one image to another through what a CLIP sees in them (Ramesh et al. 2022).
+
+What is told goes along the sphere from the one's vector to the other's. The latents of the ODE go
+along with it, so that the ends are the images, up to the solvers' errors; or all frames of a line
+begin at one latent, drawn at random: what they share is then not the images' but the noise's.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffusion_jax import registry, rng
+from diffusion_jax.allowed import Frames
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model
+from diffusion_jax.sampling.edits import _ode, _seen
+from diffusion_jax.sampling.edits._pairs import lay_out, mixed, other_cond, slerp
+from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, need_stateless
+from diffusion_jax.sampling.inversion import need_deterministic
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.sampling.plans.base import descending
+from diffusion_jax.sampling.samplers.base import Sampler
+from diffusion_jax.types import Array
+
+_LATENTS = ("both", "one")
+
+
+@dataclass(frozen=True)
+class Between:
+    """Frames between pairs of images."""
+
+    frames: int
+    both: bool
+    solver: Sampler
+    sees: bool = True
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """One line of frames for each pair; `extra["told"]` is what each frame's network is told.
+
+        Raises:
+            ConfigError: the run is told nothing, two vectors are opposite, or several equal lines
+                are asked for.
+        """
+        sight = _seen.need("between", inputs)
+        if inputs.each > 1 and self.both:
+            raise ConfigError(
+                f"between(latent='both') draws no noise, so edit.each={inputs.each} results would "
+                "be equal; use edit.each=1, or latent='one'"
+            )
+        found = lay_out("between", inputs, self.frames)
+        canvas = found.canvas
+        a, b = (sight.raw(c["embedding"]) for c in (canvas.cond, canvas.extra))
+        w = canvas.extra["weight"].astype(np.float64)
+        size = _seen.length(a) * (1.0 - w[:, None]) + _seen.length(b) * w[:, None]
+        told = sight.of_raw(size * _seen.between("between", a, b, w))
+        return Layout(canvas._replace(extra={**canvas.extra, "told": told}), found.columns)
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """The grid as it is."""
+        return descending(gammas)
+
+    def check(self, model: Model, method: Method) -> None:
+        """Refuses guidance with state, and with both latents what cannot be inverted."""
+        need_stateless("between", method)
+        if self.both:
+            need_deterministic(method.sampler)
+            _ode.check("between", method)
+
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
+        """The frames."""
+        x, cond = canvas.image, {**canvas.cond, "embedding": canvas.extra["told"]}
+        if self.both:
+            a = _ode.latent(brush, x, canvas.cond, self.solver)
+            other = brush.latents(canvas.extra["image"])
+            b = _ode.latent(brush, other, other_cond(canvas), self.solver)
+            z = slerp(a, b, canvas.extra["weight"].astype(a.dtype))
+        else:
+            lines = rng.keyed(rng.stream(key, "start"), canvas.extra["line"])
+            z = rng.normal(lines, x.shape, x.dtype)
+        rest = {k: a for k, a in canvas.cond.items() if k != "embedding"}
+        brush = brush.with_wrap(mixed(canvas._replace(cond=rest))) if rest else brush
+        return brush.draw(z, cond, canvas.keys(rng.stream(key, "path")))
+
+
+def make(frames: Frames = 9, latent: str = "both", solver: str = "heun()") -> Between:
+    """Interpolation of what a CLIP sees, by a decoder that is told it.
+
+    Args:
+        frames: images per line, both ends included.
+        latent: `"both"`, from the latent of one image to that of the other; or `"one"` at random
+            for all frames of a line.
+        solver: a deterministic sampler that finds latents; the run's own sampler decodes.
+
+    Raises:
+        ConfigError: another `latent`.
+    """
+    if latent not in _LATENTS:
+        raise ConfigError(f"between: latent={latent!r}; allowed are {', '.join(_LATENTS)}")
+    built = registry.build("samplers", solver)
+    need_deterministic(built)
+    return Between(frames, latent == "both", built)

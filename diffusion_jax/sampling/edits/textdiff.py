@@ -1,0 +1,107 @@
+"""Changes an image by the difference of two texts (Ramesh et al. 2022, "text diffs").
+
+With `t` and `t_0` what a CLIP makes of the texts, as unit vectors, what is told of the image goes
+along the sphere towards `t - t_0`, by the share `theta` of the angle. The latent of the ODE stays,
+so that 0 gives the image back, up to the solvers' errors.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffusion_jax import registry, rng
+from diffusion_jax.allowed import Share
+from diffusion_jax.data import vectors
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model
+from diffusion_jax.sampling.edits import _ode, _seen
+from diffusion_jax.sampling.edits.base import (
+    Brush,
+    Canvas,
+    Inputs,
+    Layout,
+    each,
+    refuse_mask,
+    whole,
+)
+from diffusion_jax.sampling.inversion import need_deterministic
+from diffusion_jax.sampling.method import Method
+from diffusion_jax.sampling.plans.base import descending
+from diffusion_jax.sampling.samplers.base import Sampler
+from diffusion_jax.types import Array
+
+
+@dataclass(frozen=True)
+class TextDiff:
+    """Changes single images."""
+
+    from_text: str
+    to_text: str
+    theta: float
+    solver: Sampler
+    sees: bool = True
+
+    def lay_out(self, inputs: Inputs) -> Layout:
+        """The images as they are; `extra["told"]` is what the network is told in their place.
+
+        Raises:
+            ConfigError: there is a mask, the run is told nothing, the CLIP sees no difference, or
+                several equal results are asked for.
+        """
+        refuse_mask("textdiff", inputs)
+        sight = _seen.need("textdiff", inputs)
+        if inputs.each > 1:
+            raise ConfigError(
+                f"textdiff draws no noise, so edit.each={inputs.each} results would be equal; use "
+                "edit.each=1"
+            )
+        old, new = vectors.unit(sight.texts([self.from_text, self.to_text]))
+        if not np.abs(new - old).max() > 0.0:
+            raise ConfigError(
+                f"textdiff: the CLIP sees no difference between {self.from_text!r} and "
+                f"{self.to_text!r}"
+            )
+        raw = sight.raw(inputs.cond["embedding"])
+        way = np.broadcast_to(new - old, raw.shape)
+        told = sight.of_raw(_seen.length(raw) * _seen.between("textdiff", raw, way, self.theta))
+        found = each(whole(inputs))
+        return Layout(found.canvas._replace(extra={"told": told}), found.columns, found.shared)
+
+    def plan(self, gammas: np.ndarray) -> np.ndarray:
+        """The grid as it is."""
+        return descending(gammas)
+
+    def check(self, model: Model, method: Method) -> None:
+        """Refuses what cannot be inverted, and guidance with state."""
+        need_deterministic(method.sampler)
+        _ode.check("textdiff", method)
+
+    def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
+        """The changed images."""
+        z = _ode.latent(brush, canvas.image, canvas.cond, self.solver)
+        cond = {**canvas.cond, "embedding": canvas.extra["told"]}
+        return brush.draw(z, cond, canvas.keys(rng.stream(key, "path")))
+
+
+def make(
+    from_text: str = "", to_text: str = "", theta: Share = 0.35, solver: str = "heun()"
+) -> TextDiff:
+    """A change from one text to another, by a decoder that is told what a CLIP sees.
+
+    Args:
+        from_text: what the image shows, as `"a red three"`.
+        to_text: what it is to show.
+        theta: how far, as a share of the angle; of use are 0.25 to 0.5.
+        solver: a deterministic sampler that finds the latent; the run's own sampler decodes.
+
+    Raises:
+        ConfigError: the texts are equal.
+    """
+    if from_text == to_text:
+        raise ConfigError(
+            f"textdiff: from_text and to_text are both {to_text!r}; give two texts, as in "
+            "textdiff('a red three', 'a blue three')"
+        )
+    built = registry.build("samplers", solver)
+    need_deterministic(built)
+    return TextDiff(from_text, to_text, float(theta), built)

@@ -1,0 +1,45 @@
+"""A prior and a decoder that are exact: vectors of which images are linear, with normal noise.
+
+In deviations a vector is `N(MEAN[letter], SPREAD)` given the text, a letter; in model space an
+image is `N(MAP vector, NOISE)`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffusion_jax.data.vectors import SPAN
+from diffusion_jax.types import alpha, expand, sigma
+
+MEAN = {"a": (0.6, -0.3, 0.1), "b": (-0.5, 0.2, 0.4)}
+SPREAD, NOISE = 0.5, 0.04  # variances
+MAP = np.asarray([[0.4, -0.2, 0.1], [0.3, 0.5, 0.0]])  # of two pixels
+
+
+@dataclass(frozen=True)
+class Exact:
+    """`E[eps | z]` of a vector given a text, or of an image given a vector."""
+
+    vector: bool
+    text: Any = None
+
+    def init(self, key, z, gamma, cond):
+        return {"params": {"unused": jnp.zeros(1)}}
+
+    def apply(self, variables, z, gamma, cond, keys=None):
+        if self.vector:
+            letter = self.text.pieces("a")[0][0]
+            is_a = cond["text"][:, 1:2] == letter
+            mean = jnp.where(is_a, jnp.asarray(MEAN["a"]), jnp.asarray(MEAN["b"])) / SPAN
+            variance = SPREAD / SPAN**2
+        else:
+            mean, variance = cond["embedding"][:, :-1] @ MAP.T, NOISE
+        g = expand(gamma, z)
+        a, s = alpha(g), sigma(g)
+        return s * (z - a * mean.reshape(z.shape)) / (a**2 * variance + s**2)
+
+
+def make(vector: bool, text: Any = None):
+    return Exact(vector, text)
