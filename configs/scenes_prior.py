@@ -16,10 +16,10 @@ def get_config(variant: str = "") -> ConfigDict:
     c = config.base()
     c.data = "embeddings(checkpoint='runs/clip', of=scenes(objects=1))"
     c.text = "words(length=12)"
-    c.network = "prior(width=128, depth=4, heads=4)"
-    c.prediction = "x"
-    c.batch = 128
-    c.steps = 3000
+    c.network = "prior(width=96, depth=3, heads=4)"
+    c.prediction = "v"  # theirs is "x", with objective "weighted(weight=x())"
+    c.batch = 64
+    c.steps = 2000
     c.lr, c.lr_decay, c.clip = 1e-3, "cosine", 1.0
     c.ema = (0.998,)
     c.log_every, c.eval_every, c.save_every, c.sample_every = 50, 500, 500, 0

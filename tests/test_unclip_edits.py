@@ -1,0 +1,171 @@
+"""Edits of what a CLIP sees, on normal images whose mean is a linear function of it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import painted
+import pytest
+from linear_gaussian import MAP, NOISE, Exact
+from seen import clip
+
+from diffusion_jax import registry
+from diffusion_jax.data import vectors
+from diffusion_jax.data.vectors import Scale
+from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.experiment.embeddings import Embedder
+from diffusion_jax.sampling.edits.base import Inputs, sees
+from diffusion_jax.types import alpha, sigma
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+SIGHT = Embedder(clip((1, 2, 1), 5, 3), Scale((0.3, -0.2, 0.1), (1.0, 0.7, 1.5)))
+X = np.asarray([[0.3, -0.4], [0.5, 0.9], [-0.8, 0.1], [0.2, 0.2]]).reshape(4, 1, 2, 1)
+TOLD = SIGHT.of_raw(np.random.default_rng(0).normal(size=(4, 3)))
+
+
+def inputs(x=X, told=TOLD, each=1, mask=None):
+    return Inputs(x, mask, {"embedding": told}, each, SIGHT)
+
+
+def edited(spec, given, sampler="heun()", steps=60):
+    edit = registry.build("edits", spec)
+    layout = edit.lay_out(given)
+    tool = painted.brush(Exact(vector=False), edit.plan(painted.grid(steps)), sampler)
+    edit.check(tool.model, tool.method)
+    canvas = jax.tree.map(jnp.asarray, layout.canvas)
+    made = jax.jit(lambda c, k: edit.paint(dataclasses.replace(tool), c, k))(canvas, painted.KEY)
+    return np.asarray(made).reshape(-1, 2), layout
+
+
+def mean(told):
+    return told[:, :-1].astype(float) @ MAP.T
+
+
+def latent(x, m):
+    """At the end of the flow of N(m, NOISE), which keeps what is standard normal in it."""
+    a, s = (float(f(jnp.asarray(painted.ENDS[1]))) for f in (alpha, sigma))
+    return a * m + np.sqrt(a**2 * NOISE + s**2) * (x - m) / np.sqrt(NOISE)
+
+
+def image(z, m):
+    a, s = (float(f(jnp.asarray(painted.ENDS[1]))) for f in (alpha, sigma))
+    return m + np.sqrt(NOISE) * (z - a * m) / np.sqrt(a**2 * NOISE + s**2)
+
+
+@pytest.mark.parametrize("theta", [0.0, 0.35, 1.0])
+def test_a_difference_of_texts_turns_what_is_told_and_keeps_the_latent(theta):
+    x, layout = edited(f"textdiff('ab', 'cd', theta={theta})", inputs())
+    raw = SIGHT.raw(TOLD)
+    old, new = vectors.unit(SIGHT.texts(["ab", "cd"]))
+    way = np.broadcast_to(new - old, raw.shape)
+    turned = SIGHT.raw(layout.canvas.extra["told"])
+    inside = np.abs(SIGHT.scale.standard(turned)) < 2.9  # others are clipped
+    size = np.linalg.norm(raw, axis=1, keepdims=True)
+    off = np.abs(turned - size * vectors.slerp(raw, way, theta)) / np.asarray(SIGHT.scale.std)
+    assert inside.mean() > 0.6 and off[inside].max() < 0.048
+    told = layout.canvas.extra["told"]
+    wanted = image(latent(X.reshape(-1, 2), mean(TOLD)), mean(told))
+    np.testing.assert_allclose(x, wanted, atol=2e-3)
+    if theta == 0.0:
+        np.testing.assert_array_equal(told, TOLD)
+        np.testing.assert_allclose(x, X.reshape(-1, 2), atol=2e-3)
+
+
+def test_a_way_between_images_ends_at_them_and_takes_the_latents_along():
+    x, layout = edited("between(frames=5)", inputs())
+    told, weight = layout.canvas.extra["told"], np.tile(np.linspace(0, 1, 5), 2)
+    np.testing.assert_array_equal(told[::5], TOLD[::2])
+    np.testing.assert_array_equal(told[4::5], TOLD[1::2])
+    np.testing.assert_allclose(x[::5], X[::2].reshape(-1, 2), atol=2e-3)
+    np.testing.assert_allclose(x[4::5], X[1::2].reshape(-1, 2), atol=2e-3)
+    ends = [latent(X[i::2].reshape(-1, 2), mean(TOLD[i::2])).repeat(5, 0) for i in (0, 1)]
+    u = [e / np.linalg.norm(e, axis=1, keepdims=True) for e in ends]
+    angle = np.arccos((u[0] * u[1]).sum(1))
+    share = [np.sin((1 - weight) * angle), np.sin(weight * angle)] / np.sin(angle)
+    z = share[0][:, None] * ends[0] + share[1][:, None] * ends[1]
+    np.testing.assert_allclose(x, image(z, mean(told)), atol=2e-3)
+
+
+def test_frames_that_begin_at_one_latent_differ_by_what_they_are_told_alone():
+    x, layout = edited("between(frames=4, latent='one')", inputs(each=2))
+    rest = (x - mean(layout.canvas.extra["told"])).reshape(4, 4, 2)
+    np.testing.assert_allclose(rest, rest[:, :1] + np.zeros(rest.shape), atol=5e-3)
+    assert np.abs(rest[0, 0] - rest[1, 0]).max() > 0.01  # another line, another latent
+
+
+def test_variations_have_the_law_of_what_is_told():
+    n = 20000
+    x, layout = edited("vary(eta=1.0)", inputs(X[:1], TOLD[:1], each=n), "dpmpp_2m()", 40)
+    m = mean(TOLD[:1])[0]
+    assert layout.columns == n
+    np.testing.assert_allclose(x.mean(0), m, atol=4 * np.sqrt(NOISE / n) + 0.002)
+    np.testing.assert_allclose(x.var(0), NOISE, rtol=4 * np.sqrt(2 / n) + 0.01)
+    far, _ = edited("vary(eta=0.3)", inputs(X[:1], TOLD[:1], each=2000), "ddim()", 40)
+    assert np.abs(far - X[0].ravel()).mean() < np.abs(x - X[0].ravel()).mean()
+
+
+@pytest.mark.parametrize(("sampler", "order"), [("ddim()", 1), ("heun()", 2)])
+def test_without_noise_the_image_comes_back_at_the_order_of_the_sampler(sampler, order):
+    off = [np.abs(edited("vary(eta=0.0, solver='rk4()')", inputs(), sampler, n)[0]
+                  - X.reshape(-1, 2)).max() for n in (30, 60)]  # fmt: skip
+    assert np.log2(off[0] / off[1]) == pytest.approx(order, abs=0.5)
+
+
+def opposite():
+    sight = Embedder(SIGHT.clip, Scale((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    told = sight.of_raw(np.asarray([[0.5, 0.4, 0.3], [-0.5, -0.4, -0.3]]))
+    return Inputs(X[:2], None, {"embedding": told}, 1, sight)
+
+
+def begin(spec, given, sampler):
+    edit = registry.build("edits", spec)
+    edit.lay_out(given)
+    tool = painted.brush(Exact(vector=False), edit.plan(painted.grid(4)), sampler)
+    edit.check(tool.model, tool.method)
+
+
+@pytest.mark.parametrize(
+    ("spec", "given", "sampler", "says"),
+    [("vary()", Inputs(X, None, {}, 1), "ddim()", "vary changes what a CLIP sees .*decoder"),
+     ("between()", Inputs(X, None, {}, 1), "ddim()", "between changes what a CLIP sees"),
+     ("textdiff('a', 'b')", Inputs(X, None, {}, 1), "ddim()", "textdiff changes what a CLIP"),
+     ("vary()", inputs(mask=np.ones((4, 1, 2, 1))), "ddim()", "vary takes no mask"),
+     ("vary(eta=0.0)", inputs(each=2), "ddim()", "results would be equal"),
+     ("vary()", inputs(), "heun()", r"Heun has no eta.*ddim\(\) or dpmpp_2m\(\)"),
+     ("vary(eta=0.0)", inputs(), "ancestral()", "draws noise"),
+     ("between()", inputs(each=2), "ddim()", "latent='one'"),
+     ("between()", inputs(X[:3], TOLD[:3]), "ddim()", "pairs of images, but there are 3"),
+     ("between(frames=2)", opposite(), "ddim()", "between: two vectors .* opposite"),
+     ("textdiff('a', 'b')", inputs(each=2), "ddim()", "results would be equal"),
+     ("textdiff('a', 'b')", inputs(), "ancestral()", "draws noise"),
+     ("textdiff('a', 'aa')", inputs(), "ddim()", "sees no difference between 'a' and 'aa'")],
+)  # fmt: skip
+def test_mistakes_are_one_line(spec, given, sampler, says):
+    if "'aa'" in spec:
+        one = dataclasses.replace(SIGHT.clip, texts=lambda strings: np.ones((len(strings), 3)))
+        given = given._replace(sight=dataclasses.replace(SIGHT, clip=one))
+    with pytest.raises(ConfigError, match=says) as e:
+        begin(spec, given, sampler)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [("textdiff('a', 'a')", "both 'a'; give two texts"), ("textdiff()", "give two texts"),
+     ("textdiff('a', 'b', theta=1.5)", "theta=1.5 must be a number from 0 to 1"),
+     ("vary(eta=-0.1)", "eta=-0.1 must be"), ("between(latent='two')", "allowed are both, one"),
+     ("vary(solver='ancestral()')", "draws noise")],
+)  # fmt: skip
+def test_arguments_that_cannot_be(spec, says):
+    with pytest.raises((ConfigError, SpecError), match=says):
+        registry.build("edits", spec)
+
+
+def test_edits_that_paint_a_part_are_not_told_what_was_there():
+    specs = ["vary()", "between()", "textdiff('a', 'b')", "sdedit()", "interpolate()", "replace()",
+             "repaint()", "measure()", "outpaint(left=1)", "widen(left=1)", "extend(left=1)",
+             "blend()"]  # fmt: skip
+    known = [sees(registry.build("edits", s)) for s in specs]
+    assert known == [True] * 5 + [False] * 7
