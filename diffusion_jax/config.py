@@ -123,11 +123,14 @@ def base() -> ConfigDict:
 
     # Editing. Kind: edits.
     c.edit = ConfigDict()
-    c.edit.method = "repaint()"  # replace, measure, outpaint, widen, extend, blend, sdedit, ...
+    c.edit.method = "repaint()"  # replace, outpaint, sdedit, interpolate, vary, textdiff, ...
     c.edit.image = ""  # PNG or npz, several with commas, or split:test
     c.edit.mask = ""  # PNG or npz of the same size; white is painted
     c.edit.pick = ()  # which of the images; empty: all of them
     c.edit.each = 1  # results for each image
+    c.edit.judge = (
+        ""  # of texts, scenes() or names(): what of the images' captions do results show?
+    )
 
     # Evaluation.
     c.eval = ConfigDict()

@@ -10,8 +10,8 @@ from linear_gaussian import MAP, MEAN, NOISE, SPREAD
 from seen import clip
 
 import diffusion_jax as dj
-from diffusion_jax import saved_config
-from diffusion_jax.cli.modes import sample as sample_mode
+from diffusion_jax import registry, saved_config
+from diffusion_jax.cli.modes import _edit_inputs, edit as edit_mode, sample as sample_mode
 from diffusion_jax.data import vectors
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import (
@@ -221,3 +221,34 @@ def test_the_clip_that_a_decoder_is_told_by_does_not_judge(runs):
     run.config.quality.clip = "runs/clip"
     with pytest.raises(ConfigError, match="is also that of embedding"):
         judges.check_apart(run)
+
+
+@pytest.mark.slow
+def test_edits_of_a_users_pictures(runs, tmp_path):
+    """From files to files; a judge says what of the captions is kept."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "two.npz", image=rng.integers(0, 5, (2, 1, 2, 1), np.uint8))
+    for method in ("vary()", "between(frames=3)", "textdiff('a', 'b')", "sdedit()"):
+        run = decoder(runs)
+        run.config.edit.method, run.config.edit.image = method, str(tmp_path / "two.npz")
+        edit_mode.run(run)
+        name = method.partition("(")[0]
+        with np.load(run.workdir / f"edits/0_{name}_two/results.npz") as found:
+            assert found["image"].shape == (3 if "between" in method else 2, 1, 2, 1)
+            told = priors.embeddings.of(run).of_images(found["source"])
+            np.testing.assert_array_equal(found["embedding"], told)
+    run.config.edit.method, run.config.edit.judge = "vary()", "names()"
+    with pytest.raises(ConfigError, match=r"two.npz has none"):
+        edit_mode.run(run)
+
+
+def test_where_a_part_is_painted_nothing_is_told(runs):
+    run = decoder(runs, captions=("a",))
+    run.config.edit.image, run.config.edit.pick = "split:test", (0, 1)
+    whole, part = (registry.build("edits", s) for s in ("sdedit()", "repaint()"))
+    given, hidden = (_edit_inputs.read(run, e) for e in (whole, part))
+    split = run.source.split("test")
+    np.testing.assert_array_equal(given.cond["embedding"], split.embedding[:2])
+    assert not hidden.cond["embedding"].any() and hidden.cond["embedding"].shape == (2, SIZE + 1)
+    np.testing.assert_array_equal(given.cond["text"], split.take(np.asarray([0, 0]))["text"][:, 0])
+    assert [*given.captions] == split.captions.strings()[:2]

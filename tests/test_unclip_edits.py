@@ -1,6 +1,7 @@
 """Edits of what a CLIP sees, on normal images whose mean is a linear function of it."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,13 @@ import pytest
 from linear_gaussian import MAP, NOISE, Exact
 from seen import clip
 
-from diffusion_jax import registry
+from diffusion_jax import config, registry
 from diffusion_jax.data import vectors
 from diffusion_jax.data.vectors import Scale
 from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.experiment import edit_scores
 from diffusion_jax.experiment.embeddings import Embedder
+from diffusion_jax.sampling.edits import base as edits
 from diffusion_jax.sampling.edits.base import Inputs, sees
 from diffusion_jax.types import alpha, sigma
 
@@ -169,3 +172,60 @@ def test_edits_that_paint_a_part_are_not_told_what_was_there():
              "blend()"]  # fmt: skip
     known = [sees(registry.build("edits", s)) for s in specs]
     assert known == [True] * 5 + [False] * 7
+
+
+class Bright:
+    """Whether the first pixel is what the text says, `"3"`, and the second, `"? 4"`."""
+
+    names = ("first", "second")
+
+    def right(self, images, texts):
+        said = [[float(w) if w != "?" else np.nan for w in t.split()] for t in texts]
+        said = np.asarray([(*row, np.nan)[:2] for row in said])
+        return np.where(np.isnan(said), np.nan, said == images.reshape(-1, 2))
+
+
+def judged(given, aim="", extra=None, columns=1, drawn=None, each=1):
+    layout = edits.Layout(edits.Canvas(given, given, {}, extra or {}), columns)
+    texts = tuple(f"{a:g} {b:g}" for a, b in given.reshape(-1, 2))
+    if extra:
+        texts = tuple(texts[i] for i in (0, columns - 1))
+    run = SimpleNamespace(config=config.base())
+    run.config.edit.judge = "bright()"
+    asked = Inputs(given, None, {}, each, None, texts)
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(registry, "build", lambda kind, spec: Bright())
+        return edit_scores.scores(run, SimpleNamespace(aim=aim), asked, layout, drawn)
+
+
+def test_what_has_changed_and_what_is_kept_are_two_numbers():
+    before = np.asarray([[1, 1], [1, 2], [3, 1], [1, 1]]).reshape(4, 1, 2, 1)
+    after = np.asarray([[3, 1], [1, 2], [3, 5], [3, 6]]).reshape(4, 1, 2, 1)
+    found = judged(before, aim="3", drawn=after)
+    assert {k: v["value"] for k, v in found["sources"].items()} == dict.fromkeys(
+        ("first", "second", "all"), 1.0
+    )
+    # The third shows it already: kept is asked of it, not changed.
+    assert found["changed"]["first"]["value"] == pytest.approx(2 / 3)
+    assert found["changed"]["first"]["images"] == 3 and "second" not in found["changed"]
+    assert found["kept"]["second"]["value"] == pytest.approx(2 / 4)
+    assert found["kept"]["first"] == {"value": 1.0, "standard_error": 0.0, "images": 1}
+    found = judged(before, drawn=after)  # without a text to go to
+    assert "changed" not in found and found["kept"]["first"]["value"] == pytest.approx(2 / 4)
+    assert [line.split(":")[0] for line in edit_scores.lines(found)] == ["sources", "kept"]
+
+
+def test_frames_are_held_against_both_ends():
+    frames = np.asarray([[1, 1], [1, 1], [2, 2]]).reshape(3, 1, 2, 1)
+    extra = {"weight": np.asarray([0.0, 0.5, 1.0])}
+    found = judged(frames, extra=extra, columns=3, drawn=frames)["frames"]
+    assert [f["first"]["value"] for f in found] == [1.0, 1.0, 0.0]
+    assert [f["second"]["value"] for f in found] == [0.0, 0.0, 1.0]
+
+
+def test_a_judge_of_images_without_captions():
+    run = SimpleNamespace(config=config.base())
+    run.config.edit.judge, run.config.edit.image = "scenes()", "mine.png"
+    with pytest.raises(ConfigError, match=r"edit.judge='scenes\(\)'.*mine.png has none: use"):
+        edit_scores.check(run, inputs())
+    edit_scores.check(run, inputs()._replace(captions=("a",)))

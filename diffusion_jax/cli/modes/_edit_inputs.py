@@ -26,19 +26,20 @@ def read(experiment: Experiment, edit: Edit) -> Inputs:
         )
     if c.each < 1:
         raise ConfigError(f"edit.each={c.each} must be at least 1")
-    images, labels = _images(experiment, c.image)
+    images, labels, captions = _images(experiment, c.image)
     if c.pick:
         bad = [i for i in c.pick if not 0 <= i < len(images)]
         if bad:
             raise ConfigError(f"edit.pick: there is no image {bad[0]}; there are {len(images)}")
         chosen = list(c.pick)
         images, labels = images[chosen], None if labels is None else labels[chosen]
+        captions = tuple(captions[i] for i in chosen) if captions else ()
     mask = _masks(experiment, len(images)) if c.mask else None
     cond, sight = _cond(experiment, len(images), labels), embeddings.of(experiment)
     cond |= _texts(experiment, len(images))
     if sight is not None:
         cond["embedding"] = _told(experiment, sight, images, sees(edit))
-    return Inputs(images, mask, cond, c.each, sight)
+    return Inputs(images, mask, cond, c.each, sight, captions)
 
 
 def _texts(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
@@ -68,14 +69,18 @@ def name(experiment: Experiment) -> str:
     return f"{c.method.partition('(')[0].strip()}_{stem}"
 
 
-def _images(experiment: Experiment, where: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _images(
+    experiment: Experiment, where: str
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """Images with their labels and captions, if they have such."""
     source = experiment.source
     if where.startswith(_SPLIT):
         split = where.removeprefix(_SPLIT)
         if split not in SPLITS:
             raise ConfigError(f"edit.image={where!r}: the splits are {', '.join(SPLITS)}")
         found = source.split(split)
-        return np.asarray(found.images), found.labels if source.num_classes else None
+        captions = () if found.captions is None else tuple(found.captions.strings())
+        return np.asarray(found.images), found.labels if source.num_classes else None, captions
     files = [f.strip() for f in where.split(",") if f.strip()]
     read = [user_images.read_images(f, source.shape, source.levels, source.medium) for f in files]
     labels = [a for _, a in read if a is not None]
@@ -85,7 +90,7 @@ def _images(experiment: Experiment, where: str) -> tuple[np.ndarray, np.ndarray 
             "(--config.sample.labels)"
         )
     images = np.concatenate([a for a, _ in read])
-    return images, np.concatenate(labels) if len(labels) == len(read) else None
+    return images, np.concatenate(labels) if len(labels) == len(read) else None, ()
 
 
 def _masks(experiment: Experiment, count: int) -> np.ndarray:

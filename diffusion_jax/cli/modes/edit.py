@@ -11,7 +11,7 @@ from diffusion_jax.cli.modes import _edit_inputs
 from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, editing, sampling
+from diffusion_jax.experiment import Experiment, edit_scores, editing, sampling
 from diffusion_jax.model import require
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import say
@@ -47,16 +47,20 @@ def run(experiment: Experiment) -> None:
             per_pixel_gamma=False, latent=0,
         )  # fmt: skip
     sampling.check(experiment)
-    layout = edit.lay_out(_edit_inputs.read(experiment, edit))
+    inputs = _edit_inputs.read(experiment, edit)
+    edit_scores.check(experiment, inputs)
+    layout = edit.lay_out(inputs)
     params, record = experiment.loaded
     painted = editing.by_run(experiment, params, edit, layout)
     drawn, method = painted.images, painted.methods[-1]
+    shown = _levels(experiment, drawn)
+    found = edit_scores.scores(experiment, edit, inputs, layout, shown)
     calls = sum(m.calls(s.model) for m, s in zip(painted.methods, parts, strict=True))
     folder = _new_folder(
         experiment.workdir / "edits" / f"{record['step']}_{_edit_inputs.name(experiment)}"
     )
     if jax.process_index() == 0:
-        _write(experiment, layout, drawn, folder)
+        _write(experiment, layout, shown, folder)
         write_arrays(
             folder / "results.npz", image=drawn, source=layout.canvas.image,
             mask=layout.canvas.mask, gammas=method.gammas, **layout.canvas.cond,
@@ -65,12 +69,19 @@ def run(experiment: Experiment) -> None:
         asked = c.edit.to_dict() | {"labels": list(c.sample.labels), "seed": c.sample.seed}
         write_json(
             folder / "record.json",
-            {"edit": asked, "sampling": how, "model": record},
+            {
+                "edit": asked,
+                "sampling": how,
+                "model": record,
+                **({"judged": found} if found else {}),
+            },
         )
     say(
         f"{c.edit.method}: {len(drawn)} results ({c.sampler}, {calls} network calls "
         f"along the plan, guidance {c.guidance}) written to {folder}"
     )
+    for line in edit_scores.lines(found):
+        say(f"  {line}")
 
 
 def _new_folder(folder: Path) -> Path:
@@ -84,11 +95,15 @@ def _new_folder(folder: Path) -> Path:
     return free
 
 
-def _write(experiment: Experiment, layout: Layout, drawn: np.ndarray, folder: Path) -> None:
+def _levels(experiment: Experiment, drawn: np.ndarray) -> np.ndarray:
+    """Results as grey levels; `final="identity()"` keeps real numbers."""
+    if drawn.dtype == np.uint8:
+        return drawn
+    return np.asarray(experiment.model.decoder.decode(jnp.asarray(drawn)))
+
+
+def _write(experiment: Experiment, layout: Layout, shown: np.ndarray, folder: Path) -> None:
     """The results as pictures of their own size, and all of them beside their sources."""
-    shown = drawn
-    if shown.dtype != np.uint8:
-        shown = np.asarray(experiment.model.decoder.decode(jnp.asarray(shown)))
     levels, medium = experiment.source.levels, experiment.source.medium
     for i in range(len(shown)):
         still = images.grid(medium.stills(shown[i : i + 1], levels), levels, 1, pixels=1)

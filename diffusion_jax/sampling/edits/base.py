@@ -98,6 +98,7 @@ class Inputs(NamedTuple):
             `"embedding"`, of the images if `Edit.sees`, else of nothing.
         each: results wanted for each image.
         sight: how the CLIP sees; None for a run that is told nothing of it.
+        captions: of the images; empty if nobody knows them.
     """
 
     images: np.ndarray
@@ -105,6 +106,7 @@ class Inputs(NamedTuple):
     cond: dict[str, np.ndarray]
     each: int
     sight: Sight | None = None
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ class Edit(Protocol):
     """One way to change images.
 
     One that changes whole images may declare `sees = True`: its network is told what a CLIP sees in
-    the source, if it is told such things. Where a part is painted this must not be known.
+    the source, if it is told such things. Where a part is painted this must not be known. One that
+    changes images towards a text declares it as `aim`.
     """
 
     def lay_out(self, inputs: Inputs) -> Layout:
@@ -196,6 +199,11 @@ class Edit(Protocol):
 def sees(edit: Edit) -> bool:
     """Whether the edit's network may be told what a CLIP sees in the source."""
     return bool(getattr(edit, "sees", False))
+
+
+def aim(edit: Edit) -> str:
+    """The text that the edit's results are to show; empty if there is none."""
+    return str(getattr(edit, "aim", ""))
 
 
 def need_stateless(name: str, method: Method) -> None:

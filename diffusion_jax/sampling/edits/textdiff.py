@@ -41,6 +41,11 @@ class TextDiff:
     solver: Sampler
     sees: bool = True
 
+    @property
+    def aim(self) -> str:
+        """What the results are to show."""
+        return self.to_text
+
     def lay_out(self, inputs: Inputs) -> Layout:
         """The images as they are; `extra["told"]` is what the network is told in their place.
 
