@@ -129,12 +129,12 @@ def test_sets_of_aeon_are_read_where_it_is_installed(tmp_path, monkeypatch):
     where.mkdir(parents=True)
     for part, rows in (("TRAIN", "1,2,3:7.5\n3,2,1:?\n"), ("TEST", "2,2,2:8\n")):
         (where / f"Heat_{part}.ts").write_text(f"@targetLabel true\n@data\n{rows}")
-    source = data("aeon('Heat', levels=4, clip=0.0)")
+    source = data("aeon('Heat', levels=4, clip=0.0, holdout=0)")
     assert source.shape == (1, 3, 1) and source.num_classes == 0
     np.testing.assert_array_equal(source.split("train").images[..., 0], [[[0, 2, 3]], [[3, 2, 0]]])
     assert len(source.split("test")) == 1
     with pytest.raises(DataError, match="no set 'Cold'; allowed are Heat"):
-        data("aeon('Cold')")
+        data("aeon('Cold', holdout=0)")
 
 
 def test_npz_signals_are_quantised_by_the_training_range(tmp_path):

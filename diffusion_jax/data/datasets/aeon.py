@@ -18,7 +18,7 @@ def make(
     levels: Levels = 256,
     clip: Rate = 0.001,
     length: Whole = 0,
-    holdout: Whole = 0,
+    holdout: Whole = 10,
 ) -> Source:
     """Signals `[1, T, C]` with their classes, brought to levels as `series` brings them.
 
