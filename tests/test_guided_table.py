@@ -49,7 +49,7 @@ def command(tmp_path, monkeypatch):
     monkeypatch.setattr(guided.clips, "opened", lambda *rest: None)
     monkeypatch.setattr(guided, "figures", lambda *rest: dict(row))
     bench = SimpleNamespace(floor=lambda: {})
-    monkeypatch.setattr(guided.bench_lib, "open_bench", lambda run: bench)
+    monkeypatch.setattr(guided.quality_lib, "open_bench", lambda run: bench)
     monkeypatch.setattr(guided.cpu_devices, "share", lambda n: None)
 
     def measure(run, params, bench, own, seeds):

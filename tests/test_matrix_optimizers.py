@@ -98,6 +98,20 @@ def test_the_first_gradient_of_soap_is_for_the_eigenvectors():
         np.testing.assert_allclose(np.abs(np.diag(one)), size, rtol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_directions_without_gradient_are_not_walked(scale):
+    """A gradient of rank one that stays: of size one along itself, and nothing else.
+
+    Elsewhere there are rounding errors, whose ratios may be anything.
+    """
+    a, b = shaped(1, 6, 1), shaped(1, 1, 4, seed=1)
+    g, rule = scale * a * b, scale_by_soap()
+    state = rule.init(g)
+    for _ in range(4):
+        step, state = jax.jit(rule.update)(g, state)
+    np.testing.assert_allclose(step, g / jnp.linalg.norm(g), atol=0.03)
+
+
 def test_a_side_that_is_too_long_keeps_its_axes():
     state = scale_by_soap(largest=5).init(shaped(6, 4))
     assert state.sides[0] is None and state.sides[1].basis.shape == (1, 4, 4)

@@ -16,6 +16,7 @@ from optax import contrib
 from diffusion_jax.types import Array, Params
 
 _ENDS = ("conv_in", "conv_out", "in", "out")  # layers of a network that see data or give results
+_ERRORS = 100  # relative rounding errors below which a direction has no gradient
 Mask = Callable[[Params], Params]
 
 
@@ -167,7 +168,11 @@ def scale_by_soap(
         m = jnp.where(first, m, b1 * m + (1 - b1) * g)
         v = jnp.where(first, v, b2 * v + (1 - b2) * jnp.square(_turn(matrix, sides)))
         mean = _turn(_as_matrix(m), sides) / (1 - b1**n)
-        step = mean / (jnp.sqrt(v / (1 - b2**n)) + eps)
+        root = jnp.sqrt(v / (1 - b2**n))
+        # Directions that carry no gradient, as most do while it is of low rank, hold rounding
+        # errors, and the ratio of two of those may be anything.
+        noise = _ERRORS * jnp.finfo(g.dtype).eps * root.max((1, 2), keepdims=True)
+        step = mean / (root + noise + eps)
         return _turn(step, sides, back=True).reshape(g.shape), m, v, sides
 
     def update(
