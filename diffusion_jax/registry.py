@@ -105,6 +105,10 @@ def _convert(node: ast.AST, text: str) -> Any:
             k.arg is None for k in node.keywords
         ):
             raise SpecError(f"in {text!r}: only plain calls such as name(key=value) are allowed")
+        names = [k.arg for k in node.keywords]
+        twice = [n for n in names if names.count(n) > 1]
+        if twice:
+            raise SpecError(f"in {text!r}: {twice[0]} is given twice")
         return Spec(
             ast.unparse(node.func),
             tuple(_convert(a, text) for a in node.args),

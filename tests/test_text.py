@@ -219,6 +219,10 @@ def test_prompts_come_from_settings_a_file_or_the_data(tmp_path):
         texts.wanted(found, 1)
     found.config.sample.labels = (3,)
     found.config.sample.prompts = ""
+    found.config.sample.captions = ("a", 3)
+    with pytest.raises(ConfigError, match=r"captions: 3 is no text"):
+        texts.wanted(found, 1)
+    found.config.sample.captions = ()
     with pytest.raises(ConfigError, match=r"takes sample.captions, not labels"):
         texts.wanted(found, 1)
     other = tiny.experiment(tmp_path)

@@ -173,6 +173,7 @@ def open_bench(experiment: Experiment) -> Bench:
     features = feature_lib.build(experiment, q.features)
     run = feature_lib.extractor(experiment, features)
     classifier = feature_lib.open_classifier(experiment, q.classifier) if q.classifier else None
+    clip = feature_lib.open_clip(experiment, q.clip) if q.clip else None
     if q.reference:
         path = place(q.reference)
         found = feature_lib.named_reference(path, features)
@@ -182,7 +183,6 @@ def open_bench(experiment: Experiment) -> Bench:
     known = {"split": "unknown data", "images": found.moments.count, **found.record}
     keys = ("split", "images", "data_sha256", "rows", "features_sha256")
     record = {"file": str(path)} | {k: known.get(k) for k in keys}
-    clip = feature_lib.open_clip(experiment, q.clip) if q.clip else None
     return Bench(experiment, features, run, found, record, classifier, clip)
 
 

@@ -90,6 +90,9 @@ def wanted(run: "Experiment", num: int, heard: bool = False) -> list[str]:
     """
     c = run.config.sample
     asked = [*([c.captions] if isinstance(c.captions, str) else c.captions), *_lines(c.prompts)]
+    strange = [a for a in asked if not isinstance(a, str)]
+    if strange:
+        raise ConfigError(f"sample.captions: {strange[0]!r} is no text; write \"('a text', ...)\"")
     if run.text is None and not heard:
         if asked:
             raise ConfigError(

@@ -22,7 +22,9 @@ class Names:
     def right(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         """See `base.Judge`."""
         if images.shape[1:] != tuple(self.of.shape):
-            raise ConfigError(f"names: images are {images.shape[1:]}, {self.of.name}'s are not")
+            raise ConfigError(
+                f"names: images are {images.shape[1:]}, those of {self.of.name} {self.of.shape}"
+            )
         unknown = [t for t in texts if t not in self.table]
         if unknown:
             raise ConfigError(f"names: {unknown[0]!r} is no class of {self.of.name}")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diffusion_jax.allowed import Count, Whole
+from diffusion_jax.allowed import Count, TextLength, Whole
 from diffusion_jax.networks.text_encoders.base import FIRST, TextEncoder
 
 
@@ -30,7 +30,9 @@ class Bytes:
         return self
 
 
-def make(length: Count = 80, width: Count = 64, depth: Whole = 2, heads: Count = 4) -> TextEncoder:
+def make(
+    length: TextLength = 80, width: Count = 64, depth: Whole = 2, heads: Count = 4
+) -> TextEncoder:
     """Bytes, read by a small transformer that is trained with the network.
 
     Args:

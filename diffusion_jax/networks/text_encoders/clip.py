@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusion_jax.allowed import Count, Whole
+from diffusion_jax.allowed import Count, TextLength, Whole
 from diffusion_jax.networks.text_encoders import _bpe, _clip
 from diffusion_jax.networks.text_encoders._frozen import (
     UNREADABLE,
@@ -84,7 +84,7 @@ class Clip(Frozen):
 
 
 def make(
-    path: str, length: Count = 32, width: Count = 64, depth: Whole = 1, heads: Count = 4,
+    path: str, length: TextLength = 32, width: Count = 64, depth: Whole = 1, heads: Count = 4,
     digest: str = "",
 ) -> TextEncoder:  # fmt: skip
     """The text tower of a CLIP, which stays, and a small transformer on its states that learns.

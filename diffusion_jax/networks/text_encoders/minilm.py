@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion_jax.allowed import Count, Whole
+from diffusion_jax.allowed import Count, TextLength, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.text_encoders import _bert, _wordpiece
 from diffusion_jax.networks.text_encoders._frozen import (
@@ -80,7 +80,7 @@ class MiniLM(Frozen):
 
 
 def make(
-    path: str = "", length: Count = 32, width: Count = 64, depth: Whole = 1, heads: Count = 4,
+    path: str = "", length: TextLength = 32, width: Count = 64, depth: Whole = 1, heads: Count = 4,
     digest: str = "",
 ) -> TextEncoder:  # fmt: skip
     """A pretrained BERT that stays as it is, and a small transformer on its states that learns.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from diffusion_jax.allowed import Count, Whole
+from diffusion_jax.allowed import Count, TextLength, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.text_encoders.base import FIRST, TextEncoder
 from diffusion_jax.registry import nearest
@@ -58,7 +58,7 @@ class Words:
 
 
 def make(
-    length: Count = 32,
+    length: TextLength = 32,
     width: Count = 64,
     depth: Whole = 2,
     heads: Count = 4,
