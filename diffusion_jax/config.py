@@ -275,7 +275,7 @@ def split_variant(text: str, names: Iterable[str], default: str) -> tuple[str, s
     name = (text.removesuffix("smoke").removesuffix("_") if smoke else text) or default
     if name not in names:
         raise ConfigError(
-            f"unknown variant {text!r} after the colon of --config; allowed: {', '.join(names)}, "
-            "each also with _smoke, or smoke"
+            f"unknown variant {text!r} after the colon of --config; allowed: "
+            f"{', '.join(filter(None, names))}, each also with _smoke, or smoke"
         )
     return name, "smoke" if smoke else ""

@@ -1,6 +1,7 @@
 """A CLIP of noisy images and their captions: what is true, and what batches do not change."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,11 @@ import pytest
 import tiny
 from weights import moved
 
-from diffusion_jax import registry
+from diffusion_jax import experiment, registry
 from diffusion_jax.data import captions as captions_lib
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import clips
 from diffusion_jax.networks.guides import _pair, clip
 from diffusion_jax.networks.text_encoders.base import encode
 from diffusion_jax.testing import networks
@@ -151,6 +153,17 @@ def test_weights_of_words_are_read_from_the_prompt(made):
     plain = built.log_prob(params, z, gamma, {"text": "a red three"})
     ids = jnp.tile(encode(built.text, ["a red three"]), (4, 1))
     np.testing.assert_allclose(plain, built.log_prob(params, z, gamma, {"text": ids}), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("holds", "text", "what"),
+    [("clip", None, "a clip of a list of captions"), ("denoiser", object(), "a denoiser")],
+)
+def test_what_has_no_vectors_of_captions_is_named(monkeypatch, holds, text, what):
+    other = SimpleNamespace(task=SimpleNamespace(holds=holds), text=text)
+    monkeypatch.setattr(experiment, "open_run", lambda *args, **kwargs: other)
+    with pytest.raises(ConfigError, match=rf"DIR holds {what}; embeddings are those of a CLIP"):
+        clips.opened("DIR")
 
 
 def test_two_lists_of_captions_are_refused(made):

@@ -31,6 +31,12 @@ def test_anything_but_literals_and_calls_is_refused(text):
         registry.parse(text)
 
 
+def test_an_argument_is_given_once():
+    with pytest.raises(SpecError, match=r"in 'f.a=1, b=g.a=2, a=3..': a is given twice"):
+        registry.parse("f(a=1, b=g(a=2, a=3))")
+    assert registry.parse("f(a=1, b=g(a=2))").kwargs["a"] == 1
+
+
 def test_an_unknown_name_lists_what_exists():
     with pytest.raises(SpecError, match=r"did you mean 'linear'.*cosine.*learned_mlp"):
         registry.build("schedules", "lineer()")

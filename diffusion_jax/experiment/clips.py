@@ -60,15 +60,13 @@ def opened(checkpoint: str, data_dir: str = "") -> Clip:
 
     run = open_run(checkpoint, data_dir=data_dir)
     held = run.task.holds
-    network = run.task.network(run) if held == "clip" else None
-    if network is None or not hasattr(network, "embed_image"):
-        what = f"a {held}" if network is None else "a clip of a list of captions"
+    if held != "clip" or run.text is None:
+        what = "a clip of a list of captions" if held == "clip" else f"a {held}"
         raise ConfigError(
             f"{checkpoint} holds {what}; embeddings are those of a CLIP that reads the captions of "
             "its data: train one as in configs/scenes_clip.py"
         )
-    source, text = run.source, run.text
-    assert text is not None
+    source, text, network = run.source, run.text, run.task.network(run)
     params, _ = run.weights()
     encode = registry.build("decoders", run.config.decoder, levels=source.levels).encode
     gamma = run.offered()["gamma_min"]
