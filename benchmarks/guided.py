@@ -122,7 +122,7 @@ def measure(
 
 
 def show(rows: list[dict[str, Any]], names: list[str], real: dict[str, float]) -> str:
-    """The table in markdown.
+    """The table in markdown, with the leak.
 
     Args:
         rows: `{"row", "seed", ...}` of every set of samples.
@@ -133,24 +133,36 @@ def show(rows: list[dict[str, Any]], names: list[str], real: dict[str, float]) -
         The text; a row that was not measured is left out.
     """
     plain_rows = {r["seed"]: r for r in rows if r["row"] == NONE}
-    columns = list(dict.fromkeys(k for r in rows for k in r if k not in ("row", "seed")))
-    columns.insert(columns.index("other CLIP") + 1 if "other CLIP" in columns else 0, "leak")
 
-    def value(r: dict[str, Any], column: str) -> float | None:
-        if column != "leak":
-            return r.get(column)
+    def leak(r: dict[str, Any]) -> dict[str, float]:
         base = plain_rows.get(r["seed"])
         if base is None:
-            return None
-        return sum(s * (r[k] - base[k]) for k, s in (("own CLIP", 1.0), ("other CLIP", -1.0)))
+            return {}
+        signs = (("own CLIP", 1.0), ("other CLIP", -1.0))
+        return {"leak": sum(s * (r[k] - base[k]) for k, s in signs)}
 
-    lines = ["| guidance | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    def with_leak(r: dict[str, Any]) -> dict[str, Any]:
+        at = [*r].index("other CLIP") + 1
+        items = [*r.items()]
+        return {**dict(items[:at]), **leak(r), **dict(items[at:])}
+
+    return table([with_leak(r) for r in rows], names, real, "guidance")
+
+
+def table(rows: list[dict[str, Any]], names: list[str], real: dict[str, float], head: str) -> str:
+    """A table in markdown of means and their errors over seeds; see `show`.
+
+    Args:
+        head: of the first column.
+    """
+    columns = list(dict.fromkeys(k for r in rows for k in r if k not in ("row", "seed")))
+    lines = [f"| {head} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     cells = [f"{real[c]:.4g}" if c in real else "" for c in columns]
     lines.append("| real images | " + " | ".join(cells) + " |")
     for name in names:
         mine = [r for r in rows if r["row"] == name]
         if mine:
-            found = [[v for r in mine if (v := value(r, c)) is not None] for c in columns]
+            found = [[r[c] for r in mine if c in r] for c in columns]
             lines.append(f"| {name} | " + " | ".join(map(_cell, found)) + " |")
     return "\n".join(lines)
 

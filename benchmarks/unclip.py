@@ -1,0 +1,107 @@
+r"""Does a prior help? unCLIP beside its decoder told by other means, and a direct model of texts.
+
+    python -m benchmarks.unclip --decoder=runs/decoder --prior=runs/prior --direct=runs/scenes \
+        --other=runs/sclip2 --json=unclip.json
+
+Prior and decoder together, and the direct model, are to be trained for equal minutes: that is the
+caller's. Rows: the direct model; the decoder told what a CLIP sees in real images, what it makes of
+the texts themselves (no prior), and what the prior draws: one vector, the best of two, with
+guidance. All show the captions of the test split; sampler, guidance and steps of decoder and direct
+model are the same. Columns are those of `benchmarks.guided`: how often the judge finds what the
+caption says, score, retrieval, Frechet distance, precision and recall by `--other`, a CLIP of clean
+images that nothing was drawn by. Errors are standard errors over seeds.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks import guided
+from diffusion_jax.experiment import Experiment, judges, sample_quality as quality_lib, sampling
+from diffusion_jax.experiment.samples import Samples, plain
+from diffusion_jax.runtime import cpu_devices
+from diffusion_jax.runtime.distributed import describe_devices
+
+DIRECT = "direct"
+
+
+def settings(prior: str) -> dict[str, dict[str, Any]]:
+    """What is set of `config.sample` in every row, by name; nothing for the direct model."""
+    return {
+        DIRECT: {},
+        "real vectors": {"prior": "split:test"},
+        "vectors of texts": {"prior": "captions"},
+        "prior": {"prior": prior},
+        "prior, best of 2": {"prior": prior, "prior_samples": 2},
+        "prior, cfg 2": {"prior": prior, "prior_guidance": "cfg(w=2.0)"},
+    }
+
+
+def config_of(args: argparse.Namespace, row: str) -> Experiment:
+    """The run of one row with its settings."""
+    which = args.direct if row == DIRECT else args.decoder
+    run = guided.config_of(argparse.Namespace(**vars(args), checkpoint=which), args.guidance)
+    run.config.sample.update(settings(str(args.prior))[row])
+    return run
+
+
+def columns(found: dict[str, Any]) -> dict[str, float]:
+    """The columns of one set of images."""
+    return {k: v for k, v in guided.figures(found, {"score": 0.0}).items() if k != "own CLIP"}
+
+
+def measure(run: Experiment, bench: quality_lib.Bench, seeds: list[int]) -> list[dict[str, float]]:
+    """The columns of one row for each seed; images per second but for the first, which compiles."""
+    judges.check_apart(run)
+    sampling.check(run)
+    made = sampling.compiled(run, run.params)
+    texts, out = tuple(plain(t) for t in made.captions), []
+    for i, seed in enumerate(seeds):
+        began = time.perf_counter()
+        images = made.levels(made(seed, quiet=True))
+        took = time.perf_counter() - began
+        found, _ = bench.figures(Samples(images, None, {}, "", texts))
+        out.append(columns(found) | ({"images/s": len(images) / took} if i else {}))
+    return out
+
+
+def main() -> None:
+    """Measures every row."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--decoder", type=Path, required=True, help="a run with config.embedding")
+    parser.add_argument("--prior", type=Path, required=True, help="a run of the CLIP's vectors")
+    parser.add_argument("--direct", type=Path, required=True, help="a text-to-image run")
+    parser.add_argument("--other", type=Path, required=True, help="the CLIP that judges")
+    parser.add_argument("--judge", default="scenes()", help="or names()")
+    parser.add_argument("--data_dir", default="", help="tensorflow-datasets folder")
+    parser.add_argument("--num", type=int, default=500, help="samples per set")
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--guidance", default="cfg(w=2.0)", help="of decoder and direct model")
+    parser.add_argument("--sampler", default="dpmpp_2m()")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="statistics")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+    args.draws = 2  # of a bound that no column here needs
+    cpu_devices.share(args.batch)
+    bench, rows = quality_lib.open_bench(config_of(args, DIRECT)), []
+    real = columns(bench.floor() or {})
+    for name in settings(str(args.prior)):
+        found = measure(config_of(args, name), bench, args.seeds)
+        rows += [{"row": name, "seed": s, **row} for s, row in zip(args.seeds, found, strict=True)]
+        print(json.dumps(rows[-len(args.seeds) :]), flush=True)
+        if args.json:
+            how = {k: str(v) for k, v in vars(args).items()}
+            record = {"made_with": how, "jax": jax.__version__, "devices": describe_devices(),
+                      "real": real, "rows": rows}  # fmt: skip
+            args.json.write_text(json.dumps(record, indent=1) + "\n")
+    print(guided.table(rows, [*settings(str(args.prior))], real, "vectors"))
+
+
+if __name__ == "__main__":
+    main()
