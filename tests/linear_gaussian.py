@@ -1,7 +1,7 @@
 """A prior and a decoder that are exact: vectors of which images are linear, with normal noise.
 
 In deviations a vector is `N(MEAN[letter], SPREAD)` given the text, a letter; in model space an
-image is `N(MAP vector, NOISE)`.
+image is `N(MAP vector, NOISE)`, and `N(0, TOTAL)` where it is told no vector, which is then normal.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from diffusion_jax.types import alpha, expand, sigma
 MEAN = {"a": (0.6, -0.3, 0.1), "b": (-0.5, 0.2, 0.4)}
 SPREAD, NOISE = 0.5, 0.04  # variances
 MAP = np.asarray([[0.4, -0.2, 0.1], [0.3, 0.5, 0.0]])  # of two pixels
+TOTAL = MAP @ MAP.T + NOISE * np.eye(2)  # of an image of whose vector nothing is known but its law
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,16 @@ class Exact:
             mean, variance = cond["embedding"][:, :-1] @ MAP.T, NOISE
         g = expand(gamma, z)
         a, s = alpha(g), sigma(g)
-        return s * (z - a * mean.reshape(z.shape)) / (a**2 * variance + s**2)
+        if not self.vector:
+            total = a[..., 0] ** 2 * TOTAL + s[..., 0] ** 2 * jnp.eye(2)
+            none = jnp.linalg.solve(total, z.reshape(-1, 2, 1)).reshape(z.shape)
+            none, there = s * none, expand(cond["embedding"][:, -1], z)
+            return there * _eps(z, mean, variance, a, s) + (1 - there) * none
+        return _eps(z, mean, variance, a, s)
+
+
+def _eps(z, mean, variance, a, s):
+    return s * (z - a * mean.reshape(z.shape)) / (a**2 * variance + s**2)
 
 
 def make(vector: bool, text: Any = None):

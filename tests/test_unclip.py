@@ -3,10 +3,12 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from linear_gaussian import MAP, MEAN, NOISE, SPREAD
+from linear_gaussian import MAP, MEAN, NOISE, SPREAD, TOTAL
+from scipy.stats import multivariate_normal
 from seen import clip
 
 import diffusion_jax as dj
@@ -17,6 +19,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import (
     assembly,
     clips,
+    embedding_information,
     judges,
     open_run,
     prepare_workdir,
@@ -252,3 +255,21 @@ def test_where_a_part_is_painted_nothing_is_told(runs):
     assert not hidden.cond["embedding"].any() and hidden.cond["embedding"].shape == (2, SIZE + 1)
     np.testing.assert_array_equal(given.cond["text"], split.take(np.asarray([0, 0]))["text"][:, 0])
     assert [*given.captions] == split.captions.strings()[:2]
+
+
+def test_bits_of_a_vector_are_those_of_the_laws_with_and_without(runs):
+    """A bound by exact predictions is tight for every image, whether or not it is of the law."""
+    run = decoder(runs)
+    run.config.eval.draws, run.config.eval.batch = 128, 20
+    split = run.source.split("test")
+    found = embedding_information.measured(run, run.params, split, len(split))
+    x = np.asarray(run.model.decoder.encode(jnp.asarray(split.images))).reshape(-1, 2)
+    told = split.embedding[:, :-1] @ MAP.T
+    known = [multivariate_normal.logpdf(x, cov=TOTAL)]
+    known += [multivariate_normal.logpdf(x - m, cov=NOISE * np.eye(2))
+              for m in (told, np.roll(told, 1, 0))]  # fmt: skip
+    none, own, other = np.asarray(known) / np.log(2.0)
+    for name, bits in (("own", own - none), ("other", none - other)):
+        error = found[name]["monte_carlo_se"]
+        assert error < 0.05 * abs(bits.mean()) + 0.3
+        assert found[name]["bits"] == pytest.approx(bits.mean(), abs=4 * error + 0.05)

@@ -13,8 +13,8 @@ def test_every_row_is_a_run_with_settings_that_exist(tmp_path, monkeypatch):
     monkeypatch.setattr(saved_config, "read", lambda path: opened.append(path) or config.base())
     args = argparse.Namespace(
         decoder=Path("d"), prior=Path("p"), direct=Path("t"), other=Path("o"), judge="scenes()",
-        data_dir="", num=8, batch=4, guidance="cfg(w=2.0)", sampler="ddim()", steps=3, work=tmp_path,
-        draws=2,
+        data_dir="", num=8, batch=4, guidance="cfg(w=2.0)", sampler="ddim()", steps=3,
+        work=tmp_path, draws=2,
     )  # fmt: skip
     runs = {row: unclip.config_of(args, row) for row in unclip.settings("p")}
     assert [str(p) for p in opened] == ["t", *["d"] * 5]

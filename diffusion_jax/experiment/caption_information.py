@@ -18,6 +18,7 @@ from diffusion_jax.experiment import (
     Experiment,
     bits_per_dim,
     bits_per_word as words_lib,
+    embedding_information,
     embeddings,
     open_run,
     second_models,
@@ -161,6 +162,8 @@ def measured(run: Experiment, params: Params) -> Informed:
     result["negatives"] = {k: _against(same, nats[f"wrong {k}"], v) for k, v in wrong.items()}
     if "again" in nats:
         result["paraphrase"] = lib.bits(nats["again"][..., 0] - same)
+    if run.model.embedding:
+        result["embedding"] = embedding_information.measured(run, params, split, len(captions))
     if c.against:
         result["against"] = _compare_null(run, params, split, bits)
     steps = [w["word"] for w in result["words"]] if parts else []

@@ -116,6 +116,11 @@ def _table(report: dict[str, Any], name: str) -> str:
         f"  bits/dim given the text       "
         f"{plus_minus(given['bits_per_dim'], given['standard_error'])}"
     )
+    if "embedding" in r:
+        lines.append(
+            f"  the CLIP's vector of the image  {_cell(r['embedding']['own'])} bits without text; "
+            f"another image's costs {_cell(r['embedding']['other'])}"
+        )
     found = r["retrieval"]
     lines.append(
         f"  own caption found             "
