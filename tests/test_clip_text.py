@@ -145,6 +145,16 @@ def test_towers_alone_and_in_a_whole_are_one(folder, tmp_path, changes):
     np.testing.assert_array_equal(one.frozen(ids), other.frozen(ids))
 
 
+def test_a_run_finds_its_model_from_any_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    kept = registry.build("text_encoders", "clip(path='clip', length=9)").settled(("a",))
+    assert (kept.path, len(kept.digest)) == (str(folder), 16)
+    monkeypatch.chdir(tmp_path)
+    clip._opened.cache_clear()
+    assert kept.settled(("b",)) == kept
+    assert kept.vocabulary == 3 + 517
+
+
 def test_a_text_is_read_at_its_end(folder):
     """Of tokens that are states of a causal model, the last knows all; others pool their mean."""
     reader = registry.build("text_encoders", f"clip(path={str(folder)!r}, length=9, depth=0)")

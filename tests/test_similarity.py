@@ -1,7 +1,5 @@
 """Guidance by a text, with encoders that know everything: posteriors, modes, and who may ask."""
 
-from types import SimpleNamespace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +14,7 @@ from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.sampling.guidance.similarity import log_posterior
 
 pytestmark = pytest.mark.usefixtures("float64")
-READER = object()
+READER = registry.build("text_encoders", "words(known=('a', 'b'))")
 
 
 class Exact:
@@ -115,7 +113,11 @@ def test_a_text_that_is_not_in_the_bank_is_one_more():
         ("similarity('DIR', '1', bank=('0',))", READER, "is for form='bank'"),
         ("similarity('DIR', '', form='bank')", READER, "asks for nothing"),
         ("similarity('DIR')", None, "reads no captions"),
-        ("similarity('DIR', form='bank')", SimpleNamespace(), "in another way"),
+        (
+            "similarity('DIR', form='bank')",
+            registry.build("text_encoders", "bytes()"),
+            r"in another way.*.words.length=32. of 5 numbers, not bytes.length=80. of 259 numbers",
+        ),
     ],
 )
 def test_who_asks_for_what_there_is_not(spec, reader, says):

@@ -100,8 +100,11 @@ class Frozen:
         return self.opened().cut.text([i - FIRST for i in ids])
 
     def settled(self, captions: Sequence[str]) -> TextEncoder:
-        """With the digest of its weights, which a run keeps."""
-        return replace(self, digest=self.opened().digest[:16]) if captions else self
+        """With the digest of its weights, and where they are from any folder: a run keeps both."""
+        if not captions:
+            return self
+        path = str(Path(self.path).expanduser().absolute())
+        return replace(self, path=path, digest=self.opened().digest[:16])
 
     def frozen(self, ids: np.ndarray) -> np.ndarray:
         """The states of `ids` `[N, L]`, float16 `[N, L, frozen_width]`; zeros for padding.

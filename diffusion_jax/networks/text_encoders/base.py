@@ -102,6 +102,14 @@ def encode(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
     return out
 
 
+def described(encoder: TextEncoder | None) -> str:
+    """An encoder in a few words, for messages: without what it knows."""
+    if encoder is None:
+        return "no text encoder"
+    kind = type(encoder).__name__.lower()
+    return f"{kind}(length={encoder.length}) of {encoder.vocabulary} numbers"
+
+
 def frozen_width(encoder: TextEncoder) -> int:
     """Values of each token's state, of an encoder that has a network of its own; 0 without."""
     return getattr(encoder, "frozen_width", 0)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.allowed import Finite
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.text_encoders.base import described
 from diffusion_jax.sampling.guidance.base import (
     Context,
     Guidance,
@@ -54,11 +55,12 @@ class Similarity(Wrapper):
                 "similarity: this model reads no captions, so that samples have none of their own: "
                 "give one, text='...'"
             )
-        if getattr(clip, "reader", None) != context.reader:
+        theirs = getattr(clip, "reader", None)
+        if theirs != context.reader:
             raise ConfigError(
                 f"similarity: {self.checkpoint} reads texts in another way than this model "
-                f"({getattr(clip, 'reader', None)}, not {context.reader}): give one, text='...', "
-                "or train it with this model's config.text"
+                f"({described(theirs)}, not {described(context.reader)}): give one, text='...', or "
+                "train it with this model's config.text"
             )
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
