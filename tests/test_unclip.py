@@ -210,7 +210,7 @@ def test_from_python_and_from_the_command_line(runs):
      ("deaf", {"prior": "silent", "prior_samples": 2}, "most like its text.* trained without"),
      ("decoder", {"prior": "prior", "captions": ("aaaa",)}, "takes 4 bytes, the model reads 1"),
      ("decoder", {"prior": "prior", "prior_guidance": "cgf()"}, "unknown guidance plug-in 'cgf'"),
-     ("decoder", {"prior": "absent"}, "no run in that folder")],
+     ("decoder", {"prior": "absent"}, "no run in that folder; it may also be split:test")],
 )  # fmt: skip
 def test_mistakes_are_one_line(runs, name, settings, says):
     where = runs.get(settings["prior"], settings["prior"])
@@ -273,3 +273,13 @@ def test_bits_of_a_vector_are_those_of_the_laws_with_and_without(runs):
         error = found[name]["monte_carlo_se"]
         assert error < 0.05 * abs(bits.mean()) + 0.3
         assert found[name]["bits"] == pytest.approx(bits.mean(), abs=4 * error + 0.05)
+
+
+def test_a_decoder_in_training_draws_what_it_is_told_of_real_images(runs):
+    run = decoder(runs, num=3, preview=False)
+    run.config.eval.split = "valid"
+    sample_mode.sample(run, run.params, 0, quiet=True)
+    made = sorted((run.workdir / "samples").glob("*.npz"), key=lambda p: p.stat().st_mtime)[-1]
+    with np.load(made) as found:
+        assert json.loads(str(found["method"]))["prior"] == {"run": "split:valid"}
+        assert [*found["caption"]] == run.data.split("valid").captions.strings()[:3]

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax import registry
+from diffusion_jax import registry, saved_config
 from diffusion_jax.data import vectors
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.data.vectors import Scale
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, embeddings, open_run, texts
 from diffusion_jax.experiment.embeddings import Embedder
+from diffusion_jax.runtime.storage import place
 
 CAPTIONS = "captions"
 _SPLIT = "split:"
@@ -161,6 +162,11 @@ def _prior(run: Experiment) -> Experiment:
         ConfigError: it does not, or of other classes, or knows nothing of the texts.
     """
     name = run.config.sample.prior
+    if saved_config.find(place(name)) is None:
+        raise ConfigError(
+            f"sample.prior={name!r}: there is no run in that folder; it may also be split:test, or "
+            f"{CAPTIONS}"
+        )
     prior = open_run(name, data_dir=run.config.data_dir)
     if prior.task.holds not in ("denoiser", "student"):
         raise ConfigError(f"sample.prior={name!r} holds {prior.config.task}, not a diffusion model")
