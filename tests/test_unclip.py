@@ -1,6 +1,7 @@
 """A prior draws what a CLIP would see, a decoder images of it: their law, and what is refused."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,12 @@ from seen import clip
 
 import diffusion_jax as dj
 from diffusion_jax import registry, saved_config
-from diffusion_jax.cli.modes import _edit_inputs, edit as edit_mode, sample as sample_mode
+from diffusion_jax.cli.modes import (
+    _edit_inputs,
+    edit as edit_mode,
+    inform as inform_mode,
+    sample as sample_mode,
+)
 from diffusion_jax.data import vectors
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import (
@@ -283,3 +289,11 @@ def test_a_decoder_in_training_draws_what_it_is_told_of_real_images(runs):
     with np.load(made) as found:
         assert json.loads(str(found["method"]))["prior"] == {"run": "split:valid"}
         assert [*found["caption"]] == run.data.split("valid").captions.strings()[:3]
+
+
+def test_a_prior_is_informed_without_pictures(runs):
+    """Vectors are no images: their maps of bits are not drawn."""
+    prior = open_run(runs["prior"], trust=True)
+    shown = np.zeros((2, 1, 1, SIZE), np.uint8)
+    found = SimpleNamespace(bits=np.ones(2), maps=np.ones((2, 2, 1, 1)))
+    assert inform_mode._picture(prior, shown, found) is None

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.cli.modes import _records
+from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, caption_information
 from diffusion_jax.likelihood import bpd, information
@@ -69,7 +70,9 @@ def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> di
 def _picture(
     experiment: Experiment, shown: np.ndarray, found: caption_information.Informed
 ) -> np.ndarray | None:
-    """Images and, beside each, where its bits are; None where what diffuses is not the image."""
+    """Images and, beside each, where its bits are; None where what diffuses is no image."""
+    if experiment.source.medium is not IMAGE:
+        return None
     n, height, width = shown.shape[:3]
     n = min(n, len(found.bits))
     if not n or found.maps.shape[2:] != (height, width):
