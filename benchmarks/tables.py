@@ -5,9 +5,7 @@ from diffusion_jax import registry
 
 
 def _networks(specs: dict[str, str]) -> Table:
-    """U-Nets at the configuration's rate, transformers at half of it."""
-    rates = {name: {"lr": 1e-3} if name in ("dit", "uvit") else {} for name in specs}
-    return Table({name: Variant({"network": spec, **rates[name]}) for name, spec in specs.items()})
+    return Table({name: Variant({"network": spec}) for name, spec in specs.items()})
 
 
 _WEIGHTINGS = Table(
