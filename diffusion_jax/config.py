@@ -24,7 +24,7 @@ def base() -> ConfigDict:
     # Data. Kinds: data, augment.
     c.data = "cifar10()"  # add holdout=N for the part of train kept back for validation
     c.data_dir = ""  # tensorflow-datasets folder; empty: ~/tensorflow_datasets
-    c.augment = "none()"  # changes of training images: flip(), flip_rotate(), hidden(), ...
+    c.augment = "none()"  # changes of training images: flip(), dihedral(), hidden(), ...
     c.view = "whole()"  # what of an image is modelled: low(haar()), high(haar()) of a cascade
     c.batch = 128  # global batch, over all devices
     c.accumulate = 1  # micro-batches per step; changes memory, not results

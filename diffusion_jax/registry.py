@@ -209,6 +209,7 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
             of another type than it says; what it returns lacks what the kind has.
         ConfigError: a `make` from elsewhere raises anything.
     """
+    kind = kind_called(kind)
     spec = parse(spec) if isinstance(spec, str) else spec
     make, bound, shown = _bound(kind, spec, context, build)
     elsewhere = "." in spec.name

@@ -105,6 +105,13 @@ def _known() -> dict[str, Any]:
     return flat(base().to_dict())
 
 
+# What fields are called in other people's configurations.
+_ELSEWHERE = {
+    "learning_rate": "lr", "ema_decay": "ema", "batch_size": "batch", "num_steps": "steps",
+    "model": "network", "dataset": "data", "loss": "objective", "num_samples": "sample.num",
+}  # fmt: skip
+
+
 def check_field(key: str) -> None:
     """Refuses (`ConfigError`) a field that does not exist; names the nearest that does."""
     known = _known()
@@ -113,6 +120,7 @@ def check_field(key: str) -> None:
     last = key.rpartition(".")[2]
     near = next((f" (did you mean {k!r}?)" for k in known if k.rpartition(".")[2] == last), "")
     near = registry.nearest(key, known) or near
+    near = f" (did you mean {_ELSEWHERE[last]!r}?)" if last in _ELSEWHERE else near
     raise ConfigError(
         f"the configuration has no such field: {key}{near}; diffusion_jax/config.py has all of them"
     )

@@ -169,3 +169,8 @@ def test_no_wrong_argument_is_a_traceback(kind):
             for value in wrong:
                 with contextlib.suppress(UserError):
                     registry.build(kind, registry.Spec(name, (), {argument: value}), **context)
+
+
+def test_a_kind_may_be_called_as_the_setting_is():
+    for kind, spec in (("network", "mlp(width=8)"), ("sampler", "ddim()")):
+        assert registry.build(kind, spec) == registry.build(registry.kind_called(kind), spec)

@@ -189,3 +189,9 @@ def test_a_network_whose_output_broadcasts_is_refused():
     model = Model(Mean(), registry.build("schedules", "linear()"), None, "eps")
     with pytest.raises(ConfigError, match=r"Mean returned shape \(4, 1\) for z of shape \(4, 2\)"):
         model.denoiser({"network": {}})(Z, 0.0, {})
+
+
+def test_a_seed_is_no_key():
+    with pytest.raises(ConfigError, match=r"key=3 is no PRNG key: use jax.random.key\(3\)"):
+        integrate(lambda z, gamma: Pred(z, z), build("ddim()"), np.linspace(4.0, -4.0, 3),
+                  jnp.zeros((2, 1)), 3)  # fmt: skip

@@ -122,3 +122,10 @@ def test_the_configuration_of_a_run_starts_another(tmp_path):
     for name, says in (("list.json", "not a JSON object"), ("none.json", "none.json")):
         refused(main(f"--config={tmp_path}/{name}", f"--workdir={tmp_path}/other"), says)
     assert not (tmp_path / "other").exists()
+
+
+def test_every_name_of_elsewhere_leads_to_a_field():
+    for name, ours in saved_config._ELSEWHERE.items():
+        with pytest.raises(ConfigError, match=f"did you mean '{ours}'"):
+            saved_config.check_field(name)
+        saved_config.check_field(ours)

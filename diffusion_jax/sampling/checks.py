@@ -19,6 +19,12 @@ def check_start(z: Array) -> None:
         )
 
 
+def check_key(key: Any) -> None:
+    """Raises ConfigError unless it is a key, or several."""
+    if not hasattr(key, "dtype"):
+        raise ConfigError(f"key={key!r} is no PRNG key: use jax.random.key({key!r})")
+
+
 RUNS = ("rows", "init", "step")  # what the loop uses of a sampler
 
 

@@ -17,6 +17,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.checks import (
     RUNS,
     check_falls,
+    check_key,
     check_plan,
     check_sampler,
     check_start,
@@ -131,6 +132,7 @@ def run(
 ) -> Solution:
     """`integrate` and `path` in one, with the denoiser's last state; `keep` keeps all latents."""
     check_start(z)
+    check_key(key)
     check_sampler(sampler, RUNS)
     gammas, stateful = _concrete(gammas), as_stateful(matching(denoise))
     check_plan(gammas, z)
