@@ -11,6 +11,12 @@ from diffusion_jax.data.media.signal import SIGNAL
 from diffusion_jax.errors import DataError
 
 
+def check_clip(clip: float) -> None:
+    """Raises DataError if nothing would be left."""
+    if clip >= 0.5:
+        raise DataError(f"clip={clip} must be below 0.5: so much is cut off at either end")
+
+
 def quantised(
     found: Series, path: str, levels: int, clip: float, length: int, holdout: int
 ) -> Source:
@@ -19,8 +25,6 @@ def quantised(
     Raises:
         DataError: they do not fit the signals.
     """
-    if clip >= 0.5:
-        raise DataError(f"series: clip={clip} must be below 0.5: so much is cut off at either end")
     train, later = found.train, found.test
     if length:
         train, later = train[:, :length], later[:, :length]

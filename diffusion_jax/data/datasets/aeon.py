@@ -7,7 +7,7 @@ UEA archives that it carries; see its documentation for where each is from.
 from diffusion_jax.allowed import Levels, Rate, Whole
 from diffusion_jax.data.base import Source
 from diffusion_jax.data.datasets import _installed, _series_files
-from diffusion_jax.data.datasets._quantised import quantised
+from diffusion_jax.data.datasets._quantised import check_clip, quantised
 from diffusion_jax.errors import DataError
 
 _INSTALL = "pip install --no-deps aeon==1.6.0"
@@ -32,6 +32,7 @@ def make(
     Raises:
         DataError: the package is not installed, or has no such set, or of signals of many lengths.
     """
+    check_clip(clip)
     where = _installed.folder("aeon", "aeon()", _INSTALL) / "datasets" / "data"
     files = {p.stem.removesuffix("_TRAIN"): p for p in sorted(where.glob("*/*_TRAIN.ts"))}
     if name not in files:

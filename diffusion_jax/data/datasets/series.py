@@ -3,7 +3,7 @@
 from diffusion_jax.allowed import Levels, Rate, Whole
 from diffusion_jax.data.base import Source, located
 from diffusion_jax.data.datasets import _series_files as files
-from diffusion_jax.data.datasets._quantised import quantised
+from diffusion_jax.data.datasets._quantised import check_clip, quantised
 
 
 def make(
@@ -35,5 +35,6 @@ def make(
     Raises:
         DataError: the file cannot be read, or holds no signals of one length.
     """
+    check_clip(clip)
     found = files.read(located(path, data_dir), length, test)
     return quantised(found, path, levels, clip, length, holdout)
