@@ -133,7 +133,8 @@ def _print_list() -> None:
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         _fail(ConfigError(
-            f"unexpected argument {argv[1]!r}; a mode is the first word, options start with --"
+            f"unexpected argument {argv[1]!r}; a mode is the first word, options start with --, as "
+            f"--config={argv[1]} or --config.list.kind={argv[1]}"
         ))  # fmt: skip
     distributed.install_hooks()
     clustered = False

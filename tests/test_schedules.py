@@ -166,3 +166,9 @@ def test_a_schedule_that_does_not_rise_is_refused(curve, says):
 
 def test_every_schedule_rises(schedule, trained):
     check_rises(schedule, trained)
+
+
+@pytest.mark.parametrize("name", registry.available("schedules"))
+def test_noise_grows_or_it_is_refused(name):
+    with pytest.raises(ConfigError, match=r"gamma_min=4.0 must be below gamma_max=-6.0"):
+        registry.build("schedules", f"{name}(gamma_min=4.0, gamma_max=-6.0)", shape=(2, 2, 1))

@@ -18,7 +18,7 @@ from diffusion_jax.networks.autoencoders.base import Autoencoder, is_trained
 from diffusion_jax.networks.text_encoders.base import as_read
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
-from diffusion_jax.process.schedules.base import check_rises, least_noise
+from diffusion_jax.process.schedules.base import check_ends, check_rises, least_noise
 from diffusion_jax.runtime.memory import of_device
 from diffusion_jax.training.tasks.base import teacher_of
 from diffusion_jax.types import Array
@@ -233,11 +233,7 @@ def offered(run: "Experiment") -> dict[str, Any]:
     if c.dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
     gamma_min = _least_noise(run) if c.gamma_min is None else c.gamma_min
-    if gamma_min >= c.gamma_max:
-        raise ConfigError(
-            f"gamma_min={gamma_min} must be below gamma_max={c.gamma_max} "
-            "(gamma = -log SNR grows with noise)"
-        )
+    check_ends(gamma_min, c.gamma_max)
     seen, shape = view(run), tuple(source.shape)
     own, given = seen.shape(shape), seen.given_shape(shape)
     if is_told(run):

@@ -26,6 +26,15 @@ from diffusion_jax.types import Array, Params
 LATENT = "given"  # key of the auxiliary latent among a schedule's parameters
 
 
+def check_ends(gamma_min: float, gamma_max: float) -> None:
+    """Raises ConfigError unless noise grows from the first to the last gamma."""
+    if gamma_min >= gamma_max:
+        raise ConfigError(
+            f"gamma_min={gamma_min} must be below gamma_max={gamma_max} "
+            "(gamma = -log SNR grows with noise)"
+        )
+
+
 @runtime_checkable
 class Schedule(Protocol):
     """`gamma(t) = -log SNR(t)` for t in [0, 1], with or without trainable parameters."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from diffusion_jax.allowed import Finite
-from diffusion_jax.process.schedules.base import pinned
+from diffusion_jax.process.schedules.base import check_ends, pinned
 from diffusion_jax.types import Array, Params
 
 
@@ -37,4 +37,5 @@ class Cosine:
 
 def make(gamma_min: Finite = -13.3, gamma_max: Finite = 5.0) -> Cosine:
     """The cosine schedule between `gamma_min` and `gamma_max`."""
+    check_ends(gamma_min, gamma_max)
     return Cosine(gamma_min, gamma_max)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from diffusion_jax.allowed import Finite
+from diffusion_jax.process.schedules.base import check_ends
 from diffusion_jax.types import Array, Params
 
 
@@ -30,4 +31,5 @@ class LearnedLinear:
 
 def make(gamma_min: Finite = -13.3, gamma_max: Finite = 5.0) -> LearnedLinear:
     """Learned end points, started at `gamma_min` and `gamma_max`."""
+    check_ends(gamma_min, gamma_max)
     return LearnedLinear(gamma_min, gamma_max)

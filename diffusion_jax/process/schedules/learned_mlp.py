@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count, Finite
-from diffusion_jax.process.schedules.base import pinned
+from diffusion_jax.process.schedules.base import check_ends, pinned
 from diffusion_jax.types import Array, Params
 
 _SLOWEST = 1e-3  # slope of the straight part, as a share of the bends' whole rise
@@ -88,4 +88,5 @@ def make(
         gamma_min: gamma at t = 0, at first.
         gamma_max: gamma at t = 1, at first.
     """
+    check_ends(gamma_min, gamma_max)
     return LearnedMLP(features, gamma_min, gamma_max, train_ends)

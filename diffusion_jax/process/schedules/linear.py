@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from diffusion_jax.allowed import Finite
+from diffusion_jax.process.schedules.base import check_ends
 from diffusion_jax.types import Array, Params
 
 
@@ -25,4 +26,5 @@ class Linear:
 
 def make(gamma_min: Finite = -13.3, gamma_max: Finite = 5.0) -> Linear:
     """The fixed linear schedule from `gamma_min` to `gamma_max`."""
+    check_ends(gamma_min, gamma_max)
     return Linear(gamma_min, gamma_max)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.allowed import Finite, Positive
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.process.schedules.base import pinned
+from diffusion_jax.process.schedules.base import check_ends, pinned
 from diffusion_jax.types import Array, Params
 
 
@@ -65,4 +65,5 @@ def make(
     """
     if beta_min > beta_max:
         raise ConfigError(f"linear_beta: beta_min={beta_min} must not be above beta_max={beta_max}")
+    check_ends(gamma_min, gamma_max)
     return LinearBeta(beta_min, beta_max, gamma_min, gamma_max)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count, Counts, Finite
-from diffusion_jax.process.schedules.base import LATENT
+from diffusion_jax.process.schedules.base import LATENT, check_ends
 from diffusion_jax.types import Array, Params
 
 
@@ -136,4 +136,5 @@ def make(
         gamma_min: first end point.
         gamma_max: last end point.
     """
+    check_ends(gamma_min, gamma_max)
     return Mulan(latent, features, tuple(shape), gamma_min, gamma_max)
