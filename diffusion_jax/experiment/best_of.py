@@ -15,7 +15,7 @@ from diffusion_jax.likelihood import information
 from diffusion_jax.types import Params
 
 if TYPE_CHECKING:
-    from diffusion_jax.experiment.sampling import Drawing
+    from diffusion_jax.experiment.compiled_sampler import Drawing
 
 # Images `[N, H, W, C]` as levels, for the texts or classes that were asked for -> score `[N]`.
 Score = Callable[[np.ndarray], np.ndarray]

@@ -116,7 +116,7 @@ def _of_captions(run: Experiment, embedder: Embedder) -> Told:
 
 def _drawn(run: Experiment, embedder: Embedder) -> Told:
     """What a prior draws, the best of several."""
-    from diffusion_jax.experiment import sampling
+    from diffusion_jax.experiment import compiled_sampler, sampling
 
     c, prior = run.config.sample, _prior(run)
     heard = prior.text is not None
@@ -139,7 +139,7 @@ def _drawn(run: Experiment, embedder: Embedder) -> Told:
     def ready() -> tuple[Draw, dict[str, Any]]:
         params, record = own.loaded
         made = sampling.compiled(own, params)
-        assert isinstance(made, sampling.Drawing)
+        assert isinstance(made, compiled_sampler.Drawing)
         made = dataclasses.replace(made, stream="prior")
 
         def draw(seed: int, quiet: bool, attempt: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ from diffusion_jax.experiment import (
     texts,
 )
 from diffusion_jax.experiment.best_of import Best, best
+from diffusion_jax.experiment.compiled_sampler import Chain, Drawing
 from diffusion_jax.experiment.generators import Generated
 from diffusion_jax.model import require
 from diffusion_jax.runtime import memory
@@ -30,130 +30,6 @@ from diffusion_jax.sampling import generate, method as method_lib
 from diffusion_jax.sampling.edits.base import Edit
 from diffusion_jax.sampling.method import Helpers, Method
 from diffusion_jax.types import Array, Params, Pred
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A sampler that has been compiled for a run and its weights.
-
-    Attributes:
-        method: how it samples.
-        labels: the class of each image, int32 `[N]`; None for an unconditional model.
-        low: the small images that it is given, uint8 `[N, h, w, C]`; None where a cascade draws
-            them, or the model takes none.
-        stage: which of a cascade's; for the random numbers.
-        captions: the prompt of each image; empty for a model without text.
-        attempt: which of several at the same images; for the random numbers.
-        stream: name of the random numbers, and of the progress report.
-        told: `(seed, quiet, attempt) -> [N, D + 1]`, what a decoder is told of each image.
-        prior: what that comes from, for records.
-    """
-
-    experiment: Experiment
-    params: Params
-    method: Method
-    labels: np.ndarray | None
-    run: Callable
-    low: np.ndarray | None = None
-    stage: int = 0
-    captions: tuple[str, ...] = ()
-    attempt: int = 0
-    stream: str = "sample"
-    told: Callable[[int, bool, int], np.ndarray] | None = None
-    prior: dict[str, Any] | None = None
-
-    def __call__(self, seed: int, quiet: bool = False, low: np.ndarray | None = None) -> np.ndarray:
-        """`config.sample.num` images as the method's final step gives them.
-
-        With `low` `[N, h, w, C]`, or what the settings name, the images of which these and the
-        drawn parts are halves.
-        """
-        c, e = self.experiment.config.sample, self.experiment
-        low = self.low if low is None else low
-        given = {} if low is None else {"low": low}
-        if given and c.low_gamma is not None:
-            given["low_gamma"] = np.full(len(low), c.low_gamma, np.float32)
-        given |= texts.conditions(e, list(self.captions))
-        if self.told is not None:
-            given["embedding"] = self.told(seed, quiet, self.attempt)
-        drawn = generate.generate(
-            self.params, self.run, e.model.z_shape(e.source.shape), self.labels, c.num, c.batch,
-            seed, e.mesh, quiet, given, f"{self.stream}{self.stage or ''}{'.' * self.attempt}",
-            self.stream if e.config.view == "whole()" else f"{self.stream} {e.config.view}",
-        )  # fmt: skip
-        if low is None:
-            return drawn
-        if drawn.dtype != np.uint8:
-            raise ConfigError(
-                f"final={e.config.final} gives no levels, which a cascade puts together: use "
-                "final='decode()'"
-            )
-        return np.asarray(e.model.view.join(drawn, {"low": low}))
-
-    def describe(self) -> dict[str, Any]:
-        """All that defines the images beside the weights, for records."""
-        c = self.experiment.config.sample
-        told = {} if self.low is None else {"low": c.low, "low_gamma": c.low_gamma}
-        told |= {} if self.prior is None else {"prior": self.prior}
-        return describe(self.experiment, self.method) | told
-
-    def levels(self, drawn: np.ndarray) -> np.ndarray:
-        """The images as grey levels, uint8; `final="identity()"` keeps real numbers."""
-        if drawn.dtype == np.uint8:
-            return drawn
-        decoded = self.experiment.model.decode(self.params, jnp.asarray(drawn))
-        return np.asarray(decoded).astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The samplers of a cascade, each drawing what the images of the one before lack."""
-
-    parts: tuple[Drawing, ...]
-
-    @property
-    def method(self) -> Method:
-        """That of the last stage."""
-        return self.parts[-1].method
-
-    @property
-    def labels(self) -> np.ndarray | None:
-        """The class of each image; the same in every stage."""
-        return self.parts[-1].labels
-
-    @property
-    def captions(self) -> tuple[str, ...]:
-        """The prompt of each image."""
-        return self.parts[-1].captions
-
-    def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
-        """Whole images, uint8."""
-        return self.all_levels(seed, quiet)[-1]
-
-    def all_levels(self, seed: int, quiet: bool = False) -> list[np.ndarray]:
-        """The images of every stage, the small ones first; each one's are those of the next."""
-        shown: list[np.ndarray] = []
-        given = None
-        for part in self.parts:
-            drawn = part(seed, quiet, low=given)
-            shown.append(part.levels(drawn))
-            given = drawn if self.parts[-1].experiment.model.from_latent else shown[-1]
-        return shown
-
-    def levels(self, drawn: np.ndarray) -> np.ndarray:
-        """The images: they are levels."""
-        return drawn
-
-    def describe(self) -> dict[str, Any]:
-        """All that defines the images beside the weights, for records."""
-        last, own = self.parts[-1], [p.describe() for p in self.parts]
-        return {
-            **own[-1],
-            "low_gamma": last.experiment.config.sample.low_gamma,
-            "network_calls": sum(d["network_calls"] for d in own),
-            "stages": [{"run": str(p.experiment.workdir), "view": p.experiment.config.view}
-                       for p in self.parts],
-        }  # fmt: skip
 
 
 def compiled(
@@ -296,16 +172,6 @@ def _check_learned(experiment: Experiment) -> None:
 def check_plan(experiment: Experiment) -> None:
     """Refuses grids and plans that cannot work with the schedule that training begins with."""
     build(experiment, {"schedule": experiment.model.schedule.init(jax.random.key(0))})
-
-
-def describe(experiment: Experiment, method: Method) -> dict[str, Any]:
-    """All that defines samples beside the weights, for records."""
-    c = experiment.config
-    fields = ("guidance", "sampler", "grid", "plan", "corrector", "final")
-    return {k: c[k] for k in fields} | {
-        "steps": c.sample.steps,
-        "network_calls": method.calls(experiment.model),
-    }
 
 
 def _parts(experiment: Experiment) -> dict[str, Any]:

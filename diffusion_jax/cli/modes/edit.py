@@ -11,7 +11,7 @@ from diffusion_jax.cli.modes import _edit_inputs
 from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, edit_scores, editing, sampling
+from diffusion_jax.experiment import Experiment, compiled_sampler, edit_scores, editing, sampling
 from diffusion_jax.model import require
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import say
@@ -65,7 +65,7 @@ def run(experiment: Experiment) -> None:
             folder / "results.npz", image=drawn, source=layout.canvas.image,
             mask=layout.canvas.mask, gammas=method.gammas, **layout.canvas.cond,
         )  # fmt: skip
-        how = sampling.describe(experiment, method) | {"network_calls": calls}
+        how = compiled_sampler.describe(experiment, method) | {"network_calls": calls}
         asked = c.edit.to_dict() | {"labels": list(c.sample.labels), "seed": c.sample.seed}
         write_json(
             folder / "record.json",

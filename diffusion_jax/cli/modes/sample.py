@@ -11,7 +11,14 @@ import numpy as np
 
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.base import Source
-from diffusion_jax.experiment import Experiment, generators, low_images, priors, sampling
+from diffusion_jax.experiment import (
+    Experiment,
+    compiled_sampler,
+    generators,
+    low_images,
+    priors,
+    sampling,
+)
 from diffusion_jax.runtime import images, terminal, untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.formatting import json_text
@@ -72,7 +79,7 @@ def sample(
     otherwise = "" if record else f"split:{experiment.config.eval.split}"
     record = record or _trained(experiment, step)
     c, draw = experiment.config.sample, sampling.compiled(experiment, params, otherwise)
-    levels = draw.all_levels(c.seed, quiet) if isinstance(draw, sampling.Chain) else ()
+    levels = draw.all_levels(c.seed, quiet) if isinstance(draw, compiled_sampler.Chain) else ()
     drawn = levels[-1] if levels else draw(c.seed, quiet)
     labels, method = draw.labels, draw.method
     source, captions, classes = experiment.source, [], 0

@@ -1,6 +1,7 @@
 """Text encoders that are networks of others: they stay as they are, and read each text once."""
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,9 +73,9 @@ class Frozen:
     digest: str
     unit = "pieces"  # what a text is too long in
 
+    @abstractmethod
     def opened(self) -> Opened:
         """The model."""
-        raise NotImplementedError
 
     @property
     def vocabulary(self) -> int:
