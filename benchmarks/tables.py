@@ -113,7 +113,7 @@ WORK = {
     ),
     "mnist": Work(
         "mnist_3h",
-        {"valid_draws": 2, "eval.limit": 1000},
+        {"batch": 32, "valid_draws": 2, "eval.limit": 1000},
         {
             "networks": _networks({
                 "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
