@@ -32,7 +32,7 @@ def base() -> ConfigDict:
     c.data_workers = 0  # threads that decode image files; 0: one per processor
     c.data_ahead = 2  # dispatches whose data are read ahead, of sets that are streamed
 
-    # Model. Kinds: models, autoencoders, encoders, schedules, decoders, text_encoders.
+    # Model. Kinds: backbones, autoencoders, encoders, schedules, decoders, text_encoders.
     c.network = "vdm_unet()"
     c.autoencoder = "pixels()"  # or conv(): latents diffuse, see docs/howto/latent.md
     c.encoder = "identity()"  # or diffenc(), diffenc_nt(): what of the data diffuses at each time
@@ -57,7 +57,7 @@ def base() -> ConfigDict:
     # guide(clip()), guide(discriminator(), against='runs/digits'); or a student of few steps:
     # distill(teacher='runs/digits', method=segments(steps=4), guidance=cfg(w=1.5))
 
-    # Training. Kinds: objectives, proposals; optimizer is any of optax's, muon() or soap().
+    # Training. Kinds: objectives, time_sampling; optimizer is any of optax's, muon() or soap().
     c.objective = "continuous()"  # discrete(timesteps=1000), weighted(weight=sigmoid())
     # What prior and diffusion terms count in training, and the share of the steps in which that
     # grows from 0: for an autoencoder that learns with them.
@@ -86,7 +86,7 @@ def base() -> ConfigDict:
     c.logger = "files()"  # or wandb(project='...'), mlflow(uri='...'): records besides the files
     c.report = True  # write report.html when training ends
 
-    # Sampling. Kinds: guidance, samplers, grids, plans, correctors, finals.
+    # Sampling. Kinds: guidance, samplers, grids, plans, correctors, final_steps.
     c.guidance = "none()"  # or cfg(w=2.0), interval(cfg(w=2.0)), ...
     c.sampler = "ancestral()"  # or dpmpp_2m(), ddim(), ...
     c.grid = "log_snr()"  # which noise levels are visited; or karras(), uniform_t(), ...

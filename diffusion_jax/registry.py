@@ -19,17 +19,17 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from diffusion_jax import argument_types
+from diffusion_jax import argument_types, earlier_names
 from diffusion_jax.errors import SpecError, UserError, foreign
 from diffusion_jax.members import check_made
 
-# Where the plug-ins of each kind are: a kind keeps its name when its folder moves.
+# Where the plug-ins of each kind are; a kind is called as its folder, or as its setting and room.
 FOLDERS = {
     "data": "data.datasets",
     "augment": "data.augment",
     "pyramids": "data.pyramids",
     "views": "data.views",
-    "models": "networks.backbones",
+    "backbones": "networks.backbones",
     "text_encoders": "networks.text_encoders",
     "autoencoders": "networks.autoencoders",
     "heads": "networks.heads",
@@ -38,17 +38,17 @@ FOLDERS = {
     "decoders": "process.decoders",
     "objectives": "likelihood.objectives",
     "weightings": "likelihood.weightings",
-    "proposals": "training.time_sampling",
+    "time_sampling": "training.time_sampling",
     "tasks": "training.tasks",
-    "distillations": "training.distillation",
+    "distillation": "training.distillation",
     "loggers": "training.loggers",
-    "scorers": "networks.guides",
+    "guides": "networks.guides",
     "likelihood": "likelihood.estimators",
     "samplers": "sampling.samplers",
     "grids": "sampling.grids",
     "plans": "sampling.plans",
     "correctors": "sampling.correctors",
-    "finals": "sampling.final_steps",
+    "final_steps": "sampling.final_steps",
     "guidance": "sampling.guidance",
     "edits": "sampling.edits",
     "features": "evaluation.features",
@@ -56,7 +56,8 @@ FOLDERS = {
     "modes": "cli.modes",
 }
 # Settings whose plug-ins are of a kind with another name.
-_FIELDS = {"network": "models", "edit": "edits", "text": "text_encoders"}
+SETTINGS = {"network": "backbones", "text": "text_encoders",
+            "proposal": "time_sampling", "final": "final_steps"}  # fmt: skip
 _ROOT = Path(__file__).parent
 _REST = inspect.Parameter
 _LATER = object()  # stands for a nested plug-in that is not built
@@ -133,7 +134,7 @@ def kind_called(name: str) -> str:
     Raises:
         SpecError: there is no such kind.
     """
-    for kind in (name, f"{name}s", _FIELDS.get(name, "")):
+    for kind in (name, f"{name}s", SETTINGS.get(name, ""), earlier_names.KINDS.get(name, "")):
         if kind in FOLDERS:
             return kind
     raise SpecError(
@@ -173,8 +174,8 @@ def describe(kind: str) -> tuple[str, tuple[Plugin, ...]]:
     for name in available(kind):
         tree = _parsed(where / f"{name}.py")
         makes = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "make")
-        make = next(makes, None)
-        found.append(Plugin(name, _arguments(make) if make else (), _first_line(tree)))
+        takes = next(map(_arguments, makes), ())
+        found.append(Plugin(name, takes, _first_line(tree)))
     return _first_line(_parsed(where / "__init__.py")), tuple(found)
 
 
@@ -210,7 +211,7 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
         ConfigError: a `make` from elsewhere raises anything.
     """
     kind = kind_called(kind)
-    spec = parse(spec) if isinstance(spec, str) else spec
+    spec = earlier_names.today(kind, parse(spec) if isinstance(spec, str) else spec)
     make, bound, shown = _bound(kind, spec, context, build)
     elsewhere = "." in spec.name
     with foreign(f"{kind} {spec}: cannot be built") if elsewhere else nullcontext():
@@ -227,7 +228,8 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
 
 def check(kind: str, spec: str | Spec, **context: Any) -> None:
     """Raises SpecError as `build` would for a name or arguments; `make` is not called."""
-    spec = parse(spec) if isinstance(spec, str) else spec
+    kind = kind_called(kind)
+    spec = earlier_names.today(kind, parse(spec) if isinstance(spec, str) else spec)
     _bound(kind, spec, context, lambda kind, inner, **known: check(kind, inner, **known) or _LATER)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import registry
+from diffusion_jax import earlier_names, registry
 from diffusion_jax.config import base
 from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.runtime.storage import place
@@ -53,12 +53,18 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 _HOW = ("scan", "remat")
 
 
+def _by_new_names(key: str, value: Any) -> Any:
+    """A setting in which plug-ins have today's names."""
+    kind = registry.SETTINGS.get(key, key)
+    return earlier_names.rewritten(kind, value) if isinstance(value, str) else value
+
+
 def meaning(key: str, value: Any) -> Any:
     """What of a setting makes a run another run; how a plug-in is written does not."""
     if not isinstance(value, str):
         return value
     try:
-        spec = registry.parse(value)
+        spec = registry.parse(_by_new_names(key, value))
     except SpecError:
         return value
     if key != "network" or "." in spec.name:  # of somebody else's, arguments may mean anything
@@ -83,9 +89,7 @@ def other_meaning(trained: ConfigDict, asked: ConfigDict) -> list[str]:
 
 def today(values: dict[str, Any]) -> dict[str, Any]:
     """A configuration as it may have been saved earlier, in today's fields and names."""
-    values = dict(values)
-    if isinstance(values.get("augment"), str):
-        values["augment"] = re.sub(r"\buntold\(", "hidden(", values["augment"])
+    values = {k: _by_new_names(k, v) for k, v in values.items()}
     scorer, against = values.pop("scorer", ""), values.pop("against", "")
     if scorer:
         scorer = re.sub(r"^captions\b", "clip", scorer)

@@ -56,7 +56,7 @@ def brush(network, gammas, sampler="dpmpp_2m()", prediction="eps", classes=0, en
         guidance=registry.build("guidance", "none()"),
         sampler=registry.build("samplers", sampler),
         gammas=gammas,
-        final=registry.build("finals", "identity()"),
+        final=registry.build("final_steps", "identity()"),
     )
     return Brush(model, {"network": {}, "schedule": {}}, method, Context())
 

@@ -71,12 +71,12 @@ def test_numbers_are_taken_or_refused_in_a_line(kind):
 @pytest.mark.parametrize(
     ("kind", "text", "says"),
     [
-        ("models", "unet(width=0)", "width=0 must be a whole number, at least 1"),
+        ("backbones", "unet(width=0)", "width=0 must be a whole number, at least 1"),
         ("text_encoders", "bytes(length=2)", "length=2 must be a whole number, at least 3 (a text"),
-        ("models", "vdm_unet(depth=-3)", "depth=-3 must be a whole number, at least 1"),
-        ("models", "dit(dropout=1.0)", "dropout=1.0 must be a number, at least 0 and below 1"),
-        ("models", "unet(mults=())", "a tuple of whole numbers, each at least 1, 1 or more"),
-        ("models", "unet(mults=(1, 0))", "a tuple of whole numbers, each at least 1, 1 or more"),
+        ("backbones", "vdm_unet(depth=-3)", "depth=-3 must be a whole number, at least 1"),
+        ("backbones", "dit(dropout=1.0)", "dropout=1.0 must be a number, at least 0 and below 1"),
+        ("backbones", "unet(mults=())", "a tuple of whole numbers, each at least 1, 1 or more"),
+        ("backbones", "unet(mults=(1, 0))", "a tuple of whole numbers, each at least 1, 1 or more"),
         ("data", "digits(holdout=1.5)", "holdout=1.5 must be a whole number, at least 0"),
         ("data", "digits(holdout=-1)", "holdout=-1 must be a whole number, at least 0"),
         ("data", "folder('x', size=(0, 3))", "size=(0, 3) must be a whole number, at least 1, or"),

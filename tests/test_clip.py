@@ -27,7 +27,7 @@ TEXTS = ("a red three", "a seven", "top left: a digit", "a red digit")
 def made():
     text = registry.build("text_encoders", "bytes(length=24, width=8, depth=0, heads=2)")
     built = registry.build(
-        "scorers", "clip(width=8, mults=(1,), blocks=1, size=6)", text=text, gamma_min=-6.0,
+        "guides", "clip(width=8, mults=(1,), blocks=1, size=6)", text=text, gamma_min=-6.0,
         gamma_max=4.0,
     )  # fmt: skip
     return built, moved(jax.jit(lambda k: built.init(k, SHAPE))(jax.random.key(0)), 0.2)
@@ -50,7 +50,7 @@ def images(n=4):
 
 def test_contract(made):
     built, _ = made
-    networks.scorer(built, {k: v for k, v in told(built).items() if k != "label"})
+    networks.guide(built, {k: v for k, v in told(built).items() if k != "label"})
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -168,7 +168,7 @@ def test_what_has_no_vectors_of_captions_is_named(monkeypatch, holds, text, what
 
 def test_two_lists_of_captions_are_refused(made):
     with pytest.raises(ConfigError, match="text reads the data's captions"):
-        registry.build("scorers", "clip(captions=(('x', (0,)),))", text=made[0].text)
+        registry.build("guides", "clip(captions=(('x', (0,)),))", text=made[0].text)
 
 
 def test_a_bank_has_the_vectors_of_its_captions(made, monkeypatch):

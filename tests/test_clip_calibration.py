@@ -34,7 +34,7 @@ def draw(key, n=N, gamma=None):
 def made():
     text = registry.build("text_encoders", "bytes(length=8, width=8, depth=0, heads=2)")
     built = registry.build(
-        "scorers", "clip(width=16, mults=(1,), blocks=1, size=4, dropout=0.0)", text=text,
+        "guides", "clip(width=16, mults=(1,), blocks=1, size=4, dropout=0.0)", text=text,
         gamma_min=LOW, gamma_max=HIGH,
     )  # fmt: skip
     ids = jnp.asarray(encode(text, ("dark", "bright")))

@@ -51,7 +51,7 @@ def desk(method, progress, n=48):
 @pytest.mark.parametrize("progress", [0.0, 0.6, 0.99])
 @pytest.mark.parametrize("spec", METHODS)
 def test_every_lesson_of_an_exact_teacher_is_its_flow(float64, spec, progress):
-    method = registry.build("distillations", spec)
+    method = registry.build("distillation", spec)
     found = method.lesson(desk(method, progress))
     np.testing.assert_allclose(found.z_end, flow(found.z, found.gamma, found.end), atol=1e-12)
     x = aim(found)
@@ -63,7 +63,7 @@ def test_every_lesson_of_an_exact_teacher_is_its_flow(float64, spec, progress):
 def test_lessons_start_where_sampling_asks_and_rounds_end_there(float64):
     """By default at the student's own edges alone; the last round of halving likewise."""
     for spec in ("segments(steps=4, inner=3)", "halving(steps=4, rounds=2)"):
-        method = registry.build("distillations", spec)
+        method = registry.build("distillation", spec)
         made = desk(method, 0.99)
         edges = np.asarray(made.edges[:: method.finest // 4])
         found = method.lesson(made)
@@ -99,7 +99,7 @@ def test_a_student_of_gaussian_data_takes_the_exact_path_in_two_steps(float64):
 )
 def test_methods_that_cannot_work_say_so(spec, says):
     with pytest.raises(ConfigError, match=says):
-        registry.build("distillations", spec)
+        registry.build("distillation", spec)
 
 
 @pytest.fixture(scope="module")

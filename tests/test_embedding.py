@@ -20,7 +20,7 @@ SMALL = "sequence(width=8, depth=1, heads=2, embed=8"
 def model(length=2, told=False):
     decoder = registry.build("decoders", "categorical()", levels=LEVELS)
     built = Model(
-        network=registry.build("models", f"{SMALL}, told={told})", channels=LEVELS, **ENDS),
+        network=registry.build("backbones", f"{SMALL}, told={told})", channels=LEVELS, **ENDS),
         schedule=registry.build("schedules", "linear()", **ENDS),
         decoder=decoder,
         prediction="levels",

@@ -59,7 +59,7 @@ def test_over_a_denoiser_that_is_told_nothing_it_is_ddim():
 
 @pytest.mark.parametrize("both", [False, True])
 def test_lessons_are_of_every_length_and_both_ways_if_asked(float64, both):
-    method = registry.build("distillations", f"flow_map(steps=2, finest=16, both={both})")
+    method = registry.build("distillation", f"flow_map(steps=2, finest=16, both={both})")
     found = method.lesson(desk(method, 0.0, n=2048))
     length = np.abs(np.asarray(found.gamma - found.end)) / 10.0  # of the way from 4 to -6
     assert (length > 0.0624).all() and (length <= 1.0 + 1e-12).all()

@@ -18,7 +18,7 @@ from diffusion_jax.types import Noise, alpha, diffuse, expand, sigma
 
 KINDS = {"a": "diffenc", "nt": "diffenc_nt", "vdmv": "vdmv"}
 CONTEXT = {"gamma_min": -13.3, "gamma_max": 5.0, "levels": 256, "channels": 3}
-PARTS = (("network", "models"), ("schedule", "schedules"), ("encoder", "encoders"),
+PARTS = (("network", "backbones"), ("schedule", "schedules"), ("encoder", "encoders"),
          ("decoder", "decoders"))  # fmt: skip
 
 

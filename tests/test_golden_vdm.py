@@ -24,7 +24,7 @@ def load(golden, name):
     settings = vdm.settings(params)
     context = {"gamma_min": -13.3, "gamma_max": 5.0, "levels": 256, "channels": 3}
     model = Model(
-        network=registry.build("models", settings["network"], **context),
+        network=registry.build("backbones", settings["network"], **context),
         schedule=registry.build("schedules", settings["schedule"], **context),
         decoder=registry.build("decoders", settings["decoder"], **context),
         prediction=settings["prediction"],

@@ -76,7 +76,7 @@ def test_decoders(name):
     else:
         images, cell = np.linspace(-6.0, 6.0, 97, dtype=np.float32).reshape(-1, 1, 1, 1), 0.125
         total = bounds(images, 3, np.ones(97) / 97, decoder=f"{name}()", prediction="v",
-                       network=registry.build("models", "standard_normal()"))  # fmt: skip
+                       network=registry.build("backbones", "standard_normal()"))  # fmt: skip
     assert 0.96 < cell * kraft(total) < 1.02
     assert cell * kraft(0.9 * total) > 1.05
 

@@ -88,7 +88,7 @@ def sum_of(autoencoder, levels, shape, objective="continuous()", points=1024):
     """The sum of `exp(-bound)` of a model that has N(0, I) for its latents."""
     schedule = registry.build("schedules", "linear(gamma_min=-5.0, gamma_max=5.5)")
     decoder = registry.build("decoders", "categorical()", levels=levels)
-    network = registry.build("models", "standard_normal()")
+    network = registry.build("backbones", "standard_normal()")
     model = Model(network, schedule, decoder, "v", autoencoder=autoencoder)
     objective = registry.build("objectives", objective)
     return kraft(bounds_of(model, objective, everything(shape, levels), points))

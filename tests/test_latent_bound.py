@@ -63,7 +63,7 @@ class Linear:
 
 def model_of(autoencoder, network=None, ends=ENDS):
     return Model(
-        network=network or registry.build("models", "standard_normal()"),
+        network=network or registry.build("backbones", "standard_normal()"),
         schedule=registry.build("schedules", f"linear(gamma_min={ends[0]}, gamma_max={ends[1]})"),
         decoder=registry.build("decoders", "gaussian()"),
         prediction="v",

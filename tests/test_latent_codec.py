@@ -27,7 +27,7 @@ SHAPE, LEVELS = (4, 4, 3), 5
 def test_round_trip_and_length(noise, order, head):
     spec = f"conv(widths=(8,), channels=1, attention=False, noise={noise!r}, head={head})"
     model = Model(
-        network=registry.build("models", "standard_normal()"),
+        network=registry.build("backbones", "standard_normal()"),
         schedule=registry.build("schedules", "linear(gamma_min=-5.0, gamma_max=5.0)"),
         decoder=registry.build("decoders", "categorical()", levels=LEVELS),
         prediction="v",

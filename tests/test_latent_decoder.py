@@ -60,7 +60,7 @@ def two_parts(strength, std, objective):
     schedule = registry.build("schedules", f"linear({ENDS})")
     decoder = registry.build("decoders", "categorical()", levels=levels)
     objective = registry.build("objectives", objective)
-    normal = registry.build("models", "standard_normal()")
+    normal = registry.build("backbones", "standard_normal()")
     first = Model(normal, schedule, decoder, "v", autoencoder=unread(between))
     x = decoder.encode(jnp.asarray(images))
     means, variance = between.encode({}, x)[0], (std or 0.0) ** 2 + math.exp(-5.0)
@@ -96,7 +96,7 @@ def networks(shape, levels, batch=2):
     between = registry.build("autoencoders", spec, levels=levels, shape=shape)
     schedule = registry.build("schedules", f"linear({ENDS})")
     first = Model(
-        registry.build("models", "standard_normal()"), schedule, decoder, "v",
+        registry.build("backbones", "standard_normal()"), schedule, decoder, "v",
         autoencoder=unread(between),
     )  # fmt: skip
     last = Model(Leaning(), schedule, decoder, "v", view=FromLatent(), autoencoder=between)

@@ -34,7 +34,7 @@ class Scaled:
 
 
 class Product:
-    """A scorer of one weight for each value, which compiles at once."""
+    """A guide of one weight for each value, which compiles at once."""
 
     metrics = ()
 

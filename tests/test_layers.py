@@ -14,7 +14,7 @@ from diffusion_jax import registry
 LAYERS = """
 errors types allowed traits
 members
-rng registry argument_types runtime denoiser
+rng registry earlier_names argument_types runtime denoiser
 networks process data
 model
 sampling likelihood adapt

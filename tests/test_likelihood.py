@@ -225,7 +225,7 @@ def test_the_probes_are_those_of_the_image_for_all_k(monkeypatch):
 def test_forty_steps_are_enough_for_a_network():
     model = Model(
         network=registry.build(
-            "models", "vdm_unet(width=16, depth=1, embed=8)",
+            "backbones", "vdm_unet(width=16, depth=1, embed=8)",
             levels=5, channels=1, num_classes=3, gamma_min=-5.0, gamma_max=4.0,
         ),
         schedule=registry.build("schedules", "linear(gamma_min=-5.0, gamma_max=4.0)"),

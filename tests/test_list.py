@@ -15,7 +15,7 @@ def test_every_kind_has_a_folder_of_plugins_and_a_line():
         assert line and plugins, kind
 
 
-@pytest.mark.parametrize("kind", ["guidance", "samplers", "schedules", "models", "edits"])
+@pytest.mark.parametrize("kind", ["guidance", "samplers", "schedules", "backbones", "edits"])
 def test_the_description_agrees_with_what_imports(kind):
     _, found = registry.describe(kind)
     assert tuple(p.name for p in found) == registry.available(kind)

@@ -22,7 +22,7 @@ CONTEXT = {"levels": 17, "num_classes": 5, "gamma_min": -8.0, "gamma_max": 5.0}
 @pytest.fixture(scope="module", params=LEARNED)
 def ready(request):
     """A network of 4x4 parts with 3 channels and a low one, its weights moved from zero."""
-    network = registry.build("models", SMALL[request.param], channels=3, low=1, **CONTEXT)
+    network = registry.build("backbones", SMALL[request.param], channels=3, low=1, **CONTEXT)
     z, low = jnp.zeros((N, 4, 4, 3)), jnp.zeros((N, 4, 4, 1))
     params = jax.jit(lambda k: network.init(k, z, jnp.zeros(N), {"low": low}))(jax.random.key(0))
     return jax.jit(functools.partial(network.apply, moved(params, 0.2)))

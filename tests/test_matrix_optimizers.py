@@ -16,7 +16,7 @@ RATE = optax.constant_schedule(1.0)
 
 
 def network(spec):
-    made = registry.build("models", spec, channels=1, levels=17)
+    made = registry.build("backbones", spec, channels=1, levels=17)
     z = jnp.zeros((1, 8, 8, 1))
     shapes = jax.eval_shape(lambda: made.init(jax.random.key(0), z, jnp.zeros(1), {}))["params"]
     return {"network": shapes, "schedule": {"shape": {"out": jnp.zeros((3, 3))}}}

@@ -25,7 +25,7 @@ SMALL = {
 }
 FIXED = {"standard_normal"}  # nothing is learned and nothing matters: see the tests of latents
 VIDEO = {"video_unet", "stacked_frames", "sequence"}  # see test_video, test_sequences
-LEARNED = [name for name in registry.available("models") if name not in FIXED | VIDEO]
+LEARNED = [name for name in registry.available("backbones") if name not in FIXED | VIDEO]
 SHAPE = (4, 8, 8, 3)
 
 
@@ -33,7 +33,7 @@ SHAPE = (4, 8, 8, 3)
 def network(request):
     assert request.param in SMALL, "give the new network a small setting here"
     return registry.build(
-        "models", SMALL[request.param], channels=3, levels=17, num_classes=5, augment=2,
+        "backbones", SMALL[request.param], channels=3, levels=17, num_classes=5, augment=2,
         gamma_min=-8.0, gamma_max=5.0,
     )  # fmt: skip
 
@@ -145,17 +145,19 @@ def test_remat_changes_nothing(network, variables, z):
 )
 def test_published_parameter_counts(spec, context, parameters):
     spec = spec.replace(")", ", scan=True)")  # traced faster
-    network = registry.build("models", spec, **context)
+    network = registry.build("backbones", spec, **context)
     z = jnp.zeros((1, 8, 8, context.get("channels", 3)))
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), z, jnp.zeros(1), {}))
     assert sum(a.size for a in jax.tree.leaves(shapes)) == parameters
 
 
 def test_images_that_cannot_be_halved_are_refused():
-    network = registry.build("models", "unet(width=16, mults=(1, 2, 2))", channels=1, levels=17)
+    network = registry.build("backbones", "unet(width=16, mults=(1, 2, 2))", channels=1, levels=17)
     with pytest.raises(ConfigError, match="cannot be halved"):
         network.init(jax.random.key(0), jnp.zeros((1, 6, 6, 1)), jnp.zeros(1), {})
-    network = registry.build("models", "unet(width=8, mults=(1, 2), patch=2)", channels=1, levels=9)
+    network = registry.build(
+        "backbones", "unet(width=8, mults=(1, 2), patch=2)", channels=1, levels=9
+    )
     for shape, said in (((1, 5, 6, 1), "not covered"), ((1, 6, 6, 1), "3x3 patches cannot be")):
         with pytest.raises(ConfigError, match=said):
             network.init(jax.random.key(0), jnp.zeros(shape), jnp.zeros(1), {})
@@ -164,7 +166,7 @@ def test_images_that_cannot_be_halved_are_refused():
 @pytest.mark.slow
 def test_a_unet_on_patches_gives_each_pixel_its_own_output():
     network = registry.build(
-        "models", "unet(width=8, mults=(1,), blocks=1, patch=2, level_features=3)", channels=3,
+        "backbones", "unet(width=8, mults=(1,), blocks=1, patch=2, level_features=3)", channels=3,
         levels=5,
     )  # fmt: skip
     z, gamma = jax.random.normal(jax.random.key(0), (2, 4, 6, 3)), jnp.zeros(2)

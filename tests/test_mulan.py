@@ -186,7 +186,7 @@ def test_sampling_follows_the_pixels_curves(sampler):
 
 def test_latent_enters_published_networks():
     """The layer for the latent exists only where the schedule has one, and starts at zero."""
-    network = registry.build("models", "vdm_unet(width=32, depth=1, embed=32)", **CONTEXT)
+    network = registry.build("backbones", "vdm_unet(width=32, depth=1, embed=32)", **CONTEXT)
     z, gamma, latent = jnp.ones((2, *SHAPE)), jnp.zeros(2), jnp.ones((2, 3))
     init = jax.jit(lambda cond: network.init(jax.random.key(0), z, gamma, cond)["params"])
     plain, with_latent = jax.eval_shape(init, {}), init({"latent": latent})

@@ -39,7 +39,7 @@ def made(name):
     """The model with small random weights."""
     assert name in SMALL, "give the new network a small setting here"
     model = Model(
-        registry.build("models", SMALL[name], **ENDS),
+        registry.build("backbones", SMALL[name], **ENDS),
         registry.build("schedules", "linear()", **ENDS),
         registry.build("decoders", "categorical()", **ENDS),
         "eps",
@@ -126,7 +126,7 @@ def test_an_edit_keeps_what_is_not_painted_and_never_sees_what_is(name):
         guidance=registry.build("guidance", "none()"),
         sampler=registry.build("samplers", "ancestral()"),
         gammas=edit.plan(np.linspace(5.0, -6.0, 4)),
-        final=registry.build("finals", "decode()"),
+        final=registry.build("final_steps", "decode()"),
     )
     edit.check(model, method)
     brush = Brush(model, params, method, Context())

@@ -96,7 +96,7 @@ def test_levels_are_equal():
 
 def test_trajectory_is_of_the_first_samples():
     model, params, method = setting("ancestral()")
-    shown = replace(method, final=registry.build("finals", "decode()"))
+    shown = replace(method, final=registry.build("final_steps", "decode()"))
     key = rng.stream(jax.random.key(3), "sample")
     moving = trajectory.record(model, params, shown, {}, key, (4, *SHAPE), 5, 3)
     np.testing.assert_allclose(

@@ -21,7 +21,7 @@ GAMMA = jnp.asarray([-3.0, 0.0, 2.0])
 @functools.cache
 def ready(causal):
     spec = f"prior(width=8, depth=2, heads=2, embed=8, causal={causal})"
-    network = registry.build("models", spec, channels=6, text=BYTES)
+    network = registry.build("backbones", spec, channels=6, text=BYTES)
     shapes = jax.eval_shape(lambda k: network.init(k, Z, GAMMA, {}), jax.random.key(0))
     params = drawn(shapes, 0.3)
     return params, jax.jit(network.apply)
@@ -64,7 +64,7 @@ def test_no_text_is_zeros_and_what_is_under_the_padding_does_not_matter(causal):
 @pytest.mark.parametrize("causal", [False, True])
 def test_tokens_see_what_comes_after_them_unless_causal(causal):
     spec = f"prior(width=8, depth=2, heads=2, embed=8, causal={causal})"
-    network = registry.build("models", spec, channels=6, text=BYTES)
+    network = registry.build("backbones", spec, channels=6, text=BYTES)
     run = jax.jit(lambda z: network.apply(
         ready(causal)[0], z, GAMMA, {"text": ids("ab", "", "b")}, capture_intermediates=True
     )[1]["intermediates"]["mlp1"]["__call__"][0])  # fmt: skip
@@ -77,7 +77,7 @@ def test_tokens_see_what_comes_after_them_unless_causal(causal):
 
 def test_heads_that_do_not_divide():
     with pytest.raises(SpecError, match="width=10 is not divisible by heads=4"):
-        registry.build("models", "prior(width=10)")
+        registry.build("backbones", "prior(width=10)")
 
 
 def test_vectors_are_squares_to_a_reader():

@@ -134,7 +134,7 @@ def test_devices_in_use_stay():
 def test_devices_predict_without_a_word_to_each_other(name):
     # A value of one example that another device needs would stop all of them in every block.
     mesh = make_mesh()
-    network = registry.build("models", name, channels=1, num_classes=3)
+    network = registry.build("backbones", name, channels=1, num_classes=3)
     z = put(jnp.zeros((16, 8, 8, 1)), batched(mesh))
     gamma, label = (put(jnp.zeros(16, t), batched(mesh)) for t in (jnp.float32, jnp.int32))
     params = jax.eval_shape(network.init, jax.random.key(0), z, gamma, {"label": label})

@@ -43,7 +43,7 @@ def test_a_checkpoint_of_this_width_predicts_what_was_published(tmp_path, width,
     ))  # fmt: skip
     found = vdm.read(path)
     model = Model(
-        network=registry.build("models", found.overrides["network"], **CONTEXT),
+        network=registry.build("backbones", found.overrides["network"], **CONTEXT),
         schedule=registry.build("schedules", "linear()", **CONTEXT),
         decoder=registry.build("decoders", "categorical()", **CONTEXT),
         prediction="eps",
@@ -63,7 +63,7 @@ def test_the_network_written_again_is_the_published_one(golden):
     assert "down.attn_0" in weights
     params = vdm.weights(nested(case, "param/"))
     settings = vdm.settings(params)
-    network = registry.build("models", settings["network"], **CONTEXT)
+    network = registry.build("backbones", settings["network"], **CONTEXT)
     z, gamma, _ = (jnp.asarray(a) for a in inputs())
     scalar = jnp.zeros(2)
     theirs = jax.jit(ScoreUNet(64, 1, attention=True).apply)

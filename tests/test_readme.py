@@ -110,8 +110,8 @@ def test_every_mode_and_every_choice_has_its_place():
     assert [m for m in registry.available("modes") if f"| `{m}` |" not in modes] == []
     settings = TEXTS["docs/settings.md"].split("## Environment")[0]
     for kind in (
-        "models", "schedules", "encoders", "objectives", "proposals", "samplers", "grids", "plans",
-        "correctors", "finals", "guidance", "views", "pyramids", "autoencoders",
+        "backbones", "schedules", "encoders", "objectives", "time_sampling", "samplers", "grids",
+        "plans", "correctors", "final_steps", "guidance", "views", "pyramids", "autoencoders",
     ):  # fmt: skip
         names = registry.available(kind)
         assert [n for n in names if not re.search(rf"\b{n}\b", settings)] == [], kind

@@ -9,9 +9,9 @@ import pytest
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError, UserError
 
-KINDS = ("schedules", "grids", "samplers", "guidance", "objectives", "data", "augment", "models",
-         "decoders", "encoders", "proposals", "features", "pyramids", "views",
-         "distillations")  # fmt: skip
+KINDS = ("schedules", "grids", "samplers", "guidance", "objectives", "data", "augment", "backbones",
+         "decoders", "encoders", "time_sampling", "features", "pyramids", "views",
+         "distillation")  # fmt: skip
 
 
 def test_a_spec_is_parsed_not_evaluated():
@@ -46,7 +46,7 @@ def test_wrong_arguments_name_the_right_ones():
     with pytest.raises(SpecError, match="eta"):
         registry.build("samplers", "ddim(etta=1.0)")
     with pytest.raises(SpecError, match=r"'widht' .did you mean 'width'.*; it takes .width=128"):
-        registry.build("models", "vdm_unet(widht=8)", channels=1)
+        registry.build("backbones", "vdm_unet(widht=8)", channels=1)
     with pytest.raises(SpecError, match=r"'ww' .did you mean 'w'"):
         registry.build("guidance", "interval(cfg(ww=2.0), lo=-1.0, hi=1.0)")
 
@@ -73,14 +73,14 @@ def test_out_of_tree_plugins(tmp_path, monkeypatch):
     for name in ("mine.py", "empty.py"):
         (tmp_path / name).rename(package / name)
     monkeypatch.syspath_prepend(tmp_path)
-    assert registry.build("models", "pack.mine(rate=3)") == ("mine", 3)
+    assert registry.build("backbones", "pack.mine(rate=3)") == ("mine", 3)
     with pytest.raises(SpecError, match="make"):
         registry.build("schedules", "pack.empty()")
     with pytest.raises(SpecError, match=r"cannot import .*PYTHONPATH"):
         registry.build("schedules", "pack.missing()")
 
 
-CHECKED_LATER = ("modes", "models", "samplers")
+CHECKED_LATER = ("modes", "backbones", "samplers")
 BROKEN = {
     "raises": (
         "def make():\n    return [][1]\n",
@@ -137,7 +137,7 @@ def test_nested_plugins_are_built():
         ("tasks", "guide('classifier')", "network='classifier' must be a plug-in"),
         ("data", "npz(path=photos)", r"path=photos\(\) must be text in quotes"),
         ("grids", "array(values=(5.0, 'a'))", r"values=\(5.0, 'a'\) must be a tuple of numbers"),
-        ("models", "unet(mults=3)", "mults=3 must be a tuple of whole numbers"),
+        ("backbones", "unet(mults=3)", "mults=3 must be a tuple of whole numbers"),
         ("features", "inception(shape=(4, 4))", "must be a tuple of 3 whole numbers"),
     ],
 )

@@ -226,7 +226,7 @@ def test_a_weighted_loss_is_not_called_bits(tmp_path, weighted):
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_a_scorers_run_shows_what_it_has(tmp_path, old):
+def test_a_guides_run_shows_what_it_has(tmp_path, old):
     c = saved_config.to_dict(config_lib.base())
     del c["task"]
     c["scorer"] = "classifier()"  # as it was written earlier

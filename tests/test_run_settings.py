@@ -85,12 +85,12 @@ def test_other_settings_run_too(folder, changes):
 
 def test_how_blocks_are_run_follows_the_devices():
     for platform, wanted in (("cpu", False), ("gpu", False), ("tpu", True)):
-        network = registry.build("models", "vdm_unet(width=8, depth=1)", platform=platform)
+        network = registry.build("backbones", "vdm_unet(width=8, depth=1)", platform=platform)
         assert (network.scan, network.remat) == (wanted, wanted)
-    network = registry.build("models", "vdm_unet(scan=False, remat=True)", platform="tpu")
+    network = registry.build("backbones", "vdm_unet(scan=False, remat=True)", platform="tpu")
     assert (network.scan, network.remat) == (False, True)
     with pytest.raises(SpecError, match="scan='yes'"):
-        registry.build("models", "vdm_unet(scan='yes')")
+        registry.build("backbones", "vdm_unet(scan='yes')")
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_a_saturated_network_still_rises(shape):
     assert jnp.all(jnp.diff(gamma) > 0) and jnp.all(slope > 0) and jnp.all(jnp.isfinite(slope))
     grads = jax.jit(jax.grad(lambda p: schedule.gamma(p, t).sum()))(params)
     assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
-    proposal = registry.build("proposals", "histogram(bins=8)")
+    proposal = registry.build("time_sampling", "histogram(bins=8)")
     u = (jnp.arange(20000) + 0.5) / 20000
     times = jax.jit(lambda p, u: proposal.times(proposal.init(), schedule, p, u))
     np.testing.assert_allclose(times(params, u)[1].mean(), 1.0, rtol=0.03)

@@ -24,19 +24,19 @@ KINDS = (
     "grids",
     "plans",
     "decoders",
-    "proposals",
+    "time_sampling",
     "pyramids",
     "views",
-    "distillations",
+    "distillation",
 )
 CASES = [(k, SPECS.get(n, n)) for k in KINDS for n in registry.available(k)
          if n not in ("mulan", "ancestral_diffenc")]  # fmt: skip
 CASES += [("guidance", SPECS.get(n, n)) for n in
           ("none", "cfg", "cfgpp", "apg", "interval", "rescale", "threshold")]  # fmt: skip
 SMALL = "width=8, mults=(1,), blocks=1"
-CASES += [(k, SPECS.get(n, n)) for k in ("finals", "correctors", "augment", "weightings")
+CASES += [(k, SPECS.get(n, n)) for k in ("final_steps", "correctors", "augment", "weightings")
           for n in registry.available(k) if n not in ("permute", "rotate")]  # fmt: skip
-CASES += [("scorers", f"{n}({SMALL})") for n in ("classifier", "clip")]
+CASES += [("guides", f"{n}({SMALL})") for n in ("classifier", "clip")]
 CASES += [("edits", n) for n in ("replace", "sdedit", "outpaint(left=2)", "interpolate_noise")]
 CASES += [
     ("encoders", "identity"),
@@ -151,21 +151,21 @@ MEANS = Features("means", 3, lambda params, images: images.mean((0, 1, 2))[None]
 
 def test_a_network_that_keeps_its_contract():
     network = Apart()
-    assert testing.check("models", network) is network
+    assert testing.check("backbones", network) is network
 
 
 @pytest.mark.parametrize(
     ("kind", "plugin", "says"),
     [
         ("schedules", Falls(), "rise with t"),
-        ("models", Mixes(), "examples see one another"),
+        ("backbones", Mixes(), "examples see one another"),
         ("samplers", object(), "has no nfe_per_step"),
         ("grids", lambda lo, hi, n, gamma: np.linspace(lo, hi, n + 1), "from gamma_1"),
         ("plans", lambda gammas: gammas[:-1], "ends"),
         ("augment", Told(), "zeros tell of an image that was changed"),
         ("weightings", Rising(), "declares monotone"),
         ("weightings", Steep(), "declares of_gamma"),
-        ("finals", Twice(), "declares nfe=2, and called 1 times"),
+        ("final_steps", Twice(), "declares nfe=2, and called 1 times"),
         ("correctors", pushed, "the mean of a Gaussian moved"),
         ("objectives", Bound(), "examples see one another"),
         ("loggers", Sink(), "finite numbers only"),

@@ -116,8 +116,8 @@ SMALL = {
 @pytest.mark.parametrize("name", ["unet", pytest.param("dit", marks=pytest.mark.slow)])
 def test_a_network_grows_text_without_changing_a_bit(name):
     known = {"channels": 1, "levels": 5}
-    plain = registry.build("models", SMALL[name], **known)
-    grown = registry.build("models", SMALL[name], text=BYTES, **known)
+    plain = registry.build("backbones", SMALL[name], **known)
+    grown = registry.build("backbones", SMALL[name], text=BYTES, **known)
     z, gamma = jax.random.normal(jax.random.key(0), (2, 4, 4, 1)), jnp.asarray([-3.0, 1.0])
     text = jnp.asarray(encode(BYTES, ["red", "a blue 7"]))
     old = drawn(jax.eval_shape(lambda: plain.init(jax.random.key(0), z, gamma, {})), 0.3)["params"]

@@ -56,7 +56,7 @@ def test_a_forward_pass_of_vdm_32_costs_what_is_known():
     """Written out by hand; 51.6 GFLOP an image without the kernel taps outside the image."""
     from diffusion_jax import registry
 
-    network = registry.build("models", "vdm_unet(scan=True)")
+    network = registry.build("backbones", "vdm_unet(scan=True)")
     z, gamma = jnp.zeros((1, 32, 32, 3)), jnp.zeros(1)
     params = jax.eval_shape(lambda: network.init(jax.random.key(0), z, gamma, {}))
     made = jax.make_jaxpr(lambda p: network.apply(p, z, gamma, {}))(params)

@@ -122,7 +122,7 @@ def test_objectives_and_proposals_declare_what_variance_training_needs():
     assert not is_shape_invariant(registry.build("objectives", "discrete()"))
     assert not is_shape_invariant(lambda *args: None)  # says nothing
 
-    class Mine(type(registry.build("proposals", "vloss()"))):
+    class Mine(type(registry.build("time_sampling", "vloss()"))):
         shape_invariant = uniform = True
 
         def __call__(self, *args):
@@ -130,8 +130,8 @@ def test_objectives_and_proposals_declare_what_variance_training_needs():
 
     assert is_shape_invariant(Mine())
     assert is_uniform(Mine())
-    assert is_uniform(registry.build("proposals", "uniform()"))
-    assert not is_uniform(registry.build("proposals", "vloss()"))
+    assert is_uniform(registry.build("time_sampling", "uniform()"))
+    assert not is_uniform(registry.build("time_sampling", "vloss()"))
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def test_one_gamma_per_image_runs_along_its_own_plan():
     z, key = jnp.ones((3, 2, 2, 1)), jax.random.key(0)
     sampler = registry.build("samplers", "ddim()")
     method = Method(
-        NONE, sampler, np.linspace(4.0, -4.0, 9), registry.build("finals", "identity()")
+        NONE, sampler, np.linspace(4.0, -4.0, 9), registry.build("final_steps", "identity()")
     )
     bent = draw(toy(Tilted()), params, method, Context(), z, {}, key)
     line = draw(

@@ -25,7 +25,7 @@ BOTH = pytest.mark.parametrize("spec", [DIT, UVIT], ids=("dit", "uvit"))
 
 def build(spec, more="", **context):
     known = {"channels": 3, "levels": 17, "num_classes": 5, "gamma_min": -8.0, **context}
-    return registry.build("models", spec.format(more and ", " + more), **known)
+    return registry.build("backbones", spec.format(more and ", " + more), **known)
 
 
 def shapes(network, shape=(2, 4, 4, 3)):
@@ -218,7 +218,7 @@ def test_branches_left_out_keep_the_mean():
 def weights(spec, deep):
     """Weights of all blocks of a deep network, from those of shallow ones."""
     first, second = (
-        count(shapes(registry.build("models", spec.format(d), channels=4), (1, 4, 4, 4)))
+        count(shapes(registry.build("backbones", spec.format(d), channels=4), (1, 4, 4, 4)))
         for d in (2, 4)
     )
     return (second - first) * deep // 2
@@ -246,7 +246,7 @@ def test_sharing_modulations_saves_a_third():
 def test_weights_of_the_published_uvit():
     # 13 blocks and 6 joints of long skips, one block of them outside of the pairs: 44M.
     pairs = weights("uvit(width=512, depth={}, heads=8)", 12)
-    middle = shapes(registry.build("models", "uvit(depth=2)", channels=3), (1, 4, 4, 3))["mid"]
+    middle = shapes(registry.build("backbones", "uvit(depth=2)", channels=3), (1, 4, 4, 3))["mid"]
     assert pairs + count(middle) == pytest.approx(44.04e6, rel=2e-3)
 
 
@@ -256,7 +256,7 @@ def test_weights_of_the_published_uvit():
 )  # fmt: skip
 def test_flops_of_two_more_blocks(spec, joints):
     def flops(depth):
-        network = registry.build("models", spec.format(depth), channels=1)
+        network = registry.build("backbones", spec.format(depth), channels=1)
         z = jax.ShapeDtypeStruct((4, 8, 8, 1), jnp.float32)
         params = shapes(network, (4, 8, 8, 1))
         lowered = jax.jit(lambda p, z: run(network, p, z)).lower(params, z)
@@ -277,7 +277,7 @@ def test_flops_of_two_more_blocks(spec, joints):
 )
 def test_images_that_do_not_fit_the_patches(spec, shape, said):
     with pytest.raises(ConfigError, match=said):
-        shapes(registry.build("models", spec), shape)
+        shapes(registry.build("backbones", spec), shape)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_images_that_do_not_fit_the_patches(spec, shape, said):
 )
 def test_settings_that_do_not_go_together(spec, said):
     with pytest.raises(SpecError, match=said):
-        registry.build("models", spec)
+        registry.build("backbones", spec)
 
 
 @BOTH

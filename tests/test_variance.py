@@ -128,7 +128,7 @@ def test_training_the_shape_lowers_the_variance(float64):
 
 def trained_histogram(m, params):
     """The adaptive proposal after it has seen many batches."""
-    proposal = registry.build("proposals", "histogram(bins=40, decay=0.98)")
+    proposal = registry.build("time_sampling", "histogram(bins=40, decay=0.98)")
 
     @jax.jit
     def step(state, key):
@@ -148,7 +148,7 @@ def trained_histogram(m, params):
 @pytest.mark.parametrize("seen", [0.0, 1e30])
 def test_an_adaptive_proposal_survives_losses_of_any_size(seen):
     """Nothing but zeros, or squares beyond float32."""
-    proposal = registry.build("proposals", "histogram(bins=4, decay=0.0)")
+    proposal = registry.build("time_sampling", "histogram(bins=4, decay=0.0)")
     sums = proposal.observe(jnp.linspace(0.0, 0.99, 64), jnp.full(64, seen))
     state = proposal.update(proposal.init(), sums)
     np.testing.assert_allclose(proposal.masses(state), 0.25, rtol=1e-5)
@@ -158,7 +158,7 @@ def test_an_adaptive_proposal_survives_losses_of_any_size(seen):
 @pytest.mark.parametrize("name", PROPOSALS)
 def test_every_proposal_estimates_the_same_bound(float64, schedule, name):
     m, params = model(schedule=schedule), {"schedule": {}, "network": {}}
-    proposal = registry.build("proposals", name)
+    proposal = registry.build("time_sampling", name)
     state = proposal.init()
     if state:
         state = {"second": jnp.exp(jnp.linspace(1.0, -3.0, 8))}
@@ -178,8 +178,8 @@ def test_proposals_have_less_variance_and_the_adaptive_one_almost_the_least(floa
     m, params = model(), {"schedule": {}, "network": {}}
     adaptive, state = trained_histogram(m, params)
     times = {
-        "uniform": registry.build("proposals", "uniform()").times,
-        "vloss": registry.build("proposals", "vloss()").times,
+        "uniform": registry.build("time_sampling", "uniform()").times,
+        "vloss": registry.build("time_sampling", "vloss()").times,
         "histogram": lambda s, *rest: adaptive.times(state, *rest),
     }
     found = {
@@ -197,7 +197,7 @@ def test_proposals_have_less_variance_and_the_adaptive_one_almost_the_least(floa
 def test_gradients_stay_unbiased_under_a_proposal(float64):
     """Weighted gradients at chosen times average to those at uniform times, ends included."""
     m, params = learned()
-    proposal = registry.build("proposals", "vloss()")
+    proposal = registry.build("time_sampling", "vloss()")
     u = jnp.asarray((np.arange(4000) + 0.5) / 4000)
     noise = Noise(u, jnp.full((4000, 1, 1, 1), 0.3), jnp.zeros((4000, 1, 1, 1)))
     x = jnp.full((4000, 1, 1, 1), 0.5)
@@ -213,7 +213,9 @@ def test_gradients_stay_unbiased_under_a_proposal(float64):
 def test_weights_are_the_inverse_density_of_the_times(float64):
     m, params = learned()
     u = jnp.asarray((np.arange(1000) + 0.5) / 1000)
-    t, weight = registry.build("proposals", "vloss()").times({}, m.schedule, params["schedule"], u)
+    t, weight = registry.build("time_sampling", "vloss()").times(
+        {}, m.schedule, params["schedule"], u
+    )
     middle = 0.5 * (weight[1:] + weight[:-1])  # dt/du = 1/q
     np.testing.assert_allclose((jnp.diff(t) * 1000)[:950], middle[:950], rtol=1e-2)
     gamma, _ = gamma_and_slope(m.schedule, params["schedule"], t)

@@ -23,7 +23,7 @@ KNOWN = {"channels": 1, "levels": 2, "num_classes": 3, "gamma_min": -6.0, "gamma
 
 
 def network(spec, shape=FRAMES):
-    return registry.build("models", spec, shape=shape, **KNOWN)
+    return registry.build("backbones", spec, shape=shape, **KNOWN)
 
 
 @pytest.fixture(scope="module")

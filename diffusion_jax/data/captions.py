@@ -125,7 +125,7 @@ class Captions:
 
 
 def told(rows: Mapping[str, Array], which: Array | None = None) -> dict[str, Array]:
-    """What a scorer is told of images: a caption of each, and what else is true of them.
+    """What a guide is told of images: a caption of each, and what else is true of them.
 
     Args:
         rows: of a split, `"label"` `[B]` and perhaps what `Captions.rows` gives.

@@ -57,7 +57,7 @@ def model(run: "Experiment") -> Model:
     each = images["channels"] if vectors and values > 1 else known["channels"]
     wide = {**known, "channels": each * values}
     built = Model(
-        network=registry.build("models", c.network, **wide),
+        network=registry.build("backbones", c.network, **wide),
         schedule=registry.build("schedules", c.schedule, **known),
         decoder=decoder,
         prediction=c.prediction,

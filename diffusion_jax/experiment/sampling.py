@@ -179,7 +179,7 @@ def _parts(experiment: Experiment) -> dict[str, Any]:
     return {
         "sampler": registry.build("samplers", c.sampler),
         "guidance": registry.build("guidance", c.guidance),
-        "final": registry.build("finals", c.final),
+        "final": registry.build("final_steps", c.final),
         "correct": registry.build("correctors", c.corrector),
         "helpers": Helpers(
             lambda kind, path: second_models.open_helper(experiment, kind, path),

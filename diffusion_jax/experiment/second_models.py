@@ -10,7 +10,7 @@ from diffusion_jax.types import Params
 def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Callable, Params]:
     """A second network for the guidance of `experiment`'s model: `(bind, params)`, see `Helpers`.
 
-    `kind` is `"denoiser"` or a plug-in of `scorers`; `ConfigError` if the checkpoint holds
+    `kind` is `"denoiser"` or a plug-in of `guides`; `ConfigError` if the checkpoint holds
     something else, or was trained on other data.
     """
     other = open_run(checkpoint, data_dir=experiment.config.data_dir)

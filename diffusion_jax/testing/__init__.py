@@ -15,12 +15,12 @@ CONTRACTS = {
     "schedules": "process.schedule",
     "decoders": "process.decoder",
     "encoders": "process.encoder",
-    "proposals": "process.proposal",
-    "models": "networks.network",
+    "time_sampling": "process.time_sampling",
+    "backbones": "networks.network",
     "text_encoders": "text.text_encoder",
     "autoencoders": "autoencoders.autoencoder",
     "heads": "autoencoders.head",
-    "scorers": "networks.scorer",
+    "guides": "networks.guide",
     "features": "networks.features",
     "judges": "judges.judge",
     "samplers": "sampling.sampler",
@@ -28,7 +28,7 @@ CONTRACTS = {
     "plans": "sampling.plan",
     "guidance": "sampling.guidance",
     "correctors": "sampling.corrector",
-    "finals": "sampling.final",
+    "final_steps": "sampling.final_step",
     "edits": "sampling.edit",
     "objectives": "likelihood.objective",
     "weightings": "likelihood.weighting",
@@ -38,7 +38,7 @@ CONTRACTS = {
     "pyramids": "data.pyramid",
     "views": "data.view",
     "tasks": "training.task",
-    "distillations": "training.distillation",
+    "distillation": "training.distillation",
     "loggers": "training.logger",
 }
 
@@ -47,7 +47,7 @@ def check(kind: str, plugin: Any, **known: Any) -> Any:
     """Holds a plug-in against the contract of its kind.
 
     Args:
-        kind: one of `CONTRACTS`.
+        kind: one of `CONTRACTS`, or as its setting is called.
         plugin: what `make` returned, or the string to build it from.
         **known: what `make` may want to know, such as `channels` or `shape`, for a string.
 
@@ -58,6 +58,7 @@ def check(kind: str, plugin: Any, **known: Any) -> Any:
         AssertionError: it does not keep the contract.
         ConfigError: there is no contract test for the kind, or the string builds nothing.
     """
+    kind = registry.kind_called(kind)
     if kind not in CONTRACTS:
         raise ConfigError(f"no contract tests for {kind!r}; there are: {', '.join(CONTRACTS)}")
     module, name = CONTRACTS[kind].split(".")
@@ -65,8 +66,8 @@ def check(kind: str, plugin: Any, **known: Any) -> Any:
     if isinstance(plugin, str):
         shape = (32, 32, 3) if kind == "features" else (8, 8, 3)
         context = {"gamma_min": -8.0, "gamma_max": 5.0, "levels": 256, "channels": 3,
-                   "shape": shape, "num_classes": 4 if kind == "scorers" else 0,
-                   "classes": ("a", "b", "c", "d") if kind == "scorers" else (),
+                   "shape": shape, "num_classes": 4 if kind == "guides" else 0,
+                   "classes": ("a", "b", "c", "d") if kind == "guides" else (),
                    **known}  # fmt: skip
         plugin = registry.build(kind, plugin, **context)
     try:

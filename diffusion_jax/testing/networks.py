@@ -27,7 +27,7 @@ def network(plugin: Any) -> None:
     must(not params or not still, "gamma does not matter")
 
 
-def scorer(plugin: Any, told: Cond | None = None) -> None:
+def guide(plugin: Any, told: Cond | None = None) -> None:
     """Loss and metrics per example; `log_prob` has a finite gradient; examples are independent.
 
     `told` is what four images are told beside their labels.

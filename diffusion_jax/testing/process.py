@@ -44,7 +44,7 @@ def encoder(plugin: Any) -> None:
     must(close(difference, slope, 0.02), "the derivative is not that of x_gamma")
 
 
-def proposal(plugin: Any) -> None:
+def time_sampling(plugin: Any) -> None:
     """Weights are one over the density of the times: their mean is 1."""
     line = registry.build("schedules", "linear(gamma_min=-8.0, gamma_max=5.0)")
     u = (jnp.arange(20_000) + 0.5) / 20_000

@@ -80,7 +80,7 @@ def guidance(plugin: Any) -> None:
     must(close(jax.jit(guided)(z, gamma, cond).x, pred.x, 1e-4), "it differs under jit")
 
 
-def final(plugin: Any) -> None:
+def final_step(plugin: Any) -> None:
     """Data of the shape of `z`, in `nfe` calls of the denoiser, alone and under `jit`."""
     built, params = model()
     z, gamma = jax.random.normal(jax.random.key(0), (3, *SHAPE)), jnp.asarray(-8.0)
@@ -134,7 +134,7 @@ def edit(plugin: Any) -> None:
     must(bool(np.isfinite(gammas).all()) and gammas[-1] == -8.0, "the plan does not end at gamma_0")
     method = Method(
         registry.build("guidance", "none()"), registry.build("samplers", "ddim()"), gammas,
-        registry.build("finals", "identity()"),
+        registry.build("final_steps", "identity()"),
     )  # fmt: skip
     plugin.check(built, method)
     context = Context(null=None, open=None)

@@ -57,7 +57,7 @@ class RunFiles:
         curves: what training logged.
         data: `data.json`, what training said of its data.
         starts: lines of `environment.jsonl`.
-        evals: from `--mode=eval`, of models and of scorers.
+        evals: from `--mode=eval`, of models and of guides.
         inspect: from `--mode=inspect`.
         schedule: gamma(t), from `--mode=report`.
         trajectory: from `--mode=report`.

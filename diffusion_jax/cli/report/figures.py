@@ -186,8 +186,8 @@ def densities(found: dict[str, Any]) -> Chart:
     return chart
 
 
-def scorer_levels(rows: list[dict[str, float]], name: str) -> Chart:
-    """A metric of a scorer against the noise."""
+def guide_levels(rows: list[dict[str, float]], name: str) -> Chart:
+    """A metric of a guide against the noise."""
     chart = Chart("gamma (noise on the right)", name)
     chart.line([r["gamma"] for r in rows], [r[name] for r in rows], style="o-")
     return chart

@@ -28,7 +28,7 @@ def scores(run: RunFiles) -> Section | Missing:
     names = [k for k in rows[0] if k != "gamma"]
     drawn = columns(
         *(
-            svg(figures.scorer_levels(rows, n), f"Line chart of {n} against gamma",
+            svg(figures.guide_levels(rows, n), f"Line chart of {n} against gamma",
                 f"{n.capitalize()} on {e.data['data']['name']} at each noise level.")
             for n in names
         )

@@ -1,4 +1,4 @@
-"""The contract of a scorer: a trained `log_prob(z, gamma, cond)` for guidance to climb.
+"""The contract of a guide: a trained `log_prob(z, gamma, cond)` for guidance to climb.
 
 It is trained on `z = alpha x + sigma eps` at every gamma, because guidance asks it at every gamma.
 """
@@ -15,7 +15,7 @@ from diffusion_jax.types import Array, Cond, Params
 
 
 @runtime_checkable
-class Scorer(Protocol):
+class Guide(Protocol):
     """A function of noisy images that can be trained."""
 
     @property

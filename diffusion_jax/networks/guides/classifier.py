@@ -74,7 +74,7 @@ def make(
         dtype: `"float32"` or `"bfloat16"` arithmetic.
 
     Returns:
-        The scorer.
+        The guide.
 
     Raises:
         ConfigError: the data have no classes.

@@ -19,7 +19,7 @@ from diffusion_jax.data.captions import UNSAID, Captions
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.guides import _closed
 from diffusion_jax.networks.guides._pair import Pair
-from diffusion_jax.networks.guides.base import Scorer, log_sigmoid_loss, tower, unit
+from diffusion_jax.networks.guides.base import Guide, log_sigmoid_loss, tower, unit
 from diffusion_jax.networks.layers.embed import timestep_embedding
 from diffusion_jax.networks.layers.text import read
 from diffusion_jax.networks.layers.tower import Tower
@@ -177,7 +177,7 @@ def make(
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
     text: TextEncoder | None = None,
-) -> Scorer:
+) -> Guide:
     """Encoders of noisy images and texts.
 
     In a run that reads its data's captions (`config.text`) those are the texts. Without, they are
@@ -199,7 +199,7 @@ def make(
         text: how the run reads captions; None if it does not.
 
     Returns:
-        The scorer.
+        The guide.
 
     Raises:
         ConfigError: there is nothing to say about the images, or a caption is of no class.

@@ -76,7 +76,7 @@ def make(
         dtype: `"float32"` or `"bfloat16"` arithmetic.
 
     Returns:
-        The scorer.
+        The guide.
 
     Raises:
         ConfigError: there are no samples to tell from data.

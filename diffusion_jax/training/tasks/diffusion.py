@@ -217,7 +217,7 @@ def make_recipe(setting: Setting) -> Recipe:
             f"objective {c.objective}: a weight is for the prior; an autoencoder that is trained "
             "with it would learn to cheat. Use continuous(), or train=False"
         )
-    proposal = registry.build("proposals", c.proposal)
+    proposal = registry.build("time_sampling", c.proposal)
     return Recipe(
         model=setting.model,
         objective=objective,

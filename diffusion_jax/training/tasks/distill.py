@@ -130,7 +130,7 @@ class Distill:
 
     Attributes:
         teacher: its work directory.
-        method: how to learn from it, a plug-in of `distillations`.
+        method: how to learn from it, a plug-in of `distillation`.
         guidance: of the teacher; the student has it built in.
         sampler: the teacher's.
         edges: the plan, a plug-in of `grids`.
@@ -156,7 +156,7 @@ class Distill:
     @property
     def built(self) -> Method:
         """The method."""
-        return registry.build("distillations", self.method)
+        return registry.build("distillation", self.method)
 
     @property
     def drawn_by(self) -> str:

@@ -21,7 +21,7 @@ from diffusion_jax.data import captions
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.autoencoders.base import Autoencoder, is_trained
-from diffusion_jax.networks.guides.base import Scorer
+from diffusion_jax.networks.guides.base import Guide
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer, state as state_lib
@@ -50,7 +50,7 @@ class Recipe:
         seed: seed of all noise.
     """
 
-    network: Scorer
+    network: Guide
     encode: Callable[[Array], Array]
     gamma_min: float
     gamma_max: float
@@ -169,11 +169,11 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Guide:
+class GuideTask:
     """A `tasks.base.Plugin`.
 
     Attributes:
-        spec: the network, a plug-in of `scorers`.
+        spec: the network, a plug-in of `guides`.
         against: the run whose samples it learns to tell from data; empty for none.
         clean: whether it sees no more than the least noise.
     """
@@ -188,14 +188,14 @@ class Guide:
         """The name of the plug-in: guidance asks for it by that."""
         return self.spec.name
 
-    def network(self, setting: Setting) -> Scorer:
+    def network(self, setting: Setting) -> Guide:
         """The network, shaped by the data; with `against` it knows twice the classes."""
         classes = setting.source.num_classes
         if self.against:
             classes = 2 * classes if setting.config.conditional else 2
         shape = _seen_shape(setting)
         known = {**setting.offered(), "shape": shape, "channels": shape[-1], "num_classes": classes}
-        built = registry.build("scorers", self.spec, **known, text=setting.text)
+        built = registry.build("guides", self.spec, **known, text=setting.text)
         if setting.text is not None and getattr(built, "text", None) is None:
             raise ConfigError(
                 f"text={setting.config.text!r}, but {self.spec.name} reads none: use clip(), or "
@@ -294,7 +294,7 @@ def _seen_shape(setting: Setting) -> tuple[int, ...]:
     return shape if between is None else between.latent_shape(shape)
 
 
-def make(network: Spec, against: str = "", clean: bool = False) -> Guide:
+def make(network: Spec, against: str = "", clean: bool = False) -> GuideTask:
     """A network of noisy images for guidance.
 
     Args:
@@ -302,4 +302,4 @@ def make(network: Spec, against: str = "", clean: bool = False) -> Guide:
         against: a work directory: learn to tell its samples from the data.
         clean: learn clean images only, to judge and not to guide.
     """
-    return Guide(network, against, clean)
+    return GuideTask(network, against, clean)

@@ -1,4 +1,4 @@
-"""Every scorer found in the folder keeps the contract; the discriminator finds the log-ratio."""
+"""Every guide found in the folder keeps the contract; the discriminator finds the log-ratio."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import guides
 from diffusion_jax.experiment import sampling, second_models
-from diffusion_jax.networks.guides.base import Scorer
+from diffusion_jax.networks.guides.base import Guide
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.tasks.guide import Recipe
@@ -34,15 +34,15 @@ SMALL = "width=16, mults=(1,), blocks=1"
 SHAPE = (4, 4, 1)
 
 
-def scorer(name, **offered):
-    return registry.build("scorers", f"{name}({SMALL})", **{**OFFERED, **offered})
+def guide(name, **offered):
+    return registry.build("guides", f"{name}({SMALL})", **{**OFFERED, **offered})
 
 
-@pytest.mark.parametrize("name", registry.available("scorers"))
+@pytest.mark.parametrize("name", registry.available("guides"))
 def test_contract(name):
     """Shapes, gradients, no opinion on examples beside one's own, one gamma or one each."""
-    s = scorer(name)
-    assert isinstance(s, Scorer)
+    s = guide(name)
+    assert isinstance(s, Guide)
     params = moved(jax.jit(lambda k: s.init(k, SHAPE))(jax.random.key(0)), 0.3)
     z = jax.random.normal(jax.random.key(1), (3, *SHAPE))
     label, gamma = jnp.array([0, 3, 1]), jnp.array([-5.0, 0.0, 3.0])
@@ -63,19 +63,19 @@ def test_contract(name):
 
 def test_before_training_nothing_is_preferred():
     z, label = jnp.ones((2, *SHAPE)), jnp.array([1, 2])
-    s = scorer("classifier")
+    s = guide("classifier")
     found = s.loss(s.init(jax.random.key(0), SHAPE), z, jnp.zeros(2), {"label": label}, None)[
         "loss"
     ]
     np.testing.assert_allclose(found, math.log(4.0), rtol=1e-6)
-    s = scorer("discriminator")
+    s = guide("discriminator")
     np.testing.assert_allclose(
         s.log_prob(s.init(jax.random.key(0), SHAPE), z, jnp.zeros(2), {"label": label}), 0.0
     )
 
 
 def test_a_classifier_says_nothing_of_the_null_class():
-    s = scorer("classifier")
+    s = guide("classifier")
     params = moved(jax.jit(lambda k: s.init(k, SHAPE))(jax.random.key(0)), 0.3)
     z = jax.random.normal(jax.random.key(1), (5, *SHAPE))
     log_p = [s.log_prob(params, z, jnp.zeros(5), {"label": jnp.full(5, k)}) for k in range(5)]
@@ -87,7 +87,7 @@ def test_a_classifier_says_nothing_of_the_null_class():
 def test_a_discriminator_finds_the_log_ratio_of_noisy_laws():
     """Data N(m, v) per pixel against samples N(-m, v): the log-ratio of what is left of them."""
     mean, var, n = 0.05, 0.1, 512
-    s = registry.build("scorers", f"discriminator({SMALL}, dropout=0.0)", **{**OFFERED,
+    s = registry.build("guides", f"discriminator({SMALL}, dropout=0.0)", **{**OFFERED,
                        "num_classes": 2})  # fmt: skip
     recipe = Recipe(
         s, lambda x: x, -6.0, 4.0, optax.adam(optax.cosine_decay_schedule(3e-3, 300)),
@@ -126,7 +126,7 @@ def test_a_discriminator_finds_the_log_ratio_of_noisy_laws():
 )
 def test_settings_are_checked(spec, offered, says):
     with pytest.raises(ConfigError, match=says):
-        registry.build("scorers", spec, **{**OFFERED, **offered})
+        registry.build("guides", spec, **{**OFFERED, **offered})
 
 
 class Level:
@@ -176,7 +176,7 @@ def test_samples_and_data_in_equal_parts(tmp_path):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A diffusion model and a classifier of the same images."""
-    folder = tmp_path_factory.mktemp("scorers")
+    folder = tmp_path_factory.mktemp("guides")
     model = tiny.experiment(folder, "model", eval_every=0)
     model.config.sample.num, model.config.eval.timesteps = 0, ()
     train.run(model)

@@ -21,7 +21,7 @@ Z = jax.random.normal(jax.random.key(0), (6, 2))
 
 
 MODEL = Model(
-    network=registry.build("models", "standard_normal()"),
+    network=registry.build("backbones", "standard_normal()"),
     schedule=registry.build("schedules", "linear()"),
     decoder=DECODER,
     prediction="v",
@@ -32,15 +32,15 @@ READER = Readout(MODEL, {}, jax.random.split(jax.random.key(1), 6))
 def test_draws_have_the_law_of_the_decoder():
     y, n = jnp.full((1, 1), 0.1), 10_000
     reader = Readout(MODEL, {}, jax.random.split(jax.random.key(2), n))
-    final = registry.build("finals", "sample()")
+    final = registry.build("final_steps", "sample()")
     z = alpha(GAMMA) * jnp.broadcast_to(y, (n, 1))
     found = np.bincount(np.asarray(final(None, z, GAMMA, reader))[:, 0], minlength=5) / n
     np.testing.assert_allclose(found, np.exp(DECODER.log_probs(y, GAMMA))[0, 0], atol=0.02)
 
 
-@pytest.mark.parametrize("name", registry.available("finals"))
+@pytest.mark.parametrize("name", registry.available("final_steps"))
 def test_contract(name):
-    final, calls = registry.build("finals", name), []
+    final, calls = registry.build("final_steps", name), []
 
     def denoise(z, gamma):
         calls.append(1)
@@ -53,7 +53,7 @@ def test_contract(name):
 
 
 def test_levels_or_real_numbers():
-    made = {n: registry.build("finals", n) for n in ("decode", "denoise", "identity")}
+    made = {n: registry.build("final_steps", n) for n in ("decode", "denoise", "identity")}
     out = {n: f(MIXTURE.denoise, Z, GAMMA, DECODER) for n, f in made.items()}
     np.testing.assert_array_equal(out["decode"], DECODER.decode(out["identity"]))
     np.testing.assert_allclose(out["identity"] * alpha(GAMMA), Z, rtol=1e-6)
