@@ -26,7 +26,7 @@ from diffusion_jax import saved_config
 from diffusion_jax.experiment import (
     Experiment,
     best_of,
-    clips,
+    clip_model,
     judges,
     sample_quality as quality_lib,
     sampling,
@@ -53,10 +53,10 @@ def settings(clip: str) -> dict[str, str]:
         for name, inner in INNER.items():
             for s in SCALES:
                 rows[f"{name}{form} {s:g}"] = (
-                    f"similarity(checkpoint={clip!r}, scale={s}, form={form!r}{inner})"
+                    f"clip_guidance(checkpoint={clip!r}, scale={s}, form={form!r}{inner})"
                 )
     for form in ("bank", "logit"):
-        both = f"similarity(checkpoint={clip!r}, scale=1.0, form={form!r}, inner=cfg(w=2.0))"
+        both = f"clip_guidance(checkpoint={clip!r}, scale=1.0, form={form!r}, inner=cfg(w=2.0))"
         rows[f"cfg 2, {form} 1"] = both
     return rows
 
@@ -92,7 +92,11 @@ def figures(found: dict[str, Any], own: dict[str, Any]) -> dict[str, float]:
 
 
 def measure(
-    run: Experiment, params: Params, bench: quality_lib.Bench, own: clips.Clip, seeds: list[int]
+    run: Experiment,
+    params: Params,
+    bench: quality_lib.Bench,
+    own: clip_model.Clip,
+    seeds: list[int],
 ) -> list[dict[str, float]]:
     """The columns of one row, for each seed.
 
@@ -203,7 +207,7 @@ def main() -> None:
     first = config_of(args, every["bank 1"])
     judges.check_apart(first)  # who guides does not judge
     params, _ = first.weights()
-    bench, own = quality_lib.open_bench(first), clips.opened(str(args.clip), args.data_dir)
+    bench, own = quality_lib.open_bench(first), clip_model.opened(str(args.clip), args.data_dir)
     split = first.source.split("test")
     told = judges.alike(own, np.asarray(split.images), judges.texts_of(first, split))
     real = kept["real"] if kept else figures(bench.floor() or {}, told)

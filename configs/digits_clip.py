@@ -1,7 +1,7 @@
 """Encoders of noisy digits and of words, for guidance by a text.
 
 Command:   djax train --config=digits_clip --workdir=runs/clip
-Use:       --config.guidance='similarity(checkpoint="runs/clip", text="an even digit")'
+Use:       --config.guidance='clip_guidance(checkpoint="runs/clip", text="an even digit")'
 Result:    0.994 of the yes-or-no answers are right on clean test digits; 50 s on two CPU cores
            (ours, with other jobs running)
 """

@@ -16,7 +16,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c = config.base()
     c.data = "letters()"
     c.autoencoder = "embedding(dims=16)"
-    c.network = "sequence(width=64, depth=3, heads=4, told=True)"
+    c.network = "sequence(width=64, depth=3, heads=4, self_conditioning=True)"
     c.prediction = "levels"
     c.schedule = "learned_mlp()"
     c.gamma_max = 8.0
@@ -33,4 +33,6 @@ def get_config(variant: str = "") -> ConfigDict:
     c.sampler = "ancestral()"
     c.sample.num = c.sample.batch = 16
     c.sample.steps = 100
-    return config.variant(c, variant, smoke="sequence(width=16, depth=1, heads=2, told=True)")
+    return config.variant(
+        c, variant, smoke="sequence(width=16, depth=1, heads=2, self_conditioning=True)"
+    )

@@ -7,10 +7,8 @@ What was saved or written with these names still means the same: `registry` buil
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from diffusion_jax.registry import Spec
+from diffusion_jax.plugin_strings import Spec
 
 KINDS = {
     "distillations": "distillation",
@@ -22,11 +20,16 @@ KINDS = {
 # By kind.
 _PLUGINS: Mapping[str, Mapping[str, str]] = {
     "augment": {"untold": "hidden"},
+    "data": {"clips": "videos", "named": "class_captions"},
+    "edits": {"measure": "posterior"},
+    "guidance": {"clip": "clip_denoised", "similarity": "clip_guidance", "told": "distilled"},
 }
-_ARGUMENTS: Mapping[str, Mapping[str, str]] = {}
+_ARGUMENTS: Mapping[str, Mapping[str, str]] = {
+    "backbones": {"told": "self_conditioning"},
+}
 
 
-def today(kind: str, spec: "Spec") -> "Spec":
+def today(kind: str, spec: Spec) -> Spec:
     """A plug-in by today's names; what is nested in it stays as it is."""
     name = _PLUGINS.get(kind, {}).get(spec.name, spec.name)
     names = _ARGUMENTS.get(kind, {})

@@ -11,10 +11,9 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-import re
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from diffusion_jax import argument_types, earlier_names
 from diffusion_jax.errors import SpecError, UserError, foreign
 from diffusion_jax.members import check_made
+from diffusion_jax.plugin_strings import Spec, parse
 
 # Where the plug-ins of each kind are; a kind is called as its folder, or as its setting and room.
 FOLDERS = {
@@ -61,65 +61,11 @@ SETTINGS = {"network": "backbones", "text": "text_encoders",
 _ROOT = Path(__file__).parent
 _REST = inspect.Parameter
 _LATER = object()  # stands for a nested plug-in that is not built
-# A path or name that was written without its quotes.
-_BARE_TEXT = re.compile(r"(\w+)\s*=\s*([^\s'\"(),]*[/~:\\.][^\s'\"(),]*)")
 
 
-@dataclass(frozen=True)
-class Spec:
-    """A parsed plug-in string: a name and the arguments of the call (nested calls are `Spec`s)."""
-
-    name: str
-    args: tuple = ()
-    kwargs: dict = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        """As it is written."""
-        named = (f"{k}={v!r}" for k, v in self.kwargs.items())
-        return f"{self.name}({', '.join([*map(repr, self.args), *named])})"
-
-
-def parse(text: str) -> Spec:
-    """Parses `"name"` or `"name(literal, other=nested(...))"`; evaluates nothing."""
-    try:
-        node = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as e:
-        hint = _unquoted(text) or "write name(key=value, ...), for example cfg(w=2.0)"
-        raise SpecError(f"cannot read the plug-in string {text!r}: {hint}") from e
-    spec = _convert(node, text)
-    if not isinstance(spec, Spec):
-        raise SpecError(f"{text!r} is a value, not a plug-in: write name(key=value, ...)")
-    return spec
-
-
-def _unquoted(text: str) -> str:
-    """Advice where a path or another text has no quotes, else nothing."""
-    found = _BARE_TEXT.search(text)
-    return f"quote text: {found[1]}='{found[2]}'" if found else ""
-
-
-def _convert(node: ast.AST, text: str) -> Any:
-    if isinstance(node, ast.Name | ast.Attribute):
-        return Spec(ast.unparse(node))
-    if isinstance(node, ast.Call):
-        if not isinstance(node.func, ast.Name | ast.Attribute) or any(
-            k.arg is None for k in node.keywords
-        ):
-            raise SpecError(f"in {text!r}: only plain calls such as name(key=value) are allowed")
-        names = [k.arg for k in node.keywords]
-        twice = [n for n in names if names.count(n) > 1]
-        if twice:
-            raise SpecError(f"in {text!r}: {twice[0]} is given twice")
-        return Spec(
-            ast.unparse(node.func),
-            tuple(_convert(a, text) for a in node.args),
-            {k.arg: _convert(k.value, text) for k in node.keywords},
-        )
-    try:
-        return ast.literal_eval(node)
-    except ValueError as e:
-        hint = _unquoted(text) or f"{ast.unparse(node)!r} is neither a literal nor a plug-in call"
-        raise SpecError(f"in {text!r}: {hint}") from e
+def read(kind: str, spec: str | Spec) -> Spec:
+    """A plug-in of a kind, parsed, by the name that it has today."""
+    return earlier_names.today(kind, parse(spec) if isinstance(spec, str) else spec)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -211,7 +157,7 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
         ConfigError: a `make` from elsewhere raises anything.
     """
     kind = kind_called(kind)
-    spec = earlier_names.today(kind, parse(spec) if isinstance(spec, str) else spec)
+    spec = read(kind, spec)
     make, bound, shown = _bound(kind, spec, context, build)
     elsewhere = "." in spec.name
     with foreign(f"{kind} {spec}: cannot be built") if elsewhere else nullcontext():
@@ -229,8 +175,12 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
 def check(kind: str, spec: str | Spec, **context: Any) -> None:
     """Raises SpecError as `build` would for a name or arguments; `make` is not called."""
     kind = kind_called(kind)
-    spec = earlier_names.today(kind, parse(spec) if isinstance(spec, str) else spec)
-    _bound(kind, spec, context, lambda kind, inner, **known: check(kind, inner, **known) or _LATER)
+    _bound(
+        kind,
+        read(kind, spec),
+        context,
+        lambda kind, inner, **known: check(kind, inner, **known) or _LATER,
+    )
 
 
 def _bound(

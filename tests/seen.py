@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diffusion_jax.experiment.clips import Clip
+from diffusion_jax.experiment.clip_model import Clip
 
 SIZE = 5
 

@@ -29,7 +29,7 @@ def test_a_network_does_not_judge_what_it_guided(tmp_path, field):
     def judged_by(path):
         return f"classifier(checkpoint={path!r})" if field == "features" else path
 
-    inside = f"interval(similarity({a!r}, 'x', inner=cfg(w=0.0)), lo=-1.0, hi=1.0)"
+    inside = f"interval(clip_guidance({a!r}, 'x', inner=cfg(w=0.0)), lo=-1.0, hi=1.0)"
     for guidance in (f"classifier(1.0, {a!r})", inside):
         for same in (a, a + "/", f"{a}/checkpoints/4"):
             with pytest.raises(ConfigError, match=f"quality.{field}.*is also that of guidance"):

@@ -99,7 +99,7 @@ def test_scenes_are_a_function_of_split_and_arguments():
 
 
 def test_captions_count_in_the_fingerprint_and_in_what_a_run_keeps():
-    source = built("named(digits())")
+    source = built("class_captions(digits())")
     split = source.split("valid")
     other = dataclasses.replace(split, captions=captions_of(["a digit"] * len(split)))
     assert split.fingerprint() != other.fingerprint()
@@ -111,12 +111,12 @@ def test_captions_count_in_the_fingerprint_and_in_what_a_run_keeps():
 
 
 def test_names_of_classes_as_captions():
-    split = built("named(digits())").split("test")
+    split = built("class_captions(digits())").split("test")
     assert split.captions.strings()[:3] == [scenes.grammar.DIGITS[k] for k in split.labels[:3]]
     share = np.bincount(split.labels) / len(split)
     assert split.captions.entropy() == pytest.approx(-(share * np.log2(share)).sum())
     with pytest.raises(DataError, match="have no names"):
-        built("named(scenes())")
+        built("class_captions(scenes())")
 
 
 def test_npz_with_captions(tmp_path):

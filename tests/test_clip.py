@@ -14,7 +14,7 @@ from diffusion_jax import experiment, registry
 from diffusion_jax.data import captions as captions_lib
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import clips
+from diffusion_jax.experiment import clip_model
 from diffusion_jax.networks.guides import _pair, clip
 from diffusion_jax.networks.text_encoders.base import encode
 from diffusion_jax.testing import networks
@@ -163,7 +163,7 @@ def test_what_has_no_vectors_of_captions_is_named(monkeypatch, holds, text, what
     other = SimpleNamespace(task=SimpleNamespace(holds=holds), text=text)
     monkeypatch.setattr(experiment, "open_run", lambda *args, **kwargs: other)
     with pytest.raises(ConfigError, match=rf"DIR holds {what}; embeddings are those of a CLIP"):
-        clips.opened("DIR")
+        clip_model.opened("DIR")
 
 
 def test_two_lists_of_captions_are_refused(made):
@@ -193,7 +193,7 @@ def test_a_run_hands_its_guide_the_captions_of_its_data(tmp_path):
     task = "guide(clip(width=8, mults=(1,), blocks=1, size=6))"
     run = tiny.experiment(tmp_path, **settings, task=task)
     assert isinstance(run.task.network(run), clip.Clip) and run.task.network(run).text == run.text
-    settings |= {"data": "named(digits())", "task": "guide(classifier(width=8))"}
+    settings |= {"data": "class_captions(digits())", "task": "guide(classifier(width=8))"}
     deaf = tiny.experiment(tmp_path, **settings)
     with pytest.raises(ConfigError, match=r"text='bytes.*but classifier reads none: use clip\(\)"):
         deaf.task.network(deaf)

@@ -252,4 +252,4 @@ def test_a_weight_that_is_told(teacher):
     assert any("['w']" in name for name in names)
     assert 0.0 < first_loss(run) < 1e3
     with pytest.raises(ConfigError, match="not told a weight"):
-        open_run(teacher.workdir).sample(2, guidance="told(w=2.0)")
+        open_run(teacher.workdir).sample(2, guidance="distilled(w=2.0)")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 
 IMAGE = np.zeros((1, 4, 4, 1), np.uint8)
-FILLS = ("replace()", "repaint()", "measure()")
+FILLS = ("replace()", "repaint()", "posterior()")
 FREE = ("sdedit()", "interpolate()", "interpolate_noise()")
 BORDERS = ("outpaint(left=1)", "widen(left=1)", "extend(top=1)")
 HALF = np.repeat([0.0, 1.0], 2).reshape(1, 4, 1, 1) * np.ones((1, 4, 4, 1))
@@ -35,13 +35,13 @@ LABEL = {"label": np.zeros(1, np.int32)}
         ("outpaint(left=2, right=2)", {"mask": None}, "covers the whole 4x4"),
         ("interpolate()", {"mask": None}, "needs pairs"),
         ("interpolate()", {"mask": None, "each": 2}, "would be equal"),
-        ("measure()", {"images": np.zeros((2, 4, 4, 1)), "mask": np.concatenate([HALF, 1 - HALF])},
-         "same mask"),
+        ("posterior()",
+         {"images": np.zeros((2, 4, 4, 1)), "mask": np.concatenate([HALF, 1 - HALF])}, "same mask"),
         ("widen(right=4, stride=4)", {"mask": None}, "stride=4"),
         ("widen(right=4, labels=(1, 2))", {"mask": None, "cond": LABEL}, "2 labels for 3 windows"),
         ("extend(right=4, labels=(1, 2, 3))", {"mask": None}, "unconditional"),
         ("extend(right=4, inner=sdedit())", {"mask": None}, "sdedit takes no mask"),
-        ("measure(method='exact')", {"images": np.zeros((1, 32, 32, 1)),
+        ("posterior(method='exact')", {"images": np.zeros((1, 32, 32, 1)),
                                        "mask": np.arange(1024).reshape(1, 32, 32, 1) % 2},
          "512 .*pigdm"),
     ],
@@ -57,8 +57,8 @@ def test_inputs_that_make_no_sense_are_refused(spec, changes, says):
     [
         ("outpaint()", "at least one must be positive"),
         ("widen(left=-1, right=2)", "left=-1 must be a whole number, at least 0"),
-        ("measure(method='best')", "exact, pigdm, dps"),
-        ("measure(noise=0.0)", r"noise=0\.0 must be a finite number above 0"),
+        ("posterior(method='best')", "exact, pigdm, dps"),
+        ("posterior(noise=0.0)", r"noise=0\.0 must be a finite number above 0"),
         ("interpolate(frames=1)", "at least 2"),
         ("interpolate(solver='ancestral()')", "deterministic"),
     ],

@@ -20,7 +20,7 @@ from diffusion_jax.training.tasks.diffusion import make_recipe
 
 # What an edit cannot do without; a new one needs no entry unless it is such.
 ARGUMENTS = {"outpaint": "left=1", "widen": "right=2, labels=(0, -1)", "extend": "bottom=2"}
-MASKED = ("replace", "repaint", "measure", "blend")
+MASKED = ("replace", "repaint", "posterior", "blend")
 PAIRS = ("interpolate", "interpolate_noise")
 SEEN = ("vary", "between", "textdiff")  # of a decoder that is told what a CLIP sees: test_unclip
 

@@ -73,7 +73,7 @@ def test_extending_a_markov_process_gives_its_law():
     """Sources from the process, windows of four with two in common: the canvas is the process."""
     network = Network(tuple(map(tuple, ar1(4))))
     x = np.random.default_rng(0).multivariate_normal(np.zeros(4), ar1(4), 6000)
-    end = edited("extend(left=2, right=2, inner=measure(method='exact', noise=0.01))", network,
+    end = edited("extend(left=2, right=2, inner=posterior(method='exact', noise=0.01))", network,
                  x.reshape(-1, 1, 4, 1), sampler="dpmpp_2m(eta=1.0)", steps=60)  # fmt: skip
     np.testing.assert_allclose(end[:, 0, 2:6, 0], x, atol=1e-12)
     np.testing.assert_allclose(np.cov(end.reshape(-1, 8).T), ar1(8), atol=0.07)

@@ -38,7 +38,7 @@ def test_repaint_errs_as_one_over_its_repeats(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["dpmpp_2m()", "dpmpp_2m(eta=1.0)"])
 def test_exact_measurement_gives_the_posterior(monkeypatch, sampler):
-    spec = "measure(method='exact', noise=0.01)"
+    spec = "posterior(method='exact', noise=0.01)"
     assert mean_error(monkeypatch, spec, sampler=sampler, steps=200) < 0.02
     images = np.full((5000, 1, 2, 1), KNOWN)
     end = edited(spec, PAIR, images, MASK, sampler=sampler, steps=60)
@@ -58,7 +58,7 @@ class Mixing:
 @pytest.mark.slow
 def test_what_is_under_the_mask_is_never_seen():
     a, b = (np.array([KNOWN, hidden]).reshape(1, 1, 2, 1) for hidden in (0.0, 50.0))
-    for spec in ("replace()", "measure(method='dps')", "outpaint(right=1)"):
+    for spec in ("replace()", "posterior(method='dps')", "outpaint(right=1)"):
         mask = None if "outpaint" in spec else MASK
         ends = [edited(spec, PAIR, x, mask, steps=5, encoder=Mixing()) for x in (a, b)]
         np.testing.assert_array_equal(*ends)

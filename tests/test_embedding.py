@@ -17,10 +17,12 @@ ENDS = {"gamma_min": -5.0, "gamma_max": 9.0}
 SMALL = "sequence(width=8, depth=1, heads=2, embed=8"
 
 
-def model(length=2, told=False):
+def model(length=2, again=False):
     decoder = registry.build("decoders", "categorical()", levels=LEVELS)
     built = Model(
-        network=registry.build("backbones", f"{SMALL}, told={told})", channels=LEVELS, **ENDS),
+        network=registry.build(
+            "backbones", f"{SMALL}, self_conditioning={again})", channels=LEVELS, **ENDS
+        ),
         schedule=registry.build("schedules", "linear()", **ENDS),
         decoder=decoder,
         prediction="levels",
@@ -74,9 +76,9 @@ def test_the_bound_of_letters_without_structure_is_their_entropy():
     assert abs(float(found.mean()) - 2 * np.log(LEVELS)) < max(4 * error, 0.03)
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_letters_see_one_another_and_texts_do_not(told):
-    built, params = model(length=3, told=told)
+@pytest.mark.parametrize("again", [False, True])
+def test_letters_see_one_another_and_texts_do_not(again):
+    built, params = model(length=3, again=again)
     params = moved(params, 0.3)
     run = jax.jit(lambda z: built.denoiser(params)(z, jnp.asarray(0.5), {}).x)
     z = jax.random.normal(jax.random.key(3), (2, 1, 3, DIMS))

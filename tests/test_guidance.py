@@ -116,7 +116,7 @@ def test_runs_in_a_sampler(spec):
         ("autoguidance()", "second model"),
         ("classifier()", "log_prob"),
         ("discriminator('DIR')", "cannot be opened"),
-        ("similarity('DIR', 'three')", "cannot be opened"),
+        ("clip_guidance('DIR', 'three')", "cannot be opened"),
         ("classifier(checkpoint='DIR')", "cannot be opened"),
     ],
 )
@@ -131,7 +131,7 @@ def test_what_a_method_needs_is_asked_for(spec, says):
         "interval(none(), lo=1.0, hi=1.0)",
         "rescale(none(), phi=1.5)",
         "threshold(none(), p=99.5)",
-        "clip(none(), lo=1.0, hi=-1.0)",
+        "clip_denoised(none(), lo=1.0, hi=-1.0)",
         "apg(r=0.0)",
     ],
 )
@@ -264,7 +264,7 @@ def test_autoguidance():
         ("autoguidance(w=3.0, checkpoint='DIR')", "autoguidance(w=3.0)"),
         ("classifier(scale=2.0, checkpoint='DIR')", "classifier(scale=2.0)"),
         ("discriminator('DIR', scale=2.0)", "classifier(scale=2.0)"),
-        ("similarity('DIR', 'three', scale=2.0)", "classifier(scale=2.0)"),
+        ("clip_guidance('DIR', 'three', scale=2.0)", "classifier(scale=2.0)"),
     ],
 )
 def test_a_named_checkpoint_is_what_is_followed(named, given):

@@ -9,7 +9,7 @@ from diffusion_jax.types import Pred
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-@pytest.mark.parametrize("spec", ["threshold(cfg(w=9.0), p=1.0)", "clip(cfg(w=9.0))"])
+@pytest.mark.parametrize("spec", ["threshold(cfg(w=9.0), p=1.0)", "clip_denoised(cfg(w=9.0))"])
 def test_predictions_stay_in_range(spec):
     z, cond = batch()
     gamma = jnp.asarray(3.0)
@@ -26,7 +26,7 @@ def test_threshold_leaves_what_is_in_range_and_scales_the_rest():
     inside = lambda z, gamma, cond: Pred(jnp.tanh(z), z)
     z, cond = batch()
     gamma = jnp.asarray(0.5)
-    for spec in ("threshold(none())", "clip(none())"):
+    for spec in ("threshold(none())", "clip_denoised(none())"):
         same(guide(spec, denoiser=inside)(z, gamma, cond), inside(z, gamma, cond), tol=0)
     # With the maximum as the quantile, thresholding is a division by the largest value.
     outside = lambda z, gamma, cond: Pred(7.0 * z / jnp.abs(z).max(1, keepdims=True), z)

@@ -80,7 +80,7 @@ def test_candidates_hold_the_own_caption_once_and_all_there_are_have_their_law()
     assert columns.shape == (5, 40) and (columns[0] == c.strings()).all()
     assert all(len({*column}) == 5 for column in columns.T)
     assert few.texts[3][:9] == hard_negatives.candidates(c.part(slice(9)), 5, 1).texts[3]
-    names = captions("named(digits())")
+    names = captions("class_captions(digits())")
     every = hard_negatives.candidates(names, 0, 1)
     assert len(every.texts) == 10 and every.probability.sum() == pytest.approx(1.0)
     assert [every.texts[t][i] for i, t in enumerate(every.true)] == names.strings()

@@ -42,7 +42,7 @@ def test_models(tmp_path, changes, says):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("spec", ["threshold(cfg(w=2.0))", "rescale(clip(cfg(w=2.0)))"])
+@pytest.mark.parametrize("spec", ["threshold(cfg(w=2.0))", "rescale(clip_denoised(cfg(w=2.0)))"])
 def test_guidance_that_knows_the_range_of_pixels(tmp_path, spec):
     model = experiment(tmp_path).model
     with pytest.raises(UserError, match="not pixels; latents have no range"):

@@ -13,8 +13,9 @@ from diffusion_jax import registry
 # own; the files of a plug-in folder import no other plug-in of their kind but `base`.
 LAYERS = """
 errors types allowed traits
-members
-rng registry earlier_names argument_types runtime denoiser
+members plugin_strings
+earlier_names
+rng registry argument_types runtime denoiser
 networks process data
 model
 sampling likelihood adapt

@@ -68,5 +68,5 @@ def test_images_without_labels(run):
 
 
 def test_guidance_that_does_without_it(run):
-    run.config.guidance = "clip(none())"
+    run.config.guidance = "clip_denoised(none())"
     sample.check(run)

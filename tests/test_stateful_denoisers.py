@@ -116,7 +116,7 @@ def test_an_interval_remembers_for_each_example():
 
 @pytest.mark.parametrize(
     "around",
-    ["clip({}, lo=-99.0, hi=99.0)", "rescale({}, phi=0.0)", "rescale({}, phi=1e-14)",
+    ["clip_denoised({}, lo=-99.0, hi=99.0)", "rescale({}, phi=0.0)", "rescale({}, phi=1e-14)",
      "interval({}, lo=-99.0, hi=99.0)", "classifier(scale=0.0, inner={})"],
 )  # fmt: skip
 def test_what_is_wrapped_around_it_keeps_the_memory(around):
@@ -204,7 +204,7 @@ def test_the_final_step_of_a_model_asks_a_denoiser_that_remembers_the_run():
     np.testing.assert_allclose(end, 3.0 + 2.0 * (1.0 - 0.5**n) / 0.5, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["measure()", "interpolate()", "interpolate_noise()", "widen()"])
+@pytest.mark.parametrize("name", ["posterior()", "interpolate()", "interpolate_noise()", "widen()"])
 def test_an_edit_that_changes_predictions_refuses_it(name):
     edit = registry.build("edits", name.replace("widen()", "widen(left=1)"))
     for beta in (0.0, 0.5):

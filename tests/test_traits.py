@@ -197,8 +197,8 @@ def test_every_guidance_prints(name):
     given = {"checkpoint": "'DIR'", "text": "'three'", "inner": "cfg(w=3.0)",
              "parts": "((0, 1.0),)"}  # fmt: skip
     needs = {
-        "clip": ["inner"], "discriminator": ["checkpoint"], "interval": ["inner"],
-        "rescale": ["inner"], "similarity": ["checkpoint"], "threshold": ["inner"],
+        "clip_denoised": ["inner"], "discriminator": ["checkpoint"], "interval": ["inner"],
+        "rescale": ["inner"], "clip_guidance": ["checkpoint"], "threshold": ["inner"],
         "compose": ["parts"],
     }  # fmt: skip
     arguments = ", ".join(f"{k}={given[k]}" for k in needs.get(name, []))
@@ -221,7 +221,7 @@ class NeedsOther:
         raise AssertionError("built before it was checked")
 
 
-@pytest.mark.parametrize("around", ["{}", "interval", "clip", "rescale", "threshold"])
+@pytest.mark.parametrize("around", ["{}", "interval", "clip_denoised", "rescale", "threshold"])
 def test_needs_are_known_before_anything_is_built(around):
     guidance = NeedsOther()
     if around != "{}":
@@ -235,7 +235,7 @@ def test_a_plain_function_is_guidance():
         return denoiser
 
     check_guidance(PLAIN, same)
-    inside = replace(registry.build("guidance", "clip(none())"), inner=same)
+    inside = replace(registry.build("guidance", "clip_denoised(none())"), inner=same)
     check_guidance(PLAIN, inside)
     pred = inside(lambda z, gamma, cond: Pred(3.0 * z, z), Context())(jnp.ones(1), 0.0, {})
     assert pred.x[0] == 1.0

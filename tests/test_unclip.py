@@ -24,7 +24,7 @@ from diffusion_jax.data import vectors
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import (
     assembly,
-    clips,
+    clip_model,
     embedding_information,
     judges,
     open_run,
@@ -80,7 +80,7 @@ def runs(tmp_path_factory):
     """Priors and decoders, by name."""
     folder = tmp_path_factory.mktemp("unclip")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clips, "opened", opened)
+        patch.setattr(clip_model, "opened", opened)
         data = images(folder)
 
         def vector(name, of="runs/clip", **changes):

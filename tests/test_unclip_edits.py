@@ -168,7 +168,7 @@ def test_arguments_that_cannot_be(spec, says):
 
 def test_edits_that_paint_a_part_are_not_told_what_was_there():
     specs = ["vary()", "between()", "textdiff('a', 'b')", "sdedit()", "interpolate()", "replace()",
-             "repaint()", "measure()", "outpaint(left=1)", "widen(left=1)", "extend(left=1)",
+             "repaint()", "posterior()", "outpaint(left=1)", "widen(left=1)", "extend(left=1)",
              "blend()"]  # fmt: skip
     known = [sees(registry.build("edits", s)) for s in specs]
     assert known == [True] * 5 + [False] * 7

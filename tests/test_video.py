@@ -212,14 +212,14 @@ def test_a_folder_of_films_and_of_frames(tmp_path):
     for i, picture in enumerate(still):
         Image.fromarray(picture).save(tmp_path / "frames" / f"{i}.png")
     how = "frames=2, size=(4, 6), channels=1, valid=0.0, test=0.0"
-    source = registry.build("data", f"clips({str(tmp_path)!r}, {how})")
+    source = registry.build("data", f"videos({str(tmp_path)!r}, {how})")
     wanted = [v[k : k + 2] for v in videos.values() for k in (0, 2)] + [still[..., None]]
     np.testing.assert_array_equal(source.split("train").images, np.stack(wanted))
 
 
 def test_a_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(DataError, match="no videos of 8 frames"):
-        registry.build("data", f"clips({str(tmp_path)!r})")
+        registry.build("data", f"videos({str(tmp_path)!r})")
 
 
 TINY = "toys(glyphs=2, size=6, frames=3, velocities=((0, 1), (1, 0)))"

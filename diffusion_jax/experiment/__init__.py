@@ -14,7 +14,7 @@ from diffusion_jax import ranges, registry, saved_config
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source, class_numbers
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import assembly, clips, embeddings, texts
+from diffusion_jax.experiment import assembly, clip_model, embeddings, texts
 from diffusion_jax.experiment._asked import asked
 from diffusion_jax.experiment.weights import adopt_published, load
 from diffusion_jax.experiment.workdir import prepare_workdir
@@ -61,9 +61,9 @@ class Experiment:
         return embeddings.data(self, self.config.data)
 
     @functools.cached_property
-    def clip(self) -> Callable[[str], clips.Clip]:
+    def clip(self) -> Callable[[str], clip_model.Clip]:
         """Opens a CLIP by its run, each once."""
-        return functools.cache(functools.partial(clips.opened, data_dir=self.config.data_dir))
+        return functools.cache(functools.partial(clip_model.opened, data_dir=self.config.data_dir))
 
     @functools.cached_property
     def text(self) -> TextEncoder | None:

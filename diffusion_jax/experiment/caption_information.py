@@ -11,7 +11,7 @@ import numpy as np
 from diffusion_jax.data import hard_negatives
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.captions import Captions
-from diffusion_jax.data.datasets import named
+from diffusion_jax.data.datasets import class_captions
 from diffusion_jax.data.passes import count
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import (
@@ -72,7 +72,7 @@ def images(run: Experiment) -> tuple[Split, Captions]:
                 f"inform.data={run.config.inform.data!r}: images are {data.shape} of {data.levels} "
                 f"levels, those of this run {run.data.shape} of {run.data.levels}"
             )
-    source = texts.source(run, data) if model.text else named.make(data)
+    source = texts.source(run, data) if model.text else class_captions.make(data)
     split = source.split(c.split)
     assert split.captions is not None
     return split, split.captions.part(slice(count(split, c.limit)))
@@ -80,7 +80,7 @@ def images(run: Experiment) -> tuple[Split, Captions]:
 
 def class_names(run: Experiment) -> tuple[str, ...]:
     """What the classes are called in captions."""
-    captions = named.make(run.data).split(run.config.eval.split).captions
+    captions = class_captions.make(run.data).split(run.config.eval.split).captions
     assert captions is not None
     return captions.table
 

@@ -21,7 +21,7 @@ from diffusion_jax.data import vectors
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.vectors import Scale
 from diffusion_jax.errors import ConfigError, SpecError
-from diffusion_jax.experiment.clips import Clip
+from diffusion_jax.experiment.clip_model import Clip
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.distributed import say
 

@@ -14,7 +14,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract, neighbours, statistics
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import Experiment, clips, open_run, second_models
+from diffusion_jax.experiment import Experiment, clip_model, open_run, second_models
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
 
@@ -79,9 +79,9 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
     return Classifier(params, clean(network.logits), clean(network.features), record)
 
 
-def open_clip(experiment: Experiment, checkpoint: str) -> clips.Clip:
+def open_clip(experiment: Experiment, checkpoint: str) -> clip_model.Clip:
     """A CLIP of the images of the run's data; `ConfigError` if it is none, or of others."""
-    found = clips.opened(checkpoint, experiment.config.data_dir)
+    found = clip_model.opened(checkpoint, experiment.config.data_dir)
     mine = tuple(experiment.source.shape), experiment.source.levels
     if (found.shape, found.levels) != mine:
         raise ConfigError(

@@ -11,7 +11,7 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation import histogram, neighbours, quality
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.evaluation.statistics import Reference
-from diffusion_jax.experiment import Experiment, clips, features as feature_lib, judges
+from diffusion_jax.experiment import Experiment, clip_model, features as feature_lib, judges
 from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import place
@@ -40,7 +40,7 @@ class Bench:
     reference: Reference
     record: dict[str, Any]
     classifier: feature_lib.Classifier | None
-    clip: clips.Clip | None = None
+    clip: clip_model.Clip | None = None
 
     def figures(self, samples: Samples) -> tuple[Figures, np.ndarray | None]:
         """All figures of one set of samples, and a picture of nearest training images.

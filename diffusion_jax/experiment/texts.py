@@ -44,8 +44,8 @@ def _need_captions(run: "Experiment", found: Source) -> None:
             f"text={run.config.text!r}" if run.text else f"sample.prior={run.config.sample.prior!r}"
         )
         raise ConfigError(
-            f"{who}, but {found.name} has no captions: use scenes(), named(...) of a data set with "
-            "classes, or folder(captions='txt')"
+            f"{who}, but {found.name} has no captions: use scenes(), class_captions(...) of a data "
+            "set with classes, or folder(captions='txt')"
         )
 
 

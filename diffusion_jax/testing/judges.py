@@ -16,7 +16,7 @@ def judge(plugin: Any, split: Split | None = None) -> None:
     from diffusion_jax import registry
 
     if split is None:
-        kinds = {(16, 16, 3): "scenes(objects=1, size=10)", (8, 8, 1): "named(digits())"}
+        kinds = {(16, 16, 3): "scenes(objects=1, size=10)", (8, 8, 1): "class_captions(digits())"}
         whole = getattr(plugin, "names", ())
         spec = kinds[(16, 16, 3) if len(whole) > 1 else (8, 8, 1)]
         split = registry.build("data", spec).split("test")

@@ -35,7 +35,7 @@ def make(
         sha256: of the CLIP's weights; others are refused. Filled in by the run.
         mean: of each value on the training images; empty: measured. Filled in by the run.
         std: of each value, likewise.
-        open_clip: gives a CLIP, see `experiment.clips`; runs offer it.
+        open_clip: gives a CLIP, see `experiment.clip_model`; runs offer it.
 
     Raises:
         DataError: there is no run that could open the CLIP, or it is of other images or weights.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusion_jax.data.base import Source
-from diffusion_jax.data.datasets import named
+from diffusion_jax.data.datasets import class_captions
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges import _svm
 
@@ -41,6 +41,6 @@ def make(of: Source | None = None) -> Names:
     from diffusion_jax import registry
 
     source = of if of is not None else registry.build("data", "digits()")
-    captions = named.make(source).split("train").captions
+    captions = class_captions.make(source).split("train").captions
     assert captions is not None
     return Names(source, captions.table)

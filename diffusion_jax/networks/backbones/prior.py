@@ -1,4 +1,4 @@
-"""A transformer of one vector: of embeddings of images given texts (Ramesh et al. 2022, "unCLIP").
+"""The unCLIP prior (Ramesh et al. 2022): a transformer of one vector, what a CLIP sees in an image.
 
 The sequence is [tokens of the text, the pooled text, time and class, the noisy vector, a learned
 query], and the prediction is read where the query is. Theirs is causal; here all see all unless

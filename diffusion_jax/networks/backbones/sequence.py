@@ -1,9 +1,9 @@
 """A transformer of sequences `[B,1,T,C]`: signals, and texts by `autoencoder='embedding()'`.
 
-The blocks are DiT's (adaLN-zero), positions are told by rotation. It may be told its own first
-prediction (self-conditioning, Chen et al. 2022, "Analog bits"): the network then runs twice, the
-second time with what it gave the first. Unlike the published way, which hands the prediction from
-step to step, this is one function of `z`: bounds and samplers need not know of it.
+The blocks are DiT's (adaLN-zero), positions are told by rotation. With self-conditioning (Chen
+et al. 2022, "Analog bits") the network runs twice, the second time with what it predicted the
+first. Unlike the published way, which hands the prediction from step to step, this is one function
+of `z`: bounds and samplers need not know of it.
 """
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype, fold_keys
 from diffusion_jax.networks.layers.embed import Conditioning, image_inputs
 from diffusion_jax.types import Array, Cond
 
-_SHARE = 0.25  # of the examples are told in training (Gulrajani & Hashimoto 2023)
+_SHARE = 0.25  # of the examples in training (Gulrajani & Hashimoto 2023)
 
 
 class Sequence(nn.Module):
@@ -28,7 +28,7 @@ class Sequence(nn.Module):
     heads: int
     ratio: float
     dropout: float
-    told: bool
+    self_conditioning: bool
     fourier: bool
     embed: int
     channels: int
@@ -54,8 +54,8 @@ class Sequence(nn.Module):
         )  # fmt: skip
         seen = image_inputs(z, cond, self.levels, self.fourier, 0)[:, 0]
         none = jnp.zeros((*seen.shape[:2], self.channels), z.dtype)
-        out = body(seen, c, none if self.told else None, fold_keys(keys, 1))
-        if self.told:
+        out = body(seen, c, none if self.self_conditioning else None, fold_keys(keys, 1))
+        if self.self_conditioning:
             known = jax.lax.stop_gradient(out)
             if keys is not None:
                 own = jax.vmap(lambda k: jax.random.bernoulli(k, _SHARE))(fold_keys(keys, 0))
@@ -81,8 +81,8 @@ class _Body(nn.Module):
         h = nn.Dense(self.width, kernel_init=transformer.XAVIER, dtype=self.dtype, name="in")(x)
         h, zeros = h.astype(x.dtype), transformer.ZEROS
         if known is not None:
-            told = nn.Dense(self.width, use_bias=False, kernel_init=zeros, name="told")
-            h = h + told(transformer.normalise(known)).astype(x.dtype)
+            before = nn.Dense(self.width, use_bias=False, kernel_init=zeros, name="told")
+            h = h + before(transformer.normalise(known)).astype(x.dtype)
         h, angles = patches.place(self, h, "rope", (1, x.shape[1]), self.heads)
         for i in range(self.depth):
             block = transformer.AdaptiveBlock(
@@ -101,7 +101,7 @@ def make(
     heads: Count = 4,
     ratio: Positive = 4.0,
     dropout: Rate = 0.0,
-    told: bool = False,
+    self_conditioning: bool = False,
     fourier: bool = False,
     embed: Embedding = 64,
     channels: Count = 1,
@@ -120,7 +120,7 @@ def make(
         heads: of attention; the size of a head must be divisible by 4.
         ratio: hidden values of the MLP per token value.
         dropout: rate in the blocks.
-        told: tell it its own first prediction: twice the calls, a better bound.
+        self_conditioning: give it its own first prediction: twice the calls, a better bound.
         fourier: add Fourier features to the input, for signals of many levels.
         embed: size of the time embedding.
         channels: of the prediction.
@@ -134,6 +134,6 @@ def make(
     size = transformer.check_heads("sequence", width, heads, "xla", dtype, "cpu")
     patches.check_position("sequence", "rope", size, width)
     return Sequence(
-        width, depth, heads, ratio, dropout, told, fourier, embed, channels, levels, num_classes,
-        augment, gamma_min, gamma_max, compute_dtype(dtype),
+        width, depth, heads, ratio, dropout, self_conditioning, fourier, embed, channels, levels,
+        num_classes, augment, gamma_min, gamma_max, compute_dtype(dtype),
     )  # fmt: skip

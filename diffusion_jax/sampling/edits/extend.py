@@ -117,7 +117,7 @@ def make(
         stride: pixels, or frames, from one window to the next; 0 for half a window.
         labels: class of each window, the source's own first and then by distance; -1 for any.
             Empty: every window has the label of the image.
-        inner: how to paint a window: `repaint()`, `measure()`, ...; None for `replace()`.
+        inner: how to paint a window: `repaint()`, `posterior()`, ...; None for `replace()`.
 
     Returns:
         The edit; the plan is run once for each window but the source's own.

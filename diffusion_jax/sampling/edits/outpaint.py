@@ -74,7 +74,7 @@ def make(
         bottom: rows to paint.
         before: frames of a video to paint, its first.
         after: frames to paint, its last.
-        inner: how to paint: `repaint()`, `measure()`, ...; None for `replace()`.
+        inner: how to paint: `repaint()`, `posterior()`, ...; None for `replace()`.
     """
     border = Border(left, right, top, bottom, before, after)
     border.check("outpaint")

@@ -118,7 +118,7 @@ def make(
         stride: pixels, or frames, from one window to the next; 0 for half a window.
         labels: class of each window, the source's own first and then by distance; -1 for any.
             Empty: every window has the label of the image.
-        inner: how to keep the source: `repaint()`, `measure()`, ...; None for `replace()`.
+        inner: how to keep the source: `repaint()`, `posterior()`, ...; None for `replace()`.
 
     Returns:
         The edit; each network call takes one image per window.

@@ -167,13 +167,13 @@ class Distill:
         """Refuses (`ConfigError`) to sample in another way than the student has learned."""
         steps, edges = self.built.steps, self.edges.kwargs.get("values", ())
         plan = edges[:: max((len(edges) - 1) // steps, 1)]
-        guidance = ("none", "told") if self.weight else ("none",)
+        guidance = ("none", "distilled") if self.weight else ("none",)
         free = "to" in self.told
         wanted = {
             "sampler": registry.parse(config.sampler) == registry.parse(self.drawn_by),
             "grid": free or registry.parse(config.grid).kwargs.get("values") == plan,
             "sample.steps": free or config.sample.steps == steps,
-            "guidance": registry.parse(config.guidance).name in guidance,
+            "guidance": registry.read("guidance", config.guidance).name in guidance,
             "plan": registry.parse(config.plan).name == "once",
             "corrector": registry.parse(config.corrector).name == "none",
         }
@@ -250,7 +250,7 @@ def make(
         sampler: the teacher's, without noise of its own.
         edges: a grid: where the student's steps end. It becomes `array(...)`.
         weight: instead of a guidance: the largest weight of `cfg` that the student can be asked
-            for, by `guidance='told(w=2.0)'`.
+            for, by `guidance='distilled(w=2.0)'`.
         sha256: of the teacher's weights; filled in when training begins.
     """
     if not teacher:

@@ -1,4 +1,4 @@
-"""The guidance weight of a student that was trained to be told one: `told(w=2.0)`."""
+"""The guidance weight of a student that was trained to be told one: `distilled(w=2.0)`."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
 @dataclass(frozen=True)
-class Told:
+class Distilled:
     """Classifier-free guidance by one call of a network that knows what two would say."""
 
     w: float
@@ -20,8 +20,8 @@ class Told:
         """Needs a network that is told weights."""
         if "w" not in context.told:
             raise ConfigError(
-                f"told(w={self.w}): this network is not told a weight, as a student trained with "
-                f"distill(weight=3.0) is; use cfg(w={self.w})"
+                f"distilled(w={self.w}): this network is not told a weight, as a student trained "
+                f"with distill(weight=3.0) is; use cfg(w={self.w})"
             )
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
@@ -33,10 +33,10 @@ class Told:
         return guided
 
 
-def make(w: Finite = 1.5) -> Told:
+def make(w: Finite = 1.5) -> Distilled:
     """A weight for a student, see `distill(weight=...)`.
 
     Args:
         w: 0 unconditional, 1 conditional, above 1 stronger; up to what the student was trained for.
     """
-    return Told(float(w))
+    return Distilled(float(w))

@@ -11,7 +11,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling import integrate
 from diffusion_jax.sampling.guidance.base import Context
-from diffusion_jax.sampling.guidance.similarity import log_posterior
+from diffusion_jax.sampling.guidance.clip_guidance import log_posterior
 
 pytestmark = pytest.mark.usefixtures("float64")
 READER = registry.build("text_encoders", "words(known=('a', 'b'))")
@@ -57,13 +57,13 @@ def test_a_bank_of_all_classes_is_bayes_rule(scale, gamma):
     """So it is classifier guidance with the exact classifier, and CFG of the same weight."""
     z, cond = batch()
     told = {**cond, "text": cond["label"][:, None] + 1}
-    found = guide(f"similarity('DIR', scale={scale}, inner=cfg(w=0.0), form='bank')")
+    found = guide(f"clip_guidance('DIR', scale={scale}, inner=cfg(w=0.0), form='bank')")
     found = found(z, jnp.asarray(gamma), told)
     context = Context(MIXTURE.null, log_prob=MIXTURE.log_prob)
     for spec in (f"cfg(w={scale})", f"classifier(scale={scale}, inner=cfg(w=0.0))"):
         want = registry.build("guidance", spec)(MIXTURE.conditional, context)
         same(found, want(z, jnp.asarray(gamma), cond))
-    named = guide(f"similarity('DIR', '2', {scale}, cfg(w=0.0), 'bank')")(z, gamma, told)
+    named = guide(f"clip_guidance('DIR', '2', {scale}, cfg(w=0.0), 'bank')")(z, gamma, told)
     same(jax.tree.map(lambda a: a[1], named), jax.tree.map(lambda a: a[1], found))
 
 
@@ -71,7 +71,7 @@ def test_no_caption_pulls_nowhere():
     z, cond = batch()
     told = {**cond, "text": jnp.zeros((3, 1), int)}
     for form in ("bank", "logit"):
-        found = guide(f"similarity('DIR', scale=3.0, form={form!r})")(z, jnp.asarray(0.5), told)
+        found = guide(f"clip_guidance('DIR', scale=3.0, form={form!r})")(z, jnp.asarray(0.5), told)
         same(found, MIXTURE.conditional(z, jnp.asarray(0.5), cond))
 
 
@@ -85,7 +85,7 @@ def test_the_posterior_finds_the_mode_and_the_logit_goes_beyond(scale, odds, for
     two = Mixture(np.array([[-1.0], [1.0]]), np.array([0.5, 0.5]), var=0.05)
     z = jax.scipy.stats.norm.ppf((jnp.arange(64) + 0.5) / 64)[:, None]
     cond = {"label": jnp.full(64, 2), "text": jnp.full((64, 1), 2)}
-    denoise = guide(f"similarity('DIR', scale={scale}, form={form!r})", two, odds)
+    denoise = guide(f"clip_guidance('DIR', scale={scale}, form={form!r})", two, odds)
     gammas = grid("log_snr()", 200, (-10.0, 10.0))
     end = integrate(lambda z, g: denoise(z, g, cond), build("heun()"), gammas, z, jax.random.key(0))
     assert low < float(end.mean()) < high
@@ -109,12 +109,12 @@ def test_a_text_that_is_not_in_the_bank_is_one_more():
 @pytest.mark.parametrize(
     ("spec", "reader", "says"),
     [
-        ("similarity('DIR', form='raw')", READER, "allowed are bank, logit, true"),
-        ("similarity('DIR', '1', bank=('0',))", READER, "is for form='bank'"),
-        ("similarity('DIR', '', form='bank')", READER, "asks for nothing"),
-        ("similarity('DIR')", None, "reads no captions"),
+        ("clip_guidance('DIR', form='raw')", READER, "allowed are bank, logit, true"),
+        ("clip_guidance('DIR', '1', bank=('0',))", READER, "is for form='bank'"),
+        ("clip_guidance('DIR', '', form='bank')", READER, "asks for nothing"),
+        ("clip_guidance('DIR')", None, "reads no captions"),
         (
-            "similarity('DIR', form='bank')",
+            "clip_guidance('DIR', form='bank')",
             registry.build("text_encoders", "bytes()"),
             r"in another way.*.words.length=32. of 5 numbers, not bytes.length=80. of 259 numbers",
         ),

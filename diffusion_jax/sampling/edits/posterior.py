@@ -1,7 +1,8 @@
-"""Inpainting as a measurement of the known pixels: see `diffusion_jax.sampling.inverse_problems`.
+"""Inpainting by posterior sampling (DPS, PiGDM): the known pixels are a measurement.
 
-The score of the known pixels is added to the model's, so that no resampling is needed. With an
-encoder the measurement is of the encoded image, which is what the denoiser predicts.
+See `diffusion_jax.sampling.inverse_problems`: the score of the known pixels is added to that of the
+model, so that no resampling is needed. With an encoder the measurement is of the encoded image,
+which is what the denoiser predicts.
 """
 
 import math
@@ -34,7 +35,7 @@ _MOST = 256  # known values that `exact` takes: each is a backward pass of every
 
 
 @dataclass(frozen=True)
-class Measure:
+class Posterior:
     """Paints where the mask is white.
 
     Attributes:
@@ -52,15 +53,15 @@ class Measure:
             ConfigError: the masks differ, or there are too many known values.
         """
         inputs = hard(inputs)
-        need_mask("measure", inputs)
+        need_mask("posterior", inputs)
         layout = each(inputs)
         if layout.shared is None:
-            raise ConfigError("measure needs the same mask for every image; edit them one by one")
+            raise ConfigError("posterior needs the same mask for every image; edit them one by one")
         known = int((1.0 - layout.shared).sum()) * inputs.images.shape[-1]
         if known > self.most:
             raise ConfigError(
-                f"measure(method='exact') makes one backward pass for each known value, and there "
-                f"are {known} (at most {_MOST}); use method='pigdm'"
+                f"posterior(method='exact') makes one backward pass for each known value, and "
+                f"there are {known} (at most {_MOST}); use method='pigdm'"
             )
         return layout
 
@@ -70,7 +71,7 @@ class Measure:
 
     def check(self, model: Model, method: Method) -> None:
         """Refuses guidance with state."""
-        need_stateless("measure", method)
+        need_stateless("posterior", method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The painted images."""
@@ -95,8 +96,8 @@ class Measure:
 
 def make(
     method: str = "pigdm", noise: Positive = 0.05, scale: Finite = 1.0, limit: Positive = 1.0
-) -> Measure:
-    """Inpainting by measurement guidance.
+) -> Posterior:
+    """Inpainting by posterior sampling, given the known pixels.
 
     Args:
         method: `"exact"` (posterior of Gaussian data; few known values only), `"pigdm"` or `"dps"`.
@@ -113,5 +114,5 @@ def make(
         "dps": lambda forward, y: inverse_problems.dps(forward, y, scale, limit),
     }
     if method not in methods:
-        raise ConfigError(f"measure: method={method!r}; allowed are {', '.join(methods)}")
-    return Measure(methods[method], _MOST if method == "exact" else math.inf)
+        raise ConfigError(f"posterior: method={method!r}; allowed are {', '.join(methods)}")
+    return Posterior(methods[method], _MOST if method == "exact" else math.inf)

@@ -1,4 +1,4 @@
-"""Clips the predicted image to a range, and recomputes its noise; CLIP is `similarity`."""
+"""Clips the predicted image to a range, and recomputes its noise; CLIP is `clip_guidance`."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 
 @dataclass(frozen=True)
-class Clip(Wrapper):
+class ClipDenoised(Wrapper):
     """`inner` with x in `[lo, hi]`."""
 
     inner: Guidance
@@ -31,7 +31,9 @@ class Clip(Wrapper):
         return then(self.inner(denoiser, context), clipped)
 
 
-def make(inner: Guidance, lo: Number = -1.0, hi: Number = 1.0, keep_eps: bool = False) -> Clip:
+def make(
+    inner: Guidance, lo: Number = -1.0, hi: Number = 1.0, keep_eps: bool = False
+) -> ClipDenoised:
     """`inner`, with predictions clipped to `[lo, hi]` and the noise that belongs to them.
 
     Args:
@@ -44,5 +46,5 @@ def make(inner: Guidance, lo: Number = -1.0, hi: Number = 1.0, keep_eps: bool = 
         ConfigError: the range is empty.
     """
     if not lo < hi:
-        raise ConfigError(f"clip: lo={lo} must be below hi={hi}")
-    return Clip(inner, float(lo), float(hi), keep_eps)
+        raise ConfigError(f"clip_denoised: lo={lo} must be below hi={hi}")
+    return ClipDenoised(inner, float(lo), float(hi), keep_eps)

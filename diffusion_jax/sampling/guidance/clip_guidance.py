@@ -34,7 +34,7 @@ _SAME = 1.0 - 1e-5  # cosine of a text and a caption of the bank that are one
 
 
 @dataclass(frozen=True)
-class Similarity(Wrapper):
+class ClipGuidance(Wrapper):
     """Guidance by a text and a checkpoint of two encoders."""
 
     checkpoint: str
@@ -52,13 +52,13 @@ class Similarity(Wrapper):
             return
         if context.reader is None:
             raise ConfigError(
-                "similarity: this model reads no captions, so that samples have none of their own: "
-                "give one, text='...'"
+                "clip_guidance: this model reads no captions, so that samples have none of their "
+                "own: give one, text='...'"
             )
         theirs = getattr(clip, "reader", None)
         if theirs != context.reader:
             raise ConfigError(
-                f"similarity: {self.checkpoint} reads texts in another way than this model "
+                f"clip_guidance: {self.checkpoint} reads texts in another way than this model "
                 f"({described(theirs)}, not {described(context.reader)}): give one, text='...', or "
                 "train it with this model's config.text"
             )
@@ -131,7 +131,7 @@ def make(
     inner: Guidance | None = None,
     form: str = "true",
     bank: tuple[str, ...] = (),
-) -> Similarity:
+) -> ClipGuidance:
     """Guidance towards a text.
 
     Args:
@@ -153,10 +153,10 @@ def make(
         ConfigError: there is no such form, or a bank for another.
     """
     if form not in FORMS:
-        raise ConfigError(f"similarity: form={form!r}; allowed are {', '.join(FORMS)}")
+        raise ConfigError(f"clip_guidance: form={form!r}; allowed are {', '.join(FORMS)}")
     texts = (bank,) if isinstance(bank, str) else tuple(bank)
     if texts and form != "bank":
-        raise ConfigError(f"similarity: bank={texts!r} is for form='bank', not {form!r}")
+        raise ConfigError(f"clip_guidance: bank={texts!r} is for form='bank', not {form!r}")
     if text == "" or "" in texts:
-        raise ConfigError("similarity: an empty text asks for nothing; leave it out")
-    return Similarity(checkpoint, text, float(scale), inner, form, texts)
+        raise ConfigError("clip_guidance: an empty text asks for nothing; leave it out")
+    return ClipGuidance(checkpoint, text, float(scale), inner, form, texts)

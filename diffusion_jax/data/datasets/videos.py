@@ -46,12 +46,12 @@ def make(
     sides = size if isinstance(size, tuple) else (size, size)
     if len(sides) != 2 or channels not in (1, 3):
         raise DataError(
-            f"clips: size={size}, channels={channels}: allowed are size=64 or size=(height, "
+            f"videos: size={size}, channels={channels}: allowed are size=64 or size=(height, "
             "width), and 1 or 3 channels"
         )
     folder = located(path, data_dir)
     if not folder.is_dir():
-        raise DataError(f"{str(folder)!r} is no folder{beside(folder)}; clips() needs one")
+        raise DataError(f"{str(folder)!r} is no folder{beside(folder)}; videos() needs one")
     shape = (frames, *sides, channels)
 
     @functools.lru_cache

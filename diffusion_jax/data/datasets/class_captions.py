@@ -1,4 +1,4 @@
-"""Another data set, each image captioned by the name of its class: `named(digits())`.
+"""Another data set, each image captioned by the name of its class: `class_captions(digits())`.
 
 What a text tells of such an image is known exactly: the entropy of the classes.
 """
@@ -25,9 +25,13 @@ def make(of: Source) -> Source:
         DataError: no data set was given, or it has no classes with names.
     """
     if not isinstance(of, Source):
-        raise DataError(f"named() needs a data set, such as named(digits()); got {of!r}")
+        raise DataError(
+            f"class_captions() needs a data set, such as class_captions(digits()); got {of!r}"
+        )
     if not of.num_classes or len(of.classes) != of.num_classes:
-        raise DataError(f"named: the classes of {of.name} have no names to use as captions")
+        raise DataError(
+            f"class_captions: the classes of {of.name} have no names to use as captions"
+        )
     names = tuple(_DIGITS[int(n)] if n in "0123456789" and n else n for n in of.classes)
 
     def say(values: Sequence[int]) -> str:

@@ -1,0 +1,68 @@
+"""Plug-in strings, `name(key=value, other=nested(...))`: parsed, and never evaluated."""
+
+import ast
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffusion_jax.errors import SpecError
+
+# A path or name that was written without its quotes.
+_BARE_TEXT = re.compile(r"(\w+)\s*=\s*([^\s'\"(),]*[/~:\\.][^\s'\"(),]*)")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed plug-in string: a name and the arguments of the call (nested calls are `Spec`s)."""
+
+    name: str
+    args: tuple = ()
+    kwargs: dict = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """As it is written."""
+        named = (f"{k}={v!r}" for k, v in self.kwargs.items())
+        return f"{self.name}({', '.join([*map(repr, self.args), *named])})"
+
+
+def parse(text: str) -> Spec:
+    """Parses `"name"` or `"name(literal, other=nested(...))"`; evaluates nothing."""
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as e:
+        hint = _unquoted(text) or "write name(key=value, ...), for example cfg(w=2.0)"
+        raise SpecError(f"cannot read the plug-in string {text!r}: {hint}") from e
+    spec = _convert(node, text)
+    if not isinstance(spec, Spec):
+        raise SpecError(f"{text!r} is a value, not a plug-in: write name(key=value, ...)")
+    return spec
+
+
+def _unquoted(text: str) -> str:
+    """Advice where a path or another text has no quotes, else nothing."""
+    found = _BARE_TEXT.search(text)
+    return f"quote text: {found[1]}='{found[2]}'" if found else ""
+
+
+def _convert(node: ast.AST, text: str) -> Any:
+    if isinstance(node, ast.Name | ast.Attribute):
+        return Spec(ast.unparse(node))
+    if isinstance(node, ast.Call):
+        if not isinstance(node.func, ast.Name | ast.Attribute) or any(
+            k.arg is None for k in node.keywords
+        ):
+            raise SpecError(f"in {text!r}: only plain calls such as name(key=value) are allowed")
+        names = [k.arg for k in node.keywords]
+        twice = [n for n in names if names.count(n) > 1]
+        if twice:
+            raise SpecError(f"in {text!r}: {twice[0]} is given twice")
+        return Spec(
+            ast.unparse(node.func),
+            tuple(_convert(a, text) for a in node.args),
+            {k.arg: _convert(k.value, text) for k in node.keywords},
+        )
+    try:
+        return ast.literal_eval(node)
+    except ValueError as e:
+        hint = _unquoted(text) or f"{ast.unparse(node)!r} is neither a literal nor a plug-in call"
+        raise SpecError(f"in {text!r}: {hint}") from e
