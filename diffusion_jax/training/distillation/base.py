@@ -72,7 +72,6 @@ class Method(Protocol):
         finest: steps of the plan that lessons are made of, a multiple of `steps`.
         rounds: in each the optimiser and the averages begin anew, at the weights so far.
         timed: whether lessons depend on the progress of training.
-        teacher_calls: calls of the teacher for one lesson.
         told: what the student is told beside gamma: `"to"`, where its step ends. It then takes any
             number of steps, by `jump()`; without, only those of its plan.
     """
@@ -88,9 +87,6 @@ class Method(Protocol):
 
     @property
     def timed(self) -> bool: ...  # noqa: D102
-
-    @property
-    def teacher_calls(self) -> int: ...  # noqa: D102
 
     @property
     def told(self) -> tuple[str, ...]: ...  # noqa: D102

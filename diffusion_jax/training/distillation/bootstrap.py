@@ -23,7 +23,6 @@ class Bootstrap:
     rounds: int = 1
     timed: bool = True
     told: tuple[str, ...] = ()
-    teacher_calls: int = 1
 
     @property
     def finest(self) -> int:

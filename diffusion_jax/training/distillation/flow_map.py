@@ -27,7 +27,6 @@ class FlowMap:
     rule: str
     rounds: int = 1
     timed: bool = False
-    teacher_calls: int = 2
     told: tuple[str, ...] = ("to",)
 
     def lesson(self, desk: Desk) -> Lesson:

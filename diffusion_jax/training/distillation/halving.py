@@ -19,7 +19,6 @@ class Halving:
     rounds: int
     timed: bool = True
     told: tuple[str, ...] = ()
-    teacher_calls: int = 2
 
     @property
     def finest(self) -> int:

@@ -27,11 +27,6 @@ class Segments:
         """Only the student's own steps."""
         return self.steps
 
-    @property
-    def teacher_calls(self) -> int:
-        """One for each inner step."""
-        return self.inner
-
     def lesson(self, desk: Desk) -> Lesson:
         """One whole step, or its rest from a point of the teacher's path."""
         k = jnp.floor(desk.u * self.steps).astype(jnp.int32)
