@@ -36,7 +36,7 @@ _AVERAGES = Table(
 )  # fmt: skip
 
 
-def _latents(file: str, autoencoder: str) -> Table:
+def _latents(file: str, autoencoder: str, frechet: bool = True) -> Table:
     """Pixels, an autoencoder alone, with a prior, and both at once; `file` has the variants."""
     half = Part(0.5, f"{file}:vae")
 
@@ -51,7 +51,7 @@ def _latents(file: str, autoencoder: str) -> Table:
         "joint": Variant(parts=(Part(1.0, f"{file}:joint"),)),
         "vae, joint": then("joint", ", train=True"),
     }
-    return Table(rows, frechet=True)
+    return Table(rows, frechet=frechet)
 
 
 def _cascade(pyramid: str, stages: int, networks: dict[int, str]) -> Variant:
@@ -70,9 +70,9 @@ def _cascade(pyramid: str, stages: int, networks: dict[int, str]) -> Variant:
     return Variant(parts=(first, *others), together=True)
 
 
-def _stages(networks: dict[int, str]) -> Table:
+def _stages(networks: dict[int, str], pyramid: str = "subsample") -> Table:
     """A cascade of one stage, which is no cascade, of two and of three."""
-    more = {f"{n} stages": _cascade("subsample", n, networks) for n in (2, 3)}
+    more = {f"{n} stages": _cascade(pyramid, n, networks) for n in (2, 3)}
     return Table({"1 stage": Variant(), **more})
 
 
@@ -135,6 +135,21 @@ WORK = {
             ),
             "stages": _stages(_HALVED),
             "pyramids": _pyramids(_HALVED),
+        },
+    ),
+    "cifar10": Work(
+        "cifar10",
+        {"network": "vdm_unet(width=32, depth=2, embed=64)", "batch": 32, "lr": 2e-3,
+         "lr_decay": "cosine", "clip": 1.0, "ema": (0.99,), "data": "cifar10(holdout=1000)",
+         "valid_draws": 2, "eval.draws": 4, "eval.limit": 1000},
+        {
+            "latents": _latents(
+                "cifar10_latent",
+                "widths=(64, 128, 128), channels=8, head=logistic(mixtures=10)",
+                frechet=False,
+            ),
+            "stages": _stages({}, "haar"),
+            "pyramids": _pyramids({}),
         },
     ),
 }  # fmt: skip
