@@ -115,17 +115,18 @@ WORK = {
         "mnist_3h",
         {"batch": 32, "valid_draws": 2, "eval.limit": 1000},
         {
+            # `levels` has 256 outputs a pixel: no convolution of all of them.
             "networks": _networks({
                 "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
                 "unet": "unet(width=16, mults=(1, 2, 4), blocks=1, attention=(7,), dropout=0.0)",
                 "dit": "dit(width=96, depth=4, heads=3, patch=4)",
-                "uvit": "uvit(width=96, depth=4, heads=3, patch=4)",
+                "uvit": "uvit(width=96, depth=4, heads=3, patch=4, conv=False)",
             }),
             "weights": _networks({
                 "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
-                "unet": "unet(width=16, mults=(1, 2, 2), blocks=1, attention=(7,), dropout=0.0)",
-                "dit": "dit(width=64, depth=4, heads=2, patch=4)",
-                "uvit": "uvit(width=64, depth=4, heads=2, patch=4)",
+                "unet": "unet(width=18, mults=(1, 2, 2), blocks=1, attention=(7,), dropout=0.0)",
+                "dit": "dit(width=48, depth=4, heads=2, patch=4)",
+                "uvit": "uvit(width=48, depth=4, heads=2, patch=4, conv=False)",
             }),
             "optimizers": _OPTIMIZERS,
             "averages": _AVERAGES,
