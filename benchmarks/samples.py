@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from diffusion_jax import saved_config
-from diffusion_jax.experiment import Experiment, sample_quality as quality_lib, sampling
+from diffusion_jax.experiment import Experiment, sample_quality as quality_lib, sampling_method
 from diffusion_jax.experiment.samples import Samples
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
@@ -52,7 +52,7 @@ def measure(experiment: Experiment, params: Params, bench: Any, repeats: int) ->
         The row's figures.
     """
     c = experiment.config.sample
-    method = sampling.build(experiment, params)
+    method = sampling_method.build(experiment, params)
     run = generate.compile_sampler(experiment.model, method, experiment.mesh)
     labels = generate.labels_for(experiment.model, c.num, ())
 

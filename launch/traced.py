@@ -101,14 +101,14 @@ def lower_sample(experiment: Any) -> tuple[Any, str]:
     import jax
     import jax.numpy as jnp
 
-    from diffusion_jax.experiment import sampling
+    from diffusion_jax.experiment import sampling_method
     from diffusion_jax.runtime.sharding import batched, replicated
     from diffusion_jax.sampling import generate
 
     c, mesh = experiment.config, experiment.mesh
     # The plan depends on the schedule's weights, which are few: these exist, the others do not.
     schedule = {"schedule": experiment.model.schedule.init(jax.random.key(c.seed))}
-    method = sampling.build(experiment, schedule)
+    method = sampling_method.build(experiment, schedule)
     run = jax.jit(generate.compile_sampler(experiment.model, method, mesh), static_argnums=3)
     size = mesh.devices.size
     batch = -(-min(c.sample.batch, c.sample.num or c.sample.batch) // size) * size

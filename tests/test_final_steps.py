@@ -9,7 +9,7 @@ from closed_form import MIXTURE
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import sample as sample_mode, train
-from diffusion_jax.experiment import sampling
+from diffusion_jax.experiment import sampling_method
 from diffusion_jax.model import Model
 from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.final_steps.base import Final, Readout
@@ -70,7 +70,7 @@ def test_plan_corrector_and_final_from_the_configuration(tmp_path):
                "sampler": "heun()", "conditional": False}  # fmt: skip
     experiment = tiny.experiment(tmp_path, **changes, guidance="none()")
     params, record = experiment.weights()
-    method = sampling.build(experiment, params)
+    method = sampling_method.build(experiment, params)
     ups = int(np.sum(np.diff(method.gammas) > 0))
     assert ups > 0
     assert method.calls(experiment.model) == 2 * (len(method.gammas) - 1 - ups)

@@ -23,7 +23,7 @@ from diffusion_jax.cli.modes import (
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import guides
-from diffusion_jax.experiment import sampling, second_models
+from diffusion_jax.experiment import sampling_method, second_models
 from diffusion_jax.networks.guides.base import Guide
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
@@ -217,7 +217,7 @@ def test_a_classifier_learns_reports_and_guides(runs):
         guided = tiny.experiment(folder, "model", guidance=named)
         guided.config.sample.num, guided.config.sample.steps = 24, 10
         params, _ = guided.weights()
-        method = sampling.build(guided, params)
+        method = sampling_method.build(guided, params)
         run = generate.compile_sampler(guided.model, method, guided.mesh)
         labels = generate.labels_for(guided.model, 24, ())
         out = generate.generate(params, run, (4, 4, 1), labels, 24, 24, 0, guided.mesh)

@@ -1,6 +1,7 @@
 """Imports go down only; importing the package loads nothing heavy."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 
@@ -68,6 +69,17 @@ def test_imports_go_down(path):
             assert plugin.startswith(("base", "_")), f"{here} imports {name}"
     if here.startswith("diffusion_jax.training."):
         assert not any(".evaluation" in n or ".sampling" in n for n in imports(path)), here
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports inside functions count; those of a package's `__init__`, its face, do not."""
+    own = {".".join(p.relative_to(REPO).with_suffix("").parts): p for p in FILES}
+    graph = {}
+    for name, path in own.items():
+        taken = set(imports(path))
+        taken |= {n.rpartition(".")[0] for n in taken}
+        graph[name] = {n for n in taken & own.keys() if n != name}
+    list(graphlib.TopologicalSorter(graph).static_order())  # or CycleError, which names them
 
 
 def test_help_needs_neither_tensorflow_nor_jax_devices():

@@ -7,7 +7,7 @@ import tiny
 from diffusion_jax.cli.modes import _edit_inputs, ood, sample, train
 from diffusion_jax.compression.files import Images
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import codec, sampling
+from diffusion_jax.experiment import codec, sampling_method
 from diffusion_jax.sampling.edits._windows import check_classes
 
 GUIDANCE = ("cfg(w=2.0)", "apg()", "cfgpp()", "interval(cfg())", "rescale(apg())")
@@ -37,7 +37,7 @@ def test_guidance_that_contrasts_with_it(folder, guidance):
         sample.check,
         train.run,
         sample.run,
-        lambda e: sampling.denoiser(e, None, np.zeros(2, np.int32)),
+        lambda e: sampling_method.denoiser(e, None, np.zeros(2, np.int32)),
     ):
         with refused():
             taken(without)
@@ -46,7 +46,7 @@ def test_guidance_that_contrasts_with_it(folder, guidance):
 
 def test_its_label(run):
     with refused():
-        sampling.denoiser(run, None, np.array([0, run.model.num_classes]))
+        sampling_method.denoiser(run, None, np.array([0, run.model.num_classes]))
     with refused():
         check_classes("widen", (0, -1), run.model)
     check_classes("widen", (0, 1), run.model)

@@ -206,9 +206,9 @@ class Experiment:
             ConfigError: the guidance does not fit, labels are missing, or the schedule has one
                 gamma per pixel.
         """
-        from diffusion_jax.experiment import sampling
+        from diffusion_jax.experiment import sampling_method
 
-        return sampling.denoiser(asked(self, {"guidance": guidance}), self.params, labels)
+        return sampling_method.denoiser(asked(self, {"guidance": guidance}), self.params, labels)
 
     def compress(self, images: np.ndarray, labels: np.ndarray | None = None) -> bytes:
         """Codes images without loss by bits-back coding, as `config.compress` says.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, texts
+from diffusion_jax.experiment import Experiment, sampling_method, texts
 from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Params
@@ -85,6 +85,24 @@ class Drawing:
             return drawn
         decoded = self.experiment.model.decode(self.params, jnp.asarray(drawn))
         return np.asarray(decoded).astype(np.uint8)
+
+
+def drawing(
+    experiment: Experiment,
+    params: Params,
+    stage: int = 0,
+    labels: np.ndarray | None = None,
+    captions: tuple[str, ...] | None = None,
+) -> Drawing:
+    """The sampler of one model; labels and captions are those of the configuration if None."""
+    c, model = experiment.config.sample, experiment.model
+    method = sampling_method.build(experiment, params)
+    if labels is None:
+        labels = generate.labels_for(model, c.num, tuple(c.labels))
+    if captions is None:
+        captions = tuple(texts.wanted(experiment, c.num))
+    run = generate.compile_sampler(model, method, experiment.mesh)
+    return Drawing(experiment, params, method, labels, run, stage=stage, captions=captions)
 
 
 @dataclass(frozen=True)

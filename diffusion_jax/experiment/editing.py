@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, sampling
+from diffusion_jax.experiment import Experiment, sampling_method
 from diffusion_jax.model import Model
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.runtime import memory
@@ -48,7 +48,7 @@ def by_run(experiment: Experiment, params: Params, edit: Edit, layout: Layout) -
     """
     c, stages = experiment.config, experiment.stages
     if not stages:
-        method = sampling.build(experiment, params, edit)
+        method = sampling_method.build(experiment, params, edit)
         model, mesh = experiment.model, experiment.mesh
         drawn = paint(model, params, edit, layout, method, c.sample, mesh)
         return Painted(drawn, (method,))
@@ -59,7 +59,7 @@ def by_run(experiment: Experiment, params: Params, edit: Edit, layout: Layout) -
             "each by itself; use an edit of single images, or a run with view='whole()'"
         )
     grown = in_blocks(canvas.mask, 2 ** (len(stages) - 1))
-    methods = tuple(sampling.build(s, p, edit) for s, p in zip(stages, params, strict=True))
+    methods = tuple(sampling_method.build(s, p, edit) for s, p in zip(stages, params, strict=True))
     drawn, given = np.zeros(0), {}
     for i, (stage, p, method) in enumerate(zip(stages, params, methods, strict=True)):
         view = stage.model.view

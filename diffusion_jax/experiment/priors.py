@@ -17,7 +17,14 @@ from diffusion_jax.data import vectors
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.data.vectors import Scale
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, embeddings, open_run, texts
+from diffusion_jax.experiment import (
+    Experiment,
+    compiled_sampler,
+    embeddings,
+    open_run,
+    sampling_method,
+    texts,
+)
 from diffusion_jax.experiment.embeddings import Embedder
 from diffusion_jax.runtime.storage import place
 
@@ -116,8 +123,6 @@ def _of_captions(run: Experiment, embedder: Embedder) -> Told:
 
 def _drawn(run: Experiment, embedder: Embedder) -> Told:
     """What a prior draws, the best of several."""
-    from diffusion_jax.experiment import compiled_sampler, sampling
-
     c, prior = run.config.sample, _prior(run)
     heard = prior.text is not None
     if c.prior_samples > 1 and not heard:
@@ -132,15 +137,13 @@ def _drawn(run: Experiment, embedder: Embedder) -> Told:
          "sample.prompts": "", "sample.captions_of": "", "sample.best_of": 1, "final": "decode()",
          "sample.labels": tuple(c.labels), "guidance": c.prior_guidance or prior.config.guidance},
     )  # fmt: skip
-    sampling.check(own)
+    sampling_method.check(own)
     scale = _scale(own)
     like = embedder.clip.texts(asked) if c.prior_samples > 1 else None
 
     def ready() -> tuple[Draw, dict[str, Any]]:
         params, record = own.loaded
-        made = sampling.compiled(own, params)
-        assert isinstance(made, compiled_sampler.Drawing)
-        made = dataclasses.replace(made, stream="prior")
+        made = dataclasses.replace(compiled_sampler.drawing(own, params), stream="prior")
 
         def draw(seed: int, quiet: bool, attempt: int) -> np.ndarray:
             first = attempt * c.prior_samples

@@ -1,35 +1,26 @@
-"""Samples of a run, as its configuration says; and the second models that guidance names."""
+"""Samples of a run, as its configuration says."""
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax import registry
-from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import (
     Experiment,
     best_of,
+    compiled_sampler,
     generators,
     low_images,
     priors,
-    second_models,
+    sampling_method,
     texts,
 )
 from diffusion_jax.experiment.best_of import Best, best
 from diffusion_jax.experiment.compiled_sampler import Chain, Drawing
 from diffusion_jax.experiment.generators import Generated
-from diffusion_jax.model import require
 from diffusion_jax.runtime import memory
-from diffusion_jax.sampling import generate, method as method_lib
-from diffusion_jax.sampling.edits.base import Edit
-from diffusion_jax.sampling.method import Helpers, Method
-from diffusion_jax.types import Array, Params, Pred
+from diffusion_jax.types import Params
 
 
 def compiled(
@@ -60,73 +51,12 @@ def _one(
     labels: np.ndarray | None = None,
     otherwise: str = "",
 ) -> Drawing:
-    c, model = experiment.config.sample, experiment.model
     source = priors.opened(experiment, otherwise)
-    method = build(experiment, params)
-    if labels is None:
-        labels = generate.labels_for(model, c.num, tuple(c.labels))
-    run = generate.compile_sampler(model, method, experiment.mesh)
     if source is None:
-        asked = tuple(texts.wanted(experiment, c.num))
-        return Drawing(experiment, params, method, labels, run, stage=stage, captions=asked)
+        return compiled_sampler.drawing(experiment, params, stage, labels)
+    made = compiled_sampler.drawing(experiment, params, stage, labels, source.captions)
     told, prior = source.ready()
-    return Drawing(
-        experiment, params, method, labels, run, stage=stage, captions=source.captions, told=told,
-        prior=prior,
-    )  # fmt: skip
-
-
-def denoiser(
-    experiment: Experiment, params: Params, labels: Array | None = None
-) -> Callable[[Array, Array], Pred]:
-    """The denoiser guided as `config.guidance` says, with the labels inside; see `Experiment`."""
-    model = experiment.model
-    require(
-        model, "denoiser()", "use sample(): its gammas are drawn with each image",
-        per_pixel_gamma=False, latent=0,
-    )  # fmt: skip
-    if labels is None and model.num_classes:
-        raise ConfigError(
-            f"this model is conditional: denoiser(labels=...) takes a class 0 .. "
-            f"{model.num_classes - 1} for each image, or {model.num_classes} for no class"
-        )
-    if labels is not None and model.num_classes and (np.asarray(labels) == model.num_classes).any():
-        require(model, "the label for no class", "give every image a class", null_class=True)
-    parts = _parts(experiment)
-    method_lib.check_guidance(model, parts["guidance"], parts["helpers"])
-    guided = parts["guidance"](model.denoiser(params), parts["helpers"].context(model))
-    return with_condition(
-        guided, {} if labels is None else {"label": jnp.asarray(labels, jnp.int32)}
-    )
-
-
-def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> Method:
-    """How `experiment.config` says to sample, checked against the model.
-
-    Learned schedules, in `params`, decide where a plan begins and ends; an edit may change it.
-    """
-    c = experiment.config
-    _check_learned(experiment)
-    parts = _parts(experiment)
-    grid, plan = registry.build("grids", c.grid), registry.build("plans", c.plan)
-    gammas = generate.plan(experiment.model, params, grid, c.sample.steps)
-    if len(gammas) != c.sample.steps + 1:
-        raise ConfigError(
-            f"grid={c.grid} has {len(gammas) - 1} steps of its own, but sample.steps="
-            f"{c.sample.steps}; set sample.steps to {len(gammas) - 1}"
-        )
-    learned = set(gammas[:-1])
-    gammas = plan(gammas if edit is None else edit.plan(gammas))
-    if experiment.model.teacher and not set(gammas[:-1]) <= learned:
-        raise ConfigError(
-            f"edit.method={c.edit.method} begins between the {c.sample.steps} steps that this "
-            f"student has learned: use its teacher ({experiment.model.teacher})"
-        )
-    method = Method(gammas=np.asarray(gammas, np.float64), **parts)
-    if edit is not None:
-        edit.check(experiment.model, method)
-    method_lib.check_method(experiment.model, method)
-    return method
+    return dataclasses.replace(made, told=told, prior=prior)
 
 
 def check(experiment: Experiment) -> None:
@@ -151,38 +81,7 @@ def check(experiment: Experiment) -> None:
         return
     low_images.check(experiment)
     priors.check(experiment)
-    _check_learned(experiment)
     if not c.prior:
         texts.conditions(experiment, texts.wanted(experiment, c.num))
     best_of.check(experiment)
-    parts = _parts(experiment)
-    for kind in ("grid", "plan"):
-        registry.build(f"{kind}s", experiment.config[kind])
-    method_lib.check_guidance(experiment.model, parts["guidance"], parts["helpers"])
-    method_lib.check_sampler(experiment.model, parts["sampler"])
-
-
-def _check_learned(experiment: Experiment) -> None:
-    """Refuses a way to sample that a student of few steps has not learned."""
-    learned = getattr(experiment.task, "check_drawing", None)
-    if learned is not None:
-        learned(experiment.config)
-
-
-def check_plan(experiment: Experiment) -> None:
-    """Refuses grids and plans that cannot work with the schedule that training begins with."""
-    build(experiment, {"schedule": experiment.model.schedule.init(jax.random.key(0))})
-
-
-def _parts(experiment: Experiment) -> dict[str, Any]:
-    c = experiment.config
-    return {
-        "sampler": registry.build("samplers", c.sampler),
-        "guidance": registry.build("guidance", c.guidance),
-        "final": registry.build("final_steps", c.final),
-        "correct": registry.build("correctors", c.corrector),
-        "helpers": Helpers(
-            lambda kind, path: second_models.open_helper(experiment, kind, path),
-            texts.reader(experiment),
-        ),
-    }
+    sampling_method.check(experiment)

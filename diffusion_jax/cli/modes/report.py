@@ -16,7 +16,7 @@ import diffusion_jax
 from diffusion_jax import config as config_lib, rng, saved_config
 from diffusion_jax.cli.report import collect, page
 from diffusion_jax.errors import ConfigError, UserError, WorkdirError
-from diffusion_jax.experiment import Experiment, compiled_sampler, sampling
+from diffusion_jax.experiment import Experiment, compiled_sampler, sampling_method
 from diffusion_jax.likelihood import variance
 from diffusion_jax.likelihood.objectives.base import at_z_0
 from diffusion_jax.runtime import images
@@ -115,7 +115,7 @@ def _reconstruct(
 
 def _animate(experiment: Experiment, params: Params, record: dict[str, Any], path: Path) -> None:
     c = experiment.config.sample
-    method = sampling.build(experiment, params)
+    method = sampling_method.build(experiment, params)
     how = {**compiled_sampler.describe(experiment, method), "seed": c.seed, "model": record}
     moving = path.with_suffix(".webp")
     if moving.exists() and path.exists() and _made(path) == how:

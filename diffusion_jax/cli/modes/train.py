@@ -28,7 +28,7 @@ from diffusion_jax.experiment import (
     assembly,
     fine_tuning,
     prepare_workdir,
-    sampling,
+    sampling_method,
     teachers,
 )
 from diffusion_jax.runtime import cores, distributed, memory, preemption
@@ -235,7 +235,7 @@ def _check(experiment: Experiment) -> None:
         assembly.check_call(experiment)
         sample_mode.check(experiment)
         if not experiment.model.teacher:  # a student's schedule is what training has made of one
-            sampling.check_plan(experiment)
+            sampling_method.check_plan(experiment)
     if experiment.task.figure == "samples":
         sample_mode.check(experiment)
 
