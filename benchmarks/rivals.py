@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import _runs
 from diffusion_jax import saved_config
-from diffusion_jax.evaluation import modes
+from diffusion_jax.evaluation import mode_coverage
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.experiment import (
     Experiment,
@@ -129,7 +129,7 @@ def measure(path: str, settings: dict[str, Any], args: argparse.Namespace) -> di
         row["jensen_shannon_bits"] = headline.get("jensen_shannon_bits")
     if stacked:
         judged = by_channel(images, str(args.judge), run.source.num_classes)
-        row["modes"] = modes.found(judged, run.source.num_classes)
+        row["modes"] = mode_coverage.found(judged, run.source.num_classes)
     return row
 
 

@@ -14,7 +14,7 @@ from benchmarks import rivals
 from diffusion_jax import registry
 from diffusion_jax.baselines import r3gan
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import modes
+from diffusion_jax.evaluation import mode_coverage
 from diffusion_jax.experiment import Experiment, open_run
 
 TASK = "gan(width=8, noise=4)"
@@ -188,14 +188,14 @@ def test_stacked_images_are_three_with_one_number():
 def test_modes_that_a_perfect_sampler_finds():
     """The floors, by drawing from the uniform law; half of the modes is log 2 away from it."""
     rng = np.random.default_rng(0)
-    runs = [modes.found(rng.integers(0, 100, 900), 100) for _ in range(200)]
+    runs = [mode_coverage.found(rng.integers(0, 100, 900), 100) for _ in range(200)]
     for name in ("found", "kl"):
         values = [r[name] for r in runs]
         error = np.std(values) / len(values) ** 0.5
         # The floor of the divergence is the first order of a series in K / N.
         slack = 4 * error + (0.06 * np.mean(values) if name == "kl" else 0.0)
         assert abs(np.mean(values) - runs[0][f"floor_{name}"]) < slack
-    half = modes.found(np.tile(np.arange(50), 40), 100)
+    half = mode_coverage.found(np.tile(np.arange(50), 40), 100)
     assert half["found"] == 50
     np.testing.assert_allclose(half["kl"], np.log(2.0))
 
