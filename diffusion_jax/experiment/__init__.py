@@ -15,7 +15,7 @@ from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source, class_numbers
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import assembly, clip_model, embeddings, texts
-from diffusion_jax.experiment._asked import asked
+from diffusion_jax.experiment._with_settings import with_settings
 from diffusion_jax.experiment.weights import adopt_published, load
 from diffusion_jax.experiment.workdir import prepare_workdir
 from diffusion_jax.model import Model
@@ -151,7 +151,7 @@ class Experiment:
             "sample.prior": prior,
             "sample.steps": steps, "sample.batch": batch, "guidance": guidance, "sampler": sampler,
         }  # fmt: skip
-        run = asked(self, wanted)
+        run = with_settings(self, wanted)
         drawn = sampling.compiled(run, run.params)
         return drawn.levels(drawn(run.config.sample.seed, quiet=True))
 
@@ -185,7 +185,7 @@ class Experiment:
         from diffusion_jax.experiment import bits_per_dim
 
         wanted = {"split": split, "draws": draws, "limit": limit, "seed": seed, "batch": batch}
-        run = asked(self, {f"eval.{k}": v for k, v in wanted.items()})
+        run = with_settings(self, {f"eval.{k}": v for k, v in wanted.items()})
         return bits_per_dim.result(bits_per_dim.bound(run, run.params, quiet=True))
 
     def denoiser(
@@ -208,7 +208,8 @@ class Experiment:
         """
         from diffusion_jax.experiment import sampling_method
 
-        return sampling_method.denoiser(asked(self, {"guidance": guidance}), self.params, labels)
+        changed = with_settings(self, {"guidance": guidance})
+        return sampling_method.denoiser(changed, self.params, labels)
 
     def compress(self, images: np.ndarray, labels: np.ndarray | None = None) -> bytes:
         """Codes images without loss by bits-back coding, as `config.compress` says.

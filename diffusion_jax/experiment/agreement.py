@@ -12,7 +12,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.neighbours import Nearest
 from diffusion_jax.experiment import Experiment, assembly, open_run, sampling, second_models
-from diffusion_jax.experiment._asked import asked
+from diffusion_jax.experiment._with_settings import with_settings
 
 _ODE = {"sampler": "ddim()", "plan": "once()", "corrector": "none()"}  # no noise but the first
 _SHARED = ("guidance", "grid", "final", "sample.num", "sample.steps", "sample.batch",
@@ -53,7 +53,7 @@ def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
 
 
 def _draw(run: Experiment, changes: dict[str, Any]) -> np.ndarray:
-    run = asked(run, changes)
+    run = with_settings(run, changes)
     made = sampling.compiled(run, run.params)
     return made.levels(made(run.config.sample.seed))
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
 
-def asked(run: "Experiment", changes: dict[str, Any]) -> "Experiment":
+def with_settings(run: "Experiment", changes: dict[str, Any]) -> "Experiment":
     """The run with other settings (None: as they are).
 
     Model, data and weights depend on none of these, so both runs share them.
