@@ -29,9 +29,9 @@ from diffusion_jax.errors import ConfigError, Preempted, UserError
 from diffusion_jax.evaluation import membership
 from diffusion_jax.experiment import (
     Experiment,
-    agreement,
     memorisation,
     open_run,
+    run_agreement,
     samples as samples_lib,
 )
 from diffusion_jax.runtime import cache, cpu_devices
@@ -133,7 +133,7 @@ def size(n: int, seed: int, out: Path, steps: int, images: int) -> dict[str, Any
         folder = out / "sizes" / str(n) / f"seed{seed}-part{part}"
         runs.append(trained(config_of(data, steps, seed, {}), folder, images))
     with contextlib.redirect_stdout(sys.stderr):
-        both = agreement.measure(*runs)
+        both = run_agreement.measure(*runs)
     found = {k: both[k] for k in ("cosine", "cosine_of_others", "rms")}
     found["rms_to_train"] = statistics.mean(both["rms_to_train"])
     return {"table": "sizes", "row": n, "seed": seed, **found, **figures(runs[0])}

@@ -13,7 +13,7 @@ from diffusion_jax.cli.modes import _audit_table, audit as mode
 from diffusion_jax.cli.report import collect, sections_audit
 from diffusion_jax.data.description import describe
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import agreement
+from diffusion_jax.experiment import run_agreement
 
 COUNT, SIDE = 120, 4
 
@@ -202,10 +202,10 @@ def test_models_that_know_their_own_images_by_heart_do_not_agree(folder):
     for run in runs:
         images = run.source.split("train").images
         vars(run)["loaded"] = (empirical.weights(images, 5, count=COUNT), run.loaded[1])
-    found = agreement.measure(*runs)
+    found = run_agreement.measure(*runs)
     assert found["rms_to_train"] == [0.0, 0.0] and found["shared"] == 0
     assert abs(found["cosine"]) < 0.35 and found["rms"] > 0.2
-    same = agreement.measure(runs[0], runs[0])
+    same = run_agreement.measure(runs[0], runs[0])
     assert same["cosine"] == pytest.approx(1.0) and same["rms"] == 0.0
     assert same["shared"] == COUNT // 2
     assert same["cosine_of_others"] < 0.5

@@ -14,8 +14,8 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import CheckpointError, ConfigError, DataError
 from diffusion_jax.experiment import (
     Experiment,
-    agreement,
     memorisation,
+    run_agreement,
     samples as samples_lib,
     sampling,
 )
@@ -76,7 +76,7 @@ def check(experiment: Experiment) -> None:
                 f"audit.against={c.audit.against!r} compares two diffusion models; "
                 f"{experiment.workdir} holds {c.task}"
             )
-        agreement.open_other(experiment, c.audit.against)
+        run_agreement.open_other(experiment, c.audit.against)
 
 
 def _weights(experiment: Experiment) -> tuple[Params | None, dict[str, Any]]:
@@ -149,8 +149,8 @@ def audit(
         elif train.num_classes:
             left.append("classes of samples: no judge (--config.quality.classifier=DIR)")
     if c.audit.against:
-        result["agreement"] = agreement.measure(
-            experiment, agreement.open_other(experiment, c.audit.against)
+        result["agreement"] = run_agreement.measure(
+            experiment, run_agreement.open_other(experiment, c.audit.against)
         )
     report = {
         "result": result,
