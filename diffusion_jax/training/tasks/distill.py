@@ -22,11 +22,11 @@ from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer, state as state_lib
-from diffusion_jax.training.agreement import Agreement
 from diffusion_jax.training.distillation.base import Method
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.student_agreement import Agreement
 from diffusion_jax.training.student_step import FROZEN, Recipe
 from diffusion_jax.training.tasks.base import Given, Handed, Setting
 from diffusion_jax.types import Array, Params
