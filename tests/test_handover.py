@@ -11,7 +11,7 @@ from test_lost import counting
 from diffusion_jax.cli.modes import report, train
 from diffusion_jax.data import base
 from diffusion_jax.errors import CheckpointError, ConfigError, NonFiniteError, WorkdirError
-from diffusion_jax.likelihood import variance
+from diffusion_jax.likelihood import bound_variance
 from diffusion_jax.runtime import distributed
 from diffusion_jax.training import lock
 from diffusion_jax.training.checkpoint import Checkpoints
@@ -117,6 +117,6 @@ def test_hosts_do_not_wait_for_an_animation(tmp_path, monkeypatch, processes):
     made = []
     monkeypatch.setattr(jax, "process_count", lambda: processes)
     monkeypatch.setattr(report, "_animate", lambda *_: made.append("animation"))
-    monkeypatch.setattr(variance, "curve", lambda *_: made.append("curve") or {})
+    monkeypatch.setattr(bound_variance, "curve", lambda *_: made.append("curve") or {})
     report.illustrate(experiment, {}, {"step": 6})
     assert made == (["curve", "animation"] if processes == 1 else ["curve"])

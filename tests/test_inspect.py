@@ -17,7 +17,7 @@ from diffusion_jax.cli.modes import inspect as inspect_mode, train
 from diffusion_jax.cli.report import collect, sections_trained
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
-from diffusion_jax.likelihood import bpd, variance
+from diffusion_jax.likelihood import bound_variance, bpd
 from diffusion_jax.process.schedules.base import gamma_and_slope, inverse
 from diffusion_jax.process.time_change import reclock
 from diffusion_jax.runtime.sharding import make_mesh, replicated
@@ -58,8 +58,8 @@ def measured():
         model, registry.build("objectives", "continuous()"), PARAMS, split(6000),
         Pass(mesh, 6000, quiet=True), draws=20, defensive=False,
     )  # fmt: skip
-    found = variance.draws(model, PARAMS, records)
-    by_gamma = variance.loss_by_gamma(found, ENDS, variance.bins_for(found.loss.size))
+    found = bound_variance.draws(model, PARAMS, records)
+    by_gamma = bound_variance.loss_by_gamma(found, ENDS, bound_variance.bins_for(found.loss.size))
     return model, records, found, by_gamma
 
 
@@ -84,13 +84,13 @@ def truth():
 
 def test_variances_are_those_of_quadrature(measured, truth):
     _, _, found, by_gamma = measured
-    gamma, best = variance.optimum(by_gamma, ENDS)
+    gamma, best = bound_variance.optimum(by_gamma, ENDS)
     ways = {
         "schedule": None,
         "straight_line": np.full_like(found.gamma, 0.1),
         "optimum": np.interp(found.gamma, gamma, best),
     }
-    spread = {k: variance.variance(found, density) for k, density in ways.items()}
+    spread = {k: bound_variance.variance(found, density) for k, density in ways.items()}
     for name, value in spread.items():
         assert abs(value["variance"] - truth[name]) < 4 * value["standard_error"], name
         assert value["standard_error"] < 0.05 * truth[name], name
@@ -111,7 +111,7 @@ def test_loss_by_gamma_is_the_closed_form(measured):
 
 
 def test_the_optimum_is_proportional_to_the_root_of_the_second_moment(measured):
-    gamma, density = variance.optimum(measured[3], ENDS)
+    gamma, density = bound_variance.optimum(measured[3], ENDS)
     root = np.sqrt(moments(gamma)[1])
     inside = slice(20, -20)  # beyond the outer bins' centres it is constant
     wanted = root / np.trapezoid(root, gamma)
@@ -122,7 +122,7 @@ def test_the_optimum_is_proportional_to_the_root_of_the_second_moment(measured):
 def test_the_mean_is_that_of_the_bound(measured, truth):
     _, records, found, _ = measured
     part = bpd.summary(records)["breakdown"]["diffusion"]
-    drawn = variance.drawn(found)
+    drawn = bound_variance.drawn(found)
     assert drawn["mean"] == pytest.approx(part["bits_per_dim"], rel=1e-6)
     assert drawn["standard_error"] == pytest.approx(part["standard_error"], rel=1e-6)
     assert abs(drawn["mean"] - truth["mean"]) < 4 * drawn["standard_error"]
@@ -130,7 +130,7 @@ def test_the_mean_is_that_of_the_bound(measured, truth):
 
 def test_drawing_with_another_density_gives_its_variance_and_the_same_mean(measured, truth):
     model, _, _, by_gamma = measured
-    gamma, best = variance.optimum(by_gamma, ENDS)
+    gamma, best = bound_variance.optimum(by_gamma, ENDS)
     for name, density in (("straight_line", np.full_like(gamma, 0.1)), ("optimum", best)):
         clocked, moved = reclock(model.schedule, {}, gamma, density)
         other, params = dataclasses.replace(model, schedule=clocked), {**PARAMS, "schedule": moved}
@@ -139,9 +139,9 @@ def test_drawing_with_another_density_gives_its_variance_and_the_same_mean(measu
             Pass(make_mesh(jax.devices()[:1]), 6000, seed=1, quiet=True), draws=10,
             defensive=False,
         )  # fmt: skip
-        found = variance.draws(other, params, records)
-        result = variance.drawn(found)
-        error = variance.variance(found)["standard_error"]
+        found = bound_variance.draws(other, params, records)
+        result = bound_variance.drawn(found)
+        error = bound_variance.variance(found)["standard_error"]
         assert abs(result["mean"] - truth["mean"]) < 4 * result["standard_error"]
         assert abs(result["variance"] - truth[name]) < 4 * error < 0.2 * truth[name]
 
@@ -150,9 +150,9 @@ def test_the_variance_between_images_is_what_their_means_vary():
     rng = np.random.default_rng(1)
     own = rng.normal(size=(4000, 1))
     loss = 2.0 + 0.5 * own + rng.normal(size=(4000, 6))
-    found = variance.Draws(loss, np.ones_like(loss), loss)
-    assert variance.variance_between_images(found) == pytest.approx(0.25, abs=0.04)
-    assert variance.variance(found)["variance"] == pytest.approx(1.25, abs=0.1)
+    found = bound_variance.Draws(loss, np.ones_like(loss), loss)
+    assert bound_variance.variance_between_images(found) == pytest.approx(0.25, abs=0.04)
+    assert bound_variance.variance(found)["variance"] == pytest.approx(1.25, abs=0.1)
 
 
 @pytest.mark.parametrize("spec", [SCHEDULE, "linear_beta(gamma_min=-6.0, gamma_max=4.0)"])
@@ -244,10 +244,10 @@ def test_encoded_images_fade_as_the_encoder_says(tmp_path):
     x = model.decoder.encode(jnp.asarray(experiment.source.split("test").images[:2]))
     params = {"schedule": model.schedule.init(jax.random.key(0))}
     gamma = np.asarray([-5.0, 0.0, 4.0])
-    stored = variance.encoded(model, params, x, {}, gamma).reshape(2, 3, *x.shape[1:])
+    stored = bound_variance.encoded(model, params, x, {}, gamma).reshape(2, 3, *x.shape[1:])
     np.testing.assert_array_equal(stored[:, 0], experiment.source.split("test").images[:2])
     assert np.all(stored[:, 2] == 2)  # alpha^2 x near 0 is the middle of five levels
-    shift = variance.encoder_shift(model, params, x, {}, points=3)
+    shift = bound_variance.encoder_shift(model, params, x, {}, points=3)
     rms = float(jnp.sqrt(jnp.square(x).mean()))
     np.testing.assert_allclose(
         shift["rms"], rms / (1 + np.exp(-np.asarray(shift["gamma"]))), rtol=1e-5

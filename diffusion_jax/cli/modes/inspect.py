@@ -13,7 +13,7 @@ from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment, bits_per_dim
-from diffusion_jax.likelihood import bpd, martingale, variance
+from diffusion_jax.likelihood import bound_variance, bpd, martingale
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.process.time_change import reclock
@@ -48,7 +48,7 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
                 "schedule": experiment.config.schedule,
                 "encoder": experiment.config.encoder,
             },
-            "schedule": variance.curve(experiment.model, params),
+            "schedule": bound_variance.curve(experiment.model, params),
             **_measure(experiment, params, split),
         }
         traits = experiment.model.traits
@@ -58,10 +58,10 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
             found = martingale.drift(experiment.model, params, x, cond, jax.random.key(c.seed))
             report["drift"] = {k: v.tolist() for k, v in dataclasses.asdict(found).items()}
         if traits.latent:
-            band = variance.spread(experiment.model, params, x[:8], jax.random.key(c.seed))
+            band = bound_variance.spread(experiment.model, params, x[:8], jax.random.key(c.seed))
             report["schedule"]["spread"] = band
         if traits.mean_coefficient:
-            report["encoder"] = variance.encoder_shift(experiment.model, params, x, cond)
+            report["encoder"] = bound_variance.encoder_shift(experiment.model, params, x, cond)
             columns = np.linspace(*report["ends"].values(), _COLUMNS)
             report["encoder"]["columns"] = columns.tolist()
             picture = _encoded(experiment, params, x, cond, columns)
@@ -93,17 +93,17 @@ def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, 
         return bpd.measure(m, objective, p, split, how, draws=c.draws, label=label, defensive=False)
 
     own = records(model, params, 0, _NAMES["schedule"])
-    found = variance.draws(model, params, own)
+    found = bound_variance.draws(model, params, own)
     ends = tuple(float(g) for g in endpoints(model.schedule, local(params["schedule"])))
-    by_gamma = variance.loss_by_gamma(found, ends, variance.bins_for(found.loss.size))
-    gamma, best = variance.optimum(by_gamma, ends)
+    by_gamma = bound_variance.loss_by_gamma(found, ends, bound_variance.bins_for(found.loss.size))
+    gamma, best = bound_variance.optimum(by_gamma, ends)
     straight = np.full_like(gamma, 1.0 / (ends[1] - ends[0]))
     report = {
-        "schedule": variance.variance(found),
-        "straight_line": variance.variance(found, np.interp(found.gamma, gamma, straight)),
-        "optimum": variance.variance(found, np.interp(found.gamma, gamma, best)),
+        "schedule": bound_variance.variance(found),
+        "straight_line": bound_variance.variance(found, np.interp(found.gamma, gamma, straight)),
+        "optimum": bound_variance.variance(found, np.interp(found.gamma, gamma, best)),
     }
-    report["schedule"]["drawn"] = variance.drawn(found)
+    report["schedule"]["drawn"] = bound_variance.drawn(found)
     for seed, (name, density) in enumerate((("straight_line", straight), ("optimum", best)), 1):
         clocked, moved = reclock(model.schedule, params["schedule"], gamma, density)
         other = dataclasses.replace(model, schedule=clocked)
@@ -112,7 +112,7 @@ def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, 
             "schedule": jax.tree.map(lambda a: put(a, replicated(experiment.mesh)), moved),
         }
         measured = records(other, given, seed, _NAMES[name])
-        report[name]["drawn"] = variance.drawn(variance.draws(other, given, measured))
+        report[name]["drawn"] = bound_variance.drawn(bound_variance.draws(other, given, measured))
     least = {k: v["variance"] for k, v in report.items()}
     return {
         "ends": {"gamma_0": ends[0], "gamma_1": ends[1]},
@@ -123,7 +123,7 @@ def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, 
         "variance": {
             "unit": "(bits/dim)^2, one draw of the continuous-time diffusion term",
             **{name: report[name] for name in _NAMES},
-            "between_images": variance.variance_between_images(found),
+            "between_images": bound_variance.variance_between_images(found),
             "ratios": {
                 "straight_line_to_schedule": _ratio(least, "straight_line", "schedule"),
                 "straight_line_to_optimum": _ratio(least, "straight_line", "optimum"),
@@ -133,7 +133,7 @@ def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, 
         "densities": {
             "gamma": gamma[::20].tolist(),
             "straight_line": straight[::20].tolist(),
-            "schedule": variance.schedule_density(model, params, gamma[::20]).tolist(),
+            "schedule": bound_variance.schedule_density(model, params, gamma[::20]).tolist(),
             "optimum": best[::20].tolist(),
         },
     }  # fmt: skip
@@ -152,7 +152,7 @@ def _encoded(
     if not source.medium.fits(x.shape[1:]):
         return None
     few = {k: v[:_ROWS] for k, v in cond.items()}
-    stored = variance.encoded(experiment.model, params, x[:_ROWS], few, columns)
+    stored = bound_variance.encoded(experiment.model, params, x[:_ROWS], few, columns)
     return images.grid(source.medium.stills(stored, source.levels), source.levels, len(columns))
 
 

@@ -17,7 +17,7 @@ from diffusion_jax import config as config_lib, rng, saved_config
 from diffusion_jax.cli.report import collect, page
 from diffusion_jax.errors import ConfigError, UserError, WorkdirError
 from diffusion_jax.experiment import Experiment, compiled_sampler, sampling_method
-from diffusion_jax.likelihood import variance
+from diffusion_jax.likelihood import bound_variance
 from diffusion_jax.likelihood.objectives.base import at_z_0
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import describe_devices, say
@@ -74,7 +74,7 @@ def illustrate(
     path = stem.with_name(f"{stem.name}_schedule.json")
     params = jax.device_get(params)  # small work: this process alone, on one device
     if not path.exists():
-        write_json(path, {**variance.curve(experiment.model, params), "model": record})
+        write_json(path, {**bound_variance.curve(experiment.model, params), "model": record})
     path = stem.with_name(f"{stem.name}_reconstructions.json")
     if not (experiment.model.traits.pixels or path.exists()):
         _reconstruct(experiment, params, record, path)
