@@ -15,7 +15,7 @@ from diffusion_jax import registry, rng
 from diffusion_jax.cli.modes import train
 from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.likelihood.objectives.base import bound_of, is_shape_invariant
-from diffusion_jax.training import variance
+from diffusion_jax.training import minimize_variance
 from diffusion_jax.training.tasks import diffusion
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -138,7 +138,7 @@ def test_the_schedule_follows_the_bound(name):
 def test_the_shape_is_trained_on_the_variance_of_the_weighted_loss(name):
     model, params, x, noise = learned()
     weighted, plain = objective(f"{name}()"), registry.build("objectives", "continuous()")
-    grads, _ = variance.gradient(weighted, model, params, x, {}, noise)
+    grads, _ = minimize_variance.gradient(weighted, model, params, x, {}, noise)
     scale = 1 / (2 * math.log(2))
 
     def square(p):

@@ -20,7 +20,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.networks.autoencoders.base import is_trained
 from diffusion_jax.process.conditioning_augmentation import LowNoise
 from diffusion_jax.process.schedules.base import endpoints, gamma_and_slope
-from diffusion_jax.training import cond_dropout, frozen_latents, variance
+from diffusion_jax.training import cond_dropout, frozen_latents, minimize_variance
 from diffusion_jax.training.averages import Average
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.optimizer import advance
@@ -205,7 +205,9 @@ def _one_gradient(
 
         return jax.grad(own, has_aux=True)({k: v for k, v in params.items() if k not in fixed})
     dims = _dims(recipe, x)
-    grads, terms = variance.gradient(recipe.objective, recipe.model, params, x, cond, noise, dims)
+    grads, terms = minimize_variance.gradient(
+        recipe.objective, recipe.model, params, x, cond, noise, dims
+    )
     grads = {k: g for k, g in grads.items() if k not in fixed}
     return grads, measures(recipe, params, terms, noise, weight, dims)[1]
 

@@ -28,11 +28,11 @@ from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import latent_cache, optimizer, state as state_lib
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
+from diffusion_jax.training.minimize_variance import learns_shape
 from diffusion_jax.training.state import State, ema_key
 from diffusion_jax.training.step import Recipe
 from diffusion_jax.training.tasks.base import Given, Handed, Setting
 from diffusion_jax.training.time_sampling.base import Proposal, is_uniform
-from diffusion_jax.training.variance import learns_shape
 from diffusion_jax.types import Array, Params
 
 _MUCH = 0.05  # of the bound: a reconstruction term above this is worth a warning
