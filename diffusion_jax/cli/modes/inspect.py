@@ -13,7 +13,7 @@ from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment, bits_per_dim
-from diffusion_jax.likelihood import bound_variance, bpd, martingale
+from diffusion_jax.likelihood import bound_variance, bpd, prediction_drift
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.process.time_change import reclock
@@ -55,7 +55,9 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
         if traits.from_latent:
             _, cond, _ = experiment.model.condition(params, x, cond, jax.random.key(c.seed))
         if traits.pixels and not (traits.time_dependent_data or traits.per_pixel_gamma):
-            found = martingale.drift(experiment.model, params, x, cond, jax.random.key(c.seed))
+            found = prediction_drift.drift(
+                experiment.model, params, x, cond, jax.random.key(c.seed)
+            )
             report["drift"] = {k: v.tolist() for k, v in dataclasses.asdict(found).items()}
         if traits.latent:
             band = bound_variance.spread(experiment.model, params, x[:8], jax.random.key(c.seed))

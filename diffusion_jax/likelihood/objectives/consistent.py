@@ -2,7 +2,7 @@
 
 The mean of the data given z is a martingale of the reverse process; a trained network's is one only
 where it is right. Daras et al. (2023) add the squared drift over short runs to the loss, estimated
-without bias from two of them (`likelihood.martingale`). It is for samples: no gain in bits is
+without bias from two of them (`likelihood.prediction_drift`). It is for samples: no gain in bits is
 known, and what is evaluated is the bound.
 """
 

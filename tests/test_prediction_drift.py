@@ -9,7 +9,7 @@ import pytest
 from gaussian import Gaussian
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.likelihood.martingale import drift
+from diffusion_jax.likelihood.prediction_drift import drift
 
 DATA = Gaussian((0.1, -0.2), (0.2, 0.8))
 
