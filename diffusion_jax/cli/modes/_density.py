@@ -10,7 +10,7 @@ import numpy as np
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, bits_per_dim
-from diffusion_jax.likelihood import density as lib, stages
+from diffusion_jax.likelihood import cascade_likelihood, density as lib
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.formatting import plus_minus
@@ -80,7 +80,7 @@ def evaluate_stages(cascade: Experiment, density: Density) -> dict[str, Any]:
     ]
     order = getattr(density, "order", 1)
     report = {
-        "result": stages.of_densities(records, own, order),
+        "result": cascade_likelihood.of_densities(records, own, order),
         "estimator": {**about, "seed": c.seed},
         "model": {**record, **_records.stages_record(cascade, params)},
         "data": _records.data_record(cascade, split, c.limit),

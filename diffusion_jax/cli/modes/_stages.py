@@ -8,7 +8,7 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _density, _records
 from diffusion_jax.experiment import Experiment, bits_per_dim
 from diffusion_jax.experiment.cascade import waste
-from diffusion_jax.likelihood import bpd, stages as lib
+from diffusion_jax.likelihood import bpd, cascade_likelihood as lib
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.formatting import plus_minus

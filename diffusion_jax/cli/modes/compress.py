@@ -12,7 +12,7 @@ from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment, bits_per_dim, codec
 from diffusion_jax.experiment.cascade import waste
-from diffusion_jax.likelihood import stages
+from diffusion_jax.likelihood import cascade_likelihood
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.runtime.storage import place, write
@@ -117,11 +117,11 @@ def _bound(experiment: Experiment, params: Params, made: codec.Encoded) -> dict[
     records = bits_per_dim.bounds(
         experiment, params, objective, split, limit=0, label=f"bound, T={steps}"
     )
-    summary = stages.summary(records)
+    summary = cascade_likelihood.summary(records)
     # The stack's own loss belongs to no image: it is spread evenly.
     net = (coded.net_bits - coded.label_bits) / (n * values)
     per_image = coded.bits / values + (net - coded.bits.sum() / (n * values))
-    gap = per_image - stages.total_per_image(records)
+    gap = per_image - cascade_likelihood.total_per_image(records)
     same = float(coded.nats.sum() / (n * values * math.log(2.0)))
     return {
         "same_latents": {"bits_per_dim": same, "net_minus_bound": net - same},
