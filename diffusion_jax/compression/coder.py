@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffusion_jax.compression.cascade_codec import Place, Stages
 from diffusion_jax.compression.container import Group
 from diffusion_jax.compression.header import TIMESTEPS
 from diffusion_jax.compression.latent_chain import LatentChain, make_latent_chain
@@ -14,7 +15,6 @@ from diffusion_jax.compression.network import Network
 from diffusion_jax.compression.order import ORDERS, Tally
 from diffusion_jax.compression.pixels import Symbols
 from diffusion_jax.compression.rans import Stack
-from diffusion_jax.compression.stages import Place, Stages
 from diffusion_jax.errors import CodecError, ConfigError
 
 Report = Callable[[int], None]  # is told how many images are done
