@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _by_gamma, _density, _records, _stages
+from diffusion_jax.cli.modes import _by_gamma, _density, _eval_cascade, _records
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, bits_per_dim
@@ -28,7 +28,7 @@ WRITES = ("eval",)
 def run(experiment: Experiment) -> None:
     """Measures what `config.eval.likelihood` says; writes `eval/<step>.json` and `.npz`."""
     if experiment.stages:
-        _stages.evaluate(experiment)
+        _eval_cascade.evaluate(experiment)
         return
     check(experiment)
     params, record = experiment.weights(experiment.config.eval.weights)
