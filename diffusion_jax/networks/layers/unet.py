@@ -21,8 +21,8 @@ from diffusion_jax.networks.layers.blocks import (
 )
 from diffusion_jax.networks.layers.conv import conv3x3
 from diffusion_jax.networks.layers.embed import Conditioning, LevelEmbedding, image_inputs
+from diffusion_jax.networks.layers.temporal_attention import TimeAttention
 from diffusion_jax.networks.layers.text import TextAttention, read
-from diffusion_jax.networks.layers.time import TimeAttention
 from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.types import Array, Cond
 
