@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffusion_jax.networks.layers import stack
-from diffusion_jax.networks.layers.materialize import computed_once
+from diffusion_jax.networks.layers.fusion_barrier import computed_once
 from diffusion_jax.networks.layers.norm import GroupNorm
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.conv import conv3x3
-from diffusion_jax.networks.layers.materialize import computed_once
+from diffusion_jax.networks.layers.fusion_barrier import computed_once
 from diffusion_jax.networks.layers.norm import GroupNorm
 from diffusion_jax.types import Array
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import SpecError
 from diffusion_jax.networks.layers.blocks import fold_keys
-from diffusion_jax.networks.layers.materialize import computed_once
+from diffusion_jax.networks.layers.fusion_barrier import computed_once
 from diffusion_jax.types import Array, Params
 
 _FEW = 4  # up to so many blocks, compiling each is cheaper than copying their weights

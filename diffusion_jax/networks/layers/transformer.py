@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.networks.layers.blocks import Dtype, attend, dropout, fold_keys
-from diffusion_jax.networks.layers.materialize import computed_once
+from diffusion_jax.networks.layers.fusion_barrier import computed_once
 from diffusion_jax.networks.layers.patches import rotate
 from diffusion_jax.networks.layers.text import CrossAttention
 from diffusion_jax.types import Array
