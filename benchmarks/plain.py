@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.networks.layers.stack import unstacked
+from diffusion_jax.networks.layers.block_stack import unstacked
 from diffusion_jax.types import Array, Cond, Params
 
 

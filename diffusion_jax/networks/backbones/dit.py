@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count, Embedding, Finite, Levels, Positive, Rate, Whole
-from diffusion_jax.networks.layers import patches, stack, transformer
+from diffusion_jax.networks.layers import block_stack, patches, transformer
 from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype
 from diffusion_jax.networks.layers.embed import Conditioning, image_inputs
 from diffusion_jax.networks.layers.text import read
@@ -77,9 +77,11 @@ class DiT(nn.Module):
                 6 * self.width, kernel_init=transformer.ZEROS, name="modulation"
             )(c)  # fmt: skip
         more = () if told is None else (0.0, None, told)
-        params = stack.block_params(self, "blocks", block, self.depth, h, modulation, angles, *more)
+        params = block_stack.block_params(
+            self, "blocks", block, self.depth, h, modulation, angles, *more
+        )
         rates = jnp.linspace(0.0, self.drop_path, self.depth, dtype=z.dtype)
-        h, _ = stack.run(
+        h, _ = block_stack.run(
             lambda p, h, k: cast(
                 Array, block.apply({"params": p[0]}, h, modulation, angles, p[1], k, told)
             ),
@@ -172,9 +174,9 @@ def make(
     size = transformer.check_heads("dit", width, heads, attention, dtype, platform)
     return DiT(
         width, depth, heads, patch, ratio, patches.check_position("dit", position, size, width),
-        stack.decide("dit: qk_norm", qk_norm, dtype == "bfloat16"), share, skip, dropout, drop_path,
-        fourier, embed or max(width // 4, 4), attention,
-        stack.decide("dit: scan", scan, platform == "tpu"), remat, channels, levels, num_classes,
-        augment, low, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
+        block_stack.decide("dit: qk_norm", qk_norm, dtype == "bfloat16"), share, skip, dropout,
+        drop_path, fourier, embed or max(width // 4, 4), attention,
+        block_stack.decide("dit: scan", scan, platform == "tpu"), remat, channels, levels,
+        num_classes, augment, low, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
         text,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count, Embedding, Finite, Levels, Positive, Rate, Whole
 from diffusion_jax.errors import SpecError
-from diffusion_jax.networks.layers import patches, stack, transformer
+from diffusion_jax.networks.layers import block_stack, patches, transformer
 from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype, fold_keys
 from diffusion_jax.networks.layers.conv import conv3x3
 from diffusion_jax.networks.layers.embed import Conditioning, image_inputs
@@ -79,8 +79,8 @@ class UViT(nn.Module):
 
         def run(side: str, first: int, n: int, h: Array, skips: list | Array | None) -> tuple:
             x = h if skips is None else jnp.concatenate([h, h], axis=-1)
-            params = stack.block_params(self, side, block, n, x, angles)
-            return stack.run(
+            params = block_stack.block_params(self, side, block, n, x, angles)
+            return block_stack.run(
                 lambda p, h, k: cast(Array, block.apply({"params": p[0]}, h, angles, p[1], k)),
                 (params, rates[first : first + n]), h, fold_keys(keys, first), skips, self.scan,
                 self.remat,
@@ -179,8 +179,8 @@ def make(
     size = transformer.check_heads("uvit", width, heads, attention, dtype, platform)
     return UViT(
         width, depth, heads, patch, ratio, patches.check_position("uvit", position, size, width),
-        stack.decide("uvit: qk_norm", qk_norm, dtype == "bfloat16"), skip, conv, cond_tokens,
+        block_stack.decide("uvit: qk_norm", qk_norm, dtype == "bfloat16"), skip, conv, cond_tokens,
         dropout, drop_path, fourier, embed or max(width // 4, 4), attention,
-        stack.decide("uvit: scan", scan, platform == "tpu"), remat, channels, levels, num_classes,
-        augment, low, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
+        block_stack.decide("uvit: scan", scan, platform == "tpu"), remat, channels, levels,
+        num_classes, augment, low, gamma_min, gamma_max, memory, devices, compute_dtype(dtype),
     )  # fmt: skip

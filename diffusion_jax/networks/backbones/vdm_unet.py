@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count, Embedding, Finite, Levels, Rate, Whole
-from diffusion_jax.networks.layers import stack
+from diffusion_jax.networks.layers import block_stack
 from diffusion_jax.networks.layers.blocks import (
     Attention,
     Dtype,
@@ -83,8 +83,8 @@ class VDMUNet(nn.Module):
         def run(side: str, n: int, h: Array, salt: int, skips: list | Array | None) -> tuple:
             block = stage(self.attention)
             x = h if skips is None else jnp.concatenate([h, h], axis=-1)
-            params = stack.block_params(self, side, block, n, x, c)
-            return stack.run(
+            params = block_stack.block_params(self, side, block, n, x, c)
+            return block_stack.run(
                 lambda p, h, k: cast(Array, block.apply({"params": p}, h, c, k)),
                 params, h, fold_keys(keys, salt), skips, self.scan, self.remat,
             )  # fmt: skip
@@ -92,7 +92,7 @@ class VDMUNet(nn.Module):
         h, skips = run("down", self.depth, h, 0, None)
         for i, attention in enumerate((True, False)):
             mid = stage(attention)
-            params = stack.params_of(self, f"mid_{i}", mid, h, c)
+            params = block_stack.params_of(self, f"mid_{i}", mid, h, c)
             h = cast(Array, mid.apply({"params": params}, h, c, fold_keys(keys, 2 + i)))
         skips = skips[::-1]  # last in, first out; the input convolution's output comes last
         skips = jnp.concatenate([skips, first[None]]) if self.scan else [*skips, first]
@@ -155,8 +155,8 @@ def make(
         SpecError: `scan` or `remat` is something else.
     """
     on_tpu = platform == "tpu"
-    scan = stack.decide("vdm_unet: scan", scan, on_tpu)
-    remat = stack.decide("vdm_unet: remat", remat, on_tpu)
+    scan = block_stack.decide("vdm_unet: scan", scan, on_tpu)
+    remat = block_stack.decide("vdm_unet: remat", remat, on_tpu)
     return VDMUNet(
         width, depth, attention, dropout, fourier, embed or width, scalar, scan, remat,
         smallest_group, channels, levels, num_classes, augment, low, gamma_min, gamma_max,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffusion_jax.networks.layers import stack
+from diffusion_jax.networks.layers import block_stack
 from diffusion_jax.networks.layers.fusion_barrier import computed_once
 from diffusion_jax.networks.layers.norm import GroupNorm
 
@@ -30,7 +30,7 @@ def test_a_stack_is_the_loop_over_its_blocks(n, scan, remat, float64):
     x = jax.random.normal(jax.random.key(1), (2, 4))
 
     def ours(params, x):
-        h, outputs = stack.run(block, params, x, scan=scan, remat=remat)
+        h, outputs = block_stack.run(block, params, x, scan=scan, remat=remat)
         return jnp.sum(h**2) + sum(jnp.sum(o) for o in outputs)
 
     def loop(params, x):
@@ -41,7 +41,7 @@ def test_a_stack_is_the_loop_over_its_blocks(n, scan, remat, float64):
         return jnp.sum(h**2) + total
 
     close(jax.value_and_grad(ours, (0, 1))(params, x), jax.value_and_grad(loop, (0, 1))(params, x))
-    assert len(stack.unstacked(params)) == n
+    assert len(block_stack.unstacked(params)) == n
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(8, 4), (6, 1), (12, 3), (4, 4)])
