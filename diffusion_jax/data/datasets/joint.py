@@ -13,7 +13,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Rate, Seed
 from diffusion_jax.data.base import Source, Split
-from diffusion_jax.data.datasets._of import check_medium
+from diffusion_jax.data.datasets._check_medium import check_medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.data.media.video import VIDEO
 from diffusion_jax.errors import DataError
