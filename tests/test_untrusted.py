@@ -16,7 +16,7 @@ from mutations import at_most, mutated, rezipped
 from diffusion_jax import registry
 from diffusion_jax.cli import user_images
 from diffusion_jax.data.base import Split
-from diffusion_jax.data.datasets import _imagenet, _mapped
+from diffusion_jax.data.datasets import _imagenet, _memory_mapped
 from diffusion_jax.errors import CheckpointError, DataError
 from diffusion_jax.evaluation.features import _state_dict
 from diffusion_jax.networks.published import diffenc, vdm
@@ -146,7 +146,7 @@ def test_arrays_larger_than_their_file(tmp_path, shape):
     path = tmp_path / "x.npz"
     path.write_bytes(zipped(train_image=npy(shape), test_image=npy(shape)))
     (tmp_path / "x.npy").write_bytes(npy(shape))
-    for read in (_mapped.npz, lambda p: _mapped.npy(p.with_suffix(".npy"))):
+    for read in (_memory_mapped.npz, lambda p: _memory_mapped.npy(p.with_suffix(".npy"))):
         with at_most(4 * MIB), pytest.raises(DataError, match=r"does not fit its \d+ bytes"):
             read(path)
     with at_most(4 * MIB), pytest.raises(DataError, match="does not fit"):
@@ -159,7 +159,7 @@ def test_a_zip_that_declares_more_than_it_can_hold(tmp_path):
     data[at : at + 4] = struct.pack("<I", 0xFFFFFFF0)
     (tmp_path / "x.npz").write_bytes(data)
     with at_most(4 * MIB), pytest.raises(DataError, match="more bytes than the file can hold"):
-        _mapped.npz(tmp_path / "x.npz")
+        _memory_mapped.npz(tmp_path / "x.npz")
 
 
 def expanded(shape, stride):

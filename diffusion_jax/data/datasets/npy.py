@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Levels, Whole
 from diffusion_jax.data.base import Source, beside, located
-from diffusion_jax.data.datasets import _mapped
+from diffusion_jax.data.datasets import _memory_mapped
 from diffusion_jax.errors import DataError
 
 
@@ -24,7 +24,7 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
             f"{str(folder)!r} lacks {', '.join(f'{k}.npy' for k in missing)}; it needs "
             "train_image.npy and test_image.npy (uint8 [N,H,W,C])"
         )
-    return {p.stem: _mapped.npy(p) for p in sorted(folder.glob("t*_*.npy"))}
+    return {p.stem: _memory_mapped.npy(p) for p in sorted(folder.glob("t*_*.npy"))}
 
 
 def make(
@@ -51,4 +51,4 @@ def make(
     """
     folder = located(path, data_dir)
     arrays = _arrays(folder)
-    return _mapped.source("npy", str(folder), arrays, levels, num_classes, holdout)
+    return _memory_mapped.source("npy", str(folder), arrays, levels, num_classes, holdout)

@@ -11,13 +11,13 @@ import numpy as np
 
 from diffusion_jax.allowed import Levels, Whole
 from diffusion_jax.data.base import Source, located
-from diffusion_jax.data.datasets import _mapped
+from diffusion_jax.data.datasets import _memory_mapped
 from diffusion_jax.errors import DataError
 
 
 @functools.lru_cache(maxsize=2)
 def _arrays(path: str) -> dict[str, np.ndarray]:
-    arrays = _mapped.npz(Path(path))
+    arrays = _memory_mapped.npz(Path(path))
     missing = [k for k in ("train_image", "test_image") if k not in arrays]
     if missing:
         raise DataError(
@@ -47,4 +47,4 @@ def make(
         data_dir: see `path`.
     """
     path = str(located(path, data_dir))
-    return _mapped.source("npz", path, _arrays(path), levels, num_classes, holdout)
+    return _memory_mapped.source("npz", path, _arrays(path), levels, num_classes, holdout)

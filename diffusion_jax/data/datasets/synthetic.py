@@ -14,7 +14,7 @@ import numpy as np
 from diffusion_jax.allowed import Seed, Share, Whole
 from diffusion_jax.data.base import Source, Split, located
 from diffusion_jax.data.contract import check_images, check_labels
-from diffusion_jax.data.datasets import _mapped
+from diffusion_jax.data.datasets import _memory_mapped
 from diffusion_jax.errors import DataError
 
 
@@ -41,7 +41,7 @@ def make(
         why = "captions" if of.captioned else "no classes"
         raise DataError(f"synthetic: {of.name} has {why}; it takes labelled data without captions")
     path = located(samples, data_dir)
-    arrays = _mapped.npz(path)
+    arrays = _memory_mapped.npz(path)
     images, labels = _labelled(of, path, arrays)
     name = f"synthetic_{of.name}"
     whole = hashlib.sha256(np.ascontiguousarray(images).tobytes() + labels.tobytes()).hexdigest()
