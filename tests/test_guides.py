@@ -14,8 +14,8 @@ from weights import moved
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import (
-    _against,
     _by_gamma,
+    _discriminator_data,
     eval as eval_mode,
     sample as sample_mode,
     train,
@@ -157,7 +157,7 @@ def test_samples_and_data_in_equal_parts(tmp_path):
     image = np.broadcast_to(np.arange(50, dtype=np.uint8)[:, None, None, None], (50, 4, 4, 1))
     seen = set()
     for classes in (3, 1):
-        source = _against.mixed(data, image, np.arange(50) % 3, classes)
+        source = _discriminator_data.mixed(data, image, np.arange(50) % 3, classes)
         for part in ("train", "valid", "test"):
             real, both = data.split(part), source.load(part)
             n = len(real)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from diffusion_jax.cli.modes import _against, _records
+from diffusion_jax.cli.modes import _discriminator_data, _records
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.evaluation import guides
@@ -52,6 +52,6 @@ _HANDED = Handed(
     check_against=lambda experiment, path: None,
     sample=lambda *rest: None,
     score=score,
-    against=_against.source,
+    against=_discriminator_data.source,
     finish=lambda *rest: None,
 )

@@ -12,9 +12,9 @@ import numpy as np
 
 from diffusion_jax import ranges, registry, saved_config
 from diffusion_jax.cli.modes import (
-    _against,
-    _at_the_end,
+    _after_training,
     _by_gamma,
+    _discriminator_data,
     _environment,
     _resuming,
     eval as eval_mode,
@@ -112,7 +112,7 @@ def run(experiment: Experiment) -> None:
             loop.run, task, split=train, mesh=experiment.mesh, checkpoints=checkpoints,
             writer=writer, notice=notice, cost=cost,
             validate=None if valid is None else lambda state: task.validate(state, valid),
-            sample=lambda state, step: _at_the_end.timed(
+            sample=lambda state, step: _after_training.timed(
                 writer, step, lambda: task.sample(writer, state, step)
             ),
             given=jax.tree.map(put, given.tree, placed(experiment.mesh, given.tree)),
@@ -160,7 +160,7 @@ def _owed(experiment: Experiment, saved: dict[str, Any], writer: Writer) -> tupl
     step = saved.get("step", 0)
     logged = any(name.startswith("valid/") for name in writer.found)
     validated = bool(saved.get("metrics")) or greatest([logged])[0] > 0  # one process has the log
-    drawn = step >= experiment.config.steps or _at_the_end.drawn(experiment, step)
+    drawn = step >= experiment.config.steps or _after_training.drawn(experiment, step)
     return make_timetable(experiment).owed(step, validated, drawn)
 
 
@@ -242,12 +242,12 @@ def _check(experiment: Experiment) -> None:
 
 HANDED = Handed(
     check=_check,
-    check_against=_against.check,
+    check_against=_discriminator_data.check,
     sample=lambda experiment, params, step, quiet: sample_mode.sample(
         experiment, params, step, quiet=quiet
     ),
     score=_by_gamma.score,
-    against=_against.source,
-    finish=_at_the_end.finish,
+    against=_discriminator_data.source,
+    finish=_after_training.finish,
     teacher=teachers.opened,
 )

@@ -13,7 +13,7 @@ from diffusion_jax import registry, rng
 from diffusion_jax.allowed import Frames
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.sampling.edits import _ode, _seen
+from diffusion_jax.sampling.edits import _clip_vectors, _ode
 from diffusion_jax.sampling.edits._pairs import lay_out, mixed, other_cond, slerp
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, need_stateless
 from diffusion_jax.sampling.inversion import need_deterministic
@@ -41,7 +41,7 @@ class Between:
             ConfigError: the run is told nothing, two vectors are opposite, or several equal lines
                 are asked for.
         """
-        sight = _seen.need("between", inputs)
+        sight = _clip_vectors.need("between", inputs)
         if inputs.each > 1 and self.both:
             raise ConfigError(
                 f"between(latent='both') draws no noise, so edit.each={inputs.each} results would "
@@ -51,8 +51,8 @@ class Between:
         canvas = found.canvas
         a, b = (sight.raw(c["embedding"]) for c in (canvas.cond, canvas.extra))
         w = canvas.extra["weight"].astype(np.float64)
-        size = _seen.length(a) * (1.0 - w[:, None]) + _seen.length(b) * w[:, None]
-        told = sight.of_raw(size * _seen.between("between", a, b, w))
+        size = _clip_vectors.length(a) * (1.0 - w[:, None]) + _clip_vectors.length(b) * w[:, None]
+        told = sight.of_raw(size * _clip_vectors.between("between", a, b, w))
         return Layout(canvas._replace(extra={**canvas.extra, "told": told}), found.columns)
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from diffusion_jax.allowed import Share
 from diffusion_jax.data import vectors
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.sampling.edits import _ode, _seen
+from diffusion_jax.sampling.edits import _clip_vectors, _ode
 from diffusion_jax.sampling.edits.base import (
     Brush,
     Canvas,
@@ -54,7 +54,7 @@ class TextDiff:
                 several equal results are asked for.
         """
         refuse_mask("textdiff", inputs)
-        sight = _seen.need("textdiff", inputs)
+        sight = _clip_vectors.need("textdiff", inputs)
         if inputs.each > 1:
             raise ConfigError(
                 f"textdiff draws no noise, so edit.each={inputs.each} results would be equal; use "
@@ -68,7 +68,9 @@ class TextDiff:
             )
         raw = sight.raw(inputs.cond["embedding"])
         way = np.broadcast_to(new - old, raw.shape)
-        told = sight.of_raw(_seen.length(raw) * _seen.between("textdiff", raw, way, self.theta))
+        told = sight.of_raw(
+            _clip_vectors.length(raw) * _clip_vectors.between("textdiff", raw, way, self.theta)
+        )
         found = each(whole(inputs))
         return Layout(found.canvas._replace(extra={"told": told}), found.columns, found.shared)
 

@@ -13,7 +13,7 @@ from diffusion_jax import registry, rng
 from diffusion_jax.allowed import Share
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
-from diffusion_jax.sampling.edits import _ode, _seen
+from diffusion_jax.sampling.edits import _clip_vectors, _ode
 from diffusion_jax.sampling.edits.base import (
     Brush,
     Canvas,
@@ -41,7 +41,7 @@ class Vary:
     def lay_out(self, inputs: Inputs) -> Layout:
         """The images as they are; ConfigError if several equal results are asked for."""
         refuse_mask("vary", inputs)
-        _seen.need("vary", inputs)
+        _clip_vectors.need("vary", inputs)
         if inputs.each > 1 and self.eta == 0.0:
             raise ConfigError(
                 f"vary(eta=0.0) draws no noise, so edit.each={inputs.each} results would be equal; "

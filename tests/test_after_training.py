@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import tiny
 
-from diffusion_jax.cli.modes import _at_the_end
+from diffusion_jax.cli.modes import _after_training
 from diffusion_jax.training.metrics import Writer
 
 
@@ -42,14 +42,14 @@ def test_an_end_that_was_killed_is_made_up_for(tmp_path, monkeypatch, after):
         after_training=lambda e, draw: (draw(), make("report")),
     )
     for name in ("eval_mode", "sample_mode", "report_mode"):
-        monkeypatch.setattr(_at_the_end, name, modes)
+        monkeypatch.setattr(_after_training, name, modes)
     monkeypatch.setattr(Writer, "image", lambda *_: None)
 
     def finish():
         writer = Writer(experiment.workdir)
         writer.go_on(6)
         try:
-            _at_the_end._finish_model(experiment, {}, 6, writer)
+            _after_training._finish_model(experiment, {}, 6, writer)
         finally:
             writer.close()
 
