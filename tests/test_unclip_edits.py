@@ -23,13 +23,13 @@ from diffusion_jax.types import alpha, sigma
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-SIGHT = Embedder(clip((1, 2, 1), 5, 3), Scale((0.3, -0.2, 0.1), (1.0, 0.7, 1.5)))
+EMBEDDER = Embedder(clip((1, 2, 1), 5, 3), Scale((0.3, -0.2, 0.1), (1.0, 0.7, 1.5)))
 X = np.asarray([[0.3, -0.4], [0.5, 0.9], [-0.8, 0.1], [0.2, 0.2]]).reshape(4, 1, 2, 1)
-TOLD = SIGHT.of_raw(np.random.default_rng(0).normal(size=(4, 3)))
+TOLD = EMBEDDER.of_raw(np.random.default_rng(0).normal(size=(4, 3)))
 
 
 def inputs(x=X, told=TOLD, each=1, mask=None):
-    return Inputs(x, mask, {"embedding": told}, each, SIGHT)
+    return Inputs(x, mask, {"embedding": told}, each, EMBEDDER)
 
 
 def edited(spec, given, sampler="heun()", steps=60):
@@ -60,13 +60,13 @@ def image(z, m):
 @pytest.mark.parametrize("theta", [0.0, 0.35, 1.0])
 def test_a_difference_of_texts_turns_what_is_told_and_keeps_the_latent(theta):
     x, layout = edited(f"textdiff('ab', 'cd', theta={theta})", inputs())
-    raw = SIGHT.raw(TOLD)
-    old, new = vectors.unit(SIGHT.texts(["ab", "cd"]))
+    raw = EMBEDDER.raw(TOLD)
+    old, new = vectors.unit(EMBEDDER.texts(["ab", "cd"]))
     way = np.broadcast_to(new - old, raw.shape)
-    turned = SIGHT.raw(layout.canvas.extra["told"])
-    inside = np.abs(SIGHT.scale.standard(turned)) < 2.9  # others are clipped
+    turned = EMBEDDER.raw(layout.canvas.extra["told"])
+    inside = np.abs(EMBEDDER.scale.standard(turned)) < 2.9  # others are clipped
     size = np.linalg.norm(raw, axis=1, keepdims=True)
-    off = np.abs(turned - size * vectors.slerp(raw, way, theta)) / np.asarray(SIGHT.scale.std)
+    off = np.abs(turned - size * vectors.slerp(raw, way, theta)) / np.asarray(EMBEDDER.scale.std)
     assert inside.mean() > 0.6 and off[inside].max() < 0.048
     told = layout.canvas.extra["told"]
     wanted = image(latent(X.reshape(-1, 2), mean(TOLD)), mean(told))
@@ -117,9 +117,9 @@ def test_without_noise_the_image_comes_back_at_the_order_of_the_sampler(sampler,
 
 
 def opposite():
-    sight = Embedder(SIGHT.clip, Scale((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
-    told = sight.of_raw(np.asarray([[0.5, 0.4, 0.3], [-0.5, -0.4, -0.3]]))
-    return Inputs(X[:2], None, {"embedding": told}, 1, sight)
+    embedder = Embedder(EMBEDDER.clip, Scale((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    told = embedder.of_raw(np.asarray([[0.5, 0.4, 0.3], [-0.5, -0.4, -0.3]]))
+    return Inputs(X[:2], None, {"embedding": told}, 1, embedder)
 
 
 def begin(spec, given, sampler):
@@ -147,8 +147,8 @@ def begin(spec, given, sampler):
 )  # fmt: skip
 def test_mistakes_are_one_line(spec, given, sampler, says):
     if "'aa'" in spec:
-        one = dataclasses.replace(SIGHT.clip, texts=lambda strings: np.ones((len(strings), 3)))
-        given = given._replace(sight=dataclasses.replace(SIGHT, clip=one))
+        one = dataclasses.replace(EMBEDDER.clip, texts=lambda strings: np.ones((len(strings), 3)))
+        given = given._replace(embedder=dataclasses.replace(EMBEDDER, clip=one))
     with pytest.raises(ConfigError, match=says) as e:
         begin(spec, given, sampler)
     assert "\n" not in str(e.value)

@@ -35,11 +35,11 @@ def read(experiment: Experiment, edit: Edit) -> Inputs:
         images, labels = images[chosen], None if labels is None else labels[chosen]
         captions = tuple(captions[i] for i in chosen) if captions else ()
     mask = _masks(experiment, len(images)) if c.mask else None
-    cond, sight = _cond(experiment, len(images), labels), embeddings.of(experiment)
+    cond, embedder = _cond(experiment, len(images), labels), embeddings.of(experiment)
     cond |= _texts(experiment, len(images))
-    if sight is not None:
-        cond["embedding"] = _told(experiment, sight, images, sees(edit))
-    return Inputs(images, mask, cond, c.each, sight, captions)
+    if embedder is not None:
+        cond["embedding"] = _told(experiment, embedder, images, sees(edit))
+    return Inputs(images, mask, cond, c.each, embedder, captions)
 
 
 def _texts(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
@@ -50,10 +50,10 @@ def _texts(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
     return texts.conditions(experiment, texts.wanted(experiment, count))
 
 
-def _told(experiment: Experiment, sight: Embedder, images: np.ndarray, sees: bool) -> np.ndarray:
+def _told(experiment: Experiment, embedder: Embedder, images: np.ndarray, sees: bool) -> np.ndarray:
     """What a CLIP sees in the images; zeros, nothing, where a part of them is to be painted."""
     if sees:
-        return sight.of_images(images)
+        return embedder.of_images(images)
     require(
         experiment.model, "an edit that paints a part, and may not know what was there,",
         "train with embedding_dropout (text_dropout) above 0", null_class=True,

@@ -4,20 +4,20 @@ import numpy as np
 
 from diffusion_jax.data import vectors
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling.edits.base import Inputs, Sight
+from diffusion_jax.sampling.edits.base import Embedder, Inputs
 
 
-def need(name: str, inputs: Inputs) -> Sight:
-    """How the CLIP sees; `ConfigError` for a run that is told nothing of it."""
-    if inputs.sight is None:
+def need_embedder(name: str, inputs: Inputs) -> Embedder:
+    """The CLIP; `ConfigError` for a run that is told nothing of what it sees."""
+    if inputs.embedder is None:
         raise ConfigError(
             f"{name} changes what a CLIP sees in an image: it takes a decoder, a run with "
             "--config.embedding=runs/clip"
         )
-    return inputs.sight
+    return inputs.embedder
 
 
-def between(name: str, a: np.ndarray, b: np.ndarray, theta: np.ndarray | float) -> np.ndarray:
+def slerp(name: str, a: np.ndarray, b: np.ndarray, theta: np.ndarray | float) -> np.ndarray:
     """Unit vectors on the way from `a` to `b`; `ConfigError` where these are opposite."""
     try:
         return vectors.slerp(a, b, theta)
@@ -25,6 +25,6 @@ def between(name: str, a: np.ndarray, b: np.ndarray, theta: np.ndarray | float) 
         raise ConfigError(f"{name}: {e}") from e
 
 
-def length(v: np.ndarray) -> np.ndarray:
-    """Of vectors `[N, D]`, `[N, 1]`."""
+def norm(v: np.ndarray) -> np.ndarray:
+    """Lengths of vectors `[N, D]`, `[N, 1]`."""
     return np.linalg.norm(v, axis=-1, keepdims=True)

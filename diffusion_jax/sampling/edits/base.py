@@ -72,7 +72,7 @@ class Layout:
     shared: np.ndarray | None = None
 
 
-class Sight(Protocol):
+class Embedder(Protocol):
     """What a CLIP sees, of a run that is told it as `cond["embedding"]`."""
 
     def raw(self, told: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ class Inputs(NamedTuple):
         cond: `{"label": int32 [N]}`, or empty; of a run that is told what a CLIP sees also
             `"embedding"`, of the images if `Edit.sees`, else of nothing.
         each: results wanted for each image.
-        sight: how the CLIP sees; None for a run that is told nothing of it.
+        embedder: the CLIP; None for a run that is told nothing of what it sees.
         captions: of the images; empty if nobody knows them.
     """
 
@@ -105,7 +105,7 @@ class Inputs(NamedTuple):
     mask: np.ndarray | None
     cond: dict[str, np.ndarray]
     each: int
-    sight: Sight | None = None
+    embedder: Embedder | None = None
     captions: tuple[str, ...] = ()
 
 

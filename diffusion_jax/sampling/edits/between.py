@@ -41,7 +41,7 @@ class Between:
             ConfigError: the run is told nothing, two vectors are opposite, or several equal lines
                 are asked for.
         """
-        sight = _clip_vectors.need("between", inputs)
+        embedder = _clip_vectors.need_embedder("between", inputs)
         if inputs.each > 1 and self.both:
             raise ConfigError(
                 f"between(latent='both') draws no noise, so edit.each={inputs.each} results would "
@@ -49,10 +49,10 @@ class Between:
             )
         found = lay_out("between", inputs, self.frames)
         canvas = found.canvas
-        a, b = (sight.raw(c["embedding"]) for c in (canvas.cond, canvas.extra))
+        a, b = (embedder.raw(c["embedding"]) for c in (canvas.cond, canvas.extra))
         w = canvas.extra["weight"].astype(np.float64)
-        size = _clip_vectors.length(a) * (1.0 - w[:, None]) + _clip_vectors.length(b) * w[:, None]
-        told = sight.of_raw(size * _clip_vectors.between("between", a, b, w))
+        size = _clip_vectors.norm(a) * (1.0 - w[:, None]) + _clip_vectors.norm(b) * w[:, None]
+        told = embedder.of_raw(size * _clip_vectors.slerp("between", a, b, w))
         return Layout(canvas._replace(extra={**canvas.extra, "told": told}), found.columns)
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:

@@ -54,22 +54,22 @@ class TextDiff:
                 several equal results are asked for.
         """
         refuse_mask("textdiff", inputs)
-        sight = _clip_vectors.need("textdiff", inputs)
+        embedder = _clip_vectors.need_embedder("textdiff", inputs)
         if inputs.each > 1:
             raise ConfigError(
                 f"textdiff draws no noise, so edit.each={inputs.each} results would be equal; use "
                 "edit.each=1"
             )
-        old, new = vectors.unit(sight.texts([self.from_text, self.to_text]))
+        old, new = vectors.unit(embedder.texts([self.from_text, self.to_text]))
         if not np.abs(new - old).max() > 0.0:
             raise ConfigError(
                 f"textdiff: the CLIP sees no difference between {self.from_text!r} and "
                 f"{self.to_text!r}"
             )
-        raw = sight.raw(inputs.cond["embedding"])
+        raw = embedder.raw(inputs.cond["embedding"])
         way = np.broadcast_to(new - old, raw.shape)
-        told = sight.of_raw(
-            _clip_vectors.length(raw) * _clip_vectors.between("textdiff", raw, way, self.theta)
+        told = embedder.of_raw(
+            _clip_vectors.norm(raw) * _clip_vectors.slerp("textdiff", raw, way, self.theta)
         )
         found = each(whole(inputs))
         return Layout(found.canvas._replace(extra={"told": told}), found.columns, found.shared)

@@ -41,7 +41,7 @@ class Vary:
     def lay_out(self, inputs: Inputs) -> Layout:
         """The images as they are; ConfigError if several equal results are asked for."""
         refuse_mask("vary", inputs)
-        _clip_vectors.need("vary", inputs)
+        _clip_vectors.need_embedder("vary", inputs)
         if inputs.each > 1 and self.eta == 0.0:
             raise ConfigError(
                 f"vary(eta=0.0) draws no noise, so edit.each={inputs.each} results would be equal; "
