@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import _common, plain
+from benchmarks import _common, linen_vdm
 
 
 def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
@@ -33,10 +33,10 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
         the other way round too. On CPU they are the processor's cores.
     """
     several = jax.device_count() > 1
-    cases = {"plain": (plain.of, 1, {}), "ours": (lambda n: n, None, {})}
+    cases = {"plain": (linen_vdm.of, 1, {}), "ours": (lambda n: n, None, {})}
     cases["scan"] = (lambda n: n, None, {"scan": True})
     if several:
-        cases["plain, all devices"] = (plain.of, None, {})
+        cases["plain, all devices"] = (linen_vdm.of, None, {})
         cases["ours, one device"] = (lambda n: n, 1, {})
     if args.dtype != "float32":
         cases = {k: v for k, v in cases.items() if "plain" not in k}  # float32 only
@@ -74,8 +74,8 @@ def _prepare(
     experiment = _common.job_of(work, args.dtype, devices, **how)
     params = _common.weights(experiment)
     network = network_of(experiment.model.network)
-    if isinstance(network, plain.Plain):
-        params = {**params, "network": plain.weights(params["network"])}
+    if isinstance(network, linen_vdm.Plain):
+        params = {**params, "network": linen_vdm.weights(params["network"])}
     recipe, state = _common.fresh_state(experiment, params)
     recipe = dataclasses.replace(
         recipe, model=dataclasses.replace(experiment.model, network=network)

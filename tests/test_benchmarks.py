@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import _common, plain, samples
+from benchmarks import _common, linen_vdm, samples
 from diffusion_jax.networks.backbones import vdm_unet
 from diffusion_jax.networks.layers import blocks
 
@@ -28,13 +28,13 @@ def test_the_plain_network_is_an_independent_copy_of_ours(float64, monkeypatch):
     params = jax.tree.map(lambda a: a + 0.3 * jnp.cos(jnp.arange(a.size)).reshape(a.shape), params)
     keys = jax.random.split(jax.random.key(2), 2)
     a = jax.jit(ours.apply)(params, z, gamma, cond, keys)
-    b = jax.jit(plain.of(ours).apply)(plain.weights(params), z, gamma, cond, keys)
+    b = jax.jit(linen_vdm.of(ours).apply)(linen_vdm.weights(params), z, gamma, cond, keys)
     np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
 def test_what_has_no_plain_version_is_refused():
     with pytest.raises(NotImplementedError, match="no plain version"):
-        plain.of(vdm_unet.make(attention=True))
+        linen_vdm.of(vdm_unet.make(attention=True))
 
 
 def test_ratios_of_two_files(tmp_path, capsys, monkeypatch):
