@@ -1,7 +1,7 @@
 """What makes a model remember its training images, and from how many on it generalises.
 
-    python -m benchmarks.remember --table effects --seeds 0 1 2 --out runs/remember
-    python -m benchmarks.remember --table sizes --out runs/remember
+    python -m benchmarks.memorisation --table effects --seeds 0 1 2 --out runs/memorisation
+    python -m benchmarks.memorisation --table sizes --out runs/memorisation
 
 `effects`: digits, 200 training images, one setting changed in each row (dropout, weight decay,
 augmentation, averaging, early stopping, width). `sizes`: for each number of training images two
