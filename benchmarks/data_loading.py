@@ -1,6 +1,6 @@
 """Images per second that a data set can be read at, by the number of threads that decode.
 
-    python -m benchmarks.reading "folder(path='pictures', size=64)" --workers 1 2 4
+    python -m benchmarks.data_loading "folder(path='pictures', size=64)" --workers 1 2 4
 
 Compare with the images per second that the network trains at (`benchmarks.train_step`): reading
 need only be faster, as it goes on beside the training.
