@@ -212,7 +212,7 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def note(text: str) -> None:
     """Progress, to stderr."""
-    print(f"remember: {text}", file=sys.stderr, flush=True)
+    print(f"memorisation: {text}", file=sys.stderr, flush=True)
 
 
 def main() -> None:

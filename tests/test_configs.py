@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import REPO
-from seen import knowing
+from linear_clip import with_linear_clip
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import train
@@ -40,7 +40,7 @@ def test_the_step_of_a_full_configuration(name):
     experiment = Experiment(c, Path("unused"))
     if name.endswith(("_prior", "_unclip")):
         seen = registry.build("data", str(registry.parse(c.data).kwargs.get("of", c.data)))
-        knowing(experiment, shape=seen.shape, levels=seen.levels, size=64)
+        with_linear_clip(experiment, shape=seen.shape, levels=seen.levels, size=64)
     texts.settle(experiment)
     task = experiment.task.open(experiment, train.HANDED)
     state = jax.eval_shape(task.initial)

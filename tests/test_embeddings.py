@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from seen import SIZE, clip, knowing
+from linear_clip import SIZE, clip, with_linear_clip
 from weights import drawn, moved
 
 from diffusion_jax import registry, saved_config, testing
@@ -26,7 +26,7 @@ WIDE = "embeddings(checkpoint='runs/clip', of=scenes(objects=1, size=30))"
 
 def run(tmp_path, **changes):
     settings = {"conditional": False, "text": TEXT, "guidance": "none()"} | changes
-    return knowing(tiny.experiment(tmp_path, **settings))
+    return with_linear_clip(tiny.experiment(tmp_path, **settings))
 
 
 def prior(tmp_path, **changes):
@@ -98,7 +98,7 @@ def test_a_run_writes_down_what_it_knows_of_the_clip(tmp_path, capsys):
     assembly.settle(again)
     assert again.config.data == one.config.data
     assert not saved_config.differences(one.config, again.config)
-    other = knowing(prior(tmp_path), digest="2" * 64)
+    other = with_linear_clip(prior(tmp_path), digest="2" * 64)
     with pytest.raises(DataError, match=r"have changed since this run began \(22222222"):
         assembly.settle(other)
 
@@ -114,7 +114,7 @@ def test_another_clip_is_refused(tmp_path, make, known, message):
     if "digest" in known:
         assembly.settle(found)
     with pytest.raises(UserError, match=message):
-        _ = assembly.settle(knowing(found, **known)), found.model
+        _ = assembly.settle(with_linear_clip(found, **known)), found.model
 
 
 def test_data_of_a_clip_need_a_run():

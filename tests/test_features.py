@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from inception_state import image, random_state
-from seen import clip
+from linear_clip import clip
 
 from diffusion_jax import registry
 from diffusion_jax.errors import CheckpointError, ConfigError

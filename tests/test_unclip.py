@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from linear_clip import clip
 from linear_gaussian import MAP, MEAN, NOISE, SPREAD, TOTAL
 from scipy.stats import multivariate_normal
-from seen import clip
 
 import diffusion_jax as dj
 from diffusion_jax import registry, saved_config

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import painted
 import pytest
+from linear_clip import clip
 from linear_gaussian import MAP, NOISE, Exact
-from seen import clip
 
 from diffusion_jax import config, registry
 from diffusion_jax.data import vectors

@@ -32,7 +32,7 @@ def clip(shape, levels, size=SIZE, digest="1" * 64, seed=0):
     return Clip("runs/clip", tuple(shape), levels, size, digest, images, texts, see, params)
 
 
-def knowing(run, **changes):
+def with_linear_clip(run, **changes):
     """A run that opens this CLIP, whatever the name."""
     found = {"shape": (16, 16, 3), "levels": 17, **changes}
     vars(run)["clip"] = lambda name: clip(**found)
