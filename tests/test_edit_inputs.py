@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from painted import (
+from gaussian_edits import (
     PAIR,
     brush,
     grid,

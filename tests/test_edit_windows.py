@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from painted import KEY, Network, edited
+from gaussian_edits import KEY, Network, edited
 
 from diffusion_jax.sampling.edits._windows import Border, tiling
 from diffusion_jax.sampling.edits.widen import windowed

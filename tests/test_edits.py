@@ -7,7 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from closed_form import MIXTURE
-from painted import KEY, KNOWN, MASK, PAIR, Classes, Network, Squared, brush, edited, mean_error
+from gaussian_edits import (
+    KEY,
+    KNOWN,
+    MASK,
+    PAIR,
+    Classes,
+    Network,
+    Squared,
+    brush,
+    edited,
+    mean_error,
+)
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError

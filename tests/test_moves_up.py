@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from closed_form import build, law
 from encoded_gaussian import Linear, alpha2
-from painted import Squared, mean_error
+from gaussian_edits import Squared, mean_error
 
 from diffusion_jax import registry
 from diffusion_jax.sampling import loop, path

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from painted import brush, grid
+from gaussian_edits import brush, grid
 
 from diffusion_jax import registry, rng
 from diffusion_jax.data.base import Split

@@ -3,10 +3,10 @@
 import dataclasses
 from types import SimpleNamespace
 
+import gaussian_edits
 import jax
 import jax.numpy as jnp
 import numpy as np
-import painted
 import pytest
 from linear_clip import clip
 from linear_gaussian import MAP, NOISE, Exact
@@ -35,10 +35,12 @@ def inputs(x=X, told=TOLD, each=1, mask=None):
 def edited(spec, given, sampler="heun()", steps=60):
     edit = registry.build("edits", spec)
     layout = edit.lay_out(given)
-    tool = painted.brush(Exact(vector=False), edit.plan(painted.grid(steps)), sampler)
+    tool = gaussian_edits.brush(Exact(vector=False), edit.plan(gaussian_edits.grid(steps)), sampler)
     edit.check(tool.model, tool.method)
     canvas = jax.tree.map(jnp.asarray, layout.canvas)
-    made = jax.jit(lambda c, k: edit.paint(dataclasses.replace(tool), c, k))(canvas, painted.KEY)
+    made = jax.jit(lambda c, k: edit.paint(dataclasses.replace(tool), c, k))(
+        canvas, gaussian_edits.KEY
+    )
     return np.asarray(made).reshape(-1, 2), layout
 
 
@@ -48,12 +50,12 @@ def mean(told):
 
 def latent(x, m):
     """At the end of the flow of N(m, NOISE), which keeps what is standard normal in it."""
-    a, s = (float(f(jnp.asarray(painted.ENDS[1]))) for f in (alpha, sigma))
+    a, s = (float(f(jnp.asarray(gaussian_edits.ENDS[1]))) for f in (alpha, sigma))
     return a * m + np.sqrt(a**2 * NOISE + s**2) * (x - m) / np.sqrt(NOISE)
 
 
 def image(z, m):
-    a, s = (float(f(jnp.asarray(painted.ENDS[1]))) for f in (alpha, sigma))
+    a, s = (float(f(jnp.asarray(gaussian_edits.ENDS[1]))) for f in (alpha, sigma))
     return m + np.sqrt(NOISE) * (z - a * m) / np.sqrt(a**2 * NOISE + s**2)
 
 
@@ -125,7 +127,7 @@ def opposite():
 def begin(spec, given, sampler):
     edit = registry.build("edits", spec)
     edit.lay_out(given)
-    tool = painted.brush(Exact(vector=False), edit.plan(painted.grid(4)), sampler)
+    tool = gaussian_edits.brush(Exact(vector=False), edit.plan(gaussian_edits.grid(4)), sampler)
     edit.check(tool.model, tool.method)
 
 
