@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 from command import config_file
-from short_lives import Lives
+from forked_program import ForkedProgram
 
 OPTIONS = ("--config.sample.num=4", "--config.sample.batch=4", "--config.eval.limit=8")
 
@@ -39,7 +39,7 @@ def until(true, what, seconds=300):
 @pytest.fixture(scope="module")
 def imported():
     """Two programs that have imported JAX, for all tests here."""
-    made = [Lives(None), Lives(None)]
+    made = [ForkedProgram(None), ForkedProgram(None)]
     yield made
     for one in made:
         one.close()
@@ -48,9 +48,9 @@ def imported():
 @pytest.fixture
 def pair(imported, tmp_path):
     for i, one in enumerate(imported):
-        if one.pid is not None:  # a test has failed and left its life
+        if one.pid is not None:  # a test has failed and left its run
             one.close()
-            imported[i] = one = Lives(None)
+            imported[i] = one = ForkedProgram(None)
         one.log = tmp_path / f"log{i}"
     return imported
 
@@ -101,8 +101,8 @@ def test_a_peer_that_dies_freezes_or_raises_ends_the_others(pair, tmp_path):
 
 @pytest.mark.slow
 def test_a_notice_while_compiling_saving_validating_measuring_or_sampling(pair, tmp_path):
-    """Each time the state is saved, the code is 42, and the next life goes on as if never asked."""
-    lives = pair[0]
+    """Each time the state is saved, the code is 42, and the next run goes on as if never asked."""
+    program = pair[0]
     config = config_file(tmp_path, steps=40, save_every=10, eval_every=10, log_every=10)
     workdir = tmp_path / "asked"
     command = (f"--config={config}", f"--workdir={workdir}", *OPTIONS)
@@ -110,7 +110,7 @@ def test_a_notice_while_compiling_saving_validating_measuring_or_sampling(pair, 
 
     def said(text, after=""):
         def there():
-            now = lives.log.read_text() if lives.log.exists() else ""
+            now = program.log.read_text() if program.log.exists() else ""
             return text in (now.partition(after)[2] if after else now)
 
         return there
@@ -120,26 +120,26 @@ def test_a_notice_while_compiling_saving_validating_measuring_or_sampling(pair, 
 
     moments = {
         "compiling": said("training at step 0"),
-        "validating": said("life: measure"),
+        "validating": said("reached: measure"),
         "saving": saving,
-        "measuring": said("life: measure", after="trained "),
-        "sampling": said("life: generate"),
+        "measuring": said("reached: measure", after="trained "),
+        "sampling": said("reached: generate"),
     }
     steps = []
     for name, moment in moments.items():
-        if lives.log.exists():
-            lives.log.rename(tmp_path / f"log before {name}")
-        pid = lives.start(*command)
-        until(moment, lambda name=name: f"{name}: {lives.log.read_text()}")
+        if program.log.exists():
+            program.log.rename(tmp_path / f"log before {name}")
+        pid = program.start(*command)
+        until(moment, lambda name=name: f"{name}: {program.log.read_text()}")
         os.kill(pid, signal.SIGTERM)
-        assert lives.end() == 42, f"{name}: {lives.log.read_text()}"
-        assert "stopped: preempted" in lives.log.read_text()
+        assert program.end() == 42, f"{name}: {program.log.read_text()}"
+        assert "stopped: preempted" in program.log.read_text()
         steps.append(max(int(n) for n in os.listdir(folder) if n.isdigit()))
     assert steps == sorted(steps) and steps[1] >= 10 and steps[-1] == 40, steps
-    lives.start(*command)
-    assert lives.end() == 0, lives.log.read_text()
-    lives.start(f"--config={config}", f"--workdir={tmp_path / 'whole'}", *OPTIONS)
-    assert lives.end() == 0, lives.log.read_text()
+    program.start(*command)
+    assert program.end() == 0, program.log.read_text()
+    program.start(f"--config={config}", f"--workdir={tmp_path / 'whole'}", *OPTIONS)
+    assert program.end() == 0, program.log.read_text()
     both = [tmp_path / "whole", workdir]
     ours, theirs = (tiny.saved_arrays(w / "checkpoints" / "40") for w in both)
     for a, b in zip(ours, theirs, strict=True):

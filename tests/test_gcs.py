@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tiny
 from command import config_file
-from short_lives import Lives
+from forked_program import ForkedProgram
 
 from diffusion_jax.errors import ConfigError, WorkdirError
 from diffusion_jax.experiment.workdir import check_writable
@@ -142,15 +142,15 @@ def checkpoints(objects, ending):
 
 
 @pytest.fixture
-def lives(bucket, tmp_path):
-    made = Lives(tmp_path / "log")
+def program(bucket, tmp_path):
+    made = ForkedProgram(tmp_path / "log")
     yield made
     made.close()
 
 
 @needs_gcs
 @pytest.mark.slow
-def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path):
+def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, program, tmp_path):
     """kill -9 while saving; then a flipped byte, and a save that was not finished."""
     objects, server = bucket
     config = config_file(
@@ -159,18 +159,18 @@ def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path
     )  # fmt: skip
     env = {"STORAGE_EMULATOR_HOST": server.url, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
     command = (f"--config={config}", "--workdir=gs://some-bucket/run")
-    code, said = lives.run(command[0], "--workdir=gs://other-bucket/run", **env)
+    code, said = program.run(command[0], "--workdir=gs://other-bucket/run", **env)
     assert code == 2 and "Traceback" not in said, said
     assert said.count("error:") == 1 and "no such bucket" in said
 
-    pid = lives.start(*command, **env)
+    pid = program.start(*command, **env)
     deadline = time.monotonic() + 250
     while len(checkpoints(objects, "commit_success.txt")) < 3:
-        assert time.monotonic() < deadline and lives.alive(), lives.log.read_text()
+        assert time.monotonic() < deadline and program.alive(), program.log.read_text()
         time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    assert lives.end() in (-signal.SIGKILL, 0)  # a fast machine was done first
+    assert program.end() in (-signal.SIGKILL, 0)  # a fast machine was done first
     before, last = checkpoints(objects, "commit_success.txt")[-3:-1]
     with server.lock:
         for step in checkpoints(objects, "commit_success.txt"):
@@ -182,7 +182,7 @@ def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path
         half = len(data) // 2
         flipped = data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
         objects[at(last, name)] = (generation, flipped)
-    code, said = lives.run(*command, **env)
+    code, said = program.run(*command, **env)
     assert code == 0, said
     assert f"resuming at step {before} of 80" in said
     assert f"{name} does not have the bytes that were written" in said
@@ -194,7 +194,7 @@ def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path
     assert logged == [20, 40, 60, 80] and logged[-len(again) :] == again  # each step once
     assert sum(n.startswith("run/events.out") for n in objects) == 2
 
-    code, said = lives.run(f"--config={config}", f"--workdir={tmp_path / 'local'}")
+    code, said = program.run(f"--config={config}", f"--workdir={tmp_path / 'local'}")
     assert code == 0, said
     for name, (_, data) in objects.items():
         storage.write(tmp_path / "bucket" / name, data)
@@ -206,11 +206,11 @@ def test_a_run_in_a_bucket_is_killed_damaged_and_resumed(bucket, lives, tmp_path
         np.testing.assert_array_equal(a, b)
     # What reads checkpoints reads them from a bucket too; its network is a module of the tests.
     sample = ("--mode=sample", "--checkpoint=gs://some-bucket/run", f"--workdir={tmp_path / 'out'}")
-    code, said = lives.run(*sample, **env)
+    code, said = program.run(*sample, **env)
     assert code == 2 and "gs://some-bucket/run/config.json would import tests.my_network" in said, (
         said
     )
-    code, said = lives.run(*sample, "--trust", **env)
+    code, said = program.run(*sample, "--trust", **env)
     assert code == 0, said
     drawn = [np.load(tmp_path / n / "samples" / "80.npz")["image"] for n in ("out", "local")]
     np.testing.assert_array_equal(*drawn)

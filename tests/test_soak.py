@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 from command import config_file
-from short_lives import Lives
+from forked_program import ForkedProgram
 
 KILLS = int(os.environ.get("DIFFUSION_JAX_SOAK", "6"))
 STEPS = 10 * KILLS + 20
@@ -17,8 +17,8 @@ SEED = 1
 
 
 @pytest.fixture
-def lives(tmp_path):
-    made = Lives(tmp_path / "log")
+def program(tmp_path):
+    made = ForkedProgram(tmp_path / "log")
     yield made
     made.close()
 
@@ -30,7 +30,7 @@ def saving(workdir):
     return {n for n in names if "tmp" in n}
 
 
-def wait_for(moment, workdir, rng, lives):
+def wait_for(moment, workdir, rng, program):
     """Waits for a moment of a run, or its end: while it starts or compiles, takes steps, saves.
 
     `"caught"` leaves the run stopped (SIGSTOP) with a save that is certainly not finished.
@@ -38,8 +38,8 @@ def wait_for(moment, workdir, rng, lives):
 
     def until(true):
         deadline = time.monotonic() + 250
-        while not true() and lives.alive():
-            assert time.monotonic() < deadline, f"no {moment}: {lives.log.read_text()}"
+        while not true() and program.alive():
+            assert time.monotonic() < deadline, f"no {moment}: {program.log.read_text()}"
             time.sleep(0.0005)
 
     def caught():
@@ -47,10 +47,10 @@ def wait_for(moment, workdir, rng, lives):
         if not saving(workdir) - before:
             return False
         with contextlib.suppress(ProcessLookupError):
-            os.kill(lives.pid, signal.SIGSTOP)
+            os.kill(program.pid, signal.SIGSTOP)
             if saving(workdir) - before:
                 return True
-            os.kill(lives.pid, signal.SIGCONT)  # it was faster: the next one
+            os.kill(program.pid, signal.SIGCONT)  # it was faster: the next one
         return False
 
     if moment == "start":
@@ -61,7 +61,7 @@ def wait_for(moment, workdir, rng, lives):
         until(lambda: lines.exists() and lines.stat().st_size > size)
         time.sleep(rng.uniform(0.0, 0.05))
     elif moment == "caught":
-        before = saving(workdir)  # of a life that was killed
+        before = saving(workdir)  # of a run that was killed
         until(caught)
     else:
         seen = set()
@@ -71,7 +71,7 @@ def wait_for(moment, workdir, rng, lives):
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_the_weights_are_the_same_bit_for_bit(lives, tmp_path):
+def test_killed_at_random_moments_the_weights_are_the_same_bit_for_bit(program, tmp_path):
     config = config_file(
         tmp_path, steps=STEPS, save_every=8, log_every=4, eval_every=0, keep_latest=3
     )
@@ -83,14 +83,14 @@ def test_killed_at_random_moments_the_weights_are_the_same_bit_for_bit(lives, tm
     rng.shuffle(moments)
     left_unfinished, steps = 0, []
     for moment in moments:
-        pid = lives.start(*command)
-        wait_for(moment, workdir, rng, lives)
+        pid = program.start(*command)
+        wait_for(moment, workdir, rng, program)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        code = lives.end()
+        code = program.end()
         if code == 0:  # a fast machine was done first
             break
-        assert code == -signal.SIGKILL, lives.log.read_text()
+        assert code == -signal.SIGKILL, program.log.read_text()
         left_unfinished += bool(saving(workdir))
         folder = workdir / "checkpoints"
         done = [int(n) for n in os.listdir(folder) if n.isdigit()] if folder.is_dir() else []
@@ -98,11 +98,11 @@ def test_killed_at_random_moments_the_weights_are_the_same_bit_for_bit(lives, tm
     assert steps == sorted(steps) and 0 < steps[-1] < STEPS, steps
     assert len(steps) > KILLS // 2, steps
     assert left_unfinished, moments  # some were killed while they saved
-    lives.start(*command)
-    assert lives.end() == 0, lives.log.read_text()
+    program.start(*command)
+    assert program.end() == 0, program.log.read_text()
     assert not saving(workdir)
-    lives.start(f"--config={config}", f"--workdir={tmp_path / 'whole'}", *options)
-    assert lives.end() == 0
+    program.start(f"--config={config}", f"--workdir={tmp_path / 'whole'}", *options)
+    assert program.end() == 0
     ours, theirs = (
         tiny.saved_arrays(w / "checkpoints" / str(STEPS)) for w in (workdir, tmp_path / "whole")
     )

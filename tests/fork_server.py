@@ -1,4 +1,4 @@
-"""Many short lives of the program for the price of one import of JAX.
+"""Many short runs of the program for the price of one import of JAX.
 
 Reads one JSON object a line (`log`, `argv`, `env`), forks, runs `python -m diffusion_jax.main` with
 them in the child, and writes `pid N` and, when it is over, `code N`. No backend exists here before
@@ -47,13 +47,13 @@ def _announce(module, name):
     work = getattr(module, name)
 
     def announced(*args, **kwargs):
-        print(f"life: {name}", flush=True)
+        print(f"reached: {name}", flush=True)
         return work(*args, **kwargs)
 
     setattr(module, name, announced)
 
 
-def _live(log, argv, env):
+def _run(log, argv, env):
     os.environ.update(env)
     _announce(bpd, "measure")
     _announce(generate, "generate")
@@ -85,7 +85,7 @@ if __name__ == "__main__":
         asked = json.loads(line)
         pid = os.fork()
         if not pid:
-            _live(**asked)
+            _run(**asked)
         print("pid", pid, flush=True)
         _, status = os.waitpid(pid, 0)
         print("code", os.waitstatus_to_exitcode(status), flush=True)

@@ -1,4 +1,4 @@
-"""The test's side of `lives.py`."""
+"""The test's side of `fork_server.py`."""
 
 import contextlib
 import json
@@ -10,26 +10,26 @@ import threading
 
 from conftest import REPO
 
-# Every life compiles the same programs; the first one leaves them to the others.
+# Every run compiles the same programs; the first one leaves them to the others.
 _CACHED = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 
 
-class Lives:
-    """Runs of the program, one after the other; see `lives.py`."""
+class ForkedProgram:
+    """Runs of the program, one after the other; see `fork_server.py`."""
 
     def __init__(self, log):
         self.log, self.pid = log, None
         self._to = subprocess.Popen(
-            [sys.executable, str(REPO / "tests" / "lives.py")], cwd=REPO, text=True,
+            [sys.executable, str(REPO / "tests" / "fork_server.py")], cwd=REPO, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPO), **_CACHED},
         )  # fmt: skip
 
     def start(self, *argv, **env):
-        """Starts a life; its process id."""
+        """Starts a run; its process id."""
         asked = {"log": str(self.log), "argv": [str(a) for a in argv], "env": env}
         self._to.stdin.write(json.dumps(asked) + "\n")
         self._to.stdin.flush()
@@ -43,14 +43,14 @@ class Lives:
         return code
 
     def run(self, *argv, **env):
-        """A whole life: its exit code, and what it printed."""
+        """A whole run: its exit code, and what it printed."""
         before = self.log.stat().st_size if self.log.exists() else 0
         self.start(*argv, **env)
         code = self.end()
         return code, self.log.read_bytes()[before:].decode()
 
     def alive(self):
-        """Whether the life that was started is not over."""
+        """Whether the run that was started is not over."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -69,7 +69,7 @@ class Lives:
         raise AssertionError(self.log.read_text())
 
     def close(self):
-        """Ends the program, and a life that a failed test has left."""
+        """Ends the program, and a run that a failed test has left."""
         if self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
