@@ -12,8 +12,8 @@ import pytest
 import tiny
 from command import main
 from kraft_sum import bounds_of, everything, kraft, law
+from low_image_network import Leaning
 from test_kraft_latents import LITTLE, MUCH, Linear, head_of
-from told_network import Leaning
 
 from diffusion_jax import registry
 from diffusion_jax.compression import coder as coding
@@ -152,7 +152,7 @@ def runs(tmp_path_factory):
     taken = f"conv(checkpoint={str(vae)!r})"
     latent = train(folder, "latent", autoencoder=taken, **NORMAL)
     decoder = train(folder, "decoder", autoencoder=taken, view="from_latent()", prediction="v",
-                    network="tests.told_network()")  # fmt: skip
+                    network="tests.low_image_network()")  # fmt: skip
     return {"vae": vae, "latent": latent, "decoder": decoder}
 
 
