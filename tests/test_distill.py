@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from checkpoint_copies import assert_identical, weights
 from command import main
-from finished_runs import assert_identical, weights
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError

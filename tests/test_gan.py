@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from checkpoint_copies import assert_identical
 from command import main
-from finished_runs import assert_identical
 
 from benchmarks import rivals
 from diffusion_jax import registry

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from finished_runs import assert_identical, copied, weights
+from checkpoint_copies import assert_identical, copied, weights
 
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import eval as eval_mode, export, sample as sample_mode, train

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import tiny
-from finished_runs import copied, weights
+from checkpoint_copies import copied, weights
 
 from diffusion_jax.cli.modes import train
 from diffusion_jax.errors import CheckpointError, WorkdirError

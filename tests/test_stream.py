@@ -196,7 +196,7 @@ def test_a_streamed_run_resumes_bit_for_bit_and_counts_what_is_damaged(
     whole, pictures, tmp_path, capfd
 ):
     """And it is the run that has all on the device, with the damaged one replaced by the same."""
-    from finished_runs import assert_identical, weights
+    from checkpoint_copies import assert_identical, weights
 
     train.run(tiny.experiment(tmp_path, **pictures, steps=3))
     err = capfd.readouterr()
