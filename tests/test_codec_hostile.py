@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import test_codec_models as models
-from mutations import at_most
+from fuzzing import at_most
 from PIL import Image
 
 from diffusion_jax.compression import coder as coding, container, files, header as headers

@@ -11,7 +11,7 @@ import flax.serialization
 import numpy as np
 import pytest
 import test_state_dicts as state_dicts
-from mutations import at_most, mutated, rezipped
+from fuzzing import at_most, mutated, rezipped
 
 from diffusion_jax import registry
 from diffusion_jax.cli import user_images
