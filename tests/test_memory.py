@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 import tiny
-from test_lost import counting
+from test_training_integrity import counting
 
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import train

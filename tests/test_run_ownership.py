@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 import tiny
-from test_lost import counting
+from test_training_integrity import counting
 
 from diffusion_jax.cli.modes import report, train
 from diffusion_jax.data import base
