@@ -6,6 +6,7 @@ latent (for schedules with one gamma per pixel). `gamma = -log SNR` grows with t
 models", section 3).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -108,3 +109,12 @@ def diffuse(
     """The forward process `z = alpha x + sigma eps` at `gamma`."""
     g = expand(gamma, eps)
     return alpha(g) * x + sigma(g) * eps
+
+
+def least_noise(levels: int) -> float:
+    """The gamma of least noise that suits data of that many levels.
+
+    Noise is in proportion to the distance of two levels, as -13.3 is to that of 256 (Kingma et al.,
+    2021): less wastes capacity, more makes levels hard to tell apart in the reconstruction term.
+    """
+    return round(-13.3 + 2.0 * math.log(256.0 / levels), 1)

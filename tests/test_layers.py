@@ -17,11 +17,14 @@ errors types allowed traits
 members plugin_strings
 earlier_names
 rng registry argument_types runtime denoiser
-networks process data
+data
+networks
+process
 model
-sampling likelihood adapt
 baselines
-compression training
+sampling adapt
+likelihood compression
+training
 evaluation
 config config_groups config_latents saved_config ranges
 experiment

@@ -8,9 +8,9 @@ import pytest
 
 from diffusion_jax import config, registry, saved_config
 from diffusion_jax.experiment import Experiment, open_experiment
-from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.training.tasks import diffusion
 from diffusion_jax.training.tasks.diffusion import reconstruction_note
+from diffusion_jax.types import least_noise
 
 
 def test_the_published_ends_are_what_the_rule_gives():

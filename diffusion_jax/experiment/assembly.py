@@ -18,10 +18,10 @@ from diffusion_jax.networks.autoencoders.base import Autoencoder, is_trained
 from diffusion_jax.networks.text_encoders.base import as_read
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
-from diffusion_jax.process.schedules.base import check_ends, check_rises, least_noise
+from diffusion_jax.process.schedules.base import check_ends, check_rises
 from diffusion_jax.runtime.memory import of_device
 from diffusion_jax.training.tasks.base import teacher_of
-from diffusion_jax.types import Array
+from diffusion_jax.types import Array, least_noise
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from diffusion_jax.process.schedules.base import least_noise
-from diffusion_jax.types import Array, Params
+from diffusion_jax.types import Array, Params, least_noise
 
 
 @dataclass(frozen=True)

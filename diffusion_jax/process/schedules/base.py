@@ -12,7 +12,6 @@ same for every latent and pixel. A schedule whose `gamma` is `[B]` although it h
 One whose gamma is linear in t, whatever its parameters, declares `straight = True`.
 """
 
-import math
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -138,12 +137,3 @@ def pinned(
     fraction += jax.lax.stop_gradient(exact - fraction)
     # Also exact at t = 1, where lo + (hi - lo) might not round to hi.
     return lo * (1.0 - fraction) + hi * fraction
-
-
-def least_noise(levels: int) -> float:
-    """The gamma of least noise that suits data of that many levels.
-
-    Noise is in proportion to the distance of two levels, as -13.3 is to that of 256 (Kingma et al.,
-    2021): less wastes capacity, more makes levels hard to tell apart in the reconstruction term.
-    """
-    return round(-13.3 + 2.0 * math.log(256.0 / levels), 1)

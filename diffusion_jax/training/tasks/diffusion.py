@@ -22,7 +22,6 @@ from diffusion_jax.likelihood.objectives.base import (
 )
 from diffusion_jax.networks.autoencoders.base import is_trained, rate_of
 from diffusion_jax.process.conditioning_augmentation import LowNoise
-from diffusion_jax.process.schedules.base import least_noise
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import latent_cache, optimizer, state as state_lib
@@ -33,7 +32,7 @@ from diffusion_jax.training.state import State, ema_key
 from diffusion_jax.training.step import Recipe
 from diffusion_jax.training.tasks.base import Given, Handed, Setting
 from diffusion_jax.training.time_sampling.base import Proposal, is_uniform
-from diffusion_jax.types import Array, Params
+from diffusion_jax.types import Array, Params, least_noise
 
 _MUCH = 0.05  # of the bound: a reconstruction term above this is worth a warning
 
