@@ -13,8 +13,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.process.parameterization import from_pred
-from diffusion_jax.process.schedules.base import least_noise
-from diffusion_jax.types import Array, Cond, Pred, alpha, expand, sigma
+from diffusion_jax.types import Array, Cond, Pred, alpha, expand, least_noise, sigma
 
 _SLACK = 1e-3  # of gamma: ends are given in float32
 
