@@ -16,7 +16,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.experiment import Experiment, assembly, fine_tuning, open_run, teachers
 from diffusion_jax.sampling.guidance.base import Context
-from diffusion_jax.training.distillation.base import Desk, Lesson, aim, land
+from diffusion_jax.training.distillation.base import Lesson, LessonInputs, aim, land
 from diffusion_jax.types import Pred, alpha, diffuse, expand, sigma
 
 MEAN, VARIANCE = np.array([0.3, -0.5]), np.array([0.4, 1.7])
@@ -33,10 +33,10 @@ def flow(z, gamma, end):
     return alpha(e) * MEAN + scale[1] / scale[0] * (z - alpha(g) * MEAN)
 
 
-def desk(method, progress, n=48):
+def inputs(method, progress, n=48):
     keys = jax.random.split(jax.random.key(0), 3)
     x, eps = (jax.random.normal(k, (n, 2)) for k in keys[:2])
-    return Desk(
+    return LessonInputs(
         edges=jnp.linspace(4.0, -6.0, method.finest + 1),
         u=(jnp.arange(n) + 0.5) / n,
         v=jax.random.uniform(keys[2], (n,)),
@@ -52,7 +52,7 @@ def desk(method, progress, n=48):
 @pytest.mark.parametrize("spec", METHODS)
 def test_every_lesson_of_an_exact_teacher_is_its_flow(float64, spec, progress):
     method = registry.build("distillation", spec)
-    found = method.lesson(desk(method, progress))
+    found = method.lesson(inputs(method, progress))
     np.testing.assert_allclose(found.z_end, flow(found.z, found.gamma, found.end), atol=1e-12)
     x = aim(found)
     g = expand(found.gamma, x)
@@ -64,7 +64,7 @@ def test_lessons_start_where_sampling_asks_and_rounds_end_there(float64):
     """By default at the student's own edges alone; the last round of halving likewise."""
     for spec in ("segments(steps=4, inner=3)", "halving(steps=4, rounds=2)"):
         method = registry.build("distillation", spec)
-        made = desk(method, 0.99)
+        made = inputs(method, 0.99)
         edges = np.asarray(made.edges[:: method.finest // 4])
         found = method.lesson(made)
         at = np.searchsorted(-edges, -np.asarray(found.gamma))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import main
-from test_distill import desk, first_loss, flow, student, teacher  # noqa: F401
+from test_distill import first_loss, flow, inputs, student, teacher  # noqa: F401
 
 from diffusion_jax import registry
 from diffusion_jax.denoiser import StatefulDenoiser, then, with_condition
@@ -60,7 +60,7 @@ def test_over_a_denoiser_that_is_told_nothing_it_is_ddim():
 @pytest.mark.parametrize("both", [False, True])
 def test_lessons_are_of_every_length_and_both_ways_if_asked(float64, both):
     method = registry.build("distillation", f"flow_map(steps=2, finest=16, both={both})")
-    found = method.lesson(desk(method, 0.0, n=2048))
+    found = method.lesson(inputs(method, 0.0, n=2048))
     length = np.abs(np.asarray(found.gamma - found.end)) / 10.0  # of the way from 4 to -6
     assert (length > 0.0624).all() and (length <= 1.0 + 1e-12).all()
     assert abs((length < 0.125).mean() - 0.5) < 0.05  # taught

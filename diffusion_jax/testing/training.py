@@ -89,12 +89,12 @@ def distillation(plugin: Any) -> None:
         return z
 
     for progress in (0.0, 0.5, 0.99):
-        desk = base.Desk(
+        inputs = base.LessonInputs(
             edges, (jnp.arange(n) + 0.5) / n, jax.random.uniform(keys[2], (n,)),
             jnp.float32(progress), lambda gamma: diffuse(x, gamma, eps),
             lambda z, gammas: jnp.broadcast_to(z, (len(gammas), *z.shape)), jump, jump,
         )  # fmt: skip
-        found = jax.jit(lambda desk=desk: plugin.lesson(desk))()
+        found = jax.jit(lambda inputs=inputs: plugin.lesson(inputs))()
         shapes = [a.shape for a in found] == [x.shape, (n,), (n,), x.shape]
         must(shapes, "a lesson is not (z, gamma, end, z_end) of these shapes")
         must(bool((found.end < found.gamma).all()), "a lesson does not lead to less noise")

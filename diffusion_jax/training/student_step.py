@@ -12,7 +12,7 @@ from diffusion_jax import rng
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.model import Model
 from diffusion_jax.training.averages import Average
-from diffusion_jax.training.distillation.base import Desk, Method, aim, land
+from diffusion_jax.training.distillation.base import LessonInputs, Method, aim, land
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State
@@ -112,7 +112,7 @@ class Recipe:
             cond["w"] = self.weight * w
         noise = rng.draw_noise(rng.stream(root, "noise", state.step), x, dropout=True)
         before = state.proposal.get("before", state.params)
-        desk = Desk(
+        inputs = LessonInputs(
             edges=jnp.asarray(self.teacher.edges, x.dtype),
             u=noise.t,
             v=jax.random.uniform(rng.stream(root, "place", state.step), (n,)),
@@ -122,7 +122,7 @@ class Recipe:
             jump=lambda z, gamma, end: self.jump(state.params, z, gamma, end, cond),
             before=lambda z, gamma, end: self.jump(before, z, gamma, end, cond),
         )
-        lesson = jax.lax.stop_gradient(self.method.lesson(desk))
+        lesson = jax.lax.stop_gradient(self.method.lesson(inputs))
         target = aim(lesson)
         # The larger of the errors in x and in eps ("truncated SNR", Salimans & Ho 2022).
         weight = jnp.maximum(1.0, jnp.exp(-expand(lesson.gamma, x)))

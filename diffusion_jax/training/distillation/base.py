@@ -39,7 +39,7 @@ class Lesson(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Desk:
+class LessonInputs:
     """What a method has to make a lesson of, at one training step.
 
     Attributes:
@@ -91,7 +91,7 @@ class Method(Protocol):
     @property
     def told(self) -> tuple[str, ...]: ...  # noqa: D102
 
-    def lesson(self, desk: Desk) -> Lesson:
+    def lesson(self, inputs: LessonInputs) -> Lesson:
         """What the student is to learn in this step."""
         ...
 

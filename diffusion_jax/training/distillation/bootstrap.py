@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.training.distillation.base import Desk, Lesson
+from diffusion_jax.training.distillation.base import Lesson, LessonInputs
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,18 @@ class Bootstrap:
         """Only the student's own steps."""
         return self.steps
 
-    def lesson(self, desk: Desk) -> Lesson:
+    def lesson(self, inputs: LessonInputs) -> Lesson:
         """From a point of a segment to its end, one step of it by the teacher."""
-        place = desk.u * self.steps
+        place = inputs.u * self.steps
         k = jnp.floor(place).astype(jnp.int32)
-        start, end = desk.edges[k], desk.edges[k + 1]
-        pieces = jnp.round(self.first * (self.last / self.first) ** desk.progress)
+        start, end = inputs.edges[k], inputs.edges[k + 1]
+        pieces = jnp.round(self.first * (self.last / self.first) ** inputs.progress)
         done = jnp.minimum(jnp.floor((place - k) * pieces), pieces - 1)
         gamma = start + done / pieces * (end - start)
         middle = jnp.where(done == pieces - 1, end, start + (done + 1) / pieces * (end - start))
-        z = desk.noisy(gamma)
-        nearer = desk.teach(z, jnp.stack([gamma, middle]))[-1]
-        return Lesson(z, gamma, end, desk.jump(nearer, middle, end))
+        z = inputs.noisy(gamma)
+        nearer = inputs.teach(z, jnp.stack([gamma, middle]))[-1]
+        return Lesson(z, gamma, end, inputs.jump(nearer, middle, end))
 
 
 def make(steps: Count = 4, first: Count = 8, last: Count = 64) -> Bootstrap:

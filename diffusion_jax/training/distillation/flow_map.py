@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count, Share
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.training.distillation.base import Desk, Lesson
+from diffusion_jax.training.distillation.base import Lesson, LessonInputs
 from diffusion_jax.types import expand
 
 
@@ -29,36 +29,36 @@ class FlowMap:
     timed: bool = False
     told: tuple[str, ...] = ("to",)
 
-    def lesson(self, desk: Desk) -> Lesson:
+    def lesson(self, inputs: LessonInputs) -> Lesson:
         """A short step by the teacher or a long one by the student itself."""
-        short = desk.v < self.taught
+        short = inputs.v < self.taught
         # Uniform in [0, 1) on either side.
-        w = jnp.where(short, desk.v / self.taught, (desk.v - self.taught) / (1.0 - self.taught))
+        w = jnp.where(short, inputs.v / self.taught, (inputs.v - self.taught) / (1.0 - self.taught))
         octaves = jnp.log2(self.finest)
         # Beyond the longest by half an octave, so that the whole way is often asked for.
         length = jnp.where(short, w, jnp.minimum(1.0 + (octaves - 0.5) * w, octaves))
         share = 2.0 ** (length - octaves)
-        first = desk.u * (1.0 - share)
+        first = inputs.u * (1.0 - share)
         nodes = jnp.linspace(0.0, 1.0, self.finest + 1)
         start, middle, end = (
-            jnp.interp(first + part * share, nodes, desk.edges) for part in (0.0, 0.5, 1.0)
+            jnp.interp(first + part * share, nodes, inputs.edges) for part in (0.0, 0.5, 1.0)
         )
-        noisy = desk.noisy(start)
+        noisy = inputs.noisy(start)
         if self.rule == "lagrangian":
             last, between = (
-                jnp.interp(first + share - part / self.finest, nodes, desk.edges)
+                jnp.interp(first + share - part / self.finest, nodes, inputs.edges)
                 for part in (1.0, 0.5)
             )
-            begun = jnp.where(expand(short, noisy), noisy, desk.jump(noisy, start, last))
+            begun = jnp.where(expand(short, noisy), noisy, inputs.jump(noisy, start, last))
             gammas = jnp.where(
                 short, jnp.stack([start, middle, end]), jnp.stack([last, between, end])
             )
-            return Lesson(noisy, start, end, desk.teach(begun, gammas)[-1])
-        path = desk.teach(noisy, jnp.stack([start, middle, end]))
-        back = (1024.0 * desk.u) % 1.0 < 0.5 if self.both else jnp.zeros_like(short)
+            return Lesson(noisy, start, end, inputs.teach(begun, gammas)[-1])
+        path = inputs.teach(noisy, jnp.stack([start, middle, end]))
+        back = (1024.0 * inputs.u) % 1.0 < 0.5 if self.both else jnp.zeros_like(short)
         a, b = jnp.where(back, end, start), jnp.where(back, start, end)
-        z = desk.noisy(a)
-        own = desk.jump(desk.jump(z, a, middle), middle, b)
+        z = inputs.noisy(a)
+        own = inputs.jump(inputs.jump(z, a, middle), middle, b)
         here, there = (
             jnp.where(expand(back, z), p, q) for p, q in ((path[-1], path[0]), (path[0], path[-1]))
         )

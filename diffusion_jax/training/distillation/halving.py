@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.training.distillation.base import Desk, Lesson
+from diffusion_jax.training.distillation.base import Lesson, LessonInputs
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,18 @@ class Halving:
         """The teacher's steps in the first round."""
         return self.steps * 2**self.rounds
 
-    def lesson(self, desk: Desk) -> Lesson:
+    def lesson(self, inputs: LessonInputs) -> Lesson:
         """One step of this round, which is two of the teacher or of the round before."""
-        now = jnp.floor(desk.progress * self.rounds).astype(jnp.int32)
+        now = jnp.floor(inputs.progress * self.rounds).astype(jnp.int32)
         length = 2 ** (now + 1)  # of a step, in those of the finest plan
-        k = jnp.floor(desk.u * (self.finest // length)).astype(jnp.int32) * length
-        gammas = desk.edges[jnp.stack([k, k + length // 2, k + length])]
-        z = desk.noisy(gammas[0])
+        k = jnp.floor(inputs.u * (self.finest // length)).astype(jnp.int32) * length
+        gammas = inputs.edges[jnp.stack([k, k + length // 2, k + length])]
+        z = inputs.noisy(gammas[0])
 
         def again() -> jax.Array:
-            return desk.before(desk.before(z, gammas[0], gammas[1]), gammas[1], gammas[2])
+            return inputs.before(inputs.before(z, gammas[0], gammas[1]), gammas[1], gammas[2])
 
-        end = jax.lax.cond(now == 0, lambda: desk.teach(z, gammas)[-1], again)
+        end = jax.lax.cond(now == 0, lambda: inputs.teach(z, gammas)[-1], again)
         return Lesson(z, gammas[0], gammas[2], end)
 
 

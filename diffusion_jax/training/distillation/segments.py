@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from diffusion_jax.allowed import Count, Share
-from diffusion_jax.training.distillation.base import Desk, Lesson, between
+from diffusion_jax.training.distillation.base import Lesson, LessonInputs, between
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Segments:
         """Only the student's own steps."""
         return self.steps
 
-    def lesson(self, desk: Desk) -> Lesson:
+    def lesson(self, inputs: LessonInputs) -> Lesson:
         """One whole step, or its rest from a point of the teacher's path."""
-        k = jnp.floor(desk.u * self.steps).astype(jnp.int32)
-        gammas = between(desk.edges[k], desk.edges[k + 1], self.inner)
-        path = desk.teach(desk.noisy(gammas[0]), gammas)
+        k = jnp.floor(inputs.u * self.steps).astype(jnp.int32)
+        gammas = between(inputs.edges[k], inputs.edges[k + 1], self.inner)
+        path = inputs.teach(inputs.noisy(gammas[0]), gammas)
         z, gamma = path[0], gammas[0]
         if self.interior and self.inner > 1:
-            inside = jnp.floor(desk.v / self.interior * (self.inner - 1)).astype(jnp.int32)
-            at = jnp.where(desk.v < self.interior, 1 + inside, 0)
+            inside = jnp.floor(inputs.v / self.interior * (self.inner - 1)).astype(jnp.int32)
+            at = jnp.where(inputs.v < self.interior, 1 + inside, 0)
             rows = jnp.arange(len(k))
             z, gamma = path[at, rows], gammas[at, rows]
         return Lesson(z, gamma, gammas[-1], path[-1])
