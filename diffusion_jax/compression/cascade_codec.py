@@ -13,13 +13,13 @@ import numpy as np
 
 from diffusion_jax.compression.header import TIMESTEPS
 from diffusion_jax.compression.latent_chain import LatentChain
-from diffusion_jax.compression.order import Desk, Order, Reader, Tally
+from diffusion_jax.compression.order import BatchCoder, Order, Reader, Tally
 from diffusion_jax.compression.pixels import Symbols
 from diffusion_jax.compression.rans import Stack
 
 
 class Place(NamedTuple):
-    """Where a batch is coded; see `Desk`."""
+    """Where a batch is coded; see `BatchCoder`."""
 
     stack: Stack
     symbols: Symbols
@@ -46,8 +46,8 @@ class Stages:
             return
         for i, chain in reversed([*enumerate(self.chains)]):
             part, low = chain.network.parts(images)
-            desk = self._desk(i, chain.given(low), at)
-            self.order.encode(desk, part.reshape(len(part), -1), known)
+            coder = self._coder(i, chain.given(low), at)
+            self.order.encode(coder, part.reshape(len(part), -1), known)
 
     def take(self, n: int, known: np.ndarray | None, at: Place) -> np.ndarray:
         """Takes a batch off the stacks: every stage is told what those before it gave."""
@@ -55,23 +55,23 @@ class Stages:
             return self.order.decode(self._read(known, at), n, known)
         images = None
         for i, chain in enumerate(self.chains):
-            part = self.order.decode(self._desk(i, chain.given(images), at), n, known)
+            part = self.order.decode(self._coder(i, chain.given(images), at), n, known)
             images = chain.network.join(part, images)
         assert images is not None
         return images
 
-    def _read(self, known: np.ndarray | None, at: Place) -> Desk:
-        """The desk of the latents, at which the last stage codes the images."""
+    def _read(self, known: np.ndarray | None, at: Place) -> BatchCoder:
+        """The coder of the latents, at which the last stage codes the images."""
         latents, last = self.chains
 
-        def reader(y_0: np.ndarray) -> Desk:
+        def reader(y_0: np.ndarray) -> BatchCoder:
             shaped = y_0.reshape(-1, *latents.network.shape).astype(np.float32)
-            return self._desk(1, last.given(shaped), at)
+            return self._coder(1, last.given(shaped), at)
 
-        desk = self._desk(0, latents, at)
-        desk.reader = Reader(self.order, reader, known)
-        return desk
+        coder = self._coder(0, latents, at)
+        coder.reader = Reader(self.order, reader, known)
+        return coder
 
-    def _desk(self, stage: int, chain: LatentChain, at: Place) -> Desk:
+    def _coder(self, stage: int, chain: LatentChain, at: Place) -> BatchCoder:
         first = stage * (TIMESTEPS + 1)
-        return Desk(chain, at.stack, at.symbols, self.seed, at.batch, at.tally, first)
+        return BatchCoder(chain, at.stack, at.symbols, self.seed, at.batch, at.tally, first)

@@ -51,17 +51,17 @@ class Reader:
 
     Attributes:
         order: of its coding.
-        at: its desk, told `y_0` `[n, values]`.
+        at: its coder, told `y_0` `[n, values]`.
         known: labels.
     """
 
     order: "Order"
-    at: Callable[[np.ndarray], "Desk"]
+    at: Callable[[np.ndarray], "BatchCoder"]
     known: np.ndarray | None
 
 
 @dataclass
-class Desk:
+class BatchCoder:
     """Where one batch is coded.
 
     Attributes:
@@ -142,54 +142,54 @@ class Desk:
         return whitening(self.seed, self.batch, self.first + step, (n, self.chain.network.values))
 
 
-def _bitswap_encode(desk: Desk, images: np.ndarray, labels: np.ndarray | None) -> None:
-    c = desk.chain
-    k = desk.draw(c.first(c.network.data(images), labels), 0)
-    desk.put_pixels(images, k)
+def _bitswap_encode(coder: BatchCoder, images: np.ndarray, labels: np.ndarray | None) -> None:
+    c = coder.chain
+    k = coder.draw(c.first(c.network.data(images), labels), 0)
+    coder.put_pixels(images, k)
     for i in range(1, c.timesteps + 1):
-        nxt = desk.draw(c.onwards(k, i), i)
-        desk.put(c.predict(nxt, i, labels), k)
+        nxt = coder.draw(c.onwards(k, i), i)
+        coder.put(c.predict(nxt, i, labels), k)
         k = nxt
-    desk.put(c.prior(len(images)), k)
+    coder.put(c.prior(len(images)), k)
 
 
-def _bitswap_decode(desk: Desk, n: int, labels: np.ndarray | None) -> np.ndarray:
-    c = desk.chain
-    k = desk.take(c.prior(n))
+def _bitswap_decode(coder: BatchCoder, n: int, labels: np.ndarray | None) -> np.ndarray:
+    c = coder.chain
+    k = coder.take(c.prior(n))
     for i in range(c.timesteps, 0, -1):
-        before = desk.take(c.predict(k, i, labels))
-        desk.undraw(c.onwards(before, i), k, i)
+        before = coder.take(c.predict(k, i, labels))
+        coder.undraw(c.onwards(before, i), k, i)
         k = before
-    images = desk.take_pixels(k)
-    desk.undraw(c.first(c.network.data(images), labels), k, 0)
+    images = coder.take_pixels(k)
+    coder.undraw(c.first(c.network.data(images), labels), k, 0)
     return images
 
 
-def _topdown_encode(desk: Desk, images: np.ndarray, labels: np.ndarray | None) -> None:
-    c = desk.chain
+def _topdown_encode(coder: BatchCoder, images: np.ndarray, labels: np.ndarray | None) -> None:
+    c = coder.chain
     x = c.network.data(images)
-    ks = [desk.draw(c.last(x, labels), c.timesteps)]
+    ks = [coder.draw(c.last(x, labels), c.timesteps)]
     models = []
     for i in range(c.timesteps, 0, -1):
         models.append(c.predict(ks[-1], i, labels))
-        ks.append(desk.draw(c.back(ks[-1], i, x, labels), i - 1))
-    desk.put_pixels(images, ks[-1])
+        ks.append(coder.draw(c.back(ks[-1], i, x, labels), i - 1))
+    coder.put_pixels(images, ks[-1])
     while models:
-        desk.put(models.pop(), ks.pop())
-    desk.put(c.prior(len(images)), ks.pop())
+        coder.put(models.pop(), ks.pop())
+    coder.put(c.prior(len(images)), ks.pop())
 
 
-def _topdown_decode(desk: Desk, n: int, labels: np.ndarray | None) -> np.ndarray:
-    c = desk.chain
-    ks = [desk.take(c.prior(n))]
+def _topdown_decode(coder: BatchCoder, n: int, labels: np.ndarray | None) -> np.ndarray:
+    c = coder.chain
+    ks = [coder.take(c.prior(n))]
     for i in range(c.timesteps, 0, -1):
-        ks.append(desk.take(c.predict(ks[-1], i, labels)))
-    images = desk.take_pixels(ks[-1])
+        ks.append(coder.take(c.predict(ks[-1], i, labels)))
+    images = coder.take_pixels(ks[-1])
     x = c.network.data(images)
     for i in range(1, c.timesteps + 1):
         k = ks.pop()
-        desk.undraw(c.back(ks[-1], i, x, labels), k, i - 1)
-    desk.undraw(c.last(x, labels), ks.pop(), c.timesteps)
+        coder.undraw(c.back(ks[-1], i, x, labels), k, i - 1)
+    coder.undraw(c.last(x, labels), ks.pop(), c.timesteps)
     return images
 
 
@@ -198,13 +198,13 @@ class Order(NamedTuple):
 
     Attributes:
         markov: whether latents are drawn forwards, by a chain that does not see the image.
-        encode: `(desk, images uint8 [n, values], labels or None)`.
-        decode: `(desk, n, labels or None) -> images`.
+        encode: `(coder, images uint8 [n, values], labels or None)`.
+        decode: `(coder, n, labels or None) -> images`.
     """
 
     markov: bool
-    encode: Callable[[Desk, np.ndarray, np.ndarray | None], None]
-    decode: Callable[[Desk, int, np.ndarray | None], np.ndarray]
+    encode: Callable[[BatchCoder, np.ndarray, np.ndarray | None], None]
+    decode: Callable[[BatchCoder, int, np.ndarray | None], np.ndarray]
 
 
 ORDERS = {
