@@ -11,7 +11,7 @@ import pytest
 from diffusion_jax import registry, testing
 from diffusion_jax.data.captions import captions_of
 from diffusion_jax.data.datasets import _grammar as grammar, scenes
-from diffusion_jax.data.description import changed, describe, told
+from diffusion_jax.data.description import as_lines, changed, describe
 from diffusion_jax.errors import DataError
 
 
@@ -105,7 +105,7 @@ def test_captions_count_in_the_fingerprint_and_in_what_a_run_keeps():
     assert split.fingerprint() != other.fingerprint()
     before, now = describe(source, split), describe(source, other)
     assert "captions" in changed(before, now)
-    assert any("10 different captions" in line for line in told(before))
+    assert any("10 different captions" in line for line in as_lines(before))
     bare = dataclasses.replace(split, captions=None)
     assert bare.fingerprint() == built("digits()").split("valid").fingerprint()
 

@@ -122,7 +122,9 @@ def test_truth_of_scenes_against_their_attributes(objects):
     rows = split.take(np.arange(60))
     which = np.arange(60) % 4
     rows["text"] = rows["caption"][..., None]
-    found = captions_lib.told({k: jnp.asarray(v) for k, v in rows.items()}, jnp.asarray(which))
+    found = captions_lib.conditions(
+        {k: jnp.asarray(v) for k, v in rows.items()}, jnp.asarray(which)
+    )
     true = np.asarray(clip.truth(found, found))
     said = [split.captions.table[k] for k in rows["caption"][np.arange(60), which]]
 

@@ -28,7 +28,7 @@ class Exact:
     def __init__(self, mixture, odds=False):
         self.mixture, self.odds = mixture, odds
 
-    def told(self, text):
+    def condition(self, text):
         return {"text": jnp.asarray([[int(text) + 1]])}
 
     def texts(self, cond):

@@ -141,7 +141,7 @@ def test_an_embedding_matters_and_none_is_zeros(tmp_path, text):
     shapes = jax.eval_shape(lambda k: model.init(k, (16, 16, 3)), jax.random.key(0))
     params = moved(jax.tree.map(lambda a: jnp.zeros(a.shape), shapes), 0.2)
     run = jax.jit(lambda cond: model.denoiser(params)(z, jnp.zeros(2), cond).x)
-    told = vectors.told(np.random.default_rng(0).normal(size=(2, SIZE)))
+    told = vectors.with_presence(np.random.default_rng(0).normal(size=(2, SIZE)))
     own, none = run({"embedding": told}), run({"embedding": 0.0 * told})
     other = run({"embedding": np.stack([told[1], told[1]])})
     assert np.abs(own - none).max() > 1e-3 and np.abs(own - other)[0].max() > 1e-3
@@ -159,7 +159,7 @@ class Tokens(nn.Module):
 
 
 def test_an_embedding_is_further_tokens_beside_those_of_the_text():
-    told = jnp.asarray(vectors.told(np.random.default_rng(0).normal(size=(2, SIZE))))
+    told = jnp.asarray(vectors.with_presence(np.random.default_rng(0).normal(size=(2, SIZE))))
     shapes = jax.eval_shape(lambda k: Tokens().init(k, {"embedding": told}), jax.random.key(0))
     assert shapes["params"]["embedding"]["kernel"].shape == (SIZE + 1, 4 * 8)
     see = functools.partial(jax.jit(Tokens().apply), drawn(shapes, 0.5))

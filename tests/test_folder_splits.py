@@ -13,7 +13,7 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _resuming
 from diffusion_jax.data import base
 from diffusion_jax.data.base import Source, Split
-from diffusion_jax.data.description import changed, describe, told
+from diffusion_jax.data.description import as_lines, changed, describe
 from diffusion_jax.errors import ConfigError, DataError, WorkdirError
 from diffusion_jax.experiment import open_experiment
 from diffusion_jax.experiment.record import check_classes
@@ -126,9 +126,9 @@ def test_classes_are_told_in_order_with_counts(tmp_path):
     source = build(tmp_path / "x", valid=0, test=0)
     record = describe(source, source.split("train"))
     assert record["classes"] == ["cat", "dog"] and record["counts"] == [4, 3]
-    assert "classes, with their images: 0 cat (4), 1 dog (3)" in told(record)
+    assert "classes, with their images: 0 cat (4), 1 dog (3)" in as_lines(record)
     many = record | {"classes": [], "counts": [3] * 50 + [9]}
-    assert "51 classes of 3 .. 9 images" in told(many)
+    assert "51 classes of 3 .. 9 images" in as_lines(many)
 
 
 def test_classes_go_by_number_or_name(tmp_path):

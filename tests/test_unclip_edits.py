@@ -65,12 +65,12 @@ def test_a_difference_of_texts_turns_what_is_told_and_keeps_the_latent(theta):
     raw = EMBEDDER.raw(TOLD)
     old, new = vectors.unit(EMBEDDER.texts(["ab", "cd"]))
     way = np.broadcast_to(new - old, raw.shape)
-    turned = EMBEDDER.raw(layout.canvas.extra["told"])
+    turned = EMBEDDER.raw(layout.canvas.extra["vector"])
     inside = np.abs(EMBEDDER.scale.standard(turned)) < 2.9  # others are clipped
     size = np.linalg.norm(raw, axis=1, keepdims=True)
     off = np.abs(turned - size * vectors.slerp(raw, way, theta)) / np.asarray(EMBEDDER.scale.std)
     assert inside.mean() > 0.6 and off[inside].max() < 0.048
-    told = layout.canvas.extra["told"]
+    told = layout.canvas.extra["vector"]
     wanted = image(latent(X.reshape(-1, 2), mean(TOLD)), mean(told))
     np.testing.assert_allclose(x, wanted, atol=2e-3)
     if theta == 0.0:
@@ -80,7 +80,7 @@ def test_a_difference_of_texts_turns_what_is_told_and_keeps_the_latent(theta):
 
 def test_a_way_between_images_ends_at_them_and_takes_the_latents_along():
     x, layout = edited("between(frames=5)", inputs())
-    told, weight = layout.canvas.extra["told"], np.tile(np.linspace(0, 1, 5), 2)
+    told, weight = layout.canvas.extra["vector"], np.tile(np.linspace(0, 1, 5), 2)
     np.testing.assert_array_equal(told[::5], TOLD[::2])
     np.testing.assert_array_equal(told[4::5], TOLD[1::2])
     np.testing.assert_allclose(x[::5], X[::2].reshape(-1, 2), atol=2e-3)
@@ -95,7 +95,7 @@ def test_a_way_between_images_ends_at_them_and_takes_the_latents_along():
 
 def test_frames_that_begin_at_one_latent_differ_by_what_they_are_told_alone():
     x, layout = edited("between(frames=4, latent='one')", inputs(each=2))
-    rest = (x - mean(layout.canvas.extra["told"])).reshape(4, 4, 2)
+    rest = (x - mean(layout.canvas.extra["vector"])).reshape(4, 4, 2)
     np.testing.assert_allclose(rest, rest[:, :1] + np.zeros(rest.shape), atol=5e-3)
     assert np.abs(rest[0, 0] - rest[1, 0]).max() > 0.01  # another line, another latent
 

@@ -199,7 +199,9 @@ class Network:
     # What is compiled: the parameters come first, everything has the pinned shape.
 
     def _predict(self, params: Params, z: Array, gamma: Array, cond: Cond) -> tuple[Array, Array]:
-        pred = self.model.denoiser(params)(z, gamma, given_latent.told(self.model, params, cond))
+        pred = self.model.denoiser(params)(
+            z, gamma, given_latent.condition(self.model, params, cond)
+        )
         return pred.x, pred.eps
 
     def _data(self, params: Params, images: Array) -> tuple[Array, Array | None]:
@@ -207,7 +209,7 @@ class Network:
         return coded.mean, coded.std
 
     def _shift(self, params: Params, x: Array, gamma: Array, cond: Cond) -> Array:
-        return self.model.shift(params, x, gamma, given_latent.told(self.model, params, cond))
+        return self.model.shift(params, x, gamma, given_latent.condition(self.model, params, cond))
 
     def _pixels(self, params: Params, y: Array, gamma_0: Array, images: Array) -> Array:
         return self.model.log_probs(params, self.model.decoder.encode(images), y, gamma_0)

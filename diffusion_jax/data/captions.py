@@ -124,7 +124,7 @@ class Captions:
         return abs(sum(p * math.log2(p) for p in mass.values() if p))
 
 
-def told(rows: Mapping[str, Array], which: Array | None = None) -> dict[str, Array]:
+def conditions(rows: Mapping[str, Array], which: Array | None = None) -> dict[str, Array]:
     """What a guide is told of images: a caption of each, and what else is true of them.
 
     Args:

@@ -24,7 +24,7 @@ def describe(source: Source, split: Split) -> dict[str, Any]:
     }
 
 
-def told(record: Mapping[str, Any]) -> list[str]:
+def as_lines(record: Mapping[str, Any]) -> list[str]:
     """What `describe` found, as lines for a user: classes in order with counts, and notes."""
     names, counts = record["classes"], record["counts"]
     lines = list(record["notes"])

@@ -71,14 +71,14 @@ def clipped(scale: Scale, raw: np.ndarray) -> float:
     return float((np.abs(scale.standard(raw)) > SPAN).mean())
 
 
-def told(standard: np.ndarray) -> np.ndarray:
+def with_presence(standard: np.ndarray) -> np.ndarray:
     """What a network is told of vectors `[N, D]`: `[N, D + 1]`, the last 1 for "there is one"."""
     return np.pad(standard, [(0, 0), (0, 1)], constant_values=1.0).astype(np.float32)
 
 
-def untold(told: np.ndarray) -> np.ndarray:
-    """The vectors of `told`, `[N, D]`."""
-    return told[:, :-1]
+def without_presence(given: np.ndarray) -> np.ndarray:
+    """The vectors of `with_presence`, `[N, D]`."""
+    return given[:, :-1]
 
 
 def unit(v: np.ndarray) -> np.ndarray:

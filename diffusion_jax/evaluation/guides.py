@@ -37,7 +37,7 @@ def measure(recipe: Recipe, params: Params, split: Split, how: Pass) -> list[dic
     def run(given: Params, rows: dict[str, Array], keys: Array) -> dict[str, Array]:
         x = recipe.data(given["params"], rows["image"], keys)
         noise = rng.normal(rng.stream(keys, "scoring"), x.shape, x.dtype)
-        told = captions.told(rows)
+        told = captions.conditions(rows)
         told |= {} if given["bank"] is None else {"bank": given["bank"]}
 
         def level(gamma: Array) -> dict[str, Array]:

@@ -49,11 +49,11 @@ def model(run: "Experiment") -> Model:
               "text": run.text}  # fmt: skip
     told = embeddings.of(run)
     decoder, between = _space(run, images)
-    latent = images["shape"] if is_told(run) else between.latent_shape(images["shape"])
+    latent = images["shape"] if takes_latent(run) else between.latent_shape(images["shape"])
     known = {**images, "channels": latent[-1], "shape": latent}
     values = outputs(check_prediction(c.prediction), source.levels)
     vectors = hasattr(between, "vectors")  # a level is one, not a number
-    _check_told(run, between)
+    _check_takes_latent(run, between)
     each = images["channels"] if vectors and values > 1 else known["channels"]
     wide = {**known, "channels": each * values}
     built = Model(
@@ -102,7 +102,7 @@ def view(run: "Experiment") -> View:
     return registry.build("views", run.config.view, levels=run.source.levels)
 
 
-def is_told(run: "Experiment") -> bool:
+def takes_latent(run: "Experiment") -> bool:
     """Whether the run is a model of pixels that is given the latent of each image."""
     return bool(getattr(view(run), "latent", False))
 
@@ -165,10 +165,10 @@ def _space(run: "Experiment", known: dict[str, Any]) -> tuple[Decoder, Autoencod
     return decoder, between
 
 
-def _check_told(run: "Experiment", between: Autoencoder) -> None:
+def _check_takes_latent(run: "Experiment", between: Autoencoder) -> None:
     """Refuses an autoencoder whose latents a model of pixels cannot be told."""
     c = run.config
-    if not is_told(run):
+    if not takes_latent(run):
         return
     if registry.parse(c.autoencoder).name == "pixels" or is_trained(between):
         raise ConfigError(
@@ -221,7 +221,7 @@ def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
 def _least_noise(run: "Experiment") -> float:
     """The gamma of least noise that suits what diffuses: by the levels, of pixels."""
     c, source = run.config, run.source
-    if registry.parse(c.autoencoder).name == "pixels" or is_told(run):
+    if registry.parse(c.autoencoder).name == "pixels" or takes_latent(run):
         return least_noise(source.levels)
     known = {"levels": source.levels, "channels": source.shape[-1], "shape": tuple(source.shape)}
     return _space(run, known)[1].gamma_min
@@ -236,7 +236,7 @@ def offered(run: "Experiment") -> dict[str, Any]:
     check_ends(gamma_min, c.gamma_max)
     seen, shape = view(run), tuple(source.shape)
     own, given = seen.shape(shape), seen.given_shape(shape)
-    if is_told(run):
+    if takes_latent(run):
         known = {"levels": source.levels, "channels": own[-1], "shape": own}
         given = _space(run, known)[1].latent_shape(own)
     return {

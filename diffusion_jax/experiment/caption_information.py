@@ -85,7 +85,9 @@ def class_names(run: Experiment) -> tuple[str, ...]:
     return captions.table
 
 
-def told(run: Experiment, asked: Sequence[Texts], table: Sequence[str]) -> dict[str, np.ndarray]:
+def conditions(
+    run: Experiment, asked: Sequence[Texts], table: Sequence[str]
+) -> dict[str, np.ndarray]:
     """What the network is told of M texts for each of N images, `[M][N]`; None is no text.
 
     Args:
@@ -119,8 +121,8 @@ def measured(run: Experiment, params: Params) -> Informed:
 
     def pass_over(asked: Sequence[Texts], maps: bool, label: str) -> lib.Measured:
         return lib.measure(
-            run.model, params, split, bits_per_dim.over(run), told(run, asked, captions.table),
-            draws=run.config.eval.draws, maps=maps, label=label,
+            run.model, params, split, bits_per_dim.over(run),
+            conditions(run, asked, captions.table), draws=run.config.eval.draws, maps=maps, label=label,
         )  # fmt: skip
 
     first = pass_over([*nothing, *chain], True, "with and without text")
@@ -187,7 +189,7 @@ def _parts(run: Experiment, captions: Captions, notes: list[str]) -> words_lib.W
         return None
     found = words_lib.parts(captions, run.config.inform.orders)
     try:
-        told(run, [found.texts(s) for s in (*found.chain, *found.more)], captions.table)
+        conditions(run, [found.texts(s) for s in (*found.chain, *found.more)], captions.table)
     except ConfigError as e:
         notes.append(f"bits of each word: training had no captions that leave words out ({e})")
         return None

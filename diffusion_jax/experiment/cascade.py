@@ -74,7 +74,7 @@ def joined(run: Experiment) -> Cascade:
     stages = tuple(_stage(run, name, i == 0) for i, name in enumerate(names))
     for stage in stages:
         vars(stage)["source"] = stages[-1].source
-    told = assembly.is_told(stages[-1])
+    told = assembly.takes_latent(stages[-1])
     if not told:
         _check_order(stages, names)
     _check_equal(stages, names)

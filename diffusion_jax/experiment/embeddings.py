@@ -49,7 +49,7 @@ class Embedder:
 
     def of_raw(self, raw: np.ndarray) -> np.ndarray:
         """The same of vectors `[N, D]`: put on levels as those that a prior draws."""
-        return vectors.told(vectors.standard_of(self.scale.levels(raw)))
+        return vectors.with_presence(vectors.standard_of(self.scale.levels(raw)))
 
     def texts(self, strings: Sequence[str]) -> np.ndarray:
         """The CLIP's vectors `[N, D]` of texts."""
@@ -57,7 +57,7 @@ class Embedder:
 
     def raw(self, told: np.ndarray) -> np.ndarray:
         """The vectors `[N, D]` of what the network is told."""
-        return self.scale.raw(vectors.untold(told))
+        return self.scale.raw(vectors.without_presence(told))
 
 
 def data(run: "Experiment", spec: str) -> Source:

@@ -36,7 +36,7 @@ Draw = Callable[[int, bool, int], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Told:
+class EmbeddingSource:
     """Where vectors come from.
 
     Attributes:
@@ -74,7 +74,7 @@ def check(run: Experiment) -> None:
         opened(run)
 
 
-def opened(run: Experiment, otherwise: str = "") -> Told | None:
+def opened(run: Experiment, otherwise: str = "") -> EmbeddingSource | None:
     """Where the vectors of a decoder's samples come from; None for a run that is told none.
 
     Args:
@@ -98,7 +98,7 @@ def opened(run: Experiment, otherwise: str = "") -> Told | None:
     return _drawn(run, embedder)
 
 
-def _of_split(run: Experiment, name: str) -> Told:
+def _of_split(run: Experiment, name: str) -> EmbeddingSource:
     """What the CLIP sees of the images of a split, whose captions are the default."""
     if name not in SPLITS:
         raise ConfigError(f"sample.prior='split:{name}': the splits are {', '.join(SPLITS)}")
@@ -111,17 +111,19 @@ def _of_split(run: Experiment, name: str) -> Told:
         told = split.embedding[np.arange(num) % len(split)]
         return lambda seed, quiet, attempt: told, {"run": f"{_SPLIT}{name}"}
 
-    return Told(tuple(asked), ready)
+    return EmbeddingSource(tuple(asked), ready)
 
 
-def _of_captions(run: Experiment, embedder: Embedder) -> Told:
+def _of_captions(run: Experiment, embedder: Embedder) -> EmbeddingSource:
     """What the CLIP makes of captions, of the length that vectors of images have on average."""
     asked = texts.wanted(run, run.config.sample.num, heard=True)
     told = embedder.of_raw(embedder.scale.length * vectors.unit(embedder.clip.texts(asked)))
-    return Told(tuple(asked), lambda: (lambda seed, quiet, attempt: told, {"run": CAPTIONS}))
+    return EmbeddingSource(
+        tuple(asked), lambda: (lambda seed, quiet, attempt: told, {"run": CAPTIONS})
+    )
 
 
-def _drawn(run: Experiment, embedder: Embedder) -> Told:
+def _drawn(run: Experiment, embedder: Embedder) -> EmbeddingSource:
     """What a prior draws, the best of several."""
     c, prior = run.config.sample, _prior(run)
     heard = prior.text is not None
@@ -155,7 +157,7 @@ def _drawn(run: Experiment, embedder: Embedder) -> Told:
 
         return draw, {"run": c.prior, "samples": c.prior_samples, **made.describe(), **record}
 
-    return Told(tuple(asked), ready)
+    return EmbeddingSource(tuple(asked), ready)
 
 
 def _prior(run: Experiment) -> Experiment:

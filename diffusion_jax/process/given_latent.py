@@ -18,7 +18,7 @@ from diffusion_jax.types import Array, Cond, Params
 UNITS = "units"
 
 
-class Told(Protocol):
+class Conditioned(Protocol):
     """A model that is told latents, or smaller images."""
 
     @property
@@ -34,14 +34,14 @@ class Told(Protocol):
     def from_latent(self) -> bool: ...  # noqa: D102
 
 
-def gamma_of(model: Told) -> float:
+def gamma_of(model: Conditioned) -> float:
     """-log SNR of `z_0`: the view's, or what the autoencoder declares."""
     gamma = getattr(model.view, "gamma", None)
     assert model.autoencoder is not None
     return model.autoencoder.gamma_min if gamma is None else gamma
 
 
-def draw(model: Told, params: Params, x: Array, keys: Array) -> Array:
+def draw(model: Conditioned, params: Params, x: Array, keys: Array) -> Array:
     """One draw of `y_0 = z_0 / alpha_0`, `z_0 ~ q(z_0 | x)`, as the network is told it.
 
     Args:
@@ -65,7 +65,7 @@ def in_own_units(params: Params, y: Array) -> Array:
     return y if units is None else y * units["scale"] + units["shift"]
 
 
-def told(model: Told, params: Params, cond: Cond) -> Cond:
+def condition(model: Conditioned, params: Params, cond: Cond) -> Cond:
     """The condition with what is given, levels or latents `y_0`, as the network is told it."""
     if "low" not in cond:
         return cond

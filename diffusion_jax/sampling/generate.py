@@ -159,7 +159,7 @@ def in_model_space(model: Model, params: Params, cond: Cond, key: Array) -> Cond
     if model.from_latent and cond["low"].dtype == jnp.uint8:
         x = model.decoder.encode(cond["low"])
         return {**cond, "low": given_latent.draw(model, params, x, key)}
-    cond = given_latent.told(model, params, cond)
+    cond = given_latent.condition(model, params, cond)
     return noised(cond, cond["low_gamma"], rng.stream(key, "low")) if "low_gamma" in cond else cond
 
 

@@ -21,7 +21,7 @@ from diffusion_jax.cli.modes import (
     quality as quality_mode,
     sample as sample_mode,
 )
-from diffusion_jax.data.description import describe, told
+from diffusion_jax.data.description import as_lines, describe
 from diffusion_jax.errors import ConfigError, NonFiniteError, foreign
 from diffusion_jax.experiment import (
     Experiment,
@@ -103,7 +103,7 @@ def run(experiment: Experiment) -> None:
                 f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
                 f"{describe_devices()}: {train.name}, {len(train)} images"
             )
-            for line in told(data):
+            for line in as_lines(data):
                 say(line)
         if start < c.steps:
             state, train = task.ready(state, train)

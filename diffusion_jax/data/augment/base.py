@@ -54,6 +54,6 @@ def choices(keys: Array, count: int) -> Array:
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys)
 
 
-def told(which: Array, count: int) -> Array:
+def one_hot(which: Array, count: int) -> Array:
     """One-hot vectors `[B, count - 1]` of choices, without the entry of choice 0, the identity."""
     return jax.nn.one_hot(which, count, dtype=jnp.float32)[:, 1:]

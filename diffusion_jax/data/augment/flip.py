@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.data.augment.base import Augment, choices, told
+from diffusion_jax.data.augment.base import Augment, choices, one_hot
 from diffusion_jax.types import Array
 
 
@@ -19,7 +19,7 @@ class Flip:
         """Images, and 1 for those that were mirrored."""
         which = choices(keys, 2)
         mirrored = (which == 1).reshape(-1, *[1] * (images.ndim - 1))
-        return jnp.where(mirrored, images[..., ::-1, :], images), told(which, 2)
+        return jnp.where(mirrored, images[..., ::-1, :], images), one_hot(which, 2)
 
 
 def make() -> Augment:

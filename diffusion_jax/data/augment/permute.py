@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.data.augment.base import Augment, choices, told
+from diffusion_jax.data.augment.base import Augment, choices, one_hot
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array
 
@@ -25,7 +25,7 @@ class Permute:
             raise ConfigError(f"permute: images must have 3 channels, got {images.shape[-1]}")
         which = choices(keys, len(_ORDERS))
         order = jnp.asarray(_ORDERS)[which].reshape(-1, *[1] * (images.ndim - 2), 3)
-        return jnp.take_along_axis(images, order, axis=-1), told(which, len(_ORDERS))
+        return jnp.take_along_axis(images, order, axis=-1), one_hot(which, len(_ORDERS))
 
 
 def make() -> Augment:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.data.augment.base import Augment, choices, told
+from diffusion_jax.data.augment.base import Augment, choices, one_hot
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array
 
@@ -24,7 +24,7 @@ class Rotate:
         for k in range(1, 4):
             turned = (which == k).reshape(-1, *[1] * (images.ndim - 1))
             out = jnp.where(turned, jnp.rot90(images, k, axes=(-3, -2)), out)
-        return out, told(which, 4)
+        return out, one_hot(which, 4)
 
 
 def make() -> Augment:

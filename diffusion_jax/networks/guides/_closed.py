@@ -110,7 +110,7 @@ class Listed(Pair):
         z = jnp.zeros((2, *shape))
         return {"network": self.network.init(key, z, jnp.zeros(2), cond)["params"]}
 
-    def told(self, text: str) -> Cond:
+    def condition(self, text: str) -> Cond:
         """Bytes of a text, `[1, 64]`."""
         return {"text": jnp.asarray(encode(text))[None]}
 

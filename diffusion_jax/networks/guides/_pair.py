@@ -33,7 +33,7 @@ class Pair:
         return None
 
     @abstractmethod
-    def told(self, text: str) -> Cond:
+    def condition(self, text: str) -> Cond:
         """A prompt as the network reads it, arrays with a leading axis 1."""
 
     def embed_image(
@@ -91,14 +91,14 @@ class Opened:
 
     def __call__(self, z: Array, gamma: Array, cond: dict[str, Any]) -> Array:
         """`log p(text is true of z)`, `[B]`."""
-        told = self.told(cond["text"]) if isinstance(cond["text"], str) else cond
+        told = self.condition(cond["text"]) if isinstance(cond["text"], str) else cond
         g = self.texts(told)
         g = jnp.broadcast_to(g, (z.shape[0], g.shape[1]))
         return jax.nn.log_sigmoid(self.logits(z, gamma, g[..., None])[:, 0])
 
-    def told(self, text: str) -> Cond:
+    def condition(self, text: str) -> Cond:
         """See `Pair`."""
-        return self.pair.told(text)
+        return self.pair.condition(text)
 
     def texts(self, cond: Cond) -> Array:
         """Unit vectors of texts, `[N, size]`."""

@@ -33,8 +33,8 @@ class Guide(Protocol):
         """`"loss"` in nats and every metric, each `[B]`.
 
         Args:
-            told: what is known of the images: `"label"` `[B]`, and what `data.captions.told` says
-                where a text encoder reads captions.
+            told: what is known of the images: `"label"` `[B]`, and what `data.captions.conditions`
+                says where a text encoder reads captions.
             keys: `[B]`, for dropout, or None.
         """
         ...

@@ -113,11 +113,11 @@ class Clip(Pair):
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
         """Initial weights."""
-        cond = self.told("")
+        cond = self.condition("")
         return {"network": self.network.init(key, jnp.zeros((2, *shape)), jnp.zeros(2), cond)[
             "params"]}  # fmt: skip
 
-    def told(self, text: str) -> Cond:
+    def condition(self, text: str) -> Cond:
         """A prompt as the network reads it, arrays with a leading axis 1."""
         asked = prompts(self.text, [text])
         ids, weight = as_read(self.text, asked.ids), asked.weight

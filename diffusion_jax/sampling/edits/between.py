@@ -35,7 +35,7 @@ class Between:
     sees: bool = True
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """One line of frames for each pair; `extra["told"]` is what each frame's network is told.
+        """One line of frames for each pair; `extra["vector"]` is what each frame's network is told.
 
         Raises:
             ConfigError: the run is told nothing, two vectors are opposite, or several equal lines
@@ -53,7 +53,7 @@ class Between:
         w = canvas.extra["weight"].astype(np.float64)
         size = _clip_vectors.norm(a) * (1.0 - w[:, None]) + _clip_vectors.norm(b) * w[:, None]
         told = embedder.of_raw(size * _clip_vectors.slerp("between", a, b, w))
-        return Layout(canvas._replace(extra={**canvas.extra, "told": told}), found.columns)
+        return Layout(canvas._replace(extra={**canvas.extra, "vector": told}), found.columns)
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
         """The grid as it is."""
@@ -68,7 +68,7 @@ class Between:
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The frames."""
-        x, cond = canvas.image, {**canvas.cond, "embedding": canvas.extra["told"]}
+        x, cond = canvas.image, {**canvas.cond, "embedding": canvas.extra["vector"]}
         if self.both:
             a = _ode.latent(brush, x, canvas.cond, self.solver)
             other = brush.latents(canvas.extra["image"])

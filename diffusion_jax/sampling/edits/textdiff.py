@@ -47,7 +47,7 @@ class TextDiff:
         return self.to_text
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images as they are; `extra["told"]` is what the network is told in their place.
+        """The images as they are; `extra["vector"]` is what the network is told in their place.
 
         Raises:
             ConfigError: there is a mask, the run is told nothing, the CLIP sees no difference, or
@@ -72,7 +72,7 @@ class TextDiff:
             _clip_vectors.norm(raw) * _clip_vectors.slerp("textdiff", raw, way, self.theta)
         )
         found = each(whole(inputs))
-        return Layout(found.canvas._replace(extra={"told": told}), found.columns, found.shared)
+        return Layout(found.canvas._replace(extra={"vector": told}), found.columns, found.shared)
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
         """The grid as it is."""
@@ -86,7 +86,7 @@ class TextDiff:
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The changed images."""
         z = _ode.latent(brush, canvas.image, canvas.cond, self.solver)
-        cond = {**canvas.cond, "embedding": canvas.extra["told"]}
+        cond = {**canvas.cond, "embedding": canvas.extra["vector"]}
         return brush.draw(z, cond, canvas.keys(rng.stream(key, "path")))
 
 

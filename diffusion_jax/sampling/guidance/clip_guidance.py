@@ -74,7 +74,7 @@ class ClipGuidance(Wrapper):
 
             return follow(inner, log_true, self.scale)
 
-        asked = None if self.text is None else clip.told(self.text)
+        asked = None if self.text is None else clip.condition(self.text)
         named = None if asked is None else clip.texts(asked)
         among = self._among(clip) if self.form == "bank" else None
 
@@ -98,7 +98,7 @@ class ClipGuidance(Wrapper):
         """The captions that a text is told from, and the logs of their shares."""
         if not self.bank:
             return clip.bank()
-        g = jnp.concatenate([clip.texts(clip.told(text)) for text in self.bank])
+        g = jnp.concatenate([clip.texts(clip.condition(text)) for text in self.bank])
         return g, jnp.full(len(g), -jnp.log(len(g)))
 
 

@@ -95,7 +95,7 @@ class Recipe:
         gamma = self.gamma(noise.t)
         z = diffuse(x, gamma, noise.eps)
         which = wording(root, state.step, batch["text"]) if "text" in batch else None
-        told = captions.told(batch, which)
+        told = captions.conditions(batch, which)
 
         def loss(params: dict) -> tuple[Array, Metrics]:
             each = self.network.loss(params, z, gamma, told, noise.dropout)
