@@ -44,7 +44,7 @@ class Model:
         null_class: whether training hides some labels and texts, so that none means something.
         view: what of an image it is a model of, and what it is given.
         autoencoder: what lies between data and latents; None: the data themselves diffuse.
-        told: what else the network is told, numbers `[B]` in the condition.
+        cond_scalars: what else the network is told, numbers `[B]` in the condition.
         teacher: the run that it is a student of, of few steps; empty for none.
         text: how captions are read; None for a model that takes none.
         embedding: length of the vector it is told of an image, the last value 1; 0 for none.
@@ -59,7 +59,7 @@ class Model:
     null_class: bool = True
     view: View = field(default_factory=Whole)
     autoencoder: Autoencoder | None = None
-    told: tuple[str, ...] = ()
+    cond_scalars: tuple[str, ...] = ()
     teacher: str = ""
     text: TextEncoder | None = None
     embedding: int = 0
@@ -140,7 +140,7 @@ class Model:
         z, gamma = jnp.zeros((2, *own)), jnp.zeros(2)
         size = self.traits.latent
         cond = {"latent": jnp.zeros((2, size))} if size else {}
-        cond |= {name: jnp.zeros(2) for name in self.told}
+        cond |= {name: jnp.zeros(2) for name in self.cond_scalars}
         cond |= {"embedding": jnp.zeros((2, self.embedding))} if self.embedding else {}
         if given is not None:
             cond["low"] = jnp.zeros((2, *given))
@@ -256,7 +256,7 @@ class Model:
             gamma = jnp.asarray(gamma)
             g = gamma.mean(axis=tuple(range(1, z.ndim))) if gamma.ndim > 1 else gamma
             g = jnp.broadcast_to(g, z.shape[:1])
-            if "to" not in self.told:  # where a step of `jump()` ends is not for this network
+            if "to" not in self.cond_scalars:  # this network knows nothing of where `jump()` ends
                 cond = {k: v for k, v in cond.items() if k != "to"}
             seen = network_input(self.prediction, z, gamma)
             out = self.network.apply({"params": params["network"]}, seen, g, cond, dropout)

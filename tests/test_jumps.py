@@ -79,7 +79,7 @@ def test_the_mass_is_how_often_noise_is_met(float64, jump, mass):
 
 def measured(network, spec="jumps(steps=2, draws=2)"):
     _, model = discrete(f"linear(gamma_min={-6.0}, gamma_max={4.0})")
-    model = dataclasses.replace(model, network=network, prediction="x", told=("to",))
+    model = dataclasses.replace(model, network=network, prediction="x", cond_scalars=("to",))
     images = np.random.default_rng(0).integers(0, 5, (6, 2)).astype(np.uint8)
     split = Split("few", images, np.zeros(6, np.int32), 5, 0)
     plugin = registry.build("likelihood", spec)

@@ -68,7 +68,7 @@ def model(run: "Experiment") -> Model:
         and (told is None or c.embedding_dropout > 0),
         view=view(run),
         autoencoder=between,
-        told=getattr(run.task, "told", ()),
+        cond_scalars=getattr(run.task, "cond_scalars", ()),
         teacher=teacher_of(run.task),
         text=run.text,
         embedding=0 if told is None else len(told.scale) + 1,
@@ -120,7 +120,7 @@ def check_call(run: "Experiment") -> None:
         rows |= {"embedding": jnp.zeros((n, built.embedding))} if built.embedding else {}
         x, cond = built.examples({"image": image, "label": label.astype(jnp.int32), **rows})
         cond |= {k: jnp.zeros((n, size)) for k, size in more.items() if size}
-        cond |= {k: jnp.zeros(n) for k in built.told}
+        cond |= {k: jnp.zeros(n) for k in built.cond_scalars}
         if built.from_latent:
             cond["low"] = jnp.zeros((n, *(built.given_shape(shape) or ())))
         keys = jax.random.split(jax.random.key(0), n)

@@ -122,7 +122,8 @@ def measured(run: Experiment, params: Params) -> Informed:
     def pass_over(asked: Sequence[Texts], maps: bool, label: str) -> lib.Measured:
         return lib.measure(
             run.model, params, split, bits_per_dim.over(run),
-            conditions(run, asked, captions.table), draws=run.config.eval.draws, maps=maps, label=label,
+            conditions(run, asked, captions.table),
+            draws=run.config.eval.draws, maps=maps, label=label,
         )  # fmt: skip
 
     first = pass_over([*nothing, *chain], True, "with and without text")

@@ -27,7 +27,7 @@ class Drawing:
         captions: the prompt of each image; empty for a model without text.
         attempt: which of several at the same images; for the random numbers.
         stream: name of the random numbers, and of the progress report.
-        told: `(seed, quiet, attempt) -> [N, D + 1]`, what a decoder is told of each image.
+        embeddings: `(seed, quiet, attempt) -> [N, D + 1]`, what a decoder is told of each image.
         prior: what that comes from, for records.
     """
 
@@ -41,7 +41,7 @@ class Drawing:
     captions: tuple[str, ...] = ()
     attempt: int = 0
     stream: str = "sample"
-    told: Callable[[int, bool, int], np.ndarray] | None = None
+    embeddings: Callable[[int, bool, int], np.ndarray] | None = None
     prior: dict[str, Any] | None = None
 
     def __call__(self, seed: int, quiet: bool = False, low: np.ndarray | None = None) -> np.ndarray:
@@ -56,8 +56,8 @@ class Drawing:
         if given and c.low_gamma is not None:
             given["low_gamma"] = np.full(len(low), c.low_gamma, np.float32)
         given |= texts.conditions(e, list(self.captions))
-        if self.told is not None:
-            given["embedding"] = self.told(seed, quiet, self.attempt)
+        if self.embeddings is not None:
+            given["embedding"] = self.embeddings(seed, quiet, self.attempt)
         drawn = generate.generate(
             self.params, self.run, e.model.z_shape(e.source.shape), self.labels, c.num, c.batch,
             seed, e.mesh, quiet, given, f"{self.stream}{self.stage or ''}{'.' * self.attempt}",

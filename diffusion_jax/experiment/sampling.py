@@ -55,8 +55,8 @@ def _one(
     if source is None:
         return compiled_sampler.drawing(experiment, params, stage, labels)
     made = compiled_sampler.drawing(experiment, params, stage, labels, source.captions)
-    told, prior = source.ready()
-    return dataclasses.replace(made, told=told, prior=prior)
+    embeddings, prior = source.ready()
+    return dataclasses.replace(made, embeddings=embeddings, prior=prior)
 
 
 def check(experiment: Experiment) -> None:

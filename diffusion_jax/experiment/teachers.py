@@ -159,7 +159,7 @@ def _resolved(run: "Experiment") -> ConfigDict:
     settled.sampler, settled.guidance = plugin.drawn_by, "none()"
     settled.plan, settled.corrector = "once()", "none()"
     own = Spec("array", (), {"values": values[:: method.finest // method.steps]})
-    settled.grid = str(plugin.edges if "to" in method.told else own)
+    settled.grid = str(plugin.edges if "to" in method.cond_scalars else own)
     settled.sample.steps = method.steps
     return settled
 

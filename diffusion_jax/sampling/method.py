@@ -59,8 +59,8 @@ class Helpers:
 
         null = model.null if model.traits.null_class else None
         return Context(
-            null=null, open=opened if load else None, told=model.told, encode=self._encode,
-            reader=model.text,
+            null=null, open=opened if load else None, cond_scalars=model.cond_scalars,
+            encode=self._encode, reader=model.text,
         )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def likelihood(plugin: Any) -> None:
             objective(bound)
         return
     if getattr(plugin, "of_students", False):
-        built = dataclasses.replace(built, told=("to",))
+        built = dataclasses.replace(built, cond_scalars=("to",))
     plugin.check(built)
     json.dumps(plugin.describe(192))
     x = built.decoder.encode(images(3))

@@ -82,7 +82,7 @@ class Recipe:
 
     def seen(self, cond: Cond, end: Array) -> Cond:
         """The condition with what the student is told of its step."""
-        return {**cond, "to": end} if "to" in self.method.told else cond
+        return {**cond, "to": end} if "to" in self.method.cond_scalars else cond
 
     def begun(self, state: State) -> State:
         """The state at the first step of a round: optimiser and averages begin anew."""

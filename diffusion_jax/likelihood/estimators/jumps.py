@@ -49,7 +49,7 @@ class Jumps:
 
         Whether it has learned the way from data to noise the certificate shows.
         """
-        if "to" not in model.told:
+        if "to" not in model.cond_scalars:
             raise ConfigError(
                 f"likelihood {self.name}: this network is not told where a jump ends; it is of "
                 "students trained with distill(method=flow_map(both=True)); use ode() or elbo()"

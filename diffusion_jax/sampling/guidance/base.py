@@ -28,7 +28,7 @@ class Context:
         open: `open(kind, checkpoint)` gives what a trained checkpoint holds: a denoiser for kind
             `"denoiser"`, else the `log_prob` of a guide of that kind (a CLIP's has also what
             `networks.guides.clip` opens); None where checkpoints cannot be read.
-        told: what else the network is told, by its names in the condition.
+        cond_scalars: what else the network is told, by its names in the condition.
         encode: `encode(text)` gives what the network is told of it, arrays with a leading axis 1;
             None for a model without text.
         reader: the model's text encoder, or None.
@@ -38,7 +38,7 @@ class Context:
     other: Denoiser | None = None
     log_prob: Callable[[Array, Array, Cond], Array] | None = None
     open: Callable[[str, str], Callable] | None = None
-    told: tuple[str, ...] = ()
+    cond_scalars: tuple[str, ...] = ()
     encode: Callable[[str], Mapping[str, np.ndarray]] | None = None
     reader: TextEncoder | None = None
 

@@ -18,7 +18,7 @@ class Distilled:
 
     def check(self, context: Context) -> None:
         """Needs a network that is told weights."""
-        if "w" not in context.told:
+        if "w" not in context.cond_scalars:
             raise ConfigError(
                 f"distilled(w={self.w}): this network is not told a weight, as a student trained "
                 f"with distill(weight=3.0) is; use cfg(w={self.w})"

@@ -72,8 +72,8 @@ class Method(Protocol):
         finest: steps of the plan that lessons are made of, a multiple of `steps`.
         rounds: in each the optimiser and the averages begin anew, at the weights so far.
         timed: whether lessons depend on the progress of training.
-        told: what the student is told beside gamma: `"to"`, where its step ends. It then takes any
-            number of steps, by `jump()`; without, only those of its plan.
+        cond_scalars: what the student is told beside gamma: `"to"`, where its step ends. It then
+            takes any number of steps, by `jump()`; without, only those of its plan.
     """
 
     @property
@@ -89,7 +89,7 @@ class Method(Protocol):
     def timed(self) -> bool: ...  # noqa: D102
 
     @property
-    def told(self) -> tuple[str, ...]: ...  # noqa: D102
+    def cond_scalars(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def lesson(self, inputs: LessonInputs) -> Lesson:
         """What the student is to learn in this step."""

@@ -22,7 +22,7 @@ class Bootstrap:
     last: int
     rounds: int = 1
     timed: bool = True
-    told: tuple[str, ...] = ()
+    cond_scalars: tuple[str, ...] = ()
 
     @property
     def finest(self) -> int:

@@ -27,7 +27,7 @@ class FlowMap:
     rule: str
     rounds: int = 1
     timed: bool = False
-    told: tuple[str, ...] = ("to",)
+    cond_scalars: tuple[str, ...] = ("to",)
 
     def lesson(self, inputs: LessonInputs) -> Lesson:
         """A short step by the teacher or a long one by the student itself."""

@@ -18,7 +18,7 @@ class Halving:
     steps: int
     rounds: int
     timed: bool = True
-    told: tuple[str, ...] = ()
+    cond_scalars: tuple[str, ...] = ()
 
     @property
     def finest(self) -> int:

@@ -20,7 +20,7 @@ class Segments:
     interior: float
     rounds: int = 1
     timed: bool = False
-    told: tuple[str, ...] = ()
+    cond_scalars: tuple[str, ...] = ()
 
     @property
     def finest(self) -> int:

@@ -147,8 +147,9 @@ class Plugin(Protocol):
         figure: what `--mode=eval` measures: `"bits_per_dim"`, or `"loss_by_gamma"`; `"agreement"`
             of a student, and `"samples"` where there is no likelihood at all.
 
-    A task of students also has `teacher`, a work directory, `told`, the names of what the network
-    is told beside gamma and class, and `check_drawing(config)`, which refuses other ways to sample.
+    A task of students also has `teacher`, a work directory, `cond_scalars`, the names of what the
+    network is told beside gamma and class, and `check_drawing(config)`, which refuses other ways to
+    sample.
     """
 
     holds: str

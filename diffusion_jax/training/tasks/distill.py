@@ -149,9 +149,9 @@ class Distill:
     figure: str = "agreement"
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def cond_scalars(self) -> tuple[str, ...]:
         """What the network is told beside gamma and the class."""
-        return (("w",) if self.weight else ()) + self.built.told
+        return (("w",) if self.weight else ()) + self.built.cond_scalars
 
     @property
     def built(self) -> Method:
@@ -161,14 +161,14 @@ class Distill:
     @property
     def drawn_by(self) -> str:
         """The sampler of the student."""
-        return "jump()" if "to" in self.told else "ddim()"
+        return "jump()" if "to" in self.cond_scalars else "ddim()"
 
     def check_drawing(self, config: ConfigDict) -> None:
         """Refuses (`ConfigError`) to sample in another way than the student has learned."""
         steps, edges = self.built.steps, self.edges.kwargs.get("values", ())
         plan = edges[:: max((len(edges) - 1) // steps, 1)]
         guidance = ("none", "distilled") if self.weight else ("none",)
-        free = "to" in self.told
+        free = "to" in self.cond_scalars
         wanted = {
             "sampler": registry.parse(config.sampler) == registry.parse(self.drawn_by),
             "grid": free or registry.parse(config.grid).kwargs.get("values") == plan,
