@@ -1,4 +1,4 @@
-"""Clips the predicted image to a range, and recomputes its noise; CLIP is `clip_guidance`."""
+"""Clips the predicted image to a range, and recomputes its noise (not CLIP: `clip_guidance`)."""
 
 from dataclasses import dataclass
 

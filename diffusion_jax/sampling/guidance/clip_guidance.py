@@ -1,4 +1,4 @@
-"""Guidance by a text: similarity of a noisy image to it (Nichol et al. 2022, "GLIDE", section 3.2).
+"""CLIP guidance: by how alike a noisy image and a text are (Nichol et al. 2022, "GLIDE", 3.2).
 
 With two encoders trained on noisy images and captions (`configs/scenes_clip.py`,
 `configs/digits_clip.py`), `logit = s f(z, gamma).g(text) + b`, the score gets `scale` times the
