@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from diffusion_jax import config, registry
 from diffusion_jax.errors import ConfigError, DataError
 
+_DEFAULT = "pictures"
 _SIZE = (64, 64)
 _ALLOWED = "allowed: images:PATH, images:PATH,SIZE, images:PATH,HEIGHTxWIDTH, also with ,smoke"
 
@@ -44,7 +45,9 @@ def get_config(variant: str = "") -> ConfigDict:
 def _read(text: str) -> tuple[str, tuple[int, int], str]:
     """Path, size and `smoke` from the part after the colon; all of them may be left out."""
     if text in ("", "smoke"):
-        return "pictures", _SIZE, text
+        if not Path(_DEFAULT).is_dir():
+            raise ConfigError(f"name the folder of your pictures after a colon; {_ALLOWED}")
+        return _DEFAULT, _SIZE, text
     size, smoke, parts = _SIZE, "", text.split(",")
     # From the end, for a path may hold commas.
     while len(parts) > 1 and not Path(",".join(parts)).is_dir():

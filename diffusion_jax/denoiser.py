@@ -16,6 +16,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array, Cond, Pred
 
 
@@ -73,9 +74,17 @@ def with_condition(denoiser: Callable[..., Pred], cond: Cond) -> Callable[[Array
     """`(z, gamma) -> Pred`: the denoiser with its condition bound; state is carried along.
 
     What a sampler tells it besides becomes part of the condition, `[B]`.
+
+    Calling it raises `ConfigError` for other numbers of examples in `z` than in the condition.
     """
 
     def all_of(told: dict[str, Array], z: Array) -> Cond:
+        for name, value in cond.items():
+            if jnp.shape(value)[:1] not in ((), jnp.shape(z)[:1]):
+                raise ConfigError(
+                    f"the condition has {jnp.shape(value)[0]} of {name}, and z is "
+                    f"{list(jnp.shape(z))}: give one for each example"
+                )
         return {**cond, **{k: jnp.broadcast_to(v, z.shape[:1]) for k, v in told.items()}}
 
     if not isinstance(denoiser, StatefulDenoiser):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from diffusion_jax import saved_config
 from diffusion_jax.cli import arguments
@@ -19,6 +19,7 @@ from diffusion_jax.errors import ConfigError, Preempted, UserError, out_of_memor
 from diffusion_jax.runtime import cache, distributed
 from diffusion_jax.runtime.storage import place
 
+_OWN = ("config", "workdir", "mode", "checkpoint", "trust")
 _LESS = "ask for less at once (--config.batch, sample.batch, eval.batch), or for a smaller network"
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
@@ -48,6 +49,7 @@ def _parse(argv: list[str]) -> list[str]:
     if "--version" in argv[1:]:
         print(arguments.version())
         sys.exit(0)
+    logging.set_verbosity(logging.ERROR)  # ml_collections warns of what is an error here
     try:
         if {"--trust", "-trust", "--trust=true"} & set(
             argv
@@ -59,7 +61,13 @@ def _parse(argv: list[str]) -> list[str]:
         argv = arguments.with_config(argv, arguments.check_mode(argv))
         sys.argv[:] = argv  # where ml_collections looks for overrides
         rest = flags.FLAGS(argv)
-        if _CONFIG.value is not None:
+        if arguments.value(argv, "config") is not None:
+            if not isinstance(_CONFIG.value, ConfigDict):
+                raise ConfigError(
+                    f"get_config() of the configuration file returned "
+                    f"{type(_CONFIG.value).__name__}; it returns a ConfigDict: start from "
+                    "diffusion_jax.config.base()"
+                )
             saved_config.check_fields(_CONFIG.value)
             overridden = config_flags.get_override_values(flags.FLAGS["config"])
             arguments.check_settings(_MODE.value, overridden)
@@ -76,18 +84,42 @@ def _explain(e: Exception) -> str:
     """One line for whatever went wrong while flags and the config file were read."""
     lines = [line for line in str(e.args[0] if e.args else e).splitlines() if line.strip()]
     text = " ".join(lines)
+    if isinstance(e, flags.UnrecognizedFlagError):
+        text = arguments.unknown_flag(sys.argv, e.flagname, _OWN)
     if "Traceback" in text:
         # ml_collections puts the whole traceback of a config file into its message.
         text = re.sub(r"^[\w.]+Error: ", "", lines[-1].strip())
     if text[:1] in "'\"" and text[:1] == text[-1:]:  # a KeyError's message is quoted once more
         with contextlib.suppress(ValueError, SyntaxError):
             text = " ".join(str(ast.literal_eval(text)).split())
+    text = _mistyped(text)
     told = flags.Error | KeyError | AttributeError | TypeError | ValueError | OSError
     if not isinstance(e, told) or isinstance(e, SyntaxError):
         where = traceback.extract_tb(e.__traceback__)[-1]
         text = f"the configuration file fails: {type(e).__name__}: {text or where.line}"
-    if isinstance(e, AttributeError | KeyError):
+    if "has no attribute 'get_config'" in text:
+        text = "the configuration file has no function get_config(), see those in configs/"
+    elif isinstance(e, AttributeError | KeyError):
         text = f"the configuration has no such field: {text}"
+    return text
+
+
+_OVERRIDE = re.compile(
+    r"Could not override field '(\w+)' .*?\. (.*) is of original type <class '.*'> and cannot be "
+    r"casted to type <class '([\w.]+)'>"
+)
+
+
+def _mistyped(text: str) -> str:
+    """What a configuration file did to raise an error with this text."""
+    found = _OVERRIDE.search(text)
+    if found:
+        kinds = {"int": int, "float": float, "bool": bool, "str": str, "tuple": tuple}
+        kind = kinds.get(found[3])
+        wanted = saved_config.words(kind) if kind else "a group of settings"
+        return f"{found[1]}={found[2]} in the configuration file must be {wanted}"
+    if "get_config()" in text and "positional argument" in text:
+        return "this configuration file takes no variant: leave out the colon and what follows it"
     return text
 
 

@@ -36,8 +36,12 @@ _HAS = {
 }
 
 
-def check_made(kind: str, spec: str, made: Any) -> None:
-    """Refuses (`SpecError`) what `make` returned if it lacks something that its kind has."""
+def check_made(kind: str, spec: str, made: Any, one: str = "") -> None:
+    """Refuses (`SpecError`) what `make` returned if it lacks something that its kind has.
+
+    Args:
+        one: what a plug-in of the kind is called.
+    """
     if made is None and kind == "correctors":  # none()
         return
     for name in _HAS.get(kind, ()):
@@ -45,6 +49,6 @@ def check_made(kind: str, spec: str, made: Any) -> None:
         if not (callable(made) if name == _CALL else has):
             what = "and cannot be called" if name == _CALL else f"and has no {name}"
             raise SpecError(
-                f"{kind} {spec}: make returned {type(made).__name__} {what}; "
+                f"{one or kind} {spec}: make returned {type(made).__name__} {what}; "
                 f"diffusion_jax.testing.check({kind!r}, ...) tries a plug-in"
             )

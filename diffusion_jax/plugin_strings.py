@@ -8,7 +8,9 @@ from typing import Any
 from diffusion_jax.errors import SpecError
 
 # A path or name that was written without its quotes.
-_BARE_TEXT = re.compile(r"(\w+)\s*=\s*([^\s'\"(),]*[/~:\\.][^\s'\"(),]*)")
+_TEXT = r"[^\s'\"(),=]*"
+_BARE_TEXT = re.compile(rf"(\w+)\s*=\s*({_TEXT}[/~:\\.]{_TEXT})|[(,]\s*({_TEXT}[/~\\]{_TEXT})")
+_NUMBER = re.compile(r"[-+]?\d*\.?\d*(e[-+]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Spec:
 
 def parse(text: str) -> Spec:
     """Parses `"name"` or `"name(literal, other=nested(...))"`; evaluates nothing."""
+    if not isinstance(text, str):
+        raise SpecError(f"{text!r} is no plug-in string: write 'name(key=value, ...)' in quotes")
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError) as e:
@@ -40,8 +44,10 @@ def parse(text: str) -> Spec:
 
 def _unquoted(text: str) -> str:
     """Advice where a path or another text has no quotes, else nothing."""
-    found = _BARE_TEXT.search(text)
-    return f"quote text: {found[1]}='{found[2]}'" if found else ""
+    for name, value, alone in _BARE_TEXT.findall(text):
+        if alone or not _NUMBER.fullmatch(value):
+            return f"quote text: '{alone}'" if alone else f"quote text: {name}='{value}'"
+    return ""
 
 
 def _convert(node: ast.AST, text: str) -> Any:
@@ -64,5 +70,8 @@ def _convert(node: ast.AST, text: str) -> Any:
     try:
         return ast.literal_eval(node)
     except ValueError as e:
-        hint = _unquoted(text) or f"{ast.unparse(node)!r} is neither a literal nor a plug-in call"
+        written = ast.get_source_segment(text.strip(), node)
+        if written == text.strip():
+            raise SpecError(f"{text!r} is no plug-in: write name(key=value, ...)") from e
+        hint = _unquoted(text) or f"{written!r} is neither a literal nor a plug-in call"
         raise SpecError(f"in {text!r}: {hint}") from e

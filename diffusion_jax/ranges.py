@@ -1,9 +1,11 @@
-"""What numbers each setting may be: one table, looked at before anything is written."""
+"""What numbers each setting may be: two tables, looked at before anything is written."""
 
 from functools import reduce
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from diffusion_jax import allowed as numbers, argument_types
 from diffusion_jax.allowed import ABOVE_ZERO, COUNT, OR_NONE, SEED, Range
 from diffusion_jax.errors import ConfigError
 
@@ -36,6 +38,21 @@ RANGES: dict[str, Range] = {
     ),
 }  # fmt: skip
 
+# What several values are each, and how one writes them.
+ITEMS: dict[str, tuple[Any, str, str]] = {
+    "ema": (numbers.Rate | str, "decays, at least 0 and below 1, or power(0.1)", "(0.9999,)"),
+    "sample.labels": (int | str, "numbers or names of classes", "(3, 7)"),
+    "sample.captions": (str, "texts in quotes", "('a red three',)"),
+    "edit.pick": (numbers.Whole, "whole numbers, at least 0", "(0, 2)"),
+    "eval.timesteps": (numbers.Count, "whole numbers, at least 1", "(100, 1000)"),
+    "ood.gammas": (numbers.Finite, "finite numbers", "(-5.0, 0.0)"),
+    "quality.metrics": (str, "names of figures in quotes", "('frechet', 'kid')"),
+}
+
+CHOICES: dict[str, tuple[str, str]] = {
+    "eval.checkpoint": ("latest, best", "name a single one by --checkpoint"),
+}
+
 
 def check(config: ConfigDict, sections_only: bool = False) -> None:
     """Looks every number of the table up in `config`.
@@ -49,6 +66,17 @@ def check(config: ConfigDict, sections_only: bool = False) -> None:
     for field, allowed in RANGES.items():
         if sections_only and "." not in field:
             continue
-        value = reduce(lambda c, name: c[name], field.split("."), config)
+        value = _value(config, field)
         if not allowed.holds(value):
             raise ConfigError(f"{field}={value!r} must be {allowed.text}: set --config.{field}")
+    for field, (choices, otherwise) in CHOICES.items():
+        if (value := _value(config, field)) not in choices.split(", "):
+            raise ConfigError(f"{field}={value!r}: allowed are {choices}; {otherwise}")
+    for field, (hint, what, example) in ITEMS.items():
+        values = () if sections_only and "." not in field else _value(config, field)
+        if not all(argument_types.fits(v, hint) for v in values):
+            raise ConfigError(f'{field}={values!r} must be {what}: --config.{field}="{example}"')
+
+
+def _value(config: ConfigDict, field: str) -> Any:
+    return reduce(lambda c, name: c[name], field.split("."), config)

@@ -58,6 +58,13 @@ FOLDERS = {
 # Settings whose plug-ins are of a kind with another name.
 SETTINGS = {"network": "backbones", "text": "text_encoders",
             "proposal": "time_sampling", "final": "final_steps"}  # fmt: skip
+# What one plug-in of a kind is called; the name without its s where nothing is said.
+_ONE = {
+    "data": "data set", "augment": "augmentation", "backbones": "network",
+    "text_encoders": "text encoder", "time_sampling": "proposal of times",
+    "distillation": "method of distillation", "likelihood": "estimator of likelihood",
+    "final_steps": "final step", "features": "feature space",
+}  # fmt: skip
 _ROOT = Path(__file__).parent
 _REST = inspect.Parameter
 _LATER = object()  # stands for a nested plug-in that is not built
@@ -65,13 +72,14 @@ _LATER = object()  # stands for a nested plug-in that is not built
 
 def read(kind: str, spec: str | Spec) -> Spec:
     """A plug-in of a kind, parsed, by the name that it has today."""
-    return earlier_names.today(kind, parse(spec) if isinstance(spec, str) else spec)
+    return earlier_names.today(kind, spec if isinstance(spec, Spec) else parse(spec))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """`" (did you mean 'cfg'?)"` where one of `names` is close to `name`, else nothing."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    there = {n.lower(): n for n in names}
+    close = difflib.get_close_matches(name.lower(), list(there), n=1)
+    return f" (did you mean {there[close[0]]!r}?)" if close else ""
 
 
 def kind_called(name: str) -> str:
@@ -84,8 +92,15 @@ def kind_called(name: str) -> str:
         if kind in FOLDERS:
             return kind
     raise SpecError(
-        f"there are no plug-ins {name!r}{nearest(name, FOLDERS)}; kinds: {', '.join(FOLDERS)}"
+        f"there is no kind of plug-ins {name!r}{nearest(f'{name}', FOLDERS)}; kinds: "
+        f"{', '.join(FOLDERS)}"
     )
+
+
+def one_of(kind: str) -> str:
+    """What one plug-in of a kind is called: `"sampler"` of `samplers`, `"network"` of `models`."""
+    kind = kind_called(kind)
+    return _ONE.get(kind, kind.removesuffix("s"))
 
 
 def folder(kind: str) -> Path:
@@ -160,15 +175,15 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
     spec = read(kind, spec)
     make, bound, shown = _bound(kind, spec, context, build)
     elsewhere = "." in spec.name
-    with foreign(f"{kind} {spec}: cannot be built") if elsewhere else nullcontext():
+    with foreign(f"{one_of(kind)} {spec}: cannot be built") if elsewhere else nullcontext():
         try:
             made = make(*bound.args, **bound.kwargs)
         except UserError:
             raise
         except (ArithmeticError, TypeError, ValueError) as e:
             why = f"{type(e).__name__}: {e}".partition("\n")[0]
-            raise SpecError(f"{kind} {spec}: cannot be built ({why}); {shown}") from e
-    check_made(kind, str(spec), made)
+            raise SpecError(f"{one_of(kind)} {spec}: cannot be built ({why}); {shown}") from e
+    check_made(kind, str(spec), made, one_of(kind))
     return made
 
 
@@ -190,6 +205,7 @@ def _bound(
     make = _find(kind, spec.name).make
     signature, hints = inspect.signature(make), argument_types.hints(make)
 
+    who = f"{one_of(kind)} {spec.name!r}"
     own = [p for p in signature.parameters.values() if p.name not in context]
     shown = f"it takes ({', '.join(str(p.replace(annotation=p.empty)) for p in own)})"
 
@@ -199,7 +215,7 @@ def _bound(
             return value  # one that `make` builds itself, when it knows more
         if argument_types.only_literals(hint):
             wanted = argument_types.words(hint)
-            raise SpecError(f"{kind} {spec.name!r}: {name}={value} must be {wanted}; {shown}")
+            raise SpecError(f"{who}: {name}={value} must be {wanted}; {shown}")
         return nested(kind, value, **context)
 
     args = [built(n, a) for n, a in zip_longest(signature.parameters, spec.args)][: len(spec.args)]
@@ -211,13 +227,13 @@ def _bound(
     except TypeError as e:
         unknown = next((k for k in kwargs if k not in signature.parameters), "")
         hint = nearest(unknown, signature.parameters) if unknown else ""
-        raise SpecError(f"{kind} {spec.name!r}: {e}{hint}; {shown}") from e
+        raise SpecError(f"{who}: {e}{hint}; {shown}") from e
     for name in given.keys() & hints.keys():
         value, hint = given[name], hints[name]
         plain = signature.parameters[name].kind not in (_REST.VAR_POSITIONAL, _REST.VAR_KEYWORD)
         if value is not _LATER and plain and not argument_types.fits(value, hint):
             raise SpecError(
-                f"{kind} {spec.name!r}: {name}={_as_written(spec, signature, name, value)} must be "
+                f"{who}: {name}={_as_written(spec, signature, name, value)} must be "
                 f"{argument_types.words(hint)}; {shown}"
             )
         bound.arguments[name] = argument_types.converted(value, hint)
@@ -232,20 +248,20 @@ def _as_written(spec: Spec, signature: inspect.Signature, name: str, value: Any)
 
 def _find(kind: str, name: str) -> Any:
     if "." in name:
-        with foreign(f"{kind}: cannot import {name!r}"):
+        with foreign(f"{one_of(kind)}: cannot import {name!r}"):
             try:
                 module = importlib.import_module(name)
             except ModuleNotFoundError as e:
                 raise SpecError(
-                    f"{kind}: cannot import {name!r} ({e}): install it, or put the folder that "
-                    "holds it on PYTHONPATH"
+                    f"{one_of(kind)}: cannot import {name!r} ({e}): install it, or put the folder "
+                    "that holds it on PYTHONPATH"
                 ) from e
         if not hasattr(module, "make"):
-            raise SpecError(f"{kind}: module {name!r} has no function make(...)")
+            raise SpecError(f"{one_of(kind)}: module {name!r} has no function make(...)")
         return module
     names = available(kind)
     if name not in names:
         raise SpecError(
-            f"unknown {kind} plug-in {name!r}{nearest(name, names)}; there are: {', '.join(names)}"
+            f"unknown {one_of(kind)} {name!r}{nearest(name, names)}; there are: {', '.join(names)}"
         )
     return importlib.import_module(f"diffusion_jax.{FOLDERS[kind]}.{name}")

@@ -174,11 +174,11 @@ def test_images_of_another_training_set_are_refused(folder, tmp_path):
         ({"eval": {"split": "valid"}}, "valid is empty"),
         ({"quality": {"nearest": ""}}, "needs features to find copies by"),
         ({"quality": {"samples": "/nowhere.npz"}}, "there is no file /nowhere.npz"),
-        ({"quality": {"classifier": "/nowhere"}}, "there is no run in that folder"),
+        ({"quality": {"classifier": "/nowhere"}}, "there is no folder /nowhere"),
         ({"task": "guide(classifier())"}, "holds a classifier"),
         ({"task": "gan()"}, "name its samples, --config.quality.samples=FILE"),
         ({"sample": {"num": -1}}, "at least 0"),
-        ({"audit": {"against": "/nowhere"}}, "there is no run in that folder"),
+        ({"audit": {"against": "/nowhere"}}, "audit.against='/nowhere': there is no folder"),
     ],
 )
 def test_refused(folder, tmp_path, changes, message):

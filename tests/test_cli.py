@@ -247,7 +247,7 @@ def test_mistakes_are_one_line(tmp_path, args, message):
         (["--config=configs/absent.py", "--workdir=x"], "absent.py"),
         (["--config=configs/digits.py:smok", "--workdir=x"], "allowed: smoke"),
         (["--mode=eval", "--workdir=absent"], "there is no folder absent"),
-        (["--mode=eval", "--config=configs/digits.py", "--workdir=absent"], "no checkpoint in"),
+        (["--mode=eval", "--config=configs/digits.py", "--workdir=absent"], "no folder .*absent"),
         (["--config=configs/mnist.py", "--workdir=x", "--config.data_dir=/nowhere"],
          "not prepared.*download_and_prepare"),
         (["--mode=eval", "--config=configs/cifar10.py", "--workdir=x", "--checkpoint=vdm:absent"],

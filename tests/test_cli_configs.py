@@ -14,7 +14,9 @@ CONFIGS = sorted(p.stem for p in (REPO / "configs").glob("*.py"))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_builds_with_every_variant(name):
+def test_every_config_builds_with_every_variant(name, tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()  # what `images` reads where no folder is named
+    monkeypatch.chdir(tmp_path)
     spec = importlib.util.spec_from_file_location(name, REPO / "configs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

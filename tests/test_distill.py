@@ -242,7 +242,7 @@ def test_a_missing_teacher_is_named(tmp_path):
     done = main("--config=configs/digits_student.py:smoke", f"--workdir={tmp_path}/run",
                 "--config.task=distill(teacher='nowhere')")  # fmt: skip
     assert done.returncode == 2
-    assert "there is no run in 'nowhere'" in done.stderr
+    assert "teacher='nowhere': there is no folder nowhere" in done.stderr
 
 
 def test_a_weight_that_is_told(teacher):

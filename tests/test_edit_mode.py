@@ -170,7 +170,7 @@ MISTAKES = [
     ({"edit__mask": "all.png"}, "covers the whole image"),
     ({"edit__mask": "three.npz"}, "3 masks for 2 images"),
     ({"edit__mask": "text.png"}, "cannot read .*text.png"),
-    ({"edit__method": "blur()"}, "unknown edits plug-in 'blur'"),
+    ({"edit__method": "blur()"}, "unknown edit 'blur'"),
     ({"edit__method": "repaint(jumps=1)"}, "jumps"),
     ({"sample__labels": (7,)}, "7 is out of range"),
     ({"schedule": "mulan()"}, "one gamma per pixel"),

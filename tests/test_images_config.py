@@ -62,7 +62,8 @@ def test_a_path_may_hold_commas(folder):
 
 @pytest.mark.parametrize(
     ("variant", "says"),
-    [("dogs", "no folder 'dogs'"), ("pets,0", "'0'"), ("pets,64x", "'64x'"),
+    [("", "name the folder"), ("smoke", "images:PATH"),
+     ("dogs", "no folder 'dogs'"), ("pets,0", "'0'"), ("pets,64x", "'64x'"),
      ("pets,1x2x3", "HEIGHTxWIDTH"), ("pets,big", "'big'")],
 )  # fmt: skip
 def test_mistakes_name_what_is_allowed(folder, variant, says):

@@ -80,7 +80,7 @@ def test_other_dequantisations(tmp_path):
 
 def test_checkpoints_that_hold_no_such_autoencoder(tmp_path):
     run = experiment(tmp_path, autoencoder="conv(checkpoint='nowhere')")
-    with pytest.raises(UserError, match="there is no run in 'nowhere'"):
+    with pytest.raises(UserError, match="no folder nowhere; djax train --config=digits_latent"):
         latents.settle(run)
     other = experiment(tmp_path, autoencoder="pixels()")
     with pytest.raises(UserError, match="a network of pixels, this model one of latents"):

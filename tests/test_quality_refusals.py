@@ -23,7 +23,7 @@ def images(n=40, shape=(4, 4, 1), dtype=np.uint8, high=5):
         ({"image": images(10)}, "10 images have no full covariance in 16 features.*sample.num"),
         ({"image": images(), "label": np.full(40, 3)}, r"labels must be .* 0 .. 2"),
         ({"image": images(), "label": np.zeros(7, int)}, "one whole number per image"),
-        ({"picture": images()}, "must be an npz with image"),
+        ({"picture": images()}, "no array 'image'; what it has is 'picture'.*with 'image'"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )
@@ -44,7 +44,10 @@ def test_samples_that_do_not_fit_are_one_line(tmp_path, arrays, message):
         ({"samples": "absent.npz"}, "no file absent.npz"),
         ({"reference": "absent.npz"}, "no file absent.npz"),
         ({"features": "pixel()"}, "did you mean 'pixels'"),
-        ({"classifier": "absent"}, "no run in that folder"),
+        (
+            {"classifier": "absent"},
+            "quality.classifier='absent': there is no folder.*djax train",
+        ),
         ({"batch": 0}, "quality.batch=0"),
         ({"rows": 0}, "quality.rows=0"),
     ],

@@ -104,7 +104,7 @@ def test_what_elsewhere_is_broken_is_one_line(tmp_path, monkeypatch, kind, name)
     monkeypatch.syspath_prepend(tmp_path)
     for module in ("broken", f"broken.{name}"):
         monkeypatch.delitem(sys.modules, module, raising=False)
-    with pytest.raises(ConfigError, match=f"^{kind}.*{BROKEN[name][1]}"):
+    with pytest.raises(ConfigError, match=f"^{registry.one_of(kind)}.*{BROKEN[name][1]}"):
         registry.build(kind, f"broken.{name}()")
 
 

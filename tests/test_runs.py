@@ -257,7 +257,10 @@ def test_a_run_starts_from_the_weights_of_another(folder, done, capsys):
 
 
 def test_what_a_run_cannot_start_from(folder, done):
-    for init, message in (("absent", "no checkpoint in"), (folder / "self", "directory itself")):
+    for init, message in (
+        ("absent", "init='absent': there is no folder"),
+        (folder / "self", "directory itself"),
+    ):
         with pytest.raises((CheckpointError, ConfigError), match=message):
             train.run(tiny.experiment(folder, "self", init=str(init)))
     assert not (folder / "self").exists()

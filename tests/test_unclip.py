@@ -215,8 +215,8 @@ def test_from_python_and_from_the_command_line(runs):
      ("decoder", {"prior": "silent"}, "was trained without text"),
      ("deaf", {"prior": "silent", "prior_samples": 2}, "most like its text.* trained without"),
      ("decoder", {"prior": "prior", "captions": ("aaaa",)}, "takes 4 bytes, the model reads 1"),
-     ("decoder", {"prior": "prior", "prior_guidance": "cgf()"}, "unknown guidance plug-in 'cgf'"),
-     ("decoder", {"prior": "absent"}, "no run in that folder; it may also be split:test")],
+     ("decoder", {"prior": "prior", "prior_guidance": "cgf()"}, "unknown guidance 'cgf'"),
+     ("decoder", {"prior": "absent"}, "no folder absent, and it is neither split:test nor cap")],
 )  # fmt: skip
 def test_mistakes_are_one_line(runs, name, settings, says):
     where = runs.get(settings["prior"], settings["prior"])

@@ -1,6 +1,7 @@
 """The command line before flags are parsed: old names, packaged configurations, modes, help."""
 
 import ast
+import difflib
 import functools
 import importlib.metadata
 import sys
@@ -9,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import diffusion_jax
-from diffusion_jax import config as config_lib, config_groups, registry, saved_config
+from diffusion_jax import config as config_lib, config_groups, packaged, registry, saved_config
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.published import is_published
+from diffusion_jax.runtime.run_folders import missing, missing_step
 from diffusion_jax.runtime.storage import place
 
-_PACKAGE = Path(__file__).parent.parent
 # Flags until 0.1, and the settings that took their place; they go with the next release.
 _OLD = {
     "a": "compare.a", "b": "compare.b", "data": "ood.data", "against": "ood.against",
@@ -58,10 +59,10 @@ def value(argv: list[str], flag: str) -> str | None:
 
 def renamed(argv: list[str]) -> list[str]:
     """The arguments with old flags as the settings they are now; one line on stderr for each."""
-    out, rest = [], iter(argv)
+    out, rest, mode = [], iter(argv), check_mode(argv)
     for arg in rest:
         name, sep, text = arg.lstrip("-").partition("=")
-        if not arg.startswith("-") or name not in _OLD:
+        if not arg.startswith("-") or name not in _OLD or _is_newer(name, mode):
             out.append(arg)
             continue
         if not sep:
@@ -74,6 +75,11 @@ def renamed(argv: list[str]) -> list[str]:
         )
         out.append(f"{new}={text}")
     return out
+
+
+def _is_newer(name: str, mode: str) -> bool:
+    """Whether a word that was a flag is the name of a setting, and means that in this mode."""
+    return name in saved_config.called(name) and not _is_read(_OLD[name], mode)
 
 
 def with_mode(argv: list[str]) -> list[str]:
@@ -100,21 +106,17 @@ def check_mode(argv: list[str]) -> str:
     return mode
 
 
-def packaged() -> Path:
-    """The folder of our configurations: in an installed package, or in a checkout."""
-    inside = _PACKAGE / "configs"
-    return inside if inside.is_dir() else _PACKAGE.parent / "configs"
-
-
 def config_path(name: str) -> Path:
     """The file that `--config=NAME` means: a file, or a packaged configuration."""
     path = Path(name)
     if path.is_file():
         return path
-    own = packaged() / f"{path.name.removesuffix('.py')}.py"
+    own = packaged.folder() / f"{path.name.removesuffix('.py')}.py"
     if path.parent in (Path(), Path("configs")) and own.is_file():
         return own
-    names = sorted(p.stem for p in packaged().glob("*.py"))
+    if path.is_dir():
+        raise ConfigError(f"--config: {missing(name)}; name a file, or a packaged configuration")
+    names = packaged.names()
     hint = registry.nearest(path.stem, names)
     raise ConfigError(f"--config: there is no file {name}{hint}; packaged: {', '.join(names)}")
 
@@ -125,6 +127,8 @@ def with_config(argv: list[str], mode: str) -> list[str]:
     Where none is named it is the run's own; the list of plug-ins has the default settings.
     """
     named = value(argv, "config")
+    if named == "":
+        raise ConfigError(f"--config= names no file; packaged: {', '.join(packaged.names())}")
     if named:
         name, colon, variant = named.partition(":")
         saved = _of_a_run(named)
@@ -145,13 +149,12 @@ def with_config(argv: list[str], mode: str) -> list[str]:
     if saved is None and mode == "train":
         return argv
     if saved is None:
+        if step := missing_step(where):
+            raise ConfigError(f"--{flag}: {step}")
         there = place(where).is_dir()
-        what = "there is no run in" if there else "there is no folder"
         stages = " (of a cascade name the stages, --config.stages=LOW,HIGH)" if there else ""
-        raise ConfigError(
-            f"--{flag}: {what} {where}, and no --config is given{stages}; train one first, for "
-            f"example with --mode=train --config=digits --workdir={where}"
-        )
+        makes = packaged.command("cascade:high" if flag == "config.stages" else "", "", where)
+        raise ConfigError(f"--{flag}: {missing(where)}, and no --config is given{stages}{makes}")
     return [argv[0], f"--config={_saved_file(saved)}", *argv[1:]]
 
 
@@ -197,7 +200,7 @@ def check_settings(mode: str, fields: Iterable[str]) -> None:
                 f"--mode={mode} ignores --config.{field}: its runs have their own settings; "
                 "leave it out"
             )
-        if group and not {group, field} & {*reads(mode)}:
+        if not _is_read(field, mode):
             users = [m for m in registry.available("modes") if {group, field} & {*reads(m)}]
             raise ConfigError(
                 f"--mode={mode} ignores --config.{field}, a setting for "
@@ -206,11 +209,47 @@ def check_settings(mode: str, fields: Iterable[str]) -> None:
 
 
 def check_fields(argv: list[str]) -> None:
-    """Refuses (`ConfigError`) `--config.F=...` where there is no setting F."""
+    """Refuses (`ConfigError`) `--config.F=V` where there is no setting F, or V is not of its type.
+
+    A flag is not looked at further where its value is the next argument, which may be none.
+    """
     for arg in argv[1:]:
-        name = arg.lstrip("-").partition("=")[0].partition("[")[0]
+        name, sep, text = arg.lstrip("-").partition("=")
+        field, item, _ = name.removeprefix("config.").partition("[")
         if arg.startswith("-") and name.startswith("config."):
-            saved_config.check_field(name.removeprefix("config."))
+            saved_config.check_field(field)
+            if sep and not item:
+                saved_config.check_value(field, text)
+
+
+def unknown_flag(argv: list[str], name: str, known: Iterable[str]) -> str:
+    """What to say of a flag that there is not: the setting that it is, or the nearest flag.
+
+    Args:
+        known: the flags that there are.
+    """
+    mode, text = check_mode(argv), value(argv, name)
+    equals = "" if text is None or text.startswith("-") else f"={text}"
+    read = [f for f in saved_config.called(name) if _is_read(f, mode)]
+    own = [f for f in read if f in (f"{mode}.{name}", name)] or read or saved_config.called(name)
+    if own:
+        shown = " or ".join(f"--config.{f}{equals}" for f in own[:3])
+        return f"there is no flag --{name}: settings begin with --config., so write {shown}"
+    flags = [f"--{k}" for k in known]
+    fields = {f.rpartition(".")[2]: f"--config.{f}" for f in saved_config.known()}
+    meant = difflib.get_close_matches(name, fields, n=1)
+    near = registry.nearest(f"--{name}", flags) or "".join(
+        f" (did you mean {fields[m]!r}?)" for m in meant
+    )
+    return (
+        f"there is no flag --{name}{near}; there are {', '.join(flags)}, and --config.F=VALUE for "
+        "every setting F"
+    )
+
+
+def _is_read(field: str, mode: str) -> bool:
+    group = config_groups.group(field)
+    return not group or bool({group, field} & {*reads(mode)})
 
 
 def asks_for_help(argv: list[str]) -> bool:
@@ -231,7 +270,7 @@ def help_page() -> str:
     lines = []
     for mode in registry.describe("modes")[1]:
         lines.append(f"    {mode.name:<12}{mode.line.partition(': ')[2].rstrip('.')}")
-    names = ", ".join(sorted(p.stem for p in packaged().glob("*.py") if "_" not in p.stem))
+    names = ", ".join(n for n in packaged.names() if "_" not in n)
     indent = " " * 16
     configs = textwrap.fill(f"packaged: {names}, ...", 96, initial_indent=indent,
                             subsequent_indent=indent)  # fmt: skip

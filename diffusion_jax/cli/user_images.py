@@ -21,7 +21,7 @@ from diffusion_jax.runtime.storage import place
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_ARRAYS = ".npz"
+_ARRAYS = (".npz", ".npy")
 _TIME = "time:"
 
 
@@ -47,7 +47,7 @@ def read_images(
         DataError: the file cannot be read, or does not fit the model.
     """
     file = place(path)
-    if file.suffix.lower() == _ARRAYS:
+    if file.suffix.lower() in _ARRAYS:
         arrays = _read_npz(file)
         image = _only(file, arrays, "image")
         image = _from_levels(file, image, shape, levels)
@@ -66,7 +66,7 @@ def picture_size(path: str) -> tuple[int, int] | None:
     if path.startswith(_TIME):
         return None
     file = place(path)
-    if file.suffix.lower() == _ARRAYS:
+    if file.suffix.lower() in _ARRAYS:
         return None
     picture = _opened(file, 1, WHITE)
     return picture.height, picture.width
@@ -92,7 +92,7 @@ def read_mask(path: str, shape: tuple[int, ...], medium: Medium = IMAGE) -> np.n
     if path.startswith(_TIME):
         return _stretches(path, shape, medium)
     file = place(path)
-    if file.suffix.lower() != _ARRAYS:
+    if file.suffix.lower() not in _ARRAYS:
         grey = _read_picture(file, 1, shape[-3:-1], None)
         mask = (grey / 255.0).astype(np.float32)[..., None]
         return np.broadcast_to(mask, (1, *shape[:-1], 1))

@@ -86,6 +86,11 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Any], list[Group]]:
         CodecError: it is no such file, of another version, truncated or damaged. What the header
             says is not checked here but by `header.check`.
     """
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise CodecError(
+            f"{name} is of type {type(data).__name__}: give the bytes of a .djz file, as "
+            "open(FILE, 'rb').read()"
+        )
     if len(data) < _START.size or data[: len(_MAGIC)] != _MAGIC:
         raise CodecError(f"{name} was not written by --mode=compress (its first bytes are wrong)")
     _, version, size = _START.unpack_from(data)

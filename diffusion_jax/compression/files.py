@@ -73,7 +73,7 @@ def read(
     Raises:
         DataError: there is nothing to read, or it does not fit the model.
     """
-    if path.suffix.lower() == ".npz" and not path.is_dir():
+    if path.suffix.lower() in (".npz", ".npy") and not path.is_dir():
         found = _npz(path, part)
     elif not IMAGE.fits(shape):
         raise DataError(f"cannot read {path}: give an .npz with image, uint8 {medium.layout}")
@@ -170,11 +170,10 @@ def _npz(path: Path, part: str) -> Images:
     try:
         with path.open("rb") as raw:
             f = untrusted.npz(raw)
+        prefix = "" if "image" in f else f"{'test' if part == 'test' else 'train'}_"
+        untrusted.need(f, f"{prefix}image" if f"{prefix}image" in f else "image")
     except (OSError, untrusted.Malformed) as e:
         raise DataError(f"cannot read {path} as an npz file: {e}") from e
-    prefix = "" if "image" in f else f"{'test' if part == 'test' else 'train'}_"
-    if prefix + "image" not in f:
-        raise DataError(f"{path} has neither image nor {prefix}image")
     images, labels = f[prefix + "image"], f.get(prefix + "label")
     names = f["name"] if "name" in f and not prefix else np.array([], str)
     if images.dtype != np.uint8 or images.ndim < 4:

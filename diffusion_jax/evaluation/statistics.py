@@ -99,11 +99,13 @@ def read(path: Path) -> Reference:
                 mean, covariance = f["mu"], f["sigma"]
                 count, rows, record = 0, np.zeros((0, mean.size), np.float32), {}
             else:
+                untrusted.need(f, "mean", "covariance", "rows", "count", "record")
                 mean, covariance, rows = f["mean"], f["covariance"], f["rows"]
                 count, record = int(f["count"]), json.loads(str(f["record"]))
     except _DAMAGED as e:
         raise DataError(
-            f"cannot read reference statistics {path}: {e}; write them with --mode=statistics"
+            f"cannot read reference statistics {path}: {untrusted.reason(e)}; write them with "
+            "--mode=statistics"
         ) from e
     mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or rows.shape[1:] != mean.shape:

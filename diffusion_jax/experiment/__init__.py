@@ -1,6 +1,7 @@
 """A run that has been opened: its model, data and weights, and what can be done with them."""
 
 import functools
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source, class_numbers
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import assembly, clip_model, embeddings, texts
-from diffusion_jax.experiment._with_settings import with_settings
+from diffusion_jax.experiment._with_settings import listed, with_settings
 from diffusion_jax.experiment.weights import adopt_published, load
 from diffusion_jax.experiment.workdir import prepare_workdir
 from diffusion_jax.model import Model
 from diffusion_jax.networks.text_encoders.base import TextEncoder
+from diffusion_jax.runtime.run_folders import missing, missing_step
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training.state import ema_key
@@ -63,7 +65,9 @@ class Experiment:
     @functools.cached_property
     def clip(self) -> Callable[[str], clip_model.Clip]:
         """Opens a CLIP by its run, each once."""
-        return functools.cache(functools.partial(clip_model.opened, data_dir=self.config.data_dir))
+        c, of = self.config, "embedding" if self.config.embedding else "data: checkpoint"
+        opened = functools.partial(clip_model.opened, setting=of, data_dir=c.data_dir)
+        return functools.cache(opened)
 
     @functools.cached_property
     def text(self) -> TextEncoder | None:
@@ -144,6 +148,8 @@ class Experiment:
         """
         from diffusion_jax.experiment import sampling
 
+        labels = listed("labels", labels, "[3]")
+        captions = listed("captions", captions, "['a red three']")
         classes = None if labels is None else class_numbers(self.source, labels)
         wanted = {
             "sample.num": num, "sample.labels": classes, "sample.seed": seed,
@@ -263,6 +269,8 @@ class Experiment:
         Raises:
             CheckpointError: there is no readable checkpoint, or it is of another architecture.
         """
+        if not isinstance(name, str):
+            raise ConfigError(f"weights({name!r}): an average is named in quotes, as '{name}'")
         return load(self, name or ema_key(self.config.ema[0]))
 
 
@@ -276,6 +284,7 @@ def open_experiment(
     from diffusion_jax.experiment.cascade import joined
 
     adopt_published(config, checkpoint, asked)
+    saved_config.check_specs(config)
     ranges.check(config, sections_only=True)
     run = Experiment(config, place(workdir), checkpoint)
     assembly.settle(run, asked)
@@ -295,9 +304,10 @@ def open_run(path: str | Path, *, data_dir: str | None = None, trust: bool = Fal
     """
     saved = saved_config.find(place(path))
     if saved is None:
-        raise ConfigError(f"{str(path)!r}: there is no run in that folder")
+        raise ConfigError(missing_step(path) or missing(path))
     config = saved_config.read_trusted(saved, trust)
     if data_dir is not None:
-        config.data_dir = data_dir
+        named = os.fspath(data_dir) if isinstance(data_dir, os.PathLike) else data_dir
+        config.data_dir = saved_config.fitting("data_dir", named)
     ranges.check(config, sections_only=True)
     return Experiment(config, place(path), str(place(path)))

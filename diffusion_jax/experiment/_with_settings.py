@@ -3,9 +3,11 @@
 import copy
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from diffusion_jax import ranges
+from diffusion_jax import ranges, saved_config
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import assembly
 
 if TYPE_CHECKING:
@@ -21,9 +23,26 @@ def with_settings(run: "Experiment", changes: dict[str, Any]) -> "Experiment":
     for key, value in changes.items():
         if value is not None:
             *path, last = key.split(".")
-            functools.reduce(lambda c, p: c[p], path, config)[last] = value
+            section = functools.reduce(lambda c, p: c[p], path, config)
+            section[last] = saved_config.fitting(key, value)
+    saved_config.check_specs(config)
     ranges.check(config, sections_only=True)
     shared = ("mesh", "clip", "source", "loaded", *(("model",) if assembly.diffuses(run) else ()))
     other = dataclasses.replace(run, config=config)
     vars(other).update({name: getattr(run, name) for name in shared})
     return other
+
+
+def listed(name: str, values: Any, example: str) -> list[Any] | None:
+    """Several values, such as labels, as a list; None as it is.
+
+    Raises:
+        ConfigError: one value by itself; a text is one, and not its letters.
+    """
+    if values is None:
+        return None
+    single = isinstance(values, str | bytes) or not isinstance(values, Iterable)
+    if single or getattr(values, "ndim", 1) != 1:
+        said = f"{values!r}".replace("\n", " ")
+        raise ConfigError(f"{name}={said} must be a list, as {name}={example}")
+    return list(values)

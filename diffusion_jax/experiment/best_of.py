@@ -90,7 +90,7 @@ def _score(run: Experiment, params: Params, drawing: "Drawing") -> Score:
         found = registry.build("judges", judge)
         asked = _texts(run, drawing)
         return lambda images: np.nansum(found.right(images, asked), axis=1)
-    classifier = features.open_classifier(run, judge)
+    classifier = features.open_classifier(run, judge, "sample.judge")
     logits = features.logits(run, classifier)
 
     def of_class(images: np.ndarray) -> np.ndarray:

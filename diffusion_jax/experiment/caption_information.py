@@ -20,7 +20,7 @@ from diffusion_jax.experiment import (
     bits_per_word as words_lib,
     embedding_information,
     embeddings,
-    open_run,
+    other_runs,
     second_models,
     texts,
 )
@@ -225,7 +225,7 @@ def other_null(run: Experiment) -> Experiment:
         ConfigError: there is none, or it has texts, classes or other images.
     """
     path = run.config.inform.against
-    other = open_run(path, data_dir=run.config.data_dir)
+    other = other_runs.opened("inform.against", path, "", run.config.data_dir, run.config.data)
     if other.model.text or other.model.num_classes:
         raise ConfigError(f"inform.against={path}: that run has texts or classes; give one without")
     second_models.check_same_data(run, other, path)

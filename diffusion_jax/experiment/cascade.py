@@ -16,7 +16,7 @@ from typing import Any
 from diffusion_jax import registry
 from diffusion_jax.config_groups import GROUPS
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import Experiment, assembly, latent_decoder, open_run
+from diffusion_jax.experiment import Experiment, assembly, latent_decoder, other_runs
 from diffusion_jax.model import Model
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
@@ -99,7 +99,8 @@ def waste(run: Experiment) -> str:
 
 def _stage(run: Experiment, name: str, first: bool) -> Experiment:
     """One run, with the settings of the cascade's command line."""
-    own = open_run(name, data_dir=run.config.data_dir)
+    made = f"cascade:{'low' if first else 'high'}"
+    own = other_runs.opened("stages", name, made, run.config.data_dir)
     if own.task.holds != "denoiser":
         raise ConfigError(f"stages: {name} holds {own.config.task}, not a diffusion model")
     config = copy.deepcopy(own.config)

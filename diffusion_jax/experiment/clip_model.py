@@ -12,7 +12,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import latents
+from diffusion_jax.experiment import latents, other_runs
 from diffusion_jax.networks.text_encoders.base import as_read, prompts
 from diffusion_jax.types import Array, Params
 
@@ -50,15 +50,13 @@ class Clip:
     params: Params
 
 
-def opened(checkpoint: str, data_dir: str = "") -> Clip:
+def opened(checkpoint: str, setting: str = "clip: checkpoint", data_dir: str = "") -> Clip:
     """The CLIP of a run.
 
     Raises:
         ConfigError: there is no run, or it holds something else.
     """
-    from diffusion_jax.experiment import open_run
-
-    run = open_run(checkpoint, data_dir=data_dir)
+    run = other_runs.opened(setting, checkpoint, "clip", data_dir, "scenes()")
     held = run.task.holds
     if held != "clip" or run.text is None:
         what = "a clip of a list of captions" if held == "clip" else f"a {held}"

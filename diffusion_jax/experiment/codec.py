@@ -100,8 +100,14 @@ def networks(
 
 def checked(experiment: Experiment, images: np.ndarray, labels: np.ndarray | None) -> Images:
     """Arrays as images to code; `DataError` unless they are what the model's data are."""
-    source, images = experiment.source, np.asarray(images)
-    shape = tuple(source.shape)
+    source, shape = experiment.source, tuple(experiment.source.shape)
+    try:
+        images = np.asarray(images)
+    except ValueError as e:
+        raise DataError(
+            "images are lists of unequal length; this model codes uint8 "
+            f"[N, {', '.join(map(str, shape))}]"
+        ) from e
     if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
         raise DataError(
             f"images are {images.dtype} {list(images.shape)}; this model codes uint8 "

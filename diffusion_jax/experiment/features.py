@@ -14,7 +14,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract, neighbours, statistics
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import Experiment, clip_model, open_run, second_models
+from diffusion_jax.experiment import Experiment, clip_model, other_runs, second_models
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
 
@@ -38,11 +38,12 @@ class Classifier:
     record: dict[str, Any]
 
 
-def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
-    """A classifier of the images of `job`'s data.
+def open_classifier(experiment: Experiment, checkpoint: str, setting: str) -> Classifier:
+    """A classifier of the images of `experiment`'s data.
 
     Args:
         checkpoint: a work directory or checkpoint folder.
+        setting: that names it.
 
     Returns:
         The classifier.
@@ -50,7 +51,8 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
     Raises:
         ConfigError: the checkpoint holds something else, or other classes.
     """
-    other = open_run(checkpoint, data_dir=experiment.config.data_dir)
+    mine = experiment.config
+    other = other_runs.opened(setting, checkpoint, "classifier", mine.data_dir, mine.data)
     c = other.config
     if other.task.holds != "classifier":
         raise ConfigError(
@@ -79,9 +81,9 @@ def open_classifier(experiment: Experiment, checkpoint: str) -> Classifier:
     return Classifier(params, clean(network.logits), clean(network.features), record)
 
 
-def open_clip(experiment: Experiment, checkpoint: str) -> clip_model.Clip:
+def open_clip(experiment: Experiment, checkpoint: str, setting: str) -> clip_model.Clip:
     """A CLIP of the images of the run's data; `ConfigError` if it is none, or of others."""
-    found = clip_model.opened(checkpoint, experiment.config.data_dir)
+    found = clip_model.opened(checkpoint, setting, experiment.config.data_dir)
     mine = tuple(experiment.source.shape), experiment.source.levels
     if (found.shape, found.levels) != mine:
         raise ConfigError(
@@ -93,11 +95,11 @@ def open_clip(experiment: Experiment, checkpoint: str) -> clip_model.Clip:
 
 def build(experiment: Experiment, spec: str) -> Features:
     """The feature space that a plug-in string of the folder `features` names."""
-    source = experiment.source
+    source, where = experiment.source, f"features {registry.parse(spec).name}()"
     return registry.build(
         "features", spec, shape=tuple(source.shape), levels=source.levels,
-        open_classifier=lambda checkpoint: open_classifier(experiment, checkpoint),
-        open_clip=lambda checkpoint: open_clip(experiment, checkpoint),
+        open_classifier=lambda path: open_classifier(experiment, path, f"{where}: checkpoint"),
+        open_clip=lambda path: open_clip(experiment, path, f"{where}: checkpoint"),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import exported, latents, teachers
+from diffusion_jax.experiment import exported, latents, other_runs, teachers
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.runtime.storage import place
@@ -43,6 +43,7 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
         return {}
     if not named:
         return {**latents.read(experiment), **teachers.read(experiment)}
+    other_runs.saved("init", named, "", c.data)
     where = place(named)
     if where == experiment.workdir:
         raise ConfigError(f"init={named} is the work directory itself; name another --workdir")

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import registry, saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError, UserError
-from diffusion_jax.experiment import exported
+from diffusion_jax.experiment import exported, other_runs
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.runtime.storage import place
@@ -53,12 +53,8 @@ def _resumed(run: "Experiment", spec: Spec) -> str:
 def _resolved(run: "Experiment", spec: Spec) -> str:
     """The autoencoder with the settings and the SHA-256 of its checkpoint."""
     name = spec.kwargs["checkpoint"]
-    found = saved_config.find(place(name))
-    if found is None:
-        raise ConfigError(
-            f"autoencoder: there is no run in {name!r}; train it first (docs: latent)"
-        )
-    theirs = saved_config.read(found)
+    kept = other_runs.saved("autoencoder", name, "latent:vae", run.config.data)
+    theirs = saved_config.read(kept)
     trained = registry.parse(theirs.autoencoder)
     if trained.name == "pixels":
         raise ConfigError(

@@ -163,7 +163,7 @@ def shares_of_classes(
 ) -> dict[str, Any]:
     """The classes of samples as `config.quality.classifier` sees them, corrected for its errors."""
     q = experiment.config.quality
-    classifier = feature_lib.open_classifier(experiment, q.classifier)
+    classifier = feature_lib.open_classifier(experiment, q.classifier, "quality.classifier")
     judge = feature_lib.classes(experiment, classifier)
     real = held_out.everything()
     errors = groups.confusion(judge(real["image"]), real["label"], train.num_classes)
@@ -189,7 +189,7 @@ def check(experiment: Experiment) -> None:
     if c.quality.classifier:
         if not c.quality.samples:
             judges.check_apart(experiment)
-        feature_lib.open_classifier(experiment, c.quality.classifier)
+        feature_lib.open_classifier(experiment, c.quality.classifier, "quality.classifier")
     drawn_at_once = experiment.task.figure == "samples"
     if not (experiment.stages or drawn_at_once) and experiment.model.view.halvings:
         raise ConfigError(

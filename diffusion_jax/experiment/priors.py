@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax import registry, saved_config
+from diffusion_jax import registry
 from diffusion_jax.data import vectors
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.data.vectors import Scale
@@ -21,12 +21,11 @@ from diffusion_jax.experiment import (
     Experiment,
     compiled_sampler,
     embeddings,
-    open_run,
+    other_runs,
     sampling_method,
     texts,
 )
 from diffusion_jax.experiment.embeddings import Embedder
-from diffusion_jax.runtime.storage import place
 
 CAPTIONS = "captions"
 _SPLIT = "split:"
@@ -62,15 +61,7 @@ def need(run: Experiment) -> None:
 
 def check(run: Experiment) -> None:
     """Refuses (`ConfigError`) settings that cannot work; no weights of a prior are read."""
-    c = run.config.sample
-    if not run.config.embedding:
-        if c.prior:
-            raise ConfigError(
-                f"sample.prior={c.prior!r}: this run is not told what a CLIP sees; train a decoder "
-                "with --config.embedding=runs/clip"
-            )
-        return
-    if c.prior:
+    if run.config.sample.prior:
         opened(run)
 
 
@@ -84,9 +75,15 @@ def opened(run: Experiment, otherwise: str = "") -> EmbeddingSource | None:
     Raises:
         ConfigError: nothing is named, or it does not fit.
     """
+    prior = run.config.sample.prior
     if not run.config.embedding:
+        if prior:
+            raise ConfigError(
+                f"sample.prior={prior!r}: this run is not told what a CLIP sees; train a decoder "
+                "with --config.embedding=runs/clip"
+            )
         return None
-    name = run.config.sample.prior or otherwise
+    name = prior or otherwise
     if not name:
         need(run)
     if name.startswith(_SPLIT):
@@ -167,12 +164,8 @@ def _prior(run: Experiment) -> Experiment:
         ConfigError: it does not, or of other classes, or knows nothing of the texts.
     """
     name = run.config.sample.prior
-    if saved_config.find(place(name)) is None:
-        raise ConfigError(
-            f"sample.prior={name!r}: there is no run in that folder; it may also be split:test, or "
-            f"{CAPTIONS}"
-        )
-    prior = open_run(name, data_dir=run.config.data_dir)
+    c, also = run.config, f", and it is neither split:test nor {CAPTIONS}"
+    prior = other_runs.opened("sample.prior", name, "prior", c.data_dir, c.data, also)
     if prior.task.holds not in ("denoiser", "student"):
         raise ConfigError(f"sample.prior={name!r} holds {prior.config.task}, not a diffusion model")
     if registry.parse(prior.config.data).name != "embeddings":

@@ -11,7 +11,7 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.neighbours import Nearest
-from diffusion_jax.experiment import Experiment, assembly, open_run, sampling, second_models
+from diffusion_jax.experiment import Experiment, assembly, other_runs, sampling, second_models
 from diffusion_jax.experiment._with_settings import with_settings
 
 _ODE = {"sampler": "ddim()", "plan": "once()", "corrector": "none()"}  # no noise but the first
@@ -21,7 +21,8 @@ _SHARED = ("guidance", "grid", "final", "sample.num", "sample.steps", "sample.ba
 
 def open_other(experiment: Experiment, path: str) -> Experiment:
     """The run `audit.against` names; `ConfigError` if its images or classes are of another kind."""
-    other = open_run(path, data_dir=experiment.config.data_dir)
+    c = experiment.config
+    other = other_runs.opened("audit.against", path, "", c.data_dir, c.data)
     if not assembly.diffuses(other):
         raise ConfigError(
             f"audit.against={path!r} holds {other.config.task}, not a diffusion model"

@@ -172,8 +172,10 @@ def open_bench(experiment: Experiment) -> Bench:
     q = experiment.config.quality
     features = feature_lib.build(experiment, q.features)
     run = feature_lib.extractor(experiment, features)
-    classifier = feature_lib.open_classifier(experiment, q.classifier) if q.classifier else None
-    clip = feature_lib.open_clip(experiment, q.clip) if q.clip else None
+    open_classifier, open_clip = feature_lib.open_classifier, feature_lib.open_clip
+    named = "quality.classifier"
+    classifier = open_classifier(experiment, q.classifier, named) if q.classifier else None
+    clip = open_clip(experiment, q.clip, "quality.clip") if q.clip else None
     if q.reference:
         path = place(q.reference)
         found = feature_lib.named_reference(path, features)

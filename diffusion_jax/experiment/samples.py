@@ -86,13 +86,15 @@ def read(experiment: Experiment, path: Path) -> Samples:
         with path.open("rb") as raw:
             f = untrusted.npz(raw)
             key, label = next((k for k in _KEYS if k[0] in f), _KEYS[0])
+            untrusted.need(f, key)
             images, labels = f[key], f.get(label)
             texts = tuple(plain(str(t)) for t in f.get("caption", ()))
             how = json.loads(str(f["method"])) if "method" in f else {}
             how |= {"step": int(f["step"])} if "step" in f else {}
     except _DAMAGED as e:
         raise DataError(
-            f"cannot read samples {path}: {e}; it must be an npz with image (uint8 [N,H,W,C])"
+            f"cannot read samples {path}: {untrusted.reason(e)}; it must be an npz with 'image' "
+            "(uint8 [N, H, W, C]), as --mode=sample writes"
         ) from e
     source = experiment.source
     if images.shape[1:] != tuple(source.shape) or not len(images):

@@ -11,7 +11,7 @@ from diffusion_jax import registry
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, second_models, texts
-from diffusion_jax.model import require
+from diffusion_jax.model import Model, require
 from diffusion_jax.sampling import generate, method as method_lib
 from diffusion_jax.sampling.edits.base import Edit
 from diffusion_jax.sampling.method import Helpers, Method
@@ -61,19 +61,39 @@ def denoiser(
             f"this model is conditional: denoiser(labels=...) takes a class 0 .. "
             f"{model.num_classes - 1} for each image, or {model.num_classes} for no class"
         )
-    if labels is not None and model.num_classes and (np.asarray(labels) == model.num_classes).any():
-        require(model, "the label for no class", "give every image a class", null_class=True)
+    if labels is not None:
+        labels = _checked(model, labels)
     parts = _parts(experiment)
     method_lib.check_guidance(model, parts["guidance"], parts["helpers"])
     guided = parts["guidance"](model.denoiser(params), parts["helpers"].context(model))
-    return with_condition(
-        guided, {} if labels is None else {"label": jnp.asarray(labels, jnp.int32)}
-    )
+    return with_condition(guided, {} if labels is None else {"label": labels})
+
+
+def _checked(model: Model, labels: Any) -> Array:
+    """The classes of a denoiser's images, int32 `[B]`."""
+    given, classes = np.asarray(labels), model.num_classes
+    if not classes:
+        raise ConfigError("denoiser(labels=...): this model is unconditional; leave labels out")
+    if given.ndim != 1 or given.dtype.kind not in "iu" or not len(given):
+        raise ConfigError(
+            f"denoiser(labels=...) takes whole numbers [B], one for each image, not {given.dtype} "
+            f"{list(given.shape)}"
+        )
+    if given.min() < 0 or given.max() > classes:
+        wrong = given.min() if given.min() < 0 else given.max()
+        raise ConfigError(
+            f"denoiser(labels=...): {wrong} is out of range; there are classes 0 .. {classes - 1}, "
+            f"and {classes} for no class"
+        )
+    if (given == classes).any():
+        require(model, "the label for no class", "give every image a class", null_class=True)
+    return jnp.asarray(given, jnp.int32)
 
 
 def check(experiment: Experiment) -> None:
     """Refuses a way to sample that cannot work, as far as that can be said without weights."""
     _check_learned(experiment)
+    generate.labels_for(experiment.model, 1, tuple(experiment.config.sample.labels))
     parts = _parts(experiment)
     for kind in ("grid", "plan"):
         registry.build(f"{kind}s", experiment.config[kind])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, latents, open_run, texts
+from diffusion_jax.experiment import Experiment, latents, other_runs, texts
 from diffusion_jax.types import Params
 
 
@@ -13,7 +13,8 @@ def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Cal
     `kind` is `"denoiser"` or a plug-in of `guides`; `ConfigError` if the checkpoint holds
     something else, or was trained on other data.
     """
-    other = open_run(checkpoint, data_dir=experiment.config.data_dir)
+    c, made = experiment.config, "" if kind == "denoiser" else kind
+    other = other_runs.opened("guidance: checkpoint", checkpoint, made, c.data_dir, c.data)
     held = other.task.holds
     if held != kind:
         raise ConfigError(f"{checkpoint} holds a {held}; the guidance asks for a {kind}")

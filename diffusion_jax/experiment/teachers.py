@@ -17,15 +17,14 @@ from ml_collections import ConfigDict
 from diffusion_jax import registry, saved_config
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import latents
+from diffusion_jax.experiment import latents, other_runs
 from diffusion_jax.model import Model, require
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.sharding import local
-from diffusion_jax.runtime.storage import place
 from diffusion_jax.sampling import generate, loop
 from diffusion_jax.sampling.encoded import for_sampler
 from diffusion_jax.sampling.guidance.base import Context, Guidance, contrast, need_null
-from diffusion_jax.sampling.method import Helpers, check_guidance
+from diffusion_jax.sampling.method import Helpers, check_guidance, check_sampler
 from diffusion_jax.sampling.samplers.base import Sampler, noise_share
 from diffusion_jax.training.tasks.base import teacher_of
 from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred, diffuse
@@ -166,15 +165,8 @@ def _resolved(run: "Experiment") -> ConfigDict:
 
 def _open(run: "Experiment") -> "Experiment":
     """The teacher's run, if it can teach."""
-    from diffusion_jax.experiment import open_run
-
-    name = run.task.teacher
-    if saved_config.find(place(name)) is None:
-        raise ConfigError(
-            f"teacher: there is no run in {name!r}; train it first, or name another: "
-            "--config.task=\"distill(teacher='RUN')\""
-        )
-    other = open_run(name, data_dir=run.config.data_dir)
+    name, c = run.task.teacher, run.config
+    other = other_runs.opened("task: teacher", name, "", c.data_dir, c.data)
     if other.task.holds != "denoiser":
         raise ConfigError(f"teacher: {name} holds a {other.task.holds}, not a diffusion model")
     require(
@@ -219,6 +211,7 @@ def asked(
             "use ddim(), dpmpp_2m() or heun()"
         )
     check_guidance(model, guidance, helpers)
+    check_sampler(model, sampler)
     grid = registry.build("grids", plugin.edges)
     edges = generate.plan(model, {"schedule": local(params["schedule"])}, grid, finest)
     given = {"model": params, "helpers": helpers.params}

@@ -39,7 +39,8 @@ def check_writable(folder: Path) -> None:
         finally:
             probe.unlink(missing_ok=True)
     except Exception as e:  # OSError; a bucket's client has types of its own
-        raise WorkdirError(f"cannot write to {folder}: {short(e)}") from e
+        why = getattr(e, "strerror", "") or short(e)
+        raise WorkdirError(f"cannot write to {folder}: {why}; name another --workdir") from e
 
 
 @contextmanager
@@ -60,11 +61,11 @@ def prepare_workdir(experiment: "Experiment") -> Iterator[Callable[[], None]]:
             "in its path; choose another --workdir"
         )
     if jax.process_index():
-        _check_config(experiment)
+        check_config(experiment)
         yield lambda: None
         return
     with lock.only_writer(experiment.workdir) as still_alone:
-        _check_config(experiment)
+        check_config(experiment)
         try:
             write_json(experiment.workdir / "config.json", saved_config.to_dict(experiment.config))
         except Exception as e:  # OSError; a bucket's client has types of its own
@@ -72,7 +73,8 @@ def prepare_workdir(experiment: "Experiment") -> Iterator[Callable[[], None]]:
         yield still_alone
 
 
-def _check_config(experiment: "Experiment") -> None:
+def check_config(experiment: "Experiment") -> None:
+    """Refuses (`WorkdirError`) the work directory of a run with another configuration."""
     path, saved = experiment.workdir / "config.json", experiment.workdir / restore.FOLDER
     if path.exists():
         changed = saved_config.differences(saved_config.read(path), experiment.config)

@@ -40,6 +40,8 @@ def place(where: str | os.PathLike) -> Path:
     Raises:
         ConfigError: another scheme, a package is missing, or the bucket does not answer.
     """
+    if not isinstance(where, str | os.PathLike):
+        raise ConfigError(f"{where!r} is no path: give the name of a folder or file in quotes")
     text = os.fspath(where)
     if "\0" in text:
         raise ConfigError(f"cannot use the path {text!r}: it has a zero byte in it")

@@ -15,6 +15,8 @@ import numpy as np
 
 _DEFLATE = 1032  # deflate expands no byte to more than this many
 _SPARE = 1 << 20  # entries of a pickle's memo beyond its number of opcodes
+_SHOWN = 20  # names of arrays in a message
+_NPY = b"\x93NUMPY"  # how such a file begins
 _TEXT = 200  # characters of another library's message that are repeated
 
 
@@ -134,7 +136,19 @@ def npz(file: BinaryIO) -> dict[str, np.ndarray]:
     except (OSError, Malformed):
         raise
     except Exception as e:  # zipfile, zlib and numpy raise many types for damaged files
+        file.seek(0)
+        if file.read(len(_NPY)) == _NPY:
+            raise Malformed("it is a single array (npy): save it by np.savez, with a name") from e
         raise Malformed(reason(e)) from e
+
+
+def need(arrays: Mapping[str, np.ndarray], *names: str) -> None:
+    """Raises `Malformed` unless all these arrays are there; says which are."""
+    absent = [repr(n) for n in names if n not in arrays]
+    if absent:
+        there = ", ".join(repr(n[:_TEXT]) for n in [*arrays][:_SHOWN]) or "none"
+        what = f"array{'s' * (len(absent) > 1)} {', '.join(absent)}"
+        raise Malformed(f"it has no {what}; what it has is {there}")
 
 
 def check_members(z: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> None:

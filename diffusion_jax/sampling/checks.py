@@ -87,14 +87,14 @@ def ends_without_noise(gammas: Any) -> bool:
 def matching(denoise: Callable[..., Pred]) -> Callable[..., Pred]:
     """The denoiser with its predictions in the type of `z`, whatever it computes in.
 
-    Calling it raises ConfigError if the denoiser does not return a `Pred` in the shape of `z`.
+    Raises ConfigError if it is no function; calling it does if that returns no `Pred` in the shape
+    of `z`.
     """
 
     def match(pred: Pred, z: Array, *rest: Any) -> Pred:
         if not isinstance(pred, Pred):
-            raise ConfigError(
-                f"the denoiser returned {type(pred).__name__}; it returns Pred(x=..., eps=...)"
-            )
+            what = "an array" if hasattr(pred, "shape") else type(pred).__name__
+            raise ConfigError(f"the denoiser returned {what}; it returns Pred(x=..., eps=...)")
         for name, value in pred._asdict().items():
             if jnp.shape(value) != z.shape:
                 raise ConfigError(
@@ -103,4 +103,6 @@ def matching(denoise: Callable[..., Pred]) -> Callable[..., Pred]:
                 )
         return Pred(*(jnp.asarray(a, z.dtype) for a in pred))
 
+    if not callable(denoise):
+        raise ConfigError(f"{denoise!r} is no denoiser, a function (z, gamma) -> Pred(x, eps)")
     return then(denoise, match)

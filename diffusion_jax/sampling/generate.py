@@ -61,7 +61,10 @@ def cycle(classes: int, num: int, wanted: tuple[int, ...]) -> np.ndarray | None:
     """`labels_for` a number of classes, 0 for none."""
     if not classes:
         if wanted:
-            raise ConfigError(f"sample.labels={wanted}: this model is unconditional")
+            raise ConfigError(
+                f"sample.labels={wanted}: this model is unconditional; leave sample.labels out, or "
+                "train with --config.conditional=True on data with classes"
+            )
         return None
     for label in wanted:
         if not 0 <= label < classes:

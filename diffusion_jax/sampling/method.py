@@ -61,6 +61,7 @@ class Helpers:
         return Context(
             null=null, open=opened if load else None, cond_scalars=model.cond_scalars,
             encode=self._encode, reader=model.text,
+            unconditional=not (model.num_classes or model.text or model.embedding),
         )  # fmt: skip
 
 
@@ -105,7 +106,14 @@ def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = N
 
 
 def check_sampler(model: Model, sampler: Sampler) -> None:
-    """Raises ConfigError if the sampler does not fit the model's encoder."""
+    """Raises ConfigError if the sampler does not fit the model's encoder, or what it is told."""
+    if not {*getattr(sampler, "cond_scalars", ())} <= {*model.cond_scalars}:
+        name = f"{type(sampler).__name__.lower()}()"
+        raise ConfigError(
+            f"sampler {name} is for a flow map, which is told where a step ends, and this model is "
+            "not: use ddim(), or train one with "
+            "--config.task=\"distill(teacher='RUN', method=flow_map())\""
+        )
     correction(model.traits.mean_coefficient, sampler)
 
 

@@ -14,13 +14,14 @@ from absl import logging
 from jax.sharding import Sharding
 
 from diffusion_jax.errors import CheckpointError, short
+from diffusion_jax.runtime.run_folders import CHECKPOINTS, missing, missing_step
 from diffusion_jax.runtime.storage import is_bucket, place
 from diffusion_jax.training import integrity
 from diffusion_jax.training.integrity import Damaged, saved_tree
 from diffusion_jax.training.state import finite
 from diffusion_jax.types import Params
 
-FOLDER = "checkpoints"
+FOLDER = CHECKPOINTS
 ASIDE = "damaged-"  # and the step: one that was set aside
 LATE = "late_metrics.json"  # in the folder of a step, beside its items
 _COMMITTED = "commit_success.txt"  # the last object of a checkpoint that orbax writes to a bucket
@@ -98,8 +99,10 @@ def locate(path: Path) -> list[Path]:
         raise CheckpointError(f"cannot read {path}: {short(e)}") from e
     if not steps:
         check_none_damaged(folder)
+        what = f"no checkpoint in {path}" if path.is_dir() else missing(path)
         raise CheckpointError(
-            f"no checkpoint in {path}: train first, or name a checkpoint folder or a work directory"
+            missing_step(path)
+            or f"{what}; train first, or name a checkpoint folder or a work directory"
         )
     return sorted(steps, key=lambda p: -int(p.name))
 

@@ -51,9 +51,11 @@ def finite(tree: Any) -> bool:
 
 def check_decays(decays: tuple) -> None:
     """Raises `ConfigError` unless there are EMA decays, all of them in [0, 1)."""
-    if not decays or not all(
-        averages.key(d) if isinstance(d, str) else 0.0 <= d < 1.0 for d in decays
-    ):
+    try:
+        fit = [averages.key(d) if isinstance(d, str) else 0.0 <= d < 1.0 for d in decays]
+    except ConfigError as e:
+        raise ConfigError(f"ema={decays}: {e}") from e
+    if not decays or not all(fit):
         raise ConfigError(f"ema={decays}: give one or more decays in [0, 1), for example 0.9999,")
 
 

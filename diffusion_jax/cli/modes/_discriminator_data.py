@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import Experiment, open_run, sampling, second_models
+from diffusion_jax.experiment import Experiment, other_runs, sampling, second_models
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
@@ -36,6 +36,7 @@ def source(experiment: Experiment, against: str) -> Source:
     try:
         with path.open("rb") as raw:
             f = untrusted.npz(raw)
+            untrusted.need(f, "image", "label")
             image, label = f["image"], f["label"]
     except (OSError, ValueError, KeyError) as e:
         raise DataError(f"cannot read {path}: {e}; delete it to draw the samples again") from e
@@ -77,7 +78,7 @@ def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> S
 def _run(experiment: Experiment, path: str) -> Experiment:
     """The run whose samples are drawn, with this run's settings for sampling."""
     c = experiment.config
-    other = open_run(path, data_dir=c.data_dir)
+    other = other_runs.opened("task: against", path, "", c.data_dir, c.data)
     second_models.check_same_data(experiment, other, path)
     for field in ("guidance", "sampler", "grid", "plan", "corrector", "sample"):
         other.config[field] = copy.deepcopy(c[field])

@@ -12,7 +12,7 @@ from typing import Any
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, bits_per_dim, exported
+from diffusion_jax.experiment import Experiment, bits_per_dim, exported, other_runs
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.runtime.storage import place
@@ -36,6 +36,8 @@ def run(experiment: Experiment) -> None:
         raise ConfigError(
             "compare needs two runs: --config.compare.a=WORKDIR --config.compare.b=WORKDIR"
         )
+    for name, path in zip("ab", paths, strict=True):
+        other_runs.saved(f"compare.{name}", path, "")
     runs = [_open(experiment, place(path)) for path in paths]
     splits = [r.source.split(c.split) for r in runs]
     _check_same(runs, [s.fingerprint() for s in splits])

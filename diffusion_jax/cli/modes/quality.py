@@ -17,6 +17,7 @@ from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import quality
 from diffusion_jax.experiment import (
     Experiment,
+    assembly,
     features,
     generators,
     judges,
@@ -51,6 +52,7 @@ def check(experiment: Experiment) -> None:
     """Refuses (`ConfigError`) settings that cannot work, before anything expensive happens."""
     q = experiment.config.quality
     check_settings(experiment)
+    assembly.check_named(experiment)
     for field in ("samples", "reference"):
         path = place(q[field] or ".")
         if q[field] and not (path.is_file() or (field == "samples" and path.is_dir())):

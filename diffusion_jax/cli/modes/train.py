@@ -31,6 +31,7 @@ from diffusion_jax.experiment import (
     sampling_method,
     teachers,
 )
+from diffusion_jax.experiment.workdir import check_config
 from diffusion_jax.runtime import cores, distributed, memory, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.sharding import check_batch, greatest, placed, put
@@ -61,6 +62,7 @@ def run(experiment: Experiment) -> None:
         raise ConfigError(f"on_nan={c.on_nan!r}: allowed are stop, rollback")
     state_lib.check_decays(tuple(c.ema))
     logger = registry.build("loggers", c.logger)
+    check_config(experiment)  # and once more when the folder has been claimed
     check_batch(c.batch, experiment.mesh, c.accumulate)
     # Bytes as they are stored, images and noise as numbers: what no network can do without.
     least = c.batch * math.prod(experiment.source.shape) * 9 / experiment.mesh.devices.size

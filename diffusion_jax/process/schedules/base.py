@@ -27,7 +27,7 @@ LATENT = "given"  # key of the auxiliary latent among a schedule's parameters
 
 def check_ends(gamma_min: float, gamma_max: float) -> None:
     """Raises ConfigError unless noise grows from the first to the last gamma."""
-    if gamma_min >= gamma_max:
+    if not gamma_min < gamma_max:  # nor for what is no number
         raise ConfigError(
             f"gamma_min={gamma_min} must be below gamma_max={gamma_max} "
             "(gamma = -log SNR grows with noise)"

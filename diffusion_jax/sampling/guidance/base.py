@@ -23,6 +23,7 @@ class Context:
 
     Attributes:
         null: turns a condition into the null condition; None for an unconditional model.
+        unconditional: whether there is nothing to condition on; else training hid no condition.
         other: a second denoiser (for example a weaker checkpoint), or None.
         log_prob: `log_prob(z, gamma, cond) -> [B]`, differentiable in z, or None.
         open: `open(kind, checkpoint)` gives what a trained checkpoint holds: a denoiser for kind
@@ -41,6 +42,7 @@ class Context:
     cond_scalars: tuple[str, ...] = ()
     encode: Callable[[str], Mapping[str, np.ndarray]] | None = None
     reader: TextEncoder | None = None
+    unconditional: bool = True
 
 
 class Guidance(Protocol):
@@ -106,10 +108,16 @@ def apply(guidance: Guidance | None, denoiser: Denoiser, context: Context) -> De
 def need_null(name: str, context: Context) -> Callable[[Cond], Cond]:
     """`context.null`; raises ConfigError, on behalf of guidance `name`, if there is none."""
     if context.null is None:
+        if context.unconditional:
+            raise ConfigError(
+                f"{name}: this model is unconditional (conditional=False and no text), so there is "
+                "no null class to contrast a class with; use guidance='none()', or train with "
+                "--config.conditional=True on data with classes"
+            )
         raise ConfigError(
-            f"{name}: this model is unconditional, or was trained with class_dropout=0 (texts: "
-            "text_dropout=0), so there is no null class to contrast a class with; train with "
-            "class_dropout > 0 on labelled data, or use guidance='none()'"
+            f"{name}: this model was trained with class_dropout=0 (texts: text_dropout=0), so "
+            "there is no null class to contrast a class with; train with class_dropout > 0, or use "
+            "guidance='none()'"
         )
     return context.null
 

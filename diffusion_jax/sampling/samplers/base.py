@@ -26,7 +26,8 @@ class Sampler(Protocol):
     """One numerical method for the reverse process.
 
     A sampler that makes the correction of a model's mean which an encoder asks for (DiffEnc) itself
-    also has `mean_coefficient`, the encoder's `c`; for all others the denoiser is corrected.
+    also has `mean_coefficient`, the encoder's `c`; for all others the denoiser is corrected. One
+    whose network must be told more than z and gamma has `cond_scalars`, its names: `("to",)`.
 
     Attributes:
         nfe_per_step: calls of the denoiser per step.

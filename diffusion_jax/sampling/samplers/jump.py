@@ -1,7 +1,8 @@
 """Jumps of a flow map (Boffi et al. 2024; Geng et al. 2025): `jump()`.
 
 The network is told where a step ends, `cond["to"]`, and predicts what lands there:
-`z_s = alpha_s x + sigma_s eps`. For a denoiser that is not told, it is `ddim()`.
+`z_s = alpha_s x + sigma_s eps`. A run whose network is not told is refused; over anybody's denoiser
+that is not, it is `ddim()`.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ class Jump:
 
     nfe_per_step: int = 1
     noise_share: float = 0.0
+    cond_scalars: tuple[str, ...] = ("to",)
 
     def rows(self, gammas: Array) -> Rows:
         """Coefficients of every step."""

@@ -1,0 +1,43 @@
+"""Other runs that a setting names: there, or a line that says how to make one."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffusion_jax import packaged, registry, saved_config
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.runtime.run_folders import missing, missing_step
+from diffusion_jax.runtime.storage import place
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment import Experiment
+
+
+def saved(setting: str, path: str, kind: str, data: str = "", also: str = "") -> Path:
+    """The saved configuration of the run at `path`.
+
+    Args:
+        setting: that names it, for the message.
+        kind: of run, as `packaged.making` takes it.
+        data: the plug-in string of the data it should be of; any where it is empty.
+        also: what else the setting may be, in words.
+
+    Raises:
+        ConfigError: there is no run.
+    """
+    found = saved_config.find(place(path)) if path else None
+    if found is None:
+        name = registry.parse(data).name if data else ""
+        what = (missing_step(path) or missing(path)) if path else "it names no run"
+        where = f"{setting}={path!r}: {what}"
+        raise ConfigError(f"{where}{also}{packaged.command(kind, name, path or 'runs/NAME')}")
+    return found
+
+
+def opened(
+    setting: str, path: str, kind: str, data_dir: str = "", data: str = "", also: str = ""
+) -> "Experiment":
+    """That run, opened; see `saved`."""
+    from diffusion_jax.experiment import open_run
+
+    saved(setting, path, kind, data, also)
+    return open_run(path, data_dir=data_dir)
