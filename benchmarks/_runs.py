@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from benchmarks import _common, samples
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import eval as eval_mode, train as train_mode
-from diffusion_jax.experiment import Experiment, cascade, open_experiment, sample_quality
+from diffusion_jax.experiment import Experiment, cascade, open_experiment
+from diffusion_jax.experiment.measures import sample_quality
 from diffusion_jax.runtime import cores
 from diffusion_jax.runtime.storage import write_json
 

@@ -27,13 +27,9 @@ from benchmarks import _common, _runs
 from diffusion_jax.cli.report import charts
 from diffusion_jax.errors import ConfigError, Preempted, UserError
 from diffusion_jax.evaluation import membership
-from diffusion_jax.experiment import (
-    Experiment,
-    memorisation,
-    open_run,
-    run_agreement,
-    samples as samples_lib,
-)
+from diffusion_jax.experiment import Experiment, open_run
+from diffusion_jax.experiment.measures import memorisation, run_agreement
+from diffusion_jax.experiment.sampling import samples as samples_lib
 from diffusion_jax.runtime import cache, cpu_devices
 
 _IMAGES = 200  # of training, in the effects

@@ -20,8 +20,10 @@ import jax
 import numpy as np
 
 from diffusion_jax import saved_config
-from diffusion_jax.experiment import Experiment, sample_quality as quality_lib, sampling_method
-from diffusion_jax.experiment.samples import Samples
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import sample_quality as quality_lib
+from diffusion_jax.experiment.sampling import sampling_method
+from diffusion_jax.experiment.sampling.samples import Samples
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.sampling import generate

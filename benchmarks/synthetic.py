@@ -27,7 +27,8 @@ from scipy import special
 from benchmarks import _common
 from diffusion_jax.cli.modes import train as train_mode
 from diffusion_jax.errors import ConfigError, Preempted, UserError
-from diffusion_jax.experiment import Experiment, features, open_experiment, open_run
+from diffusion_jax.experiment import Experiment, open_experiment, open_run
+from diffusion_jax.experiment.measures import features
 from diffusion_jax.runtime import cache, cpu_devices
 from diffusion_jax.runtime.formatting import json_text, plus_minus
 from diffusion_jax.runtime.storage import write_arrays

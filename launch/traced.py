@@ -101,7 +101,7 @@ def lower_sample(experiment: Any) -> tuple[Any, str]:
     import jax
     import jax.numpy as jnp
 
-    from diffusion_jax.experiment import sampling_method
+    from diffusion_jax.experiment.sampling import sampling_method
     from diffusion_jax.runtime.sharding import batched, replicated
     from diffusion_jax.sampling import generate
 

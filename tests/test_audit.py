@@ -13,7 +13,7 @@ from diffusion_jax.cli.modes import _audit_table, audit as mode
 from diffusion_jax.cli.report import collect, sections_audit
 from diffusion_jax.data.description import describe
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import run_agreement
+from diffusion_jax.experiment.measures import run_agreement
 
 COUNT, SIDE = 120, 4
 

@@ -9,7 +9,7 @@ from closed_form import MIXTURE
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import sample as sample_mode, train
-from diffusion_jax.experiment import sampling_method
+from diffusion_jax.experiment.sampling import sampling_method
 from diffusion_jax.model import Model
 from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.final_steps.base import Final, Readout

@@ -23,7 +23,8 @@ from diffusion_jax.cli.modes import (
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import guides
-from diffusion_jax.experiment import sampling_method, second_models
+from diffusion_jax.experiment import second_models
+from diffusion_jax.experiment.sampling import sampling_method
 from diffusion_jax.networks.guides.base import Guide
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib

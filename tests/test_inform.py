@@ -16,7 +16,8 @@ from diffusion_jax.cli.report.elements import Section
 from diffusion_jax.data import hard_negatives
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError, UserError
-from diffusion_jax.experiment import assembly, bits_per_word, caption_information
+from diffusion_jax.experiment import assembly
+from diffusion_jax.experiment.measures import bits_per_word, caption_information
 
 
 def captions(spec="scenes(objects=1, pairs='all')", limit=40):

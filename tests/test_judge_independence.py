@@ -9,7 +9,8 @@ import tiny
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import quality
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, judges
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import judges
 
 
 def run(tmp_path, guidance, best_of=1, **of_quality):

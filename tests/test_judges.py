@@ -9,7 +9,9 @@ from test_inform import run
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges.base import shares
-from diffusion_jax.experiment import best_of, judges, sampling, texts
+from diffusion_jax.experiment import texts
+from diffusion_jax.experiment.measures import judges
+from diffusion_jax.experiment.sampling import best_of, sampler
 
 
 def of_scenes(spec="scenes(objects=(1, 2), size=10)"):
@@ -98,9 +100,9 @@ def test_the_best_of_several_samples_has_the_larger_lift(tmp_path):
     found = tiny.experiment(tmp_path)  # of three classes
     params = jax.jit(lambda: found.model.init(jax.random.key(0), found.source.shape))()
     params = jax.tree.map(lambda a: a + 0.05, params)
-    one = sampling.compiled(found, params)
+    one = sampler.compiled(found, params)
     found.config.sample.best_of = 3
-    several = sampling.compiled(found, params)
+    several = sampler.compiled(found, params)
     first = one(0, quiet=True)
     np.testing.assert_array_equal(
         several.tries[0](0, quiet=True), first

@@ -13,7 +13,8 @@ from weights import drawn
 
 from diffusion_jax import registry, testing
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import caption_information, texts
+from diffusion_jax.experiment import texts
+from diffusion_jax.experiment.measures import caption_information
 from diffusion_jax.networks.layers.text import TextTokens
 from diffusion_jax.networks.text_encoders import _bert, _wordpiece, minilm
 from diffusion_jax.networks.text_encoders.base import as_read, encode

@@ -13,7 +13,7 @@ from diffusion_jax import registry, rng
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.evaluation import guides
-from diffusion_jax.experiment.editing import paint
+from diffusion_jax.experiment.sampling.editing import paint
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.sampling import generate, trajectory
 from diffusion_jax.sampling.edits.base import Inputs

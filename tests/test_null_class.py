@@ -7,7 +7,8 @@ import tiny
 from diffusion_jax.cli.modes import _edit_inputs, ood, sample, train
 from diffusion_jax.compression.files import Images
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import codec, sampling_method
+from diffusion_jax.experiment import codec
+from diffusion_jax.experiment.sampling import sampling_method
 from diffusion_jax.sampling.edits._windows import check_classes
 
 GUIDANCE = ("cfg(w=2.0)", "apg()", "cfgpp()", "interval(cfg())", "rescale(apg())")

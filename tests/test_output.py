@@ -85,7 +85,7 @@ def test_json_is_valid_and_errors_that_are_not_known_are_no_numbers(tmp_path):
 
 def test_one_image_has_bits_but_no_error(tmp_path):
     from diffusion_jax.cli.report import figures
-    from diffusion_jax.experiment.bits_per_dim import BitsPerDim
+    from diffusion_jax.experiment.measures.bits_per_dim import BitsPerDim
 
     one = BitsPerDim(1.5, float("nan"), 0.1, {}, np.array([1.5]))
     assert str(one).startswith("1.5000 +- unknown bits/dim")

@@ -21,7 +21,8 @@ from diffusion_jax.cli.report import collect, sections_measured
 from diffusion_jax.data.base import Source
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import statistics
-from diffusion_jax.experiment import features, samples
+from diffusion_jax.experiment.measures import features
+from diffusion_jax.experiment.sampling import samples
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.sampling import generate
 

@@ -13,7 +13,8 @@ from weights import drawn
 from diffusion_jax import registry, testing
 from diffusion_jax.cli.modes import sample
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import assembly, bits_per_dim, texts
+from diffusion_jax.experiment import assembly, texts
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.networks.layers.text import CrossAttention, TextTokens
 from diffusion_jax.networks.text_encoders.base import encode, parse_weights, prompts
 from diffusion_jax.runtime import images

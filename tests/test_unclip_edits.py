@@ -15,8 +15,8 @@ from diffusion_jax import config, registry
 from diffusion_jax.data import vectors
 from diffusion_jax.data.vectors import Scale
 from diffusion_jax.errors import ConfigError, SpecError
-from diffusion_jax.experiment import edit_scores
 from diffusion_jax.experiment.embeddings import Embedder
+from diffusion_jax.experiment.sampling import edit_scores
 from diffusion_jax.sampling.edits import base as edits
 from diffusion_jax.sampling.edits.base import Inputs, sees
 from diffusion_jax.types import alpha, sigma

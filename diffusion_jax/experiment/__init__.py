@@ -29,7 +29,7 @@ from diffusion_jax.training.tasks.base import Plugin
 from diffusion_jax.types import Array, Params, Pred
 
 if TYPE_CHECKING:
-    from diffusion_jax.experiment.bits_per_dim import BitsPerDim
+    from diffusion_jax.experiment.measures.bits_per_dim import BitsPerDim
 
 __all__ = ["Experiment", "open_experiment", "open_run", "prepare_workdir"]
 
@@ -146,7 +146,7 @@ class Experiment:
             ConfigError: settings that do not exist or do not fit the model.
             CheckpointError: there are no weights.
         """
-        from diffusion_jax.experiment import sampling
+        from diffusion_jax.experiment.sampling import sampler
 
         labels = listed("labels", labels, "[3]")
         captions = listed("captions", captions, "['a red three']")
@@ -158,7 +158,7 @@ class Experiment:
             "sample.steps": steps, "sample.batch": batch, "guidance": guidance, "sampler": sampler,
         }  # fmt: skip
         run = with_settings(self, wanted)
-        drawn = sampling.compiled(run, run.params)
+        drawn = sampler.compiled(run, run.params)
         return drawn.levels(drawn(run.config.sample.seed, quiet=True))
 
     def bits_per_dim(
@@ -188,7 +188,7 @@ class Experiment:
             ConfigError: settings that cannot work, such as an odd number of draws.
             CheckpointError: there are no weights.
         """
-        from diffusion_jax.experiment import bits_per_dim
+        from diffusion_jax.experiment.measures import bits_per_dim
 
         wanted = {"split": split, "draws": draws, "limit": limit, "seed": seed, "batch": batch}
         run = with_settings(self, {f"eval.{k}": v for k, v in wanted.items()})
@@ -212,7 +212,7 @@ class Experiment:
             ConfigError: the guidance does not fit, labels are missing, or the schedule has one
                 gamma per pixel.
         """
-        from diffusion_jax.experiment import sampling_method
+        from diffusion_jax.experiment.sampling import sampling_method
 
         changed = with_settings(self, {"guidance": guidance})
         return sampling_method.denoiser(changed, self.params, labels)

@@ -9,7 +9,8 @@ import numpy as np
 
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, bits_per_dim
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import cascade_likelihood, density as lib
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.runtime import storage

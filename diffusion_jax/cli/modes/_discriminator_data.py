@@ -7,7 +7,8 @@ import numpy as np
 
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import Experiment, other_runs, sampling, second_models
+from diffusion_jax.experiment import Experiment, other_runs, second_models
+from diffusion_jax.experiment.sampling import sampler
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
@@ -86,7 +87,7 @@ def _run(experiment: Experiment, path: str) -> Experiment:
         other.config.final = "sample()"  # by their law: the most probable images are other ones
     if c.conditional and not other.model.num_classes:
         raise ConfigError(f"conditional=True, but {path} is a model without classes")
-    sampling.check(other)
+    sampler.check(other)
     return other
 
 
@@ -94,7 +95,7 @@ def _draw(experiment: Experiment, against: str, path: object) -> None:
     other = _run(experiment, against)
     c = other.config.sample
     params, record = other.weights()
-    draw = sampling.compiled(other, params)
+    draw = sampler.compiled(other, params)
     drawn, labels = draw(c.seed), draw.labels
     labels = np.zeros(c.num, np.int32) if labels is None else labels
     if jax.process_index() == 0:

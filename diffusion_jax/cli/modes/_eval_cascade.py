@@ -6,8 +6,9 @@ from typing import Any
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import _density, _records
-from diffusion_jax.experiment import Experiment, bits_per_dim
+from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.cascade import waste
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import bpd, cascade_likelihood as lib
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.runtime import storage

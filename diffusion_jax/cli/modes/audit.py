@@ -12,14 +12,10 @@ import numpy as np
 from diffusion_jax.cli.modes import _audit_table, _records
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import CheckpointError, ConfigError, DataError
-from diffusion_jax.experiment import (
-    Experiment,
-    memorisation,
-    run_agreement,
-    samples as samples_lib,
-    sampling,
-)
-from diffusion_jax.experiment.samples import Samples
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import memorisation, run_agreement
+from diffusion_jax.experiment.sampling import sampler, samples as samples_lib
+from diffusion_jax.experiment.sampling.samples import Samples
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.storage import place, write_arrays
 from diffusion_jax.training import restore
@@ -69,7 +65,7 @@ def check(experiment: Experiment) -> None:
     if c.quality.samples and not (path.is_file() or path.is_dir()):
         raise DataError(f"quality.samples: there is no file {c.quality.samples}")
     if not c.quality.samples and c.sample.num:
-        sampling.check(experiment)
+        sampler.check(experiment)
     if c.audit.against:
         if experiment.task.figure == "samples":
             raise ConfigError(

@@ -12,7 +12,8 @@ from typing import Any
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, bits_per_dim, exported, other_runs
+from diffusion_jax.experiment import Experiment, exported, other_runs
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.runtime.storage import place

@@ -10,8 +10,9 @@ from diffusion_jax.cli.modes import _codec_files, _records
 from diffusion_jax.compression import baselines, files, predictors
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
-from diffusion_jax.experiment import Experiment, bits_per_dim, codec
+from diffusion_jax.experiment import Experiment, codec
 from diffusion_jax.experiment.cascade import waste
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import cascade_likelihood
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.formatting import plus_minus

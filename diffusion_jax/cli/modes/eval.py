@@ -12,7 +12,8 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _by_gamma, _density, _eval_cascade, _records
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, bits_per_dim
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.model import need_likelihood

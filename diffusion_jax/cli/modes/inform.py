@@ -8,7 +8,8 @@ import numpy as np
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, caption_information
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import caption_information
 from diffusion_jax.likelihood import bpd, information
 from diffusion_jax.runtime import images, storage
 from diffusion_jax.runtime.formatting import plus_minus

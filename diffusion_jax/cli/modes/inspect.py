@@ -12,7 +12,8 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
-from diffusion_jax.experiment import Experiment, bits_per_dim
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import bound_variance, bpd, prediction_drift
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints

@@ -11,7 +11,8 @@ from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, bits_per_dim
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import ood as lib
 from diffusion_jax.model import need_likelihood, require
 from diffusion_jax.process.schedules.base import endpoints

@@ -10,7 +10,8 @@ import numpy as np
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, bits_per_dim
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import progressive as lib
 from diffusion_jax.runtime import images, storage
 from diffusion_jax.runtime.formatting import plus_minus

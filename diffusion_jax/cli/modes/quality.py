@@ -15,17 +15,14 @@ from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import quality
-from diffusion_jax.experiment import (
-    Experiment,
-    assembly,
-    features,
+from diffusion_jax.experiment import Experiment, assembly
+from diffusion_jax.experiment.measures import features, judges, sample_quality as quality_lib
+from diffusion_jax.experiment.sampling import (
     generators,
-    judges,
     low_images,
     priors,
-    sample_quality as quality_lib,
+    sampler,
     samples as samples_lib,
-    sampling,
 )
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import describe_devices
@@ -60,7 +57,7 @@ def check(experiment: Experiment) -> None:
     if q.samples:
         return
     judges.check_apart(experiment)
-    sampling.check(experiment)
+    sampler.check(experiment)
     if experiment.stages or generators.generates(experiment):
         return
     if experiment.model.view.halvings:

@@ -16,7 +16,8 @@ import diffusion_jax
 from diffusion_jax import config as config_lib, rng, saved_config
 from diffusion_jax.cli.report import collect, page
 from diffusion_jax.errors import ConfigError, UserError, WorkdirError
-from diffusion_jax.experiment import Experiment, compiled_sampler, sampling_method
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.sampling import compiled_sampler, sampling_method
 from diffusion_jax.likelihood import bound_variance
 from diffusion_jax.likelihood.objectives.base import at_z_0
 from diffusion_jax.runtime import images

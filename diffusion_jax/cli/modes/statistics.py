@@ -2,7 +2,8 @@
 
 import jax
 
-from diffusion_jax.experiment import Experiment, features as feature_lib
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import features as feature_lib
 from diffusion_jax.runtime.distributed import say
 
 READS = ("quality", "eval")

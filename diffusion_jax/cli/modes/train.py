@@ -23,14 +23,8 @@ from diffusion_jax.cli.modes import (
 )
 from diffusion_jax.data.description import as_lines, describe
 from diffusion_jax.errors import ConfigError, NonFiniteError, foreign
-from diffusion_jax.experiment import (
-    Experiment,
-    assembly,
-    fine_tuning,
-    prepare_workdir,
-    sampling_method,
-    teachers,
-)
+from diffusion_jax.experiment import Experiment, assembly, fine_tuning, prepare_workdir, teachers
+from diffusion_jax.experiment.sampling import sampling_method
 from diffusion_jax.experiment.workdir import check_config
 from diffusion_jax.runtime import cores, distributed, memory, preemption
 from diffusion_jax.runtime.distributed import describe_devices, say

@@ -11,8 +11,9 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.evaluation import histogram, neighbours, quality
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.evaluation.statistics import Reference
-from diffusion_jax.experiment import Experiment, clip_model, features as feature_lib, judges
-from diffusion_jax.experiment.samples import Samples
+from diffusion_jax.experiment import Experiment, clip_model
+from diffusion_jax.experiment.measures import features as feature_lib, judges
+from diffusion_jax.experiment.sampling.samples import Samples
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.storage import place
 

@@ -6,19 +6,18 @@ import math
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import (
-    Experiment,
+from diffusion_jax.experiment import Experiment, texts
+from diffusion_jax.experiment.sampling import (
     best_of,
     compiled_sampler,
     generators,
     low_images,
     priors,
     sampling_method,
-    texts,
 )
-from diffusion_jax.experiment.best_of import Best, best
-from diffusion_jax.experiment.compiled_sampler import Chain, Drawing
-from diffusion_jax.experiment.generators import Generated
+from diffusion_jax.experiment.sampling.best_of import Best, best
+from diffusion_jax.experiment.sampling.compiled_sampler import Chain, Drawing
+from diffusion_jax.experiment.sampling.generators import Generated
 from diffusion_jax.runtime import memory
 from diffusion_jax.types import Params
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, sampling_method, texts
+from diffusion_jax.experiment import Experiment, texts
+from diffusion_jax.experiment.sampling import sampling_method
 from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Params

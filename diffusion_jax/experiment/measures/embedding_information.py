@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.data.base import Split
-from diffusion_jax.experiment import Experiment, bits_per_dim
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import information as lib
 from diffusion_jax.types import Params
 

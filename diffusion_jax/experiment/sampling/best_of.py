@@ -10,12 +10,13 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, bits_per_dim, caption_information, features, texts
+from diffusion_jax.experiment import Experiment, texts
+from diffusion_jax.experiment.measures import bits_per_dim, caption_information, features
 from diffusion_jax.likelihood import information
 from diffusion_jax.types import Params
 
 if TYPE_CHECKING:
-    from diffusion_jax.experiment.compiled_sampler import Drawing
+    from diffusion_jax.experiment.sampling.compiled_sampler import Drawing
 
 # Images `[N, H, W, C]` as levels, for the texts or classes that were asked for -> score `[N]`.
 Score = Callable[[np.ndarray], np.ndarray]

@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 
 from diffusion_jax import rng
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, sampling_method
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.sampling import sampling_method
 from diffusion_jax.model import Model
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.runtime import memory

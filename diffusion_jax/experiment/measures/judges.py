@@ -10,8 +10,9 @@ from diffusion_jax import registry, saved_config
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges.base import shares
-from diffusion_jax.experiment import Experiment, caption_information, embeddings
+from diffusion_jax.experiment import Experiment, embeddings
 from diffusion_jax.experiment.clip_model import Clip
+from diffusion_jax.experiment.measures import caption_information
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training.restore import FOLDER
 

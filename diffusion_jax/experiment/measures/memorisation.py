@@ -13,8 +13,9 @@ from diffusion_jax.data.passes import count
 from diffusion_jax.data.subset import part
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import groups, membership, neighbours
-from diffusion_jax.experiment import Experiment, bits_per_dim, features as feature_lib, judges
-from diffusion_jax.experiment.samples import Samples
+from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import bits_per_dim, features as feature_lib, judges
+from diffusion_jax.experiment.sampling.samples import Samples
 from diffusion_jax.likelihood.bpd import Records
 from diffusion_jax.process import time_change
 from diffusion_jax.runtime.sharding import local

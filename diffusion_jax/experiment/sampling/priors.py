@@ -17,15 +17,9 @@ from diffusion_jax.data import vectors
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.data.vectors import Scale
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import (
-    Experiment,
-    compiled_sampler,
-    embeddings,
-    other_runs,
-    sampling_method,
-    texts,
-)
+from diffusion_jax.experiment import Experiment, embeddings, other_runs, texts
 from diffusion_jax.experiment.embeddings import Embedder
+from diffusion_jax.experiment.sampling import compiled_sampler, sampling_method
 
 CAPTIONS = "captions"
 _SPLIT = "split:"

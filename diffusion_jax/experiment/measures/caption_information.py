@@ -14,15 +14,11 @@ from diffusion_jax.data.captions import Captions
 from diffusion_jax.data.datasets import class_captions
 from diffusion_jax.data.passes import count
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import (
-    Experiment,
+from diffusion_jax.experiment import Experiment, embeddings, other_runs, second_models, texts
+from diffusion_jax.experiment.measures import (
     bits_per_dim,
     bits_per_word as words_lib,
     embedding_information,
-    embeddings,
-    other_runs,
-    second_models,
-    texts,
 )
 from diffusion_jax.likelihood import bpd, information as lib
 from diffusion_jax.networks.text_encoders.base import as_read, encode

@@ -1,0 +1,1 @@
+"""How a run is sampled and its images are edited."""
