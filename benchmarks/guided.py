@@ -25,7 +25,7 @@ import numpy as np
 from diffusion_jax import saved_config
 from diffusion_jax.experiment import Experiment, clip_model
 from diffusion_jax.experiment.measures import judges, sample_quality as quality_lib
-from diffusion_jax.experiment.sampling import best_of, sampler
+from diffusion_jax.experiment.sampling import best_of, run_sampler
 from diffusion_jax.experiment.sampling.samples import Samples, plain
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
@@ -106,7 +106,7 @@ def measure(
         A dict for each seed, by column.
     """
     judges.check_apart(run)
-    made = sampler.compiled(run, params)
+    made = run_sampler.compiled(run, params)
     lift = best_of.lift(run, params, made)
     texts, out = tuple(plain(t) for t in made.captions), []
     for i, seed in enumerate(seeds):

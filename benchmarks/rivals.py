@@ -27,7 +27,7 @@ from diffusion_jax.evaluation import mode_coverage
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.experiment import Experiment, open_run
 from diffusion_jax.experiment.measures import features, sample_quality as quality_lib
-from diffusion_jax.experiment.sampling import sampler
+from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.experiment.sampling.samples import Samples
 from diffusion_jax.runtime import cpu_devices
 
@@ -65,7 +65,7 @@ def opened(path: str, settings: dict[str, Any], args: argparse.Namespace) -> Exp
 
 def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, float]]:
     """The sampler, its images, and images a second in batches and milliseconds for one."""
-    draw = sampler.compiled(run, params)
+    draw = run_sampler.compiled(run, params)
     seed = run.config.sample.seed
     draw(seed, quiet=True)
     began = time.perf_counter()
@@ -73,7 +73,7 @@ def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, floa
     speed = len(images) / (time.perf_counter() - began)
     config = saved_config.from_dict(saved_config.to_dict(run.config))
     config.sample.num = config.sample.batch = 1
-    alone = sampler.compiled(Experiment(config, run.workdir, run.checkpoint), params)
+    alone = run_sampler.compiled(Experiment(config, run.workdir, run.checkpoint), params)
     took = []
     for i in range(_TIMED + 1):
         began = time.perf_counter()

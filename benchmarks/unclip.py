@@ -23,7 +23,7 @@ import jax
 from benchmarks import guided
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.measures import judges, sample_quality as quality_lib
-from diffusion_jax.experiment.sampling import sampler
+from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.experiment.sampling.samples import Samples, plain
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
@@ -59,8 +59,8 @@ def columns(found: dict[str, Any]) -> dict[str, float]:
 def measure(run: Experiment, bench: quality_lib.Bench, seeds: list[int]) -> list[dict[str, float]]:
     """The columns of one row for each seed; images per second but for the first, which compiles."""
     judges.check_apart(run)
-    sampler.check(run)
-    made = sampler.compiled(run, run.params)
+    run_sampler.check(run)
+    made = run_sampler.compiled(run, run.params)
     texts, out = tuple(plain(t) for t in made.captions), []
     for i, seed in enumerate(seeds):
         began = time.perf_counter()

@@ -53,7 +53,7 @@ def _check(_argv: list[str]) -> None:
     from diffusion_jax.cli.modes.train import HANDED
     from diffusion_jax.errors import DataError, UserError
     from diffusion_jax.experiment import open_experiment
-    from diffusion_jax.experiment.sampling import sampler
+    from diffusion_jax.experiment.sampling import run_sampler
     from diffusion_jax.runtime.sharding import check_batch
 
     values = flags.FLAGS
@@ -64,7 +64,7 @@ def _check(_argv: list[str]) -> None:
         check_batch(run.config.batch, run.mesh, run.config.accumulate)
         jax.eval_shape(run.task.open(run, HANDED).initial)
         if run.task.holds == "denoiser":
-            sampler.check(run)
+            run_sampler.check(run)
         print("the trainer takes these arguments", flush=True)
     except DataError as e:
         print(f"the data are not here, so the model was not built: {e}", flush=True)

@@ -19,7 +19,7 @@ from diffusion_jax.errors import CheckpointError, ConfigError, DataError, SpecEr
 from diffusion_jax.evaluation import statistics
 from diffusion_jax.experiment import open_run, other_runs
 from diffusion_jax.experiment._with_settings import listed
-from diffusion_jax.experiment.sampling import sampler, samples, sampling_method
+from diffusion_jax.experiment.sampling import run_sampler, samples, sampling_method
 from diffusion_jax.runtime import storage, untrusted
 from diffusion_jax.runtime.run_folders import missing, missing_step
 from diffusion_jax.training import restore
@@ -267,7 +267,7 @@ def test_a_prior_for_a_run_that_is_told_nothing_is_refused_from_python_too(tmp_p
     run = tiny.experiment(tmp_path)
     run.config.sample.prior = "runs/prior"
     with pytest.raises(ConfigError, match="'runs/prior': this run is not told"):
-        sampler.compiled(run, {"schedule": run.model.schedule.init(jax.random.key(0))})
+        run_sampler.compiled(run, {"schedule": run.model.schedule.init(jax.random.key(0))})
 
 
 def test_another_configuration_is_refused_before_data_are_read(tmp_path, monkeypatch):

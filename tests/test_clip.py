@@ -10,11 +10,11 @@ import pytest
 import tiny
 from weights import moved
 
-from diffusion_jax import experiment, registry
+from diffusion_jax import registry
 from diffusion_jax.data import captions as captions_lib
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import clip_model
+from diffusion_jax.experiment import clip_model, other_runs
 from diffusion_jax.networks.guides import _pair, clip
 from diffusion_jax.networks.text_encoders.base import encode
 from diffusion_jax.testing import networks
@@ -163,7 +163,7 @@ def test_weights_of_words_are_read_from_the_prompt(made):
 )
 def test_what_has_no_vectors_of_captions_is_named(monkeypatch, holds, text, what):
     other = SimpleNamespace(task=SimpleNamespace(holds=holds), text=text)
-    monkeypatch.setattr(experiment, "open_run", lambda *args, **kwargs: other)
+    monkeypatch.setattr(other_runs, "opened", lambda *args: other)
     with pytest.raises(ConfigError, match=rf"DIR holds {what}; embeddings are those of a CLIP"):
         clip_model.opened("DIR")
 

@@ -16,7 +16,7 @@ from diffusion_jax.cli.report.elements import Section
 from diffusion_jax.data import hard_negatives
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError, UserError
-from diffusion_jax.experiment import assembly
+from diffusion_jax.experiment import assembly, other_runs
 from diffusion_jax.experiment.measures import bits_per_word, caption_information
 
 
@@ -170,7 +170,7 @@ def test_questions_that_cannot_be_asked(tmp_path, asked, message):
 def test_another_run_must_be_without_text(tmp_path, monkeypatch):
     found, other = run(tmp_path), run(tmp_path)
     found.config.inform.against = "runs/text"
-    monkeypatch.setattr(caption_information, "open_run", lambda path, data_dir: other)
+    monkeypatch.setattr(other_runs, "opened", lambda *args: other)
     with pytest.raises(ConfigError, match="runs/text: that run has texts or classes; give one"):
         inform.check(found)
 

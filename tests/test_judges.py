@@ -11,7 +11,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges.base import shares
 from diffusion_jax.experiment import texts
 from diffusion_jax.experiment.measures import judges
-from diffusion_jax.experiment.sampling import best_of, sampler
+from diffusion_jax.experiment.sampling import best_of, run_sampler
 
 
 def of_scenes(spec="scenes(objects=(1, 2), size=10)"):
@@ -100,9 +100,9 @@ def test_the_best_of_several_samples_has_the_larger_lift(tmp_path):
     found = tiny.experiment(tmp_path)  # of three classes
     params = jax.jit(lambda: found.model.init(jax.random.key(0), found.source.shape))()
     params = jax.tree.map(lambda a: a + 0.05, params)
-    one = sampler.compiled(found, params)
+    one = run_sampler.compiled(found, params)
     found.config.sample.best_of = 3
-    several = sampler.compiled(found, params)
+    several = run_sampler.compiled(found, params)
     first = one(0, quiet=True)
     np.testing.assert_array_equal(
         several.tries[0](0, quiet=True), first

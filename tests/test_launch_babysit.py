@@ -95,5 +95,5 @@ def test_a_signal_deletes_the_slice(cloud, tmp_path):
         time.sleep(0.05)
     cloud.script(request=ABSENT)
     process.terminate()
-    assert process.wait(timeout=60) == 128 + 15
+    assert process.wait(timeout=300) == 128 + 15
     assert cloud.verbs()[-1] == "delete"

@@ -11,7 +11,7 @@ from diffusion_jax.cli.modes import train
 from diffusion_jax.errors import ConfigError, WorkdirError
 from diffusion_jax.experiment import assembly, prepare_workdir
 from diffusion_jax.experiment.measures import bits_per_dim
-from diffusion_jax.experiment.sampling import sampler
+from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.sharding import gathered
 
@@ -64,7 +64,7 @@ def test_evaluation_and_samples_that_do_not_fit_are_refused(tmp_path, monkeypatc
     with pytest.raises(ConfigError, match=r"8 images at once, needs .*lower --config.eval.batch"):
         bits_per_dim.bound(experiment, params)
     with pytest.raises(ConfigError, match=r"sampling needs .*lower --config.sample.batch"):
-        sampler.compiled(experiment, params)(seed=0)
+        run_sampler.compiled(experiment, params)(seed=0)
 
 
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):

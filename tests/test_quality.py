@@ -58,7 +58,7 @@ def classifier(monkeypatch):
         features=lambda params, images: images.reshape(len(images), -1)[:, :3] * 1.0,
         record={"task": "guide(classifier())"},
     )
-    monkeypatch.setattr(features, "open_classifier", lambda experiment, path: found)
+    monkeypatch.setattr(features, "open_classifier", lambda experiment, path, setting: found)
 
 
 def card(made):

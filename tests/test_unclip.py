@@ -24,7 +24,7 @@ from diffusion_jax.data import vectors
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import assembly, clip_model, open_run, prepare_workdir
 from diffusion_jax.experiment.measures import embedding_information, judges
-from diffusion_jax.experiment.sampling import priors, sampler
+from diffusion_jax.experiment.sampling import priors, run_sampler
 from diffusion_jax.training import checkpoint, state
 from diffusion_jax.training.tasks.diffusion import make_recipe
 
@@ -63,7 +63,7 @@ def start(folder, name, **changes):
     return str(run.workdir)
 
 
-def opened(name, data_dir=""):
+def opened(name, setting="", data_dir=""):
     """Two CLIPs, of the same images."""
     return clip((1, 2, 1), 5, SIZE, digest=("2" if "other" in name else "1") * 64)
 
@@ -114,7 +114,7 @@ def test_two_stages_have_the_law_of_both(runs, name, letter):
     n = 4000
     run = decoder(runs, name, num=n, captions=(letter,), prior=runs["prior"])
     run.config.final = "identity()"
-    made = sampler.compiled(run, run.params)
+    made = run_sampler.compiled(run, run.params)
     x = made(3, quiet=True).reshape(n, 2)
     mean, total = MAP @ MEAN[letter], SPREAD * MAP @ MAP.T + NOISE * np.eye(2)
     error = np.sqrt(np.diag(total) / n)

@@ -15,7 +15,7 @@ from diffusion_jax import registry, testing
 from diffusion_jax.compression import baselines
 from diffusion_jax.data.media.video import FILMS, VIDEO, film, frames_of_film
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment.sampling import sampler
+from diffusion_jax.experiment.sampling import run_sampler
 
 FRAMES = (3, 4, 4, 1)
 UNET = "width=8, mults=(1,), blocks=1, attention=(), heads=2, dropout=0.0, fourier=False"
@@ -163,7 +163,7 @@ def test_kinds_of_film_that_there_are_not(tmp_path, data, kind, says):
     run = tiny.experiment(tmp_path, data=data)
     run.config.sample.format = kind
     with pytest.raises(ConfigError, match=says):
-        sampler.check(run)
+        run_sampler.check(run)
 
 
 def test_a_strip_has_every_frame():

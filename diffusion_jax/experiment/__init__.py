@@ -146,7 +146,7 @@ class Experiment:
             ConfigError: settings that do not exist or do not fit the model.
             CheckpointError: there are no weights.
         """
-        from diffusion_jax.experiment.sampling import sampler
+        from diffusion_jax.experiment.sampling import run_sampler
 
         labels = listed("labels", labels, "[3]")
         captions = listed("captions", captions, "['a red three']")
@@ -158,7 +158,7 @@ class Experiment:
             "sample.steps": steps, "sample.batch": batch, "guidance": guidance, "sampler": sampler,
         }  # fmt: skip
         run = with_settings(self, wanted)
-        drawn = sampler.compiled(run, run.params)
+        drawn = run_sampler.compiled(run, run.params)
         return drawn.levels(drawn(run.config.sample.seed, quiet=True))
 
     def bits_per_dim(

@@ -43,10 +43,10 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
         return {}
     if not named:
         return {**latents.read(experiment), **teachers.read(experiment)}
-    other_runs.saved("init", named, "", c.data)
     where = place(named)
     if where == experiment.workdir:
         raise ConfigError(f"init={named} is the work directory itself; name another --workdir")
+    other_runs.saved("init", named, "", c.data)
 
     def read_one(folder: Path) -> tuple[dict[str, Any], Params]:
         meta = restore.read_meta(folder)

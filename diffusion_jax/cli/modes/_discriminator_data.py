@@ -8,7 +8,7 @@ import numpy as np
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment import Experiment, other_runs, second_models
-from diffusion_jax.experiment.sampling import sampler
+from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays
@@ -87,7 +87,7 @@ def _run(experiment: Experiment, path: str) -> Experiment:
         other.config.final = "sample()"  # by their law: the most probable images are other ones
     if c.conditional and not other.model.num_classes:
         raise ConfigError(f"conditional=True, but {path} is a model without classes")
-    sampler.check(other)
+    run_sampler.check(other)
     return other
 
 
@@ -95,7 +95,7 @@ def _draw(experiment: Experiment, against: str, path: object) -> None:
     other = _run(experiment, against)
     c = other.config.sample
     params, record = other.weights()
-    draw = sampler.compiled(other, params)
+    draw = run_sampler.compiled(other, params)
     drawn, labels = draw(c.seed), draw.labels
     labels = np.zeros(c.num, np.int32) if labels is None else labels
     if jax.process_index() == 0:

@@ -14,7 +14,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import CheckpointError, ConfigError, DataError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.measures import memorisation, run_agreement
-from diffusion_jax.experiment.sampling import sampler, samples as samples_lib
+from diffusion_jax.experiment.sampling import run_sampler, samples as samples_lib
 from diffusion_jax.experiment.sampling.samples import Samples
 from diffusion_jax.likelihood import bpd
 from diffusion_jax.runtime.storage import place, write_arrays
@@ -65,7 +65,7 @@ def check(experiment: Experiment) -> None:
     if c.quality.samples and not (path.is_file() or path.is_dir()):
         raise DataError(f"quality.samples: there is no file {c.quality.samples}")
     if not c.quality.samples and c.sample.num:
-        sampler.check(experiment)
+        run_sampler.check(experiment)
     if c.audit.against:
         if experiment.task.figure == "samples":
             raise ConfigError(

@@ -12,7 +12,7 @@ from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
-from diffusion_jax.experiment.sampling import compiled_sampler, edit_scores, editing, sampler
+from diffusion_jax.experiment.sampling import compiled_sampler, edit_scores, editing, run_sampler
 from diffusion_jax.model import require
 from diffusion_jax.runtime import images
 from diffusion_jax.runtime.distributed import say
@@ -47,7 +47,7 @@ def run(experiment: Experiment) -> None:
             part.model, "editing", "use a model with one gamma per image",
             per_pixel_gamma=False, latent=0,
         )  # fmt: skip
-    sampler.check(experiment)
+    run_sampler.check(experiment)
     inputs = _edit_inputs.read(experiment, edit)
     edit_scores.check(experiment, inputs)
     layout = edit.lay_out(inputs)

@@ -21,7 +21,7 @@ from diffusion_jax.experiment.sampling import (
     generators,
     low_images,
     priors,
-    sampler,
+    run_sampler,
     samples as samples_lib,
 )
 from diffusion_jax.runtime import images
@@ -57,7 +57,7 @@ def check(experiment: Experiment) -> None:
     if q.samples:
         return
     judges.check_apart(experiment)
-    sampler.check(experiment)
+    run_sampler.check(experiment)
     if experiment.stages or generators.generates(experiment):
         return
     if experiment.model.view.halvings:

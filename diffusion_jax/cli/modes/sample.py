@@ -17,7 +17,7 @@ from diffusion_jax.experiment.sampling import (
     generators,
     low_images,
     priors,
-    sampler,
+    run_sampler,
 )
 from diffusion_jax.runtime import images, terminal, untrusted
 from diffusion_jax.runtime.distributed import say
@@ -46,7 +46,7 @@ def run(experiment: Experiment) -> None:
 
 def check(experiment: Experiment) -> None:
     """Refuses sampling settings that cannot work, before anything expensive happens."""
-    sampler.check(experiment)
+    run_sampler.check(experiment)
     if not generators.generates(experiment):
         generate.labels_for(experiment.model, 1, tuple(experiment.config.sample.labels))
 
@@ -78,7 +78,7 @@ def sample(
     # A later stage of a cascade in training enlarges images of the data, a decoder is told of them.
     otherwise = "" if record else f"split:{experiment.config.eval.split}"
     record = record or _trained(experiment, step)
-    c, draw = experiment.config.sample, sampler.compiled(experiment, params, otherwise)
+    c, draw = experiment.config.sample, run_sampler.compiled(experiment, params, otherwise)
     levels = draw.all_levels(c.seed, quiet) if isinstance(draw, compiled_sampler.Chain) else ()
     drawn = levels[-1] if levels else draw(c.seed, quiet)
     labels, method = draw.labels, draw.method

@@ -13,7 +13,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.neighbours import Nearest
 from diffusion_jax.experiment import Experiment, assembly, other_runs, second_models
 from diffusion_jax.experiment._with_settings import with_settings
-from diffusion_jax.experiment.sampling import sampler
+from diffusion_jax.experiment.sampling import run_sampler
 
 _ODE = {"sampler": "ddim()", "plan": "once()", "corrector": "none()"}  # no noise but the first
 _SHARED = ("guidance", "grid", "final", "sample.num", "sample.steps", "sample.batch",
@@ -56,7 +56,7 @@ def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
 
 def _draw(run: Experiment, changes: dict[str, Any]) -> np.ndarray:
     run = with_settings(run, changes)
-    made = sampler.compiled(run, run.params)
+    made = run_sampler.compiled(run, run.params)
     return made.levels(made(run.config.sample.seed))
 
 

@@ -16,7 +16,7 @@ from diffusion_jax.data.listing import listing
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import DataError
 from diffusion_jax.experiment import Experiment
-from diffusion_jax.experiment.sampling import sampler
+from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.networks.text_encoders.base import parse_weights
 from diffusion_jax.runtime import untrusted
 
@@ -55,7 +55,7 @@ def draw(experiment: Experiment, repeats: int) -> Iterator[Samples]:
     """
     c = experiment.config.sample
     params, record = experiment.loaded
-    made = sampler.compiled(experiment, params)
+    made = run_sampler.compiled(experiment, params)
     for seed in range(c.seed, c.seed + repeats):
         images = made.levels(made(seed))
         how = {
