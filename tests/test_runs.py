@@ -193,7 +193,7 @@ def test_data_of_other_levels_are_refused_and_settings_of_arithmetic_are_not(cop
 
 
 def test_missing_checkpoints_are_named(folder):
-    with pytest.raises(CheckpointError, match="there is no folder .*never; train first"):
+    with pytest.raises(CheckpointError, match=r"there is no folder .*never; train first"):
         eval_mode.run(tiny.experiment(folder, "never"))
 
 
