@@ -12,11 +12,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from benchmarks import _common, samples
+from benchmarks import _common, sample_quality
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import eval as eval_mode, train as train_mode
 from diffusion_jax.experiment import Experiment, cascade, open_experiment
-from diffusion_jax.experiment.measures import sample_quality
+from diffusion_jax.experiment.measures import sample_quality as quality_lib
 from diffusion_jax.runtime import cores
 from diffusion_jax.runtime.storage import write_json
 
@@ -137,11 +137,11 @@ def quality(run: Path, judge: Path, data_dir: str) -> dict[str, float]:
     kept = run / "frechet.json"
     if not kept.exists():
         how = ("none()", "dpmpp_2m()", 20, _SAMPLES, data_dir)
-        experiment = samples.judged(run, judge, judge / "statistics", *how)
+        experiment = sample_quality.judged(run, judge, judge / "statistics", *how)
         params, _ = experiment.weights()
         with contextlib.redirect_stdout(sys.stderr):
-            against = sample_quality.open_bench(experiment)
-            write_json(kept, samples.measure(experiment, params, against, 1))
+            against = quality_lib.open_bench(experiment)
+            write_json(kept, sample_quality.measure(experiment, params, against, 1))
         jax.clear_caches()
     found = json.loads(kept.read_text())
     return {"frechet": found["frechet"], "samples_per_s": found["images_per_s"]}

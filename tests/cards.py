@@ -6,8 +6,8 @@ import numpy as np
 
 from diffusion_jax import config as config_lib, saved_config
 from diffusion_jax.cli.report import charts, figures
-from diffusion_jax.evaluation import groups, membership, neighbours
-from diffusion_jax.runtime import images
+from diffusion_jax.evaluation import membership, neighbours, per_class
+from diffusion_jax.runtime import image_grids
 from diffusion_jax.sampling import trajectory
 
 
@@ -18,7 +18,7 @@ def figure(value, error):
 def picture(path, rows=2, columns=4):
     pixels = np.random.default_rng(0).integers(0, 17, (rows * columns, 8, 8, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    images.save_png(path, images.grid(pixels, 17, columns))
+    image_grids.save_png(path, image_grids.grid(pixels, 17, columns))
 
 
 def write(folder):
@@ -93,7 +93,7 @@ def _generated(folder, put):
     found = trajectory.Trajectory(np.linspace(5.0, -7.0, 3), *frames, 17)
     put("report/1600_trajectory.json", how | {"steps": 50, "gammas": found.gammas.tolist()})
     trajectory.save_webp(folder / "report/1600_trajectory.webp", trajectory.movie(found))
-    images.save_png(folder / "report/1600_trajectory.png", trajectory.strip(found))
+    image_grids.save_png(folder / "report/1600_trajectory.png", trajectory.strip(found))
     put(
         "report/1600_reconstructions.json",
         {
@@ -104,7 +104,7 @@ def _generated(folder, put):
             "levels": 17,
         },
     )
-    images.save_png(folder / "report/1600_reconstructions.png", trajectory.strip(found))
+    image_grids.save_png(folder / "report/1600_reconstructions.png", trajectory.strip(found))
     put("edits/1600_repaint_test/record.json", {
         "edit": {"method": "repaint()"}, "sampling": how, "model": {"step": 1600}
     })  # fmt: skip
@@ -182,8 +182,8 @@ def _audit(put):
                            **membership.found(members.sum(1), strangers.sum(1)),
                            "best_band": best},
             "copies": neighbours.copies(near, real),
-            "bits_of_classes": groups.bits(strangers.sum(1), labels),
-            "shares_of_classes": groups.shares(guess, labels, np.eye(2), 120),
+            "bits_of_classes": per_class.bits(strangers.sum(1), labels),
+            "shares_of_classes": per_class.shares(guess, labels, np.eye(2), 120),
         },
         "notes": ["scores are of untouched images"], "left_out": ["copies of whales"],
         "draws_per_image": 32, "data": {"name": "digits/train", "images": 150},

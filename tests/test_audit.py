@@ -197,7 +197,7 @@ def test_unlabelled_images_have_no_groups(folder):
     assert any("has no labels" in line for line in report["left_out"])
 
 
-def test_models_that_know_their_own_images_by_heart_do_not_agree(folder):
+def test_backbones_that_know_their_own_images_by_heart_do_not_agree(folder):
     runs = [experiment(folder, data=f"half({tiny_data(folder)}, part={p})") for p in (0, 1)]
     for run in runs:
         images = run.source.split("train").images

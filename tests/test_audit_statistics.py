@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diffusion_jax.evaluation import groups, membership, neighbours
+from diffusion_jax.evaluation import membership, neighbours, per_class
 from diffusion_jax.likelihood.bpd import Records
 
 RNG = np.random.default_rng
@@ -48,7 +48,9 @@ def test_intervals_are_scipys(hits, count):
         stats.binomtest(hits, count).proportion_ci(method=m) for m in ("exact", "wilson")
     )
     assert membership.clopper_pearson(hits, count) == pytest.approx(exact)
-    assert groups.wilson(np.int64(hits), count).tolist() == pytest.approx(list(wilson), abs=1e-12)
+    assert per_class.wilson(np.int64(hits), count).tolist() == pytest.approx(
+        list(wilson), abs=1e-12
+    )
 
 
 def test_members_are_found_at_the_rate_of_false_positives_that_is_promised():
@@ -90,45 +92,45 @@ def test_welch_is_scipys_and_holm_keeps_its_rate_of_errors():
     rng = RNG(0)
     a, b = rng.normal(size=12), rng.normal(0.5, 3.0, size=40)
     expected = stats.ttest_ind(a, b, equal_var=False)
-    found = groups.welch(a, b)
+    found = per_class.welch(a, b)
     assert found["p"] == pytest.approx(expected.pvalue)
     assert found["difference"] / found["standard_error"] == pytest.approx(expected.statistic)
-    assert groups.welch(np.ones(3), np.ones(4))["p"] == 1.0
-    wrong = np.mean([(groups.holm(rng.random(10)) < 0.1).any() for _ in range(2000)])
+    assert per_class.welch(np.ones(3), np.ones(4))["p"] == 1.0
+    wrong = np.mean([(per_class.holm(rng.random(10)) < 0.1).any() for _ in range(2000)])
     assert wrong == pytest.approx(0.1, abs=0.02)
-    corrected = groups.holm(np.array([0.03, 0.001, 0.04]))
+    corrected = per_class.holm(np.array([0.03, 0.001, 0.04]))
     assert corrected.tolist() == pytest.approx([0.06, 0.003, 0.06])  # by hand: 2, 3 and 1 times
 
 
 def test_the_worst_of_classes_that_are_alike_is_as_bad_as_chance_says():
     rng = RNG(0)
     labels = np.arange(200) % 10
-    alike = [groups.bits(rng.normal(size=200), labels, seed)["worst"] for seed in range(15)]
+    alike = [per_class.bits(rng.normal(size=200), labels, seed)["worst"] for seed in range(15)]
     excess, null = (np.array([w[k] if k != "null" else w[k]["mean"] for w in alike])
                     for k in ("over_the_rest", "null"))  # fmt: skip
     assert null.min() > 0.1  # the largest of noise is positive
     assert abs(excess.mean() - null.mean()) < 3 * excess.std() / math.sqrt(15)
     values = rng.normal(size=200) + 3.0 * (labels == 4)
-    worst = groups.bits(values, labels)["worst"]
+    worst = per_class.bits(values, labels)["worst"]
     assert worst["class"] == 4 and worst["holm_p"] < 1e-3
     assert worst["over_the_rest"] > worst["null"]["quantile_95"]
     assert worst["interval"][0] < worst["over_the_rest"] < worst["interval"][1]
-    assert groups.bits(values, np.zeros(200, int)) is None
+    assert per_class.bits(values, np.zeros(200, int)) is None
 
 
 def test_a_judges_errors_are_undone_and_their_spread_is_known():
     truth = np.array([0.5, 0.3, 0.2])
     judge = np.array([[0.9, 0.2, 0.0], [0.1, 0.7, 0.1], [0.0, 0.1, 0.9]])
-    np.testing.assert_allclose(groups.corrected(judge @ truth, judge), truth)
-    assert groups.corrected(truth, np.full((3, 3), 1 / 3)) is None
+    np.testing.assert_allclose(per_class.corrected(judge @ truth, judge), truth)
+    assert per_class.corrected(truth, np.full((3, 3), 1 / 3)) is None
     rng, found = RNG(0), []
     each = np.array([150, 90, 60])
     data = np.repeat(np.arange(3), each)
     for _ in range(30):
         answers = [rng.choice(3, n, p=judge[:, k]) for k, n in enumerate(each)]
-        seen = groups.confusion(np.concatenate(answers), data, 3)
+        seen = per_class.confusion(np.concatenate(answers), data, 3)
         guess = rng.choice(3, 400, p=judge @ truth)
-        found.append(groups.shares(guess, data, seen, 300))
+        found.append(per_class.shares(guess, data, seen, 300))
     first = [f["classes"][1] for f in found]
     values = np.array([r["corrected"] for r in first])
     claimed = np.mean([r["corrected_standard_error"] for r in first])
@@ -139,13 +141,13 @@ def test_a_judges_errors_are_undone_and_their_spread_is_known():
 def test_shares_like_those_of_the_data_are_no_news_and_others_are():
     rng, judge = RNG(0), np.eye(4)
     data = np.arange(400) % 4
-    p = [groups.shares(rng.integers(0, 4, 200), data, judge, 400)["chi2_p"] for _ in range(25)]
+    p = [per_class.shares(rng.integers(0, 4, 200), data, judge, 400)["chi2_p"] for _ in range(25)]
     assert np.mean(p) == pytest.approx(0.5, abs=0.18)
-    skewed = groups.shares(np.minimum(rng.integers(0, 5, 200), 3), data, judge, 400)
+    skewed = per_class.shares(np.minimum(rng.integers(0, 5, 200), 3), data, judge, 400)
     assert skewed["chi2_p"] < 0.01
-    missing = groups.shares(rng.integers(1, 4, 200), data, judge, 400)
+    missing = per_class.shares(rng.integers(1, 4, 200), data, judge, 400)
     assert missing["least"]["class"] == 0 and missing["least"]["interval"][0] == 0.0
-    sometimes = groups.shares(np.full(20, 3), np.zeros(20, int), judge, 400)
+    sometimes = per_class.shares(np.full(20, 3), np.zeros(20, int), judge, 400)
     assert sometimes["chi2_p"] == 0.0  # a class that the data do not have
 
 

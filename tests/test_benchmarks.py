@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import _common, linen_vdm, samples
+from benchmarks import _common, linen_vdm, sample_quality
 from diffusion_jax.networks.backbones import vdm_unet
 from diffusion_jax.networks.layers import blocks
 
@@ -57,7 +57,7 @@ def test_rows_of_the_sample_tables_are_found_by_what_they_are():
     rows = [row("cfg", "cfg(w=3.0)", 0.3), row("cfg", "cfg(w=1.0)", 0.1)]
     rows += [row("calls", "none()", 0.7, 10), row("calls", "cfg(w=2.0)", 0.8, 10)]
     real = {"images": 1, "accuracy": 1.0, "frechet": 0.0}
-    shown = samples.show(rows, [1.0, 3.0], "none()", "clf", real)
+    shown = sample_quality.show(rows, [1.0, 3.0], "none()", "clf", real)
     assert "| 1 | 0.100, 1.000, 5 | not run | not run |" in shown
     assert "| 3 | 0.300, 1.000, 5 | not run | not run |" in shown
     assert "0.700" in shown and "0.800" not in shown

@@ -19,7 +19,7 @@ from PIL import Image
 
 from diffusion_jax.cli.report import collect, sections_measured
 from diffusion_jax.cli.report.elements import Section
-from diffusion_jax.runtime import cores, images
+from diffusion_jax.runtime import cores, image_grids
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_the_animation_ends_in_the_samples(trained):
         for i in (0, 3):
             moving.seek(i)
             frames.append(np.asarray(moving.convert("RGB")))
-    sheet = images.grid(drawn, 5, columns=len(drawn), pixels=48)
+    sheet = image_grids.grid(drawn, 5, columns=len(drawn), pixels=48)
     for top in (0, 48 + 2):  # latents and guesses both end in them
         np.testing.assert_array_equal(frames[1][top : top + 48, : sheet.shape[1]], sheet)
     assert not np.array_equal(frames[0][:48, : sheet.shape[1]], sheet)

@@ -14,7 +14,7 @@ from PIL import Image
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import compress
 from diffusion_jax.cli.report import collect, sections_measured
-from diffusion_jax.compression import baselines, files
+from diffusion_jax.compression import files, other_formats
 from diffusion_jax.errors import CheckpointError, CodecError, ConfigError, DataError
 from diffusion_jax.experiment import Experiment, codec, prepare_workdir
 from diffusion_jax.training import state as state_lib
@@ -79,7 +79,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
 def test_other_formats_are_sized_by_what_they_write():
     same = np.full((16, 8, 8, 1), 7, np.uint8)
     noise = pictures(16, (8, 8, 1))
-    for a, b in zip(baselines.rivals(same), baselines.rivals(noise), strict=True):
+    for a, b in zip(other_formats.rivals(same), other_formats.rivals(noise), strict=True):
         assert a["format"] == b["format"]
         if "missing" in a:
             continue
@@ -176,7 +176,7 @@ def test_files_are_refused_before_anything_is_decoded(run, monkeypatch):
     with pytest.raises(CheckpointError, match="prediction: 'eps' -> 'v'"):
         _ = other.params  # the weights themselves are refused too
     refuse("batches of 4 images and decodes with no other, not with 8", compress={"batch": 8})
-    monkeypatch.setattr("diffusion_jax.compression.network.jax.__version__", "0.0.1")
+    monkeypatch.setattr("diffusion_jax.compression.model_functions.jax.__version__", "0.0.1")
     refuse("written with jax .*, not 0.0.1")
 
 

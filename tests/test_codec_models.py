@@ -11,7 +11,7 @@ import pytest
 
 from diffusion_jax import registry
 from diffusion_jax.compression import coder as coding
-from diffusion_jax.compression.network import Network
+from diffusion_jax.compression.model_functions import Network
 from diffusion_jax.errors import CodecError, ConfigError
 from diffusion_jax.process.encoders.identity import Identity
 from diffusion_jax.types import Noise
@@ -191,7 +191,7 @@ def test_an_encoder_has_no_bitswap():
         coding.make(network(), 0)
 
 
-def test_models_that_cannot_be_coded_with_are_refused():
+def test_backbones_that_cannot_be_coded_with_are_refused():
     with pytest.raises(ConfigError, match="categorical"):
         Network(eg.model(), {}, SHAPE, 4)
     mulan = registry.build("schedules", "mulan(latent=2, features=4)", shape=SHAPE)

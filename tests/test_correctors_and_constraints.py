@@ -8,7 +8,7 @@ from closed_form import MIXTURE, Draws, Gaussian, build
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling import constraints, integrate
+from diffusion_jax.sampling import integrate, replacement
 from diffusion_jax.sampling.correctors import langevin
 from diffusion_jax.types import alpha, sigma
 
@@ -80,7 +80,7 @@ def test_langevin_inside_a_run_mends_a_coarse_one():
 
 def test_replacement_keeps_the_known_and_leaves_the_rest():
     known = jnp.array([[0.5, 9.0]])
-    constrain = constraints.make(known, jnp.array([1.0, 0.0]))
+    constrain = replacement.make(known, jnp.array([1.0, 0.0]))
     z, gamma = jax.random.normal(KEY, (5000, 2)), jnp.asarray(0.3)
     out = constrain(z, gamma, jax.random.key(1))
     np.testing.assert_array_equal(out[:, 1], z[:, 1])
@@ -97,7 +97,7 @@ def test_replacement_ends_at_the_known_pixels():
         np.linspace(5.0, -13.3, 12),
         jax.random.normal(KEY, (8, 2)),
         KEY,
-        constrain=constraints.make(known, mask),
+        constrain=replacement.make(known, mask),
     )
     np.testing.assert_allclose(z[:, 0], 0.5, atol=0.01)
 

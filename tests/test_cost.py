@@ -3,8 +3,8 @@
 import time
 
 from diffusion_jax.runtime import cores
-from diffusion_jax.training import cost as cost_module
-from diffusion_jax.training.cost import Cost
+from diffusion_jax.training import processor_time as cost_module
+from diffusion_jax.training.processor_time import Cost
 
 
 def test_starts_add_up(monkeypatch):

@@ -15,7 +15,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.networks.layers.encoder_unet import layout
 from diffusion_jax.process.parameterization import to_pred
 from diffusion_jax.sampling import integrate
-from diffusion_jax.sampling.encoded import corrected, for_sampler
+from diffusion_jax.sampling.encoder_corrections import corrected, for_sampler
 from diffusion_jax.types import Noise, diffuse
 
 CONTEXT = {"gamma_min": -13.3, "gamma_max": 5.0, "levels": 256, "channels": 1}

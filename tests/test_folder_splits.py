@@ -16,7 +16,7 @@ from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.description import as_lines, changed, describe
 from diffusion_jax.errors import ConfigError, DataError, WorkdirError
 from diffusion_jax.experiment import open_experiment
-from diffusion_jax.experiment.record import check_classes
+from diffusion_jax.experiment.checkpoint_match import check_classes
 
 pytestmark = pytest.mark.usefixtures("cache")
 

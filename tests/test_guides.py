@@ -14,8 +14,8 @@ from weights import moved
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import (
-    _by_gamma,
     _discriminator_data,
+    _eval_guide,
     eval as eval_mode,
     sample as sample_mode,
     train,
@@ -23,7 +23,7 @@ from diffusion_jax.cli.modes import (
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import guides
-from diffusion_jax.experiment import second_models
+from diffusion_jax.experiment import guidance_models
 from diffusion_jax.experiment.sampling import sampling_method
 from diffusion_jax.networks.guides.base import Guide
 from diffusion_jax.sampling import generate
@@ -141,7 +141,7 @@ class Level:
 
 def test_a_judge_of_clean_images_sees_the_least_noise_and_guides_nothing(tmp_path):
     experiment = tiny.experiment(tmp_path, task=f"guide(classifier({SMALL}), clean=True)")
-    recipe = experiment.task.open(experiment, _by_gamma._HANDED).recipe
+    recipe = experiment.task.open(experiment, _eval_guide._HANDED).recipe
     np.testing.assert_array_equal(recipe.gamma(np.linspace(0, 1, 5)), -5.0)
     recipe, how = (
         dataclasses.replace(recipe, network=Level()),
@@ -254,7 +254,7 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
     other = tiny.experiment(folder, "digits", task="guide(classifier())", data="digits()",
                      guidance=f"classifier(checkpoint={where!r})")  # fmt: skip
     with pytest.raises(ConfigError, match="was trained on"):
-        second_models.open_helper(other, "classifier", where)
+        guidance_models.open_helper(other, "classifier", where)
     with pytest.raises(ConfigError, match="needs 100"):
         train.run(
             tiny.experiment(

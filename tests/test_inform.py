@@ -196,7 +196,7 @@ def test_words_need_captions_by_parts(tmp_path):
      ({"text_dropout": 0.0}, "no null class .*text_dropout .* above 0"),
      ({"encoder": "diffenc()"}, "changes the data with time; use a model with encoder=")],
 )  # fmt: skip
-def test_models_that_cannot_be_asked(tmp_path, changes, message):
+def test_backbones_that_cannot_be_asked(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message) as e:
         inform.check(run(tmp_path, **changes))
     assert "\n" not in str(e.value)

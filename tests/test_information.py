@@ -152,6 +152,6 @@ def test_equal_bounds_share_what_is_found():
     assert found["accuracy"] == pytest.approx((0.5 + 0.0 + 1.0) / 3) and found["among"] == 3
 
 
-def test_models_of_which_it_cannot_be_measured_are_refused():
+def test_backbones_of_which_it_cannot_be_measured_are_refused():
     with pytest.raises(Exception, match="no null class"):
         lib.check(replace(model(), null_class=False), "--mode=inform")

@@ -9,7 +9,7 @@ import pytest
 
 from diffusion_jax import registry
 from diffusion_jax.compression import coder as coding
-from diffusion_jax.compression.network import Network
+from diffusion_jax.compression.model_functions import Network
 from diffusion_jax.model import Model
 
 SHAPE, LEVELS = (4, 4, 3), 5

@@ -17,7 +17,7 @@ from test_kraft_latents import LITTLE, MUCH, Linear, head_of
 
 from diffusion_jax import registry
 from diffusion_jax.compression import coder as coding
-from diffusion_jax.compression.network import Network
+from diffusion_jax.compression.model_functions import Network
 from diffusion_jax.data.views.from_latent import FromLatent
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import latent_decoder, open_run

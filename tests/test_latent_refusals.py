@@ -36,7 +36,7 @@ def experiment(tmp_path, **changes):
         ({"prediction": "levels"}, "prediction='levels'.*latents of an autoencoder, not pixels"),
     ],
 )
-def test_models(tmp_path, changes, says):
+def test_backbones(tmp_path, changes, says):
     with pytest.raises(UserError, match=says) as raised:
         experiment(tmp_path, **changes).model  # noqa: B018
     assert "\n" not in str(raised.value)

@@ -43,7 +43,7 @@ def test_refused(text, message):
         ode(text)
 
 
-def test_models_it_does_not_hold_for_are_refused():
+def test_backbones_it_does_not_hold_for_are_refused():
     encoder = registry.build("encoders", "diffenc_nt()")
     with pytest.raises(ConfigError, match=r"DiffEnc.*elbo"):
         ode().check(dataclasses.replace(DATA.model(), encoder=encoder))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_models import LEARNED, SMALL
+from test_backbones import LEARNED, SMALL
 from weights import moved
 
 from diffusion_jax import registry

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_models import LEARNED
+from test_backbones import LEARNED
 from weights import drawn
 
 from diffusion_jax import registry
 from diffusion_jax.compression import coder as coding
-from diffusion_jax.compression.network import Network
+from diffusion_jax.compression.model_functions import Network
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.likelihood.objectives.continuous import Continuous
 from diffusion_jax.model import Model

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from diffusion_jax.cli.report.curves import read_curves
-from diffusion_jax.runtime import formatting, images, storage
+from diffusion_jax.runtime import formatting, image_grids, storage
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.training import metrics
 
@@ -16,26 +16,26 @@ from diffusion_jax.training import metrics
 def test_a_grid_holds_every_image_where_it_belongs(channels, tmp_path):
     levels = 17
     data = np.arange(6).repeat(4 * 4 * channels).reshape(6, 4, 4, channels) * 3
-    picture = images.grid(data, levels, columns=3, pixels=8)
+    picture = image_grids.grid(data, levels, columns=3, pixels=8)
     assert picture.shape == (2 * 8 + 2, 3 * 8 + 4, 3) and picture.dtype == np.uint8
     for i in range(6):
         y, x = i // 3 * 10, i % 3 * 10
         assert np.all(picture[y : y + 8, x : x + 8] == round(i * 3 * 255 / 16))
-    images.save_png(tmp_path / "grid.png", picture)
+    image_grids.save_png(tmp_path / "grid.png", picture)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "grid.png")), picture)
 
 
 def test_white_is_white_and_two_channels_are_refused():
-    assert images.grid(np.full((1, 2, 2, 1), 16), 17).max() == 255
+    assert image_grids.grid(np.full((1, 2, 2, 1), 16), 17).max() == 255
     with pytest.raises(ValueError, match="2 channels"):
-        images.grid(np.zeros((1, 2, 2, 2)), 17)
+        image_grids.grid(np.zeros((1, 2, 2, 2)), 17)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 12, 60, 64, 100, 400])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 64, 3), (64, 32, 3)])
 @pytest.mark.parametrize("classes", [0, 1, 2, 3, 10, 37, 1000])
 def test_sheets_are_about_as_wide_as_they_are_high(count, shape, classes):
-    columns = images.columns_for(count, shape, classes)
+    columns = image_grids.columns_for(count, shape, classes)
     assert 1 <= columns <= count
     ratio = columns * shape[1] / (-(-count // columns) * shape[0])
     assert count < 5 or 0.45 <= ratio <= 2.25
@@ -44,27 +44,27 @@ def test_sheets_are_about_as_wide_as_they_are_high(count, shape, classes):
 
 def test_captions_are_over_their_images_and_written_once_where_columns_agree():
     data = np.full((6, 8, 8, 1), 16)
-    bare = images.grid(data, 17, columns=3, pixels=32)
+    bare = image_grids.grid(data, 17, columns=3, pixels=32)
     names = ["cat", "dog", "a very long name of a class"]
-    once = images.grid(data, 17, columns=3, pixels=32, captions=names * 2)
+    once = image_grids.grid(data, 17, columns=3, pixels=32, captions=names * 2)
     line = len(once) - len(bare)
     assert line == 18 and once.shape[1:] == bare.shape[1:]
     np.testing.assert_array_equal(once[line:], bare)
-    each = images.grid(data, 17, columns=3, pixels=32, captions=[*names, *names[::-1]])
+    each = image_grids.grid(data, 17, columns=3, pixels=32, captions=[*names, *names[::-1]])
     assert len(each) == len(bare) + 2 * line
     np.testing.assert_array_equal(each[:line], once[:line])
     np.testing.assert_array_equal(each[line : line + 32], bare[:32])
     for top, order in ((0, (0, 1, 2)), (line + 34, (2, 1, 0))):
         for column, name in enumerate(order):
             cell = each[top : top + line, column * 34 : column * 34 + 32]
-            np.testing.assert_array_equal(cell, images._written(names[name], 32))
-    assert (images._written("cat", 64) > 150).any()  # it can be read
+            np.testing.assert_array_equal(cell, image_grids._written(names[name], 32))
+    assert (image_grids._written("cat", 64) > 150).any()  # it can be read
 
 
 def test_a_sheet_is_bounded():
     for shape in ((8, 8, 1), (256, 256, 3), (512, 2048, 3), (4000, 4000, 3)):
-        count = images.most(shape)
-        rows = -(-count // images.columns_for(count, shape))
+        count = image_grids.most(shape)
+        rows = -(-count // image_grids.columns_for(count, shape))
         assert 1 <= count <= 400 and (count == 1 or rows * max(shape[0], 64) <= 4096)
 
 

@@ -8,7 +8,7 @@ from closed_form import ENDS, Gaussian, build, grid, law
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.sampling import constraints, integrate, loop
+from diffusion_jax.sampling import integrate, loop, replacement
 from diffusion_jax.sampling.plans import churn, repaint, restart
 
 # A plug-in that cannot be built from its name alone; new ones need no entry unless they are such.
@@ -154,7 +154,7 @@ def test_repaint_reduces_the_bias_of_replacement(monkeypatch):
     def bias(resamplings):
         plan = repaint.make(jump=1, resamplings=resamplings)(gammas)
         hooks = lambda constant: {
-            "constrain": constraints.make(constant * known, np.array([1.0, 0.0]))
+            "constrain": replacement.make(constant * known, np.array([1.0, 0.0]))
         }
         mean, _ = law(monkeypatch, data, build("ancestral()"), plan, hooks=hooks)
         return abs(mean[1] - wanted)
@@ -180,7 +180,7 @@ def test_the_bias_left_by_repaint_falls_as_one_over_its_repetitions(monkeypatch)
             plan,
             jnp.zeros((1, 2)),
             jax.random.key(0),
-            constrain=constraints.make(known, np.array([1.0, 0.0])),
+            constrain=replacement.make(known, np.array([1.0, 0.0])),
         )
         return wanted - end[0, 1]
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from diffusion_jax.cli.report import curves
-from diffusion_jax.runtime import images
+from diffusion_jax.runtime import image_grids
 from diffusion_jax.sampling import trajectory
 
 
@@ -67,4 +67,4 @@ def test_a_movie_of_small_images_is_lossless(tmp_path):
             np.testing.assert_array_equal(np.asarray(moving.convert("RGB")), frame)
     strip = trajectory.strip(found, columns=2, examples=1)
     picked = [latents[0, 0], latents[-1, 0], guesses[0, 0], guesses[-1, 0]]
-    np.testing.assert_array_equal(strip, images.grid(np.stack(picked), 5, columns=2))
+    np.testing.assert_array_equal(strip, image_grids.grid(np.stack(picked), 5, columns=2))

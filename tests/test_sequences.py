@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffusion_jax import registry, testing
-from diffusion_jax.compression import baselines, predictors
+from diffusion_jax.compression import other_formats, sequence_baselines
 from diffusion_jax.data.datasets import _installed, _series_files
 from diffusion_jax.data.datasets._markov import Chain
 from diffusion_jax.data.media.signal import SIGNAL
@@ -50,23 +50,23 @@ def test_oracles_are_data_sets(text):
 def test_autoregression_finds_the_rate_of_its_own_law():
     source = data("signals(rho=0.9, levels=32, length=24, size=2000)")
     train, test = (np.asarray(source.split(s).images)[:, 0] for s in ("train", "test"))
-    bits = predictors.autoregression(train, test, 32, 1) / len(test)
+    bits = sequence_baselines.autoregression(train, test, 32, 1) / len(test)
     # Its bins are the data's own; the first sample has a Gaussian law, the data's is cut off.
     assert abs(bits - source.entropy[0]) < 0.02 * source.entropy[0]
-    assert predictors.autoregression(train, test, 32, 0) / len(test) > 1.2 * bits
+    assert sequence_baselines.autoregression(train, test, 32, 0) / len(test) > 1.2 * bits
 
 
 def test_an_ngram_finds_the_rate_of_a_markov_source():
     source = data("letters(length=12, alphabet='abcd', size=4000)")
     train, test = (np.asarray(source.split(s).images)[:, 0, :, 0] for s in ("train", "test"))
-    rates = [predictors.KneserNey(train, 4, n).bits(test) / len(test) for n in (1, 2, 3)]
+    rates = [sequence_baselines.KneserNey(train, 4, n).bits(test) / len(test) for n in (1, 2, 3)]
     assert abs(rates[1] / source.entropy[0] - 1) < 0.03
     assert rates[0] > 1.05 * rates[1] and abs(rates[2] / rates[1] - 1) < 0.03
 
 
 def test_an_ngram_is_a_law():
     train = np.random.default_rng(0).integers(0, 5, (30, 7))
-    model = predictors.KneserNey(train, 6, 3)
+    model = sequence_baselines.KneserNey(train, 6, 3)
     for before in ((), (1,), (1, 2), (5, 5), (0, 1, 2, 3)):
         p = model.law(before)
         assert np.isclose(p.sum(), 1.0) and p.min() > 0.0
@@ -75,7 +75,7 @@ def test_an_ngram_is_a_law():
 def test_rivals_of_sequences_are_packed_and_predicted():
     source = data("letters(length=12, size=30)")
     train, test = (np.asarray(source.split(s).images)[:30] for s in ("train", "test"))
-    found = baselines.rivals(test, "text") + predictors.rivals(train, test, 8, "text")
+    found = other_formats.rivals(test, "text") + sequence_baselines.rivals(train, test, 8, "text")
     assert [r["format"] for r in found][:2] == ["xz", "bzip2"] and len(found) == 5
     assert all(0.0 < r["bits_per_dim_sheet"] <= r["bits_per_dim"] for r in found)
 

@@ -14,7 +14,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.sampling import integrate, path
 from diffusion_jax.sampling.correctors import langevin
-from diffusion_jax.sampling.encoded import corrected
+from diffusion_jax.sampling.encoder_corrections import corrected
 from diffusion_jax.sampling.generate import draw
 from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.sampling.method import Method

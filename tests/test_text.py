@@ -17,7 +17,7 @@ from diffusion_jax.experiment import assembly, texts
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.networks.layers.text import CrossAttention, TextTokens
 from diffusion_jax.networks.text_encoders.base import encode, parse_weights, prompts
-from diffusion_jax.runtime import images
+from diffusion_jax.runtime import image_grids
 from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.training.cond_dropout import one_wording
 from diffusion_jax.types import Pred
@@ -234,9 +234,9 @@ def test_prompts_come_from_settings_a_file_or_the_data(tmp_path):
 
 def test_texts_are_written_under_their_pictures():
     black = np.zeros((4, 8, 8, 3), np.uint8)
-    bare = images.grid(black, 17, 2, pixels=64)
+    bare = image_grids.grid(black, 17, 2, pixels=64)
     long = ["a magenta three, bottom right", "a", "b", "c"]
-    told = images.grid(black, 17, 2, pixels=64, under=long)
+    told = image_grids.grid(black, 17, 2, pixels=64, under=long)
     lines = (told.shape[0] - bare.shape[0]) // 2 // 18
     assert lines >= 3 and told.shape[1] == bare.shape[1]
     np.testing.assert_array_equal(told[:64, :64], bare[:64, :64])

@@ -12,7 +12,7 @@ from gaussian_edits import Squared, mean_error
 
 from diffusion_jax import registry
 from diffusion_jax.sampling import loop, path
-from diffusion_jax.sampling.encoded import for_sampler, lifting
+from diffusion_jax.sampling.encoder_corrections import for_sampler, lifting
 from diffusion_jax.types import Pred, alpha, expand, sigma
 
 pytestmark = pytest.mark.usefixtures("float64")

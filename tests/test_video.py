@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 from weights import moved
 
 from diffusion_jax import registry, testing
-from diffusion_jax.compression import baselines
+from diffusion_jax.compression import other_formats
 from diffusion_jax.data.media.video import FILMS, VIDEO, film, frames_of_film
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment.sampling import run_sampler
@@ -274,7 +274,7 @@ def test_a_film_that_stands_still_keeps_its_length(kind):
 
 
 def test_animated_rivals_give_every_video_back():
-    found = baselines.rivals(registry.build("data", TINY).split("test").images[:3], "video")
+    found = other_formats.rivals(registry.build("data", TINY).split("test").images[:3], "video")
     assert [r["format"] for r in found] == [
         "animated PNG",
         "animated WebP, lossless",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffusion_jax.data.contract import whole_labels
+from diffusion_jax.data.checks import whole_labels
 from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.data.pictures import WHITE, Damaged, fitted, read

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffusion_jax.compression.bits_back import BatchCoder, Order, Reader, Tally
 from diffusion_jax.compression.header import TIMESTEPS
 from diffusion_jax.compression.latent_chain import LatentChain
-from diffusion_jax.compression.order import BatchCoder, Order, Reader, Tally
 from diffusion_jax.compression.pixels import Symbols
 from diffusion_jax.compression.rans import Stack
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from diffusion_jax.compression.bits_back import ORDERS, Tally
 from diffusion_jax.compression.cascade_codec import Place, Stages
 from diffusion_jax.compression.container import Group
 from diffusion_jax.compression.header import TIMESTEPS
 from diffusion_jax.compression.latent_chain import LatentChain, make_latent_chain
-from diffusion_jax.compression.network import Network
-from diffusion_jax.compression.order import ORDERS, Tally
+from diffusion_jax.compression.model_functions import Network
 from diffusion_jax.compression.pixels import Symbols
 from diffusion_jax.compression.rans import Stack
 from diffusion_jax.errors import CodecError, ConfigError

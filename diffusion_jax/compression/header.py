@@ -7,8 +7,8 @@ import math
 import re
 from typing import Any
 
+from diffusion_jax.compression.bits_back import ORDERS
 from diffusion_jax.compression.container import Group
-from diffusion_jax.compression.order import ORDERS
 from diffusion_jax.compression.rans import PER_LANE
 from diffusion_jax.errors import CodecError
 

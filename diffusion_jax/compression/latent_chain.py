@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from diffusion_jax.compression.bins import Binned, Grid
-from diffusion_jax.compression.network import Latents, Network
+from diffusion_jax.compression.model_functions import Latents, Network
 from diffusion_jax.compression.rans import PRECISION
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.samplers.ancestral_diffenc import AncestralDiffEnc

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.data.captions import Captions, check_captions
-from diffusion_jax.data.contract import check_images, check_labels
+from diffusion_jax.data.checks import check_images, check_labels
 from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError, DataError, foreign

@@ -206,7 +206,7 @@ class Experiment:
         Returns:
             `(z, gamma) -> Pred(x, eps)` with `z` float `[B, H, W, C]` and gamma = -log SNR, a
             scalar or `[B]`: what `integrate` takes. With an encoder, `x` is the encoded image:
-            `sampling.encoded.for_sampler` corrects it for a sampler.
+            `sampling.encoder_corrections.for_sampler` corrects it for a sampler.
 
         Raises:
             ConfigError: the guidance does not fit, labels are missing, or the schedule has one

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from diffusion_jax import registry
-from diffusion_jax.compression import coder as coding, container, network
+from diffusion_jax.compression import coder as coding, container, model_functions
 from diffusion_jax.compression.files import Images, file_names
 from diffusion_jax.compression.header import check
 from diffusion_jax.data.base import Split, checked as check_split
-from diffusion_jax.data.contract import whole_labels
+from diffusion_jax.data.checks import whole_labels
 from diffusion_jax.errors import CodecError, ConfigError, DataError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.model import need_likelihood, require
@@ -71,7 +71,7 @@ def fingerprint(experiment: Experiment, params: Params) -> str:
         "shape": tuple(experiment.source.shape),
         "classes": experiment.model.num_classes,
     }
-    return network.fingerprint(params, settings)
+    return model_functions.fingerprint(params, settings)
 
 
 def check_whole(experiment: Experiment) -> None:
@@ -87,7 +87,7 @@ def check_whole(experiment: Experiment) -> None:
 
 def networks(
     experiment: Experiment, params: Params, shape: tuple[int, ...], batch: int
-) -> list[network.Network]:
+) -> list[model_functions.Network]:
     """The model for images of `shape`, or those of all stages, small images first."""
     check_whole(experiment)
     pairs = (
@@ -95,7 +95,7 @@ def networks(
         if experiment.stages
         else ((experiment, params),)
     )
-    return [network.Network(e.model, p, shape, batch) for e, p in pairs]
+    return [model_functions.Network(e.model, p, shape, batch) for e, p in pairs]
 
 
 def checked(experiment: Experiment, images: np.ndarray, labels: np.ndarray | None) -> Images:
@@ -180,7 +180,7 @@ def _header(
         "model": fingerprint(experiment, params),
         "step": record["step"],
         "weights": record["weights"],
-        "machine": network.machine(),
+        "machine": model_functions.machine(),
         "sha256": found.sha256(),
         **({"names": list(found.names)} if found.names else {}),
     }
@@ -226,7 +226,7 @@ def read(
             f"{name} was written with batches of {header['batch']} images and decodes with no "
             f"other, not with {wanted}: leave config.compress.batch at 0"
         )
-    here = network.machine()
+    here = model_functions.machine()
     other = [f"{k} {header['machine'].get(k)}, not {v}" for k, v in here.items()
              if header["machine"].get(k) != v]  # fmt: skip
     if other:

@@ -22,7 +22,7 @@ from diffusion_jax.model import Model, require
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.sharding import local
 from diffusion_jax.sampling import generate, loop
-from diffusion_jax.sampling.encoded import for_sampler
+from diffusion_jax.sampling.encoder_corrections import for_sampler
 from diffusion_jax.sampling.guidance.base import Context, Guidance, contrast, need_null
 from diffusion_jax.sampling.method import Helpers, check_guidance, check_sampler
 from diffusion_jax.sampling.samplers.base import Sampler, noise_share
@@ -136,12 +136,12 @@ def _begun(run: "Experiment") -> ConfigDict | None:
 
 def _resolved(run: "Experiment") -> ConfigDict:
     """The settings of a new student."""
-    from diffusion_jax.experiment import second_models
+    from diffusion_jax.experiment import guidance_models
 
     plugin, method = run.task, run.task.built
     other = _open(run)
     theirs = other.config
-    second_models.check_same_data(run, other, plugin.teacher)
+    guidance_models.check_same_data(run, other, plugin.teacher)
     mine, taught = (tuple(e.source.classes) for e in (run, other))
     if theirs.conditional and mine != taught:
         raise ConfigError(
@@ -186,11 +186,11 @@ def _plan(other: "Experiment", params: Params, edges: Spec, steps: int) -> np.nd
 
 def opened(run: "Experiment", plugin: Any, finest: int) -> Opened:
     """The teacher of a run, with its weights: what `Handed.teacher` gives a task."""
-    from diffusion_jax.experiment import second_models
+    from diffusion_jax.experiment import guidance_models
 
     other = _open(run)
     params, _ = other.weights()
-    helpers = Helpers(lambda kind, path: second_models.open_helper(other, kind, path))
+    helpers = Helpers(lambda kind, path: guidance_models.open_helper(other, kind, path))
     return asked(other.model, params, plugin, finest, helpers)
 
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import exported, posthoc, record
+from diffusion_jax.experiment import checkpoint_match, exported, posthoc_average
 from diffusion_jax.networks.published import is_published
 from diffusion_jax.runtime.sharding import put, replicated
 from diffusion_jax.runtime.storage import place
@@ -40,26 +40,26 @@ def load(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
     path = place(experiment.checkpoint) if experiment.checkpoint else experiment.workdir
     if exported.is_exported(path):
         trained = saved_config.read(path / "config.json")
-        record.check_settings(experiment, path, saved_config.to_dict(trained))
+        checkpoint_match.check_settings(experiment, path, saved_config.to_dict(trained))
         found = exported.load(experiment, path, name)
-        record.check_classes(experiment, exported.card(path)["classes"])
+        checkpoint_match.check_classes(experiment, exported.card(path)["classes"])
         return found
     length = averages.wanted(name)
 
     def read(folder: Path) -> tuple[Params, dict[str, Any], list[str]]:
         meta = restore.read_meta(folder)
-        record.check_settings(experiment, folder, meta.get("config"))
+        checkpoint_match.check_settings(experiment, folder, meta.get("config"))
         whole = replicated(experiment.mesh)
         if length is None:
             params = restore.read_weights(folder, experiment.shapes(), name, whole)
         else:
-            params = posthoc.load(path, folder, length, experiment.shapes(), whole)
+            params = posthoc_average.load(path, folder, length, experiment.shapes(), whole)
         found = {"step": meta["step"], "weights": name, "checkpoint": str(folder)}
         return params, found, meta.get("data", {}).get("classes", [])
 
     which = experiment.config.eval.checkpoint
     params, found, classes = restore.restore_newest(path, read, best=which == "best")[0]
-    record.check_classes(experiment, classes)
+    checkpoint_match.check_classes(experiment, classes)
     return params, found
 
 

@@ -19,7 +19,7 @@ from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.sampling import loop
-from diffusion_jax.sampling.encoded import for_sampler, lifting
+from diffusion_jax.sampling.encoder_corrections import for_sampler, lifting
 from diffusion_jax.sampling.final_steps.base import Readout
 from diffusion_jax.sampling.grids.base import Grid
 from diffusion_jax.sampling.guidance.base import Context

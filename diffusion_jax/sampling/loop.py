@@ -69,7 +69,7 @@ def integrate(
         constrain: `(z, gamma, key) -> z`, applied after every step (inpainting, blending).
         correct: `(denoise, z, gamma, key) -> z`, applied before every step (Langevin).
         lift: `(z, gamma, up_to) -> ` what an upward move adds, for data that change with gamma
-            (`sampling.encoded.lifting`).
+            (`sampling.encoder_corrections.lifting`).
 
     Returns:
         The latent at `gammas[-1]`, shape and type of `z`.

@@ -8,7 +8,7 @@ import numpy as np
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model, require
 from diffusion_jax.sampling import checks
-from diffusion_jax.sampling.encoded import correction
+from diffusion_jax.sampling.encoder_corrections import correction
 from diffusion_jax.sampling.final_steps.base import Final
 from diffusion_jax.sampling.final_steps.decode import Decode
 from diffusion_jax.sampling.guidance import base as guidance_lib

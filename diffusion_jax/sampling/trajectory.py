@@ -9,10 +9,10 @@ import numpy as np
 
 from diffusion_jax import rng
 from diffusion_jax.model import Model
-from diffusion_jax.runtime import images
+from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.storage import write_picture
 from diffusion_jax.sampling import loop
-from diffusion_jax.sampling.encoded import for_sampler, lifting
+from diffusion_jax.sampling.encoder_corrections import for_sampler, lifting
 from diffusion_jax.sampling.final_steps.base import Readout
 from diffusion_jax.sampling.generate import guide
 from diffusion_jax.sampling.method import Method
@@ -94,7 +94,7 @@ def movie(found: Trajectory) -> list[np.ndarray]:
     """Frames, uint8 `[H', W', 3]`: latents above their predictions, and a progress bar."""
     out, last = [], len(found.gammas) - 1
     for i, (z, x) in enumerate(zip(found.latents, found.guesses, strict=True)):
-        sheet = images.grid(np.concatenate([z, x]), found.levels, columns=len(z), pixels=48)
+        sheet = image_grids.grid(np.concatenate([z, x]), found.levels, columns=len(z), pixels=48)
         bar = np.full((_BAR, sheet.shape[1], 3), 64, np.uint8)
         bar[:, : round(sheet.shape[1] * i / last)] = (96, 160, 240)
         out.append(np.concatenate([sheet, bar]))
@@ -109,7 +109,7 @@ def strip(found: Trajectory, columns: int = 8, examples: int = 2) -> np.ndarray:
     at = np.unique(np.round(np.linspace(0, len(found.gammas) - 1, columns)).astype(int))
     count = min(examples, found.latents.shape[1])
     rows = [a[at, i] for i in range(count) for a in (found.latents, found.guesses)]
-    return images.grid(np.concatenate(rows), found.levels, columns=len(at))
+    return image_grids.grid(np.concatenate(rows), found.levels, columns=len(at))
 
 
 def save_webp(path: Path, frames: list[np.ndarray]) -> None:

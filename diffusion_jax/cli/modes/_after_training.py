@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from diffusion_jax.cli.modes import (
-    _by_gamma,
+    _eval_guide,
     eval as eval_mode,
     report as report_mode,
     sample as sample_mode,
@@ -84,7 +84,7 @@ def _finish_guide(experiment: Experiment, params: Params, step: int, writer: Wri
     if not path.exists():
         folder = experiment.workdir / FOLDER / str(step)
         record = {"step": step, "weights": ema_key(c.ema[0]), "checkpoint": str(folder)}
-        _by_gamma.evaluate(experiment, params, record)
+        _eval_guide.evaluate(experiment, params, record)
     _log(writer, step, c.eval.split, path, "mean")
     writer.flush()
     report_mode.after_training(experiment)

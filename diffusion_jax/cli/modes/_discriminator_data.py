@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.experiment import Experiment, other_runs, second_models
+from diffusion_jax.experiment import Experiment, guidance_models, other_runs
 from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.distributed import say
@@ -80,7 +80,7 @@ def _run(experiment: Experiment, path: str) -> Experiment:
     """The run whose samples are drawn, with this run's settings for sampling."""
     c = experiment.config
     other = other_runs.opened("task: against", path, "", c.data_dir, c.data)
-    second_models.check_same_data(experiment, other, path)
+    guidance_models.check_same_data(experiment, other, path)
     for field in ("guidance", "sampler", "grid", "plan", "corrector", "sample"):
         other.config[field] = copy.deepcopy(c[field])
     if not other.model.traits.pixels:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _density, _records
+from diffusion_jax.cli.modes import _eval_density, _records
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.cascade import waste
 from diffusion_jax.experiment.measures import bits_per_dim
@@ -20,7 +20,7 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
     c = cascade.config.eval
     likelihood = registry.build("likelihood", c.likelihood)
     if not isinstance(likelihood, Bounds):
-        return _density.evaluate_stages(cascade, likelihood)
+        return _eval_density.evaluate_stages(cascade, likelihood)
     bpd.check_draws("eval.draws", c.draws)
     objectives = likelihood.objectives(tuple(c.timesteps))
     params, record = cascade.loaded

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import _codec_files, _records
-from diffusion_jax.compression import baselines, files, predictors
+from diffusion_jax.compression import files, other_formats, sequence_baselines
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
 from diffusion_jax.experiment import Experiment, codec
@@ -58,10 +58,12 @@ def run(experiment: Experiment) -> None:
     }
     if c.compare:
         medium, levels = experiment.source.medium.name, experiment.source.levels
-        report["other_formats"] = baselines.rivals(found.images, medium)
-        if predictors.fit(medium):
+        report["other_formats"] = other_formats.rivals(found.images, medium)
+        if sequence_baselines.fit(medium):
             train = np.asarray(experiment.source.split("train").images)
-            report["other_formats"] += predictors.rivals(train, found.images, levels, medium)
+            report["other_formats"] += sequence_baselines.rivals(
+                train, found.images, levels, medium
+            )
     say(f"  written to {path}")
     _records.publish(path.with_suffix(".json"), report, _table(report))
     if c.verify:

@@ -14,7 +14,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.sampling import compiled_sampler, edit_scores, editing, run_sampler
 from diffusion_jax.model import require
-from diffusion_jax.runtime import images
+from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import write_arrays, write_json
 from diffusion_jax.sampling.edits.base import Layout
@@ -107,11 +107,11 @@ def _write(experiment: Experiment, layout: Layout, shown: np.ndarray, folder: Pa
     """The results as pictures of their own size, and all of them beside their sources."""
     levels, medium = experiment.source.levels, experiment.source.medium
     for i in range(len(shown)):
-        still = images.grid(medium.stills(shown[i : i + 1], levels), levels, 1, pixels=1)
-        images.save_png(folder / f"{i:04d}.png", still)
+        still = image_grids.grid(medium.stills(shown[i : i + 1], levels), levels, 1, pixels=1)
+        image_grids.save_png(folder / f"{i:04d}.png", still)
         kind = experiment.config.sample.format
         medium.keep(folder / f"{i:04d}", shown[i : i + 1], levels, kind)
-    images.save_png(folder / "sheet.png", sheet(layout, shown, levels, medium))
+    image_grids.save_png(folder / "sheet.png", sheet(layout, shown, levels, medium))
 
 
 def sheet(layout: Layout, drawn: np.ndarray, levels: int, medium: Medium = IMAGE) -> np.ndarray:
@@ -133,4 +133,4 @@ def sheet(layout: Layout, drawn: np.ndarray, levels: int, medium: Medium = IMAGE
             tiles.append(canvas.extra["image"][start])
         tiles += list(drawn[start : start + columns])
     shown = medium.stills(np.stack(tiles).astype(np.uint8), levels)
-    return images.grid(shown, levels, len(tiles) // len(starts))
+    return image_grids.grid(shown, levels, len(tiles) // len(starts))

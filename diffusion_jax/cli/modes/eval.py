@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _by_gamma, _density, _eval_cascade, _records
+from diffusion_jax.cli.modes import _eval_cascade, _eval_density, _eval_guide, _records
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
@@ -41,7 +41,7 @@ def _bits_per_dim(experiment: Experiment, params: Params, record: dict[str, Any]
     if isinstance(likelihood, Bounds):
         evaluate(experiment, params, record, likelihood)
     else:
-        _density.evaluate(experiment, likelihood, params, record)
+        _eval_density.evaluate(experiment, likelihood, params, record)
 
 
 def chosen(table: dict[str, Callable], experiment: Experiment) -> Callable:
@@ -60,7 +60,7 @@ def _of_students(experiment: Experiment, params: Params, record: dict[str, Any])
     likelihood = registry.build("likelihood", experiment.config.eval.likelihood)
     if not getattr(likelihood, "of_students", False):
         need_likelihood(experiment.model, "--mode=eval")
-    _density.evaluate(experiment, likelihood, params, record)
+    _eval_density.evaluate(experiment, likelihood, params, record)
 
 
 def _none(experiment: Experiment, *_: Any) -> None:
@@ -72,7 +72,7 @@ def _none(experiment: Experiment, *_: Any) -> None:
 
 
 # What `--mode=eval` measures, by what a task says its figure is.
-_FIGURES = {"bits_per_dim": _bits_per_dim, "loss_by_gamma": _by_gamma.evaluate,
+_FIGURES = {"bits_per_dim": _bits_per_dim, "loss_by_gamma": _eval_guide.evaluate,
             "agreement": _of_students, "samples": _none}  # fmt: skip
 
 

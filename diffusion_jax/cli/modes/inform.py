@@ -11,7 +11,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.measures import caption_information
 from diffusion_jax.likelihood import bpd, information
-from diffusion_jax.runtime import images, storage
+from diffusion_jax.runtime import image_grids, storage
 from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.types import Params
 
@@ -60,7 +60,7 @@ def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> di
             steps=np.asarray(found.steps), caption=np.asarray(found.captions.strings()),
         )  # fmt: skip
         if pictured is not None:
-            images.save_png(path.with_suffix(".png"), pictured)
+            image_grids.save_png(path.with_suffix(".png"), pictured)
 
     path = _records.report_path(experiment, "inform", record["step"])
     names = ", .npz" + (" and .png" if pictured is not None else "")
@@ -89,7 +89,7 @@ def _picture(
         ]:
             tiles.append(picture)
             texts.append(text)
-    return images.grid(
+    return image_grids.grid(
         np.stack(tiles).astype(np.uint8), experiment.source.levels, 1 + len(found.steps), 96,
         under=texts,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from diffusion_jax.likelihood import bound_variance, bpd, prediction_drift
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.process.time_change import reclock
-from diffusion_jax.runtime import images
+from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.types import Array, Cond, Params
@@ -73,7 +73,7 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
     def plots(path: Path) -> None:
         _plot(path, report)
         if picture is not None:
-            images.save_png(path.with_name(f"{path.stem}_encoded.png"), picture)
+            image_grids.save_png(path.with_name(f"{path.stem}_encoded.png"), picture)
 
     _records.publish(path, report, _table(report), plots, " and its plots next to it")
     return report
@@ -156,7 +156,9 @@ def _encoded(
         return None
     few = {k: v[:_ROWS] for k, v in cond.items()}
     stored = bound_variance.encoded(experiment.model, params, x[:_ROWS], few, columns)
-    return images.grid(source.medium.stills(stored, source.levels), source.levels, len(columns))
+    return image_grids.grid(
+        source.medium.stills(stored, source.levels), source.levels, len(columns)
+    )
 
 
 def _plot(path: Path, report: dict[str, Any]) -> None:

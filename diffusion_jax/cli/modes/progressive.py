@@ -13,7 +13,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import progressive as lib
-from diffusion_jax.runtime import images, storage
+from diffusion_jax.runtime import image_grids, storage
 from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.types import Params
 
@@ -68,7 +68,7 @@ def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -
         both = figures.rate_distortion(curve), figures.rate_by_gamma(curve)
         charts.save(path.with_suffix(".png"), *both)
         if picture is not None:
-            images.save_png(path.with_name(f"{path.stem}_images.png"), picture)
+            image_grids.save_png(path.with_name(f"{path.stem}_images.png"), picture)
 
     path = _records.report_path(experiment, "progressive", record["step"])
     names = (
@@ -92,7 +92,7 @@ def _picture(experiment: Experiment, params: Params, at: list[int]) -> np.ndarra
     x, cond = experiment.model.examples(jax.tree.map(jnp.asarray, rows))
     key = jax.random.key(c.eval.seed)
     shown = lib.pictures(experiment.model, params, x, cond, key, at, c.progressive.steps)
-    return images.grid(medium.stills(shown, split.levels), split.levels, columns=len(at) + 1)
+    return image_grids.grid(medium.stills(shown, split.levels), split.levels, columns=len(at) + 1)
 
 
 def _table(report: dict[str, Any], name: str) -> str:

@@ -24,7 +24,7 @@ from diffusion_jax.experiment.sampling import (
     run_sampler,
     samples as samples_lib,
 )
-from diffusion_jax.runtime import images
+from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.runtime.storage import place
 
@@ -139,7 +139,7 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
 
     def beside(path: Path) -> None:
         if picture is not None:
-            images.save_png(path.with_suffix(".png"), picture)
+            image_grids.save_png(path.with_suffix(".png"), picture)
 
     names = "" if picture is None else " and .png (nearest training images)"
     _records.publish(path, card, _table(card), beside, names)

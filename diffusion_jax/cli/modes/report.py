@@ -20,7 +20,7 @@ from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.sampling import compiled_sampler, sampling_method
 from diffusion_jax.likelihood import bound_variance
 from diffusion_jax.likelihood.objectives.base import at_z_0
-from diffusion_jax.runtime import images
+from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import is_bucket, write as write_file, write_json
 from diffusion_jax.sampling import generate, trajectory
@@ -107,7 +107,9 @@ def _reconstruct(
     error = np.abs(found.astype(int) - image)
     both = np.concatenate([image, found])
     both = source.medium.stills(both, source.levels)
-    images.save_png(path.with_suffix(".png"), images.grid(both, source.levels, len(found)))
+    image_grids.save_png(
+        path.with_suffix(".png"), image_grids.grid(both, source.levels, len(found))
+    )
     write_json(path, {
         "images": len(found), "split": split.name, "exact": float((error == 0).mean()),
         "mean_absolute_error": float(error.mean()), "levels": source.levels, "model": record,
@@ -135,7 +137,7 @@ def _animate(experiment: Experiment, params: Params, record: dict[str, Any], pat
     )
     found = dataclasses.replace(found, latents=latents, guesses=guesses)
     trajectory.save_webp(moving, trajectory.movie(found))
-    images.save_png(path.with_suffix(".png"), trajectory.strip(found))
+    image_grids.save_png(path.with_suffix(".png"), trajectory.strip(found))
     write_json(path, how | {"gammas": np.asarray(found.gammas).tolist()})
 
 

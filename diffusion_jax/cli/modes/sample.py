@@ -19,7 +19,7 @@ from diffusion_jax.experiment.sampling import (
     priors,
     run_sampler,
 )
-from diffusion_jax.runtime import images, terminal, untrusted
+from diffusion_jax.runtime import image_grids, terminal, untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.formatting import json_text
 from diffusion_jax.runtime.storage import write_arrays
@@ -86,14 +86,14 @@ def sample(
     pixels = 3 * _WIDE // 2 if draw.captions else 64  # a text needs room
     medium = source.medium
     shape = medium.stills(draw.levels(drawn[:1]), source.levels).shape[1:]
-    few = draw.levels(drawn[: images.most(shape, pixels=pixels)])
+    few = draw.levels(drawn[: image_grids.most(shape, pixels=pixels)])
     shown = medium.stills(few, source.levels)
     if labels is not None:
         classes = len(c.labels) or source.num_classes
         captions = [_class_name(source, int(k)) for k in labels[: len(shown)]]
     under = draw.captions[: len(shown)]
-    columns = images.columns_for(len(shown), shown.shape[1:], classes)
-    picture = images.grid(
+    columns = image_grids.columns_for(len(shown), shown.shape[1:], classes)
+    picture = image_grids.grid(
         shown, source.levels, columns, _WIDE if under else 64, captions=captions, under=under
     )
     path, kept = experiment.workdir / "samples" / f"{step}.npz", ()
@@ -103,12 +103,12 @@ def sample(
         extra = {"method": json_text(how)} | ({} if labels is None else {"label": labels})
         extra |= {"caption": np.asarray(draw.captions)} if under else {}
         path = _records.unused(path, functools.partial(_is_of, extra))
-        images.save_png(path.with_suffix(".png"), picture)
+        image_grids.save_png(path.with_suffix(".png"), picture)
         kept = medium.keep(path.with_suffix(""), few, source.levels, c.format)
         if levels:
             side = _side_by_side(levels)
             beside = path.with_name(f"{path.stem}_levels.png")
-            images.save_png(beside, images.grid(side, source.levels, len(levels)))
+            image_grids.save_png(beside, image_grids.grid(side, source.levels, len(levels)))
         write_arrays(path, image=drawn, gammas=method.gammas, step=step, **extra)
     if show and jax.process_index() == 0:
         terminal.show(shown, source.levels, classes if classes <= 20 else 0)

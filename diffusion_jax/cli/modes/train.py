@@ -13,9 +13,9 @@ import numpy as np
 from diffusion_jax import ranges, registry, saved_config
 from diffusion_jax.cli.modes import (
     _after_training,
-    _by_gamma,
     _discriminator_data,
     _environment,
+    _eval_guide,
     _resuming,
     eval as eval_mode,
     quality as quality_mode,
@@ -33,8 +33,8 @@ from diffusion_jax.runtime.storage import write, write_json
 from diffusion_jax.training import loop, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 from diffusion_jax.training.cleanup import closing
-from diffusion_jax.training.cost import Cost
 from diffusion_jax.training.metrics import Writer, parameter_table
+from diffusion_jax.training.processor_time import Cost
 from diffusion_jax.training.restore import FOLDER, read_meta, template
 from diffusion_jax.training.state import State
 from diffusion_jax.training.tasks.base import Handed, Task
@@ -242,7 +242,7 @@ HANDED = Handed(
     sample=lambda experiment, params, step, quiet: sample_mode.sample(
         experiment, params, step, quiet=quiet
     ),
-    score=_by_gamma.score,
+    score=_eval_guide.score,
     against=_discriminator_data.source,
     finish=_after_training.finish,
     teacher=teachers.opened,

@@ -70,7 +70,7 @@ class RunFiles:
         audit: from `--mode=audit`.
         compare: from `--mode=compare`.
         edits: from `--mode=edit`.
-        sweeps: figures of `benchmarks.samples` in the work directory.
+        sweeps: figures of `benchmarks.sample_quality` in the work directory.
         samples: grids of samples of the newest step, the first one first.
         parameters: the table of parameters.
         problems: files that could not be read, a line each.
@@ -194,7 +194,7 @@ def read(workdir: Path) -> RunFiles:
 
 
 def _is_sweep(data: dict[str, Any]) -> bool:
-    """Whether this is what `benchmarks.samples` writes: other benchmarks have rows too."""
+    """Whether this is what `benchmarks.sample_quality` writes: other benchmarks have rows too."""
     rows = data.get("rows")
     return (
         isinstance(rows, list)

@@ -121,9 +121,9 @@ def _card(c: Record) -> Html:
 
 
 def sweep(run: RunFiles) -> Section | Missing:
-    """Figures of `benchmarks.samples` against guidance weight and network calls."""
+    """Figures of `benchmarks.sample_quality` against guidance weight and network calls."""
     if not run.sweeps:
-        made = "python -m benchmarks.samples --checkpoint={0} --json={0}/guidance.json"
+        made = "python -m benchmarks.sample_quality --checkpoint={0} --json={0}/guidance.json"
         return Missing("A sweep of guidance weights", made + " --classifier=... --judge=...")
     parts = []
     for record in run.sweeps:

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Source, Split, beside, hold_out
 from diffusion_jax.data.captions import Captions, captions_of, missing
-from diffusion_jax.data.contract import check_images, count_classes, whole_labels
+from diffusion_jax.data.checks import check_images, count_classes, whole_labels
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.data.media.video import VIDEO
 from diffusion_jax.errors import DataError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diffusion_jax.data.base import Source, Split, check_on_disk, hold_out
-from diffusion_jax.data.contract import check_images, whole_labels
+from diffusion_jax.data.checks import check_images, whole_labels
 from diffusion_jax.data.datasets import _cache
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import cache

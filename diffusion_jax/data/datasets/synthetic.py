@@ -13,7 +13,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Seed, Share, Whole
 from diffusion_jax.data.base import Source, Split, located
-from diffusion_jax.data.contract import check_images, check_labels
+from diffusion_jax.data.checks import check_images, check_labels
 from diffusion_jax.data.datasets import _memory_mapped
 from diffusion_jax.errors import DataError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from diffusion_jax.data.pictures import Damaged, fitted, flattened
-from diffusion_jax.runtime import images
+from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.storage import write
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class Video:
         """One film of all of them side by side: `.gif` in grey, else lossless `.webp`."""
         if not len(examples):
             return ()
-        columns = images.columns_for(len(examples), examples.shape[2:])
-        frames = [images.grid(f, levels, columns) for f in examples.swapaxes(0, 1)]
+        columns = image_grids.columns_for(len(examples), examples.shape[2:])
+        frames = [image_grids.grid(f, levels, columns) for f in examples.swapaxes(0, 1)]
         kind = kind or ("gif" if examples.shape[-1] == 1 else "webp")
         path = path.with_suffix(f".{kind}")
         write(path, film(np.stack(frames), kind))

@@ -14,7 +14,7 @@ from diffusion_jax.data.captions import Captions
 from diffusion_jax.data.datasets import class_captions
 from diffusion_jax.data.passes import count
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, embeddings, other_runs, second_models, texts
+from diffusion_jax.experiment import Experiment, embeddings, guidance_models, other_runs, texts
 from diffusion_jax.experiment.measures import (
     bits_per_dim,
     bits_per_word as words_lib,
@@ -224,7 +224,7 @@ def other_null(run: Experiment) -> Experiment:
     other = other_runs.opened("inform.against", path, "", run.config.data_dir, run.config.data)
     if other.model.text or other.model.num_classes:
         raise ConfigError(f"inform.against={path}: that run has texts or classes; give one without")
-    second_models.check_same_data(run, other, path)
+    guidance_models.check_same_data(run, other, path)
     other.config.eval = run.config.eval
     return other
 

@@ -14,7 +14,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract, neighbours, statistics
 from diffusion_jax.evaluation.features.base import Features
-from diffusion_jax.experiment import Experiment, clip_model, other_runs, second_models
+from diffusion_jax.experiment import Experiment, clip_model, guidance_models, other_runs
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
 
@@ -59,7 +59,7 @@ def open_classifier(experiment: Experiment, checkpoint: str, setting: str) -> Cl
             f"{checkpoint} holds a {other.task.holds}, not a classifier; train one as in "
             "configs/digits_classifier.py"
         )
-    second_models.check_same_data(experiment, other, checkpoint)
+    guidance_models.check_same_data(experiment, other, checkpoint)
     if registry.parse(c.autoencoder).name != "pixels":
         raise ConfigError(
             f"{checkpoint} is a classifier of latents: it guides, and judges no images; train one "

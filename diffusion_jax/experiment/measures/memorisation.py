@@ -12,7 +12,7 @@ from diffusion_jax.data.description import changed, describe
 from diffusion_jax.data.passes import count
 from diffusion_jax.data.subset import part
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.evaluation import groups, membership, neighbours
+from diffusion_jax.evaluation import membership, neighbours, per_class
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.measures import bits_per_dim, features as feature_lib, judges
 from diffusion_jax.experiment.sampling.samples import Samples
@@ -156,7 +156,7 @@ def copies(
 
 def bits_of_classes(experiment: Experiment, test: Scored) -> dict[str, Any] | None:
     """Bits/dim of each class of the held-out images."""
-    return groups.bits(test.bits, test.split.labels, experiment.config.eval.seed)
+    return per_class.bits(test.bits, test.split.labels, experiment.config.eval.seed)
 
 
 def shares_of_classes(
@@ -167,8 +167,8 @@ def shares_of_classes(
     classifier = feature_lib.open_classifier(experiment, q.classifier, "quality.classifier")
     judge = feature_lib.classes(experiment, classifier)
     real = held_out.everything()
-    errors = groups.confusion(judge(real["image"]), real["label"], train.num_classes)
-    found = groups.shares(judge(samples.images), train.labels, errors, len(held_out), q.seed)
+    errors = per_class.confusion(judge(real["image"]), real["label"], train.num_classes)
+    found = per_class.shares(judge(samples.images), train.labels, errors, len(held_out), q.seed)
     return {**found, "images": len(samples.images), "judge": classifier.record}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.neighbours import Nearest
-from diffusion_jax.experiment import Experiment, assembly, other_runs, second_models
+from diffusion_jax.experiment import Experiment, assembly, guidance_models, other_runs
 from diffusion_jax.experiment._with_settings import with_settings
 from diffusion_jax.experiment.sampling import run_sampler
 
@@ -28,7 +28,7 @@ def open_other(experiment: Experiment, path: str) -> Experiment:
         raise ConfigError(
             f"audit.against={path!r} holds {other.config.task}, not a diffusion model"
         )
-    second_models.check_same_data(experiment, other, path)
+    guidance_models.check_same_data(experiment, other, path)
     mine, theirs = (e.model.num_classes for e in (experiment, other))
     if mine != theirs:
         raise ConfigError(f"audit.against={path!r} knows {theirs} classes, this model {mine}")

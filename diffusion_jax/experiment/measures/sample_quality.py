@@ -14,7 +14,7 @@ from diffusion_jax.evaluation.statistics import Reference
 from diffusion_jax.experiment import Experiment, clip_model
 from diffusion_jax.experiment.measures import features as feature_lib, judges
 from diffusion_jax.experiment.sampling.samples import Samples
-from diffusion_jax.runtime import images
+from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.storage import place
 
 _PAIRS, _COLUMNS = 24, 8  # of the picture of nearest training images
@@ -161,7 +161,7 @@ def _pairs(samples: np.ndarray, others: np.ndarray, levels: int) -> np.ndarray:
             row = part[start : start + _COLUMNS]
             blank = np.zeros((_COLUMNS - len(row), *row.shape[1:]), row.dtype)
             rows.append(np.concatenate([row, blank]))
-    return images.grid(np.concatenate(rows), levels, _COLUMNS)
+    return image_grids.grid(np.concatenate(rows), levels, _COLUMNS)
 
 
 def open_bench(experiment: Experiment) -> Bench:

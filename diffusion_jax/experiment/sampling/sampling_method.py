@@ -10,7 +10,7 @@ import numpy as np
 from diffusion_jax import registry
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, second_models, texts
+from diffusion_jax.experiment import Experiment, guidance_models, texts
 from diffusion_jax.model import Model, require
 from diffusion_jax.sampling import generate, method as method_lib
 from diffusion_jax.sampling.edits.base import Edit
@@ -121,7 +121,7 @@ def _parts(experiment: Experiment) -> dict[str, Any]:
         "final": registry.build("final_steps", c.final),
         "correct": registry.build("correctors", c.corrector),
         "helpers": Helpers(
-            lambda kind, path: second_models.open_helper(experiment, kind, path),
+            lambda kind, path: guidance_models.open_helper(experiment, kind, path),
             texts.reader(experiment),
         ),
     }

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from diffusion_jax.allowed import Count, Counts, Finite, Rate, Whole
 from diffusion_jax.data.captions import UNSAID, Captions
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.networks.guides import _closed
+from diffusion_jax.networks.guides import _caption_list
 from diffusion_jax.networks.guides._pair import Pair
 from diffusion_jax.networks.guides.base import Guide, log_sigmoid_loss, tower, unit
 from diffusion_jax.networks.layers.embed import timestep_embedding
@@ -206,7 +206,7 @@ def make(
     """
     body = tower(width, mults, blocks, dropout, 0, gamma_min, gamma_max, dtype)
     if text is None:
-        return _closed.make(body, captions, size, width, num_classes, classes)
+        return _caption_list.make(body, captions, size, width, num_classes, classes)
     if captions:
         raise ConfigError(
             "clip: text reads the data's captions; leave out captions=..., or text for a list"

@@ -8,7 +8,7 @@ import numpy as np
 
 from diffusion_jax import rng
 from diffusion_jax.model import Model
-from diffusion_jax.sampling import constraints
+from diffusion_jax.sampling import replacement
 from diffusion_jax.sampling.edits.base import Brush, Canvas, Inputs, Layout, each, hard, need_mask
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.sampling.plans import repaint
@@ -17,7 +17,7 @@ from diffusion_jax.types import Array
 
 def keep(brush: Brush, x: Array, canvas: Canvas[Array]) -> Callable[[Array, Array, Array], Array]:
     """The `constrain` hook that keeps the source `x` (encoded, if need be) outside the mask."""
-    return constraints.make(lambda gamma: brush.encoded(x, gamma, canvas.cond), 1.0 - canvas.mask)
+    return replacement.make(lambda gamma: brush.encoded(x, gamma, canvas.cond), 1.0 - canvas.mask)
 
 
 def unseen(canvas: Canvas[Array]) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.edits.base import Brush, need_stateless
-from diffusion_jax.sampling.encoded import for_sampler
+from diffusion_jax.sampling.encoder_corrections import for_sampler
 from diffusion_jax.sampling.inversion import invert
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.sampling.samplers.base import Sampler

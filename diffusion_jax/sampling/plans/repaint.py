@@ -1,6 +1,6 @@
 """Resampling: every stretch is run several times (Lugmayr et al. 2022, "RePaint", algorithm 1).
 
-Together with `sampling.constraints`, the repetitions make the unknown pixels agree with the known.
+Together with `sampling.replacement`, the repetitions make the unknown pixels agree with the known.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Sampling speed: a whole batch with a solver, beside as many bare forward passes, in turn.
 
-    python -m benchmarks.sample --work digits vdm8 --json sample.json
+    python -m benchmarks.sampling_speed --work digits vdm8 --json sample.json
 
 `overhead` is what the loop, the solver and the decoding cost on top of the network: 1.05 is 5%.
 FLOPs are the network's alone, by XLA's cost analysis; `of_matmul` is as in `benchmarks.train_step`.

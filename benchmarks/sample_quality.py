@@ -1,6 +1,7 @@
-"""Sample quality against network evaluations and against guidance weight, with images per second.
+r"""Sample quality against network evaluations and against guidance weight, with images per second.
 
-    python -m benchmarks.samples --checkpoint=runs/digits --classifier=runs/clf --judge=runs/judge
+    python -m benchmarks.sample_quality --checkpoint=runs/digits --classifier=runs/clf \
+        --judge=runs/judge
 
 Prints two tables (markdown); a call is one of the guided denoiser, however often that calls the
 network. With `--json=FILE` every row is kept, and rows that are there are not run again: the full
