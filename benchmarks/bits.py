@@ -2,12 +2,14 @@
 
     python -m benchmarks.bits --table networks --work digits --core-seconds 150 --out runs/bits
 
-A step of every row is timed first, compiled and in turn, in processor time of this process: what
-else the machine does hardly counts. The budget over that is the row's number of steps, so that
-schedules end with it. Each row and seed is then a run of its own, as `--mode=train` makes it, in
-`OUT/WORK-TABLE/ROW/seedN`, or several (an autoencoder and its prior, the stages of a cascade) that
-share the budget, in folders `0`, `1`, ... of that; warm-up is a tenth of the steps at most,
-validation comes at the end. All are measured on the same images, so that differences are paired.
+A step of every row is timed first, compiled and in turn, in processor time of this process. Other
+load counts all the same: a job on the other hardware thread of a core can make a core-second worth
+half. Only rows of one table compare. The budget over the time of a step is the row's number of
+steps, so that schedules end with it. Each row and seed is then a run of its own, as `--mode=train`
+makes it, in `OUT/WORK-TABLE/ROW/seedN`, or several (an autoencoder and its prior, the stages of a
+cascade) that share the budget, in folders `0`, `1`, ... of that; warm-up is a tenth of the steps at
+most, validation comes at the end. All are measured on the same images, so that differences are
+paired.
 Killed, the same command goes on where it was; `rows.jsonl` has every finished row, `--show` prints
 those.
 """

@@ -134,7 +134,7 @@ def base() -> ConfigDict:
 
     # Evaluation.
     c.eval = ConfigDict()
-    c.eval.likelihood = "elbo()"  # of mode eval; or ode(...). Kinds: folder likelihood/
+    c.eval.likelihood = "elbo()"  # of mode eval; or ode(...). Kind: likelihood
     c.eval.split = "test"
     c.eval.draws = 16  # times per image, even: stratified in two independent replicates
     c.eval.timesteps = (100, 1000)  # also report the bound of models with T steps
@@ -191,7 +191,7 @@ def base() -> ConfigDict:
     c.compress.compare = False  # also say what PNG, WebP and JPEG XL take
     c.compress.png = False  # decompress writes png files too
 
-    # Quality of samples. Kind: features/.
+    # Quality of samples. Kind: features.
     c.quality = ConfigDict()
     c.quality.features = "pixels()"  # or classifier(checkpoint='DIR'), inception(weights='FILE')
     c.quality.metrics = ("frechet", "kid", "coverage")  # coverage: precision and recall as well

@@ -98,7 +98,7 @@ def kind_called(name: str) -> str:
 
 
 def one_of(kind: str) -> str:
-    """What one plug-in of a kind is called: `"sampler"` of `samplers`, `"network"` of `models`."""
+    """What a plug-in of a kind is called: `"sampler"` of `samplers`, `"network"` of `backbones`."""
     kind = kind_called(kind)
     return _ONE.get(kind, kind.removesuffix("s"))
 

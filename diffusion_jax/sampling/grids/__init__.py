@@ -1,1 +1,1 @@
-"""Sampling plans: arrays of gamma, one file each."""
+"""Sampling grids: arrays of gamma, one file each."""

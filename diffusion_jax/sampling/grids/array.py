@@ -1,4 +1,4 @@
-"""A plan written out by hand; upward moves are allowed."""
+"""A grid written out by hand; upward moves are allowed."""
 
 import functools
 from collections.abc import Callable

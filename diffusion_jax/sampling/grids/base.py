@@ -1,7 +1,8 @@
-"""The contract of a grid: a plan of gammas for the samplers.
+"""The contract of a grid: the gammas that a sampler visits.
 
 A grid is `(gamma_0, gamma_1, steps, gamma_of_t) -> [steps + 1]`, float64 numpy, from `gamma_1`
-(noise) down to `gamma_0` (data). `gamma_of_t` is the model's schedule, for grids uniform in time.
+(noise) down to `gamma_0` (data); only `array` may move up on the way. `gamma_of_t` is the
+model's schedule, for grids uniform in time.
 """
 
 from collections.abc import Callable

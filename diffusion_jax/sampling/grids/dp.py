@@ -1,7 +1,7 @@
-"""The plan of N steps with the least bound: exact, by dynamic programming (Watson et al. 2021).
+"""The grid of N steps with the least bound: exact, by dynamic programming (Watson et al. 2021).
 
 The diffusion term of a model with N steps is `sum_i 1/2 expm1(g_i - g_{i-1}) m(g_i)`, with
-`m(gamma) = E |eps - eps_hat|^2`. Given m, the best of all plans on a fine set of gammas is found
+`m(gamma) = E |eps - eps_hat|^2`. Given m, the best of all grids on a fine set of gammas is found
 without search. It is best for the likelihood, which says nothing of how samples look.
 """
 
@@ -18,14 +18,14 @@ from diffusion_jax.sampling.grids.base import Grid
 
 
 def cost(gammas: np.ndarray, error: np.ndarray) -> float:
-    """The diffusion term of a plan (rising or falling), in the unit of `error`, m at its gammas."""
+    """The diffusion term of a grid (rising or falling), in the unit of `error`, m at its gammas."""
     order = np.argsort(gammas)
     g, m = np.asarray(gammas)[order], np.asarray(error)[order]
     return float(0.5 * np.sum(np.expm1(np.diff(g)) * m[1:]))
 
 
 def best(gammas: np.ndarray, error: np.ndarray, steps: int) -> np.ndarray:
-    """The plan of `steps` steps, from the last of `gammas` to the first, that costs least.
+    """The grid of `steps` steps, from the last of `gammas` to the first, that costs least.
 
     Args:
         gammas: where it may stop, rising, `[n]`.
@@ -80,13 +80,13 @@ def _grid(
     if curve:
         gamma, mean = _read(curve)
         error = np.exp(np.interp(at, gamma, np.log(mean)))
-    plan = best(at, error, steps)
-    plan[0], plan[-1] = gamma_1, gamma_0
-    return plan
+    gammas = best(at, error, steps)
+    gammas[0], gammas[-1] = gamma_1, gamma_0
+    return gammas
 
 
 def make(curve: str = "", nodes: Frames = 400) -> Grid:
-    """The plan of least bound.
+    """The grid of least bound.
 
     Args:
         curve: a JSON of `--mode=inspect`, the model's loss against gamma; empty: as if the data

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from diffusion_jax.allowed import Share
 from diffusion_jax.denoiser import then
-from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.guidance.base import (
     Context,
     Guidance,
@@ -60,10 +59,5 @@ def make(inner: Guidance, phi: Share = 0.7) -> Rescale:
 
     Returns:
         The guidance. It costs one more call of the denoiser than `inner`.
-
-    Raises:
-        ConfigError: `phi` is outside [0, 1].
     """
-    if not 0.0 <= phi <= 1.0:
-        raise ConfigError(f"rescale: phi={phi} is outside [0, 1]")
     return Rescale(inner, float(phi))
