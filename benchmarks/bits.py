@@ -17,6 +17,7 @@ those.
 import argparse
 import itertools
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -194,6 +195,10 @@ def main() -> None:
     parser.add_argument("--judge", type=Path, help="a classifier's run, for Frechet distances")
     parser.add_argument("--show", action="store_true", help="print finished rows only")
     args = parser.parse_args()
+    if not 0.0 < args.core_seconds < math.inf:
+        parser.error(f"--core-seconds={args.core_seconds:g} must be above 0 and finite")
+    if args.out.is_file():
+        parser.error(f"--out={args.out} is a file: name a folder")
     args.out = args.out.absolute()
     work, start = WORK[args.work], start_of(args.work, args.data_dir)
     cpu_devices.share(start.batch)

@@ -21,13 +21,14 @@ def get_config(variant: str = "") -> ConfigDict:
     c.autoencoder = "conv(widths=(32, 64), channels=4, head=categorical())"
     c.conditional = True
     c.batch = 64
-    c.steps = 4000 if stage in ("prior", "decoder") else 3000
+    # The autoencoder learns 1,400 images by heart: held out, 1,000 steps are better than 2,000.
+    c.steps = {"prior": 2000, "decoder": 4000}.get(stage, 1000)
     c.lr = 2e-3
     c.lr_decay = "cosine"
     c.clip = 1.0
     c.ema = (0.995,)
     c.log_every = 100
-    c.eval_every = c.save_every = 1000
+    c.eval_every = c.save_every = 250
     c.sample_every = 0
     c.eval.draws = 32
     c.eval.timesteps = (50, 1000)

@@ -22,6 +22,7 @@ from diffusion_jax.experiment._with_settings import listed
 from diffusion_jax.experiment.sampling import run_sampler, samples, sampling_method
 from diffusion_jax.runtime import storage, untrusted
 from diffusion_jax.runtime.run_folders import missing, missing_step
+from diffusion_jax.sampling.loop import integrate
 from diffusion_jax.training import restore
 from diffusion_jax.types import Pred
 
@@ -313,3 +314,34 @@ def test_a_configuration_that_is_no_file(tmp_path, named):
     says = "names no file" if not named else "there is no run in"
     path = tmp_path / named if named else ""
     refused(main("train", f"--config={path}", f"--workdir={tmp_path / 'run'}"), says)
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "says"),
+    [("x" * 300, {}, "a name of 300 bytes in it, xxxxxxxxxxxxxxxxxxxx...: file systems take 255"),
+     ("run/config.json", {}, "config.json is a file, and a run is a folder"),
+     ("run", {"trust": "no"}, "trust='no' must be True or False")],
+)  # fmt: skip
+def test_what_cannot_be_opened(tmp_path, monkeypatch, path, options, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text(config_lib.base().to_json())
+    with pytest.raises(ConfigError, match=says):
+        open_run(path, **options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"z": None}, "z is a NoneType, no array"),
+     ({"z": [1.0]}, "z is a list, no array"),
+     ({"gammas": "abc"}, "gammas must be numbers, noise first: could not convert"),
+     ({"gammas": [3.0, "a"]}, "gammas must be numbers"),
+     ({"sampler": "ddim()"}, r"build one, dj.build\('samplers', 'ddim\(\)'\)"),
+     ({"key": 3}, r"use jax.random.key\(3\)"),
+     ({"key": None}, r"use jax.random.key\(0\)")],
+)  # fmt: skip
+def test_what_cannot_be_integrated(changes, says):
+    given = {"denoise": lambda z, gamma: Pred(z, z), "sampler": registry.build("samplers", "ddim"),
+             "gammas": [3.0, 0.0], "z": jnp.zeros((2, 1)), "key": jax.random.key(0)}  # fmt: skip
+    with pytest.raises(ConfigError, match=says):
+        integrate(**given | changes)

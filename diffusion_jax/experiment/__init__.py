@@ -302,7 +302,9 @@ def open_run(path: str | Path, *, data_dir: str | None = None, trust: bool = Fal
     Raises:
         ConfigError: no run is there, a number is out of range, or modules are not trusted.
     """
-    saved = saved_config.find(place(path))
+    if not isinstance(trust, bool):
+        raise ConfigError(f"trust={trust!r} must be True or False")
+    saved = None if place(path).is_file() else saved_config.find(place(path))
     if saved is None:
         raise ConfigError(missing_step(path) or missing(path))
     config = saved_config.read_trusted(saved, trust)

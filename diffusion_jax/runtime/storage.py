@@ -19,6 +19,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.runtime.formatting import json_text
 
 _SCHEME = "gs://"
+_NAME_MAX = 255
 _SECONDS = 30.0  # for the first answer of a bucket
 _EMULATOR = "STORAGE_EMULATOR_HOST"  # the address of a stand-in for the service, without accounts
 
@@ -48,6 +49,13 @@ def place(where: str | os.PathLike) -> Path:
     if not is_bucket(text):
         if "://" in text:
             raise ConfigError(f"cannot use {text}: give a folder, or {_SCHEME}bucket/folder")
+        longest = max(map(os.fsencode, Path(text).parts), key=len, default=b"")
+        if len(longest) > _NAME_MAX:
+            start = os.fsdecode(longest[:20])
+            raise ConfigError(
+                f"cannot use a path with a name of {len(longest)} bytes in it, {start}...: file "
+                f"systems take {_NAME_MAX}"
+            )
         return Path(text).expanduser().absolute()
     bucket = text.removeprefix(_SCHEME).partition("/")[0]
     if not bucket:

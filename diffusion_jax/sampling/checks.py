@@ -12,7 +12,9 @@ from diffusion_jax.types import Array, Pred
 
 
 def check_start(z: Array) -> None:
-    """Raises ConfigError unless the first latent is float32 or float64."""
+    """Raises ConfigError unless the first latent is an array of float32 or float64."""
+    if not hasattr(z, "dtype"):
+        raise ConfigError(f"z is a {type(z).__name__}, no array: draw it with jax.random.normal")
     if z.dtype not in (jnp.float32, jnp.float64):
         raise ConfigError(
             f"z is {z.dtype}: latents are float32 or float64 (a denoiser may compute in others)"
@@ -22,7 +24,8 @@ def check_start(z: Array) -> None:
 def check_key(key: Any) -> None:
     """Raises ConfigError unless it is a key, or several."""
     if not hasattr(key, "dtype"):
-        raise ConfigError(f"key={key!r} is no PRNG key: use jax.random.key({key!r})")
+        seed = key if isinstance(key, int) else 0
+        raise ConfigError(f"key={key!r} is no PRNG key: use jax.random.key({seed})")
 
 
 RUNS = ("rows", "init", "step")  # what the loop uses of a sampler
@@ -33,8 +36,9 @@ def check_sampler(sampler: Any, needed: tuple[str, ...] = ("nfe_per_step", *RUNS
     missing = [n for n in needed if not hasattr(sampler, n)]
     if missing:
         raise ConfigError(
-            f"sampler {type(sampler).__name__} has no {', '.join(missing)}: a sampler has "
-            "nfe_per_step, rows(gammas), init(z) and step(denoise, row, z, memory, key)"
+            f"sampler {type(sampler).__name__} has no {', '.join(missing)}: build one, "
+            "dj.build('samplers', 'ddim()'), or give an object with nfe_per_step, rows(gammas), "
+            "init(z) and step(denoise, row, z, memory, key)"
         )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffusion_jax import rng
 from diffusion_jax.denoiser import SequentialCalls, StatefulDenoiser, as_stateful
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.errors import ConfigError, short
 from diffusion_jax.sampling.checks import (
     RUNS,
     check_falls,
@@ -38,6 +38,8 @@ def _concrete(gammas: Any) -> Any:
         return np.asarray(gammas, dtype=np.float64)
     except jax.errors.TracerArrayConversionError:
         return gammas
+    except (TypeError, ValueError) as e:
+        raise ConfigError(f"gammas must be numbers, noise first: {short(e)}") from e
 
 
 def integrate(
