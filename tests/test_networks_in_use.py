@@ -29,6 +29,7 @@ SMALL = {
     "dit": "dit(width=8, depth=1, heads=2, patch=1)",
     "uvit": "uvit(width=8, depth=2, heads=2, patch=2)",
     "mlp": "mlp(width=8, depth=1, embed=8)",
+    "prior": "prior(width=8, depth=1, heads=2, embed=8)",
 }
 LEVELS, SHAPE = 2, (2, 2, 1)
 ENDS = {"gamma_min": -6.0, "gamma_max": 5.0, "levels": LEVELS, "channels": 1}
