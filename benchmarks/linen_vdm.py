@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.block_stack import unstacked
 from diffusion_jax.types import Array, Cond, Params
 
@@ -128,7 +129,10 @@ class Plain(nn.Module):
 def of(network: nn.Module) -> Plain:
     """The plain version of a `vdm_unet`; refuses settings it has no version of."""
     if network.attention or network.scalar or network.augment or not network.fourier:
-        raise NotImplementedError(f"no plain version of {network}")
+        raise ConfigError(
+            f"no plain version of {network}: only of vdm_unet, with Fourier features and without "
+            "attention, augmentation or a scalar gamma"
+        )
     return Plain(
         network.width, network.depth, network.dropout, network.embed, network.levels,
         network.num_classes, network.gamma_min, network.gamma_max,

@@ -13,7 +13,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from diffusion_jax import saved_config
+from diffusion_jax import config_fields, saved_config
 from diffusion_jax.cli import arguments
 from diffusion_jax.errors import ConfigError, Preempted, UserError, out_of_memory, short
 from diffusion_jax.runtime import cache, distributed
@@ -68,7 +68,7 @@ def _parse(argv: list[str]) -> list[str]:
                     f"{type(_CONFIG.value).__name__}; it returns a ConfigDict: start from "
                     "diffusion_jax.config.base()"
                 )
-            saved_config.check_fields(_CONFIG.value)
+            config_fields.check_fields(_CONFIG.value)
             overridden = config_flags.get_override_values(flags.FLAGS["config"])
             arguments.check_settings(_MODE.value, overridden)
         return rest
@@ -116,7 +116,7 @@ def _mistyped(text: str) -> str:
     if found:
         kinds = {"int": int, "float": float, "bool": bool, "str": str, "tuple": tuple}
         kind = kinds.get(found[3])
-        wanted = saved_config.words(kind) if kind else "a group of settings"
+        wanted = config_fields.words(kind) if kind else "a group of settings"
         return f"{found[1]}={found[2]} in the configuration file must be {wanted}"
     if "get_config()" in text and "positional argument" in text:
         return "this configuration file takes no variant: leave out the colon and what follows it"

@@ -3,8 +3,6 @@
 As a `--config` file its argument is the path of a JSON file.
 """
 
-import ast
-import contextlib
 import functools
 import importlib.util
 import json
@@ -16,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffusion_jax import argument_types, earlier_names, registry
+from diffusion_jax import config_fields, earlier_names, registry
 from diffusion_jax.config import base
 from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.runtime.storage import place
@@ -40,14 +38,6 @@ _MAY_CHANGE = {
     "compress", "quality", "edit", "stages", "progressive", "ood", "inform", "report", "compare",
     "audit", "list",
 }  # fmt: skip
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names; flax's `flatten_dict` would load JAX for `--help`."""
-    out = {}
-    for k, v in config.items():
-        out |= flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v}
-    return out
 
 
 # How a network is run, not what it is: its parameters are the same either way, so that a run may
@@ -105,137 +95,6 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
     return json.loads(config.to_json())
 
 
-@functools.cache
-def known() -> dict[str, Any]:
-    """All fields, dotted, with their defaults."""
-    return flat(base().to_dict())
-
-
-# What fields are called in other people's configurations.
-_ELSEWHERE = {
-    "learning_rate": "lr", "ema_decay": "ema", "batch_size": "batch", "num_steps": "steps",
-    "model": "network", "dataset": "data", "loss": "objective", "num_samples": "sample.num",
-    "epochs": "steps", "max_steps": "steps", "batchsize": "batch", "learningrate": "lr",
-}  # fmt: skip
-
-
-def check_field(key: str) -> None:
-    """Refuses (`ConfigError`) a field that does not exist; names the nearest that does."""
-    there = known()
-    if key in there:
-        return
-    last = key.rpartition(".")[2]
-    inside = [k for k in there if k.startswith(f"{key}.")]
-    if inside:
-        raise ConfigError(f"{key} has settings of its own, to be set one by one: "
-                          f"{', '.join(inside)}")  # fmt: skip
-    near = next((f" (did you mean {k!r}?)" for k in there if k.rpartition(".")[2] == last), "")
-    near = registry.nearest(key, there) or near
-    near = f" (did you mean {_ELSEWHERE[last]!r}?)" if last in _ELSEWHERE else near
-    raise ConfigError(
-        f"the configuration has no such field: {key}{near}; diffusion_jax/config.py has all of them"
-    )
-
-
-def called(name: str) -> list[str]:
-    """The settings that somebody may mean by a name: itself, its last part, or its name elsewhere.
-
-    `"steps"` is `steps`, `sample.steps`, `progressive.steps`; `"batch_size"` is `batch`.
-    """
-    found = [k for k in known() if name in (k, k.rpartition(".")[2])]
-    return found or [k for k in known() if k == _ELSEWHERE.get(name)]
-
-
-@functools.cache
-def _specs() -> tuple[str, ...]:
-    """The settings that are always plug-in strings."""
-    return tuple(k for k, v in known().items() if isinstance(v, str) and v.endswith(")"))
-
-
-def check_specs(config: ConfigDict) -> None:
-    """Refuses (`ConfigError`) plug-in strings that do not parse, by the names of their settings."""
-    given = flat(config.to_dict())
-    for key in _specs():
-        try:
-            if given[key] or "." not in key:  # features and likelihood may be none
-                registry.parse(given[key])
-        except SpecError as e:
-            raise ConfigError(f"{key}: {e}") from e
-
-
-def fitting(key: str, value: Any) -> Any:
-    """A value from Python as its setting keeps it: a whole number of numpy's as Python's own.
-
-    Raises:
-        ConfigError: it is of another type.
-    """
-    default = known()[key]
-    kind = float if default is None else type(default)
-    if kind is tuple and isinstance(value, list):
-        value = tuple(value)
-    if not argument_types.fits(value, kind):
-        example = "" if default in (None, "", ()) else f", for example {default!r}"
-        raise ConfigError(f"{key}={value!r} must be {words(kind)}{example}".replace("\n", " "))
-    return kind(value)
-
-
-def words(kind: type) -> str:
-    """What a value of a setting's type must be."""
-    return "several values in brackets" if kind is tuple else argument_types.words(kind)
-
-
-_TRUTHS = ("true", "t", "1", "false", "f", "0")
-
-
-def check_value(key: str, text: str) -> None:
-    """Refuses (`ConfigError`) the text of a value that is not of the setting's type."""
-    default = known()[key]
-    kind = float if default is None else type(default)
-    example = -5.0 if default is None else default
-    try:
-        if kind in (int, float):
-            kind(text)
-        elif kind is bool and text.lower() not in _TRUTHS:
-            raise ValueError
-        elif kind is tuple:
-            example = default or ((text,) if text.strip(" ,()[]'\"") else ())
-            _tuple(text)
-        return
-    except ValueError:
-        pass
-    if kind is int:
-        with contextlib.suppress(ValueError, OverflowError):
-            example = round(float(text)) if float(text).is_integer() else default
-    shown = f'"{example}"' if kind is tuple else example
-    raise ConfigError(
-        f"--config.{key}={text}: it must be {words(kind)}, for example --config.{key}={shown}"
-    )
-
-
-def _tuple(text: str) -> None:
-    """Raises ValueError for what is neither literals nor one bare word."""
-    try:
-        ast.literal_eval(text)
-    except SyntaxError as e:
-        if "," in text or " " in text:
-            raise ValueError from e
-    except ValueError:
-        pass
-
-
-def check_fields(config: ConfigDict) -> None:
-    """Refuses (`ConfigError`) a configuration with fields that there are not, or without some."""
-    given = flat(config.to_dict())
-    for key in given:
-        check_field(key)
-    absent = sorted(known().keys() - given.keys())
-    if absent:
-        raise ConfigError(
-            f"the configuration lacks {', '.join(absent[:5])}; start it from "
-            "diffusion_jax.config.base(), which has every field"
-        )
-
-
 def from_dict(values: dict[str, Any]) -> ConfigDict:
     """The inverse of `to_dict`; `ConfigError` if a field has the wrong type.
 
@@ -243,7 +102,7 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     a line on stderr.
     """
     config = base()
-    there, given = known(), flat(today(values))
+    there, given = config_fields.known(), config_fields.flat(today(values))
     foreign = sorted(given.keys() - there.keys())
     flattened = [k for k in foreign if k in config]
     if flattened:
@@ -257,7 +116,9 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
         for p in path:
             target = target[p]
         try:
-            target[last] = None if value is there[key] is None else fitting(key, value)
+            target[last] = (
+                None if value is there[key] is None else config_fields.fitting(key, value)
+            )
         except ConfigError as e:
             raise ConfigError(f"saved configuration: {e}") from e
     return config
@@ -298,7 +159,7 @@ def imports(values: dict[str, Any]) -> list[str]:
             for part in value:
                 look(part)
 
-    for value in flat(values).values():
+    for value in config_fields.flat(values).values():
         look(value)
     return sorted(found)
 
@@ -338,7 +199,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
 
     A longer run is the same run, unless the learning rate depends on the length.
     """
-    a, b = (flat(to_dict(c)) for c in (old, new))
+    a, b = (config_fields.flat(to_dict(c)) for c in (old, new))
     may = _MAY_CHANGE | ({"steps"} if new.lr_decay == "constant" else set())
     return [
         f"{k}: {a.get(k)!r} -> {b.get(k)!r}"

@@ -8,7 +8,7 @@ from command import main, refused
 from conftest import REPO
 
 import diffusion_jax
-from diffusion_jax import registry, saved_config
+from diffusion_jax import config_fields, registry
 from diffusion_jax.cli import arguments
 from diffusion_jax.config import base
 from diffusion_jax.config_groups import GROUPS
@@ -18,7 +18,7 @@ MODES = registry.available("modes")
 
 
 def test_every_mode_says_which_settings_it_reads():
-    known = {*base(), *GROUPS, *saved_config.flat(base().to_dict())}
+    known = {*base(), *GROUPS, *config_fields.flat(base().to_dict())}
     for mode in MODES:
         assert {*arguments.reads(mode)} <= known, mode
     fields = [name for names in GROUPS.values() for name in names]

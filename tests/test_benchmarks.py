@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import _common, linen_vdm, sample_quality
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.backbones import vdm_unet
 from diffusion_jax.networks.layers import blocks
 
@@ -33,7 +34,7 @@ def test_the_plain_network_is_an_independent_copy_of_ours(float64, monkeypatch):
 
 
 def test_what_has_no_plain_version_is_refused():
-    with pytest.raises(NotImplementedError, match="no plain version"):
+    with pytest.raises(ConfigError, match="no plain version"):
         linen_vdm.of(vdm_unet.make(attention=True))
 
 

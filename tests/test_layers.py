@@ -26,7 +26,7 @@ sampling adapt
 likelihood compression
 training
 evaluation
-config config_groups config_latents packaged saved_config ranges
+config config_groups config_latents packaged saved_config ranges config_fields
 experiment
 cli testing
 main

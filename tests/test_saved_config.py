@@ -8,7 +8,7 @@ import pytest
 import tiny
 from command import config_file, main, refused
 
-from diffusion_jax import experiment, saved_config
+from diffusion_jax import config_fields, experiment, saved_config
 from diffusion_jax.cli import arguments
 from diffusion_jax.config import base
 from diffusion_jax.errors import ConfigError
@@ -28,7 +28,7 @@ def test_foreign_keys_are_left_out_and_named(tmp_path, capsys):
     found = saved_config.from_dict(values)
     assert found.lr == 0.5 and found.sample.num == 6 and "wandb" not in found
     assert "unknown here: notes, sample.colour, wandb.project" in capsys.readouterr().err
-    saved_config.check_fields(found)
+    config_fields.check_fields(found)
 
 
 def test_a_run_with_a_foreign_key_is_resumed(tmp_path):
@@ -125,7 +125,7 @@ def test_the_configuration_of_a_run_starts_another(tmp_path):
 
 
 def test_every_name_of_elsewhere_leads_to_a_field():
-    for name, ours in saved_config._ELSEWHERE.items():
+    for name, ours in config_fields._ELSEWHERE.items():
         with pytest.raises(ConfigError, match=f"did you mean '{ours}'"):
-            saved_config.check_field(name)
-        saved_config.check_field(ours)
+            config_fields.check_field(name)
+        config_fields.check_field(ours)

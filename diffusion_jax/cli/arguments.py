@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import diffusion_jax
-from diffusion_jax import config as config_lib, config_groups, packaged, registry, saved_config
+from diffusion_jax import (
+    config as config_lib,
+    config_fields,
+    config_groups,
+    packaged,
+    registry,
+    saved_config,
+)
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.published import is_published
 from diffusion_jax.runtime.run_folders import missing, missing_step
@@ -79,7 +86,7 @@ def renamed(argv: list[str]) -> list[str]:
 
 def _is_newer(name: str, mode: str) -> bool:
     """Whether a word that was a flag is the name of a setting, and means that in this mode."""
-    return name in saved_config.called(name) and not _is_read(_OLD[name], mode)
+    return name in config_fields.called(name) and not _is_read(_OLD[name], mode)
 
 
 def with_mode(argv: list[str]) -> list[str]:
@@ -217,9 +224,9 @@ def check_fields(argv: list[str]) -> None:
         name, sep, text = arg.lstrip("-").partition("=")
         field, item, _ = name.removeprefix("config.").partition("[")
         if arg.startswith("-") and name.startswith("config."):
-            saved_config.check_field(field)
+            config_fields.check_field(field)
             if sep and not item:
-                saved_config.check_value(field, text)
+                config_fields.check_value(field, text)
 
 
 def unknown_flag(argv: list[str], name: str, known: Iterable[str]) -> str:
@@ -230,13 +237,13 @@ def unknown_flag(argv: list[str], name: str, known: Iterable[str]) -> str:
     """
     mode, text = check_mode(argv), value(argv, name)
     equals = "" if text is None or text.startswith("-") else f"={text}"
-    read = [f for f in saved_config.called(name) if _is_read(f, mode)]
-    own = [f for f in read if f in (f"{mode}.{name}", name)] or read or saved_config.called(name)
+    read = [f for f in config_fields.called(name) if _is_read(f, mode)]
+    own = [f for f in read if f in (f"{mode}.{name}", name)] or read or config_fields.called(name)
     if own:
         shown = " or ".join(f"--config.{f}{equals}" for f in own[:3])
         return f"there is no flag --{name}: settings begin with --config., so write {shown}"
     flags = [f"--{k}" for k in known]
-    fields = {f.rpartition(".")[2]: f"--config.{f}" for f in saved_config.known()}
+    fields = {f.rpartition(".")[2]: f"--config.{f}" for f in config_fields.known()}
     meant = difflib.get_close_matches(name, fields, n=1)
     near = registry.nearest(f"--{name}", flags) or "".join(
         f" (did you mean {fields[m]!r}?)" for m in meant

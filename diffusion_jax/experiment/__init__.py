@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from diffusion_jax import ranges, registry, saved_config
+from diffusion_jax import config_fields, ranges, registry, saved_config
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Source, class_numbers
 from diffusion_jax.errors import ConfigError
@@ -284,7 +284,7 @@ def open_experiment(
     from diffusion_jax.experiment.cascade import joined
 
     adopt_published(config, checkpoint, asked)
-    saved_config.check_specs(config)
+    config_fields.check_specs(config)
     ranges.check(config, sections_only=True)
     run = Experiment(config, place(workdir), checkpoint)
     assembly.settle(run, asked)
@@ -310,6 +310,6 @@ def open_run(path: str | Path, *, data_dir: str | None = None, trust: bool = Fal
     config = saved_config.read_trusted(saved, trust)
     if data_dir is not None:
         named = os.fspath(data_dir) if isinstance(data_dir, os.PathLike) else data_dir
-        config.data_dir = saved_config.fitting("data_dir", named)
+        config.data_dir = config_fields.fitting("data_dir", named)
     ranges.check(config, sections_only=True)
     return Experiment(config, place(path), str(place(path)))

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from diffusion_jax import ranges, saved_config
+from diffusion_jax import config_fields, ranges
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import assembly
 
@@ -24,8 +24,8 @@ def with_settings(run: "Experiment", changes: dict[str, Any]) -> "Experiment":
         if value is not None:
             *path, last = key.split(".")
             section = functools.reduce(lambda c, p: c[p], path, config)
-            section[last] = saved_config.fitting(key, value)
-    saved_config.check_specs(config)
+            section[last] = config_fields.fitting(key, value)
+    config_fields.check_specs(config)
     ranges.check(config, sections_only=True)
     shared = ("mesh", "clip", "source", "loaded", *(("model",) if assembly.diffuses(run) else ()))
     other = dataclasses.replace(run, config=config)

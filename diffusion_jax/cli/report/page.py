@@ -14,7 +14,7 @@ from diffusion_jax.cli.report import (
 from diffusion_jax.cli.report.collect import RunFiles
 from diffusion_jax.cli.report.elements import Missing, Section
 from diffusion_jax.cli.report.markup import Html, command, environment, join, settings, table, tag
-from diffusion_jax.saved_config import flat
+from diffusion_jax.config_fields import flat
 
 _Build = Callable[[RunFiles], Section | Missing | None]
 _DRAWN: tuple[_Build, ...] = (

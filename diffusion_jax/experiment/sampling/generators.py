@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffusion_jax import config, registry, rng, saved_config
+from diffusion_jax import config, config_fields, registry, rng, saved_config
 from diffusion_jax.config_groups import GROUPS
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
@@ -39,8 +39,8 @@ def _classes(experiment: Experiment) -> int:
 def check(experiment: Experiment) -> None:
     """Refuses (`ConfigError`) classes that there are not, and settings that change nothing."""
     generate.cycle(_classes(experiment), 1, tuple(experiment.config.sample.labels))
-    asked = saved_config.flat(saved_config.to_dict(experiment.config))
-    known = [saved_config.flat(saved_config.to_dict(c)) for c in _as_they_were(experiment)]
+    asked = config_fields.flat(saved_config.to_dict(experiment.config))
+    known = [config_fields.flat(saved_config.to_dict(c)) for c in _as_they_were(experiment)]
     for name in _UNUSED:
         if all(c[name] != asked[name] for c in known):
             raise ConfigError(
