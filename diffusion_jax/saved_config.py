@@ -195,14 +195,10 @@ def find(where: Path) -> Path | None:
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Differences that forbid to go on with a run, as `"name: old -> new"`, sorted.
-
-    A longer run is the same run, unless the learning rate depends on the length.
-    """
+    """Differences that forbid to go on with a run, as `"name: old -> new"`, sorted."""
     a, b = (config_fields.flat(to_dict(c)) for c in (old, new))
-    may = _MAY_CHANGE | ({"steps"} if new.lr_decay == "constant" else set())
     return [
         f"{k}: {a.get(k)!r} -> {b.get(k)!r}"
         for k in sorted(a.keys() | b.keys())
-        if meaning(k, a.get(k)) != meaning(k, b.get(k)) and k.split(".")[0] not in may
+        if meaning(k, a.get(k)) != meaning(k, b.get(k)) and k.split(".")[0] not in _MAY_CHANGE
     ]

@@ -12,6 +12,7 @@ from diffusion_jax.errors import (
     SpecError,
     WorkdirError,
 )
+from diffusion_jax.experiment import workdir
 from diffusion_jax.runtime import storage
 
 
@@ -20,16 +21,47 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
-def test_a_run_with_a_schedule_of_lr_says_why_it_cannot_be_lengthened(tmp_path):
-    for steps in (6, 12):
-        experiment = tiny.experiment(tmp_path, lr_decay="cosine", steps=steps)
-        if steps == 6:
-            (experiment.workdir / "checkpoints" / "6").mkdir(parents=True)
-            storage.write_json(
-                experiment.workdir / "config.json", saved_config.to_dict(experiment.config)
-            )
-    with pytest.raises(WorkdirError, match=r"steps: 6 -> 12.*depends on steps.*--config.init="):
-        train.run(experiment)
+def _begun(folder, done, **changes):
+    """A run's folder, as `done` steps of training leave it."""
+    experiment = tiny.experiment(folder, **changes)
+    (experiment.workdir / "checkpoints" / str(done)).mkdir(parents=True)
+    storage.write_json(experiment.workdir / "config.json", saved_config.to_dict(experiment.config))
+
+
+@pytest.mark.parametrize(
+    ("old", "done", "new", "same"),
+    [
+        ("cosine", 6, {"steps": 12}, False),
+        ("constant", 6, {"steps": 12}, True),
+        ("constant", 6, {"lr_decay": "cooldown(0.5)", "steps": 12}, True),
+        ("cooldown(0.5)", 3, {"steps": 12}, True),
+        ("cooldown(0.5)", 3, {"lr_decay": "cooldown(0.3)"}, True),
+        ("cooldown(0.5)", 6, {"steps": 12}, False),
+        ("cooldown(0.5)", 4, {"lr_decay": "cosine"}, False),
+        ("constant", 6, {"steps": 12, "beta_warmup": 0.5}, False),
+        ("constant", 6, {"steps": 12, "lr": 1.0}, False),
+    ],
+)
+def test_a_run_may_end_otherwise_if_no_step_already_made_would_differ(
+    tmp_path, old, done, new, same
+):
+    start = {"lr_decay": old, "steps": 6, "warmup": 2}
+    if "beta_warmup" in new:
+        start["beta_warmup"] = new["beta_warmup"]
+    _begun(tmp_path, done, **start)
+    experiment = tiny.experiment(tmp_path, **(start | new))
+    if same:
+        workdir.check_config(experiment)
+        return
+    with pytest.raises(WorkdirError, match=r" -> .*--config.init="):
+        workdir.check_config(experiment)
+
+
+def test_a_gan_whose_penalty_falls_cannot_be_lengthened(tmp_path):
+    start = {"task": "gan(width=4)", "lr_decay": "constant", "steps": 6}
+    _begun(tmp_path, 3, **start)
+    with pytest.raises(WorkdirError, match=r"steps: 6 -> 12.*would have been others"):
+        workdir.check_config(tiny.experiment(tmp_path, **(start | {"steps": 12})))
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
+from ml_collections import ConfigDict
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import WorkdirError, short
 from diffusion_jax.runtime.storage import is_bucket, write_json
 from diffusion_jax.training import lock, restore
+from diffusion_jax.training.optimizer import same_rates
+from diffusion_jax.training.tasks.base import timed
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
 _PROBE = 2**20  # bytes, so that a full disk is noticed
+_END = {"steps", "lr_decay"}  # settings of when training ends, and how
 _PATTERNS = "[]*?\\"  # orbax looks for its own files with a pattern: the path must not be one
 
 
@@ -77,10 +81,16 @@ def check_config(experiment: "Experiment") -> None:
     """Refuses (`WorkdirError`) the work directory of a run with another configuration."""
     path, saved = experiment.workdir / "config.json", experiment.workdir / restore.FOLDER
     if path.exists():
-        changed = saved_config.differences(saved_config.read(path), experiment.config)
+        old = saved_config.read(path)
+        changed = saved_config.differences(old, experiment.config)
         # Before the first checkpoint there is nothing that settings could be wrong for: whoever was
         # told that a step does not fit may lower the batch.
-        if changed and saved.is_dir() and any(saved.iterdir()):
+        if (
+            changed
+            and saved.is_dir()
+            and any(saved.iterdir())
+            and not _only_later(experiment, old, changed, saved)
+        ):
             raise WorkdirError(
                 f"{experiment.workdir} belongs to a run with another configuration "
                 f"({'; '.join(changed)}); {_mend(experiment, changed)}"
@@ -92,11 +102,25 @@ def check_config(experiment: "Experiment") -> None:
         )
 
 
+def _only_later(experiment: "Experiment", old: ConfigDict, changed: list[str], saved: Path) -> bool:
+    """Whether what changed is when training ends, and no step already made would differ."""
+    new = experiment.config
+    if not {line.split(": ")[0] for line in changed} <= _END:
+        return False
+    if timed(experiment.task) or new.beta_warmup:
+        return False
+    done = max((int(p.name) for p in saved.iterdir() if p.name.isdecimal()), default=0)
+    return same_rates(old, new, done)
+
+
 def _mend(experiment: "Experiment", changed: list[str]) -> str:
     c = experiment.config
     why = ""
-    if any(line.startswith("steps: ") for line in changed):
-        why = f"with lr_decay={c.lr_decay!r} the learning rate of every step depends on steps; "
+    if any(line.split(": ")[0] in _END for line in changed):
+        why = (
+            f"with steps={c.steps} and lr_decay={c.lr_decay!r} the steps already made would have "
+            "been others; "
+        )
     return (
         f"{why}use the old settings, or a new --workdir, where --config.init={experiment.workdir} "
         "starts from the weights of this run"

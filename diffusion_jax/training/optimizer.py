@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from diffusion_jax import argument_types, registry
 from diffusion_jax.allowed import Count, NotNegative, Rate
@@ -60,6 +62,14 @@ def learning_rate(lr: float, warmup: int, decay: str, steps: int) -> optax.Sched
     if not warmup:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, lr, warmup), main], [warmup])
+
+
+def same_rates(a: ConfigDict, b: ConfigDict, steps: int) -> bool:
+    """Whether two configurations train their first `steps` steps at the same learning rates."""
+    each = [learning_rate(c.lr, c.warmup, c.lr_decay, c.steps) for c in (a, b)]
+    count = np.arange(steps)
+    first, second = (np.broadcast_to(rate(count), count.shape) for rate in each)
+    return np.array_equal(first, second)
 
 
 def _matrices(params: Params) -> Params:

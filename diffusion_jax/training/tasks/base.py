@@ -147,9 +147,10 @@ class Plugin(Protocol):
         figure: what `--mode=eval` measures: `"bits_per_dim"`, or `"loss_by_gamma"`; `"agreement"`
             of a student, and `"samples"` where there is no likelihood at all.
 
-    A task of students also has `teacher`, a work directory, `cond_scalars`, the names of what the
-    network is told beside gamma and class, and `check_drawing(config)`, which refuses other ways to
-    sample.
+    One whose steps depend on how many there will be also has `timed`, true: its runs cannot be
+    lengthened. A task of students has `teacher`, a work directory, `cond_scalars`, the names of
+    what the network is told beside gamma and class, and `check_drawing(config)`, which refuses
+    other ways to sample.
     """
 
     holds: str
@@ -168,6 +169,11 @@ class Plugin(Protocol):
 def copied(params: Params) -> Params:
     """The same values in arrays of their own: a step donates its state."""
     return jax.tree.map(jnp.copy, params)
+
+
+def timed(plugin: Plugin) -> bool:
+    """Whether a step of a task depends on how many there will be, besides its learning rate."""
+    return bool(getattr(plugin, "timed", False))
 
 
 def teacher_of(plugin: Plugin) -> str:

@@ -159,6 +159,11 @@ class Distill:
         return registry.build("distillation", self.method)
 
     @property
+    def timed(self) -> bool:
+        """Whether its lessons depend on the progress of training."""
+        return self.built.timed
+
+    @property
     def drawn_by(self) -> str:
         """The sampler of the student."""
         return "jump()" if "to" in self.cond_scalars else "ddim()"

@@ -215,6 +215,7 @@ class Gan:
     penalty: float
     holds: str = "generator"
     figure: str = "samples"
+    timed: bool = True  # the penalty falls
 
     def networks(self, setting: Setting) -> tuple[r3gan.Generator, r3gan.Discriminator]:
         """Both, shaped by the data."""
