@@ -34,6 +34,36 @@ _AVERAGES = Table(
            ("posthoc(0.03)", "posthoc(0.075)", "posthoc(0.15)")},
     }
 )  # fmt: skip
+_VDM = {"prediction": "eps", "proposal": "uniform()", "lr_decay": "constant", "clip": 0.0,
+        "optimizer": "adamw(b2=0.99, weight_decay=0.01)",
+        "network": "vdm_unet(width=32, depth=2, embed=64)"}  # fmt: skip
+_OURS = {"network": "unet(width=32, mults=(1, 1, 2), blocks=1, attention=(7,), dropout=0.0)",
+         "optimizer": "muon(weight_decay=0.01)"}  # fmt: skip
+# Ours, Kingma et al.'s in small, and ours with one thing of theirs at a time. Their rate, 2e-4, is
+# for millions of steps: it is chosen on held-out images.
+_RECIPE = Table(
+    {
+        "ours": Variant(_OURS),
+        "VDM": Variant(_VDM, lrs=(5e-4, 1e-3, 2e-3)),
+        **{f"its {name}": Variant(_OURS | {name: v}) for name, v in _VDM.items() if name != "clip"},
+        "v": Variant(_OURS | {"prediction": "v"}),
+    }
+)
+
+
+def _schedules(mulan: str, encoder: str) -> Table:
+    """What a learned schedule, or encoder, is worth. Times are uniform in each schedule's own t."""
+    own = {"proposal": "uniform()", "prediction": "v"}
+    rows = {
+        "linear": {"schedule": "linear()"},
+        "learned ends": {},
+        "least variance": {"schedule": "learned_mlp()"},
+        "learned shape": {"schedule": "learned_mlp()", "minimize_variance": "off"},
+        "linear, histogram": {"schedule": "linear()", "proposal": "histogram()"},
+        "MuLAN": {"schedule": mulan},
+        "DiffEnc": {"encoder": encoder},
+    }
+    return Table({name: Variant(own | row) for name, row in rows.items()})
 
 
 def _latents(file: str, autoencoder: str, frechet: bool = True) -> Table:
@@ -106,6 +136,7 @@ WORK = {
             "weightings": _WEIGHTINGS,
             "optimizers": _OPTIMIZERS,
             "averages": _AVERAGES,
+            "schedules": _schedules("mulan(latent=8, features=128)", "diffenc(width=32)"),
             "latents": _latents("digits_latent", "widths=(32, 64), channels=4, head=categorical()"),
             "stages": _stages({}),
             "pyramids": _pyramids({}),
@@ -113,7 +144,9 @@ WORK = {
     ),
     "mnist": Work(
         "mnist_3h",
-        {"batch": 32, "valid_draws": 2, "eval.limit": 1000},
+        {"batch": 32, "valid_draws": 2, "eval.limit": 1000, "lr_decay": "cooldown(0.4)",
+         "network": "unet(width=16, mults=(1, 2, 4), blocks=1, attention=(7,), dropout=0.0)",
+         "optimizer": "adamw(b2=0.99, weight_decay=0.01)"},
         {
             # `levels` has 256 outputs a pixel: no convolution of all of them.
             "networks": _networks({
@@ -130,6 +163,10 @@ WORK = {
             }),
             "optimizers": _OPTIMIZERS,
             "averages": _AVERAGES,
+            "recipe": _RECIPE,
+            "schedules": _schedules(
+                "mulan(latent=8, features=128)", "diffenc(kind='unet', blocks=1, width=16)"
+            ),
             "latents": _latents(
                 "mnist_latent",
                 "widths=(32, 64, 64), channels=4, head=logistic(mixtures=3)",

@@ -18,16 +18,17 @@ def get_config(variant: str = "") -> ConfigDict:
     c = config.base()
     c.data = "mnist(holdout=1000)"
     c.conditional = True
-    c.network = "unet(width=16, mults=(1, 2, 4), blocks=1, attention=(7,), dropout=0.0)"
+    c.network = "unet(width=32, mults=(1, 1, 2), blocks=1, attention=(7,), dropout=0.0)"
     c.prediction = "levels"
     c.proposal = "histogram()"
-    c.batch = 64
-    c.steps = 7500
+    c.optimizer = "muon(weight_decay=0.01)"
+    c.batch = 32
+    c.steps = 9600
     c.lr = 2e-3
-    c.lr_decay = "cooldown(0.4)"
+    c.lr_decay = "cooldown(0.3)"
     c.clip = 1.0
     c.ema = (0.998, 0.99)
-    c.eval_every = 1000
+    c.eval_every = 2000
     c.save_every = 100
     c.sample_every = 0
     c.eval.draws = 4

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import diffusion_jax
 from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.experiment import Experiment, exported
@@ -14,6 +16,9 @@ from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.training import restore
 
 READS = ("export", "eval")
+_FIRST = (
+    64  # images, of which the card has the figure too: who gets the weights can check them fast
+)
 
 
 def run(experiment: Experiment) -> None:
@@ -50,13 +55,14 @@ def run(experiment: Experiment) -> None:
 def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """The bits per dimension of the weights in `folder`, as `config.eval` says."""
     found = dataclasses.replace(experiment, checkpoint=str(folder)).bits_per_dim()
-    c = experiment.config
+    c, first = experiment.config, found.per_image[:_FIRST]
     return {
         "bits_per_dim": found.value,
         "standard_error": found.standard_error,
         "monte_carlo_se": found.monte_carlo_se,
         "split": c.eval.split,
         "images": len(found.per_image),
+        "first": {"images": len(first), "bits_per_dim": float(np.mean(first))},
         "draws": c.eval.draws,
         "given_the_class": c.conditional,
         "devices": describe_devices(),
