@@ -187,6 +187,24 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
     return made
 
 
+def arguments(kind: str, spec: str | Spec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of `make` by name: those that the string sets, and the defaults of all others.
+
+    Values are as written: nothing is built.
+
+    Raises:
+        SpecError: unknown name, or arguments `make` does not take.
+    """
+    kind = kind_called(kind)
+    spec = read(kind, spec)
+    make, bound, _ = _bound(kind, spec, {}, lambda *_, **__: _LATER)
+    parameters = inspect.signature(make).parameters
+    names = list(parameters)[: len(spec.args)]
+    written = {**dict(zip(names, spec.args, strict=False)), **spec.kwargs}
+    left = {k: p.default for k, p in parameters.items() if k not in bound.arguments}
+    return written, {k: v for k, v in left.items() if v is not inspect.Parameter.empty}
+
+
 def check(kind: str, spec: str | Spec, **context: Any) -> None:
     """Raises SpecError as `build` would for a name or arguments; `make` is not called."""
     kind = kind_called(kind)

@@ -17,7 +17,8 @@ SMALL = "conv(widths=(8, 8), channels=2, attention=False, head=logistic(mixtures
     ["pixels()", f"{SMALL})", "conv(widths=(8,), noise='fixed', head=categorical())"],
 )
 def test_contract(spec):
-    testing.check("autoencoders", spec, **KNOWN)
+    made = testing.check("autoencoders", spec, **KNOWN)
+    assert getattr(made, "channels", 8) == (2 if "channels" in spec else 8)  # not the images'
 
 
 def test_pixels_are_the_decoder():

@@ -109,7 +109,7 @@ def test_an_autoencoder_may_be_taken_from_exported_weights(tmp_path):
     taken = f"conv(checkpoint={str(tmp_path / 'small')!r})"
     prior = tiny.experiment(tmp_path, "prior", autoencoder=taken, **settings)
     latents.settle(prior)  # its settings and SHA-256
-    found = latents.read(prior)
+    found = latents.read(prior, prior.shapes())
     own = jax.tree_util.tree_leaves_with_path({"autoencoder": given["autoencoder"]})
     assert len(found) == len(own)
     for path, a in own:

@@ -94,6 +94,10 @@ def test_checkpoints_that_hold_no_such_autoencoder(tmp_path):
         ({"data": "small"}, "conv(", "was trained on images of shape \\(4, 4, 1\\), these have"),
         ({"data": "coarse"}, "conv(", "was trained on images of levels 5, these have 17"),
         ({}, "conv(channels=3, ", "channels=3, but .* was trained with 2; leave it out"),
+        ({}, "conv(blocks=2, ", "blocks=2, but .* was trained with 1; leave it out"),
+        ({}, "conv(noise='fixed', ", "noise='fixed', but .* was trained with 'learned'; leave"),
+        ({}, "conv(attention=False, ", "attention=False, but .* was trained with True; leave it"),
+        ({}, "conv((8,), ", r"widths=\(8,\), but .* was trained with \(8, 8\); leave it out"),
         ({}, "pixels(", r"holds conv\(\), not pixels\(\)"),
     ],
 )
@@ -116,7 +120,52 @@ def test_a_checkpoint_that_changed_since_the_run_began(tmp_path, monkeypatch):
     run = experiment(tmp_path, autoencoder=f"{CONV}, checkpoint='runs/vae', sha256='0')")
     monkeypatch.setattr(latents, "_weights", lambda *_: {"w": np.zeros(2)})
     with pytest.raises(UserError, match="in runs/vae have changed since this run began"):
-        latents.read(run)
+        latents.read(run, {})
+
+
+def test_a_checkpoint_says_what_it_leaves_unwritten(tmp_path, monkeypatch):
+    vae = experiment(tmp_path / "vae")
+    vae.workdir.mkdir()
+    write_json(vae.workdir / "config.json", saved_config.to_dict(vae.config))
+    monkeypatch.setattr(latents, "_weights", lambda *_: {"w": np.zeros(2)})
+    where = f"checkpoint={str(vae.workdir)!r}"
+    run = experiment(tmp_path, autoencoder=f"conv([8, 8], blocks=1, train=True, {where})")
+    latents.settle(run)
+    built = run.model.autoencoder
+    assert (built.widths, built.blocks, built.channels, built.trained) == ((8, 8), 1, 2, True)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "says"),
+    [
+        ({"w": np.zeros((2, 3))}, r"autoencoder/w is \(2, 3\) in runs/vae and \(2,\) in conv"),
+        ({}, r"autoencoder/w is absent in runs/vae and \(2,\) in conv"),
+        ({"w": np.zeros(2), "v": np.zeros(1)}, r"autoencoder/v is \(1,\) in runs/vae and absent"),
+    ],
+)
+def test_arrays_that_are_not_those_of_the_autoencoder(tmp_path, monkeypatch, theirs, says):
+    spec = f"{CONV}, checkpoint='runs/vae', sha256={latents.digest(theirs)!r})"
+    monkeypatch.setattr(latents, "_weights", lambda *_: theirs)
+    with pytest.raises(UserError, match=says):
+        latents.read(experiment(tmp_path, autoencoder=spec), {"autoencoder": {"w": np.zeros(2)}})
+    same = {"w": np.zeros(2)}
+    monkeypatch.setattr(latents, "_weights", lambda *_: same)
+    spec = f"{CONV}, checkpoint='runs/vae', sha256={latents.digest(same)!r})"
+    run = experiment(tmp_path, autoencoder=spec)
+    assert list(latents.read(run, {"autoencoder": same})) == ["autoencoder/w"]
+
+
+def test_channels_of_latents_are_not_those_of_images(tmp_path):
+    """What is not written has the documented default, whoever builds the autoencoder."""
+    run = experiment(tmp_path, autoencoder="conv(widths=(8, 8))")
+    assert run.model.z_shape((8, 8, 1)) == (4, 4, 8)
+    frozen = "conv(widths=(8, 8), checkpoint='x', sha256='0')"
+    told = experiment(
+        tmp_path, autoencoder=frozen, view="from_latent()", network="mlp(width=8)", prediction="eps"
+    )
+    assert told.offered()["low"] == 8 and told.model.given_shape((8, 8, 1)) == (4, 4, 8)
+    guide = experiment(tmp_path, autoencoder=frozen, task="guide(classifier(width=8))")
+    assert guide.task.shapes(guide)["autoencoder"]["standard"]["scale"].shape == (8,)
 
 
 def test_noise_predictions_do_not_start_from_the_normal(tmp_path):

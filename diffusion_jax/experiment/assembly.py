@@ -14,6 +14,7 @@ from diffusion_jax.data.views.base import View
 from diffusion_jax.errors import ConfigError, SpecError, foreign
 from diffusion_jax.experiment import embeddings, latents, texts
 from diffusion_jax.model import Model, require
+from diffusion_jax.networks.autoencoders import base as autoencoders
 from diffusion_jax.networks.autoencoders.base import Autoencoder, is_trained
 from diffusion_jax.networks.text_encoders.base import as_read
 from diffusion_jax.process.decoders.base import Decoder
@@ -161,7 +162,7 @@ def check_named(run: "Experiment") -> None:
 def _space(run: "Experiment", known: dict[str, Any]) -> tuple[Decoder, Autoencoder]:
     """The decoder, and what lies between data and what diffuses."""
     decoder = registry.build("decoders", run.config.decoder, **known)
-    between = registry.build("autoencoders", run.config.autoencoder, decoder=decoder, **known)
+    between = autoencoders.build(run.config.autoencoder, decoder=decoder, **known)
     return decoder, between
 
 

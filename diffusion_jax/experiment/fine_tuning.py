@@ -42,7 +42,7 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
     if _has_begun(experiment):
         return {}
     if not named:
-        return {**latents.read(experiment), **teachers.read(experiment)}
+        return {**latents.read(experiment, wanted), **teachers.read(experiment)}
     where = place(named)
     if where == experiment.workdir:
         raise ConfigError(f"init={named} is the work directory itself; name another --workdir")
@@ -75,7 +75,7 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
     _say_names("of that run only, left out", theirs.keys() - fit.keys())
     for line in saved_config.other_meaning(saved_config.from_dict(meta["config"]), c):
         say(f"  other than in that run: {line}")
-    return {**teachers.read(experiment), **fit, **latents.read(experiment)}
+    return {**teachers.read(experiment), **fit, **latents.read(experiment, wanted)}
 
 
 def begin(state: State, found: dict[str, np.ndarray]) -> State:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Settings of this run, which are not those of the run that trained the autoencoder.
 _OWN = ("checkpoint", "train", "rate", "sha256", "dropout")
+# What data and arithmetic say of images: `_check_data` sees to those, and `read` to the arrays.
+_OFFERED = ("levels", "shape", "dtype")
 
 
 def settle(run: "Experiment") -> None:
@@ -46,8 +48,12 @@ def _resumed(run: "Experiment", spec: Spec) -> str:
         return ""
     before = saved_config.read(saved).autoencoder
     old = registry.parse(before)
-    same = {k: v for k, v in spec.kwargs.items() if old.kwargs.get(k) != v}
-    return before if old.name == spec.name and not same else ""
+    if old.name != spec.name:
+        return ""
+    written, defaults = registry.arguments("autoencoders", old)
+    asked, _ = registry.arguments("autoencoders", spec)
+    same = all(_plain((defaults | written).get(k)) == _plain(v) for k, v in asked.items())
+    return before if same else ""
 
 
 def _resolved(run: "Experiment", spec: Spec) -> str:
@@ -64,15 +70,23 @@ def _resolved(run: "Experiment", spec: Spec) -> str:
     if trained.name != spec.name:
         raise ConfigError(f"autoencoder: {name} holds {trained.name}(), not {spec.name}()")
     _check_data(run, theirs, name)
-    settings = {k: v for k, v in trained.kwargs.items() if k not in _OWN}
-    for key, value in spec.kwargs.items():
-        if key not in _OWN and settings.get(key, value) != value:
+    written, defaults = registry.arguments("autoencoders", trained)
+    settings = {k: v for k, v in written.items() if k not in _OWN}
+    asked, _ = registry.arguments("autoencoders", spec)
+    for key, value in asked.items():
+        its = settings.get(key, defaults.get(key, value))
+        if key not in (*_OWN, *_OFFERED) and _plain(its) != _plain(value):
             raise ConfigError(
-                f"autoencoder: {key}={value!r}, but {name} was trained with {settings[key]!r}; "
-                "leave it out"
+                f"autoencoder: {key}={value!r}, but {name} was trained with {its!r}; leave it out"
             )
-    own = {**spec.kwargs, "sha256": digest(_weights(run, name))}
-    return str(Spec(spec.name, trained.args or spec.args, {**settings, **own}))
+    own = {k: v for k, v in asked.items() if k in (*_OWN, *_OFFERED)}
+    own["sha256"] = digest(_weights(run, name))
+    return str(Spec(spec.name, (), {**settings, **own}))
+
+
+def _plain(value: Any) -> Any:
+    """`(8, 8)` for `[8, 8]`, which means the same."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_data(run: "Experiment", theirs: Any, name: str) -> None:
@@ -173,11 +187,15 @@ def digest(params: Params) -> str:
     return found.hexdigest()
 
 
-def read(run: "Experiment") -> dict[str, np.ndarray]:
+def read(run: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
     """The arrays to begin with, by path; nothing without a checkpoint.
 
+    Args:
+        wanted: the weights to be (arrays or shapes).
+
     Raises:
-        ConfigError: the checkpoint is no longer what it was when this run was set up.
+        ConfigError: the checkpoint is no longer what it was when this run was set up, or its arrays
+            are not those of the autoencoder that the settings describe.
     """
     spec = registry.parse(run.config.autoencoder)
     name = spec.kwargs.get("checkpoint")
@@ -186,8 +204,19 @@ def read(run: "Experiment") -> dict[str, np.ndarray]:
     weights = _weights(run, name)
     if digest(weights) != spec.kwargs.get("sha256"):
         raise ConfigError(f"autoencoder: the weights in {name} have changed since this run began")
+    found = {k: np.asarray(jax.device_get(a)) for k, a in _by_path(weights).items()}
+    mine = _by_path(wanted["autoencoder"]) if "autoencoder" in wanted else found
+    for key in sorted(mine.keys() | found.keys()):
+        pair = [tree[key].shape if key in tree else "absent" for tree in (found, mine)]
+        if pair[0] != pair[1]:
+            raise ConfigError(
+                f"autoencoder: {key} is {pair[0]} in {name} and {pair[1]} in "
+                f"{run.config.autoencoder}: of its settings, name only the checkpoint"
+            )
+    return found
+
+
+def _by_path(weights: Params) -> dict[str, Any]:
+    """The autoencoder's arrays or shapes by their path in the weights of a run."""
     leaves = jax.tree_util.tree_leaves_with_path({"autoencoder": weights})
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(jax.device_get(leaf))
-        for path, leaf in leaves
-    }
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): a for p, a in leaves}

@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.autoencoders.base import build as build_autoencoder
 
 # The function that tests each kind, by the module of this folder that has it.
 CONTRACTS = {
@@ -69,7 +70,11 @@ def check(kind: str, plugin: Any, **known: Any) -> Any:
                    "shape": shape, "num_classes": 4 if kind == "guides" else 0,
                    "classes": ("a", "b", "c", "d") if kind == "guides" else (),
                    **known}  # fmt: skip
-        plugin = registry.build(kind, plugin, **context)
+        plugin = (
+            build_autoencoder(plugin, **context)
+            if kind == "autoencoders"
+            else registry.build(kind, plugin, **context)
+        )
     try:
         contract(plugin)
     except ConfigError as e:

@@ -10,8 +10,9 @@ whose latents are a vector for each level has `vectors(params)` `[V, dims]`, all
 `prediction='levels'`.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from diffusion_jax import registry
 from diffusion_jax.types import Array, Params
 
 
@@ -71,6 +72,21 @@ class Autoencoder(Protocol):
     def decode(self, params: Params, y_0: Array) -> Array:
         """The most probable image, as stored (uint8)."""
         ...
+
+
+def build(spec: str | registry.Spec, **known: Any) -> Autoencoder:
+    """An autoencoder from its string, told what is known of images and settings.
+
+    Args:
+        spec: the plug-in string.
+        **known: for parameters of `make` that the string does not set. `shape` is that of the
+            images; their `channels` are not offered, for those of an autoencoder are its latents'.
+
+    Raises:
+        SpecError: see `registry.build`.
+    """
+    known.pop("channels", None)
+    return registry.build("autoencoders", spec, **known)
 
 
 def is_trained(autoencoder: Autoencoder) -> bool:

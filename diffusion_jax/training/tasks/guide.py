@@ -20,6 +20,7 @@ from diffusion_jax import registry, rng
 from diffusion_jax.data import captions
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.autoencoders import base as autoencoders
 from diffusion_jax.networks.autoencoders.base import Autoencoder, is_trained
 from diffusion_jax.networks.guides.base import Guide
 from diffusion_jax.registry import Spec
@@ -279,7 +280,7 @@ def _between(setting: Setting) -> Autoencoder | None:
     c, known = setting.config, setting.offered()
     if registry.parse(c.autoencoder).name == "pixels":
         return None
-    found = registry.build("autoencoders", c.autoencoder, **known)
+    found = autoencoders.build(c.autoencoder, **known)
     if is_trained(found):
         raise ConfigError(
             f"autoencoder={c.autoencoder}: a guide sees latents of an autoencoder that has been "
