@@ -169,11 +169,16 @@ def test_channels_of_latents_are_not_those_of_images(tmp_path):
 
 
 def test_noise_predictions_do_not_start_from_the_normal(tmp_path):
-    run = experiment(tmp_path, prediction="eps")
-    note = Training(run, None, make_recipe(run)).note
-    assert "with prediction='eps' latents do not start from N(0, I)" in note
-    run = experiment(tmp_path)
-    assert "N(0, I)" not in Training(run, None, make_recipe(run)).note
+    def note(**changes):
+        run = experiment(tmp_path, **changes)
+        return Training(run, None, make_recipe(run)).note
+
+    dit = "dit(width=8, depth=1, heads=1, patch=1, fourier=False"
+    assert "with prediction='eps' latents do not start from N(0, I)" in note(prediction="eps")
+    said = "with prediction='v' and a network that adds z latents do not start from N(0, I)"
+    assert said in note(network=f"{dit})") and said in note(network="mlp(width=8)")
+    assert "N(0, I)" not in note(network=f"{dit}, skip=False)")
+    assert "N(0, I)" not in note()
 
 
 def test_guides_see_latents_of_an_autoencoder_that_is_there(tmp_path):

@@ -14,7 +14,7 @@ import tiny
 from conftest import REPO
 from html_page import HOSTILE, check_page, headings
 
-from diffusion_jax import config as config_lib, saved_config
+from diffusion_jax import config as config_lib, registry, saved_config
 from diffusion_jax.cli.modes import report
 from diffusion_jax.cli.report import collect, page
 from diffusion_jax.errors import Preempted
@@ -113,6 +113,7 @@ def test_missing_parts_name_commands_that_exist(tmp_path):
 
     import diffusion_jax.main  # noqa: F401
 
+    modes = registry.available("modes")
     known = set(flags.FLAGS)
     for config in (None, saved_config.to_dict(tiny.config(tmp_path))):
         folder = tmp_path / f"run {config is None}"
@@ -126,13 +127,14 @@ def test_missing_parts_name_commands_that_exist(tmp_path):
         assert len(items) >= 8
         for item in items:
             words = shlex.split(html.unescape(item))
-            assert words[:2] == ["python", "-m"]
             assert any("runs/my run" in w for w in words)
-            if words[2] == "diffusion_jax.main":
-                for word in words[3:]:
+            if words[0] == "djax":
+                assert words[1] in modes
+                for word in words[2:]:
                     name = word.removeprefix("--").partition("=")[0]
                     assert name.startswith("config.") or name in known, word
             else:
+                assert words[:2] == ["python", "-m"]
                 assert (REPO / f"{words[2].replace('.', '/')}.py").is_file()
 
 

@@ -40,6 +40,7 @@ class Records:
         dims: dimensions per image.
         auxiliary: `[N]`, nats: divergence of the schedule's latent, and what an autoencoder's noise
             takes off; None without either.
+        prior_draws: `[N, K]`, nats; None where the prior is the same for all draws.
     """
 
     t: np.ndarray
@@ -49,6 +50,13 @@ class Records:
     reconstruction: np.ndarray
     dims: int
     auxiliary: np.ndarray | None = None
+    prior_draws: np.ndarray | None = None
+
+    @property
+    def draws(self) -> np.ndarray:
+        """All that depends on times and noise, `[N, K]`, nats."""
+        prior = 0.0 if self.prior_draws is None else self.prior_draws
+        return prior + self.diffusion + self.reconstruction
 
     def per_image(self) -> dict[str, np.ndarray]:
         """Total and parts per image in bits/dim, `[N]` each, averaged over draws."""
@@ -64,7 +72,7 @@ class Records:
 
     def monte_carlo_se(self) -> float:
         """Standard error of the mean, in bits/dim, from the noise draws alone."""
-        return replicate_se(self.diffusion + self.reconstruction, self.dims)
+        return replicate_se(self.draws, self.dims)
 
 
 def replicate_se(draws: np.ndarray, dims: int) -> float:
@@ -155,6 +163,7 @@ def measure(
         weight=weight,
         # The same for all draws, unless they draw the latent itself.
         prior=terms.prior.mean(1) if drawn else terms.prior[:, 0],
+        prior_draws=terms.prior if drawn and np.ptp(terms.prior, axis=1).any() else None,
         diffusion=terms.diffusion,
         reconstruction=terms.reconstruction,
         dims=math.prod(split.shape),
@@ -197,11 +206,10 @@ def paired(a: Records, b: Records) -> dict[str, Any]:
     one, two = a.per_image(), b.per_image()
     zero = np.zeros(len(a.prior))
     parts = {k: two.get(k, zero) - one.get(k, zero) for k in (one | two)}
-    draws = [r.diffusion + r.reconstruction for r in (a, b)]
     return {
         "difference": mean_se(parts.pop("total")),
         "breakdown": {k: mean_se(v) for k, v in parts.items()},
-        "monte_carlo_se": replicate_se(draws[1] - draws[0], a.dims),
+        "monte_carlo_se": replicate_se(b.draws - a.draws, a.dims),
     }
 
 

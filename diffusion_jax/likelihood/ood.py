@@ -15,7 +15,7 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import OneBatch, Pass, kept
 from diffusion_jax.errors import DataError
-from diffusion_jax.likelihood.objectives.base import total
+from diffusion_jax.likelihood.objectives.base import drawn, total
 from diffusion_jax.model import Model
 from diffusion_jax.rng import normal, stream
 from diffusion_jax.types import Array, Params, diffuse
@@ -76,11 +76,13 @@ def _one_batch(model: Model, gammas: tuple[float, ...], draws: int) -> OneBatch:
     def run(params: Params, rows: dict[str, Array], keys: Array) -> Array:
         x, given = model.examples(rows)
         denoise, data = model.denoiser(params), x
-        x = model.coded(params, x).mean
+        coded = model.coded(params, x)
 
         def at(gamma: Array, draw: Array) -> Array:
+            latent = stream(keys, "latent", draw)
+            x = drawn(model, params, coded, latent)[0].mean
             eps = normal(stream(keys, "eps", draw), x.shape)
-            _, cond, _ = model.condition(params, x, given, stream(keys, "latent", draw))
+            _, cond, _ = model.condition(params, x, given, latent)
             z = diffuse(x + model.shift(params, x, gamma, cond), gamma, eps)
             guess = denoise(z, gamma, cond).x
             if not model.traits.pixels:

@@ -41,6 +41,11 @@ class Missing:
     of_stages: bool = False
 
 
+def djax(mode: str, *more: str) -> str:
+    """The command that runs a mode on the work directory, for `Missing`."""
+    return " ".join([f"djax {mode} --workdir={{0}}", *more])
+
+
 def svg(chart: Chart | None, alt: str, caption: Any) -> Html | None:
     """A chart; None stays None."""
     if chart is None:

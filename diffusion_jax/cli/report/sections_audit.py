@@ -9,6 +9,7 @@ from diffusion_jax.cli.report.elements import (
     Section,
     bits,
     columns,
+    djax,
     number,
     plus_minus,
     svg,
@@ -19,9 +20,7 @@ from diffusion_jax.cli.report.markup import Html, join, table, tag
 def audit(run: RunFiles) -> Section | Missing:
     """Every audit in the work directory."""
     if not run.audit:
-        return Missing(
-            "What the model remembers", "python -m diffusion_jax.main --workdir={0} --mode=audit"
-        )
+        return Missing("What the model remembers", djax("audit"))
     return Section("What the model remembers", join(_one(a) for a in run.audit))
 
 

@@ -4,11 +4,9 @@ from typing import Any
 
 from diffusion_jax.cli.report import figures
 from diffusion_jax.cli.report.collect import RunFiles, first_of_newest
-from diffusion_jax.cli.report.elements import Missing, Section, columns, number, svg
+from diffusion_jax.cli.report.elements import Missing, Section, columns, djax, number, svg
 from diffusion_jax.cli.report.markup import join, table
 from diffusion_jax.cli.report.sections_trained import others
-
-_MAIN = "python -m diffusion_jax.main --workdir={0} "
 
 
 def _levels(data: dict[str, Any]) -> list[dict[str, float]]:
@@ -23,7 +21,7 @@ def scores(run: RunFiles) -> Section | Missing:
     """What a guide scored at each noise level."""
     e = first_of_newest(run.evals)
     if e is None:
-        return Missing("Figures on the test set", _MAIN + "--mode=eval")
+        return Missing("Figures on the test set", djax("eval"))
     rows = _levels(e.data)
     names = [k for k in rows[0] if k != "gamma"]
     drawn = columns(

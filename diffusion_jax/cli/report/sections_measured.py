@@ -11,6 +11,7 @@ from diffusion_jax.cli.report.elements import (
     Section,
     bits,
     columns,
+    djax,
     image,
     number,
     plot,
@@ -20,13 +21,11 @@ from diffusion_jax.cli.report.elements import (
 from diffusion_jax.cli.report.markup import Html, join, settings, table, tag
 from diffusion_jax.cli.report.sections_trained import newest_bound, others
 
-_MAIN = "python -m diffusion_jax.main --workdir={0} "
-
 
 def likelihood(run: RunFiles) -> Section | Missing:
     """Every evaluation in the work directory."""
     if not run.evals:
-        return Missing("Figures on the test set", _MAIN + "--mode=eval", of_stages=True)
+        return Missing("Figures on the test set", djax("eval"), of_stages=True)
     newest, parts = newest_bound(run), []
     if newest is not None:
         r = newest.data["result"]
@@ -77,7 +76,7 @@ def _estimate(e: Record) -> list[Any]:
 def quality(run: RunFiles) -> Section | Missing:
     """The cards of `--mode=quality`, next to what real images score."""
     if not run.quality:
-        return Missing("The quality of samples", _MAIN + "--mode=quality", of_stages=True)
+        return Missing("The quality of samples", djax("quality"), of_stages=True)
     return Section("Quality of samples", join(_card(c) for c in run.quality))
 
 
@@ -158,7 +157,7 @@ def _weight(spec: str) -> float | None:
 def codec(run: RunFiles) -> Section | Missing:
     """Files written by `--mode=compress`."""
     if not run.compressed:
-        made = _MAIN + "--mode=compress --config.compress.compare"
+        made = djax("compress", "--config.compress.compare")
         return Missing("Lossless compression", made, of_stages=True)
     return Section("Compression", join(_coded(c) for c in run.compressed))
 
@@ -193,7 +192,7 @@ def _coded(c: Record) -> Html:
 def progressive(run: RunFiles) -> Section | Missing:
     """Rate against distortion."""
     if not run.progressive:
-        return Missing("Rate against distortion", _MAIN + "--mode=progressive")
+        return Missing("Rate against distortion", djax("progressive"))
     c = first_of_newest(run.progressive)
     shown = c.data["picture"]
     rows = zip(*(shown[k] for k in ("rate_bits_per_dim", "psnr_db", "gamma")), strict=True)
@@ -217,7 +216,7 @@ def ood(run: RunFiles) -> Section | Missing:
     if not run.ood:
         other = f"rotated({run.config.get('data', 'DATA')})"
         return Missing(
-            "Scores of other data", _MAIN + f"--mode=ood --config.ood.against={shlex.quote(other)}"
+            "Scores of other data", djax("ood", f"--config.ood.against={shlex.quote(other)}")
         )
     parts = []
     for c in run.ood:

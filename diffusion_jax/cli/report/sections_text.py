@@ -3,7 +3,14 @@
 from typing import Any
 
 from diffusion_jax.cli.report.collect import Record, RunFiles, first_of_newest
-from diffusion_jax.cli.report.elements import Missing, Section, image, number, plus_minus
+from diffusion_jax.cli.report.elements import (
+    Missing,
+    Section,
+    djax,
+    image,
+    number,
+    plus_minus,
+)
 from diffusion_jax.cli.report.markup import Html, join, table, tag
 from diffusion_jax.cli.report.sections_trained import others
 
@@ -13,10 +20,7 @@ def information(run: RunFiles) -> Section | Missing | None:
     if not run.inform:
         if not run.config.get("text"):
             return None
-        return Missing(
-            "What text and image tell of each other",
-            "python -m diffusion_jax.main --workdir={0} --mode=inform",
-        )
+        return Missing("What text and image tell of each other", djax("inform"))
     c = first_of_newest(run.inform)
     assert c is not None
     r, i = c.data["result"], c.data["result"]["information"]

@@ -9,6 +9,7 @@ from diffusion_jax.cli.report.elements import (
     Missing,
     Section,
     columns,
+    djax,
     duration,
     image,
     number,
@@ -29,7 +30,6 @@ _CURVES: dict[str, tuple[str, str, tuple[str, ...] | None]] = {
 }
 _WIDE = 900  # pixels: a grid that needs the page to itself
 
-_MAIN = "python -m diffusion_jax.main --workdir={0} "
 _NO_TIMES = (
     "The loss against time is left out: this run was trained by a version that did not record "
     "times; a new run does."
@@ -90,7 +90,7 @@ def training(run: RunFiles) -> Section | Missing:
     """Loss and gradients against steps and time."""
     c = run.curves
     if not c.by_name:
-        return Missing("Curves of the training", _MAIN + "--config=CONFIG")
+        return Missing("Curves of the training", djax("train", "--config=CONFIG"))
     unit, valid, known = _CURVES[run.figure]
     train, of = c.get("train/loss"), "training, weighted" if run.weighted else "training"
     ends = _ends(train, f"weighted {unit}" if run.weighted else unit)
@@ -153,7 +153,7 @@ def noise(run: RunFiles) -> Section | Missing:
     bound = newest_bound(run)
     by_gamma = looked.get("loss_by_gamma") or (bound.data.get("loss_by_gamma") if bound else None)
     if curve is None and by_gamma is None:
-        return Missing("The noise schedule and the loss against gamma", _MAIN + "--mode=inspect")
+        return Missing("The noise schedule and the loss against gamma", djax("inspect"))
     span = "" if curve is None else f" from {curve['gamma'][0]:.2f} to {curve['gamma'][-1]:.2f}"
     drawn = columns(
         svg(None if curve is None else figures.schedule(curve), f"Line chart of gamma(t){span}",
@@ -177,7 +177,7 @@ def noise(run: RunFiles) -> Section | Missing:
 def samples(run: RunFiles) -> Section | Missing:
     """The newest grid, and how samples come out of the noise."""
     if not run.samples and not run.trajectory:
-        return Missing("Samples", _MAIN + "--mode=sample", of_stages=True)
+        return Missing("Samples", djax("sample"), of_stages=True)
     grids, rest = [], []
     for r in run.samples:
         how = r.data

@@ -14,7 +14,9 @@ A network is a Linen module with `apply({"params": p}, z, gamma, cond, keys) -> 
 
 `make(...)` takes the architecture's own settings; `channels`, `levels`, `num_classes`, `augment`,
 `low`, `gamma_min`, `gamma_max` and `dtype` are offered by the caller from the data set and the
-config. A module that takes `low` has it as an attribute.
+config. A module that takes `low` has it as an attribute, and one that adds `z` to its output says
+so by `skip = True`: with `prediction="v"` the others, with zeros in their last layer, start as the
+standard normal.
 """
 
 from typing import Protocol, runtime_checkable

@@ -30,6 +30,8 @@ class MLP(nn.Module):
     gamma_max: float
     dtype: Dtype
 
+    skip = True  # z is added to the output; no field, as it is always so
+
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B, ..., C]`, `gamma` `[B]`; shape and type of `z`."""

@@ -39,6 +39,8 @@ class Prior(nn.Module):
     dtype: Dtype
     text: TextEncoder | None = None
 
+    skip = True  # z is added to the output; no field, as it is always so
+
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B, ..., C]`, `gamma` `[B]`; shape and type of `z`."""

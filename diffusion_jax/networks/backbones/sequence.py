@@ -39,6 +39,8 @@ class Sequence(nn.Module):
     gamma_max: float
     dtype: Dtype
 
+    skip = True  # z is added to the output; no field, as it is always so
+
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B,1,T,C]`, `gamma` `[B]`, with `channels` channels."""

@@ -61,6 +61,8 @@ class UNet(nn.Module):
     time: bool = True
     stills: int | None = None
 
+    skip = True  # z is added to the output; no field, as it is always so
+
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""

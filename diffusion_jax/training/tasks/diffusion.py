@@ -81,10 +81,13 @@ class Training:
                 f"prior and diffusion count {c.beta:g} times in the loss, from 0 over the first "
                 f"{round(c.beta_warmup * c.steps)} steps; validation and evaluation are the bound's"
             )
-        if not self.setting.model.traits.pixels and c.prediction == "eps":
+        adds = " and a network that adds z" * getattr(network, "skip", False)
+        normal = c.prediction == "v" and not adds
+        # Levels are told apart by their vectors, whose law is no normal one.
+        if not (self.setting.model.traits.pixels or normal or c.prediction == "levels"):
             notes.append(
-                "with prediction='eps' latents do not start from N(0, I); prediction='v' and a "
-                "network without skip do"
+                f"with prediction={c.prediction!r}{adds} latents do not start from N(0, I); "
+                "prediction='v' and a network without skip do"
             )
         return ", ".join(notes)
 
