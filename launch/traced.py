@@ -8,9 +8,14 @@ from typing import Any
 
 
 def make_job(config: Any, on: list) -> Any:
-    """The job of `main`, on devices that are not here."""
-    from diffusion_jax.experiment import Experiment
+    """The job of `main`, on devices that are not here.
+
+    An autoencoder's settings are those of its checkpoint; a line says so where that is not here.
+    """
+    from diffusion_jax import registry, saved_config
+    from diffusion_jax.experiment import Experiment, latents
     from diffusion_jax.runtime.sharding import make_mesh
+    from diffusion_jax.runtime.storage import place
 
     class Elsewhere(Experiment):
         """A job whose mesh is not made of this machine's devices."""
@@ -20,7 +25,18 @@ def make_job(config: Any, on: list) -> Any:
             """The mesh over the devices given."""
             return make_mesh(on, self.config.mesh)
 
-    return Elsewhere(config, Path("unused").absolute())
+    job = Elsewhere(config, Path("unused").absolute())
+    spec = registry.parse(config.autoencoder)
+    name = spec.kwargs.get("checkpoint")
+    if name and not spec.kwargs.get("sha256"):
+        if saved_config.find(place(name)) is None:
+            print(
+                f"note: {name} is not here: taken for {spec} as it stands, with the defaults of "
+                "what it leaves out; to compile the real one, write all of its settings"
+            )
+        else:
+            config.autoencoder = str(latents.with_settings(job, spec))
+    return job
 
 
 def _abstract(tree: Any, shardings: Any) -> Any:
@@ -99,10 +115,9 @@ def lower_sample(experiment: Any) -> tuple[Any, str]:
         The traced program, and what one call of it does.
     """
     import jax
-    import jax.numpy as jnp
 
     from diffusion_jax.experiment.sampling import sampling_method
-    from diffusion_jax.runtime.sharding import batched, replicated
+    from diffusion_jax.runtime.sharding import replicated
     from diffusion_jax.sampling import generate
 
     c, mesh = experiment.config, experiment.mesh
@@ -112,12 +127,35 @@ def lower_sample(experiment: Any) -> tuple[Any, str]:
     run = jax.jit(generate.compile_sampler(experiment.model, method, mesh), static_argnums=3)
     size = mesh.devices.size
     batch = -(-min(c.sample.batch, c.sample.num or c.sample.batch) // size) * size
-    cond = {}
-    if experiment.model.num_classes:
-        cond["label"] = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=batched(mesh))
+    cond = _told(experiment, batch)
     params = _abstract(experiment.shapes(), replicated(mesh))
     key = _abstract(jax.eval_shape(lambda: jax.random.key(0)), replicated(mesh))
     traced = run.trace(
         params, key, cond, (batch, *experiment.model.z_shape(experiment.source.shape))
     )
     return traced, f"{batch} images, {c.sample.steps} steps of {c.sampler}"
+
+
+def _told(experiment: Any, batch: int) -> dict[str, Any]:
+    """Shapes of all that a sampler is told beside the noise: classes, texts, smaller images."""
+    import jax
+    import jax.numpy as jnp
+
+    from diffusion_jax.experiment import texts
+    from diffusion_jax.runtime.sharding import batched
+
+    model, c = experiment.model, experiment.config.sample
+    shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
+    if model.num_classes:
+        shapes["label"] = ((batch,), jnp.int32)
+    given = model.given_shape(experiment.source.shape)
+    if given is not None:  # levels, or latents as another model draws them
+        shapes["low"] = ((batch, *given), jnp.float32 if model.from_latent else jnp.uint8)
+        if c.low_gamma is not None:
+            shapes["low_gamma"] = ((batch,), jnp.float32)
+    if model.embedding:
+        shapes["embedding"] = ((batch, model.embedding), jnp.float32)
+    for name, array in texts.conditions(experiment, [""]).items():
+        shapes[name] = ((batch, *array.shape[1:]), array.dtype)
+    rows = batched(experiment.mesh)
+    return {k: jax.ShapeDtypeStruct(s, t, sharding=rows) for k, (s, t) in shapes.items()}

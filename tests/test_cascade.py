@@ -53,7 +53,7 @@ def test_a_report_names_only_what_stages_can_do_together(stages, tmp_path):
     assert done.returncode == 0, done.stderr
     text = html.unescape((tmp_path / "report.html").read_text())
     left = re.findall(r"<li>[^<]*<code>(.*?)</code>", text)
-    modes = {re.search(r"--mode=(\w+)", command)[1] for command in left}
+    modes = {re.search(r"djax (\w+)", command)[1] for command in left}
     assert modes == {"sample", "eval", "quality", "compress"}
     assert all(f"--config.stages={stages[0]},{stages[1]}" in command for command in left)
     assert "no config.json" not in text and "not recorded" not in text

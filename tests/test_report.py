@@ -250,7 +250,7 @@ def test_a_guides_run_shows_what_it_has(tmp_path, old):
     shown = check_page(text)
     assert "0.438" in shown.text and "Accuracy in training" in shown.text
     assert not {"Samples", "Noise schedule", "Quality of samples"} & set(headings(text))
-    assert "--mode=quality" not in text
+    assert "djax quality" not in text
 
 
 @pytest.mark.slow

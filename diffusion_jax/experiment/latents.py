@@ -58,6 +58,16 @@ def _resumed(run: "Experiment", spec: Spec) -> str:
 
 def _resolved(run: "Experiment", spec: Spec) -> str:
     """The autoencoder with the settings and the SHA-256 of its checkpoint."""
+    found, sha256 = with_settings(run, spec), digest(_weights(run, spec.kwargs["checkpoint"]))
+    return str(Spec(found.name, (), {**found.kwargs, "sha256": sha256}))
+
+
+def with_settings(run: "Experiment", spec: Spec) -> Spec:
+    """The autoencoder with the settings of its checkpoint, whose weights are not read.
+
+    Raises:
+        ConfigError: there is no such run, or it trained another autoencoder.
+    """
     name = spec.kwargs["checkpoint"]
     kept = other_runs.saved("autoencoder", name, "latent:vae", run.config.data)
     theirs = saved_config.read(kept)
@@ -80,8 +90,7 @@ def _resolved(run: "Experiment", spec: Spec) -> str:
                 f"autoencoder: {key}={value!r}, but {name} was trained with {its!r}; leave it out"
             )
     own = {k: v for k, v in asked.items() if k in (*_OWN, *_OFFERED)}
-    own["sha256"] = digest(_weights(run, name))
-    return str(Spec(spec.name, (), {**settings, **own}))
+    return Spec(spec.name, (), {**settings, **own})
 
 
 def _plain(value: Any) -> Any:

@@ -68,7 +68,7 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
 
 def _table(report: dict[str, Any], name: str, note: str) -> str:
     r, m = report["result"], report["model"]
-    given = ", given the class" if m["conditional"] else ""
+    given = m["given"] and f", given the {m['given']}"
     lines = [
         f"{name} bits/dim{given}: {plus_minus(r['bits_per_dim'], r['standard_error'])} "
         f"(s.e. over {r['images']} images; Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, "

@@ -29,8 +29,10 @@ def evaluate(
     split = experiment.source.split(c.split)
     records = lib.measure(experiment.model, density, params, split, bits_per_dim.over(experiment))
     certificate = getattr(density, "verdict", dict)(records.certificate)
+    result = lib.summary(records, getattr(density, "order", 1))
+    part = _records.part_record(experiment, result)
     report = {
-        "result": lib.summary(records, getattr(density, "order", 1)),
+        "result": result | ({} if part is None else {"part": part}),
         **({"certificate": certificate} if certificate else {}),
         "estimator": {**about, "seed": c.seed},
         "model": {**record, **_records.model_record(experiment, params)},
@@ -106,9 +108,11 @@ def _table(report: dict[str, Any], name: str) -> str:
     noise = r["monte_carlo_se"]
     said = "unknown from one draw" if noise is None else f"{noise:.4f}"
     lines = [
-        f"{name} bits/dim{given}: {plus_minus(r['bits_per_dim'], r['standard_error'])} "
+        f"{name} bits/dim{_records.of(r.get('part'))}{given}: "
+        f"{plus_minus(r['bits_per_dim'], r['standard_error'])} "
         f"(s.e. over {r['images']} images; Monte-Carlo s.e. {said}, "
         f"{r['draws_per_image']} draws each)",
+        *_records.part_lines(r.get("part")),
         f"  {e['kind']}; trace {e['trace']}; dequantization {e['dequantization']}",
         *_doubts(doubt),
         f"  {e['method']}, {e['steps']} steps{_halved(r.get('solver'))}; "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import diffusion_jax
 from diffusion_jax import saved_config
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import count
+from diffusion_jax.data.views.base import part_of
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime.distributed import describe_devices, say
@@ -30,7 +32,7 @@ def model_record(experiment: Experiment, params: Params) -> dict[str, Any]:
         "gamma_1": float(gamma_1),
         "parameters": sum(a.size for a in jax.tree.leaves(params)),
         "conditional": experiment.model.num_classes > 0,
-        "given": _given(experiment),
+        "given": given(experiment),
         "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
         "config": config,
     }
@@ -42,8 +44,8 @@ def stages_record(cascade: Experiment, params: Params) -> dict[str, Any]:
         {"run": str(s.workdir), "view": s.config.view, **model_record(s, p)}
         for s, p in zip(cascade.stages, params, strict=True)
     ]
-    given = _given(cascade)
-    return {"conditional": cascade.model.num_classes > 0, "given": given, "stages": told}
+    classes = cascade.model.num_classes > 0
+    return {"conditional": classes, "given": given(cascade), "stages": told}
 
 
 def stage_lines(report: dict[str, Any]) -> list[str]:
@@ -56,7 +58,39 @@ def stage_lines(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _given(experiment: Experiment) -> str:
+def part_record(experiment: Experiment, found: dict[str, float]) -> dict[str, Any] | None:
+    """What of the image a figure is of, and the figure per value of that; None for all of it.
+
+    Args:
+        found: `bits_per_dim` and `standard_error`, counted by the values of the image.
+    """
+    model, image = experiment.model, tuple(experiment.source.shape)
+    of, values = part_of(model.view, image), math.prod(model.shape(image))
+    if not of or experiment.stages:
+        return None
+    whole = math.prod(image)
+    own = {k: found[k] * whole / values for k in ("bits_per_dim", "standard_error")}
+    return {"of": of, "view": experiment.config.view, "values": values, "of_values": whole,
+            "per_own_value": own}  # fmt: skip
+
+
+def of(part: dict[str, Any] | None) -> str:
+    """`" of the smaller image (low(subsample()))"`, for after the unit; empty for the image."""
+    return "" if part is None else f" of {part['of']} ({part['view']})"
+
+
+def part_lines(part: dict[str, Any] | None) -> list[str]:
+    """The figure of a part per value of its own, for a table; nothing for the image."""
+    if part is None:
+        return []
+    own = part["per_own_value"]
+    return [
+        f"  counted by the {part['of_values']} values of the image; by its own {part['values']}: "
+        f"{plus_minus(own['bits_per_dim'], own['standard_error'])}"
+    ]
+
+
+def given(experiment: Experiment) -> str:
     """What the figures are given: the class, the text, both or nothing."""
     model = experiment.model
     parts = ["class"] * (model.num_classes > 0) + ["text"] * (model.text is not None)

@@ -9,7 +9,7 @@ difference resolves gains some ten times smaller than two separate figures do.
 from pathlib import Path
 from typing import Any
 
-from diffusion_jax import saved_config
+from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, exported, other_runs
@@ -24,7 +24,7 @@ ONLY = ("data_dir", "mesh")  # beside these, each run has its own settings
 WRITES = ("compare",)
 
 # What must agree for a difference to mean anything, beside the data themselves.
-_SAME = ("conditional", "decoder", "augment")
+_SAME = ("conditional", "decoder", "augment", "view")
 
 
 def run(experiment: Experiment) -> None:
@@ -56,6 +56,9 @@ def run(experiment: Experiment) -> None:
         "draws_per_image": c.draws,
         "seed": c.seed,
     }
+    part = _records.part_record(runs[0], report["difference"])
+    if part is not None:
+        report["part"] = {k: part[k] for k in ("of", "view")}
     names = [Path(p).name for p in paths]
     path = experiment.workdir / "compare" / f"{names[0]}_{names[1]}.json"
     _records.publish(path, report, _table(report, names))
@@ -75,7 +78,13 @@ def _open(experiment: Experiment, path: Path) -> Experiment:
 
 def _check_same(runs: list[Experiment], fingerprints: list[str]) -> None:
     a, b = (r.config for r in runs)
-    wrong = [f"{k}: {a[k]!r} and {b[k]!r}" for k in _SAME if a[k] != b[k]]
+    wrong = [
+        f"{k}: {a[k]!r} and {b[k]!r}" for k in _SAME
+        if saved_config.meaning(k, a[k]) != saved_config.meaning(k, b[k])
+    ]  # fmt: skip
+    given = [_given(r) for r in runs]
+    if not wrong and given[0] != given[1]:
+        wrong.append(f"what they are given: {given[0]} and {given[1]}")
     if fingerprints[0] != fingerprints[1]:
         wrong.append(f"data: {a.data} and {b.data}")
     if wrong:
@@ -83,6 +92,15 @@ def _check_same(runs: list[Experiment], fingerprints: list[str]) -> None:
             f"these runs cannot be compared, they differ in {'; '.join(wrong)}; compare runs on "
             "the same data with the same conditioning"
         )
+
+
+def _given(run: Experiment) -> str:
+    """What a run's figures are given; latents by the autoencoder that they are of."""
+    said = _records.given(run) or "nothing"
+    if not run.model.from_latent:
+        return said
+    sha256 = registry.parse(run.config.autoencoder).kwargs.get("sha256", "")
+    return f"{said} (of the autoencoder {sha256[:8]})"
 
 
 def _table(report: dict[str, Any], names: list[str]) -> str:
@@ -96,8 +114,10 @@ def _table(report: dict[str, Any], names: list[str]) -> str:
         return f"{plus_minus(v['bits_per_dim'], v['standard_error'])}" if v else "-"
 
     lines = [f"{name:<15} {cell(x):>22} {cell(y):>22} {cell(d):>22}" for name, x, y, d in rows]
+    of = _records.of(report.get("part"))
     foot = (
         f"s.e. over {a['images']} images of {report['data']['name']}; Monte-Carlo s.e. of the "
         f"difference {report['monte_carlo_se']:.4f} ({report['draws_per_image']} times each)"
+        + (f"; bits/dim{of}" if of else "")
     )
     return "\n".join([head, *lines, foot])

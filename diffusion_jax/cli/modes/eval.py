@@ -166,9 +166,11 @@ def evaluate(
         "numerics": _records.numerics_record(experiment),
         "loss_by_gamma": bpd.loss_by_gamma(experiment.model, params, records),
     }
-    view, shape = experiment.model.view, tuple(experiment.source.shape)
-    part = view.halvings or experiment.model.given_shape(shape) is not None
-    if experiment.source.entropy is not None and not part:  # what is known is of whole examples
+    part = _records.part_record(experiment, result)
+    if part is not None:
+        report["result"]["part"] = part
+    whole = part is None and not experiment.model.from_latent
+    if experiment.source.entropy is not None and whole:  # what is known is of whole examples
         report["result"]["known"] = _known(experiment, records)
     if not experiment.model.traits.pixels:
         report["result"]["latent"] = _latent(experiment, records)
@@ -246,9 +248,11 @@ def _table(report: dict[str, Any], name: str) -> str:
     r, m = report["result"], report["model"]
     given = m["given"] and f", given the {m['given']}"
     lines = [
-        f"{name} bits/dim{given}: {plus_minus(r['bits_per_dim'], r['standard_error'])} "
+        f"{name} bits/dim{_records.of(r.get('part'))}{given}: "
+        f"{plus_minus(r['bits_per_dim'], r['standard_error'])} "
         f"(s.e. over {r['images']} images; Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, "
         f"{r['draws_per_image']} times each)",
+        *_records.part_lines(r.get("part")),
         *(
             f"  {part:<15} {plus_minus(v['bits_per_dim'], v['standard_error'])}"
             for part, v in r["breakdown"].items()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import diffusion_jax
+from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.experiment import Experiment, exported
 from diffusion_jax.experiment.workdir import check_writable
@@ -49,22 +50,26 @@ def run(experiment: Experiment) -> None:
         figure = measure(experiment, folder)
         storage.write_json(folder / exported.CARD, said | {"figure": figure})
         value = plus_minus(figure["bits_per_dim"], figure["standard_error"])
-        say(f"{figure['split']}: {value} bits/dim, {figure['images']} images")
+        of = _records.of(figure.get("part"))
+        say(f"{figure['split']}: {value} bits/dim{of}, {figure['images']} images")
 
 
 def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """The bits per dimension of the weights in `folder`, as `config.eval` says."""
     found = dataclasses.replace(experiment, checkpoint=str(folder)).bits_per_dim()
     c, first = experiment.config, found.per_image[:_FIRST]
+    value = {"bits_per_dim": found.value, "standard_error": found.standard_error}
+    part = _records.part_record(experiment, value)
     return {
-        "bits_per_dim": found.value,
-        "standard_error": found.standard_error,
+        **value,
+        **({} if part is None else {"part": part}),
         "monte_carlo_se": found.monte_carlo_se,
         "split": c.eval.split,
         "images": len(found.per_image),
         "first": {"images": len(first), "bits_per_dim": float(np.mean(first))},
         "draws": c.eval.draws,
         "given_the_class": c.conditional,
+        "given": _records.given(experiment),
         "devices": describe_devices(),
     }
 

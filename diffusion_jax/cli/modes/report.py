@@ -24,7 +24,7 @@ from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import is_bucket, write as write_file, write_json
 from diffusion_jax.sampling import generate, trajectory
-from diffusion_jax.types import Params
+from diffusion_jax.types import Cond, Params
 
 READS = ("sampling", "sample", "eval", "stages")
 WRITES = ("", "report")
@@ -76,12 +76,13 @@ def illustrate(
     params = jax.device_get(params)  # small work: this process alone, on one device
     if not path.exists():
         write_json(path, {**bound_variance.curve(experiment.model, params), "model": record})
+    alone, model = jax.process_count() == 1, experiment.model
     path = stem.with_name(f"{stem.name}_reconstructions.json")
-    if not (experiment.model.traits.pixels or path.exists()):
+    drawn = model.from_latent and animate and alone  # by a sampler, as the animation is
+    if (drawn or not model.traits.pixels) and not path.exists():
         _reconstruct(experiment, params, record, path)
-    alone = jax.process_count() == 1
     # Else what is modelled is a part, or it needs another to begin.
-    whole = experiment.model.given_shape(experiment.source.shape) is None
+    whole = model.given_shape(experiment.source.shape) is None
     if animate and alone and whole:
         _animate(experiment, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
 
@@ -89,11 +90,34 @@ def illustrate(
 def _reconstruct(
     experiment: Experiment, params: Params, record: dict[str, Any], path: Path
 ) -> None:
-    """Images, and below them the most probable ones given their latents `z_0`."""
-    c, model, source = experiment.config, experiment.model, experiment.source
-    split = source.split(c.eval.split)
+    """Images, and below them what the model makes of their latents.
+
+    A part of the image is shown with what it is given, as the image of its level.
+    """
+    model, source = experiment.model, experiment.source
+    split = source.split(experiment.config.eval.split)
     rows = split.take(np.arange(min(_IMAGES, len(split))))
-    image, key = np.asarray(model.view(rows["image"])[0]), jax.random.key(c.sample.seed)
+    part, given = model.view(rows["image"])
+    how = _drawn if model.from_latent else _most_probable
+    found = np.asarray(how(experiment, params, rows))
+    error = np.abs(found.astype(int) - np.asarray(part))
+    both = np.concatenate([np.asarray(model.view.join(a, given)) for a in (part, found)])
+    both = source.medium.stills(both, source.levels)
+    image_grids.save_png(
+        path.with_suffix(".png"), image_grids.grid(both, source.levels, len(found))
+    )
+    write_json(path, {
+        "images": len(found), "split": split.name, "exact": float((error == 0).mean()),
+        "mean_absolute_error": float(error.mean()), "levels": source.levels, "model": record,
+        "drawn": model.from_latent,
+    })  # fmt: skip
+
+
+def _most_probable(
+    experiment: Experiment, params: Params, rows: dict[str, np.ndarray]
+) -> jax.Array:
+    """The most probable data given the latents `z_0` of those in `rows`."""
+    model, key = experiment.model, jax.random.key(experiment.config.sample.seed)
 
     @jax.jit
     def decoded(params: Params, rows: dict[str, Any]) -> jax.Array:
@@ -103,17 +127,26 @@ def _reconstruct(
         eps_0 = rng.normal(keys, coded.mean.shape)
         return model.decode(params, at_z_0(model, params, coded, eps_0, cond))
 
-    found = np.asarray(decoded(params, rows))
-    error = np.abs(found.astype(int) - image)
-    both = np.concatenate([image, found])
-    both = source.medium.stills(both, source.levels)
-    image_grids.save_png(
-        path.with_suffix(".png"), image_grids.grid(both, source.levels, len(found))
-    )
-    write_json(path, {
-        "images": len(found), "split": split.name, "exact": float((error == 0).mean()),
-        "mean_absolute_error": float(error.mean()), "levels": source.levels, "model": record,
-    })  # fmt: skip
+    return decoded(params, rows)
+
+
+def _drawn(experiment: Experiment, params: Params, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Images drawn by a model that reads them from latents, those of the images in `rows`."""
+    c, model = experiment.config.sample, experiment.model
+    method, key = sampling_method.build(experiment, params), jax.random.key(c.seed)
+
+    @jax.jit
+    def told(params: Params, rows: dict[str, Any]) -> Cond:
+        x, cond = model.examples(rows)
+        keys = rng.per_example(rng.stream(key, "z_0"), len(x))
+        return model.condition(params, x, cond, keys)[1]
+
+    shape = (len(rows["image"]), *model.z_shape(experiment.source.shape))
+    found = trajectory.record(
+        model, params, method, told(params, rows), rng.stream(key, "sample", 0), shape,
+        experiment.source.levels, 2,
+    )  # fmt: skip
+    return found.latents[-1]
 
 
 def _animate(experiment: Experiment, params: Params, record: dict[str, Any], path: Path) -> None:

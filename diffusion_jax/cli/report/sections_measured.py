@@ -19,7 +19,7 @@ from diffusion_jax.cli.report.elements import (
     svg,
 )
 from diffusion_jax.cli.report.markup import Html, join, settings, table, tag
-from diffusion_jax.cli.report.sections_trained import newest_bound, others
+from diffusion_jax.cli.report.sections_trained import newest_bound, of_part, others
 
 
 def likelihood(run: RunFiles) -> Section | Missing:
@@ -43,7 +43,8 @@ def likelihood(run: RunFiles) -> Section | Missing:
             svg(figures.timesteps(r), "Chart of the bound against the number of steps T",
                 "The bound of models with T steps."),
         )  # fmt: skip
-        parts += [tag("p", f"{newest.name}, bits/dim:"), settings(rows), charts]
+        unit = f"{newest.name}, bits/dim{of_part(newest)}:"
+        parts += [tag("p", unit), settings(rows), charts]
     parts.append(table(
         ["estimate", "bits/dim", "Monte-Carlo s.e.", "draws", "images", "data", "weights", "file"],
         [_estimate(e) for e in run.evals], "All evaluations",
@@ -57,6 +58,9 @@ def _shares(e: Record) -> list[tuple[str, Html]]:
     latent = r.get("latent", {})
     names = {"in_z_0": "in the latent z_0", "of_x_given_z_0": "of the image given z_0"}
     rows = [(names[k], bits(latent[k])) for k in names if k in latent]
+    part = r.get("part")
+    if part:
+        rows.append((f"per value of {part['of']}", bits(part["per_own_value"])))
     runs = e.data.get("model", {}).get("stages", [])
     for run, stage in zip(runs, r.get("stages", []), strict=False):
         rows.append((f"stage {run.get('view', '')}", bits(stage)))
@@ -68,6 +72,7 @@ def _estimate(e: Record) -> list[Any]:
     kind = how.get("kind", "")
     if how.get("bound") is False:
         kind += " (NO BOUND)"
+    kind += f",{of}" if (of := of_part(e)) else ""
     draws, weights = r.get("draws_per_image"), e.data.get("model", {}).get("weights", "")
     return [kind, bits(r), number(r.get("monte_carlo_se")), number(draws), number(r.get("images")),
             e.data.get("data", {}).get("name", ""), weights, e.name]  # fmt: skip

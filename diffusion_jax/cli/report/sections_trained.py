@@ -48,6 +48,12 @@ def newest_bound(run: RunFiles) -> Record | None:
     return max(bounds, key=lambda e: (e.step, e.stem.isdigit()), default=None)  # the first of them
 
 
+def of_part(e: Record) -> str:
+    """`" of the smaller image"` after the unit of a figure of a part of the image, else nothing."""
+    part = e.data["result"].get("part")
+    return f" of {part['of']}" if part else ""
+
+
 def headline(run: RunFiles) -> Html | None:
     """The figures one asks for first."""
     tiles: list[tuple[str, Any]] = []
@@ -55,7 +61,7 @@ def headline(run: RunFiles) -> Html | None:
     if bound is not None:
         result, data = bound.data["result"], bound.data.get("data", {}).get("name", "")
         value = plus_minus(result["bits_per_dim"], result["standard_error"], 3)
-        tiles.append((f"bits/dim, {data}", value))
+        tiles.append((f"bits/dim{of_part(bound)}, {data}", value))
     scored = first_of_newest(run.evals)
     if scored is not None:
         tiles += [(f"test {k}", number(v, 3)) for k, v in scored.data.get("mean", {}).items()]
@@ -211,12 +217,13 @@ def samples(run: RunFiles) -> Section | Missing:
 
 
 def reconstructions(run: RunFiles) -> Section | None:
-    """Images beside what an autoencoder makes of their latents; None for a model of pixels."""
+    """Images beside what is made of their latents; None for a model of pixels without any."""
     for r in run.reconstructions[-1:]:
         shown, d = next(iter(r.pictures.values())), r.data
+        below = "ones drawn" if d.get("drawn") else "the most probable ones"
         caption = (
-            f"Images of {d['split']}, and below them the most probable ones given their latents at "
-            f"the least noise. {d['exact']:.1%} of the values come out exactly; the mean error is "
+            f"Images of {d['split']}, and below them {below} given their latents at the least "
+            f"noise. {d['exact']:.1%} of the values come out exactly; the mean error is "
             f"{number(d['mean_absolute_error'], 3)} of {d['levels']} levels."
         )
         alt = f"{d['images']} images and their reconstructions"

@@ -23,7 +23,8 @@ class View(Protocol):
         halvings: how often the images that `join` gives have been halved.
 
     One whose model is given the latent of each image, by the run's autoencoder, declares `latent =
-    True`, and `gamma`, of the noise in it; nothing of that passes through its methods.
+    True`, and `gamma`, of the noise in it; nothing of that passes through its methods. One of a
+    part of the image says in words what that is, as `part`.
     """
 
     @property
@@ -47,6 +48,13 @@ class View(Protocol):
     def join(self, part: Array, given: dict[str, Array]) -> Array:
         """The image of this level that part and given make: what there is to look at."""
         ...
+
+
+def part_of(view: View, shape: Shape) -> str:
+    """What of images of `shape` is modelled, in words; empty for all of them."""
+    named = str(getattr(view, "part", ""))
+    whole = view.shape(shape) == tuple(shape) and view.given_shape(shape) is None
+    return named or ("" if whole else "a part of the image")
 
 
 def pyramid_of(spec: registry.Spec, levels: int) -> Pyramid:

@@ -17,6 +17,12 @@ class High:
     level: int
 
     @property
+    def part(self) -> str:
+        """What the smaller image lacks, or all of the image where its pyramid is not exact."""
+        what = "the rest" if self.pyramid.exact else "the image"
+        return f"{what}, given the smaller image"
+
+    @property
     def halvings(self) -> int:
         """One less than that of the smaller image."""
         return self.level - 1

@@ -15,6 +15,7 @@ class Low:
 
     pyramid: Pyramid
     level: int
+    part: str = "the smaller image"
 
     @property
     def halvings(self) -> int:
