@@ -11,6 +11,7 @@ import tiny
 from command import main
 from PIL import Image
 
+from diffusion_jax.cli.report import collect, sections_trained
 from diffusion_jax.experiment import open_run
 from diffusion_jax.experiment.cascade import joined, waste
 
@@ -157,6 +158,25 @@ def test_settings_that_do_not_fit_are_refused_in_a_line(tmp_path, views, changes
     done = cascade("sample", runs, tmp_path / "cascade", "--config.sample.low_gamma=-1.0")
     assert done.returncode == 2
     assert says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_part_of_an_image_is_called_one(stages):
+    """Both ways of counting, in the line, the record and the report."""
+    parts = ("the smaller image (low())", 4), ("the rest, given the smaller image (high())", 12)
+    for run, (of, values) in zip(stages, parts, strict=True):
+        done = main("eval", f"--workdir={run}", "--trust")
+        assert done.returncode == 0, done.stderr
+        assert f"bits/dim of {of}, given the class: " in done.stdout
+        assert f"counted by the 16 values of the image; by its own {values}: " in done.stdout
+        result = json.loads((run / "eval" / "2.json").read_text())["result"]
+        own = result["part"]["per_own_value"]["bits_per_dim"]
+        assert own * values == pytest.approx(16 * result["bits_per_dim"])
+        said = sections_trained.headline(collect.read(run))
+        assert f"bits/dim of {result['part']['of']}, " in str(said)
+    both = (f"--config.compare.{k}={v}" for k, v in zip("ab", stages, strict=True))
+    done = main("compare", *both, f"--workdir={stages[0].parent / 'both'}", "--trust")
+    assert done.returncode == 2
+    assert "they differ in view: 'low()' and 'high()'" in done.stderr
 
 
 def test_other_refusals(stages, tmp_path):

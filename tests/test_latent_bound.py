@@ -8,11 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gaussian import OptimalNetwork, legendre
+from gaussian import Gaussian, OptimalNetwork, legendre
+from scipy import stats
+from test_likelihood import pushed
 
 from diffusion_jax import registry
+from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.likelihood import bpd
+from diffusion_jax.likelihood.estimators._dequantization import WAYS
 from diffusion_jax.model import Model
+from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.types import Noise
 
 ENDS = (-6.0, 4.0)
@@ -174,6 +181,90 @@ def test_the_least_noise_does_not_matter_where_latents_have_more():
         return exact(model_of(auto, ends=(gamma_0, 4.0)), "continuous()", X, points=400)["total"]
 
     assert np.abs(total(-9.0) - total(-12.0)).max() < 1e-3
+
+
+def noisy_draws(auto, form, n, seed=0, times=(0.0, 1.0), ends=ENDS):
+    """The terms of `n` draws of one image by a form of the bound, with t uniform in `times`."""
+    run = registry.build("objectives", f"continuous(form={form!r})")
+    model, params = model_of(auto, ends=ends), {"network": {}, "schedule": {}}
+
+    @jax.jit
+    def draws(key):
+        keys = jax.random.split(key, 4)
+        eps, eps_0 = (jax.random.normal(k, (n, 2)) for k in keys[:2])
+        t = times[0] + (times[1] - times[0]) * jax.random.uniform(keys[2], (n,))
+        noise = Noise(t, eps, eps_0, latent=jax.random.split(keys[3], n))
+        return run(model, params, jnp.broadcast_to(X[:1], (n, 3)), {}, noise)
+
+    return draws(jax.random.key(seed))
+
+
+@pytest.mark.parametrize(("form", "per_gamma"), [("A", 1.0), ("B", 0.0)])
+def test_the_least_noise_adds_to_the_variance_of_drawn_latents_only(form, per_gamma):
+    """With y drawn, `|eps - eps_hat|^2 / 2` is that of eps below s^2: D / 2 for each gamma."""
+    ends = (-15.0, 5.0)
+    auto = Linear((1.0, 2.0), 0.5, gain=(0.3, 0.9), std=(0.5, 0.4), gamma_0=ends[0])
+    found = noisy_draws(auto, form, 40_000, times=(0.0, 0.15), ends=ends)  # gamma below -12
+    variance = float((found.diffusion / 20.0).var())  # gamma'(t) is 20
+    assert variance == pytest.approx(per_gamma, abs=0.1 if form == "A" else 1e-3)
+
+
+def test_monte_carlo_errors_contain_the_prior_of_drawn_latents():
+    """The claimed error against the spread of figures with other seeds."""
+    auto = Linear((1.0, 1.0), 20.0, gain=(2.0, 2.0), std=(0.9, 0.9))
+    model = model_of(auto, ends=(-2.0, -1.5))  # most of what depends on y is in the prior
+    objective = registry.build("objectives", "continuous(form='A')")
+    images = np.random.default_rng(0).normal(size=(32, 3)).astype(np.float32)
+    split = Split("x", images, np.zeros(32, np.int32), 256, 0)
+    mesh, params = make_mesh(jax.devices()[:1]), {"network": {}, "schedule": {}}
+    found = [
+        bpd.measure(model, objective, params, split, Pass(mesh, 32, s, quiet=True), draws=2)
+        for s in range(60)
+    ]
+    means = np.array([r.per_image()["total"].mean() for r in found])
+    claimed = math.sqrt(np.mean([r.monte_carlo_se() ** 2 for r in found]))
+    assert means.std(ddof=1) == pytest.approx(claimed, rel=0.3)
+    rest = [bpd.replicate_se(r.diffusion + r.reconstruction, r.dims) for r in found]
+    assert math.sqrt(np.mean(np.square(rest))) < 0.6 * claimed  # the prior's part is large
+    pair = bpd.paired(found[0], replace(found[0], prior_draws=found[1].prior_draws))
+    assert pair["monte_carlo_se"] > 0.0  # and differences have it, too
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("noisy", [True, False])
+def test_what_is_drawn_for_a_density_is_scored_by_its_own_law(noisy):
+    auto = Linear((1.3, 0.6), 0.25, gain=(0.3, 0.9), std=(0.4, 0.7), noisy=noisy)
+    params, x = {"network": {}, "schedule": {}}, jnp.asarray(X, float)
+    keys = jax.random.split(jax.random.key(0), len(x))
+    drawn = jax.jit(WAYS["decoder"], static_argnums=0)
+    z, found = drawn(model_of(auto), params, x, jnp.asarray(ENDS[0]), keys)
+    a2 = 1.0 / (1.0 + math.exp(ENDS[0]))
+    tau = np.sqrt(a2 * np.square(auto.std) * noisy + 1.0 - a2)
+    mean = math.sqrt(a2) * np.asarray(auto.encode({}, x)[0])
+    q = stats.norm.logpdf(np.asarray(z), mean, tau).sum(1)
+    seen = np.append(np.asarray(z) / math.sqrt(a2) * auto.scales, np.zeros((len(x), 1)), axis=1)
+    p = stats.norm.logpdf(x, seen, math.sqrt(auto.variance)).sum(1)
+    np.testing.assert_allclose(found, p - q, atol=1e-9)
+
+
+@pytest.mark.usefixtures("float64")
+def test_by_the_exact_posterior_every_weight_of_the_flow_is_the_evidence():
+    """The flow of a linear network is affine: `p(y_0)` is normal, `pushed` in closed form."""
+    variances, c, noise = (0.6, 1.4), np.asarray((1.3, 0.6)), 0.25
+    _, spread = pushed(Gaussian((0.0, 0.0), variances), *ENDS)
+    prior = np.square(spread) * (1.0 + math.exp(ENDS[0]))
+    posterior = 1.0 / (1.0 / prior + c**2 / noise)
+    gain, std = posterior * c / noise, np.sqrt(posterior - math.exp(ENDS[0]))
+    auto = Linear(tuple(c), noise, gain=tuple(gain), std=tuple(std))
+    model = model_of(auto, OptimalNetwork((0.0, 0.0), variances, "v"))
+    ode, x = registry.build("likelihood", "ode(steps=80, k=2)"), jnp.asarray(X, float)
+    found = jax.jit(lambda keys: ode(model, {"network": {}, "schedule": {}}, x, {}, keys))(
+        jax.random.split(jax.random.key(0), len(x))
+    )
+    total = np.sqrt(noise + np.append(np.square(c) * prior, 0.0))
+    evidence = stats.norm.logpdf(x, 0.0, total).sum(1)
+    weights = np.asarray(found.density + found.correction)
+    np.testing.assert_allclose(weights, np.stack([evidence] * 2, axis=1), atol=1e-5)
 
 
 def test_a_vae_is_of_a_standard_normal():

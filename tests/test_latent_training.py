@@ -91,6 +91,27 @@ def test_reconstructions_are_shown_beside_the_images(tmp_path):
     assert f"{found['exact']:.1%} of the values" in str(section.body)
 
 
+@pytest.mark.parametrize(("view", "channels"), [("high()", 3), ("high()", 1), ("from_latent()", 1)])
+def test_reconstructions_of_parts_are_images(tmp_path, view, channels):
+    """Parts of 9 or 3 channels with what they are given; of a decoder of latents, its draws."""
+    images = np.random.default_rng(0).integers(0, 3, (2, 4, 4, channels)).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", train_image=images, test_image=images)
+    c = config.base()
+    c.data, c.view = f"npz(path={str(tmp_path / 'a.npz')!r}, levels=3)", view
+    c.autoencoder = "conv(widths=(8,), channels=1, attention=False, head=categorical())"
+    c.prediction, c.network, c.sample.steps = "v", "mlp(width=4, depth=1, embed=4)", 2
+    if "latent" in view:
+        c.autoencoder = c.autoencoder[:-1] + ", checkpoint='x', sha256='0')"
+    run = Experiment(c, tmp_path)
+    params = jax.jit(lambda: run.model.init(jax.random.key(0), images.shape[1:]))()
+    report.illustrate(run, params, {"step": 7}, animate="latent" in view)
+    found = json.loads((tmp_path / "report" / "7_reconstructions.json").read_text())
+    assert found["drawn"] == ("latent" in view) and 0.0 <= found["exact"] < 1.0
+    picture = np.asarray(Image.open(tmp_path / "report" / "7_reconstructions.png").convert("RGB"))
+    tiles = picture[4:64:16, 4:64:16]  # the first image, 16 times as large
+    np.testing.assert_allclose(tiles / 127.5, np.broadcast_to(images[0], (4, 4, 3)), atol=0.02)
+
+
 def test_masks_among_latents():
     mask = np.zeros((1, 8, 8, 1), np.float32)
     mask[0, 0, 0] = 1.0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 from gaussian import Gaussian
+from test_latent_bound import Linear, model_of
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import ood as mode
@@ -71,6 +72,23 @@ def test_reconstruction_errors_of_gaussian_data_are_posterior_variances():
     assert np.all(error < 0.03 * truth)
     np.testing.assert_allclose(measure(3, batch=1500, limit=40), found[:40], rtol=1e-4)
     assert measure(1).var(0).sum() > found.var(0).sum()  # draws are averaged
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_errors_in_latents_are_of_latents_with_their_own_noise(noisy):
+    """`z = alpha m + tau n` of N(0, I), decoded as it is: `|alpha z - x|^2` in closed form."""
+    auto = Linear((1.0, 1.0, 1.0), 1.0, gain=(0.8, 0.5, 1.1), std=(0.9, 0.4, 0.7), noisy=noisy)
+    one = np.array([[1.0, -0.5, 0.3]], np.float32)
+    split = Split("x", one.repeat(20_000, 0), np.zeros(20_000, np.int32), 256, 0)
+    how = Pass(make_mesh(jax.devices()[:1]), 20_000, quiet=True)
+    params, gammas = {"network": {}, "schedule": {}}, (-3.0, 0.0)
+    found = ood.reconstruction_errors(model_of(auto), params, split, how, gammas, draws=1)
+    a2 = 1.0 / (1.0 + np.exp(gammas))[:, None]
+    mean, variance = one * auto.gain, noisy * np.square(auto.std)
+    truth = (a2 * mean - one) ** 2 + a2 * (a2 * variance + 1.0 - a2)
+    error = found.std(0) / math.sqrt(len(found))
+    np.testing.assert_array_less(np.abs(found.mean(0) - truth.mean(1)), 4 * error)
+    assert np.all(error < 0.02 * truth.mean(1))
 
 
 def test_the_same_images_score_the_same_whatever_their_labels(tmp_path):

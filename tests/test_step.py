@@ -119,6 +119,19 @@ def test_same_numbers_however_it_is_run(folder, name, how):
     assert_same(run_steps(network_of(folder, name), **how), as_usual(folder, name), rtol=2e-6)
 
 
+@pytest.mark.slow
+def test_a_run_of_latents_is_the_same_with_its_weights_in_shards(folder):
+    latent = tiny.experiment(
+        folder, network=NETWORKS["mlp"], prediction="v",
+        autoencoder="conv(widths=(16, 16), channels=2, dropout=0.2, head=categorical())",
+    )  # fmt: skip
+    shards, whole = (run_steps(latent, spec=s) for s in ("data=2,fsdp=4", "data=-1"))
+    assert_same(shards, whole, rtol=1e-5)
+    kept = [a.addressable_shards[0].data.size / a.size
+            for a in jax.tree.leaves(shards[0].params["autoencoder"])]  # fmt: skip
+    assert min(kept) == 0.25
+
+
 def test_the_comparison_can_fail(folder):
     experiment = network_of(folder, "mlp")
     other = dataclasses.replace(experiment, config=tiny.config(folder, seed=1))

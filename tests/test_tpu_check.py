@@ -8,6 +8,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+import tiny
 from conftest import REPO
 
 from benchmarks import _common
@@ -169,6 +170,30 @@ def test_a_model_of_latents_is_traced(train, tmp_path):
     assert ["encoder" in text for text in shapes] == [True, train]
     _, told = traced.lower_sample(job)
     assert told.startswith("10 images, 5 steps")
+
+
+@pytest.mark.parametrize("view", ["high()", "from_latent()"])
+def test_a_later_stage_is_told_what_it_needs(tmp_path, view):
+    c = tiny.config(tmp_path, view=view, guidance="none()", conditional=False)
+    if view == "from_latent()":
+        c.autoencoder = "conv(widths=(8,), channels=2, head=categorical(), checkpoint='x')"
+    c.sample.low_gamma = -2.0 if view == "high()" else None
+    job = traced.make_job(c, jax.devices()[:1])
+    step, told = traced.lower_sample(job)
+    assert told == "6 images, 3 steps of ancestral()"
+    low = step.args_info[0][2]["low"] if view == "high()" else None
+    assert low is None or (low.shape, low.dtype) == ((6, 2, 2, 1), jnp.uint8)
+
+
+def test_settings_of_an_autoencoder_are_those_of_its_checkpoint(tmp_path, capsys):
+    vae = tiny.config(tmp_path, autoencoder="conv(widths=(8, 8), channels=3)")
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text(vae.to_json())
+    asked = f"conv(checkpoint={str(tmp_path / 'vae')!r})"
+    job = traced.make_job(tiny.config(tmp_path, autoencoder=asked), jax.devices()[:1])
+    assert job.model.z_shape((4, 4, 1)) == (2, 2, 3) and not capsys.readouterr().out
+    traced.make_job(tiny.config(tmp_path, autoencoder="conv(checkpoint='gone')"), [])
+    assert "gone is not here: taken for conv(checkpoint='gone')" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -169,6 +169,8 @@ def _table(card: dict[str, Any]) -> str:
     s, reference, features = card["samples"], card["reference"], card["features"]
     floor = quality_lib.headline(card["floor"]) if card["floor"] else {}
     how = [f"{s[k]}" for k in ("sampler", "guidance") if k in s]
+    if "final" in s:  # of latents, the most probable images and drawn ones differ much
+        how.append(f"final={s['final']}")
     if "network_calls" in s:
         how.append(f"{s['network_calls']} network calls")
     if "weights" in s:
