@@ -2,12 +2,14 @@ r"""GANs, students and their teachers in one table: time, quality, modes, bits, 
 
     python -m benchmarks.rivals --judge=runs/judge --out=runs/rivals \\
         --row='GAN=runs/gan0,runs/gan1' --row='student, 4 steps=runs/four' \\
-        --row='teacher, 50 calls=runs/digits;dpmpp_2m();50'
+        --row='teacher, 50 calls=runs/digits;dpmpp_2m();50' \\
+        --row='teacher, guided=runs/digits;dpmpp_2m();50;cfg(w=1.5)'
 
-A row is a name, the runs of its seeds, and for a diffusion model the sampler and its steps.
-`--judge` is a classifier that trained none of them: class accuracy and the features of all
-distances. Of `stacked(...)` data it looks at each channel. Compilation is not in the times. Rows
-that are in `OUT/rows.jsonl` are not measured again.
+A row is a name, the runs of its seeds, and for a diffusion model the sampler, its steps and its
+guidance (none unless it is named). `--judge` is a classifier that trained none of them: classes,
+and the features of all distances. Of `stacked(...)` data it looks at each channel. Compilation is
+not in the times. What `OUT/rows.jsonl` has of the same checkpoint is not measured again. Bits/dim
+are those of `--mode=eval`, if it has measured that checkpoint on the whole test set.
 """
 
 import argparse
@@ -23,44 +25,59 @@ import numpy as np
 
 from benchmarks import _runs
 from diffusion_jax import saved_config
-from diffusion_jax.evaluation import mode_coverage
-from diffusion_jax.evaluation.features.base import Features
+from diffusion_jax.data.base import Source
+from diffusion_jax.evaluation import histogram, mode_coverage
+from diffusion_jax.evaluation.features.base import Features, digest
 from diffusion_jax.experiment import Experiment, open_run
 from diffusion_jax.experiment.measures import features, sample_quality as quality_lib
 from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.experiment.sampling.samples import Samples
 from diffusion_jax.runtime import cpu_devices
+from diffusion_jax.training import restore
+from diffusion_jax.types import Array, Params
 
-_FIGURES = ("frechet", "kid", "precision", "recall", "accuracy")
+_FIGURES = ("frechet", "kid", "precision", "recall", "density", "coverage", "accuracy")
 _TIMED = 3
 
 
 def parse(row: str) -> tuple[str, list[str], dict[str, Any]]:
-    """`NAME=RUN[,RUN...][;SAMPLER;STEPS]`: the name, the runs, settings of sampling."""
+    """`NAME=RUN[,RUN...][;SAMPLER;STEPS[;GUIDANCE]]`: the name, the runs, settings of sampling."""
     head, *how = row.split(";")
     name, _, runs = head.rpartition("=")
-    if not name or not runs or len(how) not in (0, 2):
-        raise SystemExit(f"--row={row!r}: write NAME=RUN,RUN or NAME=RUN;SAMPLER;STEPS")
+    if not name or not runs or len(how) not in (0, 2, 3):
+        raise SystemExit(f"--row={row!r}: write NAME=RUN,RUN or NAME=RUN;SAMPLER;STEPS;GUIDANCE")
     if how and not how[1].isdigit():
         raise SystemExit(f"--row={row!r}: {how[1]!r} is no number of steps")
-    settings = {"sampler": how[0], "sample.steps": int(how[1])} if how else {}
+    guidance = how[2] if len(how) == 3 else "none()"
+    settings = {"sampler": how[0], "sample.steps": int(how[1]), "guidance": guidance} if how else {}
     return name, runs.split(","), settings
 
 
 def opened(path: str, settings: dict[str, Any], args: argparse.Namespace) -> Experiment:
-    """A run with the settings of a row; without guidance unless it is a student's own."""
+    """A run with the settings of a row."""
     config = saved_config.read(saved_config.find(Path(path)))
-    for key, value in {**settings, **({"guidance": "none()"} if settings else {})}.items():
+    for key, value in settings.items():
         config.update_from_flattened_dict({key: value})
     config.data_dir = args.data_dir
     config.sample.num, config.sample.batch = args.num, min(args.num, 500)
-    judged = args.judge if config.conditional else ""
+    run = Experiment(config, args.out.absolute(), path)
+    judged = run.source.num_classes > 0 and not stacked(run.source, open_run(args.judge).source)
     by_judge = f"classifier(checkpoint={str(args.judge)!r})" if judged else "pixels()"
     config.quality.update(
-        {"features": by_judge, "classifier": str(judged), "nearest": "", "split": "train",
-         "metrics": ("frechet", "kid", "coverage")}
+        {"features": by_judge, "classifier": str(args.judge) if judged else "", "nearest": "",
+         "split": "train", "metrics": ("frechet", "kid", "coverage")}
     )  # fmt: skip
-    return Experiment(config, args.out.absolute(), path)
+    return run
+
+
+def stacked(data: Source, judged: Source) -> bool:
+    """Whether images are three of those that a judge knows, as channels, and classes likewise."""
+    (*size, channels), (*own, one) = data.shape, judged.shape
+    return (
+        (size, channels, one) == (own, 3, 1)
+        and data.num_classes == judged.num_classes**3
+        and data.levels == judged.levels
+    )
 
 
 def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, float]]:
@@ -82,25 +99,71 @@ def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, floa
     return draw, images, {"images_per_s": speed, "ms_for_one": 1000 * min(took[1:])}
 
 
-def by_channel(images: np.ndarray, judge: str, classes: int) -> np.ndarray:
+def channels(images: np.ndarray) -> np.ndarray:
+    """Each channel of `[N, H, W, C]` as an image of its own, `[N C, H, W, 1]`."""
+    return np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)
+
+
+def by_channel(images: np.ndarray, judge: Path) -> np.ndarray:
     """The number that a judge of single channels reads in stacked images, `[N]`."""
     run = open_run(judge)
-    c = features.open_classifier(run, judge)
-    ask = features.extractor(
-        run, Features("classes", run.source.num_classes, c.logits, "", c.params)
-    )
-    flat = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)
-    digits = np.concatenate([r.argmax(1) for r in ask(flat, label="modes")]).reshape(-1, 3)
-    k = round(classes ** (1 / 3))
-    return digits @ np.array([k * k, k, 1])
+    classify = features.classes(run, features.open_classifier(run, str(judge), "--judge"))
+    k = run.source.num_classes
+    return classify(channels(images)).reshape(-1, 3) @ np.array([k * k, k, 1])
 
 
-def bits(path: str) -> float | None:
-    """The bound in the newest evaluation of a run; None without one."""
-    found = sorted(Path(path).glob("eval/[0-9]*.json"), key=lambda p: p.stat().st_mtime)
-    results = [json.loads(p.read_text()) for p in found]
-    values = [r["result"]["bits_per_dim"] for r in results if "bits_per_dim" in r.get("result", {})]
-    return values[-1] if values else None
+def features_by_channel(judge: Path) -> Features:
+    """The judge's features of every channel, one after the other."""
+    run = open_run(judge)
+    found = features.build(run, f"classifier(checkpoint={str(judge)!r})")
+
+    def apply(params: Params, images: Array) -> Array:
+        # Moved as in `channels`, but by the device.
+        flat = jax.numpy.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)
+        return found.apply(params, flat).reshape(len(images), -1)
+
+    value = digest(f"by channel {found.digest}")
+    return Features("classifier_by_channel", 3 * found.size, apply, value, found.params)
+
+
+def bench_of(run: Experiment, judge: Path) -> quality_lib.Bench:
+    """What samples are held against."""
+    if not stacked(run.source, open_run(judge).source):
+        return quality_lib.open_bench(run)
+    each = features_by_channel(judge)
+    ask = features.extractor(run, each)
+    reference, _ = features.reference(run, each, ask)
+    return quality_lib.Bench(run, each, ask, reference, {}, None)
+
+
+def errors_of(judge: Path) -> float:
+    """The share of its own test images that a judge takes for others."""
+    run = open_run(judge)
+    test = run.source.split("test")
+    classify = features.classes(run, features.open_classifier(run, str(judge), "--judge"))
+    return float(np.mean(classify(np.asarray(test.images)) != test.labels))
+
+
+def bits(path: str, step: int) -> dict[str, Any]:
+    """Bits/dim of a run at a step on its whole test set, and whether it is the bound.
+
+    The newest bound, or else the newest density that is a likelihood; nothing without either.
+    """
+    files = sorted(Path(path).glob("eval/[0-9]*.json"), key=lambda p: p.stat().st_mtime)
+    found: dict[bool, float] = {}
+    for report in (json.loads(p.read_text()) for p in files):
+        result, data, model = (report.get(k, {}) for k in ("result", "data", "model"))
+        whole = data.get("images") == data.get("of")
+        split = model.get("config", {}).get("eval", {}).get("split")
+        valid = (
+            report.get("certificate", {}).get("holds", True)
+            and report.get("estimator", {}).get("bound") is not False
+        )
+        asked = (model.get("step"), split) == (step, "test") and whole and valid
+        if "bits_per_dim" in result and asked:
+            found["bound_by_timesteps" in result] = result["bits_per_dim"]
+    bound = True in found
+    return {"bits_per_dim": found[bound], "bound": bound} if found else {"bits_per_dim": None}
 
 
 def measure(path: str, settings: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
@@ -112,20 +175,24 @@ def measure(path: str, settings: dict[str, Any], args: argparse.Namespace) -> di
     run = opened(path, settings, args)
     params, _ = run.weights()
     draw, images, row = timed(run, params)
-    stacked = run.source.num_classes > 0 and not run.config.conditional
-    bench = quality_lib.open_bench(run)
+    bench = bench_of(run, args.judge)
     found = bench.figures(Samples(images, draw.labels, {}, ""))[0]
     headline = {k: v[0] for k, v in quality_lib.headline(found).items()}
     row |= {k: headline.get(k) for k in _FIGURES}
     row["weights"] = sum(a.size for a in jax.tree.leaves(params))
     row["calls"] = draw.describe()["network_calls"]
     row["core_s"] = _runs.pace(Path(path), run.config.batch)["core_s"]
-    row["bits_per_dim"] = bits(path)
     if "classes" in found:
-        row["jensen_shannon_bits"] = headline.get("jensen_shannon_bits")
-    if stacked:
-        judged = by_channel(images, str(args.judge), run.source.num_classes)
+        shares = found["classes"]
+        row["variation"] = shares["total_variation"]
+        row["variation_by_chance"] = histogram.spread(
+            np.array(shares["samples"]), np.array(shares["data"]), len(images)
+        )
+    if stacked(run.source, open_run(args.judge).source):
+        judged = by_channel(images, args.judge)
         row["modes"] = mode_coverage.found(judged, run.source.num_classes)
+    if run.source.num_classes:
+        row["judge_errs"] = errors_of(args.judge)
     return row
 
 
@@ -145,24 +212,49 @@ def _mean(values: list[float | None]) -> str:
     return f"{mean:.4g} +- {statistics.stdev(known) / len(known) ** 0.5:.2g}"
 
 
+def _variation(rows: list[dict[str, Any]]) -> str:
+    """How far shares of classes are from those of the data, and a perfect sampler's would be."""
+    known = [r for r in rows if "variation" in r]
+    if not known:
+        return ""
+    found, noise = _mean([r["variation"] for r in known]), known[0]["variation_by_chance"]
+    if len(known) == 1:
+        found += " [{:.3g}, {:.3g}]".format(*noise["interval"])
+    return f"{found}, chance {noise['chance']:.2g}"
+
+
+def _errs(rows: list[dict[str, Any]]) -> str:
+    """How often the judge errs at real images, of a channel where there are three."""
+    return next((f"{r['judge_errs']:.1%}" for r in rows if "judge_errs" in r), "")
+
+
+def _bits(rows: list[dict[str, Any]]) -> str:
+    """Bits/dim: bounds, or densities, which are said to be some."""
+    found = _mean([r["bits_per_dim"] for r in rows])
+    exact = any(r.get("bound") is False for r in rows)
+    return f"{found} (density, no bound)" if exact else found
+
+
 def show(rows: list[dict[str, Any]]) -> str:
     """The table in markdown: mean and standard error over seeds, and the worst of them."""
     heads = ("", "calls", "ms for one", "images/s", "training core-s", "weights", "Frechet",
-             "worst", "KID", "precision", "recall", "class accuracy", "modes", "KL, nats",
-             "bits/dim", "collapsed")  # fmt: skip
+             "worst", "KID", "precision", "recall", "density", "coverage", "class accuracy",
+             "total variation of classes", "modes", "KL, nats", "judge errs", "bits/dim",
+             "collapsed")  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in dict.fromkeys(r["name"] for r in rows):
         own = [r for r in rows if r["name"] == name]
         of = {k: _mean([r[k] for r in own]) for k in (*_FIGURES, "ms_for_one", "images_per_s",
-                                                      "core_s", "bits_per_dim")}  # fmt: skip
+                                                      "core_s")}  # fmt: skip
         modal = [r["modes"] for r in own if "modes" in r]
         cells = (
             name, str(own[0]["calls"]), of["ms_for_one"], of["images_per_s"], of["core_s"],
             f"{own[0]['weights']:,}", of["frechet"], f"{max(r['frechet'] for r in own):.4g}",
-            of["kid"], of["precision"], of["recall"], of["accuracy"],
+            of["kid"], of["precision"], of["recall"], of["density"], of["coverage"],
+            of["accuracy"], _variation(own),
             f"{_mean([m['found'] for m in modal])} of {modal[0]['modes']}" if modal else "",
             f"{_mean([m['kl'] for m in modal])}, floor {modal[0]['floor_kl']:.2g}" if modal else "",
-            of["bits_per_dim"], f"{sum(map(collapsed, own))} of {len(own)}",
+            _errs(own), _bits(own), f"{sum(map(collapsed, own))} of {len(own)}",
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -172,7 +264,7 @@ def main() -> None:
     """Measures what is missing, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--row", action="append", required=True, help="NAME=RUN,RUN[;SAMPLER;STEPS]"
+        "--row", action="append", required=True, help="NAME=RUN,RUN[;SAMPLER;STEPS[;GUIDANCE]]"
     )
     parser.add_argument("--judge", type=Path, required=True, help="a classifier's run")
     parser.add_argument("--num", type=int, default=2000, help="samples of a run")
@@ -188,13 +280,15 @@ def main() -> None:
         for path in runs:
             if not (Path(path) / "config.json").exists():
                 raise SystemExit(f"--row: there is no run in {path!r}")
-            what = {"run": path, "settings": settings, "num": args.num, "judge": str(args.judge)}
+            newest = restore.locate(Path(path))[0]
+            what = {"run": path, "checkpoint": newest.name, "settings": settings, "num": args.num,
+                    "judge": str(args.judge)}  # fmt: skip
             same = [r for r in kept if {k: r.get(k) for k in what} == what]
             if not same:
                 same = [{**what, **measure(path, settings, args)}]
                 with log.open("a") as f:
                     f.write(json.dumps(same[0]) + "\n")
-            rows.append({**same[0], "name": name})
+            rows.append({**same[0], **bits(path, int(newest.name)), "name": name})
     print(show(rows))
 
 

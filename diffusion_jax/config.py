@@ -141,7 +141,7 @@ def base() -> ConfigDict:
     c.eval.batch = 128
     c.eval.limit = 0  # only the first N images (audit: N of each, at random); 0: all of them
     c.eval.weights = ""  # an average: 0.9999, posthoc(0.075); or params; empty: the first
-    c.eval.checkpoint = "latest"  # or best: lowest held-out bits/dim
+    c.eval.checkpoint = "latest"  # or best: lowest held-out bits/dim, loss or agreement
     c.eval.matmul_precision = "float32"  # no silent TF32; empty: the device's default
     c.eval.seed = 0
     c.valid_draws = 2  # times per image in the validation during training

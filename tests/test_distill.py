@@ -12,7 +12,7 @@ import tiny
 from checkpoint_copies import assert_identical, weights
 from command import main
 
-from diffusion_jax import registry
+from diffusion_jax import config, registry
 from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.experiment import Experiment, assembly, fine_tuning, open_run, teachers
 from diffusion_jax.sampling.guidance.base import Context
@@ -104,12 +104,12 @@ def test_methods_that_cannot_work_say_so(spec, says):
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """A run that has learned a little."""
+    """A run that has learned a little, with dropout, which no student is to inherit."""
     from diffusion_jax.cli.modes import train
 
     run = tiny.experiment(
         tmp_path_factory.mktemp("distill"), "teacher", prediction="v", steps=40, save_every=40,
-        lr=2e-2, eval_every=0,
+        lr=2e-2, eval_every=0, network="mlp(width=16, depth=1, embed=8, dropout=0.5)",
     )  # fmt: skip
     run.config.sample.num = 0
     train.run(run)
@@ -135,11 +135,16 @@ def first_loss(run):
     return float(metrics["loss"])
 
 
-@pytest.mark.slow
 def test_a_student_that_takes_its_teachers_steps_has_nothing_to_learn(teacher):
-    """DDIM with as many steps as the student; then more of them, and guidance, which it lacks."""
+    """DDIM with as many steps as the student, which trains without the teacher's dropout."""
     same = "segments(steps=3, inner=1)"
     assert first_loss(student(teacher, more=", sampler=ddim()", method=same)) < 1e-9
+
+
+@pytest.mark.slow
+def test_a_student_that_takes_longer_steps_has_something_to_learn(teacher):
+    """More steps of the teacher, and guidance, which the student lacks."""
+    same = "segments(steps=3, inner=1)"
     assert first_loss(student(teacher, more=", sampler=ddim()")) > 1e-5
     guided = ", sampler=ddim(), guidance=cfg(w=3.0)"
     assert first_loss(student(teacher, more=guided, method=same)) > 1e-6
@@ -243,6 +248,31 @@ def test_a_missing_teacher_is_named(tmp_path):
                 "--config.task=distill(teacher='nowhere')")  # fmt: skip
     assert done.returncode == 2
     assert "teacher='nowhere': there is no folder nowhere" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("guidance", "says"),
+    [
+        ("distilled(w=2.5)", r"told weights from 0 to 2 .* distilled\(w=2\) at most"),
+        ("distilled(10.0)", "told weights from 0 to 2"),
+        ("distilled(w=-1.0)", "w=-1.0 must be a finite number, at least 0"),
+        ("cfg(w=1.0)", "leave guidance out"),
+    ],
+)
+def test_weights_that_were_never_told_are_refused(guidance, says):
+    plan = "edges=array(values=(4.0, -5.0))"
+    task = registry.build(
+        "tasks", f"distill('runs/x', segments(steps=1), weight=2.0, {plan})"
+    )  # fmt: skip
+    c = config.base()
+    c.update({"sampler": "ddim()", "grid": "array(values=(4.0, -5.0))"})
+    c.sample.steps = 1
+    for fine in ("none()", "distilled(w=0.0)", "distilled(2.0)"):
+        c.guidance = fine
+        task.check_drawing(c)
+    c.guidance = guidance
+    with pytest.raises((ConfigError, SpecError), match=says):
+        task.check_drawing(c)
 
 
 def test_a_weight_that_is_told(teacher):

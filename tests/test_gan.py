@@ -1,5 +1,6 @@
 """The GAN baseline: losses in closed form, a run, and what it refuses."""
 
+import json
 import shutil
 
 import jax
@@ -13,9 +14,11 @@ from command import main
 from benchmarks import rivals
 from diffusion_jax import registry
 from diffusion_jax.baselines import r3gan
-from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation import mode_coverage
+from diffusion_jax.cli.modes import train
+from diffusion_jax.errors import CheckpointError, ConfigError
+from diffusion_jax.evaluation import histogram, mode_coverage
 from diffusion_jax.experiment import Experiment, open_run
+from diffusion_jax.training import restore
 
 TASK = "gan(width=8, noise=4)"
 
@@ -204,7 +207,7 @@ def test_a_table_of_rivals(trained, tmp_path, capsys, monkeypatch):
     """Rows by name, means and the worst over seeds; a measured row is not measured again."""
     row = {"recall": 0.5, "frechet": 1.0, "kid": 0.1, "precision": 0.9, "accuracy": 0.8,
            "ms_for_one": 2.0, "images_per_s": 10.0, "core_s": 3.0, "bits_per_dim": None,
-           "calls": 1, "weights": 7, "name": "GAN"}  # fmt: skip
+           "density": 0.7, "coverage": 0.6, "calls": 1, "weights": 7, "name": "GAN"}  # fmt: skip
     other = {
         **row,
         "frechet": 3.0,
@@ -214,9 +217,10 @@ def test_a_table_of_rivals(trained, tmp_path, capsys, monkeypatch):
     shown = rivals.show([row, other])
     assert "| GAN | 1 | 2 +- 0 | 10 +- 0 | 3 +- 0 | 7 | 2 +- 1 | 3 |" in shown
     assert "50 of 100" in shown and "none | 1 of 2 |" in shown
-    assert rivals.parse("a=b,c;heun();8") == (
-        "a", ["b", "c"], {"sampler": "heun()", "sample.steps": 8}
-    )  # fmt: skip
+    plan = {"sampler": "heun()", "sample.steps": 8}
+    for how, guidance in (("", "none()"), (";cfg(w=1.5)", "cfg(w=1.5)")):
+        found = rivals.parse(f"a=b,c;heun();8{how}")
+        assert found == ("a", ["b", "c"], {**plan, "guidance": guidance})
     path = str(trained.workdir)
     monkeypatch.setattr(rivals, "measure", lambda *args: dict(row))
     args = ["x", f"--row=tiny GAN={path}", "--judge=none", f"--out={tmp_path}"]
@@ -225,3 +229,58 @@ def test_a_table_of_rivals(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(rivals, "measure", lambda *args: pytest.fail("measured twice"))
     rivals.main()
     assert capsys.readouterr().out.count("| tiny GAN | 1 |") == 2
+    # A run that was trained further is measured again.
+    log = tmp_path / "rows.jsonl"
+    newest = restore.locate(trained.workdir)[0].name
+    log.write_text(log.read_text().replace(f'"checkpoint": "{newest}"', '"checkpoint": "1"'))
+    monkeypatch.setattr(rivals, "measure", lambda *args: {**row, "calls": 2})
+    rivals.main()
+    assert "| tiny GAN | 2 |" in capsys.readouterr().out
+
+
+def report(path, bits, step=6, split="test", images=13, **more):
+    result = {"bits_per_dim": bits, **more.pop("result", {})}
+    model = {"step": step, "config": {"eval": {"split": split}}}
+    data = {"images": images, "of": 13}
+    path.write_text(json.dumps({"result": result, "model": model, "data": data, **more}))
+
+
+def test_bits_of_a_table_are_those_of_a_likelihood_of_the_whole_test_set(tmp_path):
+    folder = tmp_path / "eval"
+    folder.mkdir()
+    report(folder / "6_jumps.json", 1.0, certificate={"holds": False})
+    report(folder / "6_ode.json", 1.1, estimator={"bound": False})
+    report(folder / "6_valid.json", 1.2, split="valid")
+    report(folder / "6_2.json", 1.3, images=5)
+    report(folder / "4.json", 1.4, step=4)
+    assert rivals.bits(str(tmp_path), 6) == {"bits_per_dim": None}
+    report(folder / "6_jumps_2.json", 2.0, certificate={"holds": True})
+    assert rivals.bits(str(tmp_path), 6) == {"bits_per_dim": 2.0, "bound": False}
+    report(folder / "6.json", 2.5, result={"bound_by_timesteps": {}})
+    assert rivals.bits(str(tmp_path), 6) == {"bits_per_dim": 2.5, "bound": True}
+
+
+def test_only_three_images_of_the_judge_are_stacked():
+    known = registry.build("data", "digits()")
+    assert rivals.stacked(registry.build("data", "stacked(of=digits(), size=9)"), known)
+    assert not rivals.stacked(known, known)
+    images = np.arange(2 * 8 * 8 * 3).reshape(2, 8, 8, 3)
+    np.testing.assert_array_equal(rivals.channels(images)[4, ..., 0], images[1, ..., 1])
+
+
+def test_chance_in_a_histogram_of_two_classes():
+    """Total variation is then |share - 1/2|, about sqrt(1 / (2 pi N)) by chance."""
+    even = np.array([0.5, 0.5])
+    found = histogram.spread(even, even, 400)
+    np.testing.assert_allclose(found["chance"], (2 * np.pi * 400) ** -0.5, rtol=0.06)
+    low, high = histogram.spread(np.array([0.75, 0.25]), even, 400)["interval"]
+    half = 1.96 * (0.75 * 0.25 / 400) ** 0.5
+    np.testing.assert_allclose([low, high], [0.25 - half, 0.25 + half], atol=0.006)
+
+
+def test_media_that_are_no_images_and_the_best_of_nothing_are_refused(trained, tmp_path):
+    run = tiny.experiment(tmp_path, task=TASK, data="signals()", conditional=False)
+    with pytest.raises(ConfigError, match="trained on images, and these are signals"):
+        run.task.open(run, train.HANDED)
+    with pytest.raises(CheckpointError, match=r"eval\.checkpoint='best'.*use latest"):
+        restore.restore_newest(trained.workdir, restore.read_meta, best=True)

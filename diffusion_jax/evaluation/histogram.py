@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+_DRAWS = 2000
+
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     """Jensen-Shannon divergence of two histograms in bits, in [0, 1] (Lin 1991, equation 4.1).
@@ -26,6 +28,29 @@ def total_variation(p: np.ndarray, q: np.ndarray) -> float:
     """Half the sum of absolute differences of two histograms, in [0, 1]."""
     p, q = (np.asarray(a, np.float64) / np.sum(a) for a in (p, q))
     return float(np.abs(p - q).sum() / 2)
+
+
+def spread(found: np.ndarray, data: np.ndarray, count: int, seed: int = 0) -> dict[str, Any]:
+    """What chance does to `total_variation`, by drawing histograms of as many samples.
+
+    Args:
+        found: shares of the classes among samples, `[K]`.
+        data: their shares in the data.
+        count: of samples.
+        seed: of the draws.
+
+    Returns:
+        `chance`, the mean where samples are as the data; and `interval`, in which 95% are where
+        they are as these samples.
+    """
+    rng = np.random.default_rng(seed)
+
+    def drawn(shares: np.ndarray) -> np.ndarray:
+        return np.abs(rng.multinomial(count, shares, _DRAWS) / count - data).sum(1) / 2
+
+    found, data = (np.asarray(a, np.float64) / np.sum(a) for a in (found, data))
+    chance = float(drawn(data).mean())
+    return {"chance": chance, "interval": np.quantile(drawn(found), [0.025, 0.975]).tolist()}
 
 
 def classes(

@@ -152,17 +152,24 @@ def restore_newest(path: Path, read: Callable[[Path], Any], best: bool = False) 
     Args:
         path: as for `locate`.
         read: reads one checkpoint folder.
-        best: start with the one of the lowest held-out bits/dim instead of the newest.
+        best: start with the one whose held-out figure is lowest instead of the newest.
 
     Returns:
         What `read` returned, and the folder.
 
     Raises:
-        CheckpointError: none can be read, or `read` found another architecture.
+        CheckpointError: none can be read, `read` found another architecture, or the best is asked
+            for of a run that has no figure to tell it by.
     """
     folders = locate(path)
     if best:
-        folders.sort(key=_held_out)
+        figures = {folder: _held_out(folder) for folder in folders}
+        if min(figures.values()) == float("inf"):
+            raise CheckpointError(
+                f"eval.checkpoint='best': no checkpoint in {path} has a held-out figure (a GAN has "
+                "none, other runs need eval_every); use latest, or name one by --checkpoint"
+            )
+        folders.sort(key=figures.__getitem__)
     for folder in folders:
         try:
             with integrity.reading(folder):

@@ -110,7 +110,7 @@ class Recipe:
         if self.weight:
             w = jax.random.uniform(rng.stream(root, "weight", state.step), (n,))
             cond["w"] = self.weight * w
-        noise = rng.draw_noise(rng.stream(root, "noise", state.step), x, dropout=True)
+        noise = rng.draw_noise(rng.stream(root, "noise", state.step), x)
         before = state.proposal.get("before", state.params)
         inputs = LessonInputs(
             edges=jnp.asarray(self.teacher.edges, x.dtype),
@@ -129,7 +129,8 @@ class Recipe:
         fixed = {k: state.params[k] for k in FROZEN}
 
         def loss(trained: Params) -> Array:
-            denoise = self.model.denoiser({**trained, **fixed}, noise.dropout)
+            # Without dropout (Salimans & Ho 2022), whatever the network of the teacher had.
+            denoise = self.model.denoiser({**trained, **fixed})
             pred = denoise(lesson.z, lesson.gamma, self.seen(cond, lesson.end))
             return jnp.mean(weight * jnp.square(pred.x - target))
 

@@ -63,6 +63,7 @@ def denoiser(
         )
     if labels is not None:
         labels = _checked(model, labels)
+    _check_learned(experiment)
     parts = _parts(experiment)
     method_lib.check_guidance(model, parts["guidance"], parts["helpers"])
     guided = parts["guidance"](model.denoiser(params), parts["helpers"].context(model))

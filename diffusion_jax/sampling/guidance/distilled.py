@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.allowed import Finite
+from diffusion_jax.allowed import NotNegative
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
@@ -33,10 +33,11 @@ class Distilled:
         return guided
 
 
-def make(w: Finite = 1.5) -> Distilled:
+def make(w: NotNegative = 1.5) -> Distilled:
     """A weight for a student, see `distill(weight=...)`.
 
     Args:
-        w: 0 unconditional, 1 conditional, above 1 stronger; up to what the student was trained for.
+        w: 0 unconditional, 1 conditional, above 1 stronger; at most the `weight` that the student
+            was trained with.
     """
     return Distilled(float(w))

@@ -129,7 +129,11 @@ class Task(Protocol):
         """The state after one global batch, and its metrics; a pure function."""
 
     def validate(self, state: State, valid: Split) -> dict[str, float]:
-        """Metrics on held-out data; the lowest `bits_per_dim` or `loss` is the best checkpoint."""
+        """Metrics on held-out data.
+
+        The lowest `bits_per_dim`, `loss` or `agreement` is the best checkpoint; a task that reports
+        none of them has no best one.
+        """
 
     def sample(self, writer: Writer, state: State, step: int) -> None:
         """Draws what there is to draw; does nothing if there is nothing."""

@@ -195,6 +195,13 @@ class Distill:
             raise ConfigError(
                 f"{wrong}={value}: this student was distilled {learned}: leave {wrong} out"
             )
+        told = getattr(registry.build("guidance", config.guidance), "w", 0.0)
+        if told > self.weight:
+            raise ConfigError(
+                f"guidance={config.guidance}: this student was told weights from 0 to "
+                f"{self.weight:g} in training and knows nothing of others: ask for "
+                f"distilled(w={self.weight:g}) at most"
+            )
 
     def open(self, setting: Setting, handed: Handed) -> Training:
         """The task; its settings are checked, and the teacher is read."""
@@ -250,7 +257,7 @@ def make(
 
     Args:
         teacher: a work directory.
-        method: `segments(...)`, `halving(...)` or `bootstrap(...)`.
+        method: `segments(...)`, `halving(...)`, `bootstrap(...)` or `flow_map(...)`.
         guidance: of the teacher, for the student to have built in.
         sampler: the teacher's, without noise of its own.
         edges: a grid: where the student's steps end. It becomes `array(...)`.

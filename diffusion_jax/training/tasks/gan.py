@@ -14,6 +14,7 @@ from diffusion_jax.allowed import Count, NotNegative
 from diffusion_jax.baselines import r3gan
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer, state as state_lib
@@ -229,8 +230,12 @@ class Gan:
     def open(self, setting: Setting, handed: Handed) -> Training:
         """The task; its settings are checked."""
         c, source = setting.config, setting.source
-        if c.accumulate != 1 or len(source.shape) != 3:
-            raise ConfigError("a GAN is trained on images, with accumulate=1")
+        if source.medium != IMAGE:
+            raise ConfigError(
+                f"data={c.data}: a GAN is trained on images, and these are {source.medium.name}s"
+            )
+        if c.accumulate != 1:
+            raise ConfigError(f"accumulate={c.accumulate}: a GAN is trained with accumulate=1")
         if c.lr_decay == "constant":
             raise ConfigError(
                 "lr_decay='constant' promises that a training may grow, and a GAN's penalties "
