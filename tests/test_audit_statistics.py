@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from diffusion_jax.evaluation import membership, neighbours, per_class
+from diffusion_jax.evaluation.audit_verdict import copying, verdict
 from diffusion_jax.likelihood.bpd import Records
 
 RNG = np.random.default_rng
@@ -163,6 +164,31 @@ def test_the_second_nearest_is_found_whatever_the_batches():
         np.testing.assert_allclose(found.distance, apart[:, 0])
         np.testing.assert_allclose(found.second, apart[:, 1])
     assert found.distance[0] == 0.0 and found.index[0] == 7
+
+
+@pytest.mark.parametrize("name", ["copies", "singled_out"])
+def test_copies_that_chance_explains_are_no_leak(name):
+    """One of few, and as many as among held-out examples, as in data with few different ones."""
+
+    def said(own, n, others, m):
+        counts = {"copies": 0, "held_out_copies": 0, "singled_out": 0, "held_out_singled_out": 0}
+        counts |= {name: own, f"held_out_{name}": others}
+        rows = {"samples": n, "held_out": m}
+        return verdict({"copies": {**counts, "rows": rows}})
+
+    for nothing in ((0, 600, 0, 297), (1, 600, 0, 297), (600, 600, 297, 297), (300, 600, 150, 297)):
+        assert "no leak found" in said(*nothing), nothing
+    for some in ((600, 600, 0, 297), (40, 600, 0, 297), (300, 600, 50, 297)):
+        assert "some samples are copies, or nearly" in said(*some), some
+
+
+def test_by_chance_copies_are_found_as_rarely_as_three_errors_say():
+    """Both sides from one law: in 1 of 740 draws, and at most in 1 of 100."""
+    rng = RNG(0)
+    draws = zip(rng.binomial(600, 0.1, 3000), rng.binomial(300, 0.1, 3000), strict=True)
+    rows = {"samples": 600, "held_out": 300}
+    found = [copying({"copies": a, "held_out_copies": b, "rows": rows}, "copies") for a, b in draws]
+    assert np.mean(found) < 0.01
 
 
 def test_copies_are_singled_out_and_new_images_are_not():

@@ -11,6 +11,8 @@ from diffusion_jax import registry
 from diffusion_jax.denoiser import StatefulDenoiser, then, with_condition
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import open_run
+from diffusion_jax.experiment.measures import run_agreement
+from diffusion_jax.experiment.sampling import sampling_method
 from diffusion_jax.sampling import loop
 from diffusion_jax.training.distillation.base import Lesson, aim
 from diffusion_jax.types import Pred, alpha, expand, sigma
@@ -73,6 +75,26 @@ def test_lessons_are_of_every_length_and_both_ways_if_asked(float64, both):
 def test_a_run_that_is_told_nothing_is_not_sampled_by_jumps(teacher):  # noqa: F811
     with pytest.raises(ConfigError, match=r"jump\(\) is for a flow map.*use ddim\(\), or train"):
         open_run(teacher.workdir).sample(4, sampler="jump()", steps=3)
+
+
+def test_a_map_begins_anywhere_and_is_compared_by_its_jumps(teacher):  # noqa: F811
+    """Edits cut the plan between its steps, which only students of one plan refuse."""
+    params = {"schedule": teacher.model.schedule.init(jax.random.key(0))}
+    edit = registry.build("edits", "sdedit(start=0.123)")
+    plain, free = (
+        student(teacher, n, method=f"{m}(steps=2)", guidance="none()")
+        for n, m in (("plain", "segments"), ("free", "flow_map"))
+    )
+    assert sampling_method.build(free, params, edit).gammas[0] == pytest.approx(0.123)
+    with pytest.raises(ConfigError, match="begins between the 2 steps"):
+        sampling_method.build(plain, params, edit)
+    for run in (teacher, plain, free):
+        vars(run)["loaded"] = ({}, {})  # nothing is drawn here
+    free.config.sample.num = plain.config.sample.num = 4
+    drawn = run_agreement.as_drawn(free, teacher)
+    assert [run.config.sampler for run in drawn] == ["jump()", "ddim()"]
+    with pytest.raises(ConfigError, match=r"is to draw as .* distilled for 2 steps of ddim"):
+        run_agreement.as_drawn(free, plain)
 
 
 @pytest.fixture(scope="module")

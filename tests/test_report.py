@@ -9,6 +9,7 @@ from pathlib import Path
 
 import browser
 import cards
+import numpy as np
 import pytest
 import tiny
 from conftest import REPO
@@ -17,8 +18,10 @@ from html_page import HOSTILE, check_page, headings
 from diffusion_jax import config as config_lib, registry, saved_config
 from diffusion_jax.cli.modes import report
 from diffusion_jax.cli.report import collect, page
+from diffusion_jax.data.media.video import film
 from diffusion_jax.errors import Preempted
 from diffusion_jax.evaluation import guides
+from diffusion_jax.evaluation.audit_verdict import verdict
 
 DEFAULTS = saved_config.to_dict(config_lib.base())
 ALL = {"Samples", "Reconstructions", "Data", "Likelihood", "Training", "Noise schedule",
@@ -78,6 +81,51 @@ def test_latents_and_stages_have_their_shares(measured, tmp_path):
     for line in ("in the latent z_0 0.4000 \u00b1 0.0100", "of the image given z_0 1.3000 \u00b1",
                  "stage low(haar()) 0.6000", "stage high(haar()) 1.1000"):  # fmt: skip
         assert line in text, line
+
+
+def test_words_and_figures_of_other_media_and_of_maps(measured, tmp_path):
+    """Known entropy, drift, films of edits and laws of texts; a student's page has its density."""
+    folder = tmp_path / "run"
+    shutil.copytree(measured, folder)
+
+    def change(name, **more):
+        found = json.loads((folder / name).read_text())
+        for key, value in more.items():
+            found[key] = {**found[key], **value} if isinstance(value, dict) else value
+        (folder / name).write_text(json.dumps(found))
+
+    (folder / "inspect/1600.json").write_text(
+        json.dumps(
+            json.loads((folder / "inspect/1600.json").read_text())
+            | {"drift": {"gamma": [5.0, 1.0], "end": [1.0, -7.0], "mean": [0.01, 0.25],
+                         "standard_error": [0.001, 0.02]}}
+        )
+    )  # fmt: skip
+    known = {"entropy_bits": 14.32, "bits": {"bits_per_dim": 15.5, "standard_error": 0.1}}
+    change("eval/1600.json", result={"known": {**known, "excess_bits": 1.18}})
+    change("compressed/1600.json", data={"medium": "text"},
+           other_formats=[{"format": "xz", "bits_per_dim": 4.0, "bits_per_dim_sheet": 3.8},
+                          {"format": "4-gram", "bits_per_dim": 2.2}])  # fmt: skip
+    certificate = {"holds": False, "way_back_misses_by_median": 2.8, "negative_determinants": 1,
+                   "way_back_misses_by_at_most": 5.5, "condition_at_most": 31.0}  # fmt: skip
+    name = "eval/1600_ode_hutchinson_decoder_k5.json"
+    doubtful = {**json.loads((folder / name).read_text()), "certificate": certificate}
+    (folder / "eval/1600_jumps.json").write_text(json.dumps(doubtful))
+    (folder / "edits/1600_repaint_test/0000.gif").write_bytes(
+        film(np.zeros((2, 4, 4, 1), np.uint8), "gif")
+    )
+    text = page.render(collect.read(folder), DEFAULTS, "x")
+    shown = re.sub(r"\s+", " ", check_page(text).text)
+    for line in ("bits too many 1.1800", "known 14.3200", "if perfect 0.2500 \u00b1 0.0200",
+                 "xz, one file of all texts 3.8000", "4-gram, by a law, without a file 2.2000",
+                 "297 texts of", "texts/s", "NO LIKELIHOOD", "NO bijection"):  # fmt: skip
+        assert line in shown, line
+    assert "data:image/gif" in text
+    assert verdict(json.loads((folder / "audit/1600.json").read_text())["result"]) in shown
+    c = json.loads((folder / "config.json").read_text())
+    c["task"] = "distill(teacher='runs/digits')"
+    (folder / "config.json").write_text(json.dumps(c))
+    assert "Likelihood" in headings(page.render(collect.read(folder), DEFAULTS, "x"))
 
 
 def test_everything_from_files_is_escaped(measured, tmp_path):

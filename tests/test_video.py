@@ -252,6 +252,24 @@ def test_unrelated_images_see_themselves_alone(label, frames, weights):
     assert not same[:, -1].any()
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, None),
+        ({"conditional": False}, "only their class tells from videos: set --config.conditional"),
+        ({"network": f"stacked_frames(of=unet({UNET}))"}, "lets all frames see one another: use"),
+    ],
+)
+def test_unrelated_frames_are_kept_apart_or_refused(tmp_path, changes, says):
+    settings = {"data": f"joint(of={TINY})", "network": f"video_unet({UNET})", "conditional": True}
+    run = tiny.experiment(tmp_path, **{**settings, **changes})
+    if says is None:
+        assert run.model.network.stills == run.source.stills
+    else:
+        with pytest.raises(ConfigError, match=says):
+            run.model  # noqa: B018
+
+
 def test_joint_data_are_a_data_set_and_refuse_other_frames():
     testing.check("data", f"joint(of={TINY})")
     with pytest.raises(DataError, match=r"images \(6, 6, 1\) with 2 levels"):

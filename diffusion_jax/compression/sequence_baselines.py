@@ -12,7 +12,7 @@ import numpy as np
 
 
 def rivals(train: np.ndarray, found: np.ndarray, levels: int, medium: str) -> list[dict[str, Any]]:
-    """Records as of `baselines.rivals`, for media that have such rivals.
+    """Records as of `other_formats.rivals`, for media that have such rivals; no file is written.
 
     Args:
         train: examples to fit to, uint8 `[N, 1, T, C]`.
@@ -23,7 +23,7 @@ def rivals(train: np.ndarray, found: np.ndarray, levels: int, medium: str) -> li
     out = []
     for name, model in _MODELS.get(medium, {}).items():
         bits = model(train[:, 0], found[:, 0], levels) / found.size
-        out.append({"format": name, "bits_per_dim": bits, "bits_per_dim_sheet": bits})
+        out.append({"format": name, "bits_per_dim": bits})
     return out
 
 

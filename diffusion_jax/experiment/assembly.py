@@ -75,6 +75,7 @@ def model(run: "Experiment") -> Model:
         embedding=0 if told is None else len(told.scale) + 1,
     )
     texts.check(run, built.network)
+    _check_stills(run, built)
     if known["low"] and not getattr(built.network, "low", 0):
         raise ConfigError(
             f"view {c.view} gives small images or latents, but network {c.network} takes none: its "
@@ -96,6 +97,23 @@ def model(run: "Experiment") -> Model:
         )  # fmt: skip
     _check_latents(run, built)
     return built
+
+
+def _check_stills(run: "Experiment", built: Model) -> None:
+    """Refuses videos among unrelated images where the network does not keep those apart."""
+    c, source = run.config, run.source
+    if source.stills is None:
+        return
+    if not built.num_classes:
+        raise ConfigError(
+            f"data={c.data}: some examples are unrelated images, which only their class tells from "
+            "videos: set --config.conditional=True"
+        )
+    if getattr(built.network, "stills", None) is None:
+        raise ConfigError(
+            f"data={c.data}: some examples are unrelated images, and network {c.network} lets all "
+            "frames see one another: use video_unet(), or the videos alone"
+        )
 
 
 def view(run: "Experiment") -> View:

@@ -11,6 +11,11 @@ def plus_minus(value: float, error: float | None, form: str = ".4f") -> str:
     return f"{value:{form}} +- {f'{error:{form}}' if known else 'unknown'}"
 
 
+def examples(data: dict[str, Any]) -> str:
+    """What examples are called in a record of data, by its `medium`: images unless it says."""
+    return f"{data.get('medium', 'image')}s"
+
+
 def json_text(values: Any, **how: Any) -> str:
     """Valid JSON, which has no NaN or infinity: they are written as null."""
     return json.dumps(_finite(values), allow_nan=False, **how)

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from diffusion_jax.evaluation.audit_verdict import verdict
 from diffusion_jax.runtime.formatting import plus_minus
-
-_CHANCE = 3.0  # standard errors within which a figure may be chance
 
 
 def table(report: dict[str, Any], names: Sequence[str] = ()) -> str:
@@ -32,28 +31,6 @@ def table(report: dict[str, Any], names: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def verdict(found: dict[str, Any]) -> str:
-    """Whether these tests found anything; never more than that."""
-    signs = []
-    if "gap" in found and (found["gap"]["z"] or 0.0) > _CHANCE:
-        signs.append("training images cost fewer bits")
-    if "membership" in found:
-        m = found["membership"]
-        if any(f["auroc"] - 0.5 > _CHANCE * f["null_standard_error"] for f in (m, m["best_band"])):
-            signs.append("bits tell who was trained on")
-    if "copies" in found:
-        c = found["copies"]
-        if (
-            c["singled_out"] / c["rows"]["samples"]
-            > c["held_out_singled_out"] / c["rows"]["held_out"]
-            or c["copies"]
-        ):
-            signs.append("some samples are copies, or nearly")
-    if not signs:
-        return "no leak found by these tests, which is no proof that there is none"
-    return f"found: {'; '.join(signs)}"
-
-
 def _gap(g: dict[str, Any], _: Sequence[str]) -> list[str]:
     train, test, most = g["train"], g["held_out"], g["largest"]
     sides = (f"{plus_minus(v['bits_per_dim'], v['standard_error'])}" for v in (train, test))
@@ -67,7 +44,7 @@ def _gap(g: dict[str, Any], _: Sequence[str]) -> list[str]:
 
 def _membership(m: dict[str, Any], _: Sequence[str]) -> list[str]:
     best, (low, high) = m["best_band"], m["interval"]
-    wanted = f" (1% needs {m['needs']} held-out images)" if m["needs"] else ""
+    wanted = f" (1% needs {m['needs']} held-out examples)" if m["needs"] else ""
     return [
         f"membership AUROC {_auroc(m)}; TPR at {m['false_positive_rate']:.0%} FPR "
         f"{m['true_positive_rate']:.3f} [{low:.3f}, {high:.3f}]{wanted}",
@@ -87,9 +64,10 @@ def _copies(c: dict[str, Any], _: Sequence[str]) -> list[str]:
     n, m = c["rows"]["samples"], c["rows"]["held_out"]
     ratio = "unknown" if c["ratio"] is None else f"{c['ratio']:.3f}"
     return [
-        f"copies {c['copies']} of {n}; nearest/second nearest < 1/3: {c['singled_out']} (of {m} "
-        f"held-out images {c['held_out_singled_out']}); nearer than every held-out image: "
-        f"{c['nearer_than_all']}; median distance to train {ratio} of that of new images"
+        f"copies {c['copies']} of {n} (held out {c['held_out_copies']} of {m}); "
+        f"nearest/second nearest < 1/3: {c['singled_out']} (held out {c['held_out_singled_out']}); "
+        f"nearer than everything held out: {c['nearer_than_all']}; median distance to train "
+        f"{ratio} of that of what is held out"
     ]
 
 
@@ -118,7 +96,7 @@ def _shares(s: dict[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def _agreement(a: dict[str, Any], _: Sequence[str]) -> list[str]:
-    shared = f"; the runs share {a['shared']} training images" if a["shared"] else ""
+    shared = f"; the runs share {a['shared']} training examples" if a["shared"] else ""
     return [
         f"samples of both runs from the same noise ({a['sampler']}): cosine {a['cosine']:.3f} "
         f"(other noise {a['cosine_of_others']:.3f}), rms apart {a['rms']:.3f}; to each run's own "

@@ -12,7 +12,7 @@ from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import bpd, cascade_likelihood as lib
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.runtime import storage
-from diffusion_jax.runtime.formatting import plus_minus
+from diffusion_jax.runtime.formatting import examples, plus_minus
 
 
 def evaluate(cascade: Experiment) -> dict[str, Any]:
@@ -71,8 +71,9 @@ def _table(report: dict[str, Any], name: str, note: str) -> str:
     given = m["given"] and f", given the {m['given']}"
     lines = [
         f"{name} bits/dim{given}: {plus_minus(r['bits_per_dim'], r['standard_error'])} "
-        f"(s.e. over {r['images']} images; Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, "
-        f"{r['draws_per_image']} times each), the sum of {len(r['stages'])} stages:",
+        f"(s.e. over {r['images']} {examples(report['data'])}; "
+        f"Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, {r['draws_per_image']} times each), the sum "
+        f"of {len(r['stages'])} stages:",
         "  bits per dimension of the image, share; per value of its own part",
     ]
     lines += _records.stage_lines(report)

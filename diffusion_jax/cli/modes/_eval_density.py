@@ -14,7 +14,7 @@ from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import cascade_likelihood, density as lib
 from diffusion_jax.likelihood.estimators.base import Density
 from diffusion_jax.runtime import storage
-from diffusion_jax.runtime.formatting import plus_minus
+from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.types import Params
 
 
@@ -110,12 +110,12 @@ def _table(report: dict[str, Any], name: str) -> str:
     lines = [
         f"{name} bits/dim{_records.of(r.get('part'))}{given}: "
         f"{plus_minus(r['bits_per_dim'], r['standard_error'])} "
-        f"(s.e. over {r['images']} images; Monte-Carlo s.e. {said}, "
+        f"(s.e. over {r['images']} {examples(report['data'])}; Monte-Carlo s.e. {said}, "
         f"{r['draws_per_image']} draws each)",
         *_records.part_lines(r.get("part")),
         f"  {e['kind']}; trace {e['trace']}; dequantization {e['dequantization']}",
         *_doubts(doubt),
-        f"  {e['method']}, {e['steps']} steps{_halved(r.get('solver'))}; "
+        f"  {e['method']}, {e['steps']} steps{_halved(r.get('solver'), examples(report['data']))}; "
         f"{e['network_calls_per_image']} network calls and "
         f"{e['jacobian_vector_products_per_image']} Jacobian-vector products an image",
         *(
@@ -135,13 +135,13 @@ def _ends(model: dict[str, Any]) -> str:
     return f", gamma from {model['gamma_0']:.3f} to {model['gamma_1']:.3f}"
 
 
-def _halved(solver: dict[str, Any] | None) -> str:
+def _halved(solver: dict[str, Any] | None, of: str) -> str:
     if solver is None:
         return ""
     return (
         f": half of them change it by {solver['half_the_steps_changes_by']:.2g}, an image by at "
         f"most {solver['half_the_steps_changes_an_image_by_at_most']:.2g} "
-        f"(first {solver['images']} images)"
+        f"(first {solver['images']} {of})"
     )
 
 
@@ -151,7 +151,7 @@ def _doubts(found: dict[str, Any] | None) -> list[str]:
         return []
     said = "a bijection" if found["holds"] else "NO bijection, and the figure no likelihood"
     return [
-        f"  {said} at these images: the way back misses by "
+        f"  {said} at these examples: the way back misses by "
         f"{found['way_back_misses_by_median']:.2g} grey levels (median), "
         f"{found['way_back_misses_by_at_most']:.2g} at most (0.5 allowed); "
         f"{found['negative_determinants']} Jacobians have a negative determinant; "

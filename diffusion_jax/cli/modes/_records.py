@@ -102,6 +102,7 @@ def data_record(experiment: Experiment, split: Split, limit: int) -> dict[str, A
     """Which images, and a hash of them."""
     return {
         "name": split.name,
+        "medium": experiment.source.medium.name,
         "images": count(split, limit),
         "of": len(split),
         "shape": list(split.shape),

@@ -37,6 +37,8 @@ def run(experiment: Experiment) -> None:
     params, record = _weights(experiment)
     if experiment.config.audit.against and params is None:
         raise ConfigError("audit.against compares two runs; this one has no checkpoint")
+    if against := experiment.config.audit.against:  # refused before anything is scored
+        run_agreement.as_drawn(experiment, run_agreement.open_other(experiment, against))
     train = experiment.source.split("train")
     held_out = experiment.source.split(experiment.config.eval.split)
     if _scored(experiment, params):  # before samples are drawn

@@ -15,7 +15,7 @@ from diffusion_jax.experiment.cascade import waste
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import cascade_likelihood
 from diffusion_jax.runtime.distributed import describe_devices, say
-from diffusion_jax.runtime.formatting import plus_minus
+from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.runtime.storage import place, write
 from diffusion_jax.types import Params
 
@@ -36,7 +36,8 @@ def run(experiment: Experiment) -> None:
     codec.labels_of(experiment, found)  # refused now rather than after the weights are read
     params, record = experiment.loaded
     made = codec.encode(experiment, params, record, found, show=True)
-    say(f"{found.name}: {len(found.images)} images in {len(made.data)} bytes")
+    many = f"{len(found.images)} {experiment.source.medium.name}s"
+    say(f"{found.name}: {many} in {len(made.data)} bytes")
     if note := waste(experiment):
         say(f"  {note}")
     path = named or _records.unused(
@@ -145,7 +146,8 @@ def _table(report: dict[str, Any]) -> str:
     r, b, h = report["result"], report["bound"], report["file"]
     same, fresh = b["same_latents"], b["fresh_latents"]
     given = {"coded": ", given the class", "null class": ", null class", "none": ""}[h["labels"]]
-    head = f"{report['data']['name']}: {h['images']} images, T={h['timesteps']}, order {h['order']}"
+    many = examples(report["data"])
+    head = f"{report['data']['name']}: {h['images']} {many}, T={h['timesteps']}, order {h['order']}"
     rows = [
         (f"net code length{given}", f"{r['net_bits_per_dim']:.4f}"),
         (
@@ -168,16 +170,19 @@ def _table(report: dict[str, Any]) -> str:
         (
             "initial bits",
             f"{r['initial_bits_per_dim']:.2f} per dimension of the first "
-            f"{min(h['batch'], h['images'])} images, once per group ({h['groups']})",
+            f"{min(h['batch'], h['images'])} {many}, once per group ({h['groups']})",
         ),
     ]
     medium = report["data"]["medium"]
     for other in report.get("other_formats", []):
-        text = other.get("missing") or (
-            f"{other['bits_per_dim']:.4f} as one file per {medium}, "
-            f"{other['bits_per_dim_sheet']:.4f} as one {'picture' if medium == 'image' else 'file'}"
+        whole = other.get("bits_per_dim_sheet")
+        text = other.get("missing") or f"{other['bits_per_dim']:.4f}" + (
+            ", by a law, without a file"
+            if whole is None
+            else f" as one file per {medium}, {whole:.4f} as one "
+            f"{'picture' if medium == 'image' else 'file'}"
         )
         rows.append((other["format"], text))
     lines = [f"{head} (bits/dim)", *(f"  {name:<34} {text}" for name, text in rows)]
-    lines.append(f"  {r['images_per_second']:.2f} images/s, compilation and bounds left out")
+    lines.append(f"  {r['images_per_second']:.2f} {many}/s, compilation and bounds left out")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from diffusion_jax.likelihood import bpd
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.model import need_likelihood
 from diffusion_jax.runtime import storage
-from diffusion_jax.runtime.formatting import plus_minus
+from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
@@ -250,8 +250,8 @@ def _table(report: dict[str, Any], name: str) -> str:
     lines = [
         f"{name} bits/dim{_records.of(r.get('part'))}{given}: "
         f"{plus_minus(r['bits_per_dim'], r['standard_error'])} "
-        f"(s.e. over {r['images']} images; Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, "
-        f"{r['draws_per_image']} times each)",
+        f"(s.e. over {r['images']} {examples(report['data'])}; "
+        f"Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, {r['draws_per_image']} times each)",
         *_records.part_lines(r.get("part")),
         *(
             f"  {part:<15} {plus_minus(v['bits_per_dim'], v['standard_error'])}"

@@ -135,6 +135,7 @@ _FILES = {
     "edits": "edits/*/record.json",
 }
 _KINDS = (".png", ".webp")
+_FILMS, _MOVING = (".gif", ".webp", ".apng"), 6  # of edits of videos, and how many are shown
 # Fields in the order in which their files were made, and how many of the newest are shown.
 _BY_AGE = {"edits": 6, "quality": 1000}
 _LARGEST = 8 * 2**20  # bytes of one picture
@@ -226,14 +227,17 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _pictures(path: Path, tried: Callable) -> dict[str, bytes]:
-    """Pictures of a record: those of its name, or the sheet of an edit."""
+    """Pictures of a record: those of its name, or the sheet and the films of an edit."""
     stem = "sheet" if path.stem == "record" else path.stem
     beside = [p for p in sorted(path.parent.iterdir()) if p.suffix in _KINDS]
     out = {}
+    films = [p for p in sorted(path.parent.iterdir()) if p.suffix in _FILMS and p.stem.isdigit()]
     for p in beside:
         rest = p.stem.removeprefix(stem)
         if p.stem.startswith(stem) and re.fullmatch(r"|_(?!\d+(_|$)).*", rest):
             out[p.name] = tried(p, _picture, b"")
+    for p in films[:_MOVING] if stem == "sheet" else ():
+        out[p.name] = tried(p, _picture, b"")
     return {name: data for name, data in out.items() if data}
 
 

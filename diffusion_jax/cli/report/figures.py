@@ -234,11 +234,11 @@ def gaps(bands: Sequence[dict[str, float]]) -> Chart:
 
 
 def formats(result: dict[str, Any], others: list[dict[str, Any]]) -> Chart:
-    """Bits/dim of the file beside other formats, all images in one picture."""
+    """Bits/dim of the file beside other formats, all examples in one file."""
     rows = [("this model, net", result["net_bits_per_dim"]),
             ("this model, whole file", result["file_bits_per_dim"]),
-            *((o["format"], o["bits_per_dim_sheet"]) for o in others
-              if "bits_per_dim_sheet" in o)]  # fmt: skip
+            *((o["format"], o.get("bits_per_dim_sheet", o.get("bits_per_dim"))) for o in others
+              if "missing" not in o)]  # fmt: skip
     chart = Chart("bits/dim", "", (4.2, 0.7 + 0.36 * len(rows)))
     names, values = [list(column) for column in zip(*rows, strict=True)]
     chart.bars(names, values, [f"{v:.3f}" for v in values])

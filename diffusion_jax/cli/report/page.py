@@ -57,7 +57,7 @@ _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
             sections_measured.environment,
         ),
     ),
-    "agreement": ("task", _DRAWN),
+    "agreement": ("task", (_DRAWN[0], sections_measured.density, *_DRAWN[1:])),
     "samples": ("task", _DRAWN),
 }
 

@@ -15,6 +15,8 @@ from diffusion_jax.cli.report.elements import (
     svg,
 )
 from diffusion_jax.cli.report.markup import Html, join, table, tag
+from diffusion_jax.evaluation.audit_verdict import verdict
+from diffusion_jax.runtime.formatting import examples
 
 
 def audit(run: RunFiles) -> Section | Missing:
@@ -27,14 +29,15 @@ def audit(run: RunFiles) -> Section | Missing:
 def _one(a: Record) -> Html:
     r = a.data["result"]
     data, other = a.data["data"], a.data["held_out"]
+    times = f", {a.data['draws_per_image']} times each" if "gap" in r else ""
     said = (
-        f"{a.name}: {number(data['images'])} images of {data['name']} against "
-        f"{number(other['images'])} of {other['name']}, {a.data['draws_per_image']} times each."
+        f"{a.name}: {number(data['images'])} {examples(data)} of {data['name']} against "
+        f"{number(other['images'])} of {other['name']}{times}: {verdict(r)}."
     )
     rows = [row for key, make in _ROWS.items() if r.get(key) for row in make(r[key])]
     gap = r.get("gap")
     drawn = gap and svg(
-        figures.gaps(gap["bands"]), "Chart of the gap between held-out and training images "
+        figures.gaps(gap["bands"]), "Chart of the gap between held-out and training examples "
         "against gamma", "Held out less train, bits/dim in each band of noise levels.",
     )  # fmt: skip
     remarks = [*a.data["notes"], *(f"left out: {line}" for line in a.data["left_out"])]
@@ -77,8 +80,8 @@ def _copies(c: dict[str, Any]) -> list[list[Any]]:
         ["copies", f"{c['copies']} of {n}", f"{c['held_out_copies']} of {m} held out"],
         ["nearest/second nearest below 1/3", f"{c['singled_out']} of {n}",
          f"{c['held_out_singled_out']} of {m} held out"],
-        ["nearer than 99% of held-out images", number(c["suspicious"], 3), "0.01"],
-        ["median distance to train, of that of held-out images", number(c["ratio"], 3), "1"],
+        ["nearer than 99% of what is held out", number(c["suspicious"], 3), "0.01"],
+        ["median distance to train, of that of what is held out", number(c["ratio"], 3), "1"],
     ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from diffusion_jax.cli.report.elements import (
 )
 from diffusion_jax.cli.report.markup import Html, join, settings, table, tag
 from diffusion_jax.cli.report.sections_trained import newest_bound, of_part, others
+from diffusion_jax.runtime.formatting import examples
 
 
 def likelihood(run: RunFiles) -> Section | Missing:
@@ -32,6 +33,7 @@ def likelihood(run: RunFiles) -> Section | Missing:
         said = ", ".join(f"{k} {v['bits_per_dim']:.4f}" for k, v in r["breakdown"].items())
         rows = [("total", bits(r)), *((k, bits(v)) for k, v in r["breakdown"].items())]
         rows += _shares(newest)
+        rows += _excess(r.get("known"))
         rows += [
             (f"bound with T = {k}", bits(v))
             for k, v in r.get("bound_by_timesteps", {}).items()
@@ -39,16 +41,17 @@ def likelihood(run: RunFiles) -> Section | Missing:
         ]
         charts = columns(
             svg(figures.breakdown(r), f"Chart of the parts of the bound: {said}",
-                "Parts of the bound, with one standard error over images; logarithmic."),
+                "Parts of the bound, with one standard error over examples; logarithmic."),
             svg(figures.timesteps(r), "Chart of the bound against the number of steps T",
                 "The bound of models with T steps."),
         )  # fmt: skip
         unit = f"{newest.name}, bits/dim{of_part(newest)}:"
         parts += [tag("p", unit), settings(rows), charts]
     parts.append(table(
-        ["estimate", "bits/dim", "Monte-Carlo s.e.", "draws", "images", "data", "weights", "file"],
-        [_estimate(e) for e in run.evals], "All evaluations",
+        ["estimate", "bits/dim", "Monte-Carlo s.e.", "draws", "examples", "data", "weights",
+         "file"], [_estimate(e) for e in run.evals], "All evaluations",
     ))  # fmt: skip
+    parts += [said for e in run.evals if (said := _certified(e)) is not None]
     return Section("Likelihood", join(parts))
 
 
@@ -67,11 +70,46 @@ def _shares(e: Record) -> list[tuple[str, Html]]:
     return rows
 
 
+def _excess(known: dict[str, Any] | None) -> list[tuple[str, Html]]:
+    """The bits of an example beside the entropy that the data are known to have."""
+    if known is None:
+        return []
+    return [
+        ("bits of one example", bits(known["bits"])),
+        ("entropy of the data, known", number(known["entropy_bits"])),
+        ("bits too many", plus_minus(known["excess_bits"], known["bits"]["standard_error"])),
+    ]
+
+
+def density(run: RunFiles) -> Section | None:
+    """The density of a flow map, if it has been measured."""
+    found = likelihood(run) if run.evals else None
+    return found if isinstance(found, Section) else None
+
+
+def _certified(e: Record) -> Html | None:
+    """Whether a map is a bijection, and how one can tell."""
+    found = e.data.get("certificate")
+    if not found:
+        return None
+    said = "a bijection" if found["holds"] else "NO bijection, and its figure no likelihood"
+    return tag(
+        "p",
+        f"{e.name}: {said} at these examples. The way back misses by "
+        f"{number(found['way_back_misses_by_median'], 2)} grey levels (median), "
+        f"{number(found['way_back_misses_by_at_most'], 2)} at most (0.5 allowed); negative "
+        f"determinants: {found['negative_determinants']}; condition at most "
+        f"{number(found['condition_at_most'], 1)}.",
+    )
+
+
 def _estimate(e: Record) -> list[Any]:
     r, how = e.data["result"], e.data.get("estimator", {})
     kind = how.get("kind", "")
     if how.get("bound") is False:
         kind += " (NO BOUND)"
+    if not e.data.get("certificate", {}).get("holds", True):
+        kind += " (NO LIKELIHOOD)"
     kind += f",{of}" if (of := of_part(e)) else ""
     draws, weights = r.get("draws_per_image"), e.data.get("model", {}).get("weights", "")
     return [kind, bits(r), number(r.get("monte_carlo_se")), number(draws), number(r.get("images")),
@@ -182,11 +220,17 @@ def _coded(c: Record) -> Html:
         ["initial bits in the file", number(r["initial_bits_in_file_per_dim"])],
         ["whole file", number(r["file_bits_per_dim"])],
     ]  # fmt: skip
-    rows += [[f"{o['format']}, one picture of all images", number(o["bits_per_dim_sheet"])]
-             for o in others if "bits_per_dim_sheet" in o]  # fmt: skip
+    data = c.data["data"]
+    many = examples(data)
+    sheet = f"one {'picture' if many == 'images' else 'file'} of all {many}"
+    rows += [
+        [f"{o['format']}, {sheet}", number(o["bits_per_dim_sheet"])] if "bits_per_dim_sheet" in o
+        else [f"{o['format']}, by a law, without a file", number(o["bits_per_dim"])]
+        for o in others if "missing" not in o
+    ]  # fmt: skip
     said = (
-        f"{number(h['images'])} images of {c.data['data']['name']} in {number(h['bytes'])} bytes "
-        f"(T = {h['timesteps']}, order {h['order']}), {r['images_per_second']:.2f} images/s."
+        f"{number(h['images'])} {many} of {data['name']} in {number(h['bytes'])} bytes "
+        f"(T = {h['timesteps']}, order {h['order']}), {r['images_per_second']:.2f} {many}/s."
     )
     drawn = svg(figures.formats(r, others), "Bar chart of bits/dim of this model and of formats",
                 "Bits/dim of the whole data set.")  # fmt: skip
@@ -259,7 +303,11 @@ def edits(run: RunFiles) -> Section | None:
         asked, how = e.data["edit"], e.data["sampling"]
         caption = f"{asked['method']}: {how['sampler']}, guidance {how['guidance']}."
         alt = "Sources, what is kept of them, and results side by side"
-        parts += [image(n, b, alt, caption) for n, b in e.pictures.items()]
+        parts += [
+            image(n, b, alt, caption) if n.endswith(".png")
+            else image(n, b, f"A result, moving: {n}", "A result, moving.")
+            for n, b in e.pictures.items()
+        ]  # fmt: skip
     return Section("Edits", join(parts))
 
 

@@ -111,7 +111,7 @@ def training(run: RunFiles) -> Section | Missing:
         svg(
             figures.loss(c, False, unit, valid, of), loss,
             f"Loss against steps ({unit}). Held-out and test figures are of the averaged weights; "
-            "bands and bars are one standard error over images."
+            "bands and bars are one standard error over examples."
             + " The loss in training is weighted, the others are the bound." * run.weighted,
         ),
         svg(figures.loss(c, True, unit, valid, of), f"{loss}, against time",
@@ -142,7 +142,7 @@ def data(run: RunFiles) -> Section | None:
     d = run.data
     if not d:
         return None
-    said = settings([("trained on", d["name"]), ("images", number(d["images"]))])
+    said = settings([("trained on", d["name"]), ("examples", number(d["images"]))])
     notes = [tag("p", note) for note in d["notes"]]
     names = d["classes"] or [f"class {i}" for i in range(len(d["counts"]))]
     shown = [(name, number(count)) for name, count in zip(names, d["counts"], strict=False)]
@@ -176,6 +176,11 @@ def noise(run: RunFiles) -> Section | Missing:
         if isinstance(found, dict) and "variance" in found:
             value = plus_minus(found["variance"], found["standard_error"], 3)
             said.append((f"variance of one draw, {name.replace('_', ' ')}", value))
+    if drift := looked.get("drift"):
+        i = max(range(len(drift["mean"])), key=drift["mean"].__getitem__)
+        value = plus_minus(drift["mean"][i], drift["standard_error"][i])
+        where = f"gamma {drift['gamma'][i]:.2f} to {drift['end'][i]:.2f}"
+        said.append((f"squared drift of predictions, at most ({where}); 0 if perfect", value))
     rest = others(run.inspect, inspected)
     return Section("Noise schedule", join([drawn, settings(said) if said else None, rest]))
 

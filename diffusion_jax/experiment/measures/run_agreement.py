@@ -15,7 +15,7 @@ from diffusion_jax.experiment import Experiment, assembly, guidance_models, othe
 from diffusion_jax.experiment._with_settings import with_settings
 from diffusion_jax.experiment.sampling import run_sampler
 
-_ODE = {"sampler": "ddim()", "plan": "once()", "corrector": "none()"}  # no noise but the first
+_ODE = {"plan": "once()", "corrector": "none()"}  # and DDIM: no noise but the first
 _SHARED = ("guidance", "grid", "final", "sample.num", "sample.steps", "sample.batch",
            "sample.labels", "sample.seed")  # fmt: skip
 
@@ -35,8 +35,35 @@ def open_other(experiment: Experiment, path: str) -> Experiment:
     return other
 
 
+def as_drawn(experiment: Experiment, other: Experiment) -> tuple[Experiment, Experiment]:
+    """Both runs with the settings that they draw with here: by DDIM, flow maps by their jumps.
+
+    Raises:
+        ConfigError: there are too few samples, or one of them cannot draw so.
+    """
+    c = experiment.config
+    if c.sample.num < 2:
+        raise ConfigError(f"audit.against compares samples: sample.num={c.sample.num} is too few")
+    same = {k: c.sample[k[7:]] if k.startswith("sample.") else c[k] for k in _SHARED}
+
+    def drawn(run: Experiment) -> Experiment:
+        sampler = getattr(run.task, "drawn_by", "ddim()")
+        changed = with_settings(run, {**same, **_ODE, "sampler": sampler})
+        try:
+            run_sampler.check(changed)
+        except ConfigError as e:
+            raise ConfigError(
+                f"audit.against: {run.workdir} is to draw as {experiment.workdir} does "
+                f"(sample.steps={c.sample.steps}, grid={c.grid}, guidance={c.guidance}), without "
+                f"noise: {e}"
+            ) from e
+        return changed
+
+    return drawn(experiment), drawn(other)
+
+
 def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
-    """Draws from both runs with the same noise and classes, by DDIM, and compares.
+    """Draws from both runs with the same noise and classes, as `as_drawn` says, and compares.
 
     Returns:
         `cosine`, the mean over images of that between the two samples, less the mean training
@@ -45,17 +72,14 @@ def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
         the other run, and to their nearest own training images, in shares of the range of levels;
         and `shared`, how many training images both have.
     """
-    c = experiment.config
-    if c.sample.num < 2:
-        raise ConfigError(f"audit.against compares samples: sample.num={c.sample.num} is too few")
-    same = {k: c.sample[k[7:]] if k.startswith("sample.") else c[k] for k in _SHARED}
+    runs = as_drawn(experiment, other)
     splits = [e.source.split("train") for e in (experiment, other)]
-    drawn = [_rows(_draw(e, {**same, **_ODE}), experiment) for e in (experiment, other)]
-    return {**_compare(*drawn, *splits, experiment), "sampler": _ODE["sampler"]}
+    samplers = " and ".join(dict.fromkeys(run.config.sampler for run in runs))
+    drawn = [_rows(_draw(run), experiment) for run in runs]
+    return {**_compare(*drawn, *splits, experiment), "sampler": samplers}
 
 
-def _draw(run: Experiment, changes: dict[str, Any]) -> np.ndarray:
-    run = with_settings(run, changes)
+def _draw(run: Experiment) -> np.ndarray:
     made = run_sampler.compiled(run, run.params)
     return made.levels(made(run.config.sample.seed))
 

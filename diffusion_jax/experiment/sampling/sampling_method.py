@@ -35,7 +35,8 @@ def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> M
         )
     learned = set(gammas[:-1])
     gammas = plan(gammas if edit is None else edit.plan(gammas))
-    if experiment.model.teacher and not set(gammas[:-1]) <= learned:
+    free = "to" in experiment.model.cond_scalars  # a flow map begins anywhere
+    if experiment.model.teacher and not free and not set(gammas[:-1]) <= learned:
         raise ConfigError(
             f"edit.method={c.edit.method} begins between the {c.sample.steps} steps that this "
             f"student has learned: use its teacher ({experiment.model.teacher})"
