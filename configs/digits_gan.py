@@ -2,6 +2,8 @@
 
 Command:   djax train --config=digits_gan --workdir=runs/gan
 Use:       --mode=sample and --mode=quality of that work directory; it has no likelihood
+Hardware:  two CPU cores, minutes
+Expected:  not yet trained to the end by us
 """
 
 from ml_collections import ConfigDict

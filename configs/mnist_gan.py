@@ -3,6 +3,8 @@
 Command:   djax train --config=mnist_gan --workdir=runs/mnist_gan
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Use:       --mode=sample and --mode=quality of that work directory; it has no likelihood
+Hardware:  one GPU or a TPU slice; on a CPU use configs/mnist_gan.py:smoke
+Expected:  not yet trained to the end by us
 """
 
 from ml_collections import ConfigDict

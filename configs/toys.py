@@ -1,8 +1,8 @@
 """Videos of a moving glyph whose entropy is known, 14.32 bits each. Nothing to download.
 
 Command:   djax train --config=toys --workdir=runs/toys
-           --config=configs/toys.py:stacked has the frames as channels, :still no attention between
-           frames; each also with _smoke
+           --config=configs/toys.py:factorised is the default, :stacked has the frames as channels,
+           :still no attention between frames; each also with _smoke
 Hardware:  two CPU cores, minutes
 Expected:  see docs/howto/video.md
 """

@@ -182,6 +182,7 @@ def base() -> ConfigDict:
     c.compress.output = ""  # the file to write; empty: in the work directory, by the step's name
     c.compress.verify = False  # compress: decode the file at once; decompress: write nothing
     c.compress.timesteps = 100  # T of the chain: more is smaller and slower
+    c.compress.grid = ""  # where the steps are: dp(...), ...; empty: equal in the schedule's time
     c.compress.order = "auto"  # bitswap where the model has no encoder, else topdown
     c.compress.batch = 0  # images side by side: faster, more initial bits; 0: 8, or the file's
     c.compress.group = 1024  # images that share a stack: damage and initial bits are per group

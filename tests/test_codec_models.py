@@ -82,7 +82,11 @@ def test_round_trip_and_code_length(name):
 
 def expected_length(timesteps):
     """Of a value of N(0, V), bits: the T-step bound with the optimal network, in closed form."""
-    gamma = np.linspace(*ENDS.values(), timesteps + 1)
+    return expected_at(np.linspace(*ENDS.values(), timesteps + 1))
+
+
+def expected_at(gamma):
+    """The same of steps between any gammas, from data to noise."""
     snr = np.exp(-gamma)
     steps = 0.5 * np.sum((snr[:-1] - snr[1:]) * V / (1 + snr[1:] * V))
     a2 = snr[-1] / (1 + snr[-1])

@@ -1,7 +1,9 @@
 """A small GAN by the recipe of R3GAN (Huang et al. 2024): relativistic pairs, two penalties.
 
 Residual blocks without normalisation, resampling by [1, 2, 1], a learned 4x4 basis, the class by
-projection; no other tricks. Ours differs: plain 3x3 convolutions in place of grouped ones.
+projection; no other tricks. Ours differs: plain 3x3 convolutions in place of grouped ones. In
+training, Adam's b2 is constant (theirs rises from 0.9 to 0.99), the learning rate falls as any
+cosine of this package, to a hundredth (theirs to a quarter), and there is no adaptive augmentation.
 """
 
 import math

@@ -112,6 +112,7 @@ def make(
     seed: int = 0,
     coded_labels: bool = False,
     before: Sequence[Network] = (),
+    gammas: Sequence[np.ndarray] = (),
 ) -> Coder:
     """A coder for a model.
 
@@ -124,6 +125,7 @@ def make(
         coded_labels: whether a class-conditional model is told the labels, which are then coded
             too; else it is told the null class.
         before: of a cascade the models of the earlier stages; `network` is that of the last.
+        gammas: of each chain, those of `before` first, `[T + 1]`; empty: at equal times.
 
     Returns:
         The coder.
@@ -152,14 +154,18 @@ def make(
             "model has an encoder: use 'topdown' or 'auto'"
         )
     classes = network.model.num_classes
+    *earlier, chain = (
+        make_latent_chain(n, timesteps, markov, g)
+        for n, g in zip((*before, network), gammas or [None] * (len(before) + 1), strict=True)
+    )
     return Coder(
-        chain=make_latent_chain(network, timesteps, markov),
+        chain=chain,
         order=order,
         group=-(-group // network.batch) * network.batch,
         seed=seed,
         classes=classes if coded_labels else 0,
         null=classes if classes else None,
-        before=tuple(make_latent_chain(n, timesteps, markov) for n in before),
+        before=tuple(earlier),
     )
 
 

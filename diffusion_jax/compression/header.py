@@ -3,6 +3,7 @@
 A checksum says that a file is whole, not who wrote it: every number here decides about memory.
 """
 
+import itertools
 import math
 import re
 from typing import Any
@@ -17,6 +18,7 @@ _LABELS = ("none", "coded", "null class")
 _COUNTS = {"images", "levels", "timesteps", "batch", "group", "groups"}
 _TEXTS = {"schedule", "model", "weights", "sha256"}
 _BITS = 63  # of a seed
+_STEEPEST = 200.0  # a gamma: noise of e^-100 of the signal
 
 
 def check(header: dict[str, Any], groups: list[Group], shape: tuple[int, ...], name: str) -> None:
@@ -49,6 +51,7 @@ def check(header: dict[str, Any], groups: list[Group], shape: tuple[int, ...], n
     need(isinstance(header["machine"], dict), "machine is not a table")
     need(re.fullmatch("[0-9a-f]{64}", header["sha256"]) is not None, "sha256 is no such digest")
     need(header["timesteps"] <= TIMESTEPS, f"more than {TIMESTEPS} timesteps")
+    need(_gammas(header.get("gammas", []), header["timesteps"]), "gammas are no rising plans")
     names = header.get("names", [])
     need(isinstance(names, list) and all(isinstance(n, str) for n in names), "names are not texts")
     need(len(names) in (0, header["images"]), "not one name for each image")
@@ -65,6 +68,17 @@ def check(header: dict[str, Any], groups: list[Group], shape: tuple[int, ...], n
         need(found.heads.shape == (rows, lanes), f"group {number + 1} is not {rows} x {lanes}")
         size = 64 * rows * lanes + 16 * len(found.tail) + 32 * len(found.symbols)
         need(count <= size, f"group {number + 1} has more images than bits")
+
+
+def _gammas(found: Any, timesteps: int) -> bool:
+    """Whether this is, for each chain, `timesteps + 1` gammas that rise; none at all will do."""
+    return isinstance(found, list) and all(
+        isinstance(plan, list)
+        and len(plan) == timesteps + 1
+        and all(type(g) is float and abs(g) <= _STEEPEST for g in plan)
+        and all(a < b for a, b in itertools.pairwise(plan))
+        for plan in found
+    )
 
 
 def _short(value: Any) -> str:

@@ -128,18 +128,21 @@ class LatentChain:
         return x + self.network.shift(x, self.gammas[i], labels)
 
 
-def make_latent_chain(network: Network, timesteps: int, markov: bool) -> LatentChain:
+def make_latent_chain(
+    network: Network, timesteps: int, markov: bool, gammas: np.ndarray | None = None
+) -> LatentChain:
     """The chain of a model with `timesteps` steps.
 
     Args:
         timesteps: T.
         markov: latents are drawn forwards, by `q(z_i | z_{i-1})` (Bit-Swap), and the bins are
             narrow enough for that; else backwards, by `q(z_{i-1} | z_i, x)`.
+        gammas: of the latents, `[T + 1]`, from data to noise; None: at equal times.
 
     Raises:
         ConfigError: a latent has more bins than can be told apart.
     """
-    gammas = network.gammas(timesteps)
+    gammas = network.gammas(timesteps) if gammas is None else np.asarray(gammas, np.float64)
     alpha, sigma = alpha_of(gammas), sigma_of(gammas)
     rows = AncestralDiffEnc(network.model.traits.mean_coefficient).rows(gammas[::-1])
     steps = {name: values[::-1] for name, values in rows.items()}

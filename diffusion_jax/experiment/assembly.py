@@ -165,6 +165,7 @@ def check_named(run: "Experiment") -> None:
         ("features", "quality.nearest", c.quality.nearest),
         ("judges", "quality.judge", c.quality.judge),
         ("judges", "sample.judge", c.sample.judge if "(" in c.sample.judge else ""),
+        ("grids", "compress.grid", c.compress.grid),
         ("data", "sample.captions_of", c.sample.captions_of),
         ("data", "inform.data", c.inform.data),
         ("data", "ood.data", c.ood.data),

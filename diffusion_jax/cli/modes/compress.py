@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax import registry
 from diffusion_jax.cli.modes import _codec_files, _records
 from diffusion_jax.compression import files, other_formats, sequence_baselines
 from diffusion_jax.compression.files import Images
@@ -14,6 +13,7 @@ from diffusion_jax.experiment import Experiment, codec
 from diffusion_jax.experiment.cascade import waste
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import cascade_likelihood
+from diffusion_jax.likelihood.objectives import discrete
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.runtime.storage import place, write
@@ -48,7 +48,12 @@ def run(experiment: Experiment) -> None:
     report = {
         "result": _result(made),
         "bound": _bound(experiment, params, made),
-        "file": {**made.header, "bytes": len(made.data), "name": path.name},
+        "file": {
+            **made.header,
+            "bytes": len(made.data),
+            "name": path.name,
+            **({"grid": c.grid} if c.grid else {}),
+        },
         "data": {
             "name": found.name,
             "images": len(found.images),
@@ -117,9 +122,10 @@ def _bound(experiment: Experiment, params: Params, made: codec.Encoded) -> dict[
     n, classes = len(found.images), experiment.model.num_classes
     labels = found.labels if found.labels is not None else np.full(n, classes, np.int32)
     split = Split(found.name, found.images, labels, experiment.source.levels, classes)
-    objective = registry.build("objectives", f"discrete(timesteps={steps})")
+    asked = made.header.get("gammas") or [()] * len(coder.chains)
+    objectives = [discrete.make(steps, tuple(gammas)) for gammas in asked]
     records = bits_per_dim.bounds(
-        experiment, params, objective, split, limit=0, label=f"bound, T={steps}"
+        experiment, params, objectives, split, limit=0, label=f"bound, T={steps}"
     )
     summary = cascade_likelihood.summary(records)
     # The stack's own loss belongs to no image: it is spread evenly.
@@ -147,7 +153,11 @@ def _table(report: dict[str, Any]) -> str:
     same, fresh = b["same_latents"], b["fresh_latents"]
     given = {"coded": ", given the class", "null class": ", null class", "none": ""}[h["labels"]]
     many = examples(report["data"])
-    head = f"{report['data']['name']}: {h['images']} {many}, T={h['timesteps']}, order {h['order']}"
+    grid = f" by {h['grid']}" if "grid" in h else ""
+    head = (
+        f"{report['data']['name']}: {h['images']} {many}, T={h['timesteps']}{grid}, "
+        f"order {h['order']}"
+    )
     rows = [
         (f"net code length{given}", f"{r['net_bits_per_dim']:.4f}"),
         (

@@ -220,7 +220,7 @@ def _coded(c: Record) -> Html:
         ["initial bits in the file", number(r["initial_bits_in_file_per_dim"])],
         ["whole file", number(r["file_bits_per_dim"])],
     ]  # fmt: skip
-    data = c.data["data"]
+    data, grid = c.data["data"], f" by {h['grid']}" if "grid" in h else ""
     many = examples(data)
     sheet = f"one {'picture' if many == 'images' else 'file'} of all {many}"
     rows += [
@@ -230,7 +230,7 @@ def _coded(c: Record) -> Html:
     ]  # fmt: skip
     said = (
         f"{number(h['images'])} {many} of {data['name']} in {number(h['bytes'])} bytes "
-        f"(T = {h['timesteps']}, order {h['order']}), {r['images_per_second']:.2f} {many}/s."
+        f"(T = {h['timesteps']}{grid}, order {h['order']}), {r['images_per_second']:.2f} {many}/s."
     )
     drawn = svg(figures.formats(r, others), "Bar chart of bits/dim of this model and of formats",
                 "Bits/dim of the whole data set.")  # fmt: skip

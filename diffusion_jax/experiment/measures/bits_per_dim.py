@@ -1,6 +1,7 @@
 """Bits per dimension of a run, as `config.eval` says."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,19 +75,28 @@ def bound(
 def bounds(
     experiment: Experiment,
     params: Params,
-    objective: Objective,
+    objective: Objective | Sequence[Objective],
     split: Split | None = None,
     label: str = "",
     **changes: Any,
 ) -> list[bpd.Records]:
-    """`bound` of every stage of a cascade, or of the one run; only the first has the run's seed."""
+    """`bound` of every stage of a cascade, or of the one run; only the first has the run's seed.
+
+    Args:
+        objective: one for all of them, or one for each.
+    """
+    each = objective if isinstance(objective, Sequence) else [objective] * _runs(experiment)
     if not experiment.stages:
-        return [bound(experiment, params, objective, split, label, **changes)]
+        return [bound(experiment, params, each[0], split, label, **changes)]
     seed = experiment.config.eval.seed
     return [
-        bound(s, p, objective, split, f"{label}, {s.config.view}", **changes, seed=seed + i)
-        for i, (s, p) in enumerate(zip(experiment.stages, params, strict=True))
+        bound(s, p, o, split, f"{label}, {s.config.view}", **changes, seed=seed + i)
+        for i, (s, p, o) in enumerate(zip(experiment.stages, params, each, strict=True))
     ]
+
+
+def _runs(experiment: Experiment) -> int:
+    return len(experiment.stages) or 1
 
 
 def result(records: bpd.Records) -> BitsPerDim:

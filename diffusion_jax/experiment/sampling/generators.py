@@ -57,7 +57,7 @@ def _as_they_were(experiment: Experiment) -> list[ConfigDict]:
 
 @dataclass(frozen=True)
 class Generated:
-    """A compiled generator; used as `drawing.Drawing` is.
+    """A compiled generator; used as `compiled_sampler.Drawing` is.
 
     Attributes:
         labels: the class of each image, int32 `[N]`, or None.

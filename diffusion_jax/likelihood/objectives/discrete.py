@@ -3,15 +3,18 @@
     L_T = T/2 E_i [ expm1(delta) |eps - eps_hat + (alpha_t / sigma_t) (c delta sigma_t^2 x_hat
                                   + x_t - x_s) / (1 - e^-delta)|^2 ],   delta = gamma_t - gamma_s,
 
-with `t = i/T`, `s = (i-1)/T`: the divergence between `q(z_s | z_t, x)` and the model's step, whose
-mean is VDM's plus `c alpha_s delta sigma_t^2 x_hat`. Without an encoder the fraction is absent.
+with `t = i/T`, `s = (i-1)/T` (or gammas of a grid): the divergence between `q(z_s | z_t, x)` and
+the model's step, whose mean is VDM's plus `c alpha_s delta sigma_t^2 x_hat`. Without an encoder the
+fraction is absent.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from diffusion_jax.allowed import Count
+from diffusion_jax.allowed import Count, Number
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.objectives.base import drawn, prior, reconstruction, weighted
 from diffusion_jax.model import Model
 from diffusion_jax.types import (
@@ -38,6 +41,7 @@ def step(
     noise: Noise,
     i: Array,
     timesteps: int,
+    gammas: tuple[float, ...] = (),
 ) -> tuple[Array, Pred]:
     """One step of the bound: its divergence, `[B]`, nats, and the model's prediction at `z_t`.
 
@@ -47,9 +51,14 @@ def step(
         noise: `noise.t` is not used.
         i: number of the step, 1 to `timesteps`, scalar or `[B]`.
         timesteps: T.
+        gammas: `[T + 1]`, rising; empty: those of equal steps in the schedule's time.
     """
-    gamma_t = model.schedule.gamma(schedule, i / timesteps)
-    gamma_s = model.schedule.gamma(schedule, (i - 1) / timesteps)
+    if gammas:
+        at = jnp.asarray(i, jnp.int32)
+        gamma_t, gamma_s = (jnp.asarray(gammas, x.dtype)[n] for n in (at, at - 1))
+    else:
+        gamma_t = model.schedule.gamma(schedule, i / timesteps)
+        gamma_s = model.schedule.gamma(schedule, (i - 1) / timesteps)
     delta = gamma_t - gamma_s
     shift_t = model.shift(params, x, gamma_t, cond, noise.dropout)
     shift_s = model.shift(params, x, gamma_s, cond, noise.dropout)
@@ -64,10 +73,11 @@ def step(
 
 @dataclass(frozen=True)
 class Discrete:
-    """The bound with `timesteps` steps; it depends on where the schedule puts them."""
+    """The bound with `timesteps` steps; it depends on where they are."""
 
     timesteps: int
     shape_invariant: bool = False
+    gammas: tuple[float, ...] = ()
 
     def __call__(self, model: Model, params: Params, x: Data, cond: Cond, noise: Noise) -> Terms:
         """The terms at data `x`, each `[B]`, nats; step `ceil(t T)` stands for all."""
@@ -77,12 +87,26 @@ class Discrete:
         schedule, cond, kl = model.condition(params, x.mean, cond, noise.latent)
         return Terms(
             prior=prior(model, params, x.mean, cond, noise.dropout),
-            diffusion=n * step(model, params, schedule, x.mean, cond, noise, i, n)[0],
+            diffusion=n * step(model, params, schedule, x.mean, cond, noise, i, n, self.gammas)[0],
             reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
             auxiliary=kl + known,
         )
 
 
-def make(timesteps: Count = 1000) -> Discrete:
-    """The bound with `timesteps` steps; falls as they grow, towards the continuous-time bound."""
-    return Discrete(timesteps)
+def make(timesteps: Count = 1000, gammas: tuple[Number, ...] = ()) -> Discrete:
+    """The bound with `timesteps` steps; falls as they grow, towards the continuous-time bound.
+
+    Args:
+        timesteps: T.
+        gammas: where the steps are, from data to noise, T + 1 of them, the first and the last those
+            of the schedule; empty: at equal times of it.
+
+    Raises:
+        ConfigError: another number of gammas, or they do not rise.
+    """
+    rising = all(a < b for a, b in itertools.pairwise(gammas))
+    if gammas and not (rising and len(gammas) == timesteps + 1):
+        raise ConfigError(
+            f"discrete: gammas={gammas[:3]}.. must be {timesteps + 1} numbers that rise"
+        )
+    return Discrete(timesteps, gammas=tuple(map(float, gammas)))
