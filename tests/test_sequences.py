@@ -1,5 +1,6 @@
 """Signals and texts: laws whose entropy is known, files, what simple models of them take."""
 
+import dataclasses
 import io
 import itertools
 
@@ -10,6 +11,7 @@ from diffusion_jax import registry, testing
 from diffusion_jax.compression import other_formats, sequence_baselines
 from diffusion_jax.data.datasets import _installed, _series_files
 from diffusion_jax.data.datasets._markov import Chain
+from diffusion_jax.data.description import describe
 from diffusion_jax.data.media.signal import SIGNAL
 from diffusion_jax.data.media.text import Text
 from diffusion_jax.data.pictures import Damaged
@@ -146,6 +148,28 @@ def test_npz_signals_are_quantised_by_the_training_range(tmp_path):
     found = np.asarray(source.split("train").images)
     assert (np.bincount(found.ravel()) == 10).all()
     assert source.num_classes == 0
+
+
+def test_levels_have_the_units_of_what_was_measured(tmp_path):
+    """Each channel its own: no value is further from its level's middle than half its width."""
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(30, 5, 2)) * [1.0, 300.0] + [0.0, 1000.0]
+    np.savez(tmp_path / "s.npz", train=train, test=train[:3])
+    source = data(f"series({str(tmp_path / 's.npz')!r}, levels=20, clip=0.0)")
+    found = source.split("train")
+    half = np.ptp(train, axis=(0, 1)) / 40
+    back = source.measured(np.asarray(found.images))
+    assert back.dtype == np.float32 and back.shape == (30, 1, 5, 2)
+    assert (np.abs(back[:, 0] - train) <= half * 1.001).all()
+    scale = describe(source, found)["scale"]
+    np.testing.assert_allclose(scale, [[train[..., c].min(), 2 * half[c]] for c in range(2)])
+    # Levels that are the data have no other units; what is made of a set keeps its own.
+    plain = data("signals(size=20)")
+    assert "scale" not in describe(plain, plain.split("train"))
+    part = data(f"half(series({str(tmp_path / 's.npz')!r}, levels=20, clip=0.0))")
+    assert part.scale == source.scale
+    with pytest.raises(DataError, match="2 scales of 1 channels"):
+        dataclasses.replace(plain, scale=source.scale)
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,8 @@ class Source:
         medium: what examples are: images, videos, ...
         entropy: bits of one example, where they are known; and given its label.
         stills: the class of videos whose frames are unrelated images; None: there is none.
+        scale: of each channel the value of the border below level 0, and the width of a level, in
+            units of what was measured; empty where levels are the data.
     """
 
     name: str
@@ -151,6 +153,7 @@ class Source:
     medium: Medium = IMAGE
     entropy: tuple[float, float] | None = None
     stills: int | None = None
+    scale: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Raises DataError if this describes no images that a model can have."""
@@ -165,6 +168,13 @@ class Source:
             raise DataError(f"{where}: num_classes={self.num_classes} must be 0 or more")
         if self.classes and len(self.classes) != self.num_classes:
             raise DataError(f"{where}: {len(self.classes)} names of {self.num_classes} classes")
+        if len(self.scale) not in (0, shape[-1]):
+            raise DataError(f"{where}: {len(self.scale)} scales of {shape[-1]} channels")
+
+    def measured(self, levels: np.ndarray) -> np.ndarray:
+        """Levels `[..., C]` in the units of what was measured: the middle of each, float32."""
+        low, width = np.asarray(self.scale, np.float64).T
+        return (low + (levels + 0.5) * width).astype(np.float32)
 
     def split(self, name: str) -> Split:
         """Loads a split: `"train"`, `"valid"` or `"test"`.

@@ -21,6 +21,7 @@ def describe(source: Source, split: Split) -> dict[str, Any]:
         "counts": [int(n) for n in counts],
         "captions": len(split.captions.table) if split.captions else 0,
         "notes": list(source.notes),
+        **({"scale": [list(pair) for pair in source.scale]} if source.scale else {}),
     }
 
 

@@ -102,6 +102,8 @@ def sample(
         how |= {k: record[k] for k in ("weights", "checkpoint")}
         extra = {"method": json_text(how)} | ({} if labels is None else {"label": labels})
         extra |= {"caption": np.asarray(draw.captions)} if under else {}
+        if source.scale:  # levels of measured values: those too
+            extra |= {"measured": source.measured(draw.levels(drawn))}
         path = _records.unused(path, functools.partial(_is_of, extra))
         image_grids.save_png(path.with_suffix(".png"), picture)
         kept = medium.keep(path.with_suffix(""), few, source.levels, c.format)

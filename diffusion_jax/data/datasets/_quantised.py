@@ -25,7 +25,7 @@ def quantised(
     Raises:
         DataError: they do not fit the signals.
     """
-    train, later = found.train, found.test
+    train, later, scale = found.train, found.test, ()
     if length:
         train, later = train[:, :length], later[:, :length]
     if train.dtype != np.uint8:
@@ -36,6 +36,7 @@ def quantised(
                 f"quantiles {clip:g} and {1.0 - clip:g}: there is nothing to quantise; use clip=0.0"
             )
         width = high - low
+        scale = tuple(zip(low.tolist(), (width / levels).tolist(), strict=True))
         scaled = [np.floor((a - low) / width * levels) for a in (train, later)]
         train, later = (np.clip(a, 0, levels - 1).astype(np.uint8) for a in scaled)
     top = int(max(train.max(), later.max()))
@@ -58,5 +59,5 @@ def quantised(
 
     return Source(
         name, (1, *train.shape[1:]), levels, classes, load, found.classes, medium=SIGNAL,
-        mirrors=False,
+        mirrors=False, scale=scale,
     )  # fmt: skip

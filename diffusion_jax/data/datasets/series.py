@@ -18,7 +18,8 @@ def make(
     """Signals `[1, T, C]`, brought to levels between two quantiles of the training values.
 
     Values of an 8-bit wav, mu-law or linear, are levels already, and so are integers 0 .. levels-1
-    of uint8: bits are those of the file. Other values are quantised, channel by channel.
+    of uint8: bits are those of the file. Other values are quantised, channel by channel; the record
+    of the data has their `scale`, and samples have them as `measured` beside the levels.
 
     Args:
         path: a `.ts` file (with `_TRAIN` in its name: the one with `_TEST` beside it is the test
