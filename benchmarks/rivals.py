@@ -155,7 +155,7 @@ def bits(path: str, step: int) -> dict[str, Any]:
         result, data, model = (report.get(k, {}) for k in ("result", "data", "model"))
         whole = data.get("images") == data.get("of")
         split = model.get("config", {}).get("eval", {}).get("split")
-        valid = (
+        valid = "part" not in result and (  # of whole images
             report.get("certificate", {}).get("holds", True)
             and report.get("estimator", {}).get("bound") is not False
         )

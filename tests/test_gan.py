@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -238,6 +239,37 @@ def test_a_table_of_rivals(trained, tmp_path, capsys, monkeypatch):
     assert "| tiny GAN | 2 |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stacks", [False, True])
+def test_a_row_is_measured(trained, tmp_path, stacks):
+    """Of images that the judge knows, and of three of them as channels."""
+    judge = tiny.experiment(
+        tmp_path, "judge", task="guide(classifier(width=8, mults=(1,), blocks=1), clean=True)",
+        steps=2, save_every=2, eval_every=0,
+    )  # fmt: skip
+    train.run(judge)
+    run = trained
+    if stacks:
+        run = tiny.experiment(
+            tmp_path, "stacked", task=TASK, steps=2, save_every=2, eval_every=0,
+            lr_decay="cosine", conditional=False, data=f"stacked(of={judge.config.data}, size=90)",
+        )  # fmt: skip
+        train.run(run)
+    out = tmp_path / "out"
+    out.mkdir()
+    args = SimpleNamespace(judge=judge.workdir, num=120, data_dir="", out=out)
+    row = rivals.measure(str(run.workdir), {}, args)
+    assert 0.0 <= row["judge_errs"] <= 1.0 and row["frechet"] is not None
+    assert all(row[k] >= 0.0 for k in ("density", "coverage", "recall"))
+    assert ("modes" in row) is stacks and ("variation" in row) is not stacks
+    if stacks:
+        assert row["modes"]["modes"] == 27 and row["modes"]["samples"] == 120
+        known = rivals.features_by_channel(judge.workdir)
+        bench = rivals.bench_of(rivals.opened(str(run.workdir), {}, args), judge.workdir)
+        assert bench.features.size == known.size == bench.reference.size
+    rivals.show([{**row, **rivals.bits(str(run.workdir), 2), "name": "GAN"}])
+
+
 def report(path, bits, step=6, split="test", images=13, **more):
     result = {"bits_per_dim": bits, **more.pop("result", {})}
     model = {"step": step, "config": {"eval": {"split": split}}}
@@ -253,6 +285,7 @@ def test_bits_of_a_table_are_those_of_a_likelihood_of_the_whole_test_set(tmp_pat
     report(folder / "6_valid.json", 1.2, split="valid")
     report(folder / "6_2.json", 1.3, images=5)
     report(folder / "4.json", 1.4, step=4)
+    report(folder / "6_3.json", 1.5, result={"part": {}})
     assert rivals.bits(str(tmp_path), 6) == {"bits_per_dim": None}
     report(folder / "6_jumps_2.json", 2.0, certificate={"holds": True})
     assert rivals.bits(str(tmp_path), 6) == {"bits_per_dim": 2.0, "bound": False}
