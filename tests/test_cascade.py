@@ -4,6 +4,7 @@ import dataclasses
 import html
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import tiny
 from command import main
 from PIL import Image
 
+from diffusion_jax.cli.modes import _eval_cascade, _records
 from diffusion_jax.cli.report import collect, sections_trained
 from diffusion_jax.experiment import open_run
 from diffusion_jax.experiment.cascade import joined, waste
@@ -177,6 +179,19 @@ def test_a_part_of_an_image_is_called_one(stages):
     done = main("compare", *both, f"--workdir={stages[0].parent / 'both'}", "--trust")
     assert done.returncode == 2
     assert "they differ in view: 'low()' and 'high()'" in done.stderr
+
+
+def test_a_line_says_all_that_its_figure_is_given():
+    model = SimpleNamespace(num_classes=3, text="words()", embedding=5, from_latent=True)
+    given = _records.given(SimpleNamespace(model=model, stages=()))
+    assert given == "class and the text and the vector and the latent"
+    together = _records.given(SimpleNamespace(model=model, stages=(1, 2)))  # one draws the latent
+    figure = {"bits_per_dim": 1.0, "standard_error": 0.1, "monte_carlo_se": 0.1}
+    figure |= {"images": 1, "draws_per_image": 2}
+    figure |= {"stages": [], "breakdown": {}, "bound_by_timesteps": {}}
+    report = {"result": figure, "model": {"conditional": False, "given": together, "stages": []}}
+    said = _eval_cascade._table(report, "pets/test", "").splitlines()[0]
+    assert said.startswith("pets/test bits/dim, given the class and the text and the vector: 1.0")
 
 
 def test_other_refusals(stages, tmp_path):

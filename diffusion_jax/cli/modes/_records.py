@@ -91,9 +91,10 @@ def part_lines(part: dict[str, Any] | None) -> list[str]:
 
 
 def given(experiment: Experiment) -> str:
-    """What the figures are given: the class, the text, both or nothing."""
+    """What the figures are given: the class, the text, what a CLIP sees, a latent, or nothing."""
     model = experiment.model
     parts = ["class"] * (model.num_classes > 0) + ["text"] * (model.text is not None)
+    parts += ["vector"] * bool(model.embedding)
     parts += ["latent"] * (model.from_latent and not experiment.stages)
     return " and the ".join(parts)
 
