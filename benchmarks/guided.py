@@ -6,10 +6,11 @@ r"""Guidance by texts in one table: none, classifier-free, by a CLIP, and both (
 `--clip` guides; `--other`, a CLIP of clean images from another seed, judges, as does `--judge`.
 Every row starts from the same noise and shows the captions of the test split. Columns: how often
 the judge finds what the caption says; 100 times the cosine of image and text, by the CLIP that
-guides and by the other one; the leak, how much more the first rose than the second (from the row
-without guidance); Frechet distance, precision and recall in the other one's vectors; the model's
-own bits of the text in the image; images per second (sets after the first, which compiles). Errors
-are standard errors over seeds. Sets that are in `--json` are not drawn again; `--rows` takes some.
+guides and by the other one; how often the own text is the nearest, by each; the leak, how much more
+the first rose than the second (from the row without guidance); Frechet distance, precision and
+recall in the other one's vectors; the model's own bits of the text in the image; images per second
+(sets after the first, which compiles). Errors are standard errors over seeds. Sets that are in
+`--json` are not drawn again; `--rows` takes some.
 """
 
 import argparse
@@ -23,10 +24,12 @@ import jax
 import numpy as np
 
 from diffusion_jax import saved_config
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, clip_model
 from diffusion_jax.experiment.measures import judges, sample_quality as quality_lib
 from diffusion_jax.experiment.sampling import best_of, run_sampler
-from diffusion_jax.experiment.sampling.samples import Samples, plain
+from diffusion_jax.experiment.sampling.samples import Samples
+from diffusion_jax.networks.text_encoders.base import plain
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.types import Params
@@ -50,6 +53,7 @@ def settings(clip: str) -> dict[str, str]:
                 rows[f"{name}{form} {s:g}"] = (
                     f"clip_guidance(checkpoint={clip!r}, scale={s}, form={form!r}{inner})"
                 )
+    rows["true 1"] = f"clip_guidance(checkpoint={clip!r}, scale=1.0, form='true')"
     for form in ("bank", "logit"):
         both = f"clip_guidance(checkpoint={clip!r}, scale=1.0, form={form!r}, inner=cfg(w=2.0))"
         rows[f"cfg 2, {form} 1"] = both
@@ -78,6 +82,7 @@ def figures(found: dict[str, Any], own: dict[str, Any]) -> dict[str, float]:
     return {
         **{f"right: {k}": v["value"] for k, v in found.get("judge", {}).items()},
         "own CLIP": own["score"],
+        **({"own retrieval": own["retrieval"]} if "retrieval" in own else {}),
         "other CLIP": found["clip"]["score"],
         "retrieval": found["clip"]["retrieval"],
         "Frechet": found["frechet"]["value"],
@@ -173,6 +178,36 @@ def _cell(values: list[float]) -> str:
     return f"{np.mean(values):.4g}" + ("" if error is None else f" +- {error:.2g}")
 
 
+def kept(path: Path | None, made_with: dict[str, str]) -> dict[str, Any]:
+    """What an earlier call of the same settings has left in `--json`; empty if there is nothing.
+
+    Raises:
+        ConfigError: it was made with other settings.
+    """
+    if path is None or not path.is_file():
+        return {}
+    found = json.loads(path.read_text())
+    if found["made_with"] != made_with:
+        raise ConfigError(f"{path} was made with other settings than {made_with}; name another")
+    return found
+
+
+def keep(
+    path: Path | None, made_with: dict[str, str], real: dict[str, float], rows: list[dict]
+) -> None:
+    """Writes what there is so far to `--json`, if that was given."""
+    if path is not None:
+        record = {"made_with": made_with, "jax": jax.__version__, "devices": describe_devices(),
+                  "real": real, "rows": rows}  # fmt: skip
+        path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def missing(rows: list[dict[str, Any]], name: str, seeds: list[int]) -> list[int]:
+    """The seeds of a row that have not been measured."""
+    done = {(r["row"], r["seed"]) for r in rows}
+    return [s for s in seeds if (name, s) not in done]
+
+
 def main() -> None:
     """Measures every row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -193,11 +228,12 @@ def main() -> None:
     args = parser.parse_args()
     made_with = {k: str(getattr(args, k)) for k in ("checkpoint", "clip", "other", "judge", "num",
                                                     "sampler", "steps", "draws")}  # fmt: skip
-    kept = json.loads(args.json.read_text()) if args.json and args.json.is_file() else None
-    if kept and kept["made_with"] != made_with:
-        parser.error(f"{args.json} was made with other settings than {made_with}; name another")
+    try:
+        there = kept(args.json, made_with)
+    except ConfigError as e:
+        parser.error(str(e))
     cpu_devices.share(args.batch)
-    rows = kept["rows"] if kept else []
+    rows = there.get("rows", [])
     every = settings(str(args.clip))
     first = config_of(args, every["bank 1"])
     judges.check_apart(first)  # who guides does not judge
@@ -205,20 +241,16 @@ def main() -> None:
     bench, own = quality_lib.open_bench(first), clip_model.opened(str(args.clip), args.data_dir)
     split = first.source.split("test")
     told = judges.alike(own, np.asarray(split.images), judges.texts_of(first, split))
-    real = kept["real"] if kept else figures(bench.floor() or {}, told)
-    done = {(r["row"], r["seed"]) for r in rows}
+    real = there.get("real") or figures(bench.floor() or {}, told)
     for name, guidance in every.items():
-        seeds = [s for s in args.seeds if (name, s) not in done]
+        seeds = missing(rows, name, args.seeds)
         if not seeds or not re.search(args.rows, name):
             continue
         found = measure(config_of(args, guidance), params, bench, own, seeds)
         for seed, row in zip(seeds, found, strict=True):
             rows.append({"row": name, "seed": seed, **row})
             print(json.dumps(rows[-1]), flush=True)
-        if args.json:
-            record = {"made_with": made_with, "jax": jax.__version__,
-                      "devices": describe_devices(), "real": real, "rows": rows}  # fmt: skip
-            args.json.write_text(json.dumps(record, indent=1) + "\n")
+        keep(args.json, made_with, real, rows)
     print(show(rows, [*every], real))
 
 

@@ -9,24 +9,28 @@ the texts themselves (no prior), and what the prior draws: one vector, the best 
 guidance. All show the captions of the test split; sampler, guidance and steps of decoder and direct
 model are the same. Columns are those of `benchmarks.guided`: how often the judge finds what the
 caption says, score, retrieval, Frechet distance, precision and recall by `--other`, a CLIP of clean
-images that nothing was drawn by. Errors are standard errors over seeds.
+images that nothing was drawn by; the bits that the direct model says text and image tell of each
+other (of its own images it is no stranger). Errors are standard errors over seeds. Sets that are in
+`--json` are not drawn again; `--rows` takes some.
 """
 
 import argparse
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
 
 from benchmarks import guided
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.measures import judges, sample_quality as quality_lib
-from diffusion_jax.experiment.sampling import run_sampler
-from diffusion_jax.experiment.sampling.samples import Samples, plain
+from diffusion_jax.experiment.sampling import best_of, run_sampler
+from diffusion_jax.experiment.sampling.samples import Samples
+from diffusion_jax.networks.text_encoders.base import plain
 from diffusion_jax.runtime import cpu_devices
-from diffusion_jax.runtime.distributed import describe_devices
 
 DIRECT = "direct"
 
@@ -56,7 +60,9 @@ def columns(found: dict[str, Any]) -> dict[str, float]:
     return {k: v for k, v in guided.figures(found, {"score": 0.0}).items() if k != "own CLIP"}
 
 
-def measure(run: Experiment, bench: quality_lib.Bench, seeds: list[int]) -> list[dict[str, float]]:
+def measure(
+    run: Experiment, bench: quality_lib.Bench, lift: best_of.Score, seeds: list[int]
+) -> list[dict[str, float]]:
     """The columns of one row for each seed; images per second but for the first, which compiles."""
     judges.check_apart(run)
     run_sampler.check(run)
@@ -67,7 +73,8 @@ def measure(run: Experiment, bench: quality_lib.Bench, seeds: list[int]) -> list
         images = made.levels(made(seed, quiet=True))
         took = time.perf_counter() - began
         found, _ = bench.figures(Samples(images, None, {}, "", texts))
-        out.append(columns(found) | ({"images/s": len(images) / took} if i else {}))
+        row = columns(found) | {"bits": float(lift(images).mean() / np.log(2.0))}
+        out.append(row | ({"images/s": len(images) / took} if i else {}))
     return out
 
 
@@ -86,22 +93,32 @@ def main() -> None:
     parser.add_argument("--guidance", default="cfg(w=2.0)", help="of decoder and direct model")
     parser.add_argument("--sampler", default="dpmpp_2m()")
     parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--draws", type=int, default=8, help="of the bound, for bits")
+    parser.add_argument("--rows", default="", help="a regular expression: only rows it matches")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="statistics")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
-    args.draws = 2  # of a bound that no column here needs
+    made_with = {k: str(getattr(args, k)) for k in (
+        "decoder", "prior", "direct", "other", "judge", "num", "guidance", "sampler", "steps",
+        "draws")}  # fmt: skip
+    try:
+        there = guided.kept(args.json, made_with)
+    except ConfigError as e:
+        parser.error(str(e))
     cpu_devices.share(args.batch)
-    bench, rows = quality_lib.open_bench(config_of(args, DIRECT)), []
-    real = columns(bench.floor() or {})
+    direct, rows = config_of(args, DIRECT), there.get("rows", [])
+    bench = quality_lib.open_bench(direct)
+    real = there.get("real") or columns(bench.floor() or {})
+    lift = best_of.lift(direct, direct.params, run_sampler.compiled(direct, direct.params))
     for name in settings(str(args.prior)):
-        found = measure(config_of(args, name), bench, args.seeds)
-        rows += [{"row": name, "seed": s, **row} for s, row in zip(args.seeds, found, strict=True)]
-        print(json.dumps(rows[-len(args.seeds) :]), flush=True)
-        if args.json:
-            how = {k: str(v) for k, v in vars(args).items()}
-            record = {"made_with": how, "jax": jax.__version__, "devices": describe_devices(),
-                      "real": real, "rows": rows}  # fmt: skip
-            args.json.write_text(json.dumps(record, indent=1) + "\n")
+        seeds = guided.missing(rows, name, args.seeds)
+        if not seeds or not re.search(args.rows, name):
+            continue
+        found = measure(config_of(args, name), bench, lift, seeds)
+        for seed, row in zip(seeds, found, strict=True):
+            rows.append({"row": name, "seed": seed, **row})
+            print(json.dumps(rows[-1]), flush=True)
+        guided.keep(args.json, made_with, real, rows)
     print(guided.table(rows, [*settings(str(args.prior))], real, "vectors"))
 
 

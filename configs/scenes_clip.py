@@ -2,7 +2,7 @@
 
 Command:   python -m diffusion_jax.main --config=configs/scenes_clip.py --workdir=runs/sclip
            python -m diffusion_jax.main --config=configs/scenes_clip.py:clean --config.seed=1 --workdir=runs/sclip2
-Use:       --config.guidance="clip_guidance(checkpoint='runs/sclip', scale=2.0, inner=cfg(w=0.0))"
+Use:       --config.guidance="clip_guidance(checkpoint='runs/sclip', form='bank', inner=cfg(w=0.0))"
 Hardware:  two CPU cores, minutes
 Expected:  not measured yet
 """  # noqa: E501

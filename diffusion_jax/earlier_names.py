@@ -1,4 +1,4 @@
-"""What kinds of plug-ins, plug-ins and their arguments were called earlier.
+"""What kinds of plug-ins, plug-ins and their arguments were called earlier, and meant unsaid.
 
 What was saved or written with these names still means the same: `registry` builds it, and
 `saved_config` reads and compares it.
@@ -7,8 +7,10 @@ What was saved or written with these names still means the same: `registry` buil
 import dataclasses
 import re
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from diffusion_jax.plugin_strings import Spec
+from diffusion_jax.errors import SpecError
+from diffusion_jax.plugin_strings import Spec, parse
 
 KINDS = {
     "distillations": "distillation",
@@ -29,13 +31,39 @@ _ARGUMENTS: Mapping[str, Mapping[str, str]] = {
 }
 
 
+class Default(NamedTuple):
+    """An argument of a plug-in whose default is not what it was.
+
+    Attributes:
+        name: of the argument.
+        position: among those that need no name.
+        earlier: what it meant to leave it out.
+        today: what that means now.
+    """
+
+    name: str
+    position: int
+    earlier: Any
+    today: Any
+
+
+# By setting, of plug-ins in it. What is saved says these arguments; where it does not, it is from
+# before.
+DEFAULTS: Mapping[str, Mapping[str, Default]] = {
+    "guidance": {"clip_guidance": Default("form", 4, "true", "bank")},
+    "task": {"clip": Default("places", 12, 1, 4)},
+}
+
+
 def today(kind: str, spec: Spec) -> Spec:
     """A plug-in by today's names; what is nested in it stays as it is."""
     name = _PLUGINS.get(kind, {}).get(spec.name, spec.name)
     names = _ARGUMENTS.get(kind, {})
-    return dataclasses.replace(
+    found = dataclasses.replace(
         spec, name=name, kwargs={names.get(k, k): v for k, v in spec.kwargs.items()}
     )
+    default = DEFAULTS.get(kind, {}).get(name)
+    return found if name == spec.name or default is None else _say(found, default, earlier=True)
 
 
 def rewritten(kind: str, text: str) -> str:
@@ -45,3 +73,40 @@ def rewritten(kind: str, text: str) -> str:
     for old, new in _ARGUMENTS.get(kind, {}).items():
         text = re.sub(rf"(?<![\w.'\"/]){old}(?=\s*=)", new, text)
     return text
+
+
+def said(setting: str, text: str, earlier: bool = False) -> str:
+    """A setting in which arguments whose default has changed are written out.
+
+    Args:
+        setting: which.
+        text: its plug-in string.
+        earlier: those that are unsaid mean what they did before; else what they do today.
+    """
+    changed = DEFAULTS.get(setting, {})
+    if not any(name in text for name in changed):
+        return text
+    try:
+        spec = parse(text)
+    except SpecError:
+        return text
+    full = _full(spec, changed, earlier)
+    return text if full == spec else str(full)
+
+
+def _full(value: Any, changed: Mapping[str, Default], earlier: bool) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_full(v, changed, earlier) for v in value)
+    if not isinstance(value, Spec):
+        return value
+    kwargs = {k: _full(v, changed, earlier) for k, v in value.kwargs.items()}
+    found = Spec(value.name, _full(value.args, changed, earlier), kwargs)
+    default = changed.get(value.name)
+    return found if default is None else _say(found, default, earlier)
+
+
+def _say(spec: Spec, default: Default, earlier: bool) -> Spec:
+    if default.name in spec.kwargs or len(spec.args) > default.position:
+        return spec
+    value = default.earlier if earlier else default.today
+    return dataclasses.replace(spec, kwargs={**spec.kwargs, default.name: value})

@@ -56,7 +56,7 @@ def meaning(key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        spec = registry.parse(_by_new_names(key, value))
+        spec = registry.parse(earlier_names.said(key, _by_new_names(key, value)))
     except SpecError:
         return value
     if key != "network" or "." in spec.name:  # of somebody else's, arguments may mean anything
@@ -87,12 +87,19 @@ def today(values: dict[str, Any]) -> dict[str, Any]:
         scorer = re.sub(r"^captions\b", "clip", scorer)
         scorer = scorer if scorer.endswith(")") else f"{scorer}()"
         values["task"] = f"guide({scorer}{f', against={against!r}' if against else ''})"
-    return values
+    return _unsaid(values, earlier=True)
+
+
+def _unsaid(values: dict[str, Any], earlier: bool) -> dict[str, Any]:
+    """With what plug-ins leave unsaid and once meant something else: `earlier_names.DEFAULTS`."""
+    found = {k: earlier_names.said(k, values[k], earlier)
+             for k in earlier_names.DEFAULTS if isinstance(values.get(k), str)}  # fmt: skip
+    return values | found
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:
     """The configuration as plain JSON-able values (tuples become lists)."""
-    return json.loads(config.to_json())
+    return _unsaid(json.loads(config.to_json()), earlier=False)
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:

@@ -110,7 +110,7 @@ def test_a_text_that_is_not_in_the_bank_is_one_more():
     ("spec", "reader", "says"),
     [
         ("clip_guidance('DIR', form='raw')", READER, "allowed are bank, logit, true"),
-        ("clip_guidance('DIR', '1', bank=('0',))", READER, "is for form='bank'"),
+        ("clip_guidance('DIR', '1', form='true', bank=('0',))", READER, "is for form='bank'"),
         ("clip_guidance('DIR', '', form='bank')", READER, "asks for nothing"),
         ("clip_guidance('DIR')", None, "reads no captions"),
         (

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diffusion_jax import registry, testing
+from diffusion_jax.data import hard_negatives
 from diffusion_jax.data.datasets import _drawings, _installed, emoji, icons
 from diffusion_jax.errors import DataError
 
@@ -54,6 +55,36 @@ def test_splits_share_no_drawing_and_keep_their_promise(how):
     else:
         assert 80 < len(sets["test"]) < 160
     assert parts["test"].say((3, -2)) == "thing 3 tone -1"
+
+
+def test_wrong_captions_are_of_drawings_that_there_are():
+    """A rocket comes in no skin tone."""
+    few = [d for d in drawn(40) if d.concept % 2 or not d.variant]
+    source = _drawings.source(
+        "x",
+        2,
+        "random",
+        ("thing", "tone"),
+        lambda: few,
+        lambda p, v: f"{p} tone {v}" * (v > 0) or p,
+        "",
+    )
+    there = {d.captions[0] for d in few}
+    for part in ("train", "test"):
+        found = hard_negatives.wrong(source.split(part).captions, 3, 0)
+        said = {t for lists in found.values() for column in lists for t in column if t}
+        assert len(said) > 3 and said <= there
+
+
+def test_what_is_drawn_in_tones_alone_has_a_plain_name():
+    def name(group):
+        return _drawings._plain(group, emoji.say)
+
+    toned = [_drawings.Drawing(f"{v}", 0, v, (emoji.say("waving hand", v),), np.zeros(1))
+             for v in (3, 2)]  # fmt: skip
+    plain = _drawings.Drawing("0", 0, 0, ("a waving hand",), np.zeros(1))
+    assert name(toned) == "waving hand"
+    assert name([*toned, plain]) == "a waving hand"
 
 
 def test_drawings_that_are_not_there_or_others(monkeypatch):

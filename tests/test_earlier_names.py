@@ -1,5 +1,8 @@
 """What was saved or typed by an earlier name is read, built and compared as what it is today."""
 
+import importlib
+import inspect
+
 import pytest
 import tiny
 
@@ -50,3 +53,42 @@ def test_a_saved_configuration_has_todays_names_and_is_the_same_run(tmp_path):
     assert saved_config.to_dict(read) == saved_config.to_dict(new)
     read.update(old)  # as a file of the user's still says
     assert not saved_config.differences(read, new) and not saved_config.other_meaning(read, new)
+
+
+def module(kind, name):
+    return importlib.import_module(f"diffusion_jax.{registry.FOLDERS[kind]}.{name}")
+
+
+CHANGED = [(k, name, d) for k, of in earlier_names.DEFAULTS.items() for name, d in of.items()]
+
+
+@pytest.mark.parametrize(("setting", "name", "default"), CHANGED)
+def test_a_default_that_changed_is_that_of_today(setting, name, default):
+    kind = {"task": "guides"}.get(setting, setting)
+    taken = [*inspect.signature(module(kind, name).make).parameters.values()]
+    assert taken[default.position].name == default.name
+    assert taken[default.position].default == default.today != default.earlier
+
+
+def test_what_is_saved_says_defaults_that_changed_and_what_does_not_is_from_before(tmp_path):
+    path = "'a clip(x)'"
+    task = f"guide(clip(width=8), against={path})"
+    new = tiny.config(tmp_path, task=task, guidance="clip_guidance('runs/x', inner=cfg(w=0.0))")
+    saved = saved_config.to_dict(new)
+    assert saved["task"] == f"guide(clip(width=8, places=4), against={path})"
+    again = saved_config.from_dict(saved)
+    assert again.task == saved["task"] and "form='bank'" in again.guidance
+    assert not saved_config.differences(again, new)
+    old = saved_config.from_dict({**saved, "task": task, "guidance": "similarity('runs/x')"})
+    assert old.task == f"guide(clip(width=8, places=1), against={path})"
+    assert old.guidance == "clip_guidance('runs/x', form='true')"
+    (changed,) = saved_config.differences(old, new)  # a run of today is another
+    assert "places=1" in changed and "places=4" in changed
+    assert saved_config.other_meaning(old, new)
+    said = "clip_guidance('runs/x', None, 1.0, None, 'logit')"
+    assert earlier_names.said("guidance", said, earlier=True) == said
+
+
+def test_an_earlier_name_has_its_earlier_default():
+    assert registry.build("guidance", "similarity('runs/x')").form == "true"
+    assert registry.build("guidance", "clip_guidance('runs/x')").form == "bank"

@@ -264,7 +264,7 @@ def test_autoguidance():
         ("autoguidance(w=3.0, checkpoint='DIR')", "autoguidance(w=3.0)"),
         ("classifier(scale=2.0, checkpoint='DIR')", "classifier(scale=2.0)"),
         ("discriminator('DIR', scale=2.0)", "classifier(scale=2.0)"),
-        ("clip_guidance('DIR', 'three', scale=2.0)", "classifier(scale=2.0)"),
+        ("clip_guidance('DIR', 'three', scale=2.0, form='true')", "classifier(scale=2.0)"),
     ],
 )
 def test_a_named_checkpoint_is_what_is_followed(named, given):

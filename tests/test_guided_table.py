@@ -14,7 +14,7 @@ from diffusion_jax import registry
 def test_the_rows_are_guidance_that_exists():
     rows = guided.settings("runs/c")
     built = {name: registry.build("guidance", spec) for name, spec in rows.items()}
-    assert len(set(map(repr, built.values()))) == len(rows) == 2 + 4 + 16 + 2
+    assert len(set(map(repr, built.values()))) == len(rows) == 2 + 4 + 16 + 1 + 2
     assert (built["null, logit 5"].form, built["null, logit 5"].scale) == ("logit", 5.0)
     assert built["null, logit 5"].inner.w == 0.0
     assert built["bank 1"].inner is None

@@ -25,7 +25,9 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import guides
 from diffusion_jax.experiment import guidance_models
 from diffusion_jax.experiment.sampling import sampling_method
+from diffusion_jax.networks.guides import base
 from diffusion_jax.networks.guides.base import Guide
+from diffusion_jax.networks.layers.tower import shares
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.tasks.guide import Recipe
@@ -284,3 +286,35 @@ def test_a_discriminator_is_trained_against_a_run(runs):
     )
     params, record = guided.weights()
     sample_mode.sample(guided, params, record["step"])
+
+
+def test_a_tower_of_places_knows_where_and_one_without_does_not():
+    """An object that keeps its distance from the border, here and there."""
+    z = np.zeros((2, 24, 24, 1), np.float32)
+    z[0, 7:10, 6:9] = z[1, 13:16, 12:15] = 1.0
+
+    def seen(places):
+        body = base.tower(8, (1,), 1, 0.0, 0, -6.0, 4.0, "float32", places)
+        zeros = np.zeros(2, np.float32)
+        params = jax.jit(body.init)(jax.random.key(0), z, zeros, {})["params"]
+        params = moved(params, 0.3)  # the same in both: a mean has no weights
+        return np.asarray(jax.jit(body.apply)({"params": params}, z, zeros, {}))
+
+    def apart(f):
+        return np.linalg.norm(f[0] - f[1]) / np.linalg.norm(f[0])
+
+    blind, sees = seen(1), seen(4)
+    np.testing.assert_allclose(sees.reshape(2, 16, -1).mean(1), blind, rtol=1e-4, atol=1e-6)
+    assert apart(blind) < 1e-4
+    assert apart(sees) > 0.1
+
+
+@pytest.mark.parametrize(("size", "parts"), [(8, 4), (6, 4), (2, 4), (7, 3), (5, 1)])
+def test_parts_of_a_map_are_means_that_share_everything_equally(size, parts):
+    found = shares(size, parts)
+    np.testing.assert_allclose(found.sum(1), 1.0)
+    np.testing.assert_allclose(found.sum(0), parts / size)
+    fine = np.arange(size * parts)  # every position as `parts` small ones
+    alone = [np.bincount(fine[k * size : (k + 1) * size] // parts, minlength=size) / size
+             for k in range(parts)]  # fmt: skip
+    np.testing.assert_allclose(found, alone, atol=1e-12)

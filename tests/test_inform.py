@@ -74,6 +74,19 @@ def test_wrong_captions_are_wrong_in_one_respect_and_possible():
     assert again and all(v[1] == found[k][1][:7] for k, v in again.items())
 
 
+def test_scenes_that_can_be_are_those_of_the_law():
+    for spec in ("scenes(objects=(1, 2))", "scenes(objects=2, pairs='unseen')"):
+        c = captions(spec)
+        law, rng = {v for v, _ in c.law}, np.random.default_rng(0)
+        tried = {tuple(rng.integers(-1, (6, 10, 4, 6, 10, 4)).tolist()) for _ in range(3000)}
+        tried |= {*list(law)[:500]}
+        assert {v for v in tried if c.can_be(v)} == tried & law
+        assert 400 < len(tried & law) < len(tried)
+    many = captions("scenes(objects=3, size=10)")  # too many for a law
+    assert all(map(many.can_be, map(tuple, many.attributes.tolist())))
+    assert hard_negatives.wrong(many, 1, 0)
+
+
 def test_candidates_hold_the_own_caption_once_and_all_there_are_have_their_law():
     c = captions()
     few = hard_negatives.candidates(c, 5, 1)
@@ -146,12 +159,23 @@ def test_classes_are_captions_of_a_model_of_classes(tmp_path):
 
 def test_the_checks_say_what_fails_and_what_cannot_be_said():
     i = {"bits": 9.0, "standard_error": 0.1}
-    r = {"information": i, "entropy": 7.6, "shuffled_above_null": {"bits": -0.5}}
+    r = {
+        "information": i,
+        "entropy": 7.6,
+        "shuffled_above_null": {"bits": -0.5, "standard_error": 0.1},
+    }
     first, second = caption_information.checks(r)
     assert first["passed"] is False and "too loose by at least 1.400" in first["said"]
     assert second["passed"] is False
     unknown = caption_information.checks(r | {"entropy": None})[0]
     assert unknown["passed"] is None and "not known: skipped" in unknown["said"]
+    for bits, passed in ((0.19, None), (-0.19, None), (0.21, True)):
+        r["shuffled_above_null"]["bits"] = bits
+        assert caption_information.checks(r)[1]["passed"] is passed
+    r["mixture"] = {"bits": 2.0, "half": 1.9}
+    for h, passed, of in ((7.6, True, "of all captions"), (None, None, "of these images alone")):
+        said = caption_information.checks({**r, "entropy": h})[2]
+        assert said["passed"] is passed and of in said["said"]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +212,14 @@ def test_words_need_captions_by_parts(tmp_path):
     vars(found).pop("text", None)
     assert caption_information._parts(found, captions(), notes) is None
     assert "leave words out" in notes[1] and "unknown word 'digit'" in notes[1]
+
+
+@pytest.mark.parametrize("said", [1.0, 0.7])
+def test_words_need_training_that_left_them_out(tmp_path, said):
+    found, notes = run(tmp_path, data=f"scenes(objects=1, size=300, said={said})"), []
+    parts = caption_information._parts(found, captions(), notes)
+    assert (parts is None) == (said == 1.0) == bool(notes)
+    assert not notes or "training had no captions that leave words out (place is" in notes[0]
 
 
 @pytest.mark.parametrize(

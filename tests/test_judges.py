@@ -1,5 +1,8 @@
 """Judges, what training never had, and the best of several samples."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import tiny
 from test_inform import run
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import quality
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges.base import shares
 from diffusion_jax.experiment import texts
@@ -63,6 +67,32 @@ def test_unseen_texts_are_counted_apart(tmp_path):
     assert shown["all, seen"]["images"] == 1000 - unseen.sum()
     own = found.data.split("test")
     assert "all, unseen" not in judges.of_split(found, own)
+
+
+@pytest.mark.parametrize(
+    ("asked", "judge", "message"),
+    [("a (red:2) three", "scenes()", None), ("a red cat", "scenes()", "no caption of these scenes"),
+     ("three", "names()", r"names: images are \(16, 16, 3\), those of digits \(8, 8, 1\)")],
+)  # fmt: skip
+def test_judges_are_asked_before_anything_is_drawn(tmp_path, asked, judge, message):
+    found = run(tmp_path, text="bytes()")
+    c = found.config
+    c.sample.captions = (asked,)
+    for check in (quality.check, best_of.check):
+        c.quality.judge, c.sample.judge = (judge, "bits") if check is quality.check else ("", judge)
+        c.sample.best_of = 1 if check is quality.check else 2
+        with nullcontext() if message is None else pytest.raises(ConfigError, match=message):
+            check(found)
+
+
+def test_the_judge_of_the_best_reads_prompts_without_their_weights(tmp_path, monkeypatch):
+    texts = (r"a (red:2) three", r"a red \(three\)")
+    found, heard = run(tmp_path), []
+    judge = SimpleNamespace(right=lambda images, texts: heard.append(texts) or np.ones((2, 1)))
+    monkeypatch.setattr(registry, "build", lambda kind, spec: judge)
+    found.config.sample.judge = "mine()"
+    best_of._score(found, {}, SimpleNamespace(captions=texts, labels=None))(np.zeros((2, 1)))
+    assert heard == [["a red three", "a red (three)"]]
 
 
 def test_captions_of_another_data_set(tmp_path):

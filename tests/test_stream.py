@@ -7,8 +7,10 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -19,8 +21,10 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import train
 from diffusion_jax.data import base as data_base
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.captions import Captions
 from diffusion_jax.errors import ConfigError, DataError, WorkdirError
 from diffusion_jax.runtime.sharding import batched, local_rows, make_mesh, put_rows
+from diffusion_jax.training.compile import compile_steps, fresh_meter
 from diffusion_jax.training.feed import Clock, Feeder, Order
 from diffusion_jax.training.loop import Timetable
 
@@ -70,6 +74,47 @@ def test_streamed_batches_are_those_of_the_resident_set(ahead):
     np.testing.assert_array_equal(fed(feeder(numbered(), p, ahead), p), wanted)
     resident = plan(skip=2, resident_bytes=10**6)
     np.testing.assert_array_equal(fed(feeder(numbered(), resident), resident), wanted)
+
+
+class Sum(NamedTuple):
+    """A state that adds up what it is told."""
+
+    step: jax.Array
+    total: jax.Array
+
+
+def test_texts_on_the_devices_are_a_table_of_distinct_ones():
+    """A step reads from it what it is handed where batches are streamed."""
+    n = 50
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 9, (5, 3, 2)).astype(np.float16)
+    index = rng.integers(-1, 5, (n, 2)).astype(np.int32)
+    captions = Captions(tuple("abcde"), index, ids=ids)
+    split = dataclasses.replace(numbered(n), captions=captions)
+    zero = jnp.zeros(())
+
+    def update(state, batch, given):
+        total = state.total + batch["text"].astype(float).sum((1, 2, 3))
+        return Sum(state.step + 1, total), {"loss": zero, "grad_norm": zero}
+
+    task = SimpleNamespace(metrics=("loss", "grad_norm"), update=update)
+    sums = []
+    for there in (split.images.nbytes + ids.nbytes, split.images.nbytes):
+        p = plan(steps=2, per_dispatch=1, resident_bytes=there)
+        feed = feeder(split, p, devices=1)
+        assert (feed.resident is not None) == (there > split.images.nbytes)
+        step = compile_steps(task, feed._mesh, feed.resident, several=False)
+        state, meter = Sum(jnp.zeros((), int), jnp.zeros(p.batch)), fresh_meter(task)
+        for k in range(2):
+            data, which = feed(k, 1)
+            assert ("text" in data) == (feed.resident is None)
+            state, meter, _ = step(state, meter, data, which)
+        feed.close()
+        sums.append(np.asarray(state.total))
+    rows = [data_base.indices(s, 16, n, 3) for s in range(2)]
+    by_hand = sum((ids[index[r]].sum((2, 3)) * (index[r] >= 0)).sum(1) for r in rows)
+    np.testing.assert_array_equal(sums[0], by_hand)
+    np.testing.assert_array_equal(sums[0], sums[1])
 
 
 def test_dispatches_end_where_something_happens():

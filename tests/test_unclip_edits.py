@@ -1,6 +1,7 @@
 """Edits of what a CLIP sees, on normal images whose mean is a linear function of it."""
 
 import dataclasses
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import gaussian_edits
@@ -229,5 +230,21 @@ def test_a_judge_of_images_without_captions():
     run = SimpleNamespace(config=config.base())
     run.config.edit.judge, run.config.edit.image = "scenes()", "mine.png"
     with pytest.raises(ConfigError, match=r"edit.judge='scenes\(\)'.*mine.png has none: use"):
-        edit_scores.check(run, inputs())
-    edit_scores.check(run, inputs()._replace(captions=("a",)))
+        edit_scores.check(run, SimpleNamespace(), inputs())
+
+
+@pytest.mark.parametrize(
+    ("aim", "captions", "size", "message"),
+    [("a (red:2) three", ("a digit",), 16, None), ("", ("a digit",), 16, None),
+     ("a red cat", ("a digit",), 16, "no caption of these scenes"),
+     ("a three", ("a digit", "a cat"), 16, "no caption of these scenes"),
+     ("a three", ("a digit",), 8, r"images are \(8, 8, 3\)")],
+)  # fmt: skip
+def test_a_judge_refuses_texts_and_images_before_anything_is_drawn(aim, captions, size, message):
+    run = SimpleNamespace(config=config.base())
+    run.config.edit.judge = "scenes()"
+    images = np.zeros((len(captions), size, size, 3), np.uint8)
+    asked = Inputs(images, None, {}, 1, None, captions)
+    refused = nullcontext() if message is None else pytest.raises(ConfigError, match=message)
+    with refused:
+        edit_scores.check(run, SimpleNamespace(aim=aim), asked)

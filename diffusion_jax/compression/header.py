@@ -14,7 +14,12 @@ from diffusion_jax.compression.rans import PER_LANE
 from diffusion_jax.errors import CodecError
 
 TIMESTEPS = 100_000  # a chain is made, and a file accepted, with at most so many
-_LABELS = ("none", "coded", "null class")
+_CLASSES = ("", "coded", "null class")
+_REST = ("", "null text", "null vector", "null text and vector")
+# What the network is told: of labels, and nothing of a text or of what a CLIP sees, if it reads it.
+LABELS = tuple(
+    ", ".join(filter(None, both)) or "none" for both in itertools.product(_CLASSES, _REST)
+)
 _COUNTS = {"images", "levels", "timesteps", "batch", "group", "groups"}
 _TEXTS = {"schedule", "model", "weights", "sha256"}
 _BITS = 63  # of a seed
@@ -47,7 +52,7 @@ def check(header: dict[str, Any], groups: list[Group], shape: tuple[int, ...], n
     seed = header["seed"]
     need(type(seed) is int and 0 <= seed < 1 << _BITS, f"seed is not in 0 .. 2^{_BITS} - 1")
     need(header["order"] in tuple(ORDERS), f"order is none of {', '.join(ORDERS)}")
-    need(header["labels"] in _LABELS, f"labels is none of {', '.join(_LABELS)}")
+    need(header["labels"] in LABELS, f"labels is none of {'; '.join(LABELS)}")
     need(isinstance(header["machine"], dict), "machine is not a table")
     need(re.fullmatch("[0-9a-f]{64}", header["sha256"]) is not None, "sha256 is no such digest")
     need(header["timesteps"] <= TIMESTEPS, f"more than {TIMESTEPS} timesteps")

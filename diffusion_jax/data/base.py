@@ -4,6 +4,7 @@ A data plug-in's `make(...)` returns a `Source`. Order is a pure function of (se
 nothing to checkpoint, and a resumed run starts at its step.
 """
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.data.captions import Captions, check_captions
+from diffusion_jax.data.captions import TEXTS, Captions, check_captions
 from diffusion_jax.data.checks import check_images, check_labels
 from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
@@ -83,6 +84,16 @@ class Split:
                 parts.append(self.take(np.arange(start, min(start + _BLOCK, len(self)))))
                 bar.at(start + len(parts[-1]["label"]))
         return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+    def whole(self) -> dict[str, np.ndarray]:
+        """`everything`, in which texts are a table, `captions.TEXTS`, that has each of them once.
+
+        `"caption"` are its rows: see `captions.looked_up`.
+        """
+        if self.captions is None or self.captions.ids is None:
+            return self.everything()
+        unread = dataclasses.replace(self, captions=dataclasses.replace(self.captions, ids=None))
+        return {**unread.everything(), TEXTS: self.captions.ids}
 
     @property
     def skipped(self) -> int:

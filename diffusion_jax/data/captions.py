@@ -18,6 +18,7 @@ import numpy as np
 from diffusion_jax.errors import DataError
 from diffusion_jax.types import Array
 
+TEXTS = "texts"  # in rows of a whole split: the table of `Captions.ids`, in place of "text"
 UNSAID = -2  # an attribute that is there, but not in a caption
 _NAMED = 3  # images named of those that lack a caption
 
@@ -37,6 +38,8 @@ class Captions:
         again: the same in another wording; None where there is one only.
         law: the captions of column 0 are drawn from it, each with its probability: their entropy is
             known. Empty where the law is not.
+        can_be: whether there are examples of such attributes, in any split; None where the law, or
+            the examples themselves, are all that is known.
         says: int16 `[K, A]`, the attributes that each caption of the table tells, the others
             `UNSAID`; None where that is not known: a caption is then true of who has it alone.
         ids: int32 `[K, L]`, the table as a text encoder reads it, 0 for padding; or float16
@@ -50,6 +53,7 @@ class Captions:
     say: Callable[[Sequence[int]], str] | None = None
     again: Callable[[Sequence[int]], str] | None = None
     law: tuple[tuple[tuple[int, ...], float], ...] = ()
+    can_be: Callable[[tuple[int, ...]], bool] | None = None
     says: np.ndarray | None = None
     ids: np.ndarray | None = None
 
@@ -114,6 +118,20 @@ class Captions:
         assert self.say is not None
         return [self.say(only(values, said)) for values in self.attributes.tolist()]
 
+    def unsaid(self) -> set[frozenset[int]]:
+        """The sets of attributes, by number, that captions leave out together; none if unknown."""
+        if self.says is None:
+            return set()
+        left_out = np.unique(self.says == UNSAID, axis=0)
+        return {frozenset(np.flatnonzero(row).tolist()) for row in left_out if row.any()}
+
+    def unsaid_beside(self, said: Collection[int]) -> set[frozenset[int]]:
+        """Those that `saying` would leave out."""
+        assert self.attributes is not None
+        there = np.unique(self.attributes != -1, axis=0)
+        there[:, list(said)] = False
+        return {frozenset(np.flatnonzero(row).tolist()) for row in there if row.any()}
+
     def entropy(self, said: Collection[int] | None = None) -> float | None:
         """Bits in a caption that says these attributes, all of them if None; None if not known."""
         if not self.law:
@@ -122,6 +140,12 @@ class Captions:
         for values, p in self.law:
             mass[values if said is None else tuple(only(values, said))] += p
         return abs(sum(p * math.log2(p) for p in mass.values() if p))
+
+
+def looked_up(table: Array, which: Array) -> Array:
+    """Texts `[B, M, L]` (or `[B, M, L, W]`) by their rows of a table, `[B, M]`; zeros for -1."""
+    there = jnp.expand_dims(which >= 0, tuple(range(which.ndim, which.ndim + table.ndim - 1)))
+    return jnp.where(there, table[which], jnp.zeros((), table.dtype))
 
 
 def conditions(rows: Mapping[str, Array], which: Array | None = None) -> dict[str, Array]:

@@ -80,21 +80,20 @@ def _others(
 def wrong(captions: Captions, count: int, seed: int) -> dict[str, list[list[str]]]:
     """Captions that are wrong in one respect, `count` lists `[N]` for each respect.
 
-    One attribute has another value, or two objects have exchanged one; scenes that cannot be, by
-    the law, are left out. An image that has no such caption has an empty text.
+    One attribute has another value, or two objects have exchanged one; what cannot be
+    is left out. An image that has no such caption has an empty text.
     """
     if captions.attributes is None or captions.say is None or not count:
         return {}
     rows = [tuple(v) for v in captions.attributes.tolist()]
-    possible = {values for values, p in captions.law if p > 0}
-    some = possible or set(rows)
+    some = {values for values, p in captions.law if p > 0} or set(rows)
+    can_be = captions.can_be or some.__contains__
     options = [sorted({v[a] for v in some} - {-1}) for a in range(len(captions.names))]
     say, found = captions.say, {}
     for kind, change in _changes(captions.names, options).items():
         lists: list[list[str]] = [[] for _ in range(count)]
         for i, values in enumerate(rows):
-            made = [v for v in change(values) if v != values]
-            made = [v for v in made if v in possible or not possible]
+            made = [v for v in change(values) if v != values and can_be(v)]
             order = _rng(seed, i, 1).permutation(len(made))
             for k, texts in enumerate(lists):
                 texts.append(say(made[order[k % len(made)]]) if made else "")

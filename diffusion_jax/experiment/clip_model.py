@@ -34,7 +34,7 @@ class Clip:
         digest: SHA-256 of its weights.
         images: vectors of images, levels `[N, H, W, C]`, before they are brought to unit length:
             float32 `[N, size]`.
-        texts: the same of prompts.
+        texts: the same of prompts: brackets in them are weights, see `text_encoders.base.escaped`.
         see: `images` to be traced, `(params, levels [B, H, W, C]) -> [B, size]`.
         params: its weights.
     """

@@ -61,6 +61,7 @@ def fingerprint(experiment: Experiment, params: Params) -> str:
         return hashlib.sha256(" ".join(each).encode()).hexdigest()
     c = experiment.config
     settings = {k: c[k] for k in _SETTINGS}
+    settings |= {k: c[k] for k in ("text", "embedding") if c[k]}
     if registry.parse(c.view) != registry.parse("whole()"):
         settings["view"] = c.view
     if not experiment.model.traits.pixels or experiment.model.from_latent:
@@ -217,8 +218,13 @@ def plans(
 
 
 def label_kind(coder: coding.Coder) -> str:
-    """What the network is told of labels: "none", "coded" or "null class"."""
-    return "none" if coder.null is None else ("coded" if coder.classes else "null class")
+    """What the network is told, one of `header.LABELS`: "coded", "null text", "none", ..."""
+    models = [c.network.model for c in coder.chains]
+    nulls = {"text": any(m.text for m in models), "vector": any(m.embedding for m in models)}
+    kinds = [] if coder.null is None else ["coded" if coder.classes else "null class"]
+    if any(nulls.values()):
+        kinds.append("null " + " and ".join(k for k, there in nulls.items() if there))
+    return ", ".join(kinds) or "none"
 
 
 def schedule_code(coder: coding.Coder) -> str:
@@ -267,7 +273,7 @@ def read(
     *before, net = networks(experiment, params, tuple(header["shape"]), header["batch"])
     coder = coding.make(
         net, header["timesteps"], header["order"], header["group"], header["seed"],
-        header["labels"] == "coded", before, _kept_plans(header, 1 + len(before), name),
+        header["labels"].startswith("coded"), before, _kept_plans(header, 1 + len(before), name),
     )  # fmt: skip
     kind = label_kind(coder)
     if kind != header["labels"]:
@@ -314,10 +320,22 @@ def decode(
 
 
 def labels_of(experiment: Experiment, found: Images) -> np.ndarray | None:
-    """The labels to code, int32 `[N]`, or None for the null class (or an unconditional model)."""
+    """The labels to code, int32 `[N]`, or None for the null class (or a model without classes).
+
+    A model of texts, or of what a CLIP sees, is told nothing of them.
+
+    Raises:
+        ConfigError: what the model is not told it cannot do without.
+    """
     choice = experiment.config.compress.labels
     if choice not in ("auto", "code", "null"):
         raise ConfigError(f"compress.labels={choice!r}: allowed are auto, code, null")
+    for part in experiment.stages or (experiment,):
+        if part.model.text or part.model.embedding:
+            require(
+                part.model, "coding without texts, which files do not hold",
+                "train with text_dropout (embedding_dropout) above 0", null_class=True,
+            )  # fmt: skip
     if not experiment.model.num_classes:
         return None
     if found.labels is None and choice == "code":

@@ -10,7 +10,13 @@ from diffusion_jax import registry
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import embeddings
-from diffusion_jax.networks.text_encoders.base import TextEncoder, as_read, encode, prompts
+from diffusion_jax.networks.text_encoders.base import (
+    TextEncoder,
+    as_read,
+    encode,
+    escaped,
+    prompts,
+)
 from diffusion_jax.runtime.storage import place
 
 if TYPE_CHECKING:
@@ -69,14 +75,20 @@ def check(run: "Experiment", network: Any) -> None:
         return
     if getattr(network, "text", None) is None:
         raise ConfigError(
-            f"text={c.text!r}, but network {c.network} takes none: its make(...) must take text; "
-            "unet and dit do"
+            f"text={c.text!r}, but network {c.network} takes none: its make(...) must take text, "
+            f"as those of {', '.join(_reading())} do"
         )
     if not run.source.mirrors and getattr(run.augment, "mirrors", False):
         raise ConfigError(
             f"augment {c.augment} makes mirror images, of which the captions of {run.source.name} "
             "are not true: they tell left from right; use augment='none()'"
         )
+
+
+def _reading() -> list[str]:
+    """The networks that can read text."""
+    plugins = registry.describe("backbones")[1]
+    return [p.name for p in plugins if any(a.partition("=")[0] == "text" for a in p.arguments)]
 
 
 def wanted(run: "Experiment", num: int, heard: bool = False) -> list[str]:
@@ -107,12 +119,8 @@ def wanted(run: "Experiment", num: int, heard: bool = False) -> list[str]:
         _need_captions(run, data)
         captions = data.split(run.config.eval.split).captions
         assert captions is not None
-        asked = [_escaped(t) for t in captions.part(slice(num)).strings()]
+        asked = [escaped(t) for t in captions.part(slice(num)).strings()]
     return [asked[i % len(asked)] for i in range(num)]
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"\\{c}" if c in "()\\" else c for c in text)
 
 
 def _lines(file: str) -> list[str]:

@@ -51,11 +51,28 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Conditions that are rows of a table, looked up a batch at a time.
+
+    Attributes:
+        table: `[T, ...]`, each once.
+        index: of the M conditions of each image, `[N, M]`.
+    """
+
+    table: np.ndarray
+    index: np.ndarray
+
+    def __getitem__(self, images: np.ndarray) -> np.ndarray:
+        """Those of some images, `[B, M, ...]`."""
+        return self.table[self.index[images]]
+
+
+@dataclass(frozen=True)
 class _Told:
     """A split with M conditions for each example beside its own: what a `Pass` reads."""
 
     split: Split
-    leaves: Mapping[str, np.ndarray]
+    leaves: Mapping[str, np.ndarray | Chosen]
 
     def __len__(self) -> int:
         return len(self.split)
@@ -124,7 +141,7 @@ def measure(
     params: Params,
     split: Split,
     how: Pass,
-    told: Mapping[str, np.ndarray],
+    told: Mapping[str, np.ndarray | Chosen],
     *,
     draws: int,
     maps: bool = False,

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from diffusion_jax.data.captions import TEXTS, looked_up
 from diffusion_jax.runtime.sharding import batched, replicated
 from diffusion_jax.training import meter as meter_lib
 from diffusion_jax.training.meter import Meter
@@ -37,7 +38,7 @@ def compile_steps(
         task: what is trained.
         resident: shape of an image where `data` is the whole data set, replicated on the devices,
             and `indices` choose the batch inside the step; images are flat there, `[N, H*W*C]`,
-            as a TPU pads their few channels. None where `data` is the batch itself, and `indices`
+            as a TPU pads their few channels, and texts are a table (`Split.whole`). None where `data` is the batch itself, and `indices`
             only count.
         several: `indices` is `[n, B]` and n steps run in one dispatch, by `lax.scan`; otherwise
             `indices` is `[B]` and one step runs.
@@ -53,7 +54,9 @@ def compile_steps(
         data, index = xs
         batch = data
         if resident:
-            batch = {k: a[index] for k, a in data.items()}
+            batch = {k: a[index] for k, a in data.items() if k != TEXTS}
+            if TEXTS in data:
+                batch["text"] = looked_up(data[TEXTS], batch["caption"])
             batch["image"] = batch["image"].reshape(-1, *resident)
         batch = jax.lax.with_sharding_constraint(batch, batched(mesh))
         after, metrics = task.update(state, batch, given)

@@ -82,11 +82,13 @@ class Feeder:
     Args:
         split: training data.
         order: which of them, when.
-        resident_bytes: sets up to this size live on the devices.
+        resident_bytes: sets up to this size, distinct texts included, live on the devices.
     """
 
     def __init__(self, split: Split, order: Order, mesh: Mesh, resident_bytes: int):
-        small = split.images.nbytes <= resident_bytes
+        ids = None if split.captions is None else split.captions.ids
+        size = split.images.nbytes + (0 if ids is None else ids.nbytes)
+        small = size <= resident_bytes
         self.resident = tuple(split.images.shape[1:]) if small else None
         self.clock = Clock()
         self._split, self._order, self._mesh = split, order, mesh
@@ -94,7 +96,7 @@ class Feeder:
         self._coming: collections.OrderedDict[tuple[int, int], Future] = collections.OrderedDict()
         if self.resident:
             whole = replicated(mesh)
-            rows = split.everything()
+            rows = split.whole()
             rows["image"] = rows["image"].reshape(len(split), -1)
             self._data = {k: put(v, whole) for k, v in rows.items()}
 

@@ -151,7 +151,8 @@ def _bound(experiment: Experiment, params: Params, made: codec.Encoded) -> dict[
 def _table(report: dict[str, Any]) -> str:
     r, b, h = report["result"], report["bound"], report["file"]
     same, fresh = b["same_latents"], b["fresh_latents"]
-    given = {"coded": ", given the class", "null class": ", null class", "none": ""}[h["labels"]]
+    told = h["labels"].replace("coded", "given the class")
+    given = "" if told == "none" else f", {told}"
     many = examples(report["data"])
     grid = f" by {h['grid']}" if "grid" in h else ""
     head = (

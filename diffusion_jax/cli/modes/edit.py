@@ -49,7 +49,7 @@ def run(experiment: Experiment) -> None:
         )  # fmt: skip
     run_sampler.check(experiment)
     inputs = _edit_inputs.read(experiment, edit)
-    edit_scores.check(experiment, inputs)
+    edit_scores.check(experiment, edit, inputs)
     layout = edit.lay_out(inputs)
     params, record = experiment.loaded
     painted = editing.by_run(experiment, params, edit, layout)

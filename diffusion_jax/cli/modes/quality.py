@@ -18,6 +18,7 @@ from diffusion_jax.evaluation import quality
 from diffusion_jax.experiment import Experiment, assembly
 from diffusion_jax.experiment.measures import features, judges, sample_quality as quality_lib
 from diffusion_jax.experiment.sampling import (
+    asked,
     generators,
     low_images,
     priors,
@@ -58,6 +59,8 @@ def check(experiment: Experiment) -> None:
         return
     judges.check_apart(experiment)
     run_sampler.check(experiment)
+    if q.judge and not experiment.stages:
+        asked.check_judge(experiment, q.judge)
     if experiment.stages or generators.generates(experiment):
         return
     if experiment.model.view.halvings:

@@ -130,10 +130,10 @@ def _card(c: Record) -> Html:
     values = {k: (v.get("value"), v.get("standard_error")) for k, v in real.items()}
     values |= {f"right: {k}": (v["value"], v["standard_error"])
                for k, v in floor.get("judge", {}).items()}  # fmt: skip
-    for group in ("coverage", "classes"):
+    for group, prefix in (("coverage", ""), ("classes", ""), ("clip", "clip ")):
         found = floor.get(group, {})
-        values |= {k: (v, found.get(f"{k}_standard_error")) for k, v in found.items()
-                   if isinstance(v, float)}  # fmt: skip
+        values |= {f"{prefix}{k}": (v, found.get(f"{k}_standard_error"))
+                   for k, v in found.items() if isinstance(v, float)}  # fmt: skip
     rows = [
         [name.replace("_", " "), plus_minus(v["mean"], v.get("standard_error")),
          plus_minus(*values.get(name, (None, None)))]
@@ -303,12 +303,25 @@ def edits(run: RunFiles) -> Section | None:
         asked, how = e.data["edit"], e.data["sampling"]
         caption = f"{asked['method']}: {how['sampler']}, guidance {how['guidance']}."
         alt = "Sources, what is kept of them, and results side by side"
-        parts += [
+        drawn = join(
             image(n, b, alt, caption) if n.endswith(".png")
             else image(n, b, f"A result, moving: {n}", "A result, moving.")
             for n, b in e.pictures.items()
-        ]  # fmt: skip
+        )  # fmt: skip
+        judged = _judged(e.data.get("judged") or {})
+        parts.append(drawn if judged is None else columns(drawn, judged))
     return Section("Edits", join(parts))
+
+
+def _judged(found: dict[str, Any]) -> Html | None:
+    """What the judge said of the images, and of what the edit has changed and kept."""
+    shares = [(who, found.get(who, {})) for who in ("sources", "changed", "kept")]
+    shares += [(f"frame at {f['weight']:.2f}, like the {end}", {"all": f[end]})
+               for f in found.get("frames", ()) for end in ("first", "second")]  # fmt: skip
+    rows = [[who, name, plus_minus(v["value"], v.get("standard_error")), number(v.get("images"))]
+            for who, of in shares for name, v in of.items()]  # fmt: skip
+    head = ["of", "right", "share", "images"]
+    return table(head, rows, "What the judge of texts says") if rows else None
 
 
 def environment(run: RunFiles) -> Section | None:

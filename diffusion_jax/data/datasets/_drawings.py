@@ -101,7 +101,7 @@ def source(
         groups: dict[int, list[Drawing]] = {}
         for d in every:
             groups.setdefault(d.concept, []).append(d)
-        plain = {k: _plain(group).captions[0] for k, group in groups.items()}
+        plain = {k: _plain(group, say) for k, group in groups.items()}
         chosen = [d for d in every if _part(d, groups[d.concept], how) == split]
         most = max(len(d.captions) for d in every)
         texts = [tuple(d.captions[i % len(d.captions)] for i in range(most)) for d in chosen]
@@ -114,7 +114,10 @@ def source(
             made = say("" if concept < 0 else plain[concept], max(variant, -1))
             return own.get((concept, variant), made)
 
-        captions = captions_of(texts, attributes=shown, names=names, say=of)
+        captions = captions_of(
+            texts, attributes=shown, names=names, say=of,
+            can_be=own.__contains__,
+        )  # fmt: skip
         images = np.stack([d.image for d in chosen])
         return Split(f"{name}/{split}", images, np.zeros(len(images), np.int32), 256, 0, captions)
 
@@ -123,5 +126,8 @@ def source(
     )
 
 
-def _plain(group: Sequence[Drawing]) -> Drawing:
-    return min(group, key=lambda d: (d.variant, d.key))
+def _plain(group: Sequence[Drawing], say: Callable[[str, int], str]) -> str:
+    """What a thing is called without a word of its variant, also if none is drawn plain."""
+    first = min(group, key=lambda d: (d.variant, d.key))
+    name = first.captions[0]
+    return name.removesuffix(say("", first.variant)).strip() if first.variant else name

@@ -150,9 +150,25 @@ def _captions(
     found = captions_of(
         list(zip(*columns, strict=True)), attributes=shown, names=names, say=grammar.say,
         again=functools.partial(grammar.say, form=1), law=law,
+        can_be=functools.partial(_can_be, counts, frozenset(pairs)),
     )  # fmt: skip
     says = np.asarray([_told(text, shown.shape[1]) for text in found.table], np.int16)
     return dataclasses.replace(found, says=says)
+
+
+def _can_be(
+    counts: tuple[int, ...], pairs: frozenset[tuple[int, int]], values: tuple[int, ...]
+) -> bool:
+    """Whether a scene has such attributes: as many objects, such ones, each at its own place."""
+    objects = [values[k : k + 3] for k in range(0, len(values), 3)]
+    there = [o for o in objects if max(o) >= 0]
+    places = [o[2] for o in there]
+    return (
+        objects[: len(there)] == there
+        and len(there) in counts
+        and all((colour, digit) in pairs for colour, digit, _ in there)
+        and places == sorted({*places} - {-1})
+    )
 
 
 def _told(text: str, size: int) -> list[int]:

@@ -31,6 +31,17 @@ class Judge(Protocol):
         ...
 
 
+def check(judge: Judge, image: np.ndarray, texts: Sequence[str]) -> None:
+    """Asks a judge once, before anything is drawn: it refuses (`ConfigError`) what it cannot judge.
+
+    Args:
+        image: a real one, `[1, H, W, C]`.
+        texts: all that it will be asked about.
+    """
+    distinct = list(dict.fromkeys(texts))
+    judge.right(np.repeat(image, len(distinct), axis=0), distinct)
+
+
 def shares(names: Sequence[str], right: np.ndarray) -> dict[str, dict[str, float]]:
     """Means with standard errors of `Judge.right`, and of images in which everything is right."""
     whole = np.nanmin(right, axis=1, initial=1.0) >= 1.0

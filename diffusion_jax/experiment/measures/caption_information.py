@@ -22,6 +22,7 @@ from diffusion_jax.experiment.measures import (
 )
 from diffusion_jax.likelihood import bpd, information as lib
 from diffusion_jax.networks.text_encoders.base import as_read, encode
+from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.types import Params
 
 Texts = Sequence[str | None]
@@ -83,14 +84,14 @@ def class_names(run: Experiment) -> tuple[str, ...]:
 
 def conditions(
     run: Experiment, asked: Sequence[Texts], table: Sequence[str]
-) -> dict[str, np.ndarray]:
+) -> dict[str, lib.Chosen]:
     """What the network is told of M texts for each of N images, `[M][N]`; None is no text.
 
     Args:
         table: of a model of classes, their names.
 
     Returns:
-        `"text"` int32 `[N, M, length]`, or `"label"` int32 `[N, M]`.
+        `"text"` int32 `[N, M, length]` (or states), or `"label"` int32 `[N, M]`, to be looked up.
 
     Raises:
         ConfigError: a text is too long, or has unknown words.
@@ -101,10 +102,10 @@ def conditions(
     if run.text is not None:
         ids = encode(run.text, list(known))
         read = as_read(run.text, np.concatenate([np.zeros_like(ids[:1]), ids]))
-        return {"text": read[index]}
+        return {"text": lib.Chosen(read, index)}
     classes = {t: k for k, t in enumerate(table)}
     labels = [run.model.num_classes, *(classes[t] for t in known)]
-    return {"label": np.asarray(labels, np.int32)[index]}
+    return {"label": lib.Chosen(np.asarray(labels, np.int32), index)}
 
 
 def measured(run: Experiment, params: Params) -> Informed:
@@ -185,12 +186,31 @@ def _parts(run: Experiment, captions: Captions, notes: list[str]) -> words_lib.W
         notes.append("bits of each word: these captions are not known by parts")
         return None
     found = words_lib.parts(captions, run.config.inform.orders)
+    silent = _never_left_out(run, captions, found)
+    if silent:
+        notes.append(
+            f"bits of each word: training had no captions that leave words out ({silent} is always "
+            "said), so that a text without them would stand for something else"
+        )
+        return None
     try:
         conditions(run, [found.texts(s) for s in (*found.chain, *found.more)], captions.table)
     except ConfigError as e:
         notes.append(f"bits of each word: training had no captions that leave words out ({e})")
         return None
     return found
+
+
+def _never_left_out(run: Experiment, captions: Captions, parts: words_lib.Words) -> str:
+    """What the parts leave out of captions and training never did, in words; empty if nothing."""
+    asked = [captions.unsaid_beside(s) for s in (*parts.chain, *parts.more)]
+    wanted = set().union(*asked)
+    if not wanted:
+        return ""
+    trained = run.data.split("train").captions
+    missing = wanted - (set() if trained is None else trained.unsaid())
+    first = min(missing, key=lambda s: (len(s), sorted(s)), default=frozenset())
+    return " and ".join(captions.names[a] for a in sorted(first))
 
 
 def _split(nats: np.ndarray, columns: dict[str, list[Texts]]) -> dict[str, np.ndarray]:
@@ -247,6 +267,14 @@ def _compare_null(
     return {"run": path, "null_looser_by": gap, "information": bits["bits"] - gap["bits"]}
 
 
+def _in_order(shuffled: dict[str, float], own: dict[str, float]) -> bool | None:
+    """Whether both are more than nothing, by two standard errors; None where noise decides."""
+    both = [(f["bits"], 2 * f["standard_error"]) for f in (shuffled, own)]
+    if any(bits < -error for bits, error in both):
+        return False
+    return True if all(bits > error for bits, error in both) else None
+
+
 def checks(result: dict[str, Any]) -> list[dict[str, Any]]:
     """What has to hold of an information, in words; `passed` is None where it cannot be said."""
     i, h = result["information"], result["entropy"]
@@ -265,15 +293,20 @@ def checks(result: dict[str, Any]) -> list[dict[str, Any]]:
     s = result["shuffled_above_null"]
     add(
         "shuffled > null > true",
-        s["bits"] > 0 and i["bits"] > 0,
-        f"another image's caption costs {s['bits']:+.3f} bits, the own one {-i['bits']:+.3f}",
+        _in_order(s, i),
+        f"another image's caption costs {plus_minus(s['bits'], s['standard_error'])} bits, the own "
+        f"one saves {plus_minus(i['bits'], i['standard_error'])}",
     )
     if "mixture" in result:
         m = result["mixture"]["bits"]
         loose = i["bits"] - m
-        add("mixture", h is None or m <= h + 1e-6, f"{m:.3f} bits ({result['mixture']['half']:.3f} "
+        whole = "all captions" if h is not None else (
+            "the captions of these images alone (their law is not known: no check)"
+        )  # fmt: skip
+        add("mixture", None if h is None else m <= h + 1e-6,
+            f"{m:.3f} bits ({result['mixture']['half']:.3f} "
             f"with half of the draws) against I: the bound without text is {abs(loose):.3f} bits "
-            f"{'looser' if loose > 0 else 'tighter'} than the mixture of all captions")  # fmt: skip
+            f"{'looser' if loose > 0 else 'tighter'} than the mixture of {whole}")  # fmt: skip
     if "against" in result:
         a = result["against"]
         gap = a["null_looser_by"]

@@ -13,6 +13,7 @@ from diffusion_jax.evaluation.judges.base import shares
 from diffusion_jax.experiment import Experiment, embeddings
 from diffusion_jax.experiment.clip_model import Clip
 from diffusion_jax.experiment.measures import caption_information
+from diffusion_jax.networks.text_encoders.base import escaped
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training.restore import FOLDER
 
@@ -63,7 +64,7 @@ def alike(clip: Clip, images: np.ndarray, texts: Sequence[str]) -> dict[str, Any
     """
     table = list(dict.fromkeys(texts))
     own = np.asarray([table.index(t) for t in texts])
-    f, g = (_unit(v) for v in (clip.images(images), clip.texts(table)))
+    f, g = (_unit(v) for v in (clip.images(images), clip.texts([escaped(t) for t in table])))
     cosine = f @ g.T
     each = {"score": 100.0 * cosine[np.arange(len(own)), own], "retrieval": cosine.argmax(1) == own}
     found: dict[str, Any] = {"texts": len(table), "sha256": clip.digest}

@@ -12,7 +12,9 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, texts
 from diffusion_jax.experiment.measures import bits_per_dim, caption_information, features
+from diffusion_jax.experiment.sampling import asked
 from diffusion_jax.likelihood import information
+from diffusion_jax.networks.text_encoders.base import plain
 from diffusion_jax.types import Params
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ def check(experiment: Experiment) -> None:
             f"sample.judge={c.judge!r}: a classifier judges classes, this run draws texts; use "
             "'bits', or a judge such as scenes()"
         )
+    elif "(" in c.judge:
+        asked.check_judge(experiment, c.judge)
 
 
 def best(drawing: "Drawing") -> "Drawing | Best":
@@ -89,8 +93,8 @@ def _score(run: Experiment, params: Params, drawing: "Drawing") -> Score:
         return lift(run, params, drawing)
     if "(" in judge:
         found = registry.build("judges", judge)
-        asked = _texts(run, drawing)
-        return lambda images: np.nansum(found.right(images, asked), axis=1)
+        own = _texts(run, drawing)
+        return lambda images: np.nansum(found.right(images, own), axis=1)
     classifier = features.open_classifier(run, judge, "sample.judge")
     logits = features.logits(run, classifier)
 
@@ -104,7 +108,7 @@ def _score(run: Experiment, params: Params, drawing: "Drawing") -> Score:
 
 def _texts(run: Experiment, drawing: "Drawing") -> list[str]:
     if drawing.captions:
-        return list(drawing.captions)
+        return [plain(t) for t in drawing.captions]
     names = caption_information.class_names(run)
     return [names[k] for k in drawing.labels]
 
@@ -113,9 +117,9 @@ def lift(run: Experiment, params: Params, drawing: "Drawing") -> Score:
     """The bound without the text, or class, minus the bound given it."""
     n = run.config.sample.num
     if run.text is not None:
-        asked = texts.conditions(run, list(drawing.captions))
+        told = texts.conditions(run, list(drawing.captions))
         pair = {k: np.stack([np.ones_like(a) if k == "text_weight" else 0 * a, a], 1)
-                for k, a in asked.items()}  # fmt: skip
+                for k, a in told.items()}  # fmt: skip
     else:
         pair = {"label": np.stack([np.full(n, run.model.num_classes), drawing.labels], 1)}
         pair = {k: a.astype(np.int32) for k, a in pair.items()}

@@ -7,19 +7,26 @@ import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation.judges import base
 from diffusion_jax.evaluation.judges.base import Judge, shares
 from diffusion_jax.experiment import Experiment
+from diffusion_jax.networks.text_encoders.base import plain
 from diffusion_jax.sampling.edits.base import Edit, Inputs, Layout, aim
 
 
-def check(run: Experiment, inputs: Inputs) -> None:
-    """Refuses (`ConfigError`) a judge of images of which nobody knows what they show."""
-    if run.config.edit.judge and not inputs.captions:
+def check(run: Experiment, edit: Edit, inputs: Inputs) -> None:
+    """Refuses (`ConfigError`) a judge that cannot say what these images show, or are to show."""
+    if not run.config.edit.judge:
+        return
+    if not inputs.captions:
         raise ConfigError(
             f"edit.judge={run.config.edit.judge!r} holds results against the captions of the "
             f"images, and {run.config.edit.image} has none: use edit.image=split:test of data with "
             "captions"
         )
+    wanted = [plain(aim(edit))] if aim(edit) else []
+    judge = registry.build("judges", run.config.edit.judge)
+    base.check(judge, inputs.images[:1], [*inputs.captions, *wanted])
 
 
 def scores(
@@ -43,7 +50,7 @@ def scores(
         return _frames(judge, drawn, ends, canvas.extra["weight"])
     own = [texts[row] for row in line]
     found = {"sources": shares(judge.names, judge.right(canvas.image, own))}
-    kept, wanted = judge.right(drawn, own), aim(edit)
+    kept, wanted = judge.right(drawn, own), plain(aim(edit))
     if wanted:
         asked = [wanted] * len(drawn)
         target = judge.right(canvas.image, asked) < 1.0  # not where nothing is said

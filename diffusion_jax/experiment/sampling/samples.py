@@ -17,7 +17,7 @@ from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import DataError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.sampling import run_sampler
-from diffusion_jax.networks.text_encoders.base import parse_weights
+from diffusion_jax.networks.text_encoders.base import plain
 from diffusion_jax.runtime import untrusted
 
 # Names of the arrays in our files, and in those of guided-diffusion and its followers.
@@ -63,11 +63,6 @@ def draw(experiment: Experiment, repeats: int) -> Iterator[Samples]:
         }  # fmt: skip
         texts = tuple(plain(t) for t in made.captions)
         yield Samples(images, made.labels, how | _digest(images), str(record["step"]), texts)
-
-
-def plain(prompt: str) -> str:
-    """A prompt without the weights in it."""
-    return parse_weights(prompt)[0]
 
 
 def read(experiment: Experiment, path: Path) -> Samples:

@@ -74,11 +74,12 @@ def tower(
     gamma_min: float,
     gamma_max: float,
     dtype: str,
+    places: int = 1,
 ) -> Tower:
-    """A tower from plug-in arguments; see `nn.tower.Tower`."""
+    """A tower from plug-in arguments; see `Tower`."""
     return Tower(
         width, tuple(mults), blocks, dropout, num_classes, gamma_min, gamma_max,
-        compute_dtype(dtype), name="tower",
+        compute_dtype(dtype), places, name="tower",
     )  # fmt: skip
 
 

@@ -177,6 +177,7 @@ def make(
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
     text: TextEncoder | None = None,
+    places: Count = 4,
 ) -> Guide:
     """Encoders of noisy images and texts.
 
@@ -197,6 +198,8 @@ def make(
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
         text: how the run reads captions; None if it does not.
+        places: the image encoder keeps a mean of each of `places x places` parts of an image, so
+            that its vectors know where things are; 1: of the whole image alone.
 
     Returns:
         The guide.
@@ -204,7 +207,7 @@ def make(
     Raises:
         ConfigError: there is nothing to say about the images, or a caption is of no class.
     """
-    body = tower(width, mults, blocks, dropout, 0, gamma_min, gamma_max, dtype)
+    body = tower(width, mults, blocks, dropout, 0, gamma_min, gamma_max, dtype, places)
     if text is None:
         return _caption_list.make(body, captions, size, width, num_classes, classes)
     if captions:

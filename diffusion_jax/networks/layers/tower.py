@@ -1,7 +1,8 @@
 """A convolutional tower: noisy images in, one vector each out; the body of every guide."""
 
 import flax.linen as nn
-import jax
+import jax.numpy as jnp
+import numpy as np
 
 from diffusion_jax.networks.layers.blocks import Dtype, ResBlock, fold_keys, group_norm
 from diffusion_jax.networks.layers.conv import conv3x3
@@ -11,7 +12,7 @@ from diffusion_jax.types import Array, Cond
 
 
 class Tower(nn.Module):
-    """Residual blocks at falling resolution, then the mean over positions.
+    """Residual blocks at falling resolution, then means over positions.
 
     Attributes:
         width: channels at full resolution.
@@ -22,6 +23,8 @@ class Tower(nn.Module):
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: arithmetic type.
+        places: the map is cut into `places x places` parts, each with a mean of its own. With 1,
+            the mean of everything, where something is does not matter but for the border.
     """
 
     width: int
@@ -32,10 +35,11 @@ class Tower(nn.Module):
     gamma_min: float
     gamma_max: float
     dtype: Dtype
+    places: int = 1
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
-        """Features `[B, width * mults[-1]]` of latents `[B,H,W,C]` at `gamma` `[B]`."""
+        """Features `[B, places^2 * width * mults[-1]]` of latents `[B,H,W,C]` at `gamma` `[B]`."""
         need_images("the network that guides", z.shape)
         c = Conditioning(
             self.width, self.num_classes, 0, False, self.gamma_min, self.gamma_max, self.dtype,
@@ -50,4 +54,19 @@ class Tower(nn.Module):
                     h, c, fold_keys(keys, level * self.blocks + i)
                 )
         h = nn.swish(group_norm(h.shape[-1], self.dtype, "norm_out")(h))
-        return h.mean((1, 2)).astype(jax.numpy.result_type(z))
+        if self.places == 1:
+            return h.mean((1, 2)).astype(jnp.result_type(z))
+        rows, columns = (jnp.asarray(shares(n, self.places), h.dtype) for n in h.shape[1:3])
+        h = jnp.einsum("bhwc,ih,jw->bijc", h, rows, columns)
+        return h.reshape(len(h), -1).astype(jnp.result_type(z))
+
+
+def shares(size: int, parts: int) -> np.ndarray:
+    """The means over each of `parts` equal parts of `size` positions, as weights `[parts, size]`.
+
+    A position on a border belongs to both parts, in proportion.
+    """
+    edges = np.linspace(0.0, size, parts + 1)
+    left, at = edges[:-1, None], np.arange(size)
+    inside = np.minimum(edges[1:, None], at + 1.0) - np.maximum(left, at)
+    return np.maximum(inside, 0.0) * (parts / size)

@@ -161,6 +161,16 @@ def parse_weights(prompt: str) -> tuple[str, list[float]]:
     return text, weights
 
 
+def plain(prompt: str) -> str:
+    """A prompt without the weights in it."""
+    return parse_weights(prompt)[0]
+
+
+def escaped(text: str) -> str:
+    """A text as the prompt that means it, brackets and all: `plain` undoes it."""
+    return "".join(f"\\{c}" if c in "()\\" else c for c in text)
+
+
 def _weight(prompt: str, written: str | None) -> float:
     try:
         value = 1.0 if written is None else float(written)

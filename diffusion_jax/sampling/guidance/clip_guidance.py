@@ -5,7 +5,7 @@ With two encoders trained on noisy images and captions (`configs/scenes_clip.py`
 gradient of one of
 
 * `"bank"`: `log softmax_k(logit_k + log share_k)` of the text among known captions, a normalised
-  posterior: with exact encoders and scale 1 this is Bayes' rule;
+  posterior: with exact encoders and scale 1 this is Bayes' rule, if captions exclude one another;
 * `"logit"`: the logit itself, as GLIDE: it never stops pulling, and samples go beyond the data;
 * `"true"`: `log sigmoid(logit)`, whether the text is true, which says nothing once it is.
 """
@@ -41,7 +41,7 @@ class ClipGuidance(Wrapper):
     text: str | None
     scale: float
     inner: Guidance | None
-    form: str = "true"
+    form: str = "bank"
     bank: tuple[str, ...] = ()
 
     def check(self, context: Context) -> None:
@@ -129,7 +129,7 @@ def make(
     text: str | None = None,
     scale: Finite = 1.0,
     inner: Guidance | None = None,
-    form: str = "true",
+    form: str = "bank",
     bank: tuple[str, ...] = (),
 ) -> ClipGuidance:
     """Guidance towards a text.

@@ -67,7 +67,7 @@ def make(parts: tuple, base: Finite = 1.0) -> Compose:
 
     Args:
         parts: pairs of a text (or the number of a class) and its weight, which may be negative:
-            `(("a red three", 1.0), ("top left", 1.0), ("blue", -0.5))`.
+            `(("a red three", 1.0), ("a digit, top left", 1.0), ("a blue digit", -0.5))`.
         base: the weight of the sample's own condition; 0 for the parts alone.
     """
     pairs = [p for p in parts if isinstance(p, tuple | list) and len(p) == 2]
@@ -78,6 +78,6 @@ def make(parts: tuple, base: Finite = 1.0) -> Compose:
     if not good:
         raise ConfigError(
             f"compose: parts={parts!r} must be pairs of a text, or a class, and its weight: "
-            "(('a red three', 1.0), ('blue', -0.5))"
+            "(('a red three', 1.0), ('a blue digit', -0.5))"
         )
     return Compose(tuple((told, float(w)) for told, w in pairs), float(base))

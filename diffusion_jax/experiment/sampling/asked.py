@@ -1,0 +1,28 @@
+"""What samples are to show, in words: what judges hold them against."""
+
+import numpy as np
+
+from diffusion_jax import registry
+from diffusion_jax.evaluation.judges import base
+from diffusion_jax.experiment import Experiment, texts
+from diffusion_jax.experiment.measures import caption_information
+from diffusion_jax.experiment.sampling import priors
+from diffusion_jax.networks.text_encoders.base import plain
+
+
+def words(run: Experiment) -> list[str]:
+    """The text of each sample that `config.sample` asks for, or the names of all classes.
+
+    Raises:
+        ConfigError: nothing says what samples are to show.
+        DataError: classes have no names.
+    """
+    source = priors.opened(run)
+    found = source.captions if source is not None else texts.wanted(run, run.config.sample.num)
+    return [plain(t) for t in found] or list(caption_information.class_names(run))
+
+
+def check_judge(run: Experiment, judge: str) -> None:
+    """Refuses (`ConfigError`) a judge that cannot read these texts, or see such images."""
+    image = np.asarray(run.source.split(run.config.eval.split).images[:1])
+    base.check(registry.build("judges", judge), image, words(run))
