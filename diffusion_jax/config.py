@@ -163,6 +163,7 @@ def base() -> ConfigDict:
     c.inform.candidates = 8  # captions that an image is held against; 0: all, and their mixture
     c.inform.negatives = 1  # captions that are wrong in one word, for each word
     c.inform.against = ""  # a run without text, for a second opinion on images without it
+    c.inform.of = ""  # of a prior: a run of the images themselves, of which text tells more
     c.inform.pictures = 8  # images whose bits per pixel are drawn
 
     # Comparison of two runs by the same draws, those of eval; differences are b - a.

@@ -181,6 +181,7 @@ def test_the_checks_say_what_fails_and_what_cannot_be_said():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [({"data": "digits()"}, r"inform.data='digits\(\)': images are \(8, 8, 1\) of 17"),
+     ({"of": "runs/x"}, "inform.of=runs/x: this run models the images themselves"),
      ({"against": "nowhere"}, "inform.against='nowhere': there is no folder")],
 )  # fmt: skip
 def test_questions_that_cannot_be_asked(tmp_path, asked, message):

@@ -12,6 +12,7 @@ import pytest
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
+from diffusion_jax.experiment.measures import caption_information, data_processing
 from diffusion_jax.likelihood import information as lib
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.linear import Linear
@@ -155,3 +156,54 @@ def test_equal_bounds_share_what_is_found():
 def test_backbones_of_which_it_cannot_be_measured_are_refused():
     with pytest.raises(Exception, match="no null class"):
         lib.check(replace(model(), null_class=False), "--mode=inform")
+
+
+GROUPS = np.eye(5)[[0, 0, 1, 1, 2]]  # what is kept of the level of the first pixel
+
+
+class Coarse(Table):
+    """The same of images of which the first pixel has become coarser."""
+
+    def apply(self, variables, z, gamma, cond, dropout=None):
+        known = [shaken(p @ GROUPS, self.told_wrong) for p in LAW]
+        table = jnp.log(jnp.asarray([*known, shaken(MARGINAL @ GROUPS, self.wrong)]) + 1e-30)
+        second = jnp.broadcast_to(jnp.log(jnp.asarray(OTHER)), table[cond["label"]].shape)
+        return jnp.stack([table[cond["label"]], second], 1)[:, None]
+
+
+@functools.cache
+def coarse(draws=64, **changes):
+    split = images()
+    pixels = np.array(split.images)
+    pixels[:, 0, 0, 0] = GROUPS.argmax(1)[pixels[:, 0, 0, 0]]
+    told = {"label": np.stack([np.full(60, 3), split.labels], 1).astype(np.int32)}
+    how = Pass(make_mesh(jax.devices()[:1]), 60, seed=4, quiet=True)
+    of = replace(model(), network=Coarse(**changes))
+    params = {"network": {}, "schedule": {}}
+    return lib.measure(of, params, replace(split, images=pixels), how, told, draws=draws).nats
+
+
+def gained(nats):
+    return nats[..., 0] - nats[..., 1]
+
+
+def test_what_is_made_of_an_image_is_told_no_more_of():
+    x = gained(measured().nats)
+    found = data_processing.compared(gained(coarse()), x)
+    law = LAW @ GROUPS
+    less = (
+        entropy(MARGINAL @ GROUPS) - np.mean([entropy(p) for p in law]) - pointwise(images()).mean()
+    )
+    assert less < -0.05
+    noise = math.hypot(lib.bits(x)["monte_carlo_se"], lib.bits(gained(coarse()))["monte_carlo_se"])
+    assert abs(found["more"]["bits"] - less) < 4 * noise
+
+    def said(found):
+        i = {"bits": 1.0, "standard_error": 0.1}
+        result = {"information": i, "entropy": None, "shuffled_above_null": i}
+        checks = caption_information.checks({**result, "processed": {"run": "runs/x", **found}})
+        return checks[-1]
+
+    assert said(found)["passed"] is True and "by runs/x" in said(found)["said"]
+    wrong = data_processing.compared(gained(coarse(wrong=2.0)), x)  # without text it is too loose
+    assert said(wrong)["check"] == "I(vector) <= I(image)" and said(wrong)["passed"] is False

@@ -22,6 +22,7 @@ def describe(source: Source, split: Split) -> dict[str, Any]:
         "captions": len(split.captions.table) if split.captions else 0,
         "notes": list(source.notes),
         **({"scale": [list(pair) for pair in source.scale]} if source.scale else {}),
+        **({"attribution": source.attribution} if source.attribution else {}),
     }
 
 
@@ -40,6 +41,8 @@ def as_lines(record: Mapping[str, Any]) -> list[str]:
         lines.append(f"{len(counts)} class{'es' * (len(counts) > 1)} of {of} images")
     if record.get("captions"):
         lines.append(f"{record['captions']} different captions")
+    if record.get("attribution"):
+        lines.append(record["attribution"])
     return lines
 
 

@@ -38,8 +38,8 @@ def compile_steps(
         task: what is trained.
         resident: shape of an image where `data` is the whole data set, replicated on the devices,
             and `indices` choose the batch inside the step; images are flat there, `[N, H*W*C]`,
-            as a TPU pads their few channels, and texts are a table (`Split.whole`). None where `data` is the batch itself, and `indices`
-            only count.
+            as a TPU pads their few channels, and texts are a table (`Split.whole`). None where
+            `data` is the batch itself, and `indices` only count.
         several: `indices` is `[n, B]` and n steps run in one dispatch, by `lax.scan`; otherwise
             `indices` is `[B]` and one step runs.
         placement: how the state lies on the mesh, a tree of shardings; None for replicated.

@@ -110,7 +110,14 @@ def data_record(experiment: Experiment, split: Split, limit: int) -> dict[str, A
         "levels": split.levels,
         "sha256": split.fingerprint(),
         "augmentation_in_training": experiment.config.augment,
+        **attribution(experiment),
     }
+
+
+def attribution(experiment: Experiment) -> dict[str, str]:
+    """What the licence of the data asks whoever shows them, or what learned from them, to say."""
+    said = experiment.data.attribution
+    return {"attribution": said} if said else {}
 
 
 def numerics_record(experiment: Experiment) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
-from diffusion_jax.experiment.measures import caption_information
+from diffusion_jax.experiment.measures import caption_information, data_processing
 from diffusion_jax.likelihood import bpd, information
 from diffusion_jax.runtime import image_grids, storage
 from diffusion_jax.runtime.formatting import plus_minus
@@ -34,10 +34,12 @@ def check(experiment: Experiment) -> None:
     if experiment.stages:
         raise ConfigError("--mode=inform takes one run, not a cascade: name a stage as --workdir")
     bpd.check_draws("eval.draws", experiment.config.eval.draws)
-    caption_information.images(experiment)
+    _, captions = caption_information.images(experiment)
     information.check(experiment.model, "--mode=inform")
     if experiment.config.inform.against:
         caption_information.other_null(experiment)
+    if experiment.config.inform.of:
+        data_processing.opened(experiment, captions)
 
 
 def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:

@@ -121,6 +121,7 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
         "figures": figures,
         "samples": _join([s.record for s in drawn]),
         "reference": bench.record,
+        **_records.attribution(experiment),
         "features": features.describe(experiment.config.quality.features, bench.features),
         "classifier": None if bench.classifier is None else bench.classifier.record,
         "settings": {k: experiment.config.quality[k] for k in _SETTINGS}

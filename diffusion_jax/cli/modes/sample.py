@@ -104,6 +104,7 @@ def sample(
         extra |= {"caption": np.asarray(draw.captions)} if under else {}
         if source.scale:  # levels of measured values: those too
             extra |= {"measured": source.measured(draw.levels(drawn))}
+        extra |= _records.attribution(experiment)
         path = _records.unused(path, functools.partial(_is_of, extra))
         image_grids.save_png(path.with_suffix(".png"), picture)
         kept = medium.keep(path.with_suffix(""), few, source.levels, c.format)

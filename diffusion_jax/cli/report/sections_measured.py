@@ -159,7 +159,8 @@ def _card(c: Record) -> Html:
     ]  # fmt: skip
     grid = table(["figure", "samples", "real images"], rows)
     drawn = columns(grid, tag("div", join(pictures)) if any(pictures) else None)
-    return tag("article", tag("h3", head), tag("p", said), drawn)
+    credit = tag("p", c.data["attribution"]) if c.data.get("attribution") else None
+    return tag("article", tag("h3", head), tag("p", said), drawn, credit)
 
 
 def sweep(run: RunFiles) -> Section | Missing:

@@ -143,7 +143,7 @@ def data(run: RunFiles) -> Section | None:
     if not d:
         return None
     said = settings([("trained on", d["name"]), ("examples", number(d["images"]))])
-    notes = [tag("p", note) for note in d["notes"]]
+    notes = [tag("p", note) for note in (*d["notes"], d.get("attribution")) if note]
     names = d["classes"] or [f"class {i}" for i in range(len(d["counts"]))]
     shown = [(name, number(count)) for name, count in zip(names, d["counts"], strict=False)]
     classes = tag("details", tag("summary", f"{len(shown)} classes, in order, with their images"),

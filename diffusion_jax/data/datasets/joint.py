@@ -106,5 +106,5 @@ def make(of: Source, images: Source | None = None, share: Rate = 0.2, seed: Seed
     bits = of.entropy and (of.entropy[0], of.entropy[0])
     return Source(
         name, of.shape, of.levels, 2, load, ("video", "images"), mirrors=of.mirrors, medium=VIDEO,
-        entropy=bits, stills=1,
+        entropy=bits, stills=1, attribution=of.attribution,
     )  # fmt: skip

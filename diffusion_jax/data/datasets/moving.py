@@ -124,7 +124,7 @@ def make(
 
     return Source(
         name, (frames, size, size, images.shape[-1]), images.levels, images.num_classes, load,
-        images.classes, mirrors=images.mirrors, medium=VIDEO,
+        images.classes, mirrors=images.mirrors, medium=VIDEO, attribution=images.attribution,
     )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def make(
 
     return Source(
         f"scenes_{digits.name}", shape, digits.levels, 0, functools.lru_cache(load),
-        captioned=True, mirrors=False,
+        captioned=True, mirrors=False, attribution=digits.attribution,
     )  # fmt: skip
 
 

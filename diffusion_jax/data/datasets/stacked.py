@@ -44,4 +44,7 @@ def make(of: Source, size: Count = 26_000, seed: Whole = 0) -> Source:
         )
 
     names = tuple(f"{a}{b}{c}" for a in range(k) for b in range(k) for c in range(k))
-    return Source(f"stacked({of.name})", (height, width, 3), of.levels, k**3, load, names)
+    return Source(
+        f"stacked({of.name})", (height, width, 3), of.levels, k**3, load, names,
+        attribution=of.attribution,
+    )  # fmt: skip

@@ -18,6 +18,7 @@ from diffusion_jax.experiment import Experiment, embeddings, guidance_models, ot
 from diffusion_jax.experiment.measures import (
     bits_per_dim,
     bits_per_word as words_lib,
+    data_processing,
     embedding_information,
 )
 from diffusion_jax.likelihood import bpd, information as lib
@@ -117,11 +118,7 @@ def measured(run: Experiment, params: Params) -> Informed:
     nothing: list[Texts] = [[None] * len(captions)]
 
     def pass_over(asked: Sequence[Texts], maps: bool, label: str) -> lib.Measured:
-        return lib.measure(
-            run.model, params, split, bits_per_dim.over(run),
-            conditions(run, asked, captions.table),
-            draws=run.config.eval.draws, maps=maps, label=label,
-        )  # fmt: skip
+        return _pass(run, params, split, conditions(run, asked, captions.table), maps, label)
 
     first = pass_over([*nothing, *chain], True, "with and without text")
     assert first.maps is not None
@@ -166,11 +163,36 @@ def measured(run: Experiment, params: Params) -> Informed:
         result["embedding"] = embedding_information.measured(run, params, split, len(captions))
     if c.against:
         result["against"] = _compare_null(run, params, split, bits)
+    if c.of:
+        result["processed"] = _processed(run, captions, null - own)
     steps = [w["word"] for w in result["words"]] if parts else []
     return Informed(
         result | {"notes": notes}, captions, ("all", *steps),
         first.maps[:, : 1 + len(steps)] / math.log(2.0), (null - own).mean(1) / math.log(2.0),
     )  # fmt: skip
+
+
+def _pass(
+    run: Experiment,
+    params: Params,
+    split: Split,
+    told: dict[str, lib.Chosen],
+    maps: bool,
+    label: str,
+) -> lib.Measured:
+    return lib.measure(
+        run.model, params, split, bits_per_dim.over(run), told,
+        draws=run.config.eval.draws, maps=maps, label=label,
+    )  # fmt: skip
+
+
+def _processed(run: Experiment, captions: Captions, vector: np.ndarray) -> dict[str, Any]:
+    """What the texts tell of the images themselves, by `config.inform.of`; see `compared`."""
+    other, split = data_processing.opened(run, captions)
+    told = conditions(other, [[None] * len(captions), captions.strings()], ())
+    found = _pass(other, other.weights()[0], split, told, False, f"{run.config.inform.of}: images")
+    image = found.nats[..., 0] - found.nats[..., 1]
+    return {"run": run.config.inform.of, **data_processing.compared(vector, image)}
 
 
 def _bound(run: Experiment, params: Params, split: Split) -> dict[str, float]:
@@ -314,6 +336,14 @@ def checks(result: dict[str, Any]) -> list[dict[str, Any]]:
             "null of another run",
             gap["bits"] <= 2 * gap["standard_error"],
             f"ours is {gap['bits']:+.3f} bits looser; I by theirs {a['information']:.3f}",
+        )
+    if "processed" in result:
+        more, whole = (result["processed"][k] for k in ("more", "information"))
+        add(
+            "I(vector) <= I(image)",
+            more["bits"] <= 3 * more["standard_error"] or more["bits"] <= 0,
+            f"the text tells {plus_minus(more['bits'], more['standard_error'])} bits more of the "
+            f"vector than of the image, {whole['bits']:.3f} by {result['processed']['run']}",
         )
     if "paraphrase" in result:
         p = result["paraphrase"]

@@ -1,0 +1,62 @@
+"""What a CLIP's vector tells of a text can be no more than what the image tells: `inform.of`.
+
+The vector is a function of the image, so that I(vector; text) <= I(image; text). Both are measured
+on the same images and captions, the first by a prior, the second by a model of the images.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from diffusion_jax.data.base import Split
+from diffusion_jax.data.captions import Captions
+from diffusion_jax.data.media.vector import VECTOR
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import Experiment, other_runs
+from diffusion_jax.likelihood import information as lib
+
+
+def opened(run: Experiment, captions: Captions) -> tuple[Experiment, Split]:
+    """The model of images that `config.inform.of` names, to be measured as `run`, and its images.
+
+    Args:
+        run: a prior.
+        captions: of what it is measured on.
+
+    Raises:
+        ConfigError: there is none, it reads no text, or its images have other captions.
+    """
+    path = run.config.inform.of
+    if run.source.medium is not VECTOR:
+        raise ConfigError(
+            f"inform.of={path}: this run models the images themselves; it is for one of what a "
+            "CLIP sees of them, with data embeddings(...)"
+        )
+    other = other_runs.opened("inform.of", path, "", run.config.data_dir)
+    if other.text is None or other.source.medium is VECTOR:
+        raise ConfigError(f"inform.of={path}: give a model of the images that reads their captions")
+    lib.check(other.model, f"inform.of={path}")
+    other.config.eval = run.config.eval
+    split = other.source.split(run.config.eval.split)
+    theirs = split.captions
+    if theirs is None or theirs.strings()[: len(captions)] != captions.strings():
+        raise ConfigError(
+            f"inform.of={path}: the images of {split.name} have other captions than those measured "
+            "here; give a run on the data that the vectors are of"
+        )
+    return other, split
+
+
+def compared(vector: np.ndarray, image: np.ndarray) -> dict[str, Any]:
+    """By how many bits the text tells more of the vector than of the image: at most 0, in truth.
+
+    Args:
+        vector: nats, `[N, K]`.
+        image: the same of the same images, `[N, K']`.
+
+    Returns:
+        `information` of the image and `more`, with its error over images.
+    """
+    more = (vector.mean(1) - image.mean(1)) / math.log(2.0)
+    return {"information": lib.bits(image), "more": lib.mean_se(more)}
