@@ -23,7 +23,7 @@ GAMMAS = [-9.0, -1.0, 0.7, 4.0]
 
 
 def spec_of(name):
-    """A plug-in with the arguments it cannot do without, and a text where it takes one."""
+    """A plug-in with the arguments it cannot do without; with a text, of a yes-or-no form."""
     takes = inspect.signature(
         importlib.import_module(f"diffusion_jax.sampling.guidance.{name}").make
     )
@@ -31,9 +31,11 @@ def spec_of(name):
         "inner": "cfg(w=3.0)",
         "checkpoint": "'DIR'",
         "text": "'three'",
+        "form": "'true'",
         "parts": "((0, 1.0),)",
     }
-    given = [p.name for p in takes.parameters.values() if p.default is p.empty or p.name == "text"]
+    given = [p.name for p in takes.parameters.values()
+             if p.default is p.empty or p.name in ("text", "form")]  # fmt: skip
     return f"{name}({', '.join(f'{k}={needed[k]}' for k in given)})"
 
 

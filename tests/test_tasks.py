@@ -155,7 +155,7 @@ def test_a_configuration_from_before_tasks_is_read(tmp_path):
     for scorer, against, task in (
         ("", "", "diffusion()"),
         ("classifier(width=16)", "", "guide(classifier(width=16))"),
-        ("captions()", "", "guide(clip())"),
+        ("captions()", "", "guide(clip(places=1))"),
         ("discriminator", "runs/x", "guide(discriminator(), against='runs/x')"),
     ):
         path = tmp_path / "config.json"
