@@ -1,12 +1,16 @@
 """Named drawings: pixels in whole numbers, splits by what is new, and the real packages."""
 
+import dataclasses
 import importlib.util
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from diffusion_jax import registry, testing
-from diffusion_jax.data import hard_negatives
+from diffusion_jax.cli.modes import _records
+from diffusion_jax.cli.report import sections_trained
+from diffusion_jax.data import description, hard_negatives
 from diffusion_jax.data.datasets import _drawings, _installed, emoji, icons
 from diffusion_jax.errors import DataError
 
@@ -85,6 +89,26 @@ def test_what_is_drawn_in_tones_alone_has_a_plain_name():
     plain = _drawings.Drawing("0", 0, 0, ("a waving hand",), np.zeros(1))
     assert name(toned) == "waving hand"
     assert name([*toned, plain]) == "a waving hand"
+
+
+@pytest.mark.parametrize(
+    "name", ["class_captions", "half", "longtail", "moving", "rotated", "scenes", "stacked"]
+)
+def test_attribution_stays_with_data_made_of_others(name):
+    made = importlib.import_module(f"diffusion_jax.data.datasets.{name}").make
+    of = dataclasses.replace(registry.build("data", "digits()"), attribution="By somebody.")
+    assert made(of=of).attribution == "By somebody."
+
+
+def test_records_and_the_report_say_whose_the_data_are():
+    source = dataclasses.replace(built("random"), attribution="By <somebody>.")
+    data = description.describe(source, source.split("train"))
+    assert data["attribution"] == description.as_lines(data)[-1] == "By <somebody>."
+    shown = sections_trained.data(SimpleNamespace(data=data))
+    assert "By &lt;somebody&gt;." in str(shown.body)
+    assert "attribution" not in description.describe(built("random"), source.split("train"))
+    run = SimpleNamespace(data=source)
+    assert _records.attribution(run) == {"attribution": "By <somebody>."}
 
 
 def test_drawings_that_are_not_there_or_others(monkeypatch):

@@ -18,6 +18,7 @@ from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError, UserError
 from diffusion_jax.experiment import assembly, other_runs
 from diffusion_jax.experiment.measures import bits_per_word, caption_information
+from diffusion_jax.likelihood import information
 
 
 def captions(spec="scenes(objects=1, pairs='all')", limit=40):
@@ -85,6 +86,23 @@ def test_scenes_that_can_be_are_those_of_the_law():
     many = captions("scenes(objects=3, size=10)")  # too many for a law
     assert all(map(many.can_be, map(tuple, many.attributes.tolist())))
     assert hard_negatives.wrong(many, 1, 0)
+
+
+def test_scenes_know_where_their_objects_are():
+    split = registry.build("data", "scenes(objects=(1, 3), size=10)").split("test")
+    c = split.captions.part(slice(60))
+    where = np.stack([c.where(v) for v in c.attributes.tolist()])
+    lit = np.asarray(split.images[:60]).any(-1)
+    assert not (lit & ~where).any()
+    number = (c.attributes[:, 1::3] >= 0).sum(1)
+    np.testing.assert_array_equal(where.mean((1, 2)), number / 4)
+    found = information.inside(lit * 2.0, where)
+    assert found["share"] == 1.0 and found["standard_error"] == 0.0
+    assert found["area"] == pytest.approx(number.mean() / 4)
+    even = information.inside(np.ones(where.shape), where)  # the share of the area, and its error
+    assert even["share"] == pytest.approx(even["area"])
+    error = (number / 4).std(ddof=1) / math.sqrt(60)
+    assert even["standard_error"] == pytest.approx(error)
 
 
 def test_candidates_hold_the_own_caption_once_and_all_there_are_have_their_law():

@@ -6,10 +6,11 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.spatial
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, DataError
-from diffusion_jax.evaluation import frechet, kid, neighbours, quality
+from diffusion_jax.evaluation import diversity, frechet, kid, neighbours, quality
 from diffusion_jax.evaluation.statistics import Reference
 
 
@@ -289,3 +290,28 @@ def test_halves_of_the_reference():
     # Of N = 2000 a side, in d dimensions: about (2 d + d (d + 1) / 2) / N, all from sampling.
     assert found["images"] == 2000 and 0 < found["frechet"] < 0.05
     assert quality.halves(reference(rows[:9])) is None
+
+
+# Diversity
+
+
+def test_diversity_is_the_mean_distance_within_groups_of_two_or_more():
+    rows = np.random.default_rng(0).standard_normal((9, 3)) + 5.0
+    groups = ["a", "b", "a", "c", "b", "a", "b", "d", "b"]
+    own = [[i for i, g in enumerate(groups) if g == name] for name in "ab"]
+    means = [scipy.spatial.distance.pdist(rows[m]).mean() for m in own]
+    found = diversity.within(rows, groups)
+    assert found["value"] == pytest.approx(np.mean(means), rel=1e-12)
+    assert found["standard_error"] == pytest.approx(abs(means[0] - means[1]) / 2, rel=1e-12)
+    assert found["groups"] == 2
+    assert diversity.within(rows[:2], [0, 1]) is None
+    assert diversity.within(rows[:2], [0, 0])["standard_error"] is None
+
+
+def test_diversity_of_a_gaussian_in_closed_form():
+    """|x - y| of two draws has the mean 2 / sqrt(pi); tripled rows are three times as far apart."""
+    rows = np.random.default_rng(1).standard_normal((4000, 1))
+    groups = np.arange(4000) // 10
+    found = diversity.within(rows, list(groups))
+    assert abs(found["value"] - 2 / math.sqrt(math.pi)) < 4 * found["standard_error"]
+    assert diversity.within(3.0 * rows, list(groups))["value"] == pytest.approx(3 * found["value"])

@@ -40,6 +40,8 @@ class Captions:
             known. Empty where the law is not.
         can_be: whether there are examples of such attributes, in any split; None where the law, or
             the examples themselves, are all that is known.
+        where: the part of an image, bool `[H, W]`, in which all that attributes tell is to be seen;
+            None where that is not known.
         says: int16 `[K, A]`, the attributes that each caption of the table tells, the others
             `UNSAID`; None where that is not known: a caption is then true of who has it alone.
         ids: int32 `[K, L]`, the table as a text encoder reads it, 0 for padding; or float16
@@ -54,6 +56,7 @@ class Captions:
     again: Callable[[Sequence[int]], str] | None = None
     law: tuple[tuple[tuple[int, ...], float], ...] = ()
     can_be: Callable[[tuple[int, ...]], bool] | None = None
+    where: Callable[[Sequence[int]], np.ndarray] | None = None
     says: np.ndarray | None = None
     ids: np.ndarray | None = None
 

@@ -190,6 +190,23 @@ def mean_se(values: np.ndarray) -> dict[str, float]:
     return {"bits": float(values.mean()), "standard_error": float(se)}
 
 
+def inside(maps: np.ndarray, where: np.ndarray) -> dict[str, float]:
+    """The share of maps' bits that lies in a part of each image.
+
+    Args:
+        maps: `[N, H, W]`, not negative.
+        where: bool, likewise.
+
+    Returns:
+        `share`, its `standard_error` over images, and `area`, the share that chance would find.
+    """
+    found, every = (maps * where).sum((1, 2)), maps.sum((1, 2))
+    share, n = found.sum() / every.sum(), len(maps)
+    apart = np.square(found - share * every).sum() * n
+    error = math.sqrt(apart / (n - 1)) / every.sum() if n > 1 else math.nan
+    return {"share": float(share), "standard_error": error, "area": float(where.mean())}
+
+
 def mixed(nats: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """`-log sum_k p_k exp(-L_k)`, `[N]`: a bound on `-log p(x)` too, up to what is left out of L.
 

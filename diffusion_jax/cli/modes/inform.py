@@ -114,6 +114,12 @@ def _table(report: dict[str, Any], name: str) -> str:
         f"  i_orth, the bits of the maps  {_cell(r['i_orth'])}   i_diff - i_orth "
         f"{r['gauge']:+.4f} (0 if the predictions given the text are exact)",
     ]
+    if "in_place" in r:
+        p = r["in_place"]
+        lines.append(
+            f"  of these, where the text says  {plus_minus(p['share'], p['standard_error'])} "
+            f"(a share of {p['area']:.3f} of the area)"
+        )
     for key, title in (("words", "in order"), ("words_averaged", "averaged over orders")):
         lines += [f"  {w['word'] + ', ' + title:<30}{_cell(w)}{_known(w['known'])}"
                   for w in r.get(key, [])]  # fmt: skip

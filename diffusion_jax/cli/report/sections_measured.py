@@ -126,7 +126,7 @@ def quality(run: RunFiles) -> Section | Missing:
 def _card(c: Record) -> Html:
     s, ref, f = c.data["samples"], c.data["reference"], c.data["features"]
     floor = c.data.get("floor") or {}
-    real = {"frechet": floor.get("frechet", {}), "kid": floor.get("kid", {})}
+    real = {k: floor.get(k, {}) for k in ("frechet", "kid", "diversity")}
     values = {k: (v.get("value"), v.get("standard_error")) for k, v in real.items()}
     values |= {f"right: {k}": (v["value"], v["standard_error"])
                for k, v in floor.get("judge", {}).items()}  # fmt: skip

@@ -103,8 +103,9 @@ def make(of: Source, images: Source | None = None, share: Rate = 0.2, seed: Seed
         labels = (np.arange(count) >= few).astype(np.int32)
         return Split(f"{name}/{split}", every, labels, of.levels, 2)
 
+    owed = [s.attribution for s in (of, images) if s is not None]
     bits = of.entropy and (of.entropy[0], of.entropy[0])
     return Source(
         name, of.shape, of.levels, 2, load, ("video", "images"), mirrors=of.mirrors, medium=VIDEO,
-        entropy=bits, stills=1, attribution=of.attribution,
+        entropy=bits, stills=1, attribution=" ".join(filter(None, owed)),
     )  # fmt: skip

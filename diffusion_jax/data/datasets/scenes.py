@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -71,6 +72,8 @@ def make(
         shown = _attributes(rng, n, counts, chosen)
         images = _drawn(rng, shown, np.asarray(found.images[:]), found.labels)
         captions = _captions(rng, shown, said if split == "train" else None, counts, chosen)
+        where = functools.partial(_quarters, (height, width))
+        captions = dataclasses.replace(captions, where=where)
         name = f"scenes_{digits.name}/{split}"
         return Split(name, images, np.zeros(n, np.int32), digits.levels, 0, captions)
 
@@ -154,6 +157,13 @@ def _captions(
     )  # fmt: skip
     says = np.asarray([_told(text, shown.shape[1]) for text in found.table], np.int16)
     return dataclasses.replace(found, says=says)
+
+
+def _quarters(shape: tuple[int, int], values: Sequence[int]) -> np.ndarray:
+    """Where the objects of a scene are, bool `[2 H, 2 W]`, with quarters of `shape` `(H, W)`."""
+    lit = np.zeros(len(grammar.PLACES), bool)
+    lit[[place for place in values[2::3] if place >= 0]] = True
+    return np.kron(lit.reshape(2, 2), np.ones(shape, bool))
 
 
 def _can_be(

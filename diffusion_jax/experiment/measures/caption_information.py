@@ -148,6 +148,9 @@ def measured(run: Experiment, params: Params) -> Informed:
         "shuffled_above_null": lib.bits(shuffled - same - (null - own)),
         "retrieval": lib.retrieval(among, held.true),
     }  # fmt: skip
+    where = _where(captions, first.maps.shape[2:])
+    if where is not None:
+        result["in_place"] = lib.inside(first.maps[:, 0], where)
     if held.probability is not None:
         result["mixture"] = lib.mixture(among, held.probability, held.true)
     if parts:
@@ -184,6 +187,14 @@ def _pass(
         run.model, params, split, bits_per_dim.over(run), told,
         draws=run.config.eval.draws, maps=maps, label=label,
     )  # fmt: skip
+
+
+def _where(captions: Captions, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The part of each image that its text tells of, bool `[N, H, W]`; None where nobody knows."""
+    if captions.where is None or captions.attributes is None:
+        return None
+    found = np.stack([captions.where(values) for values in captions.attributes.tolist()])
+    return found if found.shape[1:] == shape else None  # maps may be of latents
 
 
 def _processed(run: Experiment, captions: Captions, vector: np.ndarray) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """What the samples of a run are held against, opened once."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from diffusion_jax.errors import DataError
-from diffusion_jax.evaluation import histogram, neighbours, quality
+from diffusion_jax.evaluation import diversity, histogram, neighbours, quality
 from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.evaluation.statistics import Reference
 from diffusion_jax.experiment import Experiment, clip_model
@@ -60,7 +60,9 @@ class Bench:
                 f"samples {samples.record.get('file', '')} hold no label, which class accuracy of "
                 "a conditional model needs; add it, or set --config.conditional=False"
             )
-        found = self._compare(samples.images, samples.labels)
+        classes = samples.labels if self.experiment.source.num_classes else None
+        asked = samples.texts or classes
+        found = self._compare(samples.images, samples.labels, asked)
         if self.experiment.config.quality.judge:
             found["judge"] = judges.judged(self.experiment, samples.images, self._texts(samples))
         if self.clip is not None:
@@ -77,7 +79,9 @@ class Bench:
         if not name:
             return None
         split = self.experiment.source.split(name)
-        found = self._compare(np.asarray(split.images), split.labels, strict=False)
+        shown = split.labels if split.captions is None else split.captions.strings()
+        asked = shown if split.captions is not None or split.num_classes else None
+        found = self._compare(np.asarray(split.images), split.labels, asked, strict=False)
         record: Figures = {"split": split.name, "data_sha256": split.fingerprint()}
         if self.experiment.config.quality.judge:
             record["judge"] = judges.of_split(self.experiment, split)
@@ -102,17 +106,25 @@ class Bench:
         part = np.sort(rng.permutation(len(samples))[:count])
         return self._scores(samples[part], strict=False)
 
-    def _scores(self, shown: np.ndarray, strict: bool) -> Figures:
+    def _scores(
+        self, shown: np.ndarray, strict: bool, asked: Sequence | np.ndarray | None = None
+    ) -> Figures:
         q = self.experiment.config.quality
         rows = feature_lib.rows_of(self.run, shown, "features")
-        return quality.measure(
+        found = quality.measure(
             rows, self.reference, tuple(q.metrics), q.k, q.rows, q.subset, q.seed, strict
         )
+        spread = None if asked is None else diversity.within(rows, list(asked))
+        return found if spread is None else {**found, "diversity": spread}
 
     def _compare(
-        self, shown: np.ndarray, labels: np.ndarray | None, strict: bool = True
+        self,
+        shown: np.ndarray,
+        labels: np.ndarray | None,
+        asked: Sequence | np.ndarray | None,
+        strict: bool = True,
     ) -> Figures:
-        found = self._scores(shown, strict)
+        found = self._scores(shown, strict, asked)
         if self.classifier is None:
             return found
         source = self.experiment.source
@@ -192,7 +204,7 @@ def open_bench(experiment: Experiment) -> Bench:
 def headline(figures: Figures) -> dict[str, tuple[float, float | None]]:
     """The figures that a table shows: `(value, standard error or None)` by name."""
     out = {}
-    for name in ("frechet", "kid"):
+    for name in ("frechet", "kid", "diversity"):
         value = figures.get(name, {}).get("value")
         if value is not None:
             out[name] = (value, figures[name].get("standard_error"))
