@@ -35,6 +35,12 @@ def information(run: RunFiles) -> Section | Missing | None:
         f"; the own caption is found among {found['among']} with probability "
         f"{number(found['accuracy'], 3)}."
     )
+    if "in_place" in r:
+        p = r["in_place"]
+        said += (
+            f" Of the maps' bits {p['share']:.3f} lie where the text says, in {p['area']:.3f} "
+            "of the area."
+        )
     parts = [
         table(["text", "bits per image", "known"], rows, said),
         table(["caption", "told from the true one", "bits further"], wrong) if wrong else None,
