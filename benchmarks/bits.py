@@ -184,7 +184,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", default="digits", choices=WORK)
-    tables = WORK["digits"].tables
+    tables = dict.fromkeys(name for work in WORK.values() for name in work.tables)
     parser.add_argument("--table", nargs="+", default=["networks"], choices=tables)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--core-seconds", type=float, default=150.0, help="of the steps of a run")

@@ -57,8 +57,11 @@ def fits(value: Any, hint: Any) -> bool:
 def converted(value: Any, hint: Any) -> Any:
     """A list as the tuple and a whole number as the number it stands for; all else as it is."""
     plain = [_parts(h)[0] for h in (_choices(hint) or (hint,))]
-    if isinstance(value, list) and any(map(_is_tuple, plain)):
-        return tuple(value)  # plug-ins stay hashable
+    tuples = [h for h in plain if _is_tuple(h)]
+    if isinstance(value, tuple | list) and tuples:  # plug-ins stay hashable
+        items = typing.get_args(tuples[0])
+        alike = items[1:] == (...,)
+        return tuple(converted(v, items[0]) if alike else v for v in value)
     if float in plain and int not in plain and _is_real(value):
         return float(value)
     return value

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from diffusion_jax import registry
+from diffusion_jax import allowed, argument_types, registry
 from diffusion_jax.errors import ConfigError, SpecError, UserError
 
 KINDS = ("schedules", "grids", "samplers", "guidance", "objectives", "data", "augment", "backbones",
@@ -174,3 +174,10 @@ def test_no_wrong_argument_is_a_traceback(kind):
 def test_a_kind_may_be_called_as_the_setting_is():
     for kind, spec in (("network", "mlp(width=8)"), ("sampler", "ddim()")):
         assert registry.build(kind, spec) == registry.build(registry.kind_called(kind), spec)
+
+
+def test_whole_numbers_in_a_tuple_become_the_numbers_they_stand_for():
+    found = argument_types.converted([2, -13.5, True], tuple[allowed.Number, ...])
+    assert found == (2.0, -13.5, True)
+    assert [type(v) for v in found] == [float, float, bool]
+    assert argument_types.converted((1, 2), tuple[int, ...]) == (1, 2)
