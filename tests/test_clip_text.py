@@ -7,7 +7,6 @@ import unicodedata
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pretrained
 import pytest
 from weights import drawn
 

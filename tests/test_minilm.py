@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from pretrained import written
+from pretrained_files import written
 from test_inform import run
 from weights import drawn
 

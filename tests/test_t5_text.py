@@ -6,7 +6,6 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pretrained
 import pytest
 
 from diffusion_jax import registry, testing
