@@ -7,6 +7,7 @@ import unicodedata
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pretrained_files
 import pytest
 from weights import drawn
 
@@ -21,7 +22,7 @@ from diffusion_jax.runtime import safetensors
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return pretrained.clip(tmp_path_factory.mktemp("model"))
+    return pretrained_files.clip(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +74,8 @@ def test_texts_are_cleaned_as_a_whole(seed):
 
 
 def test_a_vocabulary_may_be_one_file(folder, tmp_path, cut):
-    merges = [m.split() for m in pretrained.MERGES]
-    model = {"type": "BPE", "vocab": pretrained.clip_vocabulary(), "merges": merges}
+    merges = [m.split() for m in pretrained_files.MERGES]
+    model = {"type": "BPE", "vocab": pretrained_files.clip_vocabulary(), "merges": merges}
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
     assert _bpe.read(tmp_path) == cut
 
@@ -105,8 +106,8 @@ def reference(tensors, ids, act):
 
 @pytest.mark.parametrize("act", ["quick_gelu", "gelu"])
 def test_states_are_those_of_the_definition_whatever_follows(act):
-    config = pretrained.CLIP | {"hidden_act": act}
-    tensors = pretrained.random(_clip.shapes(config))
+    config = pretrained_files.CLIP | {"hidden_act": act}
+    tensors = pretrained_files.random(_clip.shapes(config))
     ids = np.asarray([[515, 4, 0, 6, 516, -1, -1], [515, 0, 516, -1, -1, -1, -1]])
     found = _clip.hidden(tensors, config, ids)
     by_jax = jax.jit(reference, static_argnums=2)
@@ -129,7 +130,7 @@ def test_an_encoder_keeps_its_contract_and_its_states(folder):
     start, end = (cut.numbers[s] for cut in [_bpe.read(folder)] for s in (_bpe.START, _bpe.END))
     raw = safetensors.read(folder / "model.safetensors")
     tensors = {k.removeprefix("text_model."): v for k, v in raw.items()}
-    empty = _clip.hidden(tensors, pretrained.CLIP, np.asarray([[start, end]]))
+    empty = _clip.hidden(tensors, pretrained_files.CLIP, np.asarray([[start, end]]))
     np.testing.assert_allclose(found[1, :2], empty[0], atol=2e-3)  # float16
     assert prompts(reader, ["a (low:2) red"]).weight[0].tolist() == [1, 1, 2, *[1] * 21]
 
@@ -138,7 +139,7 @@ def test_an_encoder_keeps_its_contract_and_its_states(folder):
 def test_towers_alone_and_in_a_whole_are_one(folder, tmp_path, changes):
     one, other = (
         registry.build("text_encoders", f"clip(path={str(p)!r}, length=9)")
-        for p in (folder, pretrained.clip(tmp_path, **changes))
+        for p in (folder, pretrained_files.clip(tmp_path, **changes))
     )
     ids = encode(one, ["a low red"])
     np.testing.assert_array_equal(one.frozen(ids), other.frozen(ids))
@@ -189,7 +190,7 @@ def test_a_text_is_read_at_its_end(folder):
      ("merges.txt", "zz y", "the vocabulary has no 'zzy'")],
 )  # fmt: skip
 def test_what_is_no_clip_is_refused_in_one_line(tmp_path, name, content, message):
-    path = pretrained.clip(tmp_path)
+    path = pretrained_files.clip(tmp_path)
     if content is None:
         (path / name).unlink()
     else:
@@ -200,7 +201,7 @@ def test_what_is_no_clip_is_refused_in_one_line(tmp_path, name, content, message
 
 
 def test_weights_that_are_missing_or_others_are_named(folder, tmp_path):
-    path = pretrained.clip(tmp_path)
+    path = pretrained_files.clip(tmp_path)
     spec = f"clip(path={str(path)!r}, length=24)"
     digest = registry.build("text_encoders", spec).settled(("a",)).digest
     clip._opened.cache_clear()
@@ -211,15 +212,15 @@ def test_weights_that_are_missing_or_others_are_named(folder, tmp_path):
         ({k: v for k, v in kept.items() if k != gone}, f"there is no tensor {gone}"),
         (kept | {gone: np.zeros(3, np.float32)}, rf"tensor {gone} has shape \(3,\), not \(8,\)"),
     ):
-        pretrained.written(path / "model.safetensors", changed)
+        pretrained_files.written(path / "model.safetensors", changed)
         with pytest.raises(CheckpointError, match=message) as e:
             registry.build("text_encoders", spec)
         assert "\n" not in str(e.value)
-    pretrained.written(path / "model.safetensors", {k: v + 1 for k, v in kept.items()})
+    pretrained_files.written(path / "model.safetensors", {k: v + 1 for k, v in kept.items()})
     with pytest.raises(ConfigError, match="not the weights this run was trained with"):
         registry.build("text_encoders", f"clip(path={str(path)!r}, length=24, digest={digest!r})")
     clip._opened.cache_clear()
-    pretrained.written(path / "model.safetensors", {k: v * np.nan for k, v in kept.items()})
+    pretrained_files.written(path / "model.safetensors", {k: v * np.nan for k, v in kept.items()})
     with pytest.raises(ConfigError, match="its states are not finite"):
         registry.build("text_encoders", spec).frozen(np.asarray([[1, 4, 2]]))
     (path / "model.safetensors").unlink()

@@ -6,6 +6,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pretrained_files
 import pytest
 
 from diffusion_jax import registry, testing
@@ -17,7 +18,7 @@ from diffusion_jax.runtime import safetensors
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return pretrained.t5(tmp_path_factory.mktemp("model"))
+    return pretrained_files.t5(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +77,8 @@ def test_the_likeliest_of_all_ways_is_found():
 
 
 def test_both_kinds_of_files_are_one_vocabulary(tmp_path, cut):
-    vocab = [[k, float(v)] for k, v in pretrained.PIECES.items()]
-    rules = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(pretrained.RULES)
+    vocab = [[k, float(v)] for k, v in pretrained_files.PIECES.items()]
+    rules = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(pretrained_files.RULES)
              .decode()}  # fmt: skip
     told = {"normalizer": {"type": "Sequence", "normalizers": [{"type": "Strip"}, rules]},
             "added_tokens": [{"content": n, "special": True} for n, _ in vocab[:3]],
@@ -126,8 +127,8 @@ def reference(tensors, c, ids):
 
 @pytest.mark.parametrize("forward", ["relu", "gated-gelu"])
 def test_states_are_those_of_the_definition_whatever_the_padding(forward):
-    config = pretrained.T5 | {"feed_forward_proj": forward}
-    tensors = pretrained.random(_t5.shapes(config))
+    config = pretrained_files.T5 | {"feed_forward_proj": forward}
+    tensors = pretrained_files.random(_t5.shapes(config))
     ids = np.asarray([[4, 5, 6, 9, 1, 0, 0], [9, 1, 0, 0, 0, 0, 0]])
     found = _t5.hidden(tensors, config, ids)
     for row, n in ((0, 5), (1, 2)):
@@ -153,7 +154,7 @@ def test_an_encoder_keeps_its_contract_and_begins_without_a_start(folder):
     np.testing.assert_array_equal((found != 0).any(-1), there)
     tensors = safetensors.read(folder / "model.safetensors")
     theirs = np.asarray([[cut_number(folder, p) for p in ("▁a", "▁red", "▁three", "</s>")]])
-    want = _t5.hidden(tensors, pretrained.T5, theirs)[0]
+    want = _t5.hidden(tensors, pretrained_files.T5, theirs)[0]
     np.testing.assert_allclose(found[0, 1:5], want, atol=2e-3)  # float16
     assert prompts(reader, ["a (red:2) three"]).weight[0].tolist() == [1, 1, 2, *[1] * 21]
 
@@ -164,35 +165,35 @@ def cut_number(folder, piece):
 
 def test_residuals_beyond_float16_are_none_to_us(tmp_path):
     """Half-precision weights whose residual stream is above 65,504: the norm brings it back."""
-    path = pretrained.t5(tmp_path, scale=40.0, kind="F16")
+    path = pretrained_files.t5(tmp_path, scale=40.0, kind="F16")
     arrays = {k: v.astype(np.float64) for k, v in
               safetensors.read(path / "model.safetensors").items()}  # fmt: skip
     last = "encoder.final_layer_norm.weight"
-    raw = _t5.hidden(arrays | {last: np.ones(8)}, pretrained.T5, np.asarray([[9, 1]]))
+    raw = _t5.hidden(arrays | {last: np.ones(8)}, pretrained_files.T5, np.asarray([[9, 1]]))
     ids = np.asarray([[1, 12, 2]])
     found = registry.build("text_encoders", f"t5(path={str(path)!r})").frozen(ids)
     np.testing.assert_allclose(found[0, 1:], raw[0] * arrays[last], rtol=2e-3, atol=1e-2)
     with np.errstate(all="ignore"):
         half = {k: v.astype(np.float16) for k, v in arrays.items()}
-        assert not np.isfinite(_t5.hidden(half, pretrained.T5, np.asarray([[9, 1]]))).all()
+        assert not np.isfinite(_t5.hidden(half, pretrained_files.T5, np.asarray([[9, 1]]))).all()
 
 
 def test_weights_in_parts_or_under_another_name_are_the_same(folder, tmp_path):
     arrays = safetensors.read(folder / "model.safetensors")
-    path = pretrained.t5(tmp_path, embedding="encoder.embed_tokens.weight")
+    path = pretrained_files.t5(tmp_path, embedding="encoder.embed_tokens.weight")
     spec = "t5(path={!r}, length=9)".format
     one = registry.build("text_encoders", spec(str(folder)))
     ids = encode(one, ["a red three"])
     names = sorted(arrays)
     renamed = {k if k != "shared.weight" else "encoder.embed_tokens.weight": arrays[k]
                for k in names}  # fmt: skip
-    pretrained.written(path / "model.safetensors", renamed)
+    pretrained_files.written(path / "model.safetensors", renamed)
     other = registry.build("text_encoders", spec(str(path)))
     np.testing.assert_array_equal(one.frozen(ids), other.frozen(ids))
     (path / "model.safetensors").unlink()
     index = {k: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, k in enumerate(names)}
     for file in set(index.values()):
-        pretrained.written(path / file, {k: arrays[k] for k in names if index[k] == file})
+        pretrained_files.written(path / file, {k: arrays[k] for k in names if index[k] == file})
     (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     t5._opened.cache_clear()
     parts = registry.build("text_encoders", spec(str(path)))
@@ -216,14 +217,15 @@ def test_weights_in_parts_or_under_another_name_are_the_same(folder, tmp_path):
      ("spiece.model", None, r"spiece\.model: No such file"),
      ("spiece.model", b"\xff" * 9, r"spiece\.model cannot be read"),
      ("spiece.model", b"", "no unigram model"),
-     ("spiece.model", pretrained.spiece()[:-2], "it is cut short"),
-     ("spiece.model", pretrained.spiece(kind=2), "no unigram model"),
-     ("spiece.model", pretrained.spiece(f3=0), "its spaces are not T5's"),
-     ("spiece.model", pretrained.spiece({"<s>": 0.0} | pretrained.PIECES), "no <pad> in front"),
+     ("spiece.model", pretrained_files.spiece()[:-2], "it is cut short"),
+     ("spiece.model", pretrained_files.spiece(kind=2), "no unigram model"),
+     ("spiece.model", pretrained_files.spiece(f3=0), "its spaces are not T5's"),
+     ("spiece.model", pretrained_files.spiece({"<s>": 0.0} | pretrained_files.PIECES),
+      "no <pad> in front"),
      ("tokenizer.json", b'{"model": {"type": "BPE"}}', "it is BPE, not a unigram model")],
 )  # fmt: skip
 def test_what_is_no_t5_is_refused_in_one_line(tmp_path, name, content, message):
-    path = pretrained.t5(tmp_path)
+    path = pretrained_files.t5(tmp_path)
     if name == "tokenizer.json":
         (path / "spiece.model").unlink()
     if content is None:
