@@ -189,7 +189,8 @@ def test_a_line_says_all_that_its_figure_is_given():
     figure = {"bits_per_dim": 1.0, "standard_error": 0.1, "monte_carlo_se": 0.1}
     figure |= {"images": 1, "draws_per_image": 2}
     figure |= {"stages": [], "breakdown": {}, "bound_by_timesteps": {}}
-    report = {"result": figure, "model": {"conditional": False, "given": together, "stages": []}}
+    told = {"conditional": False, "given": together, "stages": []}
+    report = {"result": figure, "model": told, "data": {}}
     said = _eval_cascade._table(report, "pets/test", "").splitlines()[0]
     assert said.startswith("pets/test bits/dim, given the class and the text and the vector: 1.0")
 
