@@ -134,7 +134,7 @@ def test_a_guide_of_latents_from_its_training_to_samples(tmp_path):
             task="guide(classifier(width=8, mults=(1,), blocks=1))", optimizer="sgd()",
         )  # fmt: skip
     for name, code in (("right", 0), ("wrong", 2)):
-        done = main("sample", f"--workdir={latent}", "--trust",
+        done = main("sample", f"--workdir={latent}", "--trust", "--config.sample.num=8",
                     f"--config.guidance=classifier(checkpoint={str(guides[name])!r})")  # fmt: skip
         assert done.returncode == code, done.stderr
     assert "in other units" in done.stderr and done.stderr.count("\n") == 1
