@@ -13,7 +13,7 @@ from diffusion_jax import registry
 from diffusion_jax.compression import coder as coding
 from diffusion_jax.compression.files import Images
 from diffusion_jax.errors import CodecError, ConfigError
-from diffusion_jax.experiment import codec
+from diffusion_jax.experiment import codec, codec_plans
 from diffusion_jax.sampling import generate
 from diffusion_jax.types import Noise
 
@@ -81,7 +81,7 @@ def test_a_file_tells_its_own_plan(tmp_path):
     np.testing.assert_array_equal(images.images, found.images)
     assert header["gammas"] == [plan]
     with pytest.raises(CodecError, match="gammas of 2 models, and 1 decode it"):
-        codec._kept_plans({"gammas": [plan, plan]}, 1, "f")
+        codec_plans.kept({"gammas": [plan, plan]}, 1, "f")
     run.config.compress.grid = "array(values=(4.0, -5.0))"
     with pytest.raises(ConfigError, match="2 values are 1 steps"):
         codec.encode(run, params, {"step": 1, "weights": "params"}, found)

@@ -17,7 +17,7 @@ from diffusion_jax.data import hard_negatives
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError, UserError
 from diffusion_jax.experiment import assembly, other_runs
-from diffusion_jax.experiment.measures import bits_per_word, caption_information
+from diffusion_jax.experiment.measures import bits_per_word, caption_information, information_checks
 from diffusion_jax.likelihood import information
 
 
@@ -182,17 +182,17 @@ def test_the_checks_say_what_fails_and_what_cannot_be_said():
         "entropy": 7.6,
         "shuffled_above_null": {"bits": -0.5, "standard_error": 0.1},
     }
-    first, second = caption_information.checks(r)
+    first, second = information_checks.checks(r)
     assert first["passed"] is False and "too loose by at least 1.400" in first["said"]
     assert second["passed"] is False
-    unknown = caption_information.checks(r | {"entropy": None})[0]
+    unknown = information_checks.checks(r | {"entropy": None})[0]
     assert unknown["passed"] is None and "not known: skipped" in unknown["said"]
     for bits, passed in ((0.19, None), (-0.19, None), (0.21, True)):
         r["shuffled_above_null"]["bits"] = bits
-        assert caption_information.checks(r)[1]["passed"] is passed
+        assert information_checks.checks(r)[1]["passed"] is passed
     r["mixture"] = {"bits": 2.0, "half": 1.9}
     for h, passed, of in ((7.6, True, "of all captions"), (None, None, "of these images alone")):
-        said = caption_information.checks({**r, "entropy": h})[2]
+        said = information_checks.checks({**r, "entropy": h})[2]
         assert said["passed"] is passed and of in said["said"]
 
 

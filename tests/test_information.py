@@ -12,7 +12,7 @@ import pytest
 from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
-from diffusion_jax.experiment.measures import caption_information, data_processing
+from diffusion_jax.experiment.measures import data_processing, information_checks
 from diffusion_jax.likelihood import information as lib
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.linear import Linear
@@ -201,7 +201,7 @@ def test_what_is_made_of_an_image_is_told_no_more_of():
     def said(found):
         i = {"bits": 1.0, "standard_error": 0.1}
         result = {"information": i, "entropy": None, "shuffled_above_null": i}
-        checks = caption_information.checks({**result, "processed": {"run": "runs/x", **found}})
+        checks = information_checks.checks({**result, "processed": {"run": "runs/x", **found}})
         return checks[-1]
 
     assert said(found)["passed"] is True and "by runs/x" in said(found)["said"]

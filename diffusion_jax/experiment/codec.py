@@ -15,10 +15,9 @@ from diffusion_jax.compression.header import check
 from diffusion_jax.data.base import Split, checked as check_split
 from diffusion_jax.data.checks import whole_labels
 from diffusion_jax.errors import CodecError, ConfigError, DataError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, codec_plans
 from diffusion_jax.model import need_likelihood, require
 from diffusion_jax.runtime.progress import progress
-from diffusion_jax.sampling import generate
 from diffusion_jax.types import Params
 
 # Settings that change what the network computes from the same weights.
@@ -148,7 +147,7 @@ def encode(
         *before, net = networks(experiment, params, found.images.shape[1:], batch)
         coder = coding.make(
             net, c.timesteps, c.order, c.group, c.seed, labels is not None, before,
-            plans(experiment, params, [*before, net]),
+            codec_plans.made(experiment, params, [*before, net]),
         )  # fmt: skip
         for one in (*before, net):
             one.warm_up(labels is not None or coder.null is not None)
@@ -191,30 +190,6 @@ def _header(
         **({"gammas": [chain.gammas.tolist() for chain in coder.chains]}
            if experiment.config.compress.grid else {}),
     }  # fmt: skip
-
-
-def plans(
-    experiment: Experiment, params: Params, nets: list[model_functions.Network]
-) -> list[np.ndarray]:
-    """Where the latents of each chain are, `[T + 1]` from data to noise; empty: at equal times.
-
-    Raises:
-        ConfigError: `compress.grid` does not rise from the schedule's beginning to its end.
-    """
-    spec, steps = experiment.config.compress.grid, experiment.config.compress.timesteps
-    if not spec:
-        return []
-    grid, found = registry.build("grids", spec), []
-    for net, own in zip(nets, params if experiment.stages else [params], strict=True):
-        gammas = np.array(generate.plan(net.model, own, grid, steps)[::-1], np.float64)
-        gammas[[0, -1]] = net.gammas(1)  # the ends exactly as they are without a grid
-        if len(gammas) != steps + 1 or not (np.diff(gammas) > 0.0).all():
-            raise ConfigError(
-                f"compress.grid={spec!r} is no plan of compress.timesteps={steps} steps that all "
-                "lead from data to noise: use another grid, or its number of steps"
-            )
-        found.append(gammas)
-    return found
 
 
 def label_kind(coder: coding.Coder) -> str:
@@ -273,7 +248,8 @@ def read(
     *before, net = networks(experiment, params, tuple(header["shape"]), header["batch"])
     coder = coding.make(
         net, header["timesteps"], header["order"], header["group"], header["seed"],
-        header["labels"].startswith("coded"), before, _kept_plans(header, 1 + len(before), name),
+        header["labels"].startswith("coded"), before,
+        codec_plans.kept(header, 1 + len(before), name),
     )  # fmt: skip
     kind = label_kind(coder)
     if kind != header["labels"]:
@@ -282,14 +258,6 @@ def read(
         raise CodecError(f"{name}: this machine computes another noise schedule than the one that "
                          "wrote it; decode on the same kind of machine")  # fmt: skip
     return header, groups, coder
-
-
-def _kept_plans(header: dict[str, Any], chains: int, name: str) -> list[np.ndarray]:
-    """The plans that a file was written with, where they were not at equal times."""
-    kept = [np.array(plan, np.float64) for plan in header.get("gammas", [])]
-    if len(kept) not in (0, chains):
-        raise CodecError(f"{name} has gammas of {len(kept)} models, and {chains} decode it")
-    return kept
 
 
 def decode(

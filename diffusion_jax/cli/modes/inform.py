@@ -9,7 +9,11 @@ from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
-from diffusion_jax.experiment.measures import caption_information, data_processing
+from diffusion_jax.experiment.measures import (
+    caption_information,
+    data_processing,
+    information_checks,
+)
 from diffusion_jax.likelihood import bpd, information
 from diffusion_jax.runtime import image_grids, storage
 from diffusion_jax.runtime.formatting import plus_minus
@@ -48,7 +52,7 @@ def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> di
     found = caption_information.measured(experiment, params)
     report = {
         "result": found.result,
-        "checks": caption_information.checks(found.result),
+        "checks": information_checks.checks(found.result),
         "model": {**record, **_records.model_record(experiment, params)},
         "data": _records.data_record(experiment, split, c.eval.limit),
         "numerics": _records.numerics_record(experiment),
