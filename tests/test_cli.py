@@ -17,7 +17,7 @@ from conftest import REPO
 from html_page import check_page, headings
 from PIL import Image
 
-from diffusion_jax.cli.report import collect, sections_measured
+from diffusion_jax.cli.report import collect, sections_likelihood, sections_measured
 from diffusion_jax.cli.report.elements import Section
 from diffusion_jax.runtime import cores, image_grids
 
@@ -140,7 +140,7 @@ def test_the_flow_likelihood_lies_beside_the_bound(trained):
         assert found["nats_density"].shape == (5, 2, 2)
         assert found["bits_per_dim_total"].mean() == pytest.approx(result["bits_per_dim"])
     assert (folder / "run/eval/6.json").read_bytes() == bound
-    assert f"{name}.json" in sections_measured.likelihood(collect.read(folder / "run")).body
+    assert f"{name}.json" in sections_likelihood.likelihood(collect.read(folder / "run")).body
 
 
 def test_progressive(trained):

@@ -10,7 +10,11 @@ from command import config_file, main, refused
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import _records, sample
-from diffusion_jax.cli.report import collect, sections_measured, sections_trained
+from diffusion_jax.cli.report import (
+    collect,
+    sections_likelihood,
+    sections_trained,
+)
 from diffusion_jax.errors import WorkdirError
 from diffusion_jax.experiment.workdir import check_writable
 
@@ -39,7 +43,7 @@ def test_another_report_lies_beside_the_first_and_the_same_is_one(tmp_path, caps
     assert capsys.readouterr().out.startswith("2.5 bits/dim\n  written to ")
     run = collect.read(tmp_path)
     assert sections_trained.newest_bound(run).name == "eval/6.json"  # the first stays
-    listed = sections_measured.likelihood(run).body
+    listed = sections_likelihood.likelihood(run).body
     assert all(f"eval/{name}.json" in listed for name in ("6", "6_2", "6_3"))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from diffusion_jax.cli.report import (
     sections_audit,
     sections_guide,
+    sections_likelihood,
     sections_measured,
     sections_text,
     sections_trained,
@@ -32,7 +33,7 @@ _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
         (
             sections_trained.samples,
             sections_trained.reconstructions,
-            sections_measured.likelihood,
+            sections_likelihood.likelihood,
             sections_trained.data,
             sections_trained.training,
             sections_trained.noise,
@@ -57,7 +58,7 @@ _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
             sections_measured.environment,
         ),
     ),
-    "agreement": ("task", (_DRAWN[0], sections_measured.density, *_DRAWN[1:])),
+    "agreement": ("task", (_DRAWN[0], sections_likelihood.density, *_DRAWN[1:])),
     "samples": ("task", _DRAWN),
 }
 
