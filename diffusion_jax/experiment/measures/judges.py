@@ -9,13 +9,18 @@ import numpy as np
 from diffusion_jax import registry, saved_config
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.evaluation.judges.base import shares
+from diffusion_jax.evaluation.judges.base import Judge, shares
 from diffusion_jax.experiment import Experiment, embeddings
 from diffusion_jax.experiment.clip_model import Clip
 from diffusion_jax.experiment.measures import caption_information
 from diffusion_jax.networks.text_encoders.base import escaped
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training.restore import FOLDER
+
+
+def opened(run: Experiment, spec: str) -> Judge:
+    """A judge, which may ask whose images the run's training had."""
+    return registry.build("judges", spec, data=run.data)
 
 
 def seen(run: Experiment, texts: Sequence[str]) -> np.ndarray:
@@ -37,7 +42,7 @@ def judged(run: Experiment, images: np.ndarray, texts: Sequence[str]) -> dict[st
         images: levels, `[N, H, W, C]`.
         texts: what each was to show.
     """
-    judge = registry.build("judges", run.config.quality.judge)
+    judge = opened(run, run.config.quality.judge)
     right = judge.right(images, list(texts))
     found = shares(judge.names, right)
     if not run.data.captioned:

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from diffusion_jax import registry
 from diffusion_jax.evaluation.judges import base
 from diffusion_jax.experiment import Experiment, texts
-from diffusion_jax.experiment.measures import caption_information
+from diffusion_jax.experiment.measures import caption_information, judges
 from diffusion_jax.experiment.sampling import priors
 from diffusion_jax.networks.text_encoders.base import plain
 
@@ -25,4 +24,4 @@ def words(run: Experiment) -> list[str]:
 def check_judge(run: Experiment, judge: str) -> None:
     """Refuses (`ConfigError`) a judge that cannot read these texts, or see such images."""
     image = np.asarray(run.source.split(run.config.eval.split).images[:1])
-    base.check(registry.build("judges", judge), image, words(run))
+    base.check(judges.opened(run, judge), image, words(run))

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, texts
-from diffusion_jax.experiment.measures import bits_per_dim, caption_information, features
+from diffusion_jax.experiment.measures import bits_per_dim, caption_information, features, judges
 from diffusion_jax.experiment.sampling import asked
 from diffusion_jax.likelihood import information
 from diffusion_jax.networks.text_encoders.base import plain
@@ -92,7 +91,7 @@ def _score(run: Experiment, params: Params, drawing: "Drawing") -> Score:
     if judge == "bits":
         return lift(run, params, drawing)
     if "(" in judge:
-        found = registry.build("judges", judge)
+        found = judges.opened(run, judge)
         own = _texts(run, drawing)
         return lambda images: np.nansum(found.right(images, own), axis=1)
     classifier = features.open_classifier(run, judge, "sample.judge")

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges import base
 from diffusion_jax.evaluation.judges.base import Judge, shares
 from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import judges
 from diffusion_jax.networks.text_encoders.base import plain
 from diffusion_jax.sampling.edits.base import Edit, Inputs, Layout, aim
 
@@ -25,7 +25,7 @@ def check(run: Experiment, edit: Edit, inputs: Inputs) -> None:
             "captions"
         )
     wanted = [plain(aim(edit))] if aim(edit) else []
-    judge = registry.build("judges", run.config.edit.judge)
+    judge = judges.opened(run, run.config.edit.judge)
     base.check(judge, inputs.images[:1], [*inputs.captions, *wanted])
 
 
@@ -42,7 +42,7 @@ def scores(
     """
     if not run.config.edit.judge:
         return {}
-    judge, canvas = registry.build("judges", run.config.edit.judge), layout.canvas
+    judge, canvas = judges.opened(run, run.config.edit.judge), layout.canvas
     texts, line = inputs.captions, np.arange(len(drawn)) // layout.columns
     if "weight" in canvas.extra:
         pairs = line // inputs.each
@@ -68,8 +68,9 @@ def _frames(
     found = []
     for w in np.unique(weight):
         at = weight == w
-        both = [shares(judge.names, r[at])["all"] for r in like]
-        found.append({"weight": float(w), "first": both[0], "second": both[1]})
+        both = [shares(judge.names, r[at]).get("all") for r in like]
+        if None not in both:  # else nothing that is judged is said of one of the two
+            found.append({"weight": float(w), "first": both[0], "second": both[1]})
     return {"frames": found}
 
 

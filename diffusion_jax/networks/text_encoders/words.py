@@ -1,16 +1,13 @@
 """Texts as words of the training captions: short, quick to learn, closed."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from diffusion_jax.allowed import Count, TextLength, Whole
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.text_encoders import _words
 from diffusion_jax.networks.text_encoders.base import FIRST, TextEncoder
 from diffusion_jax.registry import nearest
-
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]|_")
-_CLOSE = set(",.;:!?)")  # no space before these
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Words:
     def pieces(self, text: str) -> list[tuple[int, int]]:
         """The words of a text, upper and lower case alike, and its punctuation."""
         number = {w: FIRST + i for i, w in enumerate(self.known)}
-        found = [(m[0].lower(), m.start()) for m in _WORD.finditer(text)]
+        found = _words.cut(text)
         strange = [w for w, _ in found if w not in number]
         if strange:
             raise ConfigError(
@@ -46,14 +43,13 @@ class Words:
 
     def text(self, ids: Sequence[int]) -> str:
         """Words with spaces between them, none before a comma."""
-        words = [self.known[i - FIRST] for i in ids]
-        return "".join(w if w in _CLOSE else f" {w}" for w in words).strip()
+        return _words.joined([self.known[i - FIRST] for i in ids])
 
     def settled(self, captions: Sequence[str]) -> TextEncoder:
         """With the words of these captions, unless it has words already."""
         if self.known:
             return self
-        found = {m[0].lower() for text in captions for m in _WORD.finditer(text)}
+        found = {w for text in captions for w, _ in _words.cut(text)}
         return replace(self, known=tuple(sorted(found)))
 
 
