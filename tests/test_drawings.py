@@ -33,9 +33,13 @@ def test_drawings_are_on_white_and_averaged_in_whole_numbers():
     np.testing.assert_array_equal(_drawings.smaller(image, 2)[0, 0], np.round(means))
 
 
+def named(concept):
+    return "thing " + "".join("abcdefghij"[int(d)] for d in str(concept))
+
+
 def drawn(n=200):
     """Things with six variants each."""
-    return [_drawings.Drawing(f"{c}-{v}", c, v, (f"thing {c}" + f" tone {v}" * (v > 0),),
+    return [_drawings.Drawing(f"{c}-{v}", c, v, (named(c) + f" tone {v}" * (v > 0),),
                               np.full((2, 2, 3), c, np.uint8))
             for c in range(n) for v in range(6)]  # fmt: skip
 
@@ -56,9 +60,14 @@ def test_splits_share_no_drawing_and_keep_their_promise(how):
         assert all(v > 0 for _, v in sets["test"])
     elif how == "concept":
         assert not things["train"] & things["test"] and 10 < len(things["test"]) < 32
+    elif how == "words":
+        old = {word for k in ("train", "valid") for t in parts[k].table for word in t.split()}
+        assert all({*t.split()} - old for t in parts["test"].table)  # a word never said before
+        assert not things["train"] & things["test"] and 10 < len(things["test"]) < 32
+        assert {"thing", "tone"} <= old  # common ones are
     else:
         assert 80 < len(sets["test"]) < 160
-    assert parts["test"].say((3, -2)) == "thing 3 tone -1"
+    assert parts["test"].say((3, -2)) == f"{named(3)} tone -1"
 
 
 def test_wrong_captions_are_of_drawings_that_there_are():

@@ -1,6 +1,7 @@
 """Judges, what training never had, and the best of several samples."""
 
 import dataclasses
+import json
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from test_inform import run
 
 from diffusion_jax import registry, testing
 from diffusion_jax.cli.modes import quality
+from diffusion_jax.cli.report import collect, figures, sections_measured
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.captions import captions_of
 from diffusion_jax.data.datasets import emoji, icons
@@ -202,6 +204,38 @@ def test_the_judge_of_the_best_reads_prompts_without_their_weights(tmp_path, mon
     found.config.sample.judge = "mine()"
     best_of._score(found, {}, SimpleNamespace(captions=texts, labels=None))(np.zeros((2, 1)))
     assert heard == [["a red three", "a red (three)"]]
+
+
+def test_the_report_draws_what_is_right_as_training_goes_on(tmp_path):
+    folder = tmp_path / "quality"
+    folder.mkdir()
+
+    def card(step, right, guidance="cfg(w=2.0)"):
+        judge = {k: {"value": v, "standard_error": 0.01, "images": 100} for k, v in right.items()}
+        result = {f"right: {k}": {"mean": v["value"], "standard_error": 0.01}
+                  for k, v in judge.items()}  # fmt: skip
+        found = {"samples": {"sets": 1, "images": 100, "guidance": guidance, "step": step},
+                 "features": {"features": "pixels()", "size": 4}, "reference": {},
+                 "settings": {"judge": "scenes()"}, "figures": [{"judge": judge}],
+                 "result": result}  # fmt: skip
+        (folder / f"{step}_pixels_{len(guidance)}.json").write_text(json.dumps(found))
+
+    names = ("all", "all, seen", "all, unseen")
+    card(100, dict(zip(names, (0.3, 0.4, 0.1), strict=True)))
+    card(200, dict.fromkeys(names, 0.5), guidance="none()")  # another way to draw: no line
+    alone = sections_measured.quality(collect.read(tmp_path)).body
+    assert "As training goes on" not in alone
+    card(2000, dict(zip(names, (0.8, 0.9, 0.7), strict=True)))
+    shown = sections_measured.quality(collect.read(tmp_path)).body
+    assert shown.count("As training goes on") == 1
+    for words in ("", " of texts that training had", " of texts that training never had"):
+        assert f"What the judge finds right{words}, with a band" in shown
+    chart = figures.over_steps([(2000, {"right: all, seen": {"mean": 0.9}}),
+                                (100, {"right: all, seen": {"mean": 0.4}})], ", seen")  # fmt: skip
+    (line,) = chart.axes.get_lines()
+    np.testing.assert_array_equal(line.get_xydata(), [[100, 0.4], [2000, 0.9]])
+    assert line.get_label() == "all"
+    assert figures.over_steps([(1, {"frechet": {"mean": 1.0}})], "") is None
 
 
 def test_captions_of_another_data_set(tmp_path):

@@ -270,6 +270,29 @@ def sweep(weights: list[tuple[str, float, dict]], y: str) -> Chart:
     return chart
 
 
+def over_steps(cards: Sequence[tuple[int, dict[str, dict[str, float]]]], of: str) -> Chart | None:
+    """What a judge finds right in samples against the step they were drawn at.
+
+    Args:
+        cards: steps, and figures by name: `mean` and `standard_error`.
+        of: the end of the names of those that are drawn, `", seen"`; empty for those of all texts.
+    """
+    kinds = (", seen", ", unseen")
+    names = dict.fromkeys(n for _, found in cards for n in found if n.startswith("right: ")
+                          and (n.endswith(of) if of else not n.endswith(kinds)))  # fmt: skip
+    if not names:
+        return None
+    chart = Chart("step", "share right")
+    for name in names:
+        line = sorted((step, found[name]["mean"], found[name].get("standard_error", 0.0))
+                      for step, found in cards if name in found)  # fmt: skip
+        steps, values, errors = zip(*line, strict=True)
+        label = name.removeprefix("right: ").removesuffix(of)
+        chart.line(steps, values, label, "o-", error=errors)
+    chart.axes.set_ylim(0.0, 1.05)
+    return chart
+
+
 def calls(rows: list[dict[str, Any]]) -> Chart:
     """Frechet distance against network calls, one line for each sampler."""
     chart = Chart("network calls", "Frechet distance")

@@ -22,12 +22,38 @@ from diffusion_jax.cli.report.markup import Html, join, settings, table, tag
 from diffusion_jax.cli.report.sections_trained import others
 from diffusion_jax.runtime.formatting import examples
 
+# What samples are drawn with; cards that share it differ in the step alone.
+_HOW = ("images", "sets", "sampler", "guidance", "grid", "steps", "weights", "best_of")
+
 
 def quality(run: RunFiles) -> Section | Missing:
     """The cards of `--mode=quality`, next to what real images score."""
     if not run.quality:
         return Missing("The quality of samples", djax("quality"), of_stages=True)
-    return Section("Quality of samples", join(_card(c) for c in run.quality))
+    return Section("Quality of samples", join([*map(_card, run.quality), *_over_steps(run)]))
+
+
+def _over_steps(run: RunFiles) -> list[Html]:
+    """What a judge finds right as training goes on, of cards that differ in the step alone."""
+    groups: dict[str, dict[int, dict[str, Any]]] = {}
+    for c in run.quality:
+        s = {k: v for k, v in c.data["samples"].items() if k in _HOW}
+        judged = c.data["figures"][0].get("judge", {}) if c.data.get("figures") else {}
+        texts = {k: v["images"] for k, v in judged.items()}  # of other texts there are others
+        same = repr([s, texts, c.data["settings"].get("judge")])
+        groups.setdefault(same, {})[c.step] = c.data["result"]
+    parts = []
+    for cards in groups.values():
+        drawn = [
+            svg(figures.over_steps([*cards.items()], of), f"Line chart of the share right{words}",
+                f"What the judge finds right{words}, with a band of one standard error.")
+            for of, words in (("", ""), (", seen", " of texts that training had"),
+                              (", unseen", " of texts that training never had"))
+            if len(cards) > 1
+        ]  # fmt: skip
+        if any(drawn):
+            parts.append(tag("article", tag("h3", "As training goes on"), columns(*drawn)))
+    return parts
 
 
 def _card(c: Record) -> Html:

@@ -1,7 +1,9 @@
 """Drawings with names that come in installed packages: found, checked, on white, and split."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +12,10 @@ from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.captions import captions_of
 from diffusion_jax.errors import DataError
 
-SPLITS = ("combination", "concept", "random")
-_PARTS = 10  # of all drawings, one is for tests and one for validation
+SPLITS = ("combination", "concept", "words", "random")
+_PARTS = 10  # of all drawings, or words, one is for tests and one for validation
+_COMMON = 100  # words that more than one drawing in so many has are in training
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,28 @@ def _bucket(text: str, n: int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % n
 
 
-def _part(drawing: Drawing, of: Sequence[Drawing], how: str) -> str:
-    """The split a drawing is in; `of` are all variants of what it shows."""
+def _words(drawing: Drawing) -> set[str]:
+    return {word for text in drawing.captions for word in _WORD.findall(text.lower())}
+
+
+def _new_words(every: Sequence[Drawing]) -> set[str]:
+    """The words that no caption of training shall have: one in ten, but for common ones."""
+    counts = Counter(word for d in every for word in _words(d))
+    few = max(1, len(every) // _COMMON)
+    return {w for w, n in counts.items() if n <= few and _bucket(w, _PARTS) == 0}
+
+
+def _part(drawing: Drawing, of: Sequence[Drawing], how: str, new: Collection[str]) -> str:
+    """The split a drawing is in; `of` are all variants of what it shows, `new` words of tests."""
+    if how == "words" and not _words(drawing).isdisjoint(new):
+        return "test"
     if how == "combination":
         # Of every drawing that has variants one of these is for tests: what is new is how a known
         # variant looks on a known drawing.
         others = sorted(d.key for d in of if d.variant)
         if len(others) > 1 and drawing.key == others[_bucket(others[0], len(others))]:
             return "test"
+    if how in ("combination", "words"):
         return "valid" if _bucket(drawing.key, 2 * _PARTS) == 0 else "train"
     key = of[0].key if how == "concept" else drawing.key
     return {0: "test", 1: "valid"}.get(_bucket(key, _PARTS), "train")
@@ -102,7 +120,8 @@ def source(
         for d in every:
             groups.setdefault(d.concept, []).append(d)
         plain = {k: _plain(group, say) for k, group in groups.items()}
-        chosen = [d for d in every if _part(d, groups[d.concept], how) == split]
+        new = _new_words(every) if how == "words" else ()
+        chosen = [d for d in every if _part(d, groups[d.concept], how, new) == split]
         most = max(len(d.captions) for d in every)
         texts = [tuple(d.captions[i % len(d.captions)] for i in range(most)) for d in chosen]
         shown = np.asarray([(d.concept, d.variant) for d in chosen], np.int16)

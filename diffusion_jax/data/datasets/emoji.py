@@ -132,7 +132,7 @@ def make(
         languages: of the names, en first if it is to be evaluated with.
         split: what tests hold: `"combination"`, one skin tone of each drawing that has five;
             `"concept"`, drawings of which no variant is in training, the honest one for bits;
-            `"random"`, any.
+            `"words"`, those of whose name a word is in no name of training; `"random"`, any.
 
     Raises:
         DataError: the packages are not installed or others, or there is no such size or language.

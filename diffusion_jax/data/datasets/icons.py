@@ -65,7 +65,8 @@ def make(split: str = "combination") -> Source:
 
     Args:
         split: what tests hold: `"combination"`, one sign of each thing that has several;
-            `"concept"`, things of which nothing is in training; `"random"`, any.
+            `"concept"`, things of which nothing is in training; `"words"`, those of whose name a
+            word is in no name of training; `"random"`, any.
 
     Raises:
         DataError: the package is not installed, or another one.
