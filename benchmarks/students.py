@@ -26,6 +26,8 @@ METHODS = {
     "halving": "halving(steps={n}, rounds=2)",
     "bootstrap": "bootstrap(steps={n})",
     "flow map": "flow_map(steps={n})",
+    "sCM": "scm(steps={n})",
+    "ECT": "ect(steps={n})",
 }
 EDGES = {"time": "uniform_t()", "log-SNR": "log_snr()", "dp": "dp(curve={curve!r})"}
 

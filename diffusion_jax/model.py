@@ -89,6 +89,7 @@ class Model:
             latent_noise=self.space.noisy,
             from_latent=self.from_latent,
             likelihood=not self.teacher,
+            fourier=bool(getattr(self.network, "fourier", False)),
             null_class=bool(self.num_classes or self.text or self.embedding) and self.null_class,
         )
 

@@ -22,6 +22,7 @@ class Traits:
         null_class: whether it was trained without labels and texts too: there is an unconditional
             prediction.
         likelihood: whether its predictions are means of the data, so that it has a bound.
+        fourier: whether its network sees Fourier features of z.
     """
 
     latent: int
@@ -34,6 +35,7 @@ class Traits:
     from_latent: bool
     null_class: bool
     likelihood: bool
+    fourier: bool
 
 
 # What an error says of a model whose trait is not the one required.
@@ -49,6 +51,7 @@ _OTHERWISE = {
     "null_class": "it has no null class (it is unconditional, or was trained with class_dropout=0 "
     "or text_dropout=0)",
     "likelihood": "a student of few steps is not a model of likelihood",
+    "fourier": "its network sees Fourier features of z, whose slopes are noise at most gammas",
 }
 
 

@@ -61,6 +61,23 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
+class ConsistentGaussian(Gaussian):
+    """Its exact consistency model: predictions lead to where the flow ends."""
+
+    end: float = -6.0
+
+    def denoise(self, z, gamma, constant=1.0):
+        values, axes = (jnp.asarray(v, z.dtype) for v in np.linalg.eigh(self.cov))
+        std, std_end = (jnp.sqrt(alpha(g) ** 2 * values + sigma(g) ** 2) for g in (gamma, self.end))
+        mean = jnp.asarray(constant * self.mean, z.dtype)
+        z_end = alpha(self.end) * mean + (z - alpha(gamma) * mean) @ (
+            axes * (std_end / std) @ axes.T
+        )
+        x = z_end - sigma(self.end) / sigma(gamma) * z
+        return from_x(x / (-alpha(self.end) * jnp.expm1(0.5 * (self.end - gamma))), z, gamma)
+
+
+@dataclass(frozen=True)
 class Mixture:
     """x ~ sum_k probs[k] N(means[k], var I): one component per class; label K is "any"."""
 

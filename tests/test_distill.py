@@ -23,7 +23,7 @@ MEAN, VARIANCE = np.array([0.3, -0.5]), np.array([0.4, 1.7])
 METHODS = ("segments(steps=3, inner=2, interior=0.5)", "halving(steps=2, rounds=2)",
            "bootstrap(steps=3, first=2, last=8)", "flow_map(steps=2, finest=8)",
            "flow_map(steps=2, finest=8, both=True)",
-           "flow_map(steps=2, finest=8, rule='lagrangian')")  # fmt: skip
+           "flow_map(steps=2, finest=8, rule='lagrangian')", "scm(warm=0.0)")  # fmt: skip
 
 
 def flow(z, gamma, end):
@@ -31,6 +31,21 @@ def flow(z, gamma, end):
     g, e = expand(gamma, z), expand(end, z)
     scale = [jnp.sqrt(alpha(a) ** 2 * VARIANCE + sigma(a) ** 2) for a in (g, e)]
     return alpha(e) * MEAN + scale[1] / scale[0] * (z - alpha(g) * MEAN)
+
+
+def mean(z, gamma):
+    """What a teacher of Gaussian data says."""
+    g = expand(gamma, z)
+    a, s = alpha(g), sigma(g)
+    x = MEAN + a * VARIANCE / (a**2 * VARIANCE + s**2) * (z - a * MEAN)
+    return Pred(x, (z - a * x) / s)
+
+
+def perfect(z, gamma):
+    """What a student says that leads to the end."""
+    end = jnp.full_like(gamma, -6.0)
+    x, g = aim(Lesson(z, gamma, end, flow(z, gamma, end))), expand(gamma, z)
+    return Pred(x, (z - alpha(g) * x) / sigma(g))
 
 
 def inputs(method, progress, n=48):
@@ -45,6 +60,8 @@ def inputs(method, progress, n=48):
         teach=lambda z, gammas: jnp.stack([flow(z, gammas[0], g) for g in gammas]),
         jump=flow,
         before=flow,
+        student=perfect,
+        teacher=mean,
     )
 
 
@@ -195,11 +212,12 @@ def test_a_student_is_a_run_with_the_plan_of_its_teacher(teacher, trained):
 
 
 @pytest.mark.slow
-def test_halving_goes_on_bit_for_bit(teacher, tmp_path):
-    """A second round begun in one process, and in another at its first step."""
+@pytest.mark.parametrize("spec", ["halving(steps=1, rounds=3)", "scm()", "ect()"])
+def test_it_goes_on_bit_for_bit(teacher, tmp_path, spec):
+    """A second round begun in one process, and in another at its first step; another stage."""
     from diffusion_jax.cli.modes import train
 
-    whole = student(teacher, "halved", method="halving(steps=1, rounds=3)")
+    whole = student(teacher, f"whole_{spec[:3]}", method=spec)
     train.run(whole)
     half = Experiment(whole.config, tmp_path / "half")
     shutil.copytree(whole.workdir, half.workdir)

@@ -6,7 +6,7 @@ teacher's: the student needs the other run only in training.
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,19 @@ class Opened:
 
     def walk(self, params: Any, z: Array, gammas: Array, cond: Cond) -> Array:
         """Latents at all `gammas` `[M + 1, B]` of the guided ODE, from `z` at the first."""
+        denoise = self._guided(params, cond)
+        return loop.path(denoise, self.sampler, gammas, z, jax.random.key(0))
+
+    def predict(self, params: Any, z: Array, gamma: Array, cond: Cond) -> Pred:
+        """What the guided ODE follows at `z`, `gamma` `[B]`."""
+        return self._guided(params, cond)(z, gamma)
+
+    def _guided(self, params: Any, cond: Cond) -> Callable[[Array, Array], Pred]:
         context = self.helpers.context(self.model, params["helpers"])
         guided = self.guidance(self.model.denoiser(params["model"]), context)
-        denoise = for_sampler(
+        return for_sampler(
             with_condition(guided, cond), self.model.traits.mean_coefficient, self.sampler
         )
-        return loop.path(denoise, self.sampler, gammas, z, jax.random.key(0))
 
     def noisy(self, params: Any, x: Array, gamma: Array, eps: Array, cond: Cond) -> Array:
         """`alpha x_gamma + sigma eps`, with the teacher's encoder."""
@@ -158,7 +165,7 @@ def _resolved(run: "Experiment") -> ConfigDict:
     settled.sampler, settled.guidance = plugin.drawn_by, "none()"
     settled.plan, settled.corrector = "once()", "none()"
     own = Spec("array", (), {"values": values[:: method.finest // method.steps]})
-    settled.grid = str(plugin.edges if "to" in method.cond_scalars else own)
+    settled.grid = str(plugin.edges if plugin.free else own)
     settled.sample.steps = method.steps
     return settled
 

@@ -114,6 +114,13 @@ def check_sampler(model: Model, sampler: Sampler) -> None:
             "not: use ddim(), or train one with "
             "--config.task=\"distill(teacher='RUN', method=flow_map())\""
         )
+    if getattr(sampler, "to_end", False) and model.traits.likelihood:
+        name = f"{type(sampler).__name__.lower()}()"
+        raise ConfigError(
+            f"sampler {name} is for a consistency model, whose predictions lead to the end of the "
+            "plan, and this model's are means of the data: use ddim(), or train one with "
+            "--config.task=\"distill(teacher='RUN', method=ect())\""
+        )
     correction(model.traits.mean_coefficient, sampler)
 
 

@@ -1,5 +1,6 @@
 """Contracts of everything between a denoiser and a sample."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from diffusion_jax.testing._tools import (
     must,
     null,
 )
+from diffusion_jax.training.distillation.base import Lesson, aim
 from diffusion_jax.types import Array, Pred, alpha, sigma
 
 
@@ -42,7 +44,8 @@ def sampler(plugin: Any) -> None:
     z = alpha(4.0) * MEAN + jnp.sqrt(alpha(4.0) ** 2 * VARIANCE + sigma(4.0) ** 2) * z
     still = integrate(gaussian, plugin, np.zeros(2), z, jax.random.key(1))
     must(close(still, z, 1e-4), "a step of length zero moves z")
-    end = jax.jit(lambda z, key: integrate(gaussian, plugin, gammas, z, key))(z, jax.random.key(2))
+    denoise = _to_end(gammas[-1]) if getattr(plugin, "to_end", False) else gaussian
+    end = jax.jit(lambda z, key: integrate(denoise, plugin, gammas, z, key))(z, jax.random.key(2))
     must(end.dtype == z.dtype, f"z of {z.dtype} became {end.dtype}")
     mean, std = float(end.mean()), float(end.std())
     must(abs(mean - MEAN) < 0.05, f"the mean of a Gaussian is {mean:.3f} for {MEAN}")
@@ -50,6 +53,21 @@ def sampler(plugin: Any) -> None:
     must(
         abs(std / wanted - 1.0) < 0.1, f"the deviation of a Gaussian is {std:.3f} for {wanted:.3f}"
     )
+
+
+def _to_end(end: float) -> Callable[[Array, Array], Pred]:
+    """An exact consistency model of the Gaussian."""
+
+    def std(gamma: Any) -> Array:
+        return jnp.sqrt(alpha(gamma) ** 2 * VARIANCE + sigma(gamma) ** 2)
+
+    def denoise(z: Array, gamma: Array) -> Pred:
+        z_end = alpha(end) * MEAN + std(end) / std(gamma) * (z - alpha(gamma) * MEAN)
+        g, e = (jnp.broadcast_to(a, z.shape[:1]) for a in (gamma, jnp.asarray(end, z.dtype)))
+        x = aim(Lesson(z, g, e, z_end))
+        return Pred(x, (z - alpha(gamma) * x) / sigma(gamma))
+
+    return denoise
 
 
 def grid(plugin: Any) -> None:

@@ -20,6 +20,8 @@ _SHOWN = 100  # samples
 class Agreement:
     """Rms distance in grey levels; the teacher takes 64 steps, equal in log-SNR.
 
+    A student that leads to the end of its plan takes one: more draw noise of their own.
+
     Attributes:
         recipe: the student's, with its teacher.
         shape: of an image.
@@ -58,7 +60,8 @@ class Agreement:
     @functools.cached_property
     def _compiled(self) -> Callable[[Params, Array, Cond], Array]:
         method, edges = self.recipe.method, self.recipe.teacher.edges
-        plan = jnp.asarray(edges[:: method.finest // method.steps], jnp.float32)
+        steps = 1 if getattr(method, "to_end", False) else method.steps
+        plan = jnp.asarray(edges[:: method.finest // steps], jnp.float32)
 
         def run(params: Params, z: Array, cond: Cond) -> Array:
             for start, end in itertools.pairwise(plan):

@@ -1,6 +1,6 @@
 """One step of a student's training: what it is asked, by its method, and what it should say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import jax
@@ -11,12 +11,13 @@ import optax
 from diffusion_jax import rng
 from diffusion_jax.data.augment.base import Augment
 from diffusion_jax.model import Model
+from diffusion_jax.networks.layers.full_precision import in_float32
 from diffusion_jax.training.averages import Average
 from diffusion_jax.training.distillation.base import LessonInputs, Method, aim, land
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State
-from diffusion_jax.types import Array, Cond, Params, expand
+from diffusion_jax.types import Array, Cond, Params, Pred, expand
 
 FROZEN = ("schedule",)  # groups of weights: the plan is made of the teacher's
 
@@ -36,6 +37,10 @@ class Teacher(Protocol):
 
     def walk(self, params: Any, z: Array, gammas: Array, cond: Cond) -> Array:
         """Latents at all `gammas` `[M + 1, B]` of its ODE, guidance included, from `z`."""
+        ...
+
+    def predict(self, params: Any, z: Array, gamma: Array, cond: Cond) -> Pred:
+        """What it says of `z` at `gamma` `[B]`, guidance included."""
         ...
 
     def noisy(self, params: Any, x: Array, gamma: Array, eps: Array, cond: Cond) -> Array:
@@ -80,6 +85,12 @@ class Recipe:
         """The student's step from `gamma` to `end`, each `[B]`."""
         return land(self.model.denoiser(params)(z, gamma, self.seen(cond, end)), end)
 
+    def precisely(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Pred:
+        """What the student says, in float32 throughout, for derivatives."""
+        model = replace(self.model, network=in_float32(self.model.network))
+        with jax.default_matmul_precision("float32"):
+            return model.denoiser(params)(z, gamma, cond)
+
     def seen(self, cond: Cond, end: Array) -> Cond:
         """The condition with what the student is told of its step."""
         return {**cond, "to": end} if "to" in self.method.cond_scalars else cond
@@ -121,6 +132,8 @@ class Recipe:
             teach=lambda z, gammas: self.teacher.walk(given, z, gammas, cond),
             jump=lambda z, gamma, end: self.jump(state.params, z, gamma, end, cond),
             before=lambda z, gamma, end: self.jump(before, z, gamma, end, cond),
+            student=lambda z, gamma: self.precisely(state.params, z, gamma, cond),
+            teacher=lambda z, gamma: self.teacher.predict(given, z, gamma, cond),
         )
         lesson = jax.lax.stop_gradient(self.method.lesson(inputs))
         target = aim(lesson)

@@ -35,7 +35,7 @@ def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> M
         )
     learned = set(gammas[:-1])
     gammas = plan(gammas if edit is None else edit.plan(gammas))
-    free = "to" in experiment.model.cond_scalars  # a flow map begins anywhere
+    free = getattr(experiment.task, "free", False)  # such students begin anywhere
     if experiment.model.teacher and not free and not set(gammas[:-1]) <= learned:
         raise ConfigError(
             f"edit.method={c.edit.method} begins between the {c.sample.steps} steps that this "

@@ -16,7 +16,8 @@ A network is a Linen module with `apply({"params": p}, z, gamma, cond, keys) -> 
 `low`, `gamma_min`, `gamma_max` and `dtype` are offered by the caller from the data set and the
 config. A module that takes `low` has it as an attribute, and one that adds `z` to its output says
 so by `skip = True`: with `prediction="v"` the others, with zeros in their last layer, start as the
-standard normal.
+standard normal. One that adds Fourier features of `z` to its input has `fourier`, true, and what
+needs its derivatives in z refuses it.
 """
 
 from typing import Protocol, runtime_checkable

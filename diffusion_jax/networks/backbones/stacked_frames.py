@@ -27,6 +27,11 @@ class StackedFrames(nn.Module):
         """As the network of images."""
         return bool(getattr(self.of, "skip", False))
 
+    @property
+    def fourier(self) -> bool:
+        """As the network of images."""
+        return bool(getattr(self.of, "fourier", False))
+
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B,T,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
         if z.ndim == 4:

@@ -28,6 +28,8 @@ class Sampler(Protocol):
     A sampler that makes the correction of a model's mean which an encoder asks for (DiffEnc) itself
     also has `mean_coefficient`, the encoder's `c`; for all others the denoiser is corrected. One
     whose network must be told more than z and gamma has `cond_scalars`, its names: `("to",)`.
+    One whose predictions must lead to the end of the plan, as a consistency model's do, instead of
+    being means of the data, has `to_end`, true.
 
     Attributes:
         nfe_per_step: calls of the denoiser per step.

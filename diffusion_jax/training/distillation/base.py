@@ -10,7 +10,7 @@ so that the prediction which lands at a given `z_s` is
     x = (z_s - (sigma_s / sigma) z) / (alpha_s (1 - e^((s - gamma) / 2))).
 
 Methods differ only in who says what `z_s` is: the teacher in small steps, the student of the round
-before, or the teacher followed by the student itself.
+before, the teacher followed by the student itself, or the student alone.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
+from jax.scipy.special import ndtr, ndtri
 
 from diffusion_jax.types import Array, Pred, alpha, expand, sigma
 
@@ -51,6 +52,9 @@ class LessonInputs:
         teach: `(z, gammas [M + 1, B]) -> latents [M + 1, B, ...]`, along the teacher's ODE.
         jump: `(z, gamma, end) -> z_end`: a step of the student itself; it has no gradient.
         before: likewise, of the student as it was when this round began.
+        student: `(z, gamma) -> Pred`, what the student says, computed in float32. It has
+            derivatives in z and gamma, and no gradient.
+        teacher: likewise, what the teacher says, guidance included.
     """
 
     edges: Array
@@ -61,11 +65,18 @@ class LessonInputs:
     teach: Callable[[Array, Array], Array]
     jump: Callable[[Array, Array, Array], Array]
     before: Callable[[Array, Array, Array], Array]
+    student: Callable[[Array, Array], Pred]
+    teacher: Callable[[Array, Array], Pred]
 
 
 @runtime_checkable
 class Method(Protocol):
     """A way to distil.
+
+    One whose students lead to the end of the plan from wherever they are asked, as consistency
+    models do, also has `to_end`, true: they take any number of steps, by `renoise()`. One that not
+    every student can learn from has `check(model, guided)`, which raises `ConfigError`; `guided`
+    says whether a guidance is to be built in.
 
     Attributes:
         steps: of the student.
@@ -73,7 +84,8 @@ class Method(Protocol):
         rounds: in each the optimiser and the averages begin anew, at the weights so far.
         timed: whether lessons depend on the progress of training.
         cond_scalars: what the student is told beside gamma: `"to"`, where its step ends. It then
-            takes any number of steps, by `jump()`; without, only those of its plan.
+            takes any number of steps, by `jump()`. Without, and without `to_end`, only those of its
+            plan.
     """
 
     @property
@@ -114,3 +126,14 @@ def between(start: Array, end: Array, pieces: int) -> Array:
     share = jnp.arange(pieces + 1, dtype=start.dtype)[:, None] / pieces
     inside = start + share * (end - start)
     return inside.at[-1].set(end)
+
+
+_MARGIN = 0.01  # of the plan: a step must have a length
+
+
+def log_normal(u: Array, edges: Array, mean: float, std: float) -> Array:
+    """Gammas `[B]` of a log-normal sigma / alpha within a plan, from uniform numbers `[B]`."""
+    low, high = edges[-1] + _MARGIN * (edges[0] - edges[-1]), edges[0]
+    below = ndtr((0.5 * jnp.stack([low, high]) - mean) / std)
+    drawn = 2.0 * (mean + std * ndtri(below[0] + u * (below[1] - below[0])))
+    return jnp.clip(drawn, low, high)

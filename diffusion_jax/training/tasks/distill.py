@@ -166,14 +166,21 @@ class Distill:
     @property
     def drawn_by(self) -> str:
         """The sampler of the student."""
-        return "jump()" if "to" in self.cond_scalars else "ddim()"
+        if "to" in self.cond_scalars:
+            return "jump()"
+        return "renoise()" if getattr(self.built, "to_end", False) else "ddim()"
+
+    @property
+    def free(self) -> bool:
+        """Whether the student takes any number of steps, from anywhere."""
+        return self.drawn_by != "ddim()"
 
     def check_drawing(self, config: ConfigDict) -> None:
         """Refuses (`ConfigError`) to sample in another way than the student has learned."""
         steps, edges = self.built.steps, self.edges.kwargs.get("values", ())
         plan = edges[:: max((len(edges) - 1) // steps, 1)]
         guidance = ("none", "distilled") if self.weight else ("none",)
-        free = "to" in self.cond_scalars
+        free = self.free
         wanted = {
             "sampler": registry.parse(config.sampler) == registry.parse(self.drawn_by),
             "grid": free or registry.parse(config.grid).kwargs.get("values") == plan,
@@ -188,7 +195,7 @@ class Distill:
             values = ", ".join(f"{g:.2f}" for g in plan)
             built = f" and guidance {self.guidance}" if self.guidance.name != "none" else ""
             learned = (
-                f"for jump(), any number of steps{built}"
+                f"for {self.drawn_by}, any number of steps{built}"
                 if free
                 else f"for {steps} steps of ddim() at gammas {values}{built}; it has no other plan"
             )
@@ -217,6 +224,9 @@ class Distill:
             raise ConfigError(
                 f"steps={c.steps} must be a multiple of the {method.rounds} rounds of {self.method}"
             )
+        if hasattr(method, "check"):
+            guided = self.guidance.name != "none" or self.weight > 0.0
+            getattr(method, "check")(setting.model, guided)  # noqa: B009
         handed.check(setting)
         teacher = handed.teacher(setting, self, method.finest)
         rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps // method.rounds)
@@ -257,7 +267,8 @@ def make(
 
     Args:
         teacher: a work directory.
-        method: `segments(...)`, `halving(...)`, `bootstrap(...)` or `flow_map(...)`.
+        method: `segments(...)`, `halving(...)`, `bootstrap(...)`, `flow_map(...)`, `scm(...)` or
+            `ect(...)`.
         guidance: of the teacher, for the student to have built in.
         sampler: the teacher's, without noise of its own.
         edges: a grid: where the student's steps end. It becomes `array(...)`.

@@ -1,0 +1,19 @@
+"""Networks whose arithmetic is that of their inputs, for what bfloat16 is too coarse for."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+
+
+def in_float32(network: Any) -> Any:
+    """The network with `dtype` None, and so all networks in its fields; others as they are."""
+    if not isinstance(network, nn.Module):
+        return network
+    fields = {f.name: getattr(network, f.name) for f in dataclasses.fields(network)}
+    changed: dict[str, Any] = {
+        k: in_float32(a) for k, a in fields.items() if isinstance(a, nn.Module) and k != "parent"
+    }
+    if "dtype" in fields:
+        changed["dtype"] = None
+    return network.clone(**changed)

@@ -1,0 +1,87 @@
+"""Continuous-time consistency distillation (sCM, Lu & Song 2025): `scm()`.
+
+A consistency model leads from every point of the teacher's ODE to its end e. With
+`theta = arctan(sigma / alpha)` and `F = alpha eps - sigma x`, the student's v, it goes to
+`cos D z - sin D F`, `D = theta - theta_e`; that this is the same all along the ODE is
+
+    g = -alpha cos D (F - v) - (sin D / sigma) (alpha sigma z + 2 dF/dgamma) = 0,
+
+with the teacher's v and the derivative of F along the ODE: a JVP of the student, in the direction
+`(alpha sigma v / 2, 1)` of z and gamma. No factor blows up at either end, as
+`sin D / sigma = alpha_e (1 - exp((e - gamma) / 2))`. At e = -inf, where sCM ends, the factors are
+alpha^2 and 1. A lesson asks for `F + g / (rms(g) + 0.1)`. The second term is warmed up: without it
+this is regression on v.
+
+The derivative is of the student's network in float32, whatever it trains in. Fourier features of z
+are refused: their slopes are hundreds of times that of z, and noise at most gammas.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from diffusion_jax.allowed import Count, Finite, Positive, Share
+from diffusion_jax.process.parameterization import from_pred
+from diffusion_jax.training.distillation.base import Lesson, LessonInputs, log_normal
+from diffusion_jax.traits import HasTraits, require
+from diffusion_jax.types import Array, alpha, expand, sigma
+
+_LEAST = 0.1  # added to the size of a tangent, so that small ones stay small
+
+
+@dataclass(frozen=True)
+class SCM:
+    """Lessons that move the student along its tangent."""
+
+    steps: int
+    warm: float
+    mean: float
+    std: float
+    rounds: int = 1
+    timed: bool = True
+    cond_scalars: tuple[str, ...] = ()
+    to_end: bool = True
+
+    @property
+    def finest(self) -> int:
+        """Only the student's own steps."""
+        return self.steps
+
+    def check(self, model: HasTraits, guided: bool) -> None:
+        """Refuses (`ConfigError`) networks that have no use for a derivative."""
+        require(
+            model, "scm()", "train a teacher with fourier=False, or use ect() or segments()",
+            fourier=False,
+        )  # fmt: skip
+
+    def lesson(self, inputs: LessonInputs) -> Lesson:
+        """From anywhere to the end, a little better than the student would go."""
+        last = inputs.edges[-1]
+        gamma = log_normal(inputs.u, inputs.edges, self.mean, self.std)
+        z = inputs.noisy(gamma)
+        g, end = expand(gamma, z), jnp.broadcast_to(last, gamma.shape)
+        a, s, a_end, s_end = alpha(g), sigma(g), alpha(last), sigma(last)
+        cos, sin = a * a_end + s * s_end, -s * a_end * jnp.expm1(0.5 * (last - g))
+
+        def student(z: Array, gamma: Array) -> Array:
+            return from_pred("v", inputs.student(z, gamma), gamma)
+
+        v = from_pred("v", inputs.teacher(z, gamma), gamma)
+        f, slope = jax.jvp(student, (z, gamma), (0.5 * a * s * v, jnp.ones_like(gamma)))
+        warmed = jnp.minimum(1.0, inputs.progress / self.warm) if self.warm else 1.0
+        tangent = -a * cos * (f - v) - warmed * (sin / s) * (a * s * z + 2.0 * slope)
+        size = jnp.sqrt(jnp.mean(jnp.square(tangent), axis=range(1, z.ndim), keepdims=True))
+        return Lesson(z, gamma, end, cos * z - sin * (f + tangent / (size + _LEAST)))
+
+
+def make(steps: Count = 1, warm: Share = 0.5, mean: Finite = -1.1, std: Positive = 2.0) -> SCM:
+    """A consistency model by the derivative along its teacher's ODE.
+
+    Args:
+        steps: that it samples with unless another number is asked for.
+        warm: share of the training in which the derivative is brought in.
+        mean: of the logarithm of sigma / alpha where lessons begin.
+        std: likewise, its deviation; lessons keep within the plan.
+    """
+    return SCM(steps, float(warm), float(mean), float(std))
