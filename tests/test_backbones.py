@@ -20,6 +20,7 @@ SMALL = {
     "unet": "unet(width=16, mults=(1, 2), blocks=1, attention=(4,), dropout=0.3)",
     "dit": "dit(width=16, depth=2, heads=2, dropout=0.3)",
     "uvit": "uvit(width=16, depth=2, heads=2, dropout=0.3)",
+    "fno": "fno(width=16, depth=2, embed=8, dropout=0.3)",
     "mlp": "mlp(width=16, depth=2, embed=8, dropout=0.3)",
     "prior": "prior(width=16, depth=2, heads=2, embed=8, dropout=0.3)",
 }

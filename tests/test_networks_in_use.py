@@ -28,6 +28,7 @@ SMALL = {
     "unet": "unet(width=8, mults=(1, 2), blocks=1, attention=(), fourier=False)",
     "dit": "dit(width=8, depth=1, heads=2, patch=1)",
     "uvit": "uvit(width=8, depth=2, heads=2, patch=2)",
+    "fno": "fno(width=8, depth=1, embed=8)",
     "mlp": "mlp(width=8, depth=1, embed=8)",
     "prior": "prior(width=8, depth=1, heads=2, embed=8)",
 }
