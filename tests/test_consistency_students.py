@@ -89,6 +89,18 @@ def test_scm_begins_as_regression_on_v(float64):
     assert jnp.all(jnp.abs(half.z_end - own) < jnp.abs(found.z_end - own))
 
 
+def test_a_derivative_over_a_span_is_exact_up_to_its_square(float64):
+    """Within the plan: at its ends the difference is to one side."""
+    off = []
+    for span in (0.4, 0.2):
+        found, _ = asked(f"scm(warm=0.0, span={span})", 0.0)
+        inside = (found.gamma > -5.8) & (found.gamma < 3.8)
+        wrong = found.z_end - flow(found.z, found.gamma, found.end)
+        off.append(jnp.sqrt(jnp.mean(jnp.square(wrong[inside]))))
+    assert 0.0 < off[0] < 1e-2
+    assert 3.6 < off[0] / off[1] < 4.4
+
+
 def test_tangents_of_scm_are_of_size_one_at_most(float64):
     """A student that is far off is led no faster than one that is near."""
 
