@@ -3,6 +3,9 @@
 Command:   djax train --config=toys --workdir=runs/toys
            --config=configs/toys.py:factorised is the default, :stacked has the frames as channels,
            :still no attention between frames; each also with _smoke
+           djax train --config=toys:first --workdir=runs/first
+           djax train --config=toys:later --workdir=runs/later
+           djax eval --config.stages=runs/first,runs/later --workdir=runs/stages
 Hardware:  two CPU cores, minutes
 Expected:  see docs/howto/video.md
 """
@@ -18,13 +21,17 @@ VARIANTS = {
     "factorised": f"video_unet({_UNET})",
     "still": f"video_unet({_UNET}, time=False)",
     "stacked": f"stacked_frames(of=unet({_UNET}))",
+    "first": f"video_unet({_UNET})",
+    "later": f"video_unet({_UNET})",
 }
+VIEWS = {"first": "first(frames=2)", "later": "later(given=2)"}
 
 
 def get_config(variant: str = "") -> ConfigDict:
     name, smoke = config.split_variant(variant, VARIANTS, "factorised")
     c = config.base()
     c.data = "toys()"
+    c.view = VIEWS.get(name, "whole()")
     c.network = VARIANTS[name]
     c.prediction = "levels"
     # At the usual ends, -3.6 and 5, reconstruction and prior would cost 13 bits.

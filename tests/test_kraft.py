@@ -81,12 +81,19 @@ def test_decoders(name):
     assert cell * kraft(0.9 * total) > 1.05
 
 
-@pytest.fixture(scope="module", params=registry.available("pyramids"))
+def halves(name):
+    """What has two stages, and their views."""
+    if name == "frames":
+        return everything((2, 1, 2, 1), 2), ("first(frames=1)", "later(given=1)")
+    return everything((2, 2, 1), 2), (f"low({name}())", f"high({name}())")
+
+
+@pytest.fixture(scope="module", params=[*registry.available("pyramids"), "frames"])
 def cascade(request):
     """The bounds of both stages on all 2x2 images, with the exact denoiser of each."""
-    images, p = everything((2, 2, 1), 2), law(16)
-    stages = [bounds(images, 2, p, view=f"{part}({request.param}())") for part in ("low", "high")]
-    return request.param, p, stages
+    images, views = halves(request.param)
+    p = law(16)
+    return request.param, p, [bounds(images, 2, p, view=view) for view in views]
 
 
 def test_stages_add_up_to_the_probability_of_the_image(cascade):

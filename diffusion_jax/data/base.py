@@ -146,6 +146,7 @@ class Source:
         mirrors: whether a mirror image is as true an example; False where captions tell sides.
         medium: what examples are: images, videos, ...
         entropy: bits of one example, where they are known; and given its label.
+        entropy_of_first: the same of the first frames of a video, by their number.
         stills: the class of videos whose frames are unrelated images; None: there is none.
         scale: of each channel the value of the border below level 0, and the width of a level, in
             units of what was measured; empty where levels are the data.
@@ -163,6 +164,7 @@ class Source:
     attribution: str = ""
     medium: Medium = IMAGE
     entropy: tuple[float, float] | None = None
+    entropy_of_first: Callable[[int], tuple[float, float]] | None = None
     stills: int | None = None
     scale: tuple[tuple[float, float], ...] = ()
 

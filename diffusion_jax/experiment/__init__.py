@@ -192,7 +192,9 @@ class Experiment:
 
         wanted = {"split": split, "draws": draws, "limit": limit, "seed": seed, "batch": batch}
         run = with_settings(self, {f"eval.{k}": v for k, v in wanted.items()})
-        return bits_per_dim.result(bits_per_dim.bound(run, run.params, quiet=True))
+        return bits_per_dim.result(
+            bits_per_dim.bound(run, run.params, quiet=True), self.source.medium.name
+        )
 
     def denoiser(
         self, guidance: str | None = None, *, labels: Array | None = None

@@ -78,8 +78,9 @@ def model(run: "Experiment") -> Model:
     _check_stills(run, built)
     if known["low"] and not getattr(built.network, "low", 0):
         raise ConfigError(
-            f"view {c.view} gives small images or latents, but network {c.network} takes none: its "
-            "make(...) must take low (their channels); vdm_unet, unet, dit and uvit do"
+            f"view {c.view} gives small images, frames or latents, but network {c.network} takes "
+            "none: its make(...) must take low (their channels); vdm_unet, unet, dit and uvit do, "
+            "and of frames video_unet and stacked_frames"
         )
     if not built.traits.latent:  # mulan's rises by construction, and takes seconds
         with jax.ensure_compile_time_eval():  # a model may be asked for while shapes are traced
@@ -266,6 +267,7 @@ def offered(run: "Experiment") -> dict[str, Any]:
         "channels": own[-1],
         "shape": own,
         "low": given[-1] if given else 0,
+        "given": given[0] if given and len(given) == 4 else 0,
         "classes": source.classes,
         "stills": source.stills,
         "dtype": c.dtype,

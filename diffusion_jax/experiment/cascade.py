@@ -126,10 +126,12 @@ def _check_order(stages: Sequence[Experiment], names: Sequence[str]) -> None:
     if halved != wanted or gives != [False, *[True] * (len(stages) - 1)]:
         raise ConfigError(
             f"stages: {told} are not the levels of one cascade in order; name low(level=N) first, "
-            "then high(level=N), and so on to high(level=1), none missing"
+            "then high(level=N), and so on to high(level=1), none missing; of videos first(frames="
+            "N), then later(given=N)"
         )
     if any(v.pyramid != views[0].pyramid for v in views):
-        raise ConfigError(f"stages: {told} split images by different pyramids; train with one")
+        raise ConfigError(f"stages: {told} split {stages[-1].source.medium.name}s by "
+                          "different pyramids, or after other frames; train with one")  # fmt: skip
 
 
 def _check_equal(stages: Sequence[Experiment], names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from diffusion_jax.compression.files import Images, file_names
 from diffusion_jax.compression.header import check
 from diffusion_jax.data.base import Split, checked as check_split
 from diffusion_jax.data.checks import whole_labels
+from diffusion_jax.data.views.base import stages_of
 from diffusion_jax.errors import CodecError, ConfigError, DataError
 from diffusion_jax.experiment import Experiment, codec_plans
 from diffusion_jax.model import need_likelihood, require
@@ -79,10 +80,12 @@ def check_whole(experiment: Experiment) -> None:
     """Refuses a run without a likelihood, or of a part of each image only."""
     need_likelihood(experiment.model, "the codec")
     shape, model = tuple(experiment.source.shape), experiment.model
+    medium = experiment.source.medium.name
     if not experiment.stages and (model.view.halvings or model.given_shape(shape)):
         raise ConfigError(
-            f"this run (view {experiment.config.view}) models a part of each image, or it given "
-            "another: code whole images with all stages, --config.stages=LOW,HIGH"
+            f"this run (view {experiment.config.view}) models a part of each {medium}, or it given "
+            f"another: code whole {medium}s with all stages, "
+            f"--config.stages={stages_of(model.view)}"
         )
 
 

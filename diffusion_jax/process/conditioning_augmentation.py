@@ -1,4 +1,4 @@
-"""Noise in the smaller image that a later stage of a cascade is given.
+"""Noise in the smaller image, or the first frames, that a later stage of a cascade is given.
 
 A stage that has only seen real small images repeats the errors of drawn ones. Training therefore
 hides some of them behind noise, and tells the network how much (Ho et al. 2022, "Cascaded diffusion
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from diffusion_jax import rng
-from diffusion_jax.types import Array, Cond, diffuse
+from diffusion_jax.types import Array, Cond, diffuse, expand
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LowNoise:
         gamma = self.gamma_min + (self.gamma_max - self.gamma_min) * level
         clean = jax.random.bernoulli(rng.stream(key, "clean"), self.clean, (n,))
         seen = noised(cond, gamma, rng.per_example(rng.stream(key, "eps"), n))
-        low = jnp.where(clean[:, None, None, None], cond["low"], seen["low"])
+        low = jnp.where(expand(clean, cond["low"]), cond["low"], seen["low"])
         return seen | {"low": low, "low_gamma": jnp.where(clean, self.gamma_min, gamma)}
 
 

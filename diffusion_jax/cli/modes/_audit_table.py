@@ -100,7 +100,7 @@ def _agreement(a: dict[str, Any], _: Sequence[str]) -> list[str]:
     return [
         f"samples of both runs from the same noise ({a['sampler']}): cosine {a['cosine']:.3f} "
         f"(other noise {a['cosine_of_others']:.3f}), rms apart {a['rms']:.3f}; to each run's own "
-        f"nearest training image {a['rms_to_train'][0]:.3f} and {a['rms_to_train'][1]:.3f}{shared}"
+        f"nearest in training {a['rms_to_train'][0]:.3f} and {a['rms_to_train'][1]:.3f}{shared}"
     ]
 
 

@@ -48,10 +48,11 @@ def decode(experiment: Experiment, path: Path) -> Images:
     return found
 
 
-def verdict(path: Path, found: Images) -> str:
+def verdict(experiment: Experiment, path: Path, found: Images) -> str:
     """One line for a file that decoded to exactly what was coded."""
     labels = "" if found.labels is None else " and labels"
+    many = f"{len(found.images)} {experiment.source.medium.name}s{labels}"
     return (
-        f"{path.name}: {len(found.images)} images{labels} decoded, byte-exact "
+        f"{path.name}: {many} decoded, byte-exact "
         f"(SHA-256 {found.sha256()[:16]}... as in the header)"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _eval_density, _records
+from diffusion_jax.cli.modes import _eval_density, _known, _records
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.cascade import waste
 from diffusion_jax.experiment.measures import bits_per_dim
@@ -32,9 +32,12 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
     own = [math.prod(s.model.z_shape(s.source.shape)) for s in cascade.stages]
     results = {name: lib.summary(r, own) for name, r in found.items()}
     result = results.pop("infinity")
+    bits = lib.total_per_image(found["infinity"]) * found["infinity"][0].dims
+    known = _known.record(cascade, bits)
     report = {
         "result": {
             **result,
+            **({} if known is None else {"known": known}),
             "bound_by_timesteps": {
                 k: {n: r[n] for n in ("bits_per_dim", "standard_error", "monte_carlo_se")}
                 for k, r in {**results, "infinity": result}.items()
@@ -74,13 +77,14 @@ def _table(report: dict[str, Any], name: str, note: str) -> str:
         f"(s.e. over {r['images']} {examples(report['data'])}; "
         f"Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, {r['draws_per_image']} times each), the sum "
         f"of {len(r['stages'])} stages:",
-        "  bits per dimension of the image, share; per value of its own part",
+        f"  bits per dimension of the {report['data']['medium']}, share; per value of its own part",
     ]
     lines += _records.stage_lines(report)
     lines += [
         f"  {part:<28} {plus_minus(v['bits_per_dim'], v['standard_error'])}"
         for part, v in r["breakdown"].items()
     ]
+    lines += _known.lines(r.get("known"))
     steps = (f"T={k}: {v['bits_per_dim']:.4f}" for k, v in r["bound_by_timesteps"].items())
     lines.append(f"  bound with T steps: {', '.join(steps)}")
     return "\n".join([*lines, *([note] if note else [])])

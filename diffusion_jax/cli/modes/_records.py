@@ -71,7 +71,7 @@ def part_record(experiment: Experiment, found: dict[str, float]) -> dict[str, An
     whole = math.prod(image)
     own = {k: found[k] * whole / values for k in ("bits_per_dim", "standard_error")}
     return {"of": of, "view": experiment.config.view, "values": values, "of_values": whole,
-            "per_own_value": own}  # fmt: skip
+            "medium": experiment.source.medium.name, "per_own_value": own}  # fmt: skip
 
 
 def of(part: dict[str, Any] | None) -> str:
@@ -85,7 +85,8 @@ def part_lines(part: dict[str, Any] | None) -> list[str]:
         return []
     own = part["per_own_value"]
     return [
-        f"  counted by the {part['of_values']} values of the image; by its own {part['values']}: "
+        f"  counted by the {part['of_values']} values of the {part['medium']}; by its own "
+        f"{part['values']}: "
         f"{plus_minus(own['bits_per_dim'], own['standard_error'])}"
     ]
 

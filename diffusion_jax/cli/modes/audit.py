@@ -60,8 +60,8 @@ def check(experiment: Experiment) -> None:
     bpd.check_draws("eval.draws", c.eval.draws)
     if experiment.task.figure == "samples" and not c.quality.samples:
         raise ConfigError(
-            f"--mode=audit: {c.task} gives images no probability; name its samples, "
-            "--config.quality.samples=FILE, to search them for copies"
+            f"--mode=audit: {c.task} gives {experiment.source.medium.name}s no probability; name "
+            "its samples, --config.quality.samples=FILE, to search them for copies"
         )
     path = place(c.quality.samples or ".")
     if c.quality.samples and not (path.is_file() or path.is_dir()):
@@ -116,7 +116,8 @@ def audit(
     arrays: dict[str, np.ndarray] = {}
     left, notes = [], []
     if params is None:
-        left.append("bits: there are only samples, and no model that gives images a probability")
+        left.append("bits: there are only samples, and no model that gives "
+                    f"{experiment.source.medium.name}s a probability")  # fmt: skip
     elif not experiment.model.traits.likelihood:
         left.append(f"bits: a student is not a model of likelihood (its teacher is "
                     f"{experiment.model.teacher})")  # fmt: skip

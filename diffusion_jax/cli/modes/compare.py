@@ -15,7 +15,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, exported, other_runs
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import bpd
-from diffusion_jax.runtime.formatting import plus_minus
+from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
 
@@ -52,7 +52,11 @@ def run(experiment: Experiment) -> None:
         **bpd.paired(*records),
         "a": figures[0],
         "b": figures[1],
-        "data": {"name": splits[0].name, "sha256": splits[0].fingerprint()},
+        "data": {
+            "name": splits[0].name,
+            "medium": runs[0].source.medium.name,
+            "sha256": splits[0].fingerprint(),
+        },
         "draws_per_image": c.draws,
         "seed": c.seed,
     }
@@ -116,7 +120,8 @@ def _table(report: dict[str, Any], names: list[str]) -> str:
     lines = [f"{name:<15} {cell(x):>22} {cell(y):>22} {cell(d):>22}" for name, x, y, d in rows]
     of = _records.of(report.get("part"))
     foot = (
-        f"s.e. over {a['images']} images of {report['data']['name']}; Monte-Carlo s.e. of the "
+        f"s.e. over {a['images']} {examples(report['data'])} of {report['data']['name']}; "
+        "Monte-Carlo s.e. of the "
         f"difference {report['monte_carlo_se']:.4f} ({report['draws_per_image']} times each)"
         + (f"; bits/dim{of}" if of else "")
     )

@@ -73,7 +73,7 @@ def run(experiment: Experiment) -> None:
     say(f"  written to {path}")
     _records.publish(path.with_suffix(".json"), report, _table(report))
     if c.verify:
-        say(_codec_files.verdict(path, _codec_files.decode(experiment, path)))
+        say(_codec_files.verdict(experiment, path, _codec_files.decode(experiment, path)))
 
 
 def _images(experiment: Experiment) -> Images:

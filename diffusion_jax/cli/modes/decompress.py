@@ -1,4 +1,4 @@
-"""`--mode=decompress`: the images of a compressed file, bit for bit, as npz (and png)."""
+"""`--mode=decompress`: the examples of a compressed file, bit for bit, as npz (and png)."""
 
 from diffusion_jax.cli.modes import _codec_files, verify
 from diffusion_jax.compression import files
@@ -35,5 +35,5 @@ def run(experiment: Experiment) -> None:
     files.write_npz(out, found)
     if folder is not None:
         files.write_pngs(folder, found)
-    say(_codec_files.verdict(path, found))
+    say(_codec_files.verdict(experiment, path, found))
     say(f"  written to {out}" + (f" and {folder}" if folder is not None else ""))

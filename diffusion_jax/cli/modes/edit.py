@@ -10,6 +10,7 @@ from diffusion_jax import registry
 from diffusion_jax.cli.modes import _edit_inputs
 from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
+from diffusion_jax.data.views.base import stages_of
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.sampling import compiled_sampler, edit_scores, editing, run_sampler
@@ -39,8 +40,9 @@ def run(experiment: Experiment) -> None:
     given = experiment.model.given_shape(experiment.source.shape)
     if not experiment.stages and (view.halvings or given is not None):
         raise ConfigError(
-            f"this run (view {c.view}) models a part of each image and cannot edit whole ones; "
-            "name all stages, --config.stages=LOW,HIGH, or use a run with view='whole()'"
+            f"this run (view {c.view}) models a part of each {experiment.source.medium.name} and "
+            f"cannot edit whole ones; name all stages, --config.stages={stages_of(view)}, or use a "
+            "run with view='whole()'"
         )
     for part in parts:
         require(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _eval_cascade, _eval_density, _eval_guide, _records
+from diffusion_jax.cli.modes import _eval_cascade, _eval_density, _eval_guide, _known, _records
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
@@ -169,9 +169,9 @@ def evaluate(
     part = _records.part_record(experiment, result)
     if part is not None:
         report["result"]["part"] = part
-    whole = part is None and not experiment.model.from_latent
-    if experiment.source.entropy is not None and whole:  # what is known is of whole examples
-        report["result"]["known"] = _known(experiment, records)
+    known = _known.record(experiment, records.per_image()["total"] * records.dims)
+    if known is not None:
+        report["result"]["known"] = known
     if not experiment.model.traits.pixels:
         report["result"]["latent"] = _latent(experiment, records)
     _records.publish(
@@ -226,24 +226,6 @@ def _latent_lines(latent: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _known(experiment: Experiment, records: bpd.Records) -> dict[str, Any]:
-    """The bound in bits of an example beside the entropy that the data are known to have."""
-    given = int(experiment.model.num_classes > 0)
-    bits, dims = (experiment.source.entropy or (0.0, 0.0))[given], records.dims
-    found = bpd.mean_se(records.per_image()["total"] * dims)
-    return {"entropy_bits": bits, "bits": found, "excess_bits": found["bits_per_dim"] - bits}
-
-
-def _known_lines(known: dict[str, Any] | None) -> list[str]:
-    if known is None:
-        return []
-    found = plus_minus(known["bits"]["bits_per_dim"], known["bits"]["standard_error"])
-    return [
-        f"  {found} bits each; the data have {known['entropy_bits']:.4f}: "
-        f"{known['excess_bits']:.4f} too many"
-    ]
-
-
 def _table(report: dict[str, Any], name: str) -> str:
     r, m = report["result"], report["model"]
     given = m["given"] and f", given the {m['given']}"
@@ -258,7 +240,7 @@ def _table(report: dict[str, Any], name: str) -> str:
             for part, v in r["breakdown"].items()
         ),
         *_latent_lines(r.get("latent")),
-        *_known_lines(r.get("known")),
+        *_known.lines(r.get("known"), r.get("part")),
         "  bound with T steps: "
         + ", ".join(f"T={k}: {v['bits_per_dim']:.4f}" for k, v in r["bound_by_timesteps"].items()),
         f"  weights {m['weights']} at step {m['step']}, gamma from {m['gamma_0']:.3f} to "

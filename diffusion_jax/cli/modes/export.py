@@ -13,7 +13,7 @@ from diffusion_jax.experiment import Experiment, exported
 from diffusion_jax.experiment.workdir import check_writable
 from diffusion_jax.runtime import storage
 from diffusion_jax.runtime.distributed import describe_devices, say
-from diffusion_jax.runtime.formatting import plus_minus
+from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.training import restore
 
 READS = ("export", "eval")
@@ -51,7 +51,7 @@ def run(experiment: Experiment) -> None:
         storage.write_json(folder / exported.CARD, said | {"figure": figure})
         value = plus_minus(figure["bits_per_dim"], figure["standard_error"])
         of = _records.of(figure.get("part"))
-        say(f"{figure['split']}: {value} bits/dim{of}, {figure['images']} images")
+        say(f"{figure['split']}: {value} bits/dim{of}, {figure['images']} {examples(figure)}")
 
 
 def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
@@ -65,6 +65,7 @@ def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
         **({} if part is None else {"part": part}),
         "monte_carlo_se": found.monte_carlo_se,
         "split": c.eval.split,
+        "medium": experiment.source.medium.name,
         "images": len(found.per_image),
         "first": {"images": len(first), "bits_per_dim": float(np.mean(first))},
         "draws": c.eval.draws,

@@ -16,7 +16,7 @@ from diffusion_jax.experiment.measures import (
 )
 from diffusion_jax.likelihood import bpd, information
 from diffusion_jax.runtime import image_grids, storage
-from diffusion_jax.runtime.formatting import plus_minus
+from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.types import Params
 
 READS = ("inform", "eval")
@@ -111,9 +111,10 @@ def _known(value: float | None) -> str:
 
 def _table(report: dict[str, Any], name: str) -> str:
     r, i = report["result"], report["result"]["information"]
+    medium, many = report["data"].get("medium", "image"), examples(report["data"])
     lines = [
-        f"{name}: text and image tell {_cell(i)} bits of each other{_known(r['entropy'])} "
-        f"(s.e. over {r['images']} images; Monte-Carlo s.e. {i['monte_carlo_se']:.4f} by the same "
+        f"{name}: text and {medium} tell {_cell(i)} bits of each other{_known(r['entropy'])} "
+        f"(s.e. over {r['images']} {many}; Monte-Carlo s.e. {i['monte_carlo_se']:.4f} by the same "
         f"noise, {i['unpaired_se']:.4f} by other, {r['draws_per_image']} times each)",
         f"  i_orth, the bits of the maps  {_cell(r['i_orth'])}   i_diff - i_orth "
         f"{r['gauge']:+.4f} (0 if the predictions given the text are exact)",

@@ -19,7 +19,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.process.time_change import reclock
 from diffusion_jax.runtime import image_grids
-from diffusion_jax.runtime.formatting import plus_minus
+from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.runtime.sharding import local, put, replicated
 from diffusion_jax.types import Array, Cond, Params
 
@@ -119,8 +119,8 @@ def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, 
     least = {k: v["variance"] for k, v in report.items()}
     return {
         "ends": {"gamma_0": ends[0], "gamma_1": ends[1]},
-        "data": {"name": split.name, "images": len(own.prior), "draws_per_image": c.draws,
-                 "seed": c.seed},
+        "data": {"name": split.name, "medium": experiment.source.medium.name,
+                 "images": len(own.prior), "draws_per_image": c.draws, "seed": c.seed},
         "result": bpd.summary(own),
         "loss_by_gamma": by_gamma,
         "variance": {
@@ -193,8 +193,8 @@ def _table(report: dict[str, Any]) -> str:
     bits = report["result"]["breakdown"]["diffusion"]
     ratios = {k: "-" if r is None else f"{r:.3g}" for k, r in v["ratios"].items()}
     lines = [
-        f"{data['name']}, {data['images']} images, {data['draws_per_image']} draws each: gamma "
-        f"from {ends['gamma_0']:.3f} to {ends['gamma_1']:.3f}, diffusion term "
+        f"{data['name']}, {data['images']} {examples(data)}, {data['draws_per_image']} draws "
+        f"each: gamma from {ends['gamma_0']:.3f} to {ends['gamma_1']:.3f}, diffusion term "
         f"{plus_minus(bits['bits_per_dim'], bits['standard_error'])} bits/dim",
         "  gamma drawn by     variance of one draw     drawn anew: variance, mean",
         *(
@@ -203,7 +203,7 @@ def _table(report: dict[str, Any]) -> str:
             f"{v[k]['drawn']['standard_error']:.4f}"
             for k, label in _NAMES.items()
         ),
-        f"  between images {v['between_images']:13.5g}, which no schedule removes",
+        f"  between {examples(data)} {v['between_images']:13.5g}, which no schedule removes",
         f"  ratios: straight line / schedule {ratios['straight_line_to_schedule']}, "
         f"schedule / optimum {ratios['schedule_to_optimum']}",
         *_drift_lines(report.get("drift")),

@@ -17,6 +17,7 @@ from diffusion_jax.likelihood import ood as lib
 from diffusion_jax.model import need_likelihood, require
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime import storage
+from diffusion_jax.runtime.formatting import examples
 from diffusion_jax.runtime.sharding import local
 from diffusion_jax.types import Params
 
@@ -40,7 +41,8 @@ def run(experiment: Experiment) -> None:
     need_likelihood(experiment.model, "--mode=ood")
     if experiment.model.num_classes:
         require(
-            experiment.model, "ood, which scores images without their labels,",
+            experiment.model,
+            f"ood, which scores {experiment.source.medium.name}s without their labels,",
             "use a model with class_dropout > 0", null_class=True,
         )  # fmt: skip
     splits = [_split(experiment, text) for text in (c.ood.data, c.ood.against)]
@@ -123,8 +125,8 @@ def _file_name(splits: list[Split]) -> str:
 
 def _table(report: dict[str, Any], names: list[str]) -> str:
     lines = [
-        f"{names[0]} ({report['data']['images']} images) against {names[1]} "
-        f"({report['against']['images']} images), no labels used",
+        f"{names[0]} ({report['data']['images']} {examples(report['data'])}) against {names[1]} "
+        f"({report['against']['images']} {examples(report['against'])}), no labels used",
         f"  {'score':<24} {'AUROC':>16} {'mean':>10} {'mean of the others':>20}",
         *(
             f"  {title:<24} {v['auroc']:7.4f} +- {v['standard_error']:.4f} {v['mean_data']:10.4f} "

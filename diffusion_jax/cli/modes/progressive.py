@@ -14,7 +14,7 @@ from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import progressive as lib
 from diffusion_jax.runtime import image_grids, storage
-from diffusion_jax.runtime.formatting import plus_minus
+from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.types import Params
 
 READS = ("progressive", "eval")
@@ -100,7 +100,7 @@ def _table(report: dict[str, Any], name: str) -> str:
     total = r["total"]
     lines = [
         f"{name}: bound {plus_minus(total['bits_per_dim'], total['standard_error'])} bits/dim "
-        f"(s.e. over {r['images']} images), {report['estimator']['kind']}",
+        f"(s.e. over {r['images']} {examples(report['data'])}), {report['estimator']['kind']}",
         "  stopping at gamma   rate, bits/dim   PSNR of x_hat, dB",
         *(
             f"  {g:17.3f} {b:16.4f} {d:19.2f}"

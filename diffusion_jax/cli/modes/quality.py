@@ -13,6 +13,7 @@ import numpy as np
 import diffusion_jax
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.base import SPLITS
+from diffusion_jax.data.views.base import stages_of, told_by
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import quality
 from diffusion_jax.experiment import Experiment, assembly
@@ -27,6 +28,7 @@ from diffusion_jax.experiment.sampling import (
 )
 from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.distributed import describe_devices
+from diffusion_jax.runtime.formatting import examples
 from diffusion_jax.runtime.storage import place
 
 READS = ("stages", "quality", "sampling", "sample", "eval")
@@ -63,10 +65,12 @@ def check(experiment: Experiment) -> None:
         asked.check_judge(experiment, q.judge)
     if experiment.stages or generators.generates(experiment):
         return
-    if experiment.model.view.halvings:
+    view = experiment.model.view
+    if view.halvings:
         raise ConfigError(
-            f"quality: this run (view {experiment.config.view}) draws smaller images than the "
-            "data's; measure all stages together, --config.stages=LOW,HIGH"
+            f"quality: this run (view {experiment.config.view}) draws "
+            f"{told_by(view)} and not all that the data have; measure all stages together, "
+            f"--config.stages={stages_of(view)}"
         )
     low_images.named(experiment)
     priors.need(experiment)
@@ -116,6 +120,7 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
         if floor is not None:
             floor["samples_at_this_size"] = bench.at_size(drawn[0].images, floor["images"])
     card = {
+        "medium": experiment.source.medium.name,
         "result": quality_lib.summary([quality_lib.headline(f) for f in figures]),
         "floor": floor,
         "figures": figures,
@@ -145,7 +150,7 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
         if picture is not None:
             image_grids.save_png(path.with_suffix(".png"), picture)
 
-    names = "" if picture is None else " and .png (nearest training images)"
+    names = "" if picture is None else f" and .png (nearest training {examples(card)})"
     _records.publish(path, card, _table(card), beside, names)
     return card
 
@@ -171,6 +176,7 @@ def _figure(value: float, error: float | None) -> str:
 
 def _table(card: dict[str, Any]) -> str:
     s, reference, features = card["samples"], card["reference"], card["features"]
+    many = examples(card)
     floor = quality_lib.headline(card["floor"]) if card["floor"] else {}
     how = [f"{s[k]}" for k in ("sampler", "guidance") if k in s]
     if "final" in s:  # of latents, the most probable images and drawn ones differ much
@@ -181,22 +187,22 @@ def _table(card: dict[str, Any]) -> str:
         how.append(f"weights {s['weights']} at step {s['step']}")
     lines = [
         f"{s['sets']} x {s['images']} samples against {reference['split']} "
-        f"({reference['images']} images) in {features['features']}, {features['size']} features"
+        f"({reference['images']} {many}) in {features['features']}, {features['size']} features"
         + (f": {', '.join(how)}" if how else ""),
-        "                            samples" + ("                 real images" if floor else ""),
+        "                            samples" + (f"                 real {many}" if floor else ""),
     ]
     for name, found in card["result"].items():
         lines.append(f"  {name:<24}{_figure(found['mean'], found.get('standard_error')):<24}"
                      + (_figure(*floor[name]) if name in floor else ""))  # fmt: skip
     if card["floor"]:
         f = card["floor"]
-        lines.append(f"  real images: {f['images']} of {f['split']}")
+        lines.append(f"  real {many}: {f['images']} of {f['split']}")
         here = f["samples_at_this_size"].get("frechet", {}).get("value")
         if here is not None:
             lines.append(f"  frechet of as many samples: {here:.5g}")
         if f["halves"]:
             lines.append(
-                f"  frechet between halves of the reference, {f['halves']['images']} images each: "
+                f"  frechet between halves of the reference, {f['halves']['images']} {many} each: "
                 f"{f['halves']['frechet']:.5g}"
             )
     least = card["figures"][0].get("classes", {}).get("least_represented")

@@ -18,8 +18,9 @@ def run(experiment: Experiment) -> None:
             experiment, features, feature_lib.extractor(experiment, features)
         )
     record = found.record
+    many = f"{record['images']} {experiment.source.medium.name}s"
     say(
-        f"{record['split']}: {record['images']} images (sha256 {record['data_sha256'][:12]}..), "
+        f"{record['split']}: {many} (sha256 {record['data_sha256'][:12]}..), "
         f"{features.name} of {features.size} features (sha256 {features.digest[:12]}..), "
         f"{len(found.rows)} rows kept: {path}"
     )

@@ -97,7 +97,8 @@ def run(experiment: Experiment) -> None:
                 say(task.note)
             say(
                 f"{'resuming' if start else 'training'} at step {start} of {c.steps} on "
-                f"{describe_devices()}: {train.name}, {len(train)} images"
+                f"{describe_devices()}: {train.name}, {len(train)} "
+                f"{experiment.source.medium.name}s"
             )
             for line in as_lines(data):
                 say(line)
@@ -126,7 +127,8 @@ def run(experiment: Experiment) -> None:
                 f"{cost()['core_seconds']:.0f} core-seconds in all"
             )
         if train.skipped:
-            say(f"{train.skipped} damaged images were skipped; each is named above")
+            what = f"damaged {experiment.source.medium.name}s"
+            say(f"{train.skipped} {what} were skipped; each is named above")
         checkpoints.wait()  # lazy imports and the threads that save do not mix
         still_alone()
         with notice.interruptible():

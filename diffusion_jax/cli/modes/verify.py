@@ -10,4 +10,4 @@ READS = ("compress", "eval", "stages")
 def run(experiment: Experiment) -> None:
     """Decodes `config.compress.input`, or the newest file in the work directory."""
     path = _codec_files.input_path(experiment)
-    say(_codec_files.verdict(path, _codec_files.decode(experiment, path)))
+    say(_codec_files.verdict(experiment, path, _codec_files.decode(experiment, path)))

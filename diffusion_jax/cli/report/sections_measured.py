@@ -74,11 +74,12 @@ def _card(c: Record) -> Html:
     ]  # fmt: skip
     how = ", ".join(str(s[k]) for k in ("sampler", "guidance") if k in s)
     head = f"{f['features']}: {how or s.get('file', '')}"
+    many = examples(c.data)
     said = (
         f"{s.get('sets', 1)} x {number(s['images'])} samples against {ref.get('split')} "
-        f"({number(ref.get('images'))} images), {f['size']} features"
+        f"({number(ref.get('images'))} {many}), {f['size']} features"
         + (f", {s['network_calls']} network calls" if "network_calls" in s else "")
-        + (f"; real images: {floor['images']} of {floor['split']}" if floor else "") + "."
+        + (f"; real {many}: {floor['images']} of {floor['split']}" if floor else "") + "."
     )  # fmt: skip
     shown = next((g["classes"] for g in c.data.get("figures", []) if "classes" in g), None)
     nearest = next(iter(c.pictures.items()), None)
@@ -87,10 +88,10 @@ def _card(c: Record) -> Html:
             "Bar chart of the classes of samples and of the data",
             "Classes of the samples, as a classifier sees them, and of the data."),
         None if nearest is None else image(
-            *nearest, "Samples in pairs with their nearest training images",
-            "The samples nearest to training images, and under each that image."),
+            *nearest, f"Samples in pairs with their nearest training {many}",
+            f"The samples nearest to training {many}, and under each that {many[:-1]}."),
     ]  # fmt: skip
-    grid = table(["figure", "samples", "real images"], rows)
+    grid = table(["figure", "samples", f"real {many}"], rows)
     drawn = columns(grid, tag("div", join(pictures)) if any(pictures) else None)
     credit = tag("p", c.data["attribution"]) if c.data.get("attribution") else None
     return tag("article", tag("h3", head), tag("p", said), drawn, credit)

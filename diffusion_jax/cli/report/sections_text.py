@@ -13,6 +13,7 @@ from diffusion_jax.cli.report.elements import (
 )
 from diffusion_jax.cli.report.markup import Html, join, table, tag
 from diffusion_jax.cli.report.sections_trained import others
+from diffusion_jax.runtime.formatting import examples
 
 
 def information(run: RunFiles) -> Section | Missing | None:
@@ -31,7 +32,8 @@ def information(run: RunFiles) -> Section | Missing | None:
              for kind, v in r["negatives"].items() if v["images"]]  # fmt: skip
     found = r["retrieval"]
     said = (
-        f"{c.data['data']['name']}, {number(r['images'])} images, {r['draws_per_image']} times each"
+        f"{c.data['data']['name']}, {number(r['images'])} {examples(c.data['data'])}, "
+        f"{r['draws_per_image']} times each"
         f"; the own caption is found among {found['among']} with probability "
         f"{number(found['accuracy'], 3)}."
     )

@@ -146,7 +146,7 @@ def data(run: RunFiles) -> Section | None:
     notes = [tag("p", note) for note in (*d["notes"], d.get("attribution")) if note]
     names = d["classes"] or [f"class {i}" for i in range(len(d["counts"]))]
     shown = [(name, number(count)) for name, count in zip(names, d["counts"], strict=False)]
-    classes = tag("details", tag("summary", f"{len(shown)} classes, in order, with their images"),
+    classes = tag("details", tag("summary", f"{len(shown)} classes, in order, with their examples"),
                   settings(shown), open="" if len(shown) <= _FEW else None)  # fmt: skip
     return Section("Data", join([said, *notes, classes if shown else None]))
 

@@ -65,7 +65,9 @@ def make(
             labels=np.concatenate([taken["label"], labels[theirs]]),
         )
 
-    return dataclasses.replace(of, name=name, load=load, notes=(*of.notes, *notes), entropy=None)
+    return dataclasses.replace(
+        of, name=name, load=load, notes=(*of.notes, *notes), entropy=None, entropy_of_first=None
+    )
 
 
 def _labelled(

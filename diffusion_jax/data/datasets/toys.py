@@ -73,10 +73,14 @@ def make(
                         frames, size)  # fmt: skip
         return Split(f"{name}/{split}", images, which.astype(np.int32), 2, glyphs)
 
+    def entropy_of_first(count: int) -> tuple[float, float]:
+        seen = every if count > 1 else every // len(speeds)  # two frames tell the velocity
+        return math.log2(seen), math.log2(seen / glyphs)
+
     return Source(
         name, (frames, size, size, 1), 2, glyphs, functools.lru_cache(load),
         tuple("0123456789"[:glyphs]), mirrors=False, medium=VIDEO,
-        entropy=(math.log2(every), math.log2(every / glyphs)),
+        entropy=entropy_of_first(frames), entropy_of_first=entropy_of_first,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ counted by.
 from typing import Protocol, runtime_checkable
 
 from diffusion_jax import registry
+from diffusion_jax.data.base import Source
 from diffusion_jax.data.pyramids.base import Pyramid, Shape, low_shape
 from diffusion_jax.types import Array
 
@@ -16,15 +17,17 @@ SUBSAMPLE = registry.Spec("subsample")
 
 @runtime_checkable
 class View(Protocol):
-    """What of images `[B, H, W, C]` a model sees; all arrays are uint8.
+    """What of images `[B, H, W, C]`, or videos, a model sees; all arrays are uint8.
 
     Attributes:
         pyramid: how images are split; None where they are not.
-        halvings: how often the images that `join` gives have been halved.
+        halvings: how often the images that `join` gives have been halved, or videos cut: as many
+            stages of a cascade are to follow.
 
     One whose model is given the latent of each image, by the run's autoencoder, declares `latent =
     True`, and `gamma`, of the noise in it; nothing of that passes through its methods. One of a
-    part of the image says in words what that is, as `part`.
+    part of the image says in words what that is, as `part`; one of some frames of a video also
+    which, as `span`, `(from, to)`, where None is the end.
     """
 
     @property
@@ -38,11 +41,11 @@ class View(Protocol):
         ...
 
     def given_shape(self, shape: Shape) -> Shape | None:
-        """Shape of the smaller image that the model is given; None if it is given nothing."""
+        """Shape of the smaller image, or first frames, that is given; None: nothing is."""
         ...
 
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
-        """The part, and `{"low": smaller images}` or `{}`."""
+        """The part, and `{"low": smaller images}`, or first frames, or `{}`."""
         ...
 
     def join(self, part: Array, given: dict[str, Array]) -> Array:
@@ -55,6 +58,34 @@ def part_of(view: View, shape: Shape) -> str:
     named = str(getattr(view, "part", ""))
     whole = view.shape(shape) == tuple(shape) and view.given_shape(shape) is None
     return named or ("" if whole else "a part of the image")
+
+
+def stages_of(view: View) -> str:
+    """The runs of all stages of such a cascade, for a message that asks for them."""
+    return "FIRST,LATER" if hasattr(view, "span") else "LOW,HIGH"
+
+
+def told_by(view: View) -> str:
+    """What such a view gives its model, in words."""
+    return "first frames" if hasattr(view, "span") else "small images"
+
+
+def known_bits(view: View, source: Source, labelled: bool) -> float | None:
+    """The entropy of what is modelled, given what the model is told of it; None if not known.
+
+    Args:
+        labelled: whether that includes the label.
+    """
+    if source.entropy is None:
+        return None
+    start, end = getattr(view, "span", (0, None))
+    if not hasattr(view, "span") and part_of(view, source.shape):
+        return None
+    first = source.entropy_of_first
+    if first is None:
+        return source.entropy[labelled] if (start, end) == (0, None) else None
+    until = source.entropy if end is None else first(end)
+    return until[labelled] - (first(start)[labelled] if start else 0.0)
 
 
 def pyramid_of(spec: registry.Spec, levels: int) -> Pyramid:

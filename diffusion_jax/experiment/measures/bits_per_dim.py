@@ -28,6 +28,7 @@ class BitsPerDim:
         parts: the mean of each part (prior, diffusion, reconstruction, ...); they add up to
             `value`.
         per_image: float `[N]`, in the order of the data.
+        medium: what an example is.
     """
 
     value: float
@@ -35,12 +36,13 @@ class BitsPerDim:
     monte_carlo_se: float
     parts: dict[str, float]
     per_image: np.ndarray
+    medium: str = "image"
 
     def __str__(self) -> str:
         """As the command line prints it."""
         return (
             f"{plus_minus(self.value, self.standard_error)} bits/dim "
-            f"(s.e. over {len(self.per_image)} images)"
+            f"(s.e. over {len(self.per_image)} {self.medium}s)"
         )
 
 
@@ -99,7 +101,7 @@ def _runs(experiment: Experiment) -> int:
     return len(experiment.stages) or 1
 
 
-def result(records: bpd.Records) -> BitsPerDim:
+def result(records: bpd.Records, medium: str = "image") -> BitsPerDim:
     """What was measured, in bits per dimension."""
     per_image = records.per_image()
     total = per_image.pop("total")
@@ -110,4 +112,5 @@ def result(records: bpd.Records) -> BitsPerDim:
         monte_carlo_se=records.monte_carlo_se(),
         parts={k: float(v.mean()) for k, v in per_image.items()},
         per_image=total,
+        medium=medium,
     )

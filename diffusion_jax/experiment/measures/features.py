@@ -130,7 +130,8 @@ def reference(
     found = statistics.measure(run, split, describe(q.features, features), q.rows)
     if jax.process_index() == 0:
         statistics.write(path, found)
-    say(f"statistics of {split.name} ({len(split)} images) written to {path}")
+    many = f"{len(split)} {experiment.source.medium.name}s"
+    say(f"statistics of {split.name} ({many}) written to {path}")
     return found, path
 
 

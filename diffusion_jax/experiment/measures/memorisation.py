@@ -53,7 +53,7 @@ def enough(split: Split, limit: int) -> int:
     found = count(split, limit)
     if found < membership.LEAST:
         raise DataError(
-            f"audit: {found} images of {split.name}; a difference needs at least "
+            f"audit: {found} examples of {split.name}; a difference needs at least "
             f"{membership.LEAST} on either side (--config.eval.limit, --config.eval.split)"
         )
     return found

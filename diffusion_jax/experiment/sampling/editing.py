@@ -59,13 +59,14 @@ def by_run(experiment: Experiment, params: Params, edit: Edit, layout: Layout) -
             f"{c.edit.method} joins images or widens them, which the stages of a cascade cannot do "
             "each by itself; use an edit of single images, or a run with view='whole()'"
         )
-    grown = in_blocks(canvas.mask, 2 ** (len(stages) - 1))
+    in_time = hasattr(stages[-1].model.view, "span")
+    grown = canvas.mask if in_time else in_blocks(canvas.mask, 2 ** (len(stages) - 1))
     methods = tuple(sampling_method.build(s, p, edit) for s, p in zip(stages, params, strict=True))
     drawn, given = np.zeros(0), {}
     for i, (stage, p, method) in enumerate(zip(stages, params, methods, strict=True)):
         view = stage.model.view
         part = np.asarray(view(jnp.asarray(canvas.image))[0])
-        mask = patches(grown, part.shape[1:3])
+        mask = np.asarray(view(grown)[0]) if in_time else patches(grown, part.shape[1:3])
         cond = canvas.cond | given
         if given and c.sample.low_gamma is not None:
             cond["low_gamma"] = np.full(len(part), c.sample.low_gamma, np.float32)

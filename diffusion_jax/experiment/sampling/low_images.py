@@ -1,8 +1,9 @@
-"""The small images that a later stage of a cascade is given, and their noise."""
+"""The small images, or first frames, that a later stage of a cascade is given, and their noise."""
 
 import numpy as np
 
 from diffusion_jax.compression import files
+from diffusion_jax.data.views.base import stages_of, told_by
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.storage import place
@@ -31,14 +32,15 @@ def named(
             raise ConfigError(f"sample.low={c.low!r}: this run (view {e.config.view}) takes none")
         return None, None
     if not name:
-        what = "images to encode" if e.model.from_latent else "low images"
+        what = "images to encode" if e.model.from_latent else told_by(e.model.view)
         raise ConfigError(
             f"this run (view {e.config.view}) needs {what}: name its stages, --config.stages="
-            "LOW,HIGH, or --config.sample.low=FILE (or split:test)"
+            f"{stages_of(e.model.view)}, or --config.sample.low=FILE (or split:test)"
         )
     if not name.startswith("split:"):
         try:
-            found = files.read(place(name), e.config.eval.split, shape, e.source.levels, 0).images
+            found = files.read(place(name), e.config.eval.split, shape, e.source.levels, 0,
+                               e.source.medium).images  # fmt: skip
         except DataError as error:
             hint = "the .npz beside a picture of samples has them"
             raise DataError(f"sample.low: {error} ({hint})") from None
@@ -63,10 +65,11 @@ def check(experiment: Experiment) -> None:
         return
     ends = experiment.offered()["gamma_min"], c.gamma_max
     if not experiment.offered()["low"] or experiment.model.from_latent:
-        raise ConfigError(f"sample.low_gamma={gamma}: no stage here is given small images")
+        raise ConfigError(f"sample.low_gamma={gamma}: no stage here is given small images or "
+                          "first frames")  # fmt: skip
     if not ends[0] <= gamma <= ends[1] or c.low_clean >= 1:
         trained = f"from {ends[0]} to {ends[1]}" if c.low_clean < 1 else "without noise only"
         raise ConfigError(
-            f"sample.low_gamma={gamma} is outside the trained range: this run has seen small "
-            f"images {trained}"
+            f"sample.low_gamma={gamma} is outside the trained range: this run has seen "
+            f"{told_by(experiment.model.view)} {trained}"
         )

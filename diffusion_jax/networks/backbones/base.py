@@ -7,17 +7,17 @@ A network is a Linen module with `apply({"params": p}, z, gamma, cond, keys) -> 
 * `gamma`: `[B]`, float32.
 * `cond`: a dict with leaves `[B, ...]`; `cond["label"]` int32, where `num_classes` means "no
   label" and a missing key means the same. In a later stage of a cascade `cond["low"]` is the
-  smaller image `[B, h, w, low]`, in model space, and `cond["low_gamma"]` `[B]` the noise in it (a
-  missing key: none).
+  smaller image `[B, h, w, low]`, or the first frames `[B, given, H, W, low]` of a video, in model
+  space, and `cond["low_gamma"]` `[B]` the noise in it (a missing key: none).
 * `keys`: one dropout key per example `[B]`, or None for a deterministic pass. (One key per example
   makes the masks independent of how the batch is split.)
 
 `make(...)` takes the architecture's own settings; `channels`, `levels`, `num_classes`, `augment`,
-`low`, `gamma_min`, `gamma_max` and `dtype` are offered by the caller from the data set and the
-config. A module that takes `low` has it as an attribute, and one that adds `z` to its output says
-so by `skip = True`: with `prediction="v"` the others, with zeros in their last layer, start as the
-standard normal. One that adds Fourier features of `z` to its input has `fourier`, true, and what
-needs its derivatives in z refuses it.
+`low`, `given` (how many frames are given), `gamma_min`, `gamma_max` and `dtype` are offered by the
+caller from the data set and the config. A module that takes `low` has it as an attribute, and one
+that adds `z` to its output says so by `skip = True`: with `prediction="v"` the others, with zeros
+in their last layer, start as the standard normal. One that adds Fourier features of `z` to its
+input has `fourier`, true, and what needs its derivatives in z refuses it.
 """
 
 from typing import Protocol, runtime_checkable

@@ -9,8 +9,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from diffusion_jax.allowed import Count
+from diffusion_jax.allowed import Count, Whole
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.networks.layers.embed import as_channels, given_low
 from diffusion_jax.types import Array, Cond
 
 
@@ -32,6 +33,11 @@ class StackedFrames(nn.Module):
         """As the network of images."""
         return bool(getattr(self.of, "fourier", False))
 
+    @property
+    def low(self) -> int:
+        """Channels of the frames that it is given, all of them together."""
+        return int(getattr(self.of, "low", 0))
+
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B,T,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
         if z.ndim == 4:
@@ -40,14 +46,20 @@ class StackedFrames(nn.Module):
             raise ConfigError(
                 f"stacked_frames: it takes videos [B, {self.frames}, H, W, C]; got {z.shape}"
             )
-        b, t, height, width, channels = z.shape
-        stacked = jnp.moveaxis(z, 1, 3).reshape(b, height, width, t * channels)
-        out = self.of(stacked, gamma, cond, keys)
+        b, t, height, width, _ = z.shape
+        if self.low:
+            cond = {**cond, "low": as_channels(given_low(cond))}
+        out = self.of(as_channels(z), gamma, cond, keys)
         return jnp.moveaxis(out.reshape(b, height, width, t, -1), 3, 1)
 
 
 def make(
-    of: object, channels: Count = 3, levels: Count = 256, shape: tuple[Count, ...] = ()
+    of: object,
+    channels: Count = 3,
+    levels: Count = 256,
+    low: Whole = 0,
+    given: Whole = 0,
+    shape: tuple[Count, ...] = (),
 ) -> Any:
     """A network of images with T times as many channels.
 
@@ -55,6 +67,8 @@ def make(
         of: a network of images, as `vdm_unet(width=32, depth=2)`.
         channels: of a frame.
         levels: grey levels of the data.
+        low: channels of a frame that it is given; 0 for none.
+        given: how many frames it is given: they are channels of the smaller image of `of`.
         shape: of a video, `(T, H, W, C)`.
 
     Raises:
@@ -63,4 +77,5 @@ def make(
     if not isinstance(of, nn.Module) or not hasattr(of, "channels"):
         raise ConfigError(f"stacked_frames takes a network, as stacked_frames(of=unet()); got {of}")
     frames = shape[0] if len(shape) == 4 else 1
-    return StackedFrames(of.clone(channels=frames * channels), frames, channels, levels)
+    told = {"low": given * low} if given and hasattr(of, "low") else {}
+    return StackedFrames(of.clone(channels=frames * channels, **told), frames, channels, levels)

@@ -26,6 +26,8 @@ def make(
     levels: Levels = 256,
     num_classes: Whole = 0,
     augment: Whole = 0,
+    low: Whole = 0,
+    given: Whole = 0,
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
@@ -54,6 +56,9 @@ def make(
         levels: grey levels of the data.
         num_classes: classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
+        low: channels of a frame that it is given; 0 for none.
+        given: frames that it is given, before those it predicts: every layer sees them as frames
+            without noise (or with that of `low_gamma`), so that weights of whole videos load.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
@@ -71,7 +76,7 @@ def make(
     """
     return UNet(
         width, tuple(mults), blocks, tuple(attention), heads, dropout, fourier, remat, patch,
-        level_features, channels, levels, num_classes, augment, 0, gamma_min,
+        level_features, channels, levels, num_classes, augment, low, gamma_min,
         gamma_max, compute_dtype(dtype), text, "video_unet", shape[0] if len(shape) == 4 else 0,
-        time, stills,
+        time, stills, given,
     )  # fmt: skip

@@ -92,7 +92,8 @@ def image_inputs(z: Array, cond: Cond, levels: int, fourier: bool, low: int) -> 
         low: channels of the smaller image `cond["low"]` `[B, h, w, low]`; 0 for none.
 
     Returns:
-        `z` with its Fourier features, and the smaller image enlarged to its size, as channels.
+        `z` with its Fourier features, and the smaller image enlarged to its size, as channels;
+        every frame of a video has all frames that are given.
 
     Raises:
         ConfigError: the smaller image is missing.
@@ -100,15 +101,34 @@ def image_inputs(z: Array, cond: Cond, levels: int, fourier: bool, low: int) -> 
     h = fourier_features(z, levels) if fourier else z
     if not low:
         return h
-    if "low" not in cond:
-        raise ConfigError(
-            "this model is of what smaller images lack (a later stage of a cascade) and needs "
-            "low images, cond['low']"
+    given = given_low(cond).astype(z.dtype)
+    if given.ndim == 5:
+        given = jnp.broadcast_to(
+            as_channels(given)[:, None], (*z.shape[:-1], given.shape[1] * given.shape[-1])
         )
-    given = cond["low"].astype(z.dtype)
-    if given.shape[1:3] != z.shape[1:3]:
+    elif given.shape[1:3] != z.shape[1:3]:
         given = jax.image.resize(given, (*z.shape[:3], given.shape[-1]), "nearest")
     return jnp.concatenate([h, given], axis=-1)
+
+
+def given_low(cond: Cond) -> Array:
+    """The smaller images, or first frames, that a later stage is told.
+
+    Raises:
+        ConfigError: they are missing.
+    """
+    if "low" not in cond:
+        raise ConfigError(
+            "this model is of what smaller images, or first frames, lack (a later stage of a "
+            "cascade) and needs these, cond['low']"
+        )
+    return cond["low"]
+
+
+def as_channels(frames: Array) -> Array:
+    """Videos `[B,T,H,W,C]` as images whose channels are those of all frames, `[B,H,W,T C]`."""
+    b, t, height, width, channels = frames.shape
+    return jnp.moveaxis(frames, 1, 3).reshape(b, height, width, t * channels)
 
 
 class Conditioning(nn.Module):

@@ -20,7 +20,12 @@ from diffusion_jax.networks.layers.blocks import (
     group_norm,
 )
 from diffusion_jax.networks.layers.conv import conv3x3
-from diffusion_jax.networks.layers.embed import Conditioning, LevelEmbedding, image_inputs
+from diffusion_jax.networks.layers.embed import (
+    Conditioning,
+    LevelEmbedding,
+    given_low,
+    image_inputs,
+)
 from diffusion_jax.networks.layers.temporal_attention import TimeAttention
 from diffusion_jax.networks.layers.text import TextAttention, read
 from diffusion_jax.networks.text_encoders.base import TextEncoder
@@ -35,6 +40,7 @@ class UNet(nn.Module):
         frames: of the videos that it takes, `[B,T,H,W,C]`; 0 for images.
         time: whether frames see one another.
         stills: the class of examples whose frames are unrelated images, and do not.
+        given: further frames, the first ones, that it is told: `cond["low"]`.
     """
 
     width: int
@@ -60,6 +66,7 @@ class UNet(nn.Module):
     frames: int = 0
     time: bool = True
     stills: int | None = None
+    given: int = 0
 
     skip = True  # z is added to the output; no field, as it is always so
 
@@ -75,13 +82,24 @@ class UNet(nn.Module):
                 f"{self.who}: it takes videos [B, {self.frames}, H, W, C]; got {z.shape}"
             )
         b, frames, *one = z.shape
+        if self.given:
+            told = given_low(cond).astype(z.dtype)
+            if told.shape != (b, self.given, *one):
+                raise ConfigError(
+                    f"{self.who}: it is given frames {[b, self.given, *one]}; got {told.shape}"
+                )
+            z, frames = jnp.concatenate([told, z], axis=1), self.given + frames
         out = self._images(z.reshape(b * frames, *one), gamma, cond, keys, frames)
-        return out.reshape(b, frames, *out.shape[1:])
+        return out.reshape(b, frames, *out.shape[1:])[:, self.given :]
 
     def _images(self, z: Array, gamma: Array, cond: Cond, keys: Array | None, frames: int) -> Array:
         """The same at `[B T,H,W,C]`, all frames of a video after each other."""
 
-        def each(a: Array) -> Array:  # of a video to each of its frames
+        def each(a: Array, of_given: Array | None = None) -> Array:  # of a video to its frames
+            if of_given is not None:
+                told = jnp.repeat(of_given[:, None], self.given, axis=1)
+                own = jnp.repeat(a[:, None], frames - self.given, axis=1)
+                return jnp.concatenate([told, own], axis=1).reshape(-1, *a.shape[1:])
             return jnp.repeat(a, frames, axis=0) if frames > 1 else a
 
         grid = patches.grid_of(self.who, z.shape, self.patch)
@@ -93,14 +111,19 @@ class UNet(nn.Module):
                 f"size allows (mults={self.mults})"
             )
         text, cond = read(self.text, cond, gamma.shape[0])
-        c = Conditioning(
+        low = 0 if self.given else self.low  # frames that are given are frames, not channels
+        told = Conditioning(
             self.width, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
-            self.dtype, self.low > 0, name="cond",
-        )(gamma, cond)  # fmt: skip
+            self.dtype, low > 0, name="cond",
+        )  # fmt: skip
+        c, clean, of_given = told(gamma, cond), None, None
+        if self.given:
+            clean = cond.get("low_gamma", jnp.full(gamma.shape, self.gamma_min, gamma.dtype))
+            of_given = told(clean, {k: a for k, a in cond.items() if k != "to"})
         apart = None
         if self.stills is not None and "label" in cond:
             apart = cond["label"] == self.stills
-        c, gamma, text = each(c), each(gamma), jax.tree.map(each, text)
+        c, gamma, text = each(c, of_given), each(gamma, clean), jax.tree.map(each, text)
         if keys is not None and frames > 1:
             own = jax.vmap(lambda key: jax.random.split(key, frames))(keys)
             keys = own.reshape(-1)
@@ -116,7 +139,7 @@ class UNet(nn.Module):
         def between(h: Array, name: str) -> Array:
             if not self.frames or not self.time:
                 return h
-            return TimeAttention(self.heads, self.frames, self.dtype, name=f"{name}_time")(h, apart)
+            return TimeAttention(self.heads, frames, self.dtype, name=f"{name}_time")(h, apart)
 
         def attend(h: Array, name: str) -> Array:
             h = Attention(self.heads, self.dtype, name=f"{name}_attn")(h)
@@ -124,7 +147,7 @@ class UNet(nn.Module):
                 h = TextAttention(self.heads, self.dtype, name=f"{name}_text")(h, text)
             return h
 
-        h = image_inputs(z, cond, self.levels, self.fourier, self.low)
+        h = image_inputs(z, cond, self.levels, self.fourier, low)
         if self.level_features:
             known = LevelEmbedding(self.level_features, self.levels, name="levels")(z, gamma)
             h = jnp.concatenate([h, known], axis=-1)
