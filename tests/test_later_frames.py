@@ -20,6 +20,7 @@ TOYS = "toys(glyphs=2, size=6, frames=4, velocities=((0, 1), (1, 0), (0, -1)))"
 EVERY = 2 * 6 * 6 * 3
 SHAPE = (4, 6, 6, 1)
 UNET = "width=8, mults=(1,), blocks=1, attention=(), heads=2, dropout=0.0, fourier=False"
+SEQUENCE = "width=8, depth=1, heads=2"
 
 
 def view(text):
@@ -254,7 +255,7 @@ def test_what_stages_cannot_do_is_refused_in_a_line(stages, tmp_path, mode, whic
     [
         ({"view": "later(given=4)"}, "cut videos of 4 frames in two: allowed are 1 .. 3"),
         ({"view": "later()", "data": "digits()"}, "these data are [8, 8, 1]"),
-        ({"view": "later()", "network": "stacked_frames(of=standard_normal())"}, "standard_normal"),
+        ({"view": "later()", "network": f"stacked_frames(of=sequence({SEQUENCE}))"}, "takes none"),
         ({"view": "later()", "network": f"unet({UNET})"}, "for videos use video_unet()"),
     ],
 )

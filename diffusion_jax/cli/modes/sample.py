@@ -108,7 +108,7 @@ def sample(
         path = _records.unused(path, functools.partial(_is_of, extra))
         image_grids.save_png(path.with_suffix(".png"), picture)
         kept = medium.keep(path.with_suffix(""), few, source.levels, c.format)
-        if levels:
+        if levels and drawn.ndim == 4:  # strips of videos show which frames were first
             side = _side_by_side(levels)
             beside = path.with_name(f"{path.stem}_levels.png")
             image_grids.save_png(beside, image_grids.grid(side, source.levels, len(levels)))
