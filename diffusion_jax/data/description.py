@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.data.base import Source, Split, brief
+from diffusion_jax.data.media.image import IMAGE
+from diffusion_jax.runtime.formatting import examples
 
 _NAMED = 20  # classes up to which they are named when training starts
 
@@ -16,6 +18,7 @@ def describe(source: Source, split: Split) -> dict[str, Any]:
     return {
         "name": split.name,
         "images": len(split),
+        **({} if source.medium is IMAGE else {"medium": source.medium.name}),
         "sketch": split.sketch(),
         "classes": list(source.classes),
         "counts": [int(n) for n in counts],
@@ -29,16 +32,16 @@ def describe(source: Source, split: Split) -> dict[str, Any]:
 def as_lines(record: Mapping[str, Any]) -> list[str]:
     """What `describe` found, as lines for a user: classes in order with counts, and notes."""
     names, counts = record["classes"], record["counts"]
-    lines = list(record["notes"])
+    lines, many = list(record["notes"]), examples(record)
     if counts and names == [str(i) for i in range(len(counts))]:  # names that say nothing
         names = []
     if counts and len(names) == len(counts) <= _NAMED:
         each = (f"{i} {n} ({k})" for i, (n, k) in enumerate(zip(names, counts, strict=True)))
-        lines.append(f"classes, with their images: {', '.join(each)}")
+        lines.append(f"classes, with their {many}: {', '.join(each)}")
     elif counts:
         least, most = min(counts), max(counts)
         of = f"{least}" if least == most else f"{least} .. {most}"
-        lines.append(f"{len(counts)} class{'es' * (len(counts) > 1)} of {of} images")
+        lines.append(f"{len(counts)} class{'es' * (len(counts) > 1)} of {of} {many}")
     if record.get("captions"):
         lines.append(f"{record['captions']} different captions")
     if record.get("attribution"):

@@ -12,7 +12,12 @@ from diffusion_jax.evaluation.statistics import Reference
 
 
 def check_count(
-    metrics: tuple[str, ...], count: int, size: int, shape: tuple[int, ...] = (), known: int = 0
+    metrics: tuple[str, ...],
+    count: int,
+    size: int,
+    shape: tuple[int, ...] = (),
+    known: int = 0,
+    many: str = "images",
 ) -> None:
     """Raises DataError if a Frechet distance is wanted of too few images for their features.
 
@@ -22,6 +27,7 @@ def check_count(
         size: number of features.
         shape: of one image, for advice.
         known: images of the reference; 0 if that is not known.
+        many: what they are, in words.
     """
     least = min(count, known or count)
     if "frechet" not in metrics or least > size:
@@ -29,7 +35,7 @@ def check_count(
     # More samples are no help where the reference itself is too small.
     enough = not known or known > size
     more = f"draw more than {size} (--config.sample.num), " if enough else ""
-    whose = f"{count} images" if enough else f"the reference's {known} images"
+    whose = f"{count} {many}" if enough else f"the reference's {known} {many}"
     raise DataError(
         f"{whose} have no full covariance in {size} features: {more}choose smaller features "
         f"(--config.quality.features='{_coarse(shape, least)}' or a classifier's), or leave "

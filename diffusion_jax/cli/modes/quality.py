@@ -109,7 +109,8 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
             count = len(sets[0].images)
         known = bench.reference.moments.count  # 0 if the file does not say
         shape = tuple(experiment.source.shape)
-        quality.check_count(tuple(q.metrics), count, bench.features.size, shape, known)
+        quality.check_count(tuple(q.metrics), count, bench.features.size, shape, known,
+                            f"{experiment.source.medium.name}s")  # fmt: skip
         floor = bench.floor()
         drawn, figures, picture = [], [], None
         for samples in sets:

@@ -18,6 +18,7 @@ from diffusion_jax.cli.report.elements import (
     svg,
 )
 from diffusion_jax.cli.report.markup import Html, data_uri, join, pairs, settings, tag
+from diffusion_jax.runtime.formatting import examples
 
 _FEW = 30  # classes that are shown at once
 # By the figure of the task: the unit of its loss, what validation measures, and the metrics that
@@ -146,7 +147,7 @@ def data(run: RunFiles) -> Section | None:
     notes = [tag("p", note) for note in (*d["notes"], d.get("attribution")) if note]
     names = d["classes"] or [f"class {i}" for i in range(len(d["counts"]))]
     shown = [(name, number(count)) for name, count in zip(names, d["counts"], strict=False)]
-    classes = tag("details", tag("summary", f"{len(shown)} classes, in order, with their examples"),
+    classes = tag("details", tag("summary", f"{len(shown)} classes, in order, and {examples(d)}"),
                   settings(shown), open="" if len(shown) <= _FEW else None)  # fmt: skip
     return Section("Data", join([said, *notes, classes if shown else None]))
 

@@ -77,5 +77,5 @@ def make(
     if not isinstance(of, nn.Module) or not hasattr(of, "channels"):
         raise ConfigError(f"stacked_frames takes a network, as stacked_frames(of=unet()); got {of}")
     frames = shape[0] if len(shape) == 4 else 1
-    told = {"low": given * low} if given and hasattr(of, "low") else {}
+    told: dict[str, Any] = {"low": given * low} if given and hasattr(of, "low") else {}
     return StackedFrames(of.clone(channels=frames * channels, **told), frames, channels, levels)
