@@ -2,8 +2,10 @@
 
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
+import tiny
 from test_inform import run
 
 from diffusion_jax.compression import header
@@ -44,3 +46,18 @@ def test_a_model_that_reads_texts_otherwise_is_another(tmp_path):
         run(tmp_path, text="bytes(length=80)"), weights
     )
     assert codec.fingerprint(first, weights) != codec.fingerprint(second, weights)
+
+
+def test_texts_come_back_whose_vectors_need_more_states_than_their_letters(tmp_path):
+    """48 values of latents, 12 letters: a state of the stack has 32."""
+    run = tiny.experiment(
+        tmp_path, data="letters(alphabet='abcd', length=12, size=40)", conditional=False,
+        autoencoder="embedding(dims=4)", prediction="levels", gamma_min=-4.0, guidance="none()",
+        network="sequence(width=8, depth=1, heads=2, embed=8)",
+    )  # fmt: skip
+    run.config.compress.timesteps = 2
+    texts = run.source.split("test").images[:3]
+    params = jax.jit(lambda key: run.model.init(key, run.source.shape))(jax.random.key(0))
+    made = codec.encode(run, params, {"step": 0, "weights": "new"}, Images("x", texts, None))
+    back, _ = codec.decode(run, params, made.data, "x")
+    assert np.array_equal(back.images, texts)

@@ -26,11 +26,14 @@ _BITS = 63  # of a seed
 _STEEPEST = 200.0  # a gamma: noise of e^-100 of the signal
 
 
-def check(header: dict[str, Any], groups: list[Group], shape: tuple[int, ...], name: str) -> None:
+def check(
+    header: dict[str, Any], groups: list[Group], shape: tuple[int, ...], values: int, name: str
+) -> None:
     """Refuses a header that does not fit its file.
 
     Args:
         shape: of the images that the model makes.
+        values: the most that an image, or any of its latents, has: `Coder.lanes`.
         name: what messages call the file.
 
     Raises:
@@ -66,7 +69,7 @@ def check(header: dict[str, Any], groups: list[Group], shape: tuple[int, ...], n
     images, batch, group = header["images"], header["batch"], header["group"]
     need(group % batch == 0, "a group is not whole batches")
     need(len(groups) == math.ceil(images / group), "not as many groups as the images need")
-    lanes = math.ceil(math.prod(shape) / PER_LANE)
+    lanes = math.ceil(values / PER_LANE)
     for number, found in enumerate(groups):
         count = min(group, images - number * group)
         rows = min(batch, count)

@@ -1,6 +1,7 @@
 """Lossless coding with the model of a run: images to the bytes of a file, and back."""
 
 import hashlib
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -227,7 +228,9 @@ def read(
         CodecError: damaged, or written with another model, batch shape, schedule or software.
     """
     header, groups = container.unpack(data, name)
-    check(header, groups, tuple(experiment.source.shape), name)
+    shape = tuple(experiment.source.shape)
+    latents = (math.prod(e.model.z_shape(shape)) for e in experiment.stages or (experiment,))
+    check(header, groups, shape, max(math.prod(shape), *latents), name)
     if header["model"] != fingerprint(experiment, params):
         raise CodecError(
             f"{name} was written with another model (step {header['step']}, weights "

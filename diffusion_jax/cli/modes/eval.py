@@ -214,7 +214,7 @@ def _write_records(path: Path, records: bpd.Records) -> None:
     storage.write_arrays(path, dims=records.dims, **raw, **bits)
 
 
-def _latent_lines(latent: dict[str, Any] | None) -> list[str]:
+def _latent_lines(latent: dict[str, Any] | None, medium: str) -> list[str]:
     if latent is None:
         return []
     inside, given = (latent[k] for k in ("in_z_0", "of_x_given_z_0"))
@@ -222,7 +222,7 @@ def _latent_lines(latent: dict[str, Any] | None) -> list[str]:
     return [
         f"  in the latent z_0 ({shape}) "
         f"{plus_minus(inside['bits_per_dim'], inside['standard_error'])}, "
-        f"of the image given it {plus_minus(given['bits_per_dim'], given['standard_error'])}"
+        f"of the {medium} given it {plus_minus(given['bits_per_dim'], given['standard_error'])}"
     ]
 
 
@@ -239,7 +239,7 @@ def _table(report: dict[str, Any], name: str) -> str:
             f"  {part:<15} {plus_minus(v['bits_per_dim'], v['standard_error'])}"
             for part, v in r["breakdown"].items()
         ),
-        *_latent_lines(r.get("latent")),
+        *_latent_lines(r.get("latent"), report["data"]["medium"]),
         *_known.lines(r.get("known"), r.get("part")),
         "  bound with T steps: "
         + ", ".join(f"T={k}: {v['bits_per_dim']:.4f}" for k, v in r["bound_by_timesteps"].items()),
