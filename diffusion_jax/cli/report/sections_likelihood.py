@@ -54,7 +54,8 @@ def _shares(e: Record) -> list[tuple[str, Html]]:
     """What a latent takes and the image given it, or what each stage of a cascade takes."""
     r = e.data["result"]
     latent = r.get("latent", {})
-    names = {"in_z_0": "in the latent z_0", "of_x_given_z_0": "of the image given z_0"}
+    what = e.data.get("data", {}).get("medium", "image")
+    names = {"in_z_0": "in the latent z_0", "of_x_given_z_0": f"of the {what} given z_0"}
     rows = [(names[k], bits(latent[k])) for k in names if k in latent]
     part = r.get("part")
     if part:
