@@ -194,5 +194,6 @@ def check(experiment: Experiment) -> None:
     drawn_at_once = experiment.task.figure == "samples"
     if not (experiment.stages or drawn_at_once) and experiment.model.view.halvings:
         raise ConfigError(
-            f"--mode=audit takes whole images; this run (view {c.view}) draws parts of them"
+            f"--mode=audit takes whole {experiment.source.medium.name}s; this run (view {c.view}) "
+            "draws parts of them"
         )
