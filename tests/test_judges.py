@@ -114,6 +114,8 @@ def test_the_judge_of_icons_is_fitted_to_the_training_images_of_the_run(monkeypa
     assert abs(np.mean(wrong) - np.mean(fresh.captions.attributes[:, 1] == 5)) < 0.05
     with pytest.raises(ConfigError, match=r"judge icons\(\): images are \(8, 8, 3\), icons \(16"):
         judge.right(fresh.images[:, :8, :8], fresh.captions.strings())
+    with pytest.raises(ConfigError, match="icons has 17 levels, icons have 256"):
+        of_icons.make(data=dataclasses.replace(data, levels=17))
     monkeypatch.setattr(registry, "build", lambda *spec: spec)  # to a run of other data
     assert of_icons.make(data=dataclasses.replace(data, name="digits")).of == ("data", "icons()")
 

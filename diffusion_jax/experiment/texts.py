@@ -46,13 +46,18 @@ def source(run: "Experiment", data: Source | None = None) -> Source:
 
 def _need_captions(run: "Experiment", found: Source) -> None:
     if not found.captioned:
-        who = (
-            f"text={run.config.text!r}" if run.text else f"sample.prior={run.config.sample.prior!r}"
-        )
+        who = f"text={_short(run)}" if run.text else f"sample.prior={run.config.sample.prior!r}"
         raise ConfigError(
             f"{who}, but {found.name} has no captions: use scenes(), class_captions(...) of a data "
             "set with classes, or folder(captions='txt')"
         )
+
+
+def _short(run: "Experiment") -> str:
+    """The text encoder of the settings, without the words that it knows."""
+    spec = registry.parse(run.config.text)
+    known = {k: v for k, v in spec.kwargs.items() if k != "known"}
+    return repr(str(registry.Spec(spec.name, spec.args, known)))
 
 
 def settle(run: "Experiment") -> None:
@@ -75,8 +80,8 @@ def check(run: "Experiment", network: Any) -> None:
         return
     if getattr(network, "text", None) is None:
         raise ConfigError(
-            f"text={c.text!r}, but network {c.network} takes none: its make(...) must take text, "
-            f"as those of {', '.join(_reading())} do"
+            f"text={_short(run)}, but network {c.network} takes none: its make(...) must take "
+            f"text, as those of {', '.join(_reading())} do"
         )
     if not run.source.mirrors and getattr(run.augment, "mirrors", False):
         raise ConfigError(

@@ -60,8 +60,13 @@ def make(of: Source | None = None, data: Source | None = None) -> Icons:
         of: whose training images it is fitted to; those of the run if they are icons, else those of
             `icons()`.
         data: of the run, whose test images it must not have seen.
+
+    Raises:
+        ConfigError: levels of the run's images are others than those of icons.
     """
     from diffusion_jax import registry
 
+    if data is not None and data.levels != 256:
+        raise ConfigError(f"judge icons(): {data.name} has {data.levels} levels, icons have 256")
     own = data if data is not None and data.name == "icons" else None
     return Icons(of or own or registry.build("data", "icons()"))

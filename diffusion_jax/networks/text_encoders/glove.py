@@ -97,6 +97,8 @@ def _opened(folder: str, unknown: bool) -> Opened:
 
 def _one(path: Path, *endings: str) -> Path:
     """The file with the first of these endings that any has."""
+    if not path.is_dir():
+        raise ValueError("there is no such folder")
     for ending in endings:
         found = sorted(path.glob(f"*{ending}"))
         if len(found) > 1:
