@@ -80,6 +80,17 @@ SCENES_SMALLER = {
 }
 
 
+def test_the_notebook_of_words_and_bits_is_stored_whole_or_bare():
+    notebook = nbformat.read(SCENES, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    counts = [cell.execution_count for cell in code]
+    if outputs(notebook) or any(counts):
+        assert counts == [*range(1, len(code) + 1)] and "trained 3000 steps" in printed(notebook)
+        no_paths(notebook)
+    else:
+        assert "stored without what it shows" in notebook.cells[0].source
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(zmq|jupyter_client|tornado).*")
 def test_the_notebook_of_words_and_bits_runs(fast_programs):
