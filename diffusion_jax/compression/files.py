@@ -83,7 +83,7 @@ def read(
         found = _pngs([path], path, shape)
     else:
         raise DataError(f"cannot read {path}: give an .npz, a .png or a folder of .png files")
-    _check_size(path, found.images.shape[1:], shape)
+    _check_size(path, found.images.shape[1:], shape, f"{medium.name}s")
     labels = found.labels if classes else None
     some = np.zeros(len(found.images), np.int32) if labels is None else labels
     if len(some) != len(found.images):
@@ -157,9 +157,11 @@ def _same(name: str) -> str:
     return unicodedata.normalize("NFKD", name).casefold()
 
 
-def _check_size(path: Path, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def _check_size(
+    path: Path, found: tuple[int, ...], wanted: tuple[int, ...], many: str = "images"
+) -> None:
     if tuple(found) != tuple(wanted):
-        raise DataError(f"{path}: images are {_size(found)}, this model's are {_size(wanted)}")
+        raise DataError(f"{path}: {many} are {_size(found)}, this model's are {_size(wanted)}")
 
 
 def _size(shape: tuple[int, ...]) -> str:
