@@ -84,13 +84,13 @@ def test_decoders(name):
 def halves(name):
     """What has two stages, and their views."""
     if name == "frames":
-        return everything((2, 1, 2, 1), 2), ("first(frames=1)", "later(given=1)")
+        return everything((4, 1, 1, 1), 2), ("first(frames=1)", "later(given=1)")
     return everything((2, 2, 1), 2), (f"low({name}())", f"high({name}())")
 
 
 @pytest.fixture(scope="module", params=[*registry.available("pyramids"), "frames"])
 def cascade(request):
-    """The bounds of both stages on all 2x2 images, with the exact denoiser of each."""
+    """The bounds of both stages on all images of four values, with the exact denoiser of each."""
     images, views = halves(request.param)
     p = law(16)
     return request.param, p, [bounds(images, 2, p, view=view) for view in views]
