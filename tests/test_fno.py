@@ -10,7 +10,7 @@ from diffusion_jax import registry
 from diffusion_jax.networks.backbones.fno import FourierFilter
 
 
-def filtered(x, modes=0, width=2):
+def filtered(x, modes=None, width=2):
     """A random filter's output, and the filter."""
     layer = FourierFilter(width, modes)
     params = layer.init(jax.random.key(1), x)

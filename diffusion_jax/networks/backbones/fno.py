@@ -28,23 +28,21 @@ class FourierFilter(nn.Module):
 
     Attributes:
         width: output channels.
-        modes: highest frequency that passes, in periods per image; 0: all.
+        modes: highest frequency that passes, in periods per image; None: all.
         zeros: begin with nothing.
     """
 
     width: int
-    modes: int = 0
+    modes: int | None = None
     zeros: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Filters `x` `[B,H,W,C]`; transforms are float32 at least."""
         _, height, across, channels = x.shape
-        rows = np.flatnonzero(np.abs(np.fft.fftfreq(height, 1 / height)) <= self.modes)
-        columns = np.arange(across // 2 + 1)
-        columns = columns[columns <= self.modes]
-        if not self.modes:
-            rows, columns = np.arange(height), np.arange(across // 2 + 1)
+        most = max(height, across) if self.modes is None else self.modes
+        rows = np.flatnonzero(np.abs(np.fft.fftfreq(height, 1 / height)) <= most)
+        columns = np.arange(min(across // 2, most) + 1)
         shape = (2, len(rows), len(columns), channels, self.width)
         scale = nn.initializers.normal(channels**-0.5)
         kernel = self.param("kernel", nn.initializers.zeros if self.zeros else scale, shape)
@@ -69,7 +67,7 @@ class FNO(nn.Module):
 
     width: int
     depth: int
-    modes: int
+    modes: int | None
     dropout: float
     fourier: bool
     embed: int
@@ -93,7 +91,7 @@ class FNO(nn.Module):
             self.dtype, self.low > 0, name="cond",
         )(gamma, cond)  # fmt: skip
         h = image_inputs(z, cond, self.levels, self.fourier, self.low)
-        h = FourierFilter(self.width, self.modes, name="filter_in")(h)
+        h = FourierFilter(self.width, name="filter_in")(h)
         for i in range(self.depth):
             told = nn.Dense(2 * self.width, dtype=self.dtype, name=f"cond_{i}")(c)
             scale, shift = jnp.split(told[:, None, None], 2, axis=-1)
@@ -105,14 +103,14 @@ class FNO(nn.Module):
             )(inner)
             h += local + FourierFilter(self.width, self.modes, True, name=f"filter_{i}")(inner)
         h = nn.swish(group_norm(self.width, self.dtype, "norm_out")(h)).astype(z.dtype)
-        out = FourierFilter(self.channels, self.modes, True, name="filter_out")(h)
+        out = FourierFilter(self.channels, zeros=True, name="filter_out")(h)
         return out + z if out.shape == z.shape else out
 
 
 def make(
     width: Count = 64,
     depth: Whole = 4,
-    modes: Whole = 0,
+    modes: Whole | None = None,
     dropout: Rate = 0.0,
     fourier: bool = False,
     embed: Embedding = 64,
@@ -130,8 +128,8 @@ def make(
     Args:
         width: channels.
         depth: residual blocks.
-        modes: highest frequency that the filters pass, in periods per image; 0: all. The size
-            of the network grows with it.
+        modes: highest frequency that filters inside the blocks pass, in periods per image: 0 is
+            the mean alone, None all. The first and the last filter pass all.
         dropout: rate in the blocks.
         fourier: add Fourier features to the input.
         embed: size of the time embedding.
@@ -145,6 +143,6 @@ def make(
         dtype: `"float32"` or `"bfloat16"` arithmetic of what is no filter.
     """
     return FNO(
-        width, depth, modes, dropout, fourier, embed, channels, levels, num_classes, augment, low,
-        gamma_min, gamma_max, compute_dtype(dtype),
+        width, depth, modes, dropout, fourier, embed, channels, levels, num_classes,
+        augment, low, gamma_min, gamma_max, compute_dtype(dtype),
     )  # fmt: skip
