@@ -43,7 +43,7 @@ def tasks(teacher: str, calls: list[int], methods: list[str], edges: list[str]) 
                     raise SystemExit(f"dp: run --mode=inspect --workdir={teacher} first")
                 plan = EDGES[edge].format(curve=str(curves[-1]) if curves else "")
                 spec = METHODS[method].format(n=n)
-                found[f"{n} calls, {method}, equal in {edge}"] = (
+                found[f"{n} call{'s' * (n > 1)}, {method}, equal in {edge}"] = (
                     f"distill(teacher={teacher!r}, method={spec}, edges={plan})"
                 )
     return found
