@@ -40,7 +40,7 @@ def _over_steps(run: RunFiles) -> list[Html]:
         s = {k: v for k, v in c.data["samples"].items() if k in _HOW}
         judged = c.data["figures"][0].get("judge", {}) if c.data.get("figures") else {}
         texts = {k: v["images"] for k, v in judged.items()}  # of other texts there are others
-        same = repr([s, texts, c.data["settings"].get("judge")])
+        same = repr([s, texts, c.data.get("settings", {}).get("judge")])
         groups.setdefault(same, {})[c.step] = c.data["result"]
     parts = []
     for cards in groups.values():
