@@ -199,7 +199,7 @@ def test_other_refusals(stages, tmp_path):
     done = cascade("sample", stages, tmp_path, f"--checkpoint={stages[0]}")
     assert done.returncode == 2 and "leave one out" in done.stderr
     done = main("sample", f"--workdir={stages[1]}", "--trust")
-    assert done.returncode == 2 and "needs low images: name its stages" in done.stderr
+    assert done.returncode == 2 and "needs small images: name its stages" in done.stderr
     sheet = tmp_path / "sheet.png"
     Image.new("L", (50, 20)).save(sheet)
     done = main("sample", f"--workdir={stages[1]}", "--trust", f"--config.sample.low={sheet}")
