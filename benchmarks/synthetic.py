@@ -125,7 +125,7 @@ def classify(config: ConfigDict, folder: Path) -> dict[str, np.ndarray]:
                 train_mode.run(open_experiment(config, folder))
         # Asked as any judge is, of images of the real data set.
         run = open_experiment(config, folder)
-        judge = features.classes(run, features.open_classifier(run, str(folder)))
+        judge = features.classes(run, features.open_classifier(run, str(folder), "this arm"))
         with contextlib.redirect_stdout(sys.stderr):
             found = {
                 name: judge(split.images) == split.labels
