@@ -159,7 +159,7 @@ def test_progressive(trained):
 def test_audit_refuses_few_images_before_it_draws_any(trained):
     folder, _ = trained
     done = main("--mode=audit", f"--workdir={folder}/run")
-    refused(done, "56 images of npz/train; a difference needs at least 100 on either side")
+    refused(done, "56 examples of npz/train; a difference needs at least 100 on either side")
     assert "sample" not in done.stdout and not (folder / "run" / "audit").exists()
 
 
