@@ -172,7 +172,7 @@ def test_images_of_another_training_set_are_refused(folder, tmp_path):
     [
         ({"eval": {"split": "train"}}, "allowed are valid, test"),
         ({"eval": {"draws": 3}}, "must be even"),
-        ({"eval": {"limit": 99}}, "99 images of .*/train; a difference needs at least 100"),
+        ({"eval": {"limit": 99}}, "99 examples of .*/train; a difference needs at least 100"),
         ({"eval": {"split": "valid"}}, "valid is empty"),
         ({"quality": {"nearest": ""}}, "needs features to find copies by"),
         ({"quality": {"samples": "/nowhere.npz"}}, "there is no file /nowhere.npz"),

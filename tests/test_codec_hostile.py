@@ -36,7 +36,7 @@ def written():
 def read(data, coder):
     """What `--mode=decompress` does once the weights are there."""
     header, groups = container.unpack(data, "f")
-    headers.check(header, groups, models.SHAPE, "f")
+    headers.check(header, groups, models.SHAPE, coder.lanes, "f")
     net = coder.chain.network
     made = coding.make(
         net, header["timesteps"], header["order"], header["group"], header["seed"]
