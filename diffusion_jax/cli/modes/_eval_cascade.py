@@ -77,7 +77,8 @@ def _table(report: dict[str, Any], name: str, note: str) -> str:
         f"(s.e. over {r['images']} {examples(report['data'])}; "
         f"Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, {r['draws_per_image']} times each), the sum "
         f"of {len(r['stages'])} stages:",
-        f"  bits per dimension of the {examples(report['data'])[:-1]}, share; per value of its own part",
+        f"  bits per dimension of the {examples(report['data'])[:-1]}, share; per value of its "
+        "own part",
     ]
     lines += _records.stage_lines(report)
     lines += [

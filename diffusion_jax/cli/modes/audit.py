@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax import registry
 from diffusion_jax.cli.modes import _audit_table, _records
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import CheckpointError, ConfigError, DataError
@@ -142,7 +143,7 @@ def audit(
             result["shares_of_classes"] = memorisation.shares_of_classes(
                 experiment, samples, train, held_out
             )
-            notes += _dealt(samples)
+            notes += _dealt(experiment, samples)
             if "corrected" not in result["shares_of_classes"]["least"]:
                 notes.append("the judge takes some classes for others: shares are not corrected")
         elif train.num_classes:
@@ -184,9 +185,11 @@ def _about(experiment: Experiment, record: dict[str, Any], train: Split) -> list
     return [line for line in (unknown, augment not in ("none()", "none") and changed) if line]
 
 
-def _dealt(samples: Samples) -> list[str]:
+def _dealt(experiment: Experiment, samples: Samples) -> list[str]:
     """A warning where classes were asked for in equal numbers."""
-    if samples.labels is None or np.ptp(np.bincount(samples.labels)) > 1:
+    guidance = registry.build("guidance", experiment.config.guidance)
+    unheard = not experiment.config.quality.samples and getattr(guidance, "unconditional", False)
+    if unheard or samples.labels is None or np.ptp(np.bincount(samples.labels)) > 1:
         return []
     return [
         "classes were dealt to the samples in equal numbers: shares say what became of them, not "

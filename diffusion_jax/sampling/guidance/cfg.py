@@ -21,6 +21,11 @@ class CFG:
     w: float
     negative: str = ""
 
+    @property
+    def unconditional(self) -> bool:
+        """Whether the condition of a sample is not heard at all."""
+        return self.w == 0.0 and not self.negative
+
     def check(self, context: Context) -> None:
         """Needs a null condition, or a model that takes texts."""
         self._weak(context)
