@@ -193,11 +193,11 @@ def judged(given, aim="", extra=None, columns=1, drawn=None, each=1):
     texts = tuple(f"{a:g} {b:g}" for a, b in given.reshape(-1, 2))
     if extra:
         texts = tuple(texts[i] for i in (0, columns - 1))
-    run = SimpleNamespace(config=config.base())
+    run = SimpleNamespace(config=config.base(), data=None)
     run.config.edit.judge = "bright()"
     asked = Inputs(given, None, {}, each, None, texts)
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(registry, "build", lambda kind, spec: Bright())
+        m.setattr(registry, "build", lambda kind, spec, **context: Bright())
         return edit_scores.scores(run, SimpleNamespace(aim=aim), asked, layout, drawn)
 
 
@@ -227,7 +227,7 @@ def test_frames_are_held_against_both_ends():
 
 
 def test_a_judge_of_images_without_captions():
-    run = SimpleNamespace(config=config.base())
+    run = SimpleNamespace(config=config.base(), data=None)
     run.config.edit.judge, run.config.edit.image = "scenes()", "mine.png"
     with pytest.raises(ConfigError, match=r"edit.judge='scenes\(\)'.*mine.png has none: use"):
         edit_scores.check(run, SimpleNamespace(), inputs())
@@ -241,7 +241,7 @@ def test_a_judge_of_images_without_captions():
      ("a three", ("a digit",), 8, r"images are \(8, 8, 3\)")],
 )  # fmt: skip
 def test_a_judge_refuses_texts_and_images_before_anything_is_drawn(aim, captions, size, message):
-    run = SimpleNamespace(config=config.base())
+    run = SimpleNamespace(config=config.base(), data=None)
     run.config.edit.judge = "scenes()"
     images = np.zeros((len(captions), size, size, 3), np.uint8)
     asked = Inputs(images, None, {}, 1, None, captions)
