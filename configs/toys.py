@@ -7,7 +7,7 @@ Command:   djax train --config=toys --workdir=runs/toys
            djax train --config=toys:first --workdir=runs/first
            djax train --config=toys:later --workdir=runs/later
            djax eval --config.stages=runs/first,runs/later --workdir=runs/stages
-Hardware:  two CPU cores, minutes
+Hardware:  two CPU cores, 10 to 20 minutes
 Expected:  see docs/howto/video.md
 """
 
