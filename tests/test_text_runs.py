@@ -1,0 +1,134 @@
+"""Runs of text to image: words kept, prompts found, samples and bits given the text."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from diffusion_jax import registry
+from diffusion_jax.cli.modes import sample
+from diffusion_jax.data.datasets import _grammar as grammar
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import assembly, texts
+from diffusion_jax.experiment.measures import bits_per_dim
+from diffusion_jax.networks.text_encoders.base import (
+    plain,
+)
+from diffusion_jax.runtime import image_grids
+
+
+def run(tmp_path, **changes):
+    settings = {"data": "scenes(objects=1, size=200)", "conditional": False, "text": "words()",
+                "network": "unet(width=8, mults=(1,), blocks=1)", **changes}  # fmt: skip
+    found = tiny.experiment(tmp_path, **settings)
+    assembly.settle(found)
+    return found
+
+
+def test_a_run_keeps_the_words_of_its_training_captions(tmp_path):
+    found = run(tmp_path)
+    again = registry.build("text_encoders", found.config.text)
+    assert again == found.text and "magenta" in again.known
+    rows = found.source.split("test").take(np.asarray([3, 1]))
+    assert rows["text"].shape == (2, 1, 32)
+    _, cond = found.model.examples({k: jnp.asarray(v) for k, v in rows.items()})
+    assert (
+        found.text.text([i for i in cond["text"][0].tolist() if i > 2])
+        == (found.source.split("test").captions.strings()[3])
+    )
+    assert found.model.traits.null_class
+    assert not run(tmp_path, text_dropout=0.0).model.traits.null_class
+    null = found.model.null(cond)
+    assert not null["text"].any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"data": "digits()"}, r"digits has no captions: use scenes\(\)"),
+     ({"augment": "chain(hidden(flip()))"}, "makes mirror images"),
+     ({"network": "vdm_unet()"}, "takes none: .* as those of dit, .*unet, .* do")],
+)  # fmt: skip
+def test_what_does_not_go_with_captions_is_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        _ = run(tmp_path, **changes).model
+
+
+def test_prompts_come_from_settings_a_file_or_the_data(tmp_path):
+    found = run(tmp_path)
+    assert texts.wanted(found, 3) == found.source.split("test").captions.strings()[:3]
+    file = tmp_path / "prompts.txt"
+    file.write_text("a blue seven\n\n a (red:2) two \n")
+    found.config.sample.captions = ("a cyan five",)
+    found.config.sample.prompts = str(file)
+    wanted = texts.wanted(found, 4)
+    assert wanted == ["a cyan five", "a blue seven", "a (red:2) two", "a cyan five"]
+    assert texts.conditions(found, wanted)["text_weight"].max() == 2.0
+    assert "text_weight" not in texts.conditions(found, wanted[:2])
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match="has no line of text"):
+        texts.wanted(found, 1)
+    found.config.sample.labels = (3,)
+    found.config.sample.prompts = ""
+    found.config.sample.captions = ("a", 3)
+    with pytest.raises(ConfigError, match=r"captions: 3 is no text"):
+        texts.wanted(found, 1)
+    found.config.sample.captions = ()
+    with pytest.raises(ConfigError, match=r"takes sample.captions, not labels"):
+        texts.wanted(found, 1)
+    other = tiny.experiment(tmp_path)
+    other.config.sample.captions = ("a",)
+    with pytest.raises(ConfigError, match="trained without text"):
+        texts.wanted(other, 1)
+
+
+def test_texts_are_written_under_their_pictures():
+    black = np.zeros((4, 8, 8, 3), np.uint8)
+    bare = image_grids.grid(black, 17, 2, pixels=64)
+    long = ["a magenta three, bottom right", "a", "b", "c"]
+    told = image_grids.grid(black, 17, 2, pixels=64, under=long)
+    lines = (told.shape[0] - bare.shape[0]) // 2 // 18
+    assert lines >= 3 and told.shape[1] == bare.shape[1]
+    np.testing.assert_array_equal(told[:64, :64], bare[:64, :64])
+    assert told[64 : 64 + 18 * lines, :64].max() > 200
+
+
+@pytest.mark.slow
+def test_samples_are_drawn_and_bits_measured_given_the_text(tmp_path):
+    found = run(tmp_path, network="dit(width=48, depth=1, heads=2, patch=4)")
+    found.config.sample.captions = ("a (red:2) three, top left", "a blue seven")
+    found.config.sample.num, found.config.sample.steps = 2, 2
+    found.config.guidance = "cfg(w=2.0, negative='green')"
+    params = jax.jit(lambda: found.model.init(jax.random.key(0), found.source.shape))()
+    params = jax.tree.map(lambda a: a + 0.05, params)
+    picture = sample.sample(found, params, 7)
+    assert picture.shape[0] > 96 + 18 and len(list((found.workdir / "samples").glob("7.png"))) == 1
+    with np.load(found.workdir / "samples" / "7.npz") as f:
+        assert f["caption"].tolist() == list(found.config.sample.captions)
+    split = found.source.split("test")
+    nulled = dataclasses.replace(split.captions, ids=0 * split.captions.ids)
+    told, none = (bits_per_dim.bound(found, params, split=s, limit=2, quiet=True)
+                  for s in (split, dataclasses.replace(split, captions=nulled)))  # fmt: skip
+    np.testing.assert_array_equal(told.t, none.t)  # the same noise, so that they can be compared
+    np.testing.assert_array_equal(told.prior, none.prior)
+    np.testing.assert_array_equal(told.reconstruction, none.reconstruction)
+    assert (told.diffusion != none.diffusion).all()
+
+
+def test_prompts_of_the_documentation_are_captions_that_training_had():
+    """Of scenes: a run of `words()` refuses others, and one of `bytes()` was never told them."""
+    found = []
+    for page in ("howto/text.md", "words_and_bits.md", "howto/unclip.md"):
+        text = (Path(__file__).parents[1] / "docs" / page).read_text()
+        found += re.findall(r"""negative=["']([^"']+)["']""", text)
+        found += [t for part in re.findall(r"compose\(parts=\((.*?)\), base", text)
+                  for t in re.findall(r"'([^']+)'", part)]  # fmt: skip
+        found += [t for part in re.findall(r"sample\.captions=\"\((.*?)\)\"", text)
+                  for t in re.findall(r"'([^']+)'", part)]  # fmt: skip
+    assert len(found) > 6
+    for text in found:
+        grammar.parse(plain(text))
