@@ -2,11 +2,12 @@
 
     python -m benchmarks.synthetic --run runs/digits --work digits --out runs/synthetic
 
-Samples have the labels of the real training images, four times over. Arms are the real images,
-samples (x1, x4), samples without near-copies (x1 new) and both together (real + x1), for every
-`--guidance`; all classifiers make the same number of updates. Guidance is chosen on `valid`; `test`
-is for the table. Killed, the same command goes on where it was; `rows.jsonl` has every classifier,
-`--show` prints those.
+Samples have the labels of the real training images, four times over for the arm x4. Arms are the
+real images, samples (x1, x4), samples without near-copies (x1 new) and both together (real + x1),
+for every `--guidance`; all classifiers make the same number of updates. Where these do not come to
+every image of a large training set, `--images` says how many samples make x1. Guidance is chosen
+on `valid`; `test` is for the table. Killed, the same command goes on where it was; `rows.jsonl` has
+every classifier, `--show` prints those.
 """
 
 import argparse
@@ -34,7 +35,6 @@ from diffusion_jax.runtime.formatting import json_text, plus_minus
 from diffusion_jax.runtime.storage import write_arrays
 
 WEIGHTS = tuple(f"cfg(w={w})" for w in (0.5, 1.0, 1.5, 2.0, 3.0, 5.0))
-TIMES = 4  # samples drawn, of the number of real training images
 _NEAR = 0.01  # the share of held-out images that would be called near-copies
 
 
@@ -57,7 +57,7 @@ class Arm:
 
 REAL = Arm("real", 1.0, 1)
 ARMS = (
-    Arm("x1", 0.0, 1), Arm("x4", 0.0, TIMES), Arm("x1 new", 0.0, 1, new=True),
+    Arm("x1", 0.0, 1), Arm("x4", 0.0, 4), Arm("x1 new", 0.0, 1, new=True),
     Arm("real + x1", 0.5, 2),
 )  # fmt: skip
 
@@ -81,14 +81,15 @@ def data_of(data: str, arm: Arm, path: Path, n: int) -> str:
     return f"synthetic({data}, samples={str(path)!r}, real={arm.real}, size={arm.times * n})"
 
 
-def draw(run: Experiment, guidance: str, seed: int, folder: Path, **how: Any) -> dict[bool, Path]:
-    """Labelled samples, all and those that are no near-copies: npz files, unless they are there."""
+def draw(
+    run: Experiment, guidance: str, seed: int, labels: np.ndarray, folder: Path, **how: Any
+) -> dict[bool, Path]:
+    """Samples of these labels, all and those that are no near-copies: npz files, if not there."""
     stem = f"{''.join(c if c.isalnum() or c == '.' else '_' for c in guidance)}-seed{seed}"
     paths = {new: folder / f"{stem}{'-new' * new}.npz" for new in (False, True)}
     if all(p.exists() for p in paths.values()):
         return paths
     train = run.source.split("train")
-    labels = np.tile(train.labels, TIMES)
     note(f"{len(labels)} samples, {guidance}, seed {seed}")
     with contextlib.redirect_stdout(sys.stderr):
         images = run.sample(
@@ -140,14 +141,18 @@ def classify(config: ConfigDict, folder: Path) -> dict[str, np.ndarray]:
 def fill(args: argparse.Namespace, run: Experiment) -> None:
     """Every arm and seed; what is there is not made again."""
     out, data = args.out, run.config.data
-    n = len(run.source.split("train"))
+    labels = run.source.split("train").labels
+    n = args.images or len(labels)
+    asked = [a for a in ARMS if a.name in args.arms]
+    drawn = max(2 if a.new else a.times if not a.real else 1 for a in asked)  # some are not new
+    labels = np.resize(labels[:n], drawn * n)
     how = {k: getattr(args, k) for k in ("sampler", "steps", "batch") if getattr(args, k)}
-    cells = [("", REAL)] + [(g, a) for g in args.guidance for a in ARMS if a.name in args.arms]
+    cells = [("", REAL)] + [(g, a) for g in args.guidance for a in asked]
     for seed in range(args.seeds):
         for guidance, arm in cells:
             path = Path()
             if arm is not REAL:
-                sets = draw(run, guidance, seed % args.sample_seeds, out / "samples", **how)
+                sets = draw(run, guidance, seed % args.sample_seeds, labels, out / "samples", **how)
                 path = sets[arm.new]
             name = f"{arm.name} {guidance}".strip()
             config = config_for(
@@ -253,6 +258,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=[a.name for a in ARMS])
     parser.add_argument("--seeds", type=int, default=5, help="classifiers of each arm")
     parser.add_argument("--sample_seeds", type=int, default=3, help="sets of samples, in turn")
+    parser.add_argument("--images", type=int, default=0, help="of x1; 0: as many as real ones")
     parser.add_argument("--updates", type=int, default=0, help="of each; 0: the configuration's")
     parser.add_argument("--sampler", default="dpmpp_2m()", help="empty: the run's own")
     parser.add_argument("--steps", type=int, default=20, help="of the sampler; 0: the run's own")

@@ -53,11 +53,16 @@ def test_killed_it_goes_on_and_a_table_says_what_was_found(tmp_path, monkeypatch
     run, made = tiny.experiment(tmp_path), []
     args = argparse.Namespace(
         out=tmp_path / "out", guidance=["cfg(w=1.0)", "cfg(w=3.0)"], arms=["x1", "real + x1"],
-        seeds=2, sample_seeds=1, updates=7, work="digits", sampler="", steps=0, batch=0,
+        seeds=2, sample_seeds=1, images=12, updates=7, work="digits", sampler="", steps=0, batch=0,
     )  # fmt: skip
     args.out.mkdir()
     path = tmp_path / "s.npz"
-    monkeypatch.setattr(synthetic, "draw", lambda *rest, **how: {False: path, True: path})
+
+    def draw(run, guidance, seed, labels, folder):
+        np.testing.assert_array_equal(labels, run.source.split("train").labels[:12])
+        return {False: path, True: path}
+
+    monkeypatch.setattr(synthetic, "draw", draw)
 
     def classify(config, folder):
         made.append(str(folder))
