@@ -9,7 +9,8 @@ A row is a name, the runs of its seeds, and for a diffusion model the sampler, i
 guidance (none unless it is named). `--judge` is a classifier that trained none of them: classes,
 and the features of all distances. Of `stacked(...)` data it looks at each channel. Compilation is
 not in the times. What `OUT/rows.jsonl` has of the same checkpoint is not measured again. Bits/dim
-are those of `--mode=eval`, if it has measured that checkpoint on the whole test set.
+are those of `--mode=eval`, if it has measured that checkpoint on the whole test set. Exported
+weights are a run, too: what training cost, and their bits/dim, are on their card.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from diffusion_jax import saved_config
 from diffusion_jax.data.base import Source
 from diffusion_jax.evaluation import histogram, mode_coverage
 from diffusion_jax.evaluation.features.base import Features, digest
-from diffusion_jax.experiment import Experiment, open_run
+from diffusion_jax.experiment import Experiment, exported, open_run
 from diffusion_jax.experiment.measures import features, sample_quality as quality_lib
 from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.experiment.sampling.samples import Samples
@@ -59,7 +60,7 @@ def opened(path: str, settings: dict[str, Any], args: argparse.Namespace) -> Exp
     for key, value in settings.items():
         config.update_from_flattened_dict({key: value})
     config.data_dir = args.data_dir
-    config.sample.num, config.sample.batch = args.num, min(args.num, 500)
+    config.sample.num, config.sample.batch = args.num, min(args.num, args.batch)
     run = Experiment(config, args.out.absolute(), path)
     judged = run.source.num_classes > 0 and not stacked(run.source, open_run(args.judge).source)
     by_judge = f"classifier(checkpoint={str(args.judge)!r})" if judged else "pixels()"
@@ -83,8 +84,10 @@ def stacked(data: Source, judged: Source) -> bool:
 def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, float]]:
     """The sampler, its images, and images a second in batches and milliseconds for one."""
     draw = run_sampler.compiled(run, params)
-    seed = run.config.sample.seed
-    draw(seed, quiet=True)
+    seed, asked = run.config.sample.seed, run.config.sample.num
+    run.config.sample.num = run.config.sample.batch
+    draw(seed, quiet=True)  # compiles
+    run.config.sample.num = asked
     began = time.perf_counter()
     images = draw.levels(draw(seed, quiet=True))
     speed = len(images) / (time.perf_counter() - began)
@@ -149,6 +152,9 @@ def bits(path: str, step: int) -> dict[str, Any]:
 
     The newest bound, or else the newest density that is a likelihood; nothing without either.
     """
+    if exported.is_exported(path):
+        figure = exported.card(path).get("figure") or {"bits_per_dim": None}
+        return {"bits_per_dim": figure["bits_per_dim"], "bound": True}
     files = sorted(Path(path).glob("eval/[0-9]*.json"), key=lambda p: p.stat().st_mtime)
     found: dict[bool, float] = {}
     for report in (json.loads(p.read_text()) for p in files):
@@ -181,7 +187,7 @@ def measure(path: str, settings: dict[str, Any], args: argparse.Namespace) -> di
     row |= {k: headline.get(k) for k in _FIGURES}
     row["weights"] = sum(a.size for a in jax.tree.leaves(params))
     row["calls"] = draw.describe()["network_calls"]
-    row["core_s"] = _runs.pace(Path(path), run.config.batch)["core_s"]
+    row["core_s"] = core_seconds(path, run.config.batch)
     if "classes" in found:
         shares = found["classes"]
         row["variation"] = shares["total_variation"]
@@ -194,6 +200,22 @@ def measure(path: str, settings: dict[str, Any], args: argparse.Namespace) -> di
     if run.source.num_classes:
         row["judge_errs"] = errors_of(args.judge)
     return row
+
+
+def core_seconds(path: str, batch: int) -> float | None:
+    """Processor time of the training of a run, or of weights that say so on their card."""
+    if exported.is_exported(path):
+        return exported.card(path).get("core_seconds")
+    return _runs.pace(Path(path), batch)["core_s"]
+
+
+def weights_of(path: str) -> tuple[str, int]:
+    """A name of the newest weights of a run, and their step."""
+    if exported.is_exported(path):
+        said = exported.card(path)
+        return said["sha256"], said["step"]
+    newest = restore.locate(Path(path))[0]
+    return newest.name, int(newest.name)
 
 
 def collapsed(row: dict[str, Any]) -> bool:
@@ -268,27 +290,28 @@ def main() -> None:
     )
     parser.add_argument("--judge", type=Path, required=True, help="a classifier's run")
     parser.add_argument("--num", type=int, default=2000, help="samples of a run")
+    parser.add_argument("--batch", type=int, default=500, help="samples drawn at once")
     parser.add_argument("--data_dir", default="", help="tensorflow-datasets folder")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     log = args.out / "rows.jsonl"
-    cpu_devices.share(min(args.num, 500))
+    cpu_devices.share(min(args.num, args.batch))
     kept = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     rows = []
     for name, runs, settings in map(parse, args.row):
         for path in runs:
             if not (Path(path) / "config.json").exists():
                 raise SystemExit(f"--row: there is no run in {path!r}")
-            newest = restore.locate(Path(path))[0]
-            what = {"run": path, "checkpoint": newest.name, "settings": settings, "num": args.num,
+            newest, step = weights_of(path)
+            what = {"run": path, "checkpoint": newest, "settings": settings, "num": args.num,
                     "judge": str(args.judge)}  # fmt: skip
             same = [r for r in kept if {k: r.get(k) for k in what} == what]
             if not same:
                 same = [{**what, **measure(path, settings, args)}]
                 with log.open("a") as f:
                     f.write(json.dumps(same[0]) + "\n")
-            rows.append({**same[0], **bits(path, int(newest.name)), "name": name})
+            rows.append({**same[0], **bits(path, step), "name": name})
     print(show(rows))
 
 
