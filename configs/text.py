@@ -4,7 +4,7 @@ Command:   djax train --config=text --workdir=runs/letters
            the default is a Markov source whose entropy is known; for a text of your own add
            --config.data='text(path="FILE.txt", length=64)'
 Hardware:  two CPU cores, a few minutes
-Expected:  see docs/howto/video.md
+Expected:  34.76 +- 0.26 bits a text of 16 letters, of 33.77 that it has (ours)
 """
 
 from ml_collections import ConfigDict

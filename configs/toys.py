@@ -8,7 +8,8 @@ Command:   djax train --config=toys --workdir=runs/toys
            djax train --config=toys:later --workdir=runs/later
            djax eval --config.stages=runs/first,runs/later --workdir=runs/stages
 Hardware:  two CPU cores, 10 to 20 minutes
-Expected:  see docs/howto/video.md
+Expected:  108.7 +- 2.0 bits a video, :torus 27.4 +- 0.7, :still 147.4 +- 2.5, of 14.32 that it
+           has (ours, docs/howto/video.md)
 """
 
 from ml_collections import ConfigDict
