@@ -203,6 +203,9 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
             chart.line([n for n, _ in found], [v for _, (v, _) in found],
                        key.replace("_", " "), "o-")  # fmt: skip
         chart.axes.set_xscale("log")
+        sizes = sorted({r["row"] for r in rows})
+        chart.axes.set_xticks(sizes, [str(n) for n in sizes])
+        chart.axes.minorticks_off()
     charts.save(path, same, copied)
 
 
