@@ -49,9 +49,13 @@ class Default(NamedTuple):
 
 # By setting, of plug-ins in it. What is saved says these arguments; where it does not, it is from
 # before.
-DEFAULTS: Mapping[str, Mapping[str, Default]] = {
-    "guidance": {"clip_guidance": Default("form", 4, "true", "bank")},
-    "task": {"clip": Default("places", 12, 1, 4)},
+DEFAULTS: Mapping[str, Mapping[str, tuple[Default, ...]]] = {
+    "guidance": {"clip_guidance": (Default("form", 4, "true", "bank"),)},
+    "task": {
+        "classifier": (Default("groups", 8, 32, 8),),
+        "clip": (Default("places", 12, 1, 4), Default("groups", 13, 32, 8)),
+        "discriminator": (Default("groups", 8, 32, 8),),
+    },
 }
 
 
@@ -62,8 +66,9 @@ def today(kind: str, spec: Spec) -> Spec:
     found = dataclasses.replace(
         spec, name=name, kwargs={names.get(k, k): v for k, v in spec.kwargs.items()}
     )
-    default = DEFAULTS.get(kind, {}).get(name)
-    return found if name == spec.name or default is None else _say(found, default, earlier=True)
+    if name == spec.name:
+        return found
+    return _say(found, DEFAULTS.get(kind, {}).get(name, ()), earlier=True)
 
 
 def rewritten(kind: str, text: str) -> str:
@@ -94,19 +99,20 @@ def said(setting: str, text: str, earlier: bool = False) -> str:
     return text if full == spec else str(full)
 
 
-def _full(value: Any, changed: Mapping[str, Default], earlier: bool) -> Any:
+def _full(value: Any, changed: Mapping[str, tuple[Default, ...]], earlier: bool) -> Any:
     if isinstance(value, tuple):
         return tuple(_full(v, changed, earlier) for v in value)
     if not isinstance(value, Spec):
         return value
     kwargs = {k: _full(v, changed, earlier) for k, v in value.kwargs.items()}
     found = Spec(value.name, _full(value.args, changed, earlier), kwargs)
-    default = changed.get(value.name)
-    return found if default is None else _say(found, default, earlier)
+    return _say(found, changed.get(value.name, ()), earlier)
 
 
-def _say(spec: Spec, default: Default, earlier: bool) -> Spec:
-    if default.name in spec.kwargs or len(spec.args) > default.position:
-        return spec
-    value = default.earlier if earlier else default.today
-    return dataclasses.replace(spec, kwargs={**spec.kwargs, default.name: value})
+def _say(spec: Spec, defaults: tuple[Default, ...], earlier: bool) -> Spec:
+    unsaid = {
+        d.name: d.earlier if earlier else d.today
+        for d in defaults
+        if d.name not in spec.kwargs and len(spec.args) <= d.position
+    }
+    return dataclasses.replace(spec, kwargs={**spec.kwargs, **unsaid}) if unsaid else spec

@@ -59,7 +59,9 @@ def module(kind, name):
     return importlib.import_module(f"diffusion_jax.{registry.FOLDERS[kind]}.{name}")
 
 
-CHANGED = [(k, name, d) for k, of in earlier_names.DEFAULTS.items() for name, d in of.items()]
+CHANGED = [
+    (k, name, d) for k, of in earlier_names.DEFAULTS.items() for name, ds in of.items() for d in ds
+]
 
 
 @pytest.mark.parametrize(("setting", "name", "default"), CHANGED)
@@ -75,12 +77,12 @@ def test_what_is_saved_says_defaults_that_changed_and_what_does_not_is_from_befo
     task = f"guide(clip(width=8), against={path})"
     new = tiny.config(tmp_path, task=task, guidance="clip_guidance('runs/x', inner=cfg(w=0.0))")
     saved = saved_config.to_dict(new)
-    assert saved["task"] == f"guide(clip(width=8, places=4), against={path})"
+    assert saved["task"] == f"guide(clip(width=8, places=4, groups=8), against={path})"
     again = saved_config.from_dict(saved)
     assert again.task == saved["task"] and "form='bank'" in again.guidance
     assert not saved_config.differences(again, new)
     old = saved_config.from_dict({**saved, "task": task, "guidance": "similarity('runs/x')"})
-    assert old.task == f"guide(clip(width=8, places=1), against={path})"
+    assert old.task == f"guide(clip(width=8, places=1, groups=32), against={path})"
     assert old.guidance == "clip_guidance('runs/x', form='true')"
     (changed,) = saved_config.differences(old, new)  # a run of today is another
     assert "places=1" in changed and "places=4" in changed

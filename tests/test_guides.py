@@ -309,6 +309,23 @@ def test_a_tower_of_places_knows_where_and_one_without_does_not():
     assert apart(sees) > 0.1
 
 
+def test_no_feature_is_another_one_upside_down():
+    """As two are that a norm makes opposite, alone in their group, before the mean."""
+    z = jax.image.resize(
+        jax.random.normal(jax.random.key(0), (256, 4, 4, 1)), (256, 8, 8, 1), "linear"
+    )
+
+    def mirrored(groups):
+        body = base.tower(16, (2,), 1, 0.0, 0, -6.0, 4.0, "float32", groups=groups)
+        params = jax.jit(body.init)(jax.random.key(1), z[:2], jnp.zeros(2), {})
+        found = jax.jit(body.apply)(params, z, jnp.full(256, -4.0), {})
+        alike = np.corrcoef(np.asarray(found).T)
+        return np.mean([alike[i, i + 1] for i in range(0, len(alike), 2)])
+
+    assert mirrored(32) < -0.9  # the channels come in pairs
+    assert abs(mirrored(8)) < 0.5
+
+
 @pytest.mark.parametrize(("size", "parts"), [(8, 4), (6, 4), (2, 4), (7, 3), (5, 1)])
 def test_parts_of_a_map_are_means_that_share_everything_equally(size, parts):
     found = shares(size, parts)

@@ -75,11 +75,12 @@ def tower(
     gamma_max: float,
     dtype: str,
     places: int = 1,
+    groups: int = 8,
 ) -> Tower:
     """A tower from plug-in arguments; see `Tower`."""
     return Tower(
         width, tuple(mults), blocks, dropout, num_classes, gamma_min, gamma_max,
-        compute_dtype(dtype), places, name="tower",
+        compute_dtype(dtype), places, groups, name="tower",
     )  # fmt: skip
 
 

@@ -60,6 +60,7 @@ def make(
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
+    groups: Count = 8,
 ) -> Classifier:
     """A noise-conditional classifier.
 
@@ -72,6 +73,7 @@ def make(
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
+        groups: of channels, in the norm before the mean over positions; see `Tower`.
 
     Returns:
         The guide.
@@ -81,5 +83,5 @@ def make(
     """
     if not num_classes:
         raise ConfigError("classifier: the data have no classes; choose labelled data")
-    body = tower(width, mults, blocks, dropout, 0, gamma_min, gamma_max, dtype)
+    body = tower(width, mults, blocks, dropout, 0, gamma_min, gamma_max, dtype, groups=groups)
     return Classifier(Head(body, num_classes))

@@ -178,6 +178,7 @@ def make(
     dtype: str = "float32",
     text: TextEncoder | None = None,
     places: Count = 4,
+    groups: Count = 8,
 ) -> Guide:
     """Encoders of noisy images and texts.
 
@@ -200,6 +201,7 @@ def make(
         text: how the run reads captions; None if it does not.
         places: the image encoder keeps a mean of each of `places x places` parts of an image, so
             that its vectors know where things are; 1: of the whole image alone.
+        groups: of channels, in the norm before the mean over positions; see `Tower`.
 
     Returns:
         The guide.
@@ -207,7 +209,7 @@ def make(
     Raises:
         ConfigError: there is nothing to say about the images, or a caption is of no class.
     """
-    body = tower(width, mults, blocks, dropout, 0, gamma_min, gamma_max, dtype, places)
+    body = tower(width, mults, blocks, dropout, 0, gamma_min, gamma_max, dtype, places, groups)
     if text is None:
         return _caption_list.make(body, captions, size, width, num_classes, classes)
     if captions:

@@ -62,6 +62,7 @@ def make(
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
+    groups: Count = 8,
 ) -> Discriminator:
     """A noise-conditional discriminator.
 
@@ -74,6 +75,7 @@ def make(
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
+        groups: of channels, in the norm before the mean over positions; see `Tower`.
 
     Returns:
         The guide.
@@ -85,5 +87,5 @@ def make(
         raise ConfigError("discriminator: set against to a run whose samples it is to recognise")
     classes = num_classes // 2
     told = classes if classes > 1 else 0
-    body = tower(width, mults, blocks, dropout, told, gamma_min, gamma_max, dtype)
+    body = tower(width, mults, blocks, dropout, told, gamma_min, gamma_max, dtype, groups=groups)
     return Discriminator(Head(body, 1), classes)

@@ -25,6 +25,8 @@ class Tower(nn.Module):
         dtype: arithmetic type.
         places: the map is cut into `places x places` parts, each with a mean of its own. With 1,
             the mean of everything, where something is does not matter but for the border.
+        groups: of channels, in the norm before that mean. Where they are as small as pairs, a mean
+            keeps of a pair little more than a sign, and classes that share all signs are one.
     """
 
     width: int
@@ -36,6 +38,7 @@ class Tower(nn.Module):
     gamma_max: float
     dtype: Dtype
     places: int = 1
+    groups: int = 8
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -53,7 +56,7 @@ class Tower(nn.Module):
                 h = ResBlock(self.width * mult, self.dropout, self.dtype, name=f"block{level}_{i}")(
                     h, c, fold_keys(keys, level * self.blocks + i)
                 )
-        h = nn.swish(group_norm(h.shape[-1], self.dtype, "norm_out")(h))
+        h = nn.swish(group_norm(h.shape[-1], self.dtype, "norm_out", self.groups)(h))
         if self.places == 1:
             return h.mean((1, 2)).astype(jnp.result_type(z))
         rows, columns = (jnp.asarray(shares(n, self.places), h.dtype) for n in h.shape[1:3])
