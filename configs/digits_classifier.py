@@ -2,7 +2,7 @@
 
 Command:   djax train --config=digits_classifier --workdir=runs/clf
 Use:       --config.guidance='classifier(scale=2.0, checkpoint="runs/clf", inner=cfg(w=0.0))'
-Result:    accuracy 0.987 on clean test digits, 0.668 over all noise levels; 54 s on two CPU cores
+Result:    accuracy 0.993 on clean test digits, 0.700 over all noise levels; 41 core-seconds
            (ours, with other jobs running)
 """
 
