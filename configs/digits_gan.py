@@ -15,7 +15,7 @@ from diffusion_jax import config
 def get_config(variant: str = "") -> ConfigDict:
     c = config.base()
     c.data = "digits()"
-    c.task = "gan(width=64, blocks=1, noise=32, penalty=0.02)"
+    c.task = "gan(width=64, blocks=1, noise=32, penalty=0.64)"
     c.conditional = True
     c.batch = 64
     c.steps = 8000

@@ -55,6 +55,7 @@ DEFAULTS: Mapping[str, Mapping[str, tuple[Default, ...]]] = {
         "classifier": (Default("groups", 8, 32, 8),),
         "clip": (Default("places", 12, 1, 4), Default("groups", 13, 32, 8)),
         "discriminator": (Default("groups", 8, 32, 8),),
+        "gan": (Default("penalty", 3, 0.02, 0.64),),
     },
 }
 
