@@ -15,7 +15,7 @@ from diffusion_jax import config
 def get_config(variant: str = "") -> ConfigDict:
     c = config.base()
     c.data = "mnist(holdout=1000)"
-    c.task = "gan(width=64, blocks=1, noise=32, penalty=0.1)"
+    c.task = "gan(width=64, blocks=1, noise=32, penalty=2.0)"
     c.conditional = True
     c.batch = 128
     c.steps = 8000
