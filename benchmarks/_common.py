@@ -34,6 +34,17 @@ WORK = ("digits", "vdm8", "vdm32")
 _CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of a flag: whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, at least {least}")
+        return int(text)
+
+    return number
+
+
 @functools.cache
 def _random_images() -> str:
     """An npz of random 32x32 colour images: speed does not depend on what they show."""

@@ -24,9 +24,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import _runs
+from benchmarks import _common, _runs
 from diffusion_jax import saved_config
 from diffusion_jax.data.base import Source
+from diffusion_jax.errors import UserError
 from diffusion_jax.evaluation import histogram, mode_coverage
 from diffusion_jax.evaluation.features.base import Features, digest
 from diffusion_jax.experiment import Experiment, exported, open_run
@@ -289,11 +290,21 @@ def main() -> None:
         "--row", action="append", required=True, help="NAME=RUN,RUN[;SAMPLER;STEPS[;GUIDANCE]]"
     )
     parser.add_argument("--judge", type=Path, required=True, help="a classifier's run")
-    parser.add_argument("--num", type=int, default=2000, help="samples of a run")
-    parser.add_argument("--batch", type=int, default=500, help="samples drawn at once")
+    parser.add_argument("--num", type=_common.at_least(1), default=2000, help="samples of a run")
+    parser.add_argument(
+        "--batch", type=_common.at_least(1), default=500, help="samples drawn at once"
+    )
     parser.add_argument("--data_dir", default="", help="tensorflow-datasets folder")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    try:
+        print(show(fill(args)))
+    except UserError as e:
+        raise SystemExit(f"error: {e}") from None
+
+
+def fill(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every row and run; what is there is not measured again."""
     args.out.mkdir(parents=True, exist_ok=True)
     log = args.out / "rows.jsonl"
     cpu_devices.share(min(args.num, args.batch))
@@ -305,14 +316,14 @@ def main() -> None:
                 raise SystemExit(f"--row: there is no run in {path!r}")
             newest, step = weights_of(path)
             what = {"run": path, "checkpoint": newest, "settings": settings, "num": args.num,
-                    "judge": str(args.judge)}  # fmt: skip
+                    "batch": args.batch, "judge": str(args.judge)}  # fmt: skip
             same = [r for r in kept if {k: r.get(k) for k in what} == what]
             if not same:
                 same = [{**what, **measure(path, settings, args)}]
                 with log.open("a") as f:
                     f.write(json.dumps(same[0]) + "\n")
             rows.append({**same[0], **bits(path, step), "name": name})
-    print(show(rows))
+    return rows
 
 
 if __name__ == "__main__":

@@ -74,11 +74,13 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
     return float(min(2.0 * special.bdtr(least, n, 0.5), 1.0)) if n else 1.0
 
 
-def data_of(data: str, arm: Arm, path: Path, n: int) -> str:
-    """The data string of an arm, of `n` real training images."""
+def data_of(data: str, arm: Arm, path: Path, real: int, n: int) -> str:
+    """The data string of an arm: `real` training images, and `n` samples where it has some once."""
     if arm is REAL:
         return data
-    return f"synthetic({data}, samples={str(path)!r}, real={arm.real}, size={arm.times * n})"
+    kept = real if arm.real else 0
+    size = kept + n * (arm.times - 1 if kept else arm.times)
+    return f"synthetic({data}, samples={str(path)!r}, real={kept / size}, size={size})"
 
 
 def draw(
@@ -86,14 +88,14 @@ def draw(
 ) -> dict[bool, Path]:
     """Samples of these labels, all and those that are no near-copies: npz files, if not there."""
     stem = f"{''.join(c if c.isalnum() or c == '.' else '_' for c in guidance)}-seed{seed}"
-    paths = {new: folder / f"{stem}{'-new' * new}.npz" for new in (False, True)}
+    paths = {new: folder / f"{stem}-{len(labels)}{'-new' * new}.npz" for new in (False, True)}
     if all(p.exists() for p in paths.values()):
         return paths
     train = run.source.split("train")
     note(f"{len(labels)} samples, {guidance}, seed {seed}")
     with contextlib.redirect_stdout(sys.stderr):
         images = run.sample(
-            len(labels), tuple(map(int, train.labels)), seed=seed, guidance=guidance, **how
+            len(labels), tuple(map(int, labels)), seed=seed, guidance=guidance, **how
         )
         (near, real), _ = features.nearest(run, "pixels()", train, images, run.source.split("test"))
     kept = near.distance >= np.quantile(real.distance, _NEAR)
@@ -142,10 +144,10 @@ def fill(args: argparse.Namespace, run: Experiment) -> None:
     """Every arm and seed; what is there is not made again."""
     out, data = args.out, run.config.data
     labels = run.source.split("train").labels
-    n = args.images or len(labels)
+    real, n = len(labels), args.images or len(labels)
     asked = [a for a in ARMS if a.name in args.arms]
     drawn = max(2 if a.new else a.times if not a.real else 1 for a in asked)  # some are not new
-    labels = np.resize(labels[:n], drawn * n)
+    labels = np.resize(labels if n > real else labels[:n], drawn * n)
     how = {k: getattr(args, k) for k in ("sampler", "steps", "batch") if getattr(args, k)}
     cells = [("", REAL)] + [(g, a) for g in args.guidance for a in asked]
     for seed in range(args.seeds):
@@ -156,7 +158,11 @@ def fill(args: argparse.Namespace, run: Experiment) -> None:
                 path = sets[arm.new]
             name = f"{arm.name} {guidance}".strip()
             config = config_for(
-                args.work, data_of(data, arm, path, n), seed, args.updates, run.config.data_dir
+                args.work,
+                data_of(data, arm, path, real, n),
+                seed,
+                args.updates,
+                run.config.data_dir,
             )
             place = out / name.replace(" ", "_").replace("+", "and") / f"seed{seed}"
             try:
@@ -243,7 +249,8 @@ def check(run: Experiment, arms: Iterable[str]) -> None:
     names = [a.name for a in ARMS]
     unknown = set(arms) - {*names}
     if unknown:
-        raise ConfigError(f"no arm {', '.join(unknown)}; there are {', '.join(names)}")
+        asked = ", ".join(map(repr, sorted(unknown)))
+        raise ConfigError(f"no arm {asked}; there are {', '.join(names)}, beside real images")
     if not run.model.num_classes:
         raise ConfigError(f"{run.workdir} is unconditional: samples would have no labels")
 
@@ -256,13 +263,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--guidance", nargs="+", default=list(WEIGHTS), help="none() for students")
     parser.add_argument("--arms", nargs="+", default=[a.name for a in ARMS])
-    parser.add_argument("--seeds", type=int, default=5, help="classifiers of each arm")
-    parser.add_argument("--sample_seeds", type=int, default=3, help="sets of samples, in turn")
-    parser.add_argument("--images", type=int, default=0, help="of x1; 0: as many as real ones")
-    parser.add_argument("--updates", type=int, default=0, help="of each; 0: the configuration's")
+    parser.add_argument(
+        "--seeds", type=_common.at_least(1), default=5, help="classifiers of each arm"
+    )
+    parser.add_argument(
+        "--sample_seeds", type=_common.at_least(1), default=3, help="sets of samples, in turn"
+    )
+    parser.add_argument(
+        "--images", type=_common.at_least(0), default=0, help="of x1; 0: as many as real ones"
+    )
+    parser.add_argument(
+        "--updates", type=_common.at_least(0), default=0, help="of each; 0: the configuration's"
+    )
     parser.add_argument("--sampler", default="dpmpp_2m()", help="empty: the run's own")
-    parser.add_argument("--steps", type=int, default=20, help="of the sampler; 0: the run's own")
-    parser.add_argument("--batch", type=int, default=200, help="samples drawn at once")
+    parser.add_argument(
+        "--steps", type=_common.at_least(0), default=20, help="of the sampler; 0: the run's own"
+    )
+    parser.add_argument(
+        "--batch", type=_common.at_least(1), default=200, help="samples drawn at once"
+    )
     parser.add_argument("--data_dir", default="", help="tensorflow-datasets folder")
     parser.add_argument("--show", action="store_true", help="print finished rows only")
     args = parser.parse_args()

@@ -100,10 +100,13 @@ def said(setting: str, text: str, earlier: bool = False) -> str:
     return text if full == spec else str(full)
 
 
+_APART = ("distill",)  # its guidance `classifier` is no guide
+
+
 def _full(value: Any, changed: Mapping[str, tuple[Default, ...]], earlier: bool) -> Any:
     if isinstance(value, tuple):
         return tuple(_full(v, changed, earlier) for v in value)
-    if not isinstance(value, Spec):
+    if not isinstance(value, Spec) or value.name in _APART:
         return value
     kwargs = {k: _full(v, changed, earlier) for k, v in value.kwargs.items()}
     found = Spec(value.name, _full(value.args, changed, earlier), kwargs)

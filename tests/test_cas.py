@@ -41,7 +41,7 @@ def test_arms_hold_as_many_real_and_synthetic_images_as_they_say(tmp_path):
     path = tmp_path / "s.npz"
     np.savez(path, image=np.full((224, 4, 4, 1), 4, np.uint8), label=np.arange(224) % 3)
     for arm in (synthetic.REAL, *synthetic.ARMS):
-        text = synthetic.data_of(own, arm, path, 56)
+        text = synthetic.data_of(own, arm, path, 56, 56)
         train = registry.build("data", text).split("train")
         fake = int((train.images == 4).all(axis=(1, 2, 3)).sum())
         expected = {"real": (56, 0), "x1": (56, 56), "x4": (224, 224), "x1 new": (56, 56),
@@ -97,7 +97,7 @@ def test_killed_it_goes_on_and_a_table_says_what_was_found(tmp_path, monkeypatch
 
 def test_runs_and_arms_that_cannot_be_are_refused(tmp_path):
     run = tiny.experiment(tmp_path, conditional=False)
-    with pytest.raises(UserError, match="no arm x9; there are x1, x4, x1 new, real"):
+    with pytest.raises(UserError, match="no arm 'x9'; there are x1, x4, x1 new, real"):
         synthetic.check(run, ["x9"])
     with pytest.raises(UserError, match="unconditional: samples would have no labels"):
         synthetic.check(run, ["x1"])

@@ -73,6 +73,13 @@ def test_a_default_that_changed_is_that_of_today(setting, name, default):
     assert taken[default.position].default == default.today != default.earlier
 
 
+def test_a_guidance_in_a_task_is_no_guide_of_the_same_name():
+    task = "distill(teacher='x', guidance=classifier(checkpoint='y'))"
+    assert (
+        earlier_names.said("task", task) == earlier_names.said("task", task, earlier=True) == task
+    )
+
+
 def test_what_is_saved_says_defaults_that_changed_and_what_does_not_is_from_before(tmp_path):
     path = "'a clip(x)'"
     task = f"guide(clip(width=8), against={path})"
