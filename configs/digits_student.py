@@ -3,7 +3,7 @@
 Command:   djax train --config=digits_student --workdir=runs/four
 Teacher:   runs/digits, or --config.task="distill(teacher='RUN', method=segments(steps=1))"
 Hardware:  two CPU cores, minutes
-Expected:  with 600 steps of a guided teacher a Frechet distance 5% above its 50 calls (ours);
+Expected:  with 600 steps of a guided teacher a Frechet distance 7% above its 50 calls (ours);
            docs/howto/steps.md
 """
 

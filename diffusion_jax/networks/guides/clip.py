@@ -201,7 +201,7 @@ def make(
         text: how the run reads captions; None if it does not.
         places: the image encoder keeps a mean of each of `places x places` parts of an image, so
             that its vectors know where things are; 1: of the whole image alone.
-        groups: of channels, in the norm before the mean over positions; see `Tower`.
+        groups: of channels, at most, in the norm before the mean over positions; see `Tower`.
 
     Returns:
         The guide.

@@ -75,7 +75,7 @@ def make(
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
-        groups: of channels, in the norm before the mean over positions; see `Tower`.
+        groups: of channels, at most, in the norm before the mean over positions; see `Tower`.
 
     Returns:
         The guide.

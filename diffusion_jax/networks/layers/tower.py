@@ -25,7 +25,8 @@ class Tower(nn.Module):
         dtype: arithmetic type.
         places: the map is cut into `places x places` parts, each with a mean of its own. With 1,
             the mean of everything, where something is does not matter but for the border.
-        groups: of channels, in the norm before that mean. Where they are as small as pairs, a mean
+        groups: of channels, in the norm before that mean; if they do not divide these, the largest
+            number that divides both. Where they are as small as pairs, a mean
             keeps of a pair little more than a sign, and classes that share all signs are one.
     """
 
