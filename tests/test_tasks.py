@@ -154,9 +154,9 @@ def test_a_configuration_from_before_tasks_is_read(tmp_path):
     del old["task"]
     for scorer, against, task in (
         ("", "", "diffusion()"),
-        ("classifier(width=16)", "", "guide(classifier(width=16))"),
-        ("captions()", "", "guide(clip(places=1))"),
-        ("discriminator", "runs/x", "guide(discriminator(), against='runs/x')"),
+        ("classifier(width=16)", "", "guide(classifier(width=16, groups=32))"),
+        ("captions()", "", "guide(clip(places=1, groups=32))"),
+        ("discriminator", "runs/x", "guide(discriminator(groups=32), against='runs/x')"),
     ):
         path = tmp_path / "config.json"
         path.write_text(json.dumps(old | {"scorer": scorer, "against": against}))
