@@ -15,8 +15,6 @@ weights are a run, too: what training cost, and their bits/dim, are on their car
 
 import argparse
 import json
-import math
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -24,21 +22,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import _common, _runs
+from benchmarks import _common, _judges, _runs
+from benchmarks._rivals_table import FIGURES, show
 from diffusion_jax import saved_config
-from diffusion_jax.data.base import Source
 from diffusion_jax.errors import UserError
 from diffusion_jax.evaluation import histogram, mode_coverage
-from diffusion_jax.evaluation.features.base import Features, digest
 from diffusion_jax.experiment import Experiment, exported, open_run
-from diffusion_jax.experiment.measures import features, sample_quality as quality_lib
+from diffusion_jax.experiment.measures import sample_quality as quality_lib
 from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.experiment.sampling.samples import Samples
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.training import restore
-from diffusion_jax.types import Array, Params
 
-_FIGURES = ("frechet", "kid", "precision", "recall", "density", "coverage", "accuracy")
 _TIMED = 3
 
 
@@ -63,23 +58,15 @@ def opened(path: str, settings: dict[str, Any], args: argparse.Namespace) -> Exp
     config.data_dir = args.data_dir
     config.sample.num, config.sample.batch = args.num, min(args.num, args.batch)
     run = Experiment(config, args.out.absolute(), path)
-    judged = run.source.num_classes > 0 and not stacked(run.source, open_run(args.judge).source)
+    judged = run.source.num_classes > 0 and not _judges.stacked(
+        run.source, open_run(args.judge).source
+    )
     by_judge = f"classifier(checkpoint={str(args.judge)!r})" if judged else "pixels()"
     config.quality.update(
         {"features": by_judge, "classifier": str(args.judge) if judged else "", "nearest": "",
          "split": "train", "metrics": ("frechet", "kid", "coverage")}
     )  # fmt: skip
     return run
-
-
-def stacked(data: Source, judged: Source) -> bool:
-    """Whether images are three of those that a judge knows, as channels, and classes likewise."""
-    (*size, channels), (*own, one) = data.shape, judged.shape
-    return (
-        (size, channels, one) == (own, 3, 1)
-        and data.num_classes == judged.num_classes**3
-        and data.levels == judged.levels
-    )
 
 
 def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, float]]:
@@ -101,51 +88,6 @@ def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, floa
         alone(i, quiet=True)
         took.append(time.perf_counter() - began)
     return draw, images, {"images_per_s": speed, "ms_for_one": 1000 * min(took[1:])}
-
-
-def channels(images: np.ndarray) -> np.ndarray:
-    """Each channel of `[N, H, W, C]` as an image of its own, `[N C, H, W, 1]`."""
-    return np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)
-
-
-def by_channel(images: np.ndarray, judge: Path) -> np.ndarray:
-    """The number that a judge of single channels reads in stacked images, `[N]`."""
-    run = open_run(judge)
-    classify = features.classes(run, features.open_classifier(run, str(judge), "--judge"))
-    k = run.source.num_classes
-    return classify(channels(images)).reshape(-1, 3) @ np.array([k * k, k, 1])
-
-
-def features_by_channel(judge: Path) -> Features:
-    """The judge's features of every channel, one after the other."""
-    run = open_run(judge)
-    found = features.build(run, f"classifier(checkpoint={str(judge)!r})")
-
-    def apply(params: Params, images: Array) -> Array:
-        # Moved as in `channels`, but by the device.
-        flat = jax.numpy.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)
-        return found.apply(params, flat).reshape(len(images), -1)
-
-    value = digest(f"by channel {found.digest}")
-    return Features("classifier_by_channel", 3 * found.size, apply, value, found.params)
-
-
-def bench_of(run: Experiment, judge: Path) -> quality_lib.Bench:
-    """What samples are held against."""
-    if not stacked(run.source, open_run(judge).source):
-        return quality_lib.open_bench(run)
-    each = features_by_channel(judge)
-    ask = features.extractor(run, each)
-    reference, _ = features.reference(run, each, ask)
-    return quality_lib.Bench(run, each, ask, reference, {}, None)
-
-
-def errors_of(judge: Path) -> float:
-    """The share of its own test images that a judge takes for others."""
-    run = open_run(judge)
-    test = run.source.split("test")
-    classify = features.classes(run, features.open_classifier(run, str(judge), "--judge"))
-    return float(np.mean(classify(np.asarray(test.images)) != test.labels))
 
 
 def bits(path: str, step: int) -> dict[str, Any]:
@@ -182,10 +124,10 @@ def measure(path: str, settings: dict[str, Any], args: argparse.Namespace) -> di
     run = opened(path, settings, args)
     params, _ = run.weights()
     draw, images, row = timed(run, params)
-    bench = bench_of(run, args.judge)
+    bench = _judges.bench_of(run, args.judge)
     found = bench.figures(Samples(images, draw.labels, {}, ""))[0]
     headline = {k: v[0] for k, v in quality_lib.headline(found).items()}
-    row |= {k: headline.get(k) for k in _FIGURES}
+    row |= {k: headline.get(k) for k in FIGURES}
     row["weights"] = sum(a.size for a in jax.tree.leaves(params))
     row["calls"] = draw.describe()["network_calls"]
     row["core_s"] = core_seconds(path, run.config.batch)
@@ -195,11 +137,11 @@ def measure(path: str, settings: dict[str, Any], args: argparse.Namespace) -> di
         row["variation_by_chance"] = histogram.spread(
             np.array(shares["samples"]), np.array(shares["data"]), len(images)
         )
-    if stacked(run.source, open_run(args.judge).source):
-        judged = by_channel(images, args.judge)
+    if _judges.stacked(run.source, open_run(args.judge).source):
+        judged = _judges.by_channel(images, args.judge)
         row["modes"] = mode_coverage.found(judged, run.source.num_classes)
     if run.source.num_classes:
-        row["judge_errs"] = errors_of(args.judge)
+        row["judge_errs"] = _judges.errors_of(args.judge)
     return row
 
 
@@ -217,70 +159,6 @@ def weights_of(path: str) -> tuple[str, int]:
         return said["sha256"], said["step"]
     newest = restore.locate(Path(path))[0]
     return newest.name, int(newest.name)
-
-
-def collapsed(row: dict[str, Any]) -> bool:
-    """Recall below 0.2, or fewer than nine tenths of the modes that a perfect sampler finds."""
-    lost = "modes" in row and row["modes"]["found"] < 0.9 * row["modes"]["floor_found"]
-    return lost or (row["recall"] is not None and row["recall"] < 0.2)
-
-
-def _mean(values: list[float | None]) -> str:
-    known = [v for v in values if v is not None and not math.isnan(v)]
-    if not known:
-        return "none"
-    mean = statistics.mean(known)
-    if len(known) == 1:
-        return f"{mean:.4g}"
-    return f"{mean:.4g} +- {statistics.stdev(known) / len(known) ** 0.5:.2g}"
-
-
-def _variation(rows: list[dict[str, Any]]) -> str:
-    """How far shares of classes are from those of the data, and a perfect sampler's would be."""
-    known = [r for r in rows if "variation" in r]
-    if not known:
-        return ""
-    found, noise = _mean([r["variation"] for r in known]), known[0]["variation_by_chance"]
-    if len(known) == 1:
-        found += " [{:.3g}, {:.3g}]".format(*noise["interval"])
-    return f"{found}, chance {noise['chance']:.2g}"
-
-
-def _errs(rows: list[dict[str, Any]]) -> str:
-    """How often the judge errs at real images, of a channel where there are three."""
-    return next((f"{r['judge_errs']:.1%}" for r in rows if "judge_errs" in r), "")
-
-
-def _bits(rows: list[dict[str, Any]]) -> str:
-    """Bits/dim: bounds, or densities, which are said to be some."""
-    found = _mean([r["bits_per_dim"] for r in rows])
-    exact = any(r.get("bound") is False for r in rows)
-    return f"{found} (density, no bound)" if exact else found
-
-
-def show(rows: list[dict[str, Any]]) -> str:
-    """The table in markdown: mean and standard error over seeds, and the worst of them."""
-    heads = ("", "calls", "ms for one", "images/s", "training core-s", "weights", "Frechet",
-             "worst", "KID", "precision", "recall", "density", "coverage", "class accuracy",
-             "total variation of classes", "modes", "KL, nats", "judge errs", "bits/dim",
-             "collapsed")  # fmt: skip
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for name in dict.fromkeys(r["name"] for r in rows):
-        own = [r for r in rows if r["name"] == name]
-        of = {k: _mean([r[k] for r in own]) for k in (*_FIGURES, "ms_for_one", "images_per_s",
-                                                      "core_s")}  # fmt: skip
-        modal = [r["modes"] for r in own if "modes" in r]
-        cells = (
-            name, str(own[0]["calls"]), of["ms_for_one"], of["images_per_s"], of["core_s"],
-            f"{own[0]['weights']:,}", of["frechet"], f"{max(r['frechet'] for r in own):.4g}",
-            of["kid"], of["precision"], of["recall"], of["density"], of["coverage"],
-            of["accuracy"], _variation(own),
-            f"{_mean([m['found'] for m in modal])} of {modal[0]['modes']}" if modal else "",
-            f"{_mean([m['kl'] for m in modal])}, floor {modal[0]['floor_kl']:.2g}" if modal else "",
-            _errs(own), _bits(own), f"{sum(map(collapsed, own))} of {len(own)}",
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import tiny
 from checkpoint_copies import assert_identical
 from command import main
 
-from benchmarks import rivals
+from benchmarks import _judges, rivals
 from diffusion_jax import registry
 from diffusion_jax.baselines import r3gan
 from diffusion_jax.cli.modes import train
@@ -257,15 +257,15 @@ def test_a_row_is_measured(trained, tmp_path, stacks):
         train.run(run)
     out = tmp_path / "out"
     out.mkdir()
-    args = SimpleNamespace(judge=judge.workdir, num=120, data_dir="", out=out)
+    args = SimpleNamespace(judge=judge.workdir, num=120, batch=60, data_dir="", out=out)
     row = rivals.measure(str(run.workdir), {}, args)
     assert 0.0 <= row["judge_errs"] <= 1.0 and row["frechet"] is not None
     assert all(row[k] >= 0.0 for k in ("density", "coverage", "recall"))
     assert ("modes" in row) is stacks and ("variation" in row) is not stacks
     if stacks:
         assert row["modes"]["modes"] == 27 and row["modes"]["samples"] == 120
-        known = rivals.features_by_channel(judge.workdir)
-        bench = rivals.bench_of(rivals.opened(str(run.workdir), {}, args), judge.workdir)
+        known = _judges.features_by_channel(judge.workdir)
+        bench = _judges.bench_of(rivals.opened(str(run.workdir), {}, args), judge.workdir)
         assert bench.features.size == known.size == bench.reference.size
     rivals.show([{**row, **rivals.bits(str(run.workdir), 2), "name": "GAN"}])
 
@@ -295,10 +295,10 @@ def test_bits_of_a_table_are_those_of_a_likelihood_of_the_whole_test_set(tmp_pat
 
 def test_only_three_images_of_the_judge_are_stacked():
     known = registry.build("data", "digits()")
-    assert rivals.stacked(registry.build("data", "stacked(of=digits(), size=9)"), known)
-    assert not rivals.stacked(known, known)
+    assert _judges.stacked(registry.build("data", "stacked(of=digits(), size=9)"), known)
+    assert not _judges.stacked(known, known)
     images = np.arange(2 * 8 * 8 * 3).reshape(2, 8, 8, 3)
-    np.testing.assert_array_equal(rivals.channels(images)[4, ..., 0], images[1, ..., 1])
+    np.testing.assert_array_equal(_judges.channels(images)[4, ..., 0], images[1, ..., 1])
 
 
 def test_chance_in_a_histogram_of_two_classes():
