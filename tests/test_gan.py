@@ -91,6 +91,19 @@ def test_shapes_and_classes(networks):
     np.testing.assert_allclose(alone, score[1:2], atol=1e-5)
 
 
+@pytest.mark.parametrize("width", [8, (8, 5)])
+def test_every_size_has_its_width(width):
+    """At the start all blocks are the identity, so that 4x4 images pass unchanged in width."""
+    pair = r3gan.Generator((7, 6, 2), width, 1, 0), r3gan.Discriminator(width, 1, 0)
+    shapes = jax.eval_shape(lambda: r3gan.parameters(*pair, 4, jax.random.key(0)))
+    last = width if isinstance(width, int) else width[-1]
+    generator, discriminator = shapes["generator"], shapes["discriminator"]
+    assert generator["basis"].shape == discriminator["basis"].shape == (4, 4, 8)
+    assert generator["out"]["kernel"].shape == (1, 1, last, 2)
+    assert discriminator["in"]["kernel"].shape == (1, 1, 2, last)
+    assert ("widen1" in generator) == ("widen1" in discriminator) == (last != 8)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     from diffusion_jax.cli.modes import train
@@ -162,12 +175,13 @@ def test_what_a_gan_cannot_do_is_one_line(trained, words, says):
         ({"lr_decay": "constant"}, "depend on the length of the training"),
         ({"augment": "dihedral()"}, "a GAN is told nothing"),
         ({"view": "subsample()"}, "a GAN draws whole images"),
+        ({"task": "gan(width=(8, 4))"}, r"images of 4x4 have sizes of 4; give a width for each"),
     ],
 )
 def test_settings_that_do_not_fit(tmp_path, changes, says):
     from diffusion_jax.cli.modes import train
 
-    run = tiny.experiment(tmp_path, task=TASK, **{"lr_decay": "cosine", **changes})
+    run = tiny.experiment(tmp_path, **{"task": TASK, "lr_decay": "cosine", **changes})
     with pytest.raises(ConfigError, match=says):
         run.task.open(run, train.HANDED)
 

@@ -20,15 +20,27 @@ _BASE = 4  # pixels of the smallest image
 _SLOPE = 0.2
 # MSRA initialisation for leaky ReLU.
 _init = nn.initializers.variance_scaling(2.0 / (1.0 + _SLOPE**2), "fan_in", "normal")
+_init_linear = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 def _act(h: Array) -> Array:
     return nn.leaky_relu(h, _SLOPE)
 
 
-def stages(side: int) -> int:
-    """How many sizes lie between 4x4 and images of `side` pixels."""
-    return 1 + max(math.ceil(math.log2(side / _BASE)), 0)
+def sizes(side: int) -> tuple[int, ...]:
+    """The sizes from 4x4 to images of `side` pixels: 4, 8, ..., at least `side`."""
+    return tuple(_BASE * 2**i for i in range(1 + max(math.ceil(math.log2(side / _BASE)), 0)))
+
+
+def _widths(width: int | tuple[int, ...], count: int) -> tuple[int, ...]:
+    return (width,) * count if isinstance(width, int) else width
+
+
+def _widen(h: Array, width: int, name: str) -> Array:
+    """As it is where the next size has as many channels."""
+    if h.shape[-1] == width:
+        return h
+    return nn.Conv(width, (1, 1), use_bias=False, kernel_init=_init_linear, name=name)(h)
 
 
 def _blur(h: Array) -> Array:
@@ -76,13 +88,13 @@ class Generator(nn.Module):
 
     Attributes:
         shape: of an image, `[H, W, C]`.
-        width: channels.
+        width: channels, or those of each size, 4x4 first.
         blocks: residual blocks per size.
         num_classes: 0 for none.
     """
 
     shape: tuple[int, int, int]
-    width: int
+    width: int | tuple[int, ...]
     blocks: int
     num_classes: int
 
@@ -90,20 +102,21 @@ class Generator(nn.Module):
     def __call__(self, z: Array, label: Array | None) -> Array:
         """`[B, D]` and int32 `[B]` to images in model space, `[B, H, W, C]`."""
         height, width, channels = self.shape
-        n = stages(max(height, width))
+        n = len(sizes(max(height, width)))
+        widths = _widths(self.width, n)
         if self.num_classes:
             embed = nn.Embed(
                 self.num_classes, z.shape[-1], embedding_init=nn.initializers.normal(1.0),
                 name="label",
             )  # fmt: skip
             z = jnp.concatenate([z, embed(label)], axis=-1)
-        basis = self.param("basis", nn.initializers.normal(1.0), (_BASE, _BASE, self.width))
-        h = basis * nn.Dense(self.width, use_bias=False, name="dense")(z)[:, None, None, :]
+        basis = self.param("basis", nn.initializers.normal(1.0), (_BASE, _BASE, widths[0]))
+        h = basis * nn.Dense(widths[0], use_bias=False, name="dense")(z)[:, None, None, :]
         for level in range(n):
             if level:
-                h = _larger(h)
+                h = _larger(_widen(h, widths[level], f"widen{level}"))
             for i in range(self.blocks):
-                h = _Block(self.width, n * self.blocks, name=f"block{level}_{i}")(h)
+                h = _Block(widths[level], n * self.blocks, name=f"block{level}_{i}")(h)
         h = nn.Conv(channels, (1, 1), kernel_init=_init, name="out")(h)
         top, left = ((h.shape[a + 1] - self.shape[a]) // 2 for a in (0, 1))
         return h[:, top : top + height, left : left + width]
@@ -112,32 +125,33 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """How real images are, given their class; attributes as the generator's."""
 
-    width: int
+    width: int | tuple[int, ...]
     blocks: int
     num_classes: int
 
     @nn.compact
     def __call__(self, x: Array, label: Array | None) -> Array:
         """Images in model space `[B, H, W, C]` to `[B]`."""
-        n = stages(max(x.shape[1:3]))
+        n = len(sizes(max(x.shape[1:3])))
+        widths = _widths(self.width, n)[::-1]  # from the image down to 4x4
         missing = [_BASE * 2 ** (n - 1) - s for s in x.shape[1:3]]
         sides = [(m // 2, m - m // 2) for m in missing]
         h = jnp.pad(x, [(0, 0), *sides, (0, 0)], constant_values=-1.0)
-        h = nn.Conv(self.width, (1, 1), kernel_init=_init, name="in")(h)
+        h = nn.Conv(widths[0], (1, 1), kernel_init=_init, name="in")(h)
         for level in range(n):
             if level:
-                h = _smaller(h)
+                h = _widen(_smaller(h), widths[level], f"widen{level}")
             for i in range(self.blocks):
-                h = _Block(self.width, n * self.blocks, name=f"block{level}_{i}")(h)
-        basis = self.param("basis", nn.initializers.normal(1.0), (_BASE, _BASE, self.width))
+                h = _Block(widths[level], n * self.blocks, name=f"block{level}_{i}")(h)
+        basis = self.param("basis", nn.initializers.normal(1.0), (_BASE, _BASE, widths[-1]))
         features = (basis * h).mean((1, 2))
-        features = nn.Dense(self.width, use_bias=False, kernel_init=_init, name="dense")(features)
+        features = nn.Dense(widths[-1], use_bias=False, kernel_init=_init, name="dense")(features)
         if not self.num_classes:
             return nn.Dense(1, name="out")(features)[:, 0]
         embed = nn.Embed(
-            self.num_classes, self.width, embedding_init=nn.initializers.normal(1.0), name="label"
+            self.num_classes, widths[-1], embedding_init=nn.initializers.normal(1.0), name="label"
         )(label)
-        return (features * embed).sum(-1) / math.sqrt(self.width)
+        return (features * embed).sum(-1) / math.sqrt(widths[-1])
 
 
 def penalty(score: Any, x: Array) -> Array:
