@@ -16,7 +16,7 @@ from diffusion_jax import config
 def get_config(variant: str = "") -> ConfigDict:
     c = config.base()
     c.data = "mnist(holdout=1000)"
-    c.task = "gan(width=64, blocks=1, noise=32, penalty=2.0)"
+    c.task = "gan(width=(128, 64, 32, 16), blocks=1, noise=32, penalty=20.0)"
     c.conditional = True
     c.batch = 128
     c.steps = 8000
@@ -32,4 +32,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.sample_every = 0
     c.sample.num = 100
     c.sample.batch = 100
-    return config.variant(c, variant, smoke="gan(width=8, noise=4)")
+    return config.variant(c, variant, smoke="gan(width=8, noise=4, penalty=20.0)")
