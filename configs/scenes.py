@@ -14,7 +14,12 @@ def get_config(variant: str = "") -> ConfigDict:
     c = config.base()
     c.data = "scenes(objects=1)"
     c.text = "words(length=12)"
-    c.network = "unet(width=32, mults=(1, 2), blocks=1, attention=(8,), heads=4, dropout=0.0)"
+    c.network = (
+        "unet(width=32, mults=(1, 2), blocks=1, attention=(8,), heads=4, dropout=0.0, "
+        "position='sincos')"
+    )
+    c.prediction = "levels"
+    c.optimizer = "muon(weight_decay=0.01)"
     c.batch = 64
     c.steps = 3000
     c.lr = 2e-3
@@ -32,6 +37,5 @@ def get_config(variant: str = "") -> ConfigDict:
     c.sample.num = 40
     c.sample.batch = 40
     c.sample.steps = 50
-    return config.variant(
-        c, variant, smoke="unet(width=8, mults=(1, 2), blocks=1, attention=(8,), heads=2)"
-    )
+    small = "unet(width=8, mults=(1, 2), blocks=1, attention=(8,), heads=2, position='sincos')"
+    return config.variant(c, variant, smoke=small)

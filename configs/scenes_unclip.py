@@ -18,7 +18,12 @@ def get_config(variant: str = "") -> ConfigDict:
     c.embedding = "runs/clip"
     c.text = "words(length=12)"
     c.text_dropout, c.embedding_dropout = 0.5, 0.1
-    c.network = "unet(width=32, mults=(1, 2), blocks=1, attention=(8,), heads=4, dropout=0.0)"
+    c.network = (
+        "unet(width=32, mults=(1, 2), blocks=1, attention=(8,), heads=4, dropout=0.0, "
+        "position='sincos')"
+    )
+    c.prediction = "levels"
+    c.optimizer = "muon(weight_decay=0.01)"
     c.batch = 64
     c.steps = 3000
     c.lr, c.lr_decay, c.clip = 2e-3, "cosine", 1.0
@@ -27,6 +32,5 @@ def get_config(variant: str = "") -> ConfigDict:
     c.eval.timesteps = ()
     c.guidance, c.sampler = "cfg(w=2.0)", "dpmpp_2m()"
     c.sample.num, c.sample.batch, c.sample.steps = 40, 40, 50
-    return config.variant(
-        c, variant, smoke="unet(width=8, mults=(1, 2), blocks=1, attention=(8,), heads=2)"
-    )
+    small = "unet(width=8, mults=(1, 2), blocks=1, attention=(8,), heads=2, position='sincos')"
+    return config.variant(c, variant, smoke=small)

@@ -12,6 +12,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.networks.layers.embed import fourier_features, timestep_embedding
+from diffusion_jax.networks.layers.patches import sincos
 from diffusion_jax.process.parameterization import from_pred, to_pred
 from diffusion_jax.types import Pred, alpha, sigma
 
@@ -228,3 +229,29 @@ def test_gamma_per_pixel_reaches_the_network_as_its_mean():
 def test_a_time_embedding_that_is_too_short_is_refused(size):
     with pytest.raises(ConfigError, match="use 4 or more"):
         timestep_embedding(jnp.zeros(2), size)
+
+
+def test_a_unet_is_told_places_by_what_is_added_to_its_input():
+    """A learned table of zeros says nothing; one of sines and cosines is the fixed one."""
+    z = jax.random.normal(jax.random.key(0), (2, 6, 4, 1))
+
+    def network(how):
+        spec = f"unet(width=8, mults=(1,), blocks=1, attention=(), position={how!r})"
+        return registry.build("backbones", spec, channels=1, levels=17)
+
+    def told(how, params):
+        return network(how).apply({"params": params}, z, jnp.zeros(2), {})
+
+    plain = moved(network("none").init(jax.random.key(1), z, jnp.zeros(2), {}), 0.2)["params"]
+    learned = network("learned").init(jax.random.key(1), z, jnp.zeros(2), {})["params"]
+    assert learned.keys() - plain.keys() == {"position"}
+    table = learned["position"]
+    assert table.shape == (24, 8)
+    base = told("none", plain)
+    np.testing.assert_array_equal(told("learned", {**plain, "position": 0.0 * table}), base)
+    waves = told("sincos", plain)
+    assert jnp.abs(waves - base).max() > 1e-2
+    same = told("learned", {**plain, "position": sincos((6, 4), 8)})
+    np.testing.assert_allclose(same, waves, atol=1e-6)
+    with pytest.raises(ConfigError, match="allowed are none, sincos, learned"):
+        network("rope")

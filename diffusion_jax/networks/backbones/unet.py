@@ -6,7 +6,7 @@ size.
 
 from diffusion_jax.allowed import Count, Counts, Finite, Levels, Rate, Whole
 from diffusion_jax.networks.layers.blocks import compute_dtype
-from diffusion_jax.networks.layers.unet import UNet
+from diffusion_jax.networks.layers.unet import UNet, check_position
 from diffusion_jax.networks.text_encoders.base import TextEncoder
 
 
@@ -21,6 +21,7 @@ def make(
     remat: bool = False,
     patch: Count = 1,
     level_features: Whole = 0,
+    position: str = "none",
     channels: Count = 3,
     levels: Levels = 256,
     num_classes: Whole = 0,
@@ -46,6 +47,9 @@ def make(
             pixels as 14x14 positions of four, and is four times cheaper at the same width.
         level_features: numbers by which each value is told what its own `z` says of its level
             (`LevelEmbedding`); 0 for none.
+        position: what is added to the input that tells places apart, `"sincos"` or `"learned"`.
+            Without it, `"none"`, a network knows where it is by the distance to the border at best:
+            for texts such as "top left" that is too little.
         channels: image channels.
         levels: grey levels of the data.
         num_classes: classes to condition on; 0 for none.
@@ -64,5 +68,5 @@ def make(
     return UNet(
         width, tuple(mults), blocks, tuple(attention), heads, dropout, fourier, remat, patch,
         level_features, channels, levels, num_classes, augment, low, gamma_min,
-        gamma_max, compute_dtype(dtype), text,
+        gamma_max, compute_dtype(dtype), text, check_position("unet", position, width),
     )  # fmt: skip

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.errors import ConfigError
+from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.networks.layers import patches
 from diffusion_jax.networks.layers.blocks import (
     Attention,
@@ -31,11 +31,21 @@ from diffusion_jax.networks.layers.text import TextAttention, read
 from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.types import Array, Cond
 
+POSITIONS = ("none", "sincos", "learned")
+
+
+def check_position(who: str, position: str, width: int) -> str:
+    """Returns `position`; raises SpecError unless it is one of `POSITIONS` and fits the width."""
+    if position not in POSITIONS:
+        raise SpecError(f"{who}: position={position!r}; allowed are {', '.join(POSITIONS)}")
+    return patches.check_position(who, position, width, width)
+
 
 class UNet(nn.Module):
     """See the module docstring; the plug-ins `unet` and `video_unet` document the settings.
 
     Attributes:
+        position: how places are told apart, one of `POSITIONS`.
         who: the plug-in, for messages.
         frames: of the videos that it takes, `[B,T,H,W,C]`; 0 for images.
         time: whether frames see one another.
@@ -62,6 +72,7 @@ class UNet(nn.Module):
     gamma_max: float
     dtype: Dtype
     text: TextEncoder | None = None
+    position: str = "none"
     who: str = "unet"
     frames: int = 0
     time: bool = True
@@ -153,6 +164,8 @@ class UNet(nn.Module):
             h = jnp.concatenate([h, known], axis=-1)
         h = patches.fold(h, self.patch)
         h = conv3x3(self.width, dtype=self.dtype, name="conv_in")(h)
+        tokens = h.reshape(len(h), -1, self.width)
+        h = patches.place(self, tokens, self.position, grid, self.heads)[0].reshape(h.shape)
         skips = [h]
         for level, mult in enumerate(self.mults):
             for i in range(self.blocks):
