@@ -21,7 +21,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.prediction = "levels"
     c.optimizer = "muon(weight_decay=0.01)"
     c.batch = 64
-    c.steps = 3000
+    c.steps = 1500
     c.lr = 2e-3
     c.lr_decay = "cosine"
     c.clip = 1.0

@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.prediction = "levels"
     c.optimizer = "muon(weight_decay=0.01)"
     c.batch = 64
-    c.steps = 3000
+    c.steps = 1500
     c.lr, c.lr_decay, c.clip = 2e-3, "cosine", 1.0
     c.ema = (0.998,)
     c.log_every, c.eval_every, c.save_every, c.sample_every = 50, 500, 500, 0
