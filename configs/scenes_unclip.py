@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.text_dropout, c.embedding_dropout = 0.5, 0.1
     c.network = (
         "unet(width=32, mults=(1, 2), blocks=1, attention=(8,), heads=4, dropout=0.0, "
-        "position='sincos')"
+        "position='sincos', smallest_group=8)"
     )
     c.prediction = "levels"
     c.optimizer = "muon(weight_decay=0.01)"

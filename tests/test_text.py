@@ -11,7 +11,12 @@ from weights import drawn
 
 from diffusion_jax import registry, testing
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.networks.layers.text import CrossAttention, TextTokens
+from diffusion_jax.networks.layers.text import (
+    CrossAttention,
+    TextAttention,
+    TextContext,
+    TextTokens,
+)
 from diffusion_jax.networks.text_encoders.base import (
     decode,
     encode,
@@ -176,6 +181,23 @@ def test_without_positions_the_order_of_tokens_says_nothing(float64):
     for p, same in (({**params, "text": text}, True), (params, False)):
         for a, b in zip(shown(p, ids, x), shown(p, mixed, x), strict=True):
             assert np.allclose(a, b, rtol=1e-12, atol=1e-12) == same
+
+
+def test_what_a_pixel_asks_the_text_depends_on_its_place_if_that_is_told(float64):
+    """Without positions pixels that change places take their answers along."""
+    x = jax.random.normal(jax.random.key(0), (2, 2, 3, 8))
+    tokens = jax.random.normal(jax.random.key(1), (2, 4, 8))
+    text = TextContext(tokens, jnp.zeros((2, 4)), tokens.mean(1))
+
+    def moved(position):
+        look = TextAttention(2, None, position, smallest_group=8)
+        params = look.init(jax.random.key(2), x, text)
+        params = jax.tree.map(jnp.add, params, drawn(params, 0.3))
+        answers = [look.apply(params, a, text) for a in (x, x[:, ::-1])]
+        return jnp.abs(answers[0][:, ::-1] - answers[1]).max()
+
+    assert moved("none") < 1e-12
+    assert moved("sincos") > 1e-3 and moved("learned") > 1e-3
 
 
 SMALL = {

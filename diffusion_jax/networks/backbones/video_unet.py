@@ -23,6 +23,7 @@ def make(
     patch: Count = 1,
     level_features: Whole = 0,
     position: str = "none",
+    smallest_group: Count = 2,
     channels: Count = 3,
     levels: Levels = 256,
     num_classes: Whole = 0,
@@ -56,6 +57,8 @@ def make(
         position: what is added to the input that tells places apart, `"sincos"` or `"learned"`.
             Without it, `"none"`, a network knows where it is by the distance to the border at best:
             for texts such as "top left" that is too little.
+        smallest_group: fewest channels in a group of the norms. A norm of few leaves little of what
+            a class or a text adds to all places alike: try 8.
         channels: of a frame.
         levels: grey levels of the data.
         num_classes: classes to condition on; 0 for none.
@@ -82,5 +85,6 @@ def make(
         width, tuple(mults), blocks, tuple(attention), heads, dropout, fourier, remat, patch,
         level_features, channels, levels, num_classes, augment, low, gamma_min,
         gamma_max, compute_dtype(dtype), text, check_position("video_unet", position, width),
+        smallest_group,
         "video_unet", shape[0] if len(shape) == 4 else 0, time, stills, given,
     )  # fmt: skip

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.errors import SpecError
 from diffusion_jax.networks.layers.blocks import Dtype, group_norm
+from diffusion_jax.networks.layers.patches import place
 from diffusion_jax.networks.text_encoders.base import TextEncoder, frozen_width, pooled_at_end
 from diffusion_jax.types import Array, Cond
 
@@ -129,16 +130,21 @@ class TextAttention(nn.Module):
     Attributes:
         heads: see `CrossAttention`.
         dtype: see `CrossAttention`.
+        position: how pixels tell the text where they are, one of `patches.POSITIONS`.
+        smallest_group: fewest channels in a group of the norm.
     """
 
     heads: int
     dtype: Dtype
+    position: str = "none"
+    smallest_group: int = 2
 
     @nn.compact
     def __call__(self, x: Array, context: TextContext) -> Array:
         """Attention of `x` `[B, H, W, C]` to the text."""
-        h = group_norm(x.shape[-1], self.dtype, "norm")(x)
+        h = group_norm(x.shape[-1], self.dtype, "norm", smallest=self.smallest_group)(x)
         h = h.reshape(x.shape[0], -1, x.shape[-1])
+        h = place(self, h, self.position, x.shape[1:3], self.heads)[0]
         h = CrossAttention(self.heads, self.dtype, name="text")(h, context.tokens, context.bias)
         return x + h.reshape(x.shape)
 

@@ -46,6 +46,7 @@ class UNet(nn.Module):
 
     Attributes:
         position: how places are told apart, one of `POSITIONS`.
+        smallest_group: fewest channels in a group of the norms.
         who: the plug-in, for messages.
         frames: of the videos that it takes, `[B,T,H,W,C]`; 0 for images.
         time: whether frames see one another.
@@ -73,6 +74,7 @@ class UNet(nn.Module):
     dtype: Dtype
     text: TextEncoder | None = None
     position: str = "none"
+    smallest_group: int = 2
     who: str = "unet"
     frames: int = 0
     time: bool = True
@@ -139,12 +141,13 @@ class UNet(nn.Module):
             own = jax.vmap(lambda key: jax.random.split(key, frames))(keys)
             keys = own.reshape(-1)
         block_type = nn.remat(ResBlock) if self.remat else ResBlock
-        count = 0
+        small, count = {"smallest_group": self.smallest_group}, 0
 
         def block(h: Array, width: int, name: str) -> Array:
             nonlocal count
             count += 1
-            h = block_type(width, self.dropout, self.dtype, name=name)(h, c, fold_keys(keys, count))
+            made = block_type(width, self.dropout, self.dtype, **small, name=name)
+            h = made(h, c, fold_keys(keys, count))
             return between(attend(h, name) if h.shape[1] in self.attention else h, name)
 
         def between(h: Array, name: str) -> Array:
@@ -153,9 +156,12 @@ class UNet(nn.Module):
             return TimeAttention(self.heads, frames, self.dtype, name=f"{name}_time")(h, apart)
 
         def attend(h: Array, name: str) -> Array:
-            h = Attention(self.heads, self.dtype, name=f"{name}_attn")(h)
+            h = Attention(self.heads, self.dtype, **small, name=f"{name}_attn")(h)
             if text is not None:
-                h = TextAttention(self.heads, self.dtype, name=f"{name}_text")(h, text)
+                told = TextAttention(
+                    self.heads, self.dtype, self.position, **small, name=f"{name}_text"
+                )
+                h = told(h, text)
             return h
 
         h = image_inputs(z, cond, self.levels, self.fourier, low)
@@ -174,9 +180,8 @@ class UNet(nn.Module):
             if level < len(self.mults) - 1:
                 h = conv3x3(h.shape[-1], strides=(2, 2), dtype=self.dtype, name=f"shrink{level}")(h)
                 skips.append(h)
-        h = block_type(h.shape[-1], self.dropout, self.dtype, name="mid_0")(
-            h, c, fold_keys(keys, 0)
-        )
+        made = block_type(h.shape[-1], self.dropout, self.dtype, **small, name="mid_0")
+        h = made(h, c, fold_keys(keys, 0))
         h = between(attend(h, "mid"), "mid")
         h = block(h, h.shape[-1], "mid_1")
         for level, mult in reversed(list(enumerate(self.mults))):
@@ -188,7 +193,8 @@ class UNet(nn.Module):
                 b, height, width, channels = h.shape
                 h = jax.image.resize(h, (b, 2 * height, 2 * width, channels), "nearest")
                 h = conv3x3(channels, dtype=self.dtype, name=f"grow{level}")(h)
-        h = nn.swish(group_norm(h.shape[-1], self.dtype, "norm_out")(h)).astype(z.dtype)
+        norm = group_norm(h.shape[-1], self.dtype, "norm_out", smallest=self.smallest_group)
+        h = nn.swish(norm(h)).astype(z.dtype)
         size = (3, 3) if self.patch == 1 else (1, 1)  # each patch gives its own pixels
         out = conv3x3(
             self.patch**2 * self.channels, kernel_size=size, kernel_init=nn.initializers.zeros,
