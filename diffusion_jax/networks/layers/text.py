@@ -144,7 +144,7 @@ class TextAttention(nn.Module):
         """Attention of `x` `[B, H, W, C]` to the text."""
         h = group_norm(x.shape[-1], self.dtype, "norm", smallest=self.smallest_group)(x)
         h = h.reshape(x.shape[0], -1, x.shape[-1])
-        h = place(self, h, self.position, x.shape[1:3], self.heads)[0]
+        h = place(self, h, self.position, (x.shape[1], x.shape[2]), self.heads)[0]
         h = CrossAttention(self.heads, self.dtype, name="text")(h, context.tokens, context.bias)
         return x + h.reshape(x.shape)
 

@@ -6,6 +6,8 @@ batch (Ho et al. 2022, "Video diffusion models"): every layer is that of images,
 by the same names.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -141,7 +143,8 @@ class UNet(nn.Module):
             own = jax.vmap(lambda key: jax.random.split(key, frames))(keys)
             keys = own.reshape(-1)
         block_type = nn.remat(ResBlock) if self.remat else ResBlock
-        small, count = {"smallest_group": self.smallest_group}, 0
+        small: dict[str, Any] = {"smallest_group": self.smallest_group}
+        count = 0
 
         def block(h: Array, width: int, name: str) -> Array:
             nonlocal count
