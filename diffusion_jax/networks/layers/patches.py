@@ -166,6 +166,6 @@ def place(
     if position == "sincos":
         return tokens + sincos(grid, width).astype(tokens.dtype), None
     if position == "learned":
-        shape = tokens.shape[1:]
-        return tokens + owner.param("position", nn.initializers.normal(0.02), shape), None
+        table = owner.param("position", nn.initializers.normal(0.02), tokens.shape[1:])
+        return tokens + table.astype(tokens.dtype), None
     return tokens, None

@@ -161,10 +161,10 @@ class UNet(nn.Module):
         def attend(h: Array, name: str) -> Array:
             h = Attention(self.heads, self.dtype, **small, name=f"{name}_attn")(h)
             if text is not None:
-                told = TextAttention(
+                ask = TextAttention(
                     self.heads, self.dtype, self.position, **small, name=f"{name}_text"
                 )
-                h = told(h, text)
+                h = ask(h, text)
             return h
 
         h = image_inputs(z, cond, self.levels, self.fourier, low)
