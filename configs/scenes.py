@@ -2,7 +2,8 @@
 
 Command:   djax train --config=scenes --workdir=runs/scenes
 Hardware:  two CPU cores, minutes
-Expected:  see docs/howto/text.md
+Expected:  0.21 bits/dim given the text, 74% of digits, all places and colours right (ours, one
+           run on data with all pairs of colour and digit, docs/words_and_bits.md)
 """
 
 from ml_collections import ConfigDict
