@@ -1,1 +1,1 @@
-"""What diffusion is compared with. Only the task that trains a baseline, and its step, import it."""
+"""What diffusion is compared with. Only the task of a baseline and its step import it."""
