@@ -25,7 +25,7 @@ import numpy as np
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, clip_model
+from diffusion_jax.experiment import Experiment, clip_model, other_runs
 from diffusion_jax.experiment.measures import judges, sample_quality as quality_lib
 from diffusion_jax.experiment.sampling import best_of, run_sampler
 from diffusion_jax.experiment.sampling.samples import Samples
@@ -229,6 +229,8 @@ def main() -> None:
     made_with = {k: str(getattr(args, k)) for k in ("checkpoint", "clip", "other", "judge", "num",
                                                     "sampler", "steps", "draws")}  # fmt: skip
     try:
+        for name in ("checkpoint", "clip", "other"):
+            other_runs.saved(f"--{name}", str(getattr(args, name)), None)
         there = kept(args.json, made_with)
     except ConfigError as e:
         parser.error(str(e))

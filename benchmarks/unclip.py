@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks import guided
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, other_runs
 from diffusion_jax.experiment.measures import judges, sample_quality as quality_lib
 from diffusion_jax.experiment.sampling import best_of, run_sampler
 from diffusion_jax.experiment.sampling.samples import Samples
@@ -102,6 +102,8 @@ def main() -> None:
         "decoder", "prior", "direct", "other", "judge", "num", "guidance", "sampler", "steps",
         "draws")}  # fmt: skip
     try:
+        for name in ("decoder", "prior", "direct", "other"):
+            other_runs.saved(f"--{name}", str(getattr(args, name)), None)
         there = guided.kept(args.json, made_with)
     except ConfigError as e:
         parser.error(str(e))

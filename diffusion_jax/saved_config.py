@@ -44,6 +44,9 @@ _MAY_CHANGE = {
 # move between devices that need the one or the other.
 _HOW = ("scan", "remat")
 
+# Where a run lies of whose weights the SHA-256 is known: it may be moved.
+_WHERE = ("checkpoint",)
+
 
 def _by_new_names(key: str, value: Any) -> Any:
     """A setting in which plug-ins have today's names."""
@@ -59,11 +62,14 @@ def meaning(key: str, value: Any) -> Any:
         spec = registry.parse(earlier_names.said(key, _by_new_names(key, value)))
     except SpecError:
         return value
-    if key != "network" or "." in spec.name:  # of somebody else's, arguments may mean anything
+    if "." in spec.name:  # of somebody else's, arguments may mean anything
         return spec
-    kept = {k: v for k, v in spec.kwargs.items() if k not in _HOW}
+    left_out = _HOW if key == "network" else _WHERE if spec.kwargs.get("sha256") else ()
+    kept = {k: v for k, v in spec.kwargs.items() if k not in left_out}
     return registry.Spec(spec.name, spec.args, kept)
 
+
+_FEW = 4  # values of a list that a message shows
 
 # Settings that give weights their meaning, or change what the network computes from them.
 _MEANING = (
@@ -76,7 +82,24 @@ def other_meaning(trained: ConfigDict, asked: ConfigDict) -> list[str]:
     """Settings under which the same weights would mean something else, as `"name: old -> new"`."""
     pairs = [(k, trained[k], asked[k]) for k in _MEANING]
     pairs += [("class_dropout > 0", trained.class_dropout > 0, asked.class_dropout > 0)]
-    return [f"{k}: {a!r} -> {b!r}" for k, a, b in pairs if meaning(k, a) != meaning(k, b)]
+    return [
+        f"{k}: {_shown(a)} -> {_shown(b)}" for k, a, b in pairs if meaning(k, a) != meaning(k, b)
+    ]
+
+
+def _shown(value: Any) -> str:
+    """A setting for a message; of long lists, and of what identifies weights, only the start."""
+    try:
+        spec = registry.parse(value) if isinstance(value, str) else None
+    except SpecError:
+        spec = None
+    if spec is None or "sha256" not in spec.kwargs:
+        return repr(value)
+    kept = {
+        k: v for k, v in spec.kwargs.items() if not (isinstance(v, tuple | list) and len(v) > _FEW)
+    }
+    sha256 = f"{str(kept['sha256'])[:8]}.."
+    return repr(str(registry.Spec(spec.name, spec.args, {**kept, "sha256": sha256})))
 
 
 def today(values: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +228,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """Differences that forbid to go on with a run, as `"name: old -> new"`, sorted."""
     a, b = (config_fields.flat(to_dict(c)) for c in (old, new))
     return [
-        f"{k}: {a.get(k)!r} -> {b.get(k)!r}"
+        f"{k}: {_shown(a.get(k))} -> {_shown(b.get(k))}"
         for k in sorted(a.keys() | b.keys())
         if meaning(k, a.get(k)) != meaning(k, b.get(k)) and k.split(".")[0] not in _MAY_CHANGE
     ]

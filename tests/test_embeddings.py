@@ -103,6 +103,45 @@ def test_a_run_writes_down_what_it_knows_of_the_clip(tmp_path, capsys):
         assembly.settle(other)
 
 
+@pytest.mark.parametrize("field", ["data", "embedding"])
+def test_a_clip_may_be_moved(tmp_path, field, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make = {"data": prior, "embedding": decoder}[field]
+    one = make(tmp_path)
+    assembly.settle(one)
+    written = one.config[field]
+    assert str(tmp_path / "runs" / "clip") in written  # from any folder
+    one.workdir.mkdir(exist_ok=True)
+    (one.workdir / "config.json").write_text(one.config.to_json())
+    capsys.readouterr()
+
+    def named(place, **changes):
+        found = with_linear_clip(make(tmp_path), **changes)
+        found.config[field] = found.config[field].replace("runs/clip", place)
+        assembly.settle(found)
+        return found.config
+
+    there = named("elsewhere/clip")
+    assert there[field] == written.replace(str(tmp_path / "runs"), str(tmp_path / "elsewhere"))
+    assert "deviations" not in capsys.readouterr().out  # nothing was measured again
+    assert not saved_config.differences(one.config, there)
+    assert not saved_config.other_meaning(one.config, there)
+    (line,) = saved_config.differences(one.config, named("other", digest="2" * 64))
+    assert "22222222.." in line and "mean=" not in line
+
+
+def test_a_clip_that_is_gone_is_asked_for_and_not_made_anew(tmp_path):
+    one = decoder(tmp_path)
+    assembly.settle(one)
+    vars(one).pop("clip")
+    with pytest.raises(ConfigError, match="there is no folder .* is 11111111..: say where it is"):
+        embeddings.of(one)
+    bare = decoder(tmp_path)
+    vars(bare).pop("clip")
+    with pytest.raises(ConfigError, match="--config=scenes_clip:clean --workdir=runs/clip makes"):
+        embeddings.of(bare)
+
+
 @pytest.mark.parametrize(
     ("make", "known", "message"),
     [(prior, {"levels": 9}, r"sees images of \(16, 16, 3\) with 9 levels, scenes_digits has"),

@@ -47,6 +47,7 @@ def command(tmp_path, monkeypatch):
     monkeypatch.setattr(guided.judges, "alike", lambda *rest: {"score": 1.0})
     monkeypatch.setattr(guided.judges, "texts_of", lambda *rest: ["a", "b"])
     monkeypatch.setattr(guided.clip_model, "opened", lambda *rest: None)
+    monkeypatch.setattr(guided.other_runs, "saved", lambda *rest: None)
     monkeypatch.setattr(guided, "figures", lambda *rest: dict(row))
     bench = SimpleNamespace(floor=lambda: {})
     monkeypatch.setattr(guided.quality_lib, "open_bench", lambda run: bench)

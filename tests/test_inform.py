@@ -213,7 +213,7 @@ def test_questions_that_cannot_be_asked(tmp_path, asked, message):
 def test_another_run_must_be_without_text(tmp_path, monkeypatch):
     found, other = run(tmp_path), run(tmp_path)
     found.config.inform.against = "runs/text"
-    monkeypatch.setattr(other_runs, "opened", lambda *args: other)
+    monkeypatch.setattr(other_runs, "opened", lambda *args, **more: other)
     with pytest.raises(ConfigError, match="runs/text: that run has texts or classes; give one"):
         inform.check(found)
 

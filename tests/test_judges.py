@@ -56,7 +56,7 @@ def test_the_judge_of_scenes_sees_each_mistake():
     swapped = image[..., [1, 2, 0]]
     assert right(swapped, said) == {"colour": 0.0, "digit": 1.0, "place": 1.0, "count": 1.0}
     doubled = image + moved
-    assert right(doubled, said)["count"] == 0.0
+    assert right(doubled, said)["count"] == right(doubled, said)["place"] == 0.0
     assert np.isnan(right(image, "a digit")["digit"]) and right(0 * image, said)["place"] == 0.0
     with pytest.raises(ConfigError, match="no caption of these scenes; it reads such as"):
         right(image, "a red cat")

@@ -77,9 +77,23 @@ def test_prompts_come_from_settings_a_file_or_the_data(tmp_path):
     found.config.sample.captions = ("a", 3)
     with pytest.raises(ConfigError, match=r"captions: 3 is no text"):
         texts.wanted(found, 1)
+    found.config.sample.captions = ("a cyan five", " ")
+    with pytest.raises(ConfigError, match=r"an empty text is none .* --config.guidance='cfg\(w=0"):
+        texts.wanted(found, 1)
     found.config.sample.captions = ()
     with pytest.raises(ConfigError, match=r"takes sample.captions, not labels"):
         texts.wanted(found, 1)
+
+
+def test_a_caption_that_is_too_long_is_held_against_those_of_all_splits(tmp_path):
+    found = run(tmp_path)
+    longest = max(
+        len(t) for s in ("train", "valid", "test") for t in found.data.split(s).captions.table
+    )
+    found.config.text = "bytes(length=12, width=8, depth=1, heads=2)"
+    vars(found).pop("text", None), vars(found).pop("source", None)
+    with pytest.raises(ConfigError, match=rf"captions of scenes.*bytes\(length={longest + 2}\)"):
+        found.source.split("test")
     other = tiny.experiment(tmp_path)
     other.config.sample.captions = ("a",)
     with pytest.raises(ConfigError, match="trained without text"):

@@ -65,9 +65,7 @@ class Experiment:
     @functools.cached_property
     def clip(self) -> Callable[[str], clip_model.Clip]:
         """Opens a CLIP by its run, each once."""
-        c, of = self.config, "embedding" if self.config.embedding else "data: checkpoint"
-        opened = functools.partial(clip_model.opened, setting=of, data_dir=c.data_dir)
-        return functools.cache(opened)
+        return embeddings.opener(self)
 
     @functools.cached_property
     def text(self) -> TextEncoder | None:

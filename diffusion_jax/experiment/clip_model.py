@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax import registry
+from diffusion_jax import packaged, registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import extract
 from diffusion_jax.evaluation.features.base import Features
@@ -50,13 +50,29 @@ class Clip:
     params: Params
 
 
-def opened(checkpoint: str, setting: str = "clip: checkpoint", data_dir: str = "") -> Clip:
+def opened(
+    checkpoint: str,
+    setting: str = "clip: checkpoint",
+    data_dir: str = "",
+    data: str = "scenes()",
+    known: str = "",
+) -> Clip:
     """The CLIP of a run.
+
+    Args:
+        checkpoint: the run.
+        setting: that names it, for messages.
+        data_dir: of its data.
+        data: of the images it is to see, by which a message says how to train one.
+        known: SHA-256 of the weights that are meant, if they are known: no other CLIP will do.
 
     Raises:
         ConfigError: there is no run, or it holds something else.
     """
-    run = other_runs.opened(setting, checkpoint, "clip", data_dir, "scenes()")
+    moved = f"; the SHA-256 of its weights is {known[:8]}..: say where it is now" if known else ""
+    run = other_runs.opened(
+        setting, checkpoint, None if known else "clip:clean", data_dir, _like(data), moved
+    )
     held = run.task.holds
     if held != "clip" or run.text is None:
         what = "a clip of a list of captions" if held == "clip" else f"a {held}"
@@ -97,3 +113,9 @@ def opened(checkpoint: str, setting: str = "clip: checkpoint", data_dir: str = "
 
     shape = tuple(source.shape)
     return Clip(checkpoint, shape, source.levels, size, digest, images, texts, see, params)
+
+
+def _like(data: str) -> str:
+    """The data if we have an unCLIP of them, and so a CLIP that fits; else scenes."""
+    name = registry.parse(data).name
+    return data if f"{name}_unclip" in packaged.names() else "scenes()"

@@ -1,13 +1,13 @@
 """What a CLIP sees in images: as data of a prior, and as what a decoder is told (unCLIP).
 
 The settings `data='embeddings(checkpoint=..., of=...)'` and `embedding='runs/clip'` name a CLIP.
-Its SHA-256 and the scale of each value on the training images become part of the configuration, so
-that a run never takes another.
+Where it is, from any folder, its SHA-256 and the scale of each value on the training images become
+part of the configuration, so that a run never takes another; where it is may be said anew.
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,11 @@ from diffusion_jax.data import vectors
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.vectors import Scale
 from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.experiment import clip_model
 from diffusion_jax.experiment.clip_model import Clip
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.distributed import say
+from diffusion_jax.runtime.storage import is_bucket, place
 
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
@@ -153,12 +155,27 @@ def settle(run: "Experiment") -> None:
     c = run.config
     spec = _named(registry.parse(c.data))
     if spec.name == "embeddings" and not spec.kwargs.get("sha256"):
-        c.data = _resumed(run, "data", spec) or _settled(run, spec)
+        c.data = str(_settled(run, "data", spec))
         vars(run).pop("data", None)
     if c.embedding:
         spec = _written(c.embedding)
         if not spec.kwargs.get("sha256"):
-            c.embedding = _resumed(run, "embedding", spec) or _settled(run, spec)
+            c.embedding = str(_settled(run, "embedding", spec))
+
+
+def opener(run: "Experiment") -> Callable[[str], Clip]:
+    """Opens a CLIP by its run, each once; the first mistake is one of the setting that names it."""
+    c = run.config
+    spec = _written(c.embedding) if c.embedding else _named(registry.parse(c.data))
+    setting = "embedding" if c.embedding else "data: checkpoint"
+    of = c.data if c.embedding else str(spec.kwargs.get("of") or c.data)
+    known = str(spec.kwargs.get("sha256", ""))
+
+    @functools.cache
+    def open_clip(name: str) -> Clip:
+        return clip_model.opened(name, setting, c.data_dir, of, known)
+
+    return open_clip
 
 
 def _named(spec: Spec) -> Spec:
@@ -180,24 +197,31 @@ def _written(embedding: str) -> Spec:
     return Spec("clip", (), {"checkpoint": embedding})
 
 
-def _resumed(run: "Experiment", field: str, spec: Spec) -> str:
-    """The setting of a run that has begun already with the same CLIP and data, or nothing."""
-    saved = run.workdir / "config.json"
-    if not saved.exists():
-        return ""
-    before = str(saved_config.read(saved)[field])
-    old = _written(before) if field == "embedding" and before else registry.parse(before or "none")
-    kept = {k: v for k, v in old.kwargs.items() if k not in _OWN}
-    same = old.name == spec.name and kept == spec.kwargs
-    return before if same and old.kwargs.get("sha256") else ""
+def _before(run: "Experiment", field: str, spec: Spec) -> Spec | None:
+    """What a run that has begun with such a setting knows of its CLIP, or nothing."""
+    saved = saved_config.find(place(run.checkpoint) if run.checkpoint else run.workdir)
+    if saved is None:
+        return None
+    text = str(saved_config.read(saved)[field])
+    old = _written(text) if field == "embedding" else _named(registry.parse(text))
+    mine, theirs = (
+        (s.name, s.args, {k: v for k, v in s.kwargs.items() if k not in (*_OWN, "checkpoint")})
+        for s in (spec, old)
+    )
+    return old if mine == theirs and old.kwargs.get("sha256") else None
 
 
-def _settled(run: "Experiment", spec: Spec) -> str:
-    """The specification with the CLIP's digest and the scale of its values."""
+def _settled(run: "Experiment", field: str, spec: Spec) -> Spec:
+    """The specification with the CLIP's place, its digest and the scale of its values."""
     if spec.name == "embeddings" and not isinstance(spec.kwargs.get("of"), Spec):
         data(run, str(spec))  # says what is missing
+    name, before = str(spec.kwargs["checkpoint"]), _before(run, field, spec)
+    there = {"checkpoint": name if is_bucket(name) else str(place(name))}
+    if before is not None:
+        same = place(str(before.kwargs["checkpoint"])) == place(name)
+        if same or run.clip(name).digest == before.kwargs["sha256"]:
+            return Spec(before.name, before.args, {**before.kwargs, **there})
     images = data(run, str(spec.kwargs["of"])) if spec.name == "embeddings" else run.data
-    name = str(spec.kwargs["checkpoint"])
     clip = _fitting(run, name, images)
     raw = _training(clip, images)
     scale = vectors.measured(raw)
@@ -206,7 +230,7 @@ def _settled(run: "Experiment", spec: Spec) -> str:
         f"beyond {vectors.SPAN:g} deviations of {images.name}/train, and clipped"
     )
     known = {"sha256": clip.digest, "mean": scale.mean, "std": scale.std}
-    return str(Spec(spec.name, spec.args, {**spec.kwargs, **known}))
+    return Spec(spec.name, spec.args, {**spec.kwargs, **there, **known})
 
 
 def _training(clip: Clip, images: Source) -> np.ndarray:

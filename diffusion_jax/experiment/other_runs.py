@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
 
-def saved(setting: str, path: str, kind: str, data: str = "", also: str = "") -> Path:
+def saved(setting: str, path: str, kind: str | None, data: str = "", also: str = "") -> Path:
     """The saved configuration of the run at `path`.
 
     Args:
         setting: that names it, for the message.
-        kind: of run, as `packaged.making` takes it.
+        kind: of run, as `packaged.making` takes it; None if no new one will do.
         data: the plug-in string of the data it should be of; any where it is empty.
         also: what else the setting may be, in words.
 
@@ -29,12 +29,13 @@ def saved(setting: str, path: str, kind: str, data: str = "", also: str = "") ->
         name = registry.parse(data).name if data else ""
         what = (missing_step(path) or missing(path)) if path else "it names no run"
         where = f"{setting}={path!r}: {what}"
-        raise ConfigError(f"{where}{also}{packaged.command(kind, name, path or 'runs/NAME')}")
+        made = "" if kind is None else packaged.command(kind, name, path or "runs/NAME")
+        raise ConfigError(f"{where}{also}{made}")
     return found
 
 
 def opened(
-    setting: str, path: str, kind: str, data_dir: str = "", data: str = "", also: str = ""
+    setting: str, path: str, kind: str | None, data_dir: str = "", data: str = "", also: str = ""
 ) -> "Experiment":
     """That run, opened; see `saved`."""
     from diffusion_jax.experiment import open_run

@@ -38,10 +38,23 @@ def source(run: "Experiment", data: Source | None = None) -> Source:
     def load(name: str) -> Split:
         split = found.split(name)
         assert split.captions is not None
-        read = split.captions.encoded(lambda texts: as_read(reader, encode(reader, texts)))
+        try:
+            read = split.captions.encoded(lambda texts: as_read(reader, encode(reader, texts)))
+        except ConfigError as e:
+            raise ConfigError(f"captions of {found.name}: {_worst(reader, found) or e}") from e
         return dataclasses.replace(split, captions=read)
 
     return dataclasses.replace(found, load=load)
+
+
+def _worst(reader: TextEncoder, found: Source) -> ConfigError | None:
+    """What the encoder says of all captions of a data set: of the longest, whose split it is."""
+    tables = (found.split(name).captions for name in ("train", "valid", "test"))
+    try:
+        encode(reader, [text for captions in tables if captions for text in captions.table])
+    except ConfigError as e:
+        return e
+    return None
 
 
 def _need_captions(run: "Experiment", found: Source) -> None:
@@ -110,6 +123,11 @@ def wanted(run: "Experiment", num: int, heard: bool = False) -> list[str]:
     strange = [a for a in asked if not isinstance(a, str)]
     if strange:
         raise ConfigError(f"sample.captions: {strange[0]!r} is no text; write \"('a text', ...)\"")
+    if not all(a.strip() for a in asked):
+        raise ConfigError(
+            "sample.captions: an empty text is none that training had; for samples without text "
+            "set --config.guidance='cfg(w=0.0)'"
+        )
     if run.text is None and not heard:
         if asked:
             raise ConfigError(

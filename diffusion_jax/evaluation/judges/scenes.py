@@ -1,7 +1,8 @@
 """Does a scene show what its text says? Which quarters are lit, in which colour, which digit.
 
 Colours are the nearest of six masks of the channels, digits are read by a machine fitted to real
-training digits. Objects that a text gives a place are looked for there, others in reading order.
+training digits. Objects that a text gives a place are looked for there, others in reading order. A
+place is right if its quarter is lit and no more quarters are than the text has objects.
 """
 
 from collections.abc import Sequence
@@ -67,7 +68,7 @@ def _right(seen: np.ndarray, said: list[int]) -> np.ndarray:
         at = place if place >= 0 else (int(lit[k]) if k < len(lit) else -1)
         here = seen[at] if at >= 0 else np.full(2, -1)
         if place >= 0:
-            found[2].append(float(here[0] >= 0))
+            found[2].append(float(here[0] >= 0 and len(lit) <= len(wanted)))
         for respect, value in ((0, colour), (1, digit)):
             if value >= 0:
                 found[respect].append(float(here[respect] == value))

@@ -28,6 +28,9 @@ from diffusion_jax.types import Params
 Texts = Sequence[str | None]
 
 
+_BARE = "--config.text='' --config.guidance='none()'"
+
+
 @dataclass(frozen=True)
 class Informed:
     """What was measured.
@@ -273,9 +276,12 @@ def other_null(run: Experiment) -> Experiment:
         ConfigError: there is none, or it has texts, classes or other images.
     """
     path = run.config.inform.against
-    other = other_runs.opened("inform.against", path, "", run.config.data_dir, run.config.data)
+    also = f"; train one with the data of this run, {_BARE}"
+    other = other_runs.opened("inform.against", path, None, run.config.data_dir, also=also)
     if other.model.text or other.model.num_classes:
-        raise ConfigError(f"inform.against={path}: that run has texts or classes; give one without")
+        raise ConfigError(
+            f"inform.against={path}: that run has texts or classes; give one without, {_BARE}"
+        )
     guidance_models.check_same_data(run, other, path)
     other.config.eval = run.config.eval
     return other

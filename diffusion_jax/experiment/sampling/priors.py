@@ -174,7 +174,8 @@ def _prior(run: Experiment) -> Experiment:
             f"{embeddings.checkpoint(run.config)} ({mine[:8]}..), of which this run is told: train "
             "both with the same"
         )
-    vars(prior)["clip"] = run.clip
+    own = embeddings.checkpoint(run.config)
+    vars(prior)["clip"] = lambda _: run.clip(own)  # the same, wherever it was then
     classes = (run.model.num_classes, prior.model.num_classes)
     if classes[0] != classes[1]:
         raise ConfigError(
