@@ -13,8 +13,9 @@ import jax
 from ml_collections import ConfigDict
 
 from benchmarks import _common, sample_quality
-from diffusion_jax import saved_config
+from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.modes import eval as eval_mode, train as train_mode
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, cascade, open_experiment
 from diffusion_jax.experiment.measures import sample_quality as quality_lib
 from diffusion_jax.runtime import cores
@@ -54,6 +55,32 @@ def speeds(cases: dict[str, Experiment]) -> dict[str, dict[str, float]]:
     return {
         name: {**found[name], "core_s_a_step": statistics.median(u)} for name, u in used.items()
     }
+
+
+def check_same(folder: Path, config: ConfigDict, fields: tuple[str, ...]) -> None:
+    """Refuses (`ConfigError`) a folder with a run of other settings, whose figures these are not.
+
+    What a run has added to a plug-in's arguments by itself is not compared.
+    """
+    saved = saved_config.find(folder)
+    if saved is None:
+        return
+    before = saved_config.read(saved)
+
+    def same(old: Any, new: Any) -> bool:
+        if not isinstance(new, str):
+            return old == new
+        was, asked = registry.parse(old), registry.parse(new)
+        given = {k: was.kwargs.get(k) for k in asked.kwargs if k != "edges"}  # a plan, by then
+        wanted = {k: v for k, v in asked.kwargs.items() if k != "edges"}
+        return (was.name, was.args, given) == (asked.name, asked.args, wanted)
+
+    other = [k for k in fields if not same(before[k], config[k])]
+    if other:
+        raise ConfigError(
+            f"{folder} has a run with {', '.join(f'{k}={before[k]!r}' for k in other)}; "
+            "name another --out"
+        )
 
 
 def finished(folder: Path, steps: int) -> bool:

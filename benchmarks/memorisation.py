@@ -146,6 +146,9 @@ _SHOWN = {
 def fill(table: str, rows: Sequence[Any], args: argparse.Namespace) -> None:
     """Every row and seed that is not there; the first seed of all rows first."""
     make, log = _TABLES[table][0], args.out / "rows.jsonl"
+    how = {"steps": args.steps, "images": args.images}
+    if any(r.get(k, v) != v for r in read(args.out, table) for k, v in how.items()):
+        raise ConfigError(f"{log} was made with other --steps or --images; name another --out")
     for seed in args.seeds:
         for row in rows:
             if any((r["row"], r["seed"]) == (row, seed) for r in read(args.out, table)):
@@ -156,7 +159,7 @@ def fill(table: str, rows: Sequence[Any], args: argparse.Namespace) -> None:
                 note(f"{table}, {row}, seed {seed} failed: {e}")
                 continue
             with log.open("a") as f:
-                f.write(f"\n{json.dumps(found)}\n")  # on a line of its own in any case
+                f.write(f"\n{json.dumps(found | how)}\n")  # on a line of its own in any case
             note(f"{table}, {row}, seed {seed}: {found}")
 
 

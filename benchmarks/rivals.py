@@ -14,6 +14,7 @@ weights are a run, too: what training cost, and their bits/dim, are on their car
 """
 
 import argparse
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -161,6 +162,14 @@ def weights_of(path: str) -> tuple[str, int]:
     return newest.name, int(newest.name)
 
 
+def trained(path: str) -> str:
+    """SHA-256 of how and on what the newest weights of a run were trained; empty if exported."""
+    if exported.is_exported(path):
+        return ""
+    meta = restore.read_meta(restore.locate(Path(path))[0])
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def main() -> None:
     """Measures what is missing, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -194,7 +203,8 @@ def fill(args: argparse.Namespace) -> list[dict[str, Any]]:
                 raise SystemExit(f"--row: there is no run in {path!r}")
             newest, step = weights_of(path)
             what = {"run": path, "checkpoint": newest, "settings": settings, "num": args.num,
-                    "batch": args.batch, "judge": str(args.judge)}  # fmt: skip
+                    "batch": args.batch, "judge": str(args.judge),
+                    "trained": trained(path), "judged": trained(str(args.judge))}  # fmt: skip
             same = [r for r in kept if {k: r.get(k) for k in what} == what]
             if not same:
                 same = [{**what, **measure(path, settings, args)}]

@@ -58,9 +58,10 @@ def agreement(folder: Path) -> float | None:
 
 def train(config: str, task: str, steps: int, seed: int, data_dir: str, folder: Path) -> float:
     """Trains one student unless it is there; its agreement."""
+    c = _common.config_file(config)
+    c.task, c.steps, c.seed, c.data_dir = task, steps, seed, data_dir
+    _runs.check_same(folder, c, ("task", "seed", "steps"))
     if agreement(folder) is None:
-        c = _common.config_file(config)
-        c.task, c.steps, c.seed, c.data_dir = task, steps, seed, data_dir
         c.eval_every, c.save_every, c.report, c.sample.num = 0, max(steps // 4, 1), False, 0
         _runs.note(f"{folder}: {task}")
         with contextlib.redirect_stdout(sys.stderr):

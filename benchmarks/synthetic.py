@@ -13,7 +13,6 @@ every classifier, `--show` prints those.
 import argparse
 import contextlib
 import json
-import statistics
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,15 +22,14 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from scipy import special
 
-from benchmarks import _common
+from benchmarks import _common, _runs, _synthetic_table
 from diffusion_jax.cli.modes import train as train_mode
 from diffusion_jax.errors import ConfigError, Preempted, UserError
 from diffusion_jax.experiment import Experiment, open_experiment, open_run
 from diffusion_jax.experiment.measures import features
 from diffusion_jax.runtime import cache, cpu_devices
-from diffusion_jax.runtime.formatting import json_text, plus_minus
+from diffusion_jax.runtime.formatting import json_text
 from diffusion_jax.runtime.storage import write_arrays
 
 WEIGHTS = tuple(f"cfg(w={w})" for w in (0.5, 1.0, 1.5, 2.0, 3.0, 5.0))
@@ -55,23 +53,11 @@ class Arm:
     new: bool = False
 
 
-REAL = Arm("real", 1.0, 1)
+REAL = Arm(_synthetic_table.REAL, 1.0, 1)
 ARMS = (
     Arm("x1", 0.0, 1), Arm("x4", 0.0, 4), Arm("x1 new", 0.0, 1, new=True),
     Arm("real + x1", 0.5, 2),
 )  # fmt: skip
-
-
-def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
-    """Exact two-sided p-value (McNemar 1947) of two classifiers on the same images.
-
-    Args:
-        a: whether one is right, bool `[N]`.
-        b: whether the other is.
-    """
-    only = int(np.sum(a & ~b)), int(np.sum(b & ~a))
-    least, n = min(only), sum(only)
-    return float(min(2.0 * special.bdtr(least, n, 0.5), 1.0)) if n else 1.0
 
 
 def data_of(data: str, arm: Arm, path: Path, real: int, n: int) -> str:
@@ -89,7 +75,11 @@ def draw(
     """Samples of these labels, all and those that are no near-copies: npz files, if not there."""
     stem = f"{''.join(c if c.isalnum() or c == '.' else '_' for c in guidance)}-seed{seed}"
     paths = {new: folder / f"{stem}-{len(labels)}{'-new' * new}.npz" for new in (False, True)}
+    method = {"checkpoint": str(run.loaded[1]["checkpoint"]), "guidance": guidance, "seed": seed,
+              **how}  # fmt: skip
     if all(p.exists() for p in paths.values()):
+        for path in paths.values():
+            _check_drawn(path, method)
         return paths
     train = run.source.split("train")
     note(f"{len(labels)} samples, {guidance}, seed {seed}")
@@ -99,13 +89,23 @@ def draw(
         )
         (near, real), _ = features.nearest(run, "pixels()", train, images, run.source.split("test"))
     kept = near.distance >= np.quantile(real.distance, _NEAR)
-    method = json_text({"checkpoint": run.loaded[1]["checkpoint"], "guidance": guidance,
-                        "seed": seed, **how})  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     for new, path in paths.items():
         chosen = np.flatnonzero(kept) if new else np.arange(len(images))
-        write_arrays(path, image=images[chosen], label=labels[chosen], method=method)
+        write_arrays(path, image=images[chosen], label=labels[chosen], method=json_text(method))
     return paths
+
+
+def _check_drawn(path: Path, method: dict[str, Any]) -> None:
+    """Refuses (`ConfigError`) samples that were drawn in another way, but for the batch."""
+    with np.load(path) as arrays:
+        before = json.loads(str(arrays["method"]))
+    other = [k for k in {*before, *method} - {"batch"} if before.get(k) != method.get(k)]
+    if other:
+        raise ConfigError(
+            f"{path} was drawn with {', '.join(f'{k}={before.get(k)!r}' for k in sorted(other))}; "
+            "name another --out"
+        )
 
 
 def config_for(work: str, data: str, seed: int, steps: int, data_dir: str) -> ConfigDict:
@@ -165,6 +165,7 @@ def fill(args: argparse.Namespace, run: Experiment) -> None:
                 run.config.data_dir,
             )
             place = out / name.replace(" ", "_").replace("+", "and") / f"seed{seed}"
+            _runs.check_same(place, config, ("data", "task", "seed", "steps"))
             try:
                 right = classify(config, place)
             except UserError as e:  # the others are worth having all the same
@@ -185,58 +186,6 @@ def read(out: Path) -> list[dict[str, Any]]:
     lines = log.read_text().splitlines() if log.exists() else []
     rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
     return list({(r["arm"], r["guidance"], r["seed"]): r for r in rows}.values())
-
-
-def show(rows: list[dict[str, Any]]) -> str:
-    """The table, in markdown: means over classifiers, and tests against the real images."""
-    by_arm: dict[tuple[str, str], dict[int, np.ndarray]] = {}
-    valid: dict[tuple[str, str], list[float]] = {}
-    for r in rows:
-        with np.load(r["npz"]) as f:
-            by_arm.setdefault((r["arm"], r["guidance"]), {})[r["seed"]] = f["test"]
-        valid.setdefault((r["arm"], r["guidance"]), []).append(r["valid"])
-    real, lines = by_arm.get((REAL.name, ""), {}), []
-    best = {arm: max((k for k in valid if k[0] == arm), key=lambda k: statistics.mean(valid[k]))
-            for arm, _ in valid}  # fmt: skip
-    for key, right in by_arm.items():
-        line = {"trained on": key[0], "guidance": key[1], "classifiers": len(right)}
-        line["valid"] = f"{statistics.mean(valid[key]):.4f}"
-        line["chosen"] = "yes" if key[1] and best[key[0]] == key else ""
-        lines.append(line | compared(real, right, key[0] == REAL.name))
-    return _common.table(lines)
-
-
-def compared(
-    real: dict[int, np.ndarray], right: dict[int, np.ndarray], same: bool = False
-) -> dict[str, str]:
-    """The figures of an arm on the test images.
-
-    Args:
-        real: whether classifiers of real images are right, by seed, bool `[N]`.
-        right: the same of this arm.
-        same: whether it is the real arm itself.
-
-    Returns:
-        Accuracy with its error over classifiers and the binomial one over images; the difference
-        to the real arm, paired over images, and McNemar's p of majority votes of the same seeds.
-    """
-    means = [float(a.mean()) for a in right.values()]
-    mean, n = statistics.mean(means), len(next(iter(right.values())))
-    error = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else None
-    row = {
-        "test": plus_minus(mean, error),
-        "s.e. over images": f"{np.sqrt(mean * (1 - mean) / n):.4f}",
-    }
-    both = sorted(real.keys() & right.keys())
-    if same or not both:
-        return row
-    ours, theirs = (np.mean([side[s] for s in both], axis=0) for side in (right, real))
-    difference = ours - theirs
-    error = difference.std(ddof=1) / np.sqrt(n)
-    return row | {
-        "minus real": plus_minus(float(difference.mean()), float(error)),
-        "McNemar p": f"{mcnemar(ours > 0.5, theirs > 0.5):.3g}",
-    }
 
 
 def note(text: str) -> None:
@@ -294,7 +243,7 @@ def main() -> None:
             check(run, args.arms)
             args.out.mkdir(parents=True, exist_ok=True)
             fill(args, run)
-        print(show(read(args.out)))
+        print(_synthetic_table.show(read(args.out)))
     except (UserError, Preempted) as e:
         print(f"{'stopped' if isinstance(e, Preempted) else 'error'}: {e}", file=sys.stderr)
         sys.exit(e.exit_code)

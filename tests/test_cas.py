@@ -8,7 +8,7 @@ import pytest
 import tiny
 from scipy import stats
 
-from benchmarks import synthetic
+from benchmarks import _synthetic_table, synthetic
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, UserError
 
@@ -21,19 +21,19 @@ def test_mcnemar_is_a_sign_test_of_the_images_on_which_they_differ(a, b):
     one, other = rng.random(60) < a, rng.random(60) < b
     only = int(np.sum(one & ~other)), int(np.sum(other & ~one))
     expected = stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
-    assert synthetic.mcnemar(one, other) == pytest.approx(expected)
-    assert synthetic.mcnemar(one, one) == 1.0
+    assert _synthetic_table.mcnemar(one, other) == pytest.approx(expected)
+    assert _synthetic_table.mcnemar(one, one) == 1.0
 
 
 def test_two_arms_that_are_alike_differ_by_chance_alone():
     rng, p = RNG(0), []
     for _ in range(200):
         real, ours = ({s: rng.random(80) < 0.9 for s in range(3)} for _ in range(2))
-        p.append(float(synthetic.compared(real, ours)["McNemar p"]))
+        p.append(float(_synthetic_table.compared(real, ours)["McNemar p"]))
     assert np.mean(np.array(p) < 0.05) <= 0.06  # exact: at most that often
-    same = synthetic.compared(real, real)
+    same = _synthetic_table.compared(real, real)
     assert same["minus real"].startswith("0.0000 +- 0.0000") and same["McNemar p"] == "1"
-    assert "McNemar p" not in synthetic.compared(real, real, same=True)
+    assert "McNemar p" not in _synthetic_table.compared(real, real, same=True)
 
 
 def test_arms_hold_as_many_real_and_synthetic_images_as_they_say(tmp_path):
@@ -90,7 +90,7 @@ def test_killed_it_goes_on_and_a_table_says_what_was_found(tmp_path, monkeypatch
     synthetic.fill(args, run)
     rows = synthetic.read(args.out)
     assert len(rows) == 2 * 3  # the real arm and two of one weight; the other weight failed
-    text = synthetic.show(rows)
+    text = _synthetic_table.show(rows)
     assert text.count("| real |") == 1 and "| real + x1 | cfg(w=1.0) | 2 | 0.7500 | yes |" in text
     assert "0.6833 +- 0.0167" in text
 

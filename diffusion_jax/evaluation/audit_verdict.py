@@ -28,10 +28,13 @@ _COPIES = ("copies", "singled_out")
 def copying(found: dict[str, Any], name: str) -> bool:
     """Whether more samples than held-out examples are `copies`, or `singled_out`.
 
-    By three standard errors of the difference of two shares, if there is none.
+    By three standard errors of the difference of two shares, if there is none. A copy to the last
+    value is one where no held-out example is.
     """
     rows = found["rows"]
     a, n, b, m = found[name], rows["samples"], found[f"held_out_{name}"], rows["held_out"]
+    if name == "copies" and a and not b:
+        return True
     share = (a + b) / (n + m)
     error = math.sqrt(share * (1.0 - share) * (1.0 / n + 1.0 / m))
     return a / n - b / m > _CHANCE * error

@@ -3,14 +3,18 @@
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 
 def floor(modes: int, samples: int) -> float:
-    """What a perfect sampler scores in `KL(found || uniform)`, nats: `(K - 1) / (2 N)`.
+    """What a perfect sampler expects of `KL(found || uniform)`, nats; near `(K - 1) / (2 N)`.
 
-    The first order of the bias; it holds where samples are several times as many as modes.
+    Exact: the number of samples of each of `K` modes is binomial.
     """
-    return (modes - 1) / (2 * samples)
+    n = np.arange(1, samples + 1)
+    share = n / samples
+    chance = stats.binom.pmf(n, samples, 1.0 / modes)
+    return float(modes * np.sum(chance * share * np.log(share * modes)))
 
 
 def found(labels: np.ndarray, modes: int) -> dict[str, Any]:

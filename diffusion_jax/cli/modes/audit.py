@@ -42,8 +42,8 @@ def run(experiment: Experiment) -> None:
         run_agreement.as_drawn(experiment, run_agreement.open_other(experiment, against))
     train = experiment.source.split("train")
     held_out = experiment.source.split(experiment.config.eval.split)
-    if _scored(experiment, params):  # before samples are drawn
-        memorisation.check_trained_on(experiment, record, train)
+    _trained_on(experiment, record, train)  # before samples are drawn
+    if _scored(experiment, params):
         for split in (train, held_out):
             memorisation.enough(split, experiment.config.eval.limit)
     path = experiment.config.quality.samples
@@ -90,6 +90,17 @@ def _weights(experiment: Experiment) -> tuple[Params | None, dict[str, Any]]:
     return experiment.loaded
 
 
+def _trained_on(experiment: Experiment, record: dict[str, Any], train: Split) -> str:
+    """`memorisation.check_trained_on`; nothing of samples whose model is not there."""
+    if not record:
+        try:
+            newest = restore.locate(experiment.checkpoint or experiment.workdir)[0]
+        except CheckpointError:
+            return ""
+        record = {"checkpoint": str(newest)}
+    return memorisation.check_trained_on(experiment, record, train)
+
+
 def _scored(experiment: Experiment, params: Params | None) -> bool:
     """Whether there are weights that give images a probability."""
     return params is not None and experiment.model.traits.likelihood
@@ -115,7 +126,8 @@ def audit(
     c = experiment.config
     result: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
-    left, notes = [], []
+    left, notes = [], [note for note in [_trained_on(experiment, record, train)] if note]
+    limit = c.eval.limit if _scored(experiment, params) else 0  # all are searched for copies
     if params is None:
         left.append("bits: there are only samples, and no model that gives "
                     f"{experiment.source.medium.name}s a probability")  # fmt: skip
@@ -123,7 +135,7 @@ def audit(
         left.append(f"bits: a student is not a model of likelihood (its teacher is "
                     f"{experiment.model.teacher})")  # fmt: skip
     else:
-        notes += _about(experiment, record, train)
+        notes += _about(experiment)
         scored = [memorisation.score(experiment, params, s) for s in (train, held_out)]
         gammas = memorisation.edges(experiment, params, c.eval.draws, c.audit.bands)
         result["gap"], result["membership"] = memorisation.members(*scored, gammas, c.eval.seed)
@@ -159,8 +171,8 @@ def audit(
         "draws_per_image": c.eval.draws,
         "seed": c.eval.seed,
         "samples": None if samples is None else samples.record,
-        "data": _records.data_record(experiment, train, c.eval.limit),
-        "held_out": _records.data_record(experiment, held_out, c.eval.limit),
+        "data": _records.data_record(experiment, train, limit),
+        "held_out": _records.data_record(experiment, held_out, limit),
         "model": {} if params is None else {**record, **_records.model_record(experiment, params)},
         "numerics": _records.numerics_record(experiment),
     }
@@ -177,12 +189,12 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_arrays(path, **arrays)
 
 
-def _about(experiment: Experiment, record: dict[str, Any], train: Split) -> list[str]:
+def _about(experiment: Experiment) -> list[str]:
     """What a reader of the bits must know."""
-    unknown = memorisation.check_trained_on(experiment, record, train)
     augment = experiment.config.augment
-    changed = f"scores are of untouched images; training saw them changed by {augment}"
-    return [line for line in (unknown, augment not in ("none()", "none") and changed) if line]
+    if augment in ("none()", "none"):
+        return []
+    return [f"scores are of untouched images; training saw them changed by {augment}"]
 
 
 def _dealt(experiment: Experiment, samples: Samples) -> list[str]:

@@ -23,7 +23,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.estimators._dequantization import WAYS, levels
 from diffusion_jax.likelihood.estimators._maps import Jump, log_density, there_and_back
 from diffusion_jax.likelihood.estimators.base import Weights
-from diffusion_jax.model import Model, require
+from diffusion_jax.model import Model, need_likelihood, require
 from diffusion_jax.types import Array, Cond, Params, alpha, expand, sigma
 
 _HALF = 0.5  # grey levels: a way back that misses by more ends at another image
@@ -50,6 +50,7 @@ class Jumps:
         Whether it has learned the way from data to noise the certificate shows.
         """
         if "to" not in model.cond_scalars:
+            need_likelihood(model, f"likelihood {self.name}")  # of a student there is no other
             raise ConfigError(
                 f"likelihood {self.name}: this network is not told where a jump ends; it is of "
                 "students trained with distill(method=flow_map(both=True)); use ode() or elbo()"
