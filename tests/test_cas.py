@@ -8,7 +8,7 @@ import pytest
 import tiny
 from scipy import stats
 
-from benchmarks import _synthetic_table, synthetic
+from benchmarks import _runs, _synthetic_table, synthetic
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, UserError
 
@@ -93,6 +93,28 @@ def test_killed_it_goes_on_and_a_table_says_what_was_found(tmp_path, monkeypatch
     text = _synthetic_table.show(rows)
     assert text.count("| real |") == 1 and "| real + x1 | cfg(w=1.0) | 2 | 0.7500 | yes |" in text
     assert "0.6833 +- 0.0167" in text
+
+
+def test_what_was_made_with_other_settings_is_not_taken(tmp_path):
+    run = tiny.experiment(tmp_path)
+    run.workdir.mkdir()
+    task = "distill(teacher='runs/a', method=segments(steps=4))"
+    run.config.task = task
+    fields = ("task", "seed", "steps")
+    _runs.check_same(run.workdir, run.config, fields)  # nothing is there
+    settled = tiny.experiment(tmp_path).config
+    settled.task = task[:-1] + ", edges=array(values=(1.0, 0.0)), sha256='ab')"
+    (run.workdir / "config.json").write_text(settled.to_json())
+    _runs.check_same(run.workdir, run.config, fields)  # what a run adds by itself is no other
+    for name, value in (("steps", 99), ("task", task.replace("runs/a", "runs/b"))):
+        other = tiny.experiment(tmp_path, **{"task": task, name: value}).config
+        with pytest.raises(ConfigError, match=rf"has a run with {name}=.*; name another --out"):
+            _runs.check_same(run.workdir, other, fields)
+    path = tmp_path / "drawn.npz"
+    np.savez(path, method=json.dumps({"guidance": "none()", "batch": 9}))
+    synthetic._check_drawn(path, {"guidance": "none()"})
+    with pytest.raises(ConfigError, match="drawn with steps=None; name another --out"):
+        synthetic._check_drawn(path, {"guidance": "none()", "steps": 5})
 
 
 def test_runs_and_arms_that_cannot_be_are_refused(tmp_path):

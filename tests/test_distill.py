@@ -1,5 +1,6 @@
 """Students of few steps: lessons against Gaussian data in closed form, and whole runs."""
 
+import copy
 import json
 import re
 import shutil
@@ -13,7 +14,8 @@ from checkpoint_copies import assert_identical, weights
 from command import main
 
 from diffusion_jax import config, registry
-from diffusion_jax.errors import ConfigError, SpecError
+from diffusion_jax.cli.modes import audit
+from diffusion_jax.errors import ConfigError, DataError, SpecError
 from diffusion_jax.experiment import Experiment, assembly, fine_tuning, open_run, teachers
 from diffusion_jax.sampling.guidance.base import Context
 from diffusion_jax.training.distillation.base import Lesson, LessonInputs, aim, land
@@ -230,6 +232,7 @@ def test_it_goes_on_bit_for_bit(teacher, tmp_path, spec):
     ("words", "says"),
     [
         (["--mode=eval"], "not a model of likelihood; use its teacher"),
+        (["--mode=eval", "--config.eval.likelihood=jumps(steps=4)"], "not a model of likelihood"),
         (["--mode=ood", "--config.ood.against=rotated(digits())"], "not a model of likelihood"),
         (["--mode=compress"], "not a model of likelihood"),
         (["--mode=sample", "--config.sample.steps=10"],
@@ -257,6 +260,26 @@ def test_what_a_student_cannot_do_is_one_line(trained, words, says):
 def test_teachers_that_do_not_fit_are_refused(teacher, more, changes, says):
     with pytest.raises((ConfigError, SpecError), match=says):
         first_loss(student(teacher, "never", more, **changes))
+
+
+def test_a_teacher_that_has_changed_is_refused(teacher):
+    run = student(teacher, "later")
+    known = registry.parse(run.config.task).kwargs["sha256"]
+    run.config.task = run.config.task.replace(known, "0" * 64)
+    vars(run).pop("task")
+    with pytest.raises(
+        ConfigError, match=rf"changed since this student began \({known[:8]}.., then"
+    ):
+        first_loss(run)
+
+
+def test_an_audit_of_a_student_is_of_its_training_images(trained):
+    config = copy.deepcopy(trained.config)
+    assert audit._trained_on(trained, {}, trained.source.split("train")) == ""
+    config.data = f"half({config.data}, part=1)"
+    other = Experiment(config, trained.workdir)
+    with pytest.raises(DataError, match="is not the training set of this run"):
+        audit._trained_on(other, {}, other.source.split("train"))
 
 
 def test_a_missing_teacher_is_named(tmp_path):

@@ -100,10 +100,11 @@ def test_what_it_was_made_of_is_noted_and_part_of_its_digest(own, tmp_path):
     assert any("not on record" in note for note in second.notes)
 
 
-def checkpoint(folder, source, split):
-    meta = folder / "checkpoint" / "meta"
+def checkpoint(folder, source, split, name="checkpoint", **config):
+    meta = folder / name / "meta"
     meta.mkdir(parents=True, exist_ok=True)
-    (meta / "metadata").write_text(json.dumps({"data": describe(source, split)}))
+    record = {"data": describe(source, split), "config": config}
+    (meta / "metadata").write_text(json.dumps(record))
     return {"checkpoint": str(meta.parent)}
 
 
@@ -121,6 +122,31 @@ def test_samples_of_a_model_of_the_judges_are_refused(own, tmp_path):
     other = data(f"half({own})")
     path = written(tmp_path, checkpoint(tmp_path, other, other.split("train")), **arrays)
     assert "other images: half_0_npz/train" in data(f"synthetic({own}, samples={path!r})").notes[1]
+
+
+def test_a_model_of_some_of_the_judges_and_a_student_of_one_are_refused(own, tmp_path):
+    source = data(own)
+    arrays = {"image": np.zeros((9, 4, 4, 1), np.uint8), "label": np.zeros(9, int)}
+    held_out = source.split("test").images
+    images = np.concatenate([source.split("train").images, held_out[:2]])
+    np.savez(tmp_path / "more.npz", train_image=images, train_label=np.zeros(len(images), int),
+             test_image=held_out, test_label=np.zeros(len(held_out), int))  # fmt: skip
+    wider = f"npz({str(tmp_path / 'more.npz')!r}, levels=5, holdout=0)"
+    both = data(wider)
+    told = checkpoint(tmp_path, both, both.split("train"), data=wider)
+    path = written(tmp_path, told, **arrays)
+    with pytest.raises(DataError, match=r"the model .* trained on .* images of npz/test, which is"):
+        data(f"synthetic({own}, samples={path!r})")
+    checkpoint(tmp_path, source, source.split("test"), "runs/teacher/checkpoints/4", data=own)
+    task = f"distill(teacher={str(tmp_path / 'runs' / 'teacher')!r})"
+    told = checkpoint(tmp_path, source, source.split("train"), data=own, task=task)
+    path = written(tmp_path, told, **arrays)
+    with pytest.raises(DataError, match=r"the teacher of the model .* trained on npz/test, which"):
+        data(f"synthetic({own}, samples={path!r})")
+    task = "distill(teacher='nowhere')"
+    told = checkpoint(tmp_path, source, source.split("train"), data=own, task=task)
+    path = written(tmp_path, told, **arrays)
+    assert "the teacher of the model" in data(f"synthetic({own}, samples={path!r})").notes[1]
 
 
 IMAGE, LABEL = np.zeros((9, 4, 4, 1), np.uint8), np.zeros(9, np.int64)

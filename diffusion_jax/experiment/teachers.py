@@ -1,6 +1,6 @@
 """The run that a student is distilled from: its settings, its weights, and its steps.
 
-Network, schedule and data of the student are the teacher's. They, the plan and the SHA-256 of the
+Network and schedule of the student are the teacher's. They, the plan and the SHA-256 of the
 teacher's weights become part of the student's configuration, and its weights begin as the
 teacher's: the student needs the other run only in training.
 """
@@ -152,7 +152,7 @@ def _resolved(run: "Experiment") -> ConfigDict:
     mine, taught = (tuple(e.source.classes) for e in (run, other))
     if theirs.conditional and mine != taught:
         raise ConfigError(
-            f"teacher: {plugin.teacher} knows the classes {', '.join(taught)}, and "
+            f"teacher: {plugin.teacher} knows the classes {', '.join(taught) or 'none'}, and "
             f"{run.source.name} has {', '.join(mine) or 'none'}"
         )
     params, _ = other.weights()
@@ -197,6 +197,12 @@ def opened(run: "Experiment", plugin: Any, finest: int) -> Opened:
 
     other = _open(run)
     params, _ = other.weights()
+    found = latents.digest(params)
+    if plugin.sha256 and found != plugin.sha256:
+        raise ConfigError(
+            f"teacher: the weights in {plugin.teacher} have changed since this student began "
+            f"({found[:8]}.., then {plugin.sha256[:8]}..): train it anew in another --workdir"
+        )
     helpers = Helpers(lambda kind, path: guidance_models.open_helper(other, kind, path))
     return asked(other.model, params, plugin, finest, helpers)
 

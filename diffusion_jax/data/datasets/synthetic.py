@@ -6,16 +6,18 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diffusion_jax import registry
 from diffusion_jax.allowed import Seed, Share, Whole
 from diffusion_jax.data.base import Source, Split, located
 from diffusion_jax.data.checks import check_images, check_labels
 from diffusion_jax.data.datasets import _memory_mapped
-from diffusion_jax.errors import DataError
+from diffusion_jax.errors import DataError, SpecError, UserError
 
 
 def make(
@@ -33,7 +35,8 @@ def make(
 
     Raises:
         DataError: no data set was given, or the file's samples are not labelled images like its
-            own, or too few, or of a model that was trained on its `valid` or `test` images.
+            own, or too few, or of a model that was trained on some of its `valid` or `test` images,
+            by itself or by its teacher.
     """
     if not isinstance(of, Source):
         raise DataError(f"synthetic() needs a data set, as in synthetic(digits(), ...); got {of!r}")
@@ -106,29 +109,77 @@ def _counts(there: int, found: int, real: float, size: int, path: Path) -> tuple
 
 def _trained_on(of: Source, path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
     """Refuses samples of a model of the images that are to judge them; notes what is not known."""
-    data = _record(arrays)
-    if not data.get("sketch"):
-        return [f"what the model behind {path.name} was trained on is not on record"]
-    if data["sketch"] == of.split("train").sketch():
-        return []
+    notes = []
+    for who, meta in _models(arrays):
+        data = meta.get("data", {})
+        if not data.get("sketch"):
+            notes.append(f"what {who} behind {path.name} was trained on is not on record")
+        elif data["sketch"] != of.split("train").sketch():
+            _check_apart(of, f"samples {path}: {who} behind them", data["sketch"], meta)
+            notes.append(f"{who} behind {path.name} was trained on other images: {data['name']}")
+    return notes
+
+
+def _check_apart(of: Source, who: str, sketch: str, meta: dict[str, Any]) -> None:
+    """Refuses a model of images that are to judge: of a whole split, or, where found, of some."""
+    train = _images(meta)
     for split in ("valid", "test"):
         try:
-            same = data["sketch"] == of.split(split).sketch()
+            found = of.split(split)
         except DataError:  # nothing is held out
             continue
-        if same:
+        whole = sketch == found.sketch()
+        own = _rows(of.split("train"))  # of which some may be in both by themselves
+        some = len((_rows(train) & _rows(found)) - own) if train else 0
+        if whole or some:
+            which = f"{of.name}/{split}" if whole else f"{some} images of {of.name}/{split}"
             raise DataError(
-                f"samples {path}: their model was trained on {of.name}/{split}, which is to judge "
-                "what is trained on them; draw samples of a model of the training images"
+                f"{who} was trained on {which}, which is to judge what is trained on them; draw "
+                "samples of a model of the training images alone"
             )
-    return [f"the model behind {path.name} was trained on other images: {data.get('name')}"]
 
 
-def _record(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """What the checkpoint of samples says of its data, if it is still there."""
+def _images(meta: dict[str, Any]) -> Split | None:
+    """The images a model was trained on, if its configuration still finds them."""
+    c = meta.get("config", {})
     try:
-        how = json.loads(str(arrays["method"]))
-        meta = json.loads((Path(how["checkpoint"]) / "meta" / "metadata").read_bytes())
-        return dict(meta["data"])
-    except (KeyError, TypeError, ValueError, OSError):
+        return registry.build("data", c["data"], data_dir=c.get("data_dir", "")).split("train")
+    except (KeyError, UserError, OSError):
+        return None
+
+
+def _rows(split: Split) -> set[bytes]:
+    return {bytes(np.ascontiguousarray(image)) for image in split.everything()["image"]}
+
+
+def _models(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records of the models that had a part in samples: who drew them, and its teachers."""
+    try:
+        named = str(json.loads(str(arrays["method"]))["checkpoint"])
+    except (KeyError, TypeError, ValueError):
+        named = ""
+    models = [(f"the model of {name}" if "," in named else "the model", name)
+              for name in named.split(", ")]  # fmt: skip
+    while models:
+        who, name = models.pop(0)
+        meta = _record(Path(name)) if name else {}
+        yield who, meta
+        if teacher := _teacher(meta):
+            models.append((f"the teacher of {who}", teacher))
+
+
+def _record(run: Path) -> dict[str, Any]:
+    """What a checkpoint, or the newest one of a run, says of itself, if it is still there."""
+    steps = [p for p in run.glob("checkpoints/*") if p.name.isdecimal()]
+    newest = max(steps, key=lambda p: int(p.name), default=run)
+    try:
+        return dict(json.loads((newest / "meta" / "metadata").read_bytes()))
+    except (TypeError, ValueError, OSError):
         return {}
+
+
+def _teacher(meta: dict[str, Any]) -> str:
+    try:
+        return str(registry.parse(meta["config"]["task"]).kwargs.get("teacher", ""))
+    except (KeyError, TypeError, SpecError):
+        return ""

@@ -1,6 +1,7 @@
 """A student of few steps, from a run that has been trained: `distill(teacher='runs/digits')`.
 
-Its network, schedule and data are the teacher's, and its weights begin as the teacher's.
+Its network and schedule are the teacher's, and its weights begin as the teacher's; its data are its
+own, of the same shape and levels.
 `training.distillation` has the methods.
 """
 
