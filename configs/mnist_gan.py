@@ -4,9 +4,9 @@ Command:   djax train --config=mnist_gan --workdir=runs/mnist_gan
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Use:       --mode=sample and --mode=quality of that work directory; it has no likelihood
 Hardware:  one GPU or a TPU slice; on a CPU use configs/mnist_gan.py:smoke
-Expected:  after 2,500 steps of 32 images a Frechet distance of 0.56 and 0.69 (two
-           seeds); a guided student's is 0.34 in one call (ours,
-           docs/howto/steps.md); with these settings not yet trained
+Expected:  after 2,500 steps of 32 images a Frechet distance of 0.61 +- 0.04 (three seeds); a
+           guided student's is 0.34 in one call (ours, docs/howto/steps.md); with these settings
+           not yet trained
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,8 @@
 Command:   djax train --config=mnist_student --workdir=runs/four
 Teacher:   runs/mnist, or --config.task="distill(teacher='RUN', method=segments(steps=1))"
 Hardware:  as the teacher's; on a CPU use configs/mnist_student.py:smoke
-Expected:  of `pretrained/mnist`, guided, 400 to 840 steps of 32 images: a Frechet distance 12 to
-           20% above its 50 calls (ours, docs/howto/steps.md); with these settings not yet trained
+Expected:  of `pretrained/mnist`, guided, 400 steps of 32 images: a Frechet distance 18 +- 5% above
+           its 50 calls (ours, docs/howto/steps.md); with these settings not yet trained
 """
 
 from ml_collections import ConfigDict
