@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -143,6 +144,10 @@ def test_a_model_of_some_of_the_judges_and_a_student_of_one_are_refused(own, tmp
     path = written(tmp_path, told, **arrays)
     with pytest.raises(DataError, match=r"the teacher of the model .* trained on npz/test, which"):
         data(f"synthetic({own}, samples={path!r})")
+    foreign = f"half(antigravity.make({wider}), part=0)"  # would be imported
+    told = checkpoint(tmp_path, both, both.split("train"), data=foreign)
+    notes = data(f"synthetic({own}, samples={written(tmp_path, told, **arrays)!r})").notes
+    assert "was trained on other images" in notes[1] and "antigravity" not in sys.modules
     task = "distill(teacher='nowhere')"
     told = checkpoint(tmp_path, source, source.split("train"), data=own, task=task)
     path = written(tmp_path, told, **arrays)

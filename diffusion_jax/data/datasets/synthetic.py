@@ -140,12 +140,23 @@ def _check_apart(of: Source, who: str, sketch: str, meta: dict[str, Any]) -> Non
 
 
 def _images(meta: dict[str, Any]) -> Split | None:
-    """The images a model was trained on, if its configuration still finds them."""
+    """The images a model was trained on, if its configuration still finds them.
+
+    Not by a plug-in of somebody else's: a file of samples is no reason to import it.
+    """
     c = meta.get("config", {})
     try:
+        if not _ours(registry.parse(c["data"])):
+            return None
         return registry.build("data", c["data"], data_dir=c.get("data_dir", "")).split("train")
     except (KeyError, UserError, OSError):
         return None
+
+
+def _ours(value: Any) -> bool:
+    if isinstance(value, registry.Spec):
+        return "." not in value.name and all(map(_ours, (*value.args, *value.kwargs.values())))
+    return not isinstance(value, tuple | list) or all(map(_ours, value))
 
 
 def _rows(split: Split) -> set[bytes]:
