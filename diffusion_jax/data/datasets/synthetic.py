@@ -164,7 +164,11 @@ def _rows(split: Split) -> set[bytes]:
 
 
 def _models(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records of the models that had a part in samples: who drew them, and its teachers."""
+    """The models that had a part in samples: who drew them, and its teachers.
+
+    Yields:
+        Each in words, with its record; an empty one where there is none.
+    """
     try:
         named = str(json.loads(str(arrays["method"]))["checkpoint"])
     except (KeyError, TypeError, ValueError):
