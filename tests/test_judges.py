@@ -17,7 +17,7 @@ from diffusion_jax.cli.modes import quality
 from diffusion_jax.cli.report import collect, figures, sections_measured
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.data.captions import captions_of
-from diffusion_jax.data.datasets import emoji, icons
+from diffusion_jax.data.datasets import _grammar as grammar, emoji, icons
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges import base, emoji as of_emoji, icons as of_icons
 from diffusion_jax.evaluation.judges.base import shares
@@ -38,6 +38,20 @@ def test_the_judge_of_scenes_is_right_of_real_ones():
     assert found["place"]["value"] == found["count"]["value"] == found["colour"]["value"] == 1.0
     assert found["digit"]["value"] > 0.98 and found["all"]["value"] > 0.97
     assert found["all"]["images"] == 1000
+
+
+def test_a_thing_that_has_moved_is_looked_for_where_it_is():
+    judge = registry.build("judges", "scenes()")
+    said = judge.instead("top left: a red three", "a digit, bottom right")
+    assert said == "a red three, bottom right"
+    assert judge.instead("a red three, top left", "a blue digit") == "a blue three, top left"
+    images, captions = of_scenes("scenes(objects=1, size=10)")
+    (text,) = captions.strings()[:1]
+    place = grammar.parse(text)[2]
+    moved = np.roll(images[:1], (8 * (1 - 2 * (place // 2)), 8 * (1 - 2 * (place % 2))), (1, 2))
+    now = judge.instead(text, f"a digit, {grammar.PLACES[3 - place]}")
+    np.testing.assert_array_equal(judge.right(moved, [now]), 1.0)
+    assert judge.right(moved, [text])[0, :3].max() == 0.0
 
 
 def test_the_judge_of_scenes_sees_each_mistake():

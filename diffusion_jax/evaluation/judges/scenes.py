@@ -51,6 +51,13 @@ class Scenes:
             [_right(s, t) for s, t in zip(self.see(images), _read(texts), strict=True)]
         )  # fmt: skip
 
+    def instead(self, text: str, said: str) -> str:
+        """A text with what another one says in place of its own: of a thing that has been moved."""
+        mine, other = _read([text, said])
+        if len(mine) != len(other):
+            return text
+        return grammar.say([o if o >= 0 else m for m, o in zip(mine, other, strict=True)])
+
 
 def _read(texts: Sequence[str]) -> list[list[int]]:
     try:

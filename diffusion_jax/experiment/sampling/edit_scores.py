@@ -54,6 +54,8 @@ def scores(
     if wanted:
         asked = [wanted] * len(drawn)
         target = judge.right(canvas.image, asked) < 1.0  # not where nothing is said
+        if instead := getattr(judge, "instead", None):  # or where the edit has moved it to
+            kept = np.fmax(kept, judge.right(drawn, [instead(o, wanted) for o in own]))
         kept = np.where(target, np.nan, kept)
         rows = target.any(1)
         now = np.where(target, judge.right(drawn, asked), np.nan)[rows]
