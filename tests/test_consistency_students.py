@@ -11,7 +11,8 @@ from closed_form import ConsistentGaussian, build, law
 from command import main
 from gaussian import Gaussian as Data
 from scipy import stats
-from test_distill import MEAN, VARIANCE, first_loss, flow, inputs, student, teacher  # noqa: F401
+from test_distill import first_loss, student, teacher  # noqa: F401
+from test_distill_lessons import MEAN, VARIANCE, flow, inputs
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from command import main
-from test_distill import first_loss, flow, inputs, student, teacher  # noqa: F401
+from test_distill import first_loss, student, teacher  # noqa: F401
+from test_distill_lessons import flow, inputs
 
 from diffusion_jax import registry
 from diffusion_jax.denoiser import StatefulDenoiser, then, with_condition

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from command import main
 from scipy import stats
-from test_distill import MEAN, VARIANCE, flow, student, teacher  # noqa: F401
+from test_distill import student, teacher  # noqa: F401
+from test_distill_lessons import MEAN, VARIANCE, flow
 from test_flow_map import exact, mapped  # noqa: F401
 from test_likelihood import PARAMS, discrete
 
