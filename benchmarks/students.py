@@ -26,6 +26,7 @@ METHODS = {
     "halving": "halving(steps={n}, rounds=2)",
     "bootstrap": "bootstrap(steps={n})",
     "flow map": "flow_map(steps={n})",
+    "Lagrangian": "flow_map(steps={n}, rule='lagrangian')",
     "sCM": "scm(steps={n})",
     "ECT": "ect(steps={n})",
 }

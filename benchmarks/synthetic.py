@@ -3,7 +3,8 @@
     python -m benchmarks.synthetic --run runs/digits --work digits --out runs/synthetic
 
 Samples have the labels of the real training images, four times over for the arm x4. Arms are the
-real images, samples (x1, x4), samples without near-copies (x1 new) and both together (real + x1),
+real images, samples (x1, x4), samples without near-copies (x1 new), shares of the real images
+filled up with samples (25% real, ...) and all of them with samples besides (real + x1, real + x3),
 for every `--guidance`; all classifiers make the same number of updates. Where these do not come to
 every image of a large training set, `--images` says how many samples make x1. Guidance is chosen
 on `valid`; `test` is for the table. Killed, the same command goes on where it was; `rows.jsonl` has
@@ -13,6 +14,7 @@ every classifier, `--show` prints those.
 import argparse
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,21 +44,22 @@ class Arm:
 
     Attributes:
         name: of the row.
-        real: the share of real images.
-        times: training images, of the number of real ones.
+        real: the share of the real images that it has.
+        times: samples, in numbers of the set that makes x1.
         new: leave samples out that are nearer to training images than 99% of held-out ones are.
     """
 
     name: str
     real: float
-    times: int
+    times: float
     new: bool = False
 
 
-REAL = Arm(_synthetic_table.REAL, 1.0, 1)
+REAL = Arm(_synthetic_table.REAL, 1.0, 0.0)
 ARMS = (
-    Arm("x1", 0.0, 1), Arm("x4", 0.0, 4), Arm("x1 new", 0.0, 1, new=True),
-    Arm("real + x1", 0.5, 2),
+    Arm("x1", 0.0, 1.0), Arm("x4", 0.0, 4.0), Arm("x1 new", 0.0, 1.0, new=True),
+    Arm("25% real", 0.25, 0.75), Arm("50% real", 0.5, 0.5), Arm("75% real", 0.75, 0.25),
+    Arm("real + x1", 1.0, 1.0), Arm("real + x3", 1.0, 3.0),
 )  # fmt: skip
 
 
@@ -64,8 +67,8 @@ def data_of(data: str, arm: Arm, path: Path, real: int, n: int) -> str:
     """The data string of an arm: `real` training images, and `n` samples where it has some once."""
     if arm is REAL:
         return data
-    kept = real if arm.real else 0
-    size = kept + n * (arm.times - 1 if kept else arm.times)
+    kept = round(real * arm.real)
+    size = kept + round(n * arm.times)
     return f"synthetic({data}, samples={str(path)!r}, real={kept / size}, size={size})"
 
 
@@ -146,7 +149,7 @@ def fill(args: argparse.Namespace, run: Experiment) -> None:
     labels = run.source.split("train").labels
     real, n = len(labels), args.images or len(labels)
     asked = [a for a in ARMS if a.name in args.arms]
-    drawn = max(2 if a.new else a.times if not a.real else 1 for a in asked)  # some are not new
+    drawn = max(2 if a.new else math.ceil(a.times) for a in asked)  # some are not new
     labels = np.resize(labels if n > real else labels[:n], drawn * n)
     how = {k: getattr(args, k) for k in ("sampler", "steps", "batch") if getattr(args, k)}
     cells = [("", REAL)] + [(g, a) for g in args.guidance for a in asked]

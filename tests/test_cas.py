@@ -45,7 +45,8 @@ def test_arms_hold_as_many_real_and_synthetic_images_as_they_say(tmp_path):
         train = registry.build("data", text).split("train")
         fake = int((train.images == 4).all(axis=(1, 2, 3)).sum())
         expected = {"real": (56, 0), "x1": (56, 56), "x4": (224, 224), "x1 new": (56, 56),
-                    "real + x1": (112, 56)}  # fmt: skip
+                    "25% real": (56, 42), "50% real": (56, 28), "75% real": (56, 14),
+                    "real + x1": (112, 56), "real + x3": (224, 168)}  # fmt: skip
         assert (len(train), fake) == expected[arm.name]
 
 
@@ -119,7 +120,7 @@ def test_what_was_made_with_other_settings_is_not_taken(tmp_path):
 
 def test_runs_and_arms_that_cannot_be_are_refused(tmp_path):
     run = tiny.experiment(tmp_path, conditional=False)
-    with pytest.raises(UserError, match="no arm 'x9'; there are x1, x4, x1 new, real"):
+    with pytest.raises(UserError, match="no arm 'x9'; there are x1, x4, x1 new, 25% real"):
         synthetic.check(run, ["x9"])
     with pytest.raises(UserError, match="unconditional: samples would have no labels"):
         synthetic.check(run, ["x1"])

@@ -91,6 +91,9 @@ def runs(tmp_path_factory):
             "decoder": image("decoder"),
             "deaf": image("deaf", text=""),
             "plain": image("plain", embedding=""),
+            "reader": image(
+                "reader", embedding="", network="dit(width=8, depth=1, heads=1, patch=1)"
+            ),
         }
 
 

@@ -221,6 +221,12 @@ def mixed(nats: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return -(np.log(np.exp(score - top).sum(1)) + top[:, 0])
 
 
+def lift(nats: np.ndarray, probability: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Bits of each image, `[N]`, by which its own caption is above the mixture; see `mixture`."""
+    own = nats.mean(1)[np.arange(len(true)), true]
+    return (mixed(nats, probability) - own) / math.log(2.0)
+
+
 def mixture(nats: np.ndarray, probability: np.ndarray, true: np.ndarray) -> dict[str, Any]:
     """The information by the mixture of all captions: no more than their entropy, by construction.
 
@@ -232,14 +238,8 @@ def mixture(nats: np.ndarray, probability: np.ndarray, true: np.ndarray) -> dict
     Returns:
         Bits per image as `apart`, and `half`, the same with half of the draws.
     """
-    halves = np.split(nats, 2, axis=1)
-
-    def lift(part: np.ndarray) -> np.ndarray:
-        own = part.mean(1)[np.arange(len(true)), true]
-        return (mixed(part, probability) - own) / math.log(2.0)
-
-    few = np.mean([lift(h) for h in halves], axis=0)
-    return {**mean_se(lift(nats)), "half": mean_se(few)["bits"]}
+    few = np.mean([lift(h, probability, true) for h in np.split(nats, 2, axis=1)], axis=0)
+    return {**mean_se(lift(nats, probability, true)), "half": mean_se(few)["bits"]}
 
 
 def retrieval(nats: np.ndarray, true: np.ndarray) -> dict[str, float]:

@@ -13,6 +13,7 @@ from diffusion_jax.experiment.measures import (
     caption_information,
     data_processing,
     information_checks,
+    null_of_another,
 )
 from diffusion_jax.likelihood import bpd, information
 from diffusion_jax.runtime import image_grids, storage
@@ -41,7 +42,7 @@ def check(experiment: Experiment) -> None:
     _, captions = caption_information.images(experiment)
     information.check(experiment.model, "--mode=inform")
     if experiment.config.inform.against:
-        caption_information.other_null(experiment)
+        null_of_another.opened(experiment)
     if experiment.config.inform.of:
         data_processing.opened(experiment, captions)
 

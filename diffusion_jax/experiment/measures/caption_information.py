@@ -1,6 +1,5 @@
 """What the captions of a run and its images tell of each other: for `--mode=inform`."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,21 +13,19 @@ from diffusion_jax.data.captions import Captions
 from diffusion_jax.data.datasets import class_captions
 from diffusion_jax.data.passes import count
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, embeddings, guidance_models, other_runs, texts
+from diffusion_jax.experiment import Experiment, embeddings, texts
 from diffusion_jax.experiment.measures import (
     bits_per_dim,
     bits_per_word as words_lib,
     data_processing,
     embedding_information,
+    null_of_another,
 )
 from diffusion_jax.likelihood import bpd, information as lib
 from diffusion_jax.networks.text_encoders.base import as_read, encode
 from diffusion_jax.types import Params
 
 Texts = Sequence[str | None]
-
-
-_BARE = "--config.text='' --config.guidance='none()'"
 
 
 @dataclass(frozen=True)
@@ -167,9 +164,9 @@ def measured(run: Experiment, params: Params) -> Informed:
     if run.model.embedding:
         result["embedding"] = embedding_information.measured(run, params, split, len(captions))
     if c.against:
-        result["against"] = _compare_null(run, params, split, bits)
+        result["against"] = null_of_another.compared(run, params, split, bits)
     if c.of:
-        result["processed"] = _processed(run, captions, null - own)
+        result["processed"] = _processed(run, captions, null - own, held, among)
     steps = [w["word"] for w in result["words"]] if parts else []
     return Informed(
         result | {"notes": notes}, captions, ("all", *steps),
@@ -199,13 +196,24 @@ def _where(captions: Captions, shape: tuple[int, ...]) -> np.ndarray | None:
     return found if found.shape[1:] == shape else None  # maps may be of latents
 
 
-def _processed(run: Experiment, captions: Captions, vector: np.ndarray) -> dict[str, Any]:
+def _processed(
+    run: Experiment,
+    captions: Captions,
+    vector: np.ndarray,
+    held: hard_negatives.Candidates,
+    among: np.ndarray,
+) -> dict[str, Any]:
     """What the texts tell of the images themselves, by `config.inform.of`; see `compared`."""
     other, split = data_processing.opened(run, captions)
-    told = conditions(other, [[None] * len(captions), captions.strings()], ())
+    every = [] if held.probability is None else [*held.texts]
+    told = conditions(other, [[None] * len(captions), captions.strings(), *every], ())
     found = _pass(other, other.weights()[0], split, told, False, f"{run.config.inform.of}: images")
-    image = found.nats[..., 0] - found.nats[..., 1]
-    return {"run": run.config.inform.of, **data_processing.compared(vector, image)}
+    null, own, theirs = found.nats[..., 0], found.nats[..., 1], found.nats[..., 2:]
+    out = {"run": run.config.inform.of, **data_processing.compared(vector, null - own)}
+    if held.probability is not None:
+        both = (lib.lift(nats, held.probability, held.true) for nats in (among, theirs))
+        out["mixture"] = data_processing.compared_mixtures(*both)
+    return out
 
 
 def _bound(run: Experiment, params: Params, split: Split) -> dict[str, float]:
@@ -267,39 +275,3 @@ def _against(own: np.ndarray, nats: np.ndarray, wrong: list[list[str]]) -> dict[
     error = math.sqrt(p * (1 - p) / len(right))
     return {"images": int(there[:, 0].sum()), "right": p, "right_standard_error": error,
             **lib.bits(margin)}  # fmt: skip
-
-
-def other_null(run: Experiment) -> Experiment:
-    """The run without text that `config.inform.against` names, to be measured as this one.
-
-    Raises:
-        ConfigError: there is none, or it has texts, classes or other images.
-    """
-    path = run.config.inform.against
-    also = f"; train one with the data of this run, {_BARE}"
-    other = other_runs.opened("inform.against", path, None, run.config.data_dir, also=also)
-    if other.model.text or other.model.num_classes:
-        raise ConfigError(
-            f"inform.against={path}: that run has texts or classes; give one without, {_BARE}"
-        )
-    guidance_models.check_same_data(run, other, path)
-    other.config.eval = run.config.eval
-    return other
-
-
-def _compare_null(
-    run: Experiment, params: Params, split: Split, bits: dict[str, float]
-) -> dict[str, Any]:
-    """By how many bits per image another run's bound without text is less than this one's."""
-    other, path = other_null(run), run.config.inform.against
-    bare = dataclasses.replace(split, labels=np.full_like(split.labels, run.model.num_classes))
-    if split.captions is not None and split.captions.ids is not None:
-        none = dataclasses.replace(split.captions, ids=0 * split.captions.ids)
-        bare = dataclasses.replace(bare, captions=none)
-    mine = bits_per_dim.bound(run, params, split=bare, label="without text")
-    theirs = bits_per_dim.bound(
-        other, other.weights()[0], split=bare, label=f"without text, {path}"
-    )
-    more = (mine.per_image()["total"] - theirs.per_image()["total"]) * mine.dims
-    gap = lib.mean_se(more)
-    return {"run": path, "null_looser_by": gap, "information": bits["bits"] - gap["bits"]}

@@ -60,3 +60,14 @@ def compared(vector: np.ndarray, image: np.ndarray) -> dict[str, Any]:
     """
     more = (vector.mean(1) - image.mean(1)) / math.log(2.0)
     return {"information": lib.bits(image), "more": lib.mean_se(more)}
+
+
+def compared_mixtures(vector: np.ndarray, image: np.ndarray) -> dict[str, Any]:
+    """The same by the mixtures of all captions, which no bound without text can make too large.
+
+    Args:
+        vector: bits, `[N]`, as `information.lift` has them.
+        image: the same of the same images.
+    """
+    return {"vector": lib.mean_se(vector), "information": lib.mean_se(image),
+            "more": lib.mean_se(vector - image)}  # fmt: skip

@@ -53,6 +53,15 @@ def checks(result: dict[str, Any]) -> list[dict[str, Any]]:
             f"the text tells {plus_minus(more['bits'], more['standard_error'])} bits more of the "
             f"vector than of the image, {whole['bits']:.3f} by {result['processed']['run']}",
         )
+        if "mixture" in result["processed"]:
+            m = result["processed"]["mixture"]
+            less, error = -m["more"]["bits"], m["more"]["standard_error"]
+            add(
+                "the same by mixtures",
+                less >= -3 * error,
+                f"{m['vector']['bits']:.3f} bits of the vector, {m['information']['bits']:.3f} of "
+                f"the image: {plus_minus(less, error)} are lost",
+            )
     if "paraphrase" in result:
         p = result["paraphrase"]
         add(
