@@ -67,20 +67,25 @@ def check_same(folder: Path, config: ConfigDict, fields: tuple[str, ...]) -> Non
         return
     before = saved_config.read(saved)
 
-    def same(old: Any, new: Any) -> bool:
-        if not isinstance(new, str):
-            return old == new
-        was, asked = registry.parse(old), registry.parse(new)
-        given = {k: was.kwargs.get(k) for k in asked.kwargs if k != "edges"}  # a plan, by then
-        wanted = {k: v for k, v in asked.kwargs.items() if k != "edges"}
-        return (was.name, was.args, given) == (asked.name, asked.args, wanted)
-
-    other = [k for k in fields if not same(before[k], config[k])]
+    read = lambda v: registry.parse(v) if isinstance(v, str) else v  # noqa: E731
+    other = [k for k in fields if not _holds(read(before[k]), read(config[k]))]
     if other:
         raise ConfigError(
             f"{folder} has a run with {', '.join(f'{k}={before[k]!r}' for k in other)}; "
             "name another --out"
         )
+
+
+def _holds(old: Any, new: Any) -> bool:
+    """Whether a plug-in, or a value, is the one asked for, but for arguments added to it."""
+    if not (isinstance(old, registry.Spec) and isinstance(new, registry.Spec)):
+        return old == new
+    asked = {k: v for k, v in new.kwargs.items() if k != "edges"}  # a plan, by then
+    return (
+        (old.name, len(old.args)) == (new.name, len(new.args))
+        and all(map(_holds, old.args, new.args))
+        and all(k in old.kwargs and _holds(old.kwargs[k], v) for k, v in asked.items())
+    )
 
 
 def finished(folder: Path, steps: int) -> bool:

@@ -111,6 +111,15 @@ def test_what_was_made_with_other_settings_is_not_taken(tmp_path):
         other = tiny.experiment(tmp_path, **{"task": task, name: value}).config
         with pytest.raises(ConfigError, match=rf"has a run with {name}=.*; name another --out"):
             _runs.check_same(run.workdir, other, fields)
+    settled.task = (
+        "guide(classifier(width=32, groups=8), clean=True)"  # in a plug-in of its own too
+    )
+    (run.workdir / "config.json").write_text(settled.to_json())
+    run.config.task = "guide(classifier(width=32), clean=True)"
+    _runs.check_same(run.workdir, run.config, fields)
+    run.config.task = "guide(classifier(width=16), clean=True)"
+    with pytest.raises(ConfigError, match="name another --out"):
+        _runs.check_same(run.workdir, run.config, fields)
     path = tmp_path / "drawn.npz"
     np.savez(path, method=json.dumps({"guidance": "none()", "batch": 9}))
     synthetic._check_drawn(path, {"guidance": "none()"})

@@ -59,6 +59,10 @@ def test_captions_are_over_their_images_and_written_once_where_columns_agree():
             cell = each[top : top + line, column * 34 : column * 34 + 32]
             np.testing.assert_array_equal(cell, image_grids._written(names[name], 32))
     assert (image_grids._written("cat", 64) > 150).any()  # it can be read
+    letters = {
+        image_grids._written(c, 32).tobytes() for c in "\u00c5\u00fc\u03b1\u0416\u2026\ufffe"
+    }
+    assert len(letters) == 6  # each its own: none is the box of what a font lacks, the last one
 
 
 def test_a_sheet_is_bounded():

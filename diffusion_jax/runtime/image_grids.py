@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from diffusion_jax.runtime import fonts
 from diffusion_jax.runtime.storage import write_picture
 
 _GAP, _GROUND, _INK = 2, 64, 230
-_TEXT = 13  # height of a caption's letters
+_TEXT = 12  # height of a caption's letters
 _LINE = 18  # and of its line
 _LARGEST = 2048  # pixels of a sheet of samples, about, on either side
 
@@ -97,9 +98,7 @@ def grid(
 
 def _lines_under(texts: Sequence[str], width: int) -> np.ndarray:
     """Texts in lines of `width` pixels, all as high as the longest: uint8 `[N, h, width, 3]`."""
-    from PIL import ImageFont
-
-    font, each = ImageFont.load_default(_TEXT), []
+    font, each = fonts.sans(_TEXT), []
     for text in texts:
         lines = [""]
         for word in text.split():
@@ -117,9 +116,9 @@ def _lines_under(texts: Sequence[str], width: int) -> np.ndarray:
 
 def _written(text: str, width: int) -> np.ndarray:
     """A caption, uint8 `[line, width, 3]`; cut where it is too long."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font, picture = ImageFont.load_default(_TEXT), Image.new("L", (width, _LINE), _GROUND)
+    font, picture = fonts.sans(_TEXT), Image.new("L", (width, _LINE), _GROUND)
     draw, shown = ImageDraw.Draw(picture), text
     while len(shown) > 1 and draw.textlength(shown, font) > width - 2:
         shown = shown[:-2] + "\u2026" if shown.endswith("\u2026") else shown[:-1] + "\u2026"

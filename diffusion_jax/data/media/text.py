@@ -7,6 +7,7 @@ from typing import BinaryIO
 import numpy as np
 
 from diffusion_jax.data.pictures import Damaged
+from diffusion_jax.runtime import fonts
 from diffusion_jax.runtime.storage import write
 
 _LINE, _LETTER, _WIDTH = 18, 8, 32  # pixels of a line and of a letter; letters of a line
@@ -52,9 +53,9 @@ class Text:
 
     def stills(self, examples: np.ndarray, levels: int) -> np.ndarray:
         """The texts, written; a line has 32 letters."""
-        from PIL import Image, ImageDraw, ImageFont
+        from PIL import Image, ImageDraw
 
-        font, out = ImageFont.load_default(_LINE - 5), []
+        font, out = fonts.sans(_LINE - 6), []
         for text in self.said(examples):
             lines = [text[i : i + _WIDTH] for i in range(0, len(text), _WIDTH)]
             size = (_LETTER * min(len(text), _WIDTH), _LINE * len(lines))
