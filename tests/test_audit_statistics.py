@@ -152,6 +152,22 @@ def test_shares_like_those_of_the_data_are_no_news_and_others_are():
     assert sometimes["chi2_p"] == 0.0  # a class that the data do not have
 
 
+def test_the_least_shown_of_classes_that_are_alike_is_as_rare_as_chance_says():
+    """Of two classes the least is a binomial's mean distance from the middle below it."""
+    rng, n = RNG(0), 100
+    found = per_class.shares(rng.integers(0, 2, n), np.arange(400) % 2, np.eye(2), 400)["least"]
+    counts = np.arange(n + 1)
+    least = np.minimum(counts, n - counts) / (n / 2)
+    law = stats.binom.pmf(counts, n, 0.5)
+    assert found["null"]["mean"] == pytest.approx(law @ least, abs=0.015)
+    below = law[least <= found["null"]["quantile_5"]].sum()
+    assert below == pytest.approx(0.05, abs=0.04)
+    assert found["ratio"] == pytest.approx(found["share"] / 0.5) and found["ratio"] <= 1.0
+    skewed = per_class.shares(np.minimum(rng.integers(0, 4, n), 1), np.arange(400) % 2,
+                              np.eye(2), 400)["least"]  # fmt: skip
+    assert skewed["class"] == 0 and skewed["ratio"] < skewed["null"]["quantile_5"]
+
+
 def test_the_second_nearest_is_found_whatever_the_batches():
     rng = RNG(0)
     queries, train = rng.normal(size=(30, 4)), rng.normal(size=(50, 4))

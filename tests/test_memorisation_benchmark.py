@@ -1,10 +1,12 @@
 """The benchmark of remembering: rows that can be built, resumed, averaged and drawn."""
 
 import argparse
+import math
 
 import numpy as np
 import pytest
 from PIL import Image
+from test_audit import COUNT, SIDE, experiment, folder, tiny_data  # noqa: F401
 
 from benchmarks import memorisation
 from diffusion_jax.errors import ConfigError
@@ -63,3 +65,14 @@ def test_a_picture_is_drawn_of_what_there_is(tmp_path):
             for n in (700, 20, 100)]  # fmt: skip
     memorisation.plot(tmp_path / "sizes.png", rows)
     assert np.ptp(np.asarray(Image.open(tmp_path / "sizes.png"))) > 0
+
+
+def test_what_is_measured_of_a_model_that_knows_its_images_by_heart(folder):  # noqa: F811
+    """Everything is found out; of a few images no membership is asked."""
+    found = memorisation.figures(experiment(folder), draws=4)
+    assert found["auroc"] == 1.0 and found["copies"] == found["singled_out"] == 1.0
+    assert found["ratio"] == 0.0 and found["step"] == 7
+    assert found["gap"] > 10 * found["gap_se"] > 0
+    assert found["test"] == pytest.approx(found["gap"] + math.log2(COUNT) / SIDE**2, abs=0.02)
+    few = experiment(folder, data=f"half({tiny_data(folder)}, size=40)")
+    assert "auroc" not in (found := memorisation.figures(few)) and found["copies"] == 1.0

@@ -145,7 +145,8 @@ def shares(
         `classes`, each with its `share`, `interval` (Wilson, 95%), `of_data`, and, of a judge whose
         errors can be undone, `corrected` with `corrected_standard_error`; `chi2_p` of the shares
         as the judge says them, against those that it would say of the data; and `least`, the class
-        with the smallest share of what it has in the data.
+        with the smallest `ratio` of its share to that in the data, beside `null`: the mean and the
+        5% quantile of the smallest ratio of samples that are like the data.
     """
     count, k = len(guess), len(judge)
     hits = np.bincount(guess, minlength=k)
@@ -164,11 +165,18 @@ def shares(
     there = would > 0.0
     statistic = np.sum((hits - count * would)[there] ** 2 / (count * would[there]))
     freedom = max(int(there.sum()) - 1, 1)
-    known = [r for r in rows if r["of_data"] > 0.0]
+    known = np.flatnonzero(expected)
+    ratios = hits[known] / count / expected[known]
+    alike = np.random.default_rng(seed).multinomial(count, would / would.sum(), _DRAWS) / count
+    null = (alike[:, known] / expected[known]).min(1)
     return {
         "classes": rows,
         "chi2_p": float(special.chdtrc(freedom, statistic)) if not hits[~there].any() else 0.0,
-        "least": min(known, key=lambda r: r["share"] / r["of_data"]),
+        "least": {
+            **rows[known[ratios.argmin()]],
+            "ratio": float(ratios.min()),
+            "null": {"mean": float(null.mean()), "quantile_5": float(np.quantile(null, 0.05))},
+        },
     }
 
 

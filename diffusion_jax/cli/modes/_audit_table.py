@@ -92,6 +92,11 @@ def _shares(s: dict[str, Any], names: Sequence[str]) -> list[str]:
     if "corrected" in least:
         fixed = plus_minus(least["corrected"], least["corrected_standard_error"], ".3f")
         line += f" ({fixed} corrected for the judge's errors)"
+    null = least["null"]
+    line += (
+        f", {least['ratio']:.2f} of its share (of samples like the data the least has "
+        f"{null['mean']:.2f}, 95% above {null['quantile_5']:.2f})"
+    )
     return [f"{line}; chi2 p {s['chi2_p']:.2g}"]
 
 

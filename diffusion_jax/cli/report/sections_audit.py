@@ -94,9 +94,11 @@ def _worst(b: dict[str, Any]) -> list[list[Any]]:
 
 def _least(s: dict[str, Any]) -> list[list[Any]]:
     least = s["least"]
-    low, high = least["interval"]
+    (low, high), null = least["interval"], least["null"]
     return [[f"least shown class ({least['class']}), share of samples",
              f"{least['share']:.3f} [{low:.3f}, {high:.3f}]", number(least["of_data"], 3)],
+            ["the same, of its share in the data", number(least["ratio"], 2),
+             f"{null['mean']:.2f}, 95% above {null['quantile_5']:.2f}"],
             ["chi-square p of all shares", number(s["chi2_p"], 2), ""]]  # fmt: skip
 
 

@@ -60,7 +60,8 @@ def checks(result: dict[str, Any]) -> list[dict[str, Any]]:
                 "the same by mixtures",
                 less >= -3 * error,
                 f"{m['vector']['bits']:.3f} bits of the vector, {m['information']['bits']:.3f} of "
-                f"the image: {plus_minus(less, error)} are lost",
+                f"the image: {plus_minus(abs(less), error)} "
+                + ("are lost" if less > 0 else "that the model of images misses"),
             )
     if "paraphrase" in result:
         p = result["paraphrase"]
