@@ -127,6 +127,44 @@ def test_what_was_made_with_other_settings_is_not_taken(tmp_path):
         synthetic._check_drawn(path, {"guidance": "none()", "steps": 5})
 
 
+def test_copies_are_left_out_of_what_is_new_and_samples_are_drawn_once(tmp_path, monkeypatch):
+    run, asked = tiny.experiment(tmp_path), []
+    vars(run)["loaded"] = ({}, {"checkpoint": "runs/x/4"})
+    train = run.source.split("train")
+    own = np.concatenate(
+        [train.images[:6], 4 * np.indices((6, 4, 4, 1)).sum(0).astype(np.uint8) % 2]
+    )
+
+    def sample(n, labels, **how):
+        asked.append((labels, how))
+        return own[:n]
+
+    monkeypatch.setattr(type(run), "sample", lambda self, *a, **k: sample(*a, **k), raising=False)
+    labels = np.arange(12) % 3
+    for _ in range(2):
+        sets = synthetic.draw(run, "cfg(w=2.0)", 3, labels, tmp_path / "s", steps=4, batch=6)
+    assert [a[0] for a in asked] == [tuple(labels.tolist())]
+    assert asked[0][1] == {"seed": 3, "guidance": "cfg(w=2.0)", "steps": 4, "batch": 6}
+    with np.load(sets[False]) as whole, np.load(sets[True]) as new:
+        np.testing.assert_array_equal(whole["image"], own)
+        np.testing.assert_array_equal(new["image"], own[6:])
+        np.testing.assert_array_equal(new["label"], labels[6:])
+    with pytest.raises(ConfigError, match="was drawn with steps=4"):
+        synthetic.draw(run, "cfg(w=2.0)", 3, labels, tmp_path / "s", steps=5)
+
+
+@pytest.mark.slow
+def test_a_classifier_is_trained_once_and_asked_of_real_images(tmp_path):
+    config = synthetic.config_for("digits", "half(digits(), size=200)", 0, 60, "")
+    answers = synthetic.classify(config, tmp_path / "arm")
+    assert {k: len(v) for k, v in answers.items()} == {"valid": 100, "test": 297}
+    assert 0.3 < answers["test"].mean() <= 1.0  # by chance a tenth
+    before = (tmp_path / "arm" / "answers.npz").read_bytes()
+    again = synthetic.classify(config, tmp_path / "arm")
+    np.testing.assert_array_equal(again["test"], answers["test"])
+    assert (tmp_path / "arm" / "answers.npz").read_bytes() == before
+
+
 def test_runs_and_arms_that_cannot_be_are_refused(tmp_path):
     run = tiny.experiment(tmp_path, conditional=False)
     with pytest.raises(UserError, match="no arm 'x9'; there are x1, x4, x1 new, 25% real"):
