@@ -47,7 +47,8 @@ def _check_complete(item: Path) -> None:
     """Raises `Damaged` unless all arrays of a new item can be found in its store."""
     with ocp.PyTreeCheckpointer() as reader:
         arrays = len(jax.tree.leaves(saved_tree(reader, item)))
-    where = {"driver": "ocdbt", "base": f"{item}/" if "://" in str(item) else f"file://{item}/"}
+    local = {"driver": "file", "path": f"{item}/"}  # no address, in which % and # mean something
+    where = {"driver": "ocdbt", "base": f"{item}/" if "://" in str(item) else local}
     stored = ts.KvStore.open(where).result().list().result()
     found = sum(key.endswith(b"/.zarray") for key in stored)
     if found != arrays:
