@@ -94,6 +94,13 @@ def test_a_checkpoint_has_its_sums_before_it_has_its_name(tmp_path, monkeypatch)
     assert integrity.verify(tmp_path / "checkpoints" / "1")
 
 
+@pytest.mark.parametrize("name", ["25% of it", "a%20b#1", "\u00e9 & ;"])
+def test_checkpoints_are_kept_in_folders_of_any_name(tmp_path, name):
+    """No path is read as an address, in which % and # mean something."""
+    save(tmp_path / name, 1)
+    assert integrity.verify(tmp_path / name / "checkpoints" / "1")
+
+
 def test_every_damage_to_every_file_is_named(copied):
     folder = newest(copied)
     for name in files_below(folder):
