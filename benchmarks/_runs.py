@@ -67,7 +67,9 @@ def check_same(folder: Path, config: ConfigDict, fields: tuple[str, ...]) -> Non
         return
     before = saved_config.read(saved)
 
-    read = lambda v: registry.parse(v) if isinstance(v, str) else v  # noqa: E731
+    def read(value: Any) -> Any:
+        return registry.parse(value) if isinstance(value, str) else value
+
     other = [k for k in fields if not _holds(read(before[k]), read(config[k]))]
     if other:
         raise ConfigError(

@@ -9,10 +9,15 @@ if TYPE_CHECKING:
 
 
 @functools.cache
-def sans(height: int) -> "FreeTypeFont":
-    """DejaVu Sans, which comes with matplotlib; `height` in pixels."""
+def dejavu(height: int, mono: bool = False) -> "FreeTypeFont":
+    """DejaVu Sans, which comes with matplotlib; `height` in pixels, `mono` with equal widths."""
     import matplotlib
     from PIL import ImageFont
 
-    place = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    place = (
+        Path(matplotlib.get_data_path())
+        / "fonts"
+        / "ttf"
+        / ("DejaVuSansMono.ttf" if mono else "DejaVuSans.ttf")
+    )
     return ImageFont.truetype(place, height)

@@ -98,7 +98,7 @@ def grid(
 
 def _lines_under(texts: Sequence[str], width: int) -> np.ndarray:
     """Texts in lines of `width` pixels, all as high as the longest: uint8 `[N, h, width, 3]`."""
-    font, each = fonts.sans(_TEXT), []
+    font, each = fonts.dejavu(_TEXT), []
     for text in texts:
         lines = [""]
         for word in text.split():
@@ -118,7 +118,7 @@ def _written(text: str, width: int) -> np.ndarray:
     """A caption, uint8 `[line, width, 3]`; cut where it is too long."""
     from PIL import Image, ImageDraw
 
-    font, picture = fonts.sans(_TEXT), Image.new("L", (width, _LINE), _GROUND)
+    font, picture = fonts.dejavu(_TEXT), Image.new("L", (width, _LINE), _GROUND)
     draw, shown = ImageDraw.Draw(picture), text
     while len(shown) > 1 and draw.textlength(shown, font) > width - 2:
         shown = shown[:-2] + "\u2026" if shown.endswith("\u2026") else shown[:-1] + "\u2026"

@@ -94,12 +94,19 @@ def _worst(b: dict[str, Any]) -> list[list[Any]]:
 
 def _least(s: dict[str, Any]) -> list[list[Any]]:
     least = s["least"]
-    (low, high), null = least["interval"], least["null"]
+    low, high = least["interval"]
     return [[f"least shown class ({least['class']}), share of samples",
              f"{least['share']:.3f} [{low:.3f}, {high:.3f}]", number(least["of_data"], 3)],
-            ["the same, of its share in the data", number(least["ratio"], 2),
-             f"{null['mean']:.2f}, 95% above {null['quantile_5']:.2f}"],
-            ["chi-square p of all shares", number(s["chi2_p"], 2), ""]]  # fmt: skip
+            *_ratio(least), ["chi-square p of all shares", number(s["chi2_p"], 2), ""]]  # fmt: skip
+
+
+def _ratio(least: dict[str, Any]) -> list[list[Any]]:
+    """Nothing of audits from before there was one."""
+    if "ratio" not in least:
+        return []
+    null = least["null"]
+    return [["the same, of its share in the data", number(least["ratio"], 2),
+             f"{null['mean']:.2f}, 95% above {null['quantile_5']:.2f}"]]  # fmt: skip
 
 
 def _agreement(a: dict[str, Any]) -> list[list[Any]]:

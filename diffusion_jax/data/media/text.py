@@ -55,7 +55,7 @@ class Text:
         """The texts, written; a line has 32 letters."""
         from PIL import Image, ImageDraw
 
-        font, out = fonts.sans(_LINE - 6), []
+        font, out = fonts.dejavu(_LINE - 6, mono=True), []
         for text in self.said(examples):
             lines = [text[i : i + _WIDTH] for i in range(0, len(text), _WIDTH)]
             size = (_LETTER * min(len(text), _WIDTH), _LINE * len(lines))
