@@ -2,8 +2,9 @@
 
 Command:   djax train --config=icons --workdir=runs/icons
 Data:      pip install --no-deps fugue-icons
-Hardware:  two CPU cores
-Expected:  not measured yet
+Hardware:  two CPU cores; 600 steps take 11 minutes (1,317 core-seconds)
+Expected:  4.253 +- 0.057 bits/dim given the name after 600 steps (ours); not yet trained to
+           the end
 """
 
 from ml_collections import ConfigDict
