@@ -135,7 +135,7 @@ def test_npz_with_captions(tmp_path):
     with pytest.raises(DataError, match=r"test_text must be strings \[2\]"):
         built(f"npz({str(tmp_path / 'c.npz')!r})")
     np.savez(tmp_path / "d.npz", **arrays, test_text=np.asarray(["", "x"]))
-    with pytest.raises(DataError, match="1 images have no caption: row 0"):
+    with pytest.raises(DataError, match="1 image has no caption: row 0"):
         built(f"npz({str(tmp_path / 'd.npz')!r})")
 
 
@@ -161,7 +161,7 @@ def test_a_folder_with_texts_beside_its_pictures(tmp_path, monkeypatch):
     train = built(spec).split("train")
     assert len(train.captions) == len(train)
     (tmp_path / "set" / "train" / "0.txt").unlink()
-    with pytest.raises(DataError, match=r"1 images have no caption in a .txt beside them: 0.png"):
+    with pytest.raises(DataError, match=r"1 image has no caption in a .txt beside them: 0.png"):
         built(spec)
     (tmp_path / "set" / "train" / "0.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="is not UTF-8"):
@@ -183,7 +183,7 @@ def test_a_folder_with_one_file_of_captions(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"images have no caption: 0.png|3.png"):
         built(spec)
     file.write_text("\n".join(map(json.dumps, [*rows, {"file": "x.png", "text": "x"}])))
-    with pytest.raises(DataError, match=r"1 captions are of no image: x.png"):
+    with pytest.raises(DataError, match=r"1 caption is of no image: x.png"):
         built(spec)
     file.write_text("nonsense")
     with pytest.raises(DataError, match="line 1 must be like"):

@@ -218,4 +218,6 @@ def check_captions(where: str, captions: Captions, count: int) -> None:
 def missing(where: str, what: str, names: Sequence[str]) -> DataError:
     """What to say of images without captions, or of captions without images."""
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    if len(names) == 1:
+        what = what.replace("images have", "image has").replace("captions are", "caption is")
     return DataError(f"{where}: {len(names)} {what}: {shown}")
