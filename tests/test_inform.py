@@ -190,7 +190,7 @@ def test_the_checks_say_what_fails_and_what_cannot_be_said():
     for bits, passed in ((0.19, None), (-0.19, None), (0.21, True)):
         r["shuffled_above_null"]["bits"] = bits
         assert information_checks.checks(r)[1]["passed"] is passed
-    r["mixture"] = {"bits": 2.0, "half": 1.9}
+    r["mixture"] = {"bits": 2.0, "standard_error": 0.1, "half": 1.9}
     for h, passed, of in ((7.6, True, "of all captions"), (None, None, "of these images alone")):
         said = information_checks.checks({**r, "entropy": h})[2]
         assert said["passed"] is passed and of in said["said"]

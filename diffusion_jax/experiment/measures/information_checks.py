@@ -29,12 +29,12 @@ def checks(result: dict[str, Any]) -> list[dict[str, Any]]:
     )
     if "mixture" in result:
         m = result["mixture"]["bits"]
-        loose = i["bits"] - m
+        loose, shown = i["bits"] - m, plus_minus(m, result["mixture"]["standard_error"], ".3f")
         whole = "all captions" if h is not None else (
             "the captions of these images alone (their law is not known: no check)"
         )  # fmt: skip
         add("mixture", None if h is None else m <= h + 1e-6,
-            f"{m:.3f} bits ({result['mixture']['half']:.3f} "
+            f"{shown} bits ({result['mixture']['half']:.3f} "
             f"with half of the draws) against I: the bound without text is {abs(loose):.3f} bits "
             f"{'looser' if loose > 0 else 'tighter'} than the mixture of {whole}")  # fmt: skip
     if "against" in result:
