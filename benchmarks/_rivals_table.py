@@ -46,6 +46,24 @@ def _bits(rows: list[dict[str, Any]]) -> str:
     return f"{found} (density, no bound)" if exact else found
 
 
+def _average(sets: list[dict[str, Any]]) -> dict[str, Any]:
+    """The means of one run over its sets of samples."""
+    first = sets[0]
+    numbers = [k for k, v in first.items() if isinstance(v, float)]
+    mean = first | {k: statistics.mean(r[k] for r in sets) for k in numbers}
+    if "modes" in first:
+        mean["modes"] = {k: statistics.mean(r["modes"][k] for r in sets) for k in first["modes"]}
+    return mean
+
+
+def by_run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a mean is taken of: one row for each run, or the sets of samples of a single one."""
+    runs: dict[Any, list[dict[str, Any]]] = {}
+    for r in rows:
+        runs.setdefault(r.get("run"), []).append(r)
+    return rows if len(runs) == 1 else [_average(sets) for sets in runs.values()]
+
+
 def show(rows: list[dict[str, Any]]) -> str:
     """The table in markdown: mean and standard error over seeds, and the worst of them."""
     heads = ("", "calls", "ms for one", "images/s", "training core-s", "weights", "Frechet",
@@ -54,7 +72,7 @@ def show(rows: list[dict[str, Any]]) -> str:
              "collapsed")  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in dict.fromkeys(r["name"] for r in rows):
-        own = [r for r in rows if r["name"] == name]
+        own = by_run([r for r in rows if r["name"] == name])
         of = {k: _mean([r[k] for r in own]) for k in (*FIGURES, "ms_for_one", "images_per_s",
                                                       "core_s")}  # fmt: skip
         modal = [r["modes"] for r in own if "modes" in r]

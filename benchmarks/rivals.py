@@ -10,11 +10,14 @@ guidance (none unless it is named). `--judge` is a classifier that trained none 
 and the features of all distances. Of `stacked(...)` data it looks at each channel. Compilation is
 not in the times. What `OUT/rows.jsonl` has of the same checkpoint is not measured again. Bits/dim
 are those of `--mode=eval`, if it has measured that checkpoint on the whole test set. Exported
-weights are a run, too: what training cost, and their bits/dim, are on their card.
+weights are a run, too: what training cost, and their bits/dim, are on their card. `--sets 3` draws
+three sets of samples of each run: of a row of one run the table then has the error of sampling, of
+others that over runs, of their means.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
 import time
 from pathlib import Path
@@ -51,13 +54,16 @@ def parse(row: str) -> tuple[str, list[str], dict[str, Any]]:
     return name, runs.split(","), settings
 
 
-def opened(path: str, settings: dict[str, Any], args: argparse.Namespace) -> Experiment:
-    """A run with the settings of a row."""
+def opened(
+    path: str, settings: dict[str, Any], args: argparse.Namespace, drawn: int = 0
+) -> Experiment:
+    """A run with the settings of a row, and the seed of its set of samples."""
     config = saved_config.read(saved_config.find(Path(path)))
     for key, value in settings.items():
         config.update_from_flattened_dict({key: value})
     config.data_dir = args.data_dir
     config.sample.num, config.sample.batch = args.num, min(args.num, args.batch)
+    config.sample.seed += drawn
     run = Experiment(config, args.out.absolute(), path)
     judged = run.source.num_classes > 0 and not _judges.stacked(
         run.source, open_run(args.judge).source
@@ -116,13 +122,15 @@ def bits(path: str, step: int) -> dict[str, Any]:
     return {"bits_per_dim": found[bound], "bound": bound} if found else {"bits_per_dim": None}
 
 
-def measure(path: str, settings: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """The figures of one run."""
+def measure(
+    path: str, settings: dict[str, Any], args: argparse.Namespace, drawn: int = 0
+) -> dict[str, Any]:
+    """The figures of one run, by one set of samples."""
     if not (args.judge / "config.json").exists():
         raise SystemExit(
             f"--judge={args.judge}: there is no run; train one as configs/digits_classifier.py"
         )
-    run = opened(path, settings, args)
+    run = opened(path, settings, args, drawn)
     params, _ = run.weights()
     draw, images, row = timed(run, params)
     bench = _judges.bench_of(run, args.judge)
@@ -181,6 +189,7 @@ def main() -> None:
     parser.add_argument(
         "--batch", type=_common.at_least(1), default=500, help="samples drawn at once"
     )
+    parser.add_argument("--sets", type=_common.at_least(1), default=1, help="of samples, of a run")
     parser.add_argument("--data_dir", default="", help="tensorflow-datasets folder")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -198,16 +207,18 @@ def fill(args: argparse.Namespace) -> list[dict[str, Any]]:
     kept = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     rows = []
     for name, runs, settings in map(parse, args.row):
-        for path in runs:
+        for path, drawn in itertools.product(runs, range(args.sets)):
             if not (Path(path) / "config.json").exists():
                 raise SystemExit(f"--row: there is no run in {path!r}")
             newest, step = weights_of(path)
             what = {"run": path, "checkpoint": newest, "settings": settings, "num": args.num,
                     "batch": args.batch, "judge": str(args.judge),
                     "trained": trained(path), "judged": trained(str(args.judge))}  # fmt: skip
-            same = [r for r in kept if {k: r.get(k) for k in what} == what]
+            what |= {"set": drawn} if drawn else {}
+            asked = {"set": None} | what
+            same = [r for r in kept if {k: r.get(k) for k in asked} == asked]
             if not same:
-                same = [{**what, **measure(path, settings, args)}]
+                same = [{**what, **measure(path, settings, args, drawn)}]
                 with log.open("a") as f:
                     f.write(json.dumps(same[0]) + "\n")
             rows.append({**same[0], **bits(path, step), "name": name})
