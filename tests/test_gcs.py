@@ -44,6 +44,9 @@ def bucket(monkeypatch):
 def test_folders_are_absolute_and_other_schemes_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert storage.place("a/b") == tmp_path / "a" / "b"
+    (tmp_path / "other" / "inside").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "other" / "inside")
+    assert storage.place("link/../b") == tmp_path / "other" / "b"  # as the system reads it
     for text in ("s3://b/run", "gs://", "gs:///run"):
         with pytest.raises(ConfigError, match="gs://bucket/folder"):
             storage.place(text)

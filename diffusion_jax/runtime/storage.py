@@ -56,7 +56,8 @@ def place(where: str | os.PathLike) -> Path:
                 f"cannot use a path with a name of {len(longest)} bytes in it, {start}...: file "
                 f"systems take {_NAME_MAX}"
             )
-        return Path(text).expanduser().absolute()
+        path = Path(text).expanduser().absolute()
+        return path.resolve() if ".." in path.parts else path
     bucket = text.removeprefix(_SCHEME).partition("/")[0]
     if not bucket:
         raise ConfigError(f"{text} names no bucket: write {_SCHEME}bucket/folder")
