@@ -4,18 +4,23 @@ A reading that hardly looks at the latent, and a latent that hardly looks at the
 to nothing: the sum is near 1, and what is counted wrongly shows.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from kraft_sum import bounds_of, everything, kraft
+from kraft_sum import bounds_of, everything, kraft, law, over_noise
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.model import Model
 from diffusion_jax.networks.heads.base import levels_of
+from diffusion_jax.process.parameterization import from_pred
+from diffusion_jax.types import Pred, alpha, expand, sigma
 
 HEADS = registry.available("heads")
 # Each with the share of a latent that reading and writing see: near 0 nothing is lost.
@@ -124,12 +129,72 @@ def test_an_entropy_counted_twice_is_found_out():
     assert total * np.exp(once) > 50.0
 
 
-@pytest.mark.slow
+@dataclass(frozen=True)
+class Mixture:
+    """E[y | z] where y is one of `N(mean_i, std_i^2)` with probability `p_i`, as v."""
+
+    mean: Any  # [N, ...]
+    std: Any
+    p: Any
+
+    def init(self, key, z, gamma, cond):
+        return {"params": {}}
+
+    def apply(self, variables, z, gamma, cond, keys=None):
+        g = expand(gamma, z)[:, None]
+        a, s = alpha(g), sigma(g)
+        miss, variance = z[:, None] - a * self.mean, jnp.square(a * self.std) + jnp.square(s)
+        axes = tuple(range(2, miss.ndim))
+        distance = (jnp.square(miss) / variance + jnp.log(variance)).sum(axes)
+        weight = jax.nn.softmax(jnp.log(self.p) - 0.5 * distance)
+        y = self.mean + a * jnp.square(self.std) / variance * miss
+        x = jnp.einsum("bn,bn...->b...", weight, y)
+        return from_pred("v", Pred(x, (z - a[:, 0] * x) / s[:, 0]), gamma)
+
+
+def taught(autoencoder, x, gamma_0, steps=200):
+    """Weights by which every image can be read from its latent: the rest is the mixture's."""
+    tx, noise = optax.adam(0.02), math.exp(0.5 * gamma_0)
+
+    def loss(params, key):
+        mean, std = autoencoder.encode(params, x)
+        spread = noise if std is None else jnp.hypot(std, noise)
+        y_0 = mean + spread * jax.random.normal(key, mean.shape)
+        return -autoencoder.log_prob(params, x, y_0, jnp.asarray(gamma_0)).mean()
+
+    def step(state, key):
+        params, inner = state
+        updates, inner = tx.update(jax.grad(loss)(params, key), inner)
+        return (optax.apply_updates(params, updates), inner), None
+
+    @jax.jit
+    def run(key):
+        params = autoencoder.init(key, x.shape[1:])
+        keys = jax.random.split(key, steps)
+        return jax.lax.scan(step, (params, tx.init(params)), keys)[0][0]
+
+    return run(jax.random.key(0))
+
+
 @pytest.mark.parametrize("name", registry.available("autoencoders"))
 def test_autoencoders(name):
-    levels, shape = 2, (2, 2, 1)
-    settings = {"conv": "widths=(8,), channels=1, head=categorical()"}.get(name, "")
+    """Taught to tell all images apart, with the exact denoiser of their latents."""
+    levels, images = 3, everything((1, 2, 1), 3)
+    settings = {"conv": "widths=(8,), attention=False, channels=1, head=categorical()",
+                "embedding": "dims=2"}.get(name, "")  # fmt: skip
     decoder = registry.build("decoders", "categorical()", levels=levels)
-    made = registry.build("autoencoders", f"{name}({settings})", levels=levels, shape=shape,
+    made = registry.build("autoencoders", f"{name}({settings})", levels=levels, shape=(1, 2, 1),
                           decoder=decoder)  # fmt: skip
-    assert sum_of(made, levels, shape, points=256) < 1.02
+    schedule = registry.build("schedules", "linear(gamma_min=-5.0, gamma_max=5.5)")
+    x = decoder.encode(jnp.asarray(images))
+    params = taught(made, x, -5.0)
+    mean, std = jax.jit(made.encode)(params, x)
+    p = law(len(images))
+    network = Mixture(mean, jnp.zeros_like(mean) if std is None else std, jnp.asarray(p))
+    model = Model(network, schedule, decoder, "v", autoencoder=made)
+    params = {"network": {}, "schedule": {}, "autoencoder": params}
+    objective = registry.build("objectives", "continuous()")
+    total = jax.jit(lambda params: over_noise(objective, model, params, images, 16384))(params)
+    assert 0.96 < kraft(np.asarray(total)) < 1.02
+    np.testing.assert_allclose(total, -np.log(p), atol=0.1)
+    assert kraft(0.75 * np.asarray(total)) > 1.3
