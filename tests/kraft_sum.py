@@ -4,7 +4,8 @@ Means over noise are those of quasi-random points.
 """
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -36,13 +37,19 @@ def law(count):
 
 @dataclass(frozen=True)
 class Exact:
-    """E[x | z, low] of images with probabilities `p`: nothing is left to learn."""
+    """E[x | z, low] of images with probabilities `p`: nothing is left to learn.
+
+    With an encoder it says what makes the mean of the bound's bracket zero, the mean of
+    `x_t - dx_t/dgamma` over the images that z may come from, over `1 + c sigma^2`.
+    """
 
     points: Any  # [N, ...], in model space
     low: Any  # [N, ...] or None
     p: Any
     prediction: str = "eps"
     wrong: float = 0.0  # added to the noise prediction
+    moved: Callable | None = None  # x_t and its derivative in gamma, of all images at each gamma
+    c: float = 0.0
 
     def init(self, key, z, gamma, cond):
         return {"params": {}}
@@ -51,21 +58,26 @@ class Exact:
         g = expand(gamma, z)
         a, s = alpha(g), sigma(g)
         axes = tuple(range(2, z.ndim + 1))
-        distance = jnp.square((z[:, None] - a[:, None] * self.points) / s[:, None]).sum(axes)
+        x_t, slope = self.moved(gamma) if self.moved else (self.points[None], 0.0)
+        distance = jnp.square((z[:, None] - a[:, None] * x_t) / s[:, None]).sum(axes)
         logits = jnp.log(self.p) - 0.5 * distance
         if self.low is not None:
             other = jnp.abs(cond["low"][:, None] - self.low).max(axes) > 1e-3
             logits = jnp.where(other, -jnp.inf, logits)
         weight = jax.nn.softmax(logits)
-        x = jnp.einsum("bn,n...->b...", weight, self.points)
+        weight = weight.reshape(*weight.shape, *[1] * (z.ndim - 1))
+        x = (weight * (x_t - slope)).sum(1) / (1.0 + self.c * jnp.square(s))
         eps = (z - a * x) / s + self.wrong
         return from_pred(self.prediction, Pred((z - s * eps) / a, eps), gamma)
 
 
 def bounds(images, levels, p, *, objective="continuous()", schedule="linear()", decoder=None,
            encoder="identity()", view="whole()", prediction="eps", wrong=0.0,
-           network=None, points=POINTS, itself=False):  # fmt: skip
-    """The bound on each of `images`, nats; `itself`: the objective, not the bound behind it."""
+           network=None, points=POINTS, itself=False, rough=0.05):  # fmt: skip
+    """The bound on each of `images`, nats; `itself`: the objective, not the bound behind it.
+
+    `rough` is the noise in the weights of what has some.
+    """
     shape = images.shape[1:]
     seen = registry.build("views", view, levels=levels)
     own = seen.shape(shape)
@@ -78,18 +90,36 @@ def bounds(images, levels, p, *, objective="continuous()", schedule="linear()", 
         registry.build("schedules", schedule, **known), decoder, prediction,
         encoder=registry.build("encoders", encoder, **known), view=seen,
     )  # fmt: skip
+    if network is None and getattr(model.encoder, "time_dependent", True):
+        model = replace(model, network=of_encoder(model, random_weights(model, shape, rough)))
     objective = registry.build("objectives", objective)
-    return bounds_of(model, objective if itself else bound_of(objective), images, points)
+    return bounds_of(model, objective if itself else bound_of(objective), images, points, rough)
 
 
-def bounds_of(model, objective, images, points=POINTS):
-    """The bound on each of `images` of a model with random weights, nats."""
-    shape = images.shape[1:]
+def of_encoder(model, params):
+    """The exact denoiser of a model whose encoder has these weights."""
+    points = model.network.points
+
+    def moved(gamma):
+        x = jnp.tile(points, (len(gamma), *[1] * (points.ndim - 1)))
+        found = model.encode(params, x, jnp.repeat(gamma, len(points)), {}, None)
+        return [a.reshape(len(gamma), *points.shape) for a in found]
+
+    return replace(model.network, moved=moved, c=model.traits.mean_coefficient)
+
+
+def random_weights(model, shape, rough=0.05):
+    """Initial weights with some noise, so that none is zero."""
     params = jax.jit(lambda key: model.init(key, shape))(jax.random.key(0))
     leaves, tree = jax.tree.flatten(params)
-    moved = [v + 0.05 * jax.random.normal(jax.random.key(i), jnp.shape(v))
+    moved = [v + rough * jax.random.normal(jax.random.key(i), jnp.shape(v))
              for i, v in enumerate(leaves)]  # fmt: skip
-    params = jax.tree.unflatten(tree, moved)
+    return jax.tree.unflatten(tree, moved)
+
+
+def bounds_of(model, objective, images, points=POINTS, rough=0.05):
+    """The bound on each of `images` of a model with random weights, nats."""
+    params = random_weights(model, images.shape[1:], rough)
     return np.asarray(jax.jit(lambda p: over_noise(objective, model, p, images, points))(params))
 
 
