@@ -32,6 +32,10 @@ def experiment(tmp_path, **changes):
             {"autoencoder": f"{CONV}, noise='fixed')", "gamma_min": -9.5},
             "gamma_min=-9.5.*each latent would carry 6.9 bits; use about -5",
         ),
+        (
+            {"autoencoder": f"{CONV}, noise='fixed')", "schedule": "linear(gamma_min=-13.3)"},
+            "gamma_min=-13.3.*each latent would carry 9.6 bits; use about -5",
+        ),
         ({"autoencoder": "conv(head=bernoulli())"}, "these data have 17 levels"),
         ({"prediction": "levels"}, "prediction='levels'.*latents of an autoencoder, not pixels"),
     ],

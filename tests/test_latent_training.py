@@ -119,7 +119,8 @@ def test_masks_among_latents():
     wanted = np.zeros((4, 4))
     wanted[:2, :2] = 1.0  # its own latent, and those next to it
     np.testing.assert_array_equal(found, wanted)
-    assert latent_mask(mask, (8, 8, 1)) is mask
+    assert latent_mask(mask, (8, 8, 1), pointwise=True) is mask
+    assert latent_mask(mask, (8, 8, 2))[0, :2, :2].all()  # as large, of a convolution
     mask[0, :4] = 1.0
     assert latent_mask(mask, (4, 4, 2))[0, ..., 0].sum() == 12
     mask[0, :6] = 1.0

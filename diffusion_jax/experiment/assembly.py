@@ -19,7 +19,7 @@ from diffusion_jax.networks.autoencoders.base import Autoencoder, is_trained
 from diffusion_jax.networks.text_encoders.base import as_read
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.process.parameterization import check as check_prediction, outputs
-from diffusion_jax.process.schedules.base import check_ends, check_rises
+from diffusion_jax.process.schedules.base import check_ends, check_rises, endpoints
 from diffusion_jax.runtime.memory import of_device
 from diffusion_jax.training.tasks.base import teacher_of
 from diffusion_jax.types import Array, least_noise
@@ -212,12 +212,15 @@ def _check_latents(run: "Experiment", built: Model) -> None:
             require(built, who, instead, latent_noise=False)
     shape = run.source.shape  # of the image; a view is a part of it
     part, latent = (math.prod(s) for s in (built.shape(shape), built.z_shape(shape)))
-    gamma_0 = c.gamma_min if c.gamma_min is not None else built.space.gamma_min
-    if not traits.latent_noise and latent < part and gamma_0 < _LEAST_LATENT:
+    if traits.latent_noise or latent >= part:
+        return
+    # The schedule's own: it may have been given another end than config.gamma_min.
+    gamma_0 = float(endpoints(built.schedule, built.schedule.init(jax.random.key(0)))[0].min())
+    if gamma_0 < _LEAST_LATENT:
         bits = 0.5 * math.log2(1.0 + math.exp(-gamma_0))
         raise ConfigError(
-            f"gamma_min={gamma_0}: without noise of their own, each latent would carry {bits:.1f} "
-            f"bits; use about {built.space.gamma_min:g}, or noise='learned' in the autoencoder"
+            f"gamma_min={gamma_0:g}: without noise of their own, each latent would carry "
+            f"{bits:.1f} bits; use about {built.space.gamma_min:g}, or noise='learned' in the autoencoder"
         )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffusion_jax.networks.autoencoders.base import is_pointwise
 from diffusion_jax.testing._tools import SHAPE, close, must
 from diffusion_jax.types import Array
 
@@ -40,6 +41,9 @@ def autoencoder(plugin: Any) -> None:
         must(std.shape == mean.shape, "the deviation has not the shape of the mean")
     other, _ = encode(params, x.at[0].set(0.0))
     must(close(mean[1], other[1], 1e-4), "images see one another")
+    if is_pointwise(plugin):
+        other, _ = encode(params, x.at[:, 0, 0].set(0.0))
+        must(close(mean[:, 1:], other[:, 1:], 1e-4), "a latent sees other places than its own")
 
     def read(params: Any) -> tuple[Array, Array, Array | None]:
         gamma = jnp.asarray(-5.0)

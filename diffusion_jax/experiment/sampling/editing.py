@@ -13,6 +13,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.sampling import sampling_method
 from diffusion_jax.model import Model
+from diffusion_jax.networks.autoencoders.base import is_pointwise
 from diffusion_jax.process.decoders.base import Decoder
 from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.progress import progress
@@ -107,7 +108,8 @@ def paint(
     """
     canvas, count = layout.canvas, len(layout.canvas.image)
     latents = model.latent_shape(canvas.image.shape[1:])
-    shared = None if layout.shared is None else latent_mask(layout.shared, latents)
+    alone = is_pointwise(model.space)
+    shared = None if layout.shared is None else latent_mask(layout.shared, latents, alone)
     if sample.batch < 1:
         raise ConfigError(f"sample.batch={sample.batch} must be at least 1")
     size = -(-min(sample.batch, count) // mesh.devices.size) * mesh.devices.size
@@ -125,7 +127,7 @@ def paint(
     )  # fmt: skip
     key, out = put_key(rng.stream(jax.random.key(sample.seed), name), mesh), []
     numbered = canvas._replace(
-        mask=latent_mask(canvas.mask, latents), row=np.arange(count, dtype=np.int32)
+        mask=latent_mask(canvas.mask, latents, alone), row=np.arange(count, dtype=np.int32)
     )
     with progress(name, count, every=10.0) as bar:
         for start in range(0, count, size):

@@ -5,7 +5,8 @@
 by `P(x | y_0)`. Images come as data in model space, as the decoder of the run encodes them.
 
 Beside the methods there may be declared `trained = False` (its weights come from a checkpoint and
-stay as they are) and `rate`, what its learning rate is multiplied by. Undeclared: trained, 1. One
+stay as they are), `rate`, what its learning rate is multiplied by, and `pointwise = True` where
+every latent sees the values at its own place alone. Undeclared: trained, 1, not pointwise. One
 whose latents are a vector for each level has `vectors(params)` `[V, dims]`, all of one length, for
 `prediction='levels'`.
 """
@@ -92,6 +93,11 @@ def build(spec: str | registry.Spec, **known: Any) -> Autoencoder:
 def is_trained(autoencoder: Autoencoder) -> bool:
     """Whether training moves its weights."""
     return bool(getattr(autoencoder, "trained", True))
+
+
+def is_pointwise(autoencoder: Autoencoder) -> bool:
+    """Whether a latent sees the values at its own place alone."""
+    return bool(getattr(autoencoder, "pointwise", False))
 
 
 def rate_of(autoencoder: Autoencoder) -> float:

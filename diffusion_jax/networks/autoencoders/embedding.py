@@ -27,6 +27,7 @@ class Embedding:
     noisy: bool = False
     discrete: bool = True
     sequential: bool = False
+    pointwise: bool = True
     gamma_min: float = -3.0
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

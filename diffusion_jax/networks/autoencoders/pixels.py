@@ -13,6 +13,7 @@ class Pixels:
     decoder: Any  # a Decoder; it may have `log_probs` and `levels`
     noisy: bool = False
     sequential: bool = False
+    pointwise: bool = True
 
     @property
     def discrete(self) -> bool:

@@ -5,12 +5,13 @@ import numpy as np
 from diffusion_jax.errors import ConfigError
 
 
-def latent_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def latent_mask(mask: np.ndarray, shape: tuple[int, ...], pointwise: bool = False) -> np.ndarray:
     """A latent is painted if it sees a painted pixel: its patch's, or one next to that.
 
     Args:
         mask: `[..., H, W, 1]`.
-        shape: of one latent, `(h, w, c)`; the very shape of the image leaves the mask as it is.
+        shape: of one latent, `(h, w, c)`.
+        pointwise: a latent sees its own pixel alone: the mask stays as it is.
 
     Returns:
         `[..., h, w, 1]`.
@@ -18,7 +19,7 @@ def latent_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
         ConfigError: something of the image is to be kept, and nothing of its latents would be.
     """
-    if mask.shape[-len(shape) : -1] == tuple(shape[:-1]):
+    if pointwise:
         return mask
     (height, width), (h, w) = mask.shape[-3:-1], shape[:2]
     small = patches(mask, (h, w))[..., 0]
