@@ -220,7 +220,8 @@ def _check_latents(run: "Experiment", built: Model) -> None:
         bits = 0.5 * math.log2(1.0 + math.exp(-gamma_0))
         raise ConfigError(
             f"gamma_min={gamma_0:g}: without noise of their own, each latent would carry "
-            f"{bits:.1f} bits; use about {built.space.gamma_min:g}, or noise='learned' in the autoencoder"
+            f"{bits:.1f} bits; use about {built.space.gamma_min:g}, or noise='learned' in the "
+            "autoencoder"
         )
 
 
