@@ -3,16 +3,19 @@
 import itertools
 import math
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from gaussian import Gaussian, OptimalNetwork, legendre
 from scipy import stats
 from test_likelihood import pushed
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import _records
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
@@ -339,3 +342,25 @@ def test_what_is_measured_may_draw_the_latent():
     assert found["infinity"].draws and "7" in found
     with pytest.raises(ConfigError, match="allowed are A, B"):
         registry.build("likelihood", "elbo(form='C')")
+
+
+def test_a_record_says_whether_the_latent_was_drawn(tmp_path):
+    """Where latents have noise; of anything else both forms are the same bound."""
+    forms = [registry.build("likelihood", f"elbo(form={form!r})") for form in "AB"]
+    spec = "conv(widths=(4,), channels=2, attention=False, head=categorical(), noise={!r})"
+    learned, fixed = (
+        tiny.experiment(tmp_path, autoencoder=spec.format(n)) for n in ("learned", "fixed")
+    )
+    drawn, averaged = (_records.bound_record(learned, form) for form in forms)
+    assert (drawn["form"], averaged["form"]) == ("A", "B")
+    assert "latent drawn (form A)" in drawn["kind"] and "(form B)" in averaged["kind"]
+    for run in (fixed, tiny.experiment(tmp_path)):
+        one, other = (_records.bound_record(run, form) for form in forms)
+        assert one == other and "form" not in one
+    taken = spec.format("learned").replace("conv(", "conv(checkpoint='x', sha256='0', ")
+    pair = SimpleNamespace(config=learned.config, stages=(
+        learned, tiny.experiment(tmp_path, view="from_latent()", autoencoder=taken)
+    ))  # fmt: skip
+    kind = _records.bound_record(pair, forms[0])["kind"]
+    assert "of a latent and of the image given it" in kind
+    assert kind.endswith("discrete decoder, latent drawn (form A)")

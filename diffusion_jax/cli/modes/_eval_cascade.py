@@ -43,13 +43,7 @@ def evaluate(cascade: Experiment) -> dict[str, Any]:
                 for k, r in {**results, "infinity": result}.items()
             },
         },
-        "estimator": {
-            "kind": "sum of the stages' variational bounds, continuous time, discrete decoders",
-            "times": "stratified per image, two independent replicates; of each stage its own",
-            "proposal": "half uniform in t, half in gamma",
-            "draws_per_image": c.draws,
-            "seed": c.seed,
-        },
+        "estimator": _records.bound_record(cascade, likelihood),
         "model": {**record, **_records.stages_record(cascade, params)},
         "data": _records.data_record(cascade, split, c.limit),
         "numerics": _records.numerics_record(cascade),

@@ -15,6 +15,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import count
 from diffusion_jax.data.views.base import part_of
 from diffusion_jax.experiment import Experiment
+from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.formatting import plus_minus
@@ -98,6 +99,32 @@ def given(experiment: Experiment) -> str:
     parts += ["vector"] * bool(model.embedding)
     parts += ["latent"] * (model.from_latent and not experiment.stages)
     return " and the ".join(parts)
+
+
+def bound_record(experiment: Experiment, bounds: Bounds) -> dict[str, Any]:
+    """The variational bound that is measured, of one run or of all stages, in words and numbers."""
+    c, stages = experiment.config.eval, experiment.stages
+    models = [e.model for e in stages or (experiment,)]
+    about = getattr(bounds, "describe", lambda _: {})(any(m.traits.latent_noise for m in models))
+    last = models[-1]
+    of = "variational bound"
+    if stages:
+        of = "sum of the stages' variational bounds"
+    if stages and last.from_latent:
+        of = "sum of the variational bounds of a latent and of the image given it"
+    pixels = "discrete decoder" + "s" * (bool(stages) and not last.from_latent)
+    law = pixels if last.traits.pixels else "exact law given latents"
+    said = [of, "continuous time", law, *([about["latent"]] if "latent" in about else [])]
+    return {
+        "kind": ", ".join(said),
+        **about,
+        "times": "stratified per image, two independent replicates"
+        + ("; of each stage its own" if stages else ""),
+        "proposal": "half uniform in t, half in gamma",
+        "draws_per_image": c.draws,
+        "reconstruction_draws": c.draws,
+        "seed": c.seed,
+    }
 
 
 def data_record(experiment: Experiment, split: Split, limit: int) -> dict[str, Any]:

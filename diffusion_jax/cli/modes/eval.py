@@ -152,15 +152,7 @@ def evaluate(
     by_steps = {k: _short(bpd.summary(r)) for k, r in discrete.items()}
     report = {
         "result": {**result, "bound_by_timesteps": {**by_steps, "infinity": _short(result)}},
-        "estimator": {
-            "kind": "variational bound, continuous time, "
-            + ("discrete decoder" if experiment.model.traits.pixels else "exact law given latents"),
-            "times": "stratified per image, two independent replicates",
-            "proposal": "half uniform in t, half in gamma",
-            "draws_per_image": c.draws,
-            "reconstruction_draws": c.draws,
-            "seed": c.seed,
-        },
+        "estimator": _records.bound_record(experiment, bounds),
         "model": {**record, **_records.model_record(experiment, params)},
         "data": _records.data_record(experiment, split, c.limit),
         "numerics": _records.numerics_record(experiment),
@@ -214,15 +206,18 @@ def _write_records(path: Path, records: bpd.Records) -> None:
     storage.write_arrays(path, dims=records.dims, **raw, **bits)
 
 
-def _latent_lines(latent: dict[str, Any] | None, medium: str) -> list[str]:
+def _latent_lines(report: dict[str, Any]) -> list[str]:
+    latent, medium = report["result"].get("latent"), report["data"]["medium"]
     if latent is None:
         return []
+    how = report["estimator"].get("latent")
     inside, given = (latent[k] for k in ("in_z_0", "of_x_given_z_0"))
     shape = "x".join(map(str, latent["shape"]))
     return [
         f"  in the latent z_0 ({shape}) "
         f"{plus_minus(inside['bits_per_dim'], inside['standard_error'])}, "
         f"of the {medium} given it {plus_minus(given['bits_per_dim'], given['standard_error'])}"
+        + (f"; {how}" if how else "")
     ]
 
 
@@ -239,7 +234,7 @@ def _table(report: dict[str, Any], name: str) -> str:
             f"  {part:<15} {plus_minus(v['bits_per_dim'], v['standard_error'])}"
             for part, v in r["breakdown"].items()
         ),
-        *_latent_lines(r.get("latent"), report["data"]["medium"]),
+        *_latent_lines(report),
         *_known.lines(r.get("known"), r.get("part")),
         "  bound with T steps: "
         + ", ".join(f"T={k}: {v['bits_per_dim']:.4f}" for k, v in r["bound_by_timesteps"].items()),

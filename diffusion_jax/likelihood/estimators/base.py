@@ -29,7 +29,12 @@ class Weights(NamedTuple):
 
 @runtime_checkable
 class Bounds(Protocol):
-    """Variational bounds on the same images."""
+    """Variational bounds on the same images.
+
+    One that computes a bound in one of several ways may have `describe(latent_noise) -> dict`, of
+    that way, JSON-able, and in words as `"latent"`: reports show it. `latent_noise` is whether the
+    model's latents have noise of their own.
+    """
 
     def objectives(self, timesteps: tuple[int, ...]) -> dict[str, Objective]:
         """The bounds by name: `"infinity"`, and one for each number of steps."""

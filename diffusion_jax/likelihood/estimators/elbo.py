@@ -4,6 +4,7 @@ The formula is in `likelihood/objectives/`, the pass over a test set in `likelih
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from diffusion_jax import registry
 from diffusion_jax.likelihood.objectives.base import Objective
@@ -21,6 +22,13 @@ class Elbo:
             "infinity": registry.build("objectives", f"continuous(form={self.form!r})"),
             **{str(t): registry.build("objectives", f"discrete(timesteps={t})") for t in timesteps},
         }
+
+    def describe(self, latent_noise: bool) -> dict[str, Any]:
+        """What the bound in continuous time does with the noise of latents, if they have any."""
+        if not latent_noise:
+            return {}
+        said = {"A": "latent drawn (form A)", "B": "noise of the latent averaged out (form B)"}
+        return {"form": self.form, "latent": said[self.form]}
 
 
 def make(form: str = "B") -> Elbo:
