@@ -48,7 +48,13 @@ def test_a_later_stage_alone_enlarges_images_of_the_data_while_it_trains(stages)
     assert drawn.shape == (6, 4, 4, 1)
     test = open_run(stages[1], trust=True).source.split("test").images[:6]
     assert np.array_equal(drawn[:, ::2, ::2], test[:, ::2, ::2])
-    assert how["low"] == ""
+    assert how["low"] == "split:test" and how["given"] == "small images of npz/test"
+    done = main("sample", f"--workdir={stages[1]}", "--trust", "--config.sample.low=split:valid")
+    assert done.returncode == 0, done.stderr
+    assert "given small images of npz/valid) written to" in done.stdout
+    shown = sections_trained.samples(collect.read(stages[1])).body
+    assert "given small images of npz/test" in shown
+    assert "given small images of npz/valid" in shown
 
 
 def test_a_report_names_only_what_stages_can_do_together(stages, tmp_path):

@@ -117,6 +117,7 @@ def sample(
         terminal.show(shown, source.levels, classes if classes <= 20 else 0)
     how = draw.describe()
     guided = f", guidance {how['guidance']}" if "guidance" in how else ""
+    guided += f", given {how['given']}" if "given" in how else ""
     say(
         f"{c.num} samples ({how['sampler']}, {how['network_calls']} network calls{guided}) "
         f"written to {', '.join([str(path.with_suffix('.png')), *(p.name for p in kept)])} "

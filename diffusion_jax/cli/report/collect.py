@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffusion_jax import registry, saved_config
+from diffusion_jax import config as config_lib, registry, saved_config
 from diffusion_jax.cli.report.curves import Curves, read_curves
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood.objectives.base import bound_of
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import modified, size
+
+DEFAULTS = config_lib.base()
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,16 @@ class RunFiles:
             return registry.build("tasks", task).figure
         except ConfigError:  # a task that is not installed here
             return "bits_per_dim"
+
+    @property
+    def latents(self) -> bool:
+        """Whether the run has an autoencoder: what diffuses is decoded to be seen."""
+        none = DEFAULTS.autoencoder
+        try:
+            found = registry.parse(saved_config.today(self.config).get("autoencoder", none))
+        except ConfigError:
+            return False
+        return found.name != registry.parse(none).name
 
     @property
     def weighted(self) -> bool:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from diffusion_jax.cli.report import figures
-from diffusion_jax.cli.report.collect import Record, RunFiles, first_of_newest
+from diffusion_jax.cli.report.collect import DEFAULTS, Record, RunFiles, first_of_newest
 from diffusion_jax.cli.report.curves import Curve
 from diffusion_jax.cli.report.elements import (
     Missing,
@@ -186,6 +186,22 @@ def noise(run: RunFiles) -> Section | Missing:
     return Section("Noise schedule", join([drawn, settings(said) if said else None, rest]))
 
 
+def further(how: dict[str, Any], latents: bool) -> list[str]:
+    """What else samples were drawn with, in words, where it is set or makes a difference.
+
+    Args:
+        how: the record of them.
+        latents: whether they are decoded: the most probable images and drawn ones differ much.
+    """
+    final, gamma = how.get("final"), how.get("low_gamma")
+    told = how.get("given") or (how.get("low") and f"small images of {how['low']}")
+    return [
+        *([f"final {final}"] if final and (latents or final != DEFAULTS.final) else []),
+        *([f"given {told}"] if told else []),
+        *([f"noise of gamma {gamma:g} in the small images"] if gamma is not None else []),
+    ]
+
+
 def samples(run: RunFiles) -> Section | Missing:
     """The newest grid, and how samples come out of the noise."""
     if not run.samples and not run.trajectory:
@@ -193,10 +209,10 @@ def samples(run: RunFiles) -> Section | Missing:
     grids, rest = [], []
     for r in run.samples:
         how = r.data
-        caption = f"Samples at step {r.stem}" + (
-            f": {how['sampler']}, {how['network_calls']} network calls, guidance "
-            f"{how['guidance']}, seed {how['seed']}." if {"sampler", "seed"} <= how.keys() else "."
-        )  # fmt: skip
+        said = [how["sampler"], f"{how['network_calls']} network calls",
+                f"guidance {how['guidance']}", *further(how, run.latents),
+                f"seed {how['seed']}"] if {"sampler", "seed"} <= how.keys() else []  # fmt: skip
+        caption = f"Samples at step {r.stem}" + f": {', '.join(said)}" * bool(said) + "."
         alt = f"Grid of {how.get('images', 'the')} samples of the model"
         first, *more = r.pictures.items()
         films = [pair for pair in more if not pair[0].endswith(".png")]

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, texts
-from diffusion_jax.experiment.sampling import sampling_method
+from diffusion_jax.experiment.sampling import low_images, sampling_method
 from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Params
@@ -24,6 +24,7 @@ class Drawing:
         labels: the class of each image, int32 `[N]`; None for an unconditional model.
         low: the small images that it is given, uint8 `[N, h, w, C]`; None where a cascade draws
             them, or the model takes none.
+        low_of: what they are, as `config.sample.low` names it.
         stage: which of a cascade's; for the random numbers.
         captions: the prompt of each image; empty for a model without text.
         attempt: which of several at the same images; for the random numbers.
@@ -44,6 +45,7 @@ class Drawing:
     stream: str = "sample"
     embeddings: Callable[[int, bool, int], np.ndarray] | None = None
     prior: dict[str, Any] | None = None
+    low_of: str = ""
 
     def __call__(self, seed: int, quiet: bool = False, low: np.ndarray | None = None) -> np.ndarray:
         """`config.sample.num` images as the method's final step gives them.
@@ -76,7 +78,10 @@ class Drawing:
     def describe(self) -> dict[str, Any]:
         """All that defines the images beside the weights, for records."""
         c = self.experiment.config.sample
-        told = {} if self.low is None else {"low": c.low, "low_gamma": c.low_gamma}
+        told: dict[str, Any] = {}
+        if self.low is not None:
+            given = low_images.words(self.experiment, self.low_of)
+            told = {"low": self.low_of, "low_gamma": c.low_gamma, "given": given}
         told |= {} if self.prior is None else {"prior": self.prior}
         return describe(self.experiment, self.method) | told
 

@@ -8,6 +8,8 @@ from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.storage import place
 
+_SPLIT = "split:"
+
 
 def named(
     experiment: Experiment, otherwise: str = ""
@@ -37,7 +39,7 @@ def named(
             f"this run (view {e.config.view}) needs {what}: name its stages, --config.stages="
             f"{stages_of(e.model.view)}, or --config.sample.low=FILE (or split:test)"
         )
-    if not name.startswith("split:"):
+    if not name.startswith(_SPLIT):
         try:
             found = files.read(place(name), e.config.eval.split, shape, e.source.levels, 0,
                                e.source.medium).images  # fmt: skip
@@ -45,11 +47,18 @@ def named(
             hint = "the .npz beside a picture of samples has them"
             raise DataError(f"sample.low: {error} ({hint})") from None
         return None, np.resize(found, (c.num, *shape))
-    split = e.source.split(name.removeprefix("split:"))
+    split = e.source.split(name.removeprefix(_SPLIT))
     rows = split.take(np.arange(c.num) % len(split))
     low = rows["image"] if e.model.from_latent else e.model.view(rows["image"])[1]["low"]
     low = np.asarray(low)
     return rows["label"] if e.model.num_classes and not c.labels else None, low
+
+
+def words(experiment: Experiment, name: str) -> str:
+    """What `name`, of `named`, is in words: `"small images of digits/test"`."""
+    what = "latents of images" if experiment.model.from_latent else told_by(experiment.model.view)
+    part = name.removeprefix(_SPLIT)
+    return f"{what} of {name if part == name else experiment.source.split(part).name}"
 
 
 def _wanted(experiment: Experiment) -> tuple[int, ...] | None:

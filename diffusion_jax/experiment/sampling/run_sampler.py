@@ -40,7 +40,8 @@ def compiled(
         return generators.compiled(experiment, params)
     labels, given = low_images.named(experiment, otherwise)
     made = _one(experiment, params, 0, labels, otherwise)
-    return best(dataclasses.replace(made, low=given))
+    low_of = experiment.config.sample.low or otherwise
+    return best(dataclasses.replace(made, low=given, low_of=low_of))
 
 
 def _one(
