@@ -224,11 +224,12 @@ def test_the_report_draws_what_is_right_as_training_goes_on(tmp_path):
     folder = tmp_path / "quality"
     folder.mkdir()
 
-    def card(step, right, guidance="cfg(w=2.0)"):
+    def card(step, right, guidance="cfg(w=2.0)", **how):
         judge = {k: {"value": v, "standard_error": 0.01, "images": 100} for k, v in right.items()}
         result = {f"right: {k}": {"mean": v["value"], "standard_error": 0.01}
                   for k, v in judge.items()}  # fmt: skip
-        found = {"samples": {"sets": 1, "images": 100, "guidance": guidance, "step": step},
+        found = {"samples": {"sets": 1, "images": 100, "guidance": guidance, "step": step,
+                             **how},
                  "features": {"features": "pixels()", "size": 4}, "reference": {},
                  "settings": {"judge": "scenes()"}, "figures": [{"judge": judge}],
                  "result": result}  # fmt: skip
@@ -237,6 +238,8 @@ def test_the_report_draws_what_is_right_as_training_goes_on(tmp_path):
     names = ("all", "all, seen", "all, unseen")
     card(100, dict(zip(names, (0.3, 0.4, 0.1), strict=True)))
     card(200, dict.fromkeys(names, 0.5), guidance="none()")  # another way to draw: no line
+    card(300, dict.fromkeys(names, 0.5), guidance="cfg(w=2)", final="draw()")  # likewise
+    card(400, dict.fromkeys(names, 0.5), guidance="cfg(w=2)", low_gamma=-1.0)
     alone = sections_measured.quality(collect.read(tmp_path)).body
     assert "As training goes on" not in alone
     card(2000, dict(zip(names, (0.8, 0.9, 0.7), strict=True)))

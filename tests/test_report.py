@@ -17,7 +17,7 @@ from html_page import HOSTILE, check_page, headings
 
 from diffusion_jax import config as config_lib, registry, saved_config
 from diffusion_jax.cli.modes import report
-from diffusion_jax.cli.report import collect, page
+from diffusion_jax.cli.report import collect, page, sections_measured, sections_trained
 from diffusion_jax.data.media.video import film
 from diffusion_jax.errors import Preempted
 from diffusion_jax.evaluation import guides
@@ -81,6 +81,34 @@ def test_latents_and_stages_have_their_shares(measured, tmp_path):
     for line in ("in the latent z_0 0.4000 \u00b1 0.0100", "of the image given z_0 1.3000 \u00b1",
                  "stage low(haar()) 0.6000", "stage high(haar()) 1.1000"):  # fmt: skip
         assert line in text, line
+
+
+def test_samples_say_how_they_were_drawn_where_that_is_not_as_always(measured, tmp_path):
+    """In captions and cards: final step, small images and their noise."""
+    folder = tmp_path / "run"
+    shutil.copytree(measured, folder)
+    (path,) = (folder / "quality").glob("*.json")
+    card, plain = json.loads(path.read_text()), {"final": "decode()", "low_gamma": None}
+
+    def shown(how, **config):
+        c = json.loads((measured / "config.json").read_text()) | config
+        (folder / "config.json").write_text(json.dumps(c))
+        path.write_text(json.dumps(card | {"samples": card["samples"] | how}))
+        grid = {"sampler": "ddim()", "guidance": "none()", "network_calls": 5, "seed": 0, **how}
+        np.savez(folder / "samples/1600.npz", image=np.zeros((8, 8, 8, 1)), method=json.dumps(grid))
+        run = collect.read(folder)
+        parts = sections_trained.samples(run), sections_measured.quality(run)
+        return [html.unescape(str(part.body)) for part in parts]
+
+    usual = ("final ", "given", "gamma -1")
+    for text in shown(plain):
+        assert not any(f", {word}" in text for word in usual)
+    for text in shown(plain, autoencoder="conv()"):
+        assert ", final decode()" in text
+    how = {"final": "draw()", "low": "split:test", "low_gamma": -1.0}
+    for text in shown(how | {"given": "small images of pets/test"}):
+        for words in ("final draw()", "given small images of pets/test", "noise of gamma -1 "):
+            assert f", {words}" in text
 
 
 def test_words_and_figures_of_other_media_and_of_maps(measured, tmp_path):

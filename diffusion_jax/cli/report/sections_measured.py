@@ -19,18 +19,20 @@ from diffusion_jax.cli.report.elements import (
     svg,
 )
 from diffusion_jax.cli.report.markup import Html, join, settings, table, tag
-from diffusion_jax.cli.report.sections_trained import others
+from diffusion_jax.cli.report.sections_trained import further, others
 from diffusion_jax.runtime.formatting import examples
 
 # What samples are drawn with; cards that share it differ in the step alone.
-_HOW = ("images", "sets", "sampler", "guidance", "grid", "steps", "weights", "best_of")
+_HOW = ("images", "sets", "sampler", "guidance", "grid", "steps", "final", "low", "low_gamma",
+        "weights", "best_of")  # fmt: skip
 
 
 def quality(run: RunFiles) -> Section | Missing:
     """The cards of `--mode=quality`, next to what real images score."""
     if not run.quality:
         return Missing("The quality of samples", djax("quality"), of_stages=True)
-    return Section("Quality of samples", join([*map(_card, run.quality), *_over_steps(run)]))
+    cards = [_card(c, run.latents) for c in run.quality]
+    return Section("Quality of samples", join([*cards, *_over_steps(run)]))
 
 
 def _over_steps(run: RunFiles) -> list[Html]:
@@ -56,7 +58,7 @@ def _over_steps(run: RunFiles) -> list[Html]:
     return parts
 
 
-def _card(c: Record) -> Html:
+def _card(c: Record, latents: bool) -> Html:
     s, ref, f = c.data["samples"], c.data["reference"], c.data["features"]
     floor = c.data.get("floor") or {}
     real = {k: floor.get(k, {}) for k in ("frechet", "kid", "diversity")}
@@ -79,6 +81,7 @@ def _card(c: Record) -> Html:
         f"{s.get('sets', 1)} x {number(s['images'])} samples against {ref.get('split')} "
         f"({number(ref.get('images'))} {many}), {f['size']} features"
         + (f", {s['network_calls']} network calls" if "network_calls" in s else "")
+        + "".join(f", {words}" for words in further(s, latents))
         + (f"; real {many}: {floor['images']} of {floor['split']}" if floor else "") + "."
     )  # fmt: skip
     shown = next((g["classes"] for g in c.data.get("figures", []) if "classes" in g), None)
