@@ -151,8 +151,11 @@ def test_progressive(trained):
     assert "PSNR" in done.stdout
     found = {p.name for p in (folder / "run/progressive").iterdir()}
     assert found == {"6.json", "6.npz", "6.png", "6_images.png"}
-    assert isinstance(sections_measured.progressive(collect.read(folder / "run")), Section)
     result = json.loads((folder / "run/progressive/6.json").read_text())["result"]
+    left = result["total"]["bits_per_dim"] - result["curve"]["rate_bits_per_dim"][0]
+    said = f"f the image given z_0: {left:.4f} bits/dim, not in this curve"
+    shown = sections_measured.progressive(collect.read(folder / "run"))
+    assert said in done.stdout and said in shown.body
     assert len(result["curve"]["gamma"]) == 7 and result["images"] == 13
 
 

@@ -102,9 +102,11 @@ def test_samples_say_how_they_were_drawn_where_that_is_not_as_always(measured, t
 
     usual = ("final ", "given", "gamma -1")
     for text in shown(plain):
-        assert not any(f", {word}" in text for word in usual)
+        assert not any(f", {word}" in text for word in (*usual, "both decoded"))
     for text in shown(plain, autoencoder="conv()"):
         assert ", final decode()" in text
+    moving = sections_trained.samples(collect.read(folder)).body
+    assert moving.count(", both decoded.") == 2  # animation and strip show no latents
     how = {"final": "draw()", "low": "split:test", "low_gamma": -1.0}
     for text in shown(how | {"given": "small images of pets/test"}):
         for words in ("final draw()", "given small images of pets/test", "noise of gamma -1 "):

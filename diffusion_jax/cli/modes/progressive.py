@@ -106,5 +106,7 @@ def _table(report: dict[str, Any], name: str) -> str:
             f"  {g:17.3f} {b:16.4f} {d:19.2f}"
             for g, b, d in zip(*(shown[k] for k in shown), strict=True)
         ),
+        f"  of the {report['data']['medium']} given z_0: "
+        f"{r['curve']['remaining_bits_per_dim'][0]:.4f} bits/dim, not in this curve",
     ]
     return "\n".join(lines)

@@ -185,10 +185,14 @@ def progressive(run: RunFiles) -> Section | Missing:
     rows = zip(*(shown[k] for k in ("rate_bits_per_dim", "psnr_db", "gamma")), strict=True)
     cells = [[number(a), number(p, 2), number(g, 2)] for a, p, g in rows]
     seen = next((i for i in c.pictures.items() if i[0].endswith("_images.png")), None)
+    rest = c.data["result"]["curve"].get("remaining_bits_per_dim", [])[:1]
+    medium = c.data.get("data", {}).get("medium", "image")
     left = [
         svg(figures.rate_distortion(c.data["result"]["curve"]),
             "Line chart of PSNR against rate", "Quality of the guess against the bits sent."),
         table(["rate, bits/dim", "PSNR, dB", "gamma"], cells),
+        *(tag("p", f"Of the {medium} given z_0: {number(value)} bits/dim, not in this curve.")
+          for value in rest),
     ]  # fmt: skip
     right = None if seen is None else image(
         *seen, "Images after some of the bits, the originals on the right",

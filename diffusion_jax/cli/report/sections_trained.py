@@ -228,9 +228,10 @@ def samples(run: RunFiles) -> Section | Missing:
         moving = next((b for n, b in r.pictures.items() if n.endswith(".webp")), None)
         still = next((b for n, b in r.pictures.items() if n.endswith(".png")), None)
         if moving is not None:
-            rest.append(_moving(r.data, moving, still))
+            rest.append(_moving(r.data, moving, still, run.latents))
         if still is not None:
-            caption = "Two of them, noise on the left: latents, and under each the guess."
+            caption = "Two of them, noise on the left: latents, and under each the guess"
+            caption += ", both decoded." if run.latents else "."
             rest.append(image("x.png", still, "Film strip of the same run", caption))
     sides = [tag("div", join(side)) for side in (grids, rest) if side]
     wide = any(png_width(b) > _WIDE for r in run.samples for n, b in r.pictures.items()
@@ -253,7 +254,7 @@ def reconstructions(run: RunFiles) -> Section | None:
     return None
 
 
-def _moving(how: dict[str, Any], moving: bytes, still: bytes | None) -> Html:
+def _moving(how: dict[str, Any], moving: bytes, still: bytes | None, decoded: bool) -> Html:
     """The animation; readers who have asked for less motion see the strip alone."""
     address = data_uri("image/webp", moving)
     alt = "Animation: noise turns into samples; the network's guess is shown under each latent"
@@ -265,6 +266,7 @@ def _moving(how: dict[str, Any], moving: bytes, still: bytes | None) -> Html:
     g = how["gammas"]
     caption = (
         f"From noise (gamma {g[0]:.1f}) to data (gamma {g[-1]:.1f}) in {how['steps']} steps of "
-        f"{how['sampler']}, guidance {how['guidance']}: latents above, the network's guess below."
+        f"{how['sampler']}, guidance {how['guidance']}: latents above, the network's guess below"
+        + (", both decoded." if decoded else ".")
     )
     return tag("figure", shown, tag("figcaption", caption))
