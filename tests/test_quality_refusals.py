@@ -32,6 +32,7 @@ def test_samples_that_do_not_fit_are_one_line(tmp_path, arrays, message):
     with pytest.raises(DataError, match=message) as e:
         quality.run(experiment(tmp_path, samples=str(tmp_path / "s.npz"), floor="", nearest=""))
     assert "\n" not in str(e.value)
+    assert not any(tmp_path.rglob("statistics"))  # said before any is computed
 
 
 @pytest.mark.parametrize(

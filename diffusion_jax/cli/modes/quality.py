@@ -101,16 +101,12 @@ def check_settings(experiment: Experiment) -> None:
 def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict[str, Any]:
     """Measures sets of samples, repetitions of one another; writes the card and returns it."""
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
-        bench = quality_lib.open_bench(experiment)
         q = experiment.config.quality
         count = experiment.config.sample.num
         if q.samples:
             sets = [*sets]
             count = len(sets[0].images)
-        known = bench.reference.moments.count  # 0 if the file does not say
-        shape = tuple(experiment.source.shape)
-        quality.check_count(tuple(q.metrics), count, bench.features.size, shape, known,
-                            f"{experiment.source.medium.name}s")  # fmt: skip
+        bench = quality_lib.open_bench(experiment, count)
         floor = bench.floor()
         drawn, figures, picture = [], [], None
         for samples in sets:

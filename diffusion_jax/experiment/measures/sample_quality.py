@@ -176,24 +176,33 @@ def _pairs(samples: np.ndarray, others: np.ndarray, levels: int) -> np.ndarray:
     return image_grids.grid(np.concatenate(rows), levels, _COLUMNS)
 
 
-def open_bench(experiment: Experiment) -> Bench:
+def open_bench(experiment: Experiment, count: int | None = None) -> Bench:
     """Opens features, reference and classifier of `config.quality`.
+
+    Args:
+        count: of samples that will be held against it, if known: too few are refused here, before
+            anything is computed of the reference.
 
     Returns:
         The bench.
     """
-    q = experiment.config.quality
+    q, source = experiment.config.quality, experiment.source
     features = feature_lib.build(experiment, q.features)
+    given = feature_lib.named_reference(place(q.reference), features) if q.reference else None
+    if count is not None:
+        # A file's own is 0 if it does not say.
+        real = len(source.split(q.split)) if given is None else given.moments.count
+        quality.check_count(tuple(q.metrics), count, features.size, tuple(source.shape), real,
+                            f"{source.medium.name}s")  # fmt: skip
     run = feature_lib.extractor(experiment, features)
     open_classifier, open_clip = feature_lib.open_classifier, feature_lib.open_clip
     named = "quality.classifier"
     classifier = open_classifier(experiment, q.classifier, named) if q.classifier else None
     clip = open_clip(experiment, q.clip, "quality.clip") if q.clip else None
-    if q.reference:
-        path = place(q.reference)
-        found = feature_lib.named_reference(path, features)
-    else:
+    if given is None:
         found, path = feature_lib.reference(experiment, features, run)
+    else:
+        found, path = given, place(q.reference)
     quality.check(tuple(q.metrics), found)
     known = {"split": "unknown data", "images": found.moments.count, **found.record}
     keys = ("split", "images", "data_sha256", "rows", "features_sha256")
