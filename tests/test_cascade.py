@@ -241,6 +241,9 @@ def test_a_file_gives_the_images_back_and_costs_what_the_bounds_say(stages, tmp_
         assert np.array_equal(f["image"], whole.images)
         assert np.array_equal(f["label"], whole.labels)
     file = tmp_path / "compressed" / "2.djz"
+    done = main("decompress", f"--workdir={stages[0]}", "--trust", "--config.compress.verify",
+                f"--config.compress.input={file}")  # fmt: skip
+    assert done.returncode == 2 and "all its stages, --config.stages=" in done.stderr
     raw = bytearray(file.read_bytes())
     raw[-10] ^= 1
     (tmp_path / "bad.djz").write_bytes(raw)

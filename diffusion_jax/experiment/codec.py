@@ -234,8 +234,8 @@ def read(
     if header["model"] != fingerprint(experiment, params):
         raise CodecError(
             f"{name} was written with another model (step {header['step']}, weights "
-            f"{header['weights']}; the SHA-256 of weights and settings differs): name that one "
-            "with --checkpoint and config.eval.weights"
+            f"{header['weights']}; the SHA-256 of weights and settings differs): "
+            f"{_named_by(len(header.get('gammas', ())))}"
         )
     wanted = experiment.config.compress.batch
     if wanted not in (0, header["batch"]):
@@ -264,6 +264,15 @@ def read(
         raise CodecError(f"{name}: this machine computes another noise schedule than the one that "
                          "wrote it; decode on the same kind of machine")  # fmt: skip
     return header, groups, coder
+
+
+def _named_by(chains: int) -> str:
+    """How to name the model of a file: `chains` is 0 where its header does not say how many."""
+    one = "name that one with --checkpoint and config.eval.weights"
+    stages = "all its stages, --config.stages=LOW,HIGH"
+    return {0: f"{one}, or, of a cascade, {stages}", 1: one}.get(
+        chains, f"it was {chains} stages: name {stages}"
+    )
 
 
 def decode(
