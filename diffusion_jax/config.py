@@ -168,7 +168,7 @@ def base() -> ConfigDict:
 
     # Comparison of two runs by the same draws, those of eval; differences are b - a.
     c.compare = ConfigDict()
-    c.compare.a = ""  # a work directory or checkpoint
+    c.compare.a = ""  # a work directory or checkpoint; of a cascade its stages, runs/low,runs/high
     c.compare.b = ""  # another
 
     # What a model remembers of its training images; samples and judge are those of quality.

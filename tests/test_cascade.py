@@ -85,6 +85,22 @@ def test_bits_of_the_stages_add_up(stages, tmp_path):
     assert "the sum of 2 stages" in done.stdout and "of 12 values" in done.stdout
 
 
+def test_a_cascade_is_compared_by_the_sum_of_its_stages(stages, tmp_path):
+    names = ",".join(map(str, stages))
+    done = main("compare", f"--config.compare.a={names}", f"--config.compare.b={names}",
+                f"--workdir={tmp_path}", "--trust")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "compare" / "low+high_low+high.json").read_text())
+    assert found["difference"] == {"bits_per_dim": 0.0, "standard_error": 0.0}
+    alone = json.loads((stages[0] / "eval" / "2.json").read_text())["result"]
+    assert found["a"]["bits_per_dim"] > alone["bits_per_dim"]
+    assert found["a"]["breakdown"]["prior"]["bits_per_dim"] > 0
+    done = main("compare", f"--config.compare.a={names}", f"--config.compare.b={stages[0]}",
+                f"--workdir={tmp_path}", "--trust")  # fmt: skip
+    assert done.returncode == 2
+    assert "they differ in view: 'whole()' and 'low()'" in done.stderr
+
+
 @pytest.mark.slow
 def test_densities_of_the_stages_add_up(stages, tmp_path):
     asked = ("--config.eval.likelihood=ode(steps=4, k=2)", "--config.eval.limit=5")
@@ -220,6 +236,12 @@ def test_other_refusals(stages, tmp_path):
     assert done.returncode == 2 and "of a cascade name the stages, --config.stages" in done.stderr
     done = cascade("eval", stages, stages[0])
     assert done.returncode == 2 and "is a stage's own folder" in done.stderr
+    for name in "ab":
+        both = {"a": ",".join(map(str, stages)), "b": str(stages[0])} | {name: str(tmp_path)}
+        done = main("compare", *(f"--config.compare.{k}={v}" for k, v in both.items()),
+                    f"--workdir={tmp_path}", "--trust")  # fmt: skip
+        assert done.returncode == 2 and f"--config.compare.{name}=LOW,HIGH" in done.stderr
+        assert "makes one" not in done.stderr  # where a folder is, training would add to it
     names = f"--config.stages={stages[0]},{stages[1]}"
     done = main("inspect", names, f"--workdir={tmp_path}", "--trust")
     assert done.returncode == 2 and "ignores --config.stages" in done.stderr

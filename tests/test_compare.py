@@ -10,6 +10,7 @@ import tiny
 from diffusion_jax.cli.modes import compare, train
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import open_experiment
+from diffusion_jax.likelihood import cascade_likelihood
 from diffusion_jax.likelihood.bpd import Records, paired, summary
 
 
@@ -88,3 +89,24 @@ def test_pairing_shrinks_the_error_of_a_common_offset():
     assert found["difference"]["bits_per_dim"] == pytest.approx(3.0 / (8 * np.log(2)))
     assert found["difference"]["standard_error"] < 1e-9 < summary(a)["standard_error"]
     assert found["monte_carlo_se"] < 1e-9
+
+
+def test_stages_together_are_their_sum():
+    """Image by image and in every part; a prior that is drawn counts among the draws."""
+    rng = np.random.default_rng(0)
+
+    def stage(**more):
+        a, b = rng.normal(100, 20, (2, 50, 4))
+        return Records(a, np.ones_like(a), b[:, 0], a, b, dims=8, **more)
+
+    drawn = rng.normal(10, 2, (50, 4))
+    stages = [stage(), stage(auxiliary=rng.normal(size=50), prior_draws=drawn)]
+    found = cascade_likelihood.together(stages)
+    each = [r.per_image() for r in stages]
+    for name, values in found.per_image().items():
+        wanted = sum(parts.get(name, 0.0) for parts in each)
+        np.testing.assert_allclose(values, wanted, rtol=1e-12)
+    constant = stages[0].prior[:, None]  # the same for all draws: no part of the error
+    wanted = stages[0].draws + stages[1].draws + constant
+    np.testing.assert_allclose(found.draws, wanted, rtol=1e-12)
+    assert summary(found)["monte_carlo_se"] > 0

@@ -20,7 +20,7 @@ from diffusion_jax import (
 )
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.published import is_published
-from diffusion_jax.runtime.run_folders import missing, missing_step
+from diffusion_jax.runtime.run_folders import missing, missing_step, runs_named
 from diffusion_jax.runtime.storage import place
 
 # Flags until 0.1, and the settings that took their place; they go with the next release.
@@ -145,13 +145,14 @@ def with_config(argv: list[str], mode: str) -> list[str]:
         return [*argv[:first], f"--config={file}", *argv[after:]]
     if mode == "list":
         return [argv[0], f"--config={Path(config_lib.__file__)}", *argv[1:]]
-    flags = ("checkpoint", "config.compare.a", "config.stages", "workdir")
+    several = ("config.compare.a", "config.stages")
+    flags = ("checkpoint", *several, "workdir")
     flag = next((f for f in flags if value(argv, f)), None)
     if flag is None or published(value(argv, flag)):
         return argv
     where = value(argv, flag)
-    if flag == "config.stages":  # the settings of sampling and so on are those of the last stage
-        where = where.rpartition(",")[2].strip()
+    if flag in several:  # the settings of sampling and so on are those of the last stage
+        where = runs_named(where)[-1]
     saved = saved_config.find(place(where))
     if saved is None and mode == "train":
         return argv
@@ -159,8 +160,10 @@ def with_config(argv: list[str], mode: str) -> list[str]:
         if step := missing_step(where):
             raise ConfigError(f"--{flag}: {step}")
         there = place(where).is_dir()
-        stages = " (of a cascade name the stages, --config.stages=LOW,HIGH)" if there else ""
-        makes = packaged.command("cascade:high" if flag == "config.stages" else "", "", where)
+        option = flag if flag in several else "config.stages"
+        stages = f" (of a cascade name the stages, --{option}=LOW,HIGH)" if there else ""
+        kind = "cascade:high" if flag == "config.stages" else ""
+        makes = "" if there and flag in several else packaged.command(kind, "", where)
         raise ConfigError(f"--{flag}: {missing(where)}, and no --config is given{stages}{makes}")
     return [argv[0], f"--config={_saved_file(saved)}", *argv[1:]]
 

@@ -8,6 +8,7 @@ images are the same, so that the standard error over images is that of their sum
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,29 @@ def summary(records: Sequence[Records], own: Sequence[int] = ()) -> dict[str, An
         "draws_per_image": int(records[0].diffusion.shape[1]),
         "stages": stages,
     }
+
+
+def together(records: Sequence[Records]) -> Records:
+    """The records of all stages as those of one model: nats of an image, and draw by draw.
+
+    The times are those of the first: each stage has its own.
+    """
+    auxiliary = [r.auxiliary for r in records if r.auxiliary is not None]
+    priors = [
+        np.broadcast_to(r.prior[:, None], r.diffusion.shape)
+        if r.prior_draws is None
+        else r.prior_draws
+        for r in records
+    ]
+    drawn = any(r.prior_draws is not None for r in records)
+    return replace(
+        records[0],
+        prior=np.sum([r.prior for r in records], axis=0),
+        diffusion=np.sum([r.diffusion for r in records], axis=0),
+        reconstruction=np.sum([r.reconstruction for r in records], axis=0),
+        auxiliary=np.sum(auxiliary, axis=0) if auxiliary else None,
+        prior_draws=np.sum(priors, axis=0) if drawn else None,
+    )
 
 
 def total_per_image(records: Sequence[Records]) -> np.ndarray:

@@ -9,6 +9,13 @@ CHECKPOINTS = "checkpoints"
 _SHOWN = 8  # names in a message
 
 
+def runs_named(text: str) -> list[str]:
+    """The runs that a setting names: one, or with commas between them the stages of a cascade."""
+    if place(text or ".").exists():  # a folder may have a comma in its name
+        return [text]
+    return [name.strip() for name in text.split(",") if name.strip()] or [text]
+
+
 def missing(path: str | Path) -> str:
     """A clause about a path where there is no run, with what is there instead.
 

@@ -1,21 +1,24 @@
 """`--mode=compare`: two runs, by the paired differences of their bits/dim per image.
 
-The runs are `config.compare.a` and `.b`; both are measured with the same times and noise.
+The runs are `config.compare.a` and `.b`, each a run or the stages of a cascade, small images first
+(`runs/low,runs/high`); both are measured with the same times and noise, a later stage with its own.
 
 The spread between images is most of a standard error and the same for two models: the paired
 difference resolves gains some ten times smaller than two separate figures do.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
 from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, exported, other_runs
+from diffusion_jax.experiment import Experiment, cascade, exported, other_runs
 from diffusion_jax.experiment.measures import bits_per_dim
-from diffusion_jax.likelihood import bpd
+from diffusion_jax.likelihood import bpd, cascade_likelihood
 from diffusion_jax.runtime.formatting import examples, plus_minus
+from diffusion_jax.runtime.run_folders import runs_named
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
 
@@ -38,14 +41,19 @@ def run(experiment: Experiment) -> None:
             "compare needs two runs: --config.compare.a=WORKDIR --config.compare.b=WORKDIR"
         )
     for name, path in zip("ab", paths, strict=True):
-        other_runs.saved(f"compare.{name}", path, "")
-    runs = [_open(experiment, place(path)) for path in paths]
+        also = f" (of a cascade name its stages, --config.compare.{name}=LOW,HIGH)"
+        for one in runs_named(path):
+            there = place(one).is_dir()  # where training would add a run to what is there
+            other_runs.saved(f"compare.{name}", one, None if there else "", also=also * there)
+    runs = [_open(experiment, path) for path in paths]
     splits = [r.source.split(c.split) for r in runs]
     _check_same(runs, [s.fingerprint() for s in splits])
     records, figures = [], []
     for name, each, split in zip("ab", runs, splits, strict=True):
-        params, record = each.weights(c.weights)
-        found = bits_per_dim.bound(each, params, split=split, label=f"run {name}")
+        params, record = each.loaded
+        objective = registry.build("objectives", "continuous()")
+        measured = bits_per_dim.bounds(each, params, objective, split, f"run {name}")
+        found = cascade_likelihood.together(measured)
         records.append(found)
         figures.append({**record, **bpd.summary(found)})
     report = {
@@ -63,13 +71,19 @@ def run(experiment: Experiment) -> None:
     part = _records.part_record(runs[0], report["difference"])
     if part is not None:
         report["part"] = {k: part[k] for k in ("of", "view")}
-    names = [Path(p).name for p in paths]
+    names = ["+".join(Path(one).name for one in runs_named(path)) for path in paths]
     path = experiment.workdir / "compare" / f"{names[0]}_{names[1]}.json"
     _records.publish(path, report, _table(report, names))
 
 
-def _open(experiment: Experiment, path: Path) -> Experiment:
-    """A run with its own model and the protocol of the comparison."""
+def _open(experiment: Experiment, name: str) -> Experiment:
+    """A run, or a cascade, with its own model and the protocol of the comparison."""
+    names = runs_named(name)
+    if len(names) > 1:
+        config = copy.deepcopy(experiment.config)
+        config.stages = name
+        return cascade.joined(Experiment(config, experiment.workdir / WRITES[0]))
+    path = place(names[0])
     whole = exported.is_exported(path)
     config = saved_config.read_trusted(
         path / "config.json" if whole else restore.locate(path)[0] / "meta" / "metadata"
@@ -81,7 +95,7 @@ def _open(experiment: Experiment, path: Path) -> Experiment:
 
 
 def _check_same(runs: list[Experiment], fingerprints: list[str]) -> None:
-    a, b = (r.config for r in runs)
+    a, b = ({k: _setting(r, k) for k in (*_SAME, "data")} for r in runs)
     wrong = [
         f"{k}: {a[k]!r} and {b[k]!r}" for k in _SAME
         if saved_config.meaning(k, a[k]) != saved_config.meaning(k, b[k])
@@ -90,7 +104,7 @@ def _check_same(runs: list[Experiment], fingerprints: list[str]) -> None:
     if not wrong and given[0] != given[1]:
         wrong.append(f"what they are given: {given[0]} and {given[1]}")
     if fingerprints[0] != fingerprints[1]:
-        wrong.append(f"data: {a.data} and {b.data}")
+        wrong.append(f"data: {a['data']} and {b['data']}")
     if wrong:
         raise ConfigError(
             f"these runs cannot be compared, they differ in {'; '.join(wrong)}; compare runs on "
@@ -98,10 +112,17 @@ def _check_same(runs: list[Experiment], fingerprints: list[str]) -> None:
         )
 
 
+def _setting(run: Experiment, name: str) -> Any:
+    """A setting of a run, or of the last stage of a cascade; all stages model whole images."""
+    if run.stages and name == "view":
+        return "whole()"
+    return (run.stages or (run,))[-1].config[name]
+
+
 def _given(run: Experiment) -> str:
     """What a run's figures are given; latents by the autoencoder that they are of."""
     said = _records.given(run) or "nothing"
-    if not run.model.from_latent:
+    if run.stages or not run.model.from_latent:
         return said
     sha256 = registry.parse(run.config.autoencoder).kwargs.get("sha256", "")
     return f"{said} (of the autoencoder {sha256[:8]})"
