@@ -94,7 +94,7 @@ def base() -> ConfigDict:
     c.corrector = "none()"  # or langevin(), before every step
     c.final = "decode()"  # to levels; or denoise() (one more call), identity() (real numbers)
     c.sample = ConfigDict()
-    c.sample.num = 64  # images
+    c.sample.num = 64  # images; 0: none, not while training either
     c.sample.steps = 250  # of the sampler, each one network call or two
     c.sample.batch = 64  # images per call, over all devices
     c.sample.labels = ()  # classes to cycle through, numbers or names; empty: all in turn

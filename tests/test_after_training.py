@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import tiny
 
-from diffusion_jax.cli.modes import _after_training
+from diffusion_jax.cli.modes import _after_training, train
 from diffusion_jax.training.metrics import Writer
 
 
@@ -84,3 +84,11 @@ def test_steps_that_are_made_again_are_logged_once(tmp_path, monkeypatch):
         (1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)
     ]  # fmt: skip
     assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 2
+
+
+def test_no_samples_are_none_on_the_way_either(tmp_path):
+    run = tiny.experiment(tmp_path, steps=2, sample_every=1, eval_every=0, save_every=2)
+    run.config.sample.num = 0
+    train.run(run)
+    assert (run.workdir / "eval" / "2.json").exists()
+    assert not (run.workdir / "samples").exists()

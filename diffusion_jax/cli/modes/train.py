@@ -208,7 +208,7 @@ def make_timetable(experiment: Experiment) -> loop.Timetable:
         log_every=c.log_every,
         eval_every=c.eval_every,
         save_every=c.save_every,
-        sample_every=c.sample_every,
+        sample_every=c.sample_every if c.sample.num else 0,
         resident_bytes=c.resident_mib * 2**20,
         ahead=c.data_ahead,
         spike=c.spike or math.inf,
