@@ -276,67 +276,6 @@ def test_a_vae_is_of_a_standard_normal():
         run.check(replace(model_of(None), prediction="eps"))
 
 
-IMAGES = jnp.asarray(list(itertools.product(range(3), repeat=4))).reshape(-1, 2, 2, 1)
-
-
-def kraft(auto, draws=16):
-    """The sum over all images of exp(-bound), draws averaged in the exponent; and a wrong one."""
-    decoder = registry.build("decoders", "categorical(levels=3)")
-    model = replace(model_of(auto, ends=(-5.0, 5.0)), decoder=decoder)
-    x = jnp.repeat(decoder.encode(IMAGES), draws, axis=0)
-    run = registry.build("objectives", "vae()")
-    shape = auto.latent_shape((2, 2, 1))
-    eps = jnp.tile(jax.random.normal(jax.random.key(1), (draws, *shape)), (81, 1, 1, 1))
-    noise = Noise(jnp.zeros(len(x)), eps, eps)
-
-    @jax.jit
-    def sums(params):
-        terms = run(model, {"network": {}, "schedule": {}, "autoencoder": params}, x, {}, noise)
-        signs = (terms.reconstruction + s * terms.prior for s in (1.0, -1.0))
-        return [jnp.exp(-total.reshape(81, draws).mean(1)).sum() for total in signs]
-
-    return lambda params: [float(a) for a in sums(params)]
-
-
-@pytest.mark.parametrize("noise", ["learned", "fixed"])
-@pytest.mark.parametrize(
-    "head", ["categorical()", pytest.param("logistic(mixtures=2)", marks=pytest.mark.slow)]
-)
-def test_kraft(head, noise):
-    spec = f"conv(widths=(8,), attention=False, channels=1, noise={noise!r}, head={head})"
-    auto = registry.build("autoencoders", spec, levels=3, shape=(2, 2, 1))
-    params = jax.jit(lambda: auto.init(jax.random.key(0), (2, 2, 1)))()
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    rough = jax.tree.unflatten(
-        tree, [a + 0.1 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
-    )
-    sums = kraft(auto)
-    found, *_ = sums(rough)
-    assert found < 1.0
-    if noise == "fixed":
-        return
-    # Latents that say nothing, of a decoder that hardly listens: all of the probability is used.
-    own = params["encoder"]
-    quiet = {"kernel": jnp.zeros_like(own["mean"]["kernel"]), "bias": jnp.zeros(1)}
-    unit = {**quiet, "bias": jnp.full(1, math.atanh(2.5 / 3.5))}
-    decoder = {
-        **params["decoder"],
-        "out": jax.tree.map(lambda a: 0.2 * a, params["decoder"]["out"]),
-    }
-    params = {**params, "decoder": decoder}
-    near = {**params, "encoder": {**own, "mean": quiet, "log_std": unit}}
-    found, _ = sums(near)
-    assert 0.97 < found < 1.0 + 1e-3
-    loud = {
-        **params,
-        "encoder": {**own, "mean": {**quiet, "bias": jnp.full(1, 3.0)}, "log_std": unit},
-    }
-    found, wrong = sums(loud)
-    assert found < 0.1  # 4.5 nats of divergence are paid for by every image ...
-    assert wrong > 1.0  # ... and the test sees a wrong sign
-
-
 def test_what_is_measured_may_draw_the_latent():
     found = registry.build("likelihood", "elbo(form='A')").objectives((7,))
     assert found["infinity"].draws and "7" in found
