@@ -50,7 +50,9 @@ def cloud(tmp_path, monkeypatch):
 
     class Cloud:
         def script(self, **answers):
+            """Says what comes of each command; `deleted` is `request`'s once delete was called."""
             words = {
+                "deleted": ["queued-resources", "describe"],
                 "request": ["queued-resources", "describe"],
                 "node": ["tpu-vm", "describe"],
                 "status": ["ssh", "host.sh status"],
@@ -65,7 +67,10 @@ def cloud(tmp_path, monkeypatch):
                 "group": ["managed", "describe"],
                 "members": ["list-instances"],
             }
-            script = [[words[k], v if isinstance(v[0], list) else [v]] for k, v in answers.items()]
+            script = [
+                [words[k], v if isinstance(v[0], list) else [v], "delete" * (k == "deleted")]
+                for k, v in answers.items()
+            ]
             (folder / "script.json").write_text(json.dumps(script))
 
         def calls(self):

@@ -85,15 +85,13 @@ def test_blips_while_watching_delete_nothing(cloud):
     assert cloud.verbs() == ["start"]
 
 
-def test_a_signal_deletes_the_slice(cloud, tmp_path):
-    cloud.script(request=[request("ACTIVE"), request("ACTIVE")], node=READY,
-                 status=host("running"))  # fmt: skip
+def test_a_signal_deletes_the_slice(cloud):
+    cloud.script(deleted=ABSENT, request=request("ACTIVE"), node=READY, status=host("running"))
     argv = [sys.executable, "-m", "launch.tpu", "babysit", *WHERE, *RUN]
     process = subprocess.Popen(argv, cwd=REPO, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while "start" not in cloud.verbs() and time.monotonic() < deadline:
         time.sleep(0.05)
-    cloud.script(request=ABSENT)
     process.terminate()
     assert process.wait(timeout=300) == 128 + 15
     assert cloud.verbs()[-1] == "delete"
