@@ -10,7 +10,7 @@ import pytest
 
 from diffusion_jax import registry, testing
 from diffusion_jax.data.captions import captions_of
-from diffusion_jax.data.datasets import _grammar as grammar, scenes
+from diffusion_jax.data.datasets import _grammar as grammar, class_captions, scenes
 from diffusion_jax.data.description import as_lines, changed, describe
 from diffusion_jax.errors import DataError
 
@@ -117,6 +117,20 @@ def test_names_of_classes_as_captions():
     assert split.captions.entropy() == pytest.approx(-(share * np.log2(share)).sum())
     with pytest.raises(DataError, match="have no names"):
         built("class_captions(scenes())")
+
+
+def test_names_of_several_figures_are_no_figure_and_no_name_is_given_twice():
+    digits = built("digits()")
+    names = ("12", "01", *digits.classes[2:])
+    found = class_captions.make(dataclasses.replace(digits, classes=names)).split("test").captions
+    assert found.table[:3] == ("12", "01", "two")
+    with pytest.raises(DataError, match="two classes of digits would have the caption 'two'"):
+        class_captions.make(dataclasses.replace(digits, classes=("two", *digits.classes[1:])))
+
+
+def test_scenes_need_every_digit():
+    with pytest.raises(DataError, match=r"'valid' of digits has 5 images and no .*: give it more"):
+        built("scenes(of=digits(holdout=5), objects=1)").split("valid")
 
 
 def test_npz_with_captions(tmp_path):

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import fake_gcs
 import numpy as np
@@ -16,7 +17,8 @@ import tiny
 from command import config_file
 from forked_program import ForkedProgram
 
-from diffusion_jax.errors import ConfigError, WorkdirError
+from diffusion_jax.data.base import located
+from diffusion_jax.errors import ConfigError, DataError, WorkdirError
 from diffusion_jax.experiment.workdir import check_writable
 from diffusion_jax.runtime import storage
 from diffusion_jax.training import lock, restore
@@ -50,6 +52,11 @@ def test_folders_are_absolute_and_other_schemes_are_refused(tmp_path, monkeypatc
     for text in ("s3://b/run", "gs://", "gs:///run"):
         with pytest.raises(ConfigError, match="gs://bucket/folder"):
             storage.place(text)
+    with pytest.raises(ConfigError, match=r"no home folder ~nobody-at-all here; write"):
+        storage.place("~nobody-at-all/run")
+    with pytest.raises(DataError, match="no home folder ~nobody-at-all"):
+        located("~nobody-at-all/images", "")
+    assert located("~", "") == Path.home()
 
 
 def test_a_missing_package_is_one_clear_line(monkeypatch):

@@ -188,6 +188,16 @@ def test_files_that_are_no_signals_are_refused(tmp_path, name, content, says):
         data(f"series({str(tmp_path / name)!r})")
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_labels_of_one_part_only_are_refused(tmp_path, part):
+    signals = np.arange(12.0).reshape(3, 4)
+    lacking = {"train": "test", "test": "train"}[part]
+    path = tmp_path / "a.npz"
+    np.savez(path, train=signals, test=signals, **{f"{part}_label": np.arange(3)})
+    with pytest.raises(DataError, match=f"has labels, but no {lacking}_label"):
+        data(f"series({str(path)!r})")
+
+
 def test_a_text_is_cut_into_pieces_in_order(tmp_path):
     (tmp_path / "a.txt").write_text("The  cat,\n" + "sat on THE mat. " * 20)
     source = data(f"text({str(tmp_path / 'a.txt')!r}, length=16, valid=0.1, test=0.1)")

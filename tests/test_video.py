@@ -207,6 +207,7 @@ def test_a_folder_of_films_and_of_frames(tmp_path):
     videos = {f"{i}.gif": rng.integers(0, 256, (5, 4, 6, 1)).astype(np.uint8) for i in range(3)}
     for name, video in videos.items():
         (tmp_path / name).write_bytes(film(video, "gif"))
+    (tmp_path / "._0.gif").write_bytes(b"what another system keeps beside a file")
     (tmp_path / "frames").mkdir()
     still = rng.integers(0, 256, (2, 4, 6)).astype(np.uint8)
     for i, picture in enumerate(still):

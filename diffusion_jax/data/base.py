@@ -20,6 +20,7 @@ from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import ConfigError, DataError, foreign
 from diffusion_jax.registry import nearest
+from diffusion_jax.runtime.home import expanded
 from diffusion_jax.runtime.progress import progress
 
 SPLITS = ("train", "valid", "test")
@@ -264,11 +265,11 @@ def located(path: str, data_dir: str) -> Path:
     """Where `path` is: relative to `data_dir` if that is set, so that a saved run can move.
 
     Raises:
-        DataError: it is in a bucket.
+        DataError: it is in a bucket, or in the home of no user.
     """
     check_on_disk(path)
     check_on_disk(data_dir)
-    return Path(data_dir).expanduser() / Path(path).expanduser()
+    return expanded(data_dir, DataError) / expanded(path, DataError)
 
 
 def check_on_disk(path: str) -> None:

@@ -109,11 +109,18 @@ def _reading() -> list[str]:
     return [p.name for p in plugins if any(a.partition("=")[0] == "text" for a in p.arguments)]
 
 
-def wanted(run: "Experiment", num: int, heard: bool = False) -> list[str]:
-    """The prompt of each of `num` samples, in turn: those asked for, else of the data's test split.
+def asks(run: "Experiment") -> bool:
+    """Whether the settings say themselves what the samples' prompts are."""
+    c = run.config.sample
+    return bool(c.captions or c.prompts or c.captions_of)
+
+
+def wanted(run: "Experiment", num: int, heard: bool = False, split: str = "") -> list[str]:
+    """The prompt of each of `num` samples, in turn: those asked for, else those of a split.
 
     Args:
         heard: somebody else than the run's network reads them: a prior.
+        split: of the data; that of `config.eval` if empty.
 
     Raises:
         ConfigError: captions of a run without, or none at all.
@@ -140,10 +147,17 @@ def wanted(run: "Experiment", num: int, heard: bool = False) -> list[str]:
     if not asked:
         data = embeddings.data(run, c.captions_of) if c.captions_of else run.data
         _need_captions(run, data)
-        captions = data.split(run.config.eval.split).captions
+        captions = data.split(split or run.config.eval.split).captions
         assert captions is not None
         asked = [escaped(t) for t in captions.part(slice(num)).strings()]
     return [asked[i % len(asked)] for i in range(num)]
+
+
+def nothing(run: "Experiment", count: int) -> dict[str, np.ndarray]:
+    """What the network is told of images without a text."""
+    if run.text is None:
+        return {}
+    return {"text": as_read(run.text, np.zeros((count, run.text.length), np.int32))}
 
 
 def _lines(file: str) -> list[str]:
@@ -151,7 +165,7 @@ def _lines(file: str) -> list[str]:
     if not file:
         return []
     try:
-        text = place(file).read_text(encoding="utf-8")
+        text = place(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as e:
         raise ConfigError(f"sample.prompts={file!r} is not UTF-8 text ({e.reason})") from e
     except OSError as e:

@@ -17,6 +17,7 @@ import numpy as np
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.runtime.formatting import json_text
+from diffusion_jax.runtime.home import expanded
 
 _SCHEME = "gs://"
 _NAME_MAX = 255
@@ -56,7 +57,7 @@ def place(where: str | os.PathLike) -> Path:
                 f"cannot use a path with a name of {len(longest)} bytes in it, {start}...: file "
                 f"systems take {_NAME_MAX}"
             )
-        path = Path(text).expanduser().absolute()
+        path = expanded(text).absolute()
         return path.resolve() if ".." in path.parts else path
     bucket = text.removeprefix(_SCHEME).partition("/")[0]
     if not bucket:

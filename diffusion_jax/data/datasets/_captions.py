@@ -35,7 +35,7 @@ def read(root: Path, how: str, splits: Mapping[str, Listing]) -> dict[str, Capti
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is not UTF-8 text ({e.reason}); convert it") from e
     except OSError as e:

@@ -13,6 +13,7 @@ from diffusion_jax.data.checks import check_images, whole_labels
 from diffusion_jax.data.datasets import _cache
 from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import cache
+from diffusion_jax.runtime.home import expanded
 
 _CHUNK = 1000
 
@@ -29,7 +30,7 @@ def find(name: str, data_dir: str) -> Path:
             that prepares it. (TFDS itself would retry a download for minutes.)
     """
     check_on_disk(data_dir)
-    root = Path(data_dir or "~/tensorflow_datasets").expanduser()
+    root = expanded(data_dir or "~/tensorflow_datasets", DataError)
     there = [p.parent for p in (root / name).glob("*/dataset_info.json")]
     found = [p for p in there if any(p.glob("*.array_record*"))]
     if found:

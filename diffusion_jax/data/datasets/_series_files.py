@@ -102,6 +102,10 @@ def _npz(path: Path, length: int, test: float) -> Series:
     if "train" not in found:
         raise DataError(f"{path} has no train; it needs train, and perhaps test, [N, T] or [N,T,C]")
     parts = {k: _signals(path, k, found[k]) for k in ("train", "test") if k in found}
+    names = [f"{k}_label" for k in parts]
+    if 0 < sum(name in found for name in names) < len(names):
+        lacking = next(name for name in names if name not in found)
+        raise DataError(f"{path} has labels, but no {lacking}; label both parts, or none")
     labels = {}
     for k, signals in parts.items():
         own = np.asarray(found.get(f"{k}_label", np.zeros(len(signals))))

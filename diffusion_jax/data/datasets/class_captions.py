@@ -13,6 +13,7 @@ from diffusion_jax.data.captions import Captions
 from diffusion_jax.errors import DataError
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_FIGURES = {str(k) for k in range(10)}
 
 
 def make(of: Source) -> Source:
@@ -22,7 +23,7 @@ def make(of: Source) -> Source:
         of: the data set, for example `digits()`.
 
     Raises:
-        DataError: no data set was given, or it has no classes with names.
+        DataError: no data set was given, it has no classes with names, or two have one name.
     """
     if not isinstance(of, Source):
         raise DataError(
@@ -32,7 +33,12 @@ def make(of: Source) -> Source:
         raise DataError(
             f"class_captions: the classes of {of.name} have no names to use as captions"
         )
-    names = tuple(_DIGITS[int(n)] if n in "0123456789" and n else n for n in of.classes)
+    names = tuple(_DIGITS[int(n)] if n in _FIGURES else n for n in of.classes)
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise DataError(
+            f"class_captions: two classes of {of.name} would have the caption {twice!r}"
+        )
 
     def say(values: Sequence[int]) -> str:
         return names[values[0]] if values[0] >= 0 else ""

@@ -68,6 +68,11 @@ def make(
     def load(split: str) -> Split:
         found = digits.split(split)
         n = size if split == "train" else _SIZES[split]
+        if lacking := set(range(10)) - set(np.unique(found.labels).tolist()):
+            raise DataError(
+                f"scenes: {split!r} of {digits.name} has {len(found)} images and no "
+                f"{', '.join(map(str, sorted(lacking)))}: give it more of them (holdout)"
+            )
         rng = np.random.default_rng([zlib.crc32(f"scenes {split}".encode()), n])
         shown = _attributes(rng, n, counts, chosen)
         images = _drawn(rng, shown, np.asarray(found.images[:]), found.labels)

@@ -57,7 +57,7 @@ def make(
     @functools.lru_cache
     def read_all() -> dict[str, np.ndarray]:
         parts: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "test": []}
-        for video in sorted(folder.iterdir()):
+        for video in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
             found = _video(video, sides, channels)[::stride]
             count = len(found) // frames
             share = zlib.crc32(video.name.encode()) / 2**32

@@ -7,7 +7,6 @@ packages pytorch-fid and torch-fidelity download, as it is, or its state dict as
 
 import functools
 import hashlib
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.evaluation.features import _state_dict
 from diffusion_jax.evaluation.features._inception import FEATURES, SIZE, Inception, prepare
 from diffusion_jax.evaluation.features.base import Features, digest
+from diffusion_jax.runtime.home import expanded
 from diffusion_jax.types import Array, Params
 
 # Name in the state dict -> (collection, ours).
@@ -109,7 +109,7 @@ def make(
         )
     if shape[-1] not in (1, 3):
         raise ConfigError(f"inception() takes images of 1 or 3 channels, not {shape[-1]}")
-    path = Path(weights).expanduser()
+    path = expanded(weights)
     params = convert(_state_dict.read(path), str(path))
     network = Inception()
 

