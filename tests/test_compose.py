@@ -1,5 +1,6 @@
 """Several conditions at once, on Gaussians whose product is known."""
 
+import dataclasses
 import functools
 
 import jax
@@ -104,6 +105,44 @@ def test_classes_are_parts_too():
     np.testing.assert_allclose(one(z, gamma, told).x, two(z, gamma, same).x, rtol=1e-5)
     with pytest.raises(ConfigError, match="there is no class 3; there are 3"):
         build("compose(parts=((3, 1.0),))").check(context)
+
+
+@pytest.mark.parametrize(
+    "spec", ["cfg(w=2.0, negative='part 2')", "compose(parts=(('part 2', 1.0),), base=0.5)"]
+)
+@pytest.mark.parametrize("weighted", ["image", "other", "both"])
+def test_weights_of_words_may_be_in_some_texts_only(spec, weighted):
+    """A text without brackets is one whose words count once."""
+    denoise, context = components((0.0, 1.0), (1.0, 0.25), (-0.5, 0.5))
+
+    def told(spec, image, other):
+        """What is drawn if the words of the image's text, and of the other one, count so often."""
+        counts = lambda n: {} if n is None else {"text_weight": np.full((1, 1), n)}
+        own = dataclasses.replace(
+            context, encode=lambda text: {**context.encode(text), **counts(other)}
+        )
+        asked = lambda z, g, cond: jax.tree.map(
+            lambda a: a * cond.get("text_weight", jnp.ones((len(z), 1))), denoise(z, g, cond)
+        )
+        cond = {"text": jnp.ones((3, 1), jnp.int32)}
+        cond |= {k: jnp.repeat(a, 3, 0) for k, a in counts(image).items()}
+        z, gamma = jnp.asarray([[0.5], [-1.0], [2.0]]), jnp.asarray([-1.0, 0.0, 2.0])
+        return registry.build("guidance", spec)(asked, own)(z, gamma, cond).x
+
+    image, other = (2.0 if weighted in (who, "both") else None for who in ("image", "other"))
+    found = told(spec, image, other)
+    np.testing.assert_allclose(found, told(spec, image or 1.0, other or 1.0), rtol=1e-6)
+    assert np.abs(found - told(spec, None, None)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "spec", ["cfg(w=2.0, negative='part 2')", "compose(parts=(('part 2', 1.0),), base=0.5)"]
+)
+def test_images_without_even_the_null_text_are_named(spec):
+    denoise, context = components((0.0, 1.0), (1.0, 0.25), (-0.5, 0.5))
+    context = dataclasses.replace(context, null=lambda cond: cond)  # as a model's, without a text
+    with pytest.raises(ConfigError, match="the images were given no text: name captions"):
+        registry.build("guidance", spec)(denoise, context)(jnp.ones((1, 1)), jnp.zeros(1), {})
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ import pytest
 import tiny
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import sample
+from diffusion_jax.cli.modes import _edit_inputs, sample
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import assembly, texts
 from diffusion_jax.experiment.measures import bits_per_dim
+from diffusion_jax.experiment.sampling import compiled_sampler, low_images, sampling_method
 from diffusion_jax.networks.text_encoders.base import (
     plain,
 )
@@ -65,6 +66,7 @@ def test_prompts_come_from_settings_a_file_or_the_data(tmp_path):
     file.write_text("a blue seven\n\n a (red:2) two \n")
     found.config.sample.captions = ("a cyan five",)
     found.config.sample.prompts = str(file)
+    file.write_text("\ufeff" + file.read_text())  # as some editors mark UTF-8
     wanted = texts.wanted(found, 4)
     assert wanted == ["a cyan five", "a blue seven", "a (red:2) two", "a cyan five"]
     assert texts.conditions(found, wanted)["text_weight"].max() == 2.0
@@ -98,6 +100,46 @@ def test_a_caption_that_is_too_long_is_held_against_those_of_all_splits(tmp_path
     other.config.sample.captions = ("a",)
     with pytest.raises(ConfigError, match="trained without text"):
         texts.wanted(other, 1)
+
+
+def test_classes_are_those_of_the_images_whose_captions_are_read(tmp_path):
+    found = run(tmp_path, data="class_captions(digits())", conditional=True)
+    for split in ("", "valid"):
+        labels, captions = compiled_sampler.asked(found, 9, split)
+        said = found.source.split(split or "test").captions.table
+        assert [said[k] for k in labels] == list(captions)
+    found.config.sample.captions = ("two",)
+    assert compiled_sampler.asked(found, 3)[0].tolist() == [0, 1, 2]
+
+
+def test_captions_are_of_the_split_whose_small_images_are_enlarged(tmp_path):
+    found = run(tmp_path, view="high(subsample())")
+    assert low_images.split_of(found) == "" and low_images.split_of(found, "split:test") == "test"
+    found.config.sample.low = "split:valid"
+    assert low_images.split_of(found, "split:test") == "valid"
+    assert low_images.split_of(run(tmp_path), "split:test") == ""
+
+
+def test_a_denoiser_is_told_captions(tmp_path):
+    found = run(tmp_path)
+    params = jax.jit(lambda: found.model.init(jax.random.key(0), found.source.shape))()
+    params = jax.tree.map(lambda a: a + 0.05, params)
+    z = jnp.ones((2, *found.source.shape))
+    texts_of = ["a blue seven", "a red three"]
+    bare, told = (sampling_method.denoiser(found, params, None, c)(z, jnp.zeros(2)).x
+                  for c in (None, texts_of))  # fmt: skip
+    assert jnp.abs(told - bare).max() > 1e-3 and jnp.abs(told[0] - told[1]).max() > 1e-3
+    other = tiny.experiment(tmp_path)
+    with pytest.raises(ConfigError, match="takes no text; leave captions out"):
+        sampling_method.denoiser(other, params, np.zeros(2, int), texts_of)
+
+
+def test_an_edit_without_captions_is_told_so(tmp_path):
+    found = run(tmp_path)
+    told = _edit_inputs._texts(found, 3)["text"]
+    assert told.shape == (3, found.text.length) and not told.any()
+    with pytest.raises(ConfigError, match=r"an image without a text.*--config.sample.captions"):
+        _edit_inputs._texts(run(tmp_path, text_dropout=0.0), 3)
 
 
 def test_texts_are_written_under_their_pictures():

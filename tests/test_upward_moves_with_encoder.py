@@ -1,4 +1,4 @@
-"""Moves up in gamma of models with an encoder: the law of the process is kept."""
+"""Moves up in gamma, and correctors, of models with an encoder: the law is kept."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from closed_form import build, law
+from closed_form import Draws, build, law
 from encoded_gaussian import Linear, alpha2
 from gaussian_edits import Squared, mean_error
 
 from diffusion_jax import registry
 from diffusion_jax.sampling import loop, path
-from diffusion_jax.sampling.encoder_corrections import for_sampler, lifting
+from diffusion_jax.sampling.correctors import langevin
+from diffusion_jax.sampling.encoder_corrections import for_corrector, for_sampler, lifting
 from diffusion_jax.types import Pred, alpha, expand, sigma
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -111,3 +112,18 @@ def test_repaint_errs_as_one_over_its_repeats(monkeypatch):
     one, ten, forty = error(1), error(10), error(40)
     assert ten < one / 3
     assert forty < ten / 2.5
+
+
+@pytest.mark.parametrize("sampler", ["ancestral()", "ddim()", "ancestral_diffenc()"])
+def test_a_corrector_settles_at_the_marginal(monkeypatch, sampler):
+    """Whatever the sampler adds to the drift: Langevin's variance is `v / (1 - delta / (2 v))`."""
+    data, gamma, r = Encoded(build(sampler)), 0.5, 0.16
+    correct = for_corrector(langevin.make(r=r), 1.0, data.sampler)
+    with monkeypatch.context() as m, jax.disable_jit():
+        m.setattr(jax.random, "normal", Draws(1, 2))
+        denoise = lambda z, g: data.denoise(z, g, None)
+        z = jnp.asarray([[1.0], [0.0]])  # functionals: start, the number drawn
+        shrink, drawn = np.asarray(correct(denoise, z, jnp.asarray(gamma), jax.random.key(0)))[:, 0]
+    v = data.noised(gamma)[1].item()
+    delta = 2.0 * r**2 * float(sigma(jnp.asarray(gamma))) ** 2
+    np.testing.assert_allclose(drawn**2 / (1.0 - shrink**2), v / (1.0 - delta / (2.0 * v)))

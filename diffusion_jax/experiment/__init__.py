@@ -195,13 +195,18 @@ class Experiment:
         )
 
     def denoiser(
-        self, guidance: str | None = None, *, labels: Array | None = None
+        self,
+        guidance: str | None = None,
+        *,
+        labels: Array | None = None,
+        captions: Sequence[str] | None = None,
     ) -> Callable[[Array, Array], Pred]:
         """The model as a function to sample with, or to build on.
 
         Args:
             guidance: plug-in string such as `"cfg(w=2.0)"`; `"none()"` for the bare model.
             labels: int `[B]`, of a conditional model: a class each, `num_classes` for none.
+            captions: of a model of texts: `B` of them; None for no text.
 
         Returns:
             `(z, gamma) -> Pred(x, eps)` with `z` float `[B, H, W, C]` and gamma = -log SNR, a
@@ -209,13 +214,13 @@ class Experiment:
             `sampling.encoder_corrections.for_sampler` corrects it for a sampler.
 
         Raises:
-            ConfigError: the guidance does not fit, labels are missing, or the schedule has one
-                gamma per pixel.
+            ConfigError: the guidance does not fit, labels are missing, captions cannot be read, or
+                the schedule has one gamma per pixel.
         """
         from diffusion_jax.experiment.sampling import sampling_method
 
         changed = with_settings(self, {"guidance": guidance})
-        return sampling_method.denoiser(changed, self.params, labels)
+        return sampling_method.denoiser(changed, self.params, labels, captions)
 
     def compress(self, images: np.ndarray, labels: np.ndarray | None = None) -> bytes:
         """Codes images without loss by bits-back coding, as `config.compress` says.

@@ -10,6 +10,8 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.samplers.base import Denoise, Sampler, noise_share
 from diffusion_jax.types import Array, Pred, alpha, expand, sigma
 
+Correct = Callable[[Denoise, Array, Array, Array], Array]
+
 
 def correction(mean_coefficient: float, sampler: Sampler) -> tuple[float, float]:
     """The `(mean_coefficient, noise_share)` to call `corrected` with, on behalf of `sampler`.
@@ -36,6 +38,31 @@ def correction(mean_coefficient: float, sampler: Sampler) -> tuple[float, float]
 def for_sampler(denoise: Denoise, mean_coefficient: float, sampler: Sampler) -> Denoise:
     """`denoise`, corrected for `sampler` as `correction` says; guidance goes in before."""
     return corrected(denoise, *correction(mean_coefficient, sampler))
+
+
+def for_corrector(
+    correct: Correct | None, mean_coefficient: float, sampler: Sampler
+) -> Correct | None:
+    """A corrector that asks the model, where `integrate` is given `for_sampler`'s denoiser.
+
+    What that adds to the drift is no part of the score, which is `-eps / sigma` of the model's own
+    prediction (E[eps | z] if the encoder's data move by `-c sigma^2 x_t`, as is assumed here).
+    """
+    c, share = correction(mean_coefficient, sampler)
+    if correct is None or c == 0.0:
+        return correct
+    factor = 2.0 * c / (1.0 + share)
+
+    def plain(pred: Pred, z: Array, gamma: Array) -> Pred:
+        g = expand(gamma, z)
+        a, s = alpha(g), sigma(g)
+        x = pred.x / (1.0 + factor * s * s)
+        return Pred(x=x, eps=pred.eps + factor * a * s * x)
+
+    def asked(denoise: Denoise, z: Array, gamma: Array, key: Array) -> Array:
+        return correct(then(denoise, plain), z, gamma, key)
+
+    return asked
 
 
 def corrected(

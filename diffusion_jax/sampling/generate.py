@@ -19,7 +19,7 @@ from diffusion_jax.runtime import memory
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.runtime.sharding import batched, local, put, put_key, replicated
 from diffusion_jax.sampling import loop
-from diffusion_jax.sampling.encoder_corrections import for_sampler, lifting
+from diffusion_jax.sampling.encoder_corrections import for_corrector, for_sampler, lifting
 from diffusion_jax.sampling.final_steps.base import Readout
 from diffusion_jax.sampling.grids.base import Grid
 from diffusion_jax.sampling.guidance.base import Context
@@ -140,7 +140,8 @@ def draw(
     denoise = for_sampler(guided, c, method.sampler)
     key = rng.stream(key, "path")
     lift = lifting(guided, c)
-    done = loop.run(denoise, method.sampler, path, z, key, constrain, method.correct, lift)
+    correct = for_corrector(method.correct, c, method.sampler)
+    done = loop.run(denoise, method.sampler, path, z, key, constrain, correct, lift)
     end = expand(jnp.asarray(path[-1], z.dtype), z)
     reader = Readout(model, params, _each(rng.stream(key, "final"), z.shape[0]))
     return method.final(done.denoise, done.end, end, reader)

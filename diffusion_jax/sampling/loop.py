@@ -24,11 +24,11 @@ from diffusion_jax.sampling.checks import (
     ends_without_noise,
     matching,
 )
+from diffusion_jax.sampling.encoder_corrections import Correct
 from diffusion_jax.sampling.samplers.base import Denoise, Sampler, noise_fraction, scales, std
 from diffusion_jax.types import Array, Pred
 
 Constrain = Callable[[Array, Array, Array], Array]
-Correct = Callable[[Denoise, Array, Array, Array], Array]
 Lift = Callable[[Array, Array, Array], Array]
 
 
@@ -69,7 +69,8 @@ def integrate(
         key: PRNG key for the noise of stochastic methods; or one per example, `[B]`, so that what
             becomes of an example does not depend on its batch. Hooks receive the same kind.
         constrain: `(z, gamma, key) -> z`, applied after every step (inpainting, blending).
-        correct: `(denoise, z, gamma, key) -> z`, applied before every step (Langevin).
+        correct: `(denoise, z, gamma, key) -> z`, applied before every step (Langevin); of data that
+            change with gamma by `sampling.encoder_corrections.for_corrector`.
         lift: `(z, gamma, up_to) -> ` what an upward move adds, for data that change with gamma
             (`sampling.encoder_corrections.lifting`).
 

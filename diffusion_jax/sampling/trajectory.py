@@ -12,7 +12,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.storage import write_picture
 from diffusion_jax.sampling import loop
-from diffusion_jax.sampling.encoder_corrections import for_sampler, lifting
+from diffusion_jax.sampling.encoder_corrections import for_corrector, for_sampler, lifting
 from diffusion_jax.sampling.final_steps.base import Readout
 from diffusion_jax.sampling.generate import guide
 from diffusion_jax.sampling.method import Method
@@ -72,7 +72,8 @@ def record(
         denoise = for_sampler(guided, c, method.sampler)
         z = rng.normal(rng.stream(key, "start"), shape)
         along = rng.stream(key, "path")
-        options = {"correct": method.correct, "lift": lifting(guided, c), "keep": True}
+        correct = for_corrector(method.correct, c, method.sampler)
+        options = {"correct": correct, "lift": lifting(guided, c), "keep": True}
         done = loop.run(denoise, method.sampler, plan, z, along, **options)
         assert done.latents is not None
         zs = done.latents[kept]

@@ -43,10 +43,15 @@ def read(experiment: Experiment, edit: Edit) -> Inputs:
 
 
 def _texts(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
-    """The texts that were asked for, one for each image in turn; nothing without any."""
+    """The texts that were asked for, one for each image in turn; else no text."""
     c = experiment.config.sample
     if not c.captions and not c.prompts:
-        return {}
+        if experiment.text is not None:
+            require(
+                experiment.model, "an image without a text",
+                "say which (--config.sample.captions)", null_class=True,
+            )  # fmt: skip
+        return texts.nothing(experiment, count)
     return texts.conditions(experiment, texts.wanted(experiment, count))
 
 

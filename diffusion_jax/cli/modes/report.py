@@ -16,14 +16,14 @@ import diffusion_jax
 from diffusion_jax import config as config_lib, rng, saved_config
 from diffusion_jax.cli.report import collect, page
 from diffusion_jax.errors import ConfigError, UserError, WorkdirError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, texts
 from diffusion_jax.experiment.sampling import compiled_sampler, sampling_method
 from diffusion_jax.likelihood import bound_variance
 from diffusion_jax.likelihood.objectives.base import at_z_0
 from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.storage import is_bucket, write as write_file, write_json
-from diffusion_jax.sampling import generate, trajectory
+from diffusion_jax.sampling import trajectory
 from diffusion_jax.types import Cond, Params
 
 READS = ("sampling", "sample", "eval", "stages")
@@ -152,12 +152,15 @@ def _drawn(experiment: Experiment, params: Params, rows: dict[str, np.ndarray]) 
 def _animate(experiment: Experiment, params: Params, record: dict[str, Any], path: Path) -> None:
     c = experiment.config.sample
     method = sampling_method.build(experiment, params)
+    said = () if experiment.text is None else None
+    labels, captions = compiled_sampler.asked(experiment, _IMAGES, captions=said)
     how = {**compiled_sampler.describe(experiment, method), "seed": c.seed, "model": record}
+    how |= {"captions": list(captions)} if captions else {}
     moving = path.with_suffix(".webp")
     if moving.exists() and path.exists() and _made(path) == how:
         return
-    labels = generate.labels_for(experiment.model, _IMAGES, tuple(c.labels))
     cond = {} if labels is None else {"label": jnp.asarray(labels)}
+    cond |= texts.conditions(experiment, list(captions))
     key = rng.stream(jax.random.key(c.seed), "sample", 0)  # that of the first samples
     shape = (_IMAGES, *experiment.model.z_shape(experiment.source.shape))
     found = trajectory.record(

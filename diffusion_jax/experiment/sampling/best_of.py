@@ -124,9 +124,9 @@ def lift(run: Experiment, params: Params, drawing: "Drawing") -> Score:
         pair = {k: a.astype(np.int32) for k, a in pair.items()}
 
     def bits(images: np.ndarray) -> np.ndarray:
-        none = np.zeros(n, np.int32)
-        source = run.source
-        split = Split("samples", images, none, source.levels, source.num_classes)
+        source, none = run.source, np.zeros(n, np.int32)
+        labels = none if drawing.labels is None else np.asarray(drawing.labels, np.int32)
+        split = Split("samples", images, labels, source.levels, source.num_classes)
         how = dataclasses.replace(bits_per_dim.over(run), limit=0, quiet=True)
         draws = run.config.eval.draws
         nats = information.measure(run.model, params, split, how, pair, draws=draws).nats

@@ -99,16 +99,33 @@ def drawing(
     stage: int = 0,
     labels: np.ndarray | None = None,
     captions: tuple[str, ...] | None = None,
+    split: str = "",
 ) -> Drawing:
-    """The sampler of one model; labels and captions are those of the configuration if None."""
-    c, model = experiment.config.sample, experiment.model
+    """The sampler of one model; labels and captions are those of `asked` if None."""
+    model = experiment.model
     method = sampling_method.build(experiment, params)
-    if labels is None:
-        labels = generate.labels_for(model, c.num, tuple(c.labels))
-    if captions is None:
-        captions = tuple(texts.wanted(experiment, c.num))
+    own, said = asked(experiment, experiment.config.sample.num, split, captions)
+    labels = own if labels is None else labels
     run = generate.compile_sampler(model, method, experiment.mesh)
-    return Drawing(experiment, params, method, labels, run, stage=stage, captions=captions)
+    return Drawing(experiment, params, method, labels, run, stage=stage, captions=said)
+
+
+def asked(
+    experiment: Experiment, num: int, split: str = "", captions: tuple[str, ...] | None = None
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The class and the prompt of each of `num` samples; None and nothing for a model of none.
+
+    They are those of the configuration. Prompts that it leaves out are captions of the split
+    `split`, that of `config.eval` if empty, and classes are those of the same images; without
+    prompts they go round.
+    """
+    c, model = experiment.config.sample, experiment.model
+    said = tuple(texts.wanted(experiment, num, split=split)) if captions is None else captions
+    of_images = captions is None and said and not (c.labels or texts.asks(experiment))
+    if model.num_classes and of_images:
+        own = experiment.source.split(split or experiment.config.eval.split).labels
+        return own[np.arange(num) % len(own)], said
+    return generate.labels_for(model, num, tuple(c.labels)), said
 
 
 @dataclass(frozen=True)

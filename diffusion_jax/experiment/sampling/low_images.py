@@ -54,6 +54,13 @@ def named(
     return rows["label"] if e.model.num_classes and not c.labels else None, low
 
 
+def split_of(experiment: Experiment, otherwise: str = "") -> str:
+    """The split whose images those of `named` are; empty where they are of a file, or none."""
+    name = experiment.config.sample.low or otherwise
+    there = _wanted(experiment) is not None and name.startswith(_SPLIT)
+    return name.removeprefix(_SPLIT) if there else ""
+
+
 def words(experiment: Experiment, name: str) -> str:
     """What `name`, of `named`, is in words: `"small images of digits/test"`."""
     what = "latents of images" if experiment.model.from_latent else told_by(experiment.model.view)

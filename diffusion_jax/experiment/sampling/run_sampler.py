@@ -53,7 +53,8 @@ def _one(
 ) -> Drawing:
     source = priors.opened(experiment, otherwise)
     if source is None:
-        return compiled_sampler.drawing(experiment, params, stage, labels)
+        split = "" if stage else low_images.split_of(experiment, otherwise)
+        return compiled_sampler.drawing(experiment, params, stage, labels, split=split)
     made = compiled_sampler.drawing(experiment, params, stage, labels, source.captions)
     embeddings, prior = source.ready()
     return dataclasses.replace(made, embeddings=embeddings, prior=prior)

@@ -1,6 +1,6 @@
 """How a run samples: grid, plan, sampler, guidance and the rest, as its configuration says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -49,9 +49,12 @@ def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> M
 
 
 def denoiser(
-    experiment: Experiment, params: Params, labels: Array | None = None
+    experiment: Experiment,
+    params: Params,
+    labels: Array | None = None,
+    captions: Sequence[str] | None = None,
 ) -> Callable[[Array, Array], Pred]:
-    """The denoiser guided as `config.guidance` says, with the labels inside; see `Experiment`."""
+    """The denoiser guided as `config.guidance` says, with labels and texts; see `Experiment`."""
     model = experiment.model
     require(
         model, "denoiser()", "use sample(): its gammas are drawn with each image",
@@ -64,11 +67,14 @@ def denoiser(
         )
     if labels is not None:
         labels = _checked(model, labels)
+    if captions is not None and experiment.text is None:
+        raise ConfigError("denoiser(captions=...): this model takes no text; leave captions out")
+    told = {} if captions is None else texts.conditions(experiment, list(captions))
     _check_learned(experiment)
     parts = _parts(experiment)
     method_lib.check_guidance(model, parts["guidance"], parts["helpers"])
     guided = parts["guidance"](model.denoiser(params), parts["helpers"].context(model))
-    return with_condition(guided, {} if labels is None else {"label": labels})
+    return with_condition(guided, told if labels is None else {**told, "label": labels})
 
 
 def _checked(model: Model, labels: Any) -> Array:

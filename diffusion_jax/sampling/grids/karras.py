@@ -16,9 +16,11 @@ def _grid(
     gamma_of_t: Callable[[np.ndarray], np.ndarray],
     power: float,
 ) -> np.ndarray:
-    ends = np.exp(np.array([gamma_1, gamma_0], np.float64) / (2.0 * power))
-    gammas = 2.0 * power * np.log(np.linspace(ends[0], ends[1], steps + 1))
-    gammas[0], gammas[-1] = gamma_1, gamma_0
+    gammas = np.linspace(gamma_1, gamma_0, steps + 1)
+    if np.isfinite(power):  # by its difference from 1: a large power loses nothing
+        share = np.linspace(0.0, 1.0, steps + 1)[1:-1]
+        fall = np.log1p(share * np.expm1((gamma_0 - gamma_1) / (2.0 * power)))
+        gammas[1:-1] = gamma_1 + 2.0 * power * fall
     return gammas
 
 

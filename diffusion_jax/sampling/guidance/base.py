@@ -126,20 +126,32 @@ def with_text(who: str, context: Context, text: str) -> Callable[[Cond], Cond]:
     """Turns a condition into that of another text, for `who`, as the user writes it.
 
     Raises:
-        ConfigError: the model takes no text.
+        ConfigError: the model takes no text; or, when it is called, the images have none.
     """
     if context.encode is None:
         raise ConfigError(f"{who}: this model was trained without text")
     told = context.encode(text)
 
     def other(cond: Cond) -> Cond:
-        n, length = cond["text"].shape[:2]
-        ones = jnp.ones((n, length))
+        n = need_text(who, cond).shape[0]
         new = {k: jnp.broadcast_to(jnp.asarray(a), (n, *a.shape[1:])) for k, a in told.items()}
-        weight = {"text_weight": ones} if "text_weight" in cond else {}
-        return {**cond, **weight, **new}
+        return {**{k: a for k, a in cond.items() if k != "text_weight"}, **new}
 
     return other
+
+
+def need_text(who: str, cond: Cond) -> Array:
+    """The text of each image, for `who`.
+
+    Raises:
+        ConfigError: none was given, not even the null text.
+    """
+    if "text" not in cond:
+        raise ConfigError(
+            f"{who}: the images were given no text: name captions, sample.captions or "
+            "denoiser(captions=...)"
+        )
+    return cond["text"]
 
 
 def need_open(kind: str, context: Context, checkpoint: str) -> Callable:
@@ -176,6 +188,9 @@ def contrast_many(denoiser: Denoiser, conds: Sequence[Cond], z: Array, gamma: Ar
     `gamma` is a scalar, or has the leading axis `[B]`.
     """
     n, gamma = len(conds), jnp.asarray(gamma)
+    if any("text_weight" in cond for cond in conds):  # a text without brackets counts everywhere
+        plain = [{"text_weight": jnp.ones(cond["text"].shape[:2])} for cond in conds]
+        conds = [{**ones, **cond} for ones, cond in zip(plain, conds, strict=True)]
     g = jnp.repeat(gamma, n, axis=0) if gamma.ndim else gamma
     pred = denoiser(jnp.repeat(z, n, axis=0), g, jax.tree.map(_interleave, *conds))
     each = [p.reshape(z.shape[0], n, *z.shape[1:]) for p in pred]

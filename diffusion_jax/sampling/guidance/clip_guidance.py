@@ -26,6 +26,7 @@ from diffusion_jax.sampling.guidance.base import (
     apply,
     follow,
     need_open,
+    need_text,
 )
 from diffusion_jax.types import Array, Cond, Denoiser
 
@@ -79,6 +80,8 @@ class ClipGuidance(Wrapper):
         among = self._among(clip) if self.form == "bank" else None
 
         def log_prob(z: Array, gamma: Array, cond: Cond) -> Array:
+            if asked is None:
+                need_text("clip_guidance", cond)
             told = _text(cond) if asked is None else asked
             g = clip.texts(told) if named is None else named
             g = jnp.broadcast_to(g, (z.shape[0], g.shape[1]))
