@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import contextlib
 import datetime
 import functools
 import json
@@ -54,6 +55,15 @@ def _random_images() -> str:
     images = np.random.default_rng(0).integers(0, 256, (256, 32, 32, 3), dtype=np.uint8)
     np.savez(path, train_image=images, test_image=images)
     return str(path)
+
+
+def read_lines(log: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file, none if it is missing; what a kill has torn is no row."""
+    rows = []
+    for line in log.read_text().splitlines() if log.exists() else []:
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def config_file(name: str) -> ConfigDict:

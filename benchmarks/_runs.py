@@ -97,8 +97,8 @@ def finished(folder: Path, steps: int) -> bool:
 
 def held_out(folder: Path) -> float:
     """The last validation's bits/dim."""
-    name, lines = "valid/bits_per_dim", (folder / "metrics.jsonl").read_text().splitlines()
-    return [r[name] for r in map(json.loads, lines) if name in r][-1]
+    name = "valid/bits_per_dim"
+    return [r[name] for r in _common.read_lines(folder / "metrics.jsonl") if name in r][-1]
 
 
 def train(config: ConfigDict, folder: Path) -> None:
@@ -152,8 +152,7 @@ def outcome(
 
 def pace(folder: Path, batch: int) -> dict[str, float]:
     """Processor time of a run, in all and of its steps, and images a second of the wall clock."""
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    rows = [r for r in lines if "train/core_seconds" in r]
+    rows = [r for r in _common.read_lines(folder / "metrics.jsonl") if "train/core_seconds" in r]
     pairs = [(a, b) for a, b in itertools.pairwise(rows) if b["seconds"] > a["seconds"]]
     found = {"core_s": rows[-1]["train/core_seconds"]}
     if pairs:

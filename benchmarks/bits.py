@@ -98,9 +98,7 @@ def plan(folder: Path, budget: float, start: ConfigDict, table: Table) -> dict[s
 
 def read(log: Path, name: str) -> list[dict[str, Any]]:
     """Finished rows of a table; a line that a kill has torn is no row."""
-    lines = log.read_text().splitlines() if log.exists() else []
-    rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-    return _paired.latest([r for r in rows if r["table"] == name])
+    return _paired.latest([r for r in _common.read_lines(log) if r["table"] == name])
 
 
 def fill(

@@ -240,7 +240,8 @@ def main() -> None:
     first = config_of(args, every["bank 1"])
     judges.check_apart(first)  # who guides does not judge
     params, _ = first.weights()
-    bench, own = quality_lib.open_bench(first), clip_model.opened(str(args.clip), args.data_dir)
+    bench = quality_lib.open_bench(first)
+    own = clip_model.opened(str(args.clip), data_dir=args.data_dir)
     split = first.source.split("test")
     told = judges.alike(own, np.asarray(split.images), judges.texts_of(first, split))
     real = there.get("real") or figures(bench.floor() or {}, told)

@@ -166,9 +166,7 @@ def fill(table: str, rows: Sequence[Any], args: argparse.Namespace) -> None:
 def read(out: Path, table: str) -> list[dict[str, Any]]:
     """Finished rows of a table; a line that a kill has torn is none."""
     log = out / "rows.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-    return [r for r in rows if r["table"] == table]
+    return [r for r in _common.read_lines(log) if r["table"] == table]
 
 
 def means(rows: list[dict[str, Any]], key: str) -> dict[Any, tuple[float, float | None]]:

@@ -204,7 +204,7 @@ def fill(args: argparse.Namespace) -> list[dict[str, Any]]:
     args.out.mkdir(parents=True, exist_ok=True)
     log = args.out / "rows.jsonl"
     cpu_devices.share(min(args.num, args.batch))
-    kept = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    kept = _common.read_lines(log)
     rows = []
     for name, runs, settings in map(parse, args.row):
         for path, drawn in itertools.product(runs, range(args.sets)):
@@ -220,7 +220,7 @@ def fill(args: argparse.Namespace) -> list[dict[str, Any]]:
             if not same:
                 same = [{**what, **measure(path, settings, args, drawn)}]
                 with log.open("a") as f:
-                    f.write(json.dumps(same[0]) + "\n")
+                    f.write(f"\n{json.dumps(same[0])}\n")  # on a line of its own in any case
             rows.append({**same[0], **bits(path, step), "name": name})
     return rows
 

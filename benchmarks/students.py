@@ -10,7 +10,6 @@ that is finished is not trained again.
 
 import argparse
 import contextlib
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -52,8 +51,7 @@ def tasks(teacher: str, calls: list[int], methods: list[str], edges: list[str]) 
 
 def agreement(folder: Path) -> float | None:
     """What a finished run measured at its end; None if it is not finished."""
-    log = folder / "metrics.jsonl"
-    lines = map(json.loads, log.read_text().splitlines()) if log.exists() else ()
+    lines = _common.read_lines(folder / "metrics.jsonl")
     return next((r["test/agreement"] for r in lines if "test/agreement" in r), None)
 
 

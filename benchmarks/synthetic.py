@@ -186,8 +186,7 @@ def fill(args: argparse.Namespace, run: Experiment) -> None:
 def read(out: Path) -> list[dict[str, Any]]:
     """Finished classifiers; a line that a kill has torn is none."""
     log = out / "rows.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    rows = _common.read_lines(log)
     return list({(r["arm"], r["guidance"], r["seed"]): r for r in rows}.values())
 
 

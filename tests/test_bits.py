@@ -65,6 +65,13 @@ def test_every_row_is_a_model_that_can_be_built(work, tmp_path):
                 assert Experiment(c, tmp_path).model.network
 
 
+def test_torn_lines_are_no_rows(tmp_path):
+    log = tmp_path / "rows.jsonl"
+    assert _common.read_lines(log) == []
+    log.write_text('{"a": 1}\n\n{"a": 2\n{"a": 3}{"a": 4}\n5\n{"a": 6}\n{"a')
+    assert [row["a"] for row in _common.read_lines(log)] == [1, 6]
+
+
 @pytest.mark.slow
 def test_a_finished_table_is_not_trained_again(tmp_path, monkeypatch):
     speed = {"core_s_a_step": 0.5, "compile_core_s": 1.0, "weights": 9}
