@@ -52,6 +52,8 @@ COUNT = Range(1, "at least 1")
 OR_NONE = Range(0, "at least 0")
 ABOVE_ZERO = Range(0, "a finite number above 0", open_low=True)
 SEED = Range(0, "from 0 to 2^32 - 1 (a key has no more bits)", high=2**32 - 1)
+SHARE = Range(0, "a number from 0 to 1", high=1)
+RATE = Range(0, "a number, at least 0 and below 1", high=1, open_high=True)
 _ANY = Range(-math.inf, "a number", open_high=False)
 
 Count = Annotated[int, COUNT]
@@ -70,9 +72,9 @@ Number = Annotated[float, _ANY]
 Positive = Annotated[float, ABOVE_ZERO]
 PositiveOrInfinite = Annotated[float, Range(0, "a number above 0", open_low=True, open_high=False)]
 NotNegative = Annotated[float, Range(0, "a finite number, at least 0")]
-Share = Annotated[float, Range(0, "a number from 0 to 1", high=1)]
+Share = Annotated[float, SHARE]
 Part = Annotated[float, Range(0, "a number above 0, at most 1", high=1, open_low=True)]
-Rate = Annotated[float, Range(0, "a number, at least 0 and below 1", high=1, open_high=True)]
+Rate = Annotated[float, RATE]
 Momentum = Annotated[
     float,
     Range(-1, "a number between -1 and 1, both excluded", high=1, open_low=True, open_high=True),

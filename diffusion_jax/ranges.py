@@ -6,11 +6,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffusion_jax import allowed as numbers, argument_types
-from diffusion_jax.allowed import ABOVE_ZERO, COUNT, OR_NONE, SEED, Range
+from diffusion_jax.allowed import ABOVE_ZERO, COUNT, OR_NONE, RATE, SEED, SHARE, Range
 from diffusion_jax.errors import ConfigError
 
 RANGES: dict[str, Range] = {
     **dict.fromkeys(("lr",), ABOVE_ZERO),
+    **dict.fromkeys(("class_dropout", "text_dropout", "embedding_dropout"), RATE),
+    **dict.fromkeys(("low_clean",), SHARE),
     **dict.fromkeys(
         (
             "batch", "accumulate", "steps", "data_ahead", "valid_draws",

@@ -36,7 +36,7 @@ _MAY_CHANGE = {
     "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "guidance", "sampler",
     "grid", "sample", "eval", "valid_draws", "plan", "corrector", "final",
     "compress", "quality", "edit", "stages", "progressive", "ood", "inform", "report", "compare",
-    "audit", "list",
+    "audit", "list", "export", "logger",
 }  # fmt: skip
 
 

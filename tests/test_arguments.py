@@ -107,6 +107,8 @@ def test_packaged_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
         arguments.config_path("mnits")
     argv = arguments.with_config(["x", "--config", "mnist:smoke", "--workdir=w"], "train")
     assert argv == ["x", f"--config={REPO / 'configs' / 'mnist.py'}:smoke", "--workdir=w"]
+    argv = arguments.with_config(["x", "--workdir", "config", "--config=mnist"], "train")
+    assert argv == ["x", "--workdir", "config", f"--config={REPO / 'configs' / 'mnist.py'}"]
 
 
 def test_help_fits_a_screen_and_has_every_mode():

@@ -211,3 +211,13 @@ def test_backbones_that_know_their_own_images_by_heart_do_not_agree(folder):
     assert same["cosine"] == pytest.approx(1.0) and same["rms"] == 0.0
     assert same["shared"] == COUNT // 2
     assert same["cosine_of_others"] < 0.5
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [2, 0, 1, 2, 0], [1, 1, 1, 1], [0, 1, 0, 2, 1, 0]])
+def test_samples_of_other_noise_are_others_of_the_same_class(labels):
+    labels = np.asarray(labels)
+    other = run_agreement._next_alike(labels)
+    np.testing.assert_array_equal(labels[other], labels)
+    assert sorted(other) == [*range(len(labels))]
+    alone = np.bincount(labels)[labels] == 1
+    np.testing.assert_array_equal(other == np.arange(len(labels)), alone)

@@ -265,6 +265,38 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
         )
 
 
+def test_samples_are_drawn_anew_for_other_settings_until_training_begins(tmp_path, monkeypatch):
+    experiment, drawn = tiny.experiment(tmp_path), []
+    experiment.workdir.mkdir()
+
+    class Other:
+        config = tiny.config(tmp_path)
+
+        def weights(self):
+            return {}, {"checkpoint": checkpoint}
+
+    def draw(other, params, record, path, made_of):
+        drawn.append(other.config.sampler)
+        image = np.full((100, 4, 4, 1), len(drawn), np.uint8)
+        np.savez(path, image=image, label=np.zeros(100, int), made_of=made_of)
+
+    monkeypatch.setattr(_discriminator_data, "_run", lambda *args: Other())
+    monkeypatch.setattr(_discriminator_data, "_draw", draw)
+
+    def shown():
+        return _discriminator_data.source(experiment, "runs/a").split("test").images[-1].max()
+
+    checkpoint = "runs/a/checkpoints/6"
+    assert [shown(), shown()] == [1, 1]
+    Other.config.sampler = "unipc()"
+    assert [shown(), shown()] == [2, 2] and drawn[-1] == "unipc()"
+    checkpoint = "runs/a/checkpoints/8"
+    assert [shown(), shown()] == [3, 3]
+    (experiment.workdir / "checkpoints" / "2").mkdir(parents=True)
+    Other.config.sampler = "heun()"
+    assert shown() == 3  # what it has been trained on
+
+
 @pytest.mark.slow
 def test_a_discriminator_is_trained_against_a_run(runs):
     folder, model, _ = runs

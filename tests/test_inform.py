@@ -136,6 +136,13 @@ def weights(found):
 RECORD = {"step": 7, "weights": "ema", "checkpoint": "none"}
 
 
+def test_one_candidate_is_refused(tmp_path):
+    found = run(tmp_path)
+    found.config.inform.candidates = 1
+    with pytest.raises(ConfigError, match=r"candidates=1 .* own caption alone: allowed are 0"):
+        inform.check(found)
+
+
 @pytest.mark.slow
 def test_the_report_of_scenes_adds_up(tmp_path):
     found = run(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 import tiny
 from gaussian import Gaussian
 from test_latent_bound import Linear, model_of
+from test_text_runs import run as text_run
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import ood as mode
@@ -104,6 +105,19 @@ def test_the_same_images_score_the_same_whatever_their_labels(tmp_path):
     with np.load(path) as scores:
         assert scores["data"].shape == (13, 3)
         np.testing.assert_array_equal(scores["data"], scores["against"])
+
+
+def test_the_same_images_score_the_same_whatever_their_texts(tmp_path):
+    experiment = text_run(tmp_path)
+    experiment.config.ood.gammas, experiment.config.eval.limit = (0.0,), 5
+    params = experiment.model.init(jax.random.key(0), experiment.source.shape)
+    params = jax.tree.map(lambda a: a + 0.05, params)  # so that texts matter
+    split = experiment.source.split("test")
+    bare = dataclasses.replace(split, captions=None)
+    report = mode.compare(experiment, [split, bare], params, {"step": 0})
+    assert all(v["auroc"] == pytest.approx(0.5) for v in report["result"].values())
+    with pytest.raises(ConfigError, match=r"without labels and texts.*text_dropout"):
+        mode.run(text_run(tmp_path, text_dropout=0.0, ood={"data": "", "against": "digits()"}))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ class Counter:
     """Adds up the pixels it has seen; one image makes its loss NaN, another one makes it huge."""
 
     name, unit, note = "counter", "pixels", ""
+    ready_at = 0.0
     metrics = ("loss", "grad_norm")
     holds = figure = "a sum"
 
@@ -50,6 +51,10 @@ class Counter:
         return self.split, None
 
     def ready(self, state, train):
+        """A new run begins at 1000; what is made ready must be so again after a rollback."""
+        if int(state.step) == 0 and self.ready_at:
+            params = {"total": state.params["total"] + self.ready_at}
+            state = state.replace(params=params)
         return state, train
 
     def update(self, state, batch, given):
@@ -98,6 +103,16 @@ def test_a_bad_batch_is_left_out(tmp_path, monkeypatch):
     train.run(longer)
     more = [8 + bad + 1 - kept, 9 + bad + 1 - kept]
     assert found.total == sum(order[i].sum() for i in left + more)
+
+
+def test_what_was_made_ready_is_so_after_a_rollback_to_the_start(tmp_path):
+    """Latents are standardised just before the first step, in no checkpoint yet."""
+    experiment, found = counting(tmp_path, on_nan="rollback")
+    experiment.config.save_every, found.ready_at = 100, 1000.0
+    order = [base.indices(i, 8, 64, 0) for i in range(16)]
+    bad = next(i for i, rows in enumerate(order) if 7 in rows)
+    train.run(experiment)
+    assert found.total == 1000.0 + sum(order[bad + 1 + i].sum() for i in range(8))
 
 
 def test_a_spike_counts_as_nan_and_by_default_stops(tmp_path, monkeypatch):

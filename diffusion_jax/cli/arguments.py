@@ -140,7 +140,9 @@ def with_config(argv: list[str], mode: str) -> list[str]:
         name, colon, variant = named.partition(":")
         saved = _of_a_run(named)
         file = _saved_file(saved) if saved else f"{config_path(name)}{colon}{variant}"
-        first = next(i for i, a in enumerate(argv) if a.lstrip("-").partition("=")[0] == "config")
+        first = next(
+            i for i, a in enumerate(argv) if a.partition("=")[0] in ("-config", "--config")
+        )
         after = first + (1 if "=" in argv[first] else 2)
         return [*argv[:first], f"--config={file}", *argv[after:]]
     if mode == "list":

@@ -119,6 +119,8 @@ def checked(experiment: Experiment, images: np.ndarray, labels: np.ndarray | Non
             f"[N, {', '.join(map(str, shape))}]"
         )
     if labels is not None:
+        if not experiment.model.num_classes:
+            raise DataError("labels were given, but this model has no classes: leave them out")
         labels = whole_labels("labels", labels, len(images))
     own = np.zeros(len(images), np.int32) if labels is None else labels
     split = Split("images", images, own, source.levels, source.num_classes)
@@ -320,6 +322,8 @@ def labels_of(experiment: Experiment, found: Images) -> np.ndarray | None:
                 "train with text_dropout (embedding_dropout) above 0", null_class=True,
             )  # fmt: skip
     if not experiment.model.num_classes:
+        if choice == "code":
+            raise ConfigError("compress.labels='code', but this model has no classes: leave it out")
         return None
     if found.labels is None and choice == "code":
         raise ConfigError(f"compress.labels='code', but {found.name} has no labels")

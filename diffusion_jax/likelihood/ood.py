@@ -66,9 +66,9 @@ def check(split: Split, shape: tuple[int, ...], levels: int) -> Split:
 
 
 def unlabelled(split: Split, model: Model) -> Split:
-    """The split with the null class in place of labels: a stranger has no class."""
+    """The split without classes, texts and vectors of a CLIP: a stranger has none."""
     labels = np.full(len(split), model.num_classes, np.int32)
-    return dataclasses.replace(split, labels=labels, num_classes=0)
+    return dataclasses.replace(split, labels=labels, num_classes=0, captions=None, embedding=None)
 
 
 @kept

@@ -102,9 +102,11 @@ def _shares(s: dict[str, Any], names: Sequence[str]) -> list[str]:
 
 def _agreement(a: dict[str, Any], _: Sequence[str]) -> list[str]:
     shared = f"; the runs share {a['shared']} training examples" if a["shared"] else ""
+    others = a["cosine_of_others"]
+    other = "" if others is None else f" (other noise {others:.3f})"
     return [
-        f"samples of both runs from the same noise ({a['sampler']}): cosine {a['cosine']:.3f} "
-        f"(other noise {a['cosine_of_others']:.3f}), rms apart {a['rms']:.3f}; to each run's own "
+        f"samples of both runs from the same noise ({a['sampler']}): cosine {a['cosine']:.3f}"
+        f"{other}, rms apart {a['rms']:.3f}; to each run's own "
         f"nearest in training {a['rms_to_train'][0]:.3f} and {a['rms_to_train'][1]:.3f}{shared}"
     ]
 

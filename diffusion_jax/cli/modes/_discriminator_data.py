@@ -1,6 +1,8 @@
 """Data of a discriminator: a data set in equal parts with samples of a run."""
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,9 +12,14 @@ from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment import Experiment, guidance_models, other_runs
 from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.runtime import untrusted
-from diffusion_jax.runtime.distributed import say
+from diffusion_jax.runtime.distributed import meet, say
+from diffusion_jax.runtime.formatting import json_text
+from diffusion_jax.runtime.sharding import greatest
 from diffusion_jax.runtime.storage import write_arrays
+from diffusion_jax.training.restore import FOLDER
+from diffusion_jax.types import Params
 
+_DRAWN_BY = ("guidance", "sampler", "grid", "plan", "corrector")
 # Parts of the samples that go with the splits of the data.
 _PARTS = {"train": (0.0, 0.7), "valid": (0.7, 0.8), "test": (0.8, 1.0)}
 
@@ -29,24 +36,38 @@ def check(experiment: Experiment, path: str) -> None:
 def source(experiment: Experiment, against: str) -> Source:
     """The data and samples of the run `against`, drawn by `config.sample`; kept in `against.npz`.
 
-    Labels are `class` for data and `class + classes` for samples; 0 and 1 without classes.
+    What has begun to train keeps its samples; else they are drawn anew where other weights or
+    settings are asked for than they are of. Labels are `class` for data and `class + classes` for
+    samples; 0 and 1 without classes.
     """
     path = experiment.workdir / "against.npz"
-    if not path.exists():
-        _draw(experiment, against, path)
-    try:
-        with path.open("rb") as raw:
-            f = untrusted.npz(raw)
-            untrusted.need(f, "image", "label")
-            image, label = f["image"], f["label"]
-    except (OSError, ValueError, KeyError) as e:
-        raise DataError(f"cannot read {path}: {e}; delete it to draw the samples again") from e
+    begun = any((experiment.workdir / FOLDER).glob("[0-9]*"))
+    if not (begun and path.exists()):
+        other = _run(experiment, against)
+        params, record = other.weights()
+        fields = {k: other.config[k] for k in (*_DRAWN_BY, "final")}
+        made_of = json_text({**fields, "checkpoint": record["checkpoint"],
+                             "sample": other.config.sample.to_dict()}, sort_keys=True)  # fmt: skip
+        old = not path.exists() or str(_read(path).get("made_of", "")) != made_of
+        if greatest([float(old)])[0]:
+            _draw(other, params, record, path, made_of)
+    found = _read(path)
     return mixed(
         experiment.source,
-        image,
-        label,
+        found["image"],
+        found["label"],
         experiment.source.num_classes if experiment.config.conditional else 1,
     )
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as raw:
+            found = untrusted.npz(raw)
+            untrusted.need(found, "image", "label")
+    except (OSError, ValueError, KeyError) as e:
+        raise DataError(f"cannot read {path}: {e}; delete it to draw the samples again") from e
+    return found
 
 
 def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> Source:
@@ -81,7 +102,7 @@ def _run(experiment: Experiment, path: str) -> Experiment:
     c = experiment.config
     other = other_runs.opened("task: against", path, "", c.data_dir, c.data)
     guidance_models.check_same_data(experiment, other, path)
-    for field in ("guidance", "sampler", "grid", "plan", "corrector", "sample"):
+    for field in (*_DRAWN_BY, "sample"):
         other.config[field] = copy.deepcopy(c[field])
     if not other.model.traits.pixels:
         other.config.final = "sample()"  # by their law: the most probable images are other ones
@@ -91,13 +112,14 @@ def _run(experiment: Experiment, path: str) -> Experiment:
     return other
 
 
-def _draw(experiment: Experiment, against: str, path: object) -> None:
-    other = _run(experiment, against)
+def _draw(
+    other: Experiment, params: Params, record: dict[str, Any], path: Path, made_of: str
+) -> None:
     c = other.config.sample
-    params, record = other.weights()
     draw = run_sampler.compiled(other, params)
     drawn, labels = draw(c.seed), draw.labels
     labels = np.zeros(c.num, np.int32) if labels is None else labels
     if jax.process_index() == 0:
-        write_arrays(path, image=drawn, label=labels)
+        write_arrays(path, image=drawn, label=labels, made_of=np.asarray(made_of))
+    meet("samples written")  # the others read the file
     say(f"{c.num} samples of {record['checkpoint']} written to {path}")

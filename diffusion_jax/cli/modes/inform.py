@@ -39,6 +39,11 @@ def check(experiment: Experiment) -> None:
     if experiment.stages:
         raise ConfigError("--mode=inform takes one run, not a cascade: name a stage as --workdir")
     bpd.check_draws("eval.draws", experiment.config.eval.draws)
+    if experiment.config.inform.candidates == 1:
+        raise ConfigError(
+            "inform.candidates=1 holds an image against its own caption alone: allowed are 0, all "
+            "captions there are, and 2 or more"
+        )
     _, captions = caption_information.images(experiment)
     information.check(experiment.model, "--mode=inform")
     if experiment.config.inform.against:

@@ -39,11 +39,12 @@ def run(experiment: Experiment) -> None:
             "--config.ood.against='rotated(digits())'"
         )
     need_likelihood(experiment.model, "--mode=ood")
-    if experiment.model.num_classes:
+    told = experiment.model.num_classes or experiment.model.text or experiment.model.embedding
+    if told:
         require(
             experiment.model,
-            f"ood, which scores {experiment.source.medium.name}s without their labels,",
-            "use a model with class_dropout > 0", null_class=True,
+            f"ood, which scores {experiment.source.medium.name}s without labels and texts,",
+            "use a model with class_dropout (text_dropout, embedding_dropout) > 0", null_class=True,
         )  # fmt: skip
     splits = [_split(experiment, text) for text in (c.ood.data, c.ood.against)]
     params, record = experiment.loaded
@@ -76,7 +77,8 @@ def compare(
             }
             for title, values in pairs.items()
         },
-        "scores": {"higher_means": "stranger", "labels": "none: the null class where there is one",
+        "scores": {"higher_means": "stranger",
+                   "labels": "none: the null class, or text, where there is one",
                    "gammas": list(gammas), "draws_per_image": c.draws, "seed": c.seed},
         "data": _records.data_record(experiment, splits[0], c.limit),
         "against": _records.data_record(experiment, splits[1], c.limit),
@@ -126,7 +128,7 @@ def _file_name(splits: list[Split]) -> str:
 def _table(report: dict[str, Any], names: list[str]) -> str:
     lines = [
         f"{names[0]} ({report['data']['images']} {examples(report['data'])}) against {names[1]} "
-        f"({report['against']['images']} {examples(report['against'])}), no labels used",
+        f"({report['against']['images']} {examples(report['against'])}), no labels or texts used",
         f"  {'score':<24} {'AUROC':>16} {'mean':>10} {'mean of the others':>20}",
         *(
             f"  {title:<24} {v['auroc']:7.4f} +- {v['standard_error']:.4f} {v['mean_data']:10.4f} "

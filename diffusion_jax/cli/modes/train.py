@@ -102,8 +102,16 @@ def run(experiment: Experiment) -> None:
             )
             for line in as_lines(data):
                 say(line)
+        loaded = train
         if start < c.steps:
-            state, train = task.ready(state, train)
+            state, train = task.ready(state, loaded)
+
+        def again() -> tuple[State, dict[str, Any]]:
+            state, saved = begin_or_resume()
+            if int(jax.device_get(state.step)) == 0:  # what is made ready is the same as before
+                state, _ = task.ready(state, loaded)
+            return state, saved
+
         began = time.monotonic()
         run_loop = functools.partial(
             loop.run, task, split=train, mesh=experiment.mesh, checkpoints=checkpoints,
@@ -117,9 +125,7 @@ def run(experiment: Experiment) -> None:
         fixed = {"config": saved_config.to_dict(c), "data": data, "given": used}
         record = lambda skip: fixed | {"skip": skip} | cost()  # noqa: E731
         owed = _owed(experiment, saved, writer)
-        state = _train(
-            experiment, begin_or_resume, run_loop, state, saved, checkpoints, writer, record, owed
-        )
+        state = _train(experiment, again, run_loop, state, saved, checkpoints, writer, record, owed)
         if start < c.steps:
             seconds = time.monotonic() - began
             say(
@@ -164,7 +170,7 @@ def _owed(experiment: Experiment, saved: dict[str, Any], writer: Writer) -> tupl
 
 def _train(
     experiment: Experiment,
-    begin_or_resume: Callable[[], tuple[State, dict[str, Any]]],
+    again: Callable[[], tuple[State, dict[str, Any]]],
     run_loop: Callable,
     state: State,
     saved: dict[str, Any],
@@ -186,7 +192,7 @@ def _train(
             if c.on_nan != "rollback" or tries > _ROLLBACKS:
                 remedy = _resuming.remedy(experiment, checkpoints)
                 raise NonFiniteError(f"{e}; {remedy}", e.step) from e
-            state, saved = begin_or_resume()
+            state, saved = again()
             back = int(jax.device_get(state.step))
             last, left_out, owed = back, e.step - back + 1, ()
             skip = saved.get("skip", 0) + left_out

@@ -67,7 +67,8 @@ def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
 
     Returns:
         `cosine`, the mean over images of that between the two samples, less the mean training
-        image; `cosine_of_others`, the same with samples of other noise (of the same class);
+        image; `cosine_of_others`, the same with samples of other noise of the same class (None
+        where every class has one sample);
         `rms` and, for each run, `rms_to_train`: root mean square distance of samples to those of
         the other run, and to their nearest own training images, in shares of the range of levels;
         and `shared`, how many training images both have.
@@ -75,13 +76,11 @@ def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
     runs = as_drawn(experiment, other)
     splits = [e.source.split("train") for e in (experiment, other)]
     samplers = " and ".join(dict.fromkeys(run.config.sampler for run in runs))
-    drawn = [_rows(_draw(run), experiment) for run in runs]
-    return {**_compare(*drawn, *splits, experiment), "sampler": samplers}
-
-
-def _draw(run: Experiment) -> np.ndarray:
-    made = run_sampler.compiled(run, run.params)
-    return made.levels(made(run.config.sample.seed))
+    made = [run_sampler.compiled(run, run.params) for run in runs]
+    drawn = [_rows(m.levels(m(run.config.sample.seed)), experiment)
+             for m, run in zip(made, runs, strict=True)]  # fmt: skip
+    labels = np.zeros(len(drawn[0])) if made[0].labels is None else np.asarray(made[0].labels)
+    return {**_compare(*drawn, labels, *splits, experiment), "sampler": samplers}
 
 
 def _rows(images: np.ndarray, experiment: Experiment) -> np.ndarray:
@@ -90,11 +89,17 @@ def _rows(images: np.ndarray, experiment: Experiment) -> np.ndarray:
 
 
 def _compare(
-    a: np.ndarray, b: np.ndarray, mine: Split, theirs: Split, experiment: Experiment
+    a: np.ndarray,
+    b: np.ndarray,
+    labels: np.ndarray,
+    mine: Split,
+    theirs: Split,
+    experiment: Experiment,
 ) -> dict[str, Any]:
     trained = [_rows(s.everything()["image"], experiment) for s in (mine, theirs)]
     middle = np.concatenate(trained).mean(0)
-    step = max(experiment.model.num_classes, 1)  # labels are dealt in turn
+    other = _next_alike(labels)
+    pairs = np.flatnonzero(other != np.arange(len(other)))
     to_train = []
     for samples, train in zip((a, b), trained, strict=True):
         near = Nearest(samples)
@@ -103,12 +108,23 @@ def _compare(
     both = [{row.tobytes() for row in t} for t in trained]
     return {
         "cosine": _cosine(a - middle, b - middle),
-        "cosine_of_others": _cosine(a - middle, np.roll(b, step, axis=0) - middle),
+        "cosine_of_others": _cosine(a[pairs] - middle, b[other[pairs]] - middle)
+        if len(pairs)
+        else None,
         "rms": float(np.linalg.norm(a - b, axis=1).mean() / math.sqrt(a.shape[1])),
         "rms_to_train": to_train,
         "images": len(a),
         "shared": len(both[0] & both[1]),
     }
+
+
+def _next_alike(labels: np.ndarray) -> np.ndarray:
+    """For each sample the next of its class, and the first after the last."""
+    other = np.arange(len(labels))
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        other[rows] = np.roll(rows, -1)
+    return other
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -162,10 +162,6 @@ class Diffusion:
 
     def open(self, setting: Setting, handed: Handed) -> Training:
         """The task; its settings are checked."""
-        c = setting.config
-        for name in ("class_dropout", "text_dropout", "embedding_dropout"):
-            if not 0.0 <= c[name] < 1.0:
-                raise ConfigError(f"{name}={c[name]} must be in [0, 1)")
         handed.check(setting)
         recipe = make_recipe(setting)
         check = getattr(recipe.objective, "check", None)
