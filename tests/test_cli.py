@@ -270,21 +270,24 @@ def test_nan_has_an_exit_code_of_its_own(tmp_path):
 
 @pytest.mark.slow
 def test_killed_and_resumed_equals_never_killed(tmp_path):
-    config = config_file(tmp_path, steps=400, save_every=25, eval_every=0, log_every=25)
+    config = config_file(tmp_path, steps=4000, save_every=250, eval_every=0, log_every=250)
     command = [sys.executable, "-m", "diffusion_jax.main", f"--config={config}"]
     env = {**os.environ, "JAX_PLATFORMS": "cpu"}
     victim = subprocess.Popen([*command, f"--workdir={tmp_path}/a"], cwd=REPO, env=env,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     deadline = time.monotonic() + 300
-    while not (tmp_path / "a/checkpoints/50").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "a/checkpoints/500").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    assert not (tmp_path / "a/checkpoints/400").exists(), "it finished before it was killed"
+    assert not (tmp_path / "a/checkpoints/4000").exists(), "it finished before it was killed"
     for name in "ab":
         done = program(f"--config={config}", f"--workdir={tmp_path}/{name}")
         assert done.returncode == 0, done.stderr
-    figures = [json.loads((tmp_path / n / "eval/400.json").read_text())["result"] for n in "ab"]
+    figures = [json.loads((tmp_path / n / "eval/4000.json").read_text())["result"] for n in "ab"]
     assert figures[0] == figures[1]
-    with np.load(tmp_path / "a/samples/400.npz") as a, np.load(tmp_path / "b/samples/400.npz") as b:
+    with (
+        np.load(tmp_path / "a/samples/4000.npz") as a,
+        np.load(tmp_path / "b/samples/4000.npz") as b,
+    ):
         np.testing.assert_array_equal(a["image"], b["image"])

@@ -140,6 +140,13 @@ def test_a_posterior_has_no_outliers_and_the_right_law():
     assert abs(np.square(z).mean() - 1 - 0.2**2 / 12) < 4 * math.sqrt(2 / n)
 
 
+def test_a_single_class_takes_no_bits():
+    symbols = Symbols()
+    symbols.push_labels(np.zeros(5, int), 1)
+    assert symbols.empty() and symbols.bits() == 0
+    np.testing.assert_array_equal(symbols.pop_labels(5, 1), np.zeros(5))
+
+
 def test_pixels_and_labels_come_back():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(3, 400, 256)) * 3

@@ -12,7 +12,7 @@ from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.likelihood import bpd
+from diffusion_jax.likelihood import bpd, density
 from diffusion_jax.runtime.sharding import make_mesh
 
 DATA = Gaussian((0.1, -0.2, 0.0, 0.3), (0.2, 0.5, 0.1, 0.8))
@@ -65,6 +65,21 @@ def test_times_are_stratified_per_image():
     assert np.unique(t).size == t.size
     for replicate in np.split(t, 2, axis=1):
         np.testing.assert_array_equal(np.floor(replicate * 4), np.tile(np.arange(4), (21, 1)))
+
+
+def test_monte_carlo_errors_by_hand():
+    """An image's mean of a and b has the error |a - b| / 2; errors of images add in squares."""
+    nats = np.log(2.0) * np.array([[1.0, 4.0]])
+    assert bpd.replicate_se(nats, 1) == pytest.approx(1.5)
+    # Replicates are the first and the second half: (1, 3) and (2, 7), differences 1 and 4.
+    four = np.log(2.0) * np.array([[1.0, 3.0, 2.0, 7.0]])
+    assert bpd.replicate_se(four, 1) == pytest.approx(np.sqrt(0.5**2 + 2.0**2) / 2)
+    both = np.log(2.0) * np.array([[0.0, 6.0], [0.0, 8.0]])
+    assert bpd.replicate_se(both, 5) == pytest.approx(np.hypot(3.0, 4.0) / 2 / 5)
+    assert density.figure(np.array([[1.0, 4.0]]))["monte_carlo_se"] == pytest.approx(1.5)
+    assert density.figure(np.array([[0.0, 6.0], [0.0, 8.0]]))["monte_carlo_se"] == pytest.approx(
+        np.hypot(3.0, 4.0) / 2
+    )
 
 
 def test_monte_carlo_se_is_the_spread_over_seeds():

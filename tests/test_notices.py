@@ -91,7 +91,7 @@ def test_no_library_swallows_a_notice():
 
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_42_and_loses_nothing(tmp_path):
-    config = config_file(tmp_path, steps=400, save_every=1000, eval_every=0, log_every=100)
+    config = config_file(tmp_path, steps=4000, save_every=10_000, eval_every=0, log_every=100)
     command = [sys.executable, "-m", "diffusion_jax.main", f"--config={config}",
                f"--workdir={tmp_path / 'a'}"]  # fmt: skip
     process = subprocess.Popen(
@@ -107,8 +107,8 @@ def test_sigterm_saves_and_exits_42_and_loses_nothing(tmp_path):
     assert process.returncode == 42, err
     assert "stopped: preempted" in err
     (step,) = [int(p.name) for p in (tmp_path / "a" / "checkpoints").iterdir() if p.name.isdigit()]
-    assert 100 <= step < 400
+    assert 100 <= step < 4000
     for name in "ab":
         assert program(f"--config={config}", f"--workdir={tmp_path / name}").returncode == 0
-    reports = [json.loads((tmp_path / n / "eval" / "400.json").read_text()) for n in "ab"]
+    reports = [json.loads((tmp_path / n / "eval" / "4000.json").read_text()) for n in "ab"]
     assert reports[0]["result"] == reports[1]["result"]

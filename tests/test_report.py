@@ -83,6 +83,38 @@ def test_latents_and_stages_have_their_shares(measured, tmp_path):
         assert line in text, line
 
 
+def test_samples_without_guidance_are_shown(measured, tmp_path):
+    """Those of a GAN: their record has none."""
+    folder = tmp_path / "run"
+    shutil.copytree(measured, folder)
+    how = {"sampler": "one pass", "network_calls": 1, "seed": 3}
+    np.savez(folder / "samples/1600.npz", image=np.zeros((8, 8, 8, 1)), method=json.dumps(how))
+    body = str(sections_trained.samples(collect.read(folder)).body)
+    assert "one pass, 1 network calls, seed 3." in body
+
+
+def test_a_picture_that_cannot_be_used_leaves_its_section_out(measured, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(measured, folder)
+    (picture,) = (folder / "report").glob("*_reconstructions.png")
+    picture.unlink()
+    text = page.render(collect.read(folder), DEFAULTS, "x")
+    assert set(headings(text)) == ALL - {"Reconstructions"}
+
+
+def test_pictures_of_another_split_are_not_those_of_a_record(measured, tmp_path):
+    folder = tmp_path / "inform"
+    folder.mkdir()
+    for name in ("6", "6_valid", "6_2", "6_valid_2"):
+        (folder / f"{name}.json").write_text("{}")
+        (folder / f"{name}.png").write_bytes(b"x")
+    (folder / "6_images.png").write_bytes(b"x")
+    tried = lambda path, read, otherwise: read(path)
+    shown = lambda name: sorted(collect._pictures(folder / f"{name}.json", tried))
+    assert shown("6") == ["6.png", "6_images.png"]
+    assert shown("6_valid") == ["6_valid.png"] and shown("6_2") == ["6_2.png"]
+
+
 def test_samples_say_how_they_were_drawn_where_that_is_not_as_always(measured, tmp_path):
     """In captions and cards: final step, small images and their noise."""
     folder = tmp_path / "run"

@@ -94,7 +94,7 @@ def test_a_bad_batch_is_left_out(tmp_path, monkeypatch):
     left = [*range(kept), *range(bad + 1, 8 + bad + 1 - kept)]
     assert found.total == sum(order[i].sum() for i in left)
     rows = [json.loads(r) for r in (experiment.workdir / "metrics.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in rows if "train/rollback" in r] == [bad]
+    assert [r["step"] for r in rows if "train/rollback" in r] == [kept]
     meta = restore.read_meta(experiment.workdir / "checkpoints" / "8")
     assert meta["skip"] == bad - kept + 1
     # Resumed, it goes on in the same order.
@@ -103,6 +103,27 @@ def test_a_bad_batch_is_left_out(tmp_path, monkeypatch):
     train.run(longer)
     more = [8 + bad + 1 - kept, 9 + bad + 1 - kept]
     assert found.total == sum(order[i].sum() for i in left + more)
+
+
+def test_every_bad_batch_between_two_checkpoints_is_left_out(tmp_path):
+    """The second failure after one checkpoint does not bring back the batch of the first."""
+
+    def order(seed):
+        return [base.indices(i, 8, 64, seed) for i in range(12)]
+
+    def bad(seed):
+        return [bool({7, 9} & set(rows.tolist())) for rows in order(seed)]
+
+    def start(seed):  # of the first three good batches in a row
+        return next(i for i in range(9) if not any(bad(seed)[i : i + 3]))
+
+    seed = next(s for s in range(99) if sum(bad(s)[: start(s)]) == 2 and start(s) < 5)
+    experiment, found = counting(tmp_path, on_nan="rollback", spike=1e3)
+    experiment.config.save_every, experiment.config.steps = 100, 3
+    experiment.config.seed = seed
+    train.run(experiment)
+    first = start(seed)
+    assert found.total == sum(rows.sum() for rows in order(seed)[first : first + 3])
 
 
 def test_what_was_made_ready_is_so_after_a_rollback_to_the_start(tmp_path):
@@ -230,6 +251,13 @@ def test_a_flipped_byte_is_named_and_the_checkpoint_before_is_used(tmp_path, mon
         integrity.verify(again)
 
 
+@pytest.mark.parametrize("figure", [math.nan, None, math.inf])
+def test_a_figure_that_is_no_number_is_never_the_best(figure):
+    """A record that was read back has None in place of NaN."""
+    assert restore.held_out({"valid_bits_per_dim": figure}) == math.inf
+    assert restore.held_out({"valid_bits_per_dim": 2.0}) == 2.0
+
+
 def test_one_writer_at_a_time(tmp_path):
     with lock.only_writer(tmp_path):
         code = (
@@ -293,7 +321,7 @@ def test_two_processes_train_as_one(tmp_path):
     assert math.isfinite(bits[0])
     # Another configuration on one of them is refused by all, at once.
     codes, errors = together([(*command, "--config.lr=0.5"), command], timeout=120)
-    assert set(codes) == {2}, errors
+    assert 2 in codes and 0 not in codes, errors  # who is left behind may be ended by JAX
     assert any("another configuration" in e for e in errors), errors
 
 

@@ -33,10 +33,13 @@ class Symbols:
             labels: integers `[n]`.
             classes: how many there are.
         """
-        self._coder.encode_reverse(labels.astype(np.int32), self._uniform(classes))
+        if classes > 1:  # one class is no news
+            self._coder.encode_reverse(labels.astype(np.int32), self._uniform(classes))
 
     def pop_labels(self, n: int, classes: int) -> np.ndarray:
         """Takes `n` labels off, int32."""
+        if classes == 1:
+            return np.zeros(n, np.int32)
         return self._coder.decode(self._uniform(classes), n).astype(np.int32)
 
     def push_pixels(self, pixels: np.ndarray, log_probs: np.ndarray) -> None:

@@ -97,6 +97,12 @@ class Split:
         return {**unread.everything(), TEXTS: self.captions.ids}
 
     @property
+    def nbytes(self) -> int:
+        """Size of `whole`, but for labels."""
+        ids = None if self.captions is None else self.captions.ids
+        return sum(a.nbytes for a in (self.images, ids, self.embedding) if a is not None)
+
+    @property
     def skipped(self) -> int:
         """Damaged examples that were replaced so far, on this host."""
         return getattr(self.images, "skipped", 0)

@@ -82,13 +82,11 @@ class Feeder:
     Args:
         split: training data.
         order: which of them, when.
-        resident_bytes: sets up to this size, distinct texts included, live on the devices.
+        resident_bytes: sets up to this size, with all that goes with images, live on the devices.
     """
 
     def __init__(self, split: Split, order: Order, mesh: Mesh, resident_bytes: int):
-        ids = None if split.captions is None else split.captions.ids
-        size = split.images.nbytes + (0 if ids is None else ids.nbytes)
-        small = size <= resident_bytes
+        small = split.nbytes <= resident_bytes
         self.resident = tuple(split.images.shape[1:]) if small else None
         self.clock = Clock()
         self._split, self._order, self._mesh = split, order, mesh

@@ -76,6 +76,11 @@ class Encoded(Split):
         """All examples, with their latents."""
         return {**super().everything(), **self._latents()}
 
+    @property
+    def nbytes(self) -> int:
+        """Size of `whole`, but for labels."""
+        return super().nbytes + sum(a.nbytes for a in self._latents().values())
+
     def _latents(self) -> dict[str, np.ndarray]:
         both = {"mean": self.mean, "std": self.std}
         return {k: a for k, a in both.items() if a is not None}

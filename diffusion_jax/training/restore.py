@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,9 +51,13 @@ def template(tree: Any, sharding: Any) -> Any:
 
 
 def held_out(metrics: dict[str, float]) -> float:
-    """The figure that tells the best checkpoint: the lowest of what a task validates by."""
+    """The figure that tells the best checkpoint: the lowest of what a task validates by.
+
+    Infinity where there is none, or where it is no finite number.
+    """
     names = ("valid_bits_per_dim", "valid_loss", "valid_agreement")
-    return next((metrics[n] for n in names if n in metrics), float("inf"))
+    found = next((metrics[n] for n in names if n in metrics), None)
+    return math.inf if found is None or not math.isfinite(found) else found
 
 
 def shapes(tree: Any) -> dict[str, tuple]:

@@ -66,7 +66,9 @@ def after_training(experiment: Experiment, make: Callable[[], None] | None = Non
 def illustrate(
     experiment: Experiment, params: Params, record: dict[str, Any], animate: bool = True
 ) -> None:
-    """Writes gamma(t), reconstructions and the animation under `report/`, unless they are there.
+    """Writes gamma(t), reconstructions and the animation under `report/`.
+
+    What is there of the same weights and settings is left as it is.
 
     The animation only with one process: samplers may read checkpoints, which all hosts do
     together, and the others would wait.
@@ -74,12 +76,12 @@ def illustrate(
     stem = experiment.workdir / "report" / str(record["step"])
     path = stem.with_name(f"{stem.name}_schedule.json")
     params = jax.device_get(params)  # small work: this process alone, on one device
-    if not path.exists():
+    if _made(path).get("model") != record:
         write_json(path, {**bound_variance.curve(experiment.model, params), "model": record})
     alone, model = jax.process_count() == 1, experiment.model
     path = stem.with_name(f"{stem.name}_reconstructions.json")
     drawn = model.from_latent and animate and alone  # by a sampler, as the animation is
-    if (drawn or not model.traits.pixels) and not path.exists():
+    if drawn or not model.traits.pixels:
         _reconstruct(experiment, params, record, path)
     # Else what is modelled is a part, or it needs another to begin.
     whole = model.given_shape(experiment.source.shape) is None
@@ -94,8 +96,14 @@ def _reconstruct(
 
     A part of the image is shown with what it is given, as the image of its level.
     """
-    model, source = experiment.model, experiment.source
-    split = source.split(experiment.config.eval.split)
+    model, source, c = experiment.model, experiment.source, experiment.config
+    made = {"model": record, "seed": c.sample.seed}
+    if model.from_latent:
+        made |= compiled_sampler.describe(experiment, sampling_method.build(experiment, params))
+    before = _made(path)
+    if path.with_suffix(".png").exists() and {k: before.get(k) for k in made} == made:
+        return
+    split = source.split(c.eval.split)
     rows = split.take(np.arange(min(_IMAGES, len(split))))
     part, given = model.view(rows["image"])
     how = _drawn if model.from_latent else _most_probable
@@ -108,8 +116,8 @@ def _reconstruct(
     )
     write_json(path, {
         "images": len(found), "split": split.name, "exact": float((error == 0).mean()),
-        "mean_absolute_error": float(error.mean()), "levels": source.levels, "model": record,
-        "drawn": model.from_latent,
+        "mean_absolute_error": float(error.mean()), "levels": source.levels,
+        "drawn": model.from_latent, **made,
     })  # fmt: skip
 
 

@@ -195,9 +195,9 @@ def _train(
             state, saved = again()
             back = int(jax.device_get(state.step))
             last, left_out, owed = back, e.step - back + 1, ()
-            skip = saved.get("skip", 0) + left_out
+            skip += left_out  # of this attempt's order: an earlier one may have left some out
             writer.go_on(back)
-            writer.scalars(e.step, {"train/rollback": 1, "train/batches_left_out": skip})
+            writer.scalars(back, {"train/rollback": 1, "train/batches_left_out": skip})
             say(f"step {e.step} went wrong: back to step {back}, without its {left_out} batches")
 
 

@@ -243,10 +243,13 @@ def _pictures(path: Path, tried: Callable) -> dict[str, bytes]:
     stem = "sheet" if path.stem == "record" else path.stem
     beside = [p for p in sorted(path.parent.iterdir()) if p.suffix in _KINDS]
     out = {}
+    # Records of other splits begin alike: `6_valid.json` has `6_valid.png`.
+    longer = [q.stem for q in path.parent.glob(f"{path.stem}_*.json")]
     films = [p for p in sorted(path.parent.iterdir()) if p.suffix in _FILMS and p.stem.isdigit()]
     for p in beside:
         rest = p.stem.removeprefix(stem)
-        if p.stem.startswith(stem) and re.fullmatch(r"|_(?!\d+(_|$)).*", rest):
+        theirs = any(p.stem == q or p.stem.startswith(f"{q}_") for q in longer)
+        if p.stem.startswith(stem) and not theirs and re.fullmatch(r"|_(?!\d+(_|$)).*", rest):
             out[p.name] = tried(p, _picture, b"")
     for p in films[:_MOVING] if stem == "sheet" else ():
         out[p.name] = tried(p, _picture, b"")

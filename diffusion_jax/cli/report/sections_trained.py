@@ -209,8 +209,9 @@ def samples(run: RunFiles) -> Section | Missing:
     grids, rest = [], []
     for r in run.samples:
         how = r.data
-        said = [how["sampler"], f"{how['network_calls']} network calls",
-                f"guidance {how['guidance']}", *further(how, run.latents),
+        guided = [f"guidance {how['guidance']}"] if "guidance" in how else []  # a GAN has none
+        said = [how["sampler"], f"{how['network_calls']} network calls", *guided,
+                *further(how, run.latents),
                 f"seed {how['seed']}"] if {"sampler", "seed"} <= how.keys() else []  # fmt: skip
         caption = f"Samples at step {r.stem}" + f": {', '.join(said)}" * bool(said) + "."
         alt = f"Grid of {how.get('images', 'the')} samples of the model"
@@ -241,7 +242,7 @@ def samples(run: RunFiles) -> Section | Missing:
 
 def reconstructions(run: RunFiles) -> Section | None:
     """Images beside what is made of their latents; None for a model of pixels without any."""
-    for r in run.reconstructions[-1:]:
+    for r in [r for r in run.reconstructions if r.pictures][-1:]:
         shown, d = next(iter(r.pictures.values())), r.data
         below = "ones drawn" if d.get("drawn") else "the most probable ones"
         caption = (
