@@ -9,13 +9,14 @@ import numpy as np
 import optax
 import pytest
 from encoded_gaussian import ENDS, V, bound, exact_mean, model
+from gaussian import Gaussian
 from ml_collections import ConfigDict
 
 from diffusion_jax import config as config_lib, registry, rng
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.process.schedules.base import gamma_and_slope
-from diffusion_jax.training import step as step_lib
+from diffusion_jax.training import minimize_variance, step as step_lib
 from diffusion_jax.training.step import Recipe
 from diffusion_jax.training.tasks.diffusion import make_recipe
 from diffusion_jax.types import Noise
@@ -81,6 +82,33 @@ def test_one_backward_pass_gives_both_gradients(float64, accumulate, unroll):
     jax.tree.map(close, grads, expected)
     assert optax.tree.norm(grads["schedule"]["shape"]) > 1e-3
     np.testing.assert_allclose(metrics["loss"], mean_and_square(params)[0], rtol=1e-12)
+
+
+def test_where_a_weight_is_too_small_for_float32_its_gradient_is_finite():
+    """At the ends that a run has by default, and that of E l^2 by plain derivation."""
+    weighted = registry.build("objectives", "weighted(weight=edm(std=0.4))")
+    m = Gaussian().model("learned_mlp(features=6, gamma_min=-13.3, gamma_max=5.0)", wrong=0.1)
+    params = {"network": {}, "schedule": jax.jit(m.schedule.init)(jax.random.key(0))}
+    x = jax.random.normal(jax.random.key(1), (6, 2))
+    noise = rng.draw_noise(jax.random.key(2), x)._replace(t=jnp.asarray([0, 0.2, 0.4, 0.6, 0.8, 1]))
+
+    def square(p):
+        curve = gamma_and_slope(m.schedule, p, noise.t)
+        terms, w = CONTINUOUS(m, {**params, "schedule": p}, x, {}, noise), weighted.weight(*curve)
+        return jnp.square(terms.diffusion * w / (2 * math.log(2.0))).mean(), w.min()
+
+    @jax.jit
+    def both(p):
+        (_, least), plain = jax.value_and_grad(square, has_aux=True)(p)
+        grads, _ = minimize_variance.gradient(weighted, m, {**params, "schedule": p}, x, {}, noise)
+        return grads["schedule"], plain["shape"], least
+
+    found, expected, least = both(params["schedule"])
+    assert least == 0.0
+    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(found))
+    assert optax.tree.norm(expected) > 1e-5
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+    jax.tree.map(close, found["shape"], expected)
 
 
 def test_the_bound_does_not_depend_on_the_shape(float64):

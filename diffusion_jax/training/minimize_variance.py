@@ -12,7 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from diffusion_jax.likelihood.objectives.base import ShapeInvariant, weight_of
+from diffusion_jax.likelihood.objectives.base import ShapeInvariant, weight_of, without_weight
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms
@@ -65,8 +65,9 @@ def gradient(
     if weight is not None:
         # Held fixed in the backward pass: the ends follow the bound, the shape the loss.
         w, growth = jax.jvp(lambda g: weight(g, curve[1]), curve[:1], (jnp.ones_like(curve[0]),))
-        to_bound = tuple(g / w for g in to_curve)
-        to_loss = (to_curve[0] + scale / n * terms.diffusion * growth / w, to_curve[1])
+        to_bound = tuple(without_weight(g, w) for g in to_curve)
+        more = scale / n * terms.diffusion * without_weight(growth, w)
+        to_loss = (to_curve[0] + more, to_curve[1])
     (ordinary,) = to_schedule(to_bound)
     (squared,) = to_schedule(tuple(twice * g for g in to_loss))
     # The shape leaves the ends where they are, so prior and reconstruction have no say in it.

@@ -16,6 +16,8 @@ from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.rng import normal, stream
 from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms, expand
 
+_LEAST = 1e-30  # weights below this have no gradient to divide
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -67,6 +69,11 @@ def bound_of(objective: Objective) -> Objective:
 def weight_of(objective: Objective) -> Callable[[Array, Array], Array] | None:
     """The `weight(gamma, slope)` that an objective declares, or None: all losses count alike."""
     return getattr(objective, "weight", None)
+
+
+def without_weight(gradient: Array, weight: Array) -> Array:
+    """A gradient divided by the weight that multiplied it; finite where both are too small."""
+    return gradient / jnp.maximum(weight, _LEAST)
 
 
 def total(values: Float[Array, " b *d"]) -> Float[Array, " b"]:

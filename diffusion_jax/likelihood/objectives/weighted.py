@@ -17,14 +17,13 @@ from diffusion_jax.likelihood.objectives.base import (
     ShapeInvariant,
     bound_of,
     is_shape_invariant,
+    without_weight,
 )
 from diffusion_jax.likelihood.weightings.base import Weighting
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.registry import Spec
 from diffusion_jax.types import Array, Cond, Data, Noise, Params, Terms
-
-_LEAST = 1e-30  # weights below this have no gradient to divide
 
 
 @jax.custom_vjp
@@ -33,9 +32,7 @@ def gradient_over(x: Array, w: Array) -> Array:
     return x
 
 
-gradient_over.defvjp(
-    lambda x, w: (x, w), lambda w, g: (g / jnp.maximum(w, _LEAST), jnp.zeros_like(w))
-)
+gradient_over.defvjp(lambda x, w: (x, w), lambda w, g: (without_weight(g, w), jnp.zeros_like(w)))
 
 
 @dataclass(frozen=True)
