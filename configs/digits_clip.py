@@ -1,7 +1,7 @@
 """Encoders of noisy digits and of words, for guidance by a text.
 
-Command:   djax train --config=digits_clip --workdir=runs/clip
-Use:       --config.guidance='clip_guidance(checkpoint="runs/clip", text="an even digit", form="true")'
+Command:   djax train --config=digits_clip --workdir=runs/digits_clip
+Use:       --config.guidance='clip_guidance(checkpoint="runs/digits_clip", text="an even digit", form="true")'
 Result:    0.993 of the yes-or-no answers are right on clean test digits; 53 core-seconds
            (ours, with other jobs running)
 """  # noqa: E501

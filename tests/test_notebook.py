@@ -101,7 +101,7 @@ def test_what_is_stored_of_words_and_bits_is_what_ran():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(zmq|jupyter_client|tornado).*")
 def test_the_notebook_of_words_and_bits_runs(fast_programs, tmp_path):
     notebook = nbformat.read(SCENES, as_version=4)
-    smaller = SCENES_SMALLER | {'"runs/all_pairs"': repr(str(tmp_path / "run"))}
+    smaller = SCENES_SMALLER | {'"runs/notebook_scenes"': repr(str(tmp_path / "run"))}
     for text, instead in smaller.items():
         (cell,) = (c for c in notebook.cells if c.cell_type == "code" and text in c.source)
         cell.source = cell.source.replace(text, instead)

