@@ -13,7 +13,7 @@ import tiny
 from checkpoint_copies import assert_identical, weights
 from command import main
 
-from diffusion_jax import config, registry
+from diffusion_jax import config, registry, saved_config
 from diffusion_jax.cli.modes import audit
 from diffusion_jax.errors import ConfigError, DataError, SpecError
 from diffusion_jax.experiment import Experiment, assembly, fine_tuning, open_run, teachers
@@ -160,6 +160,22 @@ def test_what_a_student_cannot_do_is_one_line(trained, words, says):
 def test_teachers_that_do_not_fit_are_refused(teacher, more, changes, says):
     with pytest.raises((ConfigError, SpecError), match=says):
         first_loss(student(teacher, "never", more, **changes))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("text", "bytes(length=9, width=8)"), ("embedding", "runs/clip")]
+)
+def test_teachers_that_are_told_more_than_the_class_are_refused(tmp_path, setting, value):
+    """Before anything is trained; and so are students that ask to be told."""
+    reader = tiny.experiment(tmp_path, "reader", **{setting: value})
+    plain = tiny.experiment(tmp_path, "plain")
+    for run in (reader, plain):
+        run.workdir.mkdir()
+        (run.workdir / "config.json").write_text(json.dumps(saved_config.to_dict(run.config)))
+    with pytest.raises(ConfigError, match=rf"reader was trained with {setting}=.* teacher without"):
+        student(reader)
+    with pytest.raises(ConfigError, match=rf"^{setting}=.* cannot be told .* leave {setting} out$"):
+        student(plain, **{setting: value})
 
 
 def test_a_teacher_that_has_changed_is_refused(teacher):

@@ -176,6 +176,7 @@ def _open(run: "Experiment") -> "Experiment":
     other = other_runs.opened("task: teacher", name, "", c.data_dir, c.data)
     if other.task.holds != "denoiser":
         raise ConfigError(f"teacher: {name} holds a {other.task.holds}, not a diffusion model")
+    _check_told(run, other)
     require(
         other.model, f"distill(teacher={name!r})", "distil a VDM or DiffEnc run of pixels",
         per_pixel_gamma=False, latent=0, pixels=True,
@@ -185,6 +186,21 @@ def _open(run: "Experiment") -> "Experiment":
             f"teacher: {name} is a later stage of a cascade, which has no student yet"
         )
     return other
+
+
+def _check_told(run: "Experiment", other: "Experiment") -> None:
+    """Refuses texts and embeddings: a student is told the class, and nothing else of an image."""
+    for setting in ("text", "embedding"):
+        if other.config[setting]:
+            raise ConfigError(
+                f"teacher: {run.task.teacher} was trained with {setting}=..., of which students "
+                f"cannot be told yet; name a teacher without {setting}"
+            )
+        if run.config[setting]:
+            raise ConfigError(
+                f"{setting}={run.config[setting]!r}: a student cannot be told of it yet: leave "
+                f"{setting} out"
+            )
 
 
 def _plan(other: "Experiment", params: Params, edges: Spec, steps: int) -> np.ndarray:
