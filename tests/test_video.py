@@ -16,6 +16,8 @@ from diffusion_jax.compression import other_formats
 from diffusion_jax.data.media.video import FILMS, VIDEO, film, frames_of_film
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment.sampling import run_sampler
+from diffusion_jax.training import step as step_lib
+from diffusion_jax.training.tasks.diffusion import make_recipe
 
 FRAMES = (3, 4, 4, 1)
 UNET = "width=8, mults=(1,), blocks=1, attention=(), heads=2, dropout=0.0, fourier=False"
@@ -251,6 +253,17 @@ def test_unrelated_images_see_themselves_alone(label, frames, weights):
     same = np.asarray(run(frames) == run(other)).all((2, 3, 4))
     assert same[:, :-1].all() == same[:, :-1].any() == (label == source.stills)
     assert not same[:, -1].any()
+
+
+def test_the_label_of_unrelated_images_is_never_dropped(tmp_path):
+    """They would see one another by the null class; those of videos all become it here."""
+    run = tiny.experiment(tmp_path, data=f"joint(of={TINY})", network=f"video_unet({UNET})",
+                          class_dropout=1.0)  # fmt: skip
+    label = jnp.arange(8) % 2
+    batch = {"image": jnp.zeros((8, *run.source.shape), jnp.uint8), "label": label}
+    _, cond, _ = step_lib.prepare(make_recipe(run), batch, jnp.asarray(0))
+    wanted = jnp.where(label == run.source.stills, label, run.model.num_classes)
+    np.testing.assert_array_equal(cond["label"], wanted)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ class Recipe:
         objective: the bound to minimise.
         optimizer: the optax transformation.
         augment: data augmentation.
-        class_dropout: probability of replacing a label by the null class.
+        class_dropout: probability of replacing a label by the null class; that of unrelated images
+            stays (see `networks.backbones.base`).
         ema: the weight averages, as (name, average) pairs.
         ema_warmup: whether averages warm up.
         accumulate: micro-batches per step.
@@ -113,6 +114,9 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
         drop = jax.random.bernoulli(
             rng.stream(root, "class_dropout", step), recipe.class_dropout, (n,)
         )
+        stills = getattr(recipe.model.network, "stills", None)
+        if stills is not None:  # without it, the network would take the images for a video
+            drop &= cond["label"] != stills
         cond["label"] = jnp.where(drop, recipe.model.num_classes, cond["label"])
     if "text" in cond:
         cond["text"] = cond_dropout.one_wording(root, step, batch["text"], recipe.text_dropout)

@@ -17,7 +17,8 @@ A network is a Linen module with `apply({"params": p}, z, gamma, cond, keys) -> 
 caller from the data set and the config. A module that takes `low` has it as an attribute, and one
 that adds `z` to its output says so by `skip = True`: with `prediction="v"` the others, with zeros
 in their last layer, start as the standard normal. One that adds Fourier features of `z` to its
-input has `fourier`, true, and what needs its derivatives in z refuses it.
+input has `fourier`, true, and what needs its derivatives in z refuses it. One of videos that keeps
+unrelated images apart has `stills`, the class that says so; training never hides that label.
 """
 
 from typing import Protocol, runtime_checkable
