@@ -1,5 +1,7 @@
 """Flow maps: jumps told where they end, against Gaussian data in closed form, and a whole run."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +73,18 @@ def test_lessons_are_of_every_length_and_both_ways_if_asked(float64, both):
     assert 0.03 < (length > 1.0 - 1e-12).mean() < 0.12  # the whole way
     up = np.asarray(found.end > found.gamma)
     assert abs(up.mean() - 0.5 * both) < 0.05
+
+
+@pytest.mark.parametrize("n", [64, 256])
+def test_both_ways_occur_in_every_batch(n):
+    """Of the teacher's steps and of its own, wherever the strata of a batch lie."""
+    method = registry.build("distillation", "flow_map(steps=2, finest=16, both=True)")
+    made = inputs(method, 0.0, n=n)
+    for offset in (0.0, 0.3, 0.7):
+        found = method.lesson(dataclasses.replace(made, u=(jnp.arange(n) + offset) / n))
+        up = np.asarray(found.end > found.gamma)
+        for part in (made.v < method.taught, made.v >= method.taught):
+            assert 0.25 < up[part].mean() < 0.75
 
 
 def test_a_run_that_is_told_nothing_is_not_sampled_by_jumps(teacher):  # noqa: F811

@@ -34,6 +34,9 @@ class FlowMap:
         short = inputs.v < self.taught
         # Uniform in [0, 1) on either side.
         w = jnp.where(short, inputs.v / self.taught, (inputs.v - self.taught) / (1.0 - self.taught))
+        back = jnp.zeros_like(short)
+        if self.both:  # a bit of `v`: all `u` of a batch may have the same
+            back, w = w < 0.5, (2.0 * w) % 1.0
         octaves = jnp.log2(self.finest)
         # Beyond the longest by half an octave, so that the whole way is often asked for.
         length = jnp.where(short, w, jnp.minimum(1.0 + (octaves - 0.5) * w, octaves))
@@ -55,7 +58,6 @@ class FlowMap:
             )
             return Lesson(noisy, start, end, inputs.teach(begun, gammas)[-1])
         path = inputs.teach(noisy, jnp.stack([start, middle, end]))
-        back = (1024.0 * inputs.u) % 1.0 < 0.5 if self.both else jnp.zeros_like(short)
         a, b = jnp.where(back, end, start), jnp.where(back, start, end)
         z = inputs.noisy(a)
         own = inputs.jump(inputs.jump(z, a, middle), middle, b)
