@@ -48,6 +48,25 @@ def test_an_average_weighs_steps_by_their_power(float64):
     np.testing.assert_allclose(found[-1], w @ PATH, rtol=1e-9)
 
 
+@pytest.mark.parametrize("length", [0.05, 0.25])
+@pytest.mark.parametrize("step", [1, 2, 10**6, 10**7])
+def test_the_share_of_a_late_step_is_exact_in_float32(length, step):
+    """That of `i^g` summed in float64; what is everywhere the same stays so."""
+    power = averages.exponent(length) + 1
+    expected = (float(step) ** power - (step - 1.0) ** power) / float(step) ** power
+    old, new = {"p": jnp.asarray([0.0, 0.3])}, {"p": jnp.asarray([1.0, 0.3])}
+    at = jnp.asarray(step, jnp.int32)
+    moved, same = optimizer.ema_update(old, new, f"power({length})", at, True)["p"]
+    assert float(moved) == pytest.approx(expected, rel=1e-6)
+    assert same == new["p"][1]
+
+
+def test_nothing_of_the_start_is_left_after_a_step():
+    old, new = {"p": jnp.asarray([9.1e6, 1e-3])}, {"p": jnp.asarray([0.3, 1e6])}
+    found = optimizer.ema_update(old, new, "power(0.1)", jnp.asarray(1), True)
+    np.testing.assert_array_equal(found["p"], new["p"])
+
+
 @pytest.mark.parametrize("wanted", [0.05, 0.075, 0.1, 0.15])
 def test_an_average_of_any_length_afterwards(wanted, float64):
     names = ["power(0.05)", "power(0.1)"]
@@ -65,8 +84,8 @@ def test_an_average_of_any_length_afterwards(wanted, float64):
 
 def test_an_exponential_average_is_as_before():
     for warmup in (True, False):
-        assert float(averages.decay(0.9999, jnp.asarray(5), warmup)) == pytest.approx(
-            6 / 15 if warmup else 0.9999
+        assert float(averages.share(0.9999, jnp.asarray(5), warmup)) == pytest.approx(
+            9 / 15 if warmup else 1e-4
         )
     assert [averages.key(a) for a in (0.9999, "power(0.10)")] == ["0.9999", "power(0.1)"]
 

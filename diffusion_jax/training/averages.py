@@ -58,18 +58,19 @@ def exponent(length: float) -> float:
     return float(np.roots([1, 7, 16 - squared, 12 - squared]).real.max())
 
 
-def decay(average: Average, step: Array, warmup: bool) -> Array | float:
-    """What the average keeps of itself at an update.
+def share(average: Average, step: Array, warmup: bool) -> Array | float:
+    """What an update takes of the new weights; it keeps the rest of itself.
 
     Args:
         average: one of `config.ema`.
         step: number of updates made so far, at least 1.
-        warmup: of exponential ones: at most `(1 + step) / (10 + step)`, which soon forgets the
+        warmup: exponential ones keep at most `(1 + step) / (10 + step)`, which soon forgets the
             initial weights. Power functions begin with the first step in any case.
     """
     if isinstance(average, str):
-        return (1.0 - 1.0 / step) ** (exponent(_number(average, "power", "power(0.1)")) + 1.0)
-    return jnp.minimum(average, (1.0 + step) / (10.0 + step)) if warmup else average
+        g = exponent(_number(average, "power", "power(0.1)"))
+        return -jnp.expm1((g + 1.0) * jnp.log1p(-1.0 / step))  # exact however long the run is
+    return 1.0 - (jnp.minimum(average, (1.0 + step) / (10.0 + step)) if warmup else average)
 
 
 def inner(steps: Any, exponents: Any, others: Any, other_exponents: Any) -> np.ndarray:

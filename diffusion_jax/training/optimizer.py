@@ -198,7 +198,11 @@ def ema_update(
     Returns:
         The new average.
     """
-    return optax.incremental_update(params, ema, 1.0 - averages.decay(average, step, warmup))
+    share = averages.share(average, step, warmup)
+    if not isinstance(average, str):
+        return optax.incremental_update(params, ema, share)
+    # Of late shares, `1 - share` would be rounded by as much as some of them are.
+    return jax.tree.map(lambda p, e: jnp.where(share == 1.0, p, e + share * (p - e)), params, ema)
 
 
 def advance(
