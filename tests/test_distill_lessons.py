@@ -1,5 +1,7 @@
 """What a student is taught: against the flow of Gaussian data, where the teacher is exact."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.training.distillation.base import Lesson, LessonInputs, aim, land
+from diffusion_jax.training.student_step import Recipe
 from diffusion_jax.types import Pred, alpha, diffuse, expand, sigma
 
 MEAN, VARIANCE = np.array([0.3, -0.5]), np.array([0.4, 1.7])
@@ -47,6 +50,7 @@ def inputs(method, progress, n=48):
         u=(jnp.arange(n) + 0.5) / n,
         v=jax.random.uniform(keys[2], (n,)),
         progress=jnp.asarray(progress),
+        round=jnp.asarray(int(progress * method.rounds)),
         noisy=lambda gamma: diffuse(MEAN + jnp.sqrt(VARIANCE) * x, gamma, eps),
         teach=lambda z, gammas: jnp.stack([flow(z, gammas[0], g) for g in gammas]),
         jump=flow,
@@ -79,6 +83,22 @@ def test_lessons_start_where_sampling_asks_and_rounds_end_there(float64):
         np.testing.assert_array_equal(edges[at], found.gamma)
         np.testing.assert_array_equal(edges[at + 1], found.end)
         assert set(at) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(("steps", "rounds"), [(3000, 3), (5000, 5), (6000, 6)])
+def test_steps_double_at_the_first_update_of_a_round(steps, rounds):
+    """Not one later: as many updates for every number of steps, down to the last one."""
+    method = registry.build("distillation", f"halving(steps=2, rounds={rounds})")
+    recipe = Recipe(None, None, method, None, None, (), False, steps, 0.0, 0)
+    made, each = inputs(method, 0.0, n=2), steps // rounds
+    assert np.bincount(recipe.round(np.arange(steps))).tolist() == rounds * [each]
+    for number in range(rounds):
+        for step in (number * each, (number + 1) * each - 1):
+            at = jnp.asarray(step, jnp.int32)
+            now = dataclasses.replace(made, progress=at / steps, round=recipe.round(at))
+            found = method.lesson(now)
+            count = 10.0 / np.asarray(found.gamma - found.end)  # of steps from 4 to -6
+            np.testing.assert_allclose(count, method.finest / 2 ** (number + 1), rtol=1e-4)
 
 
 def test_a_student_of_gaussian_data_takes_the_exact_path_in_two_steps(float64):

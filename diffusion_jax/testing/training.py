@@ -100,8 +100,8 @@ def distillation(plugin: Any) -> None:
     for progress in (0.0, 0.5, 0.99):
         inputs = base.LessonInputs(
             edges, (jnp.arange(n) + 0.5) / n, jax.random.uniform(keys[2], (n,)),
-            jnp.float32(progress), lambda gamma: diffuse(x, gamma, eps), teach, jump, jump,
-            said, said,
+            jnp.float32(progress), jnp.int32(progress * plugin.rounds),
+            lambda gamma: diffuse(x, gamma, eps), teach, jump, jump, said, said,
         )  # fmt: skip
         found = jax.jit(lambda inputs=inputs: plugin.lesson(inputs))()
         shapes = [a.shape for a in found] == [eps.shape, (n,), (n,), eps.shape]

@@ -95,6 +95,15 @@ class Recipe:
         """The condition with what the student is told of its step."""
         return {**cond, "to": end} if "to" in self.method.cond_scalars else cond
 
+    @property
+    def per_round(self) -> int:
+        """Steps of a round."""
+        return self.steps // self.method.rounds
+
+    def round(self, step: Array) -> Array:
+        """The number, from 0, of the round that the update after `step` others belongs to."""
+        return step // self.per_round
+
     def begun(self, state: State) -> State:
         """The state at the first step of a round: optimiser and averages begin anew."""
         if self.method.rounds == 1:
@@ -105,7 +114,7 @@ class Recipe:
             ema=dict.fromkeys(state.ema, state.params),
             proposal={"before": state.params},
         )
-        first = state.step % (self.steps // self.method.rounds) == 0
+        first = state.step % self.per_round == 0
         return jax.tree.map(lambda a, b: jnp.where(first, a, b), fresh, state)
 
     def update(self, state: State, batch: dict[str, Array], given: Any) -> tuple[State, Metrics]:
@@ -128,6 +137,7 @@ class Recipe:
             u=noise.t,
             v=jax.random.uniform(rng.stream(root, "place", state.step), (n,)),
             progress=(state.step / self.steps).astype(x.dtype),
+            round=self.round(state.step),
             noisy=lambda gamma: self.teacher.noisy(given, x, gamma, noise.eps, cond),
             teach=lambda z, gammas: self.teacher.walk(given, z, gammas, cond),
             jump=lambda z, gamma, end: self.jump(state.params, z, gamma, end, cond),

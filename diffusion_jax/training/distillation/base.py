@@ -48,6 +48,8 @@ class LessonInputs:
         u: uniform in [0, 1), stratified over the batch, `[B]`.
         v: uniform in [0, 1), `[B]`.
         progress: the share of the training that is done, a scalar.
+        round: which of the method's rounds this is, from 0: a whole number, which `progress` times
+            the rounds may miss.
         noisy: gamma `[B]` to data with the noise of this step.
         teach: `(z, gammas [M + 1, B]) -> latents [M + 1, B, ...]`, along the teacher's ODE.
         jump: `(z, gamma, end) -> z_end`: a step of the student itself; it has no gradient.
@@ -61,6 +63,7 @@ class LessonInputs:
     u: Array
     v: Array
     progress: Array
+    round: Array
     noisy: Callable[[Array], Array]
     teach: Callable[[Array, Array], Array]
     jump: Callable[[Array, Array, Array], Array]

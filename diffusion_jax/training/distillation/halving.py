@@ -27,7 +27,7 @@ class Halving:
 
     def lesson(self, inputs: LessonInputs) -> Lesson:
         """One step of this round, which is two of the teacher or of the round before."""
-        now = jnp.floor(inputs.progress * self.rounds).astype(jnp.int32)
+        now = inputs.round
         length = 2 ** (now + 1)  # of a step, in those of the finest plan
         k = jnp.floor(inputs.u * (self.finest // length)).astype(jnp.int32) * length
         gammas = inputs.edges[jnp.stack([k, k + length // 2, k + length])]
