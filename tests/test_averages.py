@@ -9,8 +9,9 @@ import tiny
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError
-from diffusion_jax.experiment import prepare_workdir, weights
-from diffusion_jax.training import averages, optimizer, state as state_lib
+from diffusion_jax.experiment import posthoc_average, prepare_workdir, weights
+from diffusion_jax.runtime.sharding import replicated
+from diffusion_jax.training import averages, optimizer, restore, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
 
 STEPS = 2000
@@ -59,6 +60,19 @@ def test_the_share_of_a_late_step_is_exact_in_float32(length, step):
     moved, same = optimizer.ema_update(old, new, f"power({length})", at, True)["p"]
     assert float(moved) == pytest.approx(expected, rel=1e-6)
     assert same == new["p"][1]
+
+
+def test_averages_that_begin_late_are_those_of_a_run_that_begins_there():
+    names, rule = (0.9, "power(0.1)"), optax.sgd(0.1)
+    ema = tuple((averages.key(n), n) for n in names)
+    early = state_lib.init({"network": jnp.asarray([1.0, -2.0])}, rule, names)
+    late = early.replace(step=jnp.asarray(40))
+    for i in range(3):
+        grads = {"network": jnp.asarray([1.0 + i, 0.5])}
+        early = optimizer.advance(early, grads, rule, ema, True)
+        late = optimizer.advance(late, grads, rule, ema, True, jnp.asarray(40))
+        jax.tree.map(np.testing.assert_array_equal, late.ema, early.ema)
+    assert int(late.step) == 43
 
 
 def test_nothing_of_the_start_is_left_after_a_step():
@@ -112,6 +126,12 @@ def test_a_run_makes_the_average_of_its_checkpoints(tmp_path):
     found, what = weights.load(experiment, "posthoc(0.1)")
     assert what["weights"] == "posthoc(0.1)" and what["step"] == 20
     jax.tree.map(lambda a, p: np.testing.assert_allclose(a, p + 20, rtol=1e-4), found, params)
+    # Of those that began at step 10 only step 20 has any, after ten steps.
+    (end,) = (f for f in restore.locate(experiment.workdir) if f.name == "20")
+    known = experiment.workdir, end, 0.07, params, replicated(experiment.mesh), 10
+    c = averages.posthoc([(10, 0.05), (10, 0.1)], 10, 0.07)
+    jax.tree.map(lambda a, p: np.testing.assert_allclose(a, c.sum() * p + 20 * c[1], rtol=1e-3),
+                 posthoc_average.load(*known), params)  # fmt: skip
     with pytest.raises(ConfigError, match="the length must be above 0"):
         weights.load(experiment, "posthoc(0.9)")
     assert issubclass(CheckpointError, ValueError)

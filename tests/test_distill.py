@@ -69,6 +69,22 @@ def test_a_student_that_takes_longer_steps_has_something_to_learn(teacher):
     assert first_loss(student(teacher, more=guided, method=same)) > 1e-6
 
 
+def test_averages_have_nothing_of_the_rounds_before(teacher):
+    """After one update of the last round an average by power function is those weights alone."""
+    from diffusion_jax.cli.modes import train
+
+    method, ema = "halving(steps=1, rounds=3)", ("power(0.1)",)
+    run = student(teacher, "rounds", method=method, ema=ema, warmup=0)
+    assert [run.task.began(run.config, n) for n in range(1, 7)] == [0, 0, 2, 2, 4, 4]
+    task = run.task.open(run, train.HANDED)
+    state = task.initial().replace(step=jnp.asarray(4, jnp.int32))  # of 6
+    batch = run.source.split("train").take(np.arange(16))
+    after, _ = jax.jit(task.update)(*jax.device_get((state, batch, task.given().tree)))
+    pairs = (after.ema["power(0.1)"], after.params), (after.params, state.params)
+    same, still = (jax.tree.map(np.array_equal, *p) for p in pairs)
+    assert all(jax.tree.leaves(same)) and not all(jax.tree.leaves(still))
+
+
 def test_a_weight_in_the_condition_is_that_of_cfg():
     def network(z, gamma, cond):
         x = z * cond["label"][:, None]

@@ -13,7 +13,12 @@ from diffusion_jax.types import Params
 
 
 def load(
-    path: Path, last: Path, length: float, like: Params, sharding: jax.sharding.Sharding
+    path: Path,
+    last: Path,
+    length: float,
+    like: Params,
+    sharding: jax.sharding.Sharding,
+    begun: int = 0,
 ) -> Params:
     """The average `power(length)` at the end of a checkpoint.
 
@@ -23,6 +28,7 @@ def load(
         length: the s of `power(s)`.
         like: shapes of the weights.
         sharding: where to put them.
+        begun: the step at which its averages began.
 
     Raises:
         CheckpointError: the checkpoints have no such averages.
@@ -39,13 +45,13 @@ def load(
             logging.error("checkpoint %s is damaged (%s): left out", folder, e)
             continue
         of_power = ((name, averages.length(name)) for name in names)
-        found += [(folder, name, step, s) for name, s in of_power if s and 0 < step <= end]
+        found += [(folder, name, step, s) for name, s in of_power if s and begun < step <= end]
     if not found:
         raise CheckpointError(
             f"{path} has no averages by power function: train with "
             "--config.ema=\"('power(0.05)', 'power(0.1)')\" and a large --config.keep_latest"
         )
-    weights = averages.posthoc([(step, s) for *_, step, s in found], end, length)
+    weights = averages.posthoc([(step - begun, s) for *_, step, s in found], end - begun, length)
     total = None
     for (folder, name, *_), w in zip(found, weights, strict=True):
         more = restore.read_weights(folder, like, name, sharding)

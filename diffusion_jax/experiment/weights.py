@@ -53,7 +53,11 @@ def load(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
         if length is None:
             params = restore.read_weights(folder, experiment.shapes(), name, whole)
         else:
-            params = posthoc_average.load(path, folder, length, experiment.shapes(), whole)
+            began = getattr(experiment.task, "began", lambda config, step: 0)
+            params = posthoc_average.load(
+                path, folder, length, experiment.shapes(), whole,
+                began(experiment.config, meta["step"]),
+            )  # fmt: skip
         found = {"step": meta["step"], "weights": name, "checkpoint": str(folder)}
         return params, found, meta.get("data", {}).get("classes", [])
 

@@ -192,7 +192,7 @@ def ema_update(
         ema: the average so far.
         params: weights after `step` updates.
         average: which one: see `averages`.
-        step: number of updates made so far, at least 1.
+        step: number of updates made so far, at least 1, since the average began.
         warmup: exponential ones soon forget the initial weights.
 
     Returns:
@@ -211,6 +211,7 @@ def advance(
     optimizer: optax.GradientTransformation,
     ema: tuple[tuple[str, Average], ...],
     warmup: bool,
+    begun: jax.Array | int = 0,
 ) -> State:
     """The state after one update of weights, averages and optimiser.
 
@@ -219,6 +220,7 @@ def advance(
         grads: the gradient.
         ema: the averages, as (name, average) pairs.
         warmup: whether averages warm up.
+        begun: the step at which averages began.
 
     Returns:
         The state after; what a proposal has learned is as before, and so are groups of weights
@@ -231,8 +233,9 @@ def advance(
     updates, opt_state = optimizer.update(grads, state.opt_state, own(state.params))
     params = optax.apply_updates(own(state.params), updates)
     step = state.step + 1
+    at = step - begun
     moved = {
-        k: {**state.ema[k], **ema_update(own(state.ema[k]), params, average, step, warmup)}
+        k: {**state.ema[k], **ema_update(own(state.ema[k]), params, average, at, warmup)}
         for k, average in ema
     }
     params = {**state.params, **params}

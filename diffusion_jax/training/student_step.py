@@ -159,5 +159,6 @@ class Recipe:
 
         trained = {k: p for k, p in state.params.items() if k not in FROZEN}
         value, grads = jax.value_and_grad(loss)(trained)
-        after = advance(state, grads, self.optimizer, self.ema, self.ema_warmup)
+        first = self.round(state.step) * self.per_round
+        after = advance(state, grads, self.optimizer, self.ema, self.ema_warmup, first)
         return after, {"loss": value, "grad_norm": optax.tree.norm(grads)}

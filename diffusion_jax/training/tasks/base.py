@@ -154,7 +154,8 @@ class Plugin(Protocol):
     One whose steps depend on how many there will be also has `timed`, true: its runs cannot be
     lengthened. A task of students has `teacher`, a work directory, `cond_scalars`, the names of
     what the network is told beside gamma and class, `free`, whether it is sampled in any number of
-    steps, and `check_drawing(config)`, which refuses other ways to sample.
+    steps, `check_drawing(config)`, which refuses other ways to sample, and `began(config, step)`,
+    where the averages at the end of `step` updates began.
     """
 
     holds: str

@@ -176,6 +176,11 @@ class Distill:
         """Whether the student takes any number of steps, from anywhere."""
         return self.drawn_by != "ddim()"
 
+    def began(self, config: ConfigDict, step: int) -> int:
+        """The step at which the averages after `step` updates began: that of their round."""
+        each = config.steps // self.built.rounds
+        return (step - 1) // each * each if step else 0
+
     def check_drawing(self, config: ConfigDict) -> None:
         """Refuses (`ConfigError`) to sample in another way than the student has learned."""
         steps, edges = self.built.steps, self.edges.kwargs.get("values", ())
