@@ -271,6 +271,13 @@ def test_flops_of_two_more_blocks(spec, joints):
     ("spec", "shape", "said"),
     [
         ("dit(patch=8)", (1, 28, 28, 1), "use patch=1 or 2 or 4 or 7 or 14"),
+        ("dit(patch=2)", (1, 15, 16, 1), r"use patch=1(\n|$)"),  # no other divides both sides
+        ("dit(patch=2)", (1, 3, 3, 1), r"use patch=1(\n|$)"),
+        (
+            "dit(width=32, heads=2, patch=8)",
+            (1, 28, 28, 3),
+            r"use patch=1 or 2(\n|$)",
+        ),  # 4 holds 48
         ("uvit(patch=8)", (1, 28, 28, 1), "28x28 images are not covered"),
         ("dit(width=32, heads=2, patch=4)", (1, 8, 8, 3), "48 values, more than width=32"),
     ],

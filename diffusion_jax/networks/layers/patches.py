@@ -56,7 +56,8 @@ def grid_of(
     _, height, across, channels = shape
     sizes = math.gcd(height, across)
     if sizes % patch:
-        fit = [str(p) for p in range(1, sizes // 2 + 1) if sizes % p == 0 and p * p <= width]
+        divide = (p for p in range(1, sizes + 1) if sizes % p == 0)
+        fit = [str(p) for p in divide if p == 1 or (2 * p <= sizes and p * p * channels <= width)]
         raise ConfigError(
             f"{who}: {height}x{across} images are not covered by patches of {patch}x{patch}; "
             f"use patch={' or '.join(fit)}"
