@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from encoded_gaussian import ENDS, ENTROPY, V, alpha2, bound, half, identity, model
-from weights import moved
+from weights import drawn, moved
 
 from diffusion_jax import config as config_lib, registry
 from diffusion_jax.cli.modes import sample as sample_mode
@@ -233,6 +233,21 @@ def test_layouts_and_refusals():
             registry.build("encoders", bad)
     with pytest.raises(ConfigError, match="cannot be halved"):
         registry.build("encoders", "diffenc()").init(jax.random.key(0), (10, 10, 3))
+
+
+def test_the_trained_encoder_does_not_hear_what_is_for_the_score_network():
+    """An embedding, a guidance weight, the end of a step: it has no weights for them."""
+    encoder = registry.build(
+        "encoders", "diffenc(width=4, blocks=1, dropout=0.0)", num_classes=3, **CONTEXT
+    )
+    init = jax.eval_shape(lambda: encoder.init(jax.random.key(0), (2, 2, 1)))
+    params, x, gamma = drawn(init, 0.3), jnp.ones((2, 2, 2, 1)), jnp.zeros(2)
+    shift = jax.jit(lambda cond: encoder.shift(params, x, gamma, cond, None))
+    plain, more = {"label": jnp.array([0, 2])}, {k: jnp.ones(2) for k in ("w", "to")}
+    more |= {"embedding": jnp.ones((2, 5)), "text_pooled": jnp.ones((2, 4))}
+    found = shift({**plain, **more})
+    np.testing.assert_array_equal(found, shift(plain))
+    assert float(jnp.abs(found[0] - found[1]).max()) > 1e-3  # the class it hears
 
 
 def test_encoders_that_cannot_be_are_refused_before_training(tmp_path):

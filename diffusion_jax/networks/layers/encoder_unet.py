@@ -17,6 +17,8 @@ from diffusion_jax.types import Array, Cond
 # Groups of the two middle residual blocks, in which the two published networks differ.
 KINDS = {"unet": 16, "unet_mult_res": 32}
 
+_TOLD = ("label", "augment", "scalar")  # of the condition; the rest is for the score network
+
 
 def layout(kind: str, blocks: int, height: int) -> tuple[int, int]:
     """`(resolutions, residual blocks per resolution)` of the published networks.
@@ -73,7 +75,7 @@ class EncoderUNet(nn.Module):
         c = Conditioning(
             self.width, self.num_classes, self.augment, self.scalar, self.gamma_min,
             self.gamma_max, None, name="cond",
-        )(gamma, cond)  # fmt: skip
+        )(gamma, {k: cond[k] for k in _TOLD if k in cond})  # fmt: skip
         count = 0
 
         def block(h: Array, width: int, name: str, groups: int = 32) -> Array:
