@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from diffusion_jax import registry
+from diffusion_jax.baselines import r3gan
 from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.training import optimizer, state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
@@ -33,6 +34,7 @@ def flat(tree):
         ("vdm_unet(width=8, depth=2)", ("down/block/conv1", "up/block/conv2", "mid_0/attn/q")),
         ("unet(width=8, mults=(1, 2), blocks=1)", ("shrink0",)),
         ("dit(width=8, depth=2, heads=2)", ("blocks/attn/qkv", "blocks/mlp/in")),
+        ("uvit(width=8, depth=4, heads=2)", ("down/mlp/in", "mid/attn/out", "up/skip")),
     ],
 )
 def test_kernels_get_the_rule_for_matrices_and_nothing_else(spec, matrices):
@@ -44,6 +46,69 @@ def test_kernels_get_the_rule_for_matrices_and_nothing_else(spec, matrices):
     assert not ends & found
     # Every other kernel inside of the network.
     assert found | ends >= {k for k in flat(params) if k.endswith("/kernel")}
+
+
+def wrapped(spec, *shape):
+    """Weights of a network of other data than images."""
+    made = registry.build("backbones", spec, channels=shape[-1], levels=17, shape=shape)
+    z = jnp.zeros((1, *shape))
+    return {"network": made.init(jax.random.key(0), z, jnp.zeros(1), {})["params"]}
+
+
+def guide(spec, **known):
+    made = registry.build("guides", spec, gamma_min=-6.0, gamma_max=4.0, **known)
+    return made.init(jax.random.key(0), (8, 8, 1))
+
+
+def autoencoder():
+    decoder = registry.build("decoders", "categorical()", levels=17, channels=1)
+    known = {"channels": 1, "levels": 17, "shape": (8, 8, 1), "decoder": decoder}
+    made = registry.build("autoencoders", "conv(widths=(8, 16), blocks=1)", **known)
+    return {"autoencoder": made.init(jax.random.key(0), (8, 8, 1))}
+
+
+def rival(made, x):
+    return made.init(jax.random.key(0), x, None)["params"]
+
+
+SMALL = "width=8, mults=(1,), blocks=1"
+FIRST_AND_LAST = {
+    "sequence": (lambda: wrapped("sequence(width=8, depth=1, heads=2)", 1, 8, 4),
+                 ("network/body/in", "network/body/out")),
+    "stacked_frames": (lambda: wrapped(f"stacked_frames(of=unet({SMALL}))", 3, 4, 4, 1),
+                       ("network/of/conv_in", "network/of/conv_out")),
+    "fno": (lambda: wrapped("fno(width=4, depth=1)", 4, 4, 1),
+            ("network/filter_in", "network/filter_out")),
+    "autoencoder": (autoencoder,
+                    [f"autoencoder/{n}" for n in ("encoder/in", "encoder/mean", "encoder/log_std",
+                                                  "decoder/in", "decoder/out")]),
+    "classifier": (lambda: guide(f"classifier({SMALL})", num_classes=3),
+                   ("network/tower/conv_in", "network/head")),
+    "generator": (lambda: rival(r3gan.Generator((8, 8, 1), 8, 1, 0), jnp.zeros((1, 4))), ("out",)),
+    "discriminator": (lambda: rival(r3gan.Discriminator(8, 1, 0), jnp.zeros((1, 8, 8, 1))),
+                      ("in", "out")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIRST_AND_LAST)
+def test_first_and_last_layers_of_networks_in_others_are_adams(name):
+    """And nothing else that is a kernel: blocks have layers called in and out as well."""
+    made, ends = FIRST_AND_LAST[name]
+    found = flat(labels(jax.eval_shape(made)))
+    others = {k for k, v in found.items() if v == "rest" and k.endswith("kernel")}
+    assert others == {f"{n}/kernel" for n in ends}
+    assert any(v == "matrix" and k.split("/")[-2] in ("in", "out", "conv1", "dense_0")
+               for k, v in found.items())  # fmt: skip
+
+
+def test_a_network_of_layers_alone_has_ends_too():
+    layer = {"kernel": jnp.zeros((3, 3))}
+    made = {
+        "network": {"in": layer, "middle": layer, "out": layer},
+        "schedule": {"w": jnp.ones(())},
+    }
+    found = flat(labels(made))
+    assert [k for k, v in found.items() if v == "matrix"] == ["network/middle/kernel"]
 
 
 def shaped(*shape, seed=0):

@@ -3,9 +3,12 @@
 A kernel `[..., in, out]` is a matrix whose rows are all axes but the last: `[KH KW C, D]` for a
 convolution. In a stack of equal blocks, whose kernels have one axis more, each block is a matrix of
 its own. Biases, norms, embeddings, the first and the last layer, and the schedule go to AdamW.
+
+First and last are the layers of certain names in a network, which holds blocks, however deep inside
+of others it is. Blocks have layers of these names too, but hold nothing besides layers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,22 +18,49 @@ from optax import contrib
 
 from diffusion_jax.types import Array, Params
 
-_ENDS = ("conv_in", "conv_out", "in", "out")  # layers of a network that see data or give results
+# Layers of a network that see data or give results.
+_ENDS = ("conv_in", "conv_out", "in", "out", "filter_in", "filter_out", "mean", "log_std", "head",
+         "image_out")  # fmt: skip
 _ERRORS = 100  # relative rounding errors below which a direction has no gradient
 Mask = Callable[[Params], Params]
 
 
-def is_matrix(path: tuple, p: Array) -> bool:
+def _modules(node: Any) -> list[Mapping]:
+    """The modules in a module."""
+    return [m for m in node.values() if isinstance(m, Mapping)]
+
+
+def _has_layers(node: Mapping) -> bool:
+    return any("kernel" in m for m in _modules(node))
+
+
+def _has_blocks(node: Mapping) -> bool:
+    return any("kernel" not in m and (_has_layers(m) or _has_blocks(m)) for m in _modules(node))
+
+
+def _first_or_last(params: Params, keys: list[str]) -> bool:
+    """Whether the kernel at `keys` is of the first or last layer of a network."""
+    above, name = keys[:-2], keys[-2:-1]
+    if not name or name[0] not in _ENDS:
+        return False
+    holder: Any = params
+    for key in above:
+        holder = holder[key] if isinstance(holder, Mapping) else {}
+    depth = 0 if _has_layers(params) else 1  # the tree is a network, or has groups such as one
+    return len(above) == depth or _has_blocks(holder)
+
+
+def is_matrix(params: Params, path: tuple, p: Array) -> bool:
     """Whether a parameter, by its path of keys, is a kernel inside of a network."""
     keys = [str(getattr(k, "key", k)) for k in path]
-    first_or_last = len(keys) <= 3 and keys[-2:-1] and keys[-2] in _ENDS
-    return keys[0] != "schedule" and keys[-1] == "kernel" and p.ndim > 1 and not first_or_last
+    inside = keys[0] != "schedule" and keys[-1] == "kernel" and p.ndim > 1
+    return inside and not _first_or_last(params, keys)
 
 
 def labels(params: Params) -> Params:
     """`"matrix"` or `"rest"` for every parameter: what the matrix rule gets, and what AdamW."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, p: "matrix" if is_matrix(path, p) else "rest", params
+        lambda path, p: "matrix" if is_matrix(params, path, p) else "rest", params
     )
 
 
@@ -41,7 +71,7 @@ def stacked(p: Array) -> bool:
 
 def _dimensions(params: Params) -> Params:
     def one(path: tuple, p: Array) -> contrib.MuonDimensionNumbers | None:
-        if not is_matrix(path, p):
+        if not is_matrix(params, path, p):
             return None
         return contrib.MuonDimensionNumbers(tuple(range(stacked(p), p.ndim - 1)), p.ndim - 1)
 
