@@ -131,7 +131,7 @@ def test_a_judges_errors_are_undone_and_their_spread_is_known():
         answers = [rng.choice(3, n, p=judge[:, k]) for k, n in enumerate(each)]
         seen = per_class.confusion(np.concatenate(answers), data, 3)
         guess = rng.choice(3, 400, p=judge @ truth)
-        found.append(per_class.shares(guess, data, seen, 300))
+        found.append(per_class.shares(guess, data, seen, each))
     first = [f["classes"][1] for f in found]
     values = np.array([r["corrected"] for r in first])
     claimed = np.mean([r["corrected_standard_error"] for r in first])
@@ -140,22 +140,45 @@ def test_a_judges_errors_are_undone_and_their_spread_is_known():
 
 
 def test_shares_like_those_of_the_data_are_no_news_and_others_are():
-    rng, judge = RNG(0), np.eye(4)
+    rng, judge, tested = RNG(0), np.eye(4), np.full(4, 100)
     data = np.arange(400) % 4
-    p = [per_class.shares(rng.integers(0, 4, 200), data, judge, 400)["chi2_p"] for _ in range(25)]
+    p = [
+        per_class.shares(rng.integers(0, 4, 200), data, judge, tested)["chi2_p"] for _ in range(25)
+    ]
     assert np.mean(p) == pytest.approx(0.5, abs=0.18)
-    skewed = per_class.shares(np.minimum(rng.integers(0, 5, 200), 3), data, judge, 400)
+    skewed = per_class.shares(np.minimum(rng.integers(0, 5, 600), 3), data, judge, tested)
     assert skewed["chi2_p"] < 0.01
-    missing = per_class.shares(rng.integers(1, 4, 200), data, judge, 400)
+    missing = per_class.shares(rng.integers(1, 4, 200), data, judge, tested)
     assert missing["least"]["class"] == 0 and missing["least"]["interval"][0] == 0.0
-    sometimes = per_class.shares(np.full(20, 3), np.zeros(20, int), judge, 400)
-    assert sometimes["chi2_p"] == 0.0  # a class that the data do not have
+    sometimes = per_class.shares(np.full(20, 3), np.zeros(20, int), judge, tested)
+    assert sometimes["chi2_p"] < 0.01  # a class that the data do not have
+
+
+def test_a_judge_that_was_tested_on_few_images_makes_no_news_of_a_faithful_model():
+    """Many samples by the data's own law: its errors are known worse than their shares."""
+    rng, k = RNG(0), 10
+
+    def said(truth):
+        return (truth + (rng.random(len(truth)) < 0.05)) % k  # right in 95 of 100
+
+    p, below = [], []
+    for seed in range(60):
+        truth = rng.integers(0, k, 297)
+        seen, tested = per_class.confusion(said(truth), truth, k), np.bincount(truth, minlength=k)
+        guess = said(rng.integers(0, k, 3000))
+        found = per_class.shares(guess, np.arange(100) % k, seen, tested, seed)
+        p.append(found["chi2_p"])
+        below.append(found["least"]["ratio"] < found["least"]["null"]["quantile_5"])
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+    assert np.mean(np.less(p, 0.05)) < 0.14 and np.mean(below) < 0.14
 
 
 def test_the_least_shown_of_classes_that_are_alike_is_as_rare_as_chance_says():
     """Of two classes the least is a binomial's mean distance from the middle below it."""
     rng, n = RNG(0), 100
-    found = per_class.shares(rng.integers(0, 2, n), np.arange(400) % 2, np.eye(2), 400)["least"]
+    found = per_class.shares(
+        rng.integers(0, 2, n), np.arange(400) % 2, np.eye(2), np.array([200, 200])
+    )["least"]
     counts = np.arange(n + 1)
     least = np.minimum(counts, n - counts) / (n / 2)
     law = stats.binom.pmf(counts, n, 0.5)
@@ -164,7 +187,7 @@ def test_the_least_shown_of_classes_that_are_alike_is_as_rare_as_chance_says():
     assert below == pytest.approx(0.05, abs=0.04)
     assert found["ratio"] == pytest.approx(found["share"] / 0.5) and found["ratio"] <= 1.0
     skewed = per_class.shares(np.minimum(rng.integers(0, 4, n), 1), np.arange(400) % 2,
-                              np.eye(2), 400)["least"]  # fmt: skip
+                              np.eye(2), np.array([200, 200]))["least"]  # fmt: skip
     assert skewed["class"] == 0 and skewed["ratio"] < skewed["null"]["quantile_5"]
 
 

@@ -130,7 +130,7 @@ def corrected(said: np.ndarray, judge: np.ndarray) -> np.ndarray | None:
 
 
 def shares(
-    guess: np.ndarray, data: np.ndarray, judge: np.ndarray, tested: int, seed: int = 0
+    guess: np.ndarray, data: np.ndarray, judge: np.ndarray, tested: np.ndarray, seed: int = 0
 ) -> dict[str, Any]:
     """The classes of samples, as a judge sees them, against those of the data.
 
@@ -138,15 +138,16 @@ def shares(
         guess: the judge's answers about the samples, `[N]`.
         data: classes of the data, `[M]`.
         judge: from `confusion`.
-        tested: images that it was made of.
+        tested: images of each class that it was made of, `[K]`.
         seed: of the resampling of samples and judge.
 
     Returns:
         `classes`, each with its `share`, `interval` (Wilson, 95%), `of_data`, and, of a judge whose
         errors can be undone, `corrected` with `corrected_standard_error`; `chi2_p` of the shares
         as the judge says them, against those that it would say of the data; and `least`, the class
-        with the smallest `ratio` of its share to that in the data, beside `null`: the mean and the
-        5% quantile of the smallest ratio of samples that are like the data.
+        of the data with the smallest `ratio` of the same two shares, beside `null`: the mean and
+        the 5% quantile of the smallest ratio of samples that are like the data. Both know the
+        judge's errors only as well as its test does.
     """
     count, k = len(guess), len(judge)
     hits = np.bincount(guess, minlength=k)
@@ -158,26 +159,53 @@ def shares(
         for i in range(k)
     ]  # fmt: skip
     if undone is not None:
-        spread = _spread(hits / count, count, judge, tested * expected, seed)
+        spread = _spread(hits / count, count, judge, tested, seed)
         for row, value, error in zip(rows, undone, spread, strict=True):
             row |= {"corrected": float(value), "corrected_standard_error": float(error)}
-    would = judge @ expected
-    there = would > 0.0
-    statistic = np.sum((hits - count * would)[there] ** 2 / (count * would[there]))
-    freedom = max(int(there.sum()) - 1, 1)
+    beliefs = _beliefs(judge * tested)
+    would = (beliefs / beliefs.sum(0)) @ expected
+    alike = _alike(count, beliefs, expected, seed)
+    further = _chi2(alike, count * would) >= _chi2(hits, count * would) * (1.0 - 1e-9)
     known = np.flatnonzero(expected)
-    ratios = hits[known] / count / expected[known]
-    alike = np.random.default_rng(seed).multinomial(count, would / would.sum(), _DRAWS) / count
-    null = (alike[:, known] / expected[known]).min(1)
+    ratios = (hits / count / would)[known]
+    null = (alike / count / would)[:, known].min(1)
     return {
         "classes": rows,
-        "chi2_p": float(special.chdtrc(freedom, statistic)) if not hits[~there].any() else 0.0,
+        "chi2_p": float((1 + further.sum()) / (1 + _DRAWS)),
         "least": {
             **rows[known[ratios.argmin()]],
             "ratio": float(ratios.min()),
             "null": {"mean": float(null.mean()), "quantile_5": float(np.quantile(null, 0.05))},
         },
     }
+
+
+def _chi2(hits: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return np.sum((hits - expected) ** 2 / expected, axis=-1)
+
+
+def _beliefs(counts: np.ndarray) -> np.ndarray:
+    """Counts `[said, true]` of a judge's test, and one image more of each class.
+
+    It is as often right as the judge is of all classes, so that no error is thought impossible
+    because it did not happen among a few images.
+    """
+    k = len(counts)
+    right = (np.trace(counts) + 0.5) / (counts.sum() + 1.0)
+    return counts + np.where(np.eye(k, dtype=bool), right, (1.0 - right) / max(k - 1, 1))
+
+
+def _alike(count: int, beliefs: np.ndarray, expected: np.ndarray, seed: int) -> np.ndarray:
+    """Answers of a judge about samples that are like the data, `[draws, K]`.
+
+    Its errors are drawn anew each time, from what its test says of them: a Dirichlet law of each
+    column of `beliefs`.
+    """
+    rng = np.random.default_rng(seed)
+    would = np.zeros((_DRAWS, len(expected)))
+    for k in np.flatnonzero(expected):
+        would += expected[k] * rng.dirichlet(beliefs[:, k], _DRAWS)
+    return rng.multinomial(count, would / would.sum(1, keepdims=True))
 
 
 def _spread(

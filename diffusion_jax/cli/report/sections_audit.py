@@ -105,7 +105,7 @@ def _ratio(least: dict[str, Any]) -> list[list[Any]]:
     if "ratio" not in least:
         return []
     null = least["null"]
-    return [["the same, of its share in the data", number(least["ratio"], 2),
+    return [["the same, of what the judge would say of the data", number(least["ratio"], 2),
              f"{null['mean']:.2f}, 95% above {null['quantile_5']:.2f}"]]  # fmt: skip
 
 

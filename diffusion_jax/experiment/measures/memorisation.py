@@ -168,7 +168,8 @@ def shares_of_classes(
     judge = feature_lib.classes(experiment, classifier)
     real = held_out.everything()
     errors = per_class.confusion(judge(real["image"]), real["label"], train.num_classes)
-    found = per_class.shares(judge(samples.images), train.labels, errors, len(held_out), q.seed)
+    tested = np.bincount(real["label"], minlength=train.num_classes)
+    found = per_class.shares(judge(samples.images), train.labels, errors, tested, q.seed)
     return {**found, "images": len(samples.images), "judge": classifier.record}
 
 
