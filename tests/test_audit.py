@@ -13,6 +13,7 @@ from diffusion_jax.cli.modes import _audit_table, audit as mode
 from diffusion_jax.cli.report import collect, sections_audit
 from diffusion_jax.data.description import describe
 from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.experiment import assembly
 from diffusion_jax.experiment.measures import run_agreement
 
 COUNT, SIDE = 120, 4
@@ -211,6 +212,36 @@ def test_backbones_that_know_their_own_images_by_heart_do_not_agree(folder):
     assert same["cosine"] == pytest.approx(1.0) and same["rms"] == 0.0
     assert same["shared"] == COUNT // 2
     assert same["cosine_of_others"] < 0.5
+
+
+def reader(folder, name, **changes):
+    settings = {"data": "scenes(objects=1, size=60)", "conditional": False, "text": "words()",
+                "network": "dit(width=8, depth=1, heads=2, patch=4)", "guidance": "none()",
+                "sample": {"num": 4, "steps": 2}, **changes}  # fmt: skip
+    found = tiny.experiment(folder, name, **settings)
+    assembly.settle(found)
+    vars(found)["loaded"] = ({}, {})
+    return found
+
+
+def test_both_runs_draw_the_same_prompts_whatever_each_was_set_to(tmp_path):
+    mine = reader(tmp_path, "a")
+    asked = run_agreement.texts.wanted(mine, 4)
+    other = reader(tmp_path, "b", eval={"split": "valid"},
+                   sample={"num": 3, "steps": 2, "captions": (asked[3],)})  # fmt: skip
+    drawn = [run_agreement.texts.wanted(r, 4) for r in run_agreement.as_drawn(mine, other)]
+    assert drawn[0] == drawn[1] == asked and len(set(asked)) > 1
+    groups = run_agreement._groups(4, None, ("a", "b", "a", "b"))
+    assert run_agreement._next_alike(groups).tolist() == [2, 3, 0, 1]
+
+
+def test_a_run_that_reads_otherwise_is_no_other_run(tmp_path, monkeypatch):
+    mine = reader(tmp_path, "a")
+    for text, said in (("bytes()", "bytes"), ("", "''")):
+        other = reader(tmp_path, "b", text=text)
+        monkeypatch.setattr(run_agreement.other_runs, "opened", lambda *_, to=other: to)
+        with pytest.raises(ConfigError, match=rf"audit\.against='b' has text='?{said}.*words"):
+            run_agreement.open_other(mine, "b")
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], [2, 0, 1, 2, 0], [1, 1, 1, 1], [0, 1, 0, 2, 1, 0]])

@@ -198,3 +198,12 @@ def check_same(run: "Experiment", other: "Experiment", name: str) -> None:
     """Refuses (`ConfigError`) a second model, called `name`, that reads texts in another way."""
     if other.text != run.text:
         raise ConfigError(f"{name} has text={other.config.text!r}, this model {run.config.text!r}")
+
+
+def check_alike(run: "Experiment", other: "Experiment", name: str) -> None:
+    """`check_same`, but the words that each has from its own training captions may differ."""
+    mine, theirs = (_short(r) if r.config.text else "''" for r in (run, other))
+    if mine != theirs:
+        raise ConfigError(
+            f"{name} has text={theirs}, this model {mine}: give a run with the same --config.text"
+        )

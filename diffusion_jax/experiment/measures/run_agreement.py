@@ -4,20 +4,23 @@ Models that generalise do, those that remember each draw their own images (Kadkh
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from diffusion_jax import config_fields
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.neighbours import Nearest
-from diffusion_jax.experiment import Experiment, assembly, guidance_models, other_runs
+from diffusion_jax.experiment import Experiment, assembly, guidance_models, other_runs, texts
 from diffusion_jax.experiment._with_settings import with_settings
-from diffusion_jax.experiment.sampling import run_sampler
+from diffusion_jax.experiment.sampling import compiled_sampler, run_sampler
 
 _ODE = {"plan": "once()", "corrector": "none()"}  # and DDIM: no noise but the first
-_SHARED = ("guidance", "grid", "final", "sample.num", "sample.steps", "sample.batch",
-           "sample.labels", "sample.seed")  # fmt: skip
+_SHARED = ("guidance", "grid", "final", "eval.split",
+           *(f"sample.{k}" for k in ("num", "steps", "batch", "labels", "seed", "captions",
+                                     "prompts", "captions_of", "prior")))  # fmt: skip
 
 
 def open_other(experiment: Experiment, path: str) -> Experiment:
@@ -32,6 +35,7 @@ def open_other(experiment: Experiment, path: str) -> Experiment:
     mine, theirs = (e.model.num_classes for e in (experiment, other))
     if mine != theirs:
         raise ConfigError(f"audit.against={path!r} knows {theirs} classes, this model {mine}")
+    texts.check_alike(experiment, other, f"audit.against={path!r}")
     return other
 
 
@@ -44,7 +48,8 @@ def as_drawn(experiment: Experiment, other: Experiment) -> tuple[Experiment, Exp
     c = experiment.config
     if c.sample.num < 2:
         raise ConfigError(f"audit.against compares samples: sample.num={c.sample.num} is too few")
-    same = {k: c.sample[k[7:]] if k.startswith("sample.") else c[k] for k in _SHARED}
+    settings = config_fields.flat(c.to_dict())
+    same = {k: settings[k] for k in _SHARED} | _prompts(experiment)
 
     def drawn(run: Experiment) -> Experiment:
         sampler = getattr(run.task, "drawn_by", "ddim()")
@@ -62,13 +67,23 @@ def as_drawn(experiment: Experiment, other: Experiment) -> tuple[Experiment, Exp
     return drawn(experiment), drawn(other)
 
 
+def _prompts(experiment: Experiment) -> dict[str, Any]:
+    """What makes any run of the same kind draw with the prompts of this one, and their classes."""
+    c = experiment.config
+    labels, said = compiled_sampler.asked(experiment, c.sample.num)
+    if c.embedding or not said:  # what is told of embeddings has captions of its own
+        return {}
+    named = {} if labels is None else {"sample.labels": tuple(labels.tolist())}
+    return {"sample.captions": said, "sample.prompts": "", "sample.captions_of": "", **named}
+
+
 def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
     """Draws from both runs with the same noise and classes, as `as_drawn` says, and compares.
 
     Returns:
         `cosine`, the mean over images of that between the two samples, less the mean training
-        image; `cosine_of_others`, the same with samples of other noise of the same class (None
-        where every class has one sample);
+        image; `cosine_of_others`, the same with samples of other noise of the same class and
+        caption (None where each has one sample);
         `rms` and, for each run, `rms_to_train`: root mean square distance of samples to those of
         the other run, and to their nearest own training images, in shares of the range of levels;
         and `shared`, how many training images both have.
@@ -79,8 +94,16 @@ def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
     made = [run_sampler.compiled(run, run.params) for run in runs]
     drawn = [_rows(m.levels(m(run.config.sample.seed)), experiment)
              for m, run in zip(made, runs, strict=True)]  # fmt: skip
-    labels = np.zeros(len(drawn[0])) if made[0].labels is None else np.asarray(made[0].labels)
-    return {**_compare(*drawn, labels, *splits, experiment), "sampler": samplers}
+    alike = _groups(len(drawn[0]), made[0].labels, made[0].captions)
+    return {**_compare(*drawn, alike, *splits, experiment), "sampler": samplers}
+
+
+def _groups(count: int, labels: np.ndarray | None, captions: Sequence[str]) -> np.ndarray:
+    """A number for each sample, that of all that were asked to show the same."""
+    classes = [0] * count if labels is None else np.asarray(labels).tolist()
+    asked = [*zip(classes, captions or [""] * count, strict=True)]
+    number = {what: i for i, what in enumerate(dict.fromkeys(asked))}
+    return np.asarray([number[what] for what in asked])
 
 
 def _rows(images: np.ndarray, experiment: Experiment) -> np.ndarray:
