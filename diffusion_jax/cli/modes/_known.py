@@ -13,10 +13,14 @@ from diffusion_jax.runtime.formatting import plus_minus
 def record(experiment: Experiment, bits: np.ndarray) -> dict[str, Any] | None:
     """What a figure exceeds the known entropy by; None where that is not known.
 
+    It is not where the model is told more of an example than its class: a text, or an embedding.
+
     Args:
         bits: of each example, `[N]`, or of the part that is modelled of it.
     """
     source, model = experiment.source, experiment.model
+    if model.text or model.embedding:
+        return None
     given = model.num_classes > 0
     if experiment.stages:
         known = source.entropy and source.entropy[given]
