@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import inform
+from diffusion_jax.cli.modes import _known, inform
 from diffusion_jax.cli.report import collect, sections_text
 from diffusion_jax.cli.report.elements import Section
 from diffusion_jax.data import hard_negatives
@@ -141,6 +141,31 @@ def test_one_candidate_is_refused(tmp_path):
     found.config.inform.candidates = 1
     with pytest.raises(ConfigError, match=r"candidates=1 .* own caption alone: allowed are 0"):
         inform.check(found)
+
+
+def test_bits_given_a_text_are_not_held_against_the_entropy_without(tmp_path):
+    toys = {
+        "data": "class_captions(toys())",
+        "network": "video_unet(width=8, mults=(1,), blocks=1)",
+    }
+    bare = run(tmp_path, text="", **toys)
+    assert _known.record(bare, np.full(4, 99.0))["excess_bits"] > 0
+    assert _known.record(run(tmp_path, **toys), np.full(4, 99.0)) is None
+
+
+def test_errors_of_wrong_captions_count_images_and_not_their_captions():
+    """Captions of one image that say the same are no more than one of them, whatever the others."""
+    rng = np.random.default_rng(0)
+    own, further = rng.normal(size=(20, 4)), rng.normal(0.3, size=(20, 4, 1))
+    once = caption_information._against(own, own[..., None] + further, [["x"] * 20])
+    wrong = [["x"] * 20] * 5
+    many = caption_information._against(own, own[..., None] + np.repeat(further, 5, 2), wrong)
+    assert many == pytest.approx(once) and once["images"] == 20
+    ragged = [["x"] * 20, ["x"] * 12 + [""] * 8]
+    some = caption_information._against(own, own[..., None] + np.repeat(further, 2, 2), ragged)
+    assert some == pytest.approx(once)
+    none = caption_information._against(own[:2], own[:2, :, None], [["", ""]])
+    assert none == {"images": 0}
 
 
 @pytest.mark.slow

@@ -263,15 +263,18 @@ def _split(nats: np.ndarray, columns: dict[str, list[Texts]]) -> dict[str, np.nd
 
 
 def _against(own: np.ndarray, nats: np.ndarray, wrong: list[list[str]]) -> dict[str, Any]:
-    """How often a wrong caption has the larger bound, and by how much, of images that have one."""
+    """How often a wrong caption has the larger bound, and by how much, of images that have one.
+
+    The captions of one image are no independent trials: their mean is.
+    """
     there = np.asarray([[bool(t) for t in column] for column in wrong]).T
-    further = nats - own[..., None]
-    mean = further.mean(1)
-    right = ((mean > 0) + 0.5 * (mean == 0))[there]
-    margin = np.concatenate([further[there[:, m], :, m] for m in range(nats.shape[2])])
-    if not len(margin):
+    have = there.any(1)
+    if not have.any():
         return {"images": 0}
-    p = float(right.mean())
-    error = math.sqrt(p * (1 - p) / len(right))
-    return {"images": int(there[:, 0].sum()), "right": p, "right_standard_error": error,
-            **lib.bits(margin)}  # fmt: skip
+    further, of = (nats - own[..., None])[have], there[have]
+    share = of / of.sum(1, keepdims=True)
+    mean = further.mean(1)
+    right = lib.mean_se((share * ((mean > 0) + 0.5 * (mean == 0))).sum(1))
+    margin = np.einsum("nkm,nm->nk", np.where(of[:, None], further, 0.0), share)
+    return {"images": int(have.sum()), "right": right["bits"],
+            "right_standard_error": right["standard_error"], **lib.bits(margin)}  # fmt: skip
