@@ -111,6 +111,19 @@ def test_the_card_has_everything_the_figures_depend_on(tmp_path, train):
     assert f"{found['result']['precision']['mean']:.4f}" in shown.body
 
 
+def test_damaged_statistics_of_a_run_are_to_be_deleted(tmp_path, train):
+    made = experiment(tmp_path, samples=write(tmp_path / "s.npz", train.images))
+    statistics_mode.run(made)
+    (kept,) = (made.workdir / "statistics").glob("*.npz")
+    kept.write_bytes(kept.read_bytes()[:100])
+    for mode in (statistics_mode, quality):
+        with pytest.raises(DataError, match=rf"{kept.name}: .*; delete it, and it is made again"):
+            mode.run(made)
+    kept.unlink()
+    statistics_mode.run(made)
+    assert statistics.read(kept).size == 16
+
+
 def test_statistics_are_kept_and_found_again(tmp_path, train, capsys):
     made = experiment(tmp_path, samples=write(tmp_path / "s.npz", train.images))
     statistics_mode.run(made)

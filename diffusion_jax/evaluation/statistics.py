@@ -83,11 +83,12 @@ def write(path: Path, reference: Reference) -> None:
     )
 
 
-def read(path: Path) -> Reference:
+def read(path: Path, mend: str = "write them with --mode=statistics") -> Reference:
     """Reads statistics: ours, or another package's `mu` and `sigma`, which give Frechet alone.
 
     Args:
         path: the npz.
+        mend: what to do about a damaged one.
 
     Raises:
         DataError: the file is unreadable or holds something else.
@@ -104,13 +105,12 @@ def read(path: Path) -> Reference:
                 count, record = int(f["count"]), json.loads(str(f["record"]))
     except _DAMAGED as e:
         raise DataError(
-            f"cannot read reference statistics {path}: {untrusted.reason(e)}; write them with "
-            "--mode=statistics"
+            f"cannot read reference statistics {path}: {untrusted.reason(e)}; {mend}"
         ) from e
     mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or rows.shape[1:] != mean.shape:
         raise DataError(
             f"reference statistics {path}: mean {mean.shape}, covariance {covariance.shape} and "
-            f"rows {rows.shape} do not fit together"
+            f"rows {rows.shape} do not fit together; {mend}"
         )
     return Reference(Moments(count, mean, covariance), rows, record)

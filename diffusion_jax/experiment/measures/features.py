@@ -122,7 +122,7 @@ def reference(
               "rows": min(q.rows, len(split))}  # fmt: skip
     path, n = experiment.workdir / "statistics" / f"{stem}.npz", 1
     while path.exists():  # those of other rows or data are kept
-        kept = statistics.read(path)
+        kept = statistics.read(path, "delete it, and it is made again")
         if all(kept.record.get(k) == v for k, v in wanted.items()):
             return kept, path
         n += 1
