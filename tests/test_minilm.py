@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,9 @@ from diffusion_jax.networks.text_encoders import _bert, _wordpiece, minilm
 from diffusion_jax.networks.text_encoders.base import as_read, encode
 from diffusion_jax.runtime import safetensors
 
-SMALL = {"hidden_size": 8, "intermediate_size": 12, "vocab_size": 40, "max_position_embeddings": 24,
-         "type_vocab_size": 2, "num_hidden_layers": 2, "num_attention_heads": 2}  # fmt: skip
+SMALL = {"model_type": "bert", "hidden_size": 8, "intermediate_size": 12, "vocab_size": 40,
+         "max_position_embeddings": 24, "type_vocab_size": 2, "num_hidden_layers": 2,
+         "num_attention_heads": 2}  # fmt: skip
 NAMES = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "red", "three", "##s", ",", "top", "left",
          "digit", *(c for c in "bcdefghijklmnopqrstuvwxyz"), "##e", "blue", "there"]  # fmt: skip
 
@@ -110,6 +112,39 @@ def test_states_are_those_of_the_definition_whatever_the_padding(folder):
     assert not found[0, 5:].any() and not found[1, 3:].any()
     longer = _bert.hidden(tensors, SMALL, np.pad(ids, ((0, 0), (0, 9))))
     np.testing.assert_allclose(longer[:, :7], found, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("config", {"model_type": "roberta"}, "model_type is 'roberta', not 'bert'"),
+        ("config", {"model_type": None}, "model_type is None, not 'bert'"),
+        ("config", {"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'; 'gelu' alone is read"),
+        ("config", {"position_embedding_type": "relative_key"}, "'absolute' alone is read"),
+        ("tokenizer_config", {"do_lower_case": False}, "do_lower_case is False; True alone"),
+        ("tokenizer_config", {"strip_accents": False}, "strip_accents is False; True alone"),
+    ],
+)
+def test_models_that_would_be_misread_are_refused(folder, tmp_path, file, changes, message):
+    path = shutil.copytree(folder, tmp_path / "other")
+    old = SMALL if file == "config" else {}
+    (path / f"{file}.json").write_text(json.dumps(old | changes))
+    with pytest.raises(ConfigError, match=message):
+        registry.build("text_encoders", f"minilm(path={str(path)!r})")
+
+
+def test_a_folder_says_what_is_added_in_norms_and_where_its_pieces_end(folder, tmp_path):
+    path = shutil.copytree(folder, tmp_path / "own")
+    names = [*NAMES[:38], "\u2028", "x\x85"]
+    (path / "vocab.txt").write_text("\n".join(names) + "\n", "utf-8")
+    (path / "config.json").write_text(json.dumps(SMALL | {"layer_norm_eps": 1e9}))
+    (path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    made = registry.build("text_encoders", f"minilm(path={str(path)!r}, length=16)").opened()
+    assert made.known == 40
+    # So much is added to the variances that nothing but the last shift is left.
+    tensors = safetensors.read(path / "model.safetensors")
+    last = tensors["encoder.layer.1.output.LayerNorm.bias"]
+    np.testing.assert_allclose(made.states(np.asarray([[1, 5, 2]]))[0], [last] * 3, atol=1e-3)
 
 
 def test_a_run_reads_states_and_keeps_their_digest(folder, tmp_path):

@@ -3,12 +3,41 @@
 import math
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from diffusion_jax.networks.text_encoders import _layers
 
-_EPS = 1e-12
+_EPS = 1e-12  # of a config.json that does not say
+
+# What this network is; and what its words are, below: of what is left out it is the default.
+_THIS = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
+_LOWER = {
+    "do_lower_case": (True,),
+    "strip_accents": (None, True),
+    "tokenize_chinese_chars": (True,),
+}
+
+
+def check(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> None:
+    """Refuses (`ValueError`) models that are other networks, or cut other words.
+
+    Args:
+        config: of `config.json`.
+        tokenizer: of `tokenizer_config.json`; empty if there is none.
+    """
+    if config.get("model_type") != "bert":
+        raise ValueError(f"config.json: model_type is {config.get('model_type')!r}, not 'bert'")
+    for key, needed in _THIS.items():
+        if config.get(key, needed) != needed:
+            raise ValueError(f"config.json: {key} is {config[key]!r}; {needed!r} alone is read")
+    for key, allowed in _LOWER.items():
+        if tokenizer.get(key, allowed[0]) not in allowed:
+            raise ValueError(
+                f"tokenizer_config.json: {key} is {tokenizer[key]!r}; {allowed[-1]} alone is read, "
+                "of models for texts in lower case"
+            )
 
 
 def shapes(c: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
@@ -33,12 +62,12 @@ def shapes(c: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     return out
 
 
-def hidden(tensors: Mapping[str, np.ndarray], c: Mapping[str, int], ids: np.ndarray) -> np.ndarray:
+def hidden(tensors: Mapping[str, np.ndarray], c: Mapping[str, Any], ids: np.ndarray) -> np.ndarray:
     """The last hidden states of `ids` `[N, L]`, 0 for padding, which nobody sees: `[N, L, W]`."""
     there = ids > 0
     bias = np.where(there, 0.0, _layers.NOBODY).astype(np.float32)[:, None, None]
     dense = partial(_layers.dense, tensors)
-    norm = partial(_layers.layer_norm, tensors, eps=_EPS)
+    norm = partial(_layers.layer_norm, tensors, eps=c.get("layer_norm_eps", _EPS))
     table = {k: tensors[f"embeddings.{k}_embeddings.weight"] for k in
              ("word", "position", "token_type")}  # fmt: skip
     x = table["word"][ids] + table["position"][: ids.shape[1]] + table["token_type"][0]

