@@ -5,6 +5,7 @@ import json
 import math
 
 import empirical
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -189,6 +190,20 @@ def test_refused(folder, tmp_path, changes, message):
     with pytest.raises((ConfigError, DataError), match=message):
         mode.run(found)
     assert not found.workdir.exists()
+
+
+def test_networks_that_judge_have_the_precision_that_the_record_claims(folder, monkeypatch):
+    found = experiment(folder, "precise", eval={"draws": 4, "matmul_precision": "tensorfloat32"})
+    seen = []
+
+    def nearest(*_):
+        seen.append(jax.config.jax_default_matmul_precision)
+        raise DataError("enough")
+
+    monkeypatch.setattr(mode.memorisation, "copies", nearest)
+    with pytest.raises(DataError, match="enough"):
+        mode.run(found)
+    assert seen == ["tensorfloat32"]
 
 
 def test_unlabelled_images_have_no_groups(folder):

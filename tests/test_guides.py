@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -153,6 +154,25 @@ def test_a_judge_of_clean_images_sees_the_least_noise_and_guides_nothing(tmp_pat
     assert rows == [{"gamma": -5.0, "loss": -5.0}]
     with pytest.raises(ConfigError, match=r"trained on clean images .* cannot guide noisy ones"):
         experiment.task.function(experiment)
+
+
+def test_guides_are_measured_with_the_seed_and_the_precision_of_evaluation(tmp_path):
+    how = {"seed": 5, "matmul_precision": "tensorfloat32"}
+    experiment = tiny.experiment(tmp_path, task=f"guide(classifier({SMALL}))", eval=how)
+    task = experiment.task.open(experiment, _eval_guide._HANDED)
+    split, seen = experiment.source.split("test"), []
+
+    class Seen(Level):
+        def loss(self, params, z, gamma, told, keys):
+            seen.append(jax.config.jax_default_matmul_precision)
+            return {"loss": z.sum((1, 2, 3))}
+
+    recipe = dataclasses.replace(task.recipe, network=Seen())
+    task = SimpleNamespace(setting=experiment, recipe=recipe)
+    first = _eval_guide.score(task, {}, split)
+    experiment.config.eval.seed = 6
+    assert _eval_guide.score(task, {}, split) != first
+    assert {*seen} == {"tensorfloat32"}
 
 
 def test_samples_and_data_in_equal_parts(tmp_path):

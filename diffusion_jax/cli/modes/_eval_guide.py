@@ -7,6 +7,7 @@ from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.evaluation import guides
 from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.runtime.distributed import describe_devices
 from diffusion_jax.training.tasks.base import Handed
 from diffusion_jax.training.tasks.guide import Training
@@ -17,9 +18,8 @@ def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> 
     """Loss and metrics at every noise level; writes `eval/<step>.json` and returns it."""
     task = experiment.task.open(experiment, _HANDED)
     split = task.data().split(experiment.config.eval.split)
-    c = experiment.config.eval
-    how = Pass(experiment.mesh, c.batch, limit=c.limit)
-    rows = guides.measure(task.recipe, params, split, how)
+    limit = experiment.config.eval.limit
+    rows = guides.measure(task.recipe, params, split, bits_per_dim.over(experiment))
     report = {
         "task": experiment.config.task,
         "mean": guides.mean(rows),
@@ -27,10 +27,12 @@ def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> 
         "weights": record,
         "data": {
             "name": split.name,
-            "images": min(c.limit or len(split), len(split)),
+            "images": min(limit or len(split), len(split)),
             "sha256": split.fingerprint(),
         },
+        "seed": experiment.config.eval.seed,
         "devices": describe_devices(),
+        "numerics": _records.numerics_record(experiment),
     }
     path = _records.report_path(experiment, "eval", record["step"])
     lines = ["  ".join(f"{k} {v:8.3f}" for k, v in row.items()) for row in rows]
@@ -42,8 +44,8 @@ def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> 
 
 def score(task: Training, params: Params, split: Split) -> dict[str, float]:
     """The mean over noise levels of loss and metrics, in training."""
-    setting = task.setting
-    how = Pass(setting.mesh, setting.config.eval.batch, quiet=True)
+    c = task.setting.config.eval
+    how = Pass(task.setting.mesh, c.batch, c.seed, 0, c.matmul_precision or "", quiet=True)
     return guides.mean(guides.measure(task.recipe, params, split, how))
 
 

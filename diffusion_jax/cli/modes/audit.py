@@ -7,6 +7,7 @@ that they find none proves nothing, and is said so.
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from diffusion_jax import registry
@@ -47,11 +48,12 @@ def run(experiment: Experiment) -> None:
         for split in (train, held_out):
             memorisation.enough(split, experiment.config.eval.limit)
     path = experiment.config.quality.samples
-    samples = (
-        samples_lib.read(experiment, place(path)) if path
-        else next(samples_lib.draw(experiment, 1)) if experiment.config.sample.num else None
-    )  # fmt: skip
-    audit(experiment, params, record, samples, train, held_out)
+    with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
+        samples = (
+            samples_lib.read(experiment, place(path)) if path
+            else next(samples_lib.draw(experiment, 1)) if experiment.config.sample.num else None
+        )  # fmt: skip
+        audit(experiment, params, record, samples, train, held_out)
 
 
 def check(experiment: Experiment) -> None:
