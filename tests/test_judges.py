@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -220,7 +221,7 @@ def test_the_judge_of_the_best_reads_prompts_without_their_weights(tmp_path, mon
     assert heard == [["a red three", "a red (three)"]]
 
 
-def test_the_report_draws_what_is_right_as_training_goes_on(tmp_path):
+def test_the_report_draws_what_is_right_as_training_goes_on(tmp_path, monkeypatch):
     folder = tmp_path / "quality"
     folder.mkdir()
 
@@ -233,16 +234,24 @@ def test_the_report_draws_what_is_right_as_training_goes_on(tmp_path):
                  "features": {"features": "pixels()", "size": 4}, "reference": {},
                  "settings": {"judge": "scenes()"}, "figures": [{"judge": judge}],
                  "result": result}  # fmt: skip
-        (folder / f"{step}_pixels_{len(guidance)}.json").write_text(json.dumps(found))
+        path = folder / f"{step}_pixels_{len(guidance)}.json"
+        path.write_text(json.dumps(found))
+        os.utime(path, (step, step))
 
     names = ("all", "all, seen", "all, unseen")
     card(100, dict(zip(names, (0.3, 0.4, 0.1), strict=True)))
     card(200, dict.fromkeys(names, 0.5), guidance="none()")  # another way to draw: no line
     card(300, dict.fromkeys(names, 0.5), guidance="cfg(w=2)", final="draw()")  # likewise
     card(400, dict.fromkeys(names, 0.5), guidance="cfg(w=2)", low_gamma=-1.0)
+    card(500, dict.fromkeys(names, 0.5), plan="restart()")
+    card(600, dict.fromkeys(names, 0.5), corrector="langevin()")
+    card(700, dict.fromkeys(names, 0.5), prior={"run": "runs/prior", "steps": 9})
+    card(800, dict.fromkeys(names, 0.5), judge="runs/clip")
+    card(900, dict.fromkeys(names, 0.5), stages=[{"run": "runs/b", "view": "whole()"}])
     alone = sections_measured.quality(collect.read(tmp_path)).body
     assert "As training goes on" not in alone
-    card(2000, dict(zip(names, (0.8, 0.9, 0.7), strict=True)))
+    card(2000, dict(zip(names, (0.8, 0.9, 0.7), strict=True)), seed=[1], images_sha256=["ab"],
+         checkpoint="runs/x/2000")  # fmt: skip
     shown = sections_measured.quality(collect.read(tmp_path)).body
     assert shown.count("As training goes on") == 1
     for words in ("", " of texts that training had", " of texts that training never had"):
@@ -252,6 +261,15 @@ def test_the_report_draws_what_is_right_as_training_goes_on(tmp_path):
     (line,) = chart.axes.get_lines()
     np.testing.assert_array_equal(line.get_xydata(), [[100, 0.4], [2000, 0.9]])
     assert line.get_label() == "all"
+    # Of several cards of one step the first that was made counts: no other draw replaces it.
+    rows = []
+    monkeypatch.setattr(figures, "over_steps", lambda cards, of: rows.append(cards))
+    again = folder / "2000_again.json"
+    again.write_text((folder / "2000_pixels_10.json").read_text().replace("0.8", "0.1"))
+    os.utime(again, (3000, 3000))
+    sections_measured.quality(collect.read(tmp_path))
+    assert {step: found["right: all"]["mean"] for step, found in rows[0]} == {2000: 0.8, 100: 0.3}
+    monkeypatch.undo()
     assert figures.over_steps([(1, {"frechet": {"mean": 1.0}})], "") is None
 
 

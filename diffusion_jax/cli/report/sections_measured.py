@@ -22,9 +22,8 @@ from diffusion_jax.cli.report.markup import Html, join, settings, table, tag
 from diffusion_jax.cli.report.sections_trained import further, others
 from diffusion_jax.runtime.formatting import examples
 
-# What samples are drawn with; cards that share it differ in the step alone.
-_HOW = ("images", "sets", "sampler", "guidance", "grid", "steps", "final", "low", "low_gamma",
-        "weights", "best_of")  # fmt: skip
+# What tells one step's samples from another's; cards that share the rest differ in the step alone.
+_WHICH = ("step", "checkpoint", "seed", "file", "folder", "images_sha256")
 
 
 def quality(run: RunFiles) -> Section | Missing:
@@ -39,11 +38,11 @@ def _over_steps(run: RunFiles) -> list[Html]:
     """What a judge finds right as training goes on, of cards that differ in the step alone."""
     groups: dict[str, dict[int, dict[str, Any]]] = {}
     for c in run.quality:
-        s = {k: v for k, v in c.data["samples"].items() if k in _HOW}
+        s = sorted((k, v) for k, v in c.data["samples"].items() if k not in _WHICH)
         judged = c.data["figures"][0].get("judge", {}) if c.data.get("figures") else {}
         texts = {k: v["images"] for k, v in judged.items()}  # of other texts there are others
         same = repr([s, texts, c.data.get("settings", {}).get("judge")])
-        groups.setdefault(same, {})[c.step] = c.data["result"]
+        groups.setdefault(same, {}).setdefault(c.step, c.data["result"])  # the first of a step
     parts = []
     for cards in groups.values():
         drawn = [
