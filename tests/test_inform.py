@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -17,7 +18,12 @@ from diffusion_jax.data import hard_negatives
 from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError, UserError
 from diffusion_jax.experiment import assembly, other_runs
-from diffusion_jax.experiment.measures import bits_per_word, caption_information, information_checks
+from diffusion_jax.experiment.measures import (
+    bits_per_word,
+    caption_information,
+    information_checks,
+    null_of_another,
+)
 from diffusion_jax.likelihood import information
 
 
@@ -226,6 +232,29 @@ def test_the_checks_say_what_fails_and_what_cannot_be_said():
     for h, passed, of in ((7.6, True, "of all captions"), (None, None, "of these images alone")):
         said = information_checks.checks({**r, "entropy": h})[2]
         assert said["passed"] is passed and of in said["said"]
+
+
+def test_a_run_that_is_told_of_images_by_other_vectors_is_no_bound_without_text(monkeypatch):
+    vectors = "clip(checkpoint='{}', sha256='{}', mean=(0.0,), std=({},))"
+    told = ["", "runs/clip", *(vectors.format(*v) for v in
+            [("runs/a", "ab", 1.0), ("/x/runs/a", "ab", 1.0), ("runs/a", "cd", 1.0),
+             ("runs/a", "ab", 2.0)])]  # fmt: skip
+
+    def opened(mine, theirs):
+        runs = [SimpleNamespace(
+            config=SimpleNamespace(inform=SimpleNamespace(against="runs/b"), data_dir="", eval=0,
+                                   embedding=e),
+            model=SimpleNamespace(text=False, num_classes=0),
+            source=SimpleNamespace(shape=(4, 4, 1), levels=2),
+        ) for e in (mine, theirs)]  # fmt: skip
+        monkeypatch.setattr(null_of_another.other_runs, "opened", lambda *_, **__: runs[1])
+        return null_of_another.opened(runs[0])
+
+    for same in (("", ""), (told[1], told[1]), (told[2], told[3])):
+        assert opened(*same)
+    for mine, theirs in (("", told[2]), (told[2], ""), (told[2], told[4]), (told[2], told[5])):
+        with pytest.raises(ConfigError, match=r"^inform.against=runs/b has .*: give one that is"):
+            opened(mine, theirs)
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,27 @@ def checkpoint(config: ConfigDict) -> str:
     return str(_written(config.embedding).kwargs["checkpoint"])
 
 
+def check_same(run: "Experiment", other: "Experiment", name: str) -> None:
+    """Refuses (`ConfigError`) a second run, called `name`, whose network is told something else."""
+    mine, theirs = (_told(r.config.embedding) for r in (run, other))
+    if mine == theirs:
+        return
+    say = [f"embedding={checkpoint(r.config)!r}" if r.config.embedding else "no embedding"
+           for r in (other, run)]  # fmt: skip
+    raise ConfigError(
+        f"{name} has {say[0]}, this run {say[1]}: give one that is told the same, with vectors of "
+        "the same CLIP and the same scale, or two without"
+    )
+
+
+def _told(embedding: str) -> Any:
+    """What vectors a network is told, wherever the CLIP lies; None for none."""
+    if not embedding:
+        return None
+    known = _written(embedding).kwargs
+    return {k: v for k, v in known.items() if k != "checkpoint"} if "sha256" in known else known
+
+
 def source(run: "Experiment", found: Source) -> Source:
     """A data set with what the run's network is told of each image."""
     if not run.config.embedding:

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, guidance_models, other_runs
+from diffusion_jax.experiment import Experiment, embeddings, guidance_models, other_runs
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import information as lib
 from diffusion_jax.types import Params
@@ -19,7 +19,7 @@ def opened(run: Experiment) -> Experiment:
     """The run without text that `config.inform.against` names, to be measured as this one.
 
     Raises:
-        ConfigError: there is none, or it has texts, classes or other images.
+        ConfigError: there is none, or it has texts, classes, other images or another embedding.
     """
     path = run.config.inform.against
     also = f"; train one with the data of this run, {_BARE}"
@@ -29,6 +29,7 @@ def opened(run: Experiment) -> Experiment:
             f"inform.against={path}: that run has texts or classes; give one without, {_BARE}"
         )
     guidance_models.check_same_data(run, other, path)
+    embeddings.check_same(run, other, f"inform.against={path}")
     other.config.eval = run.config.eval
     return other
 
