@@ -12,6 +12,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.evaluation import diversity, frechet, kid, neighbours, quality
 from diffusion_jax.evaluation.statistics import Reference
+from diffusion_jax.experiment.measures import sample_quality
 
 
 def gaussian(seed, size=5):
@@ -315,3 +316,24 @@ def test_diversity_of_a_gaussian_in_closed_form():
     found = diversity.within(rows, list(groups))
     assert abs(found["value"] - 2 / math.sqrt(math.pi)) < 4 * found["standard_error"]
     assert diversity.within(3.0 * rows, list(groups))["value"] == pytest.approx(3 * found["value"])
+
+
+def test_errors_of_sets_are_those_of_their_mean_where_no_reference_is_shared():
+    rng, n, repeats = np.random.default_rng(0), 100, 4
+
+    def figures(share):
+        error = np.sqrt(share * (1.0 - share) / n)
+        names = ("accuracy", "right: all", "clip retrieval", "kid")
+        return dict.fromkeys(names, (share, error))
+
+    found = [sample_quality.summary([figures(k / n) for k in rng.binomial(n, 0.7, repeats)])
+             for _ in range(400)]  # fmt: skip
+    for name in ("accuracy", "right: all", "clip retrieval"):
+        strayed = np.std([f[name]["mean"] for f in found])
+        assert strayed == pytest.approx(
+            np.mean([f[name]["standard_error"] for f in found]), rel=0.1
+        )
+    # What a reference adds to all sets alike is not averaged out.
+    assert found[0]["kid"]["standard_error"] == pytest.approx(
+        2.0 * found[0]["accuracy"]["standard_error"]
+    )

@@ -1,6 +1,7 @@
 """What the samples of a run are held against, opened once."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.storage import place
 
 _PAIRS, _COLUMNS = 24, 8  # of the picture of nearest training images
+_ALONE = ("accuracy", "diversity", "clip score", "clip retrieval")  # figures without a reference
 
 Figures = dict[str, Any]
 
@@ -234,6 +236,11 @@ def headline(figures: Figures) -> dict[str, tuple[float, float | None]]:
     return out
 
 
+def _alone(name: str) -> bool:
+    """Whether a figure of `headline` is of samples alone, and of no reference."""
+    return name in _ALONE or name.startswith("right: ")
+
+
 def summary(sets: list[dict[str, tuple[float, float | None]]]) -> dict[str, dict[str, float]]:
     """Mean over sets of samples; with several also the least, the greatest and a standard error.
 
@@ -242,8 +249,9 @@ def summary(sets: list[dict[str, tuple[float, float | None]]]) -> dict[str, dict
 
     Returns:
         By name `mean`, and where known `standard_error`, `min`, `max`. The error of several sets is
-        from their spread, unless a figure knows its own: sets share the reference, whose part does
-        not average out.
+        from their spread, unless a figure knows its own: that of one set where sets share the
+        reference, whose part does not average out, and less by the root of their number where it is
+        of samples alone.
     """
     out = {}
     for name, (_, own) in sets[0].items():
@@ -253,5 +261,6 @@ def summary(sets: list[dict[str, tuple[float, float | None]]]) -> dict[str, dict
             out[name] |= {"min": float(values.min()), "max": float(values.max())}
             out[name]["standard_error"] = float(values.std(ddof=1) / np.sqrt(len(values)))
         if own is not None:
-            out[name]["standard_error"] = float(np.sqrt(np.mean([s[name][1] ** 2 for s in sets])))
+            error = math.sqrt(np.mean([s[name][1] ** 2 for s in sets]))
+            out[name]["standard_error"] = error / (math.sqrt(len(sets)) if _alone(name) else 1.0)
     return out
