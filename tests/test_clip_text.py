@@ -73,6 +73,24 @@ def test_texts_are_cleaned_as_a_whole(seed):
         assert len(at) == len(found) and at == sorted(at)
 
 
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("the dog\u2019s \u201cball\u201d", 'the dog\'s "ball"'),
+        ("\uff34wo\u3000\uff11\uff01", "two 1!"),
+        ("a \ufb01ne \ufb03 \u0133 \u0149", "a fine ffi ij 'n"),
+        ("\ufeffa\x00b\x7f \x1fc", "ab c"),
+        ("\uff45\u0301", "\u00e9"),  # narrow first, then composed
+        ("it&rsquo;s", "it's"),
+        ("x\u00b2 \u2122 \u2460", "x\u00b2 \u2122 \u2460"),  # no other form is changed
+    ],
+)
+def test_quotes_widths_and_ligatures_are_made_plain_as_ftfy_does(text, plain):
+    found, at = _bpe._clean(text)
+    assert found == plain
+    assert at == sorted(at) and len(at) == len(found) and (not at or at[-1] < len(text))
+
+
 def test_a_vocabulary_may_be_one_file(folder, tmp_path, cut):
     merges = [m.split() for m in pretrained_files.MERGES]
     model = {"type": "BPE", "vocab": pretrained_files.clip_vocabulary(), "merges": merges}

@@ -70,6 +70,7 @@ def test_words_are_cut_into_the_longest_pieces():
         return [i for i, _ in _wordpiece.pieces(table, text, 0)]
 
     assert cut("Unaffable CAF\u00c9!") == [1, 2, 3, 4, 5]
+    assert cut("Un\ufffdaff\ufffd \ufffd a") == [1, 2, 6]  # what BERT drops
     assert cut("a! zebra a") == [6, 5, 0, 6] and cut(" \t\n") == []
     assert _wordpiece.pieces(table, "  a unaff", 0) == [(6, 2), (1, 4), (2, 4)]
 

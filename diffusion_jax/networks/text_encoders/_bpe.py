@@ -1,7 +1,8 @@
 """Byte pairs as CLIP cuts texts (Radford et al. 2021; `simple_tokenizer.py` of the published code).
 
 Words in lower case, each as bytes, of which the pair that was found most often is joined first.
-Of what the published code does to a text, only the repair of broken encodings is left out.
+Of what the published code does to a text (by ftfy) the repair of broken encodings is left out, and
+that of escapes of terminals; entities of HTML are replaced twice, and not until none is left.
 """
 
 import html
@@ -19,6 +20,23 @@ _LAST = "</w>"  # ends the last piece of a word
 _ENTITY = re.compile(r"&[^\s<&;]{1,32};?")
 _SHORT = re.compile(r"'(?:s|t|re|ve|m|ll|d)")
 _CLOSE = re.compile(r" (?=[,.;:!?)])")
+
+_LIGATURES = (0x132, 0x133, *range(0x1C4, 0x1CD), *range(0x1F1, 0x1F4), *range(0xFB00, 0xFB07))
+
+
+def _replaced() -> dict[str, str]:
+    """What ftfy makes of characters: straight quotes, letters of usual width, no ligatures."""
+    out = {c: unicodedata.normalize("NFKC", c) for c in map(chr, (*range(0xFF01, 0xFFF0), 0x3000))}
+    for c in map(chr, _LIGATURES):
+        out[c] = "".join(chr(int(k, 16)) for k in unicodedata.decomposition(c).split()[1:])
+    out |= dict.fromkeys(map(chr, (0x2BC, *range(0x2018, 0x201C))), "'")
+    out |= dict.fromkeys(map(chr, range(0x201C, 0x2020)), '"')
+    controls = (*range(9), 0xB, *range(0xE, 0x20), 0x7F, *range(0x206A, 0x2070), 0xFEFF,
+                *range(0xFFF9, 0xFFFD))  # fmt: skip
+    return out | dict.fromkeys(map(chr, controls), "") | {"\u0149": "'n"}
+
+
+_REPLACED = _replaced()
 
 
 def _symbols() -> list[str]:
@@ -82,10 +100,10 @@ class Pairs:
 
 
 def _clean(text: str) -> tuple[str, list[int]]:
-    """The text composed, without entities of HTML, in lower case; and where each character was."""
-    at = list(range(len(text)))
+    """The text plain, composed, without entities, in lower case; and where each character was."""
+    text, at = _plain(text, list(range(len(text))))
     if not unicodedata.is_normalized("NFC", text):
-        parts = [(unicodedata.normalize("NFC", text[i:j]), i) for i, j in _composed(text)]
+        parts = [(unicodedata.normalize("NFC", text[i:j]), at[i]) for i, j in _composed(text)]
         text, at = "".join(p for p, _ in parts), [i for p, i in parts for _ in p]
     for _ in range(2):  # as published: what was escaped twice is there
         spans = [m.span() for m in _ENTITY.finditer(text)]
@@ -93,8 +111,14 @@ def _clean(text: str) -> tuple[str, list[int]]:
             plain = html.unescape(text[i:j])
             if plain != text[i:j]:
                 text, at[i:j] = text[:i] + plain + text[j:], [at[i]] * len(plain)
+    text, at = _plain(text, at)
     at = [k for k, c in zip(at, text, strict=True) for _ in c.lower()]
     return text.lower(), at
+
+
+def _plain(text: str, at: list[int]) -> tuple[str, list[int]]:
+    parts = [_REPLACED.get(c, c) for c in text]
+    return "".join(parts), [k for k, part in zip(at, parts, strict=True) for _ in part]
 
 
 def _composed(text: str) -> Iterator[tuple[int, int]]:

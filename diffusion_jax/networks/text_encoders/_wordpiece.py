@@ -22,6 +22,7 @@ def _words(text: str) -> list[tuple[str, int]]:
     fresh = True
     for at, char in enumerate(text):
         control = unicodedata.category(char).startswith("C") and char not in "\t\n\r"
+        control |= char == "\ufffd"  # of bytes that were no text
         if control or char.isspace():
             fresh = fresh or not control
             continue
