@@ -171,7 +171,7 @@ def shares(
     null = (alike / count / would)[:, known].min(1)
     return {
         "classes": rows,
-        "chi2_p": float((1 + further.sum()) / (1 + _DRAWS)),
+        "chi2_p": float((1 + further.sum()) / (1 + len(further))),
         "least": {
             **rows[known[ratios.argmin()]],
             "ratio": float(ratios.min()),
@@ -201,10 +201,10 @@ def _alike(count: int, beliefs: np.ndarray, expected: np.ndarray, seed: int) -> 
     Its errors are drawn anew each time, from what its test says of them: a Dirichlet law of each
     column of `beliefs`.
     """
-    rng = np.random.default_rng(seed)
-    would = np.zeros((_DRAWS, len(expected)))
+    rng, draws = np.random.default_rng(seed), max(_DRAWS, min(20_000, 10**7 // beliefs.size))
+    would = np.zeros((draws, len(expected)))
     for k in np.flatnonzero(expected):
-        would += expected[k] * rng.dirichlet(beliefs[:, k], _DRAWS)
+        would += expected[k] * rng.dirichlet(beliefs[:, k], draws)
     return rng.multinomial(count, would / would.sum(1, keepdims=True))
 
 
