@@ -86,7 +86,7 @@ def test_lessons_start_where_sampling_asks_and_rounds_end_there(float64):
 
 
 @pytest.mark.parametrize(("steps", "rounds"), [(3000, 3), (5000, 5), (6000, 6)])
-def test_steps_double_at_the_first_update_of_a_round(steps, rounds):
+def test_steps_double_at_the_first_update_of_a_round(float64, steps, rounds):
     """Not one later: as many updates for every number of steps, down to the last one."""
     method = registry.build("distillation", f"halving(steps=2, rounds={rounds})")
     recipe = Recipe(None, None, method, None, None, (), False, steps, 0.0, 0)

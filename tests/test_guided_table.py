@@ -46,7 +46,7 @@ def command(tmp_path, monkeypatch):
     monkeypatch.setattr(guided.judges, "check_apart", lambda run: None)
     monkeypatch.setattr(guided.judges, "alike", lambda *rest: {"score": 1.0})
     monkeypatch.setattr(guided.judges, "texts_of", lambda *rest: ["a", "b"])
-    monkeypatch.setattr(guided.clip_model, "opened", lambda *rest: None)
+    monkeypatch.setattr(guided.clip_model, "opened", lambda *rest, **more: None)
     monkeypatch.setattr(guided.other_runs, "saved", lambda *rest: None)
     monkeypatch.setattr(guided, "figures", lambda *rest: dict(row))
     bench = SimpleNamespace(floor=lambda: {})
