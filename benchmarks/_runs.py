@@ -168,13 +168,14 @@ def pace(folder: Path, batch: int) -> dict[str, float]:
 def quality(run: Path, judge: Path, data_dir: str) -> dict[str, float]:
     """Frechet distance of a run's samples, and how many a second: no guidance, 20 steps of 2M."""
     kept = run / "frechet.json"
-    if not kept.exists():
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    if not found or found.get("judge", str(judge)) != str(judge):
         how = ("none()", "dpmpp_2m()", 20, _SAMPLES, data_dir)
         experiment = sample_quality.judged(run, judge, judge / "statistics", *how)
         params, _ = experiment.weights()
         with contextlib.redirect_stdout(sys.stderr):
             against = quality_lib.open_bench(experiment)
-            write_json(kept, sample_quality.measure(experiment, params, against, 1))
+            found = sample_quality.measure(experiment, params, against, 1)
+        write_json(kept, found | {"judge": str(judge)})
         jax.clear_caches()
-    found = json.loads(kept.read_text())
     return {"frechet": found["frechet"], "samples_per_s": found["images_per_s"]}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import _common, _runs
 from diffusion_jax.cli.modes import train as train_mode
-from diffusion_jax.errors import UserError
+from diffusion_jax.errors import Preempted, UserError
 from diffusion_jax.experiment import open_experiment
 from diffusion_jax.runtime import cache, cpu_devices
 
@@ -102,8 +102,8 @@ def main() -> None:
                 folder = args.out.absolute() / name.replace(" ", "_").replace(",", "") / f"{seed}"
                 value = train(args.config, task, args.steps, seed, args.data_dir, folder)
                 found.setdefault(name, []).append(value)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
+    except (UserError, Preempted) as e:
+        print(f"{'stopped' if isinstance(e, Preempted) else 'error'}: {e}", file=sys.stderr)
         sys.exit(e.exit_code)
     print(show(found))
 

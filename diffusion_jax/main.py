@@ -51,9 +51,7 @@ def _parse(argv: list[str]) -> list[str]:
         sys.exit(0)
     logging.set_verbosity(logging.ERROR)  # ml_collections warns of what is an error here
     try:
-        if {"--trust", "-trust", "--trust=true"} & set(
-            argv
-        ):  # a run's own configuration is read while flags are
+        if arguments.switched_on(argv, "trust"):  # a run's own configuration is read with flags
             os.environ[saved_config.TRUST] = "1"
         argv = arguments.with_mode(argv)
         argv = arguments.renamed(argv)

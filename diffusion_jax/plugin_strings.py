@@ -69,7 +69,7 @@ def _convert(node: ast.AST, text: str) -> Any:
         )
     try:
         return ast.literal_eval(node)
-    except ValueError as e:
+    except (ValueError, TypeError) as e:  # such as a set of lists
         written = ast.get_source_segment(text.strip(), node)
         if written == text.strip():
             raise SpecError(f"{text!r} is no plug-in: write name(key=value, ...)") from e

@@ -194,6 +194,11 @@ def imports(values: dict[str, Any]) -> list[str]:
     return sorted(found)
 
 
+def untrusted_imports(values: dict[str, Any]) -> list[str]:
+    """`imports`, or nothing where these were allowed (`--trust`)."""
+    return [] if os.environ.get(TRUST) == "1" else imports(values)
+
+
 def _is_there(package: str) -> bool:
     try:
         return package != "diffusion_jax" and importlib.util.find_spec(package) is not None
@@ -208,7 +213,7 @@ def read_trusted(path: Path, trust: bool = False) -> ConfigDict:
         ConfigError: they do, and neither `trust` nor `$DIFFUSION_JAX_TRUST=1` (`--trust`) allows.
     """
     config = read(path)
-    names = [] if trust or os.environ.get(TRUST) == "1" else imports(to_dict(config))
+    names = [] if trust else untrusted_imports(to_dict(config))
     if names:
         raise ConfigError(
             f"{path} would import {', '.join(names)}; if you made this run, or trust whoever did, "

@@ -111,6 +111,16 @@ def test_packaged_configurations_are_found_from_anywhere(tmp_path, monkeypatch):
     assert argv == ["x", "--workdir", "config", f"--config={REPO / 'configs' / 'mnist.py'}"]
 
 
+@pytest.mark.parametrize(
+    ("arguments_", "on"),
+    [(["--trust"], True), (["-trust"], True), (["--trust=True"], True), (["--trust=t"], True),
+     (["--trust=1"], True), (["--trust=false"], False), (["--notrust"], False),
+     (["--workdir", "trust"], False), ([], False)],
+)  # fmt: skip
+def test_a_switch_may_have_a_value(arguments_, on):
+    assert arguments.switched_on(["djax", *arguments_], "trust") == on
+
+
 def test_help_fits_a_screen_and_has_every_mode():
     lines = arguments.help_page().splitlines()
     assert 24 <= len(lines) <= 40 and max(map(len, lines)) <= 100

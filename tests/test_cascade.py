@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import tiny
 from command import main
+from conftest import REPO
 from PIL import Image
 
 from diffusion_jax.cli.modes import _eval_cascade, _records
 from diffusion_jax.cli.report import collect, sections_trained
-from diffusion_jax.experiment import open_run
+from diffusion_jax.experiment import cascade, open_run
 from diffusion_jax.experiment.cascade import joined, waste
 
 
@@ -330,3 +331,9 @@ def test_a_pyramid_that_is_no_bijection_is_said_to_waste_bits(tmp_path, pyramid,
     run.config.stages = ",".join(names)
     said = waste(joined(dataclasses.replace(run, workdir=tmp_path / "both", checkpoint="")))
     assert ("longer than need be" in said) == wasteful
+
+
+def test_exported_weights_have_no_record_to_be_held_against():
+    cascade._check_data(
+        (), [{"checkpoint": str(REPO / "pretrained" / name)} for name in ("mnist", "cifar10")]
+    )

@@ -31,6 +31,17 @@ def model(length=2, again=False):
     return built, jax.jit(lambda: built.init(jax.random.key(0), (1, length, 1)))()
 
 
+def test_a_network_that_reads_its_own_prediction_has_the_derivative_of_what_it_computes(float64):
+    """Densities by the ODE need that of the first prediction, too; training does not."""
+    built, params = model(again=True)
+    network, params = built.network, moved(params["network"], 0.3)
+    z = jax.random.normal(jax.random.key(1), (2, 1, 2, DIMS))
+    f = lambda z: network.apply({"params": params}, z, jnp.asarray([-1.0, 2.0]), {})
+    way, h = jax.random.normal(jax.random.key(2), z.shape), 1e-5
+    slope = jax.jvp(f, (z,), (way,))[1]
+    np.testing.assert_allclose(slope, (f(z + h * way) - f(z - h * way)) / (2 * h), atol=1e-7)
+
+
 def test_vectors_keep_the_contract_of_autoencoders():
     testing.check("autoencoders", "embedding(dims=4)", levels=16)
 

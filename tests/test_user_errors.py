@@ -1,5 +1,6 @@
 """Mistakes on the command line: one line, exit code 2, whatever they are."""
 
+import contextlib
 import importlib
 import sys
 
@@ -13,6 +14,7 @@ from jax.experimental import multihost_utils
 import diffusion_jax as dj
 from diffusion_jax import saved_config
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment import checkpoint_match, latents
 from diffusion_jax.networks.published import is_published
 from diffusion_jax.runtime import distributed
 
@@ -110,6 +112,19 @@ def test_a_run_from_elsewhere_imports_nothing_unless_it_is_trusted(foreign, tmp_
     assert dj.open_run(foreign, trust=True).model.schedule is not None
     assert (tmp_path / "ran").exists()
     refused(main("eval", f"--workdir={foreign}", "--trust"), "no checkpoint in")
+
+
+def test_a_record_from_elsewhere_imports_nothing_either(foreign, tmp_path, monkeypatch):
+    """What a checkpoint says of its data, where the settings are one's own."""
+    saved = saved_config.to_dict(tiny.config(tmp_path, data="foreign.plugin()"))
+    experiment, theirs = tiny.experiment(tmp_path, "mine"), saved_config.from_dict(saved)
+    checkpoint_match.check_settings(experiment, tmp_path / "theirs", saved)
+    latents._check_data(experiment, theirs, "theirs")
+    assert not (tmp_path / "ran").exists()
+    monkeypatch.setenv(saved_config.TRUST, "1")
+    with contextlib.suppress(AttributeError):  # it makes no data set
+        checkpoint_match.check_settings(experiment, tmp_path / "theirs", saved)
+    assert (tmp_path / "ran").exists()
 
 
 def test_a_work_directory_may_be_called_like_a_published_checkpoint(tmp_path, monkeypatch):

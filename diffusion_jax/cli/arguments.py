@@ -64,6 +64,13 @@ def value(argv: list[str], flag: str) -> str | None:
     return None
 
 
+def switched_on(argv: list[str], flag: str) -> bool:
+    """Whether a flag without a value, or with one that means yes, is among the arguments."""
+    written = (arg.lstrip("-").partition("=") for arg in argv[1:] if arg.startswith("-"))
+    told = [(sep, text) for name, sep, text in written if name == flag]
+    return any(not sep or text.lower() in ("true", "t", "1") for sep, text in told)
+
+
 def renamed(argv: list[str]) -> list[str]:
     """The arguments with old flags as the settings they are now; one line on stderr for each."""
     out, rest, mode = [], iter(argv), check_mode(argv)

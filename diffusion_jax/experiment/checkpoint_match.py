@@ -32,7 +32,12 @@ def check_settings(experiment: "Experiment", folder: Path, saved: dict[str, Any]
 
 
 def _other_data(experiment: "Experiment", trained: ConfigDict) -> list[str]:
-    """In what the data differ that the weights know of; what cannot be found is not compared."""
+    """In what the data differ that the weights know of.
+
+    Data that cannot be found, or would import modules that were not trusted, are not compared.
+    """
+    if saved_config.untrusted_imports({"data": trained.data}):
+        return []
     try:
         there = registry.build(
             "data", trained.data, data_dir=experiment.config.data_dir,

@@ -19,11 +19,13 @@ class TimeAttention(nn.Module):
         heads: number of heads; must divide the channels.
         frames: T, of a video.
         dtype: arithmetic type (the softmax is float32 at least).
+        smallest_group: fewest channels in a group of the norm.
     """
 
     heads: int
     frames: int
     dtype: Dtype = None
+    smallest_group: int = 2
 
     @nn.compact
     def __call__(self, x: Array, stills: Array | None = None) -> Array:
@@ -38,7 +40,7 @@ class TimeAttention(nn.Module):
                 f"number that divides {channels}, or another width"
             )
         b, height, width = x.shape[0] // t, *x.shape[1:3]
-        h = group_norm(channels, self.dtype, "norm")(x)
+        h = group_norm(channels, self.dtype, "norm", smallest=self.smallest_group)(x)
 
         def rows(
             name: str,

@@ -156,7 +156,9 @@ class UNet(nn.Module):
         def between(h: Array, name: str) -> Array:
             if not self.frames or not self.time:
                 return h
-            return TimeAttention(self.heads, frames, self.dtype, name=f"{name}_time")(h, apart)
+            return TimeAttention(self.heads, frames, self.dtype, **small, name=f"{name}_time")(
+                h, apart
+            )
 
         def attend(h: Array, name: str) -> Array:
             h = Attention(self.heads, self.dtype, **small, name=f"{name}_attn")(h)
