@@ -15,7 +15,7 @@ from PIL import Image
 
 from diffusion_jax.cli.modes import _eval_cascade, _records
 from diffusion_jax.cli.report import collect, sections_trained
-from diffusion_jax.experiment import cascade, open_run
+from diffusion_jax.experiment import cascade as stages_lib, open_run
 from diffusion_jax.experiment.cascade import joined, waste
 
 
@@ -334,6 +334,5 @@ def test_a_pyramid_that_is_no_bijection_is_said_to_waste_bits(tmp_path, pyramid,
 
 
 def test_exported_weights_have_no_record_to_be_held_against():
-    cascade._check_data(
-        (), [{"checkpoint": str(REPO / "pretrained" / name)} for name in ("mnist", "cifar10")]
-    )
+    records = [{"checkpoint": str(REPO / "pretrained" / name)} for name in ("mnist", "cifar10")]
+    stages_lib._check_data((), records)
