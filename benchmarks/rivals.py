@@ -37,6 +37,7 @@ from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.experiment.sampling.samples import Samples
 from diffusion_jax.runtime import cpu_devices
 from diffusion_jax.training import restore
+from diffusion_jax.training.state import ema_key
 
 _TIMED = 3
 
@@ -97,8 +98,10 @@ def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, floa
     return draw, images, {"images_per_s": speed, "ms_for_one": 1000 * min(took[1:])}
 
 
-def bits(path: str, step: int) -> dict[str, Any]:
+def bits(path: str, step: int, weights: str | None = None) -> dict[str, Any]:
     """Bits/dim of a run at a step on its whole test set, and whether it is the bound.
+
+    With `weights`, of these: a run may have been measured by others, too.
 
     The newest bound, or else the newest density that is a likelihood; nothing without either.
     """
@@ -116,6 +119,7 @@ def bits(path: str, step: int) -> dict[str, Any]:
             and report.get("estimator", {}).get("bound") is not False
         )
         asked = (model.get("step"), split) == (step, "test") and whole and valid
+        asked = asked and (weights is None or model.get("weights", weights) == weights)
         if "bits_per_dim" in result and asked:
             found["bound_by_timesteps" in result] = result["bits_per_dim"]
     bound = True in found
@@ -170,6 +174,13 @@ def weights_of(path: str) -> tuple[str, int]:
     return newest.name, int(newest.name)
 
 
+def sampled(path: str) -> str | None:
+    """The average that samples are drawn with; None of exported weights, which are one."""
+    if exported.is_exported(path):
+        return None
+    return ema_key(saved_config.read(Path(path) / "config.json").ema[0])
+
+
 def trained(path: str) -> str:
     """SHA-256 of how and on what the newest weights of a run were trained; empty if exported."""
     if exported.is_exported(path):
@@ -221,7 +232,7 @@ def fill(args: argparse.Namespace) -> list[dict[str, Any]]:
                 same = [{**what, **measure(path, settings, args, drawn)}]
                 with log.open("a") as f:
                     f.write(f"\n{json.dumps(same[0])}\n")  # on a line of its own in any case
-            rows.append({**same[0], **bits(path, step), "name": name})
+            rows.append({**same[0], **bits(path, step, sampled(path)), "name": name})
     return rows
 
 

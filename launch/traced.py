@@ -11,11 +11,21 @@ def make_job(config: Any, on: list) -> Any:
     """The job of `main`, on devices that are not here.
 
     An autoencoder's settings are those of its checkpoint; a line says so where that is not here.
+
+    Raises:
+        ConfigError: it trains no diffusion model.
     """
     from diffusion_jax import registry, saved_config
+    from diffusion_jax.errors import ConfigError
     from diffusion_jax.experiment import Experiment, latents
     from diffusion_jax.runtime.sharding import make_mesh
     from diffusion_jax.runtime.storage import place
+
+    if registry.parse(config.task).name != "diffusion":
+        raise ConfigError(
+            f"task={config.task}: only training steps of diffusion() are compiled here; those of "
+            "guides, students and GANs are smaller than their networks' diffusion"
+        )
 
     class Elsewhere(Experiment):
         """A job whose mesh is not made of this machine's devices."""

@@ -87,6 +87,18 @@ def test_a_classifier_says_nothing_of_the_null_class():
     np.testing.assert_allclose(jnp.exp(jnp.stack(log_p[:4])).sum(0), 1.0, rtol=1e-5)
 
 
+def test_a_discriminator_says_nothing_of_an_image_without_a_class():
+    """It was always told one: that of no class is as it was drawn at the start."""
+    s = registry.build("guides", f"discriminator({SMALL})", **{**OFFERED, "num_classes": 6})
+    params = moved(jax.jit(lambda: s.init(jax.random.key(0), SHAPE))(), 0.3)
+    z = jax.random.normal(jax.random.key(1), (4, *SHAPE))
+    ask = lambda cond: s.log_prob(params, z, jnp.zeros(4), cond)
+    np.testing.assert_array_equal(ask({}), 0.0)
+    found = ask({"label": jnp.asarray([0, 3, 2, 3])})
+    np.testing.assert_array_equal(found[1::2], 0.0)
+    assert (jnp.abs(found[::2]) > 1e-4).all()
+
+
 @pytest.mark.slow
 def test_a_discriminator_finds_the_log_ratio_of_noisy_laws():
     """Data N(m, v) per pixel against samples N(-m, v): the log-ratio of what is left of them."""

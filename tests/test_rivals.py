@@ -44,6 +44,7 @@ def test_modes_that_a_perfect_sampler_finds():
 def report(path, bits, step=6, split="test", images=13, **more):
     result = {"bits_per_dim": bits, **more.pop("result", {})}
     model = {"step": step, "config": {"eval": {"split": split}}}
+    model |= {"weights": more.pop("weights")} if "weights" in more else {}
     data = {"images": images, "of": 13}
     path.write_text(json.dumps({"result": result, "model": model, "data": data, **more}))
 
@@ -62,6 +63,9 @@ def test_bits_of_a_table_are_those_of_a_likelihood_of_the_whole_test_set(tmp_pat
     assert rivals.bits(str(tmp_path), 6) == {"bits_per_dim": 2.0, "bound": False}
     report(folder / "6.json", 2.5, result={"bound_by_timesteps": {}})
     assert rivals.bits(str(tmp_path), 6) == {"bits_per_dim": 2.5, "bound": True}
+    report(folder / "6_4.json", 3.0, result={"bound_by_timesteps": {}}, weights="params")
+    assert rivals.bits(str(tmp_path), 6, "0.99") == {"bits_per_dim": 2.5, "bound": True}
+    assert rivals.bits(str(tmp_path), 6, "params") == {"bits_per_dim": 3.0, "bound": True}
 
 
 def test_only_three_images_of_the_judge_are_stacked():

@@ -12,6 +12,7 @@ import tiny
 from conftest import REPO
 
 from benchmarks import _common
+from diffusion_jax.errors import ConfigError
 from launch import program, tpu_check, traced
 
 CONV = {"window_strides": (1, 1), "padding": "SAME", "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
@@ -193,6 +194,8 @@ def test_settings_of_an_autoencoder_are_those_of_its_checkpoint(tmp_path, capsys
     job = traced.make_job(tiny.config(tmp_path, autoencoder=asked), jax.devices()[:1])
     assert job.model.z_shape((4, 4, 1)) == (2, 2, 3) and not capsys.readouterr().out
     traced.make_job(tiny.config(tmp_path, autoencoder="conv(checkpoint='gone')"), [])
+    with pytest.raises(ConfigError, match=r"only training steps of diffusion\(\) are compiled"):
+        traced.make_job(tiny.config(tmp_path, task="guide(classifier())"), [])
     assert "gone is not here: taken for conv(checkpoint='gone')" in capsys.readouterr().out
 
 

@@ -7,6 +7,8 @@ is told the class, and the ratio is that of the conditional laws.
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
+
 from diffusion_jax.allowed import Count, Counts, Finite, Rate, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.guides.base import Head, apply, log_sigmoid_loss, start, tower
@@ -49,8 +51,16 @@ class Discriminator:
         return {"loss": log_sigmoid_loss(logit, real), "accuracy": right.astype(logit.dtype)}
 
     def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
-        """The logit: the log-ratio of the law of the data to the model's."""
-        return self.logit(params, z, gamma, cond)
+        """The logit: the log-ratio of the law of the data to the model's.
+
+        0 for the null class, and without a class, of a network that was always told one.
+        """
+        logit = self.logit(params, z, gamma, cond)
+        if self.classes == 1:
+            return logit
+        if "label" not in cond:
+            return jnp.zeros_like(logit)
+        return jnp.where(cond["label"] < self.classes, logit, 0.0)
 
 
 def make(
