@@ -1,9 +1,12 @@
 """Sizes of slices, what hosts say together, and the bundle they are sent."""
 
+import configparser
 import shutil
 
 import pytest
 from conftest import REPO
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from launch import gang
 from launch.gang import Host, verdict
@@ -64,3 +67,21 @@ def test_the_bundle_is_the_working_tree_and_the_same_each_time(tmp_path):
         assert tar.extractfile("launch/host.sh").read() == (REPO / "launch/host.sh").read_bytes()
         assert tar.getmember("launch/host.sh").mode & 0o100
     assert "diffusion_jax/main.py" in names and not any(n.startswith(".git/") for n in names)
+
+
+def test_hosts_install_every_package_that_setup_cfg_asks_for():
+    """host.sh installs the lock and nothing else."""
+    pinned = {}
+    for line in (REPO / "launch/requirements.lock").read_text().splitlines():
+        if not line.startswith("#"):
+            name, version = line.split("==")
+            pinned[canonicalize_name(name)] = version
+    setup = configparser.ConfigParser()
+    setup.read(REPO / "setup.cfg")
+    extras = setup["options.extras_require"]
+    asked = "\n".join([setup["options"]["install_requires"], extras["tpu"], extras["gcs"]])
+    wanted = [Requirement(x) for x in asked.splitlines() if x.strip() and not x.startswith("#")]
+    assert len(wanted) > 20
+    for one in wanted:
+        version = pinned.get(canonicalize_name(one.name), "none")
+        assert version != "none" and one.specifier.contains(version), (str(one), version)
