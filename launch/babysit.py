@@ -26,6 +26,8 @@ class Sitter:
         failures_allowed: crashes without a newer checkpoint in between.
         silence: looks without an answer from all hosts before the slice is taken as broken.
         sleep: waits.
+        ours: whether the slice may be deleted: it was not ready when this program came, or a run
+            was started on it.
     """
 
     gang: Gang
@@ -34,6 +36,7 @@ class Sitter:
     failures_allowed: int = 3
     silence: int = 10
     sleep: Callable[[float], None] = time.sleep
+    ours: bool = field(default=False, init=False)
     _failures: int = field(default=0, init=False)
     _best: int = field(default=-1, init=False)
 
@@ -49,13 +52,15 @@ class Sitter:
 
         Raises:
             StillQueued: no slice within its `wait_hours`.
+            Busy: somebody else's run is on the slice.
         """
         self._note_progress()
         while True:
             code = 1
             try:
-                up(self._backend, self.poll, self.sleep)
+                up(self._backend, self.poll, self.sleep, self._found)
                 self.gang.start()
+                self.ours = True
                 what, code = self._watch()
             except CloudError as e:
                 say(f"cloud: {e}")
@@ -79,6 +84,9 @@ class Sitter:
                 return code
             if what == "unreachable":
                 down(self._backend, self.poll, self.sleep)
+
+    def _found(self, state: str) -> None:
+        self.ours = self.ours or state != "ready"
 
     def _watch(self) -> tuple[str, int]:
         """Looks until something has happened to the slice or to the run."""
@@ -119,13 +127,19 @@ class Sitter:
         return True
 
 
-def up(backend: Any, poll: float, sleep: Callable[[float], None]) -> None:
+def up(
+    backend: Any,
+    poll: float,
+    sleep: Callable[[float], None],
+    found: Callable[[str], None] = lambda state: None,
+) -> None:
     """Creates the slice, or takes the one there is, and waits until it is ready.
 
     Args:
         backend: the slice.
         poll: seconds between looks.
         sleep: waits.
+        found: is told each state that is seen.
 
     Raises:
         StillQueued: it did not come within `wait_hours`; the request was left in the queue.
@@ -135,6 +149,7 @@ def up(backend: Any, poll: float, sleep: Callable[[float], None]) -> None:
     asked = False
     while True:
         state = backend.state()
+        found(state)
         if backend.gcloud.dry_run:
             backend.create()
             return

@@ -21,7 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = "djax-code"
 DATA = "tensorflow_datasets"  # where data sets are looked for unless told otherwise
 _LINE = re.compile(r"^djax-status (\S+) (\S+) (running|exited|absent) (\S+)\s*$", re.M)
+_BUSY = 3  # exit code of host.sh
 _SECRET = re.compile(r"(token|secret|password|api_?key)[a-z_]*=", re.I)
+
+
+class Busy(LaunchError):
+    """The hosts hold a run that is not this one: it is left alone, and so is the slice."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,7 @@ class Gang:
         """Ships the code and starts the run on all hosts; where it runs already, nothing happens.
 
         Raises:
+            Busy: a host holds another run; what was started on the others is stopped.
             CloudError: a host refused, or could not be reached by ssh.
         """
         sha, packed = bundle()
@@ -184,18 +190,28 @@ class Gang:
                  *self.arguments, f"--workdir={self.workdir}")  # fmt: skip
         script = (
             f"d=$HOME/{CODE}/{sha}; if [ ! -e $d/.whole ]; then mkdir -p $d; {fetch}; "
-            f"touch $d/.whole; fi; ln -sfn $d $HOME/{CODE}/current; {copy}"
-            f"{self._host('start', *words)}"
+            f"touch $d/.whole; fi; {copy}"
+            # A host that is busy answers with an error, and keeps the other run's tree.
+            f"bash $d/launch/host.sh {shlex.join(('start', *words))}; "
+            f"ln -sfn $d $HOME/{CODE}/current"
         )
         command = shlex.join(["bash", "-euo", "pipefail", "-c", script])
-        for done in self.everywhere(command, 3600 if self.data else 600):
+        answers = self.everywhere(command, 3600 if self.data else 600)
+        if any(x.code == _BUSY or (x.code and "busy with another run" in x.err) for x in answers):
+            self.stop()
+            raise Busy(
+                f"{self.backend.slice.name} is busy with another run, which is left alone; take "
+                "another --name"
+            )
+        for done in answers:
             if done.code:
                 raise CloudError(f"start: exit code {done.code}: {(done.err or done.out).strip()}")
             print(done.out.strip(), flush=True)
 
     def stop(self) -> None:
-        """Ends the run on all hosts: TERM, time to save, KILL."""
-        self.everywhere(f"if [ -e ~/{CODE}/current ]; then {self._host('stop')}; fi")
+        """Ends the run on all hosts: TERM, time to save, KILL. Another run is left alone."""
+        ours = f'[ -e ~/{CODE}/current ] && [ "$(cat ~/.djax/unit 2>/dev/null)" = {self.unit} ]'
+        self.everywhere(f"if {ours}; then {self._host('stop')}; fi")
 
     def newest_step(self) -> int | None:
         """The newest checkpoint in the bucket, or None if that cannot be known."""

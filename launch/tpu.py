@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from launch import babysit, check
-from launch.gang import Gang
+from launch.gang import Busy, Gang
 from launch.gce import Gce
 from launch.gcloud import Blip, CloudError, Gcloud, say
 from launch.slices import CAPACITIES, LaunchError, Slice, age
@@ -96,15 +96,17 @@ def verb_babysit(args: argparse.Namespace, backend: Any) -> int:
     old = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         return sitter.run()
-    except babysit.StillQueued:
+    except (babysit.StillQueued, Busy):
         keep = True
         raise
     finally:
         for number in old:  # a second Ctrl-C must not keep the slice alive
             signal.signal(number, signal.SIG_IGN)
         try:
-            if not keep:
+            if not keep and sitter.ours:
                 babysit.down(backend, args.poll, time.sleep)
+            elif not keep:
+                say(f"{args.name} was there before, and nothing was started on it: not deleted")
         except (Blip, CloudError) as e:
             say(f"NOT DELETED, and it costs money: {e}; delete it with the command above")
             raise

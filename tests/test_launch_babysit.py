@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from clouds import ABSENT, BLIP, READY, RUN, WHERE, checkpoints, host, request
 from conftest import REPO
 
@@ -83,6 +84,32 @@ def test_blips_while_watching_delete_nothing(cloud):
     )  # fmt: skip
     assert tpu.main(["babysit", *WHERE, "--keep", *RUN]) == 0
     assert cloud.verbs() == ["start"]
+
+
+BUSY = [3, "", "host.sh: this host is busy with another run; stop it first"]
+
+
+@pytest.mark.parametrize("answer", [BUSY, [1, *BUSY[1:]]])
+def test_the_slice_of_another_run_is_never_deleted(cloud, capsys, answer):
+    """By gcloud's own exit code too: it may have one of its own for several workers."""
+    cloud.script(request=request("ACTIVE"), node=READY, start=answer)
+    assert tpu.main(["babysit", *WHERE, *RUN]) == 2
+    assert cloud.verbs() == ["start", "stop"]
+    assert "error: djax is busy with another run" in capsys.readouterr().err
+
+
+def test_a_slice_that_was_there_and_on_which_nothing_started_is_not_deleted(cloud, capsys):
+    cloud.script(request=request("ACTIVE"), node=READY, start=[1, "", "no space left"])
+    assert tpu.main(["babysit", *WHERE, *RUN]) == 1
+    assert cloud.verbs() == ["start"] * 3
+    assert "not deleted" in capsys.readouterr().err
+
+
+def test_a_slice_that_came_for_us_is_deleted_though_nothing_started(cloud):
+    cloud.script(deleted=ABSENT, request=[request("ACCEPTED"), request("ACTIVE")], node=READY,
+                 start=[1, "", "no space left"])  # fmt: skip
+    assert tpu.main(["babysit", *WHERE, *RUN]) == 1
+    assert cloud.verbs() == ["start"] * 3 + ["delete"]
 
 
 def test_a_signal_deletes_the_slice(cloud):

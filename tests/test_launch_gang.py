@@ -1,7 +1,10 @@
 """Sizes of slices, what hosts say together, and the bundle they are sent."""
 
 import configparser
+import fcntl
+import os
 import shutil
+import subprocess
 
 import pytest
 from conftest import REPO
@@ -10,7 +13,9 @@ from packaging.utils import canonicalize_name
 
 from launch import gang
 from launch.gang import Host, verdict
+from launch.gcloud import Done
 from launch.slices import Slice
+from launch.tpu_api import TpuApi
 
 
 @pytest.mark.parametrize(
@@ -52,6 +57,49 @@ def test_what_the_hosts_say_together(states, wanted):
 
 def test_another_run_on_the_host_is_not_ours():
     assert verdict(say(0, 0), "other", 2) == ("crashed", 1)
+
+
+class Here:
+    """A cloud of one host: this machine, with a home of its own."""
+
+    dry_run = False
+
+    def __init__(self, home):
+        self.home = home
+
+    def change(self, argv, absent_is_fine=False):
+        return ""
+
+    def call(self, argv, timeout=600.0):
+        (command,) = [x.removeprefix("--command=") for x in argv if x.startswith("--command=")]
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True,
+                              timeout=60, env={**os.environ, "HOME": str(self.home)})  # fmt: skip
+        return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock")
+def test_a_busy_host_keeps_its_run_and_its_code(tmp_path, monkeypatch):
+    monkeypatch.setattr(gang, "bundle", lambda: ("new", b""))
+    monkeypatch.delenv("DJAX_STATE", raising=False)
+    code, state = tmp_path / gang.CODE, tmp_path / ".djax"
+    for name in ("old", "new"):
+        (code / name / "launch").mkdir(parents=True)
+        (code / name / ".whole").touch()
+    shutil.copy(REPO / "launch/host.sh", code / "new/launch")
+    (code / "old/launch/host.sh").write_text(f"echo $1 >> {tmp_path}/asked")
+    (code / "current").symlink_to(code / "old")
+    state.mkdir()
+    (state / "unit").write_text("another\n")
+    here = gang.Gang(TpuApi(Here(tmp_path), Slice("n", "p", "z-a", "v5litepod-8")), "gs://b/run")
+    with open(state / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(gang.Busy, match="left alone"):
+            here.start()
+        assert (code / "current").resolve() == code / "old"
+        assert not (tmp_path / "asked").exists()
+        (state / "unit").write_text(f"{here.unit}\n")
+        here.start()  # it runs already
+    assert (code / "current").resolve() == code / "new"
 
 
 def test_the_bundle_is_the_working_tree_and_the_same_each_time(tmp_path):
