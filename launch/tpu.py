@@ -138,6 +138,11 @@ def _gang(args: argparse.Namespace, backend: Any) -> Gang:
         raise LaunchError("--workdir is needed: where the run writes, best a gs:// folder")
     if not args.arguments:
         raise LaunchError("give the trainer's arguments after --, for example -- --config=...")
+    if args.verb == "babysit" and not (args.keep or args.workdir.startswith("gs://")):
+        raise LaunchError(
+            f"--workdir={args.workdir}: the disk goes with the slice at the end, so give a gs:// "
+            "folder (or --keep)"
+        )
     if args.data and not args.data.startswith("gs://"):
         raise LaunchError(f"--data={args.data}: every new host copies it, so give a gs:// folder")
     return Gang(backend, args.workdir, tuple(args.arguments), args.retries, args.data)

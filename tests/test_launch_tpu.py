@@ -220,6 +220,7 @@ def test_several_hosts_on_compute_engine_are_a_group_in_bulk_mode(cloud):
         (["up", *WHERE, "--type=v5litepod-256"], "--yes"),
         (["babysit", *WHERE, "--", "--config=c"], "--workdir"),
         (["babysit", *WHERE, "--workdir=gs://b/r"], "after --"),
+        (["babysit", *WHERE, "--workdir=runs/x", "--", "--config=c"], "the disk goes with"),
         (["run", *WHERE, "--type=v5litepod-16", "--workdir=runs/x", "--", "--config=c"], "gs://"),
         (["run", *WHERE, "--workdir=gs://b/r", "--data=/sets", "--", "--config=c"], "gs://"),
         (["run", *WHERE, "--workdir=gs://b/r", "--", "--api_key=123"], "secret"),
