@@ -22,7 +22,10 @@ CODE = "djax-code"
 DATA = "tensorflow_datasets"  # where data sets are looked for unless told otherwise
 _LINE = re.compile(r"^djax-status (\S+) (\S+) (running|exited|absent) (\S+)\s*$", re.M)
 _BUSY = 3  # exit code of host.sh
-_SECRET = re.compile(r"(token|secret|password|api_?key)[a-z_]*=", re.I)
+# Whole names, also as the end of longer ones: `hf_token=`, but not `cond_tokens=`.
+_SECRET = re.compile(
+    r"(?<![a-z0-9/])(token|secret|password|(api|access|secret|private)[-_]?key)=", re.I
+)
 
 
 class Busy(LaunchError):

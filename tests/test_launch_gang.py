@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+from contextlib import nullcontext
 
 import pytest
 from conftest import REPO
@@ -57,6 +58,19 @@ def test_what_the_hosts_say_together(states, wanted):
 
 def test_another_run_on_the_host_is_not_ours():
     assert verdict(say(0, 0), "other", 2) == ("crashed", 1)
+
+
+@pytest.mark.parametrize(
+    ("word", "secret"),
+    [("--config.network='uvit(cond_tokens=64)'", False), ("--workdir=gs://b/token=3", False),
+     ("--config.tokens=8", False), ("--hf_token=x", True), ("--TOKEN=x", True),
+     ("--config.x='f(token=1)'", True), ("--secret_access_key=x", True), ("--apikey=x", True),
+     ("--my.password=x", True), ("--config.secret=x", True)],
+)  # fmt: skip
+def test_only_names_of_secrets_are_refused(word, secret):
+    backend = TpuApi(None, Slice("n", "p", "z-a", "v5litepod-8"))
+    with pytest.raises(gang.LaunchError, match="secret") if secret else nullcontext():
+        gang.Gang(backend, "gs://b/run", (word,))
 
 
 class Here:
