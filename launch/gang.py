@@ -82,17 +82,33 @@ def verdict(found: Sequence[Host], unit: str, hosts: int) -> tuple[str, int]:
     return ("finishing", 0) if codes else ("running", 0)
 
 
+def tree() -> list[str]:
+    """The files of the working tree, as git sees it.
+
+    Raises:
+        LaunchError: git does not know this tree, or is not installed.
+    """
+    argv = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True)
+    except FileNotFoundError as e:
+        raise LaunchError("git is not installed; it names the files that hosts are sent") from e
+    names = sorted({n for n in done.stdout.split("\0") if n and (ROOT / n).is_file()})
+    if done.returncode or "launch/host.sh" not in names:
+        said = (done.stderr.strip().splitlines() or ["it does not hold launch/host.sh"])[0]
+        raise LaunchError(f"hosts are sent what git sees of {ROOT}, a clone: {said}")
+    return names
+
+
 def bundle() -> tuple[str, bytes]:
     """The working tree, as git sees it, packed; the same tree gives the same bytes.
 
     Returns:
         The first digits of its SHA-256, and the gzipped tar.
     """
-    argv = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split("\0")
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as tar:
-        for name in sorted({n for n in names if n and (ROOT / n).is_file()}):
+        for name in tree():
             info = tar.gettarinfo(str(ROOT / name), name)
             info.mtime, info.uid, info.gid, info.uname, info.gname = 0, 0, 0, "", ""
             with open(ROOT / name, "rb") as f:

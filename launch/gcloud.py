@@ -11,6 +11,7 @@ from typing import Any
 
 from launch.slices import LaunchError
 
+_MISSING = "gcloud is not installed: https://cloud.google.com/sdk"
 _ABSENT = ("NOT_FOUND", "was not found", "not found")
 # Answers that no repetition changes.
 _FINAL = ("PERMISSION_DENIED", "INVALID_ARGUMENT", "UNAUTHENTICATED", "active account",
@@ -71,10 +72,24 @@ class Gcloud:
                 stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except FileNotFoundError as e:
-            raise LaunchError("gcloud is not installed: https://cloud.google.com/sdk") from e
+            raise LaunchError(_MISSING) from e
         except subprocess.TimeoutExpired as e:
             return Done(124, _text(e.stdout), _text(e.stderr))
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def show(self, argv: Sequence[str]) -> int:
+        """Runs a command whose output goes straight to the terminal.
+
+        Args:
+            argv: the arguments after `gcloud`.
+
+        Returns:
+            Its exit code.
+        """
+        try:
+            return subprocess.run(["gcloud", *argv]).returncode
+        except FileNotFoundError as e:
+            raise LaunchError(_MISSING) from e
 
     def change(self, argv: Sequence[str], absent_is_fine: bool = False) -> str:
         """Runs a command that changes something; printed, and only printed in a dry run.

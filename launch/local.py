@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -192,6 +193,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args.command = argv[cut + 1 :]
     if not args.command:
         parser.error("give the command after --, for example -- python -m diffusion_jax.main ...")
+    if shutil.which(args.command[0]) is None:
+        parser.error(f"{args.command[0]}: no such program")
     if args.n < 1 or args.devices < 0 or args.restarts < 0:
         parser.error("-n must be at least 1, --devices and --restarts at least 0")
     return args

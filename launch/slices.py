@@ -67,8 +67,8 @@ class Slice:
             raise LaunchError(f"--type={self.type}: allowed are {known}, for example v5litepod-8")
         if self.capacity not in CAPACITIES:
             raise LaunchError(f"--capacity={self.capacity}: allowed are {', '.join(CAPACITIES)}")
-        if not (math.isfinite(self.hours) and self.hours > 0 and self.wait_hours > 0):
-            raise LaunchError("--hours and --wait-hours must be positive")
+        if not all(math.isfinite(h) and h > 0 for h in (self.hours, self.wait_hours)):
+            raise LaunchError("--hours and --wait-hours must be positive and finite")
 
     @property
     def generation(self) -> str:

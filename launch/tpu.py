@@ -9,17 +9,17 @@ code), 75 the request still waits in the queue.
 """
 
 import argparse
+import math
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from launch import babysit, check
-from launch.gang import Busy, Gang
+from launch.gang import Busy, Gang, tree
 from launch.gce import Gce
 from launch.gcloud import Blip, CloudError, Gcloud, say
 from launch.slices import CAPACITIES, LaunchError, Slice, age
@@ -62,11 +62,11 @@ def verb_logs(args: argparse.Namespace, backend: Any) -> int:
     command = "bash ~/djax-code/current/launch/host.sh logs" + (" -F" if args.follow else "")
     hosts = backend.hosts() or ["HOST"]
     host = hosts[min(args.worker, len(hosts) - 1)]
-    argv = ["gcloud", *backend.ssh(host, command, worker=str(args.worker))]
+    argv = backend.ssh(host, command, worker=str(args.worker))
     if args.dry_run:
-        print(shlex.join(argv))
+        print(shlex.join(["gcloud", *argv]))
         return 0
-    return 1 if subprocess.run(argv).returncode else 0
+    return 1 if backend.gcloud.show(argv) else 0
 
 
 def verb_down(args: argparse.Namespace, backend: Any) -> int:
@@ -145,6 +145,7 @@ def _gang(args: argparse.Namespace, backend: Any) -> Gang:
         )
     if args.data and not args.data.startswith("gs://"):
         raise LaunchError(f"--data={args.data}: every new host copies it, so give a gs:// folder")
+    tree()
     return Gang(backend, args.workdir, tuple(args.arguments), args.retries, args.data)
 
 
@@ -165,7 +166,7 @@ def _allow(args: argparse.Namespace, backend: Any) -> None:
         f"{backend.slice.type}, {backend.slice.chips} chips, {backend.slice.hosts} host(s): about "
         f"{price:.0f} $/h (list price of 2025, {backend.slice.capacity})"
     )
-    if price > args.max_price and not (args.yes or args.dry_run):
+    if not (price <= args.max_price or args.yes or args.dry_run):
         raise LaunchError(f"that is more than --max-price={args.max_price:g} $/h; add --yes")
     if isinstance(backend, TpuApi) and backend.slice.capacity != "flex-start":
         say(
@@ -246,6 +247,9 @@ def main(argv: Sequence[str]) -> int:
     """
     args = parse(argv)
     try:
+        for option, seconds in (("poll", args.poll), ("backoff", args.backoff)):
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise LaunchError(f"--{option}={seconds:g}: seconds, not negative and finite")
         wanted = Slice(
             args.name, args.project, args.zone, args.type, args.capacity, args.hours,
             args.wait_hours, args.service_account, args.image,

@@ -6,7 +6,7 @@ import time
 import pytest
 from clouds import ABSENT, BLIP, READY, RUN, UNIT, WHERE, host, request
 
-from launch import tpu
+from launch import gang, tpu
 from launch.slices import Slice
 
 
@@ -220,6 +220,12 @@ def test_several_hosts_on_compute_engine_are_a_group_in_bulk_mode(cloud):
         (["up", *WHERE, "--type=v5litepod-256"], "--yes"),
         (["babysit", *WHERE, "--", "--config=c"], "--workdir"),
         (["babysit", *WHERE, "--workdir=gs://b/r"], "after --"),
+        (["babysit", *WHERE, "--wait-hours=inf", *RUN], "--wait-hours"),
+        (["up", *WHERE, "--hours=nan"], "--hours"),
+        (["up", *WHERE, "--max-price=nan"], "--yes"),
+        (["babysit", *WHERE, "--poll=-1", *RUN], "--poll=-1"),
+        (["up", *WHERE, "--poll=nan"], "--poll=nan"),
+        (["babysit", *WHERE, "--backoff=inf", *RUN], "--backoff=inf"),
         (["babysit", *WHERE, "--workdir=runs/x", "--", "--config=c"], "the disk goes with"),
         (["run", *WHERE, "--type=v5litepod-16", "--workdir=runs/x", "--", "--config=c"], "gs://"),
         (["run", *WHERE, "--workdir=gs://b/r", "--data=/sets", "--", "--config=c"], "gs://"),
@@ -234,6 +240,32 @@ def test_mistakes_are_one_line_and_call_nothing_that_changes(
     error = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
     assert len(error) == 1 and said in error[0]
     assert cloud.verbs() == []
+
+
+@pytest.mark.parametrize("verb", ["babysit", "run"])
+def test_a_tree_that_git_does_not_know_is_refused_first(cloud, capsys, monkeypatch, tmp_path, verb):
+    monkeypatch.setattr(gang, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setattr(tpu, "tree", gang.tree)
+    cloud.script(request=request("ACTIVE"), node=READY)
+    assert tpu.main([verb, *WHERE, *RUN]) == 2
+    assert f"error: hosts are sent what git sees of {tmp_path}" in capsys.readouterr().err
+    assert cloud.verbs() == []
+    monkeypatch.setattr(gang.subprocess, "run", missing)
+    with pytest.raises(gang.LaunchError, match="git is not installed"):
+        gang.tree()
+
+
+def missing(argv, **how):
+    raise FileNotFoundError(argv[0])
+
+
+def test_logs_without_gcloud_are_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert tpu.main(["logs", *WHERE]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: gcloud is not installed: https://cloud.google.com/sdk"
+    ]
 
 
 def test_an_unknown_state_of_a_slice_is_waited_for_not_deleted(cloud):
