@@ -1,7 +1,7 @@
 r"""TPU slices: up, run, status, logs, down, babysit, reap.
 
     python -m launch.tpu babysit --project=P --zone=us-west4-a --type=v5litepod-8 \
-        --workdir=gs://BUCKET/runs/cifar10 -- --config=configs/cifar10.py
+        --data=gs://BUCKET/sets --workdir=gs://BUCKET/runs/cifar10 -- --config=configs/cifar10.py
 
 The slice's name is the key: every verb may be repeated. `--dry-run` prints the commands and calls
 nothing. Exit codes: 0 done, 2 a mistake, 1 the cloud refused or the run crashed (then its own

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import REPO
 
+from launch import gang, tpu
+
 HOST = REPO / "launch" / "host.sh"
 
 pytestmark = pytest.mark.skipif(
@@ -163,6 +165,34 @@ def test_shellcheck(name):
         pytest.skip("shellcheck is not installed")
     done = subprocess.run([program, str(REPO / "launch" / name)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_sky_yaml_copies_the_data_where_they_are_looked_for(tmp_path):
+    import yaml
+
+    config = yaml.safe_load((REPO / "launch" / "sky.yaml").read_text())
+    (tmp_path / "launch").mkdir()
+    (tmp_path / "launch" / "host.sh").write_text("echo $@ >> said")
+    (tmp_path / "gcloud").write_text("#!/bin/sh\necho $@ >> said")
+    (tmp_path / "gcloud").chmod(0o755)
+    env = {"HOME": str(tmp_path), "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    copied = f"storage rsync --recursive gs://b/sets {tmp_path}/{gang.DATA}"
+    for data, said in (config["envs"]["DATA"], []), ("gs://b/sets", [copied]):
+        (tmp_path / "said").unlink(missing_ok=True)
+        subprocess.run(["bash", "-c", config["setup"]], cwd=tmp_path, check=True,
+                       env={**env, "DATA": data})  # fmt: skip
+        assert (tmp_path / "said").read_text().splitlines() == ["install", *said]
+
+
+def test_commands_for_fresh_hosts_say_where_prepared_data_are():
+    """configs/cifar10.py reads a prepared set, which a new host does not have."""
+    texts = [tpu.__doc__, *((REPO / f).read_text() for f in (
+        "launch/README.md", "launch/sky.yaml", "docs/howto/tpu.md"))]  # fmt: skip
+    lines = "\n".join(texts).replace("\\\n", " ").splitlines()
+    slices = [x for x in lines if "launch.tpu" in x and "configs/cifar10.py" in x and " -- " in x]
+    clouds = [x for x in lines if "sky jobs launch" in x]
+    assert len(slices) >= 5 and all("--data=gs://" in x for x in slices), slices
+    assert len(clouds) >= 2 and all("--env DATA=gs://" in x for x in clouds), clouds
 
 
 def test_sky_yaml_is_valid(monkeypatch, tmp_path):
