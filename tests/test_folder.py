@@ -2,6 +2,7 @@
 
 import io
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ from picture_files import write
 from PIL import Image
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes._discriminator_data import mixed
 from diffusion_jax.data import base
+from diffusion_jax.data.datasets import embeddings
 from diffusion_jax.data.datasets._pictures import decode
 from diffusion_jax.errors import DataError, UserError
+from diffusion_jax.evaluation.judges import _svm
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -140,6 +144,61 @@ def test_turned_and_resized_images_keep_the_label_of_what_is_seen(tmp_path, caps
         split = registry.build("data", text).split("train")
         np.testing.assert_array_equal(split.images[:, 0, 0, 0], [0] * 3 + [200] * 5)
         np.testing.assert_array_equal(split.labels, [0] * 3 + [1] * 5)
+
+
+def pets(folder, classes=2, each=4):
+    """A folder of grey pictures whose level is `20 class`; the last one of class 0 is damaged."""
+    for i in range(classes * each):
+        path = folder / str(i // each) / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), 20 * (i // each)).save(path)
+    spoil(folder / "0" / f"{each - 1:02d}.png", "text")
+    return f"folder(path={str(folder)!r}, size=4, channels=1, valid=0, test=0)"
+
+
+def test_moving_images_keep_the_label_of_what_is_seen(tmp_path, capsys):
+    plain = pets(tmp_path / "x")
+    split = registry.build("data", f"moving({plain}, frames=2, size=4, videos=60)").split("train")
+    np.testing.assert_array_equal(split.images[:][:, 0, 0, 0, 0], 20 * split.labels)
+
+
+def test_scenes_show_the_digit_of_what_is_seen(tmp_path, capsys):
+    plain = pets(tmp_path / "x", classes=10, each=2)
+    split = registry.build("data", f"scenes(of={plain}, objects=1, size=300)").split("train")
+    digit = split.captions.attributes[:, 1]
+    np.testing.assert_array_equal(split.images.max((1, 2, 3)), 20 * digit)
+
+
+def test_embeddings_keep_the_caption_and_label_of_what_is_seen(tmp_path, capsys):
+    clip = SimpleNamespace(
+        shape=(4, 4, 1), levels=256, size=1, digest="x", images=lambda a: a[:, 0, :1, 0] / 20.0
+    )
+    named = registry.build("data", f"class_captions({pets(tmp_path / 'x')})")
+    split = embeddings.make("clip", named, mean=(0.0,), std=(1.0,), open_clip=lambda _: clip)
+    found = split.split("train")
+    one = np.ravel(found.images) > np.ravel(found.images).min()
+    np.testing.assert_array_equal(found.labels, one)
+    assert found.captions.strings() == [named.split("train").captions.table[k] for k in one * 1]
+
+
+def test_a_discriminator_is_told_the_label_of_what_is_seen(tmp_path, capsys):
+    source = registry.build("data", pets(tmp_path / "x"))
+    samples = np.zeros((100, 4, 4, 1), np.uint8)
+    split = mixed(source, samples, np.zeros(100, np.int32), 2).split("train")
+    np.testing.assert_array_equal(split.images[:8, 0, 0, 0], 20 * split.labels[:8])
+
+
+def test_the_vector_machine_is_fitted_to_the_label_of_what_is_seen(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("sklearn")
+    seen = {}
+
+    def fit(self, rows, labels):
+        seen.update(rows=rows, labels=labels)
+        return self
+
+    monkeypatch.setattr("sklearn.svm.SVC.fit", fit)
+    _svm.fitted(registry.build("data", pets(tmp_path / "x")))
+    np.testing.assert_array_equal(seen["rows"][:, 0] > 0, seen["labels"])
 
 
 def test_what_killed_processes_left_is_swept_and_what_is_being_written_is_not(tmp_path, cache):

@@ -81,14 +81,15 @@ def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> S
         real = data.split(name)
         lo, hi = (round(f * len(image)) for f in _PARTS[name])
         rows = np.resize(np.arange(lo, hi), len(real))
+        every = real.whole()  # an image that replaces a damaged one brings its label
         labels = (
-            [real.labels, label[rows] + classes]
+            [every["label"], label[rows] + classes]
             if classes > 1
             else [np.zeros(len(real)), np.ones(len(real))]
         )
         return Split(
             f"{real.name} against samples",
-            np.concatenate([np.asarray(real.images), image[rows]]),
+            np.concatenate([every["image"], image[rows]]),
             np.concatenate(labels).astype(np.int32),
             real.levels,
             2 * classes,

@@ -14,6 +14,7 @@ import numpy as np
 from diffusion_jax.allowed import Finite, Positive
 from diffusion_jax.data import vectors
 from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.captions import of_rows
 from diffusion_jax.data.media.vector import VECTOR
 from diffusion_jax.data.vectors import LEVELS, SPAN, Scale
 from diffusion_jax.errors import DataError
@@ -63,20 +64,22 @@ def make(
     name = f"embeddings_{of.name}"
 
     @functools.lru_cache
-    def raw(split: str) -> np.ndarray:
-        return clip.images(np.asarray(of.split(split).everything()["image"]))
+    def raw(split: str) -> dict[str, np.ndarray]:
+        every = of.split(split).everything()  # a replaced image brings its label and caption
+        return {**every, "image": clip.images(np.asarray(every["image"]))}
 
     @functools.lru_cache
     def scale() -> Scale:
-        return Scale(mean, std) if mean else vectors.measured(raw("train"))
+        return Scale(mean, std) if mean else vectors.measured(raw("train")["image"])
 
     @functools.lru_cache
     def load(split: str) -> Split:
         found = of.split(split)
-        levels = scale().levels(raw(split))
+        every = raw(split)
         return Split(
-            f"{name}/{split}", levels, found.labels, LEVELS, found.num_classes, found.captions
-        )
+            f"{name}/{split}", scale().levels(every["image"]), every["label"], LEVELS,
+            found.num_classes, of_rows(found.captions, every),
+        )  # fmt: skip
 
     note = f"vectors of {clip.size} values on {LEVELS} levels over +-{SPAN:g} deviations"
     return Source(

@@ -115,11 +115,11 @@ def make(
     name = f"moving_{images.name}_{frames}x{size}"
 
     def load(split: str) -> Split:
-        found = images.split(split)
+        found = images.split(split).whole()  # an image that replaces a damaged one brings its label
         shape = (_HELD.get(split, videos), frames, size, size, images.shape[-1])
         seed = zlib.crc32(f"moving {split}".encode())
-        drawn = _Videos(np.asarray(found.images), shape, objects, torus, speed, seed)
-        labels = np.asarray(found.labels)[drawn.which()].astype(np.int32)
+        drawn = _Videos(found["image"], shape, objects, torus, speed, seed)
+        labels = found["label"][drawn.which()].astype(np.int32)
         return Split(f"{name}/{split}", drawn, labels, images.levels, images.num_classes)
 
     return Source(

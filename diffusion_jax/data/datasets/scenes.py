@@ -68,14 +68,15 @@ def make(
     def load(split: str) -> Split:
         found = digits.split(split)
         n = size if split == "train" else _SIZES[split]
-        if lacking := set(range(10)) - set(np.unique(found.labels).tolist()):
+        every = found.whole()  # an image that replaces a damaged one brings its label
+        if lacking := set(range(10)) - set(np.unique(every["label"]).tolist()):
             raise DataError(
                 f"scenes: {split!r} of {digits.name} has {len(found)} images and no "
                 f"{', '.join(map(str, sorted(lacking)))}: give it more of them (holdout)"
             )
         rng = np.random.default_rng([zlib.crc32(f"scenes {split}".encode()), n])
         shown = _attributes(rng, n, counts, chosen)
-        images = _drawn(rng, shown, np.asarray(found.images[:]), found.labels)
+        images = _drawn(rng, shown, every["image"], every["label"])
         captions = _captions(rng, shown, said if split == "train" else None, counts, chosen)
         where = functools.partial(_quarters, (height, width))
         captions = dataclasses.replace(captions, where=where)

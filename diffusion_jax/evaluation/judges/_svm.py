@@ -16,9 +16,10 @@ def fitted(source: Source) -> tuple[object, float]:
 
     split = source.split("train")
     n, scale = min(len(split), _MOST), 16.0 / (source.levels - 1)
-    rows = np.asarray(split.images[:n], np.float64).reshape(n, -1) * scale
+    first = split.take(np.arange(n))  # an image that replaces a damaged one brings its label
+    rows = first["image"].astype(np.float64).reshape(n, -1) * scale
     gamma = 0.001 * 64 / rows.shape[1]
-    return SVC(gamma=gamma).fit(rows, split.labels[:n]), scale
+    return SVC(gamma=gamma).fit(rows, first["label"]), scale
 
 
 def classes(source: Source, images: np.ndarray) -> np.ndarray:
