@@ -74,6 +74,19 @@ def test_sixteen_bits_keep_the_upper_eight():
         read(saved(Image.fromarray(np.zeros((2, 2), np.float32)), "TIFF"), 1)
 
 
+def test_sixteen_bits_with_a_transparent_level_keep_the_upper_eight():
+    """Of all sixteen bits: a level that differs from it in the lower eight is seen."""
+    wide = np.array([[0, 0x80, 0x1000, 0x1001, 0x4000, 0x8000, 0xFFFF]], np.uint16)
+    data = saved(Image.fromarray(wide), transparency=0x1000)
+    wanted = np.array([[0, 0, 255, 16, 64, 128, 255]])
+    np.testing.assert_array_equal(seen(data, 1), wanted)
+    np.testing.assert_array_equal(seen(data, 3), wanted[..., None].repeat(3, -1))
+    with pytest.raises(Damaged, match="transparent"):
+        read(data, 1, background=None)
+    opaque = saved(Image.fromarray(wide), transparency=0x2000)
+    np.testing.assert_array_equal(np.asarray(read(opaque, 1, background=None)), wide >> 8)
+
+
 def test_ink_is_turned_into_light():
     cmyk = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     found = seen(saved(cmyk, "JPEG", quality=95)).reshape(-1, 3).mean(0)

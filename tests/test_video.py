@@ -13,7 +13,7 @@ from weights import moved
 
 from diffusion_jax import registry, testing
 from diffusion_jax.compression import other_formats
-from diffusion_jax.data.media.video import FILMS, VIDEO, film, frames_of_film
+from diffusion_jax.data.media.video import FILMS, VIDEO, film, frames_of, frames_of_film
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.training import step as step_lib
@@ -218,6 +218,31 @@ def test_a_folder_of_films_and_of_frames(tmp_path):
     source = registry.build("data", f"videos({str(tmp_path)!r}, {how})")
     wanted = [v[k : k + 2] for v in videos.values() for k in (0, 2)] + [still[..., None]]
     np.testing.assert_array_equal(source.split("train").images, np.stack(wanted))
+
+
+def frames_seen(pictures, kind, **how):
+    out = io.BytesIO()
+    pictures[0].save(out, kind, save_all=True, append_images=pictures[1:], **how)
+    out.seek(0)
+    return [np.asarray(frame) for frame in frames_of(out, 1)]
+
+
+def test_frames_are_read_as_pictures_are():
+    wide = [np.full((2, 3), level, np.uint16) for level in (0x80, 0x1234, 0xFF00)]
+    found = frames_seen([Image.fromarray(w) for w in wide], "PNG")
+    np.testing.assert_array_equal(found, np.stack(wide) >> 8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rows = [np.arange(6, dtype=np.uint8).reshape(2, 3) * 40 + k for k in range(2)]
+    held = [Image.fromarray(r).convert("RGB") for r in rows]
+    found = frames_seen(held, "WEBP", lossless=True, exif=exif.tobytes())
+    np.testing.assert_array_equal(found, [np.rot90(r, -1) for r in rows])
+
+
+def test_a_picture_in_place_of_an_animation_is_no_frame_of_it():
+    levels = [Image.new("L", (2, 2), level) for level in (200, 10, 20)]
+    assert [f[0, 0] for f in frames_seen(levels, "PNG", default_image=True)] == [10, 20]
+    assert [f[0, 0] for f in frames_seen(levels, "PNG")] == [200, 10, 20]
 
 
 def test_a_folder_without_videos_is_refused(tmp_path):

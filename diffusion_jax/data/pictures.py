@@ -32,16 +32,21 @@ def read(file: BinaryIO | bytes, channels: int, background: int | None = WHITE) 
     """
     picture = _opened(file)
     try:
-        picture = flattened(picture, background)
-        if picture.mode.startswith("I;16"):
-            from PIL import Image
-
-            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-        return picture.convert("L" if channels == 1 else "RGB")
+        return shown(picture, channels, background)
     except Damaged:
         raise
     except Exception as e:
         raise _why(e) from e
+
+
+def shown(picture: "Image", channels: int, background: int | None = WHITE) -> "Image":
+    """What `read` gives of a picture that is open, or of the frame at which a film is."""
+    from PIL import ImageOps
+
+    if picture.mode in _WIDE:
+        raise Damaged("has 32 bits per channel; save it with 8 or 16")
+    picture = _eight_bits(ImageOps.exif_transpose(picture))
+    return _flattened(picture, background).convert("L" if channels == 1 else "RGB")
 
 
 def read_exactly(file: BinaryIO | bytes) -> np.ndarray:
@@ -50,7 +55,7 @@ def read_exactly(file: BinaryIO | bytes) -> np.ndarray:
     Raises:
         Damaged: it cannot be decoded, or is of another kind.
     """
-    picture = _opened(file, shown=False)
+    picture = _opened(file)
     deep = any("16" in str(tile[3]) for tile in picture.tile)
     if deep or picture.mode not in ("L", "RGB") or "transparency" in picture.info:
         kind = "16 bits per channel" if deep else f"mode {picture.mode}"
@@ -94,22 +99,31 @@ def fitted(picture: "Image", size: tuple[int, int]) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _opened(file: BinaryIO | bytes, shown: bool = True) -> "Image":
-    from PIL import Image, ImageOps
+def _opened(file: BinaryIO | bytes) -> "Image":
+    from PIL import Image
 
     try:
-        picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
-        if picture.mode in _WIDE:
-            raise Damaged("has 32 bits per channel; save it with 8 or 16")
-        return ImageOps.exif_transpose(picture) if shown else picture
-    except Damaged:
-        raise
+        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
     except Exception as e:
         raise _why(e) from e
 
 
-def flattened(picture: "Image", background: int | None = WHITE) -> "Image":
-    """A picture without transparent pixels: those show the background, as in `read`."""
+def _eight_bits(picture: "Image") -> "Image":
+    """The upper 8 bits of 16, which Pillow would clip; all 16 tell whether a pixel is clear."""
+    from PIL import Image
+
+    if not picture.mode.startswith("I;16"):
+        return picture
+    values, clear = np.asarray(picture), picture.info.get("transparency")
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    if clear is None:
+        return grey
+    seen = np.where(values == clear, 0, 255).astype(np.uint8)
+    return Image.merge("LA", (grey, Image.fromarray(seen)))
+
+
+def _flattened(picture: "Image", background: int | None) -> "Image":
+    """A picture without transparent pixels: those show the background."""
     if "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info:
         return _over(picture.convert("RGBA"), background)
     return picture

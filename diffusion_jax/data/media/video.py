@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from diffusion_jax.data.pictures import Damaged, fitted, flattened
+from diffusion_jax.data.pictures import Damaged, fitted, shown
 from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.storage import write
 
@@ -78,17 +78,19 @@ def clip(file: BinaryIO, shape: tuple[int, ...], start: int = 0) -> np.ndarray:
 
 
 def frames_of(file: BinaryIO, channels: int) -> list["PilImage"]:
-    """The frames of an animated file, in grey or colour; one that stays for long comes once.
+    """The frames of an animated file, read as pictures are; one that stays for long comes once.
+
+    The picture of an animated PNG for programs that show no animation is none of them.
 
     Raises:
         Damaged: it cannot be decoded.
     """
     from PIL import Image, ImageSequence
 
-    mode = "L" if channels == 1 else "RGB"
     try:
         with Image.open(file) as film:
-            return [flattened(frame).convert(mode) for frame in ImageSequence.Iterator(film)]
+            found = [shown(frame, channels) for frame in ImageSequence.Iterator(film)]
+            return found[bool(getattr(film, "default_image", False)) :]
     except Damaged:
         raise
     except Exception as e:  # Pillow's decoders raise nearly everything on damaged files
