@@ -201,6 +201,25 @@ def test_the_vector_machine_is_fitted_to_the_label_of_what_is_seen(tmp_path, cap
     np.testing.assert_array_equal(seen["rows"][:, 0] > 0, seen["labels"])
 
 
+def test_halves_share_no_image_where_some_are_damaged(tmp_path, capsys):
+    images = write(tmp_path / "x", n=16, classes=())
+    for name in ("003.png", "004.png", "009.png"):
+        spoil(tmp_path / "x" / name, "text")
+        del images[name]
+    plain = f"folder(path={str(tmp_path / 'x')!r}, size=4, valid=0, test=0)"
+    for seed in range(4):
+        halves = [
+            registry.build("data", f"half({plain}, part={part}, seed={seed})").split("train")
+            for part in (0, 1)
+        ]
+        seen = [image.tobytes() for half in halves for image in half.images]
+        assert sorted(seen) == sorted(image.tobytes() for image in images.values())
+    few = registry.build("data", f"half({plain}, size=5)").split("train")
+    assert len({image.tobytes() for image in few.images}) == 5
+    with pytest.raises(DataError, match="size=8, but half of x/train"):
+        registry.build("data", f"half({plain}, size=8)").split("train")
+
+
 def test_what_killed_processes_left_is_swept_and_what_is_being_written_is_not(tmp_path, cache):
     write(tmp_path / "x", n=9)
     old, young, other = (cache / n / "split" for n in ("decoding-a", "decoding-b", "mine"))

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffusion_jax.allowed import Range, Seed, Whole
 from diffusion_jax.data.base import Source, Split
-from diffusion_jax.data.subset import part as part_of
+from diffusion_jax.data.subset import part as part_of, sound
 from diffusion_jax.errors import DataError
 
 _Side = Annotated[int, Range(0, "0 or 1", high=1)]
@@ -18,7 +18,7 @@ def make(of: Source, part: _Side = 0, size: Whole = 0, seed: Seed = 0) -> Source
 
     Args:
         of: the data set, for example `digits()`.
-        part: which half; 0 and 1 have no image in common.
+        part: which half; 0 and 1 have no image in common: damaged ones are left out of both.
         size: only so many images of the half; 0: all of it.
         seed: of the division.
 
@@ -34,9 +34,10 @@ def make(of: Source, part: _Side = 0, size: Whole = 0, seed: Seed = 0) -> Source
         if split != "train":
             return found
         rows = np.array_split(np.random.default_rng(seed).permutation(len(found)), 2)[part]
+        rows = sound(found, rows, size or len(rows))
         if not len(rows) or size > len(rows):
             raise DataError(f"half: size={size}, but half of {found.name} is {len(rows)} images")
-        kept = part_of(found, np.sort(rows[: size or None]))
+        kept = part_of(found, np.sort(rows))
         return dataclasses.replace(kept, name=f"{name}/{split}")
 
     return dataclasses.replace(of, name=name, load=load)
