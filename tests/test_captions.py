@@ -110,6 +110,15 @@ def test_captions_count_in_the_fingerprint_and_in_what_a_run_keeps():
     assert bare.fingerprint() == built("digits()").split("valid").fingerprint()
 
 
+def test_captions_that_tell_sides_are_not_of_turned_images():
+    turned, whole = (built(f"rotated(scenes(size=40), turns={n})") for n in (1, 0))
+    assert not turned.captioned and turned.split("train").captions is None
+    assert "left out" in turned.notes[-1] and not whole.notes
+    plain = built("scenes(size=40)").split("train").captions.strings()
+    assert whole.split("train").captions.strings() == plain
+    assert built("rotated(class_captions(digits()))").split("test").captions is not None
+
+
 def test_names_of_classes_as_captions():
     split = built("class_captions(digits())").split("test")
     assert split.captions.strings()[:3] == [scenes.grammar.DIGITS[k] for k in split.labels[:3]]

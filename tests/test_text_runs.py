@@ -52,6 +52,10 @@ def test_a_run_keeps_the_words_of_its_training_captions(tmp_path):
     ("changes", "message"),
     [({"data": "digits()"}, r"digits has no captions: use scenes\(\)"),
      ({"augment": "chain(hidden(flip()))"}, "makes mirror images"),
+     ({"augment": "chain(hidden(rotate()))"}, "makes turned images, of which the captions"),
+     ({"augment": "hidden(chain(permute()))"}, "makes images of other colours"),
+     ({"augment": "dihedral()"}, "makes mirror images and turned images"),
+     ({"data": "rotated(scenes(size=40))"}, r"has no captions: use scenes\(\)"),
      ({"network": "vdm_unet()"}, "takes none: .* as those of dit, .*unet, .* do")],
 )  # fmt: skip
 def test_what_does_not_go_with_captions_is_refused(tmp_path, changes, message):

@@ -150,7 +150,8 @@ class Source:
         notes: what a user should know of how the data were read: said when training starts.
         captioned: whether its splits have captions.
         attribution: what the licence of the data asks a model's card to say.
-        mirrors: whether a mirror image is as true an example; False where captions tell sides.
+        mirrors: whether a mirror image is as true an example; False where captions tell sides (and
+            perhaps colours): of turned and recoloured images they are not true, either.
         medium: what examples are: images, videos, ...
         entropy: bits of one example, where they are known; and given its label.
         entropy_of_first: the same of the first frames of a video, by their number.

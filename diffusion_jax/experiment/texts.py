@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffusion_jax import registry
+from diffusion_jax.data.augment.base import makes
 from diffusion_jax.data.base import Source, Split
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import embeddings
@@ -96,10 +97,10 @@ def check(run: "Experiment", network: Any) -> None:
             f"text={_short(run)}, but network {c.network} takes none: its make(...) must take "
             f"text, as those of {', '.join(_reading())} do"
         )
-    if not run.source.mirrors and getattr(run.augment, "mirrors", False):
+    if not run.source.mirrors and (made := makes(run.augment)):
         raise ConfigError(
-            f"augment {c.augment} makes mirror images, of which the captions of {run.source.name} "
-            "are not true: they tell left from right; use augment='none()'"
+            f"augment {c.augment} makes {made}, of which the captions of {run.source.name} are not "
+            "true: they tell places and colours; use augment='none()'"
         )
 
 

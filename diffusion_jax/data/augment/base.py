@@ -22,13 +22,26 @@ class Augment(Protocol):
     Attributes:
         size: length of the vector that tells the network what was done; 0 to tell nothing.
 
-    One that makes mirror images has `mirrors = True`: captions may not be true of those.
+    One that makes mirror images has `mirrors = True`, turned ones `turns = True`, and images of
+    other colours `recolours = True`: captions may not be true of those.
     """
 
     size: int
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Transforms `images` `[B,H,W,C]` with one key per example; also returns `[B, size]`."""
+
+
+_MADE = {
+    "mirrors": "mirror images",
+    "turns": "turned images",
+    "recolours": "images of other colours",
+}
+
+
+def makes(augment: object) -> str:
+    """What an augmentation makes of which captions may not be true; empty for nothing."""
+    return " and ".join(what for name, what in _MADE.items() if getattr(augment, name, False))
 
 
 def flat(images: Array) -> Array:

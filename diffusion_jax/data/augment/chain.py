@@ -28,7 +28,20 @@ class Chain:
     @property
     def mirrors(self) -> bool:
         """Whether one of them makes mirror images."""
-        return any(getattr(part, "mirrors", False) for part in self.parts)
+        return self._one("mirrors")
+
+    @property
+    def turns(self) -> bool:
+        """Whether one of them turns images."""
+        return self._one("turns")
+
+    @property
+    def recolours(self) -> bool:
+        """Whether one of them changes colours."""
+        return self._one("recolours")
+
+    def _one(self, name: str) -> bool:
+        return any(getattr(part, name, False) for part in self.parts)
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Images, and what was done, one part's vector after the other's."""

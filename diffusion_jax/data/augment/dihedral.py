@@ -26,6 +26,7 @@ class Dihedral:
 
     size: int = 7
     mirrors: bool = True
+    turns: bool = True
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Transformed images, and a one-hot vector of the symmetry without the identity's entry."""

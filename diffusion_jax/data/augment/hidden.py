@@ -25,6 +25,16 @@ class Hidden:
         """Whether it makes mirror images."""
         return getattr(self.of, "mirrors", False)
 
+    @property
+    def turns(self) -> bool:
+        """Whether it turns images."""
+        return getattr(self.of, "turns", False)
+
+    @property
+    def recolours(self) -> bool:
+        """Whether it changes colours."""
+        return getattr(self.of, "recolours", False)
+
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Images, and empty vectors."""
         return self.of(keys, images)[0], jnp.zeros((images.shape[0], 0))

@@ -18,6 +18,7 @@ class Permute:
     """The channels of each image in one of the six orders, equally likely."""
 
     size: int = 5
+    recolours: bool = True
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Images, and a one-hot vector of the order without the entry of the old one."""

@@ -14,6 +14,7 @@ class Rotate:
     """Each image turned counterclockwise by 0 to 3 quarters, equally likely."""
 
     size: int = 3
+    turns: bool = True
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
         """Images, and a one-hot vector of the turn without the entry of no turn."""

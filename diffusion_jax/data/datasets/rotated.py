@@ -16,6 +16,8 @@ from diffusion_jax.errors import DataError
 def make(of: Source, turns: Turns = 1) -> Source:
     """Every image of a data set rotated.
 
+    Captions that tell sides, as those of `scenes()`, are left out: they would name wrong places.
+
     Args:
         of: the data set, for example `digits()`.
         turns: quarter turns, counterclockwise.
@@ -35,6 +37,8 @@ def make(of: Source, turns: Turns = 1) -> Source:
             "use turns=2"
         )
 
+    untrue = of.captioned and not of.mirrors and bool(turns % 4)
+
     def load(split: str) -> Split:
         found = of.split(split)
         every = found.everything()  # an image that replaces a damaged one brings its label
@@ -43,7 +47,11 @@ def make(of: Source, turns: Turns = 1) -> Source:
             name=f"rotated_{found.name}",
             images=np.ascontiguousarray(np.rot90(every["image"], turns, axes=(-3, -2))),
             labels=every["label"],
-            captions=of_rows(found.captions, every),
+            captions=None if untrue else of_rows(found.captions, every),
         )
 
-    return dataclasses.replace(of, name=f"rotated_{of.name}", load=load)
+    note = (f"captions of {of.name} tell sides and are left out: of turned images they are untrue",)
+    return dataclasses.replace(
+        of, name=f"rotated_{of.name}", load=load, captioned=of.captioned and not untrue,
+        notes=of.notes + note * untrue,
+    )  # fmt: skip
