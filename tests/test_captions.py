@@ -202,6 +202,10 @@ def test_a_folder_with_one_file_of_captions(tmp_path, monkeypatch):
     source = built(spec)
     everything = [t for s in ("train", "test") for t in source.split(s).captions.table]
     assert sorted(everything) == sorted(r["text"] for r in rows)
+    rows[0]["text"] = "one\u2028line\x85of JSON"
+    file.write_text("\r\n".join(json.dumps(r, ensure_ascii=False) for r in rows), encoding="utf-8")
+    source = built(spec)
+    assert rows[0]["text"] in [t for s in ("train", "test") for t in source.split(s).captions.table]
     file.write_text("\n".join(map(json.dumps, rows[4:])))
     with pytest.raises(DataError, match=r"images have no caption: 0.png|3.png"):
         built(spec)

@@ -315,6 +315,20 @@ def test_joint_data_are_a_data_set_and_refuse_other_frames():
         registry.build("data", f"joint(of={TINY}, images=digits())")
 
 
+def test_videos_alone_need_no_other_images(tmp_path):
+    """Evaluation is of videos: images of which none are held out will do."""
+    images = np.zeros((9, 6, 6, 1), np.uint8)
+    np.savez(tmp_path / "x.npz", train_image=images, test_image=images)
+    plain = f"npz(path={str(tmp_path / 'x.npz')!r}, levels=2)"
+    source = registry.build("data", f"joint(of={TINY}, images={plain})")
+    few = registry.build("data", TINY)
+    assert [len(source.split(s)) for s in ("valid", "test")] == [
+        len(few.split(s)) for s in ("valid", "test")
+    ]
+    train = source.split("train")
+    assert not train.images[len(train) - 1].any()
+
+
 def test_without_attention_between_frames_they_are_images(frames):
     alone = network(f"video_unet({UNET}, time=False)")
     weights = jax.jit(alone.init)(jax.random.key(1), frames, jnp.zeros(2), {})

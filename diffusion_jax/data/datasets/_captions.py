@@ -58,7 +58,8 @@ def _beside(files: Listing) -> Captions:
 def _lines(root: Path, name: str) -> dict[str, list[str]]:
     """The wordings of each file, by its path below `root`."""
     found: dict[str, list[str]] = {}
-    for number, line in enumerate(_text(root / name).splitlines(), 1):
+    # Not splitlines(): texts may hold what else ends a line, U+2028 for one.
+    for number, line in enumerate(_text(root / name).split("\n"), 1):
         if line.strip():
             file, text = _pair(f"{root / name}, line {number}", line)
             found.setdefault(file, []).append(text)

@@ -98,7 +98,7 @@ def make(of: Source, images: Source | None = None, share: Rate = 0.2, seed: Seed
         found = of.split(split)
         few = len(found)
         count = round(few / (1.0 - share)) if split == "train" else few
-        stills = None if images is None else images.split(split).images
+        stills = images.split(split).images if images is not None and count > few else None
         every = _Mixed(found.images, stills, count, seed)
         labels = (np.arange(count) >= few).astype(np.int32)
         return Split(f"{name}/{split}", every, labels, of.levels, 2)
