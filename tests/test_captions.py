@@ -183,6 +183,9 @@ def test_a_folder_with_texts_beside_its_pictures(tmp_path, monkeypatch):
     assert test.images[:, 0, 0, 0].tolist() == [0, 10, 30, 40, 50]
     train = built(spec).split("train")
     assert len(train.captions) == len(train)
+    assert not any("ignored" in note for note in built(spec).notes)
+    (tmp_path / "set" / "train" / "more.txt").write_text("of no image")
+    assert "train: files are ignored, 1 .txt (" in "\n".join(built(spec).notes)
     (tmp_path / "set" / "train" / "0.txt").unlink()
     with pytest.raises(DataError, match=r"1 image has no caption in a .txt beside them: 0.png"):
         built(spec)
@@ -202,6 +205,7 @@ def test_a_folder_with_one_file_of_captions(tmp_path, monkeypatch):
     source = built(spec)
     everything = [t for s in ("train", "test") for t in source.split(s).captions.table]
     assert sorted(everything) == sorted(r["text"] for r in rows)
+    assert not any("ignored" in note for note in source.notes)
     rows[0]["text"] = "one\u2028line\x85of JSON"
     file.write_text("\r\n".join(json.dumps(r, ensure_ascii=False) for r in rows), encoding="utf-8")
     source = built(spec)

@@ -12,6 +12,7 @@ import numpy as np
 from diffusion_jax.data.base import beside
 from diffusion_jax.errors import DataError
 
+BESIDE = "txt"  # captions are in text files beside the images
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _SPLITS = {
     "train": ("train", "training", "trainset", "train_set"),
@@ -78,17 +79,23 @@ def _walk(folder: str, prefix: str = "", above: tuple[str, ...] = ()) -> Iterato
                 yield from _walk(entry.path, name + "/", above)
 
 
-def _sorted_out(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The images below a folder, sorted; and notes on whatever else is there."""
+def _sorted_out(root: Path, captions: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The images below a folder, sorted; and notes on whatever else is there.
+
+    Args:
+        captions: `BESIDE`, or the file with those of the images; empty for none.
+    """
     try:
         found = sorted(_walk(str(root)))
     except OSError as e:
         raise DataError(f"cannot read the folder {root}: {e.strerror}{beside(root)}") from e
     names = tuple(n for n in found if n.lower().endswith(SUFFIXES))
+    told = {str(Path(n).with_suffix(".txt")) for n in names} if captions == BESIDE else set()
     others = Counter(
         Path(n).suffix.lower() or "without a suffix"
         for n in found
         if not n.endswith("/") and not n.lower().endswith(SUFFIXES)
+        if n not in told and str(root / n) != captions
     )
     full = {n.split("/", 1)[0] for n in names if "/" in n}
     empty = [n[:-1] for n in found if n.endswith("/") and n.count("/") == 1 and n[:-1] not in full]
@@ -106,18 +113,19 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
-def listing(root: Path, classes: bool | tuple[str, ...]) -> Listing:
+def listing(root: Path, classes: bool | tuple[str, ...], captions: str = "") -> Listing:
     """Finds the images below a folder.
 
     Args:
         classes: False for none; True to take them from the subfolders, if there are any; or their
             names, when another split has fixed them.
+        captions: `BESIDE`, or the file with those of the images; empty for none.
 
     Raises:
         DataError: there is no such folder, no image in it, an image beside class folders, or a
             class that was not to be expected.
     """
-    names, notes = _sorted_out(root)
+    names, notes = _sorted_out(root, captions)
     if not names:
         raise DataError(f"there is no image ({', '.join(SUFFIXES)}) in {root}")
     tops = [n.split("/", 1)[0] if "/" in n else "" for n in names]
@@ -202,7 +210,7 @@ def _refuse_splits_below(train: Listing, classes: bool) -> None:
 
 
 def splits(
-    root: Path, valid: float, test: float, classes: bool
+    root: Path, valid: float, test: float, classes: bool, captions: str = ""
 ) -> tuple[dict[str, Listing], tuple[str, ...]]:
     """The splits of a folder, and notes on where they came from and what was left aside.
 
@@ -213,6 +221,8 @@ def splits(
         valid: part of the training images kept back as `valid`, where there is no such folder.
         test: part of the training images kept back as `test`, likewise.
         classes: whether subfolders (of a split) are classes.
+        captions: `BESIDE`, or the name of a file in the folder with those of the images; empty for
+            none. What is read is not said to be left aside.
 
     Raises:
         DataError: the parts are not parts, the folders cannot be told apart, or as for `listing`.
@@ -220,14 +230,15 @@ def splits(
     if min(valid, test) < 0 or valid + test >= 1:
         raise DataError(f"valid={valid}, test={test}: parts of 1 that leave some for training")
     folders, aside = _split_folders(root, classes)
-    train = listing(root / folders["train"] if folders else root, classes)
+    said = str(root / captions) if captions not in ("", BESIDE) else captions
+    train = listing(root / folders["train"] if folders else root, classes, said)
     _refuse_splits_below(train, classes)
     out, rest, low = {}, np.ones(len(train.names), bool), 0.0
     places = np.array([_place(n) for n in train.names])
     notes = []
     for split, part in (("valid", valid), ("test", test)):
         if split in folders:
-            out[split] = listing(root / folders[split], train.classes if train.classes else False)
+            out[split] = listing(root / folders[split], train.classes or False, said)
             origin = f"of {root.name}/{folders[split]}"
         else:
             chosen = (places >= low) & (places < low + part)

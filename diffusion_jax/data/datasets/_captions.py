@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_jax.data.captions import Captions, captions_of, missing
-from diffusion_jax.data.listing import Listing
+from diffusion_jax.data.listing import BESIDE, Listing
 from diffusion_jax.errors import DataError
-
-BESIDE = "txt"
 
 
 def read(root: Path, how: str, splits: Mapping[str, Listing]) -> dict[str, Captions]:

@@ -75,7 +75,7 @@ def make(
         )
     if workers < 0:
         raise DataError(f"folder: workers={workers} must be at least 0 (one per processor)")
-    found, notes = splits(located(path, data_dir), valid, test, classes)
+    found, notes = splits(located(path, data_dir), valid, test, classes, captions)
     names, name = found["train"].classes, Path(path).name
     said = _captions.read(located(path, data_dir), captions, found) if captions else {}
 
