@@ -121,6 +121,15 @@ def test_an_empty_split_names_the_setting_that_fills_it(tmp_path):
     assert len(registry.build("data", told).split("test"))
 
 
+def test_an_empty_training_split_wants_less_held_out(tmp_path):
+    write(tmp_path / "x", n=1, classes=())
+    with pytest.raises(DataError, match=r"x/train is empty: .* hold less back"):
+        build(tmp_path / "x", valid=0.99, test=0).split("train")
+    none = Split("y/train", np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, np.int32), 256, 0)
+    with pytest.raises(DataError, match="y/train is empty; hold less out of it"):
+        Source("y", (4, 4, 3), 256, 0, lambda _: none).split("train")
+
+
 def test_classes_are_told_in_order_with_counts(tmp_path):
     write(tmp_path / "x", n=7)
     source = build(tmp_path / "x", valid=0, test=0)

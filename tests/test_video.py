@@ -248,6 +248,8 @@ def test_a_picture_in_place_of_an_animation_is_no_frame_of_it():
 def test_a_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(DataError, match="no videos of 8 frames"):
         registry.build("data", f"videos({str(tmp_path)!r})")
+    with pytest.raises(DataError, match=r"valid=0.5, test=0.5: parts of 1 that leave some"):
+        registry.build("data", f"videos({str(tmp_path)!r}, valid=0.5, test=0.5)")
 
 
 TINY = "toys(glyphs=2, size=6, frames=3, velocities=((0, 1), (1, 0)))"

@@ -207,7 +207,7 @@ class Source:
             raise DataError(f"split {name!r} does not exist; choose from {', '.join(SPLITS)}")
         with foreign(f"data set {self.name!r} cannot load {name!r}"):
             loaded = self.load(name)
-        found = checked(loaded, self.medium)
+        found = checked(loaded, self.medium, name)
         if self.captioned != (found.captions is not None):
             raise DataError(f"{found.name}: captioned={self.captioned} is not what was loaded")
         theirs, ours = ((a.levels, a.num_classes) for a in (found, self))
@@ -248,14 +248,24 @@ def brief(value: Any) -> str:
     return text if len(text) < 200 else f"{text[:200]}..."
 
 
-def checked(split: Split, medium: Medium = IMAGE) -> Split:
+def checked(split: Split, medium: Medium = IMAGE, name: str = "") -> Split:
     """Returns `split`.
+
+    Args:
+        split: what was loaded.
+        medium: what its examples are.
+        name: which split of a data set it is, for advice.
 
     Raises:
         DataError: it is empty, or images or labels are not what they must be.
     """
     if not isinstance(split, Split):
         raise DataError(f"a data set's load() returned {type(split).__name__}, not a Split")
+    if not len(split) and name == "train":
+        raise DataError(
+            f"{split.name} is empty; hold less out of it (holdout=, or valid= and test=), or add "
+            "examples"
+        )
     if not len(split):
         raise DataError(
             f"{split.name} is empty; hold more out of training (holdout=, or valid= and test=), or "

@@ -82,6 +82,11 @@ def make(
     def load(split: str) -> Split:
         files = found[split]
         if not files.names:
+            if split == "train":
+                raise DataError(
+                    f"{name}/train is empty: all images fall into valid={valid} and test={test} by "
+                    "a hash of their names; hold less back, or add images"
+                )
             raise DataError(_empty(f"{name}/{split}", len(found["train"].names), path, size))
         told = said.get(split)
         if cache or split != "train":

@@ -49,6 +49,10 @@ def make(
             f"videos: size={size}, channels={channels}: allowed are size=64 or size=(height, "
             "width), and 1 or 3 channels"
         )
+    if valid + test >= 1:
+        raise DataError(
+            f"videos: valid={valid}, test={test}: parts of 1 that leave some for training"
+        )
     folder = located(path, data_dir)
     if not folder.is_dir():
         raise DataError(f"{str(folder)!r} is no folder{beside(folder)}; videos() needs one")

@@ -50,6 +50,6 @@ def low_shape(shape: Shape) -> Shape:
     if height % 2 or width % 2:
         raise ConfigError(
             f"a pyramid halves height and width: with {height}x{width} images one more level is "
-            "impossible; use a lower level"
+            "impossible; use a lower level, or view='whole()' if there is none"
         )
     return (height // 2, width // 2, channels)
