@@ -177,7 +177,7 @@ def test_a_student_linear_in_z_learns_the_flow(spec):
         made = dataclasses.replace(
             inputs(taught, i / steps, n),
             u=(jnp.arange(n) + jax.random.uniform(keys[2])) / n,
-            noisy=lambda gamma: diffuse(MEAN + jnp.sqrt(VARIANCE) * x, gamma, eps),
+            noisy=lambda gamma: diffuse(MEAN + np.sqrt(VARIANCE) * x, gamma, eps),
             jump=lambda z, gamma, end: land(said(params, z, gamma), end),
             student=lambda z, gamma: said(params, z, gamma),
         )
