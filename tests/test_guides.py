@@ -15,7 +15,6 @@ from weights import moved
 
 from diffusion_jax import registry
 from diffusion_jax.cli.modes import (
-    _discriminator_data,
     _eval_guide,
     eval as eval_mode,
     sample as sample_mode,
@@ -26,9 +25,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation import guides
 from diffusion_jax.experiment import guidance_models
 from diffusion_jax.experiment.sampling import sampling_method
-from diffusion_jax.networks.guides import base
 from diffusion_jax.networks.guides.base import Guide
-from diffusion_jax.networks.layers.tower import shares
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.tasks.guide import Recipe
@@ -187,27 +184,6 @@ def test_guides_are_measured_with_the_seed_and_the_precision_of_evaluation(tmp_p
     assert {*seen} == {"tensorfloat32"}
 
 
-def test_samples_and_data_in_equal_parts(tmp_path):
-    data = tiny.experiment(tmp_path).source
-    image = np.broadcast_to(np.arange(50, dtype=np.uint8)[:, None, None, None], (50, 4, 4, 1))
-    seen = set()
-    for classes in (3, 1):
-        source = _discriminator_data.mixed(data, image, np.arange(50) % 3, classes)
-        for part in ("train", "valid", "test"):
-            real, both = data.split(part), source.load(part)
-            n = len(real)
-            np.testing.assert_array_equal(both.images[:n], real.images)
-            np.testing.assert_array_equal(both.labels < classes, np.arange(2 * n) < n)
-            which = both.images[n:, 0, 0, 0]  # a sample's pixels are its number
-            if classes > 1:
-                np.testing.assert_array_equal(both.labels[:n], real.labels)
-                np.testing.assert_array_equal(both.labels[n:], which % 3 + 3)
-            if classes == 1:
-                assert not seen & set(which), "a sample of two splits"
-                seen |= set(which)
-    assert len(seen) == 50 - 10 + min(13, 10)
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A diffusion model and a classifier of the same images."""
@@ -297,38 +273,6 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
         )
 
 
-def test_samples_are_drawn_anew_for_other_settings_until_training_begins(tmp_path, monkeypatch):
-    experiment, drawn = tiny.experiment(tmp_path), []
-    experiment.workdir.mkdir()
-
-    class Other:
-        config = tiny.config(tmp_path)
-
-        def weights(self):
-            return {}, {"checkpoint": checkpoint}
-
-    def draw(other, params, record, path, made_of):
-        drawn.append(other.config.sampler)
-        image = np.full((100, 4, 4, 1), len(drawn), np.uint8)
-        np.savez(path, image=image, label=np.zeros(100, int), made_of=made_of)
-
-    monkeypatch.setattr(_discriminator_data, "_run", lambda *args: Other())
-    monkeypatch.setattr(_discriminator_data, "_draw", draw)
-
-    def shown():
-        return _discriminator_data.source(experiment, "runs/a").split("test").images[-1].max()
-
-    checkpoint = "runs/a/checkpoints/6"
-    assert [shown(), shown()] == [1, 1]
-    Other.config.sampler = "unipc()"
-    assert [shown(), shown()] == [2, 2] and drawn[-1] == "unipc()"
-    checkpoint = "runs/a/checkpoints/8"
-    assert [shown(), shown()] == [3, 3]
-    (experiment.workdir / "checkpoints" / "2").mkdir(parents=True)
-    Other.config.sampler = "heun()"
-    assert shown() == 3  # what it has been trained on
-
-
 @pytest.mark.slow
 def test_a_discriminator_is_trained_against_a_run(runs):
     folder, model, _ = runs
@@ -350,52 +294,3 @@ def test_a_discriminator_is_trained_against_a_run(runs):
     )
     params, record = guided.weights()
     sample_mode.sample(guided, params, record["step"])
-
-
-def test_a_tower_of_places_knows_where_and_one_without_does_not():
-    """An object that keeps its distance from the border, here and there."""
-    z = np.zeros((2, 24, 24, 1), np.float32)
-    z[0, 7:10, 6:9] = z[1, 13:16, 12:15] = 1.0
-
-    def seen(places):
-        body = base.tower(8, (1,), 1, 0.0, 0, -6.0, 4.0, "float32", places)
-        zeros = np.zeros(2, np.float32)
-        params = jax.jit(body.init)(jax.random.key(0), z, zeros, {})["params"]
-        params = moved(params, 0.3)  # the same in both: a mean has no weights
-        return np.asarray(jax.jit(body.apply)({"params": params}, z, zeros, {}))
-
-    def apart(f):
-        return np.linalg.norm(f[0] - f[1]) / np.linalg.norm(f[0])
-
-    blind, sees = seen(1), seen(4)
-    np.testing.assert_allclose(sees.reshape(2, 16, -1).mean(1), blind, rtol=1e-4, atol=1e-6)
-    assert apart(blind) < 1e-4
-    assert apart(sees) > 0.1
-
-
-def test_no_feature_is_another_one_upside_down():
-    """As two are that a norm makes opposite, alone in their group, before the mean."""
-    z = jax.image.resize(
-        jax.random.normal(jax.random.key(0), (256, 4, 4, 1)), (256, 8, 8, 1), "linear"
-    )
-
-    def mirrored(groups):
-        body = base.tower(16, (2,), 1, 0.0, 0, -6.0, 4.0, "float32", groups=groups)
-        params = jax.jit(body.init)(jax.random.key(1), z[:2], jnp.zeros(2), {})
-        found = jax.jit(body.apply)(params, z, jnp.full(256, -4.0), {})
-        alike = np.corrcoef(np.asarray(found).T)
-        return np.mean([alike[i, i + 1] for i in range(0, len(alike), 2)])
-
-    assert mirrored(32) < -0.9  # the channels come in pairs
-    assert abs(mirrored(8)) < 0.5
-
-
-@pytest.mark.parametrize(("size", "parts"), [(8, 4), (6, 4), (2, 4), (7, 3), (5, 1)])
-def test_parts_of_a_map_are_means_that_share_everything_equally(size, parts):
-    found = shares(size, parts)
-    np.testing.assert_allclose(found.sum(1), 1.0)
-    np.testing.assert_allclose(found.sum(0), parts / size)
-    fine = np.arange(size * parts)  # every position as `parts` small ones
-    alone = [np.bincount(fine[k * size : (k + 1) * size] // parts, minlength=size) / size
-             for k in range(parts)]  # fmt: skip
-    np.testing.assert_allclose(found, alone, atol=1e-12)
