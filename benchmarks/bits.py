@@ -124,10 +124,16 @@ def fill(
     folder, log, first = out / name, out / "rows.jsonl", next(iter(table.rows))
     plans = plan(folder, budget, start, table)
 
+    def place_of(variant: str, seed: int, lr: float | None) -> Path:
+        return folder / variant.replace(" ", "_") / f"seed{seed}{f'-lr{lr:g}' if lr else ''}"
+
     def run(variant: str, seed: int, lr: float | None, tried: bool) -> None:
         v, plan = table.rows[variant], plans[variant]
-        place = folder / variant.replace(" ", "_") / f"seed{seed}{f'-lr{lr:g}' if tried else ''}"
-        trained = folder / first.replace(" ", "_") / f"seed{seed}" if v.weights else place
+        place = place_of(variant, seed, lr if tried else None)
+        trained = place
+        if v.weights:  # of the first row's run, at the rate that it chose
+            lr = _paired.chosen(read(log, name)).get(first)
+            trained = place_of(first, seed, lr if seed == seeds[0] else None)
         runs = [trained] if len(v.runs) == 1 else [place / str(i) for i in range(len(v.runs))]
         steps = plan[-1]["steps"]
         configs = [config_of(start, part, p["steps"], runs)

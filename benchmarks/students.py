@@ -59,7 +59,9 @@ def train(config: str, task: str, steps: int, seed: int, data_dir: str, folder: 
     """Trains one student unless it is there; its agreement."""
     c = _common.config_file(config)
     c.task, c.steps, c.seed, c.data_dir = task, steps, seed, data_dir
-    _runs.check_same(folder, c, ("task", "seed", "steps"))
+    _runs.check_same(
+        folder, c, ("task", "seed", "steps", "lr", "batch", "warmup", "optimizer", "objective")
+    )
     if agreement(folder) is None:
         c.eval_every, c.save_every, c.report, c.sample.num = 0, max(steps // 4, 1), False, 0
         _runs.note(f"{folder}: {task}")

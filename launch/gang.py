@@ -142,6 +142,11 @@ class Gang:
                 f"--workdir={self.workdir}: a slice of {hosts} hosts needs a gs:// folder that all "
                 "of them can reach"
             )
+        if self.workdir and not self.workdir.startswith(("gs://", "/")):
+            raise LaunchError(
+                f"--workdir={self.workdir}: it would lie inside the code on the host, which every "
+                "edit replaces; give a gs:// folder, or a path that begins with /"
+            )
         for word in self.arguments:
             if _SECRET.search(word):
                 raise LaunchError(

@@ -119,6 +119,26 @@ def test_a_finished_table_is_not_trained_again(tmp_path, monkeypatch):
         bits.fill("t", TABLE, start, [0], 3.0, tmp_path)
 
 
+def test_averages_are_of_the_first_row_at_the_rate_that_it_chose(tmp_path, monkeypatch):
+    speed = {"core_s_a_step": 0.5, "compile_core_s": 1.0, "weights": 9}
+    measured = []
+
+    def outcome(runs, *_):
+        return {"bits_per_dim": 1.0, "held_out": abs(rates[runs[-1]] - 0.02), "npz": ""}
+
+    rates = {}
+    monkeypatch.setattr(_runs, "speeds", lambda cases: dict.fromkeys(cases, speed))
+    monkeypatch.setattr(_runs, "train", lambda c, folder: rates.update({folder: c.lr}))
+    monkeypatch.setattr(_runs, "measure", lambda run, *_: measured.append(run))
+    monkeypatch.setattr(_runs, "outcome", outcome)
+    table = Table({"plain": Variant(), "raw": Variant(weights="params")}).only(None, [0.01, 0.02])
+    bits.fill("t", table, tiny.config(tmp_path), [0, 1], 2.0, tmp_path)
+    plain = tmp_path / "t" / "plain"
+    assert measured == [plain / "seed0-lr0.02", plain / "seed1"]
+    rows = bits.read(tmp_path / "rows.jsonl", "t")
+    assert [r["lr"] for r in rows if r["variant"] == "raw"] == [0.02, 0.02]
+
+
 def test_the_runs_of_a_row_share_its_budget(tmp_path, monkeypatch):
     timed, trained, joined = [], [], []
     speed = {"core_s_a_step": 0.5, "compile_core_s": 1.0, "weights": 9}

@@ -228,6 +228,7 @@ def test_several_hosts_on_compute_engine_are_a_group_in_bulk_mode(cloud):
         (["babysit", *WHERE, "--backoff=inf", *RUN], "--backoff=inf"),
         (["babysit", *WHERE, "--workdir=runs/x", "--", "--config=c"], "the disk goes with"),
         (["run", *WHERE, "--type=v5litepod-16", "--workdir=runs/x", "--", "--config=c"], "gs://"),
+        (["run", *WHERE, "--workdir=runs/x", "--", "--config=c"], "inside the code"),
         (["run", *WHERE, "--workdir=gs://b/r", "--data=/sets", "--", "--config=c"], "gs://"),
         (["run", *WHERE, "--workdir=gs://b/r", "--", "--api_key=123"], "secret"),
     ],

@@ -16,6 +16,7 @@ from diffusion_jax.compression import other_formats
 from diffusion_jax.data.media.video import FILMS, VIDEO, film, frames_of, frames_of_film
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment.sampling import run_sampler
+from diffusion_jax.networks.text_encoders.base import encode
 from diffusion_jax.training import step as step_lib
 from diffusion_jax.training.tasks.diffusion import make_recipe
 
@@ -119,6 +120,20 @@ def test_stacked_frames_are_channels_of_one_image(frames):
     assert out.shape == frames.shape
     changed = run(weights, frames.at[0, 2].add(1.0), jnp.zeros(2), {}) - out
     assert jnp.abs(changed[0, 0]).max() > 1e-4 and jnp.abs(changed[1]).max() == 0.0
+
+
+def test_stacked_frames_read_text_as_their_network_of_images_does():
+    reader = registry.build("text_encoders", "bytes(length=6, width=8, depth=1, heads=2)")
+    told = {"channels": 1, "shape": (3, 4, 4, 1), "text": reader}
+    stacked = registry.build("backbones", f"stacked_frames(of=unet({UNET}))", **told)
+    assert stacked.text == reader
+    ids = jnp.asarray(encode(reader, ["up", "down"]))
+    z, gamma = jnp.ones((2, 3, 4, 4, 1)), jnp.zeros(2)
+    weights = moved(jax.jit(stacked.init)(jax.random.key(1), z, gamma, {"text": ids}), 0.2)
+    out = jax.jit(stacked.apply)(weights, z, gamma, {"text": ids})
+    assert out.shape == z.shape and jnp.abs(out[0] - out[1]).max() > 1e-4
+    blind = registry.build("backbones", "stacked_frames(of=mlp(width=8))", **told)
+    assert blind.text is None
 
 
 @pytest.mark.parametrize("spec", [f"video_unet({UNET})", f"stacked_frames(of=unet({UNET}))"])

@@ -18,9 +18,9 @@ from diffusion_jax.experiment._with_settings import with_settings
 from diffusion_jax.experiment.sampling import compiled_sampler, run_sampler
 
 _ODE = {"plan": "once()", "corrector": "none()"}  # and DDIM: no noise but the first
-_SHARED = ("guidance", "grid", "final", "eval.split",
-           *(f"sample.{k}" for k in ("num", "steps", "batch", "labels", "seed", "captions",
-                                     "prompts", "captions_of", "prior")))  # fmt: skip
+_OF_SAMPLES = ("num", "steps", "batch", "labels", "seed", "captions", "prompts", "captions_of",
+               "prior", "low", "low_gamma")  # fmt: skip
+_SHARED = ("guidance", "grid", "final", "eval.split", *(f"sample.{k}" for k in _OF_SAMPLES))
 
 
 def open_other(experiment: Experiment, path: str) -> Experiment:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from diffusion_jax.allowed import Count, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.embed import as_channels, given_low
+from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.types import Array, Cond
 
 
@@ -38,6 +39,11 @@ class StackedFrames(nn.Module):
         """Channels of the frames that it is given, all of them together."""
         return int(getattr(self.of, "low", 0))
 
+    @property
+    def text(self) -> TextEncoder | None:
+        """How captions are read: as the network of images does."""
+        return getattr(self.of, "text", None)
+
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B,T,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
         if z.ndim == 4:
@@ -60,6 +66,7 @@ def make(
     low: Whole = 0,
     given: Whole = 0,
     shape: tuple[Count, ...] = (),
+    text: TextEncoder | None = None,
 ) -> Any:
     """A network of images with T times as many channels.
 
@@ -70,6 +77,7 @@ def make(
         low: channels of a frame that it is given; 0 for none.
         given: how many frames it is given: they are channels of the smaller image of `of`.
         shape: of a video, `(T, H, W, C)`.
+        text: how captions are read, by a network of images that can.
 
     Raises:
         ConfigError: `of` is no network with `channels`.
@@ -78,4 +86,6 @@ def make(
         raise ConfigError(f"stacked_frames takes a network, as stacked_frames(of=unet()); got {of}")
     frames = shape[0] if len(shape) == 4 else 1
     told: dict[str, Any] = {"low": given * low} if given and hasattr(of, "low") else {}
+    if text is not None and hasattr(of, "text"):
+        told["text"] = text
     return StackedFrames(of.clone(channels=frames * channels, **told), frames, channels, levels)
