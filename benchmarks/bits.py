@@ -170,7 +170,9 @@ def fill(
                 try:
                     run(variant, seed, lr, tried)
                 except UserError as e:  # the others are worth having all the same
-                    note(f"{name}, {variant}, seed {seed}{lr and f', lr {lr:g}'} failed: {e}")
+                    note(
+                        f"{name}, {variant}, seed {seed}{f', lr {lr:g}' if lr else ''} failed: {e}"
+                    )
 
 
 def judge_of(args: argparse.Namespace) -> Path:

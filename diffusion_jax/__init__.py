@@ -9,34 +9,39 @@ Sample from any denoiser, yours included; `gamma` is -log SNR everywhere:
         return dj.Pred(x=x, eps=eps)
 
     sampler = dj.build("samplers", "dpmpp_2m()")
-    x = dj.integrate(denoise, sampler, gammas, z, key)
+    x = dj.integrate(denoise, sampler, dj.gammas(20), z, key)    # z: [B, ...] of N(0, 1)
 
-Use a run, here of `djax train --config=digits --workdir=runs/digits`:
+Train a run, or open one that `djax train --config=digits --workdir=runs/digits` has made:
 
+    run = dj.train("digits", "runs/digits")
     run = dj.open_run("runs/digits")
     images = run.sample(num=10, guidance="cfg(w=3.0)")    # uint8 [10, 8, 8, 1]
     print(run.bits_per_dim("test"))                       # value +- standard error
     data = run.compress(images)                           # bytes; run.decompress(data) gives back
 
-`dj.available("samplers")` names what can be built, and `--mode=list` says what each is. Importing
-this package loads nothing: JAX comes with the first name that is used.
+`dj.available()` names the kinds of plug-ins, `dj.available("samplers")` those of a kind, and
+`djax list` describes them. Importing this package loads nothing: JAX is loaded when a name is used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffusion_jax import adapt
+    from diffusion_jax import adapt, sampling, testing
+    from diffusion_jax.cli.from_python import load_config, train
     from diffusion_jax.experiment import Experiment, open_run
     from diffusion_jax.model import Model
-    from diffusion_jax.registry import available, build
+    from diffusion_jax.registry import available, build, describe
+    from diffusion_jax.sampling.gammas import gammas
     from diffusion_jax.sampling.loop import integrate
+    from diffusion_jax.sampling.sigmas import integrate_sigmas
     from diffusion_jax.types import Pred, alpha, sigma
 
 __version__ = "0.1.0"
 __all__ = [
-    "Experiment", "Model", "Pred", "adapt", "alpha", "available", "build", "integrate", "open_run",
-    "sigma",
+    "Experiment", "Model", "Pred", "adapt", "alpha", "available", "build", "describe", "gammas",
+    "integrate", "integrate_sigmas", "load_config", "open_run", "sampling", "sigma", "testing",
+    "train",
 ]  # fmt: skip
 
 _FROM = {
@@ -46,12 +51,17 @@ _FROM = {
     "alpha": "types",
     "available": "registry",
     "build": "registry",
+    "describe": "registry",
+    "gammas": "sampling.gammas",
     "integrate": "sampling.loop",
+    "integrate_sigmas": "sampling.sigmas",
+    "load_config": "cli.from_python",
     "open_run": "experiment",
     "sigma": "types",
+    "train": "cli.from_python",
 }
 
-_MODULES = ("adapt",)
+_MODULES = ("adapt", "sampling", "testing")
 
 
 def __getattr__(name: str) -> Any:

@@ -108,8 +108,10 @@ def folder(kind: str) -> Path:
     return _ROOT.joinpath(*FOLDERS[kind_called(kind)].split("."))
 
 
-def available(kind: str) -> tuple[str, ...]:
-    """The names of the plug-ins of a kind, sorted; nothing is imported."""
+def available(kind: str = "") -> tuple[str, ...]:
+    """The names of the plug-ins of a kind, or the kinds if none is named; nothing is imported."""
+    if not kind:
+        return tuple(FOLDERS)
     names = (m.name for m in pkgutil.iter_modules([str(folder(kind))]))
     return tuple(sorted(n for n in names if n != "base" and not n.startswith("_")))
 

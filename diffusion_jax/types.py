@@ -94,12 +94,19 @@ def expand(gamma: ArrayLike, z: ArrayLike) -> Array:
 
 
 def alpha(gamma: Float[ArrayLike, "*g"]) -> Float[Array, "*g"]:
-    """Signal scale `sqrt(sigmoid(-gamma))`, accurate at both ends."""
+    """Scale of the data in `z = alpha x + sigma eps`: `sqrt(sigmoid(-gamma))`, of gamma's shape.
+
+    Variance preserving: `alpha^2 + sigma^2 = 1`. Accurate at both ends.
+    """
     return jnp.exp(-0.5 * jax.nn.softplus(gamma))
 
 
 def sigma(gamma: Float[ArrayLike, "*g"]) -> Float[Array, "*g"]:
-    """Noise scale `sqrt(sigmoid(gamma))`, accurate at both ends."""
+    """Scale of the noise in `z = alpha x + sigma eps`: `sqrt(sigmoid(gamma))`, of gamma's shape.
+
+    This is not the sigma of EDM and k-diffusion, which is `sigma / alpha = exp(gamma / 2)`; see
+    `sampling.sigmas`. Accurate at both ends.
+    """
     return jnp.exp(-0.5 * jax.nn.softplus(-gamma))
 
 

@@ -14,7 +14,7 @@ from conftest import REPO
 import diffusion_jax as dj
 from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import eval as eval_mode, sample as sample_mode
-from diffusion_jax.errors import CodecError, ConfigError, DataError
+from diffusion_jax.errors import CodecError, ConfigError, DataError, WorkdirError
 from diffusion_jax.experiment import prepare_workdir
 from diffusion_jax.training import state as state_lib
 from diffusion_jax.training.checkpoint import Checkpoints
@@ -32,6 +32,66 @@ def test_names_come_when_they_are_used():
     assert done.returncode == 0, done.stderr
     with pytest.raises(AttributeError, match="no attribute 'integrat'"):
         _ = dj.integrat
+
+
+def test_kinds_are_named_and_described():
+    assert "samplers" in dj.available()
+    assert all(dj.available(kind) for kind in dj.available())
+    line, plugins = dj.describe("samplers")
+    assert line and [p.name for p in plugins] == list(dj.available("samplers"))
+
+
+@pytest.mark.parametrize("grid", ["log_snr()", "karras()", "karras(rho=1.0)"])
+def test_levels_of_any_grid_go_from_noise_to_data(grid):
+    found = dj.gammas(7, grid, gamma_max=9.0, gamma_min=-8.0)
+    assert found.shape == (8,) and (found[0], found[-1]) == (9.0, -8.0)
+    assert (np.diff(found) < 0).all()
+
+
+def test_levels_are_equal_steps_of_a_schedule_that_is_given():
+    found = dj.gammas(4, "uniform_t()", gamma_of_t=lambda t: 20 * np.asarray(t) ** 2 - 10)
+    np.testing.assert_allclose(found, 20 * np.linspace(1, 0, 5) ** 2 - 10, atol=1e-5)
+    sigmas = np.array([80.0, 0.002])  # of Karras et al.: their grid is equal in sigma^(1/7)
+    ends = 2 * np.log(sigmas)
+    found = dj.gammas(3, "karras(rho=7.0)", gamma_max=ends[0], gamma_min=ends[1])
+    np.testing.assert_allclose(np.diff(np.exp(found / 14), 2), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda: dj.gammas(0), "steps=0 must be at least 1"),
+        (lambda: dj.gammas(3, gamma_max=1.0, gamma_min=2.0), "gamma_max=1.0 must be above"),
+        (lambda: dj.gammas(3, "uniform_t()"), "give gamma_of_t"),
+        (lambda: dj.load_config("digit"), "did you mean 'digits'"),
+        (lambda: dj.load_config("digits", {"stepz": 3}), "did you mean 'steps'"),
+        (lambda: dj.load_config("digits", {"steps": "3"}), "steps='3' must be a whole number"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(ask, says):
+    with pytest.raises(ConfigError, match=says) as e:
+        ask()
+    assert "\n" not in str(e.value)
+
+
+def test_a_configuration_is_loaded_with_its_variant_and_changes():
+    found = dj.load_config("digits_latent:prior", {"steps": 3, "eval.limit": 5})
+    assert (found.steps, found.eval.limit) == (3, 5)
+    assert "digits_latent" not in str(found.to_dict()) and found.autoencoder.startswith("conv")
+
+
+def test_training_from_python_is_that_of_the_command_line_and_resumes(tmp_path):
+    config = tiny.config(tmp_path)
+    run = dj.train(config, tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "eval" / "6.json").read_text())["result"]
+    assert run.bits_per_dim().value == report["bits_per_dim"]
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "checkpoints").iterdir()}
+    again = dj.train(config, tmp_path / "run")
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "checkpoints").iterdir()}
+    jax.tree.map(np.testing.assert_array_equal, run.params, again.params)
+    config.network = "mlp(width=8, depth=1, embed=8)"
+    with pytest.raises(WorkdirError, match="another configuration"):
+        dj.train(config, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,8 @@ class Experiment:
     ) -> np.ndarray:
         """Draws images.
 
+        What is not given is as in `run.config`, guidance included: `guidance="none()"` for none.
+
         Args:
             num: how many.
             labels: classes to cycle through, numbers or names; empty means all of them in turn.
@@ -138,7 +140,7 @@ class Experiment:
             batch: images per call, over all devices.
 
         Returns:
-            uint8 `[num, H, W, C]`, grey levels `0 .. source.levels - 1`.
+            uint8 `[num, H, W, C]`, levels `0 .. source.levels - 1`.
 
         Raises:
             ConfigError: settings that do not exist or do not fit the model.
@@ -204,8 +206,10 @@ class Experiment:
         """The model as a function to sample with, or to build on.
 
         Args:
-            guidance: plug-in string such as `"cfg(w=2.0)"`; `"none()"` for the bare model.
-            labels: int `[B]`, of a conditional model: a class each, `num_classes` for none.
+            guidance: plug-in string such as `"cfg(w=2.0)"`; `"none()"` for the bare model. If not
+                given, it is that of the run, `run.config.guidance`.
+            labels: int `[B]`, required for a conditional model: the class of each example,
+                `num_classes` for no class.
             captions: of a model of texts: `B` of them; None for no text.
 
         Returns:
