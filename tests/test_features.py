@@ -11,7 +11,10 @@ from linear_clip import clip
 
 from diffusion_jax import registry
 from diffusion_jax.errors import CheckpointError, ConfigError
+from diffusion_jax.evaluation.extract import extractor
 from diffusion_jax.evaluation.features import _inception, inception
+from diffusion_jax.evaluation.features.base import Features
+from diffusion_jax.runtime.sharding import make_mesh
 
 SHAPE, LEVELS = (8, 8, 1), 17
 
@@ -33,6 +36,25 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("inception") / "weights.npz"
     np.savez(path, **random_state())
     return path
+
+
+def test_features_are_the_same_bits_on_any_number_of_devices():
+    """At the same batch per device: what is computed from images may be data."""
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 1, 8))
+
+    def apply(params, images):
+        found = jax.lax.conv_general_dilated(
+            jnp.float32(images), params, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jnp.tanh(found).mean((1, 2))
+
+    images = np.random.default_rng(1).integers(0, LEVELS, (40, *SHAPE), np.uint8)
+    features = Features("conv", 8, apply, "", kernel)
+    one, two = (
+        np.concatenate([*extractor(features, make_mesh(jax.devices()[:n]), 8 * n)(images)])
+        for n in (1, 2)
+    )
+    np.testing.assert_array_equal(one, two)
 
 
 # A plug-in that cannot be built from its name alone; new ones need no entry unless they are such.

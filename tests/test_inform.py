@@ -15,8 +15,9 @@ from diffusion_jax.cli.modes import _known, inform
 from diffusion_jax.cli.report import collect, sections_text
 from diffusion_jax.cli.report.elements import Section
 from diffusion_jax.data import hard_negatives
+from diffusion_jax.data.captions import Captions
 from diffusion_jax.data.datasets import _grammar as grammar
-from diffusion_jax.errors import ConfigError, UserError
+from diffusion_jax.errors import ConfigError, DataError, UserError
 from diffusion_jax.experiment import assembly, other_runs
 from diffusion_jax.experiment.measures import (
     bits_per_word,
@@ -113,6 +114,8 @@ def test_scenes_know_where_their_objects_are():
 
 def test_candidates_hold_the_own_caption_once_and_all_there_are_have_their_law():
     c = captions()
+    with pytest.raises(DataError, match="have the caption 'a'"):
+        hard_negatives.candidates(Captions(("a",), np.zeros((3, 1), int)), 0, 1)
     few = hard_negatives.candidates(c, 5, 1)
     columns = np.asarray(few.texts)
     assert columns.shape == (5, 40) and (columns[0] == c.strings()).all()

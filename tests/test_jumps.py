@@ -114,6 +114,18 @@ def test_a_map_and_its_way_back_are_a_likelihood_and_others_are_none(float64):
     assert other["bits_per_dim"] == figure["bits_per_dim"]
     assert not verdict["holds"] and verdict["images_that_it_does_not_find_again"] > 0
 
+    def unknown(z, gamma, end):
+        return flow(z, gamma, end).at[0].set(jnp.nan)
+
+    assert not measured(Network(unknown))[1]["holds"]
+
+    def flat(z, gamma, end):
+        """The map forgets the second value on the way up: its Jacobians are singular."""
+        there = flow(z, gamma, end)
+        return jnp.where((end > gamma)[:, None], there * jnp.array([1.0, 0.0]), there)
+
+    assert not measured(Network(flat))[1]["holds"]
+
     def mirrored(z, gamma, end):
         return flow(z, gamma, end) * jnp.array([1.0, -1.0])
 

@@ -23,6 +23,7 @@ from diffusion_jax.runtime.sharding import (
 )
 from diffusion_jax.training import state as state_lib, step as step_lib
 from diffusion_jax.training.compile import compile_steps, fresh_meter
+from diffusion_jax.training.meter import add, fresh
 from diffusion_jax.training.tasks.diffusion import make_recipe
 
 
@@ -132,6 +133,17 @@ def test_a_run_of_latents_is_the_same_with_its_weights_in_shards(folder):
     kept = [a.addressable_shards[0].data.size / a.size
             for a in jax.tree.leaves(shards[0].params["autoencoder"])]  # fmt: skip
     assert min(kept) == 0.25
+
+
+def test_several_steps_in_one_program_in_double_precision(float64):
+    meter = fresh(("loss", "grad_norm"))
+    step = {"loss": jnp.ones(2, jnp.float64), "grad_norm": jnp.arange(2, dtype=jnp.int32)}
+
+    def body(meter, each):
+        return add(meter, *each), None
+
+    found, _ = jax.lax.scan(body, meter, (step, jnp.arange(2, dtype=jnp.int32)))
+    assert (float(found.sums["loss"]), int(found.count)) == (2.0, 2)
 
 
 def test_the_comparison_can_fail(folder):

@@ -265,6 +265,8 @@ def test_bits_of_a_vector_are_those_of_the_laws_with_and_without(runs):
     run.config.eval.draws, run.config.eval.batch = 128, 20
     split = run.source.split("test")
     found = embedding_information.measured(run, run.params, split, len(split))
+    with pytest.raises(ConfigError, match="two images or more"):
+        embedding_information.measured(run, run.params, split, 1)
     x = np.asarray(run.model.decoder.encode(jnp.asarray(split.images))).reshape(-1, 2)
     told = split.embedding[:, :-1] @ MAP.T
     known = [multivariate_normal.logpdf(x, cov=TOTAL)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffusion_jax.data.captions import Captions
+from diffusion_jax.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,17 @@ def whole_set(captions: Captions) -> dict[str, float]:
 
 
 def candidates(captions: Captions, count: int, seed: int) -> Candidates:
-    """An image's own caption among `count`, or among all there are (0, or no more than that)."""
+    """An image's own caption among `count`, or among all there are (0, or no more than that).
+
+    Raises:
+        DataError: there is one caption only.
+    """
     own, every = captions.strings(), whole_set(captions)
     table = [*every, *(t for t in dict.fromkeys(own) if t not in every)]
+    if len(table) < 2:
+        raise DataError(
+            f"all images have the caption {table[0]!r}: to tell texts apart takes two that differ"
+        )
     n, rows = len(own), np.arange(len(own))
     number = {t: i for i, t in enumerate(table)}
     true = np.asarray([number[t] for t in own])

@@ -16,7 +16,8 @@ from diffusion_jax.experiment import latents, other_runs
 from diffusion_jax.networks.text_encoders.base import as_read, prompts
 from diffusion_jax.types import Array, Params
 
-_BATCH = 256
+# Images per device and call: vectors are data, and their last bits depend on it.
+_EACH = 256
 
 
 _KEPT = 8  # sets of images whose vectors are remembered
@@ -86,13 +87,15 @@ def opened(
     gamma = run.offered()["gamma_min"]
 
     def see(params: Params, images: Array) -> Array:
-        return network.embed_image(params, encode(images), jnp.full(len(images), gamma))
+        with jax.default_matmul_precision("highest"):
+            return network.embed_image(params, encode(images), jnp.full(len(images), gamma))
 
     read = jax.jit(network.embed_text)
     one = jax.ShapeDtypeStruct((1, *source.shape), jnp.uint8)
     size = jax.eval_shape(see, params, one).shape[-1]
     digest = latents.digest(params)
-    extractor = extract.extractor(Features("clip", size, see, digest, params), run.mesh, _BATCH)
+    features = Features("clip", size, see, digest, params)
+    extractor = extract.extractor(features, run.mesh, _EACH * run.mesh.devices.size)
 
     found: dict[str, np.ndarray] = {}
 

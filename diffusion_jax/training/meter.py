@@ -53,7 +53,7 @@ def add(meter: Meter, metrics: Metrics, step: Array, spike: float = math.inf) ->
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
     finite &= metrics["loss"] <= spike
     return Meter(
-        sums=jax.tree.map(jnp.add, meter.sums, metrics),
+        sums=jax.tree.map(lambda s, m: s + jnp.astype(m, s.dtype), meter.sums, metrics),
         count=meter.count + 1,
         bad_step=jnp.where(finite, meter.bad_step, jnp.minimum(meter.bad_step, step)),
     )

@@ -116,14 +116,15 @@ def measured(run: Experiment, params: Params) -> Informed:
     chain = [parts.texts(s) for s in parts.chain] if parts else [captions.strings()]
     nothing: list[Texts] = [[None] * len(captions)]
 
+    held = hard_negatives.candidates(captions, c.candidates, run.config.eval.seed)
+    wrong = hard_negatives.wrong(captions, c.negatives, run.config.eval.seed)
+
     def pass_over(asked: Sequence[Texts], maps: bool, label: str) -> lib.Measured:
         return _pass(run, params, split, conditions(run, asked, captions.table), maps, label)
 
     first = pass_over([*nothing, *chain], True, "with and without text")
     assert first.maps is not None
     null, own = first.nats[..., 0], first.nats[..., -1]
-    held = hard_negatives.candidates(captions, c.candidates, run.config.eval.seed)
-    wrong = hard_negatives.wrong(captions, c.negatives, run.config.eval.seed)
     columns: dict[str, list[Texts]] = {"candidates": [*held.texts]}
     columns |= {f"wrong {k}": [[t or None for t in v] for v in lists] for k, lists in wrong.items()}
     if captions.again is not None and captions.attributes is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_jax.data.base import Split
+from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import information as lib
@@ -23,7 +24,14 @@ def measured(run: Experiment, params: Params, split: Split, count: int) -> dict[
     Returns:
         `own`, by how many bits an image's vector makes its bound less; `other`, by how many that
         of another image makes it more. Both as `information.bits`.
+
+    Raises:
+        ConfigError: there is one image only.
     """
+    if count < 2:
+        raise ConfigError(
+            "eval.limit=1: the vector of another image is measured too, so give two images or more"
+        )
     rows = split.take(np.arange(count))
     own = rows["embedding"]
     told = {"embedding": np.stack([0 * own, own, np.roll(own, 1, axis=0)], axis=1)}

@@ -98,18 +98,18 @@ class Jumps:
 
         Returns:
             `"misses"`, by how many grey levels the way back misses at most; `"negative"`, how many
-            Jacobians have a negative determinant; `"condition"`, the worst of theirs.
+            Jacobians have no positive determinant; `"condition"`, the worst of theirs.
         """
         plan = self._plan(model, params)
         z, _ = self._dequantized(model, params, x, plan[0], keys)
         back, sign, condition = there_and_back(_jump(model, params, cond), z, plan)
         spacing = 2.0 * alpha(plan[0]) / levels(model.decoder)
         missed = jnp.abs(back - z).max(axis=tuple(range(1, z.ndim))) / spacing
-        return {"misses": missed, "negative": (sign < 0).sum(0), "condition": condition.max(0)}
+        return {"misses": missed, "negative": (~(sign > 0)).sum(0), "condition": condition.max(0)}
 
     def verdict(self, found: dict[str, np.ndarray]) -> dict[str, Any]:
         """What a report says of all certificates; `"holds"` is whether there is a density."""
-        lost = found["misses"] > _HALF
+        lost = ~(found["misses"] <= _HALF)  # NaN is lost, too
         return {
             "holds": not lost.any() and not found["negative"].any(),
             "way_back_misses_by_at_most": float(found["misses"].max()),
