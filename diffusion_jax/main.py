@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 from diffusion_jax import config_fields, saved_config
 from diffusion_jax.cli import arguments
 from diffusion_jax.errors import ConfigError, Preempted, UserError, out_of_memory, short
-from diffusion_jax.runtime import cache, distributed
+from diffusion_jax.runtime import cache, distributed, output
 from diffusion_jax.runtime.storage import place
 
 _OWN = ("config", "workdir", "mode", "checkpoint", "trust")
@@ -150,16 +150,6 @@ def _workdir() -> Path:
     raise ConfigError("--workdir is needed: where the results are written")
 
 
-def _print_list() -> None:
-    """Runs `--mode=list`; whoever reads it may stop reading."""
-    mode = importlib.import_module("diffusion_jax.cli.modes.list")
-    try:
-        mode.run(_CONFIG.value.list.kind)
-        sys.stdout.flush()
-    except BrokenPipeError:  # as `head` leaves it; Python would complain once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _main(argv: list[str]) -> None:
     if len(argv) > 1:
         _fail(ConfigError(
@@ -171,7 +161,7 @@ def _main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
     try:
         if _MODE.value == "list":  # needs neither a configuration nor a work directory
-            _print_list()
+            importlib.import_module("diffusion_jax.cli.modes.list").run(_CONFIG.value.list.kind)
             return
         if _CONFIG.value is None:
             raise ConfigError(
@@ -230,6 +220,7 @@ def _identity(experiment: Any) -> dict[str, Any]:
 
 def run() -> None:
     """The program: parses the command line and runs the mode; ends the process."""
+    output.keep_going()
     app.run(_main, flags_parser=_parse)
 
 
