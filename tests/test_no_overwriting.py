@@ -3,13 +3,15 @@
 import importlib
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from command import config_file, main, refused
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _records, sample
+from diffusion_jax.cli.modes import _records, edit, sample
 from diffusion_jax.cli.report import (
     collect,
     sections_likelihood,
@@ -56,6 +58,28 @@ def test_a_figure_is_printed_before_it_is_written(tmp_path, capsys):
         _records.publish(tmp_path / "eval/6.json", {}, "2.5 bits/dim", full)
     assert capsys.readouterr().out == "2.5 bits/dim\n"
     assert not (tmp_path / "eval/6.json").exists()  # the JSON says that all is there
+
+
+def test_two_at_once_choose_different_names(tmp_path, monkeypatch):
+    def measure(draws):
+        def beside(path):
+            time.sleep(0.1)  # for the others to choose a name
+            path.with_suffix(".npz").write_text(str(draws))
+
+        report = bound(2.5, draws)
+        return _records.publish(tmp_path / "eval/6.json", report, "2.5 bits/dim", beside)
+
+    with ThreadPoolExecutor(3) as pool:
+        made = dict(enumerate(pool.map(measure, range(3))))
+        folders = [*pool.map(lambda _: edit._new_folder(tmp_path / "edits/6_inpaint"), range(3))]
+    assert len({*made.values()}) == 3
+    for draws, path in made.items():
+        assert json.loads(path.read_text()) == bound(2.5, draws)
+        assert path.with_suffix(".npz").read_text() == str(draws)
+    assert len({*folders}) == 3
+    # A folder that appears between the look and the making.
+    monkeypatch.setattr(type(tmp_path), "exists", lambda path: False)
+    assert edit._new_folder(tmp_path / "edits/6_inpaint").name == "6_inpaint_4"
 
 
 def test_samples_drawn_otherwise_are_others(tmp_path):

@@ -4,15 +4,19 @@ Everything that reads or writes a work directory goes through here. A file is wr
 reader, or a run that is killed, leaves the old one or the new one, never a part.
 """
 
+import contextlib
 import functools
 import importlib
 import io
 import os
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 
 from diffusion_jax.errors import ConfigError
@@ -22,6 +26,7 @@ from diffusion_jax.runtime.home import expanded
 _SCHEME = "gs://"
 _NAME_MAX = 255
 _SECONDS = 30.0  # for the first answer of a bucket
+_PATIENCE = 300.0  # seconds to wait for another process that writes a result
 _EMULATOR = "STORAGE_EMULATOR_HOST"  # the address of a stand-in for the service, without accounts
 
 
@@ -182,6 +187,26 @@ def files_below(folder: Path) -> list[str]:
     root = f"{folder}/".removeprefix(_SCHEME)
     found = (f"{where}/{n}" for where, _, names in folder.walk() for n in names)
     return sorted(f.removeprefix(_SCHEME).removeprefix(root) for f in found)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps other processes from choosing a name in `folder` at the same time.
+
+    Whoever looks for a free name and then writes to it does both in here. Buckets, and file systems
+    without locks, have no such thing: there two at the same moment may choose the same name.
+    """
+    if is_bucket(folder):
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock", timeout=_PATIENCE)
+    try:
+        with contextlib.suppress(OSError, NotImplementedError, filelock.Timeout):
+            lock.acquire()
+        yield
+    finally:
+        lock.release()
 
 
 def as_json(values: Any) -> bytes:

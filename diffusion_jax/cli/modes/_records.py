@@ -20,7 +20,7 @@ from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.formatting import plus_minus
 from diffusion_jax.runtime.sharding import local
-from diffusion_jax.runtime.storage import as_json, write_json
+from diffusion_jax.runtime.storage import alone, as_json, write_json
 from diffusion_jax.types import Params
 
 
@@ -190,9 +190,10 @@ def publish(
     say(shown)
     if jax.process_index() == 0:
         data = as_json(report)
-        path = unused(path, lambda old: old.read_bytes() == data)
-        beside(path)
-        write_json(path, report)
+        with alone(path.parent):
+            path = unused(path, lambda old: old.read_bytes() == data)
+            beside(path)
+            write_json(path, report)
     say(f"  written to {path}{names}")
     return path
 

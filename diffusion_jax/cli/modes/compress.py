@@ -1,5 +1,6 @@
 """`--mode=compress`: images to a file, losslessly, by bits-back coding with a trained model."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -16,7 +17,7 @@ from diffusion_jax.likelihood import cascade_likelihood
 from diffusion_jax.likelihood.objectives import discrete
 from diffusion_jax.runtime.distributed import describe_devices, say
 from diffusion_jax.runtime.formatting import examples, plus_minus
-from diffusion_jax.runtime.storage import place, write
+from diffusion_jax.runtime.storage import alone, place, write
 from diffusion_jax.types import Params
 
 READS = ("compress", "eval", "stages")
@@ -40,11 +41,11 @@ def run(experiment: Experiment) -> None:
     say(f"{found.name}: {many} in {len(made.data)} bytes")
     if note := waste(experiment):
         say(f"  {note}")
-    path = named or _records.unused(
-        experiment.workdir / "compressed" / f"{record['step']}.djz",
-        lambda old: old.read_bytes() == made.data,
-    )
-    write(path, made.data)
+    path = named or experiment.workdir / "compressed" / f"{record['step']}.djz"
+    with contextlib.nullcontext() if named else alone(path.parent):
+        if not named:
+            path = _records.unused(path, lambda old: old.read_bytes() == made.data)
+        write(path, made.data)
     report = {
         "result": _result(made),
         "bound": _bound(experiment, params, made),

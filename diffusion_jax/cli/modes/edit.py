@@ -90,12 +90,20 @@ def run(experiment: Experiment) -> None:
 def _new_folder(folder: Path) -> Path:
     """The folder, or the first of `folder_2`, `folder_3`, ... that is free: nothing is lost."""
     free, n = folder, 1
-    while free.exists():
+    while free.exists() or not _made(free):
         n += 1
         free = folder.with_name(f"{folder.name}_{n}")
-    if jax.process_index() == 0:
-        free.mkdir(parents=True)
     return free
+
+
+def _made(folder: Path) -> bool:
+    """Makes the folder; whether this process did: another may have been faster."""
+    if jax.process_index() == 0:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            return False
+    return True
 
 
 def _levels(experiment: Experiment, drawn: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from diffusion_jax.experiment.sampling import (
 from diffusion_jax.runtime import image_grids, terminal, untrusted
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.formatting import json_text
-from diffusion_jax.runtime.storage import write_arrays
+from diffusion_jax.runtime.storage import alone, write_arrays
 from diffusion_jax.sampling import generate
 from diffusion_jax.training import restore
 from diffusion_jax.training.state import ema_key
@@ -105,14 +105,15 @@ def sample(
         if source.scale:  # levels of measured values: those too
             extra |= {"measured": source.measured(draw.levels(drawn))}
         extra |= _records.attribution(experiment)
-        path = _records.unused(path, functools.partial(_is_of, extra))
-        image_grids.save_png(path.with_suffix(".png"), picture)
-        kept = medium.keep(path.with_suffix(""), few, source.levels, c.format)
-        if levels and drawn.ndim == 4:  # strips of videos show which frames were first
-            side = _side_by_side(levels)
-            beside = path.with_name(f"{path.stem}_levels.png")
-            image_grids.save_png(beside, image_grids.grid(side, source.levels, len(levels)))
-        write_arrays(path, image=drawn, gammas=method.gammas, step=step, **extra)
+        with alone(path.parent):
+            path = _records.unused(path, functools.partial(_is_of, extra))
+            image_grids.save_png(path.with_suffix(".png"), picture)
+            kept = medium.keep(path.with_suffix(""), few, source.levels, c.format)
+            if levels and drawn.ndim == 4:  # strips of videos show which frames were first
+                side = _side_by_side(levels)
+                beside = path.with_name(f"{path.stem}_levels.png")
+                image_grids.save_png(beside, image_grids.grid(side, source.levels, len(levels)))
+            write_arrays(path, image=drawn, gammas=method.gammas, step=step, **extra)
     if show and jax.process_index() == 0:
         terminal.show(shown, source.levels, classes if classes <= 20 else 0)
     how = draw.describe()
