@@ -1,13 +1,19 @@
 """The end of a run, killed between any two of its files; and what is logged twice."""
 
+import importlib
 import itertools
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tiny
 
-from diffusion_jax.cli.modes import _after_training, train
+from diffusion_jax import registry, saved_config
+from diffusion_jax.cli.modes import _after_training, _earlier, train
+from diffusion_jax.errors import WorkdirError
+from diffusion_jax.experiment import prepare_workdir
+from diffusion_jax.experiment.workdir import RESULTS
 from diffusion_jax.training.metrics import Writer
 
 
@@ -36,7 +42,7 @@ def test_an_end_that_was_killed_is_made_up_for(tmp_path, monkeypatch, after):
     files = {n: experiment.workdir / n for n in ("eval/6.json", "samples/6.npz")}
     modes = SimpleNamespace(
         report_path=lambda *_: files["eval/6.json"],
-        evaluate=lambda *_: make("eval", files["eval/6.json"], figures),
+        evaluate=lambda *_: make("eval", files["eval/6.json"], figures) or json.loads(figures),
         sample=lambda *_: make("samples", files["samples/6.npz"]),
         illustrate=lambda e, p, r, cheap: make("movie" if cheap else "no movie"),
         after_training=lambda e, draw: (draw(), make("report")),
@@ -61,6 +67,62 @@ def test_an_end_that_was_killed_is_made_up_for(tmp_path, monkeypatch, after):
     assert {"movie", "report"} <= set(made)
     (logged,) = [r for r in rows(experiment.workdir) if "test/bits_per_dim" in r]
     assert logged["test/bits_per_dim"] == 2.5 and logged["step"] == 6
+
+
+def test_figures_of_other_settings_are_not_the_run_s(tmp_path):
+    """What somebody measured or drew while the run was stopped stands beside its own results."""
+    run = tiny.experiment(tmp_path)
+    (run.workdir / "eval").mkdir(parents=True)
+    (run.workdir / "samples").mkdir()
+    paths = [run.workdir / "eval" / name for name in ("6.json", "6_2.json", "6_3.json")]
+
+    def write(path, weights="0.9", guide=False, **changes):
+        other = tiny.experiment(tmp_path)
+        for name, value in changes.items():
+            setattr(other.config.eval if name in other.config.eval else other.config, name, value)
+        config = saved_config.to_dict(other.config)
+        model = {"weights": weights, "config": config}
+        record = {"weights": {"weights": weights}, "config": config} if guide else {"model": model}
+        path.write_text(json.dumps(record | {"which": path.stem}))
+
+    others = {"limit": 4}, {"draws": 4}, {"split": "valid"}, {"weights": "params"}, {"lr": 0.5}
+    for guide in (False, True):
+        for other in others:
+            write(paths[0], guide=guide, **other)
+            assert _earlier.measured_alike(run, paths[:1]) is None, other
+        paths[1].write_text("{ torn")
+        assert _earlier.measured_alike(run, paths[:2]) is None
+        write(paths[2], guide=guide, batch=2, report=True)  # neither changes a figure
+        assert _earlier.measured_alike(run, paths)["which"] == "6_3"
+
+    c = run.config
+    how = {k: c[k] for k in ("sampler", "guidance", "final")}
+    how |= {"steps": 3, "seed": c.sample.seed, "images": 6, "weights": "0.9"}
+    for name, changed in (("6", {"images": 2}), ("6_2", {"guidance": "cfg(w=3.0)"})):
+        np.savez(run.workdir / "samples" / f"{name}.npz", method=json.dumps(how | changed))
+        assert not _after_training.drawn(run, 6)
+    np.savez(run.workdir / "samples/6_3.npz", method=json.dumps(how))
+    assert _after_training.drawn(run, 6)
+
+
+def test_a_run_that_begins_where_another_was_sets_its_results_aside(tmp_path, capsys):
+    first, other = tiny.experiment(tmp_path), tiny.experiment(tmp_path, lr=0.5)
+    figure = first.workdir / "eval/6.json"
+    for run, there in ((first, False), (first, True), (other, False)):
+        with prepare_workdir(run):
+            assert figure.exists() is there
+            figure.parent.mkdir(exist_ok=True)
+            figure.write_text("first")
+    assert (first.workdir / "earlier-1/eval/6.json").read_text() == "first"
+    assert "(eval) are in" in capsys.readouterr().out
+    (first.workdir / "checkpoints/6").mkdir(parents=True)
+    with pytest.raises(WorkdirError, match="another configuration"), prepare_workdir(first):
+        pass
+    assert figure.exists()
+    modes = (importlib.import_module(f"diffusion_jax.cli.modes.{m}") for m in
+             registry.available("modes"))  # fmt: skip
+    written = {name for mode in modes for name in getattr(mode, "WRITES", ())}
+    assert {*RESULTS} == written - {"", "checkpoints", "statistics"}
 
 
 def test_steps_that_are_made_again_are_logged_once(tmp_path, monkeypatch):

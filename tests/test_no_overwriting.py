@@ -45,6 +45,14 @@ def test_another_report_lies_beside_the_first_and_the_same_is_one(tmp_path, caps
     assert capsys.readouterr().out.startswith("2.5 bits/dim\n  written to ")
     run = collect.read(tmp_path)
     assert sections_trained.newest_bound(run).name == "eval/6.json"  # the first stays
+    config = {"eval": {"limit": 0, "draws": 2}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for name, measured in (("6", {"limit": 64, "draws": 2}), ("6_2", config["eval"])):
+        file = path.with_name(f"{name}.json")
+        told = {"model": {"config": {"eval": measured}}}
+        file.write_text(json.dumps(json.loads(file.read_text()) | told))
+    own = collect.read(tmp_path)  # unless it is not what the run's settings say
+    assert sections_trained.newest_bound(own).name == "eval/6_2.json"
     listed = sections_likelihood.likelihood(run).body
     assert all(f"eval/{name}.json" in listed for name in ("6", "6_2", "6_3"))
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import saved_config
 from diffusion_jax.errors import WorkdirError, short
+from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.storage import is_bucket, write_json
 from diffusion_jax.training import lock, restore
 from diffusion_jax.training.optimizer import same_rates
@@ -19,6 +20,11 @@ from diffusion_jax.training.tasks.base import timed
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
+# What modes write of a run's weights, each in a folder of its own.
+RESULTS = (
+    "audit", "compare", "compressed", "edits", "eval", "inform", "inspect", "ood", "progressive",
+    "quality", "report", "samples",
+)  # fmt: skip
 _PROBE = 2**20  # bytes, so that a full disk is noticed
 _END = {"steps", "lr_decay"}  # settings of when training ends, and how
 _PATTERNS = "[]*?\\"  # orbax looks for its own files with a pattern: the path must not be one
@@ -71,10 +77,31 @@ def prepare_workdir(experiment: "Experiment") -> Iterator[Callable[[], None]]:
     with lock.only_writer(experiment.workdir) as still_alone:
         check_config(experiment)
         try:
+            _set_results_aside(experiment)
             write_json(experiment.workdir / "config.json", saved_config.to_dict(experiment.config))
         except Exception as e:  # OSError; a bucket's client has types of its own
             raise WorkdirError(f"cannot write to {experiment.workdir}: {short(e)}") from e
         yield still_alone
+
+
+def _set_results_aside(experiment: "Experiment") -> None:
+    """Moves what was measured and drawn of another run out of the way of one that begins here."""
+    workdir, saved = experiment.workdir, experiment.workdir / restore.FOLDER
+    path, there = workdir / "config.json", [n for n in RESULTS if (workdir / n).is_dir()]
+    begins = not (saved.is_dir() and any(saved.iterdir()))
+    same = path.exists() and not saved_config.differences(
+        saved_config.read(path), experiment.config
+    )
+    if not there or not begins or same:
+        return
+    n = 1
+    while (workdir / f"earlier-{n}").exists():
+        n += 1
+    aside = workdir / f"earlier-{n}"
+    aside.mkdir()
+    for name in there:
+        (workdir / name).rename(aside / name)
+    say(f"results of another run or of other settings ({', '.join(there)}) are in {aside} now")
 
 
 def check_config(experiment: "Experiment") -> None:

@@ -1,15 +1,15 @@
 """What training measures and draws at its end; what a killed run left out is made up for."""
 
-import json
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 
 from diffusion_jax.cli.modes import (
+    _earlier,
     _eval_guide,
+    _records,
     eval as eval_mode,
     report as report_mode,
     sample as sample_mode,
@@ -25,8 +25,9 @@ _CHEAP = 30.0  # seconds that sampling may take for the report to animate it
 
 
 def drawn(experiment: Experiment, step: int) -> bool:
-    """Whether there are samples of `step`."""
-    return (experiment.workdir / "samples" / f"{step}.npz").exists()
+    """Whether there are samples of `step` that were drawn as the configuration says."""
+    paths = _records.numbered(experiment.workdir / "samples" / f"{step}.npz")
+    return any(_earlier.drawn_alike(experiment, path) for path in paths)
 
 
 def timed(writer: Writer, step: int, draw: Callable[[], None]) -> None:
@@ -46,10 +47,12 @@ def _finish_model(experiment: Experiment, params: Params, step: int, writer: Wri
     c = experiment.config
     folder = experiment.workdir / FOLDER / str(step)
     record = {"step": step, "weights": ema_key(c.ema[0]), "checkpoint": str(folder)}
-    path = eval_mode.report_path(experiment, step)
-    if not path.exists():
-        eval_mode.evaluate(experiment, params, record)
-    _log(writer, step, c.eval.split, path, "result", ("bits_per_dim", "standard_error"))
+    paths = _records.numbered(eval_mode.report_path(experiment, step))
+    report = _earlier.measured_alike(experiment, paths) or eval_mode.evaluate(
+        experiment, params, record
+    )
+    names = ("bits_per_dim", "standard_error")
+    _log(writer, step, c.eval.split, {k: report["result"][k] for k in names})
     _draw(experiment, params, step, writer)
     writer.flush()
     cheap = bool(c.sample.num) and writer.found.get(_TOOK, 0.0) < _CHEAP
@@ -65,14 +68,11 @@ def _draw(experiment: Experiment, params: Params, step: int, writer: Writer) -> 
         ))  # fmt: skip
 
 
-def _log(
-    writer: Writer, step: int, split: str, path: Path, part: str, names: tuple[str, ...] = ()
-) -> None:
-    """Logs the figures of a report (all of a part, or those named), unless they have been."""
+def _log(writer: Writer, step: int, split: str, found: dict[str, float | None]) -> None:
+    """Logs the figures of a report, unless they have been."""
     if jax.process_index():
         return
-    found = json.loads(path.read_text())[part]
-    values = {f"{split}/{k}": math.nan if found[k] is None else found[k] for k in names or found}
+    values = {f"{split}/{k}": math.nan if v is None else v for k, v in found.items()}
     if not values.keys() <= writer.found.keys():
         writer.scalars(step, values)
 
@@ -80,12 +80,13 @@ def _log(
 def _finish_guide(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
     """Evaluation at every noise level, and the report."""
     c = experiment.config
-    path = eval_mode.report_path(experiment, step)
-    if not path.exists():
+    paths = _records.numbered(eval_mode.report_path(experiment, step))
+    report = _earlier.measured_alike(experiment, paths)
+    if report is None:
         folder = experiment.workdir / FOLDER / str(step)
         record = {"step": step, "weights": ema_key(c.ema[0]), "checkpoint": str(folder)}
-        _eval_guide.evaluate(experiment, params, record)
-    _log(writer, step, c.eval.split, path, "mean")
+        report = _eval_guide.evaluate(experiment, params, record)
+    _log(writer, step, c.eval.split, report["mean"])
     writer.flush()
     report_mode.after_training(experiment)
 

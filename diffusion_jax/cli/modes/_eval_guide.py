@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from diffusion_jax import saved_config
 from diffusion_jax.cli.modes import _discriminator_data, _records
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
@@ -31,6 +32,7 @@ def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> 
             "sha256": split.fingerprint(),
         },
         "seed": experiment.config.eval.seed,
+        "config": saved_config.to_dict(experiment.config),
         "devices": describe_devices(),
         "numerics": _records.numerics_record(experiment),
     }

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,19 @@ def unused(path: Path, same: Callable[[Path], bool]) -> Path:
         n += 1
         free = path.with_name(f"{path.stem}_{n}{path.suffix}")
     return free
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """Those of `6.json`, `6_2.json`, ... that there are: what `unused` has named.
+
+    Yields:
+        The first, the second, ...
+    """
+    found, n = path, 1
+    while found.exists():
+        yield found
+        n += 1
+        found = path.with_name(f"{path.stem}_{n}{path.suffix}")
 
 
 def publish(

@@ -44,9 +44,15 @@ def others(records: tuple[Record, ...], shown: Record | None) -> Html | None:
 
 
 def newest_bound(run: RunFiles) -> Record | None:
-    """The newest evaluation of the bound, on the test set if there is one."""
+    """The newest evaluation of the bound, as the run's own settings say if there is one."""
     bounds = [e for e in run.evals if "bound_by_timesteps" in e.data.get("result", {})]
-    return max(bounds, key=lambda e: (e.step, e.stem.isdigit()), default=None)  # the first of them
+    asked = run.config.get("eval")
+
+    def order(e: Record) -> tuple[int, bool, bool]:
+        how = e.data.get("model", {}).get("config", {}).get("eval")
+        return e.step, how is not None and how == asked, e.stem.isdigit()
+
+    return max(bounds, key=order, default=None)  # the first of them
 
 
 def of_part(e: Record) -> str:
