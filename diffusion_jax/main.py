@@ -197,6 +197,12 @@ def _main(argv: list[str]) -> None:
     except UserError as e:
         # In a cluster the others may be waiting for this process: end at once, without a barrier.
         _fail(e, at_once=clustered)
+    except OSError as e:  # of a disk; others have no text of the system's
+        if e.strerror is None:
+            raise
+        what = f"{e.filename}: {e.strerror}" if e.filename else f"{e.strerror} (no file is named)"
+        _fail(UserError(f"cannot read or write {what}: make room or put it right, and start "
+                        "again"), at_once=clustered)  # fmt: skip
     except Exception as e:
         if not out_of_memory(e):
             raise

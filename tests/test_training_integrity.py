@@ -1,5 +1,6 @@
 """Nothing is lost: flipped bytes, two writers, batches that break a run, notices of the end."""
 
+import errno
 import json
 import logging
 import math
@@ -19,11 +20,11 @@ import tiny
 from command import config_file, main, program, refused
 from conftest import REPO
 
-from diffusion_jax.cli.modes import train
+from diffusion_jax.cli.modes import report, train
 from diffusion_jax.data import base
 from diffusion_jax.errors import ConfigError, NonFiniteError, Preempted, WorkdirError
 from diffusion_jax.runtime import distributed
-from diffusion_jax.training import integrity, lock, restore, state as state_lib
+from diffusion_jax.training import integrity, lock, metrics, restore, state as state_lib
 from diffusion_jax.training.tasks.base import Given
 
 
@@ -340,3 +341,32 @@ def test_a_second_process_in_the_same_workdir_is_refused(tmp_path):
     finally:
         first.kill()
         first.wait()
+
+
+def test_a_disk_that_is_full_when_a_step_is_logged_loses_no_step(tmp_path, monkeypatch):
+    class Full:
+        def write_scalars(self, step, scalars):
+            raise full
+
+        flush = close = lambda self: None
+
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "log"))
+    experiment, found = counting(tmp_path)
+    experiment.config.save_every = 0
+    split = found.split
+    found.split = split.__class__("numbers", split.images + 10, split.labels, 80, 1)  # none is bad
+    with monkeypatch.context() as disk:
+        disk.setattr(metrics, "_Events", lambda folder, step: Full())
+        with pytest.raises(OSError, match="No space left"):
+            train.run(experiment)
+    (saved,) = (experiment.workdir / "checkpoints").iterdir()
+    assert 1 <= int(saved.name) < 8
+    train.run(experiment)
+    assert found.total == 64 * 63 / 2 + 640  # from there on, each image once
+
+    def run(experiment):
+        raise full
+
+    monkeypatch.setattr(report, "run", run)
+    ended = main("report", f"--config={config_file(tmp_path)}", f"--workdir={tmp_path / 'new'}")
+    refused(ended, f"{tmp_path / 'log'}: No space left on device")

@@ -3,6 +3,7 @@
 Periodic work (validation, samples) is two functions handed in by the caller.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,11 +113,16 @@ def _check_finite(meter: Meter, state: State) -> None:
         )
 
 
-def _stop(state: State, meter: Meter, meta: Meta, checkpoints: Checkpoints) -> None:
-    """Saves and raises `Preempted`."""
+def _save_now(state: State, meter: Meter, meta: Meta, checkpoints: Checkpoints) -> None:
+    """Saves, and waits for it."""
     _check_finite(meter, state)
     checkpoints.save(state, meta(), {})
     checkpoints.wait()
+
+
+def _stop(state: State, meter: Meter, meta: Meta, checkpoints: Checkpoints) -> None:
+    """Saves and raises `Preempted`."""
+    _save_now(state, meter, meta, checkpoints)
     raise Preempted(
         f"preempted; step {int(jax.device_get(state.step))} is saved, and the same command goes on"
     )
@@ -244,6 +250,11 @@ def run(
                     checkpoints.save(state, meta(), {f"valid_{k}": v for k, v in found.items()})
                 if sample is not None and draw_now:
                     draw(step)
+    except OSError:  # a log, or samples, on a full disk: the steps may not be lost with them
+        if jax.process_count() == 1:  # others would wait for this process, which has failed
+            with contextlib.suppress(Exception):
+                _save_now(state, meter, meta, checkpoints)
+        raise
     finally:
         feed.close()
     return state

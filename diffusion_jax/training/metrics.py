@@ -4,12 +4,13 @@ clu's writers do the work. clu 0.0.12 imports TensorFlow for one writer that is 
 placeholder for that module makes the others importable without it.
 """
 
+import contextlib
 import json
 import sys
 import time
 import types
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,20 @@ class _Events:
         self._to.close()
 
 
+@contextlib.contextmanager
+def _in_time() -> Iterator[None]:
+    """What a thread of clu's could not write is raised as what it was: a full disk, say."""
+    try:
+        yield
+    except Exception as e:
+        first: BaseException = e
+        while first.__cause__ is not None:
+            first = first.__cause__
+        if isinstance(first, OSError) and first is not e:
+            raise first from None
+        raise
+
+
 class Writer:
     """Scalars to `metrics.jsonl` and TensorBoard, images to TensorBoard.
 
@@ -159,7 +174,8 @@ class Writer:
         if to is not None:
             self.found = {**(self.found if step == self._step else {}), **values}
             self._step = step
-            to.write_scalars(step, values)
+            with _in_time():
+                to.write_scalars(step, values)
             if self._spool.due():
                 self.flush()
 
@@ -167,12 +183,14 @@ class Writer:
         """Writes one uint8 image `[H, W, C]`."""
         to = self._open()
         if to is not None:
-            to.write_images(step, {name: image})
+            with _in_time():
+                to.write_images(step, {name: image})
 
     def flush(self) -> None:
         """Waits until everything is where it belongs."""
         if self._to is not None:
-            self._to.flush()
+            with _in_time():
+                self._to.flush()
         if self._spool is not None:
             self._spool.send()
 
@@ -180,7 +198,8 @@ class Writer:
         """Flushes and closes; a failed asynchronous write surfaces here."""
         try:
             if self._to is not None:
-                self._to.close()
+                with _in_time():
+                    self._to.close()
         finally:
             if self._spool is not None:
                 self._spool.close()
