@@ -70,6 +70,53 @@ def test_the_figure_on_the_card_is_that_of_what_was_written(run, folder):
     assert found["split"] == "test"
 
 
+def exporting(run, tmp_path, **changes):
+    """The run as `export` opens it."""
+    opened = tiny.experiment(tmp_path, **changes)
+    opened.__dict__["loaded"] = run[1], {"weights": "0.9", "step": 6, "checkpoint": "nowhere"}
+    opened.config.export.output = str(tmp_path / "out")
+    opened.config.eval.limit = 4
+    return opened
+
+
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(run, tmp_path):
+    asked = exporting(run, tmp_path)
+    for name, value, message in (
+        ("draws", 15, "draws=15"), ("split", "tset", "tset"), ("batch", 0, "batch"),
+        ("matmul_precision", "foo", "matmul_precision"),
+    ):  # fmt: skip
+        before, asked.config.eval[name] = asked.config.eval[name], value
+        with pytest.raises(ConfigError, match=message):
+            export.run(asked)
+        asked.config.eval[name] = before
+        assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_was_interrupted_is_completed_by_the_same_command(
+    run, tmp_path, monkeypatch
+):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    asked, card = exporting(run, tmp_path), tmp_path / "out/card.json"
+    with monkeypatch.context() as first:
+        first.setattr(export, "measure", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            export.run(asked)
+    unfinished = json.loads(card.read_text())
+    other = exporting(run, tmp_path)
+    other.config.export.licence = "MIT"
+    with pytest.raises(ConfigError, match="name a new folder"):
+        export.run(other)
+    assert json.loads(card.read_text()) == unfinished
+    export.run(asked)
+    assert {**unfinished, "figure": json.loads(card.read_text())["figure"]} == json.loads(
+        card.read_text()
+    )
+    with pytest.raises(ConfigError, match="name a new folder"):
+        export.run(asked)
+
+
 def test_damage_and_what_is_not_there_are_named(folder):
     with pytest.raises(CheckpointError, match=r"holds only the weights '0\.9'"):
         dj.open_run(folder).weights("params")

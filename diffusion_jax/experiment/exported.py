@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
 CARD, _WEIGHTS, _SUFFIX = "card.json", "weights.npz", ":bfloat16"
+FIGURE = "figure"  # on the card: what was measured of the weights, the last thing to be written
 
 
 def is_exported(path: str | Path) -> bool:
@@ -104,7 +105,7 @@ def write_folder(
     """Writes exported weights.
 
     Args:
-        folder: where; must not exist yet, or be empty.
+        folder: where; must not exist yet, be empty, or hold the same without a figure.
         experiment: the run they are of.
         params: the weights.
         record: `weights` (which average) and `step`.
@@ -118,8 +119,7 @@ def write_folder(
         ConfigError: there is something in the folder, or the weights are no average.
     """
     folder = place(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"there is something in {folder} already: name a new folder")
+    check_free(folder)
     config = copy.deepcopy(experiment.config)
     config.ema, config.eval.weights = (_average(config, record["weights"]),), ""
     config.data_dir = ""  # of this machine
@@ -134,10 +134,24 @@ def write_folder(
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
+    if is_exported(folder) and (before := card(folder)) != before | described:
+        raise _taken(folder)
     write(folder / _WEIGHTS, data)
     write_json(folder / "config.json", saved_config.to_dict(config))
     write_json(folder / CARD, described)  # last: without it, it is no such folder
     return folder
+
+
+def check_free(folder: Path) -> None:
+    """Refuses (`ConfigError`) a folder with anything in it but an export without its figure."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not is_exported(folder) or FIGURE in card(folder):
+        raise _taken(folder)
+
+
+def _taken(folder: Path) -> ConfigError:
+    return ConfigError(f"there is something in {folder} already: name a new folder")
 
 
 def _average(config: ConfigDict, name: str) -> Average:

@@ -88,6 +88,12 @@ def check(experiment: Experiment) -> None:
         likelihood.check(experiment.model)
 
 
+def check_bound(experiment: Experiment) -> None:
+    """The part of `check` that is about the bound in continuous time, whatever `likelihood` is."""
+    _check_common(experiment)
+    bpd.check_draws("eval.draws", experiment.config.eval.draws)
+
+
 def check_training(experiment: Experiment) -> None:
     """Refuses settings of what training measures on the way and at its end."""
     _check_common(experiment)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import diffusion_jax
-from diffusion_jax.cli.modes import _records
+from diffusion_jax.cli.modes import _records, eval as eval_mode
 from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.experiment import Experiment, exported
 from diffusion_jax.experiment.workdir import check_writable
@@ -33,6 +33,11 @@ def run(experiment: Experiment) -> None:
         raise ConfigError(f"export.dtype={c.dtype!r}: allowed are float32, bfloat16")
     folder = storage.place(c.output)
     check_writable(folder)
+    exported.check_free(folder)
+    measured = c.measure and experiment.task.figure == "bits_per_dim"
+    if measured:
+        eval_mode.check_bound(experiment)
+        experiment.source.split(experiment.config.eval.split)
     params, record = experiment.loaded
     about = {
         "data": experiment.config.data,
@@ -46,9 +51,9 @@ def run(experiment: Experiment) -> None:
     exported.write_folder(folder, experiment, params, record, about, bfloat16=c.dtype == "bfloat16")
     said = exported.card(folder)
     say(f"{folder}: {said['bytes']:,} bytes, {said['arithmetic']}, SHA-256 {said['sha256']}")
-    if c.measure and experiment.task.figure == "bits_per_dim":
+    if measured:
         figure = measure(experiment, folder)
-        storage.write_json(folder / exported.CARD, said | {"figure": figure})
+        storage.write_json(folder / exported.CARD, said | {exported.FIGURE: figure})
         value = plus_minus(figure["bits_per_dim"], figure["standard_error"])
         of = _records.of(figure.get("part"))
         say(f"{figure['split']}: {value} bits/dim{of}, {figure['images']} {examples(figure)}")
