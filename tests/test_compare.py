@@ -3,13 +3,14 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
 from diffusion_jax.cli.modes import compare, train
-from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import open_experiment
+from diffusion_jax.errors import ConfigError, UserError
+from diffusion_jax.experiment import Experiment, exported, open_experiment
 from diffusion_jax.likelihood import cascade_likelihood
 from diffusion_jax.likelihood.bpd import Records, paired, summary
 
@@ -77,6 +78,38 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     with pytest.raises(ConfigError, match="differ in data"):
         compare.run(experiment)
     assert not (tmp_path / "compare").exists()
+
+
+def exported_run(folder, name, **changes):
+    """A run of weights as they are drawn, without a checkpoint's optimiser."""
+    run = tiny.experiment(folder, name, **changes)
+    leaves, tree = jax.tree.flatten(run.shapes())
+    params = tree.unflatten(np.zeros(a.shape, a.dtype) for a in leaves)
+    return exported.write_folder(folder / name, run, params, {"weights": "0.9", "step": 6}, {})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"eval.draws": 3}, "draws=3"), ({"eval.weights": "0.99"}, "holds only the weights")],
+)
+def test_both_runs_are_there_before_the_first_is_measured(tmp_path, monkeypatch, wrong, message):
+    def measure(*_, **__):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(compare.bits_per_dim, "bounds", measure)
+    c = tiny.config(tmp_path)
+    c.compare.a, c.compare.b = (str(exported_run(tmp_path, name)) for name in "ab")
+    with pytest.raises(AssertionError, match="measured"):
+        compare.run(open_experiment(c, tmp_path / "out"))
+    c.update_from_flattened_dict(wrong)
+    loaded = []
+    with monkeypatch.context() as first:  # the first run has such an average, the second has none
+        read = Experiment.weights
+        first.setattr(Experiment, "weights", lambda run, name: (
+            read(run, name) if loaded else loaded.append(run) or ({}, {})
+        ))  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            compare.run(open_experiment(c, tmp_path / "out"))
 
 
 def test_pairing_shrinks_the_error_of_a_common_offset():

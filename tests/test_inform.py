@@ -17,11 +17,12 @@ from diffusion_jax.cli.report.elements import Section
 from diffusion_jax.data import hard_negatives
 from diffusion_jax.data.captions import Captions
 from diffusion_jax.data.datasets import _grammar as grammar
-from diffusion_jax.errors import ConfigError, DataError, UserError
+from diffusion_jax.errors import CheckpointError, ConfigError, DataError, UserError
 from diffusion_jax.experiment import assembly, other_runs
 from diffusion_jax.experiment.measures import (
     bits_per_word,
     caption_information,
+    data_processing,
     information_checks,
     null_of_another,
 )
@@ -279,6 +280,19 @@ def test_another_run_must_be_without_text(tmp_path, monkeypatch):
     found.config.inform.against = "runs/text"
     monkeypatch.setattr(other_runs, "opened", lambda *args, **more: other)
     with pytest.raises(ConfigError, match="runs/text: that run has texts or classes; give one"):
+        inform.check(found)
+
+
+@pytest.mark.parametrize("setting", ["against", "of"])
+def test_another_run_s_weights_are_asked_for_before_anything_is_measured(
+    tmp_path, monkeypatch, setting
+):
+    found, other = run(tmp_path), run(tmp_path)  # neither has a checkpoint
+    found.config.inform[setting] = "runs/just_begun"
+    opened = {"against": (null_of_another, other), "of": (data_processing, (other, None))}
+    module, value = opened[setting]
+    monkeypatch.setattr(module, "opened", lambda *_: value)
+    with pytest.raises(CheckpointError, match="train first"):
         inform.check(found)
 
 

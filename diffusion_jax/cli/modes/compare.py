@@ -17,6 +17,7 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment, cascade, exported, other_runs
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import bpd, cascade_likelihood
+from diffusion_jax.model import need_likelihood
 from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.runtime.run_folders import runs_named
 from diffusion_jax.runtime.storage import place
@@ -48,9 +49,12 @@ def run(experiment: Experiment) -> None:
     runs = [_open(experiment, path) for path in paths]
     splits = [r.source.split(c.split) for r in runs]
     _check_same(runs, [s.fingerprint() for s in splits])
+    bpd.check_draws("eval.draws", c.draws)
+    for each in (part for r in runs for part in r.stages or (r,)):
+        need_likelihood(each.model, "--mode=compare")
+    loaded = [r.loaded for r in runs]  # both, before the first of them is measured
     records, figures = [], []
-    for name, each, split in zip("ab", runs, splits, strict=True):
-        params, record = each.loaded
+    for name, each, split, (params, record) in zip("ab", runs, splits, loaded, strict=True):
         objective = registry.build("objectives", "continuous()")
         measured = bits_per_dim.bounds(each, params, objective, split, f"run {name}")
         found = cascade_likelihood.together(measured)

@@ -47,9 +47,9 @@ def check(experiment: Experiment) -> None:
     _, captions = caption_information.images(experiment)
     information.check(experiment.model, "--mode=inform")
     if experiment.config.inform.against:
-        null_of_another.opened(experiment)
+        null_of_another.opened(experiment).weights()  # its own are read last: are they there?
     if experiment.config.inform.of:
-        data_processing.opened(experiment, captions)
+        data_processing.opened(experiment, captions)[0].weights()
 
 
 def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
