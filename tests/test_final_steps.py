@@ -1,5 +1,7 @@
 """Every final step found in the folder keeps the contract; what each of them makes of a latent."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,9 @@ import tiny
 from closed_form import MIXTURE
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import sample as sample_mode, train
-from diffusion_jax.experiment.sampling import sampling_method
+from diffusion_jax.cli.modes import edit, sample as sample_mode, train
+from diffusion_jax.errors import ConfigError
+from diffusion_jax.experiment.sampling import run_sampler, sampling_method
 from diffusion_jax.model import Model
 from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.final_steps.base import Final, Readout
@@ -55,10 +58,31 @@ def test_contract(name):
 def test_levels_or_real_numbers():
     made = {n: registry.build("final_steps", n) for n in ("decode", "denoise", "identity")}
     out = {n: f(MIXTURE.denoise, Z, GAMMA, DECODER) for n, f in made.items()}
+    for name, final in made.items():  # what a plug-in says is what it does
+        assert getattr(final, "reals", False) == jnp.issubdtype(out[name].dtype, jnp.floating)
     np.testing.assert_array_equal(out["decode"], DECODER.decode(out["identity"]))
     np.testing.assert_allclose(out["identity"] * alpha(GAMMA), Z, rtol=1e-6)
     np.testing.assert_array_equal(out["denoise"], DECODER.decode(MIXTURE.denoise(Z, GAMMA).x))
     assert np.any(out["denoise"] != out["decode"])  # a lot of noise is left at this gamma
+
+
+def test_real_numbers_are_refused_before_anything_is_drawn_or_painted(tmp_path, monkeypatch):
+    monkeypatch.setattr(edit._edit_inputs, "read", lambda *_: 1 / 0)
+    changes = {"final": "identity()", "guidance": "none()", "conditional": False}
+    whole = tiny.experiment(tmp_path, **changes)
+    run_sampler.check(whole)  # of one model they are welcome
+    with pytest.raises(ZeroDivisionError):
+        edit.run(whole)
+    later = tiny.experiment(tmp_path, **changes, view="high(subsample())")
+    with pytest.raises(ConfigError, match="which a cascade puts together: use final='decode"):
+        run_sampler.check(later)
+    latent = tiny.experiment(
+        tmp_path, **changes, autoencoder="conv(widths=(8,))", prediction="v", network="mlp(width=8)"
+    )
+    cascade = dataclasses.replace(whole, stages=(whole, whole))
+    for run, who in ((cascade, "a cascade"), (latent, "the source of an edited latent")):
+        with pytest.raises(ConfigError, match=f"gives no levels, which {who}"):
+            edit.run(run)
 
 
 @pytest.mark.slow

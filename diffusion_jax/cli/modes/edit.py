@@ -13,7 +13,13 @@ from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.data.views.base import stages_of
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
-from diffusion_jax.experiment.sampling import compiled_sampler, edit_scores, editing, run_sampler
+from diffusion_jax.experiment.sampling import (
+    compiled_sampler,
+    edit_scores,
+    editing,
+    run_sampler,
+    sampling_method,
+)
 from diffusion_jax.model import require
 from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.distributed import say
@@ -50,6 +56,10 @@ def run(experiment: Experiment) -> None:
             per_pixel_gamma=False, latent=0,
         )  # fmt: skip
     run_sampler.check(experiment)
+    if experiment.stages:
+        sampling_method.check_levels(experiment, "a cascade puts together")
+    if not experiment.model.traits.pixels:
+        sampling_method.check_levels(experiment, "the source of an edited latent needs")
     inputs = _edit_inputs.read(experiment, edit)
     edit_scores.check(experiment, edit, inputs)
     layout = edit.lay_out(inputs)

@@ -85,4 +85,6 @@ def check(experiment: Experiment) -> None:
     if not c.prior:
         texts.conditions(experiment, texts.wanted(experiment, c.num))
     best_of.check(experiment)
+    if experiment.model.given_shape(experiment.source.shape) is not None:
+        sampling_method.check_levels(experiment, "a cascade puts together")
     sampling_method.check(experiment)

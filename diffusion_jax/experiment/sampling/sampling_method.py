@@ -109,6 +109,13 @@ def check(experiment: Experiment) -> None:
     method_lib.check_sampler(experiment.model, parts["sampler"])
 
 
+def check_levels(experiment: Experiment, who: str) -> None:
+    """Refuses a final step of real numbers for what puts levels together (`who`, in words)."""
+    final = experiment.config.final
+    if getattr(registry.build("final_steps", final), "reals", False):
+        raise ConfigError(f"final={final} gives no levels, which {who}: use final='decode()'")
+
+
 def check_plan(experiment: Experiment) -> None:
     """Refuses grids and plans that cannot work with the schedule that training begins with."""
     build(experiment, {"schedule": experiment.model.schedule.init(jax.random.key(0))})

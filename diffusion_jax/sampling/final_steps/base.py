@@ -48,6 +48,8 @@ class Readout:
 class Final(Protocol):
     """From the last latent to what is written.
 
+    One that gives real numbers, not the data's levels, says so with `reals = True`.
+
     Attributes:
         nfe: network calls it makes.
     """

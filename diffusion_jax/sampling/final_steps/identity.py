@@ -1,6 +1,7 @@
 """`z_0 / alpha_0` as it is: real numbers in the units of the data, for further work."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from diffusion_jax.sampling.final_steps.base import Reader
 from diffusion_jax.sampling.samplers.base import Denoise
@@ -12,6 +13,7 @@ class Identity:
     """No network call."""
 
     nfe: int = 0
+    reals: ClassVar[bool] = True
 
     def __call__(self, denoise: Denoise, z: Array, gamma: Array, decoder: Reader) -> Array:
         """The latent in the units of the data."""
