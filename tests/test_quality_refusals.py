@@ -38,6 +38,26 @@ def test_samples_that_do_not_fit_are_one_line(tmp_path, arrays, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"metrics": ("kid",), "rows": 10}, "kid needs 20.*10 rows.*config.quality.rows"),
+        ({"metrics": ("coverage",), "rows": 3}, "coverage needs 4.*k=3.*3 rows of the reference"),
+        ({"metrics": ("coverage",), "k": 40}, "coverage needs 41.*40 samples.*config.sample.num"),
+    ],
+    ids=str,
+)
+def test_rows_to_compare_are_counted_before_anything_is_drawn(
+    tmp_path, monkeypatch, changes, message
+):
+    monkeypatch.setattr(quality.samples_lib, "draw", lambda *_: iter(lambda: 1 / 0, 0))
+    run = experiment(tmp_path, floor="", nearest="", **changes)
+    run.config.sample.num = 40
+    with pytest.raises(DataError, match=message) as e:
+        quality.run(run)
+    assert "\n" not in str(e.value) and not any(tmp_path.rglob("statistics"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
         ({"metrics": ("fid",)}, "'fid' does not exist; choose from"),
         ({"split": "trian"}, "'trian' does not exist"),
         ({"floor": "train"}, "reference itself"),

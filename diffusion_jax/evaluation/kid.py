@@ -6,7 +6,7 @@ import numpy as np
 
 from diffusion_jax.errors import DataError
 
-_LEAST = 20  # images on a side
+LEAST = 20  # images on a side
 
 
 def mmd(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -66,12 +66,12 @@ def kernel_distance(
         DataError: fewer than 20 rows on a side.
     """
     least = min(len(x), len(y))
-    if least < _LEAST:
+    if least < LEAST:
         raise DataError(
-            f"kid needs {_LEAST} images on either side; there are {least}: draw more "
+            f"kid needs {LEAST} images on either side; there are {least}: draw more "
             "(--config.sample.num), or leave kid out of --config.quality.metrics"
         )
-    count = max(least // max(subset, _LEAST), 1)
+    count = max(least // max(subset, LEAST), 1)
     rng = np.random.default_rng(seed)
     parts = (np.array_split(rng.permutation(len(a)), count) for a in (x, y))
     found = np.array([mmd(x[i], y[j]) for i, j in zip(*parts, strict=True)])

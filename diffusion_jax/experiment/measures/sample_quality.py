@@ -196,6 +196,9 @@ def open_bench(experiment: Experiment, count: int | None = None) -> Bench:
         real = len(source.split(q.split)) if given is None else given.moments.count
         quality.check_count(tuple(q.metrics), count, features.size, tuple(source.shape), real,
                             f"{source.medium.name}s")  # fmt: skip
+        rows = min(q.rows, real) if given is None else len(given.rows)
+        if rows:  # of moments alone there are none, which is another message
+            quality.check_rows(tuple(q.metrics), count, rows, q.k, q.rows, f"{source.medium.name}s")
     run = feature_lib.extractor(experiment, features)
     open_classifier, open_clip = feature_lib.open_classifier, feature_lib.open_clip
     named = "quality.classifier"
