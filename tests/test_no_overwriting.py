@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tiny
 from command import config_file, main, refused
 
 from diffusion_jax import registry
-from diffusion_jax.cli.modes import _records, edit, sample
+from diffusion_jax.cli.modes import _codec_files, _records, edit, sample
 from diffusion_jax.cli.report import (
     collect,
     sections_likelihood,
@@ -130,7 +131,22 @@ def test_a_file_in_the_way_of_an_export_is_found_as_early(tmp_path):
     there.write_text("in the way")
     done = main("export", f"--config={config}", f"--workdir={tmp_path / 'run'}",
                 f"--config.export.output={there}")  # fmt: skip
-    refused(done, f"cannot write to {there}: .*is a file")
+    refused(done, f"cannot write to {there}: .*is a file; name .*--config.export.output$")
+    run = tiny.experiment(tmp_path)
+    run.config.compress.output = str(there / "x.djz")
+    with pytest.raises(WorkdirError, match=r"name another file with --config\.compress\.output$"):
+        _codec_files.output_path(run)
+
+
+def test_a_link_to_what_is_not_there_is_no_folder_to_write_to(tmp_path):
+    (tmp_path / "samples").symlink_to(tmp_path / "unmounted" / "disk")
+    for folder in ("samples", "samples/further"):
+        with pytest.raises(
+            WorkdirError, match=r"is a link to .*unmounted/disk, which is not there"
+        ):
+            check_writable(tmp_path / folder)
+    (tmp_path / "unmounted" / "disk").mkdir(parents=True)
+    check_writable(tmp_path / "samples" / "further")
 
 
 def test_every_mode_that_writes_says_where():

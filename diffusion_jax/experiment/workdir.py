@@ -30,18 +30,26 @@ _END = {"steps", "lr_decay"}  # settings of when training ends, and how
 _PATTERNS = "[]*?\\"  # orbax looks for its own files with a pattern: the path must not be one
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, instead: str = "name another --workdir") -> None:
     """Refuses (`WorkdirError`) a folder that cannot be written to, before anything is computed.
 
     A file is written and removed: in the folder, or where it would be made.
+
+    Args:
+        folder: the folder, which need not be there yet.
+        instead: what can be done about it.
     """
     if jax.process_index():
         return
     where = folder
-    while not is_bucket(where) and not where.exists() and where != where.parent:
+    while not is_bucket(where) and not os.path.lexists(where) and where != where.parent:
         where = where.parent
     probe = where / f".writable-{os.getpid()}"
     try:
+        if not is_bucket(where) and not where.exists():
+            raise FileNotFoundError(
+                f"{where} is a link to {os.readlink(where)}, which is not there"
+            )
         if where.is_file():
             raise NotADirectoryError(f"{where} is a file")
         try:
@@ -50,7 +58,7 @@ def check_writable(folder: Path) -> None:
             probe.unlink(missing_ok=True)
     except Exception as e:  # OSError; a bucket's client has types of its own
         why = getattr(e, "strerror", "") or short(e)
-        raise WorkdirError(f"cannot write to {folder}: {why}; name another --workdir") from e
+        raise WorkdirError(f"cannot write to {folder}: {why}; {instead}") from e
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from diffusion_jax.experiment import Experiment, codec
 from diffusion_jax.experiment.workdir import check_writable
 from diffusion_jax.runtime.storage import modified, place
 
+INSTEAD = "name another file with --config.compress.output"
+
 
 def output_path(experiment: Experiment) -> Path | None:
     """`config.compress.output`, absolute, or None; an existing file is refused."""
@@ -15,14 +17,14 @@ def output_path(experiment: Experiment) -> Path | None:
     path = place(named) if named else None
     if path is not None:
         refuse_existing(path)
-        check_writable(path.parent)
+        check_writable(path.parent, INSTEAD)
     return path
 
 
 def refuse_existing(path: Path) -> None:
     """Nothing is overwritten."""
     if path.exists():
-        raise ConfigError(f"{path} exists; name another file with --config.compress.output")
+        raise ConfigError(f"{path} exists; {INSTEAD}")
 
 
 def input_path(experiment: Experiment) -> Path:

@@ -30,7 +30,7 @@ def run(experiment: Experiment) -> None:
         _codec_files.refuse_existing(folder)
     if not is_bucket(out) and not out.parent.is_dir():
         raise ConfigError(f"compress.output: there is no folder {out.parent}")
-    check_writable(out.parent)
+    check_writable(out.parent, _codec_files.INSTEAD)
     found = _codec_files.decode(experiment, path)
     files.write_npz(out, found)
     if folder is not None:

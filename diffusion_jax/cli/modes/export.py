@@ -32,7 +32,7 @@ def run(experiment: Experiment) -> None:
     if c.dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"export.dtype={c.dtype!r}: allowed are float32, bfloat16")
     folder = storage.place(c.output)
-    check_writable(folder)
+    check_writable(folder, "name another folder with --config.export.output")
     exported.check_free(folder)
     measured = c.measure and experiment.task.figure == "bits_per_dim"
     if measured:
