@@ -6,16 +6,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 from picture_files import write
 from PIL import Image
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import _edit_inputs, compress
 from diffusion_jax.cli.modes._discriminator_data import mixed
+from diffusion_jax.compression import files
 from diffusion_jax.data import base
 from diffusion_jax.data.datasets import embeddings
 from diffusion_jax.data.datasets._pictures import decode
-from diffusion_jax.errors import DataError, UserError
+from diffusion_jax.errors import ConfigError, DataError, UserError
 from diffusion_jax.evaluation.judges import _svm
+from diffusion_jax.experiment.measures import sample_quality
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -199,6 +203,53 @@ def test_the_vector_machine_is_fitted_to_the_label_of_what_is_seen(tmp_path, cap
     monkeypatch.setattr("sklearn.svm.SVC.fit", fit)
     _svm.fitted(registry.build("data", pets(tmp_path / "x")))
     np.testing.assert_array_equal(seen["rows"][:, 0] > 0, seen["labels"])
+
+
+def test_what_is_coded_edited_or_compared_keeps_the_label_of_what_is_seen(
+    tmp_path, capsys, monkeypatch
+):
+    """And no more of a large folder is read than was asked for."""
+    config, read = tiny.config(tmp_path), []
+    source = registry.build("data", f"class_captions({pets(tmp_path / 'x')})")
+    run = SimpleNamespace(source=source, config=config)
+    reader = type(source.split("train").images)
+    whole = reader.read
+    monkeypatch.setattr(reader, "read", lambda images, at: read.extend(at) or whole(images, at))
+    seen = lambda images: (images[:, 0, 0, 0] // 20).tolist()
+
+    config.eval.split = config.quality.floor = "train"
+    for config.compress.limit, many in ((4, 4), (0, 8)):
+        read.clear()
+        coded = compress._images(run)
+        assert coded.labels.tolist() == seen(coded.images) == [0, 0, 0, 1, 1, 1, 1, 1][:many]
+        assert many <= len(read) <= many + 1  # one when the split is opened
+
+    read.clear()
+    images, labels, captions = _edit_inputs._images(run, "split:train", (3, 0))
+    table = source.split("train").captions.table
+    assert labels.tolist() == seen(images) == [1, 0] and captions == (table[1], table[0])
+    assert len(read) <= 2 + 2
+    with pytest.raises(ConfigError, match="there is no image 8; there are 8"):
+        _edit_inputs._images(run, "split:train", (8,))
+
+    found = {}
+    monkeypatch.setattr(sample_quality.Bench, "_compare", lambda bench, *given, **_: (
+        found.update(zip(("images", "labels", "asked"), given, strict=True)) or {}
+    ))  # fmt: skip
+    monkeypatch.setattr(sample_quality.quality, "halves", lambda _: None)
+    bench = sample_quality.Bench(run, None, None, None, {}, None)
+    assert bench.floor()["split"] == source.split("train").name
+    assert found["labels"].tolist() == seen(found["images"]) == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert found["asked"] == [table[k] for k in found["labels"]]
+
+
+def test_the_first_files_of_a_folder_are_all_that_is_read(tmp_path):
+    write(tmp_path / "x", n=3, classes=())
+    for picture in (tmp_path / "x").rglob("*"):
+        Image.new("L", (4, 4)).save(tmp_path / f"{picture.stem}.png")
+    (tmp_path / "002.png").write_bytes(b"damaged")
+    found = files.read(tmp_path, "test", (4, 4, 1), 256, 0, limit=2)
+    assert found.names == ("000.png", "001.png") and len(found.images) == 2
 
 
 def test_halves_share_no_image_where_some_are_damaged(tmp_path, capsys):

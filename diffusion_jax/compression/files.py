@@ -55,6 +55,7 @@ def read(
     levels: int,
     classes: int,
     medium: Medium = IMAGE,
+    limit: int = 0,
 ) -> Images:
     """Reads images and checks that they fit a model.
 
@@ -66,6 +67,7 @@ def read(
         levels: the model's grey levels.
         classes: the model's classes; 0 ignores labels.
         medium: what the model is of; of anything but images there is only the npz.
+        limit: only the first images; 0 for all.
 
     Returns:
         The images.
@@ -78,7 +80,8 @@ def read(
     elif not IMAGE.fits(shape):
         raise DataError(f"cannot read {path}: give an .npz with image, uint8 {medium.layout}")
     elif path.is_dir():
-        found = _pngs(sorted(p for p in path.iterdir() if p.suffix.lower() == ".png"), path, shape)
+        paths = sorted(p for p in path.iterdir() if p.suffix.lower() == ".png")
+        found = _pngs(paths[: limit or None], path, shape)
     elif path.suffix.lower() == ".png":
         found = _pngs([path], path, shape)
     else:
@@ -90,7 +93,9 @@ def read(
         raise DataError(f"{path}: {len(some)} labels for {len(found.images)} images")
     split = Split(str(path), found.images, some, levels, classes if labels is not None else 0)
     checked(split, medium)
-    return Images(found.name, found.images, labels, found.names)
+    first = slice(limit or None)
+    labels = None if labels is None else labels[first]
+    return Images(found.name, found.images[first], labels, found.names[first])
 
 
 def write_npz(path: Path, found: Images) -> None:

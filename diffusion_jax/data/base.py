@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax.data.captions import TEXTS, Captions, check_captions
+from diffusion_jax.data.captions import TEXTS, Captions, check_captions, of_rows
 from diffusion_jax.data.checks import check_images, check_labels
 from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
@@ -85,6 +85,20 @@ class Split:
                 parts.append(self.take(np.arange(start, min(start + _BLOCK, len(self)))))
                 bar.at(start + len(parts[-1]["label"]))
         return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+    def loaded(self, indices: np.ndarray | None = None) -> "Split":
+        """The examples at `indices`, or all, in memory.
+
+        Where one is damaged and another stands in for it, its label and captions are the other's.
+        """
+        rows = self.everything() if indices is None else self.take(indices)
+        captions = self.captions
+        if captions is not None and indices is not None:
+            captions = captions.part(indices)
+        return dataclasses.replace(
+            self, images=rows["image"], labels=rows["label"], captions=of_rows(captions, rows),
+            embedding=rows.get("embedding"),
+        )  # fmt: skip
 
     def whole(self) -> dict[str, np.ndarray]:
         """`everything`, in which texts are a table, `captions.TEXTS`, that has each of them once.

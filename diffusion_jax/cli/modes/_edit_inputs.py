@@ -26,14 +26,7 @@ def read(experiment: Experiment, edit: Edit) -> Inputs:
         )
     if c.each < 1:
         raise ConfigError(f"edit.each={c.each} must be at least 1")
-    images, labels, captions = _images(experiment, c.image)
-    if c.pick:
-        bad = [i for i in c.pick if not 0 <= i < len(images)]
-        if bad:
-            raise ConfigError(f"edit.pick: there is no image {bad[0]}; there are {len(images)}")
-        chosen = list(c.pick)
-        images, labels = images[chosen], None if labels is None else labels[chosen]
-        captions = tuple(captions[i] for i in chosen) if captions else ()
+    images, labels, captions = _images(experiment, c.image, tuple(c.pick))
     mask = _masks(experiment, len(images)) if c.mask else None
     cond, embedder = _cond(experiment, len(images), labels), embeddings.of(experiment)
     cond |= _texts(experiment, len(images))
@@ -74,16 +67,25 @@ def name(experiment: Experiment) -> str:
     return f"{c.method.partition('(')[0].strip()}_{stem}"
 
 
+def _chosen(pick: tuple[int, ...], count: int) -> np.ndarray | None:
+    """The numbers of the images that `edit.pick` names, of `count`; None for all."""
+    bad = [i for i in pick if not 0 <= i < count]
+    if bad:
+        raise ConfigError(f"edit.pick: there is no image {bad[0]}; there are {count}")
+    return np.asarray(pick, np.int64) if pick else None
+
+
 def _images(
-    experiment: Experiment, where: str
+    experiment: Experiment, where: str, pick: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Images with their labels and captions, if they have such."""
+    """Images, those picked or all, with their labels and captions, if they have such."""
     source = experiment.source
     if where.startswith(_SPLIT):
         split = where.removeprefix(_SPLIT)
         if split not in SPLITS:
             raise ConfigError(f"edit.image={where!r}: the splits are {', '.join(SPLITS)}")
         found = source.split(split)
+        found = found.loaded(_chosen(pick, len(found)))
         captions = () if found.captions is None else tuple(found.captions.strings())
         return np.asarray(found.images), found.labels if source.num_classes else None, captions
     files = [f.strip() for f in where.split(",") if f.strip()]
@@ -95,7 +97,10 @@ def _images(
             "(--config.sample.labels)"
         )
     images = np.concatenate([a for a, _ in read])
-    return images, np.concatenate(labels) if len(labels) == len(read) else None, ()
+    chosen = _chosen(pick, len(images))
+    chosen = slice(None) if chosen is None else chosen
+    known = np.concatenate(labels)[chosen] if len(labels) == len(read) else None
+    return images[chosen], known, ()
 
 
 def _masks(experiment: Experiment, count: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from diffusion_jax.cli.modes import _codec_files, _records
 from diffusion_jax.compression import files, other_formats, sequence_baselines
 from diffusion_jax.compression.files import Images
 from diffusion_jax.data.base import Split
+from diffusion_jax.data.passes import count
 from diffusion_jax.experiment import Experiment, codec
 from diffusion_jax.experiment.cascade import waste
 from diffusion_jax.experiment.measures import bits_per_dim
@@ -82,17 +83,13 @@ def _images(experiment: Experiment) -> Images:
     part = experiment.config.eval.split
     if experiment.config.compress.input:
         path = place(experiment.config.compress.input)
-        found = files.read(
-            path, part, source.shape, source.levels, source.num_classes, source.medium
+        return files.read(
+            path, part, source.shape, source.levels, source.num_classes, source.medium, limit
         )
-    else:
-        split = source.split(part)
-        labels = split.labels if split.num_classes else None
-        found = Images(split.name, np.asarray(split.images), labels)
-    if not limit:
-        return found
-    labels = None if found.labels is None else found.labels[:limit]
-    return Images(found.name, found.images[:limit], labels, found.names[:limit])
+    split = source.split(part)
+    split = split.loaded(np.arange(count(split, limit)) if limit else None)
+    labels = split.labels if split.num_classes else None
+    return Images(split.name, np.asarray(split.images), labels)
 
 
 def _result(made: codec.Encoded) -> dict[str, Any]:

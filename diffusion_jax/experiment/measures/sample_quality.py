@@ -80,11 +80,12 @@ class Bench:
         name = self.experiment.config.quality.floor
         if not name:
             return None
-        split = self.experiment.source.split(name)
+        read = self.experiment.source.split(name)
+        split = read.loaded()
         shown = split.labels if split.captions is None else split.captions.strings()
         asked = shown if split.captions is not None or split.num_classes else None
         found = self._compare(np.asarray(split.images), split.labels, asked, strict=False)
-        record: Figures = {"split": split.name, "data_sha256": split.fingerprint()}
+        record: Figures = {"split": split.name, "data_sha256": read.fingerprint()}
         if self.experiment.config.quality.judge:
             record["judge"] = judges.of_split(self.experiment, split)
         if self.clip is not None:
