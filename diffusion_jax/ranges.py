@@ -74,10 +74,25 @@ def check(config: ConfigDict, sections_only: bool = False) -> None:
     for field, (choices, otherwise) in CHOICES.items():
         if (value := _value(config, field)) not in choices.split(", "):
             raise ConfigError(f"{field}={value!r}: allowed are {choices}; {otherwise}")
+    check_precision(config.eval.matmul_precision)
     for field, (hint, what, example) in ITEMS.items():
         values = () if sections_only and "." not in field else _value(config, field)
         if not all(argument_types.fits(v, hint) for v in values):
             raise ConfigError(f'{field}={values!r} must be {what}: --config.{field}="{example}"')
+
+
+def check_precision(name: str) -> None:
+    """Refuses (`ConfigError`) an `eval.matmul_precision` that JAX does not know."""
+    import jax  # takes a second, which --help has no need of
+
+    try:
+        with jax.default_matmul_precision(name or None):
+            pass
+    except ValueError as e:
+        raise ConfigError(
+            f"eval.matmul_precision={name!r}: allowed are default, high, highest, bfloat16, "
+            "tensorfloat32, float32, or '' for the device's own"
+        ) from e
 
 
 def _value(config: ConfigDict, field: str) -> Any:

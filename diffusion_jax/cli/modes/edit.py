@@ -64,10 +64,11 @@ def run(experiment: Experiment) -> None:
     edit_scores.check(experiment, edit, inputs)
     layout = edit.lay_out(inputs)
     params, record = experiment.loaded
-    painted = editing.by_run(experiment, params, edit, layout)
-    drawn, method = painted.images, painted.methods[-1]
-    shown = _levels(experiment, drawn)
-    found = edit_scores.scores(experiment, edit, inputs, layout, shown)
+    with jax.default_matmul_precision(c.eval.matmul_precision or None):
+        painted = editing.by_run(experiment, params, edit, layout)
+        drawn, method = painted.images, painted.methods[-1]
+        shown = _levels(experiment, drawn)
+        found = edit_scores.scores(experiment, edit, inputs, layout, shown)
     calls = sum(m.calls(s.model) for m, s in zip(painted.methods, parts, strict=True))
     folder = _new_folder(
         experiment.workdir / "edits" / f"{record['step']}_{_edit_inputs.name(experiment)}"
@@ -85,6 +86,7 @@ def run(experiment: Experiment) -> None:
             {
                 "edit": asked,
                 "sampling": how,
+                "matmul_precision": c.eval.matmul_precision or "device default",
                 "model": record,
                 **({"judged": found} if found else {}),
             },

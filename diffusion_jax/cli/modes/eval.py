@@ -6,9 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from diffusion_jax import registry
+from diffusion_jax import ranges, registry
 from diffusion_jax.cli.modes import _eval_cascade, _eval_density, _eval_guide, _known, _records
 from diffusion_jax.data.base import SPLITS
 from diffusion_jax.errors import ConfigError
@@ -129,11 +127,7 @@ def _check_common(experiment: Experiment) -> None:
         )
     if c.split not in SPLITS:
         raise ConfigError(f"eval.split={c.split!r} does not exist; choose from {', '.join(SPLITS)}")
-    try:
-        with jax.default_matmul_precision(c.matmul_precision or None):
-            pass
-    except ValueError as e:
-        raise ConfigError(f"eval.matmul_precision={c.matmul_precision!r}: {e}") from e
+    ranges.check_precision(c.matmul_precision)
 
 
 def _check_bounds(experiment: Experiment, bounds: Bounds) -> None:

@@ -81,12 +81,13 @@ def illustrate(
     alone, model = jax.process_count() == 1, experiment.model
     path = stem.with_name(f"{stem.name}_reconstructions.json")
     drawn = model.from_latent and animate and alone  # by a sampler, as the animation is
-    if drawn or not model.traits.pixels:
-        _reconstruct(experiment, params, record, path)
     # Else what is modelled is a part, or it needs another to begin.
     whole = model.given_shape(experiment.source.shape) is None
-    if animate and alone and whole:
-        _animate(experiment, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
+    with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
+        if drawn or not model.traits.pixels:
+            _reconstruct(experiment, params, record, path)
+        if animate and alone and whole:
+            _animate(experiment, params, record, stem.with_name(f"{stem.name}_trajectory.json"))
 
 
 def _reconstruct(

@@ -100,6 +100,8 @@ def sample(
     if jax.process_index() == 0:
         how = draw.describe() | {"seed": c.seed, "images": c.num}
         how |= {k: record[k] for k in ("weights", "checkpoint")}
+        precision = experiment.config.eval.matmul_precision or "device default"
+        how |= {"matmul_precision": precision}
         extra = {"method": json_text(how)} | ({} if labels is None else {"label": labels})
         extra |= {"caption": np.asarray(draw.captions)} if under else {}
         if source.scale:  # levels of measured values: those too

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from diffusion_jax.data.base import Split
@@ -39,7 +40,9 @@ class Best:
     def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
         """The best of the tries for each image; the first of equals."""
         drawn = np.stack([d(seed, quiet) for d in self.tries])
-        scores = np.stack([self.score(self.tries[0].levels(d)) for d in drawn])
+        precision = self.tries[0].experiment.config.eval.matmul_precision
+        with jax.default_matmul_precision(precision or None):
+            scores = np.stack([self.score(self.tries[0].levels(d)) for d in drawn])
         return drawn[scores.argmax(0), np.arange(drawn.shape[1])]
 
     def describe(self) -> dict[str, Any]:

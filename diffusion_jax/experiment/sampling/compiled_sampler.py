@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -58,14 +59,15 @@ class Drawing:
         given = {} if low is None else {"low": low}
         if given and c.low_gamma is not None:
             given["low_gamma"] = np.full(len(low), c.low_gamma, np.float32)
-        given |= texts.conditions(e, list(self.captions))
-        if self.embeddings is not None:
-            given["embedding"] = self.embeddings(seed, quiet, self.attempt)
-        drawn = generate.generate(
-            self.params, self.run, e.model.z_shape(e.source.shape), self.labels, c.num, c.batch,
-            seed, e.mesh, quiet, given, f"{self.stream}{self.stage or ''}{'.' * self.attempt}",
-            self.stream if e.config.view == "whole()" else f"{self.stream} {e.config.view}",
-        )  # fmt: skip
+        with jax.default_matmul_precision(e.config.eval.matmul_precision or None):
+            given |= texts.conditions(e, list(self.captions))
+            if self.embeddings is not None:
+                given["embedding"] = self.embeddings(seed, quiet, self.attempt)
+            drawn = generate.generate(
+                self.params, self.run, e.model.z_shape(e.source.shape), self.labels, c.num, c.batch,
+                seed, e.mesh, quiet, given, f"{self.stream}{self.stage or ''}{'.' * self.attempt}",
+                self.stream if e.config.view == "whole()" else f"{self.stream} {e.config.view}",
+            )  # fmt: skip
         if low is None:
             return drawn
         if drawn.dtype != np.uint8:

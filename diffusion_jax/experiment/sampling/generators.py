@@ -73,10 +73,11 @@ class Generated:
     def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
         """`config.sample.num` images, uint8."""
         c, e = self.experiment.config.sample, self.experiment
-        return generate.generate(
-            self.params, self.run, tuple(e.source.shape), self.labels, c.num, c.batch, seed, e.mesh,
-            quiet,
-        )  # fmt: skip
+        with jax.default_matmul_precision(e.config.eval.matmul_precision or None):
+            return generate.generate(
+                self.params, self.run, tuple(e.source.shape), self.labels, c.num, c.batch, seed,
+                e.mesh, quiet,
+            )  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """What defines the images beside the weights, for records."""
