@@ -1,9 +1,12 @@
 """Data of a discriminator: equal parts of data and samples, drawn anew until training begins."""
 
 import numpy as np
+import pytest
 import tiny
 
 from diffusion_jax.cli.modes import _discriminator_data
+from diffusion_jax.errors import WorkdirError
+from diffusion_jax.training import lock
 
 
 def test_samples_and_data_in_equal_parts(tmp_path):
@@ -54,6 +57,12 @@ def test_samples_are_drawn_anew_for_other_settings_until_training_begins(tmp_pat
     assert [shown(), shown()] == [2, 2] and drawn[-1] == "unipc()"
     checkpoint = "runs/a/checkpoints/8"
     assert [shown(), shown()] == [3, 3]
+    Other.config.sampler = "ddim()"
+    with lock.only_writer(experiment.workdir):  # a process that trains with them
+        with pytest.raises(WorkdirError, match="is being written by"):
+            shown()
+        Other.config.sampler = "unipc()"
+        assert shown() == 3
     (experiment.workdir / "checkpoints" / "2").mkdir(parents=True)
     Other.config.sampler = "heun()"
     assert shown() == 3  # what it has been trained on

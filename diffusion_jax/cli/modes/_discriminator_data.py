@@ -1,5 +1,6 @@
 """Data of a discriminator: a data set in equal parts with samples of a run."""
 
+import contextlib
 import copy
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from diffusion_jax.runtime.distributed import meet, say
 from diffusion_jax.runtime.formatting import json_text
 from diffusion_jax.runtime.sharding import greatest
 from diffusion_jax.runtime.storage import write_arrays
+from diffusion_jax.training import lock
 from diffusion_jax.training.restore import FOLDER
 from diffusion_jax.types import Params
 
@@ -50,7 +52,10 @@ def source(experiment: Experiment, against: str) -> Source:
                              "sample": other.config.sample.to_dict()}, sort_keys=True)  # fmt: skip
         old = not path.exists() or str(_read(path).get("made_of", "")) != made_of
         if greatest([float(old)])[0]:
-            _draw(other, params, record, path, made_of)
+            first = jax.process_index() == 0
+            # Whoever trains there already has read these samples, and goes on with them.
+            with lock.only_writer(experiment.workdir) if first else contextlib.nullcontext():
+                _draw(other, params, record, path, made_of)
     found = _read(path)
     return mixed(
         experiment.source,
