@@ -11,9 +11,11 @@ import tiny
 
 from diffusion_jax import registry, saved_config
 from diffusion_jax.cli.modes import _after_training, _earlier, train
+from diffusion_jax.cli.report.curves import read_curves
 from diffusion_jax.errors import WorkdirError
 from diffusion_jax.experiment import prepare_workdir
 from diffusion_jax.experiment.workdir import RESULTS
+from diffusion_jax.training import metrics
 from diffusion_jax.training.metrics import Writer
 
 
@@ -154,3 +156,30 @@ def test_no_samples_are_none_on_the_way_either(tmp_path):
     train.run(run)
     assert (run.workdir / "eval" / "2.json").exists()
     assert not (run.workdir / "samples").exists()
+
+
+def test_times_hold_compilation_and_all_starts(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def train(writer, *steps):
+        for step, seconds in steps:
+            clock[0] += seconds
+            writer.scalars(step, {"train/loss": 1.0})
+
+    first = Writer(tmp_path)
+    first.go_on(0)
+    train(first, (5, 30.0), (10, 2.0))  # compilation is part of the first
+    first.flush()
+    assert read_curves(tmp_path / "metrics.jsonl").seconds == 32.0
+    first.go_on(5)  # a rollback: the steps that were lost took their time
+    train(first, (10, 3.0))
+    first.close()
+    clock[0] += 1000.0  # nothing runs
+    again = Writer(tmp_path)
+    again.go_on(10)
+    train(again, (15, 40.0), (20, 2.0))  # longer than all of the first start
+    again.close()
+    found = read_curves(tmp_path / "metrics.jsonl")
+    np.testing.assert_allclose(found.get("train/loss").seconds, [30.0, 35.0, 75.0, 77.0])
+    assert found.seconds == 77.0

@@ -37,14 +37,18 @@ def _clu_writers() -> Any:
 class _Lines:
     """Appends one JSON object per call to a file.
 
-    `seconds` counts from the opening of the file: where it falls from one line to the next, the run
-    was started again. A last line that was torn (full disk, power cut) is ended, so that it spoils
-    no other.
+    `seconds` counts all starts of the run. (Once it counted each from its first line: where it
+    falls from one line to the next, the run was started again.) A last line that was torn (full
+    disk, power cut) is ended, so that it spoils no other.
+
+    Args:
+        path: of the file.
+        start: when the clock was at 0, as `time.monotonic` tells it.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, start: float):
         torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
-        self._file, self._start = path.open("a", buffering=1), time.monotonic()
+        self._file, self._start = path.open("a", buffering=1), start
         if torn:
             self._file.write("\n")
 
@@ -63,13 +67,15 @@ class _Lines:
         self._file.close()
 
 
-def _forget(path: Path, step: int) -> dict[str, float]:
-    """Takes out of a file the lines after `step`, and returns the values at `step`.
+def _forget(path: Path, step: int) -> tuple[dict[str, float], float]:
+    """Takes out of a file the lines after `step`.
+
+    Returns the values at `step`, and the seconds of the last line that stays.
 
     Lines that cannot be read stay; whoever reads the file counts them.
     """
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    kept, found = [], {}
+    kept, found, seconds = [], {}, 0.0
     for line in lines:
         try:
             row = json.loads(line)
@@ -79,11 +85,13 @@ def _forget(path: Path, step: int) -> dict[str, float]:
             continue
         if at <= step:
             kept.append(line)
+            told = row.get("seconds")
+            seconds = float(told) if isinstance(told, int | float) else seconds
         if at == step:
             found |= row
     if len(kept) < len(lines):
         write(path, b"".join(kept))
-    return found
+    return found, seconds
 
 
 class _Events:
@@ -148,6 +156,7 @@ class Writer:
         more: Callable[[], Any] = lambda: None,
     ):
         self._to, self._step, self.found, self._more = None, None, {}, more
+        self._start, self._before = time.monotonic(), None
         self._spool = None if workdir is None else Spool(workdir, [_LINES], check)
 
     def go_on(self, step: int) -> None:
@@ -156,13 +165,17 @@ class Writer:
             if self._to is not None:
                 self._to.close()
                 self._to = None
-            self._step, self.found = step, _forget(self._spool.folder / _LINES, step)
+            self._step = step
+            self.found, seconds = _forget(self._spool.folder / _LINES, step)
+            if self._before is None:  # after a rollback this start's clock goes on
+                self._before = seconds
             self._spool.changed(_LINES)
 
     def _open(self) -> Any:
         if self._to is None and self._spool is not None:
             folder = self._spool.folder
-            files = [_Lines(folder / _LINES), _Events(folder, self._step)]
+            lines = _Lines(folder / _LINES, self._start - (self._before or 0.0))
+            files = [lines, _Events(folder, self._step)]
             further = self._more()
             files += [] if further is None else [further]
             self._to = _clu_writers().AsyncMultiWriter(files)
