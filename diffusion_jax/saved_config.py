@@ -87,6 +87,28 @@ def other_meaning(trained: ConfigDict, asked: ConfigDict) -> list[str]:
     ]
 
 
+def brief(value: Any) -> str:
+    """A plug-in string for a heading: without long lists, and with the start of a SHA-256."""
+    try:
+        spec = registry.parse(value)
+    except SpecError:
+        return str(value)
+    short = _brief(spec)
+    return value if short == spec else str(short)
+
+
+def _brief(value: Any) -> Any:
+    if not isinstance(value, registry.Spec):
+        return value
+    kept = {k: f"{v[:8]}.." if k == "sha256" and isinstance(v, str) else _brief(v)
+            for k, v in value.kwargs.items() if not _long(v)}  # fmt: skip
+    return registry.Spec(value.name, tuple(_brief(v) for v in value.args if not _long(v)), kept)
+
+
+def _long(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) > _FEW
+
+
 def _shown(value: Any) -> str:
     """A setting for a message; of long lists, and of what identifies weights, only the start."""
     try:
@@ -95,9 +117,7 @@ def _shown(value: Any) -> str:
         spec = None
     if spec is None or "sha256" not in spec.kwargs:
         return repr(value)
-    kept = {
-        k: v for k, v in spec.kwargs.items() if not (isinstance(v, tuple | list) and len(v) > _FEW)
-    }
+    kept = {k: v for k, v in spec.kwargs.items() if not _long(v)}
     sha256 = f"{str(kept['sha256'])[:8]}.."
     return repr(str(registry.Spec(spec.name, spec.args, {**kept, "sha256": sha256})))
 

@@ -49,6 +49,11 @@ def first_of_newest(records: tuple[Record, ...]) -> Record | None:
     return next((r for r in records if r.step == records[-1].step), None)
 
 
+def of_test(record: Record) -> bool:
+    """Whether a report is of the test set: those of other splits have them in their names."""
+    return not re.search(r"_(train|valid)(_|$)", record.stem)
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """A work directory.

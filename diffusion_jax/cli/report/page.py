@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
+from diffusion_jax import saved_config
 from diffusion_jax.cli.report import (
     sections_audit,
     sections_guide,
@@ -93,12 +94,13 @@ def render(
     top = _built(sections_trained.headline, run, left)
     if left:
         done.append(Section("Not here yet", tag("ul", join(tag("li", s) for s in left))))
+    data = run.config.get("data", "a cascade" if stages else "a run")
     return (
         environment()
         .get_template("page.html")
         .render(
-            title=f"{run.name}: {run.config.get('data', 'a cascade' if stages else 'a run')}",
-            what=run.config.get(what, ""),
+            title=f"{run.name}: {saved_config.brief(data)}",
+            what=saved_config.brief(run.config.get(what, "")),
             top=top or "",
             sections=done,
             made=made,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from diffusion_jax.cli.report import figures
-from diffusion_jax.cli.report.collect import RunFiles, first_of_newest
+from diffusion_jax.cli.report.collect import RunFiles, first_of_newest, of_test
 from diffusion_jax.cli.report.elements import Missing, Section, columns, djax, number, svg
 from diffusion_jax.cli.report.markup import join, table
 from diffusion_jax.cli.report.sections_trained import others
@@ -33,6 +33,5 @@ def scores(run: RunFiles) -> Section | Missing:
     )  # fmt: skip
     cells = [[number(r["gamma"], 2), *(number(r[n], 3) for n in names)] for r in rows]
     cells.append(["mean", *(number(e.data["mean"][n], 3) for n in names)])
-    return Section(
-        "On the test set", join([drawn, table(["gamma", *names], cells), others(run.evals, e)])
-    )
+    title = "On the test set" if of_test(e) else f"On {e.data['data']['name']}"
+    return Section(title, join([drawn, table(["gamma", *names], cells), others(run.evals, e)]))

@@ -204,10 +204,8 @@ def progressive(run: RunFiles) -> Section | Missing:
 def ood(run: RunFiles) -> Section | Missing:
     """How well the model tells data sets apart."""
     if not run.ood:
-        other = f"rotated({run.config.get('data', 'DATA')})"
-        return Missing(
-            "Scores of other data", djax("ood", f"--config.ood.against={shlex.quote(other)}")
-        )
+        other = shlex.quote(_another(run))
+        return Missing("Scores of other data", djax("ood", f"--config.ood.against={other}"))
     parts = []
     for c in run.ood:
         rows = [
@@ -220,6 +218,16 @@ def ood(run: RunFiles) -> Section | Missing:
         parts += [plot(b, f"Histograms of scores of {' and '.join(names)}")
                   for b in c.pictures.values()]  # fmt: skip
     return Section("Data out of distribution", join(parts))
+
+
+def _another(run: RunFiles) -> str:
+    """Data for a run to be compared with: its own images turned, where they can be."""
+    of, seen = run.config.get("data", "DATA"), [e.data.get("data", {}) for e in run.evals]
+    media = {d["medium"] for d in (run.data, *seen) if "medium" in d}
+    if not media <= {"image", "video"}:
+        return "DATA"
+    square = any(d["shape"][-3] == d["shape"][-2] for d in seen if "shape" in d)
+    return f"rotated({of})" if square else f"rotated({of}, turns=2)"
 
 
 def compare(run: RunFiles) -> Section | None:

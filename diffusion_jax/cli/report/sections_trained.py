@@ -3,7 +3,7 @@
 from typing import Any
 
 from diffusion_jax.cli.report import figures
-from diffusion_jax.cli.report.collect import DEFAULTS, Record, RunFiles, first_of_newest
+from diffusion_jax.cli.report.collect import DEFAULTS, Record, RunFiles, first_of_newest, of_test
 from diffusion_jax.cli.report.curves import Curve
 from diffusion_jax.cli.report.elements import (
     Missing,
@@ -71,7 +71,9 @@ def headline(run: RunFiles) -> Html | None:
         tiles.append((f"bits/dim{of_part(bound)}, {data}", value))
     scored = first_of_newest(run.evals)
     if scored is not None:
-        tiles += [(f"test {k}", number(v, 3)) for k, v in scored.data.get("mean", {}).items()]
+        name = "" if of_test(scored) else f", {scored.data['data']['name']}"
+        found = scored.data.get("mean", {}).items()
+        tiles += [(f"{k}{name}" if name else f"test {k}", number(v, 3)) for k, v in found]
     card = first_of_newest(run.quality)
     if card is not None:
         found = card.data.get("result", {}).get("frechet")
