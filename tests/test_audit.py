@@ -70,7 +70,7 @@ def test_a_model_that_knows_its_images_by_heart_is_found_out(learned_by_heart):
     assert r["copies"]["copies"] == r["copies"]["singled_out"] == 24
     assert r["copies"]["held_out_copies"] == 0
     said = _audit_table.table(report)
-    assert "found: training examples cost fewer bits; bits tell" in said
+    assert "found: training examples cost fewer bits; bits reveal" in said
     assert "copies 24 of 24" in said
 
 
@@ -108,7 +108,7 @@ def test_two_parts_of_the_test_set_are_not_told_apart(folder):
         assert abs(figure["auroc"] - 0.5) < 3.0 * figure["null_standard_error"]
     assert abs(report["result"]["gap"]["z"]) < 3.0
     said = _audit_table.table(report)
-    assert "no leak found by these tests, which is no proof" in said
+    assert "no leak found by these tests, which does not prove" in said
     assert "left out: copies: no samples" in said
 
 

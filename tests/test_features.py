@@ -111,7 +111,7 @@ def test_the_digest_follows_the_weights():
     spec = EXAMPLES["classifier"]
     other = build(spec, open_classifier=lambda path: StubClassifier(seed=1))
     assert other.digest != build(spec).digest
-    with pytest.raises(ConfigError, match="only be opened by a mode"):
+    with pytest.raises(ConfigError, match="only be opened by a run"):
         registry.build("features", spec)
 
 

@@ -75,5 +75,5 @@ def test_features_of_a_clip_have_unit_length():
     v = features.apply({}, np.random.default_rng(0).integers(0, 9, (3, 2, 2, 3), np.uint8))
     assert v.shape == (3, features.size)
     np.testing.assert_allclose(np.linalg.norm(v, axis=1), 1.0, rtol=1e-6)
-    with pytest.raises(ConfigError, match="opened by a mode"):
+    with pytest.raises(ConfigError, match="opened by a run"):
         registry.build("features", "clip('runs/x')")

@@ -71,7 +71,7 @@ def test_the_judge_of_scenes_sees_each_mistake():
     doubled = image + moved
     assert right(doubled, said)["count"] == right(doubled, said)["place"] == 0.0
     assert np.isnan(right(image, "a digit")["digit"]) and right(0 * image, said)["place"] == 0.0
-    with pytest.raises(ConfigError, match="no caption of these scenes; it reads such as"):
+    with pytest.raises(ConfigError, match="not a caption of these scenes; captions look like"):
         right(image, "a red cat")
     with pytest.raises(ConfigError, match=r"judge scenes\(\): images are \(8, 8, 3\)"):
         judge.right(image[:, :8, :8], [said])
@@ -96,7 +96,7 @@ def test_a_tone_is_the_most_frequent_of_its_colours_within_ten_levels():
     assert not judge.right(dark, ["hand dark skin tone"] * 2).any()  # no tone at all
     two = "men holding hands light skin tone dark skin tone"
     assert np.isnan(judge.right(dark, ["a hand", two])).all()
-    with pytest.raises(ConfigError, match=r"images are \(8, 8, 1\), emoji have 3 colours"):
+    with pytest.raises(ConfigError, match=r"images are \(8, 8, 1\), but emoji have 3 colours"):
         judge.right(np.zeros((1, 8, 8, 1), np.uint8), ["a hand"])
 
 
@@ -125,9 +125,11 @@ def test_the_judge_of_icons_is_fitted_to_the_training_images_of_the_run(monkeypa
     np.testing.assert_array_equal(np.isnan(right), np.stack([plain, ~plain], 1))
     wrong = judge.right(fresh.images, ["a thing with plus"] * 300)[:, 0]
     assert abs(np.mean(wrong) - np.mean(fresh.captions.attributes[:, 1] == 5)) < 0.05
-    with pytest.raises(ConfigError, match=r"judge icons\(\): images are \(8, 8, 3\), icons \(16"):
+    with pytest.raises(
+        ConfigError, match=r"judge icons\(\): images are \(8, 8, 3\), but icons \(16"
+    ):
         judge.right(fresh.images[:, :8, :8], fresh.captions.strings())
-    with pytest.raises(ConfigError, match="icons has 17 levels, icons have 256"):
+    with pytest.raises(ConfigError, match="icons has 17 levels, but icons need 256"):
         of_icons.make(data=dataclasses.replace(data, levels=17))
     monkeypatch.setattr(registry, "build", lambda *spec: spec)  # to a run of other data
     assert of_icons.make(data=dataclasses.replace(data, name="digits")).of == ("data", "icons()")
@@ -145,7 +147,7 @@ def test_signs_and_tones_are_read_from_names():
 def test_a_judge_that_has_nothing_to_judge_says_so():
     judge, image = registry.build("judges", "emoji()"), np.zeros((1, 4, 4, 3), np.uint8)
     with pytest.raises(
-        ConfigError, match=r"of all 2 texts, such as 'a cat', none says a tone"
+        ConfigError, match=r"none of the 2 texts, such as 'a cat', mentions a tone"
     ) as e:
         base.check(judge, image, ["a cat", "a dog", "a cat"])
     assert "\n" not in str(e.value)
@@ -197,8 +199,9 @@ def test_unseen_texts_are_counted_apart(tmp_path):
 
 @pytest.mark.parametrize(
     ("asked", "judge", "message"),
-    [("a (red:2) three", "scenes()", None), ("a red cat", "scenes()", "no caption of these scenes"),
-     ("three", "names()", r"names: images are \(16, 16, 3\), those of digits \(8, 8, 1\)")],
+    [("a (red:2) three", "scenes()", None),
+     ("a red cat", "scenes()", "not a caption of these scenes"),
+     ("three", "names()", r"names: images are \(16, 16, 3\), but those of digits \(8, 8, 1\)")],
 )  # fmt: skip
 def test_judges_are_asked_before_anything_is_drawn(tmp_path, asked, judge, message):
     found = run(tmp_path, text="bytes()")

@@ -236,8 +236,8 @@ def test_a_judge_of_images_without_captions():
 @pytest.mark.parametrize(
     ("aim", "captions", "size", "message"),
     [("a (red:2) three", ("a digit",), 16, None), ("", ("a digit",), 16, None),
-     ("a red cat", ("a digit",), 16, "no caption of these scenes"),
-     ("a three", ("a digit", "a cat"), 16, "no caption of these scenes"),
+     ("a red cat", ("a digit",), 16, "not a caption of these scenes"),
+     ("a three", ("a digit", "a cat"), 16, "not a caption of these scenes"),
      ("a three", ("a digit",), 8, r"images are \(8, 8, 3\)")],
 )  # fmt: skip
 def test_a_judge_refuses_texts_and_images_before_anything_is_drawn(aim, captions, size, message):

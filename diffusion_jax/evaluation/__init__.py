@@ -1,1 +1,1 @@
-"""The quality of samples: Frechet and kernel distance, precision and recall, spaces of features."""
+"""Sample quality: Frechet and kernel distance, precision and recall, feature spaces, audits."""

@@ -1,4 +1,4 @@
-"""How far samples of one text, or class, lie from each other: what guidance takes unnoticed."""
+"""Diversity within a text or class. Guidance reduces it, and Frechet distance hides that."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -6,31 +6,34 @@ from typing import Any
 
 import numpy as np
 
-_MOST = 100  # of one text, the first ones
+_MOST = 100  # only the first samples of each text are compared
 
 
 def within(rows: np.ndarray, groups: Sequence[Hashable]) -> dict[str, Any] | None:
-    """The mean distance between two of one group, averaged over groups that have two or more.
+    """Mean distance between two samples of the same group, averaged over groups.
+
+    Groups with a single sample are skipped.
 
     Args:
         rows: features, `[N, F]`.
-        groups: what each was to show, N.
+        groups: text or class that each of the N samples was drawn for.
 
     Returns:
-        `value`; `standard_error`, over groups; `groups`, how many. None where no group has two.
+        `value`, its `standard_error` over groups, and the number of `groups`. None if no group has
+        two samples.
     """
     members: dict[Hashable, list[int]] = {}
     for i, group in enumerate(groups):
         members.setdefault(group, []).append(i)
-    found = np.asarray([_mean(rows[m[:_MOST]]) for m in members.values() if len(m) > 1])
-    if not len(found):
+    means = np.asarray([_mean(rows[m[:_MOST]]) for m in members.values() if len(m) > 1])
+    if not len(means):
         return None
-    error = float(found.std(ddof=1)) / math.sqrt(len(found)) if len(found) > 1 else None
-    return {"value": float(found.mean()), "standard_error": error, "groups": len(found)}
+    error = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else None
+    return {"value": float(means.mean()), "standard_error": error, "groups": len(means)}
 
 
 def _mean(rows: np.ndarray) -> float:
-    """The mean Euclidean distance over pairs of different rows."""
+    """Mean Euclidean distance over all pairs of different rows."""
     x = np.asarray(rows, np.float64)
     n = len(x)
     return sum(float(np.linalg.norm(x[i + 1 :] - x[i], axis=1).sum()) for i in range(n)) / (

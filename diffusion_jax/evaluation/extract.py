@@ -16,7 +16,8 @@ def extractor(features: Features, mesh: Mesh, batch: int) -> Callable[..., Itera
 
     Args:
         features: the feature space.
-        batch: images per call; rounded up to a multiple of the devices.
+        mesh: devices to run on.
+        batch: images per call, rounded up to a multiple of the number of devices.
 
     Returns:
         `run(images, label)`, an iterator over float32 `[B, F]` that covers `images`
@@ -31,8 +32,8 @@ def extractor(features: Features, mesh: Mesh, batch: int) -> Callable[..., Itera
         with progress(label, len(images), every=10.0) as bar:
             for start in range(0, len(images), size):
                 rows = np.minimum(np.arange(start, start + size), len(images) - 1)
-                found = apply(params, put(np.asarray(images[rows]), batched(mesh)))
-                yield np.asarray(jax.device_get(found))[: len(images) - start]
+                values = apply(params, put(np.asarray(images[rows]), batched(mesh)))
+                yield np.asarray(jax.device_get(values))[: len(images) - start]
                 bar.at(min(start + size, len(images)))
 
     return run

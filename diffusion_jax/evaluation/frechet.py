@@ -12,7 +12,7 @@ class Moments:
     """First and second moments of features.
 
     Attributes:
-        count: number of examples; 0 if it is not known.
+        count: number of examples; 0 if unknown.
         mean: float64 `[F]`.
         covariance: float64 `[F, F]`, divided by `count - 1`.
     """
@@ -23,7 +23,7 @@ class Moments:
 
 
 class Accumulator:
-    """Moments of rows that come in batches; sums are taken about the first batch's mean."""
+    """Moments of rows that arrive in batches; sums are centred on the first batch's mean."""
 
     def __init__(self) -> None:
         self._count, self._shift, self._sum, self._outer = 0, None, None, None
@@ -41,44 +41,40 @@ class Accumulator:
         self._outer += rows.T @ rows
 
     def result(self) -> Moments:
-        """The moments of everything added.
+        """The moments of all rows added.
 
         Raises:
-            DataError: fewer than two rows, or not all finite.
+            DataError: there are fewer than two rows, or a value is not finite.
         """
         if self._count < 2:
-            raise DataError(f"{self._count} images have no covariance; two are the least")
+            raise DataError(f"a covariance needs at least two images, not {self._count}")
         mean = self._sum / self._count
         outer = self._outer - self._count * np.outer(mean, mean)
         if not np.all(np.isfinite(outer)):
-            raise DataError("features are not finite: the network that gives them is broken")
+            raise DataError("features are not finite; check the weights of the feature network")
         return Moments(self._count, self._shift + mean, outer / (self._count - 1))
 
 
 def moments(rows: np.ndarray) -> Moments:
     """The moments of `[N, F]` rows."""
-    found = Accumulator()
-    found.add(rows)
-    return found.result()
+    sums = Accumulator()
+    sums.add(rows)
+    return sums.result()
 
 
 def distance(a: Moments, b: Moments) -> float:
     """`|mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))`.
 
-    With roots `C_a = A A^T`, `C_b = B B^T` the last trace is the sum of the singular values of
-    `A^T B`: no root of a product that is not symmetric, and no root of rounding errors.
-
-    Args:
-        a: one Gaussian.
-        b: the other.
+    With roots `C_a = A A^T`, `C_b = B B^T`, the trace of `(C_a C_b)^(1/2)` is the sum of the
+    singular values of `A^T B`. This avoids the root of a matrix that is not symmetric.
 
     Returns:
-        The squared distance, which is what is reported everywhere.
+        The squared distance, which is what papers report.
     """
     cross = np.linalg.svd(_root(a.covariance).T @ _root(b.covariance), compute_uv=False).sum()
     shift = np.sum((a.mean - b.mean) ** 2)
-    apart = shift + np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * cross
-    return float(max(apart, 0.0))  # rounding alone can make it negative
+    squared = shift + np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * cross
+    return float(max(squared, 0.0))  # rounding can make it negative
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -12,54 +12,57 @@ from diffusion_jax.training.tasks.guide import Recipe
 from diffusion_jax.types import Array, Params, diffuse
 
 _LEVELS = 9
-_BANK = 512  # captions that each image is held against
+_BANK = 512  # captions that each image is compared with
 
 
 def measure(recipe: Recipe, params: Params, split: Split, how: Pass) -> list[dict[str, float]]:
     """Mean loss and metrics over a split, every image once at each of nine noise levels.
 
-    A guide of clean images has one level. One that reads captions is asked about the same captions
-    whatever the batch.
+    A guide for clean images has one level only. A guide that reads captions compares all images
+    with the same captions, regardless of the batch.
 
     Args:
         recipe: how the guide was trained.
-        params: its weights, replicated over the mesh.
+        params: the guide's weights, replicated over the mesh.
+        split: images to measure on.
+        how: the pass over the split.
 
     Returns:
-        For each level, from the least noise: `gamma`, `loss` in nats, and the guide's metrics.
+        One row for each level, least noise first: `gamma`, `loss` in nats, and the guide's metrics.
     """
     ends = recipe.gamma_min, recipe.gamma_max
     gammas = np.unique(np.linspace(*ends, _LEVELS, dtype=np.float32))
 
-    read = split.captions is not None and split.captions.ids is not None
-    given = {"params": params, "bank": split.captions.bank(_BANK) if read else None}
+    tokenised = split.captions is not None and split.captions.ids is not None
+    inputs = {"params": params, "bank": split.captions.bank(_BANK) if tokenised else None}
 
-    def run(given: Params, rows: dict[str, Array], keys: Array) -> dict[str, Array]:
-        x = recipe.data(given["params"], rows["image"], keys)
+    def run(inputs: Params, rows: dict[str, Array], keys: Array) -> dict[str, Array]:
+        x = recipe.data(inputs["params"], rows["image"], keys)
         noise = rng.normal(rng.stream(keys, "scoring"), x.shape, x.dtype)
-        told = captions.conditions(rows)
-        told |= {} if given["bank"] is None else {"bank": given["bank"]}
+        cond = captions.conditions(rows)
+        if inputs["bank"] is not None:
+            cond["bank"] = inputs["bank"]
 
         def level(gamma: Array) -> dict[str, Array]:
-            at = jnp.full(x.shape[0], gamma)
-            z = diffuse(x, at, noise)
-            return recipe.network.loss(given["params"], z, at, told, None)
+            gammas_of_batch = jnp.full(x.shape[0], gamma)
+            z = diffuse(x, gammas_of_batch, noise)
+            return recipe.network.loss(inputs["params"], z, gammas_of_batch, cond, None)
 
         return jax.tree.map(jnp.transpose, jax.lax.map(level, jnp.asarray(gammas)))
 
-    found = {k: v.mean(0) for k, v in how.over(run, given, split, "noise levels").items()}
+    means = {k: v.mean(0) for k, v in how.over(run, inputs, split, "noise levels").items()}
     return [
-        {"gamma": float(g), **{k: float(v[i]) for k, v in found.items()}}
+        {"gamma": float(g), **{k: float(v[i]) for k, v in means.items()}}
         for i, g in enumerate(gammas)
     ]
 
 
 def by_gamma(rows: list[dict[str, float]]) -> dict[str, list[float]]:
-    """The rows as columns, with the keys of every "loss by gamma": `gamma`, `mean` (the loss)."""
+    """Turns rows into columns named as in every "loss by gamma" table; `loss` becomes `mean`."""
     named = {"mean" if k == "loss" else k: [r[k] for r in rows] for k in rows[0]}
     return {k: named[k] for k in ("gamma", "mean", *sorted(named.keys() - {"gamma", "mean"}))}
 
 
 def mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The mean over noise levels of everything but gamma."""
+    """The mean of every column except gamma over the noise levels."""
     return {k: float(np.mean([r[k] for r in rows])) for k in rows[0] if k != "gamma"}

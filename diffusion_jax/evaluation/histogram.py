@@ -1,4 +1,4 @@
-"""The histogram of sampled classes against that of the data."""
+"""Compares the class histogram of samples with that of the data."""
 
 from typing import Any
 
@@ -11,37 +11,37 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
     """Jensen-Shannon divergence of two histograms in bits, in [0, 1] (Lin 1991, equation 4.1).
 
     Args:
-        p: weights of the classes, `[K]`; need not sum to 1.
-        q: the others.
+        p: weights of the classes, `[K]`; they need not sum to 1.
+        q: weights of the other histogram, `[K]`.
     """
     p, q = (np.asarray(a, np.float64) / np.sum(a) for a in (p, q))
     middle = (p + q) / 2
 
     def relative(a: np.ndarray) -> float:
-        there = a > 0
-        return float(np.sum(a[there] * np.log2(a[there] / middle[there])))
+        positive = a > 0
+        return float(np.sum(a[positive] * np.log2(a[positive] / middle[positive])))
 
     return (relative(p) + relative(q)) / 2
 
 
 def total_variation(p: np.ndarray, q: np.ndarray) -> float:
-    """Half the sum of absolute differences of two histograms, in [0, 1]."""
+    """Half the sum of absolute differences between two histograms, in [0, 1]."""
     p, q = (np.asarray(a, np.float64) / np.sum(a) for a in (p, q))
     return float(np.abs(p - q).sum() / 2)
 
 
 def spread(found: np.ndarray, data: np.ndarray, count: int, seed: int = 0) -> dict[str, Any]:
-    """What chance does to `total_variation`, by drawing histograms of as many samples.
+    """The effect of chance on `total_variation`, by simulating histograms of `count` samples.
 
     Args:
-        found: shares of the classes among samples, `[K]`.
-        data: their shares in the data.
-        count: of samples.
-        seed: of the draws.
+        found: shares of the classes among the samples, `[K]`.
+        data: shares of the classes in the data, `[K]`.
+        count: number of samples.
+        seed: seed for the simulation.
 
     Returns:
-        `chance`, the mean where samples are as the data; and `interval`, in which 95% are where
-        they are as these samples.
+        `chance`, the mean if samples are distributed like the data; and `interval`, the central 95%
+        if they are distributed like `found`.
     """
     rng = np.random.default_rng(seed)
 
@@ -61,16 +61,16 @@ def classes(
     Args:
         found: classes of the samples, `[N]`.
         data: classes of the data, `[M]`.
-        num_classes: K.
-        names: of the classes, possibly empty.
+        num_classes: number of classes, K.
+        names: names of the classes, or empty.
 
     Returns:
-        `jensen_shannon_bits`, `total_variation`, the shares of each class among `samples` and
-        `data`, and the `least_represented` class with its share of samples per share of data.
+        `jensen_shannon_bits`, `total_variation`, the share of each class in `samples` and `data`,
+        and the `least_represented` class with the `ratio` of its two shares.
     """
     p, q = (np.bincount(a, minlength=num_classes) / len(a) for a in (found, data))
-    there = np.flatnonzero(q > 0)
-    least = int(there[np.argmin(p[there] / q[there])])
+    present = np.flatnonzero(q > 0)
+    least = int(present[np.argmin(p[present] / q[present])])
     return {
         "jensen_shannon_bits": jensen_shannon(p, q),
         "total_variation": total_variation(p, q),

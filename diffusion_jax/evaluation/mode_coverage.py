@@ -1,4 +1,4 @@
-"""How many modes of a law with equally likely modes samples find (Metz et al. 2017)."""
+"""How many of a distribution's equally likely modes the samples cover (Metz et al. 2017)."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from scipy import stats
 
 
 def floor(modes: int, samples: int) -> float:
-    """What a perfect sampler expects of `KL(found || uniform)`, nats; near `(K - 1) / (2 N)`.
+    """Expected `KL(found || uniform)` of a perfect sampler, in nats; near `(K - 1) / (2 N)`.
 
-    Exact: the number of samples of each of `K` modes is binomial.
+    The value is exact: the number of samples in each of the `K` modes is binomial.
     """
     n = np.arange(1, samples + 1)
     share = n / samples
@@ -18,11 +18,16 @@ def floor(modes: int, samples: int) -> float:
 
 
 def found(labels: np.ndarray, modes: int) -> dict[str, Any]:
-    """Figures of the modes `[N]` that a judge saw.
+    """Mode coverage of samples.
+
+    Args:
+        labels: the mode of each sample according to a judge, `[N]`.
+        modes: number of modes.
 
     Returns:
-        `found`, modes with a sample; `kl`, of their shares from uniform, nats; `floor_kl` and
-        `floor_found`, what a perfect sampler expects of both with as many samples.
+        `found`, the number of modes with a sample; `kl`, the divergence of their shares from
+        uniform in nats; `floor_found` and `floor_kl`, the values that a perfect sampler expects
+        from as many samples; and `modes` and `samples`.
     """
     n, counts = len(labels), np.bincount(labels, minlength=modes)
     share = counts[counts > 0] / n

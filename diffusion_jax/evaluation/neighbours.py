@@ -9,7 +9,7 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.runtime.progress import progress
 
 _BLOCK = 2048
-_TIE = 1e-6  # by which distances may differ and still be equal: far above what rounding does
+_TIE = 1e-6  # relative difference below which distances are equal, far above rounding errors
 
 
 def blocks(x: np.ndarray, y: np.ndarray, label: str = "") -> Iterator[tuple[slice, np.ndarray]]:
@@ -18,12 +18,12 @@ def blocks(x: np.ndarray, y: np.ndarray, label: str = "") -> Iterator[tuple[slic
     Args:
         x: `[N, F]`.
         y: `[M, F]`.
-        label: of a progress bar; empty for none.
+        label: label of the progress bar; empty for no bar.
 
     Yields:
-        The rows and their distances, `[rows, M]`.
+        A slice of rows and their distances, `[rows, M]`.
     """
-    # About a common centre: |a|^2 + |b|^2 - 2 a.b cancels less.
+    # Centring reduces the cancellation in |a|^2 + |b|^2 - 2 a.b.
     centre = np.asarray(y[:_BLOCK], np.float64).mean(0)
     y = np.asarray(y, np.float64) - centre
     norms = np.sum(y**2, axis=1)
@@ -32,7 +32,7 @@ def blocks(x: np.ndarray, y: np.ndarray, label: str = "") -> Iterator[tuple[slic
             rows = slice(start, min(start + _BLOCK, len(x)))
             block = np.asarray(x[rows], np.float64) - centre
             apart = np.sum(block**2, axis=1)[:, None] + norms - 2.0 * (block @ y.T)
-            # Nothing is nearer than rounding can tell: a copy is at distance 0.
+            # Distances below the rounding error become 0, so that copies are at distance 0.
             apart[apart < _TIE**2 * (np.sum(block**2, axis=1)[:, None] + norms)] = 0.0
             yield rows, apart
             bar.at(rows.stop)
@@ -49,27 +49,27 @@ def radii(x: np.ndarray, k: int) -> np.ndarray:
 
 
 def coverage(samples: np.ndarray, reference: np.ndarray, k: int = 3) -> dict[str, Any]:
-    """How much of the samples lies in the data, and how much of the data in the samples.
+    """Precision, recall, density and coverage.
 
-    Precision and recall of Kynkaanniemi et al. (2019), equations 1-2: the share of samples inside
-    some ball around a real image that reaches its k-th neighbour, and the same the other way
-    round. Density and coverage of Naeem et al. (2020), equations 5-6.
+    Precision and recall follow Kynkaanniemi et al. (2019), equations 1-2: precision is the share of
+    samples inside a ball around a real image that reaches the image's k-th neighbour, and recall
+    swaps the two sides. Density and coverage follow Naeem et al. (2020), equations 5-6.
 
     Args:
         samples: features, `[N, F]`.
-        reference: features of real images, `[M, F]`; use as many, the figures depend on it.
-        k: which neighbour.
+        reference: features of real images, `[M, F]`; use M = N, because the values depend on it.
+        k: which neighbour sets the radius of a ball.
 
     Returns:
         `precision`, `recall`, `density`, `coverage`, and `k` and `rows` for the record.
 
     Raises:
-        DataError: not more than `k` rows on a side.
+        DataError: one side has `k` rows or fewer.
     """
     least = min(len(samples), len(reference))
     if k < 1 or least <= k:
         raise DataError(f"k={k} neighbours need k >= 1 and more than k images; there are {least}")
-    # A neighbour exactly on the rim is inside, as data with few grey levels often have it.
+    # A neighbour exactly on the boundary, frequent in data with few grey levels, is inside.
     real, fake = (radii(a, k) * (1.0 + _TIE) for a in (reference, samples))
     precision, density = np.zeros(len(samples)), np.zeros(len(samples))
     recall, covered = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
@@ -93,7 +93,7 @@ def gathered(batches: Iterable[np.ndarray], rows: int = _BLOCK) -> Iterator[np.n
     """Joins batches `[N_i, F]` until they have at least `rows` rows.
 
     Yields:
-        The joined batches; the last has what is left.
+        The joined batches; the last one may be smaller.
     """
     held: list[np.ndarray] = []
     for batch in batches:
@@ -106,9 +106,9 @@ def gathered(batches: Iterable[np.ndarray], rows: int = _BLOCK) -> Iterator[np.n
 
 
 class Nearest:
-    """The nearest training row of each query, found while training rows come in batches.
+    """The nearest training row of each query, for training rows that arrive in batches.
 
-    `distance` and `index` are of the nearest row, `second` is the distance of the next one.
+    `distance` and `index` describe the nearest row; `second` is the distance to the next nearest.
 
     Args:
         queries: features, `[N, F]`.
@@ -121,36 +121,36 @@ class Nearest:
         self.index = np.full(len(queries), -1)
 
     def add(self, train: np.ndarray) -> None:
-        """Looks at more training rows, `[M, F]`."""
+        """Adds training rows, `[M, F]`."""
         for rows, apart in blocks(self._queries, train):
             best = apart.argmin(1)
             closest = self._exact(rows, train[best])
-            known = [self.distance[rows], self.second[rows], closest]
+            candidates = [self.distance[rows], self.second[rows], closest]
             if len(train) > 1:
                 apart[np.arange(len(best)), best] = np.inf
-                known.append(self._exact(rows, train[apart.argmin(1)]))
+                candidates.append(self._exact(rows, train[apart.argmin(1)]))
             closer = closest < self.distance[rows]
             self.index[rows] = np.where(closer, best + self._seen, self.index[rows])
-            self.distance[rows], self.second[rows] = np.sort(known, axis=0)[:2]
+            self.distance[rows], self.second[rows] = np.sort(candidates, axis=0)[:2]
         self._seen += len(train)
 
     def _exact(self, rows: slice, others: np.ndarray) -> np.ndarray:
-        """Distances from the difference: copies are to be at 0, not at a rounding error."""
+        """Distances computed from differences, so that copies are exactly at 0."""
         apart = np.asarray(self._queries[rows], np.float64) - others
         return np.sqrt(np.sum(apart**2, axis=1))
 
 
 def memorisation(samples: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
-    """Compares distances to training images: of samples, and of real images not trained on.
+    """Compares the distances to training images of samples and of held-out images.
 
     Args:
         samples: distance of each sample to its nearest training image, `[N]`.
-        held_out: the same of real images that were not trained on, `[M]`.
+        held_out: the same for real images that were not trained on, `[M]`.
 
     Returns:
-        `ratio` of the medians (1 if samples are as new as new images, 0 for copies);
-        `suspicious`, the share of samples nearer than all but 1% of the held-out images are (0.01
-        by chance); `copies`, samples at distance 0; and the medians.
+        `ratio` of the medians (1 if samples are as novel as held-out images, 0 for copies);
+        `suspicious`, the share of samples below the 1% quantile of the held-out distances (0.01 by
+        chance); `copies` and `held_out_copies`, the numbers at distance 0; and the medians.
     """
     medians = float(np.median(samples)), float(np.median(held_out))
     threshold = float(np.quantile(held_out, 0.01))
@@ -166,20 +166,21 @@ def memorisation(samples: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
 
 
 def copies(samples: Nearest, held_out: Nearest) -> dict[str, Any]:
-    """`memorisation`, and the samples that lie much nearer to one training image than to the next.
+    """`memorisation`, and how many samples are much nearer to one training image than to the next.
 
     Args:
-        samples: of samples, after all training rows.
-        held_out: of real images that were not trained on.
+        samples: neighbours of the samples, after all training rows were added.
+        held_out: the same for real images that were not trained on.
 
     Returns:
-        What `memorisation` says, and of samples and of held-out images how many are `singled_out`:
-        nearer to one training image than a third of the distance to the next, Gu et al. (2023);
-        and `nearer_than_all`, samples nearer to a training image than every held-out image is.
+        The values of `memorisation`; `singled_out` and `held_out_singled_out`, the numbers whose
+        nearest training image is at less than a third of the distance of the next, Gu et al.
+        (2023); and `nearer_than_all`, the number of samples nearer to a training image than every
+        held-out image.
     """
 
-    def singled(found: Nearest) -> int:
-        return int(np.sum((found.distance == 0.0) | (3.0 * found.distance < found.second)))
+    def singled(nearest: Nearest) -> int:
+        return int(np.sum((nearest.distance == 0.0) | (3.0 * nearest.distance < nearest.second)))
 
     return {
         **memorisation(samples.distance, held_out.distance),

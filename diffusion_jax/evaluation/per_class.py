@@ -1,7 +1,8 @@
-"""Figures of classes, each beside what chance alone would show.
+"""Results per class, each with the value that chance alone would give.
 
-The worst of several groups is worse than the rest even where all are alike: the largest of noise
-is positive. So the worst is held against relabelled data, and tests are corrected for their number.
+The worst of several equal classes looks worse than the rest, because the maximum of noise is
+positive. So the worst class is compared with permuted labels, and p-values are corrected for the
+number of tests.
 """
 
 import math
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-_DRAWS = 500  # of labels, and of images with replacement
+_DRAWS = 500  # permutations of labels, and bootstrap samples
+_LEVEL = 0.95  # of Wilson's intervals
 
 
-def wilson(hits: np.ndarray, count: int, level: float = 0.95) -> np.ndarray:
-    """Wilson's interval (1927) for proportions, `[..., 2]`; within [0, 1], also at its ends."""
-    z = special.ndtri(0.5 + level / 2.0)
+def wilson(hits: np.ndarray, count: int) -> np.ndarray:
+    """Wilson's 95% interval (1927) for proportions, `[..., 2]`, within [0, 1]."""
+    z = special.ndtri(0.5 + _LEVEL / 2.0)
     p = np.asarray(hits, np.float64) / count
     middle = (p + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
@@ -23,7 +25,7 @@ def wilson(hits: np.ndarray, count: int, level: float = 0.95) -> np.ndarray:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """P-values corrected for their number (Holm 1979), in the order they came in."""
+    """P-values corrected for the number of tests (Holm 1979), in the order given."""
     p = np.asarray(p, np.float64)
     order = np.argsort(p)
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -33,10 +35,10 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def welch(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """The difference of the means of two samples of unlike variances, and its p-value (two-sided).
+    """Welch's two-sided test for a difference between two means.
 
     Returns:
-        `difference` (mean of `a` less that of `b`), `standard_error` and `p`.
+        `difference` (mean of `a` minus mean of `b`), `standard_error` and `p`.
     """
     parts = np.array([v.var(ddof=1) / len(v) for v in (a, b)])
     error = math.sqrt(parts.sum())
@@ -49,30 +51,32 @@ def welch(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 
 
 def _excess(values: np.ndarray, member: np.ndarray) -> np.ndarray:
-    """The mean of each group less the mean of the rest, `[groups]`; `member` is `[N, groups]`."""
+    """The mean of each group minus the mean of the rest, `[groups]`; `member` is `[N, groups]`."""
     count, total = member.sum(0), values @ member
     return total / count - (values.sum() - total) / (len(values) - count)
 
 
 def _means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Means of values drawn with replacement, `[draws]`."""
+    """Bootstrap means, `[draws]`."""
     return np.array([values[rng.integers(0, len(values), len(values))].mean()
                      for _ in range(_DRAWS)])  # fmt: skip
 
 
 def bits(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, Any] | None:
-    """Bits/dim of each class, and the worst class against the rest.
+    """Bits/dim of each class, and the worst class compared with the rest.
+
+    Classes with a single image are left out.
 
     Args:
         values: bits/dim of images, `[N]`.
-        labels: their classes, `[N]`.
-        seed: of the draws behind `null` and `interval`.
+        labels: classes of the images, `[N]`.
+        seed: seed for the draws behind `null` and `interval`.
 
     Returns:
-        `classes`, a record for each with at least two images (Welch's test against the rest, with
-        Holm's correction); `worst`, the class with most bits over the rest, with a bootstrap
-        `interval` of 95% (the class stays the same), and `null`: the mean and the 95% quantile of
-        the worst excess where labels are dealt anew. None with fewer than two such classes.
+        `classes`, a record for each class (Welch's test against the rest, with Holm's correction);
+        `worst`, the record of the class with the largest excess over the rest, with a 95% bootstrap
+        `interval` (for this class) and `null`, the mean and the 95% quantile of the largest excess
+        when labels are permuted. None if there are fewer than two classes.
     """
     groups = np.array([g for g in np.unique(labels) if np.sum(labels == g) > 1])
     kept = np.isin(labels, groups)
@@ -83,10 +87,10 @@ def bits(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, Any
     corrected = holm(np.array([t["p"] for t in tests]))
     rows = []
     for g, test, p in zip(groups, tests, corrected, strict=True):
-        own = values[labels == g]
+        group = values[labels == g]
         rows.append({
-            "class": int(g), "images": len(own), "bits_per_dim": float(own.mean()),
-            "standard_error": float(own.std(ddof=1) / math.sqrt(len(own))),
+            "class": int(g), "images": len(group), "bits_per_dim": float(group.mean()),
+            "standard_error": float(group.std(ddof=1) / math.sqrt(len(group))),
             "over_the_rest": test["difference"], "its_standard_error": test["standard_error"],
             "holm_p": float(p),
         })  # fmt: skip
@@ -107,73 +111,79 @@ def bits(values: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, Any
 
 
 def confusion(guess: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
-    """What a judge says of each class: `[said, true]`, columns that add up to 1 (or to 0)."""
+    """Confusion matrix of a judge, `[answer, true class]`.
+
+    Columns add up to 1, or to 0 for classes without images.
+    """
     counts = np.zeros((num_classes, num_classes))
     np.add.at(counts, (guess, truth), 1.0)
     return counts / np.maximum(counts.sum(0), 1.0)
 
 
-def corrected(said: np.ndarray, judge: np.ndarray) -> np.ndarray | None:
-    """Shares of classes, from what a judge said of them and how it errs.
+def corrected(answers: np.ndarray, judge: np.ndarray) -> np.ndarray | None:
+    """Shares of classes, corrected for a judge's errors.
 
     Args:
-        said: shares of the judge's answers, `[K]`.
-        judge: from `confusion`, on images whose classes are known.
+        answers: shares of the judge's answers, `[K]`.
+        judge: confusion matrix of the judge on images whose classes are known.
 
     Returns:
-        The shares whose answers these would be; some may be negative by chance. None if the judge
-        cannot tell some classes apart.
+        The shares of true classes that lead to these answers; some may be negative by chance. None
+        if the judge cannot distinguish some classes.
     """
     if not np.all(judge.sum(0) > 0.0) or np.linalg.cond(judge) > 100.0:
         return None
-    return np.linalg.solve(judge, said)
+    return np.linalg.solve(judge, answers)
 
 
 def shares(
     guess: np.ndarray, data: np.ndarray, judge: np.ndarray, tested: np.ndarray, seed: int = 0
 ) -> dict[str, Any]:
-    """The classes of samples, as a judge sees them, against those of the data.
+    """Compares the classes of samples, as a judge sees them, with the classes of the data.
+
+    The null distribution of `chi2_p` and `null` accounts for errors of the judge, and for how well
+    its test determines them.
 
     Args:
-        guess: the judge's answers about the samples, `[N]`.
+        guess: the judge's answers for the samples, `[N]`.
         data: classes of the data, `[M]`.
-        judge: from `confusion`.
-        tested: images of each class that it was made of, `[K]`.
-        seed: of the resampling of samples and judge.
+        judge: confusion matrix of the judge.
+        tested: number of images of each class behind the confusion matrix, `[K]`.
+        seed: seed for the resampling of samples and judge.
 
     Returns:
-        `classes`, each with its `share`, `interval` (Wilson, 95%), `of_data`, and, of a judge whose
-        errors can be undone, `corrected` with `corrected_standard_error`; `chi2_p` of the shares
-        as the judge says them, against those that it would say of the data; and `least`, the class
-        of the data with the smallest `ratio` of the same two shares, beside `null`: the mean and
-        the 5% quantile of the smallest ratio of samples that are like the data. Both know the
-        judge's errors only as well as its test does.
+        `classes`, each with its `share`, `interval` (Wilson, 95%), `of_data` and, if the judge's
+        errors can be inverted, `corrected` with `corrected_standard_error`; `chi2_p`, the p-value
+        of the judge's answers for the samples against those expected for the data; and `least`,
+        the class with the smallest `ratio` of the two, with `null`, the mean and the 5% quantile of
+        the smallest ratio for samples distributed like the data.
     """
     count, k = len(guess), len(judge)
     hits = np.bincount(guess, minlength=k)
-    expected = np.bincount(data, minlength=k) / len(data)
-    undone = corrected(hits / count, judge)
+    data_shares = np.bincount(data, minlength=k) / len(data)
+    corrected_shares = corrected(hits / count, judge)
     rows = [
         {"class": i, "share": float(hits[i] / count), "interval": wilson(hits[i], count).tolist(),
-         "of_data": float(expected[i])}
+         "of_data": float(data_shares[i])}
         for i in range(k)
     ]  # fmt: skip
-    if undone is not None:
-        spread = _spread(hits / count, count, judge, tested, seed)
-        for row, value, error in zip(rows, undone, spread, strict=True):
+    if corrected_shares is not None:
+        errors = _standard_errors(hits / count, count, judge, tested, seed)
+        for row, value, error in zip(rows, corrected_shares, errors, strict=True):
             row |= {"corrected": float(value), "corrected_standard_error": float(error)}
-    beliefs = _beliefs(judge * tested)
-    would = (beliefs / beliefs.sum(0)) @ expected
-    alike = _alike(count, beliefs, expected, seed)
-    further = _chi2(alike, count * would) >= _chi2(hits, count * would) * (1.0 - 1e-9)
-    known = np.flatnonzero(expected)
-    ratios = (hits / count / would)[known]
-    null = (alike / count / would)[:, known].min(1)
+    posterior = _posterior_counts(judge * tested)
+    expected_answers = (posterior / posterior.sum(0)) @ data_shares
+    null_answers = _null_answers(count, posterior, data_shares, seed)
+    expected = count * expected_answers
+    as_extreme = _chi2(null_answers, expected) >= _chi2(hits, expected) * (1.0 - 1e-9)
+    present = np.flatnonzero(data_shares)
+    ratios = (hits / count / expected_answers)[present]
+    null = (null_answers / count / expected_answers)[:, present].min(1)
     return {
         "classes": rows,
-        "chi2_p": float((1 + further.sum()) / (1 + len(further))),
+        "chi2_p": float((1 + as_extreme.sum()) / (1 + len(as_extreme))),
         "least": {
-            **rows[known[ratios.argmin()]],
+            **rows[present[ratios.argmin()]],
             "ratio": float(ratios.min()),
             "null": {"mean": float(null.mean()), "quantile_5": float(np.quantile(null, 0.05))},
         },
@@ -184,41 +194,43 @@ def _chi2(hits: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.sum((hits - expected) ** 2 / expected, axis=-1)
 
 
-def _beliefs(counts: np.ndarray) -> np.ndarray:
-    """Counts `[said, true]` of a judge's test, and one image more of each class.
+def _posterior_counts(counts: np.ndarray) -> np.ndarray:
+    """Confusion counts `[answer, true]` with one pseudo-observation added for each class.
 
-    It is as often right as the judge is of all classes, so that no error is thought impossible
-    because it did not happen among a few images.
+    It is split according to the judge's overall accuracy, so that an error that did not occur among
+    few images is not taken to be impossible.
     """
     k = len(counts)
     right = (np.trace(counts) + 0.5) / (counts.sum() + 1.0)
     return counts + np.where(np.eye(k, dtype=bool), right, (1.0 - right) / max(k - 1, 1))
 
 
-def _alike(count: int, beliefs: np.ndarray, expected: np.ndarray, seed: int) -> np.ndarray:
-    """Answers of a judge about samples that are like the data, `[draws, K]`.
-
-    Its errors are drawn anew each time, from what its test says of them: a Dirichlet law of each
-    column of `beliefs`.
-    """
-    rng, draws = np.random.default_rng(seed), max(_DRAWS, min(20_000, 10**7 // beliefs.size))
-    would = np.zeros((draws, len(expected)))
-    for k in np.flatnonzero(expected):
-        would += expected[k] * rng.dirichlet(beliefs[:, k], draws)
-    return rng.multinomial(count, would / would.sum(1, keepdims=True))
-
-
-def _spread(
-    said: np.ndarray, count: int, judge: np.ndarray, tested: np.ndarray, seed: int
+def _null_answers(
+    count: int, posterior: np.ndarray, data_shares: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Standard errors of corrected shares: samples and the judge's test drawn anew."""
+    """Counts of a judge's answers for samples distributed like the data, `[draws, K]`.
+
+    Each draw samples the judge's errors from a Dirichlet distribution with the columns of
+    `posterior` as parameters.
+    """
+    rng, draws = np.random.default_rng(seed), max(_DRAWS, min(20_000, 10**7 // posterior.size))
+    answers = np.zeros((draws, len(data_shares)))
+    for k in np.flatnonzero(data_shares):
+        answers += data_shares[k] * rng.dirichlet(posterior[:, k], draws)
+    return rng.multinomial(count, answers / answers.sum(1, keepdims=True))
+
+
+def _standard_errors(
+    answers: np.ndarray, count: int, judge: np.ndarray, tested: np.ndarray, seed: int
+) -> np.ndarray:
+    """Standard errors of corrected shares, by resampling both the samples and the judge's test."""
     rng = np.random.default_rng(seed)
-    found = []
+    values = []
     for _ in range(100):
         columns = [rng.multinomial(max(round(n), 1), c / c.sum()) for n, c in
                    zip(tested, judge.T, strict=True)]  # fmt: skip
-        again = np.stack(columns, 1).astype(np.float64)
-        value = corrected(rng.multinomial(count, said) / count, again / again.sum(0))
+        resampled = np.stack(columns, 1).astype(np.float64)
+        value = corrected(rng.multinomial(count, answers) / count, resampled / resampled.sum(0))
         if value is not None:
-            found.append(value)
-    return np.std(found, axis=0, ddof=1) if len(found) > 1 else np.full(len(said), np.nan)
+            values.append(value)
+    return np.std(values, axis=0, ddof=1) if len(values) > 1 else np.full(len(answers), np.nan)

@@ -1,4 +1,4 @@
-"""Figures of merit of samples: each compares features of samples with a reference."""
+"""Metrics of sample quality: each compares features of samples with a reference."""
 
 import math
 from collections.abc import Callable
@@ -19,25 +19,25 @@ def check_count(
     known: int = 0,
     many: str = "images",
 ) -> None:
-    """Raises DataError if a Frechet distance is wanted of too few images for their features.
+    """Raises DataError if there are too few images for a Frechet distance in this many features.
 
     Args:
-        metrics: names of figures.
+        metrics: names of metrics.
         count: number of samples.
         size: number of features.
-        shape: of one image, for advice.
-        known: images of the reference; 0 if that is not known.
-        many: what they are, in words.
+        shape: shape of an image, for the advice in the message.
+        known: number of images in the reference; 0 if unknown.
+        many: plural noun for the examples, for the message.
     """
     least = min(count, known or count)
     if "frechet" not in metrics or least > size:
         return
-    # More samples are no help where the reference itself is too small.
+    # More samples do not help if the reference itself is too small.
     enough = not known or known > size
     more = f"draw more than {size} (--config.sample.num), " if enough else ""
-    whose = f"{count} {many}" if enough else f"the reference's {known} {many}"
+    images = f"{count} {many}" if enough else f"the reference's {known} {many}"
     raise DataError(
-        f"{whose} have no full covariance in {size} features: {more}choose smaller features "
+        f"{images} have no full covariance in {size} features: {more}choose smaller features "
         f"(--config.quality.features='{_coarse(shape, least)}' or a classifier's), or leave "
         "frechet out of --config.quality.metrics"
     )
@@ -93,12 +93,12 @@ def _kid(rows: np.ndarray, reference: Reference, subset: int, seed: int, **_: An
 
 
 def _coverage(rows: np.ndarray, reference: Reference, k: int, limit: int, **_: Any) -> dict:
-    # As many on either side: recall grows with the samples, precision with the reference.
+    # Both sides get equally many rows: recall grows with the samples, precision with the reference.
     count = min(len(rows), len(reference.rows), limit)
     return neighbours.coverage(rows[:count], reference.rows[:count], k)
 
 
-# Name in `config.quality.metrics` -> (rows, reference, settings) -> figures.
+# Name in `config.quality.metrics` -> function of (rows, reference, **settings).
 METRICS: dict[str, Callable[..., dict[str, Any]]] = {
     "frechet": _frechet,
     "kid": _kid,
@@ -108,14 +108,14 @@ _FROM_MOMENTS = ("frechet",)
 
 
 def check(metrics: tuple[str, ...], reference: Reference | None = None) -> None:
-    """Refuses figures that do not exist, or that the reference cannot give.
+    """Checks that the metrics exist, and that the reference suffices for them.
 
     Args:
-        metrics: names of figures.
+        metrics: names of metrics.
         reference: the reference, if it has been read.
 
     Raises:
-        ConfigError: an unknown figure, or one that needs rows the reference does not hold.
+        ConfigError: a metric is unknown, or needs rows that the reference does not hold.
     """
     for name in metrics:
         if name not in METRICS:
@@ -139,46 +139,44 @@ def measure(
     seed: int = 0,
     strict: bool = True,
 ) -> dict[str, Any]:
-    """All figures of one set of samples.
+    """All metrics of one set of samples.
 
     Args:
         rows: features of the samples, `[N, F]`.
-        reference: what they are compared with.
-        metrics: names of figures, from `METRICS`.
-        k: which neighbour bounds a neighbourhood.
-        limit: rows on either side at most where all pairs are compared.
+        reference: statistics that the samples are compared with.
+        metrics: names of metrics, from `METRICS`.
+        k: which neighbour sets the radius in precision, recall, density and coverage.
+        limit: maximum number of rows on each side where all pairs are compared.
         subset: rows in a subset of the kernel distance.
-        seed: of subsets.
-        strict: raise if there are too few samples for a figure; otherwise say so in its place.
+        seed: seed for the choice of rows and subsets.
+        strict: raise if there are too few samples for a metric; otherwise its entry says why it is
+            missing.
 
     Returns:
-        Figures by name, and `images`.
+        Results by name of the metric, and the number of `images`.
 
     Raises:
-        DataError: too few samples for a figure.
+        DataError: there are too few samples for a metric, and `strict` is True.
     """
-    order = np.random.default_rng(seed).permutation(len(rows))  # samples come class by class
+    order = np.random.default_rng(seed).permutation(len(rows))  # samples are sorted by class
     rows = rows[order]
     settings = {"k": k, "limit": limit, "subset": subset, "seed": seed}
-    figures: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name in metrics:
         try:
-            figures[name] = METRICS[name](rows, reference, **settings)
+            results[name] = METRICS[name](rows, reference, **settings)
         except DataError as e:
             if strict:
                 raise
-            figures[name] = {"value": None, "reason": str(e)}
-    return {"images": len(rows), **figures}
+            results[name] = {"value": None, "reason": str(e)}
+    return {"images": len(rows), **results}
 
 
 def halves(reference: Reference) -> dict[str, Any] | None:
     """Frechet distance between two halves of the reference's rows.
 
-    Args:
-        reference: the reference.
-
     Returns:
-        `frechet` and the `images` in each half; None if there are too few.
+        `frechet` and the number of `images` in each half; None if there are too few rows.
     """
     half = len(reference.rows) // 2
     if half <= reference.size:

@@ -1,4 +1,4 @@
-"""Reference statistics: moments and rows of features of a data split, as one file."""
+"""Reference statistics of a data split: moments and rows of its features, in one file."""
 
 import json
 import zipfile
@@ -16,20 +16,21 @@ from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.formatting import json_text
 from diffusion_jax.runtime.storage import write_arrays
 
-# What reading damaged files raises; a single array in place of an archive is a TypeError.
+# Raised by damaged files; a single array in place of an archive raises TypeError.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,
             zipfile.BadZipFile)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What samples are compared with.
+    """Statistics that samples are compared with.
 
     Attributes:
-        moments: of all images of the split.
-        rows: features of a random choice of them, float32 `[M, F]`, for figures that need more
-            than moments; empty if the file was not written by this package.
-        record: `features`, `features_sha256`, `split`, `data_sha256`, ...; empty likewise.
+        moments: moments of the features of all images of the split.
+        rows: features of a random subset of the images, float32 `[M, F]`, for metrics that need
+            more than moments; empty if the file was written by another package.
+        record: `features`, `features_sha256`, `split`, `data_sha256`, ...; empty if the file was
+            written by another package.
     """
 
     moments: Moments
@@ -48,18 +49,19 @@ def measure(
     """Computes the statistics of a split.
 
     Args:
-        run: from `extract.extractor`.
-        record: what the features are.
-        keep: rows kept, at most.
-        seed: of the choice of rows.
+        run: the function returned by `extract.extractor`.
+        split: the images.
+        record: description of the features.
+        keep: maximum number of rows to keep.
+        seed: seed for the choice of rows.
     """
     count = len(split)
     order = np.random.default_rng(seed).permutation(count)[: min(keep, count)]
     place = np.full(count, -1)
-    place[order] = np.arange(len(order))  # rows are kept in random order: any part is a sample
-    found, rows, start = Accumulator(), None, 0
+    place[order] = np.arange(len(order))  # in random order, so that any prefix is a random sample
+    sums, rows, start = Accumulator(), None, 0
     for batch in run(split.images, label=f"features of {split.name}"):
-        found.add(batch)
+        sums.add(batch)
         if rows is None:
             rows = np.empty((len(order), batch.shape[1]), np.float32)
         where = place[start : start + len(batch)]
@@ -67,11 +69,11 @@ def measure(
         start += len(batch)
     record = {**record, "split": split.name, "images": count, "data_sha256": split.fingerprint(),
               "rows": len(order), "rows_seed": seed}  # fmt: skip
-    return Reference(found.result(), rows, record)
+    return Reference(sums.result(), rows, record)
 
 
 def write(path: Path, reference: Reference) -> None:
-    """Writes the statistics; a reader sees the whole file or none."""
+    """Writes the statistics atomically."""
     write_arrays(
         path,
         compressed=False,
@@ -83,15 +85,15 @@ def write(path: Path, reference: Reference) -> None:
     )
 
 
-def read(path: Path, mend: str = "write them with --mode=statistics") -> Reference:
-    """Reads statistics: ours, or another package's `mu` and `sigma`, which give Frechet alone.
+def read(path: Path, advice: str = "write them with --mode=statistics") -> Reference:
+    """Reads statistics: ours, or another package's `mu` and `sigma`, which suffice for Frechet.
 
     Args:
-        path: the npz.
-        mend: what to do about a damaged one.
+        path: the npz file.
+        advice: how to fix a damaged file, for the message.
 
     Raises:
-        DataError: the file is unreadable or holds something else.
+        DataError: the file is unreadable or does not hold statistics.
     """
     try:
         with path.open("rb") as raw:
@@ -105,12 +107,12 @@ def read(path: Path, mend: str = "write them with --mode=statistics") -> Referen
                 count, record = int(f["count"]), json.loads(str(f["record"]))
     except _DAMAGED as e:
         raise DataError(
-            f"cannot read reference statistics {path}: {untrusted.reason(e)}; {mend}"
+            f"cannot read reference statistics {path}: {untrusted.reason(e)}; {advice}"
         ) from e
     mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or rows.shape[1:] != mean.shape:
         raise DataError(
             f"reference statistics {path}: mean {mean.shape}, covariance {covariance.shape} and "
-            f"rows {rows.shape} do not fit together; {mend}"
+            f"rows {rows.shape} do not match; {advice}"
         )
     return Reference(Moments(count, mean, covariance), rows, record)

@@ -1,1 +1,1 @@
-"""What samples are compared by, one plug-in per file: `make(...)` returns `base.Features`."""
+"""Feature spaces in which samples are compared, one plug-in per file returning `base.Features`."""

@@ -1,9 +1,9 @@
-"""Inception-v3 as the Frechet distance uses it: the TensorFlow network of 2015-12-05, to pool 3.
+"""Inception-v3 for Frechet distances: the TensorFlow network of 2015-12-05, up to pool 3.
 
-Szegedy et al. 2016, "Rethinking the Inception architecture". Against the classifier of the paper
-and of common libraries: average pools leave the padding out of the mean, the last block's pool
-branch takes the maximum, and there are 1,008 classes (not computed here). Layers are named as in
-the published PyTorch weights, so that a state dict is read by name.
+Szegedy et al. 2016, "Rethinking the Inception architecture". It differs from the classifier in the
+paper and in common libraries: average pools exclude padding from the mean, the last block's pool
+branch takes the maximum, and there are 1,008 classes (not computed here). Layers have the names of
+the published PyTorch weights, so that a state dict can be loaded by name.
 """
 
 import flax.linen as nn
@@ -17,12 +17,12 @@ _EPSILON = 1e-3
 
 
 class Conv(nn.Module):
-    """Convolution without bias, normalisation by stored moments, ReLU.
+    """Convolution without bias, batch norm with stored moments, ReLU.
 
     Attributes:
         features: output channels.
         kernel: `(height, width)`.
-        stride: in both directions.
+        stride: stride in both directions.
         padding: `"SAME"` or `"VALID"`.
     """
 
@@ -41,7 +41,7 @@ class Conv(nn.Module):
 
 
 def _average(x: Array) -> Array:
-    """3x3 means of stride 1, over the pixels that exist."""
+    """3x3 means with stride 1, excluding padding."""
     return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
 
 
@@ -183,7 +183,8 @@ class Inception(nn.Module):
 def prepare(images: Array, levels: int) -> Array:
     """Integers `[B, H, W, 1 or 3]` to float32 `[B, 299, 299, 3]` in [-1, 1].
 
-    Bilinear between pixel centres, without smoothing, as the published PyTorch ports do.
+    Resizes bilinearly between pixel centres, without antialiasing, like the published PyTorch
+    ports.
     """
     x = images.astype(jnp.float32) / (levels - 1)
     x = jax.image.resize(x, (len(x), SIZE, SIZE, x.shape[-1]), "bilinear", antialias=False)

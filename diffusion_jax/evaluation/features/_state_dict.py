@@ -1,7 +1,7 @@
-"""PyTorch state dicts without PyTorch, and without executing what a file asks for.
+"""Reads PyTorch state dicts without PyTorch, and without executing code from the file.
 
-A .pth file is a pickle, which could run any code. The reader below knows the handful of names a
-state dict consists of and refuses every other one.
+A .pth file is a pickle, which could run any code. This reader allows only the few names that occur
+in a state dict.
 """
 
 import io
@@ -29,10 +29,10 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file written bef
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name from a .pth, .pt, .safetensors or .npz file; its content says which it is.
+    """Arrays by name from a .pth, .pt, .safetensors or .npz file.
 
     Raises:
-        CheckpointError: the file is unreadable, or asks for anything but arrays.
+        CheckpointError: the file is unreadable, or holds anything other than arrays.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -48,8 +48,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(f"cannot read {path}: {e}") from e
     except Exception as e:  # damaged files raise nearly everything
         raise CheckpointError(
-            f"cannot read {path}: it is no state dict, or damaged ({untrusted.reason(e)}); allowed "
-            "are .pth, .safetensors and .npz"
+            f"cannot read {path}: it is not a state dict, or damaged ({untrusted.reason(e)}); "
+            "allowed: .pth, .pt, .safetensors, .npz"
         ) from e
 
 
@@ -62,7 +62,7 @@ class _Tensor(NamedTuple):
     stride: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """The view, which must lie inside the storage and use no number of it twice."""
+        """The array; raises Malformed if it leaves the storage or uses an element twice."""
         base = self.storage()
         sides = [(n, s) for n, s in zip(self.shape, self.stride, strict=True) if n != 1]
         numbers = [self.offset, *self.shape, *self.stride]
@@ -73,7 +73,7 @@ class _Tensor(NamedTuple):
         reach = 1
         for n, s in sorted(sides, key=lambda side: side[1]):
             if s < reach:
-                raise Malformed("a tensor uses numbers of its storage twice")
+                raise Malformed("a tensor uses elements of its storage twice")
             reach = (n - 1) * s + reach
         if self.offset + reach > len(base):
             raise Malformed("a tensor reaches beyond its storage")
@@ -90,7 +90,7 @@ def _rebuild(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> _Te
 
 
 class _Storage(NamedTuple):
-    """Where the numbers of a storage are; they are read once."""
+    """Reads the elements of a storage when called."""
 
     read: Callable[[], np.ndarray]
 
@@ -108,15 +108,15 @@ _NAMES = {
 
 
 def _pickled(file: io.BytesIO, storage: Callable[[np.dtype, str], Callable] | None = None) -> Any:
-    """One pickle; `storage(type, key)` gives the numbers of a storage."""
+    """Reads one pickle; `storage(type, key)` returns a function that reads a storage."""
 
-    def found(pid: Any) -> Any:
-        """By its record `("storage", type, key, device, length, ...)`."""
+    def load_storage(pid: Any) -> Any:
+        """The storage for a record `("storage", type, key, device, length, ...)`."""
         if storage is None or pid[1] not in _STORAGES.values():
-            raise Malformed("a storage of an unknown type")
+            raise Malformed("a storage has an unknown type")
         return _Storage(storage(np.dtype(pid[1]), str(pid[2])))
 
-    return untrusted.unpickle(file, _NAMES, found, encoding="utf-8")
+    return untrusted.unpickle(file, _NAMES, load_storage, encoding="utf-8")
 
 
 def _zip(file: zipfile.ZipFile) -> Any:
@@ -126,47 +126,47 @@ def _zip(file: zipfile.ZipFile) -> Any:
     order = f"{top}byteorder"
     if order in names and file.read(order) != b"little":
         raise Malformed("big-endian numbers")
-    kept: dict[tuple[str, np.dtype], np.ndarray] = {}
+    cache: dict[tuple[str, np.dtype], np.ndarray] = {}
 
     def storage(dtype: np.dtype, key: str) -> Callable:
-        def numbers() -> np.ndarray:
-            if (key, dtype) not in kept:
-                kept[key, dtype] = np.frombuffer(file.read(f"{top}data/{key}"), dtype)
-            return kept[key, dtype]
+        def elements() -> np.ndarray:
+            if (key, dtype) not in cache:
+                cache[key, dtype] = np.frombuffer(file.read(f"{top}data/{key}"), dtype)
+            return cache[key, dtype]
 
-        return numbers
+        return elements
 
     return _pickled(io.BytesIO(file.read(f"{top}data.pkl")), storage)
 
 
 def _legacy(data: bytes) -> Any:
-    """Five pickles (magic, version, system, state dict, keys), then each key's numbers."""
+    """Five pickles (magic, version, system, state dict, keys), then each key's elements."""
     file = io.BytesIO(data)
     if _pickled(file) != _LEGACY_MAGIC:
-        raise Malformed("no PyTorch file")
-    _pickled(file)  # version of the format
-    _pickled(file)  # about the machine
+        raise Malformed("not a PyTorch file")
+    _pickled(file)  # format version
+    _pickled(file)  # system information
     types: dict[str, np.dtype] = {}
-    numbers: dict[str, np.ndarray] = {}
+    elements: dict[str, np.ndarray] = {}
 
     def storage(dtype: np.dtype, key: str) -> Callable:
         types[key] = dtype
-        return lambda: numbers[key]
+        return lambda: elements[key]
 
-    found = _pickled(file, storage)
+    state = _pickled(file, storage)
     for key in _pickled(file):
         dtype = types[str(key)]
         (count,) = struct.unpack("<q", file.read(8))
         if not 0 <= count * dtype.itemsize <= len(data) - file.tell():
-            raise Malformed("a storage goes beyond the end of the file")
-        numbers[str(key)] = np.frombuffer(data, dtype, count, file.tell())
+            raise Malformed("a storage extends beyond the end of the file")
+        elements[str(key)] = np.frombuffer(data, dtype, count, file.tell())
         file.seek(count * dtype.itemsize, io.SEEK_CUR)
-    return found
+    return state
 
 
-def _plain(found: Any) -> dict[str, np.ndarray]:
-    """A state dict's tensors as arrays, while what they are read from is open."""
-    values = {k: v.array() if isinstance(v, _Tensor) else v for k, v in dict(found).items()}
+def _plain(state: Any) -> dict[str, np.ndarray]:
+    """Reads a state dict's tensors into arrays; the file must still be open."""
+    values = {k: v.array() if isinstance(v, _Tensor) else v for k, v in dict(state).items()}
     if not values or not all(isinstance(v, np.ndarray) for v in values.values()):
-        raise Malformed("it holds something else than a state dict of arrays")
+        raise Malformed("it is not a state dict of arrays")
     return values

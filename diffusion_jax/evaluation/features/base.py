@@ -1,4 +1,4 @@
-"""The contract of features: a function of 8-bit images in whose space samples meet data."""
+"""The contract of a feature space: a function of integer images, to compare samples with data."""
 
 import hashlib
 from collections.abc import Callable
@@ -16,12 +16,13 @@ class Features:
     """A feature space.
 
     Attributes:
-        name: short, for file names and records.
-        size: number of features F.
-        apply: `(params, images) -> [B, F]` float32; images are integers `[B, H, W, C]`. Pure.
-        digest: SHA-256 of all that decides the values, weights included.
+        name: short name, for file names and records.
+        size: number of features, F.
+        apply: pure function `(params, images) -> [B, F]` float32; images are integers
+            `[B, H, W, C]`.
+        digest: SHA-256 of everything that determines the values, including weights.
         params: weights of `apply`.
-        source: what they are, for records.
+        source: description of the features, for records.
     """
 
     name: str
@@ -33,10 +34,10 @@ class Features:
 
 
 def digest(description: str, params: Params | None = None) -> str:
-    """SHA-256 over a description and, in the order of their names, all weights."""
-    found = hashlib.sha256(description.encode())
+    """SHA-256 over a description and all weights, in the order of their names."""
+    sha = hashlib.sha256(description.encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(params or {}):
         array = np.ascontiguousarray(jax.device_get(leaf))
-        found.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+        sha.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()

@@ -16,25 +16,25 @@ def make(
     shape: tuple[Count, Count, Count] = (32, 32, 3),
     open_classifier: Callable | None = None,
 ) -> Features:
-    """Features of clean images: the classifier is asked at its smallest gamma.
+    """Features of clean images: the classifier runs at its smallest gamma.
 
     Args:
         checkpoint: a work directory or checkpoint folder of a classifier.
         shape: shape of an image, `(H, W, C)`.
-        open_classifier: given by the caller: `open_classifier(checkpoint)` has the fields
-            `params`, `features(params, images) -> [B, F]` and `record`.
+        open_classifier: filled in by the run; `open_classifier(checkpoint)` returns an object with
+            the fields `params`, `features(params, images) -> [B, F]` and `record`.
 
     Raises:
-        ConfigError: there is nobody to open the checkpoint.
+        ConfigError: `open_classifier` is missing.
     """
     if open_classifier is None:
-        raise ConfigError("features classifier(...): checkpoints can only be opened by a mode")
-    found = open_classifier(checkpoint)
+        raise ConfigError("features classifier(...): checkpoints can only be opened by a run")
+    classifier = open_classifier(checkpoint)
 
     def apply(params: Params, images: Array) -> Array:
-        return found.features(params, images).astype(jnp.float32)
+        return classifier.features(params, images).astype(jnp.float32)
 
-    one = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
-    size = jax.eval_shape(apply, found.params, one).shape[-1]
-    value = digest(f"classifier {found.record['task']}", found.params)
-    return Features("classifier", size, apply, value, found.params, found.record)
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
+    size = jax.eval_shape(apply, classifier.params, image).shape[-1]
+    value = digest(f"classifier {classifier.record['task']}", classifier.params)
+    return Features("classifier", size, apply, value, classifier.params, classifier.record)

@@ -1,4 +1,7 @@
-"""Unit vectors of a CLIP that guides nothing, as `--config=configs/scenes_clip.py:clean` trains."""
+"""Image embeddings of a CLIP trained by `--config=configs/scenes_clip.py:clean`, at unit length.
+
+Use a CLIP that did not guide the samples.
+"""
 
 from collections.abc import Callable
 
@@ -10,23 +13,23 @@ from diffusion_jax.types import Array, Params
 
 
 def make(checkpoint: str, open_clip: Callable | None = None) -> Features:
-    """Vectors of clean images: the CLIP is asked at its smallest gamma.
+    """Embeddings of clean images: the CLIP runs at its smallest gamma.
 
     Args:
         checkpoint: a work directory or checkpoint folder of a CLIP.
-        open_clip: given by the caller: `open_clip(checkpoint)` has the fields `params`,
-            `see(params, images) -> [B, size]`, `size`, `digest` and `name`.
+        open_clip: filled in by the run; `open_clip(checkpoint)` returns an object with the fields
+            `params`, `see(params, images) -> [B, size]`, `size`, `digest` and `name`.
 
     Raises:
-        ConfigError: there is nobody to open the checkpoint.
+        ConfigError: `open_clip` is missing.
     """
     if open_clip is None:
-        raise ConfigError("features clip(...): checkpoints can only be opened by a mode")
-    found = open_clip(checkpoint)
+        raise ConfigError("features clip(...): checkpoints can only be opened by a run")
+    clip = open_clip(checkpoint)
 
     def apply(params: Params, images: Array) -> Array:
-        v = found.see(params, images).astype(jnp.float32)
+        v = clip.see(params, images).astype(jnp.float32)
         return v / jnp.maximum(jnp.linalg.norm(v, axis=1, keepdims=True), 1e-12)
 
-    value = digest(f"clip {found.digest}")
-    return Features("clip", found.size, apply, value, found.params, {"checkpoint": found.name})
+    value = digest(f"clip {clip.digest}")
+    return Features("clip", clip.size, apply, value, clip.params, {"checkpoint": clip.name})

@@ -1,8 +1,7 @@
-"""The 2,048 features of Inception-v3 that published Frechet distances are measured in.
+"""The 2,048 features of Inception-v3 used for published Frechet distances.
 
-The weights are not shipped. They are the file `pt_inception-2015-12-05-6726825d.pth` that the
-packages pytorch-fid and torch-fidelity download, as it is, or its state dict as .npz or
-.safetensors.
+The weights are not included. They are the file `pt_inception-2015-12-05-6726825d.pth` that the
+packages pytorch-fid and torch-fidelity download, or its state dict as .npz or .safetensors.
 """
 
 import functools
@@ -20,7 +19,7 @@ from diffusion_jax.evaluation.features.base import Features, digest
 from diffusion_jax.runtime.home import expanded
 from diffusion_jax.types import Array, Params
 
-# Name in the state dict -> (collection, ours).
+# Name in the state dict -> (collection, our layer, our name).
 _LEAVES = {
     "conv.weight": ("params", "conv", "kernel"),
     "bn.weight": ("params", "bn", "scale"),
@@ -33,9 +32,9 @@ _UNUSED = ("fc.", "AuxLogits.")  # the classifier's heads
 
 @functools.lru_cache(maxsize=1)
 def shapes() -> Params:
-    """Shapes of the network's variables; nothing is computed."""
-    one = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
-    return jax.eval_shape(Inception().init, jax.random.key(0), one)
+    """Shapes of the network's variables, without computing them."""
+    image = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
+    return jax.eval_shape(Inception().init, jax.random.key(0), image)
 
 
 def convert(state: dict[str, np.ndarray], where: str = "the state dict") -> Params:
@@ -43,7 +42,7 @@ def convert(state: dict[str, np.ndarray], where: str = "the state dict") -> Para
 
     Args:
         state: arrays by name; kernels are `[out, in, height, width]`.
-        where: its name, for messages.
+        where: name of the file, for messages.
 
     Returns:
         Linen variables, float32.
@@ -51,8 +50,8 @@ def convert(state: dict[str, np.ndarray], where: str = "the state dict") -> Para
     Raises:
         CheckpointError: names or shapes are not those of this network.
     """
-    wanted = dict(_paths(shapes()))
-    found = {}
+    expected = dict(_paths(shapes()))
+    arrays = {}
     for name, array in state.items():
         if name.startswith(_UNUSED) or name.endswith("num_batches_tracked"):
             continue
@@ -62,20 +61,20 @@ def convert(state: dict[str, np.ndarray], where: str = "the state dict") -> Para
         array = np.asarray(array, np.float32)
         if path[-1] == "kernel" and array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
-        if path not in wanted or array.shape != wanted[path]:
+        if path not in expected or array.shape != expected[path]:
             raise CheckpointError(
-                f"{where} is no Inception-v3 state dict: {name} of shape {array.shape} does not "
-                "belong; use pt_inception-2015-12-05-6726825d.pth"
+                f"{where} is not an Inception-v3 state dict: unexpected {name} of shape "
+                f"{array.shape}; use pt_inception-2015-12-05-6726825d.pth"
             )
-        found[path] = array
-    missing = sorted(wanted.keys() - found.keys())
+        arrays[path] = array
+    missing = sorted(expected.keys() - arrays.keys())
     if missing:
         raise CheckpointError(
-            f"{where} is no Inception-v3 state dict: {len(missing)} arrays are missing, such as "
-            f"{'.'.join(missing[0])}; use pt_inception-2015-12-05-6726825d.pth"
+            f"{where} is not an Inception-v3 state dict: {len(missing)} arrays are missing, such "
+            f"as {'.'.join(missing[0])}; use pt_inception-2015-12-05-6726825d.pth"
         )
     tree: Params = {}
-    for path, array in found.items():
+    for path, array in arrays.items():
         node = tree
         for part in path[:-1]:
             node = node.setdefault(part, {})
@@ -96,10 +95,10 @@ def make(
     Args:
         weights: a local file: .pth (read without executing anything in it), .safetensors or .npz.
         shape: shape of an image, `(H, W, C)`; grey images are repeated in three channels.
-        levels: images hold 0 .. levels-1.
+        levels: number of levels; images hold integers 0 .. levels-1.
 
     Raises:
-        ConfigError: no file is named, or images have neither 1 nor 3 channels.
+        ConfigError: `weights` is empty, or images have neither 1 nor 3 channels.
     """
     if not weights:
         raise ConfigError(

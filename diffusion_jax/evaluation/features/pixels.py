@@ -1,4 +1,4 @@
-"""The pixels themselves, in [-1, 1]; optionally averaged to a coarser grid."""
+"""Pixels in [-1, 1], optionally averaged to a coarser grid."""
 
 import math
 
@@ -11,19 +11,19 @@ from diffusion_jax.types import Array, Params
 
 
 def make(size: Whole = 0, shape: tuple[Count, ...] = (32, 32, 3), levels: Levels = 256) -> Features:
-    """Grey values `2 x / (levels - 1) - 1`, flattened.
+    """Pixel values `2 x / (levels - 1) - 1`, flattened.
 
     Args:
         size: average blocks of pixels down to `size` x `size`; 0 keeps every pixel.
-        shape: shape of an image, `(H, W, C)`; of a video, whose frames are averaged each,
-            `(T, H, W, C)`.
-        levels: images hold 0 .. levels-1.
+        shape: shape of an image, `(H, W, C)`, or of a video, `(T, H, W, C)`. Frames of a video are
+            averaged separately.
+        levels: number of levels; images hold integers 0 .. levels-1.
 
     Returns:
-        The features: `H W C` of them, or `size size C`.
+        `H * W * C` features, or `size * size * C`, for each frame.
 
     Raises:
-        ConfigError: `size` does not divide the height and the width, or there are none.
+        ConfigError: `size` does not divide height and width, or the data are not images or videos.
     """
     if len(shape) < 3:
         raise ConfigError(f"pixels: shape={shape} must be (H, W, C), or (T, H, W, C)")
@@ -31,7 +31,8 @@ def make(size: Whole = 0, shape: tuple[Count, ...] = (32, 32, 3), levels: Levels
     rows, columns = (size, size) if size else (height, width)
     if rows < 1 or height % rows or width % columns:
         raise ConfigError(
-            f"pixels(size={size}): must divide the image's sides, {height} x {width}; 0 keeps all"
+            f"pixels(size={size}): size must divide the image's sides, {height} x {width}; 0 keeps "
+            "all pixels"
         )
 
     def apply(params: Params, images: Array) -> Array:

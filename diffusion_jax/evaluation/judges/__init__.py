@@ -1,1 +1,1 @@
-"""Whether images show what a text says, by eyes that never guided a sampler: one file each."""
+"""Judges: independent classifiers of whether an image matches its text, one plug-in per file."""

@@ -1,7 +1,8 @@
-"""Has an icon the sign that its text names, a plus or a pencil? Ridge regression on its pixels.
+"""Does an icon have the sign that its text names, such as a plus or a pencil?
 
-It is fitted to training images. Of things that none of these shows it is right of 96.9% of 130 with
-a sign, where a guess is right of 17%, and sees one in 0.4% of 280 that have none.
+Ridge regression on pixels, fitted to training images. For concepts that no training image shows it
+is right for 96.9% of 130 icons with a sign (17% by chance), and sees a sign in 0.4% of 280 icons
+without one.
 """
 
 import functools
@@ -34,18 +35,18 @@ class Icons:
         return np.linalg.solve(rows.T @ rows + _RIDGE * np.eye(rows.shape[1]), rows.T @ shown)
 
     def see(self, images: np.ndarray) -> np.ndarray:
-        """The sign of each image, a number of `icons.SIGNS`, `[N]`."""
+        """The sign of each image as an index of `icons.SIGNS`, `[N]`."""
         if images.shape[1:] != tuple(self.of.shape):
             raise ConfigError(
-                f"judge icons(): images are {images.shape[1:]}, icons {tuple(self.of.shape)}"
+                f"judge icons(): images are {images.shape[1:]}, but icons {tuple(self.of.shape)}"
             )
         return (_rows(images) @ self._weights).argmax(1)
 
     def right(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
-        """See `base.Judge`; `plain` is of texts that name no sign."""
-        said = np.asarray([icons.sign(t) for t in texts])
-        same = (self.see(images) == said).astype(float)
-        return np.stack([np.where(at, same, np.nan) for at in (said > 0, said == 0)], 1)
+        """See `base.Judge`; texts that name no sign are judged as `plain`."""
+        signs = np.asarray([icons.sign(t) for t in texts])
+        same = (self.see(images) == signs).astype(float)
+        return np.stack([np.where(rows, same, np.nan) for rows in (signs > 0, signs == 0)], 1)
 
 
 def _rows(images: np.ndarray) -> np.ndarray:
@@ -57,16 +58,17 @@ def make(of: Source | None = None, data: Source | None = None) -> Icons:
     """A judge of signs.
 
     Args:
-        of: whose training images it is fitted to; those of the run if they are icons, else those of
-            `icons()`.
-        data: of the run, whose test images it must not have seen.
+        of: data set to fit to; None means the run's if that is icons, else `icons()`.
+        data: the run's data set. The judge must not be fitted to its test images.
 
     Raises:
-        ConfigError: levels of the run's images are others than those of icons.
+        ConfigError: the run's images do not have 256 levels.
     """
     from diffusion_jax import registry
 
     if data is not None and data.levels != 256:
-        raise ConfigError(f"judge icons(): {data.name} has {data.levels} levels, icons have 256")
-    own = data if data is not None and data.name == "icons" else None
-    return Icons(of or own or registry.build("data", "icons()"))
+        raise ConfigError(
+            f"judge icons(): {data.name} has {data.levels} levels, but icons need 256"
+        )
+    run_data = data if data is not None and data.name == "icons" else None
+    return Icons(of or run_data or registry.build("data", "icons()"))

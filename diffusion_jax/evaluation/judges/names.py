@@ -1,4 +1,4 @@
-"""Is the image of the class that its text names? By a machine fitted to real training images."""
+"""Does the image show the class that its text names? An SVM fitted to real training images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,20 +23,20 @@ class Names:
         """See `base.Judge`."""
         if images.shape[1:] != tuple(self.of.shape):
             raise ConfigError(
-                f"names: images are {images.shape[1:]}, those of {self.of.name} {self.of.shape}"
+                f"names: images are {images.shape[1:]}, but those of {self.of.name} {self.of.shape}"
             )
         unknown = [t for t in texts if t not in self.table]
         if unknown:
-            raise ConfigError(f"names: {unknown[0]!r} is no class of {self.of.name}")
-        wanted = np.asarray([self.table.index(t) for t in texts])
-        return (_svm.classes(self.of, images) == wanted)[:, None].astype(float)
+            raise ConfigError(f"names: {unknown[0]!r} is not a class of {self.of.name}")
+        named = np.asarray([self.table.index(t) for t in texts])
+        return (_svm.classes(self.of, images) == named)[:, None].astype(float)
 
 
 def make(of: Source | None = None) -> Names:
     """A judge of class names.
 
     Args:
-        of: the data set with classes; `digits()` if None.
+        of: data set with classes; None means `digits()`.
     """
     from diffusion_jax import registry
 

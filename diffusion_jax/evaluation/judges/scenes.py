@@ -1,8 +1,9 @@
-"""Does a scene show what its text says? Which quarters are lit, in which colour, which digit.
+"""Does a scene show what its text says? Checks colour, digit, place and number of objects.
 
-Colours are the nearest of six masks of the channels, digits are read by a machine fitted to real
-training digits. Objects that a text gives a place are looked for there, others in reading order. A
-place is right if its quarter is lit and no more quarters are than the text has objects.
+A quarter of the scene holds an object if it is lit. Its colour is the nearest of six channel masks,
+and its digit is classified by an SVM fitted to real training digits. Objects with a place in the
+text are looked for in that quarter, others in reading order. A place is right if its quarter is lit
+and there are no more lit quarters than objects in the text.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from diffusion_jax.data.datasets import _grammar as grammar
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.judges import _svm
 
-_LIT = 1.0 / 16.0  # mean of the brightest channel, as a share of white: digits have a quarter
+_LIT = 1.0 / 16.0  # threshold for the mean of the brightest channel; digits have about 1/4
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Scenes:
         height, width, _ = self.of.shape
         if images.shape[1:] != (2 * height, 2 * width, 3):
             raise ConfigError(
-                f"judge scenes(): images are {images.shape[1:]}, scenes of {self.of.name} "
+                f"judge scenes(): images are {images.shape[1:]}, but scenes of {self.of.name} "
                 f"{(2 * height, 2 * width, 3)}"
             )
         masks = np.asarray(grammar.MASKS, float)
@@ -52,42 +53,46 @@ class Scenes:
         )  # fmt: skip
 
     def instead(self, text: str, said: str) -> str:
-        """A text with what another one says in place of its own: of a thing that has been moved."""
-        mine, other = _read([text, said])
-        if len(mine) != len(other):
+        """Replaces the attributes of `text` by those that `said` mentions (for a moved object)."""
+        original, changes = _read([text, said])
+        if len(original) != len(changes):
             return text
-        return grammar.say([o if o >= 0 else m for m, o in zip(mine, other, strict=True)])
+        return grammar.say([c if c >= 0 else o for o, c in zip(original, changes, strict=True)])
 
 
 def _read(texts: Sequence[str]) -> list[list[int]]:
     try:
         return [grammar.parse(t) for t in texts]
     except ValueError as e:
-        raise ConfigError(f"judge scenes(): {e}; it reads such as 'a red three, top left'") from e
+        raise ConfigError(f"judge scenes(): {e}; captions look like 'a red three, top left'") from e
 
 
-def _right(seen: np.ndarray, said: list[int]) -> np.ndarray:
-    """Shares of right colours, digits, places and count in one scene."""
+def _right(seen: np.ndarray, mentioned: list[int]) -> np.ndarray:
+    """Shares of right colours, digits and places in one scene, and whether the count is right."""
     lit = np.flatnonzero(seen[:, 0] >= 0)
-    wanted = np.reshape(said, (-1, 3))
-    found: list[list[float]] = [[], [], []]
-    for k, (colour, digit, place) in enumerate(wanted.tolist()):
-        at = place if place >= 0 else (int(lit[k]) if k < len(lit) else -1)
-        here = seen[at] if at >= 0 else np.full(2, -1)
+    objects = np.reshape(mentioned, (-1, 3))
+    colours: list[float] = []
+    digits: list[float] = []
+    places: list[float] = []
+    for k, (colour, digit, place) in enumerate(objects.tolist()):
+        in_order = int(lit[k]) if k < len(lit) else -1
+        quarter = place if place >= 0 else in_order
+        seen_colour, seen_digit = seen[quarter] if quarter >= 0 else (-1, -1)
+        if colour >= 0:
+            colours.append(float(seen_colour == colour))
+        if digit >= 0:
+            digits.append(float(seen_digit == digit))
         if place >= 0:
-            found[2].append(float(here[0] >= 0 and len(lit) <= len(wanted)))
-        for respect, value in ((0, colour), (1, digit)):
-            if value >= 0:
-                found[respect].append(float(here[respect] == value))
-    means = [np.mean(f) if f else np.nan for f in found]
-    return np.asarray([*means, float(len(lit) == len(wanted))])
+            places.append(float(seen_colour >= 0 and len(lit) <= len(objects)))
+    means = [np.mean(v) if v else np.nan for v in (colours, digits, places)]
+    return np.asarray([*means, float(len(lit) == len(objects))])
 
 
 def make(of: Source | None = None) -> Scenes:
     """A judge of scenes.
 
     Args:
-        of: the digits they are made of; `digits()` if None.
+        of: digits that the scenes are made of; None means `digits()`.
     """
     from diffusion_jax import registry
 
