@@ -25,7 +25,7 @@ def test_every_caption_of_the_grammar_is_read_back():
         assert grammar.parse(grammar.say(values, 1, form)) == values
     two = [0, 3, 1, 5, -1, 2]
     assert grammar.parse(grammar.say(two)) == two
-    with pytest.raises(ValueError, match="no caption"):
+    with pytest.raises(ValueError, match="not a caption"):
         grammar.parse("a red cat")
 
 
@@ -113,7 +113,7 @@ def test_captions_count_in_the_fingerprint_and_in_what_a_run_keeps():
 def test_captions_that_tell_sides_are_not_of_turned_images():
     turned, whole = (built(f"rotated(scenes(size=40), turns={n})") for n in (1, 0))
     assert not turned.captioned and turned.split("train").captions is None
-    assert "left out" in turned.notes[-1] and not whole.notes
+    assert "dropped" in turned.notes[-1] and not whole.notes
     plain = built("scenes(size=40)").split("train").captions.strings()
     assert whole.split("train").captions.strings() == plain
     assert built("rotated(class_captions(digits()))").split("test").captions is not None
@@ -138,7 +138,7 @@ def test_names_of_several_figures_are_no_figure_and_no_name_is_given_twice():
 
 
 def test_scenes_need_every_digit():
-    with pytest.raises(DataError, match=r"'valid' of digits has 5 images and no .*: give it more"):
+    with pytest.raises(DataError, match=r"'valid' of digits has 5 images and no .*: hold out more"):
         built("scenes(of=digits(holdout=5), objects=1)").split("valid")
 
 
@@ -185,7 +185,7 @@ def test_a_folder_with_texts_beside_its_pictures(tmp_path, monkeypatch):
     assert len(train.captions) == len(train)
     assert not any("ignored" in note for note in built(spec).notes)
     (tmp_path / "set" / "train" / "more.txt").write_text("of no image")
-    assert "train: files are ignored, 1 .txt (" in "\n".join(built(spec).notes)
+    assert "train: ignored files: 1 .txt (" in "\n".join(built(spec).notes)
     (tmp_path / "set" / "train" / "0.txt").unlink()
     with pytest.raises(DataError, match=r"1 image has no caption in a .txt beside them: 0.png"):
         built(spec)
@@ -214,7 +214,7 @@ def test_a_folder_with_one_file_of_captions(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"images have no caption: 0.png|3.png"):
         built(spec)
     file.write_text("\n".join(map(json.dumps, [*rows, {"file": "x.png", "text": "x"}])))
-    with pytest.raises(DataError, match=r"1 caption is of no image: x.png"):
+    with pytest.raises(DataError, match=r"1 caption is without an image: x.png"):
         built(spec)
     file.write_text("nonsense")
     with pytest.raises(DataError, match="line 1 must be like"):

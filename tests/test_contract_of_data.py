@@ -72,19 +72,19 @@ LOCAL = ("npz('x.npz')", "npy('x')", "folder('x', size=4)")
 
 @pytest.mark.parametrize("spec", LOCAL)
 def test_a_relative_path_is_said_to_be_one(tmp_path, spec):
-    with pytest.raises(DataError, match=r"from /.*; --config.data_dir names another"):
+    with pytest.raises(DataError, match=r"from /.*; --config.data_dir sets another"):
         registry.build("data", spec)
     with pytest.raises(DataError) as e:
         registry.build("data", spec, data_dir=str(tmp_path))
-    assert str(tmp_path) in str(e.value) and "names another" not in str(e.value)
+    assert str(tmp_path) in str(e.value) and "sets another" not in str(e.value)
 
 
 @pytest.mark.parametrize("spec", [*LOCAL, "mnist()", "imagenet32()"])
 def test_a_bucket_is_said_to_be_none_of_the_places(spec):
-    with pytest.raises(DataError, match=r"gs://b/sets: .* read from a disk; copy it there first"):
+    with pytest.raises(DataError, match=r"gs://b/sets: .* on a local disk; copy it first"):
         registry.build("data", spec, data_dir="gs://b/sets").split("train")
     if "x" in spec:
-        with pytest.raises(DataError, match="read from a disk"):
+        with pytest.raises(DataError, match="on a local disk"):
             registry.build("data", spec.replace("x", "gs://b/x"))
 
 

@@ -134,7 +134,7 @@ def test_another_format_is_named_with_a_command_that_tfds_accepts(tmp_path):
     info = {"name": "mnist", "version": "3.0.1", "fileFormat": "tfrecord", "moduleName": "m"}
     (folder / "dataset_info.json").write_text(json.dumps(info))
     (folder / "mnist-train.tfrecord-00000-of-00001").touch()
-    with pytest.raises(DataError, match="as tfrecord, and is needed as array_record") as e:
+    with pytest.raises(DataError, match="as tfrecord, but is needed as array_record") as e:
         registry.build("data", "mnist()", data_dir=str(root)).split("train")
     said = str(e.value)
     builder = re.search(r"tfds\.builder\('mnist', data_dir='(.*?)', file_format='(.*?)'\)", said)

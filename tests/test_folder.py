@@ -309,7 +309,7 @@ def test_hopeless_folders_are_refused(tmp_path):
     images = write(tmp_path / "bad", n=5, classes=())
     for name in images:
         spoil(tmp_path / "bad" / name, "cut")
-    with pytest.raises(DataError, match=r"none of 5 files in a row.*000\.png.*damaged"):
+    with pytest.raises(DataError, match=r"none of 5 consecutive files.*000\.png.*damaged"):
         build(tmp_path / "bad", valid=0, test=0).split("train").take(np.arange(2))
     with pytest.raises(DataError, match="none of the 5 files"):
         build(tmp_path / "bad", valid=0, test=0, cache=True).split("train")
@@ -340,7 +340,7 @@ def test_arguments_that_make_no_set_are_refused(tmp_path):
         build(tmp_path / "x")
     write(tmp_path / "y" / "train", n=4)
     write(tmp_path / "y" / "test", n=4, classes=("bird",))
-    with pytest.raises(DataError, match="classes that train has not: bird"):
+    with pytest.raises(DataError, match="classes that are not in train: bird"):
         build(tmp_path / "y")
 
 

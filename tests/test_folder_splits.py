@@ -75,7 +75,7 @@ def test_folders_that_could_be_either_are_refused(tmp_path, folders, says):
 def test_splits_further_down_are_not_trained_on_together(tmp_path, folders, changes):
     for name in folders:
         write(tmp_path / name, n=3, classes=())
-    with pytest.raises(DataError, match=r"[Tt]rain.*looks like a split: name the folder"):
+    with pytest.raises(DataError, match=r"[Tt]rain.*looks like a split: set path to"):
         build(tmp_path, **changes)
 
 
@@ -102,7 +102,8 @@ def test_what_is_left_aside_is_said(tmp_path):
         (root / name).write_bytes(b"x")
     Image.new("RGB", (4, 4)).save(root / "loose.png")
     notes = "\n".join(build(root).notes)
-    for said in ("train: files are ignored, 2 .bmp, 2 .gif (.png, .jpg", "no image in bird",
+    for said in ("train: ignored files: 2 .bmp, 2 .gif (images have the endings .png, .jpg",
+                 "train: ignored folders without images: bird",
                  "x/extra is ignored", "images in x itself are ignored"):  # fmt: skip
         assert said in notes, notes
 
@@ -115,7 +116,7 @@ def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
 
 def test_an_empty_split_names_the_setting_that_fills_it(tmp_path):
     write(tmp_path / "x", n=20)
-    with pytest.raises(DataError, match=r"x/test is empty, beside 20 images") as e:
+    with pytest.raises(DataError, match=r"x/test is empty, but there are 20 training") as e:
         build(tmp_path / "x", valid=0, test=0).split("test")
     told = re.search(r"--config\.data='(.*?)'", str(e.value))[1]
     assert len(registry.build("data", told).split("test"))
@@ -123,10 +124,10 @@ def test_an_empty_split_names_the_setting_that_fills_it(tmp_path):
 
 def test_an_empty_training_split_wants_less_held_out(tmp_path):
     write(tmp_path / "x", n=1, classes=())
-    with pytest.raises(DataError, match=r"x/train is empty: .* hold less back"):
+    with pytest.raises(DataError, match=r"x/train is empty: .* hold out less"):
         build(tmp_path / "x", valid=0.99, test=0).split("train")
     none = Split("y/train", np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, np.int32), 256, 0)
-    with pytest.raises(DataError, match="y/train is empty; hold less out of it"):
+    with pytest.raises(DataError, match="y/train is empty; reduce holdout="):
         Source("y", (4, 4, 3), 256, 0, lambda _: none).split("train")
 
 

@@ -43,7 +43,7 @@ def test_the_new_release_as_published(tmp_path, kind):
     np.testing.assert_array_equal(test.labels, np.array(labels[10]) - 1)
     with pytest.raises(DataError, match=r"new release.*use imagenet32\(\)"):
         registry.build("data", f"imagenet32_old(path={str(tmp_path / 'x')!r})").split("train")
-    with pytest.raises(DataError, match="is it of another size than 64"):
+    with pytest.raises(DataError, match="do the images have another size than 64"):
         registry.build("data", f"imagenet64(path={str(tmp_path / 'x')!r})").split("train")
 
 
@@ -96,5 +96,7 @@ def test_a_source_that_cannot_be_read_is_what_the_message_names(tmp_path, monkey
         raise OSError(5, "Input/output error", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", fails)
-    with pytest.raises(DataError, match=r"Input/output error: .*train_data_batch_1.*mend what is"):
+    with pytest.raises(
+        DataError, match=r"Input/output error: .*train_data_batch_1.*check the images"
+    ):
         registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})").split("train")

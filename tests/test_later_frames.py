@@ -44,10 +44,10 @@ def test_both_parts_make_up_the_video(given):
 @pytest.mark.parametrize(
     ("text", "shape", "says"),
     [
-        ("later(given=4)", SHAPE, "cut videos of 4 frames in two: allowed are 1 .. 3"),
-        ("first(frames=7)", SHAPE, "allowed are 1 .. 3"),
-        ("first(frames=1)", (1, 6, 6, 1), "allowed are none"),
-        ("later()", (8, 8, 1), r"take videos \[T, H, W, C\], these data are \[8, 8, 1\]"),
+        ("later(given=4)", SHAPE, "cut videos of 4 frames in two: allowed: 1 .. 3"),
+        ("first(frames=7)", SHAPE, "allowed: 1 .. 3"),
+        ("first(frames=1)", (1, 6, 6, 1), "allowed: none"),
+        ("later()", (8, 8, 1), r"need videos \[T, H, W, C\], but these data are \[8, 8, 1\]"),
         ("later(given=0)", SHAPE, "given"),
     ],
 )
@@ -253,7 +253,7 @@ def test_what_stages_cannot_do_is_refused_in_a_line(stages, tmp_path, mode, whic
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"view": "later(given=4)"}, "cut videos of 4 frames in two: allowed are 1 .. 3"),
+        ({"view": "later(given=4)"}, "cut videos of 4 frames in two: allowed: 1 .. 3"),
         ({"view": "later()", "data": "digits()"}, "these data are [8, 8, 1]"),
         ({"view": "later()", "network": f"stacked_frames(of=sequence({SEQUENCE}))"}, "takes none"),
         ({"view": "later()", "network": f"unet({UNET})"}, "for videos use video_unet()"),

@@ -62,7 +62,7 @@ def test_npy_files_that_hold_something_else(tmp_path, changes, says):
 
 
 def test_npy_folders_that_lack_something(tmp_path):
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         registry.build("data", f"npy({str(tmp_path / 'no')!r})")
     folder = write_npy(tmp_path / "x", train_image=np.zeros((4, 2, 2, 1), np.uint8))
     with pytest.raises(DataError, match=r"lacks test_image\.npy"):

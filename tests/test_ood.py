@@ -129,7 +129,7 @@ def test_the_same_images_score_the_same_whatever_their_texts(tmp_path):
         (("", LARGE), {}, r"shape \(8, 8, 1\), the model needs \(4, 4, 1\); .*size=4, channels=1"),
         (("", "rotated(digit())"), {}, "did you mean 'digits'"),
         (("", "rotated(3)"), {}, "must be a plug-in"),
-        (("", "noise(digits(), how='loud')"), {}, "allowed are uniform, shuffled"),
+        (("", "noise(digits(), how='loud')"), {}, "allowed: uniform, shuffled"),
         (("", "resized(digits(), size=4)"), {}, "only 256"),
         (("", "digits()"), {"class_dropout": 0.0}, r"has no null class .*class_dropout=0"),
     ],

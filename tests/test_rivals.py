@@ -24,7 +24,7 @@ def test_stacked_images_are_three_with_one_number():
         assert stacked.classes[label] == "".join(map(str, parts))
     again = registry.build("data", "stacked(of=digits(), size=50)").split("train")
     np.testing.assert_array_equal(again.take(np.arange(50))["image"], rows["image"])
-    with pytest.raises(ConfigError, match="of one channel"):
+    with pytest.raises(ConfigError, match="with one channel"):
         registry.build("data", "stacked(of=stacked(of=digits(), size=9))")
 
 

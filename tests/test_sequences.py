@@ -137,7 +137,7 @@ def test_sets_of_aeon_are_read_where_it_is_installed(tmp_path, monkeypatch):
     assert source.shape == (1, 3, 1) and source.num_classes == 0
     np.testing.assert_array_equal(source.split("train").images[..., 0], [[[0, 2, 3]], [[3, 2, 0]]])
     assert len(source.split("test")) == 1
-    with pytest.raises(DataError, match="no set 'Cold'; allowed are Heat"):
+    with pytest.raises(DataError, match="no data set 'Cold'; allowed: Heat"):
         data("aeon('Cold', holdout=0)")
 
 
@@ -168,16 +168,16 @@ def test_levels_have_the_units_of_what_was_measured(tmp_path):
     assert "scale" not in describe(plain, plain.split("train"))
     part = data(f"half(series({str(tmp_path / 's.npz')!r}, levels=20, clip=0.0))")
     assert part.scale == source.scale
-    with pytest.raises(DataError, match="2 scales of 1 channels"):
+    with pytest.raises(DataError, match="2 scales for 1 channels"):
         dataclasses.replace(plain, scale=source.scale)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.csv", b"1", r"allowed are \.ts, \.npz, \.wav"),
-        ("a.wav", b"RIFFxxxx", "no wav"),
-        ("a.ts", b"@data\n1,2\n1\n", "one length"),
+        ("a.csv", b"1", r"allowed: \.ts, \.npz, \.wav"),
+        ("a.wav", b"RIFFxxxx", "not a wav"),
+        ("a.ts", b"@data\n1,2\n1\n", "equal length"),
         ("a.wav", wav([0] * 600, 3), "format 3 with 8 bits"),
         ("a.npz", b"PK", "cannot read"),
     ],

@@ -98,7 +98,7 @@ def test_what_it_was_made_of_is_noted_and_part_of_its_digest(own, tmp_path):
     assert first.split("train").sketch() != second.split("train").sketch()
     hashes = [re.search(r"sha (\w{12})", " ".join(s.notes))[1] for s in (first, second)]
     assert hashes[0] != hashes[1]
-    assert any("not on record" in note for note in second.notes)
+    assert any("there is no record" in note for note in second.notes)
 
 
 def checkpoint(folder, source, split, name="checkpoint", **config):
@@ -116,7 +116,7 @@ def test_samples_of_a_model_of_the_judges_are_refused(own, tmp_path):
     )
     for name in ("valid", "test"):
         path = written(tmp_path, checkpoint(tmp_path, source, source.split(name)), **arrays)
-        with pytest.raises(DataError, match=f"trained on npz/{name}, which is to judge"):
+        with pytest.raises(DataError, match=f"trained on npz/{name}, which evaluates models"):
             data(f"synthetic({own}, samples={path!r})")
     path = written(tmp_path, checkpoint(tmp_path, source, source.split("train")), **arrays)
     assert len(data(f"synthetic({own}, samples={path!r})").notes) == 1
@@ -136,7 +136,9 @@ def test_a_model_of_some_of_the_judges_and_a_student_of_one_are_refused(own, tmp
     both = data(wider)
     told = checkpoint(tmp_path, both, both.split("train"), data=wider)
     path = written(tmp_path, told, **arrays)
-    with pytest.raises(DataError, match=r"the model .* trained on .* images of npz/test, which is"):
+    with pytest.raises(
+        DataError, match=r"the model .* trained on .* images of npz/test, which eval"
+    ):
         data(f"synthetic({own}, samples={path!r})")
     checkpoint(tmp_path, source, source.split("test"), "runs/teacher/checkpoints/4", data=own)
     task = f"distill(teacher={str(tmp_path / 'runs' / 'teacher')!r})"
@@ -160,7 +162,7 @@ IMAGE, LABEL = np.zeros((9, 4, 4, 1), np.uint8), np.zeros(9, np.int64)
 @pytest.mark.parametrize(
     ("arrays", "more", "message"),
     [
-        ({"image": IMAGE}, "", "there is no label; it needs labelled samples"),
+        ({"image": IMAGE}, "", "there is no label; it must hold labelled samples"),
         ({"label": LABEL}, "", "there is no image"),
         ({"image": IMAGE + 5, "label": LABEL}, "", "a pixel has value 5, but levels=5"),
         ({"image": IMAGE[:, :2], "label": LABEL}, "", r"images of \(2, 4, 1\); npz has"),
@@ -168,7 +170,7 @@ IMAGE, LABEL = np.zeros((9, 4, 4, 1), np.uint8), np.zeros(9, np.int64)
         ({"image": IMAGE, "label": LABEL + 3}, "", "label 3 is out of range"),
         ({"image": IMAGE, "label": LABEL[:3]}, "", "one per image"),
         ({"image": IMAGE, "label": LABEL}, ", size=10", "has 9, and there are 56 real ones"),
-        ({"image": IMAGE, "label": LABEL}, ", real=1.0, size=57", "are 0 samples and 57 real"),
+        ({"image": IMAGE, "label": LABEL}, ", real=1.0, size=57", "need 0 samples and 57 real"),
         ({"image": IMAGE, "label": LABEL}, ", real=1.5", "from 0 to 1"),
     ],
 )
@@ -187,7 +189,7 @@ def test_samples_that_do_not_fit_are_refused(own, tmp_path, arrays, more, messag
         ("longtail(digits(), ratio=0.5)", "at least 1"),
         ("synthetic(noise(digits()), samples='x.npz')", "has no classes"),
         ("synthetic(digits(), samples='/nowhere/x.npz')", "cannot read '/nowhere/x.npz'"),
-        ("synthetic(digits(), samples='gs://b/x.npz')", "copy it there first"),
+        ("synthetic(digits(), samples='gs://b/x.npz')", "copy it first"),
     ],
 )  # fmt: skip
 def test_arguments_that_do_not_fit_are_refused(text, message):

@@ -97,7 +97,7 @@ def test_objects_over_a_forged_buffer_are_never_touched(tmp_path):
     # The same bytes under a plain type's name, changed afterwards: types stay what they are.
     sneaky = batch().replace(b"\x8c\x02u1", b"\x8c\x02O8")
     assert sneaky != batch()
-    with pytest.raises(DataError, match="type 'O8', not of plain numbers"):
+    with pytest.raises(DataError, match="type 'O8', not plain numbers"):
         read_batch(tmp_path, sneaky)
 
 

@@ -263,7 +263,7 @@ def test_a_picture_in_place_of_an_animation_is_no_frame_of_it():
 def test_a_folder_without_videos_is_refused(tmp_path):
     with pytest.raises(DataError, match="no videos of 8 frames"):
         registry.build("data", f"videos({str(tmp_path)!r})")
-    with pytest.raises(DataError, match=r"valid=0.5, test=0.5: parts of 1 that leave some"):
+    with pytest.raises(DataError, match=r"valid=0.5, test=0.5: must be fractions of 1 that leave"):
         registry.build("data", f"videos({str(tmp_path)!r}, valid=0.5, test=0.5)")
 
 
@@ -375,13 +375,13 @@ def test_animated_rivals_give_every_video_back():
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("stacked(of=toys())", "images of one channel with classes are needed"),
+        ("stacked(of=toys())", "needs images with one channel and classes"),
         ("joint(of=digits())", "joint: of=digits must be a data set of videos"),
         ("moving(of=letters())", "moving: of=letters_.* must be .* of images, .* it has texts"),
         ("joint(of=toys(), images=letters())", "joint: images=letters_.* it has texts"),
         ("rotated(letters(), turns=2)", "rotated: of=letters_.* of images or videos, .* has texts"),
         ("resized(letters(), size=4)", "resized: of=letters_.* it has texts"),
-        ("stacked(of=letters())", "images of one channel with classes are needed"),
+        ("stacked(of=letters())", "needs images with one channel and classes"),
         ("text(path='x.txt', valid=0.6, test=0.6)", "leave nothing to train on"),
         ("series(path='x.npz', clip=0.9)", "clip=0.9 must be below 0.5"),
     ],
@@ -392,5 +392,5 @@ def test_other_data_that_cannot_be_used(spec, says):
 
 
 def test_a_pyramid_of_videos_is_refused():
-    with pytest.raises(ConfigError, match="a pyramid takes images"):
+    with pytest.raises(ConfigError, match="a pyramid needs images"):
         registry.build("views", "low(haar())", levels=2).shape((4, 8, 8, 1))

@@ -1,7 +1,7 @@
 """The contract of a data set, and the order in which its examples are visited.
 
-A data plug-in's `make(...)` returns a `Source`. Order is a pure function of (seed, step): there is
-nothing to checkpoint, and a resumed run starts at its step.
+A data plug-in's `make(...)` returns a `Source`. The order is a pure function of (seed, step), so a
+checkpoint needs no state for it.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ from diffusion_jax.runtime.home import expanded
 from diffusion_jax.runtime.progress import progress
 
 SPLITS = ("train", "valid", "test")
-_BLOCK = 4096  # images looked at together
-_WHOLE = 2**28  # bytes of images up to which a sketch covers all of them; of more, so many runs
-_RUNS, _RUN = 64, 64  # of so many images, as single ones take long to find on a disk
+_BLOCK = 4096  # images read together
+_WHOLE = 2**28  # bytes of images up to which a sketch covers all of them
+_RUNS, _RUN = 64, 64  # larger sets: number of runs, and images per run (disks are slow to seek)
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class Split:
 
     Attributes:
         name: data set and split, for messages and records.
-        images: uint8 `[N, H, W, C]`, or as another medium says: an array, a memory map, or an
-            object that reads what it is indexed with. Such an object may have `read(indices) ->
-            (images, used)`, if it replaces damaged examples by others, `skipped` (how many), and
-            `sketch() -> bytes` (a digest).
+        images: uint8 `[N, H, W, C]`, or the layout of another medium: an array, a memory map, or an
+            object that reads the images it is indexed with. Such an object may have
+            `read(indices) -> (images, used)` if it replaces damaged examples by others, `skipped`
+            (the number replaced), and `sketch() -> bytes` (a digest).
         labels: int32 `[N]`.
-        levels: images hold 0 .. levels-1.
-        num_classes: labels hold 0 .. num_classes-1; 0 if there are none.
-        captions: what the images are said to show; None without.
-        embedding: what a network is told of each image, float32 `[N, D]`; None for nothing.
+        levels: number of levels; images hold integers 0 .. levels-1.
+        num_classes: number of classes; labels hold 0 .. num_classes-1. 0 for unlabelled data.
+        captions: captions of the images, or None.
+        embedding: vectors that the network is conditioned on, float32 `[N, D]`, or None.
     """
 
     name: str
@@ -60,11 +60,16 @@ class Split:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example, of an image `(H, W, C)`."""
+        """Shape of one example; `(H, W, C)` for images."""
         return tuple(self.images.shape[1:])
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """`{"image": uint8 [B,H,W,C], "label": int32 [B]}` at `indices`; `Captions.rows` if any."""
+        """The examples at `indices`.
+
+        Returns:
+            `{"image": uint8 [B, H, W, C], "label": int32 [B]}`, with `"embedding"` and the entries
+            of `Captions.rows` if there are any.
+        """
         if hasattr(self.images, "read"):
             images, indices = self.images.read(indices)
         else:
@@ -72,11 +77,11 @@ class Split:
         return {"image": images, "label": self.labels[indices], **self._text(indices)}
 
     def _text(self, indices: Any = slice(None)) -> dict[str, np.ndarray]:
-        told = {} if self.embedding is None else {"embedding": self.embedding[indices]}
-        return told if self.captions is None else {**told, **self.captions.rows(indices)}
+        rows = {} if self.embedding is None else {"embedding": self.embedding[indices]}
+        return rows if self.captions is None else {**rows, **self.captions.rows(indices)}
 
     def everything(self) -> dict[str, np.ndarray]:
-        """All examples, as from `take`, in memory."""
+        """All examples in memory, as returned by `take`."""
         if not hasattr(self.images, "read"):
             return {"image": np.asarray(self.images), "label": self.labels, **self._text()}
         parts = []
@@ -87,9 +92,9 @@ class Split:
         return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
     def loaded(self, indices: np.ndarray | None = None) -> "Split":
-        """The examples at `indices`, or all, in memory.
+        """The examples at `indices`, or all examples, in memory.
 
-        Where one is damaged and another stands in for it, its label and captions are the other's.
+        Examples that replace damaged ones come with their own labels and captions.
         """
         rows = self.everything() if indices is None else self.take(indices)
         captions = self.captions
@@ -101,30 +106,31 @@ class Split:
         )  # fmt: skip
 
     def whole(self) -> dict[str, np.ndarray]:
-        """`everything`, in which texts are a table, `captions.TEXTS`, that has each of them once.
+        """Like `everything`, but with each distinct text once, in the table `captions.TEXTS`.
 
-        `"caption"` are its rows: see `captions.looked_up`.
+        `"caption"` holds rows of this table; see `captions.looked_up`.
         """
         if self.captions is None or self.captions.ids is None:
             return self.everything()
-        unread = dataclasses.replace(self, captions=dataclasses.replace(self.captions, ids=None))
-        return {**unread.everything(), TEXTS: self.captions.ids}
+        plain = dataclasses.replace(self, captions=dataclasses.replace(self.captions, ids=None))
+        return {**plain.everything(), TEXTS: self.captions.ids}
 
     @property
     def nbytes(self) -> int:
-        """Size of `whole`, but for labels."""
+        """Size of `whole` without labels."""
         ids = None if self.captions is None else self.captions.ids
         return sum(a.nbytes for a in (self.images, ids, self.embedding) if a is not None)
 
     @property
     def skipped(self) -> int:
-        """Damaged examples that were replaced so far, on this host."""
+        """Number of damaged examples replaced so far on this host."""
         return getattr(self.images, "skipped", 0)
 
     def sketch(self) -> str:
-        """A digest of all labels, captions and of the images, in large sets of some: quick to take.
+        """A quick digest of all labels and captions, and of the images.
 
-        Of image files it covers all names, and the content of some files.
+        For large sets it covers some of the images only; for image files, all names and the content
+        of some files.
         """
         digest = hashlib.sha256(repr((self.images.shape, self.levels, self.num_classes)).encode())
         digest.update(np.ascontiguousarray(self.labels, dtype=np.int32).data)
@@ -141,7 +147,7 @@ class Split:
         return digest.hexdigest()
 
     def fingerprint(self) -> str:
-        """SHA-256 over shapes, images, labels and captions: which data a figure was measured on."""
+        """SHA-256 over shapes, images, labels and captions, to record which data were measured."""
         digest = hashlib.sha256(repr((self.images.shape, self.levels)).encode())
         for start in range(0, len(self), _BLOCK):
             digest.update(np.ascontiguousarray(self.images[start : start + _BLOCK]).data)
@@ -155,23 +161,23 @@ class Source:
     """A data set.
 
     Attributes:
-        name: its name.
-        shape: `(H, W, C)` of images; of other media as they say.
+        name: name of the data set.
+        shape: shape of an example; `(H, W, C)` for images.
         levels: number of grey levels.
         num_classes: number of classes; 0 for unlabelled data.
         load: `load(split)` for a split in `SPLITS`; `valid` is a held-out part of *train*.
-        classes: names of the classes, possibly empty.
-        notes: what a user should know of how the data were read: said when training starts.
-        captioned: whether its splits have captions.
-        attribution: what the licence of the data asks a model's card to say.
-        mirrors: whether a mirror image is as true an example; False where captions tell sides (and
-            perhaps colours): of turned and recoloured images they are not true, either.
-        medium: what examples are: images, videos, ...
-        entropy: bits of one example, where they are known; and given its label.
-        entropy_of_first: the same of the first frames of a video, by their number.
-        stills: the class of videos whose frames are unrelated images; None: there is none.
-        scale: of each channel the value of the border below level 0, and the width of a level, in
-            units of what was measured; empty where levels are the data.
+        classes: names of the classes, or empty.
+        notes: information on how the data were read, printed when training starts.
+        captioned: whether splits have captions.
+        attribution: attribution that the data's licence requires in a model card.
+        mirrors: whether mirror images are valid examples. False if captions mention left and right;
+            rotated and recoloured images are then not valid either.
+        medium: kind of the examples: images, videos, ...
+        entropy: bits per example, and bits per example given its label; None if unknown.
+        entropy_of_first: `entropy` of the first frames of a video, as a function of their number.
+        stills: class of videos whose frames are unrelated images, or None.
+        scale: one pair for each channel: the lower border of level 0 and the width of a level, in
+            physical units; empty if the levels are the data.
     """
 
     name: str
@@ -191,7 +197,7 @@ class Source:
     scale: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises DataError if this describes no images that a model can have."""
+        """Raises DataError if a field is not valid."""
         where = f"data set {self.name!r}"
         shape, whole = tuple(self.shape), (int, np.integer)
         sizes = all(isinstance(n, whole) and n > 0 for n in shape)
@@ -202,12 +208,12 @@ class Source:
         if not isinstance(self.num_classes, whole) or self.num_classes < 0:
             raise DataError(f"{where}: num_classes={self.num_classes} must be 0 or more")
         if self.classes and len(self.classes) != self.num_classes:
-            raise DataError(f"{where}: {len(self.classes)} names of {self.num_classes} classes")
+            raise DataError(f"{where}: {len(self.classes)} names for {self.num_classes} classes")
         if len(self.scale) not in (0, shape[-1]):
-            raise DataError(f"{where}: {len(self.scale)} scales of {shape[-1]} channels")
+            raise DataError(f"{where}: {len(self.scale)} scales for {shape[-1]} channels")
 
     def measured(self, levels: np.ndarray) -> np.ndarray:
-        """Levels `[..., C]` in the units of what was measured: the middle of each, float32."""
+        """Converts levels `[..., C]` to physical units: the centre of each level, float32."""
         low, width = np.asarray(self.scale, np.float64).T
         return (low + (levels + 0.5) * width).astype(np.float32)
 
@@ -215,29 +221,31 @@ class Source:
         """Loads a split: `"train"`, `"valid"` or `"test"`.
 
         Raises:
-            DataError: no such split, or it is not what the source declares.
+            DataError: the split does not exist, or differs from what the source declares.
         """
         if name not in SPLITS:
             raise DataError(f"split {name!r} does not exist; choose from {', '.join(SPLITS)}")
         with foreign(f"data set {self.name!r} cannot load {name!r}"):
             loaded = self.load(name)
-        found = checked(loaded, self.medium, name)
-        if self.captioned != (found.captions is not None):
-            raise DataError(f"{found.name}: captioned={self.captioned} is not what was loaded")
-        theirs, ours = ((a.levels, a.num_classes) for a in (found, self))
-        if (found.shape, *theirs) != (tuple(self.shape), *ours):
+        split = checked(loaded, self.medium, name)
+        if self.captioned != (split.captions is not None):
             raise DataError(
-                f"{found.name}: images of {found.shape}, (levels, classes) {theirs}; data set "
-                f"{self.name!r} declares {tuple(self.shape)}, {ours}"
+                f"{split.name}: captioned={self.captioned} does not agree with the loaded split"
             )
-        return found
+        loaded_counts, declared = ((a.levels, a.num_classes) for a in (split, self))
+        if (split.shape, *loaded_counts) != (tuple(self.shape), *declared):
+            raise DataError(
+                f"{split.name}: images of {split.shape}, (levels, classes) {loaded_counts}; data "
+                f"set {self.name!r} declares {tuple(self.shape)}, {declared}"
+            )
+        return split
 
 
 def class_numbers(source: Source, labels: Iterable[Any]) -> tuple[int, ...]:
-    """Classes given as numbers or names, as numbers; one text may hold several names.
+    """Converts classes given by number or name to numbers; "cat, dog" stands for two classes.
 
     Raises:
-        ConfigError: a name that is no class's, or something else than a number or a name.
+        ConfigError: a name is unknown, or an entry is neither a number nor a name.
     """
     out: list[int] = []
     for label in labels:
@@ -249,41 +257,40 @@ def class_numbers(source: Source, labels: Iterable[Any]) -> tuple[int, ...]:
             names = (name.strip() for name in label.split(","))
             out += class_numbers(source, (int(n) if n.isdecimal() else n for n in names))
         else:
-            known = source.classes
-            there = f"classes are {brief(list(known))}" if known else "its classes have no names"
-            hint = nearest(label, known) if isinstance(label, str) else ""
-            raise ConfigError(f"{source.name} has no class {label!r}{hint}: {there}")
+            names = source.classes
+            known = f"classes are {brief(list(names))}" if names else "its classes have no names"
+            hint = nearest(label, names) if isinstance(label, str) else ""
+            raise ConfigError(f"{source.name} has no class {label!r}{hint}: {known}")
     return tuple(out)
 
 
 def brief(value: Any) -> str:
-    """A value for a message, cut where it is long."""
+    """A value as text for a message, truncated if it is long."""
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) < 200 else f"{text[:200]}..."
 
 
 def checked(split: Split, medium: Medium = IMAGE, name: str = "") -> Split:
-    """Returns `split`.
+    """Returns `split` after checking it.
 
     Args:
-        split: what was loaded.
-        medium: what its examples are.
-        name: which split of a data set it is, for advice.
+        split: what `load` returned.
+        medium: kind of its examples.
+        name: `"train"`, `"valid"` or `"test"`, for the advice in messages.
 
     Raises:
-        DataError: it is empty, or images or labels are not what they must be.
+        DataError: the split is empty, or its images, labels or captions are not valid.
     """
     if not isinstance(split, Split):
         raise DataError(f"a data set's load() returned {type(split).__name__}, not a Split")
     if not len(split) and name == "train":
         raise DataError(
-            f"{split.name} is empty; hold less out of it (holdout=, or valid= and test=), or add "
-            "examples"
+            f"{split.name} is empty; reduce holdout= (or valid= and test=), or add examples"
         )
     if not len(split):
         raise DataError(
-            f"{split.name} is empty; hold more out of training (holdout=, or valid= and test=), or "
-            "choose another split"
+            f"{split.name} is empty; increase holdout= (or valid= and test=), or choose another "
+            "split"
         )
     check_images(split.name, split.images, split.levels, medium)
     check_labels(split.name, split.labels, len(split), split.num_classes)
@@ -293,10 +300,10 @@ def checked(split: Split, medium: Medium = IMAGE, name: str = "") -> Split:
 
 
 def located(path: str, data_dir: str) -> Path:
-    """Where `path` is: relative to `data_dir` if that is set, so that a saved run can move.
+    """Resolves `path` relative to `data_dir` if that is set, so that a saved run can be moved.
 
     Raises:
-        DataError: it is in a bucket, or in the home of no user.
+        DataError: the path is in a bucket, or its home directory is unknown.
     """
     check_on_disk(path)
     check_on_disk(data_dir)
@@ -304,24 +311,24 @@ def located(path: str, data_dir: str) -> Path:
 
 
 def check_on_disk(path: str) -> None:
-    """Raises DataError for the URL of a bucket."""
+    """Raises DataError if `path` is the URL of a bucket."""
     if "://" in path:
         raise DataError(
-            f"{path}: data sets are read from a disk; copy it there first, with gcloud storage "
-            "rsync --recursive for example (launch.tpu: --data), and name that folder"
+            f"{path}: data sets must be on a local disk; copy it first, for example with gcloud "
+            "storage rsync --recursive (launch.tpu: --data), and give the path of the copy"
         )
 
 
 def beside(path: Path) -> str:
-    """For messages about a missing file: where a relative path was looked for."""
-    return "" if path.is_absolute() else f" (from {Path.cwd()}; --config.data_dir names another)"
+    """Says where a relative path was looked for, for messages about a missing file."""
+    return "" if path.is_absolute() else f" (from {Path.cwd()}; --config.data_dir sets another)"
 
 
 def hold_out(split: str, images: np.ndarray, labels: np.ndarray, count: int) -> tuple:
-    """The images and labels of `train`, or of `valid`: the last `count` training examples.
+    """The images and labels of `train` or `valid`; `valid` is the last `count` training examples.
 
     Raises:
-        DataError: nothing would be left to train on.
+        DataError: `count` is negative, not whole, or leaves nothing to train on.
     """
     if not 0 <= count < len(images) or count != int(count):
         raise DataError(f"holdout={count} must be a whole number, 0 .. {len(images) - 1}")
@@ -336,9 +343,9 @@ def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def indices(step: int, batch: int, n: int, seed: int) -> np.ndarray:
-    """Which of `n` examples step `step` (from 0) trains on: int32 `[batch]`.
+    """Indices of the examples, out of `n`, for training step `step` (from 0): int32 `[batch]`.
 
-    Every epoch visits every example once, in an order of its own.
+    Every epoch visits every example once, in a new order.
     """
     positions = np.arange(step * batch, (step + 1) * batch)
     epochs = positions // n
@@ -350,5 +357,5 @@ def indices(step: int, batch: int, n: int, seed: int) -> np.ndarray:
 
 
 def batch(split: Split, step: int, size: int, seed: int) -> Mapping[str, np.ndarray]:
-    """The batch of step `step`: a pure function of (seed, step)."""
+    """The batch of step `step`, a pure function of (seed, step)."""
     return split.take(indices(step, size, len(split), seed))

@@ -1,4 +1,4 @@
-"""What images and labels must be. Everything that brings some, ours or not, is checked here."""
+"""Checks of images and labels, for all data sets."""
 
 from typing import Any
 
@@ -8,16 +8,17 @@ from diffusion_jax.data.media.base import Medium
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.errors import DataError
 
-_BLOCK = 4096  # images looked at together: they may be a memory map
+_BLOCK = 4096  # images checked together; they may be a memory map
 
 
 def check_images(where: str, images: Any, levels: int = 256, medium: Medium = IMAGE) -> None:
     """Raises DataError unless `images` is uint8 `[N, H, W, 1 or 3]` with values below `levels`.
 
     Args:
-        where: names the images in messages.
-        levels: below 256 every pixel is looked at; at 256 uint8 cannot be out of range.
-        medium: of other examples than images, whose shape is another.
+        where: name of the images in messages.
+        images: the images.
+        levels: number of levels; below 256 every pixel is checked.
+        medium: kind of the examples, which decides what shape they must have.
     """
     dtype, shape = getattr(images, "dtype", type(images).__name__), tuple(np.shape(images))
     if dtype != np.uint8 or not medium.fits(shape[1:]):
@@ -35,7 +36,7 @@ def whole_labels(where: str, labels: Any, count: int) -> np.ndarray:
     """Labels as int32 `[count]`.
 
     Raises:
-        DataError: they are not integers, not one per image, or too large for int32.
+        DataError: labels are not integers, not one per image, or too large for int32.
     """
     labels = np.asarray(labels)
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
@@ -45,7 +46,7 @@ def whole_labels(where: str, labels: Any, count: int) -> np.ndarray:
     whole = labels.astype(np.int32)
     if not np.array_equal(whole, labels):
         wrong = labels[whole != labels][0]
-        raise DataError(f"{where}: label {wrong} is out of range of any class")
+        raise DataError(f"{where}: label {wrong} is out of range")
     return whole
 
 
@@ -62,7 +63,7 @@ def check_labels(where: str, labels: Any, count: int, num_classes: int) -> None:
 
 
 def count_classes(where: str, *labels: np.ndarray) -> int:
-    """How many classes labels speak of, if they are numbered from 0.
+    """Number of classes, for labels numbered from 0.
 
     Raises:
         DataError: the smallest label is not 0.
@@ -70,7 +71,7 @@ def count_classes(where: str, *labels: np.ndarray) -> int:
     low, high = min(int(a.min()) for a in labels), max(int(a.max()) for a in labels)
     if low:
         raise DataError(
-            f"{where}: labels are {low} .. {high}, where classes are numbered from 0; renumber "
-            "them, or set num_classes"
+            f"{where}: labels are {low} .. {high}, but must be numbered from 0; renumber them, or "
+            "set num_classes"
         )
     return high + 1

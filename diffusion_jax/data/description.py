@@ -1,4 +1,4 @@
-"""Which data a run is trained on: kept in its checkpoints, said when training starts."""
+"""Description of a run's data: kept in checkpoints, and printed when training starts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from diffusion_jax.data.base import Source, Split, brief
 from diffusion_jax.data.media.image import IMAGE
 from diffusion_jax.runtime.formatting import examples
 
-_NAMED = 20  # classes up to which they are named when training starts
+_NAMED = 20  # largest number of classes listed by name when training starts
 
 
 def describe(source: Source, split: Split) -> dict[str, Any]:
-    """Which data a run is trained on, JSON-able: kept in its checkpoints."""
+    """Describes a run's data, in JSON types, for its checkpoints."""
     counts = np.bincount(split.labels, minlength=split.num_classes) if split.num_classes else []
     return {
         "name": split.name,
@@ -30,18 +30,18 @@ def describe(source: Source, split: Split) -> dict[str, Any]:
 
 
 def as_lines(record: Mapping[str, Any]) -> list[str]:
-    """What `describe` found, as lines for a user: classes in order with counts, and notes."""
+    """The result of `describe` as lines of text: classes in order with counts, and notes."""
     names, counts = record["classes"], record["counts"]
     lines, many = list(record["notes"]), examples(record)
-    if counts and names == [str(i) for i in range(len(counts))]:  # names that say nothing
+    if counts and names == [str(i) for i in range(len(counts))]:  # names without information
         names = []
     if counts and len(names) == len(counts) <= _NAMED:
         each = (f"{i} {n} ({k})" for i, (n, k) in enumerate(zip(names, counts, strict=True)))
         lines.append(f"classes, with their {many}: {', '.join(each)}")
     elif counts:
         least, most = min(counts), max(counts)
-        of = f"{least}" if least == most else f"{least} .. {most}"
-        lines.append(f"{len(counts)} class{'es' * (len(counts) > 1)} of {of} {many}")
+        size = f"{least}" if least == most else f"{least} .. {most}"
+        lines.append(f"{len(counts)} class{'es' * (len(counts) > 1)} of {size} {many}")
     if record.get("captions"):
         lines.append(f"{record['captions']} different captions")
     if record.get("attribution"):
@@ -50,12 +50,10 @@ def as_lines(record: Mapping[str, Any]) -> list[str]:
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How data differ from those a run began with, both from `describe`; empty if they do not."""
-    # Names first: where a file falls depends on them, so that other names change the counts too.
+    """How two results of `describe` differ, as text; empty if they agree."""
+    # Names first: they decide which split a file falls into, so they can change counts too.
     for what in ("classes", "images", "counts"):
         if before.get(what, now[what]) != now[what]:
             return f"{what} were {brief(before[what])}, and are {brief(now[what])} now"
     same = before.get("sketch", now["sketch"]) == now["sketch"]
-    return (
-        "" if same else "pixels, labels, captions or the names of files are others than they were"
-    )
+    return "" if same else "pixels, labels, captions or file names have changed"

@@ -1,4 +1,4 @@
-"""The image files of a folder: their order, splits and classes, from their names alone."""
+"""The image files of a folder: order, splits and classes, determined by names alone."""
 
 import hashlib
 import os
@@ -28,9 +28,9 @@ class Listing:
     Attributes:
         root: the folder.
         names: paths below it with `/`, sorted.
-        labels: int32 `[N]`; zeros without classes.
+        labels: int32 `[N]`; zeros if there are no classes.
         classes: names of the classes; empty for none.
-        notes: what of the folder was left aside, and why.
+        notes: what was ignored in the folder, and why.
     """
 
     root: Path
@@ -40,31 +40,32 @@ class Listing:
     notes: tuple[str, ...] = ()
 
     def part(self, chosen: np.ndarray) -> "Listing":
-        """The files where `chosen` (bool `[N]`) holds."""
+        """The files for which `chosen` (bool `[N]`) is True."""
         names = tuple(n for n, c in zip(self.names, chosen, strict=True) if c)
         return Listing(self.root, names, self.labels[chosen], self.classes)
 
     def fingerprint(self) -> str:
-        """SHA-256 over names, sizes and times of change: whether a folder is what it was."""
+        """SHA-256 over names, sizes and modification times, to notice changes of a folder."""
         digest = hashlib.sha256()
         for name in self.names:
-            found = (self.root / name).stat()
-            digest.update(f"{name}:{found.st_size}:{found.st_mtime_ns};".encode())
+            stat = (self.root / name).stat()
+            digest.update(f"{name}:{stat.st_size}:{stat.st_mtime_ns};".encode())
         return digest.hexdigest()
 
 
 def _walk(folder: str, prefix: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Names of files, and of folders with a `/` at the end, without hidden ones.
+    """Walks a folder, skipping hidden entries.
 
-    Links are followed, as shared disks often hold nothing else; one to a folder it is in is not.
+    Links are followed, because data on shared disks are often links, except links to a folder that
+    contains them.
 
     Args:
-        folder: where to look.
-        prefix: what comes before the names.
-        above: real paths of the folders it is in.
+        folder: folder to walk.
+        prefix: prefix for all names.
+        above: real paths of the folders that contain `folder`.
 
     Yields:
-        Paths below `folder`, with `/`.
+        Paths below `folder` with `/` as separator; folders end in `/`.
     """
     above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as entries:
@@ -79,32 +80,36 @@ def _walk(folder: str, prefix: str = "", above: tuple[str, ...] = ()) -> Iterato
                 yield from _walk(entry.path, name + "/", above)
 
 
-def _sorted_out(root: Path, captions: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The images below a folder, sorted; and notes on whatever else is there.
+def _find_images(root: Path, captions: str = "") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The images below a folder, sorted, and notes on ignored files and folders.
 
     Args:
-        captions: `BESIDE`, or the file with those of the images; empty for none.
+        root: the folder.
+        captions: `BESIDE`, or the caption file; empty for none.
     """
     try:
-        found = sorted(_walk(str(root)))
+        entries = sorted(_walk(str(root)))
     except OSError as e:
         raise DataError(f"cannot read the folder {root}: {e.strerror}{beside(root)}") from e
-    names = tuple(n for n in found if n.lower().endswith(SUFFIXES))
-    told = {str(Path(n).with_suffix(".txt")) for n in names} if captions == BESIDE else set()
+    names = tuple(n for n in entries if n.lower().endswith(SUFFIXES))
+    texts = {str(Path(n).with_suffix(".txt")) for n in names} if captions == BESIDE else set()
     others = Counter(
         Path(n).suffix.lower() or "without a suffix"
-        for n in found
+        for n in entries
         if not n.endswith("/") and not n.lower().endswith(SUFFIXES)
-        if n not in told and str(root / n) != captions
+        if n not in texts and str(root / n) != captions
     )
-    full = {n.split("/", 1)[0] for n in names if "/" in n}
-    empty = [n[:-1] for n in found if n.endswith("/") and n.count("/") == 1 and n[:-1] not in full]
-    each = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-    notes = [f"{root.name}: files are ignored, {each} ({', '.join(SUFFIXES)} are read)"] * bool(
-        each
-    )
-    if empty and full:
-        notes.append(f"{root.name}: no image in {_few(empty)}, which makes no class")
+    tops = [n[:-1] for n in entries if n.endswith("/") and n.count("/") == 1]
+    with_images = {n.split("/", 1)[0] for n in names if "/" in n}
+    empty = [n for n in tops if n not in with_images]
+    notes = []
+    if others:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        notes.append(
+            f"{root.name}: ignored files: {counts} (images have the endings {', '.join(SUFFIXES)})"
+        )
+    if empty and with_images:
+        notes.append(f"{root.name}: ignored folders without images: {_few(empty)}")
     return names, tuple(notes)
 
 
@@ -117,135 +122,149 @@ def listing(root: Path, classes: bool | tuple[str, ...], captions: str = "") -> 
     """Finds the images below a folder.
 
     Args:
-        classes: False for none; True to take them from the subfolders, if there are any; or their
-            names, when another split has fixed them.
-        captions: `BESIDE`, or the file with those of the images; empty for none.
+        root: the folder.
+        classes: False for no classes; True to use the subfolders, if any, as classes; or the names
+            of the classes, if another split has fixed them.
+        captions: `BESIDE`, or the caption file; empty for none.
 
     Raises:
-        DataError: there is no such folder, no image in it, an image beside class folders, or a
-            class that was not to be expected.
+        DataError: the folder does not exist, holds no image, holds an image beside class folders,
+            or has an unexpected class.
     """
-    names, notes = _sorted_out(root, captions)
+    names, notes = _find_images(root, captions)
     if not names:
         raise DataError(f"there is no image ({', '.join(SUFFIXES)}) in {root}")
     tops = [n.split("/", 1)[0] if "/" in n else "" for n in names]
-    found = tuple(sorted(set(tops)))
-    if not classes or found == ("",):
+    folders = tuple(sorted(set(tops)))
+    if not classes or folders == ("",):
         if isinstance(classes, tuple):
             raise DataError(f"{root} has no class folders; train has {_few(list(classes))}")
         return Listing(root, names, np.zeros(len(names), np.int32), (), notes)
-    known = found if classes is True else classes
-    where = {c: i for i, c in enumerate(known)}
-    if "" in found:
-        alone = names[tops.index("")]
+    known = folders if classes is True else classes
+    number = {c: i for i, c in enumerate(known)}
+    if "" in folders:
+        loose = names[tops.index("")]
         raise DataError(
-            f"{root} has images beside class folders ({alone}); move them into one, or set "
+            f"{root} has images beside class folders ({loose}); move them into one, or set "
             "classes=False"
         )
-    if not where.keys() >= set(found):
-        strange = sorted(set(found) - where.keys())
-        raise DataError(f"{root} has classes that train has not: {_few(strange)}")
-    return Listing(root, names, np.array([where[t] for t in tops], np.int32), known, notes)
+    unknown = sorted(set(folders) - number.keys())
+    if unknown:
+        raise DataError(f"{root} has classes that are not in train: {_few(unknown)}")
+    return Listing(root, names, np.array([number[t] for t in tops], np.int32), known, notes)
 
 
 def _place(name: str) -> float:
-    """Where a name falls in [0, 1): the same for ever, whatever other files there are."""
+    """A number in [0, 1) that depends on the name only, not on the other files."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def _split_of(name: str) -> str:
-    """The split that a folder is by its name, in any case; empty if it is none."""
+    """The split that a folder's name stands for, ignoring case; empty if none."""
     plain = name.lower().replace("-", "_").replace(" ", "_")
     return next((split for split, names in _SPLITS.items() if plain in names), "")
 
 
 def _split_folders(root: Path, classes: bool) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The folders that are splits, by split, if the folder has any; and what lies beside them."""
+    """The subfolders that hold splits, by split, and notes on what is ignored beside them.
+
+    Returns:
+        An empty dict if the folder is not divided into splits.
+    """
     try:
-        with os.scandir(root) as entries:
-            found = sorted((e.name, e.is_dir()) for e in entries if e.name[0] != ".")
+        with os.scandir(root) as scan:
+            entries = sorted((e.name, e.is_dir()) for e in scan if e.name[0] != ".")
     except OSError as e:
         raise DataError(f"cannot read the folder {root}: {e.strerror}{beside(root)}") from e
-    tops = [name for name, folder in found if folder]
-    loose = any(name.lower().endswith(SUFFIXES) for name, folder in found if not folder)
-    by: dict[str, list[str]] = {}
-    for name in tops:
-        by.setdefault(_split_of(name), []).append(name)
-    others = [n for n in by.pop("", []) if _sorted_out(root / n)[0]] if by else []
-    if not by or (others and "train" not in by):
-        return {}, ()  # a class may have the name of a split
-    twice = next((names for names in by.values() if len(names) > 1), None)
+    folders = [name for name, is_folder in entries if is_folder]
+    loose = any(name.lower().endswith(SUFFIXES) for name, is_folder in entries if not is_folder)
+    by_split: dict[str, list[str]] = {}
+    for name in folders:
+        by_split.setdefault(_split_of(name), []).append(name)
+    others = by_split.pop("", [])
+    if not by_split:
+        return {}, ()
+    others = [name for name in others if _find_images(root / name)[0]]
+    if others and "train" not in by_split:
+        return {}, ()  # these are classes, one of which has the name of a split
+    twice = next((names for names in by_split.values() if len(names) > 1), None)
     if twice:
         raise DataError(f"{root} has the same split twice, {' and '.join(twice)}; keep one")
-    if "train" not in by:
+    if "train" not in by_split:
         if not classes:
             return {}, ()
         raise DataError(
-            f"{root} has no folder train: {', '.join(tops)} look like splits, not like classes; "
-            "add train, or name one of them as path"
+            f"{root} has no folder train: {', '.join(folders)} look like splits, not like classes; "
+            "add train, or set path to one of them"
         )
-    if others and len(by) == 1:
+    if others and len(by_split) == 1:
         raise DataError(
-            f"{root} has {by['train'][0]} beside {_few(others)}: is that a split or a class? If a "
-            "class, move all classes into a folder train; if a split, move the others away"
+            f"{root} has {by_split['train'][0]} beside {_few(others)}: is that a split or a class? "
+            "If a class, move all classes into a folder train; if a split, move the others away"
         )
-    aside = [f"{root.name}/{name} is ignored: neither train, valid nor test" for name in others]
+    notes = [f"{root.name}/{name} is ignored: neither train, valid nor test" for name in others]
     if loose:
-        aside.append(f"images in {root.name} itself are ignored: the splits are folders")
-    return {split: names[0] for split, names in by.items()}, tuple(aside)
+        notes.append(f"images in {root.name} itself are ignored: the splits are folders")
+    return {split: names[0] for split, names in by_split.items()}, tuple(notes)
 
 
 def _refuse_splits_below(train: Listing, classes: bool) -> None:
-    """Refuses training images with splits further down, whose test images would be trained on."""
+    """Checks that no split folders are nested in the training folder.
+
+    Raises:
+        DataError: they are; their test images would be used for training.
+    """
     folders = {name.rpartition("/")[0] for name in train.names} - {""}
-    # A class may have the name of a split, all of them not; below a class none is to be expected.
+    # One class may be named like a split, but not all of them; inside a class folder no split is
+    # expected.
     all_splits = train.classes and all(map(_split_of, train.classes))
     for folder in (f.split("/") for f in sorted(folders)):
         below = folder[1:] if classes and not all_splits else folder
         if any(_split_of(f) == "train" for f in below):
             raise DataError(
-                f"{train.root} has {'/'.join(folder)}, which looks like a split: name the folder "
-                "that holds the splits as path, with classes below them (train/cat, test/cat)"
+                f"{train.root} has {'/'.join(folder)}, which looks like a split: set path to the "
+                "folder that holds the splits, with classes inside them (train/cat, test/cat)"
             )
 
 
 def splits(
     root: Path, valid: float, test: float, classes: bool, captions: str = ""
 ) -> tuple[dict[str, Listing], tuple[str, ...]]:
-    """The splits of a folder, and notes on where they came from and what was left aside.
+    """The splits of a folder, and notes on where they came from and what was ignored.
 
     Args:
-        root: the folder. If it has a subfolder for training (`train` or `training`, in any case),
-            splits are subfolders; those that are missing, or all without it, are cut from the
-            training images by a hash of their names.
-        valid: part of the training images kept back as `valid`, where there is no such folder.
-        test: part of the training images kept back as `test`, likewise.
+        root: the folder. If it has a subfolder for training (`train` or `training`, ignoring case),
+            splits are subfolders. Missing splits are cut from the training images by a hash of
+            their names, and so are all splits if there is no such subfolder.
+        valid: fraction of the training images held out as `valid`, if that has no folder.
+        test: fraction of the training images held out as `test`, if that has no folder.
         classes: whether subfolders (of a split) are classes.
-        captions: `BESIDE`, or the name of a file in the folder with those of the images; empty for
-            none. What is read is not said to be left aside.
+        captions: `BESIDE`, or the name of the caption file in the folder; empty for none.
 
     Raises:
-        DataError: the parts are not parts, the folders cannot be told apart, or as for `listing`.
+        DataError: the fractions are not valid, the folders are ambiguous, or as for `listing`.
     """
     if min(valid, test) < 0 or valid + test >= 1:
-        raise DataError(f"valid={valid}, test={test}: parts of 1 that leave some for training")
-    folders, aside = _split_folders(root, classes)
-    said = str(root / captions) if captions not in ("", BESIDE) else captions
-    train = listing(root / folders["train"] if folders else root, classes, said)
+        raise DataError(
+            f"valid={valid}, test={test}: must be fractions of 1 that leave some for training"
+        )
+    folders, ignored = _split_folders(root, classes)
+    caption_file = str(root / captions) if captions not in ("", BESIDE) else captions
+    train = listing(root / folders["train"] if folders else root, classes, caption_file)
     _refuse_splits_below(train, classes)
     out, rest, low = {}, np.ones(len(train.names), bool), 0.0
     places = np.array([_place(n) for n in train.names])
     notes = []
     for split, part in (("valid", valid), ("test", test)):
         if split in folders:
-            out[split] = listing(root / folders[split], train.classes or False, said)
+            out[split] = listing(root / folders[split], train.classes or False, caption_file)
             origin = f"of {root.name}/{folders[split]}"
         else:
             chosen = (places >= low) & (places < low + part)
             out[split], rest, low = train.part(chosen), rest & ~chosen, low + part
             origin = f"of {train.root.name}, {part:.3g} of it by a hash of the names"
         notes.append(f"{split}: {len(out[split].names)} images {origin}")
-        aside += out[split].notes
+        ignored += out[split].notes
     out["train"] = train.part(rest)
     first = f"train: {len(out['train'].names)} images of {train.root.name}"
-    return out, (first, *notes, *aside, *train.notes)
+    return out, (first, *notes, *ignored, *train.notes)

@@ -1,4 +1,4 @@
-"""One pass over the images of a split: each once, in order, the last batch padded."""
+"""One pass over the images of a split: each image once, in order, with the last batch padded."""
 
 import functools
 from collections import deque
@@ -20,54 +20,56 @@ from diffusion_jax.types import Array
 
 
 def count(split: Split, limit: int) -> int:
-    """How many images a pass covers: the first `limit`, or all for 0."""
+    """Number of images that a pass covers: the first `limit`, or all if `limit` is 0."""
     return min(limit, len(split)) if limit else len(split)
 
 
-def fetched(results: Iterable[Any], ahead: int = 2) -> Iterator[Any]:
+_AHEAD = 2  # results computed on the device while earlier ones are copied
+
+
+def fetched(results: Iterable[Any]) -> Iterator[Any]:
     """Copies results to the host while the device computes later ones.
 
     Args:
-        results: pytrees of device arrays; drawing one from the iterator dispatches its computation.
-        ahead: how many are dispatched before the first is copied.
+        results: pytrees of device arrays; advancing the iterator dispatches a computation.
 
     Yields:
         The same pytrees as host arrays, in order.
     """
-    flying = deque()
-    for found in results:
-        for a in jax.tree.leaves(found):
+    pending = deque()
+    for result in results:
+        for a in jax.tree.leaves(result):
             a.copy_to_host_async()
-        flying.append(found)
-        if len(flying) > ahead:
-            yield jax.device_get(flying.popleft())
-    while flying:
-        yield jax.device_get(flying.popleft())
+        pending.append(result)
+        if len(pending) > _AHEAD:
+            yield jax.device_get(pending.popleft())
+    while pending:
+        yield jax.device_get(pending.popleft())
 
 
 Make = TypeVar("Make", bound=Callable)
 
 
 def kept(make: Make) -> Make:
-    """Makes the same function for equal arguments, so that it is traced and compiled once.
+    """Caches `make`, so that the function it returns for equal arguments is compiled only once.
 
-    A validation every few hundred steps asks for the same again. Arguments that cannot be hashed,
-    as a plug-in's may not, are made anew.
+    This saves compilations when a run validates every few hundred steps. If the arguments are not
+    hashable, which plug-ins need not be, `make` is called again.
     """
-    made = functools.lru_cache(maxsize=16)(make)
+    cached = functools.lru_cache(maxsize=16)(make)
 
     @functools.wraps(make)
-    def same(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
             hash((args, tuple(kwargs.items())))
         except TypeError:
             return make(*args, **kwargs)
-        return made(*args, **kwargs)
+        return cached(*args, **kwargs)
 
-    return cast(Make, same)
+    return cast(Make, wrapper)
 
 
-# One batch: `(params, {"image", "label"}, keys [B]) -> pytree` of arrays with leading axis `[B]`.
+# `(params, {"image", "label"}, keys [B]) -> pytree` of arrays with leading axis `[B]`.
 OneBatch = Callable[[Any, dict[str, Array], Array], Any]
 
 
@@ -81,16 +83,16 @@ def _compiled(one: OneBatch, mesh: Mesh) -> Callable:
 
 @dataclass(frozen=True)
 class Pass:
-    """How to go over a data set. Results depend on `seed`, `limit` and `precision` only.
+    """A pass over a data set. Results depend only on `seed`, `limit` and `precision`.
 
     Attributes:
-        mesh: batches are split over its devices.
-        batch: images per call, rounded up to a multiple of the devices.
-        seed: of the noise, a function of the seed and the index of the image.
-        limit: only the first images; 0 for all.
-        precision: of matrix products, as `jax.default_matmul_precision` takes it; empty for the
-            device's default.
-        quiet: no progress report.
+        mesh: devices that batches are split over.
+        batch: images per call, rounded up to a multiple of the number of devices.
+        seed: seed for the noise, which is a function of the seed and the index of the image.
+        limit: number of images, from the first; 0 for all.
+        precision: precision of matrix products, as for `jax.default_matmul_precision`; empty for
+            the device's default.
+        quiet: whether to hide the progress bar.
     """
 
     mesh: Mesh
@@ -102,11 +104,11 @@ class Pass:
 
     @property
     def key(self) -> Array:
-        """The root of the noise, on every device."""
+        """The root key of the noise, on every device."""
         return put_key(jax.random.key(self.seed), self.mesh)
 
     def precise(self) -> AbstractContextManager:
-        """A context in which matrix products have this precision."""
+        """A context in which matrix products have precision `precision`."""
         return jax.default_matmul_precision(self.precision or None)
 
     def compile(self, one: OneBatch) -> Callable:
@@ -114,14 +116,16 @@ class Pass:
         return _compiled(one, self.mesh)
 
     def over(self, one: OneBatch, params: Any, split: Split, label: str) -> Any:
-        """Calls `one` on one batch after another.
+        """Calls `one` on all batches.
 
         Args:
-            params: replicated over the mesh.
-            label: of the progress bar.
+            one: function of a batch.
+            params: its first argument, replicated over the mesh.
+            split: the images.
+            label: label of the progress bar.
 
         Returns:
-            Its pytree for all images in order, float64 on the host.
+            The results of `one` for all images in order, float64 on the host.
         """
         key, device = self.key, self.mesh.local_devices[0]
         run = memory.checked(
@@ -133,7 +137,7 @@ class Pass:
     def gather(
         self, run: Callable[[dict[str, Array], Array], Any], split: Split, label: str
     ) -> Any:
-        """`over` for a function `(rows, ids) -> pytree` that is compiled already."""
+        """Like `over`, for a compiled function `(rows, ids) -> pytree`."""
         n = count(split, self.limit)
         devices = self.mesh.devices.size
         batch = -(-min(self.batch, n) // devices) * devices
@@ -144,13 +148,13 @@ class Pass:
             for start in range(0, n, batch):
                 ids = np.minimum(np.arange(start, start + batch), n - 1)
                 # Each process reads the images of its own devices.
-                read = split.take(ids[mine]).items()
-                rows = {k: put_rows(v, mine, batch, where) for k, v in read}
+                local = split.take(ids[mine]).items()
+                rows = {k: put_rows(v, mine, batch, where) for k, v in local}
                 yield run(rows, put(ids.astype(np.int32), where))
 
         out = []
         with self.precise(), progress(label, n, show=not self.quiet) as bar:
-            for found in fetched(results()):
-                out.append(found)
+            for result in fetched(results()):
+                out.append(result)
                 bar.at(min(len(out) * batch, n))
         return jax.tree.map(lambda *parts: np.concatenate(parts)[:n].astype(np.float64), *out)

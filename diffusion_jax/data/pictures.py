@@ -1,8 +1,8 @@
-"""The one reader of picture files: of data, edits, masks, the codec and samples.
+"""The reader of image files for data, edits, masks, the codec and samples.
 
-What is shown is what is read: turned as EXIF says, the first frame of several, palettes and CMYK as
-colours, transparent pixels over white, 16 bits per channel cut to the upper 8. Colour profiles are
-not applied; grey is ITU-R 601 luma.
+Images are read as a viewer shows them: rotated according to EXIF, the first frame of an animation,
+palettes and CMYK converted to colours, transparent pixels over white, and the upper 8 of 16 bits
+per channel. Colour profiles are not applied. Grey is ITU-R 601 luma.
 """
 
 import io
@@ -18,17 +18,20 @@ _WIDE = ("I", "F")  # 32 bits per channel
 
 
 class Damaged(ValueError):
-    """A file that is not a usable picture."""
+    """A file that is not a usable image."""
 
 
 def read(file: BinaryIO | bytes, channels: int, background: int | None = WHITE) -> "Image":
-    """A picture in grey (`channels` 1) or colour (3), 8 bits per channel.
+    """Reads an image in grey or colour, 8 bits per channel.
 
     Args:
-        background: grey level under transparent pixels; None refuses them.
+        file: the file or its content.
+        channels: 1 for grey, 3 for colour.
+        background: grey level behind transparent pixels; None means that they are an error.
 
     Raises:
-        Damaged: it cannot be decoded, has 32 bits per channel, or transparent pixels.
+        Damaged: the file cannot be decoded, has 32 bits per channel, or has transparent pixels
+            without a background.
     """
     picture = _opened(file)
     try:
@@ -40,7 +43,7 @@ def read(file: BinaryIO | bytes, channels: int, background: int | None = WHITE) 
 
 
 def shown(picture: "Image", channels: int, background: int | None = WHITE) -> "Image":
-    """What `read` gives of a picture that is open, or of the frame at which a film is."""
+    """Like `read`, for an open image, or for the current frame of an animation."""
     from PIL import ImageOps
 
     if picture.mode in _WIDE:
@@ -50,10 +53,10 @@ def shown(picture: "Image", channels: int, background: int | None = WHITE) -> "I
 
 
 def read_exactly(file: BinaryIO | bytes) -> np.ndarray:
-    """The pixels of an 8-bit grey or RGB picture, uint8 `[H, W, 1 or 3]`, with nothing converted.
+    """The pixels of an 8-bit grey or RGB image, uint8 `[H, W, 1 or 3]`, without any conversion.
 
     Raises:
-        Damaged: it cannot be decoded, or is of another kind.
+        Damaged: the file cannot be decoded, or holds another kind of image.
     """
     picture = _opened(file)
     deep = any("16" in str(tile[3]) for tile in picture.tile)
@@ -70,20 +73,21 @@ def read_exactly(file: BinaryIO | bytes) -> np.ndarray:
 
 
 def fitted(picture: "Image", size: tuple[int, int]) -> np.ndarray:
-    """A picture in the size of a model.
+    """Crops and shrinks an image to a given size.
 
-    The largest central part of the model's proportions (the odd pixel off the right or bottom side)
-    is shrunk by averaging areas (Pillow's box filter: along rows, then columns, rounded to whole
-    levels each time). A picture of the right size keeps its pixels.
+    The largest central crop with the right proportions (an odd pixel is cut off at the right or
+    bottom) is shrunk by area averaging with Pillow's box filter, which works along rows, then
+    columns, and rounds to integers both times. An image of the right size is not changed.
 
     Args:
+        picture: the image.
         size: height and width.
 
     Returns:
-        uint8 `[H, W]`, or `[H, W, 3]` in colour.
+        uint8 `[H, W]`, or `[H, W, 3]` for colour.
 
     Raises:
-        Damaged: the picture is smaller than `size`.
+        Damaged: the image is smaller than `size`.
     """
     from PIL import Image
 
@@ -109,21 +113,21 @@ def _opened(file: BinaryIO | bytes) -> "Image":
 
 
 def _eight_bits(picture: "Image") -> "Image":
-    """The upper 8 bits of 16, which Pillow would clip; all 16 tell whether a pixel is clear."""
+    """Keeps the upper 8 of 16 bits, where Pillow would clip; transparency compares all 16 bits."""
     from PIL import Image
 
     if not picture.mode.startswith("I;16"):
         return picture
-    values, clear = np.asarray(picture), picture.info.get("transparency")
+    values, transparent = np.asarray(picture), picture.info.get("transparency")
     grey = Image.fromarray((values >> 8).astype(np.uint8))
-    if clear is None:
+    if transparent is None:
         return grey
-    seen = np.where(values == clear, 0, 255).astype(np.uint8)
-    return Image.merge("LA", (grey, Image.fromarray(seen)))
+    alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
+    return Image.merge("LA", (grey, Image.fromarray(alpha)))
 
 
 def _flattened(picture: "Image", background: int | None) -> "Image":
-    """A picture without transparent pixels: those show the background."""
+    """Puts the background behind transparent pixels."""
     if "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info:
         return _over(picture.convert("RGBA"), background)
     return picture
@@ -141,6 +145,6 @@ def _over(picture: "Image", background: int | None) -> "Image":
 
 
 def _why(e: Exception) -> Damaged:
-    """Pillow's decoders raise nearly everything on damaged files."""
-    told = next(iter(str(e).splitlines()), "") or type(e).__name__
-    return Damaged("unknown or damaged format" if "identify" in told else told[:200])
+    """Converts an error of Pillow, whose decoders raise many kinds on damaged files."""
+    reason = next(iter(str(e).splitlines()), "") or type(e).__name__
+    return Damaged("unknown or damaged format" if "identify" in reason else reason[:200])

@@ -1,4 +1,4 @@
-"""Some of the examples of a split."""
+"""Subsets of a split."""
 
 import dataclasses
 
@@ -9,21 +9,21 @@ from diffusion_jax.data.captions import of_rows
 
 
 def sound(split: Split, rows: np.ndarray, count: int) -> np.ndarray:
-    """The first `count` of `rows` with images of their own: others would stand for damaged ones."""
+    """The first `count` of `rows` whose image is not a replacement for a damaged file."""
     if not hasattr(split.images, "read"):
         return rows[:count]
     kept = rows[:0]
     for start in range(0, len(rows), max(count, 1)):
-        some = rows[start : start + count]
-        _, used = split.images.read(some)
-        kept = np.concatenate([kept, some[used == some]])
+        block = rows[start : start + count]
+        _, used = split.images.read(block)
+        kept = np.concatenate([kept, block[used == block]])
         if len(kept) >= count:
             break
     return kept[:count]
 
 
 def part(split: Split, rows: np.ndarray) -> Split:
-    """The examples `rows` of a split, with their labels and captions, in memory."""
+    """The examples at `rows` of a split, with labels and captions, in memory."""
     taken, captions = split.take(rows), split.captions
     if captions is not None:
         captions = of_rows(captions.part(rows), taken)

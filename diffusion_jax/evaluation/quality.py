@@ -46,31 +46,31 @@ def check_count(
 def check_rows(
     metrics: tuple[str, ...], count: int, rows: int, k: int, limit: int, many: str = "images"
 ) -> None:
-    """Raises DataError if rows are compared in pairs and there are too few on either side.
+    """Raises DataError if a metric that compares pairs of rows has too few on one side.
 
     Args:
-        metrics: names of figures.
+        metrics: names of metrics.
         count: number of samples.
-        rows: features of the reference that are kept.
-        k: which neighbour bounds a neighbourhood.
-        limit: rows on either side at most where all pairs are compared.
-        many: what samples are, in words.
+        rows: number of rows kept in the reference.
+        k: which neighbour sets the radius in precision, recall, density and coverage.
+        limit: maximum number of rows on each side where all pairs are compared.
+        many: plural noun for the examples, for the message.
     """
-    wanted = {"kid": kid.LEAST, "coverage": k + 1}
-    for name in (n for n in metrics if n in wanted):
-        least, most = wanted[name], limit if name == "coverage" else rows
+    needed = {"kid": kid.LEAST, "coverage": k + 1}
+    for name in (n for n in metrics if n in needed):
+        least, most = needed[name], limit if name == "coverage" else rows
         if min(count, rows, most) >= least:
             continue
-        what = f"quality.metrics: {name} needs {least} {many} on either side"
+        what = f"quality.metrics: {name} needs {least} {many} on each side"
         what += f" (quality.k={k})" if name == "coverage" else ""
         if count < least:
-            there = f"{count} samples: draw more (--config.sample.num)"
+            found = f"{count} samples: draw more (--config.sample.num)"
         else:
-            there = (
-                f"{min(rows, most)} rows of the reference: keep more (--config.quality.rows), name "
+            found = (
+                f"{min(rows, most)} rows of the reference: keep more (--config.quality.rows), use "
                 "a larger reference"
             )
-        raise DataError(f"{what}; there are {there}, or leave {name} out")
+        raise DataError(f"{what}; there are {found}, or leave {name} out")
 
 
 def _coarse(shape: tuple[int, ...], count: int) -> str:

@@ -1,1 +1,1 @@
-"""Data augmentations, one file each."""
+"""Data augmentations, one plug-in per file."""

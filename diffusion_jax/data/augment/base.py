@@ -1,10 +1,10 @@
 """The contract of a data augmentation, applied to uint8 images inside the training step.
 
-An augmentation changes the distribution that is trained on, and nothing else: evaluation is on
-untouched images. The network is told how an image was transformed, so that the likelihood of
-untouched images is that of the distribution the model learned for them: the zero vector means "not
-augmented". (`hidden` keeps it secret: the one distribution is then spread over all the variants,
-and the bits/dim of untouched images, still a valid bound, pay for that.)
+An augmentation changes only the distribution that is trained on; evaluation uses original images.
+The network is conditioned on how an image was transformed, where the zero vector means "not
+augmented", so original images are evaluated under the distribution learned for them. With
+`hidden` the network is not given this vector. It then models the mixture of all variants, which
+costs bits/dim on original images; the bound remains valid.
 """
 
 from typing import Protocol, runtime_checkable
@@ -20,16 +20,20 @@ class Augment(Protocol):
     """Random transformations of images.
 
     Attributes:
-        size: length of the vector that tells the network what was done; 0 to tell nothing.
+        size: length of the vector that describes the transformation to the network; 0 for none.
 
-    One that makes mirror images has `mirrors = True`, turned ones `turns = True`, and images of
-    other colours `recolours = True`: captions may not be true of those.
+    An augmentation whose images may contradict their captions says so: `mirrors = True` if it makes
+    mirror images, `turns = True` for rotated images, `recolours = True` for changed colours.
     """
 
     size: int
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
-        """Transforms `images` `[B,H,W,C]` with one key per example; also returns `[B, size]`."""
+        """Transforms `images` `[B, H, W, C]`, with one key per example.
+
+        Returns:
+            The images, and vectors `[B, size]` that describe the transformations.
+        """
 
 
 _MADE = {
@@ -40,14 +44,14 @@ _MADE = {
 
 
 def makes(augment: object) -> str:
-    """What an augmentation makes of which captions may not be true; empty for nothing."""
+    """A phrase for the images of an augmentation that may contradict captions; empty for none."""
     return " and ".join(what for name, what in _MADE.items() if getattr(augment, name, False))
 
 
 def flat(images: Array) -> Array:
-    """Frames as channels of one image, so that all of a video change alike: `[B,H,W,T C]`.
+    """Turns frames into channels, `[B, H, W, T C]`, so that a video is transformed as a whole.
 
-    Images `[B,H,W,C]` stay as they are.
+    Images `[B, H, W, C]` are returned unchanged.
     """
     if images.ndim == 4:
         return images
@@ -63,10 +67,10 @@ def as_before(images: Array, like: Array) -> Array:
 
 
 def choices(keys: Array, count: int) -> Array:
-    """One of 0 .. count-1 per key, each equally likely: int32 `[B]`."""
+    """One of 0 .. count-1 for each key, uniformly: int32 `[B]`."""
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(keys)
 
 
 def one_hot(which: Array, count: int) -> Array:
-    """One-hot vectors `[B, count - 1]` of choices, without the entry of choice 0, the identity."""
+    """One-hot vectors `[B, count - 1]` of choices; choice 0, the identity, is the zero vector."""
     return jax.nn.one_hot(which, count, dtype=jnp.float32)[:, 1:]

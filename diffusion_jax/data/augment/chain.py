@@ -1,4 +1,4 @@
-"""Several augmentations, one after the other: `chain(dihedral(), permute())`."""
+"""Several augmentations in sequence: `chain(dihedral(), permute())`."""
 
 from dataclasses import dataclass
 
@@ -12,56 +12,52 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Chain:
-    """Augmentations in a row, each with keys of its own.
-
-    Attributes:
-        parts: the augmentations.
-    """
+    """Augmentations in sequence, each with its own keys."""
 
     parts: tuple[Augment, ...]
 
     @property
     def size(self) -> int:
-        """What all of them tell."""
+        """The sum of the sizes."""
         return sum(part.size for part in self.parts)
 
     @property
     def mirrors(self) -> bool:
         """Whether one of them makes mirror images."""
-        return self._one("mirrors")
+        return self._any("mirrors")
 
     @property
     def turns(self) -> bool:
-        """Whether one of them turns images."""
-        return self._one("turns")
+        """Whether one of them rotates images."""
+        return self._any("turns")
 
     @property
     def recolours(self) -> bool:
         """Whether one of them changes colours."""
-        return self._one("recolours")
+        return self._any("recolours")
 
-    def _one(self, name: str) -> bool:
+    def _any(self, name: str) -> bool:
         return any(getattr(part, name, False) for part in self.parts)
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
-        """Images, and what was done, one part's vector after the other's."""
+        """The images, and the concatenated vectors of all parts."""
         vectors = []
         for i, part in enumerate(self.parts):
-            own = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-            images, vector = part(own, images)
+            part_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+            images, vector = part(part_keys, images)
             vectors.append(vector)
         return images, jnp.concatenate(vectors, axis=1)
 
 
 def make(*parts: object) -> Augment:
-    """Augmentations in a row; they change what is trained on, not what is evaluated.
+    """Several augmentations in sequence, used in training only.
 
     Args:
-        *parts: for example `flip(), permute()`. They should not overlap as dihedral() and flip()
-            do: the network would be told of one image in two ways.
+        *parts: augmentations, such as `flip(), permute()`. They should not overlap, as `dihedral()`
+            and `flip()` do: the same image would then have two different descriptions.
 
     Raises:
-        ConfigError: there are none, or they are not augmentations.
+        ConfigError: there are no parts, or a part is not an augmentation.
     """
     if not parts or not all(isinstance(p, Augment) for p in parts):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Shifts: a random crop, of the old size, from the image continued by its reflection."""
+"""Random shifts: a crop, of the original size, from the image padded by reflection."""
 
 from dataclasses import dataclass
 
@@ -13,24 +13,20 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Crop:
-    """Each image shifted by up to `pad` pixels each way, all shifts equally likely.
-
-    Attributes:
-        pad: pixels.
-    """
+    """Shifts each image by up to `pad` pixels in each direction, uniformly."""
 
     pad: int
     size: int = 2
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
-        """Images, and their shift down and right as parts of `pad`, in [-1, 1]."""
-        every, pad = images, self.pad
+        """The images, and their shifts down and right as fractions of `pad`, in [-1, 1]."""
+        original, pad = images, self.pad
         images = flat(images)
         shape = images.shape[1:]
         if pad >= min(shape[:2]):
             raise ConfigError(f"crop: pad={pad} must be less than the images' size {shape[:2]}")
-        # The edge itself is not repeated: where pixels are mirrored is then no longer to be seen.
-        wide = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
+        # "reflect" does not repeat the edge, so that the axis of reflection is not visible.
+        padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
         start = jnp.stack(
             [choices(k, 2 * pad + 1) for k in jax.vmap(jax.random.split, out_axes=1)(keys)], axis=1
         )
@@ -38,17 +34,18 @@ class Crop:
         def cut(image: Array, at: Array) -> Array:
             return jax.lax.dynamic_slice(image, (at[0], at[1], jnp.zeros_like(at[0])), shape)
 
-        return as_before(jax.vmap(cut)(wide, start), every), (pad - start) / jnp.float32(pad)
+        shifted = as_before(jax.vmap(cut)(padded, start), original)
+        return shifted, (pad - start) / jnp.float32(pad)
 
 
 def make(pad: Whole = 4) -> Augment:
-    """Random shifts; they change what is trained on, not what is evaluated.
+    """Random shifts, used in training only.
 
     Args:
         pad: largest shift in pixels, at least 1.
 
     Raises:
-        ConfigError: `pad` is not positive.
+        ConfigError: `pad` is 0.
     """
     if pad < 1:
         raise ConfigError(f"crop: pad={pad} must be at least 1")

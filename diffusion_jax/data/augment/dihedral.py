@@ -1,7 +1,8 @@
-"""Flips and quarter turns, all eight symmetries of the square, with the network told which.
+"""Flips and quarter turns: all eight symmetries of the square, which condition the network.
 
-The augmentation of the lower CIFAR-10 figures (Jun et al. 2020, "Distribution augmentation";
-Kingma et al. 2021, table 1): bits/dim are still those of untouched images, condition "identity".
+The lower CIFAR-10 results in the literature use this augmentation (Jun et al. 2020, "Distribution
+augmentation"; Kingma et al. 2021, table 1). Bits/dim are those of original images, with the
+identity as condition.
 """
 
 from dataclasses import dataclass
@@ -22,14 +23,14 @@ def _transform(image: Array, which: Array) -> Array:
 
 @dataclass(frozen=True)
 class Dihedral:
-    """One of eight symmetries per image, each equally likely; 0 is the identity."""
+    """Applies one of eight symmetries to each image, uniformly; 0 is the identity."""
 
     size: int = 7
     mirrors: bool = True
     turns: bool = True
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
-        """Transformed images, and a one-hot vector of the symmetry without the identity's entry."""
+        """The images, and one-hot vectors of the symmetry; the identity is the zero vector."""
         if images.shape[-3] != images.shape[-2]:
             raise ConfigError(f"dihedral: images must be square, got {images.shape[-3:-1]}")
         which = jax.vmap(lambda k: jax.random.randint(k, (), 0, 8))(keys)
@@ -38,5 +39,5 @@ class Dihedral:
 
 
 def make() -> Augment:
-    """Random flips and quarter turns."""
+    """Random flips and quarter turns, used in training only."""
     return Dihedral()

@@ -1,4 +1,4 @@
-"""Mirror images: left and right exchanged, in half of the cases."""
+"""Mirror images: left and right are exchanged with probability 1/2."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,18 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Flip:
-    """Each image as it is or mirrored, equally likely."""
+    """Mirrors each image with probability 1/2."""
 
     size: int = 1
     mirrors: bool = True
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
-        """Images, and 1 for those that were mirrored."""
+        """The images, and 1 for those that were mirrored."""
         which = choices(keys, 2)
         mirrored = (which == 1).reshape(-1, *[1] * (images.ndim - 1))
         return jnp.where(mirrored, images[..., ::-1, :], images), one_hot(which, 2)
 
 
 def make() -> Augment:
-    """Random mirroring; it changes what is trained on, not what is evaluated."""
+    """Random mirroring, used in training only."""
     return Flip()

@@ -1,4 +1,4 @@
-"""An augmentation that the network is not told about: `hidden(flip())`."""
+"""An augmentation that does not condition the network: `hidden(flip())`."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,7 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Hidden:
-    """The images of another augmentation, with an empty vector.
-
-    Attributes:
-        of: the augmentation.
-    """
+    """The images of another augmentation, with empty vectors."""
 
     of: Augment
     size: int = 0
@@ -27,7 +23,7 @@ class Hidden:
 
     @property
     def turns(self) -> bool:
-        """Whether it turns images."""
+        """Whether it rotates images."""
         return getattr(self.of, "turns", False)
 
     @property
@@ -36,15 +32,15 @@ class Hidden:
         return getattr(self.of, "recolours", False)
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
-        """Images, and empty vectors."""
+        """The images, and empty vectors."""
         return self.of(keys, images)[0], jnp.zeros((images.shape[0], 0))
 
 
 def make(of: object) -> Augment:
-    """An augmentation kept secret: the model learns the distribution of all the variants.
+    """Applies an augmentation without conditioning the network, which models all variants' mixture.
 
-    Mirroring is usually trained so (DDPM and its successors). Bits/dim of untouched images remain a
-    valid bound; of an ideal model they are worse by up to log2(number of variants) bits an *image*.
+    Mirroring is usually done this way (DDPM and its successors). Bits/dim of original images remain
+    a valid bound; even an ideal model loses up to log2(number of variants) bits per *image*.
 
     Args:
         of: the augmentation, for example `flip()`.

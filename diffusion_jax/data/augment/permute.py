@@ -1,4 +1,4 @@
-"""The three colour channels in any order (Jun et al. 2020, "Distribution augmentation")."""
+"""Random orders of the colour channels (Jun et al. 2020, "Distribution augmentation")."""
 
 import itertools
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from diffusion_jax.data.augment.base import Augment, choices, one_hot
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array
 
-_ORDERS = np.array(list(itertools.permutations(range(3))), np.int32)  # the identity comes first
+_ORDERS = np.array(list(itertools.permutations(range(3))), np.int32)  # identity first
 
 
 @dataclass(frozen=True)
 class Permute:
-    """The channels of each image in one of the six orders, equally likely."""
+    """Puts the channels of each image in one of the six orders, uniformly."""
 
     size: int = 5
     recolours: bool = True
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
-        """Images, and a one-hot vector of the order without the entry of the old one."""
+        """The images, and one-hot vectors of the order; the original order is the zero vector."""
         if images.shape[-1] != 3:
             raise ConfigError(f"permute: images must have 3 channels, got {images.shape[-1]}")
         which = choices(keys, len(_ORDERS))
@@ -30,5 +30,5 @@ class Permute:
 
 
 def make() -> Augment:
-    """Random orders of the channels; they change what is trained on, not what is evaluated."""
+    """Random orders of the channels, used in training only."""
     return Permute()

@@ -1,4 +1,4 @@
-"""Quarter turns: 0, 90, 180 or 270 degrees."""
+"""Random rotations by 0, 90, 180 or 270 degrees."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Rotate:
-    """Each image turned counterclockwise by 0 to 3 quarters, equally likely."""
+    """Rotates each image counterclockwise by 0 to 3 quarter turns, uniformly."""
 
     size: int = 3
     turns: bool = True
 
     def __call__(self, keys: Array, images: Array) -> tuple[Array, Array]:
-        """Images, and a one-hot vector of the turn without the entry of no turn."""
+        """The images, and one-hot vectors of the rotation; no rotation is the zero vector."""
         if images.shape[-3] != images.shape[-2]:
             raise ConfigError(f"rotate: images must be square, got {images.shape[-3:-1]}")
         which = choices(keys, 4)
@@ -29,5 +29,5 @@ class Rotate:
 
 
 def make() -> Augment:
-    """Random quarter turns; they change what is trained on, not what is evaluated."""
+    """Random quarter turns, used in training only."""
     return Rotate()

@@ -1,6 +1,6 @@
-"""Images decoded once: a folder with `images.npy` (memory-mapped), `labels.npy` and their sums.
+"""A cache of decoded images: folders with `images.npy` (memory-mapped), `labels.npy`, checksums.
 
-Under `$DIFFUSION_JAX_CACHE`, by default `~/.cache/diffusion_jax`. What is damaged there is noticed
+It is in `$DIFFUSION_JAX_CACHE`, by default `~/.cache/diffusion_jax`. Damaged entries are noticed
 and decoded again.
 """
 
@@ -20,10 +20,10 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.runtime.distributed import say
 
 _PREFIX = "decoding-"
-_OLD = 24 * 3600  # seconds after which nobody writes there any more
+_OLD = 24 * 3600  # seconds without changes after which an unfinished folder is abandoned
 _FILES, _SEAL = ("images.npy", "labels.npy"), "sums.json"
-_BLOCK = 2**24  # bytes that have a sum of their own
-_LOOKED_AT = 64  # blocks whose sums are compared at every start, evenly spread: a second or less
+_BLOCK = 2**24  # bytes per checksum
+_CHECKED = 64  # evenly spaced blocks checked at every start, which takes at most about a second
 
 
 class _Damaged(ValueError):
@@ -31,17 +31,18 @@ class _Damaged(ValueError):
 
 
 def once(final: Path, write: Callable[[Path], None]) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays in `final`, which are written first if they are not there or damaged.
+    """The arrays in `final`, which are written first if they are missing or damaged.
 
     Args:
-        final: the folder; its name must say everything that the arrays depend on.
-        write: writes `images.npy` and `labels.npy` into the folder it is given.
+        final: the folder; its name must identify everything that the arrays depend on.
+        write: function that writes `images.npy` and `labels.npy` into a folder.
 
     Returns:
         `(images, labels)`: uint8, memory-mapped; and int32.
 
     Raises:
-        DataError: the cache cannot be written or read, the source not read, or `write` raised it.
+        DataError: the cache cannot be written or read, the images cannot be read, or `write` raised
+            it.
     """
     try:
         if final.exists():
@@ -51,7 +52,8 @@ def once(final: Path, write: Callable[[Path], None]) -> tuple[np.ndarray, np.nda
                 say(f"decoded images in {final} are damaged ({e}): decoding them again")
                 _discard(final)
         final.parent.mkdir(parents=True, exist_ok=True)
-        # A folder of our own, renamed when complete: a killed or parallel start leaves no half.
+        # Write to a temporary folder and rename it, so that killed or parallel starts leave no
+        # incomplete entry.
         _sweep(final.parent)
         with tempfile.TemporaryDirectory(dir=final.parent, prefix=_PREFIX) as scratch:
             part = Path(scratch) / "split"
@@ -64,24 +66,23 @@ def once(final: Path, write: Callable[[Path], None]) -> tuple[np.ndarray, np.nda
             try:
                 part.rename(final)
             except OSError:
-                if not (final / _SEAL).exists():  # else another process was faster
+                if not (final / _SEAL).exists():  # otherwise another process was faster
                     raise
         return _read(final)
     except OSError as e:
         raise DataError(
-            f"cannot decode the images into {final.parent}: {e}; if it is this folder that is "
-            "full or cannot be written, set DIFFUSION_JAX_CACHE to another, else mend what is "
-            "read"
+            f"cannot decode images into {final.parent}: {e}; if this folder is full or not "
+            "writable, set DIFFUSION_JAX_CACHE to another one; otherwise check the images"
         ) from e
     except _Damaged as e:
         raise DataError(
-            f"images that were just decoded into {final} do not read back ({e}): that disk is not "
-            "sound; set DIFFUSION_JAX_CACHE to a folder on another"
+            f"images just decoded into {final} do not read back ({e}): the disk may be faulty; set "
+            "DIFFUSION_JAX_CACHE to a folder on another disk"
         ) from e
 
 
 def _sums(path: Path, chosen: np.ndarray | None = None) -> list[str]:
-    """SHA-256 of the blocks of a file, or of some of them."""
+    """SHA-256 of all blocks of a file, or of the chosen ones."""
     count = -(-path.stat().st_size // _BLOCK)
     out = []
     with path.open("rb") as f:
@@ -92,17 +93,17 @@ def _sums(path: Path, chosen: np.ndarray | None = None) -> list[str]:
 
 
 def _read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays; raises `_Damaged` if they are not what was written."""
+    """The arrays; raises `_Damaged` if they differ from what was written."""
     try:
         seal = json.loads((folder / _SEAL).read_bytes())
         for name in _FILES:
-            found, wanted = (folder / name).stat().st_size, seal[name]["bytes"]
-            if found != wanted:
-                raise _Damaged(f"{name} has {found} bytes of {wanted}")
+            size, expected = (folder / name).stat().st_size, seal[name]["bytes"]
+            if size != expected:
+                raise _Damaged(f"{name} has {size} bytes of {expected}")
             sums = seal[name]["sums"]
-            some = np.linspace(0, len(sums) - 1, min(len(sums), _LOOKED_AT)).astype(int)
-            if _sums(folder / name, some) != [sums[i] for i in some]:
-                raise _Damaged(f"{name} has other content than was written")
+            checked = np.linspace(0, len(sums) - 1, min(len(sums), _CHECKED)).astype(int)
+            if _sums(folder / name, checked) != [sums[i] for i in checked]:
+                raise _Damaged(f"the content of {name} has changed")
         images = np.load(folder / _FILES[0], mmap_mode="r")
         return images, np.load(folder / _FILES[1])
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as e:
@@ -114,7 +115,7 @@ def _read(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _discard(folder: Path) -> None:
-    """Out of the way at once, as other processes may be looking for it; then gone."""
+    """Deletes a folder, renaming it first, because other processes may be looking for it."""
     away = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_PREFIX))
     with contextlib.suppress(FileNotFoundError):  # another process was faster
         folder.rename(away / "damaged")
@@ -122,9 +123,9 @@ def _discard(folder: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what killed processes left unfinished, if nothing in it has changed for a day."""
+    """Removes unfinished folders of killed processes if they have not changed for a day."""
     for left in folder.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):  # another process sweeps, or is done, at this moment
+        with contextlib.suppress(OSError):  # another process may remove or rename it meanwhile
             newest = max(p.stat().st_mtime for p in (left, *left.rglob("*")))
             if newest < time.time() - _OLD:
                 shutil.rmtree(left, ignore_errors=True)
@@ -132,10 +133,11 @@ def _sweep(folder: Path) -> None:
 
 @contextmanager
 def growing(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], None]]:
-    """Writes an npy file of images whose number is known at the end only.
+    """Writes an npy file of images whose number is not known in advance.
 
     Args:
-        shape: of one image.
+        path: the file.
+        shape: shape of one image.
 
     Yields:
         A function that appends uint8 `[N, *shape]`.
@@ -143,8 +145,8 @@ def growing(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray
     count = 0
 
     def header() -> None:
-        about = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-        np.lib.format.write_array_header_1_0(f, about)
+        fields = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+        np.lib.format.write_array_header_1_0(f, fields)
 
     def add(images: np.ndarray) -> None:
         nonlocal count
@@ -155,4 +157,4 @@ def growing(path: Path, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray
         header()
         yield add
         f.seek(0)
-        header()  # as long as the first: numpy leaves room for the first axis to grow
+        header()  # same length as the first: numpy reserves space for the first axis to grow

@@ -1,4 +1,4 @@
-"""Captions of the images of a folder: text files beside them, or one file of JSON lines."""
+"""Reads captions for a folder of images: text files beside the images, or one JSON lines file."""
 
 import json
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ def read(root: Path, how: str, splits: Mapping[str, Listing]) -> dict[str, Capti
 
     Args:
         root: the folder.
-        how: `"txt"` for files beside the images, or the name of a file of JSON lines in `root`.
-        splits: the images.
+        how: `"txt"` for text files beside the images, or the name of a JSON lines file in `root`.
+        splits: the images of each split.
 
     Raises:
-        DataError: images lack captions or captions images, or a file is no UTF-8 or no JSON.
+        DataError: an image has no caption, a caption has no image, or a file is not UTF-8 or JSON.
     """
     if how == BESIDE:
         return {name: _beside(files) for name, files in splits.items() if files.names}
     table = _lines(root, how)
     known = {str((f.root / n).relative_to(root)) for f in splits.values() for n in f.names}
-    strange = sorted(table.keys() - known)
-    if strange:
-        raise missing(str(root / how), "captions are of no image", strange)
+    unknown = sorted(table.keys() - known)
+    if unknown:
+        raise missing(str(root / how), "captions are without an image", unknown)
     return {name: _of(files, table, root) for name, files in splits.items() if files.names}
 
 
@@ -54,14 +54,14 @@ def _beside(files: Listing) -> Captions:
 
 
 def _lines(root: Path, name: str) -> dict[str, list[str]]:
-    """The wordings of each file, by its path below `root`."""
-    found: dict[str, list[str]] = {}
-    # Not splitlines(): texts may hold what else ends a line, U+2028 for one.
+    """The captions of each image file, by its path below `root`."""
+    table: dict[str, list[str]] = {}
+    # Not splitlines(), because texts may contain other line separators, such as U+2028.
     for number, line in enumerate(_text(root / name).split("\n"), 1):
         if line.strip():
             file, text = _pair(f"{root / name}, line {number}", line)
-            found.setdefault(file, []).append(text)
-    return found
+            table.setdefault(file, []).append(text)
+    return table
 
 
 def _pair(where: str, line: str) -> tuple[str, str]:
@@ -81,5 +81,5 @@ def _of(files: Listing, table: Mapping[str, list[str]], root: Path) -> Captions:
     if without:
         raise missing(str(root), "images have no caption", without)
     most = max(len(table[p]) for p in paths)
-    # Those with fewer wordings repeat theirs, so that each is drawn about as often.
+    # Images with fewer wordings repeat them, so that each is drawn about equally often.
     return captions_of([[table[p][i % len(table[p])] for i in range(most)] for p in paths])

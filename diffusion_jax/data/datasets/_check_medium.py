@@ -1,4 +1,4 @@
-"""What a data set that is made of another takes."""
+"""Checks the data set that another one is derived from."""
 
 from typing import Any
 
@@ -8,18 +8,23 @@ from diffusion_jax.errors import DataError
 
 
 def check_medium(who: str, of: Any, *media: Medium, example: str = "mnist()") -> None:
-    """Refuses (`DataError`) what is no data set of one of these media.
+    """Checks that `of` is a data set of one of these media.
 
-    The shape does not tell: a text of letters `[1, L, 1]` would pass for an image.
+    The shape is not enough, because a text `[1, L, 1]` could be taken for an image.
 
     Args:
-        who: the plug-in and its argument, as in `"moving: of"`; the name follows.
-        of: what was given.
-        media: what it takes.
-        example: a data set that would do.
+        who: the plug-in and its argument, such as `"moving: of"`, for messages.
+        of: the value of the argument.
+        media: allowed media.
+        example: a valid data set, for messages.
+
+    Raises:
+        DataError: it is not.
     """
     if isinstance(of, Source) and of.medium in media:
         return
-    wanted = " or ".join(f"{m.name}s" for m in media)
-    name, has = (of.name, f"{of.medium.name}s") if isinstance(of, Source) else (repr(of), "none")
-    raise DataError(f"{who}={name} must be a data set of {wanted}, such as {example}; it has {has}")
+    allowed = " or ".join(f"{m.name}s" for m in media)
+    message = f"must be a data set of {allowed}, such as {example}"
+    if isinstance(of, Source):
+        raise DataError(f"{who}={of.name} {message}; it has {of.medium.name}s")
+    raise DataError(f"{who}={of!r} {message}")

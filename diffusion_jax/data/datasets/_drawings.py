@@ -1,4 +1,4 @@
-"""Drawings with names that come in installed packages: found, checked, on white, and split."""
+"""Named drawings from installed packages: checks them, puts them on white, and splits them."""
 
 import hashlib
 import re
@@ -13,8 +13,8 @@ from diffusion_jax.data.captions import captions_of
 from diffusion_jax.errors import DataError
 
 SPLITS = ("combination", "concept", "words", "random")
-_PARTS = 10  # of all drawings, or words, one is for tests and one for validation
-_COMMON = 100  # words that more than one drawing in so many has are in training
+_PARTS = 10  # one of ten drawings (or words) is held out for the test, one for validation
+_COMMON = 100  # words of more than 1/100 of the drawings are never held out
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -23,10 +23,10 @@ class Drawing:
     """A drawing.
 
     Attributes:
-        key: what it is known by; decides its split.
-        concept: what it shows, a number; variants of it have the same.
-        variant: which, 0 for the plain one.
-        captions: one or several.
+        key: unique name, which determines the split.
+        concept: number of the concept that it shows, shared by all variants.
+        variant: number of the variant, 0 for the plain one.
+        captions: one or several captions.
         image: uint8 `[H, W, 3]`.
     """
 
@@ -37,23 +37,23 @@ class Drawing:
     image: np.ndarray
 
 
-def check_digest(found: str, known: str, who: str, install: str) -> None:
-    """Raises DataError for other drawings than those that figures were measured on."""
-    if found != known:
+def check_digest(digest: str, expected: str, who: str, install: str) -> None:
+    """Raises DataError if the drawings differ from those used for published results."""
+    if digest != expected:
         raise DataError(
-            f"{who}: these are not the drawings that figures were measured on (SHA-256 "
-            f"{found[:8]}.., not {known[:8]}..): {install}"
+            f"{who}: the installed drawings are another version than the expected one (SHA-256 "
+            f"{digest[:8]}.., not {expected[:8]}..): {install}"
         )
 
 
 def on_white(rgba: np.ndarray) -> np.ndarray:
-    """Drawings `[..., 4]` on white, uint8 `[..., 3]`, in whole numbers: the same everywhere."""
+    """Puts drawings `[..., 4]` on white, uint8 `[..., 3]`; integers give reproducible pixels."""
     a = rgba[..., 3:].astype(np.int32)
     return ((rgba[..., :3] * a + 255 * (255 - a) + 127) // 255).astype(np.uint8)
 
 
 def smaller(image: np.ndarray, size: int) -> np.ndarray:
-    """Means of blocks, rounded, of a square image whose side is a multiple of `size`."""
+    """Shrinks a square image, whose side is a multiple of `size`, by rounded block means."""
     b = image.shape[0] // size
     blocks = image.reshape(size, b, size, b, 3).astype(np.int64).sum((1, 3))
     return ((blocks + b * b // 2) // (b * b)).astype(np.uint8)
@@ -68,19 +68,26 @@ def _words(drawing: Drawing) -> set[str]:
 
 
 def _new_words(every: Sequence[Drawing]) -> set[str]:
-    """The words that no caption of training shall have: one in ten, but for common ones."""
+    """Words kept out of training captions: one word in ten, common words excepted."""
     counts = Counter(word for d in every for word in _words(d))
     few = max(1, len(every) // _COMMON)
     return {w for w, n in counts.items() if n <= few and _bucket(w, _PARTS) == 0}
 
 
 def _part(drawing: Drawing, of: Sequence[Drawing], how: str, new: Collection[str]) -> str:
-    """The split a drawing is in; `of` are all variants of what it shows, `new` words of tests."""
+    """The split of a drawing.
+
+    Args:
+        drawing: the drawing.
+        of: all variants of its concept.
+        how: one of `SPLITS`.
+        new: words kept for the test.
+    """
     if how == "words" and not _words(drawing).isdisjoint(new):
         return "test"
     if how == "combination":
-        # Of every drawing that has variants one of these is for tests: what is new is how a known
-        # variant looks on a known drawing.
+        # One variant of each concept is held out: concept and variant are both in training, but not
+        # their combination.
         others = sorted(d.key for d in of if d.variant)
         if len(others) > 1 and drawing.key == others[_bucket(others[0], len(others))]:
             return "test"
@@ -102,14 +109,17 @@ def source(
     """A data set of drawings.
 
     Args:
-        how: one of `SPLITS`.
-        names: of what drawings are, and of variants.
-        read: all of them, when they are needed.
-        say: the caption of a concept's plain caption (empty if unsaid) and a variant (-1 likewise).
-        attribution: what a card of a model must say.
+        name: name of the data set.
+        size: height and width.
+        how: how drawings are split, one of `SPLITS`.
+        names: names of the two attributes, concept and variant.
+        read: function that reads all drawings.
+        say: renders a caption from the plain caption of a concept (empty: not mentioned) and a
+            variant (-1: not mentioned).
+        attribution: attribution that a model card must contain.
 
     Raises:
-        DataError: there is no such split.
+        DataError: `how` is not valid.
     """
     if how not in SPLITS:
         raise DataError(f"{name}: split={how!r} does not exist; choose from {', '.join(SPLITS)}")
@@ -126,17 +136,16 @@ def source(
         texts = [tuple(d.captions[i % len(d.captions)] for i in range(most)) for d in chosen]
         shown = np.asarray([(d.concept, d.variant) for d in chosen], np.int16)
 
-        own = {(d.concept, d.variant): d.captions[0] for d in every}
+        real_captions = {(d.concept, d.variant): d.captions[0] for d in every}
 
-        def of(values: Sequence[int]) -> str:
+        def render(values: Sequence[int]) -> str:
             concept, variant = values
-            made = say("" if concept < 0 else plain[concept], max(variant, -1))
-            return own.get((concept, variant), made)
+            rendered = say("" if concept < 0 else plain[concept], max(variant, -1))
+            return real_captions.get((concept, variant), rendered)
 
         captions = captions_of(
-            texts, attributes=shown, names=names, say=of,
-            can_be=own.__contains__,
-        )  # fmt: skip
+            texts, attributes=shown, names=names, say=render, can_be=real_captions.__contains__
+        )
         images = np.stack([d.image for d in chosen])
         return Split(f"{name}/{split}", images, np.zeros(len(images), np.int32), 256, 0, captions)
 
@@ -146,7 +155,7 @@ def source(
 
 
 def _plain(group: Sequence[Drawing], say: Callable[[str, int], str]) -> str:
-    """What a thing is called without a word of its variant, also if none is drawn plain."""
+    """A concept's name without the words of a variant, even if there is no plain drawing of it."""
     first = min(group, key=lambda d: (d.variant, d.key))
     name = first.captions[0]
     return name.removesuffix(say("", first.variant)).strip() if first.variant else name

@@ -1,4 +1,4 @@
-"""The captions of `scenes`: attributes to text and back."""
+"""The grammar of captions of `scenes`: from attributes to text, and back."""
 
 import re
 from collections.abc import Sequence
@@ -27,31 +27,31 @@ def _object(colour: int, digit: int, place: int, form: int) -> str:
 
 
 def say(values: Sequence[int], objects: int | None = None, form: int = 0) -> str:
-    """The caption of objects, three numbers each: colour, digit, place; below 0: not said.
+    """Renders a caption.
 
     Args:
-        values: of all objects, one after the other.
-        objects: how many there are; None: those that are not -1 altogether, or one.
-        form: of 0 .. FORMS - 1, the wording.
+        values: colour, digit and place of each object, in sequence; negative: not mentioned.
+        objects: number of objects; None counts up to the last one that is not all -1 (at least 1).
+        form: wording, 0 .. FORMS - 1.
     """
     each = [tuple(values[i : i + 3]) for i in range(0, len(values), 3)]
     if objects is None:
-        there = [i for i, one in enumerate(each) if set(one) != {-1}]
-        objects = max(there, default=0) + 1
+        present = [i for i, one in enumerate(each) if set(one) != {-1}]
+        objects = max(present, default=0) + 1
     return ", and ".join(_object(*one, form) for one in each[:objects])
 
 
 def parse(text: str) -> list[int]:
-    """The numbers of a caption that `say` could have made; anything else raises ValueError."""
-    found: list[int] = []
+    """The inverse of `say`; raises ValueError for other texts."""
+    values: list[int] = []
     for part in text.split(", and "):
         m = _OBJECT.fullmatch(part)
         if m is None:
-            raise ValueError(f"{part!r} is no caption of these scenes")
+            raise ValueError(f"{part!r} is not a caption of these scenes")
         place = m["before"] or m["after"]
-        found += [
+        values += [
             COLOURS.index(m["colour"]) if m["colour"] else -1,
             DIGITS.index(m["digit"]) if m["digit"] != "digit" else -1,
             PLACES.index(place) if place else -1,
         ]
-    return found
+    return values

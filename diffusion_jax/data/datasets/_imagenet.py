@@ -1,4 +1,4 @@
-"""The two releases of small ImageNet, which must not be confused.
+"""The two releases of downsampled ImageNet, which must not be confused.
 
 | | new | old |
 |---|---|---|
@@ -9,8 +9,8 @@
 | images | 1,281,167 and 50,000 | 1,281,149 and 49,999 |
 | labels | 1,000 classes | none |
 
-At 32x32 the new one is about 0.25 bits/dim easier (i-DODE: 3.43 against 3.69). The old one is no
-longer distributed; the figures of most papers before 2021 are on it.
+At 32x32 the new release is about 0.25 bits/dim easier (i-DODE: 3.43 against 3.69). The old one is
+no longer distributed, but most papers before 2021 report results on it.
 """
 
 import functools
@@ -37,8 +37,10 @@ def refuse_other(release: str, size: int, split: str, count: int) -> None:
     """Raises DataError if there are exactly as many images as in the other release.
 
     Args:
-        release: `"new"` or `"old"`, which was asked for.
-        split: `"train"` or `"test"`, before any hold-out.
+        release: the expected release, `"new"` or `"old"`.
+        size: 32 or 64.
+        split: `"train"` or `"test"`.
+        count: number of images before any are held out.
     """
     other = "old" if release == "new" else "new"
     if count == COUNTS[other][split]:
@@ -52,11 +54,15 @@ def refuse_other(release: str, size: int, split: str, count: int) -> None:
 def make(
     release: str, size: int, data_dir: str, holdout: int, path: str = "", workers: int = 0
 ) -> Source:
-    """One release (`"new"` or `"old"`) at one size (32 or 64); splits are read when asked for.
+    """One release at one size; splits are read when they are first used.
 
     Args:
+        release: `"new"` or `"old"`.
+        size: 32 or 64.
         data_dir: the folder of tensorflow-datasets.
-        path: a folder with the published files, in place of the former; relative to `data_dir`.
+        holdout: number of training images held out as `valid`.
+        path: a folder with the published files, used instead of TFDS; relative to `data_dir`.
+        workers: threads that decode; 0 for one per processor.
     """
     name = f"imagenet{size}" + ("_old" if release == "old" else "")
     shape, classes = (size, size, 3), CLASSES if release == "new" else 0
@@ -82,38 +88,38 @@ def make(
 def _published(
     release: str, size: int, folder: Path, part: str, workers: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The published files as a memory map, written at the first use."""
+    """The published files as a memory map, written on first use."""
     batches = {"train": "train_data_batch_*", "test": "val_data*"}[part]
     pictures = folder / f"{'valid' if part == 'test' else 'train'}_{size}x{size}"
-    found = {"new": sorted(folder.glob(batches), key=_number), "old": [pictures]}
-    found = {k: [p for p in v if p.exists()] for k, v in found.items()}
+    paths = {"new": sorted(folder.glob(batches), key=_number), "old": [pictures]}
+    paths = {k: [p for p in v if p.exists()] for k, v in paths.items()}
     other = "old" if release == "new" else "new"
-    if not found[release]:
+    if not paths[release]:
         suffix = "_old" if other == "old" else ""
         hint = (
-            f"; what is there is the {other} release, whose bits/dim are not comparable: use "
+            f"; it holds the {other} release, whose bits/dim are not comparable: use "
             f"imagenet{size}{suffix}()"
-            if found[other]
+            if paths[other]
             else ""
         )
-        wanted = {"new": f"files {batches} (pickled or .npz)", "old": f"a folder {pictures.name}"}
-        raise DataError(f"{folder} has not {wanted[release]}{hint}")
+        needed = {"new": f"files {batches} (pickled or .npz)", "old": f"folder {pictures.name}"}
+        raise DataError(f"{folder} has no {needed[release]}{hint}")
     if release == "new":
-        _refuse_twice(found["new"])
+        _refuse_twice(paths["new"])
     if release == "old":
         files = listing(pictures, False)
         reader = Pictures(files.root, files.names, (size, size), 3, workers)
         tag, write = files.fingerprint(), functools.partial(reader.write, files.labels)
     else:
-        stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in found["new"]]
+        stats = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in paths["new"]]
         tag = hashlib.sha256(repr(stats).encode()).hexdigest()
-        write = functools.partial(_join, found["new"], size)
+        write = functools.partial(_join, paths["new"], size)
     return _cache.once(cache.root() / f"imagenet{size}-{release}-{part}-{tag[:16]}", write)
 
 
 def _refuse_twice(paths: list[Path]) -> None:
-    """Raises DataError if a batch is there in two formats: its images would count twice."""
-    for one, other in itertools.pairwise(paths):  # in the order of their numbers
+    """Raises DataError if a batch exists in two formats, because its images would count twice."""
+    for one, other in itertools.pairwise(paths):  # sorted by number
         if _number(one)[0] == _number(other)[0]:
             raise DataError(
                 f"{one.parent} has the same batch twice, {one.name} and {other.name}; move one of "
@@ -122,40 +128,41 @@ def _refuse_twice(paths: list[Path]) -> None:
 
 
 def _number(path: Path) -> tuple[int, str]:
-    """Batch 10 comes after batch 9."""
+    """Sort key that puts batch 10 after batch 9."""
     digits = "".join(c for c in path.stem if c.isdigit())
     return int(digits or 0), path.name
 
 
 def _batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """`data` (uint8 `[N, 3 * size * size]`, colour by colour) and `labels` (from 1) of a file."""
+    """`data` (uint8 `[N, 3 * size * size]`, channel by channel) and `labels` (from 1) of a file."""
     raw = path.read_bytes()
     read = untrusted.npz if raw[:2] == b"PK" else _pickled.arrays
     try:
-        found = read(io.BytesIO(raw))
-        data, labels = found["data"], found["labels"]
+        arrays = read(io.BytesIO(raw))
+        data, labels = arrays["data"], arrays["labels"]
         if labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
-            raise untrusted.Malformed("labels are not a list of whole numbers")
+            raise untrusted.Malformed("labels are not a list of integers")
         if labels.min() < 1 or labels.max() > CLASSES:
             raise untrusted.Malformed(f"labels are not all in 1 .. {CLASSES}")
     except (ValueError, KeyError) as e:
         raise DataError(
-            f"cannot read {path} as a batch of small ImageNet: {untrusted.reason(e)}"
+            f"cannot read {path} as a batch of downsampled ImageNet: {untrusted.reason(e)}"
         ) from e
     return data, labels.astype(np.int32)
 
 
 def _join(paths: list[Path], size: int, out: Path) -> None:
-    """All batches as one array; labels from 0."""
+    """Joins all batches into one array; labels start from 0."""
     labels = []
     with _cache.growing(out / "images.npy", (size, size, 3)) as add:
         for path in paths:
-            data, found = _batch(path)
-            if data.dtype != np.uint8 or data.shape != (len(found), 3 * size * size):
+            data, batch_labels = _batch(path)
+            count = len(batch_labels)
+            if data.dtype != np.uint8 or data.shape != (count, 3 * size * size):
                 raise DataError(
                     f"{path}: data are {data.dtype} {data.shape}, not uint8 "
-                    f"[{len(found)}, {3 * size * size}]; is it of another size than {size}?"
+                    f"[{count}, {3 * size * size}]; do the images have another size than {size}?"
                 )
             add(data.reshape(-1, 3, size, size).transpose(0, 2, 3, 1))
-            labels.append(found - 1)
+            labels.append(batch_labels - 1)
     np.save(out / "labels.npy", np.concatenate(labels))

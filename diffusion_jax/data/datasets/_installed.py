@@ -1,4 +1,4 @@
-"""Data that come in packages."""
+"""Data from installed packages."""
 
 import importlib.util
 from pathlib import Path
@@ -7,15 +7,20 @@ from diffusion_jax.errors import DataError
 
 
 def folder(package: str, who: str, install: str) -> Path:
-    """Where an installed package lies; nothing of it is run.
+    """The folder of an installed package, found without importing it.
+
+    Args:
+        package: name of the package.
+        who: who needs it, for the message.
+        install: command that installs it, for the message.
 
     Raises:
-        DataError: it is not installed.
+        DataError: the package is not installed.
     """
     try:
-        found = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
-        found = None
-    if found is None or not found.submodule_search_locations:
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
         raise DataError(f"{who} needs data that are not installed: {install}")
-    return Path(found.submodule_search_locations[0])
+    return Path(spec.submodule_search_locations[0])

@@ -1,4 +1,4 @@
-"""Chains of levels in which each depends on the one before: their entropy is exact."""
+"""Markov chains of levels, whose entropy is known exactly."""
 
 from dataclasses import dataclass
 
@@ -7,31 +7,31 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Chain:
-    """A stationary chain.
+    """A stationary Markov chain.
 
     Attributes:
-        step: `[V, V]`, the law of a level in the row of the one before.
+        step: transition matrix `[V, V]`; row i is the distribution of the level after level i.
     """
 
     step: np.ndarray
 
     def marginal(self) -> np.ndarray:
-        """The law of a level by itself, `[V]`: what the step leaves as it is."""
+        """The stationary distribution, `[V]`."""
         size = len(self.step)
         equations = np.vstack([self.step.T - np.eye(size), np.ones(size)])
         p = np.linalg.lstsq(equations, np.append(np.zeros(size), 1.0), rcond=None)[0]
         return np.clip(p, 0.0, None) / np.clip(p, 0.0, None).sum()
 
     def rate(self) -> float:
-        """Bits of a level given the one before."""
+        """Entropy rate: bits of a level given the previous one."""
         return float(self.marginal() @ np.asarray([bits(row) for row in self.step]))
 
     def entropy(self, length: int) -> float:
-        """Bits of so many levels in a row."""
+        """Entropy of `length` consecutive levels, in bits."""
         return bits(self.marginal()) + (length - 1) * self.rate()
 
     def draw(self, rng: np.random.Generator, count: int, length: int) -> np.ndarray:
-        """Rows of levels, uint8 `[count, length]`."""
+        """Samples sequences, uint8 `[count, length]`."""
         first, steps = np.cumsum(self.marginal()), np.cumsum(self.step, axis=1)
         first, steps = first / first[-1], steps / steps[:, -1:]
         u, out = rng.random((count, length)), np.zeros((count, length), np.uint8)
@@ -42,6 +42,6 @@ class Chain:
 
 
 def bits(p: np.ndarray) -> float:
-    """The entropy of a law `[V]`."""
-    some = p[p > 0.0]
-    return float(-(some * np.log2(some)).sum())
+    """The entropy of a distribution `[V]`, in bits."""
+    positive = p[p > 0.0]
+    return float(-(positive * np.log2(positive)).sum())

@@ -1,4 +1,4 @@
-"""Arrays of `.npz` and `.npy` files, memory-mapped wherever the file allows it."""
+"""Arrays from `.npz` and `.npy` files, memory-mapped where the file allows it."""
 
 import zipfile
 from pathlib import Path
@@ -17,7 +17,7 @@ _LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
 
 def _member(path: Path, info: zipfile.ZipInfo) -> np.ndarray | None:
-    """A stored (not compressed) array of a zip file, memory-mapped; None if it cannot be."""
+    """An uncompressed array in a zip file, memory-mapped; None if that is impossible."""
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         return None
     with path.open("rb") as f:
@@ -36,7 +36,7 @@ def _array(path: Path, z: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
 
 
 def npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file: memory-mapped if stored plainly, as `np.savez` does.
+    """The arrays of an npz file, memory-mapped if uncompressed, as `np.savez` writes them.
 
     Raises:
         DataError: the file cannot be read.
@@ -72,22 +72,24 @@ def source(
     num_classes: int | None,
     holdout: int,
 ) -> Source:
-    """A `Source` over `train_image`, `test_image` and perhaps `train_label`, `train_text`, ...
+    """A `Source` with the arrays `train_image`, `test_image`, optionally `train_label` etc.
 
     Args:
-        name: its name.
+        name: name of the data set.
         where: the file or folder, for messages.
-        num_classes: 0 ignores labels; None counts them, if there are any.
-        holdout: training images kept back as `valid`, the last ones.
+        arrays: the arrays by name.
+        levels: number of levels.
+        num_classes: number of classes; 0 ignores labels, None counts them if there are any.
+        holdout: number of training images, the last ones, held out as `valid`.
 
     Raises:
-        DataError: the arrays are not images and labels.
+        DataError: the arrays are not valid images and labels.
     """
     images = {part: arrays[f"{part}_image"] for part in ("train", "test")}
     captions = _captions(where, arrays)
     medium = VIDEO if images["train"].ndim == 5 else IMAGE
-    for part, found in images.items():
-        check_images(f"{where!r}: {part}_image", found, medium=medium)
+    for part, part_images in images.items():
+        check_images(f"{where!r}: {part}_image", part_images, medium=medium)
     if images["train"].shape[1:] != images["test"].shape[1:]:
         raise DataError(
             f"{where!r}: training images are {images['train'].shape[1:]}, test images "
@@ -107,14 +109,14 @@ def source(
 
     def load(split: str) -> Split:
         part = "test" if split == "test" else "train"
-        found = images[part]
-        known = labels[part] if num_classes else np.zeros(len(found), np.int32)
-        said = captions.get(part)
+        x = images[part]
+        y = labels[part] if num_classes else np.zeros(len(x), np.int32)
+        texts = captions.get(part)
         if split != "test":
-            rows = np.arange(len(found))
-            found, known = hold_out(split, found, known, holdout)
-            said = said and said.part(hold_out(split, rows, rows, holdout)[0])
-        return Split(f"{name}/{split}", found, known, levels, num_classes, said)
+            rows = np.arange(len(x))
+            x, y = hold_out(split, x, y, holdout)
+            texts = texts and texts.part(hold_out(split, rows, rows, holdout)[0])
+        return Split(f"{name}/{split}", x, y, levels, num_classes, texts)
 
     return Source(
         name, tuple(images["train"].shape[1:]), levels, num_classes, load, notes=notes,
@@ -123,14 +125,14 @@ def source(
 
 
 def _captions(where: str, arrays: dict[str, np.ndarray]) -> dict[str, Captions]:
-    """Captions of `train` and `test`, or of neither: `train_text`, strings `[N]` or `[N, M]`."""
+    """Captions `train_text` and `test_text`, strings `[N]` or `[N, M]`; both or neither."""
     names = {part: f"{part}_text" for part in ("train", "test")}
-    lacking = [name for name in names.values() if name not in arrays]
-    if len(lacking) == 2:
+    absent = [name for name in names.values() if name not in arrays]
+    if len(absent) == 2:
         return {}
-    if lacking:
-        raise DataError(f"{where!r} has captions, but no {lacking[0]}")
-    found = {}
+    if absent:
+        raise DataError(f"{where!r} has captions, but no {absent[0]}")
+    captions = {}
     for part, name in names.items():
         texts, count = np.asarray(arrays[name]), len(arrays[f"{part}_image"])
         if texts.dtype.kind != "U" or texts.ndim not in (1, 2) or len(texts) != count:
@@ -138,21 +140,21 @@ def _captions(where: str, arrays: dict[str, np.ndarray]) -> dict[str, Captions]:
                 f"{where!r}: {name} must be strings [{count}] or [{count}, M], got {texts.dtype} "
                 f"{texts.shape}"
             )
-        none = [f"row {i}" for i, t in enumerate(texts.reshape(count, -1)[:, 0]) if not t.strip()]
-        if none:
-            raise missing(f"{where!r}: {name}", "images have no caption", none)
-        found[part] = captions_of([tuple(row) for row in texts.reshape(count, -1).tolist()])
-    return found
+        empty = [f"row {i}" for i, t in enumerate(texts.reshape(count, -1)[:, 0]) if not t.strip()]
+        if empty:
+            raise missing(f"{where!r}: {name}", "images have no caption", empty)
+        captions[part] = captions_of([tuple(row) for row in texts.reshape(count, -1).tolist()])
+    return captions
 
 
 def _labels(where: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Labels of `train` and `test`, or of neither."""
+    """Labels `train_label` and `test_label`; both or neither."""
     names = {part: f"{part}_label" for part in ("train", "test")}
-    missing = [name for name in names.values() if name not in arrays]
-    if len(missing) == 2:
+    absent = [name for name in names.values() if name not in arrays]
+    if len(absent) == 2:
         return {}
-    if missing:
-        raise DataError(f"{where!r} has labels, but no {missing[0]}; num_classes=0 ignores them")
+    if absent:
+        raise DataError(f"{where!r} has labels, but no {absent[0]}; num_classes=0 ignores them")
     return {
         part: whole_labels(f"{where!r}: {name}", arrays[name], len(arrays[f"{part}_image"]))
         for part, name in names.items()

@@ -1,7 +1,7 @@
-"""Pickled dicts of arrays without numpy's own unpickling, which can be made to run programs.
+"""Reads pickled dicts of arrays without numpy's unpickling, which can be made to run code.
 
-`numpy.ndarray` may not be allowed by name: an object array over a forged buffer takes any number
-for the address of an object. Here arrays are put together from bytes, a shape and a plain type.
+Allowing `numpy.ndarray` by name is not safe: an object array over a forged buffer takes any number
+for the address of an object. Here arrays are built from bytes, a shape and a plain type.
 """
 
 import io
@@ -12,18 +12,18 @@ import numpy as np
 
 from diffusion_jax.runtime.untrusted import Call, Malformed, array, unpickle
 
-_ARRAY_CLASS = "numpy.ndarray"  # stands for the class, which is only ever named
+_ARRAY_CLASS = "numpy.ndarray"  # placeholder for the class, which is never called
 _PLAIN = re.compile(r"b1|[iuf][1248]")
 
 
 class _Dtype:
-    """What a pickle says about a type: its code, then its byte order."""
+    """A dtype in a pickle: first its code, then its byte order."""
 
     __slots__ = ("code", "order")
 
     def __init__(self, code: Any, *_: Any):
         if not isinstance(code, str) or not _PLAIN.fullmatch(code):
-            raise Malformed(f"it holds arrays of type {str(code)[:20]!r}, not of plain numbers")
+            raise Malformed(f"it holds arrays of type {str(code)[:20]!r}, not plain numbers")
         self.code, self.order = code, "<"
 
     def __setstate__(self, state: Any) -> None:
@@ -36,7 +36,7 @@ class _Dtype:
 
 
 class _Array:
-    """What a pickle says about an array."""
+    """An array in a pickle."""
 
     __slots__ = ("value",)
 
@@ -46,24 +46,24 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, raw = state
         raw = raw.encode("latin1") if isinstance(raw, str) else raw  # bytes of Python 2
-        self.value = _made(raw, dtype, shape, "F" if fortran else "C")
+        self.value = _checked(raw, dtype, shape, "F" if fortran else "C")
 
 
-def _made(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+def _checked(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     if not isinstance(dtype, _Dtype) or not isinstance(raw, (bytes, bytearray)):
         raise Malformed("it holds arrays that are not of plain numbers")
     return array(raw, dtype.dtype(), shape, "F" if order == "F" else "C")
 
 
 def _buffered(raw: Any, dtype: Any, shape: Any, order: Any) -> _Array:
-    made = _Array()
-    made.value = _made(raw, dtype, shape, order)
-    return made
+    result = _Array()
+    result.value = _checked(raw, dtype, shape, order)
+    return result
 
 
 def _encoded(text: Any, encoding: Any) -> bytes:
     if not isinstance(text, str) or encoding != "latin1":
-        raise Malformed("it holds text where an array's bytes belong")
+        raise Malformed("it holds text in place of an array's bytes")
     return text.encode("latin1")
 
 
@@ -71,23 +71,23 @@ _NAMES = {
     ("numpy", "ndarray"): _ARRAY_CLASS,
     ("numpy", "dtype"): Call(_Dtype),
     ("_codecs", "encode"): Call(_encoded),
-    ("__builtin__", "bytes"): Call(lambda: b""),  # of an empty array
+    ("__builtin__", "bytes"): Call(lambda: b""),  # the bytes of an empty array
     **{(f"numpy.{core}.multiarray", "_reconstruct"): Call(_Array) for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): Call(_buffered) for core in ("core", "_core")},
 }
 
 
 def arrays(file: io.BytesIO) -> dict[str, np.ndarray]:
-    """The arrays, and lists of whole numbers as arrays, of a pickled dict; the rest is dropped.
+    """The arrays, and lists of integers as arrays, in a pickled dict; other entries are dropped.
 
     Raises:
-        Malformed: it is damaged, no dict, or refers to anything but arrays of plain numbers.
+        Malformed: the file is damaged, is not a dict, or uses other classes than plain arrays.
     """
-    found = unpickle(file, _NAMES)
-    if type(found) is not dict:
-        raise Malformed("it holds no dict")
+    content = unpickle(file, _NAMES)
+    if type(content) is not dict:
+        raise Malformed("it does not hold a dict")
     out = {}
-    for name, value in found.items():
+    for name, value in content.items():
         if isinstance(value, _Array) and value.value is not None:
             out[name] = value.value
         elif type(value) is list and all(type(v) is int and abs(v) < 1 << 63 for v in value):

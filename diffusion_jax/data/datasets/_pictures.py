@@ -1,11 +1,11 @@
-"""Image files read when they are asked for, by a pool of threads; no more of them in memory.
+"""Image files read on demand by a pool of threads, without keeping them in memory.
 
-Threads suffice: Pillow releases the interpreter lock while it decodes and resizes.
+Threads suffice, because Pillow releases the interpreter lock while it decodes and resizes.
 
-A file that cannot be decoded is named once, counted, and replaced by the next good file of the
-list: a rule that knows the files alone, so that the data are the same after a restart and for any
-number of processes. A file that cannot be *read* (gone, no permission, a broken disk) stops the
-run: replacing it would make the data depend on transient I/O errors.
+A file that cannot be decoded is reported once, counted, and replaced by the next good file in the
+list. This rule depends on the files only, so the data are the same after a restart and for any
+number of processes. A file that cannot be *read* (missing, no permission, a broken disk) stops the
+run, because otherwise the data would depend on transient I/O errors.
 """
 
 import functools
@@ -25,23 +25,23 @@ from diffusion_jax.errors import DataError
 from diffusion_jax.runtime import cores
 from diffusion_jax.runtime.progress import progress
 
-_IN_A_ROW = 100  # damaged files after which the folder, not a file, is what is wrong
-_CHUNK = 4096  # files in the air when all are decoded
-_SAMPLED = 256  # files whose content is looked at in a sketch
+_IN_A_ROW = 100  # consecutive damaged files after which the folder counts as damaged
+_CHUNK = 4096  # files in memory at a time when all are decoded
+_SAMPLED = 256  # files whose content is part of a sketch
 
 
 def decode(data: bytes, size: tuple[int, int], channels: int) -> np.ndarray:
-    """The picture in a file's content, in the size of the model: uint8 `[H, W, channels]`.
+    """Decodes a file's content, and crops and shrinks it: uint8 `[H, W, channels]`.
 
     Raises:
-        Damaged: it cannot be decoded, or is smaller than `size`.
+        Damaged: the content cannot be decoded, or the image is smaller than `size`.
     """
     return fitted(read(data, channels), size).reshape(*size, channels)
 
 
 @functools.lru_cache(maxsize=4)
 def pool(workers: int) -> ThreadPoolExecutor:
-    """The threads that decode, shared by all splits; 0 for one per core that we may use."""
+    """The decoding threads, shared by all splits; 0 for one per available core."""
     return ThreadPoolExecutor(workers or cores.available(), "decode")
 
 
@@ -50,7 +50,7 @@ class Pictures(Sequence):
 
     Args:
         root: the folder.
-        names: the files below it, in their order.
+        names: paths of the files below it, in order.
         size: height and width.
         channels: 1 or 3.
         workers: threads that decode; 0 for one per processor.
@@ -83,11 +83,11 @@ class Pictures(Sequence):
 
     @property
     def skipped(self) -> int:
-        """Damaged files met so far."""
+        """Number of damaged files found so far."""
         return len(self._bad)
 
     def good(self, index: int) -> tuple[np.ndarray | None, int]:
-        """The image of file `index`, and `index`; None in place of the image if it is damaged."""
+        """The image of file `index` (None if it is damaged), and `index`."""
         if index in self._bad:
             return None, index
         path, data = self.root / self.names[index], self._content(index)
@@ -106,19 +106,19 @@ class Pictures(Sequence):
             return path.read_bytes()
         except OSError as e:
             raise DataError(
-                f"cannot read {path}: {e.strerror}; mend the folder and run the command again"
+                f"cannot read {path}: {e.strerror}; fix the folder and run the command again"
             ) from e
 
     def sketch(self) -> bytes:
-        """A digest of all names and of the content of some files, evenly spread."""
+        """A digest of all names and of the content of some evenly spaced files."""
         digest = hashlib.sha256("\0".join(self.names).encode())
-        some = np.linspace(0, len(self) - 1, min(len(self), _SAMPLED)).astype(int)
-        for content in self.over(self._content, some.tolist()):
+        sampled = np.linspace(0, len(self) - 1, min(len(self), _SAMPLED)).astype(int)
+        for content in self.over(self._content, sampled.tolist()):
             digest.update(hashlib.sha256(content).digest())
         return digest.digest()
 
     def _nearest(self, index: int) -> tuple[np.ndarray, int]:
-        """The image of file `index`, or of the next good one, and whose it is."""
+        """The image of file `index`, or of the next good one, and the index of that file."""
         count = min(len(self), _IN_A_ROW)
         for i in range(index, index + count):
             image, used = self.good(i % len(self))
@@ -126,23 +126,24 @@ class Pictures(Sequence):
                 return image, used
         first = self._bad.get(index, "")
         raise DataError(
-            f"none of {count} files in a row is a usable image, from "
-            f"{self.root / self.names[index]} ({first}) on: the folder is damaged, or "
-            f"{self.shape[1]}x{self.shape[2]} is too large for it"
+            f"none of {count} consecutive files is a usable image, starting with "
+            f"{self.root / self.names[index]} ({first}): the folder is damaged, or its images are "
+            f"smaller than {self.shape[1]}x{self.shape[2]}"
         )
 
     def over(self, work: Callable[[int], Any], indices: Sequence[int]) -> list:
-        """`[work(i) for i in indices]`, by the pool."""
+        """`[work(i) for i in indices]`, computed by the pool."""
         return list(pool(self._workers).map(work, indices))
 
     def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images, and which files they come from: other than asked for where those are damaged.
+        """Reads images, replacing damaged ones.
 
         Args:
-            indices: `[B]`.
+            indices: indices of the files, `[B]`.
 
         Returns:
-            `(images, used)`: uint8 `[B, H, W, C]`, and int64 `[B]`.
+            `(images, used)`: uint8 `[B, H, W, C]`, and the indices of the files that were used,
+            int64 `[B]`.
         """
         out = np.empty((len(indices), *self.shape[1:]), np.uint8)
         used = np.empty(len(indices), np.int64)
@@ -161,18 +162,18 @@ class Pictures(Sequence):
         return self[:] if dtype is None else self[:].astype(dtype)
 
     def write(self, labels: np.ndarray, out: Path) -> None:
-        """Decodes all files once; damaged ones are left out.
+        """Decodes all files to `images.npy` and `labels.npy`, leaving out damaged ones.
 
         Args:
             labels: one per file.
-            out: where `images.npy` and `labels.npy` go.
+            out: folder for the result.
 
         Raises:
-            DataError: no file is left.
+            DataError: all files are damaged.
         """
         count, kept = len(self), []
-        about = progress(f"decode {self.root.name}", count)
-        with _cache.growing(out / "images.npy", self.shape[1:]) as add, about as bar:
+        progress_bar = progress(f"decode {self.root.name}", count)
+        with _cache.growing(out / "images.npy", self.shape[1:]) as add, progress_bar as bar:
             for start in range(0, count, _CHUNK):
                 for image, index in self.over(self.good, range(start, min(start + _CHUNK, count))):
                     if image is not None:

@@ -1,6 +1,6 @@
 """Data sets prepared by tensorflow-datasets as array_record, read without TensorFlow.
 
-Only the first start decodes PNGs: splits are kept as in `_cache`.
+PNGs are decoded only once (see `_cache`).
 """
 
 import hashlib
@@ -19,30 +19,30 @@ _CHUNK = 1000
 
 
 def find(name: str, data_dir: str) -> Path:
-    """The folder with `dataset_info.json` of a prepared set: its newest version.
+    """The folder with `dataset_info.json` of the newest version of a prepared data set.
 
     Args:
         name: TFDS name, with its config if it has one (`"imagenet_resized/32x32"`).
         data_dir: the TFDS folder; empty for `~/tensorflow_datasets`.
 
     Raises:
-        DataError: it is not there, or not in array_record format; the message holds the command
-            that prepares it. (TFDS itself would retry a download for minutes.)
+        DataError: the data set is missing or not in array_record format; the message contains the
+            command that prepares it. (TFDS itself would retry a download for minutes.)
     """
     check_on_disk(data_dir)
     root = expanded(data_dir or "~/tensorflow_datasets", DataError)
-    there = [p.parent for p in (root / name).glob("*/dataset_info.json")]
-    found = [p for p in there if any(p.glob("*.array_record*"))]
-    if found:
-        return max(found, key=lambda p: [int(n) if n.isdigit() else 0 for n in p.name.split(".")])
-    # TFDS refuses to prepare a set in a second format beside the first.
-    other = next((s for p in there for s in ("tfrecord", "riegeli", "parquet")
+    versions = [p.parent for p in (root / name).glob("*/dataset_info.json")]
+    usable = [p for p in versions if any(p.glob("*.array_record*"))]
+    if usable:
+        return max(usable, key=lambda p: [int(n) if n.isdigit() else 0 for n in p.name.split(".")])
+    # TFDS does not prepare a data set in a second format beside the first.
+    other = next((s for p in versions for s in ("tfrecord", "riegeli", "parquet")
                   if any(p.glob(f"*.{s}*"))), "")  # fmt: skip
     into = root.with_name(f"{root.name}_array_record") if other else root
     downloads = f"download_dir='{root / 'downloads'}'" if other else ""
     why = (
-        f"in {root} as {other}, and is needed as array_record: prepare it once more, in a folder "
-        "of its own (TFDS keeps one format in a folder; nothing is downloaded twice)"
+        f"in {root} as {other}, but is needed as array_record: prepare it again, in a separate "
+        "folder (TFDS keeps one format per folder; nothing is downloaded twice)"
         if other
         else f"not prepared as array_record in {root}: prepare it once"
     )
@@ -67,8 +67,8 @@ def _decode(folder: Path, split: str, labelled: bool, out: Path) -> None:
         import tensorflow_datasets as tfds
     except ModuleNotFoundError as e:
         raise DataError(
-            f"{folder} is read by tensorflow-datasets, which is not installed ({e}): pip install "
-            "tensorflow-datasets array_record importlib_resources"
+            f"reading {folder} needs tensorflow-datasets, which is not installed ({e}): pip "
+            "install tensorflow-datasets array_record importlib_resources"
         ) from e
     try:
         source = tfds.builder_from_directory(str(folder)).as_data_source(split)
@@ -86,8 +86,8 @@ def _decode(folder: Path, split: str, labelled: bool, out: Path) -> None:
         images[start : start + len(rows)] = block
         if labelled:
             where = f"{folder}, split {split}: label"
-            found = [r["label"] for r in rows if "label" in r]
-            labels[start : start + len(rows)] = whole_labels(where, found, len(rows))
+            block_labels = [r["label"] for r in rows if "label" in r]
+            labels[start : start + len(rows)] = whole_labels(where, block_labels, len(rows))
     images.flush()
     np.save(out / "labels.npy", labels)
 
@@ -112,12 +112,17 @@ def source(
     test: str = "test",
     classes: tuple[str, ...] = (),
 ) -> Source:
-    """A `Source` over a prepared data set with 256 levels; splits are read when asked for.
+    """A `Source` for a prepared data set with 256 levels; splits are read when first used.
 
     Args:
-        tfds_name: the name TFDS knows it by.
-        holdout: training images kept back as `valid`.
-        test: the TFDS split that serves as test set.
+        name: name of the data set.
+        tfds_name: name of the data set in TFDS.
+        shape: shape of an image.
+        num_classes: number of classes.
+        data_dir: the TFDS folder.
+        holdout: number of training images held out as `valid`.
+        test: the TFDS split used as test set.
+        classes: names of the classes.
     """
 
     def load(split: str) -> Split:

@@ -1,7 +1,7 @@
-"""Real time series that come with the package `aeon`: `pip install --no-deps aeon==1.6.0`.
+"""Real time series from the package `aeon`: `pip install --no-deps aeon==1.6.0`.
 
-Of that package (6 MB) the files are read and nothing is imported. They are the sets of the UCR and
-UEA archives that it carries; see its documentation for where each is from.
+Only the data files of the package (6 MB) are read; it is not imported. They are data sets of the
+UCR and UEA archives; see the package's documentation for their sources.
 """
 
 from diffusion_jax.allowed import Levels, Rate, Whole
@@ -20,22 +20,23 @@ def make(
     length: Whole = 0,
     holdout: Whole = 10,
 ) -> Source:
-    """Signals `[1, T, C]` with their classes, brought to levels as `series` brings them.
+    """Signals `[1, T, C]` with their classes, quantised as in `series`.
 
     Args:
-        name: a set that the package has; another is told which there are.
-        levels: how many there are.
-        clip: part of the training values below the lowest and above the highest level.
-        length: samples of a signal, the first; 0: as long as they are.
-        holdout: training signals kept back as `valid`, the last ones.
+        name: a data set in the package; the error for an unknown name lists all.
+        levels: number of levels.
+        clip: fraction of the training values below the lowest and above the highest level.
+        length: number of samples to keep of a signal, from the first; 0 for all.
+        holdout: number of training signals, the last ones, held out as `valid`.
 
     Raises:
-        DataError: the package is not installed, or has no such set, or of signals of many lengths.
+        DataError: the package is not installed, has no such data set, or the signals differ in
+            length.
     """
     check_clip(clip)
     where = _installed.folder("aeon", "aeon()", _INSTALL) / "datasets" / "data"
     files = {p.stem.removesuffix("_TRAIN"): p for p in sorted(where.glob("*/*_TRAIN.ts"))}
     if name not in files:
-        raise DataError(f"aeon: there is no set {name!r}; allowed are {', '.join(files)}")
-    found = _series_files.read(files[name], length, 0.2)
-    return quantised(found, files[name].name, levels, clip, length, holdout)
+        raise DataError(f"aeon: there is no data set {name!r}; allowed: {', '.join(files)}")
+    series = _series_files.read(files[name], length, 0.2)
+    return quantised(series, files[name].name, levels, clip, length, holdout)

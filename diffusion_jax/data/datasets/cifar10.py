@@ -10,7 +10,7 @@ _CLASSES = (
 
 
 def make(data_dir: str = "", holdout: Whole = 5000) -> Source:
-    """CIFAR-10 as prepared by TFDS; `holdout` training images become the `valid` split."""
+    """CIFAR-10 as prepared by TFDS; the last `holdout` training images become `valid`."""
     return _prepared.source(
         "cifar10", "cifar10", (32, 32, 3), 10, data_dir, holdout, classes=_CLASSES
     )

@@ -1,6 +1,6 @@
-"""Another data set, each image captioned by the name of its class: `class_captions(digits())`.
+"""Another data set with the name of each image's class as caption: `class_captions(digits())`.
 
-What a text tells of such an image is known exactly: the entropy of the classes.
+The mutual information of text and image is known exactly: it is the entropy of the classes.
 """
 
 import dataclasses
@@ -13,17 +13,17 @@ from diffusion_jax.data.captions import Captions
 from diffusion_jax.errors import DataError
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_FIGURES = {str(k) for k in range(10)}
+_NUMERALS = {str(k) for k in range(10)}
 
 
 def make(of: Source) -> Source:
-    """A data set with classes, and with their names as captions; single figures are spelt out.
+    """A data set with the names of its classes as captions; single digits are spelt out.
 
     Args:
         of: the data set, for example `digits()`.
 
     Raises:
-        DataError: no data set was given, it has no classes with names, or two have one name.
+        DataError: `of` is not a data set, its classes have no names, or two have the same name.
     """
     if not isinstance(of, Source):
         raise DataError(
@@ -33,7 +33,7 @@ def make(of: Source) -> Source:
         raise DataError(
             f"class_captions: the classes of {of.name} have no names to use as captions"
         )
-    names = tuple(_DIGITS[int(n)] if n in _FIGURES else n for n in of.classes)
+    names = tuple(_DIGITS[int(n)] if n in _NUMERALS else n for n in of.classes)
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
         raise DataError(
@@ -44,14 +44,14 @@ def make(of: Source) -> Source:
         return names[values[0]] if values[0] >= 0 else ""
 
     def load(split: str) -> Split:
-        found = of.split(split)
-        column = found.labels[:, None].astype(np.int32)
-        share = np.bincount(found.labels, minlength=len(names)) / len(found)
+        part = of.split(split)
+        column = part.labels[:, None].astype(np.int32)
+        share = np.bincount(part.labels, minlength=len(names)) / len(part)
         law = tuple(((i,), float(p)) for i, p in enumerate(share))
         captions = Captions(
             names, column, column.astype(np.int16), ("class",), say, law=law,
             says=np.arange(len(names), dtype=np.int16)[:, None],
         )  # fmt: skip
-        return dataclasses.replace(found, name=f"named_{found.name}", captions=captions)
+        return dataclasses.replace(part, name=f"named_{part.name}", captions=captions)
 
     return dataclasses.replace(of, name=f"named_{of.name}", load=load, captioned=True)

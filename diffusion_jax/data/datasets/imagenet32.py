@@ -1,7 +1,7 @@
-"""ImageNet at 32x32: the anti-aliased release of Chrabaszcz et al. (2017), the newer one.
+"""ImageNet at 32x32: the newer, anti-aliased release of Chrabaszcz et al. (2017).
 
-About 0.25 bits/dim *easier* than the older release (`imagenet32_old`): never compare across the
-two. See `_imagenet`.
+It is about 0.25 bits/dim *easier* than the older release (`imagenet32_old`); never compare results
+between the two. See `_imagenet`.
 """
 
 from diffusion_jax.allowed import Whole
@@ -16,8 +16,8 @@ def make(data_dir: str = "", holdout: Whole = 10000, path: str = "") -> Source:
 
     Args:
         data_dir: the folder of tensorflow-datasets, with `imagenet_resized/32x32`.
-        holdout: training images kept back as `valid`, the last ones.
+        holdout: number of training images, the last ones, held out as `valid`.
         path: a folder with the published `train_data_batch_1` .. `10` and `val_data` (pickled or
-            npz), read in place of the former; relative to `data_dir` if that is set.
+            npz), used instead of TFDS; relative to `data_dir` if that is set.
     """
     return _imagenet.make("new", 32, data_dir, holdout, path)

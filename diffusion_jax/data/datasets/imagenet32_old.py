@@ -1,7 +1,7 @@
-"""ImageNet at 32x32: the release of van den Oord et al. (2016), the older one.
+"""ImageNet at 32x32: the older release of van den Oord et al. (2016), no longer distributed.
 
-About 0.25 bits/dim *harder* than the newer release (`imagenet32`), and no longer distributed:
-never compare across the two. See `_imagenet`.
+It is about 0.25 bits/dim *harder* than the newer release (`imagenet32`); never compare results
+between the two. See `_imagenet`.
 """
 
 from diffusion_jax.allowed import Whole
@@ -16,9 +16,9 @@ def make(data_dir: str = "", holdout: Whole = 10000, path: str = "", workers: Wh
 
     Args:
         data_dir: the folder of tensorflow-datasets, with `downsampled_imagenet/32x32`.
-        holdout: training images kept back as `valid`, the last ones.
-        path: a folder with the published `train_32x32/` and `valid_32x32/` of png files,
-            read in place of the former; relative to `data_dir` if that is set.
+        holdout: number of training images, the last ones, held out as `valid`.
+        path: a folder with the published folders `train_32x32/` and `valid_32x32/` of png files,
+            used instead of TFDS; relative to `data_dir` if that is set.
         workers: threads that decode png files; 0 for one per processor.
     """
     return _imagenet.make("old", 32, data_dir, holdout, path, workers)

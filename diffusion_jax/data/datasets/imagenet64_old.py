@@ -1,7 +1,7 @@
-"""ImageNet at 64x64: the release of van den Oord et al. (2016), the older one.
+"""ImageNet at 64x64: the older release of van den Oord et al. (2016), no longer distributed.
 
-About 0.25 bits/dim *harder* than the newer release (`imagenet64`), and no longer distributed:
-never compare across the two. See `_imagenet`.
+It is *harder* than the newer release (`imagenet64`); never compare results between the two. See
+`_imagenet`.
 """
 
 from diffusion_jax.allowed import Whole
@@ -16,9 +16,9 @@ def make(data_dir: str = "", holdout: Whole = 10000, path: str = "", workers: Wh
 
     Args:
         data_dir: the folder of tensorflow-datasets, with `downsampled_imagenet/64x64`.
-        holdout: training images kept back as `valid`, the last ones.
-        path: a folder with the published `train_64x64/` and `valid_64x64/` of png files,
-            read in place of the former; relative to `data_dir` if that is set.
+        holdout: number of training images, the last ones, held out as `valid`.
+        path: a folder with the published folders `train_64x64/` and `valid_64x64/` of png files,
+            used instead of TFDS; relative to `data_dir` if that is set.
         workers: threads that decode png files; 0 for one per processor.
     """
     return _imagenet.make("old", 64, data_dir, holdout, path, workers)

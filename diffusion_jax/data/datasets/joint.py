@@ -1,8 +1,8 @@
-"""Videos with single images among them: joint training (Ho et al. 2022, "Video diffusion models").
+"""Joint training on videos and single images (Ho et al. 2022, "Video diffusion models").
 
-Images are far more varied than videos, and cheaper to have: so many unrelated ones take the place
-of the frames of a video, and the label tells the network which of the two an example is:
-`video_unet` then lets each of these frames see itself alone. Evaluation is of videos alone.
+Images are more varied than videos, and easier to get. Unrelated images take the place of the frames
+of some videos, and the label says whether an example is a video. In `video_unet` unrelated frames
+do not attend to each other. Evaluation uses videos only.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from diffusion_jax.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class _Mixed(Sequence):
-    """The videos, and after them rows of unrelated images, drawn by their number."""
+    """The videos, followed by sets of unrelated images, which are functions of their index."""
 
     videos: Any
     images: Any
@@ -31,17 +31,14 @@ class _Mixed(Sequence):
 
     @property
     def dtype(self) -> np.dtype:
-        """Of their values."""
         return np.dtype(np.uint8)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As of an array."""
         return (self.total, *self.videos.shape[1:])
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all of them."""
         return int(np.prod(self.shape))
 
     def __len__(self) -> int:
@@ -52,8 +49,8 @@ class _Mixed(Sequence):
 
     def __getitem__(self, index: Any) -> np.ndarray:
         rows = np.arange(self.total)[index]
-        found = np.stack([self._one(int(i)) for i in np.ravel(rows)])
-        return found if np.ndim(rows) else found[0]
+        examples = np.stack([self._one(int(i)) for i in np.ravel(rows)])
+        return examples if np.ndim(rows) else examples[0]
 
     def _one(self, i: int) -> np.ndarray:
         if i < len(self.videos):
@@ -68,19 +65,19 @@ class _Mixed(Sequence):
 
 
 def make(of: Source, images: Source | None = None, share: Rate = 0.2, seed: Seed = 0) -> Source:
-    """Videos and unrelated frames, with two classes: `video` and `images`.
+    """Videos and sets of unrelated images, as two classes: `video` and `images`.
 
-    Train with `conditional=True`; sample and evaluate videos as class `video`.
+    Train with `conditional=True`; sample and evaluate with class `video`.
 
     Args:
-        of: the videos, such as `moving(mnist())`; their own labels are left out.
-        images: where single images come from, of the frames' shape and levels; None: from
-            the training videos themselves.
-        share: of the training examples that are unrelated images.
-        seed: of their choice.
+        of: the videos, such as `moving(mnist())`; their own labels are dropped.
+        images: the single images, with the frames' shape and levels; None takes frames of the
+            training videos.
+        share: fraction of the training examples that are unrelated images.
+        seed: seed for the choice of images.
 
     Raises:
-        DataError: these are no videos, or the images are no frames of theirs.
+        DataError: `of` is not a data set of videos, or `images` does not match its frames.
     """
     check_medium("joint: of", of, VIDEO, example="toys()")
     if images is not None:
@@ -88,24 +85,24 @@ def make(of: Source, images: Source | None = None, share: Rate = 0.2, seed: Seed
     if images and (images.shape, images.levels) != (tuple(of.shape[1:]), of.levels):
         raise DataError(
             f"joint: images must be a data set of images {tuple(of.shape[1:])} with {of.levels} "
-            f"levels, as the frames of {of.name}"
+            f"levels, like the frames of {of.name}"
         )
     if share >= 1.0:
-        raise DataError(f"joint: share={share} must be below 1: videos are what it is about")
+        raise DataError(f"joint: share={share} must be below 1, so that some examples are videos")
     name = f"joint_{of.name}_{images.name if images is not None else 'frames'}_{share:g}"
 
     def load(split: str) -> Split:
-        found = of.split(split)
-        few = len(found)
-        count = round(few / (1.0 - share)) if split == "train" else few
-        stills = images.split(split).images if images is not None and count > few else None
-        every = _Mixed(found.images, stills, count, seed)
-        labels = (np.arange(count) >= few).astype(np.int32)
-        return Split(f"{name}/{split}", every, labels, of.levels, 2)
+        videos = of.split(split)
+        n = len(videos)
+        count = round(n / (1.0 - share)) if split == "train" else n
+        stills = images.split(split).images if images is not None and count > n else None
+        mixed = _Mixed(videos.images, stills, count, seed)
+        labels = (np.arange(count) >= n).astype(np.int32)
+        return Split(f"{name}/{split}", mixed, labels, of.levels, 2)
 
-    owed = [s.attribution for s in (of, images) if s is not None]
+    attributions = [s.attribution for s in (of, images) if s is not None]
     bits = of.entropy and (of.entropy[0], of.entropy[0])
     return Source(
         name, of.shape, of.levels, 2, load, ("video", "images"), mirrors=of.mirrors, medium=VIDEO,
-        entropy=bits, stills=1, attribution=" ".join(filter(None, owed)),
+        entropy=bits, stills=1, attribution=" ".join(filter(None, attributions)),
     )  # fmt: skip

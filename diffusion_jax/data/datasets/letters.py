@@ -1,4 +1,4 @@
-"""Texts whose entropy is known: each letter depends on the one before, by a law drawn once."""
+"""Texts with known entropy, from a random but fixed Markov chain of letters."""
 
 import functools
 import zlib
@@ -21,32 +21,33 @@ def make(
     seed: Seed = 0,
     size: Count = 20_000,
 ) -> Source:
-    """Texts of a Markov source of order 1.
+    """Texts from a Markov chain of order 1.
 
     Args:
-        length: letters of a text.
+        length: letters in a text.
         alphabet: the letters, 2 to 256.
-        concentration: of the Dirichlet law of each letter's successors: less is more predictable.
-        seed: of that law.
-        size: training texts.
+        concentration: parameter of the Dirichlet distribution that transition probabilities are
+            drawn from; smaller values give more predictable texts.
+        seed: seed for the transition probabilities.
+        size: number of training texts.
 
     Raises:
-        DataError: the alphabet has too few letters, or one twice.
+        DataError: the alphabet has too few letters, or the same letter twice.
     """
     if not 2 <= len(alphabet) <= 256 or len(set(alphabet)) < len(alphabet):
         raise DataError(f"letters: alphabet={alphabet!r} must be 2 to 256 different letters")
     count = len(alphabet)
-    law = np.random.default_rng(seed).dirichlet(np.full(count, concentration), count)
-    found = Chain(0.999 * law + 0.001 / count)  # every letter may follow
-    name = f"letters_{count}_{length}_{zlib.crc32(found.step.tobytes()):08x}"
+    step = np.random.default_rng(seed).dirichlet(np.full(count, concentration), count)
+    chain = Chain(0.999 * step + 0.001 / count)  # no transition is impossible
+    name = f"letters_{count}_{length}_{zlib.crc32(chain.step.tobytes()):08x}"
 
     def load(split: str) -> Split:
         number = _HELD.get(split, size)
         rng = np.random.default_rng([zlib.crc32(f"{name} {split}".encode())])
-        images = found.draw(rng, number, length).reshape(number, 1, length, 1)
+        images = chain.draw(rng, number, length).reshape(number, 1, length, 1)
         return Split(f"{name}/{split}", images, np.zeros(number, np.int32), count, 0)
 
-    bits = found.entropy(length)
+    bits = chain.entropy(length)
     return Source(
         name, (1, length, 1), count, 0, functools.lru_cache(load), medium=Text(alphabet),
         entropy=(bits, bits), mirrors=False,

@@ -1,7 +1,7 @@
-"""Images of another data set that move over a torus, or between walls: Moving MNIST, for any set.
+"""Images of another data set that move over a torus, or between walls, as in Moving MNIST.
 
-A video is a function of (split, number): nothing is stored, and the training set is as long as is
-asked for. Images of test videos are test images.
+Videos are not stored: each is a function of (split, index), so the training set can have any size.
+Test videos show test images.
 """
 
 import zlib
@@ -23,7 +23,7 @@ _HELD = {"valid": 500, "test": 1000}
 
 @dataclass(frozen=True, eq=False)
 class _Videos(Sequence):
-    """Videos that are drawn when they are asked for, as an array uint8 `[N, T, H, W, C]`."""
+    """Behaves like an array uint8 `[N, T, H, W, C]`, with videos rendered on demand."""
 
     images: np.ndarray
     shape: tuple[int, ...]
@@ -35,7 +35,6 @@ class _Videos(Sequence):
 
     @property
     def dtype(self) -> np.dtype:
-        """Of their values."""
         return np.dtype(np.uint8)
 
     def __len__(self) -> int:
@@ -43,21 +42,20 @@ class _Videos(Sequence):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all videos."""
         return int(np.prod(self.shape))
 
     def __getitem__(self, index: Any) -> np.ndarray:
         rows = np.arange(len(self))[index]
-        found = np.zeros((np.size(rows), *self.shape[1:]), np.uint8)
-        for out, i in zip(found, np.ravel(rows), strict=True):
+        videos = np.zeros((np.size(rows), *self.shape[1:]), np.uint8)
+        for out, i in zip(videos, np.ravel(rows), strict=True):
             self._draw(out, np.random.default_rng([self.seed, int(i)]))
-        return found if np.ndim(rows) else found[0]
+        return videos if np.ndim(rows) else videos[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:]
 
-    def which(self) -> np.ndarray:
-        """The number of the first image of each video, which gives it its label."""
+    def first_images(self) -> np.ndarray:
+        """Index of the first image in each video, which determines the label."""
         draws = (np.random.default_rng([self.seed, i]) for i in range(len(self)))
         return np.asarray([rng.integers(len(self.images)) for rng in draws])
 
@@ -78,7 +76,7 @@ class _Videos(Sequence):
     def _at(self, place: np.ndarray, room: np.ndarray) -> np.ndarray:
         if self.torus:
             return place % room
-        # Reflected at both walls: a triangle wave.
+        # Reflection at both walls is a triangle wave.
         return room - np.abs(place % np.maximum(2 * room, 1) - room)
 
 
@@ -91,19 +89,20 @@ def make(
     torus: bool = True,
     videos: Count = 20_000,
 ) -> Source:
-    """Videos of real images that move; where they meet, the lighter pixel is seen.
+    """Videos of moving real images; where images overlap, the brighter pixel is visible.
 
     Args:
-        of: the images, such as `mnist()`; `digits()` if None.
-        frames: T.
+        of: the images, such as `mnist()`; None means `digits()`.
+        frames: number of frames.
         size: height and width of a frame.
-        objects: images in a video; the first gives its label.
-        speed: largest number of pixels from frame to frame, along each axis.
-        torus: what leaves on one side comes in on the other; else images bounce off the walls.
-        videos: training videos.
+        objects: number of images in a video; the first one determines the label.
+        speed: maximum speed in pixels per frame, along each axis.
+        torus: whether images leave on one side and enter on the other; otherwise they bounce off
+            the walls.
+        videos: number of training videos.
 
     Raises:
-        DataError: `of` is no data set of images, or its images are larger than a frame.
+        DataError: `of` is not a data set of images, or its images are larger than a frame.
     """
     images = of if of is not None else _digits()
     check_medium("moving: of", images, IMAGE)
@@ -115,12 +114,12 @@ def make(
     name = f"moving_{images.name}_{frames}x{size}"
 
     def load(split: str) -> Split:
-        found = images.split(split).whole()  # an image that replaces a damaged one brings its label
+        rows = images.split(split).whole()  # replaced images come with their own labels
         shape = (_HELD.get(split, videos), frames, size, size, images.shape[-1])
         seed = zlib.crc32(f"moving {split}".encode())
-        drawn = _Videos(found["image"], shape, objects, torus, speed, seed)
-        labels = found["label"][drawn.which()].astype(np.int32)
-        return Split(f"{name}/{split}", drawn, labels, images.levels, images.num_classes)
+        rendered = _Videos(rows["image"], shape, objects, torus, speed, seed)
+        labels = rows["label"][rendered.first_images()].astype(np.int32)
+        return Split(f"{name}/{split}", rendered, labels, images.levels, images.num_classes)
 
     return Source(
         name, (frames, size, size, images.shape[-1]), images.levels, images.num_classes, load,

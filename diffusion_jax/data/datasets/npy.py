@@ -1,4 +1,4 @@
-"""Your own images from `.npy` files: memory-mapped, so of any amount."""
+"""Your own images from memory-mapped `.npy` files, which may be larger than memory."""
 
 import functools
 from pathlib import Path
@@ -15,8 +15,9 @@ from diffusion_jax.errors import DataError
 def _arrays(folder: Path) -> dict[str, np.ndarray]:
     if not folder.is_dir():
         raise DataError(
-            f"{str(folder)!r} is no folder{beside(folder)}; npy() needs one with train_image.npy, "
-            "test_image.npy (uint8 [N,H,W,C]) and, for labels, train_label.npy and test_label.npy"
+            f"{str(folder)!r} is not a folder{beside(folder)}; npy() needs one with "
+            "train_image.npy, test_image.npy (uint8 [N,H,W,C]) and, for labels, train_label.npy "
+            "and test_label.npy"
         )
     missing = [k for k in ("train_image", "test_image") if not (folder / f"{k}.npy").is_file()]
     if missing:
@@ -34,20 +35,20 @@ def make(
     holdout: Whole = 0,
     data_dir: str = "",
 ) -> Source:
-    """Images in a folder of npy files; they are read when asked for, never all of them.
+    """Images in a folder of npy files, read on demand.
 
     Args:
-        path: the folder, with `train_image.npy`, `test_image.npy` (uint8 `[N,H,W,C]`, of videos
-            `[N,T,H,W,C]`) and, for labels, `train_label.npy`, `test_label.npy` (integers `[N]`),
-            for captions `train_text.npy`, `test_text.npy` (strings); relative to `data_dir` if
-            that is set.
-        levels: images hold 0 .. levels-1.
-        num_classes: number of classes; None: as many as the labels have, 0 ignores them.
-        holdout: training images kept back as `valid`, the last ones.
+        path: the folder, with `train_image.npy`, `test_image.npy` (uint8 `[N, H, W, C]`, or
+            `[N, T, H, W, C]` for videos), optional labels `train_label.npy`, `test_label.npy`
+            (integers `[N]`) and optional captions `train_text.npy`, `test_text.npy` (strings);
+            relative to `data_dir` if that is set.
+        levels: number of levels; images hold integers 0 .. levels-1.
+        num_classes: number of classes; None counts them, 0 ignores labels.
+        holdout: number of training images, the last ones, held out as `valid`.
         data_dir: see `path`.
 
     Raises:
-        DataError: files are missing, or hold something else.
+        DataError: files are missing or not valid.
     """
     folder = located(path, data_dir)
     arrays = _arrays(folder)

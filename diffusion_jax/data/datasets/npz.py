@@ -1,7 +1,7 @@
 """Your own images from one `.npz` file: any size, 1 or 3 channels, 2 to 256 levels.
 
-Arrays that were stored plainly (`np.savez`, not `savez_compressed`) are memory-mapped, so that the
-file may be larger than memory.
+Uncompressed arrays (`np.savez`, not `savez_compressed`) are memory-mapped, so that the file may be
+larger than memory.
 """
 
 import functools
@@ -37,13 +37,14 @@ def make(
     """Images in an npz file.
 
     Args:
-        path: the file, with `train_image`, `test_image` (uint8 `[N,H,W,C]`, of videos
-            `[N,T,H,W,C]`) and optionally `train_label`, `test_label` (integers) and captions,
-            `train_text`, `test_text` (strings `[N]`, or `[N, M]` for M wordings, the first of
-            which is evaluated); relative to `data_dir` if that is set.
-        levels: images hold 0 .. levels-1.
-        num_classes: number of classes; None: as many as the labels have, 0 ignores them.
-        holdout: training images kept back as `valid`.
+        path: the file, with `train_image`, `test_image` (uint8 `[N, H, W, C]`, or
+            `[N, T, H, W, C]` for videos), optional labels `train_label`, `test_label` (integers),
+            and optional captions `train_text`, `test_text` (strings `[N]`, or `[N, M]` for M
+            wordings, the first of which is used in evaluation); relative to `data_dir` if that is
+            set.
+        levels: number of levels; images hold integers 0 .. levels-1.
+        num_classes: number of classes; None counts them, 0 ignores labels.
+        holdout: number of training images, the last ones, held out as `valid`.
         data_dir: see `path`.
     """
     path = str(located(path, data_dir))

@@ -1,4 +1,4 @@
-"""Another data set in another size, in grey or in colour: to compare sets of different shape."""
+"""Another data set resized, or converted to grey or colour, to compare sets of different shapes."""
 
 import dataclasses
 
@@ -13,15 +13,15 @@ from diffusion_jax.errors import DataError
 
 
 def make(of: Source, size: Count, channels: Whole = 0) -> Source:
-    """Every image of a data set with 256 levels, resized by averaging areas.
+    """The images of a data set with 256 levels, resized by area averaging.
 
     Args:
         of: the data set, for example `cifar10()`.
         size: height and width.
-        channels: 1 turns colour into luminance (ITU-R 601), 3 repeats grey; 0 keeps what there is.
+        channels: 1 converts colour to luminance (ITU-R 601), 3 repeats grey, 0 keeps the channels.
 
     Raises:
-        DataError: no data set was given, it has not 256 levels, or the arguments make no image.
+        DataError: `of` is not a data set of images with 256 levels, or an argument is not valid.
     """
     if not isinstance(of, Source):
         raise DataError(
@@ -30,26 +30,28 @@ def make(of: Source, size: Count, channels: Whole = 0) -> Source:
     check_medium("resized: of", of, IMAGE, example="cifar10()")
     if of.levels != 256:
         raise DataError(f"resized: {of.name} has {of.levels} levels; only 256 can be resized")
-    wanted = channels or of.shape[-1]
-    if size < 1 or {wanted, of.shape[-1]} - {1, 3}:
-        raise DataError(f"resized: size={size}, channels={channels}: allowed are 1 or 3 channels")
+    out_channels = channels or of.shape[-1]
+    if size < 1 or {out_channels, of.shape[-1]} - {1, 3}:
+        raise DataError(f"resized: size={size}, channels={channels}: allowed: 1 or 3 channels")
 
     def load(split: str) -> Split:
         from PIL import Image
 
-        found = of.split(split)
+        original = of.split(split)
 
-        def one(image: np.ndarray) -> np.ndarray:
+        def resize(image: np.ndarray) -> np.ndarray:
             picture = Image.fromarray(image if image.shape[-1] == 3 else image[..., 0])
-            picture = picture.convert("L" if wanted == 1 else "RGB")
+            picture = picture.convert("L" if out_channels == 1 else "RGB")
             out = np.asarray(picture.resize((size, size), Image.Resampling.BOX))
-            return out.reshape(size, size, wanted)
+            return out.reshape(size, size, out_channels)
 
-        every = found.everything()  # an image that replaces a damaged one brings its label
-        images = np.stack([one(image) for image in every["image"]])
+        every = original.everything()  # replaced images come with their own labels
+        images = np.stack([resize(image) for image in every["image"]])
         return dataclasses.replace(
-            found, name=f"resized_{found.name}", images=images, labels=every["label"],
-            captions=of_rows(found.captions, every),
+            original, name=f"resized_{original.name}", images=images, labels=every["label"],
+            captions=of_rows(original.captions, every),
         )  # fmt: skip
 
-    return dataclasses.replace(of, name=f"resized_{of.name}", shape=(size, size, wanted), load=load)
+    return dataclasses.replace(
+        of, name=f"resized_{of.name}", shape=(size, size, out_channels), load=load
+    )

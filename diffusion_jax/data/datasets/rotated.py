@@ -1,4 +1,4 @@
-"""Another data set, turned by quarter turns: the same pixels as no model of it has seen them."""
+"""Another data set rotated by quarter turns: same pixels, in orientations the model never saw."""
 
 import dataclasses
 
@@ -14,16 +14,17 @@ from diffusion_jax.errors import DataError
 
 
 def make(of: Source, turns: Turns = 1) -> Source:
-    """Every image of a data set rotated.
+    """The images of a data set, rotated.
 
-    Captions that tell sides, as those of `scenes()`, are left out: they would name wrong places.
+    Captions that mention left and right, as those of `scenes()` do, are dropped, because they would
+    be wrong.
 
     Args:
         of: the data set, for example `digits()`.
-        turns: quarter turns, counterclockwise.
+        turns: number of quarter turns, counterclockwise.
 
     Raises:
-        DataError: no data set was given, or an odd number of turns changes the shape.
+        DataError: `of` is not a data set of images or videos, or the turns change the shape.
     """
     if not isinstance(of, Source):
         raise DataError(f"rotated() needs a data set, such as rotated(digits()); got {of!r}")
@@ -37,21 +38,23 @@ def make(of: Source, turns: Turns = 1) -> Source:
             "use turns=2"
         )
 
-    untrue = of.captioned and not of.mirrors and bool(turns % 4)
+    drop_captions = of.captioned and not of.mirrors and bool(turns % 4)
 
     def load(split: str) -> Split:
-        found = of.split(split)
-        every = found.everything()  # an image that replaces a damaged one brings its label
+        original = of.split(split)
+        every = original.everything()  # replaced images come with their own labels
         return dataclasses.replace(
-            found,
-            name=f"rotated_{found.name}",
+            original,
+            name=f"rotated_{original.name}",
             images=np.ascontiguousarray(np.rot90(every["image"], turns, axes=(-3, -2))),
             labels=every["label"],
-            captions=None if untrue else of_rows(found.captions, every),
+            captions=None if drop_captions else of_rows(original.captions, every),
         )
 
-    note = (f"captions of {of.name} tell sides and are left out: of turned images they are untrue",)
+    notes = of.notes
+    if drop_captions:
+        notes += (f"captions of {of.name} mention left and right, so they are dropped",)
     return dataclasses.replace(
-        of, name=f"rotated_{of.name}", load=load, captioned=of.captioned and not untrue,
-        notes=of.notes + note * untrue,
+        of, name=f"rotated_{of.name}", load=load, captioned=of.captioned and not drop_captions,
+        notes=notes,
     )  # fmt: skip

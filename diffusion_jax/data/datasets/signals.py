@@ -1,8 +1,8 @@
-"""Signals whose entropy is known: white noise, and an autoregression on levels.
+"""Signals with known entropy: white noise, and an autoregression on levels.
 
-`"ar1"` is a chain of levels: each is the bin into which `rho` times the one before, plus Gaussian
-noise, falls, so the bits of a sample are an integral of a normal density over bins. `"white"` has
-log2(levels) bits a sample.
+In `"ar1"` a level is the bin of `rho` times the previous level plus Gaussian noise, so transition
+probabilities are integrals of a normal density over bins. `"white"` has log2(levels) bits per
+sample.
 """
 
 import functools
@@ -18,11 +18,11 @@ from diffusion_jax.errors import DataError
 
 _LAWS = ("ar1", "white")
 _HELD = {"valid": 500, "test": 1000}
-_REACH = 4.0  # standard deviations from the middle to the outermost levels
+_REACH = 4.0  # standard deviations from the centre to the outermost levels
 
 
 def chain(law: str, rho: float, levels: int) -> Chain:
-    """The chain; see `make`."""
+    """The Markov chain; see `make`."""
     from scipy.special import ndtr
 
     if law == "white":
@@ -41,30 +41,30 @@ def make(
     length: Count = 32,
     size: Count = 20_000,
 ) -> Source:
-    """Signals of one channel, without labels.
+    """Signals with one channel, without labels.
 
     Args:
-        law: `"ar1"` or `"white"`.
-        rho: correlation of neighbours of an `"ar1"`, inside (-1, 1).
-        levels: how many there are.
-        length: samples of a signal.
-        size: training signals.
+        law: distribution, `"ar1"` or `"white"`.
+        rho: correlation of neighbouring samples in `"ar1"`, inside (-1, 1).
+        levels: number of levels.
+        length: number of samples in a signal.
+        size: number of training signals.
 
     Raises:
-        DataError: there is no such law.
+        DataError: `law` is unknown.
     """
     if law not in _LAWS:
-        raise DataError(f"signals: law={law!r}: allowed are {', '.join(_LAWS)}")
-    found = chain(law, rho, levels)
+        raise DataError(f"signals: law={law!r}: allowed: {', '.join(_LAWS)}")
+    markov = chain(law, rho, levels)
     name = f"{law}_{levels}_{length}" + (f"_{rho:g}" if law == "ar1" else "")
 
     def load(split: str) -> Split:
         count = _HELD.get(split, size)
         rng = np.random.default_rng([zlib.crc32(f"{name} {split}".encode())])
-        images = found.draw(rng, count, length).reshape(count, 1, length, 1)
+        images = markov.draw(rng, count, length).reshape(count, 1, length, 1)
         return Split(f"{name}/{split}", images, np.zeros(count, np.int32), levels, 0)
 
-    bits = found.entropy(length)
+    bits = markov.entropy(length)
     return Source(
         name, (1, length, 1), levels, 0, functools.lru_cache(load), medium=SIGNAL,
         entropy=(bits, bits),

@@ -1,7 +1,7 @@
-"""Three images of another set as the channels of one: a law with 1,000 modes to find.
+"""Three images of another data set as the channels of one: a distribution with 1,000 modes.
 
-Stacked MNIST (Metz et al. 2017) with labels: 100 a + 10 b + c for digits a, b, c. Which three make
-an image follows from seed and number, so that the set is the same everywhere.
+This is Stacked MNIST (Metz et al. 2017) with labels 100 a + 10 b + c for digits a, b, c. The choice
+of the three images depends on the seed only.
 """
 
 import numpy as np
@@ -13,20 +13,20 @@ from diffusion_jax.errors import ConfigError
 
 
 def make(of: Source, size: Count = 26_000, seed: Whole = 0) -> Source:
-    """Stacks images of one channel.
+    """Stacks images with one channel.
 
     Args:
         of: a data set with classes, such as `digits()` or `mnist()`.
-        size: of the training split; the others have a tenth of it.
-        seed: of the choice.
+        size: number of training images; the other splits have a tenth of it.
+        seed: seed for the choice of images.
 
     Raises:
-        ConfigError: its images have several channels, or it has no classes.
+        ConfigError: the images have several channels, or the data set has no classes.
     """
     if of.medium != IMAGE or of.shape[-1] != 1 or not of.num_classes:
         raise ConfigError(
-            f"stacked(of={of.name}): images of one channel with classes are needed, such as "
-            "digits() or mnist()"
+            f"stacked(of={of.name}): needs images with one channel and classes, such as digits() "
+            "or mnist()"
         )
     (height, width, _), k = of.shape, of.num_classes
 

@@ -1,6 +1,6 @@
-"""Samples of a model in place of another data set's training images, or beside them.
+"""Samples of a model that replace another data set's training images, or extend them.
 
-`valid` and `test` are the real ones: what is trained on this is measured on real images.
+`valid` and `test` are real images, so models trained on this are evaluated on real data.
 """
 
 import dataclasses
@@ -23,26 +23,27 @@ from diffusion_jax.errors import DataError, SpecError, UserError
 def make(
     of: Source, samples: str, real: Share = 0.0, size: Whole = 0, seed: Seed = 0, data_dir: str = ""
 ) -> Source:
-    """Training images drawn by a model, as `--mode=sample` leaves them.
+    """Training images sampled from a model, in a file written by `--mode=sample`.
 
     Args:
         of: the real data set, for example `digits()`.
         samples: an npz with `image` and `label`; relative to `data_dir` if that is set.
-        real: the share of real training images.
-        size: training images, real and synthetic; 0: all samples, and real ones for their share.
-        seed: of the choice among samples and among real images.
+        real: fraction of real images among the training images.
+        size: number of training images, real and synthetic; 0 takes all samples, and as many real
+            images as their fraction requires.
+        seed: seed for the choice of samples and real images.
         data_dir: see `samples`.
 
     Raises:
-        DataError: no data set was given, or the file's samples are not labelled images like its
-            own, or too few, or of a model that was trained on some of its `valid` or `test` images,
-            by itself or by its teacher.
+        DataError: `of` is not a labelled data set; the samples are not labelled images of the same
+            kind, or too few; or their model, or its teacher, was trained on `valid` or `test`
+            images of `of`.
     """
     if not isinstance(of, Source):
         raise DataError(f"synthetic() needs a data set, as in synthetic(digits(), ...); got {of!r}")
     if of.captioned or not of.num_classes:
         why = "captions" if of.captioned else "no classes"
-        raise DataError(f"synthetic: {of.name} has {why}; it takes labelled data without captions")
+        raise DataError(f"synthetic: {of.name} has {why}; needs labelled data without captions")
     path = located(samples, data_dir)
     arrays = _memory_mapped.npz(path)
     images, labels = _labelled(of, path, arrays)
@@ -52,20 +53,19 @@ def make(
     notes += _trained_on(of, path, arrays)
 
     def load(split: str) -> Split:
-        found = of.split(split)
+        part = of.split(split)
         if split != "train":
-            return found
-        drawn, kept = _counts(len(images), len(found), real, size, path)
+            return part
+        num_samples, num_real = _counts(len(images), len(part), real, size, path)
         rng = np.random.default_rng(seed)
-        mine, theirs = (
-            np.sort(rng.permutation(len(a))[:n]) for a, n in ((found, kept), (images, drawn))
-        )
-        taken = found.take(mine)
+        real_rows = np.sort(rng.permutation(len(part))[:num_real])
+        sample_rows = np.sort(rng.permutation(len(images))[:num_samples])
+        real_images = part.take(real_rows)
         return dataclasses.replace(
-            found,
+            part,
             name=f"{name}/{split}",
-            images=np.concatenate([taken["image"], images[theirs]]),
-            labels=np.concatenate([taken["label"], labels[theirs]]),
+            images=np.concatenate([real_images["image"], images[sample_rows]]),
+            labels=np.concatenate([real_images["label"], labels[sample_rows]]),
         )
 
     return dataclasses.replace(
@@ -76,12 +76,12 @@ def make(
 def _labelled(
     of: Source, path: Path, arrays: dict[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The images of a file and their classes."""
+    """The images in a file and their classes."""
     where = f"samples {path}"
-    lacking = [k for k in ("image", "label") if k not in arrays]
-    if lacking:
+    absent = [k for k in ("image", "label") if k not in arrays]
+    if absent:
         raise DataError(
-            f"{where}: there is no {' and no '.join(lacking)}; it needs labelled samples, as "
+            f"{where}: there is no {' and no '.join(absent)}; it must hold labelled samples, as "
             "--mode=sample of a conditional model writes them"
         )
     images = np.asarray(arrays["image"])
@@ -93,27 +93,27 @@ def _labelled(
     return images, labels.astype(np.int32)
 
 
-def _counts(there: int, found: int, real: float, size: int, path: Path) -> tuple[int, int]:
-    """How many samples and how many real images."""
+def _counts(samples: int, real_images: int, real: float, size: int, path: Path) -> tuple[int, int]:
+    """The numbers of samples and of real images to use, given the numbers available."""
     if not size:
-        size = found if real == 1.0 else round(there / (1.0 - real))
+        size = real_images if real == 1.0 else round(samples / (1.0 - real))
     kept = round(real * size)
-    if size - kept > there or kept > found:
+    if size - kept > samples or kept > real_images:
         raise DataError(
-            f"synthetic: size={size}, real={real} are {size - kept} samples and {kept} real "
-            f"images; {path.name} has {there}, and there are {found} real ones: draw more "
+            f"synthetic: size={size}, real={real} need {size - kept} samples and {kept} real "
+            f"images; {path.name} has {samples}, and there are {real_images} real ones: draw more "
             "(--config.sample.num), or lower size"
         )
     return size - kept, kept
 
 
 def _trained_on(of: Source, path: Path, arrays: dict[str, np.ndarray]) -> list[str]:
-    """Refuses samples of a model of the images that are to judge them; notes what is not known."""
+    """Refuses samples of a model that saw `valid` or `test`; returns notes on what is unknown."""
     notes = []
     for who, meta in _models(arrays):
         data = meta.get("data", {})
         if not data.get("sketch"):
-            notes.append(f"what {who} behind {path.name} was trained on is not on record")
+            notes.append(f"there is no record of what {who} behind {path.name} was trained on")
         elif data["sketch"] != of.split("train").sketch():
             _check_apart(of, f"samples {path}: {who} behind them", data["sketch"], meta)
             notes.append(f"{who} behind {path.name} was trained on other images: {data['name']}")
@@ -121,28 +121,28 @@ def _trained_on(of: Source, path: Path, arrays: dict[str, np.ndarray]) -> list[s
 
 
 def _check_apart(of: Source, who: str, sketch: str, meta: dict[str, Any]) -> None:
-    """Refuses a model of images that are to judge: of a whole split, or, where found, of some."""
+    """Refuses a model trained on images of `valid` or `test`, if its data are still available."""
     train = _images(meta)
     for split in ("valid", "test"):
         try:
-            found = of.split(split)
+            part = of.split(split)
         except DataError:  # nothing is held out
             continue
-        whole = sketch == found.sketch()
-        own = _rows(of.split("train"))  # of which some may be in both by themselves
-        some = len((_rows(train) & _rows(found)) - own) if train else 0
-        if whole or some:
-            which = f"{of.name}/{split}" if whole else f"{some} images of {of.name}/{split}"
+        whole = sketch == part.sketch()
+        real_train = _rows(of.split("train"))  # may contain duplicates of held-out images
+        shared = len((_rows(train) & _rows(part)) - real_train) if train else 0
+        if whole or shared:
+            which = f"{of.name}/{split}" if whole else f"{shared} images of {of.name}/{split}"
             raise DataError(
-                f"{who} was trained on {which}, which is to judge what is trained on them; draw "
-                "samples of a model of the training images alone"
+                f"{who} was trained on {which}, which evaluates models trained on these samples; "
+                "draw samples from a model of the training images only"
             )
 
 
 def _images(meta: dict[str, Any]) -> Split | None:
     """The images a model was trained on, if its configuration still finds them.
 
-    Not by a plug-in of somebody else's: a file of samples is no reason to import it.
+    Third-party plug-ins are not imported just because a file of samples mentions them.
     """
     c = meta.get("config", {})
     try:
@@ -164,10 +164,10 @@ def _rows(split: Split) -> set[bytes]:
 
 
 def _models(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The models that had a part in samples: who drew them, and its teachers.
+    """The models behind samples: the ones that drew them, and their teachers.
 
     Yields:
-        Each in words, with its record; an empty one where there is none.
+        A phrase for each model, and its record, which may be empty.
     """
     try:
         named = str(json.loads(str(arrays["method"]))["checkpoint"])
@@ -184,7 +184,7 @@ def _models(arrays: dict[str, np.ndarray]) -> Iterator[tuple[str, dict[str, Any]
 
 
 def _record(run: Path) -> dict[str, Any]:
-    """What a checkpoint, or the newest one of a run, says of itself, if it is still there."""
+    """The metadata of a checkpoint, or of a run's newest one; empty if missing."""
     steps = [p for p in run.glob("checkpoints/*") if p.name.isdecimal()]
     newest = max(steps, key=lambda p: int(p.name), default=run)
     try:

@@ -1,4 +1,4 @@
-"""Your own text, cut into pieces of one length."""
+"""Your own text, cut into pieces of equal length."""
 
 from pathlib import Path
 
@@ -18,49 +18,49 @@ def make(
     test: Rate = 0.05,
     data_dir: str = "",
 ) -> Source:
-    """The pieces of a text file, one after the other; the last of them are `valid` and `test`.
+    """Consecutive pieces of a text file; the last ones are `valid` and `test`.
 
-    Capitals become small letters where the alphabet has none, and what is not in the alphabet
-    becomes a space; several spaces in a row become one.
+    Text is converted to lower case if the alphabet has no capitals. Letters outside the alphabet
+    become spaces, and repeated spaces become one.
 
     Args:
         path: the file, UTF-8; relative to `data_dir` if that is set.
-        length: letters of a piece.
-        alphabet: the letters, with ranges such as `a-z`; at most 256, a space among them.
-        valid: part of the pieces kept back for validation.
-        test: part kept back for the test.
+        length: number of letters in a piece.
+        alphabet: at most 256 letters, with ranges such as `a-z`; must include a space.
+        valid: fraction of the pieces held out for validation.
+        test: fraction of the pieces held out for the test.
         data_dir: see `path`.
 
     Raises:
-        DataError: the file cannot be read, is too short, or there is no such alphabet.
+        DataError: the file cannot be read or is too short, or the alphabet is not valid.
     """
     if valid + test >= 1.0:
         raise DataError(f"text: valid={valid} and test={test} leave nothing to train on")
     letters = _letters(alphabet)
     file = located(path, data_dir)
     try:
-        said = file.read_text(encoding="utf-8")
+        content = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as e:
         raise DataError(f"{str(file)!r} is not UTF-8 text ({e.reason})") from e
     except OSError as e:
         raise DataError(f"cannot read {str(file)!r}: {e.strerror or e}{beside(file)}") from e
     medium = Text(letters)
-    kept = np.asarray(medium.levels_of(_cleaned(said, letters)))
-    count = len(kept) // length
+    cleaned = np.asarray(medium.levels_of(_cleaned(content, letters)))
+    count = len(cleaned) // length
     parts = {"test": int(test * count), "valid": int(valid * count)}
     if count - sum(parts.values()) < 2:
         raise DataError(
-            f"{str(file)!r} has {len(kept)} letters, {count} pieces of {length}: too few to train "
-            "on; take a longer text, or a shorter length"
+            f"{str(file)!r} has {len(cleaned)} letters, {count} pieces of {length}: too few to "
+            "train on; use a longer text, or a smaller length"
         )
-    images = kept[: count * length].reshape(count, 1, length, 1)
+    images = cleaned[: count * length].reshape(count, 1, length, 1)
     ends = (count - sum(parts.values()), count - parts["test"], count)
 
     def load(split: str) -> Split:
         part = {"train": slice(0, ends[0]), "valid": slice(*ends[:2]), "test": slice(*ends[1:])}
-        found = images[part[split]]
+        pieces = images[part[split]]
         name = f"{Path(path).stem}/{split}"
-        return Split(name, found, np.zeros(len(found), np.int32), len(letters), 0)
+        return Split(name, pieces, np.zeros(len(pieces), np.int32), len(letters), 0)
 
     return Source(
         Path(path).stem, (1, length, 1), len(letters), 0, load, medium=medium, mirrors=False
@@ -68,7 +68,7 @@ def make(
 
 
 def _letters(alphabet: str) -> str:
-    """The letters of an alphabet with ranges."""
+    """Expands the ranges of an alphabet."""
     out, i = [], 0
     while i < len(alphabet):
         if alphabet[i + 1 : i + 2] == "-" and i + 2 < len(alphabet):
@@ -83,10 +83,10 @@ def _letters(alphabet: str) -> str:
     return letters
 
 
-def _cleaned(said: str, letters: str) -> str:
-    """A text in the letters of an alphabet."""
+def _cleaned(text: str, letters: str) -> str:
+    """Converts a text to the letters of an alphabet."""
     if not any(letter.isupper() for letter in letters):
-        said = said.lower()
-    known = set(letters)
-    spaced = "".join(letter if letter in known else " " for letter in said)
+        text = text.lower()
+    allowed = set(letters)
+    spaced = "".join(letter if letter in allowed else " " for letter in text)
     return " ".join(spaced.split())

@@ -1,8 +1,8 @@
-"""Small binary videos of which everything is known: a glyph that moves over a torus.
+"""Small binary videos with known distribution: a glyph that moves over a torus.
 
-Every video is one of glyphs x places x velocities, all distinct and all equally likely: with ten
-glyphs, 16 x 16 places and eight velocities each has exactly log2(20480) = 14.32 bits. A bound may
-be held against that. Two frames tell all the others.
+A video is determined by glyph, place and velocity; all combinations are distinct and equally
+likely. With ten glyphs, 16 x 16 places and eight velocities the entropy is exactly log2(20480) =
+14.32 bits, a reference value for bounds. Two frames determine the rest.
 """
 
 import functools
@@ -17,7 +17,7 @@ from diffusion_jax.data.media.video import VIDEO
 from diffusion_jax.errors import DataError
 
 _HELD = {"valid": 500, "test": 1000}
-# The ten digits, 3 wide and 5 high, a number for each row of three pixels.
+# The ten digits, 5 high and 3 wide; each row of three pixels is a binary number.
 _ROWS = ("75557", "26227", "71747", "71717", "55711", "74717", "74757", "71122", "75757", "75717")
 _HEIGHT, _WIDTH = 5, 3
 _NEIGHBOURS = tuple((y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if y or x)
@@ -34,29 +34,30 @@ def make(
     frames: Count = 8,
     velocities: tuple[tuple[Move, Move], ...] = _NEIGHBOURS,
 ) -> Source:
-    """Videos of one glyph, two levels, labelled by the glyph.
+    """Videos of one glyph with two levels, labelled by the glyph.
 
-    All of them are training videos, in an order that is fixed; `valid` and `test` are 500 and 1,000
-    of them drawn at random: the law is what a model is to learn, and there is no other.
+    The training set holds all videos, in a fixed order. `valid` and `test` are 500 and 1,000 random
+    ones of them, because the task is to learn this distribution, not to generalise beyond it.
 
     Args:
-        glyphs: how many of the ten digits.
+        glyphs: number of glyphs, taken from the ten digits.
         size: side of the torus.
-        frames: T.
-        velocities: pixels down and to the right from frame to frame; `((0, 0),)` stands still.
+        frames: number of frames.
+        velocities: possible velocities in pixels per frame, (down, right); `((0, 0),)` for no
+            motion.
 
     Raises:
-        DataError: two of the videos would be one, or there are none.
+        DataError: an argument is not valid, or two videos would be equal.
     """
     if glyphs > len(_ROWS):
-        raise DataError(f"toys: glyphs={glyphs}: there are {len(_ROWS)}")
+        raise DataError(f"toys: glyphs={glyphs}: there are only {len(_ROWS)}")
     if size < _HEIGHT + 1:
-        raise DataError(f"toys: size={size}: a glyph needs {_HEIGHT + 1} or more")
+        raise DataError(f"toys: size={size}: must be at least {_HEIGHT + 1} for a glyph")
     speeds = np.asarray(velocities, int).reshape(-1, 2) % size
     if not len(speeds) or len(np.unique(speeds, axis=0)) < len(speeds):
         raise DataError(
-            f"toys: velocities={velocities} must be pairs, (down, right), of which no two are one "
-            f"on a torus of {size}"
+            f"toys: velocities={velocities} must be pairs (down, right), all different on a torus "
+            f"of size {size}"
         )
     if frames == 1 and len(speeds) > 1:
         raise DataError("toys: frames=1 shows no velocity; use velocities=((0, 0),)")
@@ -74,7 +75,7 @@ def make(
         return Split(f"{name}/{split}", images, which.astype(np.int32), 2, glyphs)
 
     def entropy_of_first(count: int) -> tuple[float, float]:
-        seen = every if count > 1 else every // len(speeds)  # two frames tell the velocity
+        seen = every if count > 1 else every // len(speeds)  # two frames determine the velocity
         return math.log2(seen), math.log2(seen / glyphs)
 
     return Source(
@@ -87,7 +88,7 @@ def make(
 def _drawn(
     glyphs: np.ndarray, y: np.ndarray, x: np.ndarray, v: np.ndarray, frames: Whole, size: int
 ) -> np.ndarray:
-    """The videos, uint8 `[N, frames, size, size, 1]`."""
+    """Renders videos, uint8 `[N, frames, size, size, 1]`."""
     n, height, width = glyphs.shape
     out = np.zeros((n, frames, size, size, 1), np.uint8)
     row, down, right = np.arange(n)[:, None, None], np.arange(height), np.arange(width)

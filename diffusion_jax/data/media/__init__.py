@@ -1,1 +1,1 @@
-"""What examples are, images or others: their shapes, how they are shown, what files they go to."""
+"""Media (images, videos, ...): shapes of examples, how to show them, and how to file them."""

@@ -1,6 +1,6 @@
-"""The contract of a medium: what the examples of a data set are, for whoever shows or files them.
+"""The contract of a medium: what kind of data the arrays of a data set represent.
 
-Models see arrays of any shape; a data set says by its medium what those arrays are.
+It is used to show examples and to write them to files. Models see arrays of any shape.
 """
 
 from pathlib import Path
@@ -14,12 +14,12 @@ class Medium(Protocol):
     """Images, videos, signals, ...
 
     Attributes:
-        name: of one example: `image`.
-        shapes: which shapes examples may have, for messages: `(height, width, 1 or 3)`.
-        layout: the same of an array of examples: `[N,H,W,C] with 1 or 3 channels`.
-        file: what a file of one is called: `picture`.
-        time: the axis of an example along which it goes on in time; None without.
-        kinds: of files that `keep` may be asked for; empty where there is no choice.
+        name: noun for an example: `image`.
+        shapes: shapes of an example, for messages: `(height, width, 1 or 3)`.
+        layout: shapes of an array of examples, for messages: `[N,H,W,C] with 1 or 3 channels`.
+        file: noun for a file with an example: `picture`.
+        time: axis of an example that is time, or None.
+        kinds: kinds of files that `keep` can write; empty if there is no choice.
     """
 
     @property
@@ -41,29 +41,33 @@ class Medium(Protocol):
     def kinds(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether examples may have that shape."""
+        """Whether examples may have this shape."""
         ...
 
     def stills(self, examples: np.ndarray, levels: int) -> np.ndarray:
-        """One picture for each example: levels 0 .. levels-1, `[N, h, w, 1 or 3]`."""
+        """One still image for each example: levels 0 .. levels-1, `[N, h, w, 1 or 3]`."""
         ...
 
     def read(self, file: BinaryIO, shape: tuple[int, ...], levels: int) -> np.ndarray:
-        """One example from a user's file, brought to this shape and these levels, uint8.
+        """Reads one example from a user's file and converts it to `shape` and `levels`, uint8.
 
         Raises:
-            Damaged: the file cannot be decoded, or not be brought there.
+            Damaged: the file cannot be decoded or converted.
         """
         ...
 
     def keep(
         self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
     ) -> tuple[Path, ...]:
-        """Writes what a sheet of stills cannot show, a film say, by the name `path` with endings.
+        """Writes files that a contact sheet of stills cannot replace, such as animations.
 
-        `kind` is one of `kinds`, or empty for what suits the examples.
+        Args:
+            path: path of the files without an ending.
+            examples: the examples.
+            levels: number of levels.
+            kind: one of `kinds`; empty chooses one that suits the examples.
 
         Returns:
-            The files; none where the sheet shows everything.
+            The files; empty if the sheet shows everything.
         """
         ...

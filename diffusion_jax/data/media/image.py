@@ -21,7 +21,7 @@ class Image:
     kinds: tuple[str, ...] = ()
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether they have height, width and 1 or 3 channels."""
+        """Whether the shape is that of a grey or RGB image."""
         return len(shape) == 3 and shape[-1] in (1, 3)
 
     def stills(self, examples: np.ndarray, levels: int) -> np.ndarray:
@@ -29,14 +29,14 @@ class Image:
         return examples
 
     def read(self, file: BinaryIO, shape: tuple[int, ...], levels: int) -> np.ndarray:
-        """A picture, cut and shrunk, its 0 .. 255 brought to the nearest level."""
-        found = fitted(read(file, shape[-1]), (shape[0], shape[1])).reshape(shape)
-        return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)
+        """Reads an image file, crops and shrinks it, and rounds 0 .. 255 to the nearest level."""
+        pixels = fitted(read(file, shape[-1]), (shape[0], shape[1])).reshape(shape)
+        return np.round(pixels * ((levels - 1) / 255.0)).astype(np.uint8)
 
     def keep(
         self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
     ) -> tuple[Path, ...]:
-        """Nothing: a sheet shows them."""
+        """Writes no files, because a contact sheet shows everything."""
         return ()
 
 

@@ -1,4 +1,4 @@
-"""Signals: values of one or several channels, one after the other."""
+"""Signals: time series of one or several channels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +8,13 @@ import numpy as np
 
 from diffusion_jax.data.pictures import Damaged
 
-_HEIGHT, _WIDTH = 64, 192  # of a plot, at least
+_HEIGHT, _WIDTH = 64, 192  # height and minimum width of a plot
 _COLOURS = ((1.0, 1.0, 1.0), (1.0, 0.6, 0.2), (0.3, 0.7, 1.0), (0.5, 0.9, 0.4), (0.9, 0.4, 0.7))
 
 
 @dataclass(frozen=True)
 class Signal:
-    """Signals `(1, T, C)`: images of height 1 to a network, lines to a reader."""
+    """Signals `(1, T, C)`: images of height 1 for a network, shown as line plots."""
 
     name: str = "signal"
     shapes: str = "(1, samples, channels)"
@@ -24,21 +24,23 @@ class Signal:
     kinds: tuple[str, ...] = ()
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether they have height 1, samples and channels."""
+        """Whether the shape is `(1, T, C)`."""
         return len(shape) == 3 and shape[0] == 1
 
     def stills(self, examples: np.ndarray, levels: int) -> np.ndarray:
-        """Line plots, the top level at the top; every channel has a colour."""
+        """Line plots, with the highest level at the top and one colour for each channel."""
         return np.stack([_plot(e[0], levels) for e in examples])
 
     def read(self, file: BinaryIO, shape: tuple[int, ...], levels: int) -> np.ndarray:
-        """Refused: how values become levels is the data set's secret."""
-        raise Damaged(f"signals come in an npz, as image uint8 [N, {', '.join(map(str, shape))}]")
+        """Not supported: only the data set knows how values were quantised."""
+        raise Damaged(
+            f"signals must be in an npz, as image uint8 [N, {', '.join(map(str, shape))}]"
+        )
 
     def keep(
         self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
     ) -> tuple[Path, ...]:
-        """Nothing: plots show them."""
+        """Writes no files, because plots show everything."""
         return ()
 
 
@@ -46,7 +48,7 @@ SIGNAL = Signal()
 
 
 def _plot(values: np.ndarray, levels: int) -> np.ndarray:
-    """The plot of `[T, C]`, uint8 `[h, w, 1]`, with several channels `[h, w, 3]`."""
+    """Plots `[T, C]` as uint8 `[h, w, 1]`, or `[h, w, 3]` for several channels."""
     from PIL import Image, ImageDraw
 
     count, channels = values.shape

@@ -1,4 +1,4 @@
-"""Texts of one length in an alphabet: each level is a letter."""
+"""Texts of fixed length: each level is a letter of an alphabet."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,8 @@ from diffusion_jax.data.pictures import Damaged
 from diffusion_jax.runtime import fonts
 from diffusion_jax.runtime.storage import write
 
-_LINE, _LETTER, _WIDTH = 18, 8, 32  # pixels of a line and of a letter; letters of a line
+_LINE, _LETTER = 18, 8  # height of a line and width of a letter, in pixels
+_WIDTH = 32  # letters per line
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Text:
     """Texts `(1, T, 1)`.
 
     Attributes:
-        alphabet: the letter of each level.
+        alphabet: the letter for each level.
     """
 
     alphabet: str
@@ -30,11 +31,11 @@ class Text:
     kinds: tuple[str, ...] = ()
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether they have height 1, letters and one channel."""
+        """Whether the shape is `(1, T, 1)`."""
         return len(shape) == 3 and shape[0] == shape[2] == 1
 
     def said(self, examples: np.ndarray) -> list[str]:
-        """The texts."""
+        """The examples as strings."""
         letters = np.asarray(list(self.alphabet))
         return ["".join(letters[e.ravel()]) for e in examples]
 
@@ -52,7 +53,7 @@ class Text:
         return np.asarray([number[letter] for letter in text], np.uint8)
 
     def stills(self, examples: np.ndarray, levels: int) -> np.ndarray:
-        """The texts, written; a line has 32 letters."""
+        """Renders the texts, 32 letters per line."""
         from PIL import Image, ImageDraw
 
         font, out = fonts.dejavu(_LINE - 6, mono=True), []
@@ -69,7 +70,7 @@ class Text:
         return np.round(shown).astype(np.uint8)
 
     def read(self, file: BinaryIO, shape: tuple[int, ...], levels: int) -> np.ndarray:
-        """The first letters of a text file; line ends count as spaces."""
+        """The first letters of a text file, with line ends replaced by spaces."""
         text = file.read().decode(errors="replace").replace("\n", " ")
         if len(text) < shape[1]:
             raise Damaged(f"has {len(text)} letters, fewer than {shape[1]}")
@@ -78,7 +79,7 @@ class Text:
     def keep(
         self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
     ) -> tuple[Path, ...]:
-        """All of them in one file, a line each."""
+        """Writes all texts to one file, one per line."""
         path = path.with_suffix(".txt")
         write(path, ("\n".join(self.said(examples)) + "\n").encode())
         return (path,)

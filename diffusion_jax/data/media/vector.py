@@ -12,7 +12,7 @@ from diffusion_jax.data.pictures import Damaged
 
 @dataclass(frozen=True)
 class Vector:
-    """Vectors `(1, 1, D)`: one pixel of many channels to a network, a grey square to a reader."""
+    """Vectors `(1, 1, D)`: one pixel with D channels for a network, shown as a grey square."""
 
     name: str = "vector"
     shapes: str = "(1, 1, values)"
@@ -22,24 +22,26 @@ class Vector:
     kinds: tuple[str, ...] = ()
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether they have height and width 1."""
+        """Whether the shape is `(1, 1, D)`."""
         return len(shape) == 3 and shape[:2] == (1, 1)
 
     def stills(self, examples: np.ndarray, levels: int) -> np.ndarray:
-        """Squares, row by row, with zeros at the end."""
+        """Squares filled row by row, padded with zeros."""
         n, values = len(examples), examples.shape[-1]
         side = math.ceil(math.sqrt(values))
         filled = np.pad(examples.reshape(n, values), [(0, 0), (0, side**2 - values)])
         return filled.reshape(n, side, side, 1)
 
     def read(self, file: BinaryIO, shape: tuple[int, ...], levels: int) -> np.ndarray:
-        """Refused: how values become levels is the data set's secret."""
-        raise Damaged(f"vectors come in an npz, as image uint8 [N, {', '.join(map(str, shape))}]")
+        """Not supported: only the data set knows how values were quantised."""
+        raise Damaged(
+            f"vectors must be in an npz, as image uint8 [N, {', '.join(map(str, shape))}]"
+        )
 
     def keep(
         self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
     ) -> tuple[Path, ...]:
-        """Nothing: the squares show them."""
+        """Writes no files, because the squares show everything."""
         return ()
 
 

@@ -1,4 +1,4 @@
-"""Videos: all frames of one size."""
+"""Videos with frames of equal size."""
 
 import io
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from diffusion_jax.runtime.storage import write
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
-_MILLISECONDS = 150  # that a frame stays
+_MILLISECONDS = 150  # duration of a frame
 
 
 @dataclass(frozen=True)
@@ -29,25 +29,25 @@ class Video:
     kinds: tuple[str, ...] = ("gif", "webp", "apng")
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether they have frames, height, width and 1 or 3 channels."""
+        """Whether the shape is that of a grey or RGB video."""
         return len(shape) == 4 and shape[-1] in (1, 3)
 
     def stills(self, examples: np.ndarray, levels: int) -> np.ndarray:
-        """Strips: the frames from left to right, a line between them."""
+        """Strips of frames from left to right, separated by lines."""
         n, frames, height, _, channels = examples.shape
         line = np.full((n, frames, height, 1, channels), levels // 2, examples.dtype)
         strip = np.concatenate([examples, line], axis=3).transpose(0, 2, 1, 3, 4)
         return strip.reshape(n, height, -1, channels)[:, :, :-1]
 
     def read(self, file: BinaryIO, shape: tuple[int, ...], levels: int) -> np.ndarray:
-        """The first frames of a GIF, WebP or animated PNG, each cut and shrunk as a picture is."""
-        found = clip(file, shape)
-        return np.round(found * ((levels - 1) / 255.0)).astype(np.uint8)
+        """The first frames of a GIF, WebP or animated PNG, cropped and shrunk like images."""
+        frames = clip(file, shape)
+        return np.round(frames * ((levels - 1) / 255.0)).astype(np.uint8)
 
     def keep(
         self, path: Path, examples: np.ndarray, levels: int, kind: str = ""
     ) -> tuple[Path, ...]:
-        """One film of all of them side by side: `.gif` in grey, else lossless `.webp`."""
+        """Writes one animation of all videos in a grid: `.gif` if grey, else lossless `.webp`."""
         if not len(examples):
             return ()
         columns = image_grids.columns_for(len(examples), examples.shape[2:])
@@ -62,35 +62,37 @@ VIDEO = Video()
 
 
 def clip(file: BinaryIO, shape: tuple[int, ...], start: int = 0) -> np.ndarray:
-    """So many frames of an animated file as uint8 0 .. 255 of `shape`, `(T, H, W, C)`.
+    """Reads frames of an animated file as uint8 0 .. 255 of `shape`, `(T, H, W, C)`.
 
     Args:
-        start: the first of them.
+        file: the file.
+        shape: shape of the result.
+        start: index of the first frame.
 
     Raises:
-        Damaged: it cannot be decoded, or has fewer frames, or smaller ones.
+        Damaged: the file cannot be decoded, or has too few or too small frames.
     """
-    found = frames_of(file, shape[-1])
-    if len(found) < start + shape[0]:
-        raise Damaged(f"has {len(found)} frames, fewer than {start + shape[0]}")
-    kept = found[start : start + shape[0]]
-    return np.stack([fitted(f, (shape[1], shape[2])) for f in kept]).reshape(shape)
+    frames = frames_of(file, shape[-1])
+    if len(frames) < start + shape[0]:
+        raise Damaged(f"has {len(frames)} frames, fewer than {start + shape[0]}")
+    chosen = frames[start : start + shape[0]]
+    return np.stack([fitted(f, (shape[1], shape[2])) for f in chosen]).reshape(shape)
 
 
 def frames_of(file: BinaryIO, channels: int) -> list["PilImage"]:
-    """The frames of an animated file, read as pictures are; one that stays for long comes once.
+    """The frames of an animated file, read like images, each once regardless of its duration.
 
-    The picture of an animated PNG for programs that show no animation is none of them.
+    The fallback image of an animated PNG, for viewers without animation, is not included.
 
     Raises:
-        Damaged: it cannot be decoded.
+        Damaged: the file cannot be decoded.
     """
     from PIL import Image, ImageSequence
 
     try:
-        with Image.open(file) as film:
-            found = [shown(frame, channels) for frame in ImageSequence.Iterator(film)]
-            return found[bool(getattr(film, "default_image", False)) :]
+        with Image.open(file) as animation:
+            frames = [shown(frame, channels) for frame in ImageSequence.Iterator(animation)]
+            return frames[bool(getattr(animation, "default_image", False)) :]
     except Damaged:
         raise
     except Exception as e:  # Pillow's decoders raise nearly everything on damaged files
@@ -98,23 +100,23 @@ def frames_of(file: BinaryIO, channels: int) -> list["PilImage"]:
 
 
 def frames_of_film(data: bytes) -> np.ndarray:
-    """The frames of what `film` wrote, uint8 `[T, H, W]` in grey or `[T, H, W, 3]`.
+    """The frames of an animation written by `film`, uint8 `[T, H, W]` if grey, else `[T, H, W, 3]`.
 
-    Equal frames in a row are one in the file, that stays for longer.
+    Consecutive equal frames are stored once, with a longer duration.
     """
     from PIL import Image, ImageSequence
 
     out = []
-    with Image.open(io.BytesIO(data)) as found:
-        for frame in ImageSequence.Iterator(found):
-            frame.load()  # WebP tells only now for how long
-            stays = max(round(frame.info.get("duration", _MILLISECONDS) / _MILLISECONDS), 1)
+    with Image.open(io.BytesIO(data)) as animation:
+        for frame in ImageSequence.Iterator(animation):
+            frame.load()  # WebP knows the duration only now
+            repeats = max(round(frame.info.get("duration", _MILLISECONDS) / _MILLISECONDS), 1)
             picture = frame if frame.mode == "L" else frame.convert("RGB")
-            out += [np.asarray(picture)] * stays
+            out += [np.asarray(picture)] * repeats
     return np.stack(out)
 
 
-# How Pillow writes films without loss, by their endings; grey fits into the 256 colours of GIF.
+# Pillow's options for lossless animations, by ending; grey fits into the 256 colours of GIF.
 FILMS = {
     "gif": {"format": "GIF", "optimize": False, "disposal": 1},
     "webp": {"format": "WEBP", "lossless": True, "quality": 100, "method": 4},
@@ -123,10 +125,11 @@ FILMS = {
 
 
 def film(frames: np.ndarray, kind: str) -> bytes:
-    """An animated file of uint8 `[T, H, W, 1 or 3]`, endless.
+    """Encodes frames as an endlessly looping animation.
 
     Args:
-        kind: one of `FILMS`; GIF keeps grey exactly, and of colours 256.
+        frames: uint8 `[T, H, W, 1 or 3]`.
+        kind: one of `FILMS`. GIF is lossless for grey, but reduces colours to 256.
     """
     from PIL import Image
 

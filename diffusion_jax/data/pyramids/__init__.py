@@ -1,1 +1,1 @@
-"""Ways to split an image into a smaller one and the rest, without loss, one file each."""
+"""Pyramids: lossless splits of an image into a smaller one and the rest. One plug-in per file."""

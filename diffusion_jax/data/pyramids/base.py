@@ -1,7 +1,7 @@
-"""The contract of a pyramid: an image as a smaller image and what is missing of it.
+"""The contract of a pyramid: it splits an image into a smaller image and the missing rest.
 
-Both parts are whole numbers with the levels of the image, so that each is data like any other, and
-`log P(image) = log P(low) + log P(high | low)` holds exactly: nothing is rescaled.
+Both parts are integers with the same levels as the image, so that each is ordinary data, and
+`log P(image) = log P(low) + log P(high | low)` holds exactly.
 """
 
 from typing import Protocol, runtime_checkable
@@ -17,8 +17,8 @@ class Pyramid(Protocol):
     """Splits images in two.
 
     Attributes:
-        exact: whether every pair `(low, high)` is some image's. If it is not, the sum of the two
-            bounds is a valid one still, but spends mass on pairs that do not occur.
+        exact: whether every pair `(low, high)` corresponds to an image. If not, the sum of the two
+            bounds is still a valid bound, but some mass is spent on pairs that do not occur.
     """
 
     exact: bool
@@ -28,11 +28,11 @@ class Pyramid(Protocol):
         ...
 
     def split(self, images: Array) -> tuple[Array, Array]:
-        """`(low, high)` of images `[B, H, W, C]`; low is `[B, H/2, W/2, C]`; both uint8."""
+        """Splits images `[B, H, W, C]` into `(low, high)`, uint8; low is `[B, H/2, W/2, C]`."""
         ...
 
     def merge(self, low: Array, high: Array) -> Array:
-        """The images, uint8."""
+        """The images from their parts, uint8."""
         ...
 
 
@@ -40,16 +40,17 @@ def low_shape(shape: Shape) -> Shape:
     """Shape of the smaller image.
 
     Raises:
-        ConfigError: height or width are odd, or it is no image.
+        ConfigError: height or width is odd, or `shape` is not that of an image.
     """
     if len(shape) != 3:
         raise ConfigError(
-            f"a pyramid takes images [H, W, C], these data are {list(shape)}: use view='whole()'"
+            f"a pyramid needs images [H, W, C], but these data are {list(shape)}: use "
+            "view='whole()'"
         )
     height, width, channels = shape
     if height % 2 or width % 2:
         raise ConfigError(
             f"a pyramid halves height and width: with {height}x{width} images one more level is "
-            "impossible; use a lower level, or view='whole()' if there is none"
+            "impossible; use a lower level, or view='whole()' if this is the first"
         )
     return (height // 2, width // 2, channels)

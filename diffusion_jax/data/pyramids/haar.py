@@ -1,8 +1,8 @@
-"""Haar bands of whole numbers by lifting modulo the number of levels: means and differences.
+"""Integer Haar bands by lifting modulo the number of levels: means and differences.
 
-Of a pair (a, b) the difference c = a - b is taken modulo V, in -V/2 .. V/2 - 1, and the low part is
-b + floor(c / 2) modulo V: the mean of both, rounded down, unless they are far apart. A bijection of
-pairs of V levels (the S-transform of Said & Pearlman 1996, closed by the modulus).
+A pair (a, b) becomes the difference c = a - b modulo V, in -V/2 .. V/2 - 1, and the low part
+b + floor(c / 2) modulo V, which is the mean rounded down unless a and b are far apart. This is a
+bijection of pairs of V levels (the S-transform of Said & Pearlman 1996 with a modulus).
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ class Haar:
     exact: bool = True
 
     def high_shape(self, shape: Shape) -> Shape:
-        """Three bands of differences."""
+        """Shape of the three difference bands."""
         height, width, channels = low_shape(shape)
         return (height, width, 3 * channels)
 
     def split(self, images: Array) -> tuple[Array, Array]:
-        """The means; differences along lines, between lines, and of both kinds."""
+        """The means; and the differences along rows, between rows, and of both kinds."""
         x = jnp.asarray(images, jnp.int32)
         top, down = self._forward(x[:, ::2], x[:, 1::2])
         low, across = self._forward(top[:, :, ::2], top[:, :, 1::2])
@@ -58,9 +58,9 @@ class Haar:
 
 
 def make(levels: Levels = 256) -> Haar:
-    """Haar bands: right for photographs, whose neighbouring pixels are close.
+    """Haar bands: suited to photographs, whose neighbouring pixels are similar.
 
     Args:
-        levels: grey levels of the data.
+        levels: number of grey levels of the data.
     """
     return Haar(levels)

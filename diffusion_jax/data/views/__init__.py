@@ -1,1 +1,1 @@
-"""What of an image a run models, and what it is given of the rest, one file each."""
+"""Views: which part of an image a run models, and which part it is given. One plug-in per file."""

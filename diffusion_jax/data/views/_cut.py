@@ -1,4 +1,4 @@
-"""Videos cut in two after some frames: what the views of both parts share."""
+"""Videos cut in two after some frames; shared by the views of both parts."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Cut:
-    """A pyramid in time: its low part are the first frames, the other those after them."""
+    """A pyramid in time: the low part is the first frames, the high part the later ones."""
 
     frames: int
     exact: bool = True
@@ -20,31 +20,31 @@ class Cut:
         """Shapes of both parts of a video of `shape`.
 
         Raises:
-            ConfigError: it is no video, or one of the parts would be empty.
+            ConfigError: `shape` is not that of a video, or one of the parts would be empty.
         """
         if len(shape) != 4:
             raise ConfigError(
-                f"first() and later() take videos [T, H, W, C], these data are {list(shape)}: use "
-                "view='whole()'"
+                f"first() and later() need videos [T, H, W, C], but these data are {list(shape)}: "
+                "use view='whole()'"
             )
         frames, *one = shape
         if not 0 < self.frames < frames:
             allowed = f"1 .. {frames - 1}" if frames > 1 else "none"
             raise ConfigError(
                 f"first(frames={self.frames}) and later(given={self.frames}) cut videos of "
-                f"{frames} frames in two: allowed are {allowed}; view='whole()' is all of them"
+                f"{frames} frames in two: allowed: {allowed}; view='whole()' models all frames"
             )
         return (self.frames, *one), (frames - self.frames, *one)
 
     def high_shape(self, shape: Shape) -> Shape:
-        """That of the later frames."""
+        """Shape of the later frames."""
         return self.shapes(shape)[1]
 
     def split(self, images: Array) -> tuple[Array, Array]:
-        """The first frames, and the later ones."""
+        """The first frames and the later frames."""
         self.shapes(images.shape[1:])
         return images[:, : self.frames], images[:, self.frames :]
 
     def merge(self, low: Array, high: Array) -> Array:
-        """The videos."""
+        """Joins first and later frames."""
         return jnp.concatenate([jnp.asarray(low), jnp.asarray(high)], axis=1)

@@ -1,8 +1,7 @@
-"""The contract of a view: a part of each image, which a run models, and what it is given.
+"""The contract of a view: the part of each image that a run models, and the part it is given.
 
-A view is applied to images on their way into the model, never to stored data: data sets, their
-digests and augmentations are those of whole images, and so are the dimensions that bits are
-counted by.
+A view is applied to images on their way into the model. Data sets, their digests, augmentations,
+and the number of dimensions in bits/dim always refer to whole images.
 """
 
 from typing import Protocol, runtime_checkable
@@ -17,17 +16,17 @@ SUBSAMPLE = registry.Spec("subsample")
 
 @runtime_checkable
 class View(Protocol):
-    """What of images `[B, H, W, C]`, or videos, a model sees; all arrays are uint8.
+    """The part of images `[B, H, W, C]`, or videos, that a model sees; all arrays are uint8.
 
     Attributes:
-        pyramid: how images are split; None where they are not.
-        halvings: how often the images that `join` gives have been halved, or videos cut: as many
-            stages of a cascade are to follow.
+        pyramid: how images are split; None if they are not.
+        halvings: how often the images returned by `join` have been halved, or videos cut. This is
+            the number of stages of a cascade that follow.
 
-    One whose model is given the latent of each image, by the run's autoencoder, declares `latent =
-    True`, and `gamma`, of the noise in it; nothing of that passes through its methods. One of a
-    part of the image says in words what that is, as `part`; one of some frames of a video also
-    which, as `span`, `(from, to)`, where None is the end.
+    A view may have further attributes. `latent = True` and `gamma`: the model is also given the
+    latent of each image from the run's autoencoder, with noise at level `gamma`; this does not
+    concern the view's methods. `part`: a phrase that describes the modelled part. `span`: the
+    modelled frames `(from, to)` of a video, where None is the end.
     """
 
     @property
@@ -37,44 +36,46 @@ class View(Protocol):
     def halvings(self) -> int: ...  # noqa: D102
 
     def shape(self, shape: Shape) -> Shape:
-        """Shape of the part of an image of `shape`; `ConfigError` if it has none."""
+        """Shape of the modelled part of an image of `shape`; ConfigError if there is none."""
         ...
 
     def given_shape(self, shape: Shape) -> Shape | None:
-        """Shape of the smaller image, or first frames, that is given; None: nothing is."""
+        """Shape of the smaller image, or first frames, that is given; None if nothing is given."""
         ...
 
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
-        """The part, and `{"low": smaller images}`, or first frames, or `{}`."""
+        """The modelled part, and `{"low": smaller images or first frames}` or `{}`."""
         ...
 
     def join(self, part: Array, given: dict[str, Array]) -> Array:
-        """The image of this level that part and given make: what there is to look at."""
+        """The image, at this level of the pyramid, that consists of `part` and `given`."""
         ...
 
 
 def part_of(view: View, shape: Shape) -> str:
-    """What of images of `shape` is modelled, in words; empty for all of them."""
-    named = str(getattr(view, "part", ""))
+    """A phrase for the modelled part of images of `shape`; empty for whole images."""
+    phrase = str(getattr(view, "part", ""))
     whole = view.shape(shape) == tuple(shape) and view.given_shape(shape) is None
-    return named or ("" if whole else "a part of the image")
+    return phrase or ("" if whole else "a part of the image")
 
 
 def stages_of(view: View) -> str:
-    """The runs of all stages of such a cascade, for a message that asks for them."""
+    """Placeholders for the runs of a cascade with this view, for messages."""
     return "FIRST,LATER" if hasattr(view, "span") else "LOW,HIGH"
 
 
 def told_by(view: View) -> str:
-    """What such a view gives its model, in words."""
+    """A phrase for the input that this view gives its model, for messages."""
     return "first frames" if hasattr(view, "span") else "small images"
 
 
 def known_bits(view: View, source: Source, labelled: bool) -> float | None:
-    """The entropy of what is modelled, given what the model is told of it; None if not known.
+    """The entropy of the modelled part, conditioned on the given part; None if unknown.
 
     Args:
-        labelled: whether that includes the label.
+        view: the view.
+        source: the data set.
+        labelled: whether to condition on the label too.
     """
     if source.entropy is None:
         return None
@@ -89,19 +90,19 @@ def known_bits(view: View, source: Source, labelled: bool) -> float | None:
 
 
 def pyramid_of(spec: registry.Spec, levels: int) -> Pyramid:
-    """The pyramid of a view of data with so many levels."""
+    """Builds a view's pyramid for data with `levels` levels."""
     return registry.build("pyramids", spec, levels=levels)
 
 
 def halved(shape: Shape, times: int) -> Shape:
-    """Shape of an image after so many splits; `ConfigError` if a size is odd before the last."""
+    """Shape of an image halved `times` times; ConfigError if a size is odd before the last."""
     for _ in range(times):
         shape = low_shape(shape)
     return shape
 
 
 def lowered(pyramid: Pyramid, images: Array, times: int) -> Array:
-    """The low part of the low part of ..., so many times."""
+    """Replaces images by their low part `times` times."""
     for _ in range(times):
         images = pyramid.split(images)[0]
     return images

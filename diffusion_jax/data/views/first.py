@@ -1,4 +1,4 @@
-"""The first frames of a video: the first of two stages, before `later`."""
+"""The first frames of a video: the first of two stages; the second is `later`."""
 
 from dataclasses import dataclass
 
@@ -10,31 +10,31 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class First:
-    """Videos up to a frame."""
+    """The first frames of videos."""
 
     pyramid: Cut
     halvings: int = 1
 
     @property
     def part(self) -> str:
-        """How many frames."""
+        """See `View`."""
         return "the first frame" if self.span[1] == 1 else f"the first {self.span[1]} frames"
 
     @property
     def span(self) -> tuple[int, int]:
-        """From the first frame on."""
+        """See `View`."""
         return 0, self.pyramid.frames
 
     def shape(self, shape: Shape) -> Shape:
-        """That of a shorter video."""
+        """Shape of the first frames."""
         return self.pyramid.shapes(tuple(shape))[0]
 
     def given_shape(self, shape: Shape) -> Shape | None:
-        """Nothing is given."""
+        """None: nothing is given."""
         return None
 
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
-        """The first frames."""
+        """The first frames, and an empty dict."""
         return self.pyramid.split(images)[0], {}
 
     def join(self, part: Array, given: dict[str, Array]) -> Array:
@@ -46,6 +46,6 @@ def make(frames: Count = 2) -> First:
     """The first frames of a video.
 
     Args:
-        frames: how many.
+        frames: number of frames.
     """
     return First(Cut(frames))

@@ -1,4 +1,4 @@
-"""What a pyramid's smaller image lacks, given that: a later stage of a cascade."""
+"""The part of an image that its smaller image lacks, given the latter: a later cascade stage."""
 
 from dataclasses import dataclass
 
@@ -18,21 +18,21 @@ class High:
 
     @property
     def part(self) -> str:
-        """What the smaller image lacks, or all of the image where its pyramid is not exact."""
+        """See `View`; the whole image if the pyramid is not exact."""
         what = "the rest" if self.pyramid.exact else "the image"
         return f"{what}, given the smaller image"
 
     @property
     def halvings(self) -> int:
-        """One less than that of the smaller image."""
+        """One less than for the smaller image."""
         return self.level - 1
 
     def shape(self, shape: Shape) -> Shape:
-        """That of the missing part."""
+        """Shape of the missing part."""
         return self.pyramid.high_shape(halved(tuple(shape), self.level - 1))
 
     def given_shape(self, shape: Shape) -> Shape | None:
-        """That of the smaller image."""
+        """Shape of the smaller image."""
         return halved(tuple(shape), self.level)
 
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -41,7 +41,7 @@ class High:
         return high, {"low": low}
 
     def join(self, part: Array, given: dict[str, Array]) -> Array:
-        """The images of which these are the parts."""
+        """The images that consist of these parts."""
         return self.pyramid.merge(given["low"], part)
 
 
@@ -49,8 +49,8 @@ def make(pyramid: Spec = SUBSAMPLE, level: Count = 1, levels: Levels = 256) -> H
     """The missing part.
 
     Args:
-        pyramid: how images are split: a plug-in of `pyramids`.
-        level: how often the smaller image, which is given, was halved.
-        levels: grey levels of the data.
+        pyramid: how images are split, a plug-in of `pyramids`.
+        level: how often the smaller image (which is given) was halved.
+        levels: number of grey levels of the data.
     """
     return High(pyramid_of(pyramid, levels), level)

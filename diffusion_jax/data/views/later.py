@@ -1,6 +1,6 @@
-"""The later frames of a video, given the first ones: prediction, in bits.
+"""The later frames of a video, given the first ones: video prediction with a likelihood.
 
-With a run of those, `first`, it makes a model of videos of two stages, and the bits of both add up:
+Together with a run of `first` this is a model of videos in two stages, whose bits add up:
 log P(video) = log P(first frames) + log P(later frames | first frames).
 """
 
@@ -14,37 +14,37 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Later:
-    """Videos from a frame on, given what was before it."""
+    """The later frames of videos, given the first ones."""
 
     pyramid: Cut
     halvings: int = 0
 
     @property
     def part(self) -> str:
-        """What is predicted, and from how many frames."""
+        """See `View`."""
         given = self.pyramid.frames
         return f"the later frames, given the first{f' {given}' if given > 1 else ''}"
 
     @property
     def span(self) -> tuple[int, None]:
-        """From the first frame that is not given to the end."""
+        """See `View`: from the first frame that is not given to the end."""
         return self.pyramid.frames, None
 
     def shape(self, shape: Shape) -> Shape:
-        """That of a shorter video."""
+        """Shape of the later frames."""
         return self.pyramid.high_shape(tuple(shape))
 
     def given_shape(self, shape: Shape) -> Shape | None:
-        """That of the first frames."""
+        """Shape of the first frames."""
         return self.pyramid.shapes(tuple(shape))[0]
 
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
-        """The later frames, and the first ones."""
+        """The later frames, and the first ones as `"low"`."""
         low, high = self.pyramid.split(images)
         return high, {"low": low}
 
     def join(self, part: Array, given: dict[str, Array]) -> Array:
-        """The videos, the first frames as they were given."""
+        """Whole videos; the first frames are those given."""
         return self.pyramid.merge(given["low"], part)
 
 
@@ -52,6 +52,6 @@ def make(given: Count = 2) -> Later:
     """The later frames of a video, given the first ones.
 
     Args:
-        given: how many frames are given.
+        given: number of frames that are given.
     """
     return Later(Cut(given))

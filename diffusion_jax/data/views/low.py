@@ -19,7 +19,7 @@ class Low:
 
     @property
     def halvings(self) -> int:
-        """The level."""
+        """See `View`."""
         return self.level
 
     def shape(self, shape: Shape) -> Shape:
@@ -27,7 +27,7 @@ class Low:
         return halved(tuple(shape), self.level)
 
     def given_shape(self, shape: Shape) -> Shape | None:
-        """Nothing is given."""
+        """None: nothing is given."""
         return None
 
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
@@ -43,8 +43,8 @@ def make(pyramid: Spec = SUBSAMPLE, level: Count = 1, levels: Levels = 256) -> L
     """The smaller image.
 
     Args:
-        pyramid: how images are split: a plug-in of `pyramids`.
-        level: how often.
-        levels: grey levels of the data.
+        pyramid: how images are split, a plug-in of `pyramids`.
+        level: how often images are halved.
+        levels: number of grey levels of the data.
     """
     return Low(pyramid_of(pyramid, levels), level)

@@ -1,4 +1,4 @@
-"""The whole image: the default."""
+"""Whole images (the default)."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,17 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Whole:
-    """Images as they are."""
+    """Whole images."""
 
     pyramid: None = None
     halvings: int = 0
 
     def shape(self, shape: Shape) -> Shape:
-        """That of the image."""
+        """Shape of the image."""
         return tuple(shape)
 
     def given_shape(self, shape: Shape) -> Shape | None:
-        """Nothing is given."""
+        """None: nothing is given."""
         return None
 
     def __call__(self, images: Array) -> tuple[Array, dict[str, Array]]:
