@@ -1,6 +1,6 @@
-"""The contracts of plug-ins, to call on your own: `check("samplers", "mine.midpoint()")`.
+"""Contract tests for plug-ins, ours and yours: `check("samplers", "mine.midpoint()")`.
 
-Each raises AssertionError with one line that says what does not hold. They take seconds and need no
+A violation raises AssertionError with a message of one line. The tests take seconds, and need no
 data and no test framework.
 """
 
@@ -11,7 +11,7 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.autoencoders.base import build as build_autoencoder
 
-# The function that tests each kind, by the module of this folder that has it.
+# For each kind, the module in this folder and the function that tests it.
 CONTRACTS = {
     "schedules": "process.schedule",
     "decoders": "process.decoder",
@@ -45,19 +45,19 @@ CONTRACTS = {
 
 
 def check(kind: str, plugin: Any, **known: Any) -> Any:
-    """Holds a plug-in against the contract of its kind.
+    """Checks that a plug-in fulfils the contract of its kind.
 
     Args:
-        kind: one of `CONTRACTS`, or as its setting is called.
-        plugin: what `make` returned, or the string to build it from.
-        **known: what `make` may want to know, such as `channels` or `shape`, for a string.
+        kind: one of `CONTRACTS`, or the name of its setting.
+        plugin: the result of `make`, or a string to build it from.
+        **known: context for `make`, such as `channels` or `shape`, if `plugin` is a string.
 
     Returns:
         The plug-in.
 
     Raises:
-        AssertionError: it does not keep the contract.
-        ConfigError: there is no contract test for the kind, or the string builds nothing.
+        AssertionError: the plug-in violates the contract.
+        ConfigError: there is no contract test for the kind, or the string is not valid.
     """
     kind = registry.kind_called(kind)
     if kind not in CONTRACTS:

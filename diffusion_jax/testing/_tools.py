@@ -1,4 +1,4 @@
-"""What contract tests share: assertions, and a model whose answers are known."""
+"""Helpers of contract tests: assertions, and a model with known predictions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from diffusion_jax.model import Model
 from diffusion_jax.types import Array, Cond, Params, Pred, alpha, expand, sigma
 
 SHAPE = (8, 8, 3)
-MEAN, VARIANCE = 0.7, 0.3  # of the Gaussian that samplers are run on
+MEAN, VARIANCE = 0.7, 0.3  # of the Gaussian data for samplers
 
 
 def must(holds: bool, otherwise: str) -> None:
@@ -28,7 +28,7 @@ def null(cond: Cond) -> Cond:
 
 
 def gaussian(z: Array, gamma: Array, label: Array | None = None) -> Pred:
-    """The best denoiser of a Gaussian; a class moves its mean."""
+    """The optimal denoiser of a Gaussian, whose mean depends on the class."""
     g = expand(gamma, z)
     a, s = alpha(g), sigma(g)
     mean = MEAN if label is None else MEAN - 0.5 * expand(label.astype(z.dtype), z)
@@ -37,35 +37,35 @@ def gaussian(z: Array, gamma: Array, label: Array | None = None) -> Pred:
 
 
 def images(n: int, shape: tuple[int, int, int] = SHAPE, levels: int = 256) -> Array:
-    """Random ones, uint8 `[n, H, W, C]`."""
+    """Random images, uint8 `[n, H, W, C]`."""
     return jax.random.randint(jax.random.key(7), (n, *shape), 0, levels).astype(jnp.uint8)
 
 
 def moved(params: Params) -> Params:
-    """Weights apart from where they start: layers of zeros would hide everything."""
+    """Perturbs initial weights, because layers of zeros would make the tests vacuous."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
-    near = [a + 0.05 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(tree, near)
+    noisy = [a + 0.05 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, noisy)
 
 
 @dataclass(frozen=True)
 class Exact:
-    """A network that knows the Gaussian, times one weight."""
+    """A network that returns the exact noise prediction for a Gaussian, times one weight."""
 
     def init(self, key: Array, z: Array, gamma: Array, cond: Cond) -> Params:
-        """One weight, 1."""
+        """The weight is 1."""
         return {"params": {"w": jnp.ones(())}}
 
     def apply(
         self, variables: Params, z: Array, gamma: Array, cond: Cond, keys: Any = None
     ) -> Array:
-        """The noise."""
+        """The predicted noise."""
         return variables["params"]["w"] * gaussian(z, gamma).eps
 
 
 def model() -> tuple[Model, Params]:
-    """A model of images of 256 levels, and its weights."""
+    """A model of images with 256 levels, and its weights."""
     ends = {"gamma_min": -8.0, "gamma_max": 5.0}
     built = Model(
         network=Exact(),

@@ -7,7 +7,7 @@ import numpy as np
 from diffusion_jax.data.base import Split
 from diffusion_jax.testing._tools import must
 
-# Whose test images a judge of a first respect is held against.
+# Data sets with test images for a judge, by the first attribute that it judges.
 _KNOWN = {
     "colour": "scenes(objects=1, size=10)",
     "class": "class_captions(digits())",
@@ -17,10 +17,11 @@ _KNOWN = {
 
 
 def judge(plugin: Any, split: Split | None = None) -> None:
-    """Shares from 0 to 1 for each respect; images do not see one another; real ones are right.
+    """Shares are in [0, 1] and independent of the batch; most real images are right.
 
-    `split` has images with texts that it reads; test images that fit the names of its respects, if
-    None.
+    Args:
+        plugin: the judge.
+        split: images with texts that it can judge; None chooses test images by its `names`.
     """
     from diffusion_jax import registry
 
@@ -31,11 +32,12 @@ def judge(plugin: Any, split: Split | None = None) -> None:
     assert split.captions is not None
     images, texts = np.asarray(split.images[:60]), split.captions.strings()[:60]
     right = plugin.right(images, texts)
-    must(right.shape == (60, len(plugin.names)), f"right gave {right.shape}, not (60, names)")
-    known = right[~np.isnan(right)]
-    must(bool(((known >= 0) & (known <= 1)).all()), "a share is not from 0 to 1")
-    must(known.mean() > 0.9, f"only {known.mean():.2f} of what real images show is right to it")
+    must(right.shape == (60, len(plugin.names)), f"right returned {right.shape}, not (60, names)")
+    judged = right[~np.isnan(right)]
+    must(bool(((judged >= 0) & (judged <= 1)).all()), "a share is not between 0 and 1")
+    must(judged.mean() > 0.9, f"it calls only {judged.mean():.2f} of real images right")
     alone = plugin.right(images[7:8], texts[7:8])
-    must(np.array_equal(alone[0], right[7], equal_nan=True), "images see one another")
+    same = np.array_equal(alone[0], right[7], equal_nan=True)
+    must(same, "a result depends on the other images in the batch")
     other = plugin.right(images, texts[1:] + texts[:1])
-    must(np.nanmean(other) < np.nanmean(right), "it likes the texts of other images as much")
+    must(np.nanmean(other) < np.nanmean(right), "texts of other images score equally well")

@@ -1,4 +1,4 @@
-"""Contracts of schedules, decoders, encoders and proposals of times."""
+"""Contracts of schedules, decoders, encoders and time sampling."""
 
 from typing import Any
 
@@ -11,17 +11,18 @@ from diffusion_jax.testing._tools import SHAPE, close, must
 
 
 def schedule(plugin: Any) -> None:
-    """Rises from end to end, with a finite slope, alone and under `jit`."""
+    """Gamma rises, with a finite slope, with and without `jit`."""
     params, t = plugin.init(jax.random.key(0)), jnp.linspace(0.0, 1.0, 33)
     check_rises(plugin, params)
     gamma, slope = jax.jit(lambda p: gamma_and_slope(plugin, p, t))(params)
     must(bool(jnp.isfinite(slope).all()), "the slope of gamma is not finite")
     ends = jnp.stack(endpoints(plugin, params))
-    must(close(ends, gamma[jnp.asarray([0, -1])], 1e-3), "gamma of a vector of times is another")
+    same = close(ends, gamma[jnp.asarray([0, -1])], 1e-3)
+    must(same, "gamma of a vector of times differs from gamma of single times")
 
 
 def decoder(plugin: Any) -> None:
-    """Data come back from model space, and their log-probability is finite, one per image."""
+    """`decode` is the inverse of `encode`, and `log_prob` is finite, one value per image."""
     levels = getattr(plugin, "levels", 0) or 2
     images = jnp.arange(2 * levels, dtype=jnp.uint8).reshape(2, 1, levels, 1) % levels
     x = plugin.encode(images)
@@ -32,7 +33,7 @@ def decoder(plugin: Any) -> None:
 
 
 def encoder(plugin: Any) -> None:
-    """`(x, dx / dgamma)` of the shape of `x`; `shift` is `x_gamma - x`; the derivative is one."""
+    """Returns `x_gamma` and its derivative, in the shape of `x`; `shift` is `x_gamma - x`."""
     x = jax.random.normal(jax.random.key(0), (2, *SHAPE))
     params, gamma = plugin.init(jax.random.key(1), SHAPE), jnp.asarray([-2.0, 1.0])
     at = jax.jit(lambda g: plugin(params, x, g, {}, None))
@@ -41,14 +42,14 @@ def encoder(plugin: Any) -> None:
     shift = plugin.shift(params, x, gamma, {}, None)
     must(close(moved, x + shift, 1e-4), "shift is not x_gamma - x")
     difference = (at(gamma + 0.05)[0] - at(gamma - 0.05)[0]) / 0.1
-    must(close(difference, slope, 0.02), "the derivative is not that of x_gamma")
+    must(close(difference, slope, 0.02), "the second result is not the derivative of x_gamma")
 
 
 def time_sampling(plugin: Any) -> None:
-    """Weights are one over the density of the times: their mean is 1."""
+    """Times are in [0, 1]; weights are one over their density, so weighted means are unbiased."""
     line = registry.build("schedules", "linear(gamma_min=-8.0, gamma_max=5.0)")
     u = (jnp.arange(20_000) + 0.5) / 20_000
     t, weight = plugin.times(plugin.init(), line, {}, u)
     must(bool(jnp.all((t >= 0.0) & (t <= 1.0))), "times leave [0, 1]")
     mean = float((weight * jax.nn.sigmoid(10.0 * (0.5 - t))).mean())
-    must(abs(mean - 0.5) < 0.01, f"a mean over times is {mean:.3f} for 0.5: weights are wrong")
+    must(abs(mean - 0.5) < 0.01, f"a weighted mean over times is {mean:.3f}, not 0.5")

@@ -11,18 +11,18 @@ _TEXTS = ("a red three, top left", "blue", "")
 
 
 def text_encoder(plugin: Any) -> None:
-    """Whole numbers below the vocabulary, padded with 0; the text comes back; equal if rebuilt."""
+    """Token ids are below the vocabulary size, padded with 0, decodable and reproducible."""
     settled = plugin.settled(_TEXTS)
-    hash(settled)  # models that hold one are compared
+    hash(settled)  # models compare their text encoders
     ids = encode(settled, _TEXTS)
     must(ids.shape == (3, settled.length), f"encode gave {ids.shape}, not (3, {settled.length})")
-    must(ids.max() < settled.vocabulary, "a number is not below the vocabulary")
-    must(decode(settled, ids) == list(_TEXTS), "decoding does not give the texts back")
+    must(ids.max() < settled.vocabulary, "a token id is not below `vocabulary`")
+    must(decode(settled, ids) == list(_TEXTS), "decode is not the inverse of encode")
     for row in ids:
         n = int((row > 0).sum())
-        must(row[0] == START and row[n - 1] == END, "a text has no start or no end")
-        must(not row[n:].any() and (row[1 : n - 1] >= FIRST).all(), "padding is inside a text")
-    must(settled.settled(("others",)) == settled, "what was settled changes with other captions")
-    at = [k for _, k in settled.pieces(_TEXTS[0])]
-    must(at == sorted(at) and at[0] == 0, "pieces do not say where in the text they begin")
-    must(np.array_equal(ids, encode(settled, _TEXTS)), "encoding is not always the same")
+        must(row[0] == START and row[n - 1] == END, "a text has no start or end token")
+        must(not row[n:].any() and (row[1 : n - 1] >= FIRST).all(), "there is padding in a text")
+    must(settled.settled(("others",)) == settled, "a settled encoder changes with other captions")
+    starts = [k for _, k in settled.pieces(_TEXTS[0])]
+    must(starts == sorted(starts) and starts[0] == 0, "positions of pieces do not rise from 0")
+    must(np.array_equal(ids, encode(settled, _TEXTS)), "encoding is not reproducible")

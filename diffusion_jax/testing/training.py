@@ -1,4 +1,4 @@
-"""Contracts of tasks and of loggers."""
+"""Contracts of tasks, distillation methods and loggers."""
 
 import tempfile
 from pathlib import Path
@@ -22,7 +22,7 @@ _FIGURES = ("bits_per_dim", "loss_by_gamma", "agreement", "samples")
 
 
 def setting(folder: Path) -> Experiment:
-    """A run of tiny images that are in memory, for tasks to be opened on."""
+    """A run on tiny images in memory, to test tasks with."""
     config = config_lib.base()
     config.network, config.batch, config.steps = "vdm_unet(width=16, depth=1, embed=8)", 8, 2
     config.conditional, config.ema = True, (0.9,)
@@ -38,9 +38,9 @@ def setting(folder: Path) -> Experiment:
 
 
 def task(plugin: Any) -> None:
-    """Declares what it is; a step is pure, keeps the shapes of the state and counts itself."""
-    must(isinstance(plugin.holds, str) and bool(plugin.holds), "holds does not say what it is")
-    must(plugin.figure in _FIGURES, f"figure={plugin.figure!r}; allowed are {', '.join(_FIGURES)}")
+    """Declarations are valid; a step is pure, preserves the shapes of the state, and is counted."""
+    must(isinstance(plugin.holds, str) and bool(plugin.holds), "holds must be a description")
+    must(plugin.figure in _FIGURES, f"figure={plugin.figure!r}; allowed: {', '.join(_FIGURES)}")
     with tempfile.TemporaryDirectory() as folder:
         run = setting(Path(folder))
         handed = Handed(*[lambda *_: None] * 6, teacher=_taught)
@@ -51,48 +51,48 @@ def task(plugin: Any) -> None:
         declared = jax.tree.map(jnp.shape, plugin.shapes(run))
         average = next(iter(state.ema.values()))
         same = declared == jax.tree.map(jnp.shape, average)
-        must(same, "shapes(...) are not those of an average")
+        must(same, "shapes(...) do not match a weight average")
         train, _ = opened.load()
         batch = jax.tree.map(jnp.asarray, train.take(np.arange(8)))
         step = jax.jit(opened.update)
         after, metrics = step(state, batch, given)
         missing = {"loss", "grad_norm", *opened.metrics} ^ set(metrics)
-        must(not missing, f"metrics and update(...) do not agree on {', '.join(sorted(missing))}")
+        must(not missing, f"metrics and update(...) disagree on {', '.join(sorted(missing))}")
         for name, value in metrics.items():
             finite = jnp.shape(value) == () and bool(jnp.isfinite(value))
             must(finite, f"{name} is not a finite number")
         must(int(after.step) == 1, f"after one step the state is at step {int(after.step)}")
-        kept = jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
-        must(kept, "a step changes the shapes of the state")
+        same = jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+        must(same, "a step changes the shapes of the state")
         again, _ = step(state, batch, given)
         pairs = zip(jax.tree.leaves(again.params), jax.tree.leaves(after.params), strict=True)
         same = all(np.array_equal(a, b) for a, b in pairs)
-        must(same, "a step is not a function of state and batch")
+        must(same, "a step is not a pure function of state and batch")
         must(callable(plugin.function(run)), "function(setting) is not callable")
 
 
 def _taught(run: Experiment, plugin: Any, finest: int) -> teachers.Opened:
-    """The model of a student with other weights as its teacher."""
+    """A teacher for a student: the same model with other weights."""
     params = run.model.init(jax.random.key(1), _SHAPE)
     return teachers.asked(run.model, params, plugin, finest)
 
 
 def distillation(plugin: Any) -> None:
-    """Lessons lead to less noise, are finite, and a student that is perfect stays so.
+    """Lessons lead to less noise, are finite, and leave a perfect student unchanged.
 
-    The data are one image: then the ODE leads every latent where its noise would.
+    The data are a single image, for which the exact solution of the ODE is known.
     """
     must(plugin.finest % plugin.steps == 0, "finest is not a multiple of steps")
     n, edges = 64, jnp.linspace(4.0, -6.0, plugin.finest + 1)
     keys = jax.random.split(jax.random.key(0), 3)
     x, eps = (jax.random.normal(k, s) for k, s in zip(keys, (_SHAPE, (n, *_SHAPE)), strict=False))
 
-    def said(z: Array, gamma: Array) -> Pred:
+    def denoise(z: Array, gamma: Array) -> Pred:
         g = expand(gamma, z)
         return Pred(jnp.broadcast_to(x, z.shape), (z - alpha(g) * x) / sigma(g))
 
     def jump(z: Array, gamma: Array, end: Array) -> Array:
-        return base.land(said(z, gamma), end)
+        return base.land(denoise(z, gamma), end)
 
     def teach(z: Array, gammas: Array) -> Array:
         return jnp.stack([jump(z, gammas[0], g) for g in gammas])
@@ -101,20 +101,20 @@ def distillation(plugin: Any) -> None:
         inputs = base.LessonInputs(
             edges, (jnp.arange(n) + 0.5) / n, jax.random.uniform(keys[2], (n,)),
             jnp.float32(progress), jnp.int32(progress * plugin.rounds),
-            lambda gamma: diffuse(x, gamma, eps), teach, jump, jump, said, said,
+            lambda gamma: diffuse(x, gamma, eps), teach, jump, jump, denoise, denoise,
         )  # fmt: skip
-        found = jax.jit(lambda inputs=inputs: plugin.lesson(inputs))()
-        shapes = [a.shape for a in found] == [eps.shape, (n,), (n,), eps.shape]
-        must(shapes, "a lesson is not (z, gamma, end, z_end) of these shapes")
-        must(bool((found.end < found.gamma).all()), "a lesson does not lead to less noise")
-        inside = (found.gamma <= edges[0]) & (found.end >= edges[-1] - 1e-4)
-        must(bool(inside.all()), "a lesson leaves the plan")
-        there = np.allclose(found.z_end, jump(found.z, found.gamma, found.end), atol=1e-3)
-        must(there, "with an exact teacher and such a student, z_end is not where the ODE leads")
+        lesson = jax.jit(lambda inputs=inputs: plugin.lesson(inputs))()
+        shapes = [a.shape for a in lesson] == [eps.shape, (n,), (n,), eps.shape]
+        must(shapes, "a lesson is not (z, gamma, end, z_end) of the right shapes")
+        must(bool((lesson.end < lesson.gamma).all()), "a lesson does not lead to less noise")
+        inside = (lesson.gamma <= edges[0]) & (lesson.end >= edges[-1] - 1e-4)
+        must(bool(inside.all()), "a lesson leaves the range of the plan")
+        exact = np.allclose(lesson.z_end, jump(lesson.z, lesson.gamma, lesson.end), atol=1e-3)
+        must(exact, "with an exact teacher and student, z_end is not the ODE's solution")
 
 
 def logger(plugin: Any) -> None:
-    """Takes numbers and pictures; is opened again when a run goes on. None keeps nothing."""
+    """Accepts numbers and images, and can be opened again on resume; a sink may be None."""
     with tempfile.TemporaryDirectory() as folder:
         for step in (1, 2):
             sink = plugin.open(Path(folder), {"lr": 1e-3, "eval": {"draws": 2}})
