@@ -1,1 +1,1 @@
-"""What diffusion is compared with. Only the task of a baseline and its step import it."""
+"""Baselines for comparison with diffusion. Only their tasks and training steps import them."""

@@ -1,9 +1,9 @@
-"""A small GAN by the recipe of R3GAN (Huang et al. 2024): relativistic pairs, two penalties.
+"""A small GAN with the recipe of R3GAN (Huang et al. 2024): relativistic loss and two penalties.
 
-Residual blocks without normalisation, resampling by [1, 2, 1], a learned 4x4 basis, the class by
-projection; no other tricks. Ours differs: plain 3x3 convolutions in place of grouped ones. In
-training, Adam's b2 is constant (theirs rises from 0.9 to 0.99), the learning rate falls as any
-cosine of this package, to a hundredth (theirs to a quarter), and there is no adaptive augmentation.
+It has residual blocks without normalisation, resampling with the filter [1, 2, 1], a learned 4x4
+basis, and class conditioning by projection. Differences from the paper: plain instead of grouped
+3x3 convolutions; Adam's b2 is constant (theirs rises from 0.9 to 0.99); the learning rate follows
+a cosine to a hundredth (theirs to a quarter); and there is no adaptive augmentation.
 """
 
 import math
@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from diffusion_jax.networks.layers.conv import conv3x3
 from diffusion_jax.types import Array, Params
 
-_BASE = 4  # pixels of the smallest image
+_BASE = 4  # side of the smallest feature map
 _SLOPE = 0.2
-# MSRA initialisation for leaky ReLU.
+# MSRA (He) initialisation for leaky ReLU.
 _init = nn.initializers.variance_scaling(2.0 / (1.0 + _SLOPE**2), "fan_in", "normal")
 _init_linear = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
@@ -28,7 +28,7 @@ def _act(h: Array) -> Array:
 
 
 def sizes(side: int) -> tuple[int, ...]:
-    """The sizes from 4x4 to images of `side` pixels: 4, 8, ..., at least `side`."""
+    """The sides of feature maps, 4, 8, ..., up to the first that is at least `side`."""
     return tuple(_BASE * 2**i for i in range(1 + max(math.ceil(math.log2(side / _BASE)), 0)))
 
 
@@ -37,14 +37,14 @@ def _widths(width: int | tuple[int, ...], count: int) -> tuple[int, ...]:
 
 
 def _widen(h: Array, width: int, name: str) -> Array:
-    """As it is where the next size has as many channels."""
+    """Changes the number of channels, if needed, with a 1x1 convolution."""
     if h.shape[-1] == width:
         return h
     return nn.Conv(width, (1, 1), use_bias=False, kernel_init=_init_linear, name=name)(h)
 
 
 def _blur(h: Array) -> Array:
-    """The binomial filter [1, 2, 1] / 4 along both axes, edges repeated."""
+    """The binomial filter [1, 2, 1] / 4 along both axes, with repeated edges."""
     for axis in (1, 2):
         n = h.shape[axis]
         before, after = (
@@ -65,10 +65,10 @@ def _larger(h: Array) -> Array:
 
 
 class _Block(nn.Module):
-    """1x1, 3x3, 1x1, added to its input; it begins as the identity."""
+    """A residual block of 1x1, 3x3 and 1x1 convolutions, initially the identity."""
 
     width: int
-    blocks: int  # of the network: the more, the smaller each begins
+    blocks: int  # number of blocks in the network; more blocks make initial weights smaller
 
     @nn.compact
     def __call__(self, h: Array) -> Array:
@@ -87,10 +87,10 @@ class Generator(nn.Module):
     """Images from noise and class.
 
     Attributes:
-        shape: of an image, `[H, W, C]`.
-        width: channels, or those of each size, 4x4 first.
+        shape: shape of an image, `[H, W, C]`.
+        width: number of channels, or one number for each size, 4x4 first.
         blocks: residual blocks per size.
-        num_classes: 0 for none.
+        num_classes: number of classes; 0 for an unconditional model.
     """
 
     shape: tuple[int, int, int]
@@ -100,7 +100,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None) -> Array:
-        """`[B, D]` and int32 `[B]` to images in model space, `[B, H, W, C]`."""
+        """Noise `[B, D]` and labels int32 `[B]` to images in model space, `[B, H, W, C]`."""
         height, width, channels = self.shape
         n = len(sizes(max(height, width)))
         widths = _widths(self.width, n)
@@ -123,7 +123,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """How real images are, given their class; attributes as the generator's."""
+    """Scores how real images look, given their class; attributes as for `Generator`."""
 
     width: int | tuple[int, ...]
     blocks: int
@@ -131,7 +131,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, label: Array | None) -> Array:
-        """Images in model space `[B, H, W, C]` to `[B]`."""
+        """Images in model space `[B, H, W, C]` to scores `[B]`."""
         n = len(sizes(max(x.shape[1:3])))
         widths = _widths(self.width, n)[::-1]  # from the image down to 4x4
         missing = [_BASE * 2 ** (n - 1) - s for s in x.shape[1:3]]
@@ -155,18 +155,18 @@ class Discriminator(nn.Module):
 
 
 def penalty(score: Any, x: Array) -> Array:
-    """`|grad_x D(x)|^2` of every example, `[B]`; `score` treats them apart."""
-    slope = jax.grad(lambda x: score(x).sum())(x)
-    return jnp.square(slope).sum(axis=tuple(range(1, x.ndim)))
+    """`|grad_x D(x)|^2` of every example, `[B]`; `score` must treat examples independently."""
+    gradient = jax.grad(lambda x: score(x).sum())(x)
+    return jnp.square(gradient).sum(axis=tuple(range(1, x.ndim)))
 
 
 def discriminator_loss(score: Any, real: Array, fake: Array, k: Array | float) -> Array:
-    """`softplus(D(fake) - D(real)) + k/2 (R1 + R2)`, `[B]`, pair by pair.
+    """`softplus(D(fake) - D(real)) + k/2 (R1 + R2)`, `[B]`, for pairs of images.
 
     Args:
-        score: `x -> [B]`, the classes inside.
+        score: the discriminator with fixed classes, `x -> [B]`.
         real: data, `[B, H, W, C]`.
-        fake: of the generator, no gradient.
+        fake: images of the generator, without gradient.
         k: weight of both penalties (gamma in the paper).
     """
     pair = jax.nn.softplus(score(fake) - score(real))
@@ -179,7 +179,7 @@ def generator_loss(score: Any, real: Array, fake: Array) -> Array:
 
 
 def parameters(generator: Generator, discriminator: Discriminator, size: int, key: Array) -> Params:
-    """`{"generator", "discriminator"}`; `size` is that of the noise."""
+    """Initial weights `{"generator", "discriminator"}`; `size` is the length of the noise."""
     x, z = jnp.zeros((2, *generator.shape)), jnp.zeros((2, size))
     label = jnp.zeros(2, jnp.int32)
     keys = jax.random.split(key)
