@@ -96,7 +96,7 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch, path, options, says):
      ({"z": [1.0]}, "z is a list, no array"),
      ({"gammas": "abc"}, "gammas must be numbers, noise first: could not convert"),
      ({"gammas": [3.0, "a"]}, "gammas must be numbers"),
-     ({"sampler": "ddim()"}, r"build one, dj.build\('samplers', 'ddim\(\)'\)"),
+     ({"sampler": "ddim()"}, r"build one with dj.build\('samplers', 'ddim\(\)'\)"),
      ({"key": 3}, r"use jax.random.key\(3\)"),
      ({"key": None}, r"use jax.random.key\(0\)")],
 )  # fmt: skip

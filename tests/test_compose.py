@@ -141,7 +141,7 @@ def test_weights_of_words_may_be_in_some_texts_only(spec, weighted):
 def test_images_without_even_the_null_text_are_named(spec):
     denoise, context = components((0.0, 1.0), (1.0, 0.25), (-0.5, 0.5))
     context = dataclasses.replace(context, null=lambda cond: cond)  # as a model's, without a text
-    with pytest.raises(ConfigError, match="the images were given no text: name captions"):
+    with pytest.raises(ConfigError, match="the images have no text: set captions"):
         registry.build("guidance", spec)(denoise, context)(jnp.ones((1, 1)), jnp.zeros(1), {})
 
 

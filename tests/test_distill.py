@@ -254,5 +254,5 @@ def test_a_weight_that_is_told(teacher):
     names = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(run.shapes())]
     assert any("['w']" in name for name in names)
     assert 0.0 < first_loss(run) < 1e3
-    with pytest.raises(ConfigError, match="not told a weight"):
+    with pytest.raises(ConfigError, match="not conditioned on a guidance weight"):
         open_run(teacher.workdir).sample(2, guidance="distilled(w=2.0)")

@@ -114,7 +114,7 @@ def test_given_frames_are_frames_without_noise():
     noisy = low | {"low_gamma": jnp.asarray([-6.0, 2.0])}
     moved_by = jnp.abs(run(params, x[:, 1:], gamma, noisy) - out).max((1, 2, 3, 4))
     assert moved_by[0] == 0.0 and moved_by[1] > 1e-4
-    with pytest.raises(ConfigError, match=r"it is given frames \[2, 1, 6, 6, 1\]"):
+    with pytest.raises(ConfigError, match=r"is conditioned on first frames \[2, 1, 6, 6, 1\]"):
         told.init(jax.random.key(1), x[:, 1:], gamma, {"low": x[:, :2]})
     with pytest.raises(ConfigError, match="or first frames"):
         told.init(jax.random.key(1), x[:, 1:], gamma, {})

@@ -131,7 +131,7 @@ def test_how_blocks_are_run_follows_the_devices():
         ({"sampler": "heunn()"}, "did you mean 'heun'"),
         ({"grid": "array(values=(3.0, 1.0, -2.0))"}, "2 steps, but sample.steps=3"),
         ({"grid": "array(values=(3.0, 1.0, 0.0, -9.0))"}, "range of the model's gamma"),
-        ({"plan": "restart(lo=3.9, hi=4.0)"}, "no step of the grid between"),
+        ({"plan": "restart(lo=3.9, hi=4.0)"}, "the grid has no step between"),
         ({"corrector": "langevin(r=0)"}, "r=0 must be a finite number above 0"),
         ({"edit": {"method": "repaintt()"}}, "did you mean 'repaint'"),
         ({"edit": {"method": "interpolate(frames=1)"}}, "frames=1 must be"),

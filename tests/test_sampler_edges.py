@@ -74,7 +74,7 @@ def test_a_last_step_much_longer_than_the_others_does_not_extrapolate(eta):
 
 
 BAD_PLANS = {
-    "ascending": (np.array([-3.0, 0.0, 3.0]), "turn them round"),
+    "ascending": (np.array([-3.0, 0.0, 3.0]), "reverse them"),
     "nan": (np.array([3.0, np.nan, -3.0]), "must be finite"),
     "infinite start": (np.array([np.inf, 0.0, -3.0]), "must be finite"),
     "sigma 0 on the way": (np.array([3.0, -np.inf, 0.0, -3.0]), "only the last may be -inf"),
@@ -126,7 +126,7 @@ def test_a_denoiser_may_compute_in_bfloat16(name, stateful):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (lambda z, gamma: z, "returned .*; it returns Pred"),
+        (lambda z, gamma: z, "returned .*; it must return Pred"),
         (lambda z, gamma: Pred(z.mean(), z), r"x of shape \(\) for z of \(4, 2\)"),
         (lambda z, gamma: Pred(z, z[:, :1]), r"eps of shape \(4, 1\) for z of \(4, 2\)"),
     ],
@@ -167,7 +167,7 @@ def test_sigmas_as_in_karras_et_al():
     np.testing.assert_allclose(found, karras_heun(model, x, sigmas), rtol=1e-9)
     found = integrate_sigmas(model, build("heun()"), sigmas[:6], x, KEY)
     np.testing.assert_allclose(found, karras_heun(model, x, sigmas[:6]), rtol=1e-9)
-    with pytest.raises(ConfigError, match="turn them round"):
+    with pytest.raises(ConfigError, match="reverse them"):
         integrate_sigmas(model, build("heun()"), sigmas[:3][::-1], x, KEY)
     with pytest.raises(ConfigError, match="negative"):
         integrate_sigmas(model, build("heun()"), -sigmas, x, KEY)

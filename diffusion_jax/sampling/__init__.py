@@ -1,6 +1,6 @@
 """Sampling: samplers, grids, guidance, edits, and the loop that runs them.
 
-`integrate`, `path` and `integrate_sigmas` are here as well; they load with the first use.
+`integrate`, `path` and `integrate_sigmas` are exported from here and imported on first use.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -52,13 +52,13 @@ def labels_for(model: Model, num: int, wanted: tuple[int, ...]) -> np.ndarray | 
         int32 `[num]`, or None for an unconditional model.
 
     Raises:
-        ConfigError: a class that does not exist, or classes asked of an unconditional model.
+        ConfigError: a class does not exist, or the model is unconditional and classes are wanted.
     """
     return cycle(model.num_classes, num, wanted)
 
 
 def cycle(classes: int, num: int, wanted: tuple[int, ...]) -> np.ndarray | None:
-    """`labels_for` a number of classes, 0 for none."""
+    """`labels_for` a given number of classes; 0 for an unconditional model."""
     if not classes:
         if wanted:
             raise ConfigError(
@@ -77,10 +77,10 @@ def cycle(classes: int, num: int, wanted: tuple[int, ...]) -> np.ndarray | None:
 def _paths(
     model: Model, params: Params, gammas: np.ndarray, cond: dict, key: Array, n: int
 ) -> tuple[Array | np.ndarray, dict]:
-    """The plan of every pixel, and the condition, for a latent drawn from the schedule's prior.
+    """The plan of every pixel and the condition, for a latent drawn from the schedule's prior.
 
-    The scalar plan is taken as times of the representative curve. Without a latent, both come back
-    unchanged.
+    The scalar plan is interpreted as times on the representative curve. A schedule without a latent
+    leaves both unchanged.
     """
     size = model.traits.latent
     if not size:
@@ -96,18 +96,18 @@ def _paths(
 def guide(
     model: Model, params: Params, method: Method, context: Context, cond: Cond, key: Array, n: int
 ) -> tuple[Callable[[Array, Array], Pred], Array | np.ndarray]:
-    """The guided denoiser with its condition inside, and the plan.
+    """The guided denoiser with its condition bound, and the plan.
 
     Args:
-        params: its weights.
+        params: weights of the model.
         method: how to sample.
-        context: for the guidance.
+        context: context of the guidance.
         key: PRNG key of the run, or one per example.
         n: number of examples.
 
     Returns:
-        `(z, gamma) -> Pred`, before `encoded.for_sampler`; and the gammas, `[steps + 1]`, or
-        `[steps + 1, n, ...]` (one plan per pixel) if the schedule has a latent.
+        `(z, gamma) -> Pred`, before `encoder_corrections.for_sampler`; and the gammas,
+        `[steps + 1]`, or `[steps + 1, n, ...]` (one plan per pixel) if the schedule has a latent.
     """
     path, cond = _paths(model, params, method.gammas, cond, rng.stream(key, "latent"), n)
     guided = method.guidance(model.denoiser(params), context)
@@ -127,9 +127,9 @@ def draw(
     """Runs the plan from the latent `z` at its start; a pure function, to be jitted by the caller.
 
     Args:
-        context: for the guidance; see `Helpers.context`.
+        context: context of the guidance, see `Helpers.context`.
         z: latent at `method.gammas[0]`, `[B, ...]`.
-        key: PRNG key of the noise on the way, or one per example.
+        key: PRNG key for the sampler's noise, or one per example.
         constrain: `(z, gamma, key) -> z` after every step, or None.
 
     Returns:
@@ -153,10 +153,10 @@ def _each(key: Array, n: int) -> Array:
 
 
 def in_model_space(model: Model, params: Params, cond: Cond, key: Array) -> Cond:
-    """What a model is given, as data: small images of a cascade (uint8) or latents.
+    """The condition with `"low"` (a cascade's small images, or latents) in model space.
 
-    Small images with the noise that `low_gamma` asks for; of images (uint8) in place of latents, a
-    latent is drawn.
+    Small images (uint8) are encoded and receive noise at `low_gamma`. If images (uint8) are passed
+    instead of latents, one latent is sampled for each.
     """
     if "low" not in cond:
         return cond
@@ -170,7 +170,7 @@ def in_model_space(model: Model, params: Params, cond: Cond, key: Array) -> Cond
 def compile_sampler(model: Model, method: Method, mesh: Mesh) -> Callable:
     """The jitted `(params, key, cond, shape) -> images` of one batch; `shape` is static.
 
-    Small images in the condition, `"low"`, are levels (uint8), latents are `y_0`.
+    In the condition, small images `"low"` are levels (uint8), and latents are `y_0`.
 
     The result is the output of `method.final`, replicated over the mesh.
 
@@ -218,20 +218,20 @@ def generate(
     stream: str = "sample",
     label: str = "sample",
 ) -> np.ndarray:
-    """Draws `num` images; each is a function of the seed and its own number.
+    """Draws `num` images; each depends only on the seed and its own index.
 
     Args:
         params: the weights, replicated over `mesh`.
-        run: from `compile_sampler`.
+        run: the compiled sampler, from `compile_sampler`.
         shape: shape of one image.
         labels: class of each image, or None.
-        num: how many.
-        batch: images per call, rounded up to a multiple of the devices; does not change them.
-        quiet: no progress report.
-        given: what else the model is told, one row for each image: `"low"` (levels, uint8) and
-            `"low_gamma"` of a later stage of a cascade.
-        stream: name of the random numbers.
-        label: of the progress report.
+        num: number of images.
+        batch: images per call, rounded up to a multiple of the devices; does not change the images.
+        quiet: whether to print no progress.
+        given: other conditions, one row per image: `"low"` (levels, uint8) and `"low_gamma"` for a
+            later stage of a cascade.
+        stream: name of the stream of random numbers.
+        label: label of the progress report.
 
     Returns:
         The outputs of the final step, `[num, *shape]`; uint8 unless that is `identity()`.
@@ -245,12 +245,12 @@ def generate(
     batch = -(-min(batch, num) // devices) * devices
     key = put_key(rng.stream(jax.random.key(seed), stream), mesh)
 
-    told = {**({} if labels is None else {"label": labels}), **(given or {})}
+    conditions = {**({} if labels is None else {"label": labels}), **(given or {})}
 
     def results() -> Iterator[Array]:
         for start in range(0, num, batch):
             ids = np.minimum(np.arange(start, start + batch, dtype=np.int32), num - 1)
-            cond = {k: put(v[ids], batched(mesh)) for k, v in told.items()}
+            cond = {k: put(v[ids], batched(mesh)) for k, v in conditions.items()}
             yield run(params, key, cond, (batch, *shape), put(ids, batched(mesh)))
 
     out = []

@@ -1,8 +1,8 @@
 """Guidance by a linear measurement `y = A x + noise`: posterior sampling without a classifier.
 
-Guidance by arrays, so built in Python rather than from a spec string. The added score is
-`G = (d x_hat / d z)^T A^T w` with a method's own `w`; the Jacobian is the denoiser's, by one
-backward pass (`exact`: one for each measured value).
+The measurement is an array, so these are built in Python rather than from a spec string. The added
+score is `G = (d x_hat / d z)^T A^T w`, where `w` depends on the method and the product with the
+denoiser's Jacobian takes one backward pass (`exact`: one for each measured value).
 """
 
 import math
@@ -26,7 +26,7 @@ def _rows(forward: Forward, z: Array, size: int) -> Array:
 
 
 def _solve(matrix: Array, variance: float, residual: Array) -> Array:
-    """`(matrix + variance I)^-1 residual` for each example."""
+    """`(matrix + variance I)^-1 residual`, per example."""
     noisy = matrix + variance * jnp.eye(residual.shape[-1], dtype=residual.dtype)
     return jnp.linalg.solve(noisy, residual[..., None])[..., 0]
 
@@ -64,7 +64,7 @@ def exact(forward: Forward, y: Array, variance: float) -> Exact:
     Args:
         forward: A, linear, `[B, ...] -> [B, M]`, acting on each example alone.
         y: the measurement, `[M]` or `[B, M]`.
-        variance: of its noise.
+        variance: variance of the measurement noise.
 
     Returns:
         The guidance, for scalar gamma: M backward passes of the denoiser per call.
@@ -100,7 +100,7 @@ def pigdm(forward: Forward, y: Array, variance: float) -> PiGDM:
     Args:
         forward: A, linear, `[B, ...] -> [B, M]`, acting on each example alone.
         y: the measurement, `[M]` or `[B, M]`.
-        variance: of its noise.
+        variance: variance of the measurement noise.
 
     Returns:
         The guidance, for scalar gamma: one backward pass of the denoiser per call.
@@ -121,11 +121,11 @@ class DPS:
         """The guided denoiser."""
 
         def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
-            def misfit(z: Array) -> tuple[Array, Pred]:
+            def residual_norm(z: Array) -> tuple[Array, Pred]:
                 pred = denoiser(z, gamma, cond)
                 return norm(self.y - self.forward(pred.x)).sum(), pred
 
-            gradient, pred = jax.grad(misfit, has_aux=True)(z)
+            gradient, pred = jax.grad(residual_norm, has_aux=True)(z)
             extra = -self.scale * gradient
             moved = sigma(gamma) * norm(extra) / math.sqrt(math.prod(z.shape[1:]))
             extra = extra * jnp.minimum(1.0, self.limit / jnp.maximum(moved, 1e-30))
@@ -138,15 +138,15 @@ def dps(forward: Forward, y: Array, scale: float = 1.0, limit: float = math.inf)
     """Diffusion posterior sampling (Chung et al. 2023, algorithm 1), as an addition to the score.
 
     `G = -scale grad_z |y - A x_hat(z)|`: the norm, not its square, and per example (the reference
-    takes one norm of the whole batch, which couples the examples). The paper adds it to the latent
-    after an ancestral step; added to the score it works with every sampler, and `scale` has other
-    units than theirs.
+    code takes one norm over the whole batch, which couples the examples). The paper adds it to the
+    latent after an ancestral step; added to the score it works with every sampler, but `scale` is
+    in other units than theirs.
 
     Args:
         forward: A, `[B, ...] -> [B, M]`; it need not be linear, but acts on each example alone.
         y: the measurement, `[M]` or `[B, M]`.
         scale: how strongly to follow the measurement.
-        limit: largest root mean square of the change of eps, per example: the gradient is stiff
+        limit: largest root mean square of the change in eps, per example; the gradient is stiff
             where the measurement is much more precise than the prediction.
 
     Returns:
@@ -156,7 +156,7 @@ def dps(forward: Forward, y: Array, scale: float = 1.0, limit: float = math.inf)
 
 
 def _x_first(denoiser: Denoiser, gamma: Array, cond: Cond) -> Callable:
-    """`z -> (x, pred)`, for the Jacobian of x with the whole prediction as an auxiliary output."""
+    """`z -> (x, pred)`: for the Jacobian of x, with the whole prediction as auxiliary output."""
 
     def predict(z: Array) -> tuple[Array, Pred]:
         pred = denoiser(z, gamma, cond)

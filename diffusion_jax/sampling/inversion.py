@@ -1,7 +1,7 @@
-"""Images to latents along the probability-flow ODE: a deterministic sampler run upwards.
+"""From images to latents along the probability-flow ODE: a deterministic sampler run upwards.
 
-`sampling.integrate` takes an upward move for a draw of the forward process; here it is a step of
-the ODE (Song et al. 2020, "DDIM", section 4.3). Down again with small steps, the data come back.
+In `sampling.integrate` an upward move is a draw from the forward process; here it is a step of the
+ODE (Song et al. 2020, "DDIM", section 4.3). Sampling down again with small steps recovers the data.
 """
 
 import jax
@@ -19,8 +19,8 @@ def invert(denoise: Denoise, sampler: Sampler, gammas: np.ndarray, z: Array) -> 
 
     Args:
         denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside.
-        sampler: a deterministic one: `heun()`, `rk4()`, `ddim()`. Multistep methods fall back to
-            order 1: upwards they have no history.
+        sampler: a deterministic sampler: `heun()`, `rk4()`, `ddim()`. Multistep methods fall back
+            to order 1, because they use no history on upward steps.
         gammas: strictly ascending, `[n + 1]`, known on the host.
         z: latent at `gammas[0]`, `[B, ...]`.
 

@@ -33,7 +33,7 @@ Lift = Callable[[Array, Array, Array], Array]
 
 
 def _concrete(gammas: Any) -> Any:
-    """The plan in float64 on the host, or as it is where it is traced."""
+    """The plan as float64 numpy; a traced plan is returned unchanged."""
     try:
         return np.asarray(gammas, dtype=np.float64)
     except jax.errors.TracerArrayConversionError:
@@ -54,33 +54,34 @@ def integrate(
 ) -> Array:
     """Runs `sampler` along `gammas`, starting from `z` at `gammas[0]`.
 
-    Upward moves in the plan (churn, restarts, RePaint) are draws of the forward process,
-    `z_t = (alpha_t / alpha_s) z_s + sigma_t sqrt(c) n`, exact unless data change with gamma, and
-    reset the sampler's memory and the denoiser's state.
+    Upward moves in the plan (churn, restarts, RePaint) are draws from the forward process,
+    `z_t = (alpha_t / alpha_s) z_s + sigma_t sqrt(c) n`, exact unless an encoder changes the data
+    with gamma. They reset the sampler's memory and the denoiser's state.
 
     Args:
         denoise: `(z, gamma) -> Pred`, with its conditioning and guidance already inside; it may be
             a `StatefulDenoiser`.
-        sampler: from `diffusion_jax.sampling.samplers`.
-        gammas: the plan, `[n + 1]`; coefficients are computed in float64 unless it is traced. Or
-            `[n + 1, B]` or `[n + 1, B, ...]`, descending: a plan for each example or pixel. The
-            last may be -inf, no noise at all: the last step is then the prediction of the data.
+        sampler: the numerical method, from `diffusion_jax.sampling.samplers`.
+        gammas: the plan, `[n + 1]`, noise first; coefficients are computed in float64 unless it is
+            traced. Or `[n + 1, B]` or `[n + 1, B, ...]`, descending: one plan per example or per
+            pixel. The last gamma may be -inf (no noise): the last step then returns the prediction
+            of the data.
         z: latent at `gammas[0]`, `[B, ...]`, float32 or float64.
-        key: PRNG key for the noise of stochastic methods; or one per example, `[B]`, so that what
-            becomes of an example does not depend on its batch. Hooks receive the same kind.
+        key: PRNG key for the noise of stochastic methods, or one key per example, `[B]`, so that
+            each result is independent of the batch. Hooks receive the same kind of key.
         constrain: `(z, gamma, key) -> z`, applied after every step (inpainting, blending).
-        correct: `(denoise, z, gamma, key) -> z`, applied before every step (Langevin); of data that
-            change with gamma by `sampling.encoder_corrections.for_corrector`.
-        lift: `(z, gamma, up_to) -> ` what an upward move adds, for data that change with gamma
+        correct: `(denoise, z, gamma, key) -> z`, applied before every step (Langevin). For data
+            that change with gamma, wrap it in `sampling.encoder_corrections.for_corrector`.
+        lift: `(z, gamma, up_to) -> term` to add on an upward move, for data that change with gamma
             (`sampling.encoder_corrections.lifting`).
 
     Returns:
         The latent at `gammas[-1]`, shape and type of `z`.
 
     Raises:
-        ConfigError: `gammas` has fewer than two values, or another shape; it only rises, or is not
-            finite; `z` is not float32 or float64; the denoiser's output does not fit it. A plan
-            that is traced is held against its shape alone.
+        ConfigError: `gammas` has fewer than two values or the wrong shape, only rises, or is not
+            finite; `z` is not float32 or float64; or the denoiser's output does not have the shape
+            of `z`. For a traced plan only the shape is checked.
     """
     check_falls(_concrete(gammas))
     return run(denoise, sampler, gammas, z, key, constrain, correct, lift).end
@@ -96,7 +97,7 @@ def path(
     correct: Correct | None = None,
     lift: Lift | None = None,
 ) -> Array:
-    """The latents at all `gammas`, `[n + 1, B, ...]`; see `integrate`, which returns the last."""
+    """Like `integrate`, but returns the latents at all `gammas`, `[n + 1, B, ...]`."""
     check_falls(_concrete(gammas))
     latents = run(denoise, sampler, gammas, z, key, constrain, correct, lift, keep=True).latents
     assert latents is not None
@@ -104,7 +105,7 @@ def path(
 
 
 def _stateless(denoise: StatefulDenoiser, state: Any, z: Array, gamma: Array) -> Pred:
-    """A prediction whose new state is dropped: correctors call it inside their own loops."""
+    """A prediction that discards the new state, for correctors, which call it in their own loop."""
     return denoise.step(state, z, gamma)[0]
 
 
@@ -114,7 +115,7 @@ class Solution(NamedTuple):
     Attributes:
         end: the latent at the last gamma.
         latents: the latents at all gammas, `[n + 1, B, ...]`, if `keep`.
-        denoise: the denoiser in its last state, for one more prediction.
+        denoise: the denoiser with its final state, for one more prediction.
     """
 
     end: Array
@@ -133,7 +134,11 @@ def run(
     lift: Lift | None = None,
     keep: bool = False,
 ) -> Solution:
-    """`integrate` and `path` in one, with the denoiser's last state; `keep` keeps all latents."""
+    """`integrate` and `path` in one; also returns the denoiser with its final state.
+
+    Args:
+        keep: whether to return the latents at all gammas.
+    """
     check_start(z)
     check_key(key)
     check_sampler(sampler, RUNS)
@@ -150,7 +155,7 @@ def run(
                 "plan at a finite gamma"
             )
         gammas = gammas[:-1]
-    # A traced plan may climb. A plan per example or pixel is always traced, and never climbs.
+    # A traced plan may move up. A plan per example or pixel never does (it must descend).
     if isinstance(gammas, np.ndarray):
         climbs = bool(np.any(np.diff(gammas, axis=0) > 0))
     else:
@@ -167,7 +172,7 @@ def run(
         return z, memory, calls.state
 
     def to_data(z: Array, state: Any, key: Array) -> tuple[Array, Any]:
-        """The limit of every sampler's first-order step to sigma 0."""
+        """The step to sigma 0: in this limit every sampler's first-order step returns x."""
         k_move, k_constrain = rng.split(key)
         gamma, calls = jnp.asarray(gammas[-1], z.dtype), SequentialCalls(stateful, state)
         if correct is not None:
@@ -181,21 +186,21 @@ def run(
     def up(carry: tuple, row: dict, key: Array) -> tuple:
         z = carry[0]
         noise = rng.normal(key, z.shape, z.dtype)
-        up = row["up_scale"] * z + row["up_noise"] * noise
+        raised = row["up_scale"] * z + row["up_noise"] * noise
         if lift is not None:
-            up += lift(z, row["step"]["gamma"], row["end"])
-        return up, sampler.init(up), stateful.init(up)
+            raised += lift(z, row["step"]["gamma"], row["end"])
+        return raised, sampler.init(raised), stateful.init(raised)
 
     def body(carry: tuple, xs: tuple) -> tuple[tuple, Array | None]:
         row, key = xs
         k_move, k_constrain = rng.split(key)
         if climbs:
-            z, *memory = jax.lax.cond(row["up"], up, down, carry, row, k_move)
+            z, memory, state = jax.lax.cond(row["up"], up, down, carry, row, k_move)
         else:
-            z, *memory = down(carry, row, k_move)
+            z, memory, state = down(carry, row, k_move)
         if constrain is not None:
             z = constrain(z, row["end"], k_constrain)
-        return (z, *memory), z if keep else None
+        return (z, memory, state), z if keep else None
 
     end, memory, state = z, sampler.init(z), stateful.init(z)
     after = []
@@ -211,7 +216,7 @@ def run(
 
 
 def _rows(sampler: Sampler, gammas: Any, dtype: Any) -> dict[str, Any]:
-    """Everything a step needs to know, with leading axis `[n]`."""
+    """The coefficients of every step, with leading axis `[n]`."""
     a_t, _, a_s, s_s = scales(gammas)
     rows = {
         "step": sampler.rows(gammas),

@@ -1,4 +1,4 @@
-"""How to sample: everything but the model and the noise, and whether it fits a model."""
+"""`Method`: how to sample (everything but the model and the noise), and checks against a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,13 +19,14 @@ from diffusion_jax.types import Params
 
 
 class Helpers:
-    """Second models that guidance names by checkpoint: each is read once.
+    """Second models that guidance names by checkpoint; each is loaded once.
 
     Their weights are arguments of the compiled sampler, not constants in it.
 
     Args:
-        load: `load(kind, checkpoint) -> (bind, params)`, where `bind(params)` is the function
-            `guidance.base.Context.open` promises; None where no checkpoint can be read.
+        load: `load(kind, checkpoint) -> (bind, params)`, where `bind(params)` is the function that
+            `guidance.base.Context.open` returns; None where no checkpoint can be read.
+        encode: see `guidance.base.Context.encode`.
     """
 
     def __init__(
@@ -34,28 +35,28 @@ class Helpers:
         encode: Callable[[str], dict[str, np.ndarray]] | None = None,
     ):
         self._load, self._encode = load, encode
-        self._found: dict[tuple[str, str], tuple[Callable, Params]] = {}
+        self._opened: dict[tuple[str, str], tuple[Callable, Params]] = {}
 
     @property
     def params(self) -> dict[tuple[str, str], Params]:
         """The weights of everything opened so far."""
-        return {which: params for which, (_, params) in self._found.items()}
+        return {which: params for which, (_, params) in self._opened.items()}
 
     def context(self, model: Model, params: dict | None = None) -> Context:
-        """What guidance of `model` may use.
+        """The context for guiding `model`.
 
         Args:
-            params: the helpers' weights, shaped as `self.params`; None to use those on disk.
+            params: the helpers' weights, structured as `self.params`; None for those on disk.
         """
         load = self._load
 
         def opened(kind: str, checkpoint: str) -> Callable:
             assert load is not None
             which = (kind, checkpoint)
-            if which not in self._found:
-                self._found[which] = load(kind, checkpoint)
-            bind, own = self._found[which]
-            return bind(own if params is None else params[which])
+            if which not in self._opened:
+                self._opened[which] = load(kind, checkpoint)
+            bind, on_disk = self._opened[which]
+            return bind(on_disk if params is None else params[which])
 
         null = model.null if model.traits.null_class else None
         return Context(
@@ -72,10 +73,10 @@ class Method:
     Attributes:
         guidance: how to guide the denoiser.
         sampler: the solver.
-        gammas: the plan, `[n + 1]` float64; it may climb.
-        final: what becomes of the last latent.
-        correct: moves within a noise level, or None.
-        helpers: second models that guidance asks for.
+        gammas: the plan, `[n + 1]` float64; it may move up.
+        final: turns the last latent into data.
+        correct: corrector, which moves within a noise level; or None.
+        helpers: second models that the guidance uses.
     """
 
     guidance: Guidance
@@ -88,14 +89,14 @@ class Method:
     def calls(self, model: Model) -> int:
         """Calls of the (guided) denoiser per sample, not counting correctors."""
         moves = np.diff(self.gammas)
-        # With an encoder, upward moves need a prediction too.
-        asks_up = model.traits.mean_coefficient != 0.0
+        # With an encoder, an upward move needs a prediction too.
+        per_move_up = int(model.traits.mean_coefficient != 0.0)
         per_step = self.sampler.nfe_per_step
-        return int(np.sum(moves < 0) * per_step + np.sum(moves > 0) * asks_up) + self.final.nfe
+        return int(np.sum(moves < 0) * per_step + np.sum(moves > 0) * per_move_up) + self.final.nfe
 
 
 def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = None) -> None:
-    """Raises ConfigError if the model lacks what the guidance needs; reads its checkpoints."""
+    """Raises ConfigError if the model lacks what the guidance needs; opens its checkpoints."""
     name = guidance_lib.of_pixels(guidance)
     if name:
         require(
@@ -106,19 +107,19 @@ def check_guidance(model: Model, guidance: Guidance, helpers: Helpers | None = N
 
 
 def check_sampler(model: Model, sampler: Sampler) -> None:
-    """Raises ConfigError if the sampler does not fit the model's encoder, or what it is told."""
+    """Raises ConfigError if the sampler does not fit the model's encoder or its conditions."""
     if not {*getattr(sampler, "cond_scalars", ())} <= {*model.cond_scalars}:
         name = f"{type(sampler).__name__.lower()}()"
         raise ConfigError(
-            f"sampler {name} is for a flow map, which is told where a step ends, and this model is "
-            "not: use ddim(), or train one with "
+            f"sampler {name} is for a flow map, whose network receives the end of each step; this "
+            "model is not a flow map: use ddim(), or train one with "
             "--config.task=\"distill(teacher='RUN', method=flow_map())\""
         )
     if getattr(sampler, "to_end", False) and model.traits.likelihood:
         name = f"{type(sampler).__name__.lower()}()"
         raise ConfigError(
-            f"sampler {name} is for a consistency model, whose predictions lead to the end of the "
-            "plan, and this model's are means of the data: use ddim(), or train one with "
+            f"sampler {name} is for a consistency model, which predicts the end of the trajectory; "
+            "this model predicts the mean of the data: use ddim(), or train one with "
             "--config.task=\"distill(teacher='RUN', method=ect())\""
         )
     correction(model.traits.mean_coefficient, sampler)

@@ -1,6 +1,6 @@
-"""Noise levels as sigma, for denoisers `(x, sigma) -> denoised` with `x = data + sigma noise`.
+"""Sampling with noise levels sigma, for denoisers `(x, sigma) -> denoised`, `x = data + sigma n`.
 
-That is the convention of Karras et al. (2022) and k-diffusion. Latents here are `z = alpha x` with
+This is the convention of Karras et al. (2022) and k-diffusion. Our latents are `z = alpha x` with
 `alpha = 1 / sqrt(1 + sigma^2)`, and `gamma = 2 log sigma`.
 """
 
@@ -19,7 +19,7 @@ from diffusion_jax.types import Array, Pred, alpha, expand
 
 
 def gammas_of(sigmas: ArrayLike) -> np.ndarray:
-    """The plan `2 log sigma`, float64; sigma 0 becomes -inf, which a plan may end with.
+    """The plan `2 log sigma`, float64; sigma 0 becomes -inf, with which a plan may end.
 
     Raises:
         ConfigError: a sigma is negative.
@@ -55,10 +55,11 @@ def integrate_sigmas(
 
     Args:
         model: `(x, sigma [B]) -> denoised`.
+        sampler: the numerical method, from `diffusion_jax.sampling.samplers`.
         sigmas: `[n + 1]`, falling; the last may be 0.
         x: data plus `sigmas[0]` times noise, `[B, ...]`.
         key: PRNG key, or one per example.
-        **hooks: as `integrate` takes them, in terms of z and gamma.
+        **hooks: hooks of `integrate`, in terms of z and gamma.
 
     Returns:
         Data plus `sigmas[-1]` times noise.

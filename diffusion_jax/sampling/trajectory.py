@@ -25,12 +25,12 @@ _BAR = 4  # height of the progress bar, pixels
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A run of samples, at F of its noise levels from noise to data.
+    """A sampling run at F of its noise levels, from noise to data.
 
     Attributes:
-        gammas: `[F]`.
+        gammas: noise levels, `[F]`.
         latents: z, rounded to the decoder's levels, `[F, B, H, W, C]`.
-        guesses: x_hat(z), rounded too (guidance without momentum); the last are the samples.
+        guesses: x_hat(z), rounded likewise (guidance without momentum); the last are the samples.
         levels: number of grey levels.
     """
 
@@ -50,15 +50,15 @@ def record(
     levels: int,
     frames: int,
 ) -> Trajectory:
-    """Draws samples and keeps up to `frames` (at least 2) of the noise levels passed.
+    """Draws samples and records up to `frames` (at least 2) of the noise levels on the way.
 
-    For a few images: every process does it alone, on one device. The noise is that of
+    For a few images: every process runs it alone, on one device. The noise is that of
     `generate.compile_sampler` with the same key, so the samples are the first of its batch.
 
     Args:
-        method: has passed `method.check_method`.
-        shape: of the latents, `(B, H, W, C)`.
-        levels: grey levels of the data.
+        method: how to sample; must have passed `method.check_method`.
+        shape: shape of the latents, `(B, H, W, C)`.
+        levels: number of grey levels of the data.
     """
     steps = len(method.gammas) - 1
     kept = np.unique(np.round(np.linspace(0, steps, frames)).astype(int))
@@ -91,26 +91,27 @@ def record(
     return Trajectory(method.gammas[kept], latents, guesses, levels)
 
 
-def movie(found: Trajectory) -> list[np.ndarray]:
+def movie(trajectory: Trajectory) -> list[np.ndarray]:
     """Frames, uint8 `[H', W', 3]`: latents above their predictions, and a progress bar."""
-    out, last = [], len(found.gammas) - 1
-    for i, (z, x) in enumerate(zip(found.latents, found.guesses, strict=True)):
-        sheet = image_grids.grid(np.concatenate([z, x]), found.levels, columns=len(z), pixels=48)
+    out, last, levels = [], len(trajectory.gammas) - 1, trajectory.levels
+    for i, (z, x) in enumerate(zip(trajectory.latents, trajectory.guesses, strict=True)):
+        sheet = image_grids.grid(np.concatenate([z, x]), levels, columns=len(z), pixels=48)
         bar = np.full((_BAR, sheet.shape[1], 3), 64, np.uint8)
         bar[:, : round(sheet.shape[1] * i / last)] = (96, 160, 240)
         out.append(np.concatenate([sheet, bar]))
     return out
 
 
-def strip(found: Trajectory, columns: int = 8, examples: int = 2) -> np.ndarray:
+def strip(trajectory: Trajectory, columns: int = 8, examples: int = 2) -> np.ndarray:
     """A still of the run, uint8 `[H', W', 3]`: time runs to the right, latents above predictions.
 
     It shows `columns` noise levels of `examples` samples.
     """
-    at = np.unique(np.round(np.linspace(0, len(found.gammas) - 1, columns)).astype(int))
-    count = min(examples, found.latents.shape[1])
-    rows = [a[at, i] for i in range(count) for a in (found.latents, found.guesses)]
-    return image_grids.grid(np.concatenate(rows), found.levels, columns=len(at))
+    latents, guesses = trajectory.latents, trajectory.guesses
+    at = np.unique(np.round(np.linspace(0, len(trajectory.gammas) - 1, columns)).astype(int))
+    count = min(examples, latents.shape[1])
+    rows = [a[at, i] for i in range(count) for a in (latents, guesses)]
+    return image_grids.grid(np.concatenate(rows), trajectory.levels, columns=len(at))
 
 
 def save_webp(path: Path, frames: list[np.ndarray]) -> None:

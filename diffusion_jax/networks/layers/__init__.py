@@ -1,4 +1,4 @@
 """Building blocks of the networks.
 
-Attention is in `blocks` (of U-Nets), `transformer` (of transformers) and `text` (to a text).
+Attention is in `blocks` (for U-Nets), `transformer` (for transformers) and `text` (to a text).
 """

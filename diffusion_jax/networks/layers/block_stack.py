@@ -1,8 +1,8 @@
-"""A stack of equal blocks: unrolled or scanned, with or without rematerialisation.
+"""A stack of identical blocks: unrolled or scanned, with or without rematerialisation.
 
-Their parameters are one array per layer, with a leading axis of blocks. So checkpoints do not
-depend on how the stack is run, a scan copies nothing, and whatever loops over weights (optimiser,
-averages, the check for NaN) compiles and runs over a few large arrays.
+The parameters are one array per layer, with a leading axis of blocks. Therefore checkpoints do not
+depend on how the stack is run, a scan copies nothing, and everything that loops over weights
+(optimiser, averages, the check for NaN) handles a few large arrays.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,33 +17,33 @@ from diffusion_jax.networks.layers.blocks import fold_keys
 from diffusion_jax.networks.layers.fusion_barrier import computed_once
 from diffusion_jax.types import Array, Params
 
-_FEW = 4  # up to so many blocks, compiling each is cheaper than copying their weights
+_FEW = 4  # up to this many blocks, compiling each is cheaper than copying their weights
 
 
 def decide(name: str, value: bool | str, automatic: bool) -> bool:
-    """A setting that may be `"auto"`.
+    """Resolves a setting that may be `"auto"`.
 
     Args:
-        name: of the network and the setting, for the message.
-        value: what the user gave.
-        automatic: what `"auto"` stands for here.
+        name: names of the network and the setting, for the message.
+        value: the user's value.
+        automatic: the value of `"auto"`.
 
     Raises:
-        SpecError: `value` is something else than True, False or `"auto"`.
+        SpecError: `value` is not True, False or `"auto"`.
     """
     if value not in (True, False, "auto"):
-        raise SpecError(f"{name}={value!r}; allowed are True, False, 'auto'")
+        raise SpecError(f"{name}={value!r}; allowed: True, False, 'auto'")
     return automatic if value == "auto" else bool(value)
 
 
 def block_params(owner: nn.Module, name: str, block: nn.Module, n: int, *inputs: Any) -> Params:
     """Parameters of `n` detached modules like `block`, stacked; `owner` holds them as `name`."""
-    if not owner.is_initializing():  # `param` would trace every init again, for shapes
+    if not owner.is_initializing():  # `param` would trace every init again to compare shapes
         return owner.get_variable("params", name)
-    more = [owner.make_rng("params") for _ in range(n - 1)]
+    keys = [owner.make_rng("params") for _ in range(n - 1)]
 
     def init(key: Array) -> Params:
-        return jax.vmap(lambda k: block.init(k, *inputs)["params"])(jnp.stack([*more, key]))
+        return jax.vmap(lambda k: block.init(k, *inputs)["params"])(jnp.stack([*keys, key]))
 
     return owner.param(name, init)
 
@@ -56,7 +56,7 @@ def params_of(owner: nn.Module, name: str, block: nn.Module, *inputs: Array) -> 
 
 
 def unstacked(params: Params) -> list[Params]:
-    """The parameters of each block; one concatenation collects their gradients."""
+    """The parameters of each block; their gradients are collected by a single concatenation."""
     leaves, tree = jax.tree.flatten(params)
     # Split rather than index: the gradient of an index is a full array of zeros per block.
     parts = [jax.lax.split(a, (1,) * len(a)) for a in leaves]
@@ -75,7 +75,7 @@ def run(
     """Runs `h -> block(params[i], h, keys_i)` for every i, in order.
 
     Args:
-        block: applies one block.
+        block: `(params, h, keys) -> h`, applies one block.
         params: parameters of the blocks, each array with a leading axis of blocks.
         h: input activations.
         keys: dropout keys `[B]`, or None.
@@ -98,10 +98,10 @@ def run(
         n = len(jax.tree.leaves(params)[0])
         skips = jnp.stack(skips) if isinstance(skips, list) else skips
         return jax.lax.scan(body, h, (params, jnp.arange(n), skips))
-    body = jax.jit(body, inline=True)  # traced once, not once a block
+    body = jax.jit(body, inline=True)  # traced once, not once per block
     outputs, blocks = [], unstacked(params)
     if len(blocks) > _FEW:
-        # Otherwise each block reads its weights at different offsets, and is compiled separately.
+        # Otherwise each block reads its weights at other offsets and is compiled separately.
         blocks = computed_once(blocks)
     for i, p in enumerate(blocks):
         h, _ = body(h, (p, i, None if skips is None else skips[i]))

@@ -1,6 +1,6 @@
 """Residual block, attention block, and the small pieces they share (Linen, NHWC).
 
-Parameters are float32; `dtype` is the type of the arithmetic (None: that of the inputs).
+Parameters are float32; `dtype` is the arithmetic type (None for that of the inputs).
 """
 
 import math
@@ -27,10 +27,10 @@ def compute_dtype(name: str) -> Dtype:
 def group_norm(
     channels: int, dtype: Dtype, name: str, groups: int = 32, smallest: int = 2
 ) -> GroupNorm:
-    """GroupNorm with up to `groups` groups, never fewer than `smallest` channels in a group.
+    """GroupNorm with up to `groups` groups of at least `smallest` channels each.
 
-    Two by default: one channel per group erases what the conditioning adds to that channel. The
-    published networks of 32 channels have one.
+    The default minimum is two, because with one channel per group the norm erases what the
+    conditioning adds to that channel. The published networks with 32 channels have one.
     """
     groups = math.gcd(channels, groups)
     while groups > 1 and channels // groups < smallest:
@@ -56,7 +56,7 @@ def dropout(x: Array, rate: float, keys: Array | None) -> Array:
     """
     if keys is None or rate == 0.0:
         return x
-    # Two 16-bit values per word: drawing bits is a tenth of a small network's step.
+    # Two 16-bit values per word, because drawing bits takes a tenth of a small network's step.
     n, *rest = x.shape[1:]
     words = jax.vmap(lambda k: jax.random.bits(k, ((n + 1) // 2, *rest), jnp.uint32))(keys)
     halves = jnp.concatenate([words & 0xFFFF, words >> 16], axis=1)[:, :n]
@@ -65,7 +65,7 @@ def dropout(x: Array, rate: float, keys: Array | None) -> Array:
 
 
 def attend(q: Array, k: Array, v: Array, implementation: Literal["xla", "cudnn"] = "xla") -> Array:
-    """Softmax attention, `[B, N, heads, size]`; jax's own has a float32 softmax even in float64."""
+    """Softmax attention, `[B, N, heads, size]`; in float64 too, where JAX's softmax is float32."""
     if q.dtype != jnp.float64:
         return jax.nn.dot_product_attention(q, k, v, implementation=implementation)
     logits = jnp.einsum("bqhc,bkhc->bhqk", q, k) / math.sqrt(q.shape[-1])
@@ -80,7 +80,7 @@ class ResBlock(nn.Module):
         dropout: rate before the second convolution.
         dtype: arithmetic type.
         groups: largest number of groups of its two norms.
-        smallest_group: fewest channels in a group of them.
+        smallest_group: smallest number of channels in a group.
     """
 
     width: int
@@ -91,17 +91,17 @@ class ResBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, c: Array | None, keys: Array | None = None) -> Array:
-        """Applies the block to `x` `[B,H,W,C]` with conditioning `c` `[B,K]`, or none."""
+        """Applies the block to `x` `[B,H,W,C]` with conditioning `c` `[B,K]`, or None."""
         zeros = nn.initializers.zeros
         x = computed_once(x)
         groups = self.groups, self.smallest_group
         h = nn.swish(group_norm(x.shape[-1], self.dtype, "norm1", *groups)(x))
         h = conv3x3(self.width, dtype=self.dtype, name="conv1")(h)
         if c is not None:
-            told = nn.Dense(
+            project = nn.Dense(
                 self.width, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="cond"
             )
-            h = h + told(c)[:, None, None, :]
+            h = h + project(c)[:, None, None, :]
         h = nn.swish(group_norm(self.width, self.dtype, "norm2", *groups)(h))
         h = dropout(h, self.dropout, keys)
         h = conv3x3(self.width, kernel_init=zeros, dtype=self.dtype, name="conv2")(h)
@@ -116,7 +116,7 @@ class Attention(nn.Module):
     Attributes:
         heads: number of heads; must divide the channels.
         dtype: arithmetic type (the softmax is float32 at least).
-        smallest_group: fewest channels in a group of its norm.
+        smallest_group: smallest number of channels in a group of its norm.
     """
 
     heads: int = 1

@@ -1,10 +1,10 @@
-"""Convolutions whose gradients are fast on CPU; on other backends, `jax.lax`'s own.
+"""Convolutions with fast gradients on CPU; on other backends those of `jax.lax`.
 
-XLA:CPU rewrites the convolutions of a gradient into its fast form only outside of loops; inside
-one, as in every sampler guided by a gradient, they run thirty times slower. And it computes the
+XLA:CPU rewrites the convolutions of a gradient into its fast form only outside of loops; inside a
+loop, as in every sampler guided by a gradient, they run thirty times slower. It also computes the
 gradient of a kernel as a convolution with a kernel the size of the image, at a third of the speed
-of the matrix products that give the same sums. Here both are written out, in a JAX primitive,
-because custom_vjp supports neither transposition nor higher-order derivatives.
+of the equivalent matrix products. Here both gradients are written out. They are rules of a JAX
+primitive, because custom_vjp supports neither transposition nor higher-order derivatives.
 """
 
 import functools
@@ -22,7 +22,7 @@ from jax.interpreters import ad, batching, mlir
 from diffusion_jax.types import Array
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
-_SMALL = 128  # pixels up to which a convolution with the image beats matrix products
+_SMALL = 128  # up to this many pixels a convolution with the image beats matrix products
 
 
 def _lax(x: Array, kernel: Array, strides: tuple[int, int]) -> Array:
@@ -30,7 +30,7 @@ def _lax(x: Array, kernel: Array, strides: tuple[int, int]) -> Array:
 
 
 def _spread(g: Array, like: Any, size: Sequence[int], strides: tuple[int, int]) -> Array:
-    """A strided result at its places in the result without strides, with zeros in between."""
+    """The strided result scattered to its positions in the unstrided one, zeros in between."""
     paddings = [(0, 0, 0)]
     for n, out, k, s in zip(like.shape[1:3], g.shape[1:3], size, strides, strict=True):
         low = (k - 1) // 2 - max((out - 1) * s + k - n, 0) // 2
@@ -39,19 +39,19 @@ def _spread(g: Array, like: Any, size: Sequence[int], strides: tuple[int, int]) 
 
 
 def _image_gradient(g: Array, kernel: Array) -> Array:
-    """Gradient of the image: the same convolution with the kernel flipped."""
+    """Gradient with respect to the image: the same convolution with the kernel flipped."""
     return _same(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
 
 
 def _kernel_gradient(x: Array, g: Array, size: tuple[int, int]) -> Array:
-    """Gradient of the kernel, `[KH,KW,C,D]`."""
+    """Gradient with respect to the kernel, `[KH,KW,C,D]`."""
     (_, h, w, c), out, (kh, kw) = x.shape, g.shape[-1], size
     if h * w <= _SMALL:
         padding = [(k // 2, k // 2) for k in size]
         x, g = x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)
         y = lax.conv_general_dilated(x, g, (1, 1), padding, dimension_numbers=_NHWC)
         return y.transpose(1, 2, 0, 3)
-    pixels = x.transpose(3, 0, 1, 2).reshape(c, -1)  # so that products are row by row
+    pixels = x.transpose(3, 0, 1, 2).reshape(c, -1)  # row-major for the matrix products
     g = jnp.pad(g, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
     rows = [g[:, kh - 1 - i : kh - 1 - i + h] for i in range(kh)]
     shifted = [r[:, :, kw - 1 - j : kw - 1 - j + w] for r in rows for j in range(kw)]
@@ -117,8 +117,8 @@ def conv(
 ) -> Array:
     """`lax.conv_general_dilated`, for `flax.linen.Conv`.
 
-    On CPU, 2-D convolutions with `"SAME"` padding, odd kernels, and no dilation or groups have the
-    faster gradients.
+    On CPU, 2-D convolutions with `"SAME"` padding, odd kernels, and neither dilation nor groups
+    have the faster gradients.
     """
     plain = jax.default_backend() == "cpu" and not args and x.ndim == 4
     plain &= options.get("feature_group_count", 1) == 1

@@ -1,6 +1,7 @@
 """Inputs of the networks besides the image: gamma, labels, augmentations, Fourier features."""
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,7 +17,7 @@ def timestep_embedding(tau: Float[Array, " b"], size: int) -> Float[Array, "b si
     """Sines and cosines of `1000 tau` at `size / 2` geometric frequencies; `[B]` to `[B, size]`.
 
     Raises:
-        ConfigError: `size` is below 4, for two frequencies.
+        ConfigError: `size` is below 4 (two frequencies).
     """
     half = size // 2
     if half < 2:
@@ -27,36 +28,36 @@ def timestep_embedding(tau: Float[Array, " b"], size: int) -> Float[Array, "b si
 
 
 def fourier_features(z: Float[Array, "*b c"], levels: int) -> Float[Array, "*b 5*c"]:
-    """`z` with sines and cosines whose period is two levels and one level.
+    """`z` with sines and cosines that have periods of two levels and of one level.
 
     VDM (Kingma et al. 2021, appendix C) uses 2^6 and 2^7 cycles per unit for 256 levels; that is
-    V/4 and V/2 for V levels. Always in the type of `z` (float32): bfloat16 would be noise.
+    V/4 and V/2 for V levels. Computed in the type of `z` (float32), because bfloat16 is too coarse.
 
     Args:
         z: latents, `[..., C]`.
-        levels: grey levels V of the data.
+        levels: number V of grey levels of the data.
 
     Returns:
-        `[..., 5 C]`: `z`, all sines, all cosines (channel-major, two frequencies a channel).
+        `[..., 5 C]`: `z`, all sines, all cosines (channel-major, two frequencies per channel).
     """
     freqs = 2.0 * math.pi * levels * jnp.asarray([0.25, 0.5])
     angles = (z[..., None] * freqs).reshape(*z.shape[:-1], -1)
     return jnp.concatenate([z, jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-_LOGITS = 10.0  # in the unit of parameters: Adam's steps are too small for frequencies of levels
+_LOGITS = 10.0  # logits per unit of the parameter: Adam's steps are too small for level frequencies
 
 
 class LevelEmbedding(nn.Module):
-    """What a value's own `z` says of its level: the mean of an embedding over its posterior.
+    """Embedding of each value's level, averaged over the posterior of the level given its own `z`.
 
-    The prior is a learned marginal, the embedding a table that begins as sines and cosines, an
-    octave apart, from half a period over all levels on. Unlike Fourier features of `z` it is smooth
-    where noise is high and exact where it is low: the network sees neighbours denoised.
+    The prior is a learned marginal. The embedding is a table, initialised to sines and cosines an
+    octave apart, starting with half a period over all levels. Unlike Fourier features of `z` it is
+    smooth at high noise and exact at low noise.
 
     Attributes:
-        size: numbers per value.
-        levels: grey levels of the data.
+        size: length of the embedding of one value.
+        levels: number of grey levels of the data.
     """
 
     size: int
@@ -82,18 +83,18 @@ class LevelEmbedding(nn.Module):
 
 
 def image_inputs(z: Array, cond: Cond, levels: int, fourier: bool, low: int) -> Array:
-    """What a network sees of images.
+    """The input channels of a network of images.
 
     Args:
         z: latents, `[B, H, W, C]`.
         cond: the condition.
-        levels: grey levels of the data.
-        fourier: whether Fourier features are added.
+        levels: number of grey levels of the data.
+        fourier: whether to add Fourier features.
         low: channels of the smaller image `cond["low"]` `[B, h, w, low]`; 0 for none.
 
     Returns:
-        `z` with its Fourier features, and the smaller image enlarged to its size, as channels;
-        every frame of a video has all frames that are given.
+        `z`, its Fourier features, and the smaller image enlarged to its size, as channels. For a
+        video each frame has all the given frames as channels.
 
     Raises:
         ConfigError: the smaller image is missing.
@@ -112,21 +113,21 @@ def image_inputs(z: Array, cond: Cond, levels: int, fourier: bool, low: int) -> 
 
 
 def given_low(cond: Cond) -> Array:
-    """The smaller images, or first frames, that a later stage is told.
+    """The smaller images, or first frames, on which a later stage of a cascade is conditioned.
 
     Raises:
         ConfigError: they are missing.
     """
     if "low" not in cond:
         raise ConfigError(
-            "this model is of what smaller images, or first frames, lack (a later stage of a "
-            "cascade) and needs these, cond['low']"
+            "this model is a later stage of a cascade, conditioned on smaller images or first "
+            "frames, and needs them in cond['low']"
         )
     return cond["low"]
 
 
 def as_channels(frames: Array) -> Array:
-    """Videos `[B,T,H,W,C]` as images whose channels are those of all frames, `[B,H,W,T C]`."""
+    """Videos `[B,T,H,W,C]` as images with the channels of all frames, `[B,H,W,T C]`."""
     b, t, height, width, channels = frames.shape
     return jnp.moveaxis(frames, 1, 3).reshape(b, height, width, t * channels)
 
@@ -143,7 +144,8 @@ class Conditioning(nn.Module):
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1. Both are settings, not the trained end points.
         dtype: arithmetic type of the two dense layers.
-        low: whether it is told the noise in a smaller image, `cond["low_gamma"]`; none if missing.
+        low: whether it receives the noise level of a smaller image, `cond["low_gamma"]`; a missing
+            one means no noise.
     """
 
     size: int
@@ -163,6 +165,10 @@ class Conditioning(nn.Module):
             tau = (gamma - self.gamma_min) / (self.gamma_max - self.gamma_min)
             return timestep_embedding(tau, self.size)
 
+        def add(h: Array, name: str, vector: Array, **options: Any) -> Array:
+            dense = nn.Dense(4 * self.size, use_bias=False, dtype=self.dtype, name=name, **options)
+            return h + dense(vector)
+
         h = embedding(gamma)
         if self.scalar:
             h = jnp.concatenate([h, cond.get("scalar", jnp.zeros_like(gamma))[:, None]], axis=-1)
@@ -170,7 +176,7 @@ class Conditioning(nn.Module):
         if self.num_classes:
             null = jnp.full(gamma.shape, self.num_classes, jnp.int32)
             label = cond.get("label", null)
-            # As large as the time embedding; the default, 1/sqrt(size), would be drowned out.
+            # As large as the time embedding, which would drown out the default, 1/sqrt(size).
             h += nn.Embed(
                 self.num_classes + 1,
                 4 * self.size,
@@ -179,38 +185,22 @@ class Conditioning(nn.Module):
                 name="label",
             )(label)
         if self.augment:
-            vector = cond.get("augment", jnp.zeros((gamma.shape[0], self.augment)))
-            h += nn.Dense(4 * self.size, use_bias=False, dtype=self.dtype, name="augment")(vector)
+            h = add(h, "augment", cond.get("augment", jnp.zeros((gamma.shape[0], self.augment))))
         if self.low:
             noise = cond.get("low_gamma", jnp.full(gamma.shape, self.gamma_min, gamma.dtype))
-            h += nn.Dense(4 * self.size, use_bias=False, dtype=self.dtype, name="low_gamma")(
-                embedding(noise)
-            )
-        if "latent" in cond:  # the layer exists only if the model was initialised with a latent
-            zeros = nn.initializers.zeros
-            h += nn.Dense(
-                4 * self.size, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="latent"
-            )(cond["latent"])
-        if "w" in cond:  # likewise: a student that is told its guidance weight, 1 where it is not
-            zeros = nn.initializers.zeros
-            h += nn.Dense(
-                4 * self.size, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="w"
-            )(cond["w"][:, None] - 1.0)
-        if "to" in cond:  # likewise: a flow map is told where its jump ends; gamma where it is not
-            zeros = nn.initializers.zeros
+            h = add(h, "low_gamma", embedding(noise))
+        # The layers below exist only if the model was initialised with these conditions.
+        zeros = {"kernel_init": nn.initializers.zeros}
+        if "latent" in cond:
+            h = add(h, "latent", cond["latent"], **zeros)
+        if "w" in cond:  # a student's guidance weight; at 1 it has no effect
+            h = add(h, "w", cond["w"][:, None] - 1.0, **zeros)
+        if "to" in cond:  # the end of a flow map's jump; at `gamma` it has no effect
             end = jnp.broadcast_to(cond["to"], gamma.shape)
-            h += nn.Dense(
-                4 * self.size, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="to"
-            )(embedding(end) - embedding(gamma))
-        if "text_pooled" in cond:  # likewise
-            h += nn.Dense(
-                4 * self.size, use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype,
-                name="text",
-            )(cond["text_pooled"])  # fmt: skip
-        if "embedding" in cond:  # likewise: what a CLIP sees of the image, zeros for nothing
-            h += nn.Dense(
-                4 * self.size, use_bias=False, kernel_init=nn.initializers.zeros, dtype=self.dtype,
-                name="embedding",
-            )(cond["embedding"])  # fmt: skip
+            h = add(h, "to", embedding(end) - embedding(gamma), **zeros)
+        if "text_pooled" in cond:
+            h = add(h, "text", cond["text_pooled"], **zeros)
+        if "embedding" in cond:  # of a CLIP; zeros for none
+            h = add(h, "embedding", cond["embedding"], **zeros)
         h = nn.Dense(4 * self.size, dtype=self.dtype, name="dense1")(nn.swish(h))
         return nn.swish(h)

@@ -4,6 +4,8 @@ Unlike the score networks it has no Fourier features and does not add its input;
 convolution is zero at initialisation, and its output passes through tanh.
 """
 
+import itertools
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -14,10 +16,10 @@ from diffusion_jax.networks.layers.embed import Conditioning
 from diffusion_jax.networks.layers.patches import need_images
 from diffusion_jax.types import Array, Cond
 
-# Groups of the two middle residual blocks, in which the two published networks differ.
+# Number of groups in the two middle residual blocks, in which the published networks differ.
 KINDS = {"unet": 16, "unet_mult_res": 32}
 
-_TOLD = ("label", "augment", "scalar")  # of the condition; the rest is for the score network
+_CONDITIONS = ("label", "augment", "scalar")  # all others are for the score network
 
 
 def layout(kind: str, blocks: int, height: int) -> tuple[int, int]:
@@ -29,8 +31,8 @@ def layout(kind: str, blocks: int, height: int) -> tuple[int, int]:
         height: image height.
 
     Returns:
-        For `"unet"` one block at each of `blocks` resolutions. `"unet_mult_res"` stops halving at
-        8 pixels or an odd size and shares its blocks out among the resolutions.
+        For `"unet"`, one block at each of `blocks` resolutions; `"unet_mult_res"` stops halving at
+        8 pixels or an odd size and divides its blocks among the resolutions.
     """
     if kind == "unet":
         return blocks, 1
@@ -42,7 +44,7 @@ def layout(kind: str, blocks: int, height: int) -> tuple[int, int]:
 
 
 def _halve(h: Array) -> Array:
-    """Max-pooling by two, as a plain maximum: differentiable in every mode and precision."""
+    """Max-pooling by two, as a plain maximum, which has derivatives of every kind and precision."""
     b, height, width, channels = h.shape
     return h.reshape(b, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
 
@@ -64,7 +66,7 @@ class EncoderUNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
-        """The map y in (-1, 1), shape of `x` `[B,H,W,C]`, at `gamma` `[B]`."""
+        """The output y in (-1, 1), shape of `x` `[B,H,W,C]`, at `gamma` `[B]`."""
         need_images("the encoder", x.shape)
         levels, repeat = layout(self.kind, self.blocks, x.shape[1])
         if x.shape[1] % 2**levels or x.shape[2] % 2**levels:
@@ -75,16 +77,14 @@ class EncoderUNet(nn.Module):
         c = Conditioning(
             self.width, self.num_classes, self.augment, self.scalar, self.gamma_min,
             self.gamma_max, None, name="cond",
-        )(gamma, {k: cond[k] for k in _TOLD if k in cond})  # fmt: skip
-        count = 0
+        )(gamma, {k: cond[k] for k in _CONDITIONS if k in cond})  # fmt: skip
+        numbers = itertools.count(1)  # number the blocks' dropout keys
 
         def block(h: Array, width: int, name: str, groups: int = 32) -> Array:
-            nonlocal count
-            count += 1
-            made = ResBlock(
+            module = ResBlock(
                 width, self.dropout, groups=groups, smallest_group=self.smallest_group, name=name
             )
-            return made(h, c, fold_keys(keys, count))
+            return module(h, c, fold_keys(keys, next(numbers)))
 
         h = conv3x3(self.width, name="conv_in")(x)
         skips = []

@@ -1,4 +1,4 @@
-"""Networks whose arithmetic is that of their inputs, for what bfloat16 is too coarse for."""
+"""Networks computed in the type of their inputs, where bfloat16 is too coarse."""
 
 import dataclasses
 from typing import Any
@@ -7,7 +7,7 @@ import flax.linen as nn
 
 
 def in_float32(network: Any) -> Any:
-    """The network with `dtype` None, and so all networks in its fields; others as they are."""
+    """The Flax network with `dtype` None, also in all networks in its fields; others unchanged."""
     if not isinstance(network, nn.Module):
         return network
     fields = {f.name: getattr(network, f.name) for f in dataclasses.fields(network)}

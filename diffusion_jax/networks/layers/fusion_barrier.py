@@ -1,8 +1,8 @@
 """Values that XLA:CPU computes once.
 
 XLA:CPU duplicates cheap ops into every consumer. A residual stream is one long sum, so deeper
-blocks recompute more. It does not duplicate ops it considers expensive, such as division.
-(`lax.optimization_barrier` does not help: it is removed before fusion.)
+blocks recompute ever more of it. Ops that XLA considers expensive, such as division, are not
+duplicated. (`lax.optimization_barrier` does not help: it is removed before fusion.)
 """
 
 from typing import TypeVar
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def computed_once(tree: T) -> T:
-    """`tree`, kept in memory on CPU together with its gradient; nothing on other platforms.
+    """`tree`; on CPU, it and its gradient are computed once and kept in memory.
 
     Values are unchanged to the last bit, except that infinities become NaN.
     """

@@ -1,7 +1,7 @@
 """Group normalisation (Wu & He 2018) that sums over positions first.
 
-`flax.linen.GroupNorm` sums over positions and a group's channels at once, over a last axis as short
-as a group; XLA:CPU then takes two to three times as long. The parameters are the same as flax's.
+`flax.linen.GroupNorm` sums over positions and a group's channels at once. Its last axis is then as
+short as a group, and XLA:CPU takes two to three times as long. The parameters are those of Flax.
 """
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ class GroupNorm(nn.Module):
     Attributes:
         groups: number of groups; divides the channels.
         epsilon: added to the variance.
-        dtype: type of the result; that of the input if None. Statistics are float32 at least.
+        dtype: type of the result; None for that of the input. Statistics are at least float32.
     """
 
     groups: int

@@ -1,4 +1,4 @@
-"""Images as rows of tokens, and what tells a token where it is."""
+"""Images as rows of tokens, and position embeddings."""
 
 import math
 
@@ -43,14 +43,14 @@ def grid_of(
     """Rows and columns of patches in images `[B,H,W,C]`.
 
     Args:
-        who: the network, for the message.
-        shape: of the images.
+        who: name of the network, for the message.
+        shape: shape of the images.
         patch: side of a patch.
-        width: values that a patch may hold.
+        width: largest number of values in a patch.
 
     Raises:
-        ConfigError: these are no images, patches do not cover them, or hold more values than a
-            token.
+        ConfigError: the shape is not that of images, patches do not cover them, or a patch has
+            more values than a token.
     """
     need_images(who, shape)
     _, height, across, channels = shape
@@ -65,42 +65,42 @@ def grid_of(
     if patch * patch * channels > width:
         raise ConfigError(
             f"{who}: a patch of {patch}x{patch} pixels has {patch * patch * channels} values, more "
-            f"than width={width}; take a smaller patch or a larger width"
+            f"than width={width}; use a smaller patch or a larger width"
         )
     return height // patch, across // patch
 
 
 def need_images(who: str, shape: tuple[int, ...]) -> None:
-    """Refuses (`ConfigError`) latents that are no images `[B,H,W,C]`.
+    """Raises ConfigError unless latents of this shape are images `[B,H,W,C]`.
 
     Args:
-        who: the network, for the message.
-        shape: of the latents.
+        who: name of the network, for the message.
+        shape: shape of the latents.
     """
     if len(shape) != 4:
         raise ConfigError(
             f"{who} takes images [B,H,W,C], not {list(shape)}; for videos use video_unet(), or "
-            "stacked_frames(of=...) around a network of images"
+            "stacked_frames(of=...) around a network for images"
         )
 
 
 def check_position(who: str, position: str, size: int, width: int) -> str:
-    """Returns `position`.
+    """Returns `position` after checking it.
 
     Args:
-        who: the network, for the message.
+        who: name of the network, for the message.
         position: one of `POSITIONS`.
-        size: values in a head.
-        width: values in a token.
+        size: values per head.
+        width: values per token.
 
     Raises:
-        SpecError: it is no such position, or does not go with these sizes.
+        SpecError: the position is unknown, or does not fit these sizes.
     """
     if position not in POSITIONS:
-        raise SpecError(f"{who}: position={position!r}; allowed are {', '.join(POSITIONS)}")
+        raise SpecError(f"{who}: position={position!r}; allowed: {', '.join(POSITIONS)}")
     if position == "rope" and size % 4:
         raise SpecError(
-            f"{who}: position='rope' turns two pairs of values at a time: the size of a head "
+            f"{who}: position='rope' rotates two pairs of values at a time: the size of a head "
             f"(width / heads = {size}) must be divisible by 4"
         )
     if position == "sincos" and width % 4:
@@ -109,10 +109,10 @@ def check_position(who: str, position: str, size: int, width: int) -> str:
 
 
 def sincos(grid: tuple[int, int], width: int) -> Array:
-    """DiT's fixed embedding of positions, `[rows * columns, width]`.
+    """DiT's fixed position embedding, `[rows * columns, width]`.
 
-    Half of the values are of the column, half of the row, at `width / 4` frequencies of base 10,000
-    each.
+    Half of the values encode the column, half the row, each at `width / 4` frequencies with base
+    10,000.
     """
     rows, columns = jnp.meshgrid(jnp.arange(grid[0]), jnp.arange(grid[1]), indexing="ij")
     omega = 10000.0 ** -(jnp.arange(width // 4) / (width // 4))
@@ -123,9 +123,9 @@ def sincos(grid: tuple[int, int], width: int) -> Array:
 def rope_angles(grid: tuple[int, int], heads: int, size: int) -> Array:
     """Angles of an axial rotary embedding, `[rows * columns, heads, size / 2]`.
 
-    Half of a head's pairs turn with the row, half with the column. Coordinates lie in [-1, 1] along
-    the longer side; frequencies are spaced evenly in their logarithm from pi to 10 pi, and no two
-    heads have the same (as in k-diffusion).
+    Half of a head's pairs rotate with the row, half with the column. Coordinates lie in [-1, 1]
+    along the longer side; frequencies are spaced evenly in their logarithm from pi to 10 pi, and no
+    two heads share one (as in k-diffusion).
     """
     n = heads * size // 4
     steps = jnp.arange(n).reshape(size // 4, heads).T / n
@@ -137,9 +137,9 @@ def rope_angles(grid: tuple[int, int], heads: int, size: int) -> Array:
 
 
 def rotate(x: Array, angles: Array) -> Array:
-    """Turns pairs of values of `x` `[B, N, heads, size]` by `angles` `[N, heads, size / 2]`.
+    """Rotates pairs of values of `x` `[B, N, heads, size]` by `angles` `[N, heads, size / 2]`.
 
-    Value i is paired with value i + size / 2. Float32 at least.
+    Value i is paired with value i + size / 2. The result is at least float32.
     """
     a, b = jnp.split(x.astype(jnp.promote_types(x.dtype, jnp.float32)), 2, axis=-1)
     cos, sin = jnp.cos(angles).astype(a.dtype), jnp.sin(angles).astype(a.dtype)
@@ -149,17 +149,18 @@ def rotate(x: Array, angles: Array) -> Array:
 def place(
     owner: nn.Module, tokens: Array, position: str, grid: tuple[int, int], heads: int
 ) -> tuple[Array, Array | None]:
-    """Tells tokens `[B, N, width]` where they are.
+    """Adds position information to tokens `[B, N, width]`.
 
     Args:
         owner: the network, which holds the learned embedding.
-        tokens: those of the image.
+        tokens: tokens of the image.
         position: one of `POSITIONS`.
         grid: rows and columns of tokens.
-        heads: attention heads.
+        heads: number of attention heads.
 
     Returns:
-        The tokens with what is added to them, and the angles by which attention turns them.
+        The tokens with their position embedding, and the angles by which attention rotates queries
+        and keys (None except for `"rope"`).
     """
     width = tokens.shape[-1]
     if position == "rope":

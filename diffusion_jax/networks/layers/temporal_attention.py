@@ -1,4 +1,4 @@
-"""What frames of a video learn of one another."""
+"""Attention between the frames of a video."""
 
 import flax.linen as nn
 import jax
@@ -12,14 +12,14 @@ from diffusion_jax.types import Array
 class TimeAttention(nn.Module):
     """Residual attention of each position to the same position in all frames, zero at init.
 
-    A learned bias for each distance in time is all that tells frames apart: without it, frames in
-    another order give the results in that order.
+    The order of the frames enters only by a learned bias for each distance in time; without it, the
+    layer would be equivariant to permutations of the frames.
 
     Attributes:
         heads: number of heads; must divide the channels.
-        frames: T, of a video.
-        dtype: arithmetic type (the softmax is float32 at least).
-        smallest_group: fewest channels in a group of the norm.
+        frames: number T of frames in a video.
+        dtype: arithmetic type (the softmax is at least float32).
+        smallest_group: smallest number of channels in a group of the norm.
     """
 
     heads: int
@@ -29,9 +29,9 @@ class TimeAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, stills: Array | None = None) -> Array:
-        """Applies attention to `x` `[B T,H,W,C]`, the frames of a video after each other.
+        """Applies attention to `x` `[B T,H,W,C]`, in which the frames of a video are adjacent.
 
-        Where `stills` `[B]` is true the frames are unrelated images, and see themselves alone.
+        Where `stills` `[B]` is true the frames are unrelated images, and attend to themselves only.
         """
         channels, t = x.shape[-1], self.frames
         if channels % self.heads:
@@ -42,22 +42,21 @@ class TimeAttention(nn.Module):
         b, height, width = x.shape[0] // t, *x.shape[1:3]
         h = group_norm(channels, self.dtype, "norm", smallest=self.smallest_group)(x)
 
-        def rows(
-            name: str,
-        ) -> Array:  # [B H W heads, T, C / heads]: products of matrices side by side
+        def rows(name: str) -> Array:
+            """`[B H W heads, T, C / heads]`, for batched matrix products."""
             a = nn.Dense(channels, dtype=self.dtype, name=name)(h)
             a = a.reshape(b, t, height * width * self.heads, -1)
             return a.swapaxes(1, 2).reshape(-1, t, channels // self.heads)
 
         q, k, v = rows("q"), rows("k"), rows("v")
         bias = self.param("bias", nn.initializers.zeros, (self.heads, 2 * t - 1))
-        apart = jnp.arange(t)[:, None] - jnp.arange(t) + t - 1
+        distance = jnp.arange(t)[:, None] - jnp.arange(t) + t - 1
         logits = q @ k.swapaxes(1, 2) / q.shape[-1] ** 0.5
         logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        logits = logits.reshape(b, -1, self.heads, t, t) + bias[:, apart]
+        logits = logits.reshape(b, -1, self.heads, t, t) + bias[:, distance]
         if stills is not None:
-            seen = jnp.eye(t, dtype=bool) | ~stills[:, None, None]
-            logits = jnp.where(seen[:, None, None], logits, -jnp.inf)
+            visible = jnp.eye(t, dtype=bool) | ~stills[:, None, None]
+            logits = jnp.where(visible[:, None, None], logits, -jnp.inf)
         h = jax.nn.softmax(logits).astype(v.dtype).reshape(-1, t, t) @ v
         h = h.reshape(b, -1, t, channels // self.heads).swapaxes(1, 2).reshape(x.shape)
         zeros = nn.initializers.zeros

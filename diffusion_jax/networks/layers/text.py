@@ -1,7 +1,7 @@
-"""What networks make of a text: its tokens, and attention to them.
+"""Text in networks: an encoder of tokens, and attention to them.
 
-Padding is masked everywhere: a longer padding changes nothing. Each attention has a learned sink
-beside the tokens, so that queries have somewhere to look where there is no text at all.
+Padding is masked everywhere, so its length does not matter. Each attention has a learned sink
+besides the tokens, to which queries can attend if there is no text at all.
 """
 
 from typing import NamedTuple
@@ -16,17 +16,17 @@ from diffusion_jax.networks.layers.patches import place
 from diffusion_jax.networks.text_encoders.base import TextEncoder, frozen_width, pooled_at_end
 from diffusion_jax.types import Array, Cond
 
-_MORE = 4  # tokens of an embedding (Ramesh et al. 2022, section 2.1)
+_EMBEDDING_TOKENS = 4  # tokens for a CLIP embedding (Ramesh et al. 2022, section 2.1)
 
 
 class TextContext(NamedTuple):
-    """A text as attention sees it.
+    """An encoded text, as input of attention.
 
     Attributes:
-        tokens: `[B, L, width]`.
-        bias: `[B, L]`, what is added to the logits: log of a token's weight, -inf for padding.
-        pooled: `[B, width]`, the mean of the tokens, or the last; a learned vector where there is
-            no text.
+        tokens: vectors of the tokens, `[B, L, width]`.
+        bias: bias of the attention logits, `[B, L]`: log of a token's weight, -inf for padding.
+        pooled: `[B, width]`, the mean of the tokens, or the last one; a learned vector for an empty
+            text.
     """
 
     tokens: Array
@@ -35,7 +35,7 @@ class TextContext(NamedTuple):
 
 
 def attend(q: Array, k: Array, v: Array, bias: Array, heads: int) -> Array:
-    """Attention `[B, N, C]` with `bias` `[B, N or 1, M]`; some key of each query is not -inf."""
+    """Attention `[B, N, C]` with `bias` `[B, N or 1, M]`, finite for some key of each query."""
     q, k, v = (a.reshape(*a.shape[:2], heads, -1) for a in (q, k, v))
     logits = jnp.einsum("bqhc,bkhc->bhqk", q, k) / q.shape[-1] ** 0.5
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) + bias[:, None]
@@ -44,16 +44,14 @@ def attend(q: Array, k: Array, v: Array, bias: Array, heads: int) -> Array:
 
 
 class TextTokens(nn.Module):
-    """Token numbers, or states of another network, to a `TextContext`.
-
-    By embeddings (of states a projection), positions, and blocks of a transformer.
+    """A small transformer from token numbers, or states of another network, to a `TextContext`.
 
     Attributes:
-        vocabulary: how many numbers there are.
-        width: values in a token.
-        depth: blocks.
-        heads: of attention.
-        at_end: whether the last token stands for the text, and not the mean of all.
+        vocabulary: number of token numbers.
+        width: values per token.
+        depth: number of blocks.
+        heads: number of attention heads.
+        at_end: whether the last token represents the text, instead of the mean of all.
     """
 
     vocabulary: int
@@ -64,21 +62,21 @@ class TextTokens(nn.Module):
 
     @nn.compact
     def __call__(self, ids: Array, weight: Array | None = None) -> TextContext:
-        """Reads `ids` int32 `[B, L]`, or states `[B, L, W]`; `weight` `[B, L]` is 1 if None.
+        """Encodes `ids` int32 `[B, L]`, or states `[B, L, W]`; all zeros mean padding.
 
-        Padding is 0, all of it.
+        `weight` `[B, L]` is 1 if None.
         """
         small = nn.initializers.normal(0.02)
         if ids.ndim == 2:
-            there = ids > 0
+            present = ids > 0
             h = nn.Embed(self.vocabulary, self.width, name="embed")(ids)
         else:
-            there = (ids != 0).any(-1)
+            present = (ids != 0).any(-1)
             h = nn.Dense(self.width, name="project")(ids.astype(jnp.float32))
         h = h + self.param("position", small, (ids.shape[1], self.width))
-        # Padding sees itself, which nobody else does: its softmax is finite.
-        seen = there[:, None] | jnp.eye(ids.shape[1], dtype=bool)
-        bias = jnp.where(seen, 0.0, -jnp.inf)
+        # Padding tokens attend to real tokens and to themselves, so that their softmax is finite.
+        visible = present[:, None] | jnp.eye(ids.shape[1], dtype=bool)
+        bias = jnp.where(visible, 0.0, -jnp.inf)
         for i in range(self.depth):
             n = nn.LayerNorm(name=f"norm{i}_0")(h)
             q, k, v = jnp.split(nn.Dense(3 * self.width, name=f"qkv{i}")(n), 3, axis=-1)
@@ -86,25 +84,25 @@ class TextTokens(nn.Module):
             n = nn.gelu(nn.Dense(4 * self.width, name=f"hidden{i}")(
                 nn.LayerNorm(name=f"norm{i}_1")(h)))  # fmt: skip
             h = h + nn.Dense(self.width, name=f"mlp{i}")(n)
-        h = jnp.where(there[..., None], nn.LayerNorm(name="norm")(h), 0.0)
+        h = jnp.where(present[..., None], nn.LayerNorm(name="norm")(h), 0.0)
         none = self.param("none", small, (self.width,))
-        count = there.sum(1, keepdims=True)
+        count = present.sum(1, keepdims=True)
         if self.at_end:
-            last = (there * jnp.arange(ids.shape[1])).argmax(1)
+            last = (present * jnp.arange(ids.shape[1])).argmax(1)
             pooled = jnp.take_along_axis(h, last[:, None, None], axis=1)[:, 0]
         else:
             pooled = h.sum(1) / jnp.maximum(count, 1)
         pooled = jnp.where(count > 0, pooled, none)
         weight = jnp.ones_like(h[..., 0]) if weight is None else weight
-        return TextContext(h, jnp.where(there, jnp.log(weight), -jnp.inf), pooled)
+        return TextContext(h, jnp.where(present, jnp.log(weight), -jnp.inf), pooled)
 
 
 class CrossAttention(nn.Module):
-    """What positions learn from a text; the output projection is zero at init.
+    """Attention of positions to a text; the output projection is zero at init.
 
     Attributes:
-        heads: of attention; they divide the channels.
-        dtype: arithmetic type (the softmax is float32 at least).
+        heads: number of heads; must divide the channels.
+        dtype: arithmetic type (the softmax is at least float32).
     """
 
     heads: int
@@ -112,7 +110,7 @@ class CrossAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, tokens: Array, bias: Array) -> Array:
-        """What to add to positions `x` `[B, N, C]`, given `tokens` and `bias` of the context."""
+        """The update of positions `x` `[B, N, C]`, given `tokens` and `bias` of the context."""
         width, (b, _, size) = x.shape[-1], tokens.shape
         sink = self.param("sink", nn.initializers.normal(1.0), (size,))
         keys = jnp.concatenate([jnp.broadcast_to(sink, (b, 1, size)), tokens], axis=1)
@@ -125,13 +123,13 @@ class CrossAttention(nn.Module):
 
 
 class TextAttention(nn.Module):
-    """`CrossAttention` of all pixels, with a norm before it and the residual after it.
+    """Residual `CrossAttention` of all pixels, after a norm.
 
     Attributes:
         heads: see `CrossAttention`.
         dtype: see `CrossAttention`.
-        position: how pixels tell the text where they are, one of `patches.POSITIONS`.
-        smallest_group: fewest channels in a group of the norm.
+        position: position embedding of the pixels, one of `patches.POSITIONS`.
+        smallest_group: smallest number of channels in a group of the norm.
     """
 
     heads: int
@@ -150,23 +148,23 @@ class TextAttention(nn.Module):
 
 
 def _with_embedding(context: TextContext, embedding: Array) -> TextContext:
-    """The text with further tokens, of what a CLIP sees of the image; masked where it is zeros."""
-    b, width = context.pooled.shape
-    more = nn.Dense(_MORE * width, use_bias=False, name="embedding")(embedding)
-    more = more.reshape(b, _MORE, width).astype(context.tokens.dtype)
-    there = jnp.where(embedding[:, -1:] > 0, jnp.zeros((b, _MORE)), -jnp.inf)
-    tokens = jnp.concatenate([context.tokens, more], axis=1)
-    return context._replace(tokens=tokens, bias=jnp.concatenate([context.bias, there], axis=1))
+    """The text with further tokens for the image's CLIP embedding; masked where that is zeros."""
+    (b, width), n = context.pooled.shape, _EMBEDDING_TOKENS
+    added = nn.Dense(n * width, use_bias=False, name="embedding")(embedding)
+    added = added.reshape(b, n, width).astype(context.tokens.dtype)
+    bias = jnp.where(embedding[:, -1:] > 0, jnp.zeros((b, n)), -jnp.inf)
+    tokens = jnp.concatenate([context.tokens, added], axis=1)
+    return context._replace(tokens=tokens, bias=jnp.concatenate([context.bias, bias], axis=1))
 
 
 def read(encoder: TextEncoder | None, cond: Cond, batch: int) -> tuple[TextContext | None, Cond]:
-    """The text of a condition, for a module that calls this in its `__call__`.
+    """Encodes the text of a condition; to be called in a module's `__call__`.
 
     Args:
-        encoder: how texts are read; None for a network that takes none.
-        cond: with `"text"` int32 `[B, L]` (missing: none), perhaps `"text_weight"` `[B, L]` and
-            `"embedding"` `[B, D + 1]`.
-        batch: examples.
+        encoder: the text encoder; None for a network that takes no text.
+        cond: the condition, with `"text"` int32 `[B, L]` (if missing, the null text), and
+            optionally `"text_weight"` `[B, L]` and `"embedding"` `[B, D + 1]`.
+        batch: number of examples.
 
     Returns:
         The context, and the condition with its pooled vector for `Conditioning`.
@@ -184,6 +182,6 @@ def read(encoder: TextEncoder | None, cond: Cond, batch: int) -> tuple[TextConte
         name="text",
     )  # fmt: skip
     context = reader(ids, cond.get("text_weight"))
-    if "embedding" in cond:  # weights for it exist only if the model was initialised with one
+    if "embedding" in cond:  # its weights exist only if the model was initialised with one
         context = _with_embedding(context, cond["embedding"])
     return context, {**cond, "text_pooled": context.pooled}

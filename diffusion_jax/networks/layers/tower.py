@@ -1,4 +1,4 @@
-"""A convolutional tower: noisy images in, one vector each out; the body of every guide."""
+"""A convolutional tower from noisy images to one vector each; the body of every guide."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,15 +19,15 @@ class Tower(nn.Module):
         mults: channel multiplier of each resolution; images are halved between them.
         blocks: residual blocks per resolution.
         dropout: rate in the blocks.
-        num_classes: classes it is told; 0 for none.
+        num_classes: number of classes it is conditioned on; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: arithmetic type.
-        places: the map is cut into `places x places` parts, each with a mean of its own. With 1,
-            the mean of everything, where something is does not matter but for the border.
-        groups: of channels, in the norm before that mean; if they do not divide these, the largest
-            number that divides both. Where they are as small as pairs, a mean
-            keeps of a pair little more than a sign, and classes that share all signs are one.
+        places: the feature map is averaged over each of `places x places` parts. With 1 (the global
+            mean), position information is lost, except near the border.
+        groups: number of groups in the norm before the mean; if it does not divide the channels,
+            their greatest common divisor. Groups as small as pairs keep little more than a sign of
+            each pair in the mean, so that classes with equal signs become indistinguishable.
     """
 
     width: int
@@ -44,7 +44,7 @@ class Tower(nn.Module):
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """Features `[B, places^2 * width * mults[-1]]` of latents `[B,H,W,C]` at `gamma` `[B]`."""
-        need_images("the network that guides", z.shape)
+        need_images("the guiding network", z.shape)
         c = Conditioning(
             self.width, self.num_classes, 0, False, self.gamma_min, self.gamma_max, self.dtype,
             name="cond",
@@ -66,9 +66,9 @@ class Tower(nn.Module):
 
 
 def shares(size: int, parts: int) -> np.ndarray:
-    """The means over each of `parts` equal parts of `size` positions, as weights `[parts, size]`.
+    """Weights `[parts, size]` of the means over each of `parts` equal parts of `size` positions.
 
-    A position on a border belongs to both parts, in proportion.
+    A position across a border contributes to both parts in proportion.
     """
     edges = np.linspace(0.0, size, parts + 1)
     left, at = edges[:-1, None], np.arange(size)

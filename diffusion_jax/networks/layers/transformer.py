@@ -1,4 +1,4 @@
-"""Layers of transformers: attention, MLP, and the blocks of DiT and of U-ViT.
+"""Transformer layers: attention, MLP, and the blocks of DiT and U-ViT.
 
 Tokens are `[B, N, width]`. The residual stream, norms, softmax and modulations are float32 (or
 wider, if the tokens are); `dtype` is the type of the matrix products.
@@ -25,15 +25,15 @@ ZEROS = nn.initializers.zeros
 
 
 def wide(x: Array) -> Array:
-    """`x` in float32, unless it is wider."""
+    """`x` in float32, or its own type if that is wider."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def normalise(x: Array, epsilon: float = 1e-6) -> Array:
-    """Layer norm of the last axis without scale and shift."""
+def normalise(x: Array) -> Array:
+    """Layer norm over the last axis, without scale and shift."""
     x = wide(x)
     x = x - x.mean(-1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + epsilon)
+    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
 
 
 def modulate(x: Array, shift: Array, scale: Array) -> Array:
@@ -42,12 +42,12 @@ def modulate(x: Array, shift: Array, scale: Array) -> Array:
 
 
 def drop_branch(branch: Array, rate: float | Array, keys: Array | None) -> Array:
-    """Stochastic depth: leaves out an example's whole branch at `rate`, and scales those kept.
+    """Stochastic depth: drops an example's whole branch at `rate`, and rescales those kept.
 
     Args:
-        branch: what would be added to the residual stream, `[B, N, width]`.
-        rate: probability of leaving it out.
-        keys: one key per example, or None: nothing is left out.
+        branch: the update of the residual stream, `[B, N, width]`.
+        rate: probability of dropping it.
+        keys: one key per example, or None to drop nothing.
     """
     if keys is None:
         return branch
@@ -56,21 +56,22 @@ def drop_branch(branch: Array, rate: float | Array, keys: Array | None) -> Array
 
 
 def check_heads(who: str, width: int, heads: int, attention: str, dtype: str, platform: str) -> int:
-    """The size of a head.
+    """The size of a head, after checking the settings of attention.
 
     Raises:
-        SpecError: heads do not divide the width, or the attention is not for this type and device.
+        SpecError: `heads` does not divide `width`, or the attention does not support this type and
+            device.
     """
     if width % heads:
         fit = [str(h) for h in range(1, min(width // 16, 64) + 1) if width % h == 0] or ["1"]
         raise SpecError(
-            f"{who}: width={width} is not divisible by heads={heads}; allowed are {', '.join(fit)}"
+            f"{who}: width={width} is not divisible by heads={heads}; allowed: {', '.join(fit)}"
         )
     if attention not in ATTENTION:
-        raise SpecError(f"{who}: attention={attention!r}; allowed are {', '.join(ATTENTION)}")
+        raise SpecError(f"{who}: attention={attention!r}; allowed: {', '.join(ATTENTION)}")
     if attention == "cudnn" and (dtype != "bfloat16" or platform != "gpu"):
         raise SpecError(
-            f"{who}: attention='cudnn' is for bfloat16 on a GPU, not {dtype} on {platform}; "
+            f"{who}: attention='cudnn' needs bfloat16 on a GPU, not {dtype} on {platform}; "
             "use attention='xla', or --config.dtype=bfloat16"
         )
     return width // heads
@@ -79,16 +80,16 @@ def check_heads(who: str, width: int, heads: int, attention: str, dtype: str, pl
 def check_memory(
     who: str, tokens: int, heads: int, batch: int, blocks: int, memory: int | None, devices: int
 ) -> None:
-    """Refuses attention whose weights alone exceed the memory of a device.
+    """Checks that the attention weights alone fit into the memory of a device.
 
     Args:
-        who: the network, for the message.
-        tokens: in an example.
-        heads: of attention.
-        batch: examples, over all devices.
-        blocks: how many blocks keep their weights at a time: all in training without `remat`.
-        memory: of a device, bytes; None if it is not known.
-        devices: how many there are.
+        who: name of the network, for the message.
+        tokens: tokens per example.
+        heads: number of attention heads.
+        batch: number of examples over all devices.
+        blocks: number of blocks that keep their weights at a time; all in training without `remat`.
+        memory: memory of a device in bytes; None if unknown.
+        devices: number of devices.
 
     Raises:
         ConfigError: they do not fit.
@@ -97,9 +98,9 @@ def check_memory(
     needed = 4 * tokens**2 * heads * share * blocks
     if memory is not None and needed > memory:
         raise ConfigError(
-            f"{who}: attention among {tokens} tokens needs {needed / 2**30:.1f} GiB a device "
-            f"({heads} heads, {share} images, {blocks} blocks at a time), and there are "
-            f"{memory / 2**30:.1f}; take a larger patch, a smaller batch, accumulate or remat"
+            f"{who}: attention among {tokens} tokens needs {needed / 2**30:.1f} GiB per device "
+            f"({heads} heads, {share} images, {blocks} blocks at a time), which has "
+            f"{memory / 2**30:.1f}; use a larger patch, a smaller batch, accumulate or remat"
         )
 
 
@@ -107,11 +108,11 @@ class SelfAttention(nn.Module):
     """Attention among all tokens.
 
     Attributes:
-        heads: their number; divides the width.
+        heads: number of heads; must divide the width.
         qk_norm: normalise queries and keys to root mean square 1 times a learned scale.
-        bias: biases in the projection to queries, keys and values.
+        bias: whether the projection to queries, keys and values has biases.
         attention: `"xla"`, or `"cudnn"`'s fused kernel.
-        kernel_init: of both projections.
+        kernel_init: initialiser of both projections.
         dtype: arithmetic type.
     """
 
@@ -124,7 +125,7 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, angles: Array | None = None) -> Array:
-        """Attention among `x`, queries and keys turned by `angles` if given."""
+        """Attention among `x`, with queries and keys rotated by `angles` if given."""
         b, n, width = x.shape
         same = {"kernel_init": self.kernel_init, "dtype": self.dtype}
         qkv = nn.Dense(3 * width, use_bias=self.bias, **same, name="qkv")(x)
@@ -147,10 +148,10 @@ class Mlp(nn.Module):
     """Two dense layers with a GELU between them.
 
     Attributes:
-        hidden: values between the layers.
-        dropout: rate of those.
-        tanh: the approximate GELU of DiT instead of the exact one.
-        kernel_init: of both layers.
+        hidden: number of hidden values.
+        dropout: dropout rate of the hidden values.
+        tanh: whether to use DiT's approximate GELU instead of the exact one.
+        kernel_init: initialiser of both layers.
         dtype: arithmetic type.
     """
 
@@ -169,7 +170,7 @@ class Mlp(nn.Module):
 
 
 class AdaptiveBlock(nn.Module):
-    """DiT's block: conditions shift, scale and gate both branches, and the gates begin at zero.
+    """DiT's block: conditions shift, scale and gate both branches; the gates are zero at init.
 
     Attributes:
         heads: attention heads.
@@ -177,7 +178,7 @@ class AdaptiveBlock(nn.Module):
         dropout: rate on the attention's output and inside the MLP.
         qk_norm: see `SelfAttention`.
         attention: see `SelfAttention`.
-        shared: the modulations come from outside, and the block learns an offset to them.
+        shared: whether the modulations are inputs, to which the block adds a learned offset.
         dtype: arithmetic type of the matrix products.
     """
 
@@ -205,9 +206,9 @@ class AdaptiveBlock(nn.Module):
             x: tokens.
             c: conditions `[B, K]`; if `shared`, modulations `[B, 6 width]`.
             angles: see `SelfAttention`.
-            rate: of leaving out a branch in training.
+            rate: probability of dropping a branch in training.
             keys: one key per example, or None.
-            text: tokens and bias of a text, for a block that attends to one.
+            text: tokens and bias of a text to attend to, or None.
         """
         x, width = computed_once(x), x.shape[-1]
         if self.shared:
@@ -223,8 +224,8 @@ class AdaptiveBlock(nn.Module):
         h = wide(dropout(h, self.dropout, k1))
         x = x + drop_branch(gate1[:, None] * h, rate, k2)
         if text is not None:
-            told = CrossAttention(self.heads, self.dtype, name="text")(normalise(x), *text)
-            x = x + wide(told)
+            read = CrossAttention(self.heads, self.dtype, name="text")(normalise(x), *text)
+            x = x + wide(read)
         mlp = Mlp(
             max(1, int(self.ratio * width)), self.dropout, True, XAVIER, self.dtype, name="mlp"
         )  # fmt: skip
@@ -235,10 +236,10 @@ class AdaptiveBlock(nn.Module):
 class PlainBlock(nn.Module):
     """U-ViT's block: norm, attention, norm, MLP; conditions are tokens among the others.
 
-    A token twice as long as `width` is a token and its long skip, and is first brought to `width`.
+    Tokens concatenated with their long skip, twice as wide, are first projected to `width`.
 
     Attributes:
-        width: values in a token of the result.
+        width: values per token of the result.
         heads: attention heads.
         ratio: hidden values of the MLP per token value.
         dropout: rate on the attention's output and inside the MLP.
@@ -263,7 +264,7 @@ class PlainBlock(nn.Module):
         rate: float | Array = 0.0,
         keys: Array | None = None,
     ) -> Array:
-        """Applies the block; arguments as those of `AdaptiveBlock`."""
+        """Applies the block; for the arguments see `AdaptiveBlock`."""
         if x.shape[-1] != self.width:
             x = wide(nn.Dense(self.width, kernel_init=XAVIER, dtype=self.dtype, name="skip")(x))
         x = computed_once(x)

@@ -1,1 +1,1 @@
-"""Moves within one noise level, before a sampler's step: one file each."""
+"""Correctors: moves within one noise level before each step of a sampler; one file each."""

@@ -1,7 +1,8 @@
 """Langevin corrector (Song et al. 2021, algorithm 4): `z <- z + delta score + sqrt(2 delta) n`.
 
-A `correct` hook: it runs at the gamma where the next step starts and leaves the marginal there as
-it is, up to the size of its step: on data of variance `v` it settles at `v / (1 - delta / (2 v))`.
+A `correct` hook: it runs at the gamma where the next step starts and preserves the marginal there,
+up to an error of the order of its step: for a marginal of variance `v` the stationary variance is
+`v / (1 - delta / (2 v))`.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,7 @@ def make(
 
     Args:
         r: signal-to-noise ratio of a step: `delta = 2 r^2 sigma^2`.
-        repeats: steps at each level, one network call each.
+        repeats: number of steps at each level, one network call each.
         adaptive: the paper's rule `delta = 2 (r |n| / |score|)^2`, with norms per example.
 
     Returns:

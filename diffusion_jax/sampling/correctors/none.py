@@ -2,4 +2,4 @@
 
 
 def make() -> None:
-    """Nothing for `integrate(..., correct=None)`."""
+    """No corrector: returns None, for `integrate(..., correct=None)`."""

@@ -1,1 +1,1 @@
-"""What `--mode=edit` can do to given images, one file each."""
+"""Edits of given images, for `--mode=edit`; one file each."""

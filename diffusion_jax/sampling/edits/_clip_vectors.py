@@ -1,4 +1,4 @@
-"""What a CLIP sees in the source: what the edits of an unCLIP share."""
+"""Helpers for unCLIP edits, which change the source's CLIP embedding."""
 
 import numpy as np
 
@@ -8,17 +8,17 @@ from diffusion_jax.sampling.edits.base import Embedder, Inputs
 
 
 def need_embedder(name: str, inputs: Inputs) -> Embedder:
-    """The CLIP; `ConfigError` for a run that is told nothing of what it sees."""
+    """The CLIP; raises `ConfigError` for a run that is not conditioned on CLIP embeddings."""
     if inputs.embedder is None:
         raise ConfigError(
-            f"{name} changes what a CLIP sees in an image: it takes a decoder, a run with "
-            "--config.embedding=runs/clip"
+            f"{name} changes the CLIP embedding of an image: it needs an unCLIP decoder, a run "
+            "with --config.embedding=runs/clip"
         )
     return inputs.embedder
 
 
 def slerp(name: str, a: np.ndarray, b: np.ndarray, theta: np.ndarray | float) -> np.ndarray:
-    """Unit vectors on the way from `a` to `b`; `ConfigError` where these are opposite."""
+    """Unit vectors between `a` and `b`; raises `ConfigError` if these are opposite."""
     try:
         return vectors.slerp(a, b, theta)
     except ValueError as e:

@@ -1,4 +1,4 @@
-"""Painting while the rest follows the source: what several edits share."""
+"""Shared by several edits: painting under a mask while the rest follows the source."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from diffusion_jax.types import Array
 
 
 def keep(brush: Brush, x: Array, canvas: Canvas[Array]) -> Callable[[Array, Array, Array], Array]:
-    """The `constrain` hook that keeps the source `x` (encoded, if need be) outside the mask."""
+    """The `constrain` hook that keeps the source `x` (encoded at each gamma) outside the mask."""
     return replacement.make(lambda gamma: brush.encoded(x, gamma, canvas.cond), 1.0 - canvas.mask)
 
 
 def unseen(canvas: Canvas[Array]) -> Array:
-    """The source, grey under the mask: an encoder must not see what is to be painted."""
+    """The source, grey under the mask: an encoder must not see what is painted over."""
     return jnp.where(canvas.mask > 0.0, 0.0, canvas.image)
 
 
@@ -35,7 +35,7 @@ def fill(brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
 
 
 def resampled(gammas: np.ndarray, jump: int, resamplings: int) -> np.ndarray:
-    """The plan in which every `jump` steps are run `resamplings` times; see `plans.repaint`."""
+    """The plan that runs every `jump` steps `resamplings` times; see `plans.repaint`."""
     return repaint.make(jump, resamplings)(gammas)
 
 
@@ -44,17 +44,17 @@ class Replace:
     """Paints where the mask is white, by replacement; see `edits.replace`."""
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images as they are."""
+        """The unchanged images, with hard masks."""
         inputs = hard(inputs)
         need_mask("replace", inputs)
         return each(inputs)
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
-        """The grid as it is."""
+        """The unchanged grid."""
         return gammas
 
     def check(self, model: Model, method: Method) -> None:
-        """Anything goes."""
+        """No restrictions."""
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The painted images."""

@@ -1,4 +1,4 @@
-"""Masks of what is smaller than the image: of latents, and of the parts that a cascade models."""
+"""Masks at lower resolution: for latents, and for the parts that a cascade models."""
 
 import numpy as np
 
@@ -6,18 +6,18 @@ from diffusion_jax.errors import ConfigError
 
 
 def latent_mask(mask: np.ndarray, shape: tuple[int, ...], pointwise: bool = False) -> np.ndarray:
-    """A latent is painted if it sees a painted pixel: its patch's, or one next to that.
+    """The mask of latents: one is painted if a pixel of its patch or of a neighbouring patch is.
 
     Args:
-        mask: `[..., H, W, 1]`.
-        shape: of one latent, `(h, w, c)`.
-        pointwise: a latent sees its own pixel alone: the mask stays as it is.
+        mask: mask of pixels, `[..., H, W, 1]`.
+        shape: shape of one example's latents, `(h, w, c)`.
+        pointwise: whether each latent depends on one pixel only; the mask is then unchanged.
 
     Returns:
-        `[..., h, w, 1]`.
+        Mask `[..., h, w, 1]`.
 
     Raises:
-        ConfigError: something of the image is to be kept, and nothing of its latents would be.
+        ConfigError: a mask keeps part of the image but would keep none of its latents.
     """
     if pointwise:
         return mask
@@ -27,8 +27,8 @@ def latent_mask(mask: np.ndarray, shape: tuple[int, ...], pointwise: bool = Fals
     grown = np.max([around[..., i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=0)
     _need_some_kept(
         mask, grown[..., None],
-        f"the {h}x{w} latents alone (one is {height // h}x{width // w} pixels, and those next to "
-        "the mask are painted too)",
+        f"the {h}x{w} latents (one is {height // h}x{width // w} pixels, and those next to the "
+        "mask are painted too)",
     )  # fmt: skip
     return grown[..., None]
 
@@ -41,16 +41,16 @@ def patches(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def in_blocks(mask: np.ndarray, side: int) -> np.ndarray:
-    """A mask `[..., H, W, 1]` grown to whole blocks of so many pixels a side.
+    """A mask `[..., H, W, 1]` grown to whole blocks of `side` x `side` pixels.
 
     Raises:
-        ConfigError: something of the image is to be kept, and nothing of it would be.
+        ConfigError: a mask keeps part of the image but would keep no whole block.
     """
     height, width = mask.shape[-3:-1]
     grown = patches(mask, (height // side, width // side))
     grown = grown.repeat(side, axis=-3).repeat(side, axis=-2)
     _need_some_kept(
-        mask, grown, f"the {side}x{side} blocks that one pixel of the smallest image is"
+        mask, grown, f"the {side}x{side} blocks, one for each pixel of the smallest image,"
     )
     return grown
 
@@ -58,4 +58,4 @@ def in_blocks(mask: np.ndarray, side: int) -> np.ndarray:
 def _need_some_kept(mask: np.ndarray, grown: np.ndarray, what: str) -> None:
     inner = (-3, -2, -1)
     if np.any((grown.min(axis=inner) > 0.0) & (mask.min(axis=inner) == 0.0)):
-        raise ConfigError(f"the mask leaves none of {what}: paint less, or use sdedit()")
+        raise ConfigError(f"the mask keeps none of {what}: paint less, or use sdedit()")

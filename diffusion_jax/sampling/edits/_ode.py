@@ -1,4 +1,4 @@
-"""The latent of an image by the probability-flow ODE: what edits share that begin there."""
+"""Shared by edits that start from an image's latent under the probability-flow ODE."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ from diffusion_jax.types import Array, Cond, alpha
 
 
 def check(name: str, method: Method) -> None:
-    """Refuses (`ConfigError`) noise that is not the sampler's, and guidance with state."""
+    """Raises ConfigError for correctors, upward moves (both draw noise) and stateful guidance."""
     need_stateless(name, method)
     if method.correct is not None:
         raise ConfigError(f"{name}: a corrector draws noise; use corrector='none()'")
@@ -23,7 +23,7 @@ def check(name: str, method: Method) -> None:
 
 
 def latent(brush: Brush, x: Array, cond: Cond, solver: Sampler) -> Array:
-    """The latent of images `x` `[R, ...]` at the start of the plan, under the brush's guidance."""
+    """The latents of images `x` `[R, ...]` at the start of the plan, under the brush's guidance."""
     model, gammas = brush.model, brush.method.gammas[::-1]
     c = model.traits.mean_coefficient
     guided = brush.guidance()(model.denoiser(brush.params), brush.context)

@@ -1,4 +1,4 @@
-"""Pairs of images, and the frames between them."""
+"""Shared by edits that interpolate between pairs of images."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from diffusion_jax.types import Array, Cond, Denoiser, Pred
 def slerp(a: Array, b: Array, weight: Array) -> Array:
     """Spherical interpolation of `[R, ...]`: `a` at `weight` `[R]` 0, `b` at 1 (Shoemake 1985).
 
-    A straight line where the two point the same way.
+    Linear interpolation where the two point in the same direction.
     """
     w = weight.reshape(-1, *[1] * (a.ndim - 1))
 
@@ -33,11 +33,11 @@ def slerp(a: Array, b: Array, weight: Array) -> Array:
 
 
 def lay_out(name: str, inputs: Inputs, frames: int) -> Layout:
-    """One line of `frames` frames, ends included, per pair: first and second image, and so on.
+    """One line of `frames` frames, ends included, per pair; images 0 and 1 are the first pair.
 
     Returns:
-        The layout; `extra` has the other end of each frame (`image`, and `label` if there are
-        labels), its `weight`, and the number of its `line`.
+        The layout. For each frame, `extra` has the other end (its `image` and its conditions), the
+        `weight` of that end, and the number of the frame's `line`.
 
     Raises:
         ConfigError: there is a mask, or the images do not come in pairs.
@@ -48,19 +48,20 @@ def lay_out(name: str, inputs: Inputs, frames: int) -> Layout:
         raise ConfigError(f"{name} needs pairs of images, but there are {n}")
     lines = n // 2 * inputs.each
 
-    def once(a: np.ndarray, end: int) -> np.ndarray:
+    def rows(a: np.ndarray, end: int) -> np.ndarray:
+        """The first (0) or second (1) of each pair, for each of its frames."""
         return np.repeat(a[end::2], inputs.each * frames, axis=0)
 
     first = whole(inputs)
     extra = {
-        "image": once(inputs.images, 1),
+        "image": rows(inputs.images, 1),
         "weight": np.tile(np.linspace(0.0, 1.0, frames, dtype=np.float32), lines),
         "line": np.repeat(np.arange(lines, dtype=np.int32), frames),
     }
-    cond = {k: once(v, 0) for k, v in inputs.cond.items()}
-    extra |= {k: once(v, 1) for k, v in inputs.cond.items()}
+    cond = {k: rows(v, 0) for k, v in inputs.cond.items()}
+    extra |= {k: rows(v, 1) for k, v in inputs.cond.items()}
     assert first.mask is not None
-    canvas = Canvas(once(inputs.images, 0), once(first.mask, 0), cond, extra)
+    canvas = Canvas(rows(inputs.images, 0), rows(first.mask, 0), cond, extra)
     return Layout(canvas, frames)
 
 
@@ -70,9 +71,9 @@ def other_cond(canvas: Canvas[Array]) -> Cond:
 
 
 def mixed(canvas: Canvas[Array]) -> Callable[[Denoiser], Denoiser]:
-    """A transform that mixes the predictions for the two labels by each frame's weight.
+    """A transform that mixes the predictions under the two ends' conditions by the frame's weight.
 
-    Two calls of the denoiser; none are added for a model without classes.
+    It calls the denoiser twice; for an unconditional model it is the identity.
     """
 
     def wrap(denoiser: Denoiser) -> Denoiser:

@@ -1,4 +1,4 @@
-"""A canvas that is wider, or longer in time, as overlapping windows of the model's own size."""
+"""A canvas larger than the model's images, or longer in time, as overlapping windows."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Border:
-    """Pixels, and frames of a video, added to or painted at each side."""
+    """Number of pixels, and of frames of a video, to add or paint at each side."""
 
     left: int
     right: int
@@ -28,21 +28,21 @@ class Border:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __str__(self) -> str:
-        """The sides that are not zero, as they are written."""
+        """The sides that are not zero, as in `left=2, top=1`."""
         return ", ".join(f"{side}={n}" for side, n in self._all().items() if n)
 
     def check(self, name: str) -> None:
         """Raises ConfigError if a side is negative or all are zero."""
         sides = self._all()
         if min(sides.values()) < 0 or max(sides.values()) == 0:
-            said = ", ".join(f"{side}={n}" for side, n in list(sides.items())[:4])
-            raise ConfigError(f"{name}: {said}: at least one must be positive, and none negative")
+            values = ", ".join(f"{side}={n}" for side, n in list(sides.items())[:4])
+            raise ConfigError(f"{name}: {values}: at least one must be positive, and none negative")
 
     def sides(self, name: str, axes: int) -> tuple[tuple[int, int], ...]:
-        """What is added before and after along each of so many axes: (time,) rows, columns.
+        """Sizes added before and after along each axis: time (if `axes` is 3), rows, columns.
 
         Raises:
-            ConfigError: there is no time to add to.
+            ConfigError: frames are asked for, but there is no time axis.
         """
         space = ((self.top, self.bottom), (self.left, self.right))
         if axes == 2 and (self.before or self.after):
@@ -58,10 +58,10 @@ class Border:
         return np.pad(images, ((0, 0), *sides, (0, 0)), constant_values=value)
 
     def inside(self, name: str, shape: tuple[int, ...]) -> tuple[slice, ...]:
-        """The part of a canvas `[..., H, W, C]`, of all its axes but the first, in the border.
+        """The part of a canvas inside the border, one slice per axis of space and time.
 
         Args:
-            shape: of the canvas, without the axis of examples.
+            shape: shape of the canvas `[..., H, W, C]`, without the axis of examples.
         """
         sides = self.sides(name, len(shape) - 1)
         return tuple(slice(a, n - b) for (a, b), n in zip(sides, shape[:-1], strict=True))
@@ -81,12 +81,13 @@ class Border:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Where the windows lie.
+    """The windows on a canvas.
 
     Attributes:
-        canvas: height and width; of a video also its frames, before them.
-        window: likewise.
-        corners: top and left of each window; the source's own comes first, then by distance.
+        canvas: size of the canvas, (frames,) height and width.
+        window: size of a window, likewise.
+        corners: first (frame,) row and column of each window; the source's comes first, then by
+            distance from it.
     """
 
     canvas: tuple[int, ...]
@@ -98,11 +99,11 @@ class Tiling:
         return len(self.corners)
 
     def part(self, corner: tuple[int, ...]) -> tuple[slice, ...]:
-        """Where on the canvas the window with that corner lies."""
+        """The part of the canvas that the window with this corner covers."""
         return tuple(slice(a, a + n) for a, n in zip(corner, self.window, strict=True))
 
     def cut(self, a: Array) -> Array:
-        """`[R, H, W, C] -> [R K, h, w, C]`, the windows of a row together."""
+        """`[R, H, W, C] -> [R K, h, w, C]`; the K windows of a row are adjacent."""
         every = slice(None)
         tiles = jnp.stack([a[(every, *self.part(c))] for c in self.corners], axis=1)
         return tiles.reshape(-1, *tiles.shape[2:])
@@ -122,10 +123,13 @@ class Tiling:
 def tiling(
     name: str, canvas: tuple[int, ...], window: tuple[int, ...], border: Border, stride: int
 ) -> Tiling:
-    """Windows that cover the canvas, starting from the one that holds the source.
+    """Windows that cover the canvas, starting from the one with the source.
 
     Args:
-        border: what was added to the source on each side.
+        name: name of the edit, for error messages.
+        canvas: size of the canvas.
+        window: size of a window.
+        border: sizes added to the source on each side.
         stride: pixels (or frames) from one window to the next; 0 for half a window.
 
     Raises:
@@ -139,13 +143,13 @@ def tiling(
                 f"{name}: stride={stride} must be at least 1 and below the window's {length} "
                 "pixels, so that windows overlap"
             )
-        # From the source outwards; the last one on each side is moved in to the canvas' edge.
+        # From the source outwards; the last one on each side is moved to the edge of the canvas.
         down = [max(before - step * i, 0) for i in range(math.ceil(before / step) + 1)]
         up = [min(before + step * i, size - length) for i in range(math.ceil(after / step) + 1)]
         axes.append((before, sorted({*down, *up})))
-    own = [first for first, _ in axes]
+    source = [first for first, _ in axes]
     corners = list(itertools.product(*(places for _, places in axes)))
-    corners.sort(key=lambda c: (sum(abs(a - b) for a, b in zip(c, own, strict=True)), c))
+    corners.sort(key=lambda c: (sum(abs(a - b) for a, b in zip(c, source, strict=True)), c))
     return Tiling(canvas, window, tuple(corners))
 
 
@@ -156,15 +160,15 @@ def check_labels(name: str, labels: tuple, tiles: Tiling, inputs: Inputs) -> Non
     if labels and len(labels) != len(tiles):
         raise ConfigError(
             f"{name}: {len(labels)} labels for {len(tiles)} windows, whose corners (top, left) are "
-            f"{', '.join(map(str, tiles.corners))}; -1 is any class"
+            f"{', '.join(map(str, tiles.corners))}; -1 means any class"
         )
 
 
 def check_classes(name: str, labels: tuple, model: Model) -> None:
-    """Raises ConfigError if a label is neither a class nor -1 (any), or the model knows no -1."""
+    """Raises ConfigError if a label is neither a class nor -1 (any), or there is no null class."""
     if any(not -1 <= label < model.num_classes for label in labels):
         raise ConfigError(
-            f"{name}: labels={labels}: there are classes 0 .. {model.num_classes - 1}, and -1 for "
+            f"{name}: labels={labels}: the classes are 0 .. {model.num_classes - 1}, and -1 means "
             "any"
         )
     if -1 in labels:

@@ -1,7 +1,7 @@
 """The contract of an edit: given images in, changed images out, by any sampler and guidance.
 
 An edit lays its inputs out on a canvas (host), may change the plan (host), and then paints with a
-`Brush` (pure, compiled). Masks are 1 where something is painted and 0 where the source is kept.
+`Brush` (pure, compiled). Masks are 1 where pixels are painted and 0 where the source is kept.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,23 +26,24 @@ A = TypeVar("A", Array, np.ndarray)
 Wrap = Callable[[Denoiser], Denoiser]
 
 _NEEDS_STATELESS = (
-    "changes predictions after the guidance, whose state (momentum) would not see it; use apg with "
-    "beta=0"
+    "changes predictions after the guidance, whose state (momentum) would miss the change; use apg "
+    "with beta=0"
 )
 
 
 class Canvas(NamedTuple, Generic[A]):
-    """What is painted on; every array has the leading axis `[R]`, one row for each result.
+    """Sources, masks and conditions; every array has the leading axis `[R]`, one row per result.
 
-    Arrays are numpy's on the host and JAX's inside `Edit.paint`.
+    Arrays are NumPy arrays on the host and JAX arrays inside `Edit.paint`.
 
     Attributes:
-        image: the source: stored levels on the host, model space `x` inside `Edit.paint` (latents,
-            of a model with an autoencoder); `[R, H, W, C]`, possibly wider than the model's images.
-        mask: 1 where something is painted, 0 where the source is kept, `[R, H, W, 1]`.
+        image: the source, `[R, H, W, C]`: stored levels on the host, model space `x` inside
+            `Edit.paint` (latents for a model with an autoencoder). It may be larger than the
+            model's images.
+        mask: 1 where pixels are painted, 0 where the source is kept, `[R, H, W, 1]`.
         cond: the condition; `{"label": [R]}` for a class-conditional model.
-        extra: what only this edit needs.
-        row: the number of each row, `[R]`, from which its noise is drawn; None for 0, 1, ...
+        extra: arrays that only this edit needs.
+        row: the number of each row, `[R]`, which seeds its noise; None for 0, 1, ...
     """
 
     image: A
@@ -52,7 +53,7 @@ class Canvas(NamedTuple, Generic[A]):
     row: A | None = None
 
     def keys(self, key: Array) -> Array:
-        """One key per row, the same in whatever batch the row is painted."""
+        """One key per row, independent of the batch in which the row is painted."""
         rows = jnp.arange(len(self.image)) if self.row is None else self.row
         return rng.keyed(key, jnp.asarray(rows))
 
@@ -63,8 +64,8 @@ class Layout:
 
     Attributes:
         canvas: all rows.
-        columns: results that belong together, one line of the picture.
-        shared: the mask `[H, W, 1]` that all rows have, or None if they differ.
+        columns: number of results in one line of the contact sheet.
+        shared: the mask `[H, W, 1]` that all rows share, or None if they differ.
     """
 
     canvas: Canvas[np.ndarray]
@@ -73,14 +74,14 @@ class Layout:
 
 
 class Embedder(Protocol):
-    """What a CLIP sees, of a run that is told it as `cond["embedding"]`."""
+    """The CLIP of a run that is conditioned on its embeddings, `cond["embedding"]`."""
 
     def raw(self, told: np.ndarray) -> np.ndarray:
-        """The CLIP's vectors `[N, D]` of what the network is told, `[N, D + 1]`."""
+        """The CLIP's vectors `[N, D]` from the network's condition `told`, `[N, D + 1]`."""
         ...
 
     def of_raw(self, raw: np.ndarray) -> np.ndarray:
-        """What the network is told of such vectors, float32 `[N, D + 1]`."""
+        """The network's condition for such vectors, float32 `[N, D + 1]`."""
         ...
 
     def texts(self, strings: Sequence[str]) -> np.ndarray:
@@ -94,11 +95,11 @@ class Inputs(NamedTuple):
     Attributes:
         images: levels, uint8 `[N, H, W, C]` (or `[N, T, H, W, C]`, ...), of the model's shape.
         mask: `[N, H, W, 1]` in [0, 1], or None.
-        cond: `{"label": int32 [N]}`, or empty; of a run that is told what a CLIP sees also
-            `"embedding"`, of the images if `Edit.sees`, else of nothing.
-        each: results wanted for each image.
-        embedder: the CLIP; None for a run that is told nothing of what it sees.
-        captions: of the images; empty if nobody knows them.
+        cond: `{"label": int32 [N]}`, or empty. A run conditioned on CLIP embeddings also has
+            `"embedding"`: of the images if `Edit.sees`, else the null embedding.
+        each: number of results for each image.
+        embedder: the CLIP; None for a run that is not conditioned on CLIP embeddings.
+        captions: captions of the images; empty if unknown.
     """
 
     images: np.ndarray
@@ -111,13 +112,15 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Brush:
-    """A model that paints, and how.
+    """A model with its weights, and how it paints.
 
     Attributes:
+        model: the model.
+        params: its weights.
         method: how to sample; its plan is the edit's.
-        context: for the guidance.
+        context: context of the guidance.
         shared: see `Layout`.
-        wraps: `Denoiser -> Denoiser`, applied in turn after the guidance.
+        wraps: transforms `Denoiser -> Denoiser`, applied in turn after the guidance.
         encode: `(x, gamma, cond) -> x_gamma`; None for the model's encoder.
     """
 
@@ -147,11 +150,11 @@ class Brush:
         return guide
 
     def latents(self, image: Array) -> Array:
-        """What diffuses, of images as stored; the mean, where there is noise."""
+        """Stored images in the space that diffuses; the mean, for a noisy autoencoder."""
         return self.model.coded(self.params, self.model.decoder.encode(image)).mean
 
     def encoded(self, x: Array, gamma: Array, cond: Cond) -> Array:
-        """`x_gamma`: data `x` `[R, ...]` as the model's encoder shows them at `gamma`."""
+        """`x_gamma`: data `x` `[R, ...]` as transformed by the model's encoder at `gamma`."""
         if self.encode is not None:
             return self.encode(x, gamma, cond)
         return self.model.encode(self.params, x, gamma, cond)[0]
@@ -171,13 +174,13 @@ class Brush:
 class Edit(Protocol):
     """One way to change images.
 
-    One that changes whole images may declare `sees = True`: its network is told what a CLIP sees in
-    the source, if it is told such things. Where a part is painted this must not be known. One that
-    changes images towards a text declares it as `aim`.
+    An edit that changes whole images may declare `sees = True`: a network that takes a CLIP
+    embedding then receives the source's. Edits that repaint a region must leave it False, because
+    the embedding would reveal what is to be replaced. An edit towards a text declares it as `aim`.
     """
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The canvas of these inputs; `ConfigError` where they do not fit the edit."""
+        """The canvas of these inputs; raises `ConfigError` if they do not fit the edit."""
         ...
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
@@ -185,19 +188,19 @@ class Edit(Protocol):
         ...
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses a model or a way of sampling that this edit cannot use (`ConfigError`)."""
+        """Raises `ConfigError` for a model or a way of sampling that this edit cannot use."""
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
-        """What `brush.method.final` gives, shape of `canvas.image`; pure.
+        """The output of `brush.method.final`, shape of `canvas.image`; a pure function.
 
         Args:
-            key: one for all rows: noise is drawn by `canvas.keys(key)`.
+            key: one key for all rows; draw noise with `canvas.keys(key)`.
         """
         ...
 
 
 def sees(edit: Edit) -> bool:
-    """Whether the edit's network may be told what a CLIP sees in the source."""
+    """Whether the edit's network may receive the source's CLIP embedding."""
     return bool(getattr(edit, "sees", False))
 
 
@@ -207,38 +210,38 @@ def aim(edit: Edit) -> str:
 
 
 def need_stateless(name: str, method: Method) -> None:
-    """Raises ConfigError if the guidance has state: this edit changes predictions after it."""
+    """Raises ConfigError if the guidance has state, for an edit that changes guided predictions."""
     if is_stateful(method.guidance):
         raise ConfigError(f"{name} {_NEEDS_STATELESS}")
 
 
 def refuse_mask(name: str, inputs: Inputs) -> None:
-    """Raises ConfigError if there is a mask, for an edit that decides what is painted."""
+    """Raises ConfigError if there is a mask, for an edit that takes none."""
     if inputs.mask is not None:
         raise ConfigError(f"{name} takes no mask; leave edit.mask empty")
 
 
 def need_mask(name: str, inputs: Inputs, whole: bool = False) -> None:
-    """Raises ConfigError without a mask, with nothing to paint, or (unless `whole`) to keep."""
+    """Raises ConfigError if there is no mask, nothing to paint, or (unless `whole`) to keep."""
     if inputs.mask is None:
         raise ConfigError(
-            f"{name} needs a mask, white where something is painted: --config.edit.mask=FILE"
+            f"{name} needs a mask, white where the image is to be painted: --config.edit.mask=FILE"
         )
     for i, mask in enumerate(inputs.mask):
         which = f" (image {i})" if len(inputs.mask) > 1 else ""
         if not mask.any():
             raise ConfigError(
-                f"the mask is empty{which}: nothing would be painted; paint where it is white"
+                f"the mask is empty{which}: nothing would be painted; make it white where to paint"
             )
         if not whole and mask.all():
             raise ConfigError(
-                f"the mask covers the whole image{which}: nothing of it would be kept; use "
-                "--mode=sample, or blend() and sdedit() to start from the image"
+                f"the mask covers the whole image{which}: nothing would be kept; use "
+                "--mode=sample, or blend() or sdedit() to start from the image"
             )
 
 
 def each(inputs: Inputs) -> Layout:
-    """Every image `inputs.each` times, with its own mask."""
+    """A layout of every image `inputs.each` times, with its own mask."""
     assert inputs.mask is not None
 
     def repeat(a: np.ndarray) -> np.ndarray:
@@ -260,14 +263,14 @@ def cut(gammas: np.ndarray, start: float) -> np.ndarray:
     gammas = descending(gammas)
     if not gammas[-1] < start <= gammas[0]:
         raise ConfigError(
-            f"start={start} is outside this model's gammas: above {gammas[-1]:.4g}, where nothing "
-            f"changes, up to {gammas[0]:.4g}, where nothing of the source is left"
+            f"start={start} is outside this model's gammas: it must be above {gammas[-1]:.4g}, "
+            f"where nothing changes, and at most {gammas[0]:.4g}, where none of the source is left"
         )
     return np.concatenate([[start], gammas[gammas < start]])
 
 
 def hard(inputs: Inputs) -> Inputs:
-    """The inputs with a mask of zeros and ones, cut at one half."""
+    """The inputs with a mask of zeros and ones, thresholded at one half."""
     if inputs.mask is None:
         return inputs
     return inputs._replace(mask=(inputs.mask >= 0.5).astype(np.float32))

@@ -1,8 +1,9 @@
-"""From one image to another through what a CLIP sees in them (Ramesh et al. 2022).
+"""Interpolates between two images along their CLIP embeddings (Ramesh et al. 2022).
 
-What is told goes along the sphere from the one's vector to the other's. The latents of the ODE go
-along with it, so that the ends are the images, up to the solvers' errors; or all frames of a line
-begin at one latent, drawn at random: what they share is then not the images' but the noise's.
+The embedding moves along the sphere from one image's vector to the other's. Either the images' ODE
+latents are interpolated with it, so that the ends are the images, up to the solvers' errors; or all
+frames of a line start from one random latent, so that they share the noise but reproduce neither
+image.
 """
 
 from dataclasses import dataclass
@@ -35,11 +36,11 @@ class Between:
     sees: bool = True
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """One line of frames for each pair; `extra["vector"]` is what each frame's network is told.
+        """One line of frames for each pair; `extra["vector"]` is each frame's embedding.
 
         Raises:
-            ConfigError: the run is told nothing, two vectors are opposite, or several equal lines
-                are asked for.
+            ConfigError: the run takes no embedding, two vectors are opposite, or several lines
+                would be equal.
         """
         embedder = _clip_vectors.need_embedder("between", inputs)
         if inputs.each > 1 and self.both:
@@ -47,20 +48,20 @@ class Between:
                 f"between(latent='both') draws no noise, so edit.each={inputs.each} results would "
                 "be equal; use edit.each=1, or latent='one'"
             )
-        found = lay_out("between", inputs, self.frames)
-        canvas = found.canvas
+        layout = lay_out("between", inputs, self.frames)
+        canvas = layout.canvas
         a, b = (embedder.raw(c["embedding"]) for c in (canvas.cond, canvas.extra))
         w = canvas.extra["weight"].astype(np.float64)
         size = _clip_vectors.norm(a) * (1.0 - w[:, None]) + _clip_vectors.norm(b) * w[:, None]
-        told = embedder.of_raw(size * _clip_vectors.slerp("between", a, b, w))
-        return Layout(canvas._replace(extra={**canvas.extra, "vector": told}), found.columns)
+        vector = embedder.of_raw(size * _clip_vectors.slerp("between", a, b, w))
+        return Layout(canvas._replace(extra={**canvas.extra, "vector": vector}), layout.columns)
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
-        """The grid as it is."""
+        """The unchanged grid."""
         return descending(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses guidance with state, and with both latents what cannot be inverted."""
+        """Raises ConfigError for stateful guidance and, with both latents, without an inverse."""
         need_stateless("between", method)
         if self.both:
             need_deterministic(method.sampler)
@@ -83,19 +84,19 @@ class Between:
 
 
 def make(frames: Frames = 9, latent: str = "both", solver: str = "heun()") -> Between:
-    """Interpolation of what a CLIP sees, by a decoder that is told it.
+    """Interpolation of CLIP embeddings, by an unCLIP decoder.
 
     Args:
         frames: images per line, both ends included.
-        latent: `"both"`, from the latent of one image to that of the other; or `"one"` at random
-            for all frames of a line.
+        latent: `"both"` to interpolate the latents of the two images, or `"one"` for one random
+            latent for all frames of a line.
         solver: a deterministic sampler that finds latents; the run's own sampler decodes.
 
     Raises:
-        ConfigError: another `latent`.
+        ConfigError: `latent` is unknown, or the solver draws noise.
     """
     if latent not in _LATENTS:
-        raise ConfigError(f"between: latent={latent!r}; allowed are {', '.join(_LATENTS)}")
+        raise ConfigError(f"between: latent={latent!r}; allowed: {', '.join(_LATENTS)}")
     built = registry.build("samplers", solver)
     need_deterministic(built)
     return Between(frames, latent == "both", built)

@@ -1,7 +1,8 @@
-"""Changing a region, by class or guidance, with the source as a start (Avrahami et al. 2022).
+"""Changes a region by class or guidance, starting from the source (Avrahami et al. 2022).
 
-"Blended diffusion": the source enters at `start`, noised; inside the mask it is painted anew, under
-the label and the guidance of the run; outside it follows the source. A soft mask blends between.
+"Blended diffusion": sampling starts from the source noised to `start`. Inside the mask the image is
+repainted under the label and the guidance of the run; outside it follows the source. A soft mask
+blends the two.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class Blend:
     resamplings: int
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images as they are; soft masks stay soft."""
+        """The unchanged images; soft masks stay soft."""
         need_mask("blend", inputs, whole=True)
         return each(inputs)
 
@@ -35,7 +36,7 @@ class Blend:
         return resampled(cut(gammas, self.start), self.jump, self.resamplings)
 
     def check(self, model: Model, method: Method) -> None:
-        """Anything goes."""
+        """No restrictions."""
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The changed images."""
@@ -50,8 +51,8 @@ def make(start: Finite = 2.0, jump: Count = 1, resamplings: Count = 1) -> Blend:
     """Blended editing.
 
     Args:
-        start: gamma where the source enters: higher keeps less of what is under the mask.
+        start: gamma at which the source enters; higher keeps less of what is under the mask.
         jump: steps per stretch, as in `repaint`.
-        resamplings: runs of each stretch; above 1 the seam gets better.
+        resamplings: runs of each stretch; above 1 improves the seam.
     """
     return Blend(float(start), jump, resamplings)

@@ -1,7 +1,8 @@
-"""A wider canvas, or a longer video, by windows, each given what it shares with those before.
+"""A wider canvas, or a longer video, painted window by window from the source outwards.
 
-From the source outwards. For data that are Markov along the canvas, with an overlap as long as
-their memory and an exact inpainting inside, the canvas has the exact law.
+Each window is conditioned on its overlap with those painted before. For data that are Markov along
+the canvas, with an overlap as long as their memory and an exact inner inpainting, the canvas has
+the exact distribution.
 """
 
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ class Extend:
         return tiling("extend", canvas[1:-1], window, self.border, self.stride)
 
     def _steps(self, canvas: tuple[int, ...]) -> list[tuple[int, Part, np.ndarray]]:
-        """The windows that paint something: number, part of the canvas, mask `[..., h, w, 1]`."""
+        """The windows with pixels to paint: number, part of the canvas, mask `[..., h, w, 1]`."""
         tiles = self._tiles(canvas)
         unknown = np.ones((*tiles.canvas, 1), np.float32)
         out = []
@@ -53,7 +54,7 @@ class Extend:
         return out
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images on the larger canvas; every window is one that the inner edit accepts."""
+        """The images on the larger canvas; checks that the inner edit accepts every window."""
         wide = self.border.widened("extend", inputs)
         check_labels("extend", self.labels, self._tiles(wide.images.shape), inputs)
         for _, _, mask in self._steps(wide.images.shape):
@@ -66,7 +67,7 @@ class Extend:
         return self.inner.plan(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Classes that do not exist, and what the inner edit refuses."""
+        """Raises ConfigError for latents, unknown classes, and where the inner edit does."""
         require(model, "edit extend()", "use outpaint(), or a model of pixels", pixels=True)
         check_classes("extend", self.labels, model)
         self.inner.check(model, method)
@@ -112,15 +113,15 @@ def make(
         right: columns to add.
         top: rows to add.
         bottom: rows to add.
-        before: frames to add, to a video.
-        after: frames to add.
+        before: frames to add at the start of a video.
+        after: frames to add at its end.
         stride: pixels, or frames, from one window to the next; 0 for half a window.
-        labels: class of each window, the source's own first and then by distance; -1 for any.
-            Empty: every window has the label of the image.
+        labels: class of each window, the source's first and then by distance; -1 for any class.
+            Empty to give every window the label of the image.
         inner: how to paint a window: `repaint()`, `posterior()`, ...; None for `replace()`.
 
     Returns:
-        The edit; the plan is run once for each window but the source's own.
+        The edit; it runs the plan once for each window except the source's.
     """
     border = Border(left, right, top, bottom, before, after)
     border.check("extend")

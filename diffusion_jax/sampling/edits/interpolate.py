@@ -1,8 +1,8 @@
-"""From one image to another through the latents of the probability-flow ODE.
+"""Interpolates between two images through their latents under the probability-flow ODE.
 
-Both are encoded by the ODE run upwards, latents between them are taken on the sphere, and a
-deterministic sampler decodes (Song et al. 2020, "DDIM", section 5.3). The ends are the images, up
-to the error of the two solvers.
+The ODE, run upwards, encodes both images; their latents are interpolated on the sphere and decoded
+by a deterministic sampler (Song et al. 2020, "DDIM", section 5.3). The ends are the images, up to
+the errors of the two solvers.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Interpolate:
     sees: bool = True
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """One line of frames for each pair; ConfigError if several results per pair are asked."""
+        """One line of frames for each pair; raises ConfigError if several lines would be equal."""
         if inputs.each > 1:
             raise ConfigError(
                 f"interpolate draws no noise, so edit.each={inputs.each} results would be equal; "
@@ -41,11 +41,11 @@ class Interpolate:
         return lay_out("interpolate", inputs, self.frames)
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
-        """The grid as it is."""
+        """The unchanged grid."""
         return descending(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses what cannot be inverted.
+        """Checks that sampling can be inverted.
 
         Raises:
             ConfigError: the sampler draws noise, there is a corrector, the plan moves up, or the

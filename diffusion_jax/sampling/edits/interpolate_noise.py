@@ -1,7 +1,7 @@
-"""From one image to another through noise at a chosen gamma (Ho et al. 2020, figure 8).
+"""Interpolates between two images, both noised to a chosen gamma (Ho et al. 2020, figure 8).
 
-Both are noised with the same numbers, latents between them are taken on the sphere, and any sampler
-takes them down. The ends are variations of the images, closer to them where `start` is lower.
+Both receive the same noise; their latents are interpolated on the sphere and denoised by any
+sampler. The ends are variations of the images, closer to them if `start` is lower.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class InterpolateNoise:
         return cut(gammas, self.start)
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses guidance with state."""
+        """Raises ConfigError for stateful guidance."""
         need_stateless("interpolate_noise", method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:

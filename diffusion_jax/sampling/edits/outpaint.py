@@ -1,6 +1,6 @@
-"""Outpainting on the image's own canvas: the border is painted, the middle kept.
+"""Outpainting on the image's own canvas: the border is painted and the middle kept.
 
-Of a video also its first or last frames: prediction of frames, forwards or backwards.
+For a video also its first or last frames, which is prediction backwards or forwards in time.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Outpaint:
     inner: Edit
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images as they are, with the border as the mask.
+        """The unchanged images, with the border as the mask.
 
         Raises:
             ConfigError: there is a mask, or nothing would be kept.
@@ -48,7 +48,7 @@ class Outpaint:
         return self.inner.plan(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """What the inner edit refuses."""
+        """Checks the inner edit."""
         self.inner.check(model, method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
@@ -72,8 +72,8 @@ def make(
         right: columns to paint.
         top: rows to paint.
         bottom: rows to paint.
-        before: frames of a video to paint, its first.
-        after: frames to paint, its last.
+        before: frames to paint at the start of a video.
+        after: frames to paint at its end.
         inner: how to paint: `repaint()`, `posterior()`, ...; None for `replace()`.
     """
     border = Border(left, right, top, bottom, before, after)

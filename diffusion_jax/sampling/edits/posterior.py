@@ -1,7 +1,7 @@
 """Inpainting by posterior sampling (DPS, PiGDM): the known pixels are a measurement.
 
 See `diffusion_jax.sampling.inverse_problems`: the score of the known pixels is added to that of the
-model, so that no resampling is needed. With an encoder the measurement is of the encoded image,
+model, so that no resampling is needed. With an encoder (DiffEnc), the encoded image is measured,
 which is what the denoiser predicts.
 """
 
@@ -31,7 +31,7 @@ from diffusion_jax.sampling.guidance.base import Guidance
 from diffusion_jax.sampling.method import Method
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
-_MOST = 256  # known values that `exact` takes: each is a backward pass of every call
+_MOST = 256  # limit on known values for `exact`: each costs a backward pass per call
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Posterior:
 
     Attributes:
         guide: `(forward, y) -> Guidance`.
-        most: known values it can take.
+        most: largest number of known values.
     """
 
     guide: Callable[[Callable, Array], Guidance]
     most: float
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images as they are.
+        """The unchanged images, with a hard mask.
 
         Raises:
             ConfigError: the masks differ, or there are too many known values.
@@ -60,17 +60,17 @@ class Posterior:
         known = int((1.0 - layout.shared).sum()) * inputs.images.shape[-1]
         if known > self.most:
             raise ConfigError(
-                f"posterior(method='exact') makes one backward pass for each known value, and "
+                f"posterior(method='exact') takes one backward pass for each known value, and "
                 f"there are {known} (at most {_MOST}); use method='pigdm'"
             )
         return layout
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
-        """The grid as it is."""
+        """The unchanged grid."""
         return gammas
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses guidance with state."""
+        """Raises ConfigError for stateful guidance."""
         need_stateless("posterior", method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
@@ -102,11 +102,11 @@ def make(
     Args:
         method: `"exact"` (posterior of Gaussian data; few known values only), `"pigdm"` or `"dps"`.
         noise: standard deviation of the known pixels, in model units (grey levels lie in [-1, 1]).
-        scale: of `dps`.
-        limit: of `dps`: largest root mean square of the change of eps.
+        scale: for `dps`, how strongly to follow the measurement.
+        limit: for `dps`, largest root mean square of the change in eps.
 
     Raises:
-        ConfigError: unknown method.
+        ConfigError: the method is unknown.
     """
     methods = {
         "exact": lambda forward, y: inverse_problems.exact(forward, y, noise**2),
@@ -114,5 +114,5 @@ def make(
         "dps": lambda forward, y: inverse_problems.dps(forward, y, scale, limit),
     }
     if method not in methods:
-        raise ConfigError(f"posterior: method={method!r}; allowed are {', '.join(methods)}")
+        raise ConfigError(f"posterior: method={method!r}; allowed: {', '.join(methods)}")
     return Posterior(methods[method], _MOST if method == "exact" else math.inf)

@@ -1,7 +1,7 @@
-"""Inpainting with resampling (Lugmayr et al. 2022, "RePaint"): replacement, run again and again.
+"""Inpainting with resampling (Lugmayr et al. 2022, "RePaint"): repeated replacement.
 
-Every stretch of `jump` steps is run `resamplings` times, going up again by the forward process in
-between; the error of replacement falls about as 1 / resamplings.
+Every stretch of `jump` steps is run `resamplings` times, returning to its start by the forward
+process each time; the error of replacement falls roughly as 1 / resamplings.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class RePaint:
     resamplings: int
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images as they are."""
+        """The unchanged images, with hard masks."""
         inputs = hard(inputs)
         need_mask("repaint", inputs)
         return each(inputs)
@@ -34,7 +34,7 @@ class RePaint:
         return resampled(gammas, self.jump, self.resamplings)
 
     def check(self, model: Model, method: Method) -> None:
-        """Anything goes."""
+        """No restrictions."""
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The painted images."""
@@ -45,10 +45,10 @@ def make(jump: Count = 1, resamplings: Count = 10) -> RePaint:
     """Inpainting with resampling.
 
     Args:
-        jump: steps per stretch (theirs: 10, of 250).
-        resamplings: runs of each stretch; 1 is `replace()`.
+        jump: steps per stretch (in the paper 10, of 250 steps).
+        resamplings: number of runs of each stretch; 1 is `replace()`.
 
     Returns:
-        The edit; a plan of n steps makes about `n resamplings` of them.
+        The edit; a plan of n steps becomes one of about `n resamplings`.
     """
     return RePaint(jump, resamplings)

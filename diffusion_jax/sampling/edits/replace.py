@@ -1,7 +1,8 @@
 """Inpainting by replacement (Song et al. 2021, appendix I.2): cheap, and biased.
 
 After every step the known pixels are replaced by the noised source. The unknown ones see them one
-step late, so even with infinitely many steps the law is not the posterior. `repaint` corrects that.
+step late, so even with infinitely many steps the result is not a sample from the posterior;
+`repaint` corrects that.
 """
 
 from diffusion_jax.sampling.edits._fill import Replace

@@ -29,7 +29,7 @@ class SDEdit:
     sees: bool = True
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images as they are."""
+        """The unchanged images."""
         refuse_mask("sdedit", inputs)
         return each(whole(inputs))
 
@@ -38,7 +38,7 @@ class SDEdit:
         return cut(gammas, self.start)
 
     def check(self, model: Model, method: Method) -> None:
-        """Anything goes."""
+        """No restrictions."""
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The changed images."""
@@ -52,6 +52,6 @@ def make(start: Finite = 0.0) -> SDEdit:
     """SDEdit.
 
     Args:
-        start: gamma where the image enters; 0 is as much noise as signal.
+        start: gamma at which the image enters; at 0 noise and signal have equal scales.
     """
     return SDEdit(float(start))

@@ -1,8 +1,8 @@
-"""Changes an image by the difference of two texts (Ramesh et al. 2022, "text diffs").
+"""Changes an image by the difference between two texts (Ramesh et al. 2022, "text diffs").
 
-With `t` and `t_0` what a CLIP makes of the texts, as unit vectors, what is told of the image goes
-along the sphere towards `t - t_0`, by the share `theta` of the angle. The latent of the ODE stays,
-so that 0 gives the image back, up to the solvers' errors.
+With `t` and `t_0` the CLIP's unit vectors of the texts, the embedding of the image moves along the
+sphere towards `t - t_0`, by the share `theta` of the angle. The ODE latent is kept, so that
+`theta = 0` reproduces the image, up to the solvers' errors.
 """
 
 from dataclasses import dataclass
@@ -43,15 +43,15 @@ class TextDiff:
 
     @property
     def aim(self) -> str:
-        """What the results are to show."""
+        """The text that the results are to show."""
         return self.to_text
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images as they are; `extra["vector"]` is what the network is told in their place.
+        """The unchanged images; `extra["vector"]` is the embedding that replaces theirs.
 
         Raises:
-            ConfigError: there is a mask, the run is told nothing, the CLIP sees no difference, or
-                several equal results are asked for.
+            ConfigError: there is a mask, the run takes no embedding, the CLIP sees no difference,
+                or several results would be equal.
         """
         refuse_mask("textdiff", inputs)
         embedder = _clip_vectors.need_embedder("textdiff", inputs)
@@ -67,19 +67,20 @@ class TextDiff:
                 f"{self.to_text!r}"
             )
         raw = embedder.raw(inputs.cond["embedding"])
-        way = np.broadcast_to(new - old, raw.shape)
-        told = embedder.of_raw(
-            _clip_vectors.norm(raw) * _clip_vectors.slerp("textdiff", raw, way, self.theta)
+        direction = np.broadcast_to(new - old, raw.shape)
+        vector = embedder.of_raw(
+            _clip_vectors.norm(raw) * _clip_vectors.slerp("textdiff", raw, direction, self.theta)
         )
-        found = each(whole(inputs))
-        return Layout(found.canvas._replace(extra={"vector": told}), found.columns, found.shared)
+        layout = each(whole(inputs))
+        canvas = layout.canvas._replace(extra={"vector": vector})
+        return Layout(canvas, layout.columns, layout.shared)
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
-        """The grid as it is."""
+        """The unchanged grid."""
         return descending(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses what cannot be inverted, and guidance with state."""
+        """Raises ConfigError for sampling that cannot be inverted, and stateful guidance."""
         need_deterministic(method.sampler)
         _ode.check("textdiff", method)
 
@@ -93,16 +94,16 @@ class TextDiff:
 def make(
     from_text: str = "", to_text: str = "", theta: Share = 0.35, solver: str = "heun()"
 ) -> TextDiff:
-    """A change from one text to another, by a decoder that is told what a CLIP sees.
+    """A change from one text to another, by an unCLIP decoder.
 
     Args:
-        from_text: what the image shows, as `"a red three"`.
+        from_text: what the image shows, such as `"a red three"`.
         to_text: what it is to show.
-        theta: how far, as a share of the angle; of use are 0.25 to 0.5.
+        theta: how far to move, as a share of the angle; useful values are 0.25 to 0.5.
         solver: a deterministic sampler that finds the latent; the run's own sampler decodes.
 
     Raises:
-        ConfigError: the texts are equal.
+        ConfigError: the texts are equal, or the solver draws noise.
     """
     if from_text == to_text:
         raise ConfigError(

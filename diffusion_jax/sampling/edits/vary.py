@@ -1,8 +1,8 @@
-"""Variations of an image: what a CLIP sees in it stays, the rest is drawn (Ramesh et al. 2022).
+"""Variations of an image: its CLIP embedding is kept, the rest is redrawn (Ramesh et al. 2022).
 
-The image is a pair: what the CLIP sees, and the latent at the end of the probability-flow ODE under
-it. A sampler with noise `eta` takes the latent down again: 0 gives the image back, up to the
-solvers' errors, and what stays as `eta` grows is what the CLIP knows.
+The image is represented by its CLIP embedding and its latent under the probability-flow ODE with
+that embedding. A sampler with noise `eta` decodes the latent: 0 reproduces the image, up to the
+solvers' errors, and what survives a larger `eta` is what the embedding encodes.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -39,7 +39,7 @@ class Vary:
     sees: bool = True
 
     def lay_out(self, inputs: Inputs) -> Layout:
-        """The images as they are; ConfigError if several equal results are asked for."""
+        """The unchanged images; raises ConfigError if several results would be equal."""
         refuse_mask("vary", inputs)
         _clip_vectors.need_embedder("vary", inputs)
         if inputs.each > 1 and self.eta == 0.0:
@@ -50,23 +50,23 @@ class Vary:
         return each(whole(inputs))
 
     def plan(self, gammas: np.ndarray) -> np.ndarray:
-        """The grid as it is."""
+        """The unchanged grid."""
         return descending(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses samplers that cannot draw so much noise, correctors, and guidance with state."""
+        """Raises ConfigError for samplers without eta, correctors, and stateful guidance."""
         _ode.check("vary", method)
         self._noisy(method.sampler)
 
     def _noisy(self, sampler: Sampler) -> Sampler:
-        """The sampler with this much noise."""
+        """The sampler with noise `eta`."""
         if self.eta == 0.0:
             need_deterministic(sampler)
             return sampler
         if "eta" not in {f.name for f in fields(sampler)}:  # pyright: ignore[reportArgumentType]
             raise ConfigError(
-                f"vary(eta={self.eta}): sampler {type(sampler).__name__} has no eta, the noise on "
-                "its way; use ddim() or dpmpp_2m()"
+                f"vary(eta={self.eta}): sampler {type(sampler).__name__} has no eta (noise level); "
+                "use ddim() or dpmpp_2m()"
             )
         return replace(sampler, eta=self.eta)  # pyright: ignore[reportArgumentType,reportCallIssue]
 
@@ -79,11 +79,11 @@ class Vary:
 
 
 def make(eta: Share = 1.0, solver: str = "heun()") -> Vary:
-    """Variations, by a decoder that is told what a CLIP sees.
+    """Variations, by an unCLIP decoder.
 
     Args:
-        eta: noise on the way down, as in the run's own sampler, which must have some (`ddim()`,
-            `dpmpp_2m()`); 0 gives the image itself.
+        eta: noise level of the run's own sampler, which must have an `eta` (`ddim()`,
+            `dpmpp_2m()`); 0 reproduces the image.
         solver: a deterministic sampler that finds the latent.
     """
     built = registry.build("samplers", solver)

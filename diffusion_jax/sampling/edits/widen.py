@@ -1,10 +1,10 @@
-"""A wider canvas, painted at once: the mean of the predictions of overlapping windows.
+"""A wider canvas, painted at once from the mean prediction of overlapping windows.
 
 A `Denoiser -> Denoiser` transform (Bar-Tal et al. 2023, "MultiDiffusion"), so it works with every
-sampler, and every guidance without momentum. `x` and `eps` are averaged alike, which keeps
-`z = alpha x + sigma eps`. Pixels more than a window apart are independent of one another, and where
-windows disagree, their mean is no model's prediction: `extend` paints one window after the other
-instead.
+sampler, and every guidance without momentum. `x` and `eps` are averaged in the same way, which
+keeps `z = alpha x + sigma eps`. In each prediction, pixels more than a window apart are
+independent, and where windows disagree, their mean is not a prediction of the model: `extend`
+paints one window after the other instead.
 """
 
 from dataclasses import dataclass, replace
@@ -32,8 +32,10 @@ def windowed(denoiser: Denoiser, tiles: Tiling, labels: tuple, null: int) -> Den
     """A denoiser of canvases `[B, H, W, C]` from one of windows `[B, h, w, C]`.
 
     Args:
-        labels: class of each window, -1 for any; empty for the class of the canvas.
-        null: the label that stands for any class.
+        denoiser: the denoiser of windows.
+        tiles: the windows.
+        labels: class of each window, -1 for any class; empty for the class of the canvas.
+        null: the label of the null class.
     """
 
     def wide(z: Array, gamma: Array, cond: Cond) -> Pred:
@@ -48,8 +50,8 @@ def windowed(denoiser: Denoiser, tiles: Tiling, labels: tuple, null: int) -> Den
 def _repeated(cond: Cond, tiles: Tiling, labels: tuple, null: int) -> Cond:
     cond = jax.tree.map(lambda a: jnp.repeat(a, len(tiles), axis=0), cond)
     if labels:
-        own = np.array([null if label < 0 else label for label in labels], np.int32)
-        cond["label"] = jnp.tile(own, cond["label"].shape[0] // len(tiles))
+        classes = np.array([null if label < 0 else label for label in labels], np.int32)
+        cond["label"] = jnp.tile(classes, cond["label"].shape[0] // len(tiles))
     return cond
 
 
@@ -77,7 +79,7 @@ class Widen:
         return self.inner.plan(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Refuses unknown classes, guidance with state, and what the inner edit refuses."""
+        """Raises ConfigError for latents, unknown classes, stateful guidance, or the inner edit."""
         require(model, "edit widen()", "use outpaint(), or a model of pixels", pixels=True)
         need_stateless("widen", method)
         check_classes("widen", self.labels, model)
@@ -113,11 +115,11 @@ def make(
         right: columns to add.
         top: rows to add.
         bottom: rows to add.
-        before: frames to add, to a video.
-        after: frames to add.
+        before: frames to add at the start of a video.
+        after: frames to add at its end.
         stride: pixels, or frames, from one window to the next; 0 for half a window.
-        labels: class of each window, the source's own first and then by distance; -1 for any.
-            Empty: every window has the label of the image.
+        labels: class of each window, the source's first and then by distance; -1 for any class.
+            Empty to give every window the label of the image.
         inner: how to keep the source: `repaint()`, `posterior()`, ...; None for `replace()`.
 
     Returns:

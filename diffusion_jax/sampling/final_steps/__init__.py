@@ -1,1 +1,1 @@
-"""What becomes of the latent at the end of a run: one file each."""
+"""Final steps: from the latent at the end of a run to data; one file each."""

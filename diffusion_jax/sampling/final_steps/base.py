@@ -12,7 +12,7 @@ from diffusion_jax.types import Array, Params
 
 
 class Reader(Protocol):
-    """Reads data from `y_0 = z_0 / alpha_0`: a decoder, or a model with its weights."""
+    """Maps `y_0 = z_0 / alpha_0` to data: a decoder, or a model with its weights."""
 
     def decode(self, y: Array) -> Array:
         """The most probable data."""
@@ -21,7 +21,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Readout:
-    """How data are read from the last latent: a model with its weights, and keys for draws."""
+    """Maps the last latent to data: a model with its weights, and keys for draws."""
 
     model: Model
     params: Params
@@ -46,12 +46,12 @@ class Readout:
 
 @runtime_checkable
 class Final(Protocol):
-    """From the last latent to what is written.
+    """From the last latent to data.
 
     One that gives real numbers, not the data's levels, says so with `reals = True`.
 
     Attributes:
-        nfe: network calls it makes.
+        nfe: number of network calls that it makes.
     """
 
     @property

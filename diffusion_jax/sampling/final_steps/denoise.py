@@ -19,5 +19,5 @@ class Denoised:
 
 
 def make() -> Denoised:
-    """One more call, at the end of the plan."""
+    """One more prediction at the end of the plan."""
     return Denoised()

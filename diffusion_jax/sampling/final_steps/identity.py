@@ -1,4 +1,4 @@
-"""`z_0 / alpha_0` as it is: real numbers in the units of the data, for further work."""
+"""`z_0 / alpha_0` unrounded: real numbers in the units of the data, for further processing."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,5 +21,5 @@ class Identity:
 
 
 def make() -> Identity:
-    """Nothing is rounded; the picture shows the nearest levels."""
+    """No rounding; contact sheets show the nearest levels."""
     return Identity()

@@ -1,7 +1,7 @@
 """Data drawn from `P(x | z_0)`, where `decode()` takes the most probable.
 
-The law of the model itself; with an autoencoder its pictures are noisier than its modes, and
-figures such as Frechet distances differ: say which was used.
+This is the model's own distribution. With an autoencoder the draws are noisier than the modes, and
+metrics such as the Frechet distance differ: report which of the two was used.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class Sample:
     nfe: int = 0
 
     def __call__(self, denoise: Denoise, z: Array, gamma: Array, decoder: Any) -> Array:
-        """Drawn data."""
+        """A sample of the data."""
         return decoder.sample(z / alpha(gamma), gamma)
 
 
 def make() -> Sample:
-    """A draw from the decoder's law."""
+    """A sample from the decoder's distribution."""
     return Sample()

@@ -1,1 +1,1 @@
-"""Sampling grids: arrays of gamma, one file each."""
+"""Sampling grids: arrays of gammas, one file each."""

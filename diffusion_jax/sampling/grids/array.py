@@ -26,7 +26,7 @@ def _grid(
     gammas = np.asarray(values, np.float64)
     if gammas.min() < gamma_0 - _TOLERANCE or gammas.max() > gamma_1 + _TOLERANCE:
         raise ConfigError(
-            f"array: values must lie in the range of the model's gamma, {gamma_0:.4f} (data) to "
+            f"array: values must lie in the range of the model's gammas, {gamma_0:.4f} (data) to "
             f"{gamma_1:.4f} (noise); got {gammas.min():.4f} to {gammas.max():.4f}"
         )
     return np.clip(gammas, gamma_0, gamma_1)
@@ -36,7 +36,7 @@ def make(values: tuple[Number, ...]) -> Grid:
     """The given gammas.
 
     Args:
-        values: gammas in the order of the run, noise first; one more than there are steps.
+        values: gammas in sampling order, noise first; one more than the number of steps.
 
     Returns:
         The grid; it raises `ConfigError` for a wrong number of steps or values outside the range

@@ -1,8 +1,8 @@
 """The contract of a grid: the gammas that a sampler visits.
 
 A grid is `(gamma_0, gamma_1, steps, gamma_of_t) -> [steps + 1]`, float64 numpy, from `gamma_1`
-(noise) down to `gamma_0` (data); only `array` may move up on the way. `gamma_of_t` is the
-model's schedule, for grids uniform in time.
+(noise) down to `gamma_0` (data); only `array` may move up in between. `gamma_of_t` is the model's
+schedule, for grids that are defined in time.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import numpy as np
 
 @runtime_checkable
 class Grid(Protocol):
-    """Where the sampler stops on its way from noise to data."""
+    """The noise levels that a sampler visits on its way from noise to data."""
 
     def __call__(
         self,

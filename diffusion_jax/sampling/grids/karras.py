@@ -1,4 +1,4 @@
-"""Equal steps in `rho^(1/p)`, `rho = sigma / alpha` (Karras et al. 2022, equation 5)."""
+"""Equal steps in `(sigma / alpha)^(1 / rho)` (Karras et al. 2022, equation 5)."""
 
 import functools
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def _grid(
     power: float,
 ) -> np.ndarray:
     gammas = np.linspace(gamma_1, gamma_0, steps + 1)
-    if np.isfinite(power):  # by its difference from 1: a large power loses nothing
+    if np.isfinite(power):  # expm1 and log1p stay accurate for a large power
         share = np.linspace(0.0, 1.0, steps + 1)[1:-1]
         fall = np.log1p(share * np.expm1((gamma_0 - gamma_1) / (2.0 * power)))
         gammas[1:-1] = gamma_1 + 2.0 * power * fall
@@ -28,6 +28,7 @@ def make(rho: PositiveOrInfinite = 7.0) -> Grid:
     """The grid of Karras et al.
 
     Args:
-        rho: their exponent; larger puts more steps near the data, infinity is uniform log-SNR.
+        rho: the paper's exponent; larger puts more steps near the data, infinity is uniform
+            log-SNR.
     """
     return functools.partial(_grid, power=float(rho))

@@ -1,4 +1,4 @@
-"""Equal steps in log-SNR: the default, and what keeps the order of multistep methods."""
+"""Equal steps in log-SNR: the default, for which multistep methods keep their order."""
 
 from collections.abc import Callable
 

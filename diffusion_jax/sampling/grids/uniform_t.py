@@ -1,4 +1,4 @@
-"""Equal steps in the time of the model's own schedule, as VDM samples."""
+"""Equal steps in the time of the model's schedule, as in VDM."""
 
 from collections.abc import Callable
 

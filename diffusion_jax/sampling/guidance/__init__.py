@@ -1,1 +1,1 @@
-"""Guidance methods, one file each: a denoiser in, a denoiser out."""
+"""Guidance methods, which turn a denoiser into a guided one; one file each."""

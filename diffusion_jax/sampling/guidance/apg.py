@@ -1,9 +1,10 @@
 """Adaptive projected guidance (Sadat et al. 2024, algorithm 1), on x.
 
-The guidance `d = x_cond - x_null` gains momentum, `m <- d + beta m`, is shortened to norm `r` and
-split along `x_cond`; the parallel part, which oversaturates, is weighted by `eta`:
-`x = x_cond + (w - 1)(m_perp + eta m_par)`. As m tends to `d / (1 - beta)` where steps are small,
-`w - 1` counts that many times; a negative beta resists changes of d instead of following them.
+The guidance `d = x_cond - x_null` gains momentum, `m <- d + beta m`, and is shortened to norm `r`
+and split along `x_cond`; the parallel part, which oversaturates, is weighted by `eta`:
+`x = x_cond + (w - 1)(m_perp + eta m_par)`. For small steps m tends to `d / (1 - beta)`, so the
+effective `w - 1` is `(w - 1) / (1 - beta)`; a negative beta damps changes of d instead of following
+them.
 """
 
 import math
@@ -67,10 +68,10 @@ def make(
     """Adaptive projected guidance.
 
     Args:
-        w: the weight (1 conditional, above 1 stronger).
+        w: the weight (1 is conditional, above 1 is stronger).
         eta: weight of the part along the conditional prediction; 1 with infinite `r` is `cfg(w)`.
         r: largest norm of the guidance, per example over all pixels.
-        beta: momentum, from one call of a run to the next; the paper's is negative. An upward move
-            in gamma resets it. Outside (-1, 1) it would grow for ever.
+        beta: momentum from one call to the next, in (-1, 1); the paper's is negative. An upward
+            move in gamma resets it.
     """
     return APG(float(w), float(eta), float(r), float(beta))

@@ -1,6 +1,6 @@
 """Autoguidance (Karras et al. 2024, "Guiding a diffusion model with a bad version of itself").
 
-`pred = other + w (denoiser - other)`, where `other` is a worse model of the same condition.
+`pred = other + w (denoiser - other)`, where `other` is a worse model with the same condition.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Autoguidance:
             return need_open("denoiser", context, self.checkpoint)
         if context.other is None:
             raise ConfigError(
-                "autoguidance: there is no second model; name one, autoguidance(checkpoint='DIR')"
+                "autoguidance: there is no second model; name one: autoguidance(checkpoint='DIR')"
             )
         return context.other
 
@@ -49,8 +49,8 @@ def make(w: Finite = 2.0, checkpoint: str = "") -> Autoguidance:
 
     Args:
         w: the weight: 0 is the other model, 1 this one, above 1 moves away from the other.
-        checkpoint: the other model, a work directory or checkpoint folder (an early checkpoint of
-            the same run, say); empty for the caller's `context.other`.
+        checkpoint: the other model, a work directory or checkpoint folder (for example an early
+            checkpoint of the same run); empty for the caller's `context.other`.
 
     Returns:
         The guidance. Applying it without a second model raises `ConfigError`.

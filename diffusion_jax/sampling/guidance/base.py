@@ -19,20 +19,22 @@ from diffusion_jax.types import Array, Cond, Denoiser, Pred, alpha, expand, sigm
 
 @dataclass(frozen=True)
 class Context:
-    """What a guidance method may use beside the denoiser.
+    """What a guidance method may use besides the denoiser.
 
     Attributes:
-        null: turns a condition into the null condition; None for an unconditional model.
-        unconditional: whether there is nothing to condition on; else training hid no condition.
+        null: turns a condition into the null condition; None for a model without one.
         other: a second denoiser (for example a weaker checkpoint), or None.
         log_prob: `log_prob(z, gamma, cond) -> [B]`, differentiable in z, or None.
-        open: `open(kind, checkpoint)` gives what a trained checkpoint holds: a denoiser for kind
-            `"denoiser"`, else the `log_prob` of a guide of that kind (a CLIP's has also what
-            `networks.guides.clip` opens); None where checkpoints cannot be read.
-        cond_scalars: what else the network is told, by its names in the condition.
-        encode: `encode(text)` gives what the network is told of it, arrays with a leading axis 1;
-            None for a model without text.
+        open: `open(kind, checkpoint)` returns the function that a trained checkpoint holds: a
+            denoiser for kind `"denoiser"`, else the `log_prob` of a guide of that kind (for a CLIP
+            with the methods of the one that `networks.guides.clip` opens); None where checkpoints
+            cannot be read.
+        cond_scalars: names of further scalar conditions that the network receives.
+        encode: `encode(text)` returns the network's condition for a text, arrays with a leading
+            axis 1; None for a model without text.
         reader: the model's text encoder, or None.
+        unconditional: if `null` is None, whether that is because the model has no condition at all;
+            otherwise because training never dropped it.
     """
 
     null: Callable[[Cond], Cond] | None = None
@@ -48,15 +50,15 @@ class Context:
 class Guidance(Protocol):
     """Turns a denoiser into a guided one.
 
-    Any function `(denoiser, context) -> denoiser` will do. Three things can be known before
-    anything is compiled, if the guidance declares them:
+    Any function `(denoiser, context) -> denoiser` will do. A guidance may declare three things that
+    can then be used before anything is compiled:
 
     * `check(context)` raises `ConfigError` when the context lacks what the method needs;
-    * `pixels` is True when the method knows the range of the data, [-1, 1], which latents lack;
+    * `pixels` is True when the method relies on the range of the data, [-1, 1], which latents lack;
     * `stateful` is True when the guided denoiser is a `StatefulDenoiser`.
 
-    Wrappers ask their inner guidance through the functions `check` and `is_stateful` below, which
-    supply the defaults (no needs, no state).
+    Wrappers query their inner guidance through the functions `check` and `is_stateful` below, which
+    supply the defaults (no requirements, no state).
     """
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
@@ -65,13 +67,13 @@ class Guidance(Protocol):
 
 
 class Wrapper:
-    """The declarations of a guidance around another one, `self.inner` (None: the denoiser)."""
+    """The declarations of a guidance that wraps another one, `self.inner`, or None."""
 
     inner: Guidance | None
 
     @property
     def stateful(self) -> bool:
-        """As the inner guidance."""
+        """Whether the inner guidance is stateful."""
         return is_stateful(self.inner)
 
     def check(self, context: Context) -> None:
@@ -80,7 +82,7 @@ class Wrapper:
 
 
 def check(guidance: Guidance | None, context: Context) -> None:
-    """Raises ConfigError unless the context has what the guidance declares that it needs."""
+    """Raises ConfigError if the context lacks something that the guidance declares it needs."""
     declared = getattr(guidance, "check", None)
     if declared is not None:
         declared(context)
@@ -92,7 +94,7 @@ def is_stateful(guidance: Guidance | None) -> bool:
 
 
 def of_pixels(guidance: Guidance | None) -> str:
-    """The name of the first guidance, inner ones included, that is for pixels alone; or nothing."""
+    """The name of the first guidance, inner ones included, that is for pixels only; else empty."""
     while guidance is not None:
         if getattr(guidance, "pixels", False):
             return type(guidance).__name__.lower()
@@ -123,32 +125,37 @@ def need_null(name: str, context: Context) -> Callable[[Cond], Cond]:
 
 
 def with_text(who: str, context: Context, text: str) -> Callable[[Cond], Cond]:
-    """Turns a condition into that of another text, for `who`, as the user writes it.
+    """A function that replaces the text of a condition by `text`.
+
+    Args:
+        who: the guidance as the user writes it, for error messages.
+        context: context of the guidance.
+        text: the new text.
 
     Raises:
-        ConfigError: the model takes no text; or, when it is called, the images have none.
+        ConfigError: the model takes no text; or, when the result is called, the images have none.
     """
     if context.encode is None:
         raise ConfigError(f"{who}: this model was trained without text")
-    told = context.encode(text)
+    encoded = context.encode(text)
 
     def other(cond: Cond) -> Cond:
         n = need_text(who, cond).shape[0]
-        new = {k: jnp.broadcast_to(jnp.asarray(a), (n, *a.shape[1:])) for k, a in told.items()}
+        new = {k: jnp.broadcast_to(jnp.asarray(a), (n, *a.shape[1:])) for k, a in encoded.items()}
         return {**{k: a for k, a in cond.items() if k != "text_weight"}, **new}
 
     return other
 
 
 def need_text(who: str, cond: Cond) -> Array:
-    """The text of each image, for `who`.
+    """The text of each image; `who` needs it.
 
     Raises:
-        ConfigError: none was given, not even the null text.
+        ConfigError: there is none, not even the null text.
     """
     if "text" not in cond:
         raise ConfigError(
-            f"{who}: the images were given no text: name captions, sample.captions or "
+            f"{who}: the images have no text: set captions by sample.captions or "
             "denoiser(captions=...)"
         )
     return cond["text"]
@@ -158,17 +165,17 @@ def need_open(kind: str, context: Context, checkpoint: str) -> Callable:
     """The function that a checkpoint holds, see `Context.open`.
 
     Raises:
-        ConfigError: checkpoints cannot be read here.
+        ConfigError: the context cannot open checkpoints.
     """
     if context.open is None:
         raise ConfigError(f"{kind}: checkpoint={checkpoint!r} cannot be opened here")
     return context.open(kind, checkpoint)
 
 
-def _interleave(*each: Array) -> Array:
-    """`[a0, b0, a1, b1, ...]`: a pair stays on one device when the batch is sharded."""
-    first = each[0]
-    return jnp.stack(each, axis=1).reshape(len(each) * first.shape[0], *first.shape[1:])
+def _interleave(*arrays: Array) -> Array:
+    """`[a0, b0, a1, b1, ...]`, so that each pair stays on one device when the batch is sharded."""
+    first = arrays[0]
+    return jnp.stack(arrays, axis=1).reshape(len(arrays) * first.shape[0], *first.shape[1:])
 
 
 def contrast(
@@ -183,18 +190,18 @@ def contrast(
 
 
 def contrast_many(denoiser: Denoiser, conds: Sequence[Cond], z: Array, gamma: Array) -> list[Pred]:
-    """The predictions under each of several conditions, from one call of so many times the batch.
+    """The predictions under each of n conditions, from one call with n times the batch.
 
     `gamma` is a scalar, or has the leading axis `[B]`.
     """
     n, gamma = len(conds), jnp.asarray(gamma)
-    if any("text_weight" in cond for cond in conds):  # a text without brackets counts everywhere
-        plain = [{"text_weight": jnp.ones(cond["text"].shape[:2])} for cond in conds]
-        conds = [{**ones, **cond} for ones, cond in zip(plain, conds, strict=True)]
+    if any("text_weight" in cond for cond in conds):  # a text without brackets has weight 1
+        default = [{"text_weight": jnp.ones(cond["text"].shape[:2])} for cond in conds]
+        conds = [{**ones, **cond} for ones, cond in zip(default, conds, strict=True)]
     g = jnp.repeat(gamma, n, axis=0) if gamma.ndim else gamma
     pred = denoiser(jnp.repeat(z, n, axis=0), g, jax.tree.map(_interleave, *conds))
-    each = [p.reshape(z.shape[0], n, *z.shape[1:]) for p in pred]
-    return [Pred(*(p[:, i] for p in each)) for i in range(n)]
+    parts = [p.reshape(z.shape[0], n, *z.shape[1:]) for p in pred]
+    return [Pred(*(p[:, i] for p in parts)) for i in range(n)]
 
 
 def over_pixels(reduce: Callable, a: Array, **options: float) -> Array:
@@ -209,10 +216,10 @@ def norm(a: Array) -> Array:
 
 
 def with_x(pred: Pred, x: Array, gamma: Array) -> Pred:
-    """The prediction moved to another `x`, with the noise that belongs to it.
+    """The prediction moved to another `x`, with the noise recomputed to match.
 
     `eps - (alpha / sigma)(x_new - x)`: equal to `(z - alpha x_new) / sigma`, and exactly `eps`
-    where nothing was moved. `gamma` is a scalar or `[B]`.
+    where x is unchanged. `gamma` is a scalar or `[B]`.
     """
     return Pred(x, pred.eps - jnp.exp(-0.5 * expand(gamma, x)) * (x - pred.x))
 
@@ -220,11 +227,11 @@ def with_x(pred: Pred, x: Array, gamma: Array) -> Pred:
 def follow(denoiser: Denoiser, log_prob: Callable, scale: float) -> Denoiser:
     """The denoiser with `scale grad_z log_prob(z, gamma, cond)` added to its score.
 
-    `log_prob` is `[B]`, in nats, each example's a function of that example alone.
+    `log_prob` returns `[B]`, in nats; each value depends on its own example alone.
     """
 
     def moved(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
-        # Examples are independent, so the gradient of the sum holds each example's own.
+        # Examples are independent, so the gradient of the sum contains each example's gradient.
         extra = jax.grad(lambda z: log_prob(z, gamma, cond).sum())(z)
         return with_score(pred, scale * extra, gamma)
 
@@ -234,8 +241,8 @@ def follow(denoiser: Denoiser, log_prob: Callable, scale: float) -> Denoiser:
 def with_score(pred: Pred, extra: Array, gamma: Array) -> Pred:
     """The prediction after `extra` is added to the score: `eps -= sigma G`, `x += sigma^2/alpha G`.
 
-    `extra` is G, shape of z; `gamma` a scalar or `[B]` (Song et al. 2021, section 5; Dhariwal &
-    Nichol 2021, equation 14).
+    `extra` is G, with the shape of z; `gamma` is a scalar or `[B]` (Song et al. 2021, section 5;
+    Dhariwal & Nichol 2021, equation 14).
     """
     g = expand(gamma, extra)
     s = sigma(g)

@@ -1,7 +1,7 @@
 """Classifier-free guidance (Ho & Salimans 2022), one batched network call.
 
-`pred = null + w (conditional - null)`, in any parameterization alike: all of them are affine in
-the prediction with weights that sum to one. Their paper's weight is `w - 1`.
+`pred = null + w (conditional - null)`. The result is the same in every parameterization: they are
+affine in each other, and the weights sum to one. The paper's weight is `w - 1`.
 """
 
 from collections.abc import Callable
@@ -16,18 +16,18 @@ from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 @dataclass(frozen=True)
 class CFG:
-    """Classifier-free guidance with weight `w`, away from no condition or from a text."""
+    """Classifier-free guidance with weight `w`, against the null condition or a negative text."""
 
     w: float
     negative: str = ""
 
     @property
     def unconditional(self) -> bool:
-        """Whether the condition of a sample is not heard at all."""
+        """Whether the guidance ignores the sample's condition."""
         return self.w == 0.0 and not self.negative
 
     def check(self, context: Context) -> None:
-        """Needs a null condition, or a model that takes texts."""
+        """Needs a null condition; for a negative text, a model that takes texts."""
         self._weak(context)
 
     def _weak(self, context: Context) -> Callable[[Cond], Cond]:
@@ -55,7 +55,7 @@ def make(w: Finite = 1.5, negative: str = "") -> CFG:
 
     Args:
         w: the weight. 0 and 1 cost one network call of the batch, others one of twice the batch.
-        negative: a text that takes the place of no condition: what the images are led away from.
+        negative: a text to guide away from, in place of the null condition.
 
     Returns:
         The guidance. Applying it to an unconditional model raises `ConfigError`.

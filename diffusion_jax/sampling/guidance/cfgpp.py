@@ -1,8 +1,8 @@
-"""CFG++ (Chung et al. 2024): the guided image, noised again with unconditional noise.
+"""CFG++ (Chung et al. 2024): the guided image, noised again with the unconditional noise.
 
-`Pred(x = x_null + lam (x_cond - x_null), eps = eps_null)`. One DDIM step with it is one with
-ordinary guidance of weight `lam / (1 - exp(-h))`, `h` the step in log-SNR / 2: the weight grows
-with the number of steps, so quote `lam` together with it, and expect no limit of many steps.
+`Pred(x = x_null + lam (x_cond - x_null), eps = eps_null)`. A DDIM step with it equals one with
+ordinary guidance of weight `lam / (1 - exp(-h))`, `h` the step in log-SNR / 2. That weight grows
+with the number of steps, so report `lam` together with it, and expect no limit of many steps.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Classifier guidance, and any other guidance by a score (Dhariwal & Nichol 2021, algorithm 2).
+"""Classifier guidance, or guidance by any log-probability (Dhariwal & Nichol 2021, algorithm 2).
 
-`score += scale grad_z log p(class | z, gamma)`, with a classifier of noisy images that
-`configs/digits_classifier.py` trains, or with any function `context.log_prob`.
+`score += scale grad_z log p(class | z, gamma)`, with a classifier of noisy images as trained by
+`configs/digits_classifier.py`, or with any function `context.log_prob`.
 """
 
 from collections.abc import Callable
@@ -43,8 +43,8 @@ class Classifier(Wrapper):
             return need_open("classifier", context, self.checkpoint)
         if context.log_prob is None:
             raise ConfigError(
-                "classifier: there is no log_prob(z, gamma, cond) to follow; name a trained one, "
-                "classifier(checkpoint='DIR')"
+                "classifier: there is no log_prob(z, gamma, cond) to follow; name a trained "
+                "classifier: classifier(checkpoint='DIR')"
             )
         return context.log_prob
 
@@ -56,8 +56,8 @@ def make(scale: Finite = 1.0, checkpoint: str = "", inner: Guidance | None = Non
         scale: the weight: 1 is Bayes' rule for an unconditional model and an exact classifier.
         checkpoint: the classifier, a work directory or checkpoint folder; empty for the caller's
             `context.log_prob`.
-        inner: guidance below it, for example `cfg(w=0.0)` to start from the unconditional
-            prediction of a conditional model; None for the denoiser as it is.
+        inner: guidance applied first, for example `cfg(w=0.0)` to start from the unconditional
+            prediction of a conditional model; None for no other guidance.
 
     Returns:
         The guidance. Applying it without a classifier raises `ConfigError`.

@@ -1,4 +1,4 @@
-"""Clips the predicted image to a range, and recomputes its noise (not CLIP: `clip_guidance`)."""
+"""Clips the predicted image to a range and recomputes the noise (unrelated to `clip_guidance`)."""
 
 from dataclasses import dataclass
 
@@ -34,13 +34,13 @@ class ClipDenoised(Wrapper):
 def make(
     inner: Guidance, lo: Number = -1.0, hi: Number = 1.0, keep_eps: bool = False
 ) -> ClipDenoised:
-    """`inner`, with predictions clipped to `[lo, hi]` and the noise that belongs to them.
+    """`inner`, with predictions clipped to `[lo, hi]` and the noise recomputed to match.
 
     Args:
         inner: the guidance, for example `cfg(w=2.0)`, or `none()`.
         lo: smallest value.
         hi: largest value.
-        keep_eps: leave the noise as it is: for `cfgpp`, whose noise is unconditional on purpose.
+        keep_eps: leave the noise unchanged, for `cfgpp`, whose noise is unconditional on purpose.
 
     Raises:
         ConfigError: the range is empty.

@@ -1,7 +1,8 @@
 """Discriminator guidance (Kim et al. 2023, "Refining generative process with ...", section 4).
 
-`score += scale grad_z [log D - log(1 - D)]` for a discriminator of noisy data against noisy samples
-of the model; with the best discriminator and scale 1 the samples follow the law of the data.
+`score += scale grad_z [log D - log(1 - D)]` for a discriminator between noisy data and noisy
+samples of the model; with the optimal discriminator and scale 1, samples follow the data
+distribution.
 """
 
 from dataclasses import dataclass
@@ -41,10 +42,10 @@ def make(checkpoint: str, scale: Finite = 1.0, inner: Guidance | None = None) ->
     """Guidance towards what a discriminator takes for data.
 
     Args:
-        checkpoint: the discriminator, trained by `configs/digits_discriminator.py` or alike: a work
-            directory or checkpoint folder.
+        checkpoint: the discriminator, a work directory or checkpoint folder; for example trained by
+            `configs/digits_discriminator.py`.
         scale: the weight.
-        inner: guidance below it; the samples the discriminator was trained on should have had it.
+        inner: guidance applied first; the discriminator's training samples should have used it too.
 
     Returns:
         The guidance. Applying it where checkpoints cannot be read raises `ConfigError`.

@@ -1,4 +1,4 @@
-"""The guidance weight of a student that was trained to be told one: `distilled(w=2.0)`."""
+"""Guidance weight for a student that takes the weight as a condition: `distilled(w=2.0)`."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
 @dataclass(frozen=True)
 class Distilled:
-    """Classifier-free guidance by one call of a network that knows what two would say."""
+    """Classifier-free guidance by one call of a student that was distilled from two calls."""
 
     w: float
 
     def check(self, context: Context) -> None:
-        """Needs a network that is told weights."""
+        """Needs a network that is conditioned on the weight."""
         if "w" not in context.cond_scalars:
             raise ConfigError(
-                f"distilled(w={self.w}): this network is not told a weight, as a student trained "
-                f"with distill(weight=3.0) is; use cfg(w={self.w})"
+                f"distilled(w={self.w}): this network is not conditioned on a guidance weight, as "
+                f"students trained with distill(weight=3.0) are; use cfg(w={self.w})"
             )
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
@@ -34,10 +34,10 @@ class Distilled:
 
 
 def make(w: NotNegative = 1.5) -> Distilled:
-    """A weight for a student, see `distill(weight=...)`.
+    """The guidance weight of a student, see `distill(weight=...)`.
 
     Args:
-        w: 0 unconditional, 1 conditional, above 1 stronger; at most the `weight` that the student
-            was trained with.
+        w: the weight (0 is unconditional, 1 conditional, above 1 stronger); at most the `weight`
+            that the student was trained with.
     """
     return Distilled(float(w))

@@ -1,7 +1,7 @@
 """Guidance in an interval of noise levels only (Kynkaanniemi et al. 2024), `lo < gamma <= hi`.
 
-Outside, the denoiser alone is called. Levels are gammas, never step numbers or times: the interval
-means the same for every grid and schedule.
+Outside the interval the plain denoiser is called. Its ends are gammas, not step numbers or times,
+so they mean the same for every grid and schedule.
 """
 
 import math
@@ -20,7 +20,7 @@ from diffusion_jax.types import Array, Cond, Denoiser, Pred, expand
 
 @dataclass(frozen=True)
 class Interval(Wrapper):
-    """`inner` where `lo < gamma <= hi`; its state stands still elsewhere."""
+    """`inner` where `lo < gamma <= hi`; its state is unchanged elsewhere."""
 
     inner: Guidance
     lo: float
@@ -28,8 +28,8 @@ class Interval(Wrapper):
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
         """The guided denoiser."""
-        within = self.inner(denoiser, context)
-        strong, weak = as_stateful(within), as_stateful(denoiser)
+        inner = self.inner(denoiser, context)
+        strong, weak = as_stateful(inner), as_stateful(denoiser)
 
         def step(state: Any, z: Array, gamma: Array, cond: Cond) -> tuple[Pred, Any]:
             gamma = jnp.asarray(gamma)
@@ -44,7 +44,7 @@ class Interval(Wrapper):
             return jax.tree.map(chosen, s, p), jax.tree.map(chosen, after, state)
 
         guided = StatefulDenoiser(strong.init, step)
-        return guided if isinstance(within, StatefulDenoiser) else guided.__call__
+        return guided if isinstance(inner, StatefulDenoiser) else guided.__call__
 
 
 def make(inner: Guidance, lo: Number = -math.inf, hi: Number = math.inf) -> Interval:

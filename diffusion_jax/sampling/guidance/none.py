@@ -1,4 +1,4 @@
-"""No guidance: the conditional model as it is (weight 1)."""
+"""No guidance: the unchanged conditional model (weight 1)."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,8 @@
 """Rescaled guidance (Lin et al. 2024, section 3.4), on x.
 
-Guidance raises the contrast of the prediction: scale it back to the standard deviation, per
-example, of the conditional one. Depends on the parameterization; it is done on x here. A prediction
-without contrast, which has nothing to scale, is left alone.
+Guidance raises the contrast of the prediction; this scales it back, per example, to the standard
+deviation of the conditional prediction. The result depends on the parameterization; here it is
+applied to x. A constant prediction is left unchanged.
 """
 
 import math
@@ -22,7 +22,7 @@ from diffusion_jax.sampling.guidance.base import (
 )
 from diffusion_jax.types import Array, Cond, Denoiser, Pred
 
-_FLAT = 1e-6  # standard deviation that is rounding, as a share of the prediction's size
+_FLAT = 1e-6  # below this share of the prediction's norm, contrast is rounding error
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Rescale(Wrapper):
         strong = self.inner(denoiser, context)
 
         def rescaled(pred: Pred, z: Array, gamma: Array, cond: Cond) -> Pred:
-            wanted, found = _contrast(denoiser(z, gamma, cond).x), _contrast(pred.x)
-            factor = jnp.where(found > 0.0, wanted / jnp.where(found > 0.0, found, 1.0), 1.0)
+            target, current = _contrast(denoiser(z, gamma, cond).x), _contrast(pred.x)
+            factor = jnp.where(current > 0.0, target / jnp.where(current > 0.0, current, 1.0), 1.0)
             return with_x(pred, pred.x * (1.0 + self.phi * (factor - 1.0)), gamma)
 
         return strong if self.phi == 0.0 else then(strong, rescaled)
 
 
 def _contrast(x: Array) -> Array:
-    """Standard deviation over pixels, 0 where it is rounding."""
+    """Standard deviation over pixels; 0 where it is only rounding error."""
     centred = x - over_pixels(jnp.mean, x)
     return jnp.where(norm(centred) > _FLAT * norm(x), norm(centred), 0.0) / math.sqrt(x[0].size)
 
@@ -55,7 +55,7 @@ def make(inner: Guidance, phi: Share = 0.7) -> Rescale:
 
     Args:
         inner: the guidance, for example `cfg(w=3.0)`.
-        phi: 0 leaves `inner` alone, 1 restores the standard deviation in full.
+        phi: 0 leaves `inner` unchanged, 1 restores the standard deviation in full.
 
     Returns:
         The guidance. It costs one more call of the denoiser than `inner`.

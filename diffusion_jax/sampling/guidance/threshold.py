@@ -1,7 +1,7 @@
 """Dynamic thresholding (Saharia et al. 2022, "Imagen", section 2.3).
 
-`s = max(1, quantile(|x|, p))` per example, then `x <- clip(x, -s, s) / s`, and the noise that
-belongs to the new x.
+`s = max(1, quantile(|x|, p))` per example, then `x <- clip(x, -s, s) / s`, with the noise
+recomputed to match.
 """
 
 from dataclasses import dataclass
@@ -40,6 +40,6 @@ def make(inner: Guidance, p: Part = 0.995, keep_eps: bool = False) -> Threshold:
     Args:
         inner: the guidance, for example `cfg(w=5.0)`, or `none()`.
         p: the quantile, as a fraction.
-        keep_eps: leave the noise as it is: for `cfgpp`, whose noise is unconditional on purpose.
+        keep_eps: leave the noise unchanged, for `cfgpp`, whose noise is unconditional on purpose.
     """
     return Threshold(inner, float(p), keep_eps)

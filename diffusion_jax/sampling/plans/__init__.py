@@ -1,1 +1,1 @@
-"""Plans that go back up: one file each."""
+"""Plans, which may add upward moves to a grid; one file each."""

@@ -1,7 +1,8 @@
 """Churn: a little noise before each step (Karras et al. 2022, algorithm 2).
 
-A level `rho` goes up to `(1 + k) rho` with `k = min(amount / steps, sqrt(2) - 1)`, never above the
-start of the grid. Their `S_noise` is 1: any other value leaves the forward process.
+A level `sigma / alpha` is raised by the factor `1 + k` with `k = min(amount / steps, sqrt(2) - 1)`,
+but never above the start of the grid. The paper's `S_noise` is 1 here: with any other value the
+move would not be a draw from the forward process.
 """
 
 import functools
@@ -26,12 +27,12 @@ def _churn(gammas: np.ndarray, amount: float, lo: float, hi: float) -> np.ndarra
 
 
 def make(amount: NotNegative = 10.0, lo: Number = -math.inf, hi: Number = math.inf) -> Plan:
-    """Churn; a grid of n steps becomes one of at most 2 n.
+    """Churn; a grid of n steps becomes a plan of at most 2 n.
 
     Args:
-        amount: their `S_churn`.
-        lo: lowest gamma that is churned (theirs: `2 log S_tmin`).
-        hi: highest gamma that is churned (theirs: `2 log S_tmax`).
+        amount: the paper's `S_churn`.
+        lo: lowest gamma that is churned (in the paper `2 log S_tmin`).
+        hi: highest gamma that is churned (in the paper `2 log S_tmax`).
 
     Returns:
         The plan; it raises `ConfigError` for a grid that does not descend.

@@ -1,4 +1,4 @@
-"""The grid as it is: down once."""
+"""The unchanged grid: down once."""
 
 import numpy as np
 

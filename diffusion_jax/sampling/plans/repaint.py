@@ -1,6 +1,6 @@
 """Resampling: every stretch is run several times (Lugmayr et al. 2022, "RePaint", algorithm 1).
 
-Together with `sampling.replacement`, the repetitions make the unknown pixels agree with the known.
+With `sampling.replacement`, the repetitions make the unknown pixels consistent with the known ones.
 """
 
 import functools
@@ -25,7 +25,7 @@ def make(jump: Count = 10, resamplings: Count = 10) -> Plan:
 
     Args:
         jump: steps per stretch.
-        resamplings: runs of each stretch; 1 is the plain grid.
+        resamplings: number of runs of each stretch; 1 is the plain grid.
 
     Returns:
         The plan; it raises `ConfigError` for a grid that does not descend.

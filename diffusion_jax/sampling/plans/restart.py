@@ -13,21 +13,21 @@ def _restart(gammas: np.ndarray, lo: float, hi: float, times: int) -> np.ndarray
     gammas = descending(gammas)
     first, last = (int(np.argmin(np.abs(gammas - g))) for g in (hi, lo))
     if first >= last:
-        raise ConfigError(f"restart: there is no step of the grid between hi={hi} and lo={lo}")
+        raise ConfigError(f"restart: the grid has no step between hi={hi} and lo={lo}")
     stretch = gammas[first : last + 1]
     return np.concatenate([gammas[: last + 1], *[stretch] * times, gammas[last + 1 :]])
 
 
 def make(lo: Finite = -2.0, hi: Finite = 2.0, times: Whole = 1) -> Plan:
-    """Restarts; a grid of n steps becomes one of `n + times (m + 1)`, m the steps of the stretch.
+    """Restarts; with m steps in the stretch, n steps become `n + times (m + 1)`.
 
     Args:
-        lo: where the stretch ends; the nearest grid point is taken.
-        hi: where it begins; the nearest grid point is taken.
-        times: how many times it is run again.
+        lo: end of the stretch; the nearest grid point is taken.
+        hi: start of the stretch; the nearest grid point is taken.
+        times: number of times that the stretch is run again.
 
     Returns:
-        The plan; it raises `ConfigError` where the stretch is empty on the grid, or the grid does
-        not descend.
+        The plan; it raises `ConfigError` if the grid has no step in the stretch or does not
+        descend.
     """
     return functools.partial(_restart, lo=lo, hi=hi, times=times)

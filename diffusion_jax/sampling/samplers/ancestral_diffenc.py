@@ -1,7 +1,7 @@
 """Ancestral sampling of DiffEnc exactly as published, for a finite number of steps.
 
-VDM's mean plus `c alpha_s (gamma_t - gamma_s) sigma_t^2 x_hat` (Nielsen et al. 2024, section 4):
-the model whose bound `discrete(timesteps=T)` is. `ancestral()` has the same limit of small steps.
+VDM's mean plus `c alpha_s (gamma_t - gamma_s) sigma_t^2 x_hat` (Nielsen et al. 2024, section 4).
+Its bound is `discrete(timesteps=T)`. `ancestral()` has the same limit of small steps.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class AncestralDiffEnc:
     """Weak order 1.
 
     Attributes:
-        mean_coefficient: the correction of the mean which this sampler makes itself.
+        mean_coefficient: coefficient of the mean correction that this sampler makes itself.
         nfe_per_step: network calls per step.
         noise_share: see `Sampler`.
     """

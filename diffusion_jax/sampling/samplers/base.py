@@ -1,8 +1,9 @@
-"""The contract of a sampler, and the algebra samplers share.
+"""The contract of a sampler, and the algebra that samplers share.
 
-A sampler turns a plan (gammas `[n+1]`) into rows of coefficients, once, in float64 where the plan
-is concrete, and steps a latent with them. Its memory is explicit (multistep history), so a run is
-one `lax.scan`. A step receives the *denoiser*, not a prediction: two-stage methods call it twice.
+A sampler first turns a plan (gammas `[n+1]`) into rows of coefficients, in float64 unless the plan
+is traced, and then steps a latent with them. Its memory (multistep history) is explicit, so a run
+is one `lax.scan`. A step receives the *denoiser*, not a prediction: two-stage methods call it
+twice.
 """
 
 from collections.abc import Callable
@@ -15,8 +16,8 @@ import numpy as np
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.types import Array, Pred
 
-# `(z, gamma)`, conditioning and guidance already inside; it may also be told `to`, where the step
-# ends.
+# `(z, gamma) -> Pred`, conditioning and guidance already inside. Flow maps also receive the keyword
+# `to`, the gamma at which the step ends.
 Denoise = Callable[..., Pred]
 Rows = dict[str, Any]  # coefficient arrays with leading axis [n]
 
@@ -25,17 +26,17 @@ Rows = dict[str, Any]  # coefficient arrays with leading axis [n]
 class Sampler(Protocol):
     """One numerical method for the reverse process.
 
-    A sampler that makes the correction of a model's mean which an encoder asks for (DiffEnc) itself
-    also has `mean_coefficient`, the encoder's `c`; for all others the denoiser is corrected. One
-    whose network must be told more than z and gamma has `cond_scalars`, its names: `("to",)`.
-    One whose predictions must lead to the end of the plan, as a consistency model's do, instead of
-    being means of the data, has `to_end`, true.
+    Optional attributes: `mean_coefficient`, the encoder's `c`, of a sampler that corrects the mean
+    for an encoder (DiffEnc) itself (for all others the denoiser is corrected); `cond_scalars`, the
+    names of conditions that its network must receive besides z and gamma, such as `("to",)`;
+    `to_end`, true if predictions must be the end of the trajectory, as a consistency model's are,
+    instead of means of the data.
 
     Attributes:
         nfe_per_step: calls of the denoiser per step.
-        noise_share: variance of its noise in the limit of small steps, as a share of ancestral
-            sampling's: 0 for a solver of the probability-flow ODE, 1 for ancestral sampling. The
-            correction for an encoder depends on it, and inversion needs 0.
+        noise_share: noise variance in the limit of small steps, relative to ancestral sampling: 0
+            for a solver of the probability-flow ODE, 1 for ancestral sampling. The correction for
+            an encoder depends on it, and inversion needs 0.
     """
 
     @property
@@ -55,10 +56,10 @@ class Sampler(Protocol):
     def step(
         self, denoise: Denoise, row: Rows, z: Array, memory: Any, key: Array
     ) -> tuple[Array, Any]:
-        """One step: `(z, memory)` at the end of the row.
+        """One step: `(z, memory)` at its end.
 
         Args:
-            key: one key, or one per example, `[B]`: draw noise by `rng.normal`, which takes both.
+            key: one key, or one per example, `[B]`; draw noise with `rng.normal`, which takes both.
         """
         ...
 
@@ -118,22 +119,22 @@ def log_snr_steps(gammas: Any) -> Any:
 
 
 def previous(a: Any, fill: float) -> Any:
-    """`a` of the step before; `fill` for the first step."""
+    """`a` shifted by one step: the value of the previous step, `fill` for the first."""
     xp = backend(a)
     return xp.concatenate([xp.full_like(a[:1], fill), a[:-1]])
 
 
-_FURTHEST = 4.0  # how many steps' length a prediction is extrapolated
+_MAX_GROWTH = 4.0  # predictions are not extrapolated over more than this many previous steps
 
 
 def growth(h: Any) -> Any:
     """`h / h_previous` of each step, 0 where multistep methods have no history to use.
 
-    That is the first step, every step after an upward (or empty) move, and one much longer than the
-    step before: the difference of two predictions is multiplied by this ratio, so 0 lowers the
-    method to order 1 there.
+    These are the first step, every step after an upward (or empty) move, and a step much longer
+    than the one before. The difference of two predictions is multiplied by this ratio, so 0 lowers
+    the method to order 1 there.
     """
     xp = backend(h)
     before = previous(h, 0.0)
-    usable = (before > 0.0) & (h > 0.0) & (h <= _FURTHEST * before)
+    usable = (before > 0.0) & (h > 0.0) & (h <= _MAX_GROWTH * before)
     return xp.where(usable, h / xp.where(usable, before, 1.0), 0.0)

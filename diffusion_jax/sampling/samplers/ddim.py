@@ -14,14 +14,14 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class DDIM:
-    """Order 1; `eta` between 0 (deterministic) and 1."""
+    """Order 1; `eta` from 0 (deterministic) to 1."""
 
     eta: float
     nfe_per_step: int = 1
 
     @property
     def noise_share(self) -> float:
-        """Of ancestral sampling's variance: eta squared."""
+        """Noise variance relative to ancestral sampling: `eta ** 2`."""
         return self.eta**2
 
     def rows(self, gammas: Array) -> Rows:

@@ -33,7 +33,7 @@ class DPMpp2M:
 
     @property
     def noise_share(self) -> float:
-        """Of ancestral sampling's variance: eta itself."""
+        """Noise variance relative to ancestral sampling: `eta`."""
         return self.eta
 
     def rows(self, gammas: Array) -> Rows:

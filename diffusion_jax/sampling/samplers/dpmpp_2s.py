@@ -1,6 +1,6 @@
 """DPM-Solver++(2S): singlestep midpoint method in log-SNR (Lu et al. 2022b, algorithm 1, r = 1/2).
 
-A DDIM step to the middle of the step in log-SNR, a second prediction there, and with it
+A DDIM step to the middle of the step in log-SNR, a second prediction there, and then
 `z_s = alpha_s (x + (1 - e^-h) (x_middle - x)) + sigma_s eps`.
 """
 

@@ -1,8 +1,8 @@
 """Stochastic DPM-Solver++(2S): midpoint method for the reverse SDE with noise level eta.
 
-The exponential integrator of `dpmpp_2m(eta)` with the prediction taken in the middle of the step
-instead of extrapolated. Both sub-steps see one Brownian path (the noise at the end contains the
-noise at the middle): with independent noises the method would be of weak order 1 only.
+The exponential integrator of `dpmpp_2m(eta)`, with the prediction computed in the middle of the
+step instead of extrapolated. Both sub-steps share one Brownian path (the noise at the end contains
+the noise at the middle); with independent noise the method would have weak order 1 only.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class DPMppSDE:
 
     @property
     def noise_share(self) -> float:
-        """Of ancestral sampling's variance: eta itself."""
+        """Noise variance relative to ancestral sampling: `eta`."""
         return self.eta
 
     def rows(self, gammas: Array) -> Rows:

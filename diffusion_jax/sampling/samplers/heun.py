@@ -1,8 +1,8 @@
-"""Heun's method for `dy / d rho = eps` (Karras et al. 2022, algorithm 1), without churn.
+"""Heun's method for `dy / d level = eps` (Karras et al. 2022, algorithm 1), without churn.
 
-`y = z / alpha`, `rho = sigma / alpha`: a DDIM step, a second prediction at its end, and the
-trapezoidal rule, which adds `alpha_s (rho_s - rho_t) (eps_end - eps) / 2`. Churn belongs to the
-plan: see `diffusion_jax/sampling/plans/churn.py`.
+With `y = z / alpha` and `level = sigma / alpha` (their sigma): a DDIM step, a second prediction at
+its end, and the trapezoidal rule, which adds `alpha_s (level_s - level_t) (eps_end - eps) / 2`.
+Churn belongs to the plan: see `diffusion_jax/sampling/plans/churn.py`.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Heun:
             "end": gammas[1:],
             "x": a_s,
             "eps": s_s,
-            # alpha_s (rho_s - rho_t) / 2 without the difference of two large numbers.
+            # alpha_s (level_s - level_t) / 2 without a difference of two large numbers.
             "difference": -0.5 * s_s * backend(gammas).expm1(log_snr_steps(gammas)),
         }
 

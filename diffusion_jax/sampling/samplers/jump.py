@@ -1,8 +1,8 @@
 """Jumps of a flow map (Boffi et al. 2024; Geng et al. 2025): `jump()`.
 
-The network is told where a step ends, `cond["to"]`, and predicts what lands there:
-`z_s = alpha_s x + sigma_s eps`. A run whose network is not told is refused; over anybody's denoiser
-that is not, it is `ddim()`.
+The network receives the gamma at which the step ends, `cond["to"]`, and its prediction lands there:
+`z_s = alpha_s x + sigma_s eps`. Runs whose network does not receive it are refused; with a
+third-party denoiser that ignores it, this is `ddim()`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Jump:
-    """One call a step, without noise."""
+    """Deterministic, one call per step."""
 
     nfe_per_step: int = 1
     noise_share: float = 0.0
@@ -37,5 +37,5 @@ class Jump:
 
 
 def make() -> Jump:
-    """The sampler of a flow map, a student trained with `distill(method=flow_map())`."""
+    """The sampler of flow maps: students trained with `distill(method=flow_map())`."""
     return Jump()

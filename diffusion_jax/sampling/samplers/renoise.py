@@ -1,10 +1,10 @@
 """Multistep sampling of consistency models (Song et al. 2023): `renoise()`.
 
 Every prediction leads to the end e of the plan, `z_e = alpha_e x + sigma_e eps`, and fresh noise
-leads back to the next gamma s: `z_s = (alpha_s / alpha_e) z_e + sigma_s sqrt(1 - exp(e - s)) n`,
-which is `alpha_s x + sigma_s n` where the end has no noise. It is exact for an exact consistency
-model; one step is that of `ddim()`. Means of the data are not such predictions: with them it loses
-variance in every step, so that a run which is no student of the kind is refused.
+leads back up to the next gamma s: `z_s = (alpha_s / alpha_e) z_e + sigma_s sqrt(1 - exp(e - s)) n`,
+which is `alpha_s x + sigma_s n` if there is no noise at the end. It is exact for an exact
+consistency model; a single step equals one of `ddim()`. With predictions of the mean of the data
+every step would lose variance, so runs that are not consistency models are refused.
 """
 
 import math
@@ -25,7 +25,7 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Renoise:
-    """One call a step; all noise but what is left at the end is new in each."""
+    """One call per step; all noise above the level of the end is redrawn in each step."""
 
     nfe_per_step: int = 1
     noise_share: float = math.inf
@@ -49,7 +49,7 @@ class Renoise:
     def step(
         self, denoise: Denoise, row: Rows, z: Array, memory: tuple, key: Array
     ) -> tuple[Array, tuple]:
-        """To the end, and back to where the row ends."""
+        """Predicts the end of the plan, and adds noise up to the end of the step."""
         pred = denoise(z, row["gamma"])
         noise = rng.normal(key, z.shape, z.dtype)
         return row["x"] * pred.x + row["eps"] * pred.eps + row["noise"] * noise, memory

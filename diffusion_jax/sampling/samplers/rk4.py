@@ -1,7 +1,8 @@
 """Classical Runge-Kutta of order 4 on the probability-flow ODE: the reference for other methods.
 
-In gamma, where the slope is bounded at both ends: `dz / d gamma = alpha sigma v / 2` with
-`v = alpha eps - sigma x` (Kingma et al. 2021, section 3, with Song et al. 2021, equation 13).
+It integrates over gamma, in which the slope is bounded at both ends:
+`dz / d gamma = alpha sigma v / 2` with `v = alpha eps - sigma x` (Kingma et al. 2021, section 3,
+with Song et al. 2021, equation 13).
 """
 
 from dataclasses import dataclass

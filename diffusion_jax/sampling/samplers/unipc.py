@@ -1,8 +1,8 @@
 """UniPC of order 2 with data prediction (Zhao et al. 2023, with B_2(h) = e^h - 1).
 
 Predictor: DPM-Solver++(2M). Corrector: the same step again with the prediction at its *end* as one
-more point of interpolation. That prediction is the next step's own, so a step here first corrects
-the step before it and the run costs one call per step; the last step stays uncorrected.
+more interpolation point. The next step needs that prediction anyway, so each step here first
+corrects the one before it, and the run costs one call per step; the last step stays uncorrected.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 def _moments(h: Any) -> tuple[Any, Any]:
     """Means of `u` and `u^2` on [0, 1] with density proportional to `exp(h u)`.
 
-    These are the exact weights of linear and quadratic interpolation in an exponential integrator.
-    By quadrature: the closed form divides differences by h^2 and is useless in float32.
+    These are the exact weights of linear and quadratic interpolation in an exponential integrator,
+    computed by quadrature: the closed form divides differences by h^2, which fails in float32.
     """
     xp = backend(h)
     u = 0.5 * (1.0 + xp.asarray(_NODES, h.dtype))
@@ -40,7 +40,7 @@ def _moments(h: Any) -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class UniPC:
-    """Order 3 in practice at one call per step; memory: last prediction, last difference."""
+    """Order 3 in practice at one call per step; memory: last prediction and last difference."""
 
     nfe_per_step: int = 1
     noise_share: float = 0.0
@@ -69,7 +69,7 @@ class UniPC:
         }
 
     def init(self, z: Array) -> tuple[Array, Array]:
-        """Nothing to correct: the first row multiplies both by 0."""
+        """Zeros: the first row multiplies both by 0."""
         return jnp.zeros_like(z), jnp.zeros_like(z)
 
     def step(
@@ -78,7 +78,7 @@ class UniPC:
         """Corrects the step before, then predicts."""
         x, eps = denoise(z, row["gamma"])
         x_before, difference_before = memory
-        # Added to z rather than recomputed, so that a constraint on z is not undone.
+        # Add the correction to z rather than recompute z, so that a constraint on z is not undone.
         fix = row["fix_old"] * difference_before + row["fix_new"] * (x - x_before)
         difference = row["growth"] * (x - x_before)
         z = row["x"] * x + row["eps"] * eps + row["z"] * fix + row["difference"] * difference
