@@ -53,5 +53,5 @@ def test_sizes_that_cannot_be_halved_name_what_can():
         conv.latent_shape((28, 28, 1))
     with pytest.raises(ConfigError, match=r"7x8 can not be halved.*at most 1 widths"):
         conv.latent_shape((7, 8, 1))
-    with pytest.raises(ConfigError, match=r"noise='none'.*allowed are learned, fixed"):
+    with pytest.raises(ConfigError, match=r"noise='none'.*allowed: learned, fixed"):
         registry.build("autoencoders", "conv(noise='none')", levels=2, shape=(28, 28, 1))

@@ -253,5 +253,5 @@ def test_a_unet_is_told_places_by_what_is_added_to_its_input():
     assert jnp.abs(waves - base).max() > 1e-2
     same = told("learned", {**plain, "position": sincos((6, 4), 8)})
     np.testing.assert_allclose(same, waves, atol=1e-6)
-    with pytest.raises(ConfigError, match="allowed are none, sincos, learned"):
+    with pytest.raises(ConfigError, match="allowed: none, sincos, learned"):
         network("rope")

@@ -63,5 +63,5 @@ def test_it_reads_what_inspect_writes(tmp_path):
     path.write_text("{}")
     with pytest.raises(ConfigError, match="the JSON that --mode=inspect writes"):
         grid(f"dp(curve={str(path)!r})", 8)
-    with pytest.raises(ConfigError, match="nodes=4 must be more than the 8 steps"):
+    with pytest.raises(ConfigError, match="nodes=4 must be larger than the number of steps, 8"):
         grid("dp(nodes=4)", 8)

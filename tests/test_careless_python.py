@@ -92,8 +92,8 @@ def test_what_cannot_be_opened(tmp_path, monkeypatch, path, options, says):
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"z": None}, "z is a NoneType, no array"),
-     ({"z": [1.0]}, "z is a list, no array"),
+    [({"z": None}, "z is a NoneType, not an array"),
+     ({"z": [1.0]}, "z is a list, not an array"),
      ({"gammas": "abc"}, "gammas must be numbers, noise first: could not convert"),
      ({"gammas": [3.0, "a"]}, "gammas must be numbers"),
      ({"sampler": "ddim()"}, r"build one with dj.build\('samplers', 'ddim\(\)'\)"),

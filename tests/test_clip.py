@@ -169,7 +169,7 @@ def test_what_has_no_vectors_of_captions_is_named(monkeypatch, holds, text, what
 
 
 def test_two_lists_of_captions_are_refused(made):
-    with pytest.raises(ConfigError, match="text reads the data's captions"):
+    with pytest.raises(ConfigError, match="with text the data's captions are used"):
         registry.build("guides", "clip(captions=(('x', (0,)),))", text=made[0].text)
 
 

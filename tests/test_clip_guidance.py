@@ -109,7 +109,7 @@ def test_a_text_that_is_not_in_the_bank_is_one_more():
 @pytest.mark.parametrize(
     ("spec", "reader", "says"),
     [
-        ("clip_guidance('DIR', form='raw')", READER, "allowed are bank, logit, true"),
+        ("clip_guidance('DIR', form='raw')", READER, "allowed: bank, logit, true"),
         ("clip_guidance('DIR', '1', form='true', bank=('0',))", READER, "is for form='bank'"),
         ("clip_guidance('DIR', '', form='bank')", READER, "gives no guidance"),
         ("clip_guidance('DIR')", None, "takes no captions"),

@@ -217,7 +217,7 @@ def test_unfit_samplers_are_refused():
     own, plain = (registry.build("samplers", s) for s in ("ancestral_diffenc()", "ancestral()"))
     assert for_sampler(denoise, 0.0, plain) is denoise
     assert for_sampler(denoise, 1.0, own) is denoise
-    with pytest.raises(ConfigError, match="this model's encoder asks for 0"):
+    with pytest.raises(ConfigError, match="this model's encoder needs 0"):
         for_sampler(denoise, 0.0, own)
     with pytest.raises(ConfigError, match="noise_share"):
         for_sampler(denoise, 1.0, object())

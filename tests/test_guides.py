@@ -131,7 +131,7 @@ def test_a_discriminator_finds_the_log_ratio_of_noisy_laws():
     ("spec", "offered", "says"),
     [
         ("classifier()", {"num_classes": 0}, "no classes"),
-        ("discriminator()", {"num_classes": 0}, "set against"),
+        ("discriminator()", {"num_classes": 0}, "set `against`"),
         ("clip()", {"classes": ()}, "name no classes"),
         ("clip(captions=(('x', (9,)),))", {}, "give classes among 0 .. 3"),
         ("clip(captions=(('', (1,)),))", {}, "1 to 64 bytes"),

@@ -124,6 +124,6 @@ def test_masks_among_latents():
     mask[0, :4] = 1.0
     assert latent_mask(mask, (4, 4, 2))[0, ..., 0].sum() == 12
     mask[0, :6] = 1.0
-    with pytest.raises(ConfigError, match="leaves none of the 4x4 latents alone"):
+    with pytest.raises(ConfigError, match="keeps none of the 4x4 latents"):
         latent_mask(mask, (4, 4, 2))
     assert latent_mask(np.ones((1, 8, 8, 1)), (4, 4, 2)).all()

@@ -139,5 +139,5 @@ def test_what_cannot_be_read_is_refused_by_name():
     with pytest.raises(CheckpointError, match=r"learnable_nnet .* parameters a, b"):
         vdm.weights({"score_model": {}, "gamma": {"a": 0, "b": 0}})
     inner = {"enc_model": {"down.block_0": {}, "mid.block_1": {}}}
-    with pytest.raises(CheckpointError, match=r"unet_mult_res can be read.*vdm_unet"):
+    with pytest.raises(CheckpointError, match=r"unet_mult_res are supported.*vdm_unet"):
         diffenc.weights({"score_model": {}, "encdec": {"inner_encoder": inner}})

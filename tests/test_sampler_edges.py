@@ -192,6 +192,6 @@ def test_a_network_whose_output_broadcasts_is_refused():
 
 
 def test_a_seed_is_no_key():
-    with pytest.raises(ConfigError, match=r"key=3 is no PRNG key: use jax.random.key\(3\)"):
+    with pytest.raises(ConfigError, match=r"key=3 is not a PRNG key: use jax.random.key\(3\)"):
         integrate(lambda z, gamma: Pred(z, z), build("ddim()"), np.linspace(4.0, -4.0, 3),
                   jnp.zeros((2, 1)), 3)  # fmt: skip

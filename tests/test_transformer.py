@@ -290,14 +290,14 @@ def test_images_that_do_not_fit_the_patches(spec, shape, said):
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("dit(width=100, heads=3)", "not divisible by heads=3; allowed are 1, 2, 4, 5"),
+        ("dit(width=100, heads=3)", "not divisible by heads=3; allowed: 1, 2, 4, 5"),
         ("dit(width=24, heads=4, position='rope')", "must be divisible by 4"),
         ("dit(width=18, heads=2)", "divisible by 4"),
-        ("uvit(position='here')", "allowed are sincos, rope, learned, none"),
+        ("uvit(position='here')", "allowed: sincos, rope, learned, none"),
         ("uvit(depth=13)", "use depth=12 or 14"),
         ("dit(attention='cudnn')", "for bfloat16 on a GPU, not float32 on cpu"),
-        ("dit(attention='flash')", "allowed are xla, cudnn"),
-        ("dit(scan='yes')", "scan='yes'; allowed are True, False, 'auto'"),
+        ("dit(attention='flash')", "allowed: xla, cudnn"),
+        ("dit(scan='yes')", "scan='yes'; allowed: True, False, 'auto'"),
     ],
 )
 def test_settings_that_do_not_go_together(spec, said):
@@ -309,5 +309,5 @@ def test_settings_that_do_not_go_together(spec, said):
 def test_attention_larger_than_the_memory_is_refused_before_it_is_made(spec):
     network = build(spec, "patch=1", memory=2**28, devices=2)
     shapes(network, (64, 16, 16, 3))
-    with pytest.raises(ConfigError, match=r"needs 1\.0 GiB a device .* 0\.2; take a larger patch"):
+    with pytest.raises(ConfigError, match=r"needs 1\.0 GiB per device .* 0\.2; use a larger patch"):
         shapes(network, (4096, 16, 16, 3))

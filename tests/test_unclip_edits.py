@@ -134,9 +134,9 @@ def begin(spec, given, sampler):
 
 @pytest.mark.parametrize(
     ("spec", "given", "sampler", "says"),
-    [("vary()", Inputs(X, None, {}, 1), "ddim()", "vary changes what a CLIP sees .*decoder"),
-     ("between()", Inputs(X, None, {}, 1), "ddim()", "between changes what a CLIP sees"),
-     ("textdiff('a', 'b')", Inputs(X, None, {}, 1), "ddim()", "textdiff changes what a CLIP"),
+    [("vary()", Inputs(X, None, {}, 1), "ddim()", "vary changes the CLIP embedding .*decoder"),
+     ("between()", Inputs(X, None, {}, 1), "ddim()", "between changes the CLIP embedding"),
+     ("textdiff('a', 'b')", Inputs(X, None, {}, 1), "ddim()", "textdiff changes the CLIP"),
      ("vary()", inputs(mask=np.ones((4, 1, 2, 1))), "ddim()", "vary takes no mask"),
      ("vary(eta=0.0)", inputs(each=2), "ddim()", "results would be equal"),
      ("vary()", inputs(), "heun()", r"Heun has no eta.*ddim\(\) or dpmpp_2m\(\)"),
@@ -161,7 +161,7 @@ def test_mistakes_are_one_line(spec, given, sampler, says):
     ("spec", "says"),
     [("textdiff('a', 'a')", "both 'a'; give two texts"), ("textdiff()", "give two texts"),
      ("textdiff('a', 'b', theta=1.5)", "theta=1.5 must be a number from 0 to 1"),
-     ("vary(eta=-0.1)", "eta=-0.1 must be"), ("between(latent='two')", "allowed are both, one"),
+     ("vary(eta=-0.1)", "eta=-0.1 must be"), ("between(latent='two')", "allowed: both, one"),
      ("vary(solver='ancestral()')", "draws noise")],
 )  # fmt: skip
 def test_arguments_that_cannot_be(spec, says):

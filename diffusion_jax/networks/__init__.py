@@ -1,1 +1,1 @@
-"""Networks: backbones of denoisers, guides, their layers, and readers of published checkpoints."""
+"""Networks: backbones, guides, autoencoders, text encoders, and readers of checkpoints."""

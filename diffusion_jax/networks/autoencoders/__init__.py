@@ -1,1 +1,1 @@
-"""What lies between images and what diffuses, one file each."""
+"""Autoencoders, between images and the latents that diffuse; one file each."""

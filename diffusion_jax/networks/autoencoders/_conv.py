@@ -1,8 +1,8 @@
-"""The two halves of a convolutional autoencoder (Linen, NHWC): GroupNorm, so no batch matters.
+"""The two halves of a convolutional autoencoder (Linen, NHWC), with GroupNorm.
 
 As in latent diffusion (Rombach et al. 2022), the encoder has residual blocks and a strided
-convolution for each halving, the decoder one block more and nearest-neighbour doubling; attention
-only where there are at most 8x8 positions.
+convolution for each halving, the decoder one block more and nearest-neighbour upsampling. There is
+attention only at 8x8 positions or fewer.
 """
 
 import math
@@ -20,13 +20,13 @@ from diffusion_jax.networks.layers.blocks import (
 from diffusion_jax.networks.layers.conv import conv3x3
 from diffusion_jax.types import Array
 
-_MOST_POSITIONS = 64  # that attend to one another
-_START, _LOWEST, _HIGHEST = -2.0, -6.0, 1.0  # log std of the latent: at first, and its range
+_MOST_POSITIONS = 64  # largest number of positions with attention
+_START, _LOWEST, _HIGHEST = -2.0, -6.0, 1.0  # log std of the latent: initial value, and range
 _MIDDLE, _HALF = 0.5 * (_LOWEST + _HIGHEST), 0.5 * (_HIGHEST - _LOWEST)
 
 
 class _Stage(nn.Module):
-    """Residual blocks of one width, and attention after them where the grid is small."""
+    """Residual blocks of one width, followed by attention if the grid is small."""
 
     width: int
     blocks: int
@@ -46,15 +46,15 @@ class _Stage(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images in model space to the mean and perhaps the log std of latents.
+    """Maps images in model space to the mean and, if `noisy`, the log std of latents.
 
     Attributes:
         widths: channels at each size, from that of the images down.
         blocks: residual blocks at each size.
-        channels: of the latents.
+        channels: channels of the latents.
         noisy: whether there is a log std.
-        attention: at the smallest size, if that is small.
-        dropout: in the blocks.
+        attention: whether there is attention at the smallest size, if that is small enough.
+        dropout: rate in the blocks.
         dtype: arithmetic type.
     """
 
@@ -89,7 +89,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to the outputs of a head; fields as `Encoder`'s, `outputs` for each pixel."""
+    """Maps latents to the inputs of a head, `outputs` per pixel; for the fields see `Encoder`."""
 
     widths: tuple[int, ...]
     blocks: int

@@ -1,13 +1,13 @@
-"""The contract of an autoencoder: what lies between images and what diffuses.
+"""The contract of an autoencoder, between images and the latents that diffuse.
 
-`q(y | x) = N(mean, std^2)` gives the latent y of an image, which the diffusion takes for its data;
-`z_0 = alpha_0 y + sigma_0 eps` is what it ends with, and the image is read from `y_0 = z_0/alpha_0`
-by `P(x | y_0)`. Images come as data in model space, as the decoder of the run encodes them.
+`q(y | x) = N(mean, std^2)` is the latent y of an image, and the data of the diffusion. That ends at
+`z_0 = alpha_0 y + sigma_0 eps`, and the image is read from `y_0 = z_0 / alpha_0` by `P(x | y_0)`.
+Images are data in model space, as encoded by the run's decoder.
 
-Beside the methods there may be declared `trained = False` (its weights come from a checkpoint and
-stay as they are), `rate`, what its learning rate is multiplied by, and `pointwise = True` where
-every latent sees the values at its own place alone. Undeclared: trained, 1, not pointwise. One
-whose latents are a vector for each level has `vectors(params)` `[V, dims]`, all of one length, for
+Optional attributes: `trained = False`, if its weights come from a checkpoint and are frozen
+(default: trained); `rate`, a factor of its learning rate (default 1); `pointwise = True`, if every
+latent depends only on the values at its own position (default False). An autoencoder whose latents
+are a vector for each level has `vectors(params)` `[V, dims]`, all of the same length, for
 `prediction='levels'`.
 """
 
@@ -19,13 +19,14 @@ from diffusion_jax.types import Array, Params
 
 @runtime_checkable
 class Autoencoder(Protocol):
-    """Images to latents, and probabilities of images given noisy latents.
+    """Maps images to latents, and noisy latents to probabilities of images.
 
     Attributes:
-        noisy: whether it gives a standard deviation.
-        discrete: whether `log_probs` gives every level its probability.
-        sequential: whether a channel's law depends on the channels before it (`heads.base`).
-        gamma_min: -log SNR of the least noise that suits its latents.
+        noisy: whether the encoder has a standard deviation.
+        discrete: whether there is `log_probs`, with a probability for every level.
+        sequential: whether a channel's distribution depends on the channels before it (see
+            `heads.base`).
+        gamma_min: -log SNR of the lowest noise that suits its latents.
     """
 
     @property
@@ -41,17 +42,17 @@ class Autoencoder(Protocol):
     def gamma_min(self) -> float: ...  # noqa: D102
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one latent, for images of `shape`; `ConfigError` where there is none."""
+        """The shape of one latent, for images of `shape`; `ConfigError` if that does not fit."""
         ...
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
-        """Initial parameters for images of `shape`; an empty dict if none."""
+        """Initial parameters for images of `shape`; may be an empty dict."""
         ...
 
     def encode(
         self, params: Params, x: Array, keys: Array | None = None
     ) -> tuple[Array, Array | None]:
-        """Mean and standard deviation of y, of one shape; None for no noise at all.
+        """Mean and standard deviation of y, of the same shape; the latter is None without noise.
 
         `keys` are one dropout key per example, or None.
         """
@@ -64,9 +65,10 @@ class Autoencoder(Protocol):
         ...
 
     def log_probs(self, params: Params, x: Array, y_0: Array, gamma_0: Array) -> Array:
-        """The same of every level of every value, `[B, H, W, C, V]`.
+        """Log-probabilities of every level of every value, `[B, H, W, C, V]`.
 
-        If it is sequential, channel c is given the channels of `x` before it; else `x` is not used.
+        If it is sequential, channel c is conditioned on the channels of `x` before it; otherwise
+        `x` is ignored.
         """
         ...
 
@@ -76,12 +78,13 @@ class Autoencoder(Protocol):
 
 
 def build(spec: str | registry.Spec, **known: Any) -> Autoencoder:
-    """An autoencoder from its string, told what is known of images and settings.
+    """An autoencoder from its plug-in string and the context of the run.
 
     Args:
         spec: the plug-in string.
-        **known: for parameters of `make` that the string does not set. `shape` is that of the
-            images; their `channels` are not offered, for those of an autoencoder are its latents'.
+        **known: values for parameters of `make` that the string does not set. `shape` is that of
+            the images; `channels` is ignored, because an autoencoder's `channels` are those of its
+            latents.
 
     Raises:
         SpecError: see `registry.build`.
@@ -91,15 +94,15 @@ def build(spec: str | registry.Spec, **known: Any) -> Autoencoder:
 
 
 def is_trained(autoencoder: Autoencoder) -> bool:
-    """Whether training moves its weights."""
+    """Whether its weights are trained."""
     return bool(getattr(autoencoder, "trained", True))
 
 
 def is_pointwise(autoencoder: Autoencoder) -> bool:
-    """Whether a latent sees the values at its own place alone."""
+    """Whether every latent depends only on the values at its own position."""
     return bool(getattr(autoencoder, "pointwise", False))
 
 
 def rate_of(autoencoder: Autoencoder) -> float:
-    """What the learning rate is multiplied by for its weights."""
+    """The factor of the learning rate for its weights."""
     return float(getattr(autoencoder, "rate", 1.0))

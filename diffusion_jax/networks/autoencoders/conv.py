@@ -1,11 +1,12 @@
-"""A convolutional autoencoder with an exact law of images: `conv()`.
+"""A convolutional autoencoder with an exact distribution of images: `conv()`.
 
-Its noise is fixed (the encoder is deterministic, and the diffusion's own sigma_0 is all there is:
-it cannot collapse, as a latent that shrinks drowns in it) or learned per value, as in a VAE.
+Its noise is fixed, or learned per value as in a VAE. Fixed means that the encoder is deterministic
+and the only noise is the diffusion's sigma_0; the latents cannot collapse, because shrinking ones
+would drown in that noise.
 
-A run of its own trains it; a diffusion of its latents then names that run as `checkpoint`. Latents
-are standardised per channel there, `y = (h - shift) / scale`: images are discrete, so a bound in y
-is a bound.
+It is trained in a separate run, which a diffusion of its latents names as `checkpoint`. There the
+latents are standardised per channel, `y = (h - shift) / scale`; since images are discrete, a bound
+in terms of y is still a bound.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype
 from diffusion_jax.registry import Spec
 from diffusion_jax.types import Array, Params
 
-STANDARD = "standard"  # parameters that are measured, not trained: see `standardised`
+STANDARD = "standard"  # parameters that are measured, not trained
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Conv:
     """See the module docstring; `make` documents the settings.
 
     Attributes:
-        image_channels: of the images.
-        trained: whether training moves its weights.
-        rate: what the learning rate is multiplied by for them.
-        checkpoint: the run they come from; empty: they start at random.
+        image_channels: channels of the images.
+        trained: whether its weights are trained.
+        rate: factor of the learning rate for its weights.
+        checkpoint: the run of its weights; empty for a random initialisation.
     """
 
     head: Head
@@ -55,7 +56,7 @@ class Conv:
 
     @property
     def sequential(self) -> bool:
-        """As the head."""
+        """Whether the head is sequential."""
         return self.head.sequential
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -63,8 +64,8 @@ class Conv:
         down, (height, width, _) = len(self.widths) - 1, shape
         if (height | width) % 2**down:
             times = next(n for n in range(down, -1, -1) if not (height | width) % 2**n)
-            often = ("not be halved", "be halved once", "be halved twice")
-            can = often[times] if times < 3 else f"be halved {times} times"
+            few = ("not be halved", "be halved once", "be halved twice")
+            can = few[times] if times < 3 else f"be halved {times} times"
             raise ConfigError(
                 f"autoencoder conv: {height}x{width} can {can}, and widths={self.widths} ask for "
                 f"{down} halvings; give at most {times + 1} widths"
@@ -86,26 +87,26 @@ class Conv:
         self, params: Params, x: Array, keys: Array | None = None
     ) -> tuple[Array, Array | None]:
         """Mean and standard deviation of standardised latents."""
-        found = self._encoder.apply({"params": params["encoder"]}, x, keys)
-        mean, log_std = cast(tuple[Array, Array | None], found)
+        out = self._encoder.apply({"params": params["encoder"]}, x, keys)
+        mean, log_std = cast(tuple[Array, Array | None], out)
         shift, scale = _standard(params)
         return (mean - shift) / scale, None if log_std is None else jnp.exp(log_std) / scale
 
     def log_prob(
         self, params: Params, x: Array, y_0: Array, gamma_0: Array, keys: Array | None = None
     ) -> Array:
-        """The head's, nats, `[B]`."""
+        """The head's log-probability of the image, nats, `[B]`."""
         image = heads.levels_of(x, self.head.levels)
         log_p = self.head.log_prob(self._out(params, y_0, keys), image)
         return log_p.sum(axis=tuple(range(1, log_p.ndim)))
 
     def log_probs(self, params: Params, x: Array, y_0: Array, gamma_0: Array) -> Array:
-        """The head's, of every level."""
+        """The head's log-probabilities of every level."""
         image = heads.levels_of(x, self.head.levels)
         return self.head.log_probs(self._out(params, y_0), image)
 
     def decode(self, params: Params, y_0: Array) -> Array:
-        """The head's mode."""
+        """The head's most probable image."""
         out = self._out(params, y_0)
         shape = (*out.shape[:-1], self.image_channels)
         return heads.fill(
@@ -134,8 +135,8 @@ class Conv:
 
 
 def _standard(params: Params) -> tuple[Array, Array]:
-    own = jax.lax.stop_gradient(params[STANDARD])
-    return own["shift"], own["scale"]
+    standard = jax.lax.stop_gradient(params[STANDARD])
+    return standard["shift"], standard["scale"]
 
 
 def make(
@@ -157,29 +158,29 @@ def make(
     """A convolutional autoencoder.
 
     Args:
-        widths: channels at each size, from that of the images down; one halving less than widths.
-        channels: of the latents.
+        widths: channels at each size, from that of the images down; images are halved between them.
+        channels: channels of the latents.
         blocks: residual blocks at each size; the decoder has one more.
-        noise: `"learned"`, a standard deviation for every value, or `"fixed"`: none but the
-            diffusion's own at gamma_min.
-        head: the law of images: `logistic(mixtures=3)`, `categorical()`, `bernoulli()`.
-        attention: at the smallest size, if it is 8x8 or less.
-        dropout: in the blocks, in training.
-        checkpoint: a run that has trained one: its weights, and the settings above, are taken over.
-        train: whether to train it (on); by default only without a checkpoint.
-        rate: what the learning rate is multiplied by for it.
-        sha256: of the checkpoint's weights: written down by the run that took them over.
-        levels: grey levels of the data.
-        shape: of the images.
+        noise: `"learned"` for a standard deviation of every value, or `"fixed"` for no noise but
+            the diffusion's own at gamma_min.
+        head: distribution of images: `logistic(mixtures=3)`, `categorical()`, `bernoulli()`.
+        attention: whether there is attention at the smallest size, if that is at most 8x8.
+        dropout: rate in the blocks in training.
+        checkpoint: a run that trained one, whose weights and settings (those above) are used.
+        train: whether to train it; None for only if there is no checkpoint.
+        rate: factor of the learning rate for its weights.
+        sha256: SHA-256 of the checkpoint's weights, recorded by the run that loaded them.
+        levels: number of grey levels of the data.
+        shape: shape of the images.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
     """
     if noise not in ("learned", "fixed"):
-        raise ConfigError(f"autoencoder conv: noise={noise!r}: allowed are learned, fixed")
+        raise ConfigError(f"autoencoder conv: noise={noise!r}; allowed: learned, fixed")
     if len(shape) != 3:
         raise ConfigError(f"autoencoder conv: shape={shape} is not that of an image")
-    law = registry.build("heads", head, levels=levels, channels=shape[-1])
+    built = registry.build("heads", head, levels=levels, channels=shape[-1])
     return Conv(
-        law, tuple(widths), blocks, channels, noise == "learned", attention, dropout,
+        built, tuple(widths), blocks, channels, noise == "learned", attention, dropout,
         compute_dtype(dtype), shape[-1], not checkpoint if train is None else train, rate,
         checkpoint,
     )  # fmt: skip

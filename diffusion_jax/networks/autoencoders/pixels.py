@@ -1,4 +1,4 @@
-"""No autoencoder: the data themselves diffuse, and the decoder scores them."""
+"""No autoencoder: the data themselves diffuse, and the run's decoder scores them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +17,16 @@ class Pixels:
 
     @property
     def discrete(self) -> bool:
-        """As the decoder."""
+        """Whether the decoder has probabilities of levels."""
         return hasattr(self.decoder, "log_probs")
 
     @property
     def gamma_min(self) -> float:
-        """By the number of levels."""
+        """The default for the number of levels."""
         return least_noise(getattr(self.decoder, "levels", 256))
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """That of the data."""
+        """The shape of the data."""
         return tuple(shape)
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
@@ -40,15 +40,15 @@ class Pixels:
     def log_prob(
         self, params: Params, x: Array, y_0: Array, gamma_0: Array, keys: Array | None = None
     ) -> Array:
-        """The decoder's, nats, `[B]`."""
+        """The decoder's log-probability, nats, `[B]`."""
         return self.decoder.log_prob(x, y_0, gamma_0)
 
     def log_probs(self, params: Params, x: Array, y_0: Array, gamma_0: Array) -> Array:
-        """The decoder's, of every level."""
+        """The decoder's log-probabilities of every level."""
         return self.decoder.log_probs(y_0, gamma_0)
 
     def decode(self, params: Params, y_0: Array) -> Array:
-        """The decoder's."""
+        """The decoder's most probable data."""
         return self.decoder.decode(y_0)
 
 

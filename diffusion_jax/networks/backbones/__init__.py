@@ -1,1 +1,1 @@
-"""Networks, one file each."""
+"""Backbones: the networks of denoisers; one file each."""

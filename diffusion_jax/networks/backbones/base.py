@@ -3,22 +3,24 @@
 A network is a Linen module with `apply({"params": p}, z, gamma, cond, keys) -> prediction`:
 
 * `z`: latents `[B, H, W, C]`, float32; the prediction has the same type, and `channels` channels
-  (those of `z`, or more: with `prediction='levels'` the logits of each value's levels).
+  (as many as `z`, or with `prediction='levels'` the logits of each value's levels).
 * `gamma`: `[B]`, float32.
-* `cond`: a dict with leaves `[B, ...]`; `cond["label"]` int32, where `num_classes` means "no
-  label" and a missing key means the same. In a later stage of a cascade `cond["low"]` is the
-  smaller image `[B, h, w, low]`, or the first frames `[B, given, H, W, low]` of a video, in model
-  space, and `cond["low_gamma"]` `[B]` the noise in it (a missing key: none).
-* `keys`: one dropout key per example `[B]`, or None for a deterministic pass. (One key per example
-  makes the masks independent of how the batch is split.)
+* `cond`: a dict with leaves `[B, ...]`. `cond["label"]` is int32, where `num_classes`, or a missing
+  key, means "no label". In a later stage of a cascade `cond["low"]` is the smaller image
+  `[B, h, w, low]`, or the first frames `[B, given, H, W, low]` of a video, in model space, and
+  `cond["low_gamma"]` `[B]` its noise level (no noise if missing).
+* `keys`: one dropout key per example `[B]`, which makes the masks independent of how the batch is
+  split; None for a deterministic pass.
 
-`make(...)` takes the architecture's own settings; `channels`, `levels`, `num_classes`, `augment`,
-`low`, `given` (how many frames are given), `gamma_min`, `gamma_max` and `dtype` are offered by the
-caller from the data set and the config. A module that takes `low` has it as an attribute, and one
-that adds `z` to its output says so by `skip = True`: with `prediction="v"` the others, with zeros
-in their last layer, start as the standard normal. One that adds Fourier features of `z` to its
-input has `fourier`, true, and what needs its derivatives in z refuses it. One of videos that keeps
-unrelated images apart has `stills`, the class that says so; training never hides that label.
+`make(...)` takes the architecture's own settings. The caller supplies, from the data set and the
+config, `channels`, `levels`, `num_classes`, `augment`, `low`, `given` (number of frames that are
+conditions), `gamma_min`, `gamma_max` and `dtype`, if `make` has such parameters.
+
+Attributes of a module: `low`, if it takes smaller images; `skip = True`, if it adds `z` to its
+output (otherwise, with zeros in the last layer and `prediction="v"`, the initial model is the
+standard normal); `fourier`, true if it adds Fourier features of `z` to its input, which methods
+that need derivatives with respect to z refuse; `stills`, the class of videos whose frames are
+unrelated images, if it treats them separately (training never drops that label).
 """
 
 from typing import Protocol, runtime_checkable
@@ -28,7 +30,7 @@ from diffusion_jax.types import Array, Cond, Params
 
 @runtime_checkable
 class Network(Protocol):
-    """The two Linen methods the package uses."""
+    """The two Linen methods that the package uses."""
 
     def init(self, key: Array, z: Array, gamma: Array, cond: Cond) -> Params:
         """Initial variables, `{"params": ...}`."""

@@ -1,7 +1,7 @@
-"""A diffusion transformer: patches as tokens, conditions that gate (Peebles & Xie 2023).
+"""A diffusion transformer: patches as tokens, conditioned by adaLN-zero (Peebles & Xie 2023).
 
-The blocks are DiT's (adaLN-zero). As in the other networks here, the input carries Fourier features
-and the output, zero at first, has `z` added to it.
+As in the other networks here, Fourier features are added to the input, and `z` to the output, which
+is zero at initialisation.
 """
 
 from typing import cast
@@ -58,7 +58,7 @@ class DiT(nn.Module):
             "dit", grid[0] * grid[1], self.heads, len(z), kept, self.memory, self.devices
         )
         text, cond = read(self.text, cond, z.shape[0])
-        told = None if text is None else (text.tokens, text.bias)
+        context = None if text is None else (text.tokens, text.bias)
         c = Conditioning(
             self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
             self.dtype, self.low > 0, name="cond",
@@ -76,14 +76,14 @@ class DiT(nn.Module):
             modulation = nn.Dense(
                 6 * self.width, kernel_init=transformer.ZEROS, name="modulation"
             )(c)  # fmt: skip
-        more = () if told is None else (0.0, None, told)
+        text_inputs = () if context is None else (0.0, None, context)
         params = block_stack.block_params(
-            self, "blocks", block, self.depth, h, modulation, angles, *more
+            self, "blocks", block, self.depth, h, modulation, angles, *text_inputs
         )
         rates = jnp.linspace(0.0, self.drop_path, self.depth, dtype=z.dtype)
         h, _ = block_stack.run(
             lambda p, h, k: cast(
-                Array, block.apply({"params": p[0]}, h, modulation, angles, p[1], k, told)
+                Array, block.apply({"params": p[0]}, h, modulation, angles, p[1], k, context)
             ),
             (params, rates), h, keys, None, self.scan, self.remat,
         )  # fmt: skip
@@ -129,47 +129,47 @@ def make(
     """A diffusion transformer; the defaults are DiT-S/2 (32M parameters).
 
     Args:
-        width: values in a token.
-        depth: blocks.
-        heads: attention heads.
-        patch: side of the square of pixels that is one token. 1 or 2 for records in bits/dim.
+        width: values per token.
+        depth: number of blocks.
+        heads: number of attention heads.
+        patch: side of the square of pixels in one token; 1 or 2 for the best bits/dim.
         ratio: hidden values of the MLPs per value of a token.
         position: `"sincos"` (fixed, DiT's), `"rope"` (axial, in the attention), `"learned"` or
             `"none"`.
-        qk_norm: normalise queries and keys; `"auto"`: in bfloat16, which it keeps stable.
-        share: one layer of modulations for all blocks and an offset for each (adaLN-single): up to
-            a third fewer parameters.
-        skip: add `z` to the output. Right for eps and for pixels; without it and with
-            `prediction='v'` the fresh model is exactly the prior N(0, I).
+        qk_norm: whether to normalise queries and keys; `"auto"`: in bfloat16, for stability.
+        share: one modulation layer for all blocks, and an offset for each (adaLN-single); saves up
+            to a third of the parameters.
+        skip: add `z` to the output. Use it for eps prediction and for pixels; without it and with
+            `prediction='v'` the initial model is exactly the prior N(0, I).
         dropout: rate on the attention's output and inside the MLPs.
-        drop_path: rate at which training leaves out a branch of the last block (stochastic depth);
-            it falls linearly to 0 at the first.
+        drop_path: rate at which training drops a branch of the last block (stochastic depth); it
+            falls linearly to 0 at the first.
         fourier: add Fourier features to the input.
         embed: size of the time embedding; a quarter of `width` if None.
-        attention: `"xla"`, or `"cudnn"`: a fused kernel, for bfloat16 on a GPU.
-        scan: run the blocks by `lax.scan` (short compilation); `"auto"`: on TPU. It changes
-            neither parameters nor results, nor does `remat`.
+        attention: `"xla"`, or `"cudnn"` for a fused kernel for bfloat16 on a GPU.
+        scan: run the blocks by `lax.scan` (short compilation); `"auto"`: on TPU. Neither this nor
+            `remat` changes parameters or results.
         remat: recompute activations in the backward pass.
         channels: image channels.
-        levels: grey levels of the data.
-        num_classes: classes to condition on; 0 for none.
+        levels: number of grey levels of the data.
+        num_classes: number of classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
-        low: channels of the smaller image it is given; 0 for none.
+        low: channels of the smaller image it is conditioned on; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic of the matrix products.
-        platform: of the devices it will run on: `"cpu"`, `"gpu"` or `"tpu"`.
-        memory: of each of these devices, bytes; None if it is not known.
-        devices: how many there are.
-        text: how captions are read, a `TextEncoder`; every self-attention is then followed by
-            attention to the text.
+        platform: platform of the devices it will run on: `"cpu"`, `"gpu"` or `"tpu"`.
+        memory: memory of each device in bytes; None if unknown.
+        devices: number of devices.
+        text: encoder of captions, or None; with it every self-attention is followed by attention to
+            the text.
 
     Returns:
-        The Linen module. Images that `patch` does not cover, and attention that does not fit the
-        memory, raise `ConfigError` when they are seen.
+        The Linen module. It raises `ConfigError` for images that `patch` does not cover, and for
+        attention that does not fit into memory.
 
     Raises:
-        SpecError: settings that do not fit together.
+        SpecError: the settings do not fit together.
     """
     size = transformer.check_heads("dit", width, heads, attention, dtype, platform)
     return DiT(

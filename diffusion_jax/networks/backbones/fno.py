@@ -1,9 +1,9 @@
-"""A Fourier neural operator: every layer filters the whole image at once, in its Fourier transform.
+"""A Fourier neural operator, in which every layer filters the whole image in Fourier space.
 
 Li et al. 2021, "Fourier neural operator for parametric partial differential equations". Products of
 transforms are convolutions on a torus with kernels as large as the image: a shift of the input
-shifts the output, borders do not exist. It suits data that live on a torus (periodic fields,
-`toys`) and not images with an up and a down.
+shifts the output, and there are no borders. It suits data on a torus (periodic fields, `toys`), not
+images with a top and a bottom.
 """
 
 import flax.linen as nn
@@ -24,12 +24,12 @@ from diffusion_jax.types import Array, Cond
 
 
 class FourierFilter(nn.Module):
-    """A convolution on a torus whose kernel is as large as the image, between all channels.
+    """A convolution of all channels on a torus, with a kernel as large as the image.
 
     Attributes:
         width: output channels.
-        modes: highest frequency that passes, in periods per image; None: all.
-        zeros: begin with nothing.
+        modes: highest frequency that passes, in periods per image; None for all.
+        zeros: whether the kernel is zero at initialisation.
     """
 
     width: int
@@ -38,7 +38,7 @@ class FourierFilter(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Filters `x` `[B,H,W,C]`; transforms are float32 at least."""
+        """Filters `x` `[B,H,W,C]`; transforms are at least float32."""
         _, height, across, channels = x.shape
         most = max(height, across) if self.modes is None else self.modes
         rows = np.flatnonzero(np.abs(np.fft.fftfreq(height, 1 / height)) <= most)
@@ -47,7 +47,7 @@ class FourierFilter(nn.Module):
         scale = nn.initializers.normal(channels**-0.5)
         kernel = self.param("kernel", nn.initializers.zeros if self.zeros else scale, shape)
         real, imag = kernel.astype(jnp.promote_types(x.dtype, jnp.float32))
-        # Products of real matrices: those of complex ones are slow on CPU and split on TPU.
+        # Use products of real matrices: complex ones are slow on CPU and are split on TPU.
         matrix = jnp.concatenate(
             [jnp.concatenate([real, imag], -1), jnp.concatenate([-imag, real], -1)], -2
         )
@@ -80,7 +80,7 @@ class FNO(nn.Module):
     gamma_max: float
     dtype: Dtype
 
-    skip = True  # z is added to the output; no field, as it is always so
+    skip = True  # class attribute, not a field: z is always added to the output
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -93,8 +93,8 @@ class FNO(nn.Module):
         h = image_inputs(z, cond, self.levels, self.fourier, self.low)
         h = FourierFilter(self.width, name="filter_in")(h)
         for i in range(self.depth):
-            told = nn.Dense(2 * self.width, dtype=self.dtype, name=f"cond_{i}")(c)
-            scale, shift = jnp.split(told[:, None, None], 2, axis=-1)
+            modulation = nn.Dense(2 * self.width, dtype=self.dtype, name=f"cond_{i}")(c)
+            scale, shift = jnp.split(modulation[:, None, None], 2, axis=-1)
             inner = group_norm(self.width, self.dtype, f"norm_{i}")(h) * (1 + scale) + shift
             inner = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(nn.swish(inner))
             inner = dropout(nn.swish(inner), self.dropout, fold_keys(keys, i))
@@ -123,24 +123,24 @@ def make(
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
 ) -> FNO:
-    """Filters on a torus, as large as the image; of videos as `stacked_frames(of=fno())`.
+    """Filters on a torus, as large as the image; for videos use `stacked_frames(of=fno())`.
 
     Args:
-        width: channels.
-        depth: residual blocks.
-        modes: highest frequency that filters inside the blocks pass, in periods per image: 0 is
-            the mean alone, None all. The first and the last filter pass all.
+        width: number of channels.
+        depth: number of residual blocks.
+        modes: highest frequency that filters inside the blocks pass, in periods per image: 0 for
+            the mean only, None for all. The first and the last filter pass all frequencies.
         dropout: rate in the blocks.
         fourier: add Fourier features to the input.
         embed: size of the time embedding.
         channels: image channels.
-        levels: grey levels of the data.
-        num_classes: classes to condition on; 0 for none.
+        levels: number of grey levels of the data.
+        num_classes: number of classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
-        low: channels of the smaller image it is given; 0 for none.
+        low: channels of the smaller image it is conditioned on; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
-        dtype: `"float32"` or `"bfloat16"` arithmetic of what is no filter.
+        dtype: `"float32"` or `"bfloat16"` arithmetic, except in the filters.
     """
     return FNO(
         width, depth, modes, dropout, fourier, embed, channels, levels, num_classes,

@@ -1,4 +1,4 @@
-"""A residual MLP over all values of an example at once, for data that are small or are no images.
+"""A residual MLP over all values of an example, for small data and data other than images.
 
 It compiles in a second and takes latents of any shape `[B, ..., C]`.
 """
@@ -30,7 +30,7 @@ class MLP(nn.Module):
     gamma_max: float
     dtype: Dtype
 
-    skip = True  # z is added to the output; no field, as it is always so
+    skip = True  # class attribute, not a field: z is always added to the output
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -43,9 +43,9 @@ class MLP(nn.Module):
         h = image_inputs(z, cond, self.levels, self.fourier, self.low).reshape(z.shape[0], -1)
         h = nn.Dense(self.width, dtype=self.dtype, name="in")(h)
         for i in range(self.depth):
-            known = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=f"cond_{i}")(c)
+            shift = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=f"cond_{i}")(c)
             inner = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(nn.swish(h))
-            inner = dropout(nn.swish(inner + known), self.dropout, fold_keys(keys, i))
+            inner = dropout(nn.swish(inner + shift), self.dropout, fold_keys(keys, i))
             h += nn.Dense(self.width, kernel_init=zeros, dtype=self.dtype, name=f"out_{i}")(inner)
         shape = (*z.shape[1:-1], self.channels)
         out = nn.Dense(math.prod(shape), kernel_init=zeros, name="out")(nn.swish(h).astype(z.dtype))
@@ -68,19 +68,19 @@ def make(
     gamma_max: Finite = 5.0,
     dtype: str = "float32",
 ) -> MLP:
-    """An MLP: it has no idea of neighbours, and its size grows with that of the image.
+    """An MLP, which ignores the positions of pixels and grows with the size of the image.
 
     Args:
-        width: hidden values.
-        depth: residual blocks of two dense layers.
+        width: number of hidden values.
+        depth: number of residual blocks of two dense layers.
         dropout: rate in the blocks.
         fourier: add Fourier features to the input.
         embed: size of the time embedding.
         channels: image channels.
-        levels: grey levels of the data.
-        num_classes: classes to condition on; 0 for none.
+        levels: number of grey levels of the data.
+        num_classes: number of classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
-        low: channels of the smaller image it is given; 0 for none.
+        low: channels of the smaller image it is conditioned on; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.

@@ -1,8 +1,8 @@
-"""The unCLIP prior (Ramesh et al. 2022): a transformer of one vector, what a CLIP sees in an image.
+"""The unCLIP prior (Ramesh et al. 2022): a transformer that predicts a CLIP image embedding.
 
 The sequence is [tokens of the text, the pooled text, time and class, the noisy vector, a learned
-query], and the prediction is read where the query is. Theirs is causal; here all see all unless
-asked. Data of any shape are one vector to it.
+query], and the prediction is read at the query. The paper's attention is causal; here it is not,
+unless `causal` is set. Data of any shape are flattened to one vector.
 """
 
 import math
@@ -39,35 +39,35 @@ class Prior(nn.Module):
     dtype: Dtype
     text: TextEncoder | None = None
 
-    skip = True  # z is added to the output; no field, as it is always so
+    skip = True  # class attribute, not a field: z is always added to the output
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B, ..., C]`, `gamma` `[B]`; shape and type of `z`."""
         batch = z.shape[0]
-        # What else it may be told of an image reaches it with the time.
+        # An embedding among the conditions enters by `Conditioning`, together with the time.
         text, _ = read(self.text, {k: v for k, v in cond.items() if k != "embedding"}, batch)
         c = Conditioning(
             self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
             self.dtype, name="cond",
         )(gamma, cond)  # fmt: skip
-        seen = image_inputs(z, cond, self.levels, self.fourier, 0).reshape(batch, 1, -1)
+        inputs = image_inputs(z, cond, self.levels, self.fourier, 0).reshape(batch, 1, -1)
         query = self.param("query", nn.initializers.normal(1.0), (self.width,))
-        h = [self._dense("time", c[:, None]), self._dense("in", seen),
+        h = [self._dense("time", c[:, None]), self._dense("in", inputs),
              jnp.broadcast_to(query, (batch, 1, self.width))]  # fmt: skip
         bias = jnp.zeros((batch, len(h)), jnp.float32)
         if text is not None:
-            read_text = self._dense("text_in", text.tokens)
-            h = [read_text, self._dense("pooled", text.pooled[:, None]), *h]
+            tokens = self._dense("text_in", text.tokens)
+            h = [tokens, self._dense("pooled", text.pooled[:, None]), *h]
             bias = jnp.concatenate([text.bias, jnp.zeros_like(bias[:, :1]), bias], axis=1)
         h = jnp.concatenate([part.astype(z.dtype) for part in h], axis=1)
         n = h.shape[1]
         h = h + self.param("position", nn.initializers.normal(0.02), (n, self.width))
         bias = bias[:, None]
         if self.causal:
-            # Padding sees itself, which nobody else does: its softmax is finite.
-            own = jnp.eye(n, dtype=bool)
-            bias = jnp.where(own, 0.0, jnp.where(jnp.tri(n, dtype=bool), bias, -jnp.inf))
+            # Every token, also padding, attends to itself, so that the softmax is finite.
+            diagonal = jnp.eye(n, dtype=bool)
+            bias = jnp.where(diagonal, 0.0, jnp.where(jnp.tri(n, dtype=bool), bias, -jnp.inf))
         for i in range(self.depth):
             h = self._block(h, bias, fold_keys(keys, i), i)
         zeros, shape = nn.initializers.zeros, (*z.shape[1:-1], self.channels)
@@ -82,12 +82,12 @@ class Prior(nn.Module):
     def _block(self, h: Array, bias: Array, keys: Array | None, i: int) -> Array:
         n = nn.LayerNorm(name=f"norm{i}_0")(h)
         q, k, v = jnp.split(self._dense(f"qkv{i}", n, 3 * self.width), 3, axis=-1)
-        found = self._dense(f"attended{i}", attend(q, k, v, bias, self.heads))
-        h = h + dropout(found, self.dropout, fold_keys(keys, 0)).astype(h.dtype)
+        update = self._dense(f"attended{i}", attend(q, k, v, bias, self.heads))
+        h = h + dropout(update, self.dropout, fold_keys(keys, 0)).astype(h.dtype)
         n = nn.LayerNorm(name=f"norm{i}_1")(h)
         inner = nn.gelu(self._dense(f"hidden{i}", n, max(1, int(self.ratio * self.width))))
-        found = self._dense(f"mlp{i}", dropout(inner, self.dropout, fold_keys(keys, 1)))
-        return h + found.astype(h.dtype)
+        update = self._dense(f"mlp{i}", dropout(inner, self.dropout, fold_keys(keys, 1)))
+        return h + update.astype(h.dtype)
 
 
 def make(
@@ -108,25 +108,25 @@ def make(
     dtype: str = "float32",
     text: TextEncoder | None = None,
 ) -> Prior:
-    """A transformer of one vector.
+    """A transformer that predicts one vector.
 
     Args:
-        width: values in a token.
-        depth: blocks.
-        heads: of attention; they divide the width.
-        causal: a token sees those before it alone, as published.
+        width: values per token.
+        depth: number of blocks.
+        heads: number of attention heads; must divide the width.
+        causal: whether tokens attend only to earlier ones, as published.
         ratio: hidden values of the MLP per token value.
         dropout: rate in the blocks.
         fourier: add Fourier features to the input.
         embed: size of the time embedding.
-        channels: of the prediction.
-        levels: levels of the data.
-        num_classes: classes to condition on; 0 for none.
+        channels: channels of the prediction.
+        levels: number of levels of the data.
+        num_classes: number of classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
-        text: how captions are read, a `TextEncoder`; the sequence then begins with the text.
+        text: encoder of captions, or None; with it the sequence begins with the text.
 
     Raises:
         SpecError: the heads do not divide the width.

@@ -1,9 +1,9 @@
 """A transformer of sequences `[B,1,T,C]`: signals, and texts by `autoencoder='embedding()'`.
 
-The blocks are DiT's (adaLN-zero), positions are told by rotation. With self-conditioning (Chen
-et al. 2022, "Analog bits") the network runs twice, the second time with what it predicted the
-first. Unlike the published way, which hands the prediction from step to step, this is one function
-of `z`: bounds and samplers need not know of it.
+The blocks are DiT's (adaLN-zero) with rotary position embeddings. With self-conditioning (Chen
+et al. 2022, "Analog bits") the network runs twice, the second time with its first prediction as an
+input. The published method passes the prediction from step to step; here it is a function of `z`
+alone, so that bounds and samplers need no changes.
 """
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ from diffusion_jax.networks.layers.blocks import Dtype, compute_dtype, fold_keys
 from diffusion_jax.networks.layers.embed import Conditioning, image_inputs
 from diffusion_jax.types import Array, Cond
 
-_SHARE = 0.25  # of the examples in training (Gulrajani & Hashimoto 2023)
+_SHARE = 0.25  # share of training examples with self-conditioning (Gulrajani & Hashimoto 2023)
 
 
 class Sequence(nn.Module):
@@ -39,7 +39,7 @@ class Sequence(nn.Module):
     gamma_max: float
     dtype: Dtype
 
-    skip = True  # z is added to the output; no field, as it is always so
+    skip = True  # class attribute, not a field: z is always added to the output
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -54,22 +54,22 @@ class Sequence(nn.Module):
             self.width, self.depth, self.heads, self.ratio, self.dropout, self.channels,
             self.dtype, name="body",
         )  # fmt: skip
-        seen = image_inputs(z, cond, self.levels, self.fourier, 0)[:, 0]
-        none = jnp.zeros((*seen.shape[:2], self.channels), z.dtype)
-        out = body(seen, c, none if self.self_conditioning else None, fold_keys(keys, 1))
+        inputs = image_inputs(z, cond, self.levels, self.fourier, 0)[:, 0]
+        none = jnp.zeros((*inputs.shape[:2], self.channels), z.dtype)
+        out = body(inputs, c, none if self.self_conditioning else None, fold_keys(keys, 1))
         if self.self_conditioning:
-            known = out  # in evaluation the network is one function of z, derivatives included
+            first = out  # in evaluation its derivatives with respect to z count too
             if keys is not None:
-                known = jax.lax.stop_gradient(out)
-                own = jax.vmap(lambda k: jax.random.bernoulli(k, _SHARE))(fold_keys(keys, 0))
-                known = jnp.where(own[:, None, None], known, 0.0)
-            out = body(seen, c, known, fold_keys(keys, 1))
+                first = jax.lax.stop_gradient(out)
+                used = jax.vmap(lambda k: jax.random.bernoulli(k, _SHARE))(fold_keys(keys, 0))
+                first = jnp.where(used[:, None, None], first, 0.0)
+            out = body(inputs, c, first, fold_keys(keys, 1))
         out = out[:, None]
         return out + z if out.shape == z.shape else out
 
 
 class _Body(nn.Module):
-    """The transformer, `[B,T,C]` to `[B,T,channels]`."""
+    """The transformer, from `[B,T,C]` to `[B,T,channels]`."""
 
     width: int
     depth: int
@@ -80,12 +80,12 @@ class _Body(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, x: Array, c: Array, known: Array | None, keys: Array | None) -> Array:
+    def __call__(self, x: Array, c: Array, first: Array | None, keys: Array | None) -> Array:
         h = nn.Dense(self.width, kernel_init=transformer.XAVIER, dtype=self.dtype, name="in")(x)
         h, zeros = h.astype(x.dtype), transformer.ZEROS
-        if known is not None:
-            before = nn.Dense(self.width, use_bias=False, kernel_init=zeros, name="told")
-            h = h + before(transformer.normalise(known)).astype(x.dtype)
+        if first is not None:
+            project = nn.Dense(self.width, use_bias=False, kernel_init=zeros, name="told")
+            h = h + project(transformer.normalise(first)).astype(x.dtype)
         h, angles = patches.place(self, h, "rope", (1, x.shape[1]), self.heads)
         for i in range(self.depth):
             block = transformer.AdaptiveBlock(
@@ -118,18 +118,19 @@ def make(
     """A transformer of sequences.
 
     Args:
-        width: values in a token; one token for each sample or letter.
-        depth: blocks.
-        heads: of attention; the size of a head must be divisible by 4.
+        width: values per token; there is one token for each sample or letter.
+        depth: number of blocks.
+        heads: number of attention heads; the size of a head must be divisible by 4.
         ratio: hidden values of the MLP per token value.
         dropout: rate in the blocks.
-        self_conditioning: give it its own first prediction: twice the calls, a better bound, of
-            texts; of fewer than three channels (signals) normalisation leaves nothing to read.
-        fourier: add Fourier features to the input, for signals of many levels.
+        self_conditioning: feed the network its own first prediction: twice the calls, and a better
+            bound for texts. With fewer than three channels (signals) it is useless, because the
+            prediction is normalised over channels.
+        fourier: add Fourier features to the input, for signals with many levels.
         embed: size of the time embedding.
-        channels: of the prediction.
-        levels: levels of the data.
-        num_classes: classes to condition on; 0 for none.
+        channels: channels of the prediction.
+        levels: number of levels of the data.
+        num_classes: number of classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.

@@ -1,7 +1,7 @@
-"""A network of images on videos: the frames are channels of one image (MCVD, Voleti et al. 2022).
+"""A network for images applied to videos, with frames as channels (MCVD, Voleti et al. 2022).
 
-The plain rival of `video_unet`: every layer mixes all frames, none knows their order or that they
-are alike.
+The simple alternative to `video_unet`: every layer mixes all frames, and none knows their order or
+that they are similar.
 """
 
 from typing import Any
@@ -26,22 +26,22 @@ class StackedFrames(nn.Module):
 
     @property
     def skip(self) -> bool:
-        """As the network of images."""
+        """Whether the inner network adds `z` to its output."""
         return bool(getattr(self.of, "skip", False))
 
     @property
     def fourier(self) -> bool:
-        """As the network of images."""
+        """Whether the inner network adds Fourier features."""
         return bool(getattr(self.of, "fourier", False))
 
     @property
     def low(self) -> int:
-        """Channels of the frames that it is given, all of them together."""
+        """Total number of channels of the frames that it is conditioned on."""
         return int(getattr(self.of, "low", 0))
 
     @property
     def text(self) -> TextEncoder | None:
-        """How captions are read: as the network of images does."""
+        """The text encoder of the inner network, or None."""
         return getattr(self.of, "text", None)
 
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -50,7 +50,7 @@ class StackedFrames(nn.Module):
             return self.of(z, gamma, cond, keys)
         if z.ndim != 5 or z.shape[1] != self.frames:
             raise ConfigError(
-                f"stacked_frames: it takes videos [B, {self.frames}, H, W, C]; got {z.shape}"
+                f"stacked_frames takes videos [B, {self.frames}, H, W, C]; got {z.shape}"
             )
         b, t, height, width, _ = z.shape
         if self.low:
@@ -68,24 +68,27 @@ def make(
     shape: tuple[Count, ...] = (),
     text: TextEncoder | None = None,
 ) -> Any:
-    """A network of images with T times as many channels.
+    """A network for images with T times as many channels.
 
     Args:
-        of: a network of images, as `vdm_unet(width=32, depth=2)`.
-        channels: of a frame.
-        levels: grey levels of the data.
-        low: channels of a frame that it is given; 0 for none.
-        given: how many frames it is given: they are channels of the smaller image of `of`.
-        shape: of a video, `(T, H, W, C)`.
-        text: how captions are read, by a network of images that can.
+        of: a network for images, such as `vdm_unet(width=32, depth=2)`.
+        channels: channels of a frame.
+        levels: number of grey levels of the data.
+        low: channels of a frame that it is conditioned on; 0 for none.
+        given: number of frames that it is conditioned on; they are channels of the smaller image of
+            `of`.
+        shape: shape of a video, `(T, H, W, C)`.
+        text: encoder of captions, if the inner network takes one; or None.
 
     Raises:
-        ConfigError: `of` is no network with `channels`.
+        ConfigError: `of` is not a network with `channels`.
     """
     if not isinstance(of, nn.Module) or not hasattr(of, "channels"):
-        raise ConfigError(f"stacked_frames takes a network, as stacked_frames(of=unet()); got {of}")
+        raise ConfigError(
+            f"stacked_frames takes a network, as in stacked_frames(of=unet()); got {of}"
+        )
     frames = shape[0] if len(shape) == 4 else 1
-    told: dict[str, Any] = {"low": given * low} if given and hasattr(of, "low") else {}
+    changes: dict[str, Any] = {"low": given * low} if given and hasattr(of, "low") else {}
     if text is not None and hasattr(of, "text"):
-        told["text"] = text
-    return StackedFrames(of.clone(channels=frames * channels, **told), frames, channels, levels)
+        changes["text"] = text
+    return StackedFrames(of.clone(channels=frames * channels, **changes), frames, channels, levels)

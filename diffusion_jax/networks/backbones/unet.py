@@ -1,6 +1,6 @@
 """A multi-resolution U-Net: the DDPM++ family (Ho et al. 2020; Song et al. 2021).
 
-Much cheaper per image than VDM's network on large images, a little worse in likelihood at equal
+On large images it is much cheaper than VDM's network, and slightly worse in likelihood at equal
 size.
 """
 
@@ -40,33 +40,31 @@ def make(
         mults: channel multiplier of each resolution, full resolution first.
         blocks: residual blocks per resolution on the way down (one more on the way up).
         attention: heights at which attention follows every block (the middle always has it).
-        heads: attention heads.
+        heads: number of attention heads.
         dropout: rate in the residual blocks.
         fourier: add Fourier features to the input.
         remat: recompute activations in the backward pass.
-        patch: side of the square of pixels that is one position: with 2 the network sees 28x28
-            pixels as 14x14 positions of four, and is four times cheaper at the same width.
-        level_features: numbers by which each value is told what its own `z` says of its level
+        patch: side of the square of pixels at one position: with 2 the network processes 28x28
+            pixels as 14x14 positions of four, at a quarter of the cost at the same width.
+        level_features: size of an embedding of each value's posterior over levels given its own `z`
             (`LevelEmbedding`); 0 for none.
-        position: what is added to the input that tells places apart, `"sincos"` or `"learned"`.
-            Without it, `"none"`, a network knows where it is by the distance to the border at best:
-            for texts such as "top left" that is too little.
-        smallest_group: fewest channels in a group of the norms. A norm of few leaves little of what
-            a class or a text adds to all places alike: try 8.
+        position: position embedding added to the input, `"sincos"` or `"learned"`. With `"none"`
+            the network can infer positions only from the distance to the border, which is too
+            little for texts such as "top left".
+        smallest_group: smallest number of channels in a group of the norms. Small groups normalise
+            away the class or text conditioning; try 8.
         channels: image channels.
-        levels: grey levels of the data.
-        num_classes: classes to condition on; 0 for none.
+        levels: number of grey levels of the data.
+        num_classes: number of classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
-        low: channels of the smaller image it is given; 0 for none.
+        low: channels of the smaller image it is conditioned on; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
-        text: how captions are read, a `TextEncoder`; every attention is then followed by one to
-            the text.
+        text: encoder of captions, or None; with it every attention is followed by one to the text.
 
     Returns:
-        The Linen module. Images that cannot be halved often enough raise `ConfigError` when it is
-        initialised.
+        The Linen module. It raises `ConfigError` for images that cannot be halved often enough.
     """
     return UNet(
         width, tuple(mults), blocks, tuple(attention), heads, dropout, fourier, remat, patch,

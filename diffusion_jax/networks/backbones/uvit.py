@@ -1,7 +1,7 @@
 """U-ViT: a transformer whose early and late blocks are joined by long skips (Bao et al. 2023).
 
-The conditions are tokens among those of the patches. As in the other networks here, the input
-carries Fourier features and the output, zero at first, has `z` added to it.
+The conditions are tokens among those of the patches. As in the other networks here, Fourier
+features are added to the input, and `z` to the output, which is zero at initialisation.
 """
 
 from typing import cast
@@ -91,11 +91,11 @@ class UViT(nn.Module):
         h, _ = run("up", half + 1, half, h, skips[::-1])  # last in, first out
 
         h = nn.LayerNorm(epsilon=1e-5, name="norm_out")(h[:, extra:])
-        zeros, as_it_is = nn.initializers.zeros, nn.initializers.delta_orthogonal()
+        zeros, identity = nn.initializers.zeros, nn.initializers.delta_orthogonal()
         h = nn.Dense(self.patch**2 * self.channels, kernel_init=zeros, name="out")(h)
         out = patches.unpatchify(h, grid, self.patch)
         if self.conv:
-            out = conv3x3(self.channels, kernel_init=as_it_is, name="conv_out")(out)
+            out = conv3x3(self.channels, kernel_init=identity, name="conv_out")(out)
         return out + z if self.skip and out.shape == z.shape else out
 
 
@@ -132,49 +132,49 @@ def make(
     """U-ViT; the defaults are the published U-ViT-S/2 for CIFAR-10 (44M parameters in its blocks).
 
     Args:
-        width: values in a token.
-        depth: blocks besides the middle one; even.
-        heads: attention heads.
-        patch: side of the square of pixels that is one token.
+        width: values per token.
+        depth: number of blocks besides the middle one; even.
+        heads: number of attention heads.
+        patch: side of the square of pixels in one token.
         ratio: hidden values of the MLPs per value of a token.
         position: `"learned"` (U-ViT's), `"sincos"`, `"rope"` or `"none"`.
-        qk_norm: normalise queries and keys; `"auto"`: in bfloat16, which it keeps stable.
-        skip: add `z` to the output; False for latents that are not pixels.
-        conv: a last 3x3 convolution over pixels; False for latents.
-        cond_tokens: tokens that carry time, class and augmentation. On a TPU choose them so that
-            all tokens together are a multiple of 8.
+        qk_norm: whether to normalise queries and keys; `"auto"`: in bfloat16, for stability.
+        skip: add `z` to the output; use False for latents that are not pixels.
+        conv: whether a 3x3 convolution over pixels comes last; use False for latents.
+        cond_tokens: number of tokens for time, class and augmentation. On a TPU choose it so that
+            the total number of tokens is a multiple of 8.
         dropout: rate on the attention's output and inside the MLPs.
-        drop_path: rate at which training leaves out a branch of the last block (stochastic depth);
-            it falls linearly to 0 at the first.
+        drop_path: rate at which training drops a branch of the last block (stochastic depth); it
+            falls linearly to 0 at the first.
         fourier: add Fourier features to the input.
         embed: size of the time embedding; a quarter of `width` if None.
-        attention: `"xla"`, or `"cudnn"`: a fused kernel, for bfloat16 on a GPU.
-        scan: run equal blocks by `lax.scan` (short compilation); `"auto"`: on TPU. It changes
-            neither parameters nor results, nor does `remat`.
+        attention: `"xla"`, or `"cudnn"` for a fused kernel for bfloat16 on a GPU.
+        scan: run identical blocks by `lax.scan` (short compilation); `"auto"`: on TPU. Neither this
+            nor `remat` changes parameters or results.
         remat: recompute activations in the backward pass.
         channels: image channels.
-        levels: grey levels of the data.
-        num_classes: classes to condition on; 0 for none.
+        levels: number of grey levels of the data.
+        num_classes: number of classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
-        low: channels of the smaller image it is given; 0 for none.
+        low: channels of the smaller image it is conditioned on; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic of the matrix products.
-        platform: of the devices it will run on: `"cpu"`, `"gpu"` or `"tpu"`.
-        memory: of each of these devices, bytes; None if it is not known.
-        devices: how many there are.
+        platform: platform of the devices it will run on: `"cpu"`, `"gpu"` or `"tpu"`.
+        memory: memory of each device in bytes; None if unknown.
+        devices: number of devices.
 
     Returns:
-        The Linen module. Images that `patch` does not cover, and attention that does not fit the
-        memory, raise `ConfigError` when they are seen.
+        The Linen module. It raises `ConfigError` for images that `patch` does not cover, and for
+        attention that does not fit into memory.
 
     Raises:
-        SpecError: settings that do not fit together.
+        SpecError: the settings do not fit together.
     """
     if depth % 2 or depth < 2:
         raise SpecError(
-            f"uvit: depth={depth} cannot be split in halves that long skips join (the middle block "
-            f"comes on top); use depth={max(depth - 1, 2)} or {max(depth + 1, 4)}"
+            f"uvit: depth={depth} cannot be split into two halves joined by long skips (the middle "
+            f"block is extra); use depth={max(depth - 1, 2)} or {max(depth + 1, 4)}"
         )
     size = transformer.check_heads("uvit", width, heads, attention, dtype, platform)
     return UViT(

@@ -1,7 +1,7 @@
-"""VDM's U-Net: no down-sampling, many equal residual blocks (Kingma et al. 2021, appendix B).
+"""VDM's U-Net: identical residual blocks without downsampling (Kingma et al. 2021, appendix B).
 
-`depth` blocks down, three in the middle (residual, attention, residual), `depth + 1` up, every up
-block seeing one skip. The input carries Fourier features, the output has `z` added to it.
+`depth` blocks down, three in the middle (residual, attention, residual) and `depth + 1` up, each of
+which receives one skip. Fourier features are added to the input, and `z` to the output.
 """
 
 from typing import cast
@@ -26,7 +26,7 @@ from diffusion_jax.types import Array, Cond
 
 
 class Stage(nn.Module):
-    """A residual block, followed by attention if asked."""
+    """A residual block, followed by attention if `attention` is set."""
 
     width: int
     dropout: float
@@ -64,7 +64,7 @@ class VDMUNet(nn.Module):
     gamma_max: float
     dtype: Dtype
 
-    skip = True  # z is added to the output; no field, as it is always so
+    skip = True  # class attribute, not a field: z is always added to the output
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -130,31 +130,31 @@ def make(
     """VDM's network; the defaults are VDM-32 (30.6M parameters).
 
     Args:
-        width: channels everywhere.
-        depth: blocks on the down side (L; there are L + 1 on the up side).
-        attention: attention after every block, not only in the middle.
+        width: number of channels in all blocks.
+        depth: number L of blocks on the way down (L + 1 on the way up).
+        attention: whether attention follows every block, not only in the middle.
         dropout: rate in the residual blocks.
         fourier: add Fourier features to the input.
         embed: size of the time embedding; `width` if None.
         scalar: take a raw scalar condition, as published checkpoints do.
-        scan: run equal blocks by `lax.scan` (short compilation); `"auto"`: on TPU. It changes
-            neither parameters nor results, nor does `remat`.
+        scan: run identical blocks by `lax.scan` (short compilation); `"auto"`: on TPU. Neither this
+            nor `remat` changes parameters or results.
         remat: recompute activations in the backward pass (less memory, about a fifth more work);
             `"auto"`: on TPU, whose smallest chips could not train VDM-32 otherwise.
-        smallest_group: fewest channels in a group of the norms; 1 in published checkpoints, which
-            differ from ours at 32 channels.
+        smallest_group: smallest number of channels in a group of the norms; 1 in published
+            checkpoints, which differ from ours at 32 channels.
         channels: image channels.
-        levels: grey levels of the data.
-        num_classes: classes to condition on; 0 for none.
+        levels: number of grey levels of the data.
+        num_classes: number of classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
-        low: channels of the smaller image it is given; 0 for none.
+        low: channels of the smaller image it is conditioned on; 0 for none.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
-        platform: of the devices it will run on: `"cpu"`, `"gpu"` or `"tpu"`.
+        platform: platform of the devices it will run on: `"cpu"`, `"gpu"` or `"tpu"`.
 
     Raises:
-        SpecError: `scan` or `remat` is something else.
+        SpecError: `scan` or `remat` is not True, False or `"auto"`.
     """
     on_tpu = platform == "tpu"
     scan = block_stack.decide("vdm_unet: scan", scan, on_tpu)

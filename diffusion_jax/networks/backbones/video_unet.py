@@ -1,8 +1,8 @@
-"""A U-Net of videos, factorised: `unet` on every frame, attention between frames after each block.
+"""A factorised U-Net for videos: `unet` on every frame, attention between frames after each block.
 
-Ho et al. 2022, "Video diffusion models", with attention between frames that tells them apart by
-their distance in time and adds nothing at first: weights of a `unet` of images load (`init`), and
-give of each frame what they gave of an image.
+Ho et al. 2022, "Video diffusion models". The attention between frames depends on their distance in
+time and is zero at initialisation: the weights of a `unet` for images can be loaded (`init`), and
+then give the same prediction for each frame as for an image.
 """
 
 from diffusion_jax.allowed import Count, Counts, Finite, Levels, Rate, Whole
@@ -38,48 +38,42 @@ def make(
     shape: tuple[Count, ...] = (),
     stills: Whole | None = None,
 ) -> UNet:
-    """A U-Net of videos `[B,T,H,W,C]`.
+    """A U-Net for videos `[B,T,H,W,C]`.
 
     Args:
         width: channels at full resolution.
         mults: channel multiplier of each resolution, full resolution first.
         blocks: residual blocks per resolution on the way down (one more on the way up).
         attention: heights at which attention within a frame follows every block (the middle always
-            has it); that between frames follows every block.
-        heads: attention heads.
+            has it); attention between frames follows every block.
+        heads: number of attention heads.
         dropout: rate in the residual blocks.
         fourier: add Fourier features to the input.
         remat: recompute activations in the backward pass.
-        patch: side of the square of pixels that is one position: with 2 the network sees 28x28
-            pixels as 14x14 positions of four, and is four times cheaper at the same width.
-        level_features: numbers by which each value is told what its own `z` says of its level
-            (`LevelEmbedding`); 0 for none.
-        position: what is added to the input that tells places apart, `"sincos"` or `"learned"`.
-            Without it, `"none"`, a network knows where it is by the distance to the border at best:
-            for texts such as "top left" that is too little.
-        smallest_group: fewest channels in a group of the norms. A norm of few leaves little of what
-            a class or a text adds to all places alike: try 8.
-        channels: of a frame.
-        levels: grey levels of the data.
-        num_classes: classes to condition on; 0 for none.
+        patch: see `unet`.
+        level_features: see `unet`.
+        position: see `unet`.
+        smallest_group: see `unet`.
+        channels: channels of a frame.
+        levels: number of grey levels of the data.
+        num_classes: number of classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
-        low: channels of a frame that it is given; 0 for none.
-        given: frames that it is given, before those it predicts: every layer sees them as frames
-            without noise (or with that of `low_gamma`), so that weights of whole videos load.
+        low: channels of a frame that it is conditioned on; 0 for none.
+        given: number of frames that it is conditioned on, before those it predicts. Every layer
+            treats them as frames without noise (or with noise at `low_gamma`), so that the weights
+            of a model of whole videos can be loaded.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
-        text: how captions are read, a `TextEncoder`; every attention is then followed by one to
-            the text.
-        time: False for no attention between frames: what it is worth is the difference.
-        shape: of a video, `(T, H, W, C)`; of an image, `(H, W, C)`, it makes a network without
-            attention between frames: `unet`.
-        stills: the class of examples whose frames are unrelated images (`joint` data): these see
-            themselves alone.
+        text: encoder of captions, or None; with it every attention is followed by one to the text.
+        time: whether frames attend to each other; False for comparisons.
+        shape: shape of a video, `(T, H, W, C)`; the shape `(H, W, C)` of an image makes a network
+            without attention between frames, a `unet`.
+        stills: class of examples whose frames are unrelated images (`joint` data) and do not attend
+            to each other.
 
     Returns:
-        The Linen module. Images that cannot be halved often enough raise `ConfigError` when it is
-        initialised.
+        The Linen module. It raises `ConfigError` for images that cannot be halved often enough.
     """
     return UNet(
         width, tuple(mults), blocks, tuple(attention), heads, dropout, fourier, remat, patch,

@@ -1,1 +1,1 @@
-"""Networks of noisy images that guidance follows the gradient of: one file each."""
+"""Guides: networks of noisy images whose gradients guide sampling; one file each."""

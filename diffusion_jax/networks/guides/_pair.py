@@ -1,4 +1,4 @@
-"""What all CLIPs share: vectors of noisy images and of texts, and how alike they are."""
+"""Shared by all CLIPs: vectors of noisy images and of texts, and their similarity."""
 
 import math
 from abc import abstractmethod
@@ -13,7 +13,7 @@ from diffusion_jax.networks.guides.base import each, unit
 from diffusion_jax.networks.text_encoders.base import TextEncoder
 from diffusion_jax.types import Array, Cond, Params
 
-_AT_ONCE = 128  # texts
+_AT_ONCE = 128  # texts encoded at once
 
 
 @dataclass(frozen=True)
@@ -21,64 +21,64 @@ class Pair:
     """Two encoders; `logit = s <f(z, gamma), g(text)> + b` of unit vectors f and g.
 
     Attributes:
-        network: has the methods `of_image(z, gamma, keys)`, `of_text(cond)`, `line(gamma)` (s and
-            b).
+        network: a module with methods `of_image(z, gamma, keys)`, `of_text(cond)` and `line(gamma)`
+            (s and b).
     """
 
     network: nn.Module
 
     @property
     def reader(self) -> TextEncoder | None:
-        """How texts are read, if a text encoder reads them: it can then be a model's as well."""
+        """The text encoder, which a diffusion model can share; None for a list of captions."""
         return None
 
     @abstractmethod
     def condition(self, text: str) -> Cond:
-        """A prompt as the network reads it, arrays with a leading axis 1."""
+        """The network's condition for a prompt, arrays with a leading axis 1."""
 
     def embed_image(
         self, params: Params, z: Array, gamma: Array, keys: Array | None = None
     ) -> Array:
-        """Vectors of images in model space at `gamma`, `[B, size]`; `unit` makes them f."""
-        return self._ask(params, "of_image", z, each(gamma, z), keys)
+        """Vectors of images in model space at `gamma`, `[B, size]`; `unit` of them is f."""
+        return self._apply(params, "of_image", z, each(gamma, z), keys)
 
     def embed_text(self, params: Params, text: Array, weight: Array | None = None) -> Array:
-        """Vectors of texts as they are read, `[N, L]`, `[N, size]`; `unit` makes them g."""
+        """Vectors `[N, size]` of encoded texts `[N, L]`; `unit` of them is g."""
         cond = {"text": text} if weight is None else {"text": text, "text_weight": weight}
-        return self._ask(params, "of_text", cond)
+        return self._apply(params, "of_text", cond)
 
     def texts(self, params: Params, cond: Cond) -> Array:
         """Unit vectors of `cond["text"]`, `[N, size]`."""
         return unit(self.embed_text(params, cond["text"], cond.get("text_weight")))
 
     def logits(self, params: Params, f: Array, g: Array, gamma: Array) -> Array:
-        """`s f.g + b`, `[B, N]`, of unit vectors `[B, size]`, at `gamma` `[B]`, and `[N, size]`.
+        """`s f.g + b`, `[B, N]`, of unit vectors `f` `[B, size]` and `g` `[N, size]`.
 
-        With `g` `[B, size, 1]` those of each image's own text, `[B, 1]`.
+        With `g` `[B, size, 1]`, the logits of each image's own text, `[B, 1]`. `gamma` is `[B]`.
         """
-        scale, offset = self._ask(params, "line", gamma)
-        alike = f @ g.T if g.ndim == 2 else jnp.einsum("bd,bdn->bn", f, g)
-        return scale[:, None] * alike + offset[:, None]
+        scale, offset = self._apply(params, "line", gamma)
+        similarity = f @ g.T if g.ndim == 2 else jnp.einsum("bd,bdn->bn", f, g)
+        return scale[:, None] * similarity + offset[:, None]
 
     def log_prob(self, params: Params, z: Array, gamma: Array, cond: dict[str, Any]) -> Array:
-        """`log p(text is true of z)`, `[B]`; `cond["text"]` is one string, or `[B, L]` as read."""
+        """`log p(text is true of z)`, `[B]`; `cond["text"]` is a string, or encoded, `[B, L]`."""
         return Opened(self, params)(z, gamma, cond)
 
     def opened(self, params: Params) -> "Opened":
-        """With its weights, and perhaps the captions of `bank`, for guidance."""
+        """The CLIP with its weights, which may include the captions of `bank`, for guidance."""
         return Opened(self, params)
 
-    def _ask(self, params: Params, method: str, *args: Array | Cond | None) -> Any:
+    def _apply(self, params: Params, method: str, *args: Array | Cond | None) -> Any:
         return self.network.apply({"params": params["network"]}, *args, method=method)
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A CLIP and its weights, as guidance asks it.
+    """A CLIP with its weights, for guidance.
 
     Attributes:
         pair: the CLIP.
-        params: `{"network"}`, and `{"bank": {"text", "share"}}` where there is one.
+        params: `{"network"}`, and `{"bank": {"text", "share"}}` if there is a bank.
     """
 
     pair: Pair
@@ -91,8 +91,8 @@ class Opened:
 
     def __call__(self, z: Array, gamma: Array, cond: dict[str, Any]) -> Array:
         """`log p(text is true of z)`, `[B]`."""
-        told = self.condition(cond["text"]) if isinstance(cond["text"], str) else cond
-        g = self.texts(told)
+        encoded = self.condition(cond["text"]) if isinstance(cond["text"], str) else cond
+        g = self.texts(encoded)
         g = jnp.broadcast_to(g, (z.shape[0], g.shape[1]))
         return jax.nn.log_sigmoid(self.logits(z, gamma, g[..., None])[:, 0])
 
@@ -105,7 +105,7 @@ class Opened:
         return self.pair.texts(self.params, cond)
 
     def bank(self) -> tuple[Array, Array]:
-        """Unit vectors of known captions, `[K, size]`, and the log of how often each is, `[K]`."""
+        """Unit vectors of known captions, `[K, size]`, and the log of their shares, `[K]`."""
         bank = self.params["bank"]
         n = len(bank["text"])
         batch = math.ceil(n / math.ceil(n / _AT_ONCE))
@@ -115,6 +115,6 @@ class Opened:
         return g.reshape(-1, g.shape[-1])[:n], jnp.log(bank["share"])
 
     def logits(self, z: Array, gamma: Array, g: Array) -> Array:
-        """Of texts `g` `[N, size]`, `[B, N]`; of each image's own, `[B, size, 1]`, `[B, 1]`."""
+        """See `Pair.logits`; here `z` are the images, at a gamma of any shape."""
         f = unit(self.pair.embed_image(self.params, z, gamma))
         return self.pair.logits(self.params, f, g, each(gamma, z))

@@ -1,6 +1,6 @@
-"""The contract of a guide: a trained `log_prob(z, gamma, cond)` for guidance to climb.
+"""The contract of a guide: a trained `log_prob(z, gamma, cond)` for guidance to increase.
 
-It is trained on `z = alpha x + sigma eps` at every gamma, because guidance asks it at every gamma.
+It is trained on `z = alpha x + sigma eps` at every gamma, because guidance uses it at every gamma.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -16,11 +16,11 @@ from diffusion_jax.types import Array, Cond, Params
 
 @runtime_checkable
 class Guide(Protocol):
-    """A function of noisy images that can be trained."""
+    """A trainable function of noisy images."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `loss` reports beside the loss itself."""
+        """Names of the metrics that `loss` reports besides the loss itself."""
         ...
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
@@ -28,14 +28,17 @@ class Guide(Protocol):
         ...
 
     def loss(
-        self, params: Params, z: Array, gamma: Array, told: Cond, keys: Array | None
+        self, params: Params, z: Array, gamma: Array, annotations: Cond, keys: Array | None
     ) -> dict[str, Array]:
         """`"loss"` in nats and every metric, each `[B]`.
 
         Args:
-            told: what is known of the images: `"label"` `[B]`, and what `data.captions.conditions`
-                says where a text encoder reads captions.
-            keys: `[B]`, for dropout, or None.
+            params: the weights.
+            z: noisy images.
+            gamma: their noise levels, `[B]`.
+            annotations: `"label"` `[B]` of the images and, if a text encoder reads captions, the
+                output of `data.captions.conditions`.
+            keys: dropout keys, `[B]`, or None.
         """
         ...
 
@@ -45,11 +48,11 @@ class Guide(Protocol):
 
 
 class Head(nn.Module):
-    """A tower and a linear layer that starts at zero: no opinion before training.
+    """A tower and a linear layer that is zero at initialisation.
 
     Attributes:
         tower: the tower.
-        size: outputs.
+        size: number of outputs.
     """
 
     tower: Tower
@@ -85,19 +88,19 @@ def tower(
 
 
 def start(network: nn.Module, key: Array, shape: tuple[int, ...]) -> Params:
-    """Initial weights of a network of `(z, gamma, cond)`."""
+    """Initial weights of a network that takes `(z, gamma, cond)`."""
     return {"network": network.init(key, jnp.zeros((2, *shape)), jnp.zeros(2), {})["params"]}
 
 
 def apply(
     network: nn.Module, params: Params, z: Array, gamma: Array, cond: Cond, keys: Any = None
 ) -> Any:
-    """The network at a scalar gamma, `[B]`, or one per pixel (it then sees their mean)."""
+    """The network's output for gamma scalar, `[B]`, or per pixel (of which it gets the mean)."""
     return network.apply({"params": params["network"]}, z, each(gamma, z), cond, keys)
 
 
 def each(gamma: Array, z: Array) -> Array:
-    """Gamma `[B]` of images `z` from a scalar, `[B]`, or one per pixel (the mean)."""
+    """Gamma as `[B]`, for images `z`, from a scalar, `[B]`, or one per pixel (their mean)."""
     gamma = jnp.asarray(gamma)
     if gamma.ndim > 1:
         gamma = gamma.mean(axis=tuple(range(1, gamma.ndim)))

@@ -13,11 +13,11 @@ from diffusion_jax.types import Array, Cond, Params
 
 @dataclass(frozen=True)
 class Classifier:
-    """Cross-entropy on the class, at every gamma.
+    """A classifier trained by cross-entropy at every gamma.
 
     Attributes:
-        network: gives logits and features.
-        metrics: beside the loss.
+        network: network with logits and features as outputs.
+        metrics: names of the metrics besides the loss.
     """
 
     network: Head
@@ -36,16 +36,16 @@ class Classifier:
         return apply(self.network, params, z, gamma, {})[1]
 
     def loss(
-        self, params: Params, z: Array, gamma: Array, told: Cond, keys: Array | None
+        self, params: Params, z: Array, gamma: Array, annotations: Cond, keys: Array | None
     ) -> dict[str, Array]:
-        """Cross-entropy in nats, and whether the most probable class is right."""
-        label = told["label"]
+        """Cross-entropy in nats, and whether the most probable class is correct."""
+        label = annotations["label"]
         logits = self.logits(params, z, gamma, keys)
         log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], axis=1)[:, 0]
         return {"loss": -log_p, "accuracy": (logits.argmax(1) == label).astype(log_p.dtype)}
 
     def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
-        """`log p(cond["label"] | z, gamma)`; 0 for the null class, which says nothing."""
+        """`log p(cond["label"] | z, gamma)`; 0 for the null class."""
         log_p = jax.nn.log_softmax(self.logits(params, z, gamma))
         log_p = jnp.pad(log_p, ((0, 0), (0, 1)))
         return jnp.take_along_axis(log_p, cond["label"][:, None], axis=1)[:, 0]
@@ -69,11 +69,11 @@ def make(
         mults: channel multiplier of each resolution.
         blocks: residual blocks per resolution.
         dropout: rate in the blocks.
-        num_classes: classes of the data.
+        num_classes: number of classes of the data.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
-        groups: of channels, at most, in the norm before the mean over positions; see `Tower`.
+        groups: largest number of groups in the norm before the mean over positions; see `Tower`.
 
     Returns:
         The guide.

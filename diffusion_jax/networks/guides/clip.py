@@ -1,10 +1,10 @@
-"""Images and texts in one space: is a caption true of a noisy image?
+"""Noised CLIP: the probability that a caption is true of a noisy image.
 
-An encoder of noisy images and one of texts, both to vectors of unit length, and
-`log p(true) = log sigmoid(s <f(z, gamma), g(text)> + b)` with s and b that are learned and know
-gamma, since at the most noise the answer is the base rate: noised CLIP (Nichol et al. 2022,
-"GLIDE", section 3.2) with the loss of Zhai et al. 2023 ("SigLIP"). Each image is held against the
-captions of all images in the batch; those that are true of it as well count as true.
+An encoder of noisy images and one of texts map to unit vectors, and
+`log p(true) = log sigmoid(s <f(z, gamma), g(text)> + b)`, where s and b are learned functions of
+gamma, since at the highest noise the answer is the base rate (Nichol et al. 2022, "GLIDE", section
+3.2, with the loss of Zhai et al. 2023, "SigLIP"). Each image is compared with the captions of all
+images in the batch; other images' captions that are true of it count as true.
 """
 
 import math
@@ -26,17 +26,17 @@ from diffusion_jax.networks.layers.tower import Tower
 from diffusion_jax.networks.text_encoders.base import TextEncoder, as_read, prompts
 from diffusion_jax.types import Array, Cond, Params
 
-_GAMMA = 32  # numbers that say gamma to scale and offset
-_MOST = 100.0  # of the scale, as CLIP's
-_SCALE, _OFFSET = 10.0, -5.0  # to begin with
-_BANK = 4096  # captions at most that a text is told from
+_GAMMA = 32  # size of the embedding of gamma, for scale and offset
+_MOST = 100.0  # largest scale, as in CLIP
+_SCALE, _OFFSET = 10.0, -5.0  # initial values
+_BANK = 4096  # largest number of captions in the bank
 
 
 class Reader(nn.Module):
-    """Texts to vectors: an encoder's pooled vector, and a linear layer.
+    """Maps texts to vectors: an encoder's pooled vector, and a linear layer.
 
     Attributes:
-        text: how texts are read.
+        text: the text encoder.
         size: length of the vector.
     """
 
@@ -45,7 +45,7 @@ class Reader(nn.Module):
 
     @nn.compact
     def __call__(self, cond: Cond) -> Array:
-        """Vectors `[N, size]` of `cond["text"]` `[N, L]`, perhaps with `"text_weight"`."""
+        """Vectors `[N, size]` of `cond["text"]` `[N, L]`, optionally with `"text_weight"`."""
         context, _ = read(self.text, cond, len(cond["text"]))
         assert context is not None
         return nn.Dense(self.size, name="out")(context.pooled)
@@ -55,8 +55,8 @@ class Both(nn.Module):
     """Both encoders, and scale and offset of the similarity.
 
     Attributes:
-        tower: of images.
-        text: how texts are read.
+        tower: the image tower.
+        text: the text encoder.
         size: length of the vectors.
     """
 
@@ -74,15 +74,15 @@ class Both(nn.Module):
         )
 
     def __call__(self, z: Array, gamma: Array, cond: Cond) -> tuple[Array, Array, Array]:
-        """Everything, so that `init` makes all weights."""
+        """Runs all parts, so that `init` creates all weights."""
         return self.of_image(z, gamma), self.of_text(cond), self.line(gamma)[0]
 
     def of_image(self, z: Array, gamma: Array, keys: Array | None = None) -> Array:
-        """Vectors of images, `[B, size]`, not of unit length."""
+        """Vectors of images, `[B, size]`, not normalised."""
         return self.image_out(self.tower(z, gamma, {}, keys))
 
     def of_text(self, cond: Cond) -> Array:
-        """Vectors of texts, `[N, size]`, not of unit length."""
+        """Vectors of texts, `[N, size]`, not normalised."""
         return self.reader(cond)
 
     def line(self, gamma: Array) -> tuple[Array, Array]:
@@ -94,12 +94,13 @@ class Both(nn.Module):
 
 @dataclass(frozen=True)
 class Clip(Pair):
-    """A CLIP of captions that a text encoder reads.
+    """A CLIP whose captions are read by a text encoder.
 
     Attributes:
-        text: how texts are read.
-        metrics: beside the loss: `retrieval`, whether an image's caption is more like it than all
-            captions that are not true of it.
+        network: both encoders.
+        text: the text encoder.
+        metrics: names of the metrics besides the loss; `retrieval` is whether an image's caption
+            has a higher logit than all captions that are not true of it.
     """
 
     network: Both
@@ -108,7 +109,7 @@ class Clip(Pair):
 
     @property
     def reader(self) -> TextEncoder:
-        """How texts are read."""
+        """The text encoder."""
         return self.text
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
@@ -118,48 +119,52 @@ class Clip(Pair):
             "params"]}  # fmt: skip
 
     def condition(self, text: str) -> Cond:
-        """A prompt as the network reads it, arrays with a leading axis 1."""
-        asked = prompts(self.text, [text])
-        ids, weight = as_read(self.text, asked.ids), asked.weight
+        """The network's condition for a prompt, arrays with a leading axis 1."""
+        prompt = prompts(self.text, [text])
+        ids, weight = as_read(self.text, prompt.ids), prompt.weight
         return {"text": jnp.asarray(ids), "text_weight": jnp.asarray(weight)}
 
     def loss(
-        self, params: Params, z: Array, gamma: Array, told: Cond, keys: Array | None
+        self, params: Params, z: Array, gamma: Array, annotations: Cond, keys: Array | None
     ) -> dict[str, Array]:
-        """Logistic loss, the mean over the captions of the batch or of `told["bank"]`, nats."""
-        own = {k: told[k] for k in ("text", "caption", "says") if k in told}
-        bank: Any = told.get("bank", own)
-        f, g = unit(self.embed_image(params, z, gamma, keys)), self.texts(params, own)
-        all_g = self.texts(params, bank) if "bank" in told else g
-        logits = self.logits(params, f, all_g, gamma)
-        true, there = truth(told, bank), bank["caption"] >= 0
-        pairs = there & (told["caption"] >= 0)[:, None]
-        lost = jnp.where(pairs, log_sigmoid_loss(logits, true), 0.0).sum(1)
-        mine = self.logits(params, f, g[..., None], gamma)[:, 0]
-        best = jnp.where(true | ~there, -jnp.inf, logits).max(1)
-        return {"loss": lost / jnp.maximum(there.sum(), 1), "retrieval": (mine > best) * 1.0}
+        """Logistic loss in nats, mean over the captions of the batch or of the bank."""
+        captions = {k: annotations[k] for k in ("text", "caption", "says") if k in annotations}
+        bank: Any = annotations.get("bank", captions)
+        f, g = unit(self.embed_image(params, z, gamma, keys)), self.texts(params, captions)
+        bank_g = self.texts(params, bank) if "bank" in annotations else g
+        logits = self.logits(params, f, bank_g, gamma)
+        true, present = truth(annotations, bank), bank["caption"] >= 0
+        pairs = present & (annotations["caption"] >= 0)[:, None]
+        loss = jnp.where(pairs, log_sigmoid_loss(logits, true), 0.0).sum(1)
+        matching = self.logits(params, f, g[..., None], gamma)[:, 0]
+        best_false = jnp.where(true | ~present, -jnp.inf, logits).max(1)
+        return {
+            "loss": loss / jnp.maximum(present.sum(), 1),
+            "retrieval": (matching > best_false) * 1.0,
+        }
 
     def bank(self, captions: Captions | None) -> Cond:
-        """Captions to tell a text from, of training data; see `Opened.bank`."""
+        """Captions of training with their shares, as alternatives to a text; see `Opened.bank`."""
         assert captions is not None
-        known = captions.bank(_BANK)
-        return {k: jnp.asarray(known[k]) for k in ("text", "share")}
+        arrays = captions.bank(_BANK)
+        return {k: jnp.asarray(arrays[k]) for k in ("text", "share")}
 
 
-def truth(told: Cond, bank: Cond) -> Array:
-    """Which captions `bank` are true of which images, bool `[B, N]`.
+def truth(annotations: Cond, bank: Cond) -> Array:
+    """Which captions of `bank` are true of which images, bool `[B, N]`.
 
-    Those an image has; and those that say nothing of it which is not so, where that is known.
+    True are an image's own captions and, where attributes are known, every caption that contradicts
+    none of them.
 
     Args:
-        told: `"captions"` int32 `[B, M]`, all of an image, -1 for none; perhaps `"attributes"`
-            `[B, A]`.
-        bank: `"caption"` int32 `[N]`, and perhaps `"says"` `[N, A]`, see `data.captions`.
+        annotations: `"captions"` int32 `[B, M]`, all those of an image, -1 for none; optionally
+            `"attributes"` `[B, A]`.
+        bank: `"caption"` int32 `[N]`, and optionally `"says"` `[N, A]`; see `data.captions`.
     """
-    true = (told["captions"][:, :, None] == bank["caption"]).any(1)
+    true = (annotations["captions"][:, :, None] == bank["caption"]).any(1)
     if "says" in bank:
         says = bank["says"]
-        agrees = (says == told["attributes"][:, None]) | (says == UNSAID)
+        agrees = (says == annotations["attributes"][:, None]) | (says == UNSAID)
         true |= agrees.all(-1)
     return true & (bank["caption"] >= 0)
 
@@ -182,38 +187,40 @@ def make(
 ) -> Guide:
     """Encoders of noisy images and texts.
 
-    In a run that reads its data's captions (`config.text`) those are the texts. Without, they are
-    a list for classes, and a small encoder of bytes reads them.
+    In a run that reads its data's captions (`config.text`) those are the texts. Otherwise they are
+    a list for classes, read by a small encoder of bytes.
 
     Args:
-        captions: pairs of a text and the classes it is true of; empty for the names of the classes,
-            alone and as `"a picture of NAME"`.
+        captions: pairs of a text and the classes of which it is true; empty for the names of the
+            classes, alone and as `"a picture of NAME"`.
         size: length of the common vectors.
-        width: channels at full resolution, and of the text encoder of a list.
+        width: channels at full resolution, and of the text encoder for a list.
         mults: channel multiplier of each resolution.
         blocks: residual blocks per resolution.
         dropout: rate in the image encoder's blocks.
-        num_classes: classes of the data.
-        classes: their names.
+        num_classes: number of classes of the data.
+        classes: names of the classes.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
-        text: how the run reads captions; None if it does not.
-        places: the image encoder keeps a mean of each of `places x places` parts of an image, so
-            that its vectors know where things are; 1: of the whole image alone.
-        groups: of channels, at most, in the norm before the mean over positions; see `Tower`.
+        text: the run's text encoder; None if it reads no captions.
+        places: the image encoder averages over each of `places x places` parts of an image, so that
+            its vectors contain positions; 1 for the mean over the whole image.
+        groups: largest number of groups in the norm before the mean over positions; see `Tower`.
 
     Returns:
         The guide.
 
     Raises:
-        ConfigError: there is nothing to say about the images, or a caption is of no class.
+        ConfigError: there are no captions, one belongs to no class, or there is both `text` and a
+            list of captions.
     """
     body = tower(width, mults, blocks, dropout, 0, gamma_min, gamma_max, dtype, places, groups)
     if text is None:
         return _caption_list.make(body, captions, size, width, num_classes, classes)
     if captions:
         raise ConfigError(
-            "clip: text reads the data's captions; leave out captions=..., or text for a list"
+            "clip: with text the data's captions are used; leave out captions=..., or text for a "
+            "list"
         )
     return Clip(Both(body, text, size), text)

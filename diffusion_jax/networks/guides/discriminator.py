@@ -1,8 +1,8 @@
 """Data or sample? `log D - log(1 - D)` of noisy images (Kim et al. 2023, "Discriminator guidance").
 
-Trained on data against a model's samples in equal parts, both with noise added: the best
+Trained on equal parts of data and of a model's samples, both with noise added. The optimal
 discriminator's logit is `log p_data(z) - log p_model(z)` at every gamma. For a conditional model it
-is told the class, and the ratio is that of the conditional laws.
+receives the class, and the ratio is that of the conditional distributions.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from diffusion_jax.types import Array, Cond, Params
 
 @dataclass(frozen=True)
 class Discriminator:
-    """Labels are `class` for data and `class + classes` for samples.
+    """A discriminator; labels are `class` for data and `class + classes` for samples.
 
     Attributes:
-        network: gives the logit.
-        classes: classes of the data; 1 for unlabelled data.
-        metrics: beside the loss.
+        network: network with the logit as output.
+        classes: number of classes of the data; 1 for unlabelled data.
+        metrics: names of the metrics besides the loss.
     """
 
     network: Head
@@ -37,23 +37,23 @@ class Discriminator:
         self, params: Params, z: Array, gamma: Array, cond: Cond, keys: Array | None = None
     ) -> Array:
         """`log D - log(1 - D)`, `[B]`."""
-        told = {"label": cond["label"]} if self.classes > 1 and "label" in cond else {}
-        return apply(self.network, params, z, gamma, told, keys)[0][:, 0]
+        cond = {"label": cond["label"]} if self.classes > 1 and "label" in cond else {}
+        return apply(self.network, params, z, gamma, cond, keys)[0][:, 0]
 
     def loss(
-        self, params: Params, z: Array, gamma: Array, told: Cond, keys: Array | None
+        self, params: Params, z: Array, gamma: Array, annotations: Cond, keys: Array | None
     ) -> dict[str, Array]:
-        """Logistic loss in nats, and whether the answer is right."""
-        label = told["label"]
+        """Logistic loss in nats, and whether the answer is correct."""
+        label = annotations["label"]
         real = label < self.classes
         logit = self.logit(params, z, gamma, {"label": label % self.classes}, keys)
         right = (logit > 0.0) == real
         return {"loss": log_sigmoid_loss(logit, real), "accuracy": right.astype(logit.dtype)}
 
     def log_prob(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Array:
-        """The logit: the log-ratio of the law of the data to the model's.
+        """The logit: the log-ratio of the densities of data and model.
 
-        0 for the null class, and without a class, of a network that was always told one.
+        A network trained with classes returns 0 for the null class, and without a class.
         """
         logit = self.logit(params, z, gamma, cond)
         if self.classes == 1:
@@ -81,21 +81,21 @@ def make(
         mults: channel multiplier of each resolution.
         blocks: residual blocks per resolution.
         dropout: rate in the blocks.
-        num_classes: twice the classes of the data, or 2: data and samples.
+        num_classes: twice the number of classes of the data; 2 (data and samples) without classes.
         gamma_min: gamma at which the time embedding is 0.
         gamma_max: gamma at which it is 1.
         dtype: `"float32"` or `"bfloat16"` arithmetic.
-        groups: of channels, at most, in the norm before the mean over positions; see `Tower`.
+        groups: largest number of groups in the norm before the mean over positions; see `Tower`.
 
     Returns:
         The guide.
 
     Raises:
-        ConfigError: there are no samples to tell from data.
+        ConfigError: there are no samples to compare with the data.
     """
     if num_classes < 2 or num_classes % 2:
-        raise ConfigError("discriminator: set against to a run whose samples it is to recognise")
+        raise ConfigError("discriminator: set `against` to a run whose samples it should recognise")
     classes = num_classes // 2
-    told = classes if classes > 1 else 0
-    body = tower(width, mults, blocks, dropout, told, gamma_min, gamma_max, dtype, groups=groups)
+    labels = classes if classes > 1 else 0
+    body = tower(width, mults, blocks, dropout, labels, gamma_min, gamma_max, dtype, groups=groups)
     return Discriminator(Head(body, 1), classes)

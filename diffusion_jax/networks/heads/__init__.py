@@ -1,1 +1,1 @@
-"""Laws of whole levels given the outputs of a network, one file each."""
+"""Heads: distributions of integer levels from the outputs of a network; one file each."""

@@ -1,8 +1,8 @@
 """The contract of a head: exact probabilities of levels 0 .. V-1 from the outputs of a network.
 
-Every head sums to one over the V levels of each value, without clamps: what is scored is what the
-codec codes. Levels in model space are the bin centres `2 (k + 1/2) / V - 1`, and the edges between
-bins are `2 k / V - 1`, as for the decoders.
+Probabilities sum to one over the V levels of each value, without clamps, so that the codec uses
+exactly the distribution that is scored. Levels in model space are the bin centres
+`2 (k + 1/2) / V - 1`, and the edges between bins are `2 k / V - 1`, as for the decoders.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from diffusion_jax.types import Array
 
 @runtime_checkable
 class Head(Protocol):
-    """The law of an image given features.
+    """The distribution of an image given features.
 
     Attributes:
         levels: number of grey levels V.
-        sequential: whether a channel's law depends on the channels before it.
+        sequential: whether a channel's distribution depends on the channels before it.
     """
 
     @property
@@ -30,7 +30,7 @@ class Head(Protocol):
     def sequential(self) -> bool: ...  # noqa: D102
 
     def outputs(self, channels: int) -> int:
-        """Numbers that the network gives for each pixel of images with that many channels."""
+        """Number of network outputs per pixel, for images with `channels` channels."""
         ...
 
     def log_prob(self, out: Array, image: Array) -> Array:
@@ -41,20 +41,20 @@ class Head(Protocol):
         ...
 
     def log_probs(self, out: Array, image: Array) -> Array:
-        """The same of every level, `[B, H, W, C, V]`.
+        """Log-probabilities of every level, `[B, H, W, C, V]`.
 
-        If the head is sequential, channel c is given the channels of `image` before it.
+        If the head is sequential, channel c is conditioned on the channels of `image` before it.
         """
         ...
 
 
 def chosen(log_probs: Array, image: Array) -> Array:
-    """The entries of `[B, H, W, C, V]` that belong to the levels of an image."""
+    """The entries of `log_probs` `[B, H, W, C, V]` at the levels of an image."""
     return jnp.take_along_axis(log_probs, image[..., None], axis=-1)[..., 0]
 
 
 def levels_of(x: Array, levels: int) -> Array:
-    """The levels, int32, of data in model space."""
+    """The nearest levels, int32, of data in model space."""
     nearest = jnp.round((x + 1.0) * (0.5 * levels) - 0.5).astype(jnp.int32)
     return jnp.clip(nearest, 0, levels - 1)
 
@@ -73,18 +73,18 @@ def fill(
     """An image, uint8, whose levels `choose` picks from their log-probabilities.
 
     Args:
-        log_probs: of every level, given an integer image `[B, H, W, C]`.
-        shape: of the images, `(B, H, W, C)`.
-        sequential: channel c needs the channels before it.
-        choose: `(log_probs [B, H, W, C, V], c) -> [B, H, W, C]`, of all channels at once (c is 0)
-            or of channel c alone.
+        log_probs: log-probabilities of every level, given an integer image `[B, H, W, C]`.
+        shape: shape of the images, `(B, H, W, C)`.
+        sequential: whether channel c needs the channels before it.
+        choose: `(log_probs [B, H, W, C, V], c) -> [B, H, W, C]`, for all channels at once (c is 0)
+            or for channel c alone.
     """
     image = jnp.zeros(shape, jnp.int32)
     if not sequential:
         return choose(log_probs(image), 0).astype(jnp.uint8)
     for c in range(shape[-1]):
-        own = log_probs(image)[..., c : c + 1, :]
-        image = image.at[..., c : c + 1].set(choose(own, c).astype(jnp.int32))
+        log_p = log_probs(image)[..., c : c + 1, :]
+        image = image.at[..., c : c + 1].set(choose(log_p, c).astype(jnp.int32))
     return image.astype(jnp.uint8)
 
 
@@ -94,11 +94,11 @@ def likeliest(log_p: Array, c: int) -> Array:
 
 
 def by_chance(keys: Array) -> Callable[[Array, int], Array]:
-    """Levels drawn with their probabilities, from one key per example: a `choose` for `fill`."""
+    """Levels sampled from their probabilities, with one key per example: a `choose` for `fill`."""
 
     def choose(log_p: Array, c: int) -> Array:
-        def one(key: Array, own: Array) -> Array:
-            return jax.random.categorical(jax.random.fold_in(key, c), own, axis=-1)
+        def one(key: Array, log_p: Array) -> Array:
+            return jax.random.categorical(jax.random.fold_in(key, c), log_p, axis=-1)
 
         return jax.vmap(one)(keys, log_p)
 

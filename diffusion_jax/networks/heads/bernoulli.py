@@ -13,7 +13,7 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Bernoulli:
-    """A coin for each value."""
+    """An independent Bernoulli distribution for each value."""
 
     levels: int = 2
     sequential: bool = False
@@ -32,7 +32,7 @@ class Bernoulli:
 
 
 def make(levels: Levels = 2) -> Bernoulli:
-    """A coin for each value; the data must have two levels."""
+    """An independent Bernoulli distribution for each value; the data must have two levels."""
     if levels != 2:
         raise ConfigError(
             f"head bernoulli: these data have {levels} levels, not 2; use logistic() or "

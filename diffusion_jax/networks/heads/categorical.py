@@ -1,4 +1,4 @@
-"""A logit for every level: any law at all, for data with few levels."""
+"""A logit for every level: any distribution, for data with few levels."""
 
 from dataclasses import dataclass
 

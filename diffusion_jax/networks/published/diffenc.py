@@ -1,7 +1,7 @@
 """Checkpoints of the published DiffEnc implementation (Nielsen et al. 2024, JAX).
 
-The file format and the score network are VDM's; a trainable encoder lies under
-`encdec/inner_encoder`. The weights cannot tell its baselines apart, so the caller names the model.
+The file format and the score network are VDM's; a trainable encoder is under
+`encdec/inner_encoder`. The weights do not distinguish its baselines, so the caller names the model.
 """
 
 import re
@@ -26,7 +26,7 @@ KINDS = {
 }
 
 _SCORE = {
-    "TimeEmbedding_0": (),  # its dense layers carry their names directly in VDM's tree
+    "TimeEmbedding_0": (),  # its dense layers are at the top level in VDM's tree
     "VDMUNet_0": (),
 }
 _ENCODER = {
@@ -55,7 +55,7 @@ def _encoder_name(path: tuple[str, ...], levels: int) -> tuple[str, ...]:
             raise CheckpointError(f"published DiffEnc checkpoint: unknown layer {'/'.join(path)!r}")
         side, number, rest = match.groups()
         layer, *leaf = rest.split("/")
-        # Up blocks are numbered from the coarsest resolution; ours carry the resolution's number.
+        # Up blocks are numbered from the coarsest resolution, ours by the resolution's number.
         level = int(number) if side == "down" else levels - 1 - int(number)
         if layer == "conv_trans":
             return (f"grow{level}", *leaf)
@@ -89,8 +89,8 @@ def weights(published: Mapping[str, Any]) -> Params:
     blocks = inner.get("enc_model", {})
     if inner and not any(name.startswith("down_blocks_") for name in blocks):
         raise CheckpointError(
-            "published DiffEnc checkpoint: encoders unet and unet_mult_res can be read, this one "
-            "is another (vdm_unet?)"
+            "published DiffEnc checkpoint: only the encoders unet and unet_mult_res are supported; "
+            "this is another one (vdm_unet?)"
         )
     score = flax.traverse_util.flatten_dict(dict(published["score_model"]))
     score = flax.traverse_util.unflatten_dict({_score_name(k): v for k, v in score.items()})
@@ -104,7 +104,7 @@ def weights(published: Mapping[str, Any]) -> Params:
 
 
 def _mult_res(published: Mapping[str, Any]) -> bool:
-    """Whether the encoder is `unet_mult_res`: that network numbers the blocks of a resolution."""
+    """Whether the encoder is `unet_mult_res`, which numbers the blocks of a resolution."""
     inner = published.get("encdec", {}).get("inner_encoder", {})
     return "down_0_resnet_block0" in inner.get("enc_model", {}).get("down_blocks_0", {})
 
@@ -116,13 +116,13 @@ def settings(params: Params, kind: str = "diffenc", mult_res: bool = False) -> d
         params: from `weights`.
         kind: one of `KINDS`.
         mult_res: whether the encoder is `unet_mult_res`. With one block at each resolution the
-            weights cannot tell: the networks then differ only in the groups of two norms.
+            weights do not show it: the networks then differ only in the groups of two norms.
 
     Raises:
         CheckpointError: the weights are not of this kind.
     """
     if kind not in KINDS:
-        raise CheckpointError(f"unknown published model {kind!r}: there are {', '.join(KINDS)}")
+        raise CheckpointError(f"unknown published model {kind!r}; allowed: {', '.join(KINDS)}")
     encoder, prediction = KINDS[kind]
     if ("encoder" in params) != (encoder is None):
         has = "has" if "encoder" in params else "has no"
@@ -142,7 +142,7 @@ def read(path: Path, kind: str = "diffenc") -> Published:
 
     Args:
         path: the flax msgpack file.
-        kind: which of the published models it is, one of `KINDS`.
+        kind: the published model, one of `KINDS`.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another kind.

@@ -1,8 +1,8 @@
 """Checkpoints of the published VDM implementation (Kingma et al. 2021, JAX, 2022).
 
-They are flax msgpack files of `{step, params, ema_params, opt_state}`. Everything that defines the
-network is read from the shapes of its weights; nothing is guessed from a file name. What they do
-not tell is the range of gamma its time embedding was made for: that is the configuration's.
+They are Flax msgpack files of `{step, params, ema_params, opt_state}`. Everything that defines the
+network is inferred from the shapes of its weights, nothing from the file name. Only the range of
+gamma of its time embedding is not in the file; it comes from the configuration.
 """
 
 import re
@@ -48,7 +48,7 @@ class Published:
     Attributes:
         step: its training step.
         params: the weights.
-        ema_params: their average, the ones to evaluate.
+        ema_params: the averaged weights, which are those to evaluate.
         overrides: configuration fields that describe the model (`network`, `schedule`, ...).
     """
 
@@ -102,21 +102,21 @@ def weights(published: Mapping[str, Any]) -> Params:
 
 
 def _schedule(gamma: Mapping[str, Any]) -> Params:
-    """Ours of the published `fixed`, `learnable_scalar` or `learnable_nnet`."""
+    """Our parameters of a published `fixed`, `learnable_scalar` or `learnable_nnet` schedule."""
     if set(gamma) <= {"w", "b"}:
         return {k: np.asarray(v).reshape(()) for k, v in gamma.items()}
     if set(gamma) != {"l1", "l2", "l3"}:
         raise CheckpointError(
-            "published checkpoint: fixed, learnable_scalar and learnable_nnet schedules can be "
-            f"read, this one has the parameters {', '.join(sorted(gamma))}"
+            "published checkpoint: only fixed, learnable_scalar and learnable_nnet schedules are "
+            f"supported; this one has the parameters {', '.join(sorted(gamma))}"
         )
-    found = {
+    layers = {
         name: {k: np.asarray(v).reshape(-1) for k, v in layer.items()}
         for name, layer in gamma.items()
     }
-    slope, offset = (np.asarray(found["l1"][k][0]) for k in ("kernel", "bias"))
-    scale, shift = found["l2"]["kernel"], found["l2"]["bias"]
-    out = found["l3"]["kernel"] / len(scale)
+    slope, offset = (np.asarray(layers["l1"][k][0]) for k in ("kernel", "bias"))
+    scale, shift = layers["l2"]["kernel"], layers["l2"]["bias"]
+    out = layers["l3"]["kernel"] / len(scale)
     first, last = (
         np.abs(out) @ np.tanh(0.5 * (shift + sign * np.abs(scale))) for sign in (-1.0, 1.0)
     )
@@ -154,7 +154,7 @@ def settings(params: Params) -> dict[str, Any]:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The content of a published `.flax` file, under its own names; at least the two params.
+    """The content of a published `.flax` file under its own names, with at least both params.
 
     Raises:
         CheckpointError: the file is missing, damaged, or of another kind.
@@ -174,29 +174,29 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _check_weights(found: Any, where: str) -> None:
-    """Refuses what is not nested dicts of real arrays, named by texts."""
-    if isinstance(found, dict):
-        for name, value in found.items():
+def _check_weights(tree: Any, where: str) -> None:
+    """Raises CheckpointError unless `tree` is nested dicts of real arrays, with string keys."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
             _check_weights(value, f"{where}.{str(name)[:40]}")
             if not isinstance(name, str):
                 raise CheckpointError(f"{where}: a layer has no name; get another copy")
-    elif not isinstance(found, np.ndarray) or not jnp.issubdtype(found.dtype, jnp.floating):
+    elif not isinstance(tree, np.ndarray) or not jnp.issubdtype(tree.dtype, jnp.floating):
         raise CheckpointError(f"{where} is not an array of real numbers; get another copy")
 
 
 @contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Turns what a checkpoint without the expected layers raises into one line.
+    """Converts any exception from a checkpoint without the expected layers to a one-line message.
 
     Raises:
-        CheckpointError: in place of the exception.
+        CheckpointError: instead of the exception.
     """
     try:
         yield
     except CheckpointError as e:
         raise CheckpointError(f"cannot read {path}: {e}") from e
-    except Exception as e:  # a layer is missing, or of a shape that means nothing
+    except Exception as e:  # a layer is missing, or has an impossible shape
         raise CheckpointError(
             f"cannot read {path}: it does not have the layers of the published network, or is "
             f"damaged ({untrusted.reason(e)})"
