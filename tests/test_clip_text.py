@@ -204,7 +204,7 @@ def test_a_text_is_read_at_its_end(folder):
      ("config.json", "[]", "a folder with"), ("config.json", "{", "a folder with"),
      ("vocab.json", None, r"vocab\.json: No such file"),
      ("vocab.json", "{}", r"the vocabulary has no '<\|startoftext\|>'"),
-     ("merges.txt", "a b c", "merge 'a b c' is not of two pieces"),
+     ("merges.txt", "a b c", "merge 'a b c' does not have two pieces"),
      ("merges.txt", "zz y", "the vocabulary has no 'zzy'")],
 )  # fmt: skip
 def test_what_is_no_clip_is_refused_in_one_line(tmp_path, name, content, message):
@@ -249,7 +249,7 @@ def test_weights_that_are_missing_or_others_are_named(folder, tmp_path):
 
 
 def test_texts_and_models_that_are_too_long(folder):
-    with pytest.raises(ConfigError, match="this model reads 24 tokens at most"):
+    with pytest.raises(ConfigError, match="this model reads at most 24 tokens"):
         registry.build("text_encoders", f"clip(path={str(folder)!r})")
     for length, more in ((8, r"shorten it, or train with clip\(length=12\)"), (24, "shorten it$")):
         reader = registry.build("text_encoders", f"clip(path={str(folder)!r}, length={length})")

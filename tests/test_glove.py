@@ -72,7 +72,7 @@ def test_states_are_the_vectors_of_the_words_in_their_order(where):
 
 def test_words_without_a_vector_are_refused_or_are_all_the_same_one(where):
     for text, hint in (("a purpel three", ""), ("a magneta three", " .did you mean 'magenta'.."),
-                       ("nothing", ": it is none of the 42 words")):  # fmt: skip
+                       ("nothing", ": it is not one of the 42 words")):  # fmt: skip
         message = rf"unknown word '\w+'{hint}.*glove\(unknown=True"
         with pytest.raises(ConfigError, match=message) as e:
             encode(build(where), [text])
@@ -114,7 +114,7 @@ def test_words_come_from_parquet_too(where, tmp_path, monkeypatch):
     (tmp_path / "moved").mkdir()
     for file in path.iterdir():
         file.rename(tmp_path / "moved" / file.name)
-    with pytest.raises(ConfigError, match="needs pip install pyarrow; or write the words into"):
+    with pytest.raises(ConfigError, match="needs pip install pyarrow; or put the words into"):
         build(tmp_path / "moved")
 
 
@@ -138,7 +138,7 @@ def test_folders_that_hold_no_vectors(where, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="can't decode byte 0xff"):
         build(path)
     np.save(path / "more.npy", vectors())
-    with pytest.raises(ConfigError, match=r"emb\.npy and more\.npy are both there; a folder with"):
+    with pytest.raises(ConfigError, match=r"there are both emb\.npy and more\.npy; a folder with"):
         build(path)
     with pytest.raises(ConfigError, match="there is no such folder; a folder with vectors in one"):
         build(tmp_path / "absent")

@@ -120,10 +120,10 @@ def test_states_are_those_of_the_definition_whatever_the_padding(folder):
     [
         ("config", {"model_type": "roberta"}, "model_type is 'roberta', not 'bert'"),
         ("config", {"model_type": None}, "model_type is None, not 'bert'"),
-        ("config", {"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'; 'gelu' alone is read"),
-        ("config", {"position_embedding_type": "relative_key"}, "'absolute' alone is read"),
-        ("tokenizer_config", {"do_lower_case": False}, "do_lower_case is False; True alone"),
-        ("tokenizer_config", {"strip_accents": False}, "strip_accents is False; True alone"),
+        ("config", {"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'; it must be 'gelu'"),
+        ("config", {"position_embedding_type": "relative_key"}, "must be 'absolute'"),
+        ("tokenizer_config", {"do_lower_case": False}, "do_lower_case is False; it must be True"),
+        ("tokenizer_config", {"strip_accents": False}, "strip_accents is False; it must be True"),
     ],
 )
 def test_models_that_would_be_misread_are_refused(folder, tmp_path, file, changes, message):

@@ -216,12 +216,12 @@ def test_weights_in_parts_or_under_another_name_are_the_same(folder, tmp_path):
      ("config.json", b'{"model_type": "t5", "vocab_size": 9}', "18 pieces, but vectors for 9"),
      ("spiece.model", None, r"spiece\.model: No such file"),
      ("spiece.model", b"\xff" * 9, r"spiece\.model cannot be read"),
-     ("spiece.model", b"", "no unigram model"),
-     ("spiece.model", pretrained_files.spiece()[:-2], "it is cut short"),
-     ("spiece.model", pretrained_files.spiece(kind=2), "no unigram model"),
-     ("spiece.model", pretrained_files.spiece(f3=0), "its spaces are not T5's"),
+     ("spiece.model", b"", "not a unigram model"),
+     ("spiece.model", pretrained_files.spiece()[:-2], "it is truncated"),
+     ("spiece.model", pretrained_files.spiece(kind=2), "not a unigram model"),
+     ("spiece.model", pretrained_files.spiece(f3=0), "treats spaces differently"),
      ("spiece.model", pretrained_files.spiece({"<s>": 0.0} | pretrained_files.PIECES),
-      "no <pad> in front"),
+      "first piece is not <pad>"),
      ("tokenizer.json", b'{"model": {"type": "BPE"}}', "it is BPE, not a unigram model")],
 )  # fmt: skip
 def test_what_is_no_t5_is_refused_in_one_line(tmp_path, name, content, message):

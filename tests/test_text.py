@@ -64,7 +64,7 @@ def test_every_caption_of_every_set_survives(data):
     ("spec", "text", "message"),
     [("bytes(length=8)", "a red three", r"takes 11 bytes, the model reads 6.*bytes\(length=13\)"),
      ("words(known=('purple', 'red'))", "purpel", "unknown word 'purpel' .did you mean 'purple'"),
-     ("bytes()", "a (red:2", r"a weight is written \(words:2\)"),
+     ("bytes()", "a (red:2", r"write a weight as \(words:2\)"),
      ("bytes()", "a (red:-1) three", "weight '-1' must be a number, at least 0.*negative="),
      ("bytes()", "a red) three", "see character 6")],
 )  # fmt: skip

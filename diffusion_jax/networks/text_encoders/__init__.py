@@ -1,1 +1,1 @@
-"""How captions become numbers that a network reads."""
+"""Text encoders: from captions to token numbers or states; one file each."""

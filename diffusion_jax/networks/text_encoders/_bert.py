@@ -9,10 +9,10 @@ import numpy as np
 
 from diffusion_jax.networks.text_encoders import _layers
 
-_EPS = 1e-12  # of a config.json that does not say
+_EPS = 1e-12  # the default of config.json
 
-# What this network is; and what its words are, below: of what is left out it is the default.
-_THIS = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
+# The supported settings of the network and, below, of its tokenizer; missing ones default to these.
+_SUPPORTED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
 _LOWER = {
     "do_lower_case": (True,),
     "strip_accents": (None, True),
@@ -21,27 +21,27 @@ _LOWER = {
 
 
 def check(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> None:
-    """Refuses (`ValueError`) models that are other networks, or cut other words.
+    """Raises ValueError for networks and tokenizers that are not supported.
 
     Args:
-        config: of `config.json`.
-        tokenizer: of `tokenizer_config.json`; empty if there is none.
+        config: contents of `config.json`.
+        tokenizer: contents of `tokenizer_config.json`; empty if there is none.
     """
     if config.get("model_type") != "bert":
         raise ValueError(f"config.json: model_type is {config.get('model_type')!r}, not 'bert'")
-    for key, needed in _THIS.items():
+    for key, needed in _SUPPORTED.items():
         if config.get(key, needed) != needed:
-            raise ValueError(f"config.json: {key} is {config[key]!r}; {needed!r} alone is read")
+            raise ValueError(f"config.json: {key} is {config[key]!r}; it must be {needed!r}")
     for key, allowed in _LOWER.items():
         if tokenizer.get(key, allowed[0]) not in allowed:
             raise ValueError(
-                f"tokenizer_config.json: {key} is {tokenizer[key]!r}; {allowed[-1]} alone is read, "
-                "of models for texts in lower case"
+                f"tokenizer_config.json: {key} is {tokenizer[key]!r}; it must be {allowed[-1]}, as "
+                "for models of lower-case text"
             )
 
 
 def shapes(c: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """The tensors of a model and their shapes, by what its `config.json` says."""
+    """The expected tensors and their shapes, derived from `config.json`."""
     w, h = c["hidden_size"], c["intermediate_size"]
     out: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (c["vocab_size"], w),
@@ -63,9 +63,9 @@ def shapes(c: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
 
 
 def hidden(tensors: Mapping[str, np.ndarray], c: Mapping[str, Any], ids: np.ndarray) -> np.ndarray:
-    """The last hidden states of `ids` `[N, L]`, 0 for padding, which nobody sees: `[N, L, W]`."""
-    there = ids > 0
-    bias = np.where(there, 0.0, _layers.NOBODY).astype(np.float32)[:, None, None]
+    """The last hidden states `[N, L, W]` of `ids` `[N, L]`; 0 is padding, which is masked."""
+    present = ids > 0
+    bias = np.where(present, 0.0, _layers.MASKED).astype(np.float32)[:, None, None]
     dense = partial(_layers.dense, tensors)
     norm = partial(_layers.layer_norm, tensors, eps=c.get("layer_norm_eps", _EPS))
     table = {k: tensors[f"embeddings.{k}_embeddings.weight"] for k in
@@ -82,4 +82,4 @@ def hidden(tensors: Mapping[str, np.ndarray], c: Mapping[str, Any], ids: np.ndar
                  x + dense(f"{layer}.attention.output.dense", mixed))  # fmt: skip
         h = _layers.ACTIVATIONS["gelu"](dense(f"{layer}.intermediate.dense", x))
         x = norm(f"{layer}.output.LayerNorm", x + dense(f"{layer}.output.dense", h))
-    return np.where(there[..., None], x, 0.0)
+    return np.where(present[..., None], x, 0.0)

@@ -1,8 +1,8 @@
-"""Byte pairs as CLIP cuts texts (Radford et al. 2021; `simple_tokenizer.py` of the published code).
+"""CLIP's byte-pair tokenizer (Radford et al. 2021; `simple_tokenizer.py` of the published code).
 
-Words in lower case, each as bytes, of which the pair that was found most often is joined first.
-Of what the published code does to a text (by ftfy) the repair of broken encodings is left out, and
-that of escapes of terminals; entities of HTML are replaced twice, and not until none is left.
+Lower-case words become bytes, whose pairs are merged in the order of the vocabulary's ranks. Of the
+published cleaning of texts (by ftfy) the repair of broken encodings and of terminal escapes is left
+out; HTML entities are replaced twice, not until none is left.
 """
 
 import html
@@ -16,7 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-_LAST = "</w>"  # ends the last piece of a word
+_LAST = "</w>"  # marks the last piece of a word
 _ENTITY = re.compile(r"&[^\s<&;]{1,32};?")
 _SHORT = re.compile(r"'(?:s|t|re|ve|m|ll|d)")
 _CLOSE = re.compile(r" (?=[,.;:!?)])")
@@ -25,7 +25,7 @@ _LIGATURES = (0x132, 0x133, *range(0x1C4, 0x1CD), *range(0x1F1, 0x1F4), *range(0
 
 
 def _replaced() -> dict[str, str]:
-    """What ftfy makes of characters: straight quotes, letters of usual width, no ligatures."""
+    """Replaces characters as ftfy does: straight quotes, normal-width letters, no ligatures."""
     out = {c: unicodedata.normalize("NFKC", c) for c in map(chr, (*range(0xFF01, 0xFFF0), 0x3000))}
     for c in map(chr, _LIGATURES):
         out[c] = "".join(chr(int(k, 16)) for k in unicodedata.decomposition(c).split()[1:])
@@ -54,8 +54,8 @@ class Pairs:
     """A vocabulary of byte pairs.
 
     Attributes:
-        numbers: of the pieces, start and end among them.
-        ranks: of the pairs, from the one to join first.
+        numbers: numbers of the pieces, including start and end.
+        ranks: ranks of the pairs; the lowest is merged first.
     """
 
     numbers: dict[str, int]
@@ -63,23 +63,23 @@ class Pairs:
 
     def __post_init__(self) -> None:
         needed = [START, END, *_SYMBOLS, *(s + _LAST for s in _SYMBOLS), *map("".join, self.ranks)]
-        lacking = [piece for piece in needed if piece not in self.numbers]
-        if lacking:
-            raise ValueError(f"the vocabulary has no {lacking[0]!r}")
+        missing = [piece for piece in needed if piece not in self.numbers]
+        if missing:
+            raise ValueError(f"the vocabulary has no {missing[0]!r}")
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
-        """Numbers of pieces, each with the character of `text` at which it begins."""
+        """Numbers of pieces, each with the position in `text` of its first character."""
         clean, at = _clean(text)
         out: list[tuple[int, int]] = []
         for start, end in _words(clean):
-            where = [k for k in range(start, end) for _ in _utf8(clean[k])]
+            characters = [k for k in range(start, end) for _ in _utf8(clean[k])]  # of each byte
             done = 0
-            for piece in self._joined(_utf8(clean[start:end])):
-                out.append((self.numbers[piece], at[where[done]]))
+            for piece in self._merged(_utf8(clean[start:end])):
+                out.append((self.numbers[piece], at[characters[done]]))
                 done += len(piece)
         return out
 
-    def _joined(self, word: bytes) -> list[str]:
+    def _merged(self, word: bytes) -> list[str]:
         parts = [_SYMBOLS[b] for b in word]
         parts[-1] += _LAST
         while len(parts) > 1:
@@ -91,7 +91,7 @@ class Pairs:
         return parts
 
     def text(self, numbers: Sequence[int]) -> str:
-        """The words of pieces, in lower case."""
+        """The text of pieces, in lower case."""
         names = {n: name for name, n in self.numbers.items()}
         byte = {s: b for b, s in enumerate(_SYMBOLS)}
         joined = "".join(names[n] for n in numbers).replace(_LAST, " ")
@@ -100,12 +100,12 @@ class Pairs:
 
 
 def _clean(text: str) -> tuple[str, list[int]]:
-    """The text plain, composed, without entities, in lower case; and where each character was."""
+    """The cleaned, NFC, lower-case text without entities, and each character's old position."""
     text, at = _plain(text, list(range(len(text))))
     if not unicodedata.is_normalized("NFC", text):
         parts = [(unicodedata.normalize("NFC", text[i:j]), at[i]) for i, j in _composed(text)]
         text, at = "".join(p for p, _ in parts), [i for p, i in parts for _ in p]
-    for _ in range(2):  # as published: what was escaped twice is there
+    for _ in range(2):  # as published, for texts that were escaped twice
         spans = [m.span() for m in _ENTITY.finditer(text)]
         for i, j in reversed(spans):
             plain = html.unescape(text[i:j])
@@ -122,19 +122,19 @@ def _plain(text: str, at: list[int]) -> tuple[str, list[int]]:
 
 
 def _composed(text: str) -> Iterator[tuple[int, int]]:
-    """Cuts a text where characters are composed apart from their neighbours.
+    """Splits a text into parts that can be composed (NFC) independently.
 
     Yields:
-        Beginning and end of each part.
+        Start and end of each part.
     """
     start = 0
     nfc = unicodedata.normalize
     for i in range(1, len(text) + 1):
-        apart = i == len(text) or (
+        independent = i == len(text) or (
             not unicodedata.combining(text[i])
             and nfc("NFC", text[start : i + 1]) == nfc("NFC", text[start:i]) + nfc("NFC", text[i])
         )
-        if apart:
+        if independent:
             yield start, i
             start = i
 
@@ -151,10 +151,10 @@ def _kind(c: str) -> str:
 
 
 def _words(text: str) -> Iterator[tuple[int, int]]:
-    """Cuts a text into letters, single digits and other marks, and endings such as 's.
+    """Splits a text into runs of letters, single digits, runs of marks, and endings such as 's.
 
     Yields:
-        Beginning and end of each part; spaces are in none.
+        Start and end of each part, without spaces.
     """
     start = 0
     while start < len(text):
@@ -171,8 +171,8 @@ def read(folder: Path) -> Pairs:
     """The vocabulary in a folder: `vocab.json` and `merges.txt`, or `tokenizer.json`.
 
     Raises:
-        OSError: there is none.
-        ValueError: it is something else.
+        OSError: the files are missing.
+        ValueError: they are not such a vocabulary.
     """
     if (folder / "vocab.json").exists() or not (folder / "tokenizer.json").exists():
         numbers = json.loads((folder / "vocab.json").read_text("utf-8"))
@@ -187,6 +187,6 @@ def read(folder: Path) -> Pairs:
     for i, merge in enumerate(merges):
         pair = merge.split() if isinstance(merge, str) else merge
         if len(pair) != 2:
-            raise ValueError(f"merge {merge!r} is not of two pieces")
+            raise ValueError(f"merge {merge!r} does not have two pieces")
         ranks[pair[0], pair[1]] = i
     return Pairs(numbers, ranks)

@@ -1,4 +1,4 @@
-"""The text tower of a CLIP in NumPy: pre-LN blocks that see what came before (Radford et al. 2021).
+"""The text tower of a CLIP in NumPy: pre-LN blocks with causal attention (Radford et al. 2021).
 
 Names of tensors are those of Hugging Face's `CLIPTextModel`, without the `PREFIX` that some have.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from diffusion_jax.networks.text_encoders import _layers
 
-# What a `config.json` leaves out has these values.
+# Defaults of settings that are missing in `config.json`.
 DEFAULTS = {"vocab_size": 49408, "hidden_size": 512, "intermediate_size": 2048,
             "num_hidden_layers": 12, "num_attention_heads": 8, "max_position_embeddings": 77,
             "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}  # fmt: skip
@@ -20,7 +20,7 @@ PREFIX = "text_model."
 
 
 def shapes(c: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The tensors of a model and their shapes, by what its `config.json` says."""
+    """The expected tensors and their shapes, derived from `config.json`."""
     w, h = c["hidden_size"], c["intermediate_size"]
     out: dict[str, tuple[int, ...]] = {
         "embeddings.token_embedding.weight": (c["vocab_size"], w),
@@ -41,13 +41,13 @@ def shapes(c: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def hidden(tensors: Mapping[str, np.ndarray], c: Mapping[str, Any], ids: np.ndarray) -> np.ndarray:
     """The last hidden states of `ids` `[N, L]` after the last norm, `[N, L, W]`.
 
-    Negative numbers are padding, at the end: no real token sees it, and its states are zeros.
+    Negative numbers are padding at the end: no real token attends to it, and its states are zeros.
     """
     dense = partial(_layers.dense, tensors)
     norm = partial(_layers.layer_norm, tensors, eps=c["layer_norm_eps"])
     heads, n = c["num_attention_heads"], ids.shape[1]
     scale = 1.0 / math.sqrt(c["hidden_size"] // heads)
-    later = np.triu(np.full((n, n), _layers.NOBODY, np.float32), 1)
+    causal = np.triu(np.full((n, n), _layers.MASKED, np.float32), 1)
     act = _layers.ACTIVATIONS[c["hidden_act"]]
     x = tensors["embeddings.token_embedding.weight"][np.maximum(ids, 0)]
     x = x + tensors["embeddings.position_embedding.weight"][:n]
@@ -55,7 +55,7 @@ def hidden(tensors: Mapping[str, np.ndarray], c: Mapping[str, Any], ids: np.ndar
         layer = f"encoder.layers.{i}"
         h = norm(f"{layer}.layer_norm1", x)
         q, k, v = (dense(f"{layer}.self_attn.{name}_proj", h) for name in ("q", "k", "v"))
-        mixed = _layers.attend(q, k, v, later, heads, scale)
+        mixed = _layers.attend(q, k, v, causal, heads, scale)
         x = x + dense(f"{layer}.self_attn.out_proj", mixed)
         h = act(dense(f"{layer}.mlp.fc1", norm(f"{layer}.layer_norm2", x)))
         x = x + dense(f"{layer}.mlp.fc2", h)

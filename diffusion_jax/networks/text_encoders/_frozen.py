@@ -1,4 +1,4 @@
-"""Text encoders that are networks of others: they stay as they are, and read each text once."""
+"""Frozen pretrained text encoders, which encode each text once."""
 
 import hashlib
 from abc import abstractmethod
@@ -14,15 +14,15 @@ from diffusion_jax.networks.text_encoders.base import END, FIRST, PADDING, START
 from diffusion_jax.runtime import safetensors
 from diffusion_jax.runtime.home import expanded
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # of files in a folder
-_AT_ONCE = 256  # texts
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)  # raised by bad files
+_AT_ONCE = 256  # texts encoded at once
 
 
 class Cut(Protocol):
-    """How a model cuts texts into pieces."""
+    """The tokenizer of a model."""
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
-        """Numbers of pieces, each with the character it begins at."""
+        """Numbers of pieces, each with the position of its first character."""
         ...
 
     def text(self, numbers: Sequence[int]) -> str:
@@ -32,20 +32,20 @@ class Cut(Protocol):
 
 @dataclass(frozen=True)
 class Opened:
-    """A model that has been read.
+    """A model that has been loaded.
 
     Attributes:
-        cut: how it cuts texts.
-        known: how many pieces there are.
-        frame: its own numbers of padding, start and end of a text; None where it has no start.
-        states: of its own numbers `[N, L]`, float `[N, L, width]`, zeros for padding.
-        width: values of a state.
-        longest: tokens that it reads at most, start and end included; 0 for any number.
+        cut: its tokenizer.
+        size: number of pieces.
+        frame: its own numbers of padding, start and end of a text; the start may be None.
+        states: maps its own numbers `[N, L]` to states, float `[N, L, width]`, zeros for padding.
+        width: values per state.
+        longest: largest number of tokens, start and end included; 0 for no limit.
         digest: SHA-256 of its weights.
     """
 
     cut: Cut
-    known: int
+    size: int
     frame: tuple[int, int | None, int]
     states: Callable[[np.ndarray], np.ndarray]
     width: int
@@ -55,15 +55,15 @@ class Opened:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A pretrained model, and a small transformer on its states that learns.
+    """A frozen pretrained model, and a small trainable transformer on its states.
 
     Attributes:
-        path: the folder of the model.
-        length: pieces of the longest text, and two for its start and end.
-        width: values in a token of the small transformer.
-        depth: its blocks.
-        heads: of its attention.
-        digest: the beginning of the SHA-256 of the weights that a run was trained with.
+        path: folder of the model.
+        length: pieces of the longest text, plus two for its start and end.
+        width: values per token of the small transformer.
+        depth: number of its blocks.
+        heads: number of its attention heads.
+        digest: first digits of the SHA-256 of the weights with which a run was trained.
     """
 
     path: str
@@ -72,7 +72,7 @@ class Frozen:
     depth: int
     heads: int
     digest: str
-    unit = "pieces"  # what a text is too long in
+    unit = "pieces"  # unit of `length`, for messages
 
     @abstractmethod
     def opened(self) -> Opened:
@@ -80,17 +80,17 @@ class Frozen:
 
     @property
     def vocabulary(self) -> int:
-        """Pieces, and padding, start and end."""
-        return FIRST + self.opened().known
+        """Number of pieces, with padding, start and end."""
+        return FIRST + self.opened().size
 
     @property
     def frozen_width(self) -> int:
-        """Values of each token's state."""
+        """Values per token's state."""
         return self.opened().width
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest text there can be; 0 where there is no such limit."""
+        """Tokens of the longest text that the model can read; 0 for no limit."""
         return self.opened().longest
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
@@ -98,11 +98,11 @@ class Frozen:
         return [(FIRST + i, at) for i, at in self.opened().cut.pieces(text)]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Pieces put together."""
+        """The text of pieces."""
         return self.opened().cut.text([i - FIRST for i in ids])
 
     def settled(self, captions: Sequence[str]) -> TextEncoder:
-        """With the digest of its weights, and where they are from any folder: a run keeps both."""
+        """A copy with the absolute path and the digest of its weights, which a run records."""
         if not captions:
             return self
         path = str(expanded(self.path).absolute())
@@ -112,22 +112,22 @@ class Frozen:
         """The states of `ids` `[N, L]`, float16 `[N, L, frozen_width]`; zeros for padding.
 
         Raises:
-            ConfigError: a state is no finite number of float16.
+            ConfigError: a state is not finite in float16.
         """
         model = self.opened()
         padding, start, end = model.frame
         named = {PADDING: padding, START: padding if start is None else start, END: end}
         special = np.asarray([named[i] for i in range(FIRST)])
-        theirs = np.where(ids < FIRST, special[np.minimum(ids, FIRST - 1)], ids - FIRST)
-        first = int(start is None)  # the place of START stays empty
+        model_ids = np.where(ids < FIRST, special[np.minimum(ids, FIRST - 1)], ids - FIRST)
+        first = int(start is None)  # without a start token, the position of START stays zero
         out = np.zeros((*ids.shape, model.width), np.float16)
         for k in range(0, len(ids), _AT_ONCE):
             part = slice(k, k + _AT_ONCE)
             last = int((ids[part] > 0).sum(1).max(initial=0))
             if last > first:
-                found = model.states(theirs[part, first:last])
+                states = model.states(model_ids[part, first:last])
                 with np.errstate(over="ignore"):
-                    out[part, first:last] = found
+                    out[part, first:last] = states
         if not np.isfinite(out).all():
             kind = type(self).__name__.lower()
             raise ConfigError(
@@ -141,16 +141,17 @@ _F = TypeVar("_F", bound=Frozen)
 
 
 def checked(encoder: _F) -> _F:
-    """The encoder, if its folder has a model that reads so much, with the weights it should have.
+    """The encoder, after checking its length and its weights.
 
     Raises:
-        ConfigError: it has not.
-        CheckpointError: its weights cannot be read.
+        ConfigError: there is no model in the folder, it cannot read texts of this length, or its
+            weights have another digest.
+        CheckpointError: the weights cannot be read.
     """
     kind, model = type(encoder).__name__.lower(), encoder.opened()
     if model.longest and encoder.length > model.longest:
         raise ConfigError(
-            f"{kind}(length={encoder.length}): this model reads {model.longest} tokens at most"
+            f"{kind}(length={encoder.length}): this model reads at most {model.longest} tokens"
         )
     if encoder.digest and not model.digest.startswith(encoder.digest):
         raise ConfigError(
@@ -161,7 +162,7 @@ def checked(encoder: _F) -> _F:
 
 
 def refusal(kind: str, folder: str, e: Exception, needed: str) -> ConfigError:
-    """What to raise where the files in a folder are not those of a model."""
+    """The error to raise if the files in a folder are not those of a model."""
     if isinstance(e, OSError):
         why = f"{Path(e.filename or folder).name}: {e.strerror}"
     else:
@@ -172,10 +173,10 @@ def refusal(kind: str, folder: str, e: Exception, needed: str) -> ConfigError:
 def weights(
     folder: Path, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, np.ndarray], str]:
-    """Tensors of the model in a folder, float32, and the SHA-256 of all of its files of weights.
+    """Tensors of the model in a folder, float32, and the SHA-256 of all its weight files.
 
     Raises:
-        CheckpointError: they cannot be read, or one is missing or of another shape.
+        CheckpointError: the files cannot be read, or a tensor is missing or has another shape.
     """
     parts, digest = safetensors.parts(folder), hashlib.sha256()
     tensors = safetensors.read(parts, shapes)

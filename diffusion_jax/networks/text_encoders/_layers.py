@@ -1,11 +1,11 @@
-"""Layers of pretrained text networks in NumPy, for texts that are read once."""
+"""Layers of pretrained text networks in NumPy, for texts that are encoded once."""
 
 import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-NOBODY = -1e30  # added to a logit: finite, for rows that see nothing
+MASKED = -1e30  # bias of masked logits: finite, for rows in which everything is masked
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
@@ -38,14 +38,14 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def layer_norm(
     tensors: Mapping[str, np.ndarray], name: str, x: np.ndarray, eps: float
 ) -> np.ndarray:
-    """`x` without mean and of variance 1, times `name.weight`, plus `name.bias`."""
+    """`x` normalised to mean 0 and variance 1, times `name.weight`, plus `name.bias`."""
     x = x - x.mean(-1, keepdims=True)
     x = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + eps)
     return x * tensors[f"{name}.weight"] + tensors[f"{name}.bias"]
 
 
 def dense(tensors: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
-    """`x` times `name.weight`, stored `[out, in]`, plus `name.bias` where there is one."""
+    """`x` times `name.weight`, stored `[out, in]`, plus `name.bias` if there is one."""
     out = x @ tensors[f"{name}.weight"].T
     return out + tensors[f"{name}.bias"] if f"{name}.bias" in tensors else out
 
@@ -53,7 +53,7 @@ def dense(tensors: Mapping[str, np.ndarray], name: str, x: np.ndarray) -> np.nda
 def attend(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, bias: np.ndarray, heads: int, scale: float
 ) -> np.ndarray:
-    """Attention `[B, N, C]` of `heads`; `bias`, for `[B, heads, N, N]`, is added to the logits."""
+    """Multi-head attention `[B, N, C]`; `bias` broadcasts to the logits `[B, heads, N, N]`."""
     q, k, v = (a.reshape(*a.shape[:2], heads, -1) for a in (q, k, v))
     logits = np.einsum("bqhc,bkhc->bhqk", q, k, optimize=True) * scale + bias
     p = np.exp(logits - logits.max(-1, keepdims=True))

@@ -1,7 +1,7 @@
 """The encoder of T5 in NumPy: relative positions, no scaling of attention (Raffel et al. 2020).
 
 Version 1.1 has a gate in the feed-forward part (Shazeer 2020, "GLU variants"). Residuals of the
-large ones go beyond float16: everything is float32.
+large models overflow float16, so everything is float32.
 """
 
 import math
@@ -13,18 +13,18 @@ import numpy as np
 
 from diffusion_jax.networks.text_encoders import _layers
 
-# What a `config.json` leaves out has these values.
+# Defaults of settings that are missing in `config.json`.
 DEFAULTS = {"vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6,
             "num_heads": 8, "relative_attention_num_buckets": 32,
             "relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-6,
             "feed_forward_proj": "relu"}  # fmt: skip
-FEED_FORWARD = {"relu": "relu", "gated-gelu": "gelu_new"}  # by `feed_forward_proj`
-EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")  # the same, under either name
+FEED_FORWARD = {"relu": "relu", "gated-gelu": "gelu_new"}  # activation by `feed_forward_proj`
+EMBEDDINGS = ("shared.weight", "encoder.embed_tokens.weight")  # two names of the same tensor
 _POSITIONS = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 
 
 def shapes(c: Mapping[str, Any], embedding: str = EMBEDDINGS[0]) -> dict[str, tuple[int, ...]]:
-    """The tensors of a model and their shapes, by what its `config.json` says."""
+    """The expected tensors and their shapes, derived from `config.json`."""
     w, h, inner = c["d_model"], c["d_ff"], c["num_heads"] * c["d_kv"]
     out: dict[str, tuple[int, ...]] = {
         embedding: (c["vocab_size"], w),
@@ -43,25 +43,26 @@ def shapes(c: Mapping[str, Any], embedding: str = EMBEDDINGS[0]) -> dict[str, tu
 
 
 def buckets(n: int, count: int, furthest: int) -> np.ndarray:
-    """Which of `count` distances lies between places, int `[N, N]`, of queries and of keys.
+    """The bucket (one of `count`) of the distance from each query to each key, int `[N, N]`.
 
-    Half of them for keys behind; half of each half exact, the others logarithmic to `furthest`.
+    Half of the buckets are for keys after the query. In each half, half of the buckets are single
+    distances and the others logarithmic up to `furthest`.
     """
-    away = np.arange(n)[None] - np.arange(n)[:, None]
+    offset = np.arange(n)[None] - np.arange(n)[:, None]
     half, exact = count // 2, count // 4
-    far = np.maximum(np.abs(away), 1).astype(np.float32) / np.float32(exact)
+    far = np.maximum(np.abs(offset), 1).astype(np.float32) / np.float32(exact)
     far = np.log(far) / np.float32(math.log(furthest / exact)) * np.float32(half - exact)
     distance = np.minimum(exact + far.astype(int), half - 1)
-    return half * (away > 0) + np.where(np.abs(away) < exact, np.abs(away), distance)
+    return half * (offset > 0) + np.where(np.abs(offset) < exact, np.abs(offset), distance)
 
 
 def hidden(tensors: Mapping[str, np.ndarray], c: Mapping[str, Any], ids: np.ndarray) -> np.ndarray:
-    """The last hidden states of `ids` `[N, L]`, 0 for padding, which nobody sees: `[N, L, W]`."""
-    there, n = ids > 0, ids.shape[1]
+    """The last hidden states `[N, L, W]` of `ids` `[N, L]`; 0 is padding, which is masked."""
+    present, n = ids > 0, ids.shape[1]
     dense = partial(_layers.dense, tensors)
     which = buckets(n, c["relative_attention_num_buckets"], c["relative_attention_max_distance"])
     bias = tensors[_POSITIONS][which].transpose(2, 0, 1)[None]
-    bias = np.where(there[:, None, None], bias, np.float32(_layers.NOBODY))
+    bias = np.where(present[:, None, None], bias, np.float32(_layers.MASKED))
     act = _layers.ACTIVATIONS[FEED_FORWARD[c["feed_forward_proj"]]]
 
     def norm(x: np.ndarray, name: str) -> np.ndarray:
@@ -82,4 +83,4 @@ def hidden(tensors: Mapping[str, np.ndarray], c: Mapping[str, Any], ids: np.ndar
         else:
             h = act(dense(f"{into}_0", h)) * dense(f"{into}_1", h)
         x = x + dense(f"{forward}.DenseReluDense.wo", h)
-    return np.where(there[..., None], norm(x, "encoder.final_layer_norm"), 0.0)
+    return np.where(present[..., None], norm(x, "encoder.final_layer_norm"), 0.0)

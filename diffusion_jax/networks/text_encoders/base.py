@@ -1,8 +1,8 @@
 """The contract of a text encoder: from strings to token numbers, on the host, without randomness.
 
-A network embeds the numbers itself (`layers.text.TextTokens`) and learns to read them with
-everything else. Number 0 is padding, and nothing but zeros means "no text": the null text of
-classifier-free guidance. The empty text is another one, a start and an end.
+A network embeds the numbers itself (`layers.text.TextTokens`), with weights that are trained with
+the others. Number 0 is padding, and zeros only mean "no text", the null text of classifier-free
+guidance. The empty text is different: a start and an end.
 """
 
 import re
@@ -19,18 +19,19 @@ PADDING, START, END, FIRST = 0, 1, 2, 3
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """A text encoder: a frozen dataclass, so that models that hold one can be compared.
+    """A text encoder: a frozen dataclass, so that models that contain one can be compared.
 
-    One with a network of its own, which does not learn, has `frozen_width` and `frozen(ids)`; see
-    `as_read`. One whose last token knows the whole text has `pooled_at_end`. `unit` names what
-    `length` counts, and `longest` is the greatest length there can be.
+    Optional attributes: `frozen_width` and `frozen(ids)`, of an encoder with a frozen network of
+    its own (see `as_read`); `pooled_at_end`, of one with causal attention, in which only the last
+    token has seen the whole text; `unit`, what `length` counts; `longest`, the largest possible
+    length.
 
     Attributes:
-        length: numbers in a text, start and end included.
-        width: values in a token of the network that reads it.
-        depth: blocks of that network.
-        heads: of its attention.
-        vocabulary: how many numbers there are, the first `FIRST` included.
+        length: token numbers per text, start and end included.
+        width: values per token of the small transformer that reads the numbers.
+        depth: number of its blocks.
+        heads: number of its attention heads.
+        vocabulary: number of token numbers, including the first `FIRST`.
     """
 
     @property
@@ -45,7 +46,7 @@ class TextEncoder(Protocol):
     def vocabulary(self) -> int: ...  # noqa: D102
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
-        """The numbers of a text, each with the character it begins at; no start, no end."""
+        """The numbers of a text, each with its position in it, without start and end."""
         ...
 
     def text(self, ids: Sequence[int]) -> str:
@@ -53,17 +54,17 @@ class TextEncoder(Protocol):
         ...
 
     def settled(self, captions: Sequence[str]) -> "TextEncoder":
-        """Itself, with what it takes from the captions of a training set."""
+        """A copy fitted to the captions of training (for example with their vocabulary)."""
         ...
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Texts as a network reads them.
+    """Encoded prompts.
 
     Attributes:
-        ids: int32 `[N, length]`.
-        weight: float32 `[N, length]`, how often each token counts; 1 unless the text says more.
+        ids: token numbers, int32 `[N, length]`.
+        weight: weight of each token in attention, float32 `[N, length]`; 1 if the prompt has none.
     """
 
     ids: np.ndarray
@@ -72,18 +73,19 @@ class Prompts:
 
 def _framed(encoder: TextEncoder, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
     """Pieces of each text between its start and end."""
-    found = [encoder.pieces(text) for text in texts]
-    room = encoder.length - 2
-    text, pieces = max(zip(texts, found, strict=True), key=lambda f: len(f[1]), default=("", []))
-    if len(pieces) > room:
+    pieces_of = [encoder.pieces(text) for text in texts]
+    limit = encoder.length - 2
+    pairs = zip(texts, pieces_of, strict=True)
+    text, pieces = max(pairs, key=lambda pair: len(pair[1]), default=("", []))
+    if len(pieces) > limit:
         kind, needed = type(encoder).__name__.lower(), len(pieces) + 2
-        more = needed <= (getattr(encoder, "longest", 0) or needed)
+        possible = needed <= (getattr(encoder, "longest", 0) or needed)
         raise ConfigError(
             f"the text {_short(text)!r} takes {len(pieces)} {getattr(encoder, 'unit', kind)}, the "
-            f"model reads {room}: shorten it"
-            + (f", or train with {kind}(length={needed})" if more else "")
+            f"model reads {limit}: shorten it"
+            + (f", or train with {kind}(length={needed})" if possible else "")
         )
-    return [[(START, -1), *f, (END, -1)] for f in found]
+    return [[(START, -1), *pieces, (END, -1)] for pieces in pieces_of]
 
 
 def _short(text: str) -> str:
@@ -103,37 +105,38 @@ def encode(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
 
 
 def described(encoder: TextEncoder | None) -> str:
-    """An encoder in a few words, for messages: without what it knows."""
+    """A short description of an encoder, without its vocabulary, for messages."""
     if encoder is None:
         return "no text encoder"
     kind = type(encoder).__name__.lower()
-    return f"{kind}(length={encoder.length}) of {encoder.vocabulary} numbers"
+    return f"{kind}(length={encoder.length}) with {encoder.vocabulary} token numbers"
 
 
 def frozen_width(encoder: TextEncoder) -> int:
-    """Values of each token's state, of an encoder that has a network of its own; 0 without."""
+    """Values per token's state of an encoder with a frozen network; 0 without one."""
     return getattr(encoder, "frozen_width", 0)
 
 
 def pooled_at_end(encoder: TextEncoder) -> bool:
-    """Whether a text as a whole is what its last token says, and not the mean of all."""
+    """Whether the last token represents the whole text, instead of the mean of all tokens."""
     return getattr(encoder, "pooled_at_end", False)
 
 
 def as_read(encoder: TextEncoder, ids: np.ndarray) -> np.ndarray:
-    """What a network is told of texts: their numbers, or the states of an encoder that has them.
+    """The network's input for texts: their numbers, or the states of a frozen encoder.
 
     Args:
-        ids: int32 `[N, length]`.
+        encoder: the text encoder.
+        ids: token numbers, int32 `[N, length]`.
 
     Returns:
-        The same, or float16 `[N, length, frozen_width]`, zeros for padding.
+        `ids`, or float16 `[N, length, frozen_width]`, zeros for padding.
     """
     return encoder.frozen(ids) if frozen_width(encoder) else ids  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def decode(encoder: TextEncoder, ids: np.ndarray) -> list[str]:
-    """The texts of numbers `[N, length]`; empty for no text and for the empty one."""
+    """The texts of numbers `[N, length]`; empty for the null text and for the empty text."""
     return [encoder.text([int(i) for i in row if i >= FIRST]) for row in ids]
 
 
@@ -141,18 +144,18 @@ _PART = re.compile(r"\\([()\\])|\(((?:[^()\\:]|\\.)+):([^()]*)\)|([^()\\])")
 
 
 def parse_weights(prompt: str) -> tuple[str, list[float]]:
-    """A prompt such as `"a (red:2) three"` as its text and the weight of every character.
+    """Splits a prompt such as `"a (red:2) three"` into its text and the weight of every character.
 
     Raises:
-        ConfigError: brackets that do not close, or a weight that is none.
+        ConfigError: a bracket is not closed, or a weight is not valid.
     """
     text, weights, at = "", [], 0
     while at < len(prompt):
         m = _PART.match(prompt, at)
         if m is None:
             raise ConfigError(
-                f"prompt {_short(prompt)!r}: a weight is written (words:2), and a bracket \\( or "
-                f"\\); see character {at + 1}"
+                f"prompt {_short(prompt)!r}: write a weight as (words:2), and a literal bracket as "
+                f"\\( or \\); see character {at + 1}"
             )
         inner = m[1] or m[4] or re.sub(r"\\(.)", r"\1", m[2])
         text += inner
@@ -167,7 +170,7 @@ def plain(prompt: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text as the prompt that means it, brackets and all: `plain` undoes it."""
+    """A text as a prompt, with its brackets escaped; the inverse of `plain`."""
     return "".join(f"\\{c}" if c in "()\\" else c for c in text)
 
 
@@ -178,16 +181,16 @@ def _weight(prompt: str, written: str | None) -> float:
         value = float("nan")
     if not 0.0 <= value < float("inf"):
         raise ConfigError(
-            f"prompt {_short(prompt)!r}: weight {written!r} must be a number, at least 0; to go "
+            f"prompt {_short(prompt)!r}: weight {written!r} must be a number, at least 0; to guide "
             "away from a text use cfg(w=2.0, negative='...') or compose(...)"
         )
     return value
 
 
 def prompts(encoder: TextEncoder, texts: Sequence[str]) -> Prompts:
-    """Prompts as a network reads them, with the weights written in them.
+    """Encodes prompts, with the weights written in them.
 
-    A token of weight 2 counts in attention as if it were there twice, one of weight 0 not at all.
+    A token of weight 2 counts in attention as if it occurred twice, one of weight 0 not at all.
 
     Raises:
         ConfigError: see `encode` and `parse_weights`.
@@ -197,7 +200,7 @@ def prompts(encoder: TextEncoder, texts: Sequence[str]) -> Prompts:
     ids = encode(encoder, plain)
     weight = np.ones(ids.shape, np.float32)
     framed = _framed(encoder, plain)
-    for row, pieces, (_, each) in zip(weight, framed, parsed, strict=True):
+    for row, pieces, (_, weights) in zip(weight, framed, parsed, strict=True):
         for k, (_, at) in enumerate(pieces):
-            row[k] = each[at] if at >= 0 else 1.0
+            row[k] = weights[at] if at >= 0 else 1.0
     return Prompts(ids, weight)

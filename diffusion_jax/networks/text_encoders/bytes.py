@@ -1,4 +1,4 @@
-"""Texts as their bytes in UTF-8: any text at all, no vocabulary."""
+"""Texts as their bytes in UTF-8: works for any text, without a vocabulary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Bytes:
         return [(FIRST + b, at) for at, c in enumerate(text) for b in c.encode()]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Bytes as text; those that are no UTF-8 as replacement characters."""
+        """Bytes as text; invalid UTF-8 becomes replacement characters."""
         return bytes(i - FIRST for i in ids).decode(errors="replace")
 
     def settled(self, captions: Sequence[str]) -> TextEncoder:
-        """Itself."""
+        """Unchanged, as bytes need no vocabulary."""
         return self
 
 
@@ -36,9 +36,9 @@ def make(
     """Bytes, read by a small transformer that is trained with the network.
 
     Args:
-        length: bytes of the longest text, and two for its start and end.
-        width: values in a token.
-        depth: blocks of the transformer.
-        heads: of its attention.
+        length: bytes of the longest text, plus two for its start and end.
+        width: values per token.
+        depth: number of blocks of the transformer.
+        heads: number of its attention heads.
     """
     return Bytes(length, width, depth, heads)

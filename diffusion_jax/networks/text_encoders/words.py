@@ -1,4 +1,4 @@
-"""Texts as words of the training captions: short, quick to learn, closed."""
+"""Texts as words of the training captions: a small, closed vocabulary that is quick to learn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,31 +26,31 @@ class Words:
 
     @property
     def vocabulary(self) -> int:
-        """Words, and padding, start and end."""
+        """Number of words, with padding, start and end."""
         return FIRST + len(self.known)
 
     def pieces(self, text: str) -> list[tuple[int, int]]:
-        """The words of a text, upper and lower case alike, and its punctuation."""
+        """The words and punctuation marks of a text, ignoring case."""
         number = {w: FIRST + i for i, w in enumerate(self.known)}
-        found = _words.cut(text)
-        strange = [w for w, _ in found if w not in number]
-        if strange:
+        words = _words.cut(text)
+        unknown = [w for w, _ in words if w not in number]
+        if unknown:
             raise ConfigError(
-                f"unknown word {strange[0]!r}{nearest(strange[0], self.known)}: the captions of "
-                f"training had {len(self.known)} words; use them, or train with bytes()"
+                f"unknown word {unknown[0]!r}{nearest(unknown[0], self.known)}: the training "
+                f"captions had {len(self.known)} words; use them, or train with bytes()"
             )
-        return [(number[w], at) for w, at in found]
+        return [(number[w], at) for w, at in words]
 
     def text(self, ids: Sequence[int]) -> str:
-        """Words with spaces between them, none before a comma."""
+        """Words joined by spaces, without a space before commas."""
         return _words.joined([self.known[i - FIRST] for i in ids])
 
     def settled(self, captions: Sequence[str]) -> TextEncoder:
-        """With the words of these captions, unless it has words already."""
+        """A copy with the words of these captions, unless it has words already."""
         if self.known:
             return self
-        found = {w for text in captions for w, _ in _words.cut(text)}
-        return replace(self, known=tuple(sorted(found)))
+        words = {w for text in captions for w, _ in _words.cut(text)}
+        return replace(self, known=tuple(sorted(words)))
 
 
 def make(
@@ -63,10 +63,10 @@ def make(
     """Words, read by a small transformer that is trained with the network.
 
     Args:
-        length: words of the longest text, commas among them, and two for its start and end.
-        width: values in a token.
-        depth: blocks of the transformer.
-        heads: of its attention.
-        known: the words; empty: those of the training captions, which the run then keeps here.
+        length: words of the longest text, including commas, plus two for its start and end.
+        width: values per token.
+        depth: number of blocks of the transformer.
+        heads: number of its attention heads.
+        known: the words; empty for those of the training captions, which the run then records here.
     """
     return Words(length, width, depth, heads, known)
