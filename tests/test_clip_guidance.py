@@ -116,7 +116,8 @@ def test_a_text_that_is_not_in_the_bank_is_one_more():
         (
             "clip_guidance('DIR', form='bank')",
             registry.build("text_encoders", "bytes()"),
-            r"in another way.*.words.length=32. of 5 numbers, not bytes.length=80. of 259 numbers",
+            r"encodes texts differently.*.words.length=32. with 5 token numbers, not "
+            "bytes.length=80. with 259",
         ),
     ],
 )

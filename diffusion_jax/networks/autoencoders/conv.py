@@ -166,8 +166,8 @@ def make(
         head: distribution of images: `logistic(mixtures=3)`, `categorical()`, `bernoulli()`.
         attention: whether there is attention at the smallest size, if that is at most 8x8.
         dropout: rate in the blocks in training.
-        checkpoint: a run that trained one, whose weights and settings (those above) are used.
-        train: whether to train it; None for only if there is no checkpoint.
+        checkpoint: a run that trained one; its weights and its settings (those above) are used.
+        train: whether to train it; None: only if there is no checkpoint.
         rate: factor of the learning rate for its weights.
         sha256: SHA-256 of the checkpoint's weights, recorded by the run that loaded them.
         levels: number of grey levels of the data.

@@ -1,8 +1,8 @@
 """CLIP's byte-pair tokenizer (Radford et al. 2021; `simple_tokenizer.py` of the published code).
 
-Lower-case words become bytes, whose pairs are merged in the order of the vocabulary's ranks. Of the
-published cleaning of texts (by ftfy) the repair of broken encodings and of terminal escapes is left
-out; HTML entities are replaced twice, not until none is left.
+Lower-case words become bytes, and pairs of bytes are merged in the order of their ranks. Unlike the
+published cleaning of texts (by ftfy), this repairs neither broken encodings nor terminal escapes;
+HTML entities are replaced twice, not until none is left.
 """
 
 import html
