@@ -83,5 +83,5 @@ def test_a_file_tells_its_own_plan(tmp_path):
     with pytest.raises(CodecError, match="gammas of 2 models, and 1 decode it"):
         codec_plans.kept({"gammas": [plan, plan]}, 1, "f")
     run.config.compress.grid = "array(values=(4.0, -5.0))"
-    with pytest.raises(ConfigError, match="2 values are 1 steps"):
+    with pytest.raises(ConfigError, match="2 values make 1 steps"):
         codec.encode(run, params, {"step": 1, "weights": "params"}, found)

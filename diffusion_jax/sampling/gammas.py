@@ -1,4 +1,4 @@
-"""The noise levels that a sampler visits, without a model: for a denoiser of your own."""
+"""The noise levels that a sampler visits, without a model, for your own denoiser."""
 
 from collections.abc import Callable
 
@@ -21,8 +21,8 @@ def gammas(
     Args:
         steps: number of steps.
         grid: plug-in string such as `"karras()"`.
-        gamma_max: the first level, where only noise is seen.
-        gamma_min: the last level, where hardly any noise is left. An EDM noise level sigma is
+        gamma_max: the first level, almost pure noise.
+        gamma_min: the last level, almost without noise. An EDM noise level sigma corresponds to
             `gamma = 2 log(sigma)`.
         gamma_of_t: your schedule, for grids that are uniform in time: increasing from `gamma_min`
             at time 0 to `gamma_max` at time 1.
@@ -41,6 +41,6 @@ def gammas(
         )
 
     def needed(t: np.ndarray) -> np.ndarray:
-        raise ConfigError(f"grid {grid} is made of times: give gamma_of_t, your schedule")
+        raise ConfigError(f"grid {grid} is defined in time: give gamma_of_t, your schedule")
 
     return registry.build("grids", grid)(gamma_min, gamma_max, steps, gamma_of_t or needed)

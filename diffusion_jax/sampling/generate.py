@@ -35,7 +35,7 @@ def plan(model: Model, params: Params, grid: Grid, steps: int) -> np.ndarray:
         ConfigError: fewer than one step.
     """
     if steps < 1:
-        raise ConfigError(f"sample.steps={steps} must be at least 1")
+        raise ConfigError(f"steps={steps} must be at least 1")
     schedule = local(params["schedule"])
     gamma_0, gamma_1 = endpoints(model.schedule, schedule)
 
@@ -240,7 +240,7 @@ def generate(
         ConfigError: `num` or `batch` is not positive.
     """
     if num < 1 or batch < 1:
-        raise ConfigError(f"sample.num={num} and sample.batch={batch} must be at least 1")
+        raise ConfigError(f"num={num} and batch={batch} must be at least 1")
     devices = mesh.devices.size
     batch = -(-min(batch, num) // devices) * devices
     key = put_key(rng.stream(jax.random.key(seed), stream), mesh)

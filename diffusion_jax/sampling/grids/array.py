@@ -21,7 +21,7 @@ def _grid(
 ) -> np.ndarray:
     if steps != len(values) - 1:
         raise ConfigError(
-            f"array: {len(values)} values are {len(values) - 1} steps, but sample.steps={steps}"
+            f"array: {len(values)} values make {len(values) - 1} steps, but sample.steps={steps}"
         )
     gammas = np.asarray(values, np.float64)
     if gammas.min() < gamma_0 - _TOLERANCE or gammas.max() > gamma_1 + _TOLERANCE:
