@@ -45,7 +45,7 @@ def fourier_features(z: Float[Array, "*b c"], levels: int) -> Float[Array, "*b 5
     return jnp.concatenate([z, jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-_LOGITS = 10.0  # logits per unit of the parameter: Adam's steps are too small for level frequencies
+_LOGITS = 10.0  # logits per unit of the parameter, because Adam's steps are small
 
 
 class LevelEmbedding(nn.Module):

@@ -231,7 +231,7 @@ def need_mask(name: str, inputs: Inputs, whole: bool = False) -> None:
         which = f" (image {i})" if len(inputs.mask) > 1 else ""
         if not mask.any():
             raise ConfigError(
-                f"the mask is empty{which}: nothing would be painted; make it white where to paint"
+                f"the mask is empty{which}: nothing would be painted; it must be white somewhere"
             )
         if not whole and mask.all():
             raise ConfigError(

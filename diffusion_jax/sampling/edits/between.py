@@ -61,7 +61,7 @@ class Between:
         return descending(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Raises ConfigError for stateful guidance and, with both latents, without an inverse."""
+        """Raises ConfigError for stateful guidance and, with both latents, for noisy sampling."""
         need_stateless("between", method)
         if self.both:
             need_deterministic(method.sampler)

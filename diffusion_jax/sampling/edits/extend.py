@@ -67,7 +67,7 @@ class Extend:
         return self.inner.plan(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Raises ConfigError for latents, unknown classes, and where the inner edit does."""
+        """Checks the model, the classes and the inner edit."""
         require(model, "edit extend()", "use outpaint(), or a model of pixels", pixels=True)
         check_classes("extend", self.labels, model)
         self.inner.check(model, method)

@@ -79,7 +79,7 @@ class Widen:
         return self.inner.plan(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Raises ConfigError for latents, unknown classes, stateful guidance, or the inner edit."""
+        """Checks the model, the classes, the guidance and the inner edit."""
         require(model, "edit widen()", "use outpaint(), or a model of pixels", pixels=True)
         need_stateless("widen", method)
         check_classes("widen", self.labels, model)
