@@ -48,7 +48,7 @@ class Readout:
 class Final(Protocol):
     """From the last latent to data.
 
-    One that gives real numbers, not the data's levels, says so with `reals = True`.
+    A final step whose output is real numbers instead of levels declares `reals = True`.
 
     Attributes:
         nfe: number of network calls that it makes.
