@@ -295,7 +295,7 @@ def test_images_that_do_not_fit_the_patches(spec, shape, said):
         ("dit(width=18, heads=2)", "divisible by 4"),
         ("uvit(position='here')", "allowed: sincos, rope, learned, none"),
         ("uvit(depth=13)", "use depth=12 or 14"),
-        ("dit(attention='cudnn')", "for bfloat16 on a GPU, not float32 on cpu"),
+        ("dit(attention='cudnn')", "needs bfloat16 on a GPU, not float32 on cpu"),
         ("dit(attention='flash')", "allowed: xla, cudnn"),
         ("dit(scan='yes')", "scan='yes'; allowed: True, False, 'auto'"),
     ],
