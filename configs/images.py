@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from diffusion_jax import config, registry
 from diffusion_jax.errors import ConfigError, DataError
+from diffusion_jax.runtime.home import expanded
 
 _DEFAULT = "pictures"
 _SIZE = (64, 64)
@@ -50,7 +51,7 @@ def _read(text: str) -> tuple[str, tuple[int, int], str]:
         return _DEFAULT, _SIZE, text
     size, smoke, parts = _SIZE, "", text.split(",")
     # From the end, for a path may hold commas.
-    while len(parts) > 1 and not Path(",".join(parts)).is_dir():
+    while len(parts) > 1 and not expanded(",".join(parts)).is_dir():
         part = parts.pop().strip()
         sides = part.split("x")
         if part == "smoke":
@@ -60,7 +61,7 @@ def _read(text: str) -> tuple[str, tuple[int, int], str]:
         else:
             raise ConfigError(f"unknown {part!r} after the colon of --config; {_ALLOWED}")
     path = ",".join(parts)
-    if not Path(path).is_dir():
+    if not expanded(path).is_dir():
         raise ConfigError(f"there is no folder {path!r}; {_ALLOWED}")
     return path, size, smoke
 

@@ -40,6 +40,12 @@ def test_every_size_has_a_network(folder, variant, shape, halvings):
     assert all(n % 2**halvings == 0 for n in shape[:2])
 
 
+def test_a_folder_in_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    run = Experiment(get_config("~/pets,16"), folder / "run")
+    assert run.source.shape == (16, 16, 3) and run.source.num_classes == 2
+
+
 def test_the_whole_model_can_be_traced(folder):
     run = Experiment(get_config("pets,24x16,smoke"), folder / "run")
     assert run.config.steps == 20

@@ -107,6 +107,28 @@ def test_how_a_plugin_is_written_makes_no_other_run():
     assert saved_config.differences(old, new) == [line]
 
 
+def test_a_run_in_a_bucket_or_in_the_home_folder_has_a_configuration_too(tmp_path, monkeypatch):
+    first = tiny.experiment(tmp_path, "first", lr=3e-4)
+    with prepare_workdir(first):
+        pass
+    monkeypatch.setenv("HOME", str(tmp_path))
+    there = lambda name: tmp_path / str(name).removeprefix("gs://bucket/")
+    for name in ("gs://bucket/first", "~/first", "~/first/config.json"):
+        with monkeypatch.context() as bucket:
+            if name.startswith("gs:"):
+                bucket.setattr(arguments, "place", there)
+            argv = arguments.with_config(["", f"--config={name}", "--workdir=w"], "train")
+        path = argv[1].partition(":")[2]
+        assert saved_config.get_config(path).lr == 3e-4
+    (tmp_path / "own.py").write_text("")
+    argv = arguments.with_config(["", "--config=~/own.py:smoke", "--workdir=w"], "train")
+    assert argv[1] == f"--config={tmp_path / 'own.py'}:smoke"
+    monkeypatch.setattr(arguments, "place", there)
+    monkeypatch.setattr(arguments, "missing", lambda name: f"there is no folder {name}")
+    with pytest.raises(ConfigError, match="--config: there is no folder gs://bucket/absent; name"):
+        arguments.with_config(["", "--config=gs://bucket/absent", "--workdir=w"], "train")
+
+
 def test_the_configuration_of_a_run_starts_another(tmp_path):
     """Named by the run's folder or by its file, with changes; a file that is none is one line."""
     first = tiny.experiment(tmp_path, "first", lr=3e-4)

@@ -20,8 +20,9 @@ from diffusion_jax import (
 )
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.published import is_published
+from diffusion_jax.runtime.home import expanded
 from diffusion_jax.runtime.run_folders import missing, missing_step, runs_named
-from diffusion_jax.runtime.storage import place
+from diffusion_jax.runtime.storage import is_bucket, place
 
 # Flags until 0.1, and the settings that took their place; they go with the next release.
 _OLD = {
@@ -122,7 +123,7 @@ def check_mode(argv: list[str]) -> str:
 
 def config_path(name: str) -> Path:
     """The file that `--config=NAME` means: a file, or a packaged configuration."""
-    path = Path(name)
+    path = expanded(name)
     if path.is_file():
         return path
     own = packaged.folder() / f"{path.name.removesuffix('.py')}.py"
@@ -181,7 +182,13 @@ def _of_a_run(name: str) -> Path | None:
     """The saved configuration that `--config=RUN` or `--config=RUN/config.json` means, or None."""
     if name.endswith(".json") and ".py:" not in name:  # that is a variant's name
         return place(name)
-    return saved_config.find(place(name)) if Path(name).is_dir() else None
+    if not is_bucket(name):
+        return saved_config.find(place(name)) if expanded(name).is_dir() else None
+    found = saved_config.find(place(name))
+    if found is None:  # whatever else a configuration may be, it is not in a bucket
+        raise ConfigError(f"--config: {missing(name)}; name a run, a file on this machine, or a "
+                          "packaged configuration")  # fmt: skip
+    return found
 
 
 def _saved_file(saved: Path) -> str:
