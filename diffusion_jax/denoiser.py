@@ -70,15 +70,29 @@ def then(denoiser: Callable[..., Pred], change: Callable[..., Pred]) -> Callable
     return StatefulDenoiser(denoiser.init, step)
 
 
-def with_condition(denoiser: Callable[..., Pred], cond: Cond) -> Callable[[Array, Array], Pred]:
+def with_condition(
+    denoiser: Callable[..., Pred], cond: Cond, shape: tuple[int, ...] = ()
+) -> Callable[[Array, Array], Pred]:
     """`(z, gamma) -> Pred`: the denoiser with its condition bound; state is carried along.
 
     What a sampler tells it besides becomes part of the condition, `[B]`.
 
-    Calling it raises `ConfigError` for other numbers of examples in `z` than in the condition.
+    Calling it raises `ConfigError` for other numbers of examples in `z` than in the condition or in
+    `gamma`, and for another number of axes or channels in `z` than in `shape`, one example's.
     """
 
-    def all_of(told: dict[str, Array], z: Array) -> Cond:
+    def all_of(told: dict[str, Array], z: Array, gamma: Array) -> Cond:
+        found = jnp.shape(z)
+        if shape and (len(found) != 1 + len(shape) or found[-1] != shape[-1]):
+            raise ConfigError(
+                f"z is {list(found)}, and must be [B, {', '.join(map(str, shape))}]: examples as "
+                "this model has them"
+            )
+        if jnp.shape(gamma)[:1] not in ((), (1,), found[:1]):
+            raise ConfigError(
+                f"gamma is {list(jnp.shape(gamma))}, and z is {list(found)}: give one number, or "
+                "one for each example"
+            )
         for name, value in cond.items():
             if jnp.shape(value)[:1] not in ((), jnp.shape(z)[:1]):
                 raise ConfigError(
@@ -88,10 +102,10 @@ def with_condition(denoiser: Callable[..., Pred], cond: Cond) -> Callable[[Array
         return {**cond, **{k: jnp.broadcast_to(v, z.shape[:1]) for k, v in told.items()}}
 
     if not isinstance(denoiser, StatefulDenoiser):
-        return lambda z, gamma, **told: denoiser(z, gamma, all_of(told, z))
+        return lambda z, gamma, **told: denoiser(z, gamma, all_of(told, z, gamma))
     return StatefulDenoiser(
         denoiser.init,
-        lambda state, z, gamma, **told: denoiser.step(state, z, gamma, all_of(told, z)),
+        lambda state, z, gamma, **told: denoiser.step(state, z, gamma, all_of(told, z, gamma)),
     )
 
 

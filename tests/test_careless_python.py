@@ -69,6 +69,18 @@ def test_as_many_conditions_as_examples():
         bound(jnp.zeros((2, 2)), 0.0)
 
 
+@pytest.mark.parametrize(
+    ("z", "gamma", "says"),
+    [((2, 4, 4, 3), (), r"z is \[2, 4, 4, 3\], and must be \[B, 4, 4, 1\]"),
+     ((4, 4, 1), (), r"z is \[4, 4, 1\], and must be"),
+     ((2, 4, 4, 1), (3,), r"gamma is \[3\], and z is \[2, 4, 4, 1\]: give one number, or one")],
+)  # fmt: skip
+def test_what_a_denoiser_cannot_take(tmp_path, z, gamma, says):
+    run = tiny.experiment(tmp_path, conditional=False, guidance="none()")
+    with pytest.raises(ConfigError, match=says):
+        sampling_method.denoiser(run, {})(np.zeros(z), np.zeros(gamma))
+
+
 def test_a_prior_for_a_run_that_is_told_nothing_is_refused_from_python_too(tmp_path):
     run = tiny.experiment(tmp_path)
     run.config.sample.prior = "runs/prior"

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import tiny
 from gaussian_edits import (
     PAIR,
     brush,
@@ -11,6 +12,7 @@ from gaussian_edits import (
 )
 
 from diffusion_jax import registry
+from diffusion_jax.cli.modes import _edit_inputs
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.edits.base import Inputs
 
@@ -88,3 +90,16 @@ def test_plans_and_methods_are_checked():
     for spec in ("widen(right=1, labels=(0, 3))", "extend(right=1, labels=(0, -2))"):
         with pytest.raises(ConfigError, match=r"classes 0 \.\. 2"):
             registry.build("edits", spec).check(tool.model, tool.method)
+
+
+@pytest.mark.parametrize("letter", ["a", "é"])
+def test_the_folder_of_an_edit_has_a_name_that_file_systems_take(tmp_path, letter):
+    run = tiny.experiment(tmp_path)
+    run.config.edit.method = "interpolate()"
+    stem = letter * (251 // len(letter.encode()))
+    run.config.edit.image = f"{tmp_path}/{stem}.png"
+    name = _edit_inputs.name(run)
+    assert len(f"12345678_{name}_99".encode()) <= 255 and len(name.encode()) > 220
+    (tmp_path / name).mkdir()
+    run.config.edit.image = "pets/short name.png"
+    assert _edit_inputs.name(run) == "interpolate_short name"

@@ -201,3 +201,16 @@ def test_colour_becomes_grey_of_another_size(tmp_path):
     np.testing.assert_allclose(split.images[1], grey, atol=1)
     same = data(f"resized({text}, size=4)").split("test")
     np.testing.assert_array_equal(same.images, images)
+
+
+@pytest.mark.parametrize("gammas", [(100.0,), (0.0, -5.5)])
+def test_noise_that_the_model_has_not_seen_is_refused(tmp_path, monkeypatch, gammas):
+    data = tiny.config(tmp_path).data
+    experiment = tiny.experiment(tmp_path, ood={"against": data}, conditional=False)
+    experiment.__dict__["loaded"] = experiment.model.init(jax.random.key(0), (4, 4, 1)), {}
+    monkeypatch.setattr(mode, "compare", lambda *_: None)
+    experiment.config.ood.gammas = (-5.0, 0.0, 4.0)
+    mode.run(experiment)
+    experiment.config.ood.gammas = gammas
+    with pytest.raises(ConfigError, match=r"outside the trained range, from -5\.00 to 4\.00"):
+        mode.run(experiment)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffusion_jax.cli.modes import inspect
 from diffusion_jax.cli.report.curves import read_curves
 from diffusion_jax.runtime import formatting, image_grids, storage
 from diffusion_jax.runtime.progress import progress
@@ -157,3 +158,22 @@ def test_a_torn_last_line_spoils_no_other(tmp_path, before):
 def test_parameter_table_names_every_array():
     table = metrics.parameter_table({"conv": {"kernel": np.zeros((3, 4)), "bias": np.zeros(4)}})
     assert "conv/kernel" in table and "(3, 4)" in table and "16" in table
+
+
+def test_what_one_image_cannot_tell_is_said_to_be_unknown():
+    nan = float("nan")
+    one = {"variance": 1.5, "standard_error": nan,
+           "drawn": {"variance": 1.5, "mean": 2.0, "standard_error": nan}}  # fmt: skip
+    report = {
+        "variance": dict.fromkeys(inspect._NAMES, one) | {
+            "between_images": nan,
+            "ratios": {"straight_line_to_schedule": 1.25, "schedule_to_optimum": None},
+        },
+        "data": {"name": "digits/test", "images": 1, "draws_per_image": 2},
+        "ends": {"gamma_0": -5.0, "gamma_1": 4.0},
+        "result": {"breakdown": {"diffusion": {"bits_per_dim": 1.0, "standard_error": nan}}},
+        "drift": {"mean": [1.0], "standard_error": [nan], "gamma": [0.0], "end": [1.0]},
+    }  # fmt: skip
+    shown = inspect._table(report)
+    assert "nan" not in shown and shown.count("+- unknown") == 1 + 2 * 3 + 1
+    assert "between images       unknown" in shown and "schedule 1.25" in shown

@@ -14,6 +14,7 @@ from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.edits.base import Edit, Inputs, sees
 
 _SPLIT = "split:"
+_NAME_MAX = 230  # bytes of method and input, so that a step and a number fit into 255
 
 
 def read(experiment: Experiment, edit: Edit) -> Inputs:
@@ -64,7 +65,9 @@ def name(experiment: Experiment) -> str:
     c = experiment.config.edit
     first = c.image.split(",")[0]
     stem = first.removeprefix(_SPLIT) if first.startswith(_SPLIT) else Path(first).stem
-    return f"{c.method.partition('(')[0].strip()}_{stem}"
+    method = c.method.partition("(")[0].strip()
+    room = _NAME_MAX - len(method.encode())
+    return f"{method}_{stem.encode()[:room].decode(errors='ignore')}"
 
 
 def _chosen(pick: tuple[int, ...], count: int) -> np.ndarray | None:

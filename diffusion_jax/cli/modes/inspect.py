@@ -1,6 +1,7 @@
 """`--mode=inspect`: a checkpoint's schedule, where its loss is, and the variance that follows."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -181,29 +182,36 @@ def _drift_lines(drift: dict[str, Any] | None) -> list[str]:
     if drift is None:
         return []
     i = int(np.argmax(drift["mean"]))
-    shown = f"{drift['mean'][i]:.2g} +- {drift['standard_error'][i]:.1g}"
+    shown = f"{drift['mean'][i]:.2g} +- {_known(drift['standard_error'][i], '.1g')}"
     return [
         f"  squared drift of x_hat along the reverse process: {shown} a value at most, from gamma "
         f"{drift['gamma'][i]:.2f} to {drift['end'][i]:.2f}; 0 for a perfect network"
     ]
 
 
+def _known(value: float, form: str) -> str:
+    """A figure of the spread of images, which is not known of a single image."""
+    return f"{value:{form}}" if math.isfinite(value) else "unknown"
+
+
 def _table(report: dict[str, Any]) -> str:
     v, data, ends = report["variance"], report["data"], report["ends"]
     bits = report["result"]["breakdown"]["diffusion"]
-    ratios = {k: "-" if r is None else f"{r:.3g}" for k, r in v["ratios"].items()}
+    ratios = {k: "-" if r is None else _known(r, ".3g") for k, r in v["ratios"].items()}
     lines = [
         f"{data['name']}, {data['images']} {examples(data)}, {data['draws_per_image']} draws "
         f"each: gamma from {ends['gamma_0']:.3f} to {ends['gamma_1']:.3f}, diffusion term "
         f"{plus_minus(bits['bits_per_dim'], bits['standard_error'])} bits/dim",
         "  gamma drawn by     variance of one draw     drawn anew: variance, mean",
         *(
-            f"  {label:<15} {v[k]['variance']:12.5g} +- {v[k]['standard_error']:<9.2g} "
+            f"  {label:<15} {v[k]['variance']:12.5g} +- "
+            f"{_known(v[k]['standard_error'], '.2g'):<9} "
             f"{v[k]['drawn']['variance']:12.5g}, {v[k]['drawn']['mean']:.4f} +- "
-            f"{v[k]['drawn']['standard_error']:.4f}"
+            f"{_known(v[k]['drawn']['standard_error'], '.4f')}"
             for k, label in _NAMES.items()
         ),
-        f"  between {examples(data)} {v['between_images']:13.5g}, which no schedule removes",
+        f"  between {examples(data)} {_known(v['between_images'], '13.5g'):>13}, which no schedule "
+        "removes",
         f"  ratios: straight line / schedule {ratios['straight_line_to_schedule']}, "
         f"schedule / optimum {ratios['schedule_to_optimum']}",
         *_drift_lines(report.get("drift")),

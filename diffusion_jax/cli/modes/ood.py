@@ -25,6 +25,7 @@ READS = ("ood", "eval")
 WRITES = ("ood",)
 
 _BITS = "bits/dim"
+_ROUNDED = 0.05  # what an end of the range may be off by, as a user reads it in a table
 
 
 def run(experiment: Experiment) -> None:
@@ -48,7 +49,20 @@ def run(experiment: Experiment) -> None:
         )  # fmt: skip
     splits = [_split(experiment, text) for text in (c.ood.data, c.ood.against)]
     params, record = experiment.loaded
+    _check_gammas(experiment, params)
     compare(experiment, splits, params, record)
+
+
+def _check_gammas(experiment: Experiment, params: Params) -> None:
+    """Refuses noise that the model has never seen: its predictions there mean nothing."""
+    gammas = tuple(map(float, experiment.config.ood.gammas))
+    low, high = map(float, endpoints(experiment.model.schedule, local(params["schedule"])))
+    outside = [g for g in gammas if not low - _ROUNDED <= g <= high + _ROUNDED]
+    if outside:
+        raise ConfigError(
+            f"ood.gammas={gammas}: {outside[0]:g} is outside the trained range, from {low:.2f} to "
+            f"{high:.2f}"
+        )
 
 
 def _split(experiment: Experiment, text: str) -> Split:

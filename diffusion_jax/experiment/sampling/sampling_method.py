@@ -74,7 +74,8 @@ def denoiser(
     parts = _parts(experiment)
     method_lib.check_guidance(model, parts["guidance"], parts["helpers"])
     guided = parts["guidance"](model.denoiser(params), parts["helpers"].context(model))
-    return with_condition(guided, told if labels is None else {**told, "label": labels})
+    told = told if labels is None else {**told, "label": labels}
+    return with_condition(guided, told, tuple(model.z_shape(experiment.source.shape)))
 
 
 def _checked(model: Model, labels: Any) -> Array:
