@@ -25,13 +25,10 @@ def look(*_, **__):
 
 
 def drawings(run):
-    images = np.zeros((6, 4, 4, 1), np.uint8)
-    first = SimpleNamespace(experiment=run, levels=lambda a: a)
-    first_of = type("First", (SimpleNamespace,), {"__call__": lambda *_: images})
     one = compiled_sampler.Drawing(run, {}, None, None, None)
     yield lambda: one(0)
     yield lambda: generators.Generated(run, {}, None, None)(0)
-    yield lambda: best_of.Best((first_of(**vars(first)),), look)(0)
+    yield lambda: best_of.best(one).score(np.zeros((6, 4, 4, 1), np.uint8))
     yield lambda: report.illustrate(run, {"schedule": {}}, {"step": 6})
     yield lambda: edit.run(run)
 
@@ -39,7 +36,9 @@ def drawings(run):
 @pytest.mark.parametrize("which", range(5))
 def test_all_that_draws_follows_it(tmp_path, monkeypatch, which):
     run = tiny.experiment(tmp_path, eval={"matmul_precision": ASKED}, guidance="none()")
-    run.config.edit.image = "split:test"
+    run.config.edit.image, run.config.sample.best_of = "split:test", 2
+    monkeypatch.setattr(best_of, "check", lambda _: None)
+    monkeypatch.setattr(best_of, "_score", lambda *_: look)
     run.__dict__["loaded"] = {}, {"step": 6}
     for module, name in (
         (compiled_sampler.generate, "generate"), (report, "_animate"), (edit.editing, "by_run"),

@@ -86,6 +86,7 @@ def test_two_at_once_choose_different_names(tmp_path, monkeypatch):
         assert json.loads(path.read_text()) == bound(2.5, draws)
         assert path.with_suffix(".npz").read_text() == str(draws)
     assert len({*folders}) == 3
+    assert len([*(tmp_path / "eval").iterdir()]) == 6  # the lock itself is gone
     # A folder that appears between the look and the making.
     monkeypatch.setattr(type(tmp_path), "exists", lambda path: False)
     assert edit._new_folder(tmp_path / "edits/6_inpaint").name == "6_inpaint_4"

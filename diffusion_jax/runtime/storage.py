@@ -206,6 +206,8 @@ def alone(folder: Path) -> Iterator[None]:
             lock.acquire()
         yield
     finally:
+        if lock.is_locked:  # whoever waits notices that this file is gone, and makes another
+            Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 

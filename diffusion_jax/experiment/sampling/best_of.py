@@ -40,9 +40,7 @@ class Best:
     def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
         """The best of the tries for each image; the first of equals."""
         drawn = np.stack([d(seed, quiet) for d in self.tries])
-        precision = self.tries[0].experiment.config.eval.matmul_precision
-        with jax.default_matmul_precision(precision or None):
-            scores = np.stack([self.score(self.tries[0].levels(d)) for d in drawn])
+        scores = np.stack([self.score(self.tries[0].levels(d)) for d in drawn])
         return drawn[scores.argmax(0), np.arange(drawn.shape[1])]
 
     def describe(self) -> dict[str, Any]:
@@ -86,7 +84,14 @@ def best(drawing: "Drawing") -> "Drawing | Best":
         return drawing
     check(drawing.experiment)
     tries = tuple(dataclasses.replace(drawing, attempt=k) for k in range(n))
-    return Best(tries, _score(drawing.experiment, drawing.params, drawing))
+    score = _score(drawing.experiment, drawing.params, drawing)
+
+    def precisely(images: np.ndarray) -> np.ndarray:
+        c = drawing.experiment.config.eval
+        with jax.default_matmul_precision(c.matmul_precision or None):
+            return score(images)
+
+    return Best(tries, precisely)
 
 
 def _score(run: Experiment, params: Params, drawing: "Drawing") -> Score:
