@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -85,3 +86,28 @@ def test_rates(decay):
     assert float(rate(10)) == pytest.approx(1.0)
     end = {"constant": 1.0, "cosine": 0.01, "linear": 0.0}[decay]
     assert float(rate(100)) == pytest.approx(end, abs=1e-6)
+
+
+def test_rates_between_the_ends():
+    for decay, wanted in (("constant", 1.0), ("cosine", 0.505), ("linear", 0.5)):
+        rate = optimizer.learning_rate(1.0, 10, decay, 110)
+        assert float(rate(5)) == pytest.approx(0.5)
+        assert float(rate(60)) == pytest.approx(wanted)
+
+
+def test_gradients_are_clipped_before_the_optimiser_sees_them():
+    made = optimizer.make("sgd()", optax.constant_schedule(0.5), clip=2.0)
+    for size, kept in ((10.0, 2.0), (1.0, 1.0)):
+        grads = {"network": {"a": size * jnp.array([0.6, 0.0]), "b": size * jnp.array([0.8])}}
+        updates, _ = made.update(grads, made.init(grads), grads)
+        np.testing.assert_allclose(updates["network"]["a"], [-0.5 * kept * 0.6, 0.0], rtol=1e-6)
+        np.testing.assert_allclose(updates["network"]["b"], [-0.5 * kept * 0.8], rtol=1e-6)
+
+
+def test_a_group_of_weights_learns_at_its_own_rate():
+    rates = {"autoencoder": 0.25}
+    made = optimizer.make("adam()", optax.constant_schedule(1.0), 0.0, "kernels", rates)
+    grads = {"network": {"w": jnp.ones(2)}, "autoencoder": {"w": jnp.ones(2)}}
+    updates, _ = made.update(grads, made.init(grads), grads)
+    np.testing.assert_allclose(updates["network"]["w"], -1.0, rtol=1e-4)
+    np.testing.assert_allclose(updates["autoencoder"]["w"], -0.25, rtol=1e-4)
