@@ -1,5 +1,7 @@
 """The best of several samples, by the model itself or by a judge."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -8,13 +10,17 @@ from test_inform import run
 
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment.sampling import best_of, run_sampler
+from diffusion_jax.likelihood import information
 
 
 class Fake:
     """A sampler whose k-th try of image i is the level k + i."""
 
     def __init__(self, k):
-        self.k, self.experiment = k, None
+        self.k = k
+        self.experiment = SimpleNamespace(
+            config=SimpleNamespace(eval=SimpleNamespace(matmul_precision=""))
+        )
 
     def __call__(self, seed, quiet=False):
         return np.stack([np.full((2, 2, 1), self.k + i, np.uint8) for i in range(3)])
@@ -34,7 +40,7 @@ def test_the_best_is_chosen_for_each_image():
 
 
 @pytest.mark.slow
-def test_the_best_of_several_samples_has_the_larger_lift(tmp_path):
+def test_the_best_of_several_samples_has_the_largest_lift(tmp_path):
     found = tiny.experiment(tmp_path)  # of three classes
     params = jax.jit(lambda: found.model.init(jax.random.key(0), found.source.shape))()
     params = jax.tree.map(lambda a: a + 0.05, params)
@@ -45,10 +51,37 @@ def test_the_best_of_several_samples_has_the_larger_lift(tmp_path):
     np.testing.assert_array_equal(
         several.tries[0](0, quiet=True), first
     )  # the first try is as ever
-    best = several(0, quiet=True)
-    assert (several.score(best) >= several.score(first)).all()
+    drawn = np.stack([a(0, quiet=True) for a in several.tries])
+    kept = np.argmax([several.score(a) for a in drawn], axis=0)
+    assert set(kept) != {0}  # else the first try alone would do
+    np.testing.assert_array_equal(several(0, quiet=True), drawn[kept, np.arange(len(kept))])
     assert several.describe()["network_calls"] == 3 * one.describe()["network_calls"]
     assert several.describe()["judge"] == "bits"
+
+
+def test_the_lift_of_an_image_is_what_its_class_saves(tmp_path, monkeypatch):
+    """Without a class an image costs 5 nats, with class k it costs k: the lift is 5 - k."""
+    found = tiny.experiment(tmp_path)
+    found.config.sample.num = 3
+
+    def measure(model, params, split, how, conditions, draws):
+        cost = np.where(conditions["label"] == 3, 5.0, conditions["label"])
+        return SimpleNamespace(nats=np.repeat(cost[:, None], draws, 1))
+
+    monkeypatch.setattr(information, "measure", measure)
+    drawing = SimpleNamespace(labels=np.array([2, 0, 1]), captions=())
+    score = best_of.lift(found, {}, drawing)
+    np.testing.assert_allclose(score(np.zeros((3, 4, 4, 1), np.uint8)), [3.0, 5.0, 4.0])
+
+
+def test_the_score_of_a_classifier_is_the_log_probability_of_the_class(tmp_path, monkeypatch):
+    found = tiny.experiment(tmp_path)
+    found.config.sample.judge = "runs/classifier"
+    rows = np.log([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]) + 4.0
+    monkeypatch.setattr(best_of.features, "open_classifier", lambda *_: None)
+    monkeypatch.setattr(best_of.features, "logits", lambda *_: lambda images: rows)
+    score = best_of._score(found, {}, SimpleNamespace(labels=np.array([1, 2])))
+    np.testing.assert_allclose(score(None), np.log([0.2, 0.8]))
 
 
 @pytest.mark.parametrize(
