@@ -115,6 +115,19 @@ def test_loss_by_gamma_integrates_to_the_diffusion_term():
     assert area == pytest.approx(expected, rel=1e-5)
 
 
+def test_loss_by_gamma_is_the_closed_form_on_a_curved_schedule():
+    """Half of the times are drawn in gamma: their weights are not 1 where the schedule bends."""
+    model = DATA.model("cosine(gamma_min=-6.0, gamma_max=4.0)")
+    records = measure(split(2000), model=model, batch=2000, draws=40)
+    found = bpd.loss_by_gamma(model, PARAMS, records, bins=10)
+    gamma, mean = (np.asarray(found[k]) for k in ("gamma", "mean"))
+    signal = 1.0 / (1.0 + np.exp(gamma[:, None]))  # alpha^2
+    variance = signal * np.asarray(DATA.variance)
+    # The error of the best prediction of eps, summed over the values.
+    expected = 0.5 * (variance / (variance + 1.0 - signal)).sum(1) / (4 * np.log(2))
+    np.testing.assert_allclose(mean, expected, rtol=0.06)
+
+
 STRAIGHT = ("linear", "learned_linear")
 CURVED = [n for n in registry.available("schedules") if n not in (*STRAIGHT, "mulan")]
 
