@@ -6,17 +6,20 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 from checkpoint_copies import assert_identical
 from command import main
 
 from benchmarks import _judges, rivals
+from diffusion_jax import registry
 from diffusion_jax.baselines import r3gan
 from diffusion_jax.cli.modes import train
 from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.experiment import Experiment, open_run
-from diffusion_jax.training import restore
+from diffusion_jax.training import gan_step, restore
+from diffusion_jax.training.state import State
 
 TASK = "gan(width=8, noise=4)"
 
@@ -49,6 +52,56 @@ def test_the_best_score_is_the_log_ratio(float64):
         middle = 0.5 * (low + high)
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     np.testing.assert_allclose(low, 1.0, atol=0.05)
+
+
+def test_the_generator_wants_its_images_to_score_more_than_the_data(float64):
+    def score(x):
+        return 2.0 * x[:, 0]
+
+    real, fake = jnp.zeros((1, 1)), jnp.full((1, 1), np.log(3.0) / 2)
+    loss, slope = jax.value_and_grad(lambda x: r3gan.generator_loss(score, real, x).sum())(fake)
+    np.testing.assert_allclose(loss, np.log(4 / 3))  # softplus(-log 3)
+    np.testing.assert_allclose(slope, -2.0 / 4.0)
+
+
+class Constant:
+    """A generator whose images have one value, its weight."""
+
+    num_classes = 0
+
+    def apply(self, variables, z, label):
+        return jnp.broadcast_to(variables["params"]["m"], (len(z), 1, 1, 1))
+
+
+class Slope:
+    """A discriminator whose score is a multiple of the first pixel."""
+
+    def apply(self, variables, x, label):
+        return variables["params"]["a"] * x[:, 0, 0, 0]
+
+
+def test_one_step_of_both_networks_by_hand():
+    """Data at 1, images at -1, a flat score: it turns towards the data, then the images follow."""
+    recipe = gan_step.Recipe(
+        Constant(), Slope(), size=1, encode=lambda i: i.astype(jnp.float32), levels=10**9,
+        penalty=0.5, optimizer=optax.sgd(1.0), augment=registry.build("augment", "none()"), ema=(),
+        ema_warmup=False, steps=4, seed=0,
+    )  # fmt: skip
+    params = {"generator": {"m": jnp.float32(-1.0)}, "discriminator": {"a": jnp.float32(0.0)}}
+    opt = {k: recipe.optimizer.init(v) for k, v in params.items()}
+    state = State(jnp.asarray(0), params, {}, opt)
+    batch = {"image": jnp.ones((4, 1, 1, 1), jnp.uint8), "label": jnp.zeros(4, jnp.int32)}
+    after, _ = recipe.update(state, batch)
+    # d/da softplus(a (-1 - 1)) = -2 / 2 at a = 0; then d/dm softplus(a (1 - m)) = -sigmoid(2).
+    assert float(after.params["discriminator"]["a"]) == pytest.approx(1.0, abs=1e-5)
+    moved = 1.0 / (1.0 + np.exp(-2.0))
+    assert float(after.params["generator"]["m"]) == pytest.approx(-1.0 + moved, abs=1e-5)
+    # Both penalties are a^2; their weight falls from 0.5 to a tenth of it along a cosine.
+    steep = {**params, "discriminator": {"a": jnp.float32(2.0)}}
+    for at, weight in ((0, 0.5), (2, 0.275), (4, 0.05)):
+        _, found = recipe.update(state.replace(step=jnp.asarray(at), params=steep), batch)
+        expected = np.log1p(np.exp(-4.0)) + weight * 4.0
+        assert float(found["loss"]) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.fixture(scope="module")
