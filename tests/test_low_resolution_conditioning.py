@@ -1,11 +1,13 @@
 """Networks that are given a smaller image: it matters, so does its noise, and training hides it."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from test_backbones import LEARNED, SMALL
 from weights import moved
 
@@ -13,7 +15,11 @@ from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.embed import image_inputs
 from diffusion_jax.process.conditioning_augmentation import LowNoise
+from diffusion_jax.sampling import generate
 from diffusion_jax.sampling.guidance.base import Context
+from diffusion_jax.training import step
+from diffusion_jax.training.tasks.diffusion import make_recipe
+from diffusion_jax.types import alpha, sigma
 
 N = 3
 CONTEXT = {"levels": 17, "num_classes": 5, "gamma_min": -8.0, "gamma_max": 5.0}
@@ -100,3 +106,29 @@ def test_training_hides_half_of_the_low_images():
     )
     assert abs(float(noise.mean())) < 0.08 and abs(float(noise.std()) - 1.0) < 0.05
     assert LowNoise(0.5, -8.0, 5.0)(jax.random.key(0), {}) == {}
+
+
+def test_small_images_are_clean_as_often_as_the_settings_say(tmp_path):
+    found = tiny.experiment(tmp_path, view="high(subsample())", low_clean=0.8)
+    recipe = make_recipe(found)
+    rows = jax.tree.map(jnp.asarray, found.source.split("train").take(np.arange(2000) % 50))
+    cond = step.prepare(recipe, rows, jnp.asarray(0))[1]
+    clean = np.asarray(cond["low_gamma"]) == recipe.low_noise.gamma_min
+    assert clean.mean() == pytest.approx(0.8, abs=0.04)
+
+
+def test_a_later_stage_gets_small_images_with_the_noise_that_it_is_told():
+    decoder = registry.build("decoders", "categorical()", levels=5)
+    model = SimpleNamespace(from_latent=False, decoder=decoder)
+    n, gamma = 20000, 0.7
+    cond = {"low": jnp.full((n, 1, 2, 1), 4, jnp.uint8), "label": jnp.zeros(n, int)}
+    keys = jax.random.split(jax.random.key(0), n)
+    clean = generate.in_model_space(model, {}, cond, keys)
+    x = float(decoder.encode(jnp.uint8(4)))
+    np.testing.assert_allclose(clean["low"], x, rtol=1e-6)
+    assert "low_gamma" not in clean
+    found = generate.in_model_space(model, {}, cond | {"low_gamma": jnp.full(n, gamma)}, keys)
+    noise = (np.asarray(found["low"]).reshape(n, 2) - alpha(gamma) * x) / sigma(gamma)
+    assert np.abs(noise.mean(0)).max() < 4 / np.sqrt(n)
+    np.testing.assert_allclose(np.cov(noise.T), np.eye(2), atol=5 / np.sqrt(n))
+    np.testing.assert_array_equal(found["low_gamma"], np.full(n, gamma, np.float32))
