@@ -13,6 +13,7 @@ from diffusion_jax import registry
 from diffusion_jax.compression import coder as coding
 from diffusion_jax.compression.model_functions import Network
 from diffusion_jax.errors import CodecError, ConfigError
+from diffusion_jax.model import Model
 from diffusion_jax.process.encoders.identity import Identity
 from diffusion_jax.types import Noise
 
@@ -209,3 +210,35 @@ def test_noise_too_fine_for_the_codec_is_named():
     net.model = dataclasses.replace(net.model, schedule=fine)
     with pytest.raises(ConfigError, match=r"gamma=-40.0 needs .* bins.*larger gamma_min"):
         coding.make(net, 10, "topdown")
+
+
+@dataclasses.dataclass(frozen=True)
+class OfClass:
+    """A network for images that their class determines: it predicts x, 0 without a class."""
+
+    def init(self, key, z, gamma, cond):
+        return {"params": {}}
+
+    def apply(self, variables, z, gamma, cond, keys=None):
+        known = jnp.asarray([-0.8, 0.0, 0.8, 0.0])
+        label = cond.get("label", jnp.full(len(z), 3))
+        return jnp.broadcast_to(known[label][:, None, None, None], z.shape)
+
+
+def test_images_that_their_class_determines_cost_nothing_given_the_class():
+    model = Model(
+        network=OfClass(),
+        schedule=registry.build("schedules", "linear(gamma_min=-9.0, gamma_max=9.0)"),
+        decoder=registry.build("decoders", "categorical(levels=5)"),
+        prediction="x",
+        num_classes=3,
+    )
+    labels = np.arange(6, dtype=np.int32) % 3
+    x = np.broadcast_to(np.array([0, 2, 4], np.uint8)[labels, None, None, None], (6, 2, 2, 1))
+    net = Network(model, {"network": {"params": {}}, "schedule": {}}, (2, 2, 1), 4)
+    coder = coding.make(net, 10, coded_labels=True)
+    right, wrong = (coding.encode(coder, x, k).bits / 4 for k in (labels, (labels + 1) % 3))
+    assert right.max() < 0.1 and wrong.min() > 3.0
+    found, decoded = coding.decode(coder, coding.encode(coder, x, labels).groups, 6)
+    np.testing.assert_array_equal(found, x)
+    np.testing.assert_array_equal(decoded, labels)
