@@ -2,11 +2,14 @@
 
 import functools
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
+from gaussian import Gaussian
 from PIL import Image
 
 from diffusion_jax import config
@@ -18,8 +21,10 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import Experiment
 from diffusion_jax.runtime.sharding import make_mesh
 from diffusion_jax.sampling.edits._masks import latent_mask
-from diffusion_jax.training import latent_cache, state as state_lib
+from diffusion_jax.training import latent_cache, state as state_lib, step
 from diffusion_jax.training.tasks.diffusion import make_recipe
+from diffusion_jax.training.time_sampling.uniform import Uniform
+from diffusion_jax.types import Terms
 
 CONV = (
     "conv(widths=(8, 8), channels=2, attention=False, head=categorical(), checkpoint='x', "
@@ -127,3 +132,24 @@ def test_masks_among_latents():
     with pytest.raises(ConfigError, match="keeps none of the 4x4 latents"):
         latent_mask(mask, (4, 4, 2))
     assert latent_mask(np.ones((1, 8, 8, 1)), (4, 4, 2)).all()
+
+
+def test_beta_weighs_all_of_the_loss_but_the_reconstruction():
+    terms = Terms(*(jnp.array(v) for v in ([1.0, 3.0], [4.0, 6.0], [10.0, 20.0])))
+    noise = SimpleNamespace(t=jnp.array([0.2, 0.7]))
+    recipe = SimpleNamespace(model=Gaussian().model(), proposal=Uniform())
+    params = {"network": {}, "schedule": {}}
+    for beta, nats in ((None, 22.0), (1.0, 22.0), (0.25, 0.25 * 7.0 + 15.0), (0.0, 15.0)):
+        value, found = step.measures(recipe, params, terms, noise, jnp.ones(2), 4, beta)
+        assert float(value) == pytest.approx(nats / (4 * np.log(2)), rel=1e-6)
+        assert float(found["diffusion"]) == pytest.approx(5.0 / (4 * np.log(2)), rel=1e-6)
+
+
+def test_beta_grows_over_its_share_of_the_steps(tmp_path):
+    run = tiny.experiment(
+        tmp_path, autoencoder="conv(widths=(8,), channels=1, attention=False)", objective="vae()",
+        network="standard_normal()", conditional=False, guidance="none()", steps=8, beta=0.5,
+        beta_warmup=0.5, prediction="v",
+    )  # fmt: skip
+    beta = make_recipe(run).beta
+    np.testing.assert_allclose([beta(s) for s in (0, 1, 3, 4, 7)], [0.125, 0.25, 0.5, 0.5, 0.5])
