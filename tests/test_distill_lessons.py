@@ -1,15 +1,18 @@
 """What a student is taught: against the flow of Gaussian data, where the teacher is exact."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from diffusion_jax import registry
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.training.distillation.base import Lesson, LessonInputs, aim, land
+from diffusion_jax.training.state import State
 from diffusion_jax.training.student_step import Recipe
 from diffusion_jax.types import Pred, alpha, diffuse, expand, sigma
 
@@ -128,3 +131,70 @@ def test_a_student_of_gaussian_data_takes_the_exact_path_in_two_steps(float64):
 def test_methods_that_cannot_work_say_so(spec, says):
     with pytest.raises(ConfigError, match=says):
         registry.build("distillation", spec)
+
+
+class OneLesson:
+    """A method whose lesson is given; it asks the teacher once."""
+
+    rounds, cond_scalars, steps = 1, (), 1
+
+    def __init__(self, lesson):
+        self.given = lesson
+
+    def lesson(self, inputs):
+        inputs.teach(inputs.noisy(self.given.gamma), self.given.gamma[None])
+        return self.given
+
+
+def updated(lesson, x=0.0, weight=0.0):
+    """What a step reports of a student whose x is one number, and the teacher's conditions."""
+    conditions = []
+
+    def walk(params, z, gammas, cond):
+        conditions.append(cond)
+        return z
+
+    def denoiser(params):
+        def predict(z, gamma, cond):
+            x, g = params["network"]["x"] + 0.0 * z, expand(gamma, z)
+            return Pred(x, (z - alpha(g) * x) / sigma(g))
+
+        return predict
+
+    teacher = SimpleNamespace(
+        edges=np.array([4.0, -4.0]),
+        walk=walk,
+        noisy=lambda params, x, gamma, eps, cond: diffuse(x, gamma, eps),
+    )
+    model = SimpleNamespace(examples=lambda batch: (batch["image"], {}), denoiser=denoiser)
+    recipe = Recipe(
+        model, teacher, OneLesson(lesson), optax.sgd(0.1), registry.build("augment", "none()"), (),
+        False, 10, weight, 0,
+    )  # fmt: skip
+    network = {"network": {"x": jnp.float32(x)}}
+    params = {**network, "schedule": {}}
+    state = State(jnp.asarray(0), params, {}, recipe.optimizer.init(network))
+    batch = {"image": lesson.z, "label": jnp.zeros(len(lesson.z), int)}
+    return recipe.update(state, batch, None)[1], conditions
+
+
+def test_the_loss_of_a_student_is_the_larger_of_its_errors():
+    """In x and in eps, where there is little noise and where there is much."""
+    z, x = jnp.array([[0.3], [-0.8], [0.5], [1.1]]), jnp.array([[0.1], [0.7], [-0.2], [0.4]])
+    gamma, end = jnp.array([-3.0, -1.0, 0.5, 4.0]), jnp.array([-5.0, -4.0, -4.0, 2.0])
+    eps = (z - alpha(gamma)[:, None] * x) / sigma(gamma)[:, None]
+    found, _ = updated(Lesson(z, gamma, end, diffuse(x, end, eps)), x=0.25)
+    own = (z - alpha(gamma)[:, None] * 0.25) / sigma(gamma)[:, None]
+    expected = np.maximum(np.square(0.25 - x), np.square(own - eps)).mean()
+    assert float(found["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_student_is_trained_with_guidance_weights_up_to_the_largest():
+    n = 4000
+    gamma = jnp.full(n, 1.0)
+    lesson = Lesson(jnp.zeros((n, 1)), gamma, gamma - 1.0, jnp.zeros((n, 1)))
+    _, (cond,) = updated(lesson, weight=3.0)
+    uniform = np.sort(np.asarray(cond["w"])) / 3.0
+    assert np.abs(uniform - np.linspace(0, 1, n)).max() < 0.03  # Kolmogorov-Smirnov
+    _, (cond,) = updated(lesson)
+    assert "w" not in cond
