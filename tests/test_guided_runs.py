@@ -5,11 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from closed_form import MIXTURE, Gaussian, build, law
+from gaussian_edits import Classes
 from guided import batch, guide, same
 
 from diffusion_jax import registry
-from diffusion_jax.sampling import integrate
+from diffusion_jax.model import Model
+from diffusion_jax.runtime.sharding import make_mesh
+from diffusion_jax.sampling import generate, integrate
 from diffusion_jax.sampling.guidance.base import Context
+from diffusion_jax.sampling.method import Method
 
 pytestmark = pytest.mark.usefixtures("float64")
 KEY = jax.random.key(0)
@@ -103,3 +107,24 @@ def test_guided_gaussians_follow_their_own_flow(monkeypatch, sampler, limit, ste
         variance = law(monkeypatch, Guided(), sampler, gammas, start=start)[1].item()
     assert variance == pytest.approx(limit, abs=tol)
     assert abs(variance - 1 / 7) > 0.03
+
+
+@pytest.mark.parametrize("guidance", ["none()", "cfg(w=1.0)"])
+def test_each_image_is_drawn_of_its_own_class(guidance):
+    """With exact predictions of a labelled mixture, images lie about the mean of their class."""
+    ends = {"gamma_min": -12.0, "gamma_max": 9.0}
+    schedule = registry.build("schedules", "linear()", **ends)
+    model = Model(Classes(), schedule, registry.build("decoders", "gaussian()"), "x", 3)
+    method = Method(
+        guidance=registry.build("guidance", guidance),
+        sampler=build("ddim()"),
+        gammas=np.linspace(9.0, -12.0, 31),
+        final=registry.build("final_steps", "identity()"),
+    )
+    mesh, labels = make_mesh(jax.devices()[:1]), np.arange(30, dtype=np.int32) % 3
+    run = generate.compile_sampler(model, method, mesh)
+    params = {"network": {}, "schedule": {}}
+    x = generate.generate(params, run, (1, 2, 1), labels, 30, 12, 0, mesh, quiet=True)
+    off = x.reshape(30, 2) - MIXTURE.means[labels]  # deviations are 0.2, means 1.2 apart at least
+    assert np.abs(off).max() < 0.9
+    assert np.abs(off.mean(0)).max() < 4 * 0.2 / np.sqrt(30)
