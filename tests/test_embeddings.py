@@ -17,7 +17,9 @@ from diffusion_jax.data import vectors
 from diffusion_jax.errors import ConfigError, DataError, UserError
 from diffusion_jax.experiment import assembly, embeddings
 from diffusion_jax.networks.layers.text import CrossAttention, read
+from diffusion_jax.training import step
 from diffusion_jax.training.cond_dropout import zeroed
+from diffusion_jax.training.tasks.diffusion import make_recipe
 
 TEXT = "bytes(length=40, width=8, depth=1, heads=2)"
 SCENES = "scenes(objects=1, size=30)"
@@ -215,6 +217,14 @@ def test_training_hides_embeddings_by_themselves():
     assert 0.08 < 1 - kept.mean() < 0.12
     text = np.asarray(zeroed(jax.random.key(0), 3, "text_dropout", told, 0.5)).any(1)
     assert np.mean(~kept & ~text) == pytest.approx(0.05, abs=0.012)
+
+
+def test_training_hides_embeddings_as_often_as_the_settings_say(tmp_path):
+    recipe, n = make_recipe(decoder(tmp_path, text="", embedding_dropout=0.4)), 4000
+    batch = {"image": jnp.zeros((n, 1, 1, 3), jnp.uint8), "label": jnp.zeros(n, jnp.int32),
+             "embedding": jnp.ones((n, SIZE + 1))}  # fmt: skip
+    told = np.asarray(step.prepare(recipe, batch, jnp.asarray(0))[1]["embedding"])
+    assert (~told.any(1)).mean() == pytest.approx(0.4, abs=0.03)
 
 
 def test_networks_and_changes_of_images_that_do_not_fit(tmp_path):

@@ -228,8 +228,8 @@ def test_a_batch_that_does_not_divide_is_refused():
     check_batch(32, mesh, accumulate=2)
 
 
-def test_labels_are_dropped_at_the_asked_rate(experiment):
-    recipe = dataclasses.replace(make_recipe(experiment), class_dropout=0.25)
+def test_labels_are_dropped_at_the_asked_rate(folder):
+    recipe = make_recipe(tiny.experiment(folder, class_dropout=0.25))
     batch = {"image": jnp.zeros((4000, 4, 4, 1), jnp.uint8), "label": jnp.ones(4000, jnp.int32)}
     _, cond, _ = step_lib.prepare(recipe, batch, jnp.asarray(0))
     labels = np.asarray(cond["label"])

@@ -21,6 +21,8 @@ from diffusion_jax.networks.text_encoders.base import (
     plain,
 )
 from diffusion_jax.runtime import image_grids
+from diffusion_jax.training import step
+from diffusion_jax.training.tasks.diffusion import make_recipe
 
 
 def run(tmp_path, **changes):
@@ -46,6 +48,18 @@ def test_a_run_keeps_the_words_of_its_training_captions(tmp_path):
     assert not run(tmp_path, text_dropout=0.0).model.traits.null_class
     null = found.model.null(cond)
     assert not null["text"].any()
+
+
+def test_training_hides_texts_as_often_as_the_settings_say(tmp_path):
+    found, n = run(tmp_path, text_dropout=0.4), 4000
+    # A pixel of each image will do.
+    rows = {k: v[:, :1, :1] if k == "image" else v
+            for k, v in found.source.split("train").take(np.arange(n) % 50).items()}  # fmt: skip
+    text = step.prepare(make_recipe(found), jax.tree.map(jnp.asarray, rows), jnp.asarray(0))[1][
+        "text"
+    ]
+    hidden = ~np.asarray(text).reshape(n, -1).any(1)
+    assert hidden.mean() == pytest.approx(0.4, abs=0.03)
 
 
 @pytest.mark.parametrize(
