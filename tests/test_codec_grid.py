@@ -61,7 +61,7 @@ def test_equal_times_by_name_are_the_same_bound():
         for spec in ("discrete(timesteps=5)", f"discrete(timesteps=5, gammas={gammas})")
     )
     np.testing.assert_allclose(own.diffusion, named.diffusion, rtol=1e-5)
-    with pytest.raises(ConfigError, match="must be 5 numbers that rise"):
+    with pytest.raises(ConfigError, match="must be 5 increasing numbers"):
         registry.build("objectives", f"discrete(timesteps=4, gammas={gammas})")
 
 

@@ -60,7 +60,7 @@ def test_a_run_says_what_its_loss_is(tmp_path):
     assert task.unit == "weighted bits/dim" and "drift of predictions" in task.note
     slope = jax.jit(jax.grad(lambda p: _loss(run, p)))(task.initial().params)
     assert all(bool(jnp.isfinite(a).all()) for a in jax.tree.leaves(slope))
-    with pytest.raises(ConfigError, match="inner is no bound"):
+    with pytest.raises(ConfigError, match="inner is not a bound"):
         registry.build("objectives", "consistent(inner=weighted())")
 
 

@@ -143,6 +143,6 @@ def test_from_the_command_line(mapped, teacher):  # noqa: F811
     assert ("NO LIKELIHOOD" in done.stdout) == (not holds)
     assert re.search(r"the way back misses by .* grey levels", done.stdout)
     done = main(*words, f"--workdir={teacher.workdir}")
-    assert done.returncode == 2 and "is not told where a jump ends" in done.stderr
+    assert done.returncode == 2 and "does not receive the end of a jump" in done.stderr
     done = main("--mode=eval", f"--workdir={mapped.workdir}")
     assert done.returncode == 2 and "not a model of likelihood" in done.stderr

@@ -279,7 +279,7 @@ def test_a_vae_is_of_a_standard_normal():
 def test_what_is_measured_may_draw_the_latent():
     found = registry.build("likelihood", "elbo(form='A')").objectives((7,))
     assert found["infinity"].draws and "7" in found
-    with pytest.raises(ConfigError, match="allowed are A, B"):
+    with pytest.raises(ConfigError, match="allowed: A, B"):
         registry.build("likelihood", "elbo(form='C')")
 
 

@@ -28,9 +28,9 @@ def test_what_is_no_bound_says_so(text, bound):
     ("text", "message"),
     [
         ("ode(steps=7)", "even"),
-        ("ode(method='euler')", "allowed are heun, rk4"),
-        ("ode(trace='some')", "allowed are exact, hutchinson"),
-        ("ode(dequantization='none')", "allowed are decoder, truncated_normal, uniform"),
+        ("ode(method='euler')", "allowed: heun, rk4"),
+        ("ode(trace='some')", "allowed: exact, hutchinson"),
+        ("ode(dequantization='none')", "allowed: decoder, truncated_normal, uniform"),
         ("ode(k=0)", "at least 1"),
         (
             "ode(k=8, trace='hutchinson', shared_probes=False)",

@@ -1,1 +1,1 @@
-"""Likelihood: objectives to train on, estimators to measure with, and passes over data sets."""
+"""Likelihood: training objectives, estimators, and their evaluation over data sets."""

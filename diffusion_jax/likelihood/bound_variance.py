@@ -1,12 +1,12 @@
-"""What a schedule costs in noise: the loss per unit of gamma, and the variance of its estimates.
+"""The loss per unit of gamma, and how the schedule affects the variance of its estimates.
 
-With m the loss per unit of gamma (bits/dim) of one image and one noise, a draw of gamma with
-density p estimates the diffusion term as `m / p`. Its mean is that of m's integral whatever p is;
-its second moment is the integral of `E m^2 / p`, least for p proportional to `sqrt(E m^2)`. A
-schedule draws gamma with density `1 / gamma'`.
+Let m be the loss per unit of gamma (bits/dim) for one image and one noise draw. If gamma is drawn
+with density p, then `m / p` estimates the diffusion term. Its mean is the integral of `E m`
+whatever p is; its second moment is the integral of `E m^2 / p`, which is least for p proportional
+to `sqrt(E m^2)`. A schedule draws gamma with density `1 / gamma'`.
 
-For a schedule with one gamma per pixel, gamma is that of the representative curve, and another
-density is another speed on the same pixels' paths.
+For a schedule with one gamma per pixel, gamma means that of the representative curve, and another
+density means moving along the same per-pixel paths at another speed.
 """
 
 import math
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax.likelihood.bpd import Records
+from diffusion_jax.likelihood.bpd import Records, standard_error
 from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import (
     LATENT,
@@ -34,9 +34,9 @@ class Draws:
     """Single draws of the diffusion term, at times uniform in t; all `[N, K]`.
 
     Attributes:
-        gamma: where.
-        slope: `gamma'` there.
-        loss: the estimate, bits/dim.
+        gamma: gamma of each draw.
+        slope: `gamma'` at each draw.
+        loss: the estimate from each draw, bits/dim.
     """
 
     gamma: np.ndarray
@@ -47,34 +47,31 @@ class Draws:
 def _gamma_and_slope(model: Model, params: Params, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The schedule's value and derivative at `t`, float64 of its shape."""
     run = jax.jit(lambda p, u: gamma_and_slope(model.schedule, p, u))
-    found = jax.device_get(run(params["schedule"], jnp.asarray(t.ravel())))
-    gamma, slope = (np.asarray(a, np.float64).reshape(t.shape) for a in found)
+    values = jax.device_get(run(params["schedule"], jnp.asarray(t.ravel())))
+    gamma, slope = (np.asarray(a, np.float64).reshape(t.shape) for a in values)
     return gamma, slope
 
 
 def draws(model: Model, params: Params, records: Records) -> Draws:
-    """The draws of a measurement with the continuous-time bound.
+    """Extracts the single draws from records of the continuous-time bound.
 
     Args:
-        params: its weights.
+        params: weights of the model.
         records: from `bpd.measure` with `defensive=False`.
-
-    Returns:
-        The draws.
     """
     gamma, slope = _gamma_and_slope(model, params, records.t)
     return Draws(gamma, slope, records.diffusion / (records.dims * math.log(2.0)))
 
 
 def curve(model: Model, params: Params, points: int = 257) -> dict[str, list[float]]:
-    """The schedule at equal steps of time.
+    """The schedule at equally spaced times.
 
     Args:
-        params: its weights.
+        params: weights of the model.
         points: number of times.
 
     Returns:
-        `t`, `gamma`, `slope` (d gamma / dt), `snr` and `line`, the straight line between the ends.
+        `t`, `gamma`, `slope` (d gamma / dt), `snr`, and `line` (straight between the ends).
     """
     t = np.linspace(0.0, 1.0, points)
     gamma, slope = _gamma_and_slope(model, params, t)
@@ -91,17 +88,17 @@ def curve(model: Model, params: Params, points: int = 257) -> dict[str, list[flo
 def spread(
     model: Model, params: Params, x: Array, key: Array, points: int = 65
 ) -> dict[str, list[float]]:
-    """Quantiles over pixels and images of a schedule that has one gamma per pixel.
+    """Quantiles of gamma over pixels and images, for a schedule with one gamma per pixel.
 
     Args:
         model: a model whose schedule has a latent.
-        params: its weights.
+        params: weights of the model.
         x: images in model space; the latent is drawn given them.
-        key: PRNG key of the latent.
+        key: PRNG key for the latent.
         points: number of times.
 
     Returns:
-        `t`, and the 5 % and 95 % quantiles of gamma there, `low` and `high`.
+        `t`, and the 5% and 95% quantiles of gamma at these times, `low` and `high`.
     """
 
     @jax.jit
@@ -121,23 +118,27 @@ def spread(
 
 
 def bins_for(number: int) -> int:
-    """Bins of gamma for a number of draws: 50, or fewer where a bin would have few draws."""
+    """Number of bins in gamma for a number of draws: 4 to 50, if possible with 50 draws per bin."""
     return max(4, min(50, number // 50))
 
 
-def loss_by_gamma(found: Draws, ends: tuple[float, float], bins: int) -> dict[str, list[float]]:
+def loss_by_gamma(sample: Draws, ends: tuple[float, float], bins: int) -> dict[str, list[float]]:
     """`E m` and `E m^2` in equal bins of gamma.
 
+    Within a bin draws are weighted by `gamma'`, so that the means are uniform in gamma whatever
+    the schedule's shape. `bpd.loss_by_gamma` differs: it takes plain means over the draws of an
+    evaluation, at the mean gamma of each bin.
+
     Args:
-        found: the draws.
+        sample: the draws.
         ends: first and last gamma.
         bins: number of bins.
 
     Returns:
-        `gamma` (bin centres), `mean` (bits/dim per unit of gamma), `second_moment` (its square's
-        mean) and `draws` (how many were seen); empty bins are left out.
+        `gamma` (bin centres), `mean` (of m, bits/dim per unit of gamma), `second_moment` (mean of
+        `m^2`) and `draws` (number of draws); empty bins are left out.
     """
-    gamma, slope, m = (a.ravel() for a in (found.gamma, found.slope, found.loss / found.slope))
+    gamma, slope, m = (a.ravel() for a in (sample.gamma, sample.slope, sample.loss / sample.slope))
     width = (ends[1] - ends[0]) / bins
     index = np.clip(((gamma - ends[0]) / width).astype(int), 0, bins - 1)
 
@@ -145,30 +146,30 @@ def loss_by_gamma(found: Draws, ends: tuple[float, float], bins: int) -> dict[st
         return np.bincount(index, values, bins)
 
     count, weight = per_bin(np.ones_like(m)), per_bin(slope)
-    seen = count > 0
-    mean, second = (per_bin(slope * v)[seen] / weight[seen] for v in (m, m * m))
+    filled = count > 0
+    mean, second = (per_bin(slope * v)[filled] / weight[filled] for v in (m, m * m))
     centres = ends[0] + width * (np.arange(bins) + 0.5)
     return {
-        "gamma": centres[seen].tolist(),
+        "gamma": centres[filled].tolist(),
         "mean": mean.tolist(),
         "second_moment": second.tolist(),
-        "draws": count[seen].astype(int).tolist(),
+        "draws": count[filled].astype(int).tolist(),
     }
 
 
 def optimum(
     by_gamma: dict[str, list[float]], ends: tuple[float, float], points: int = 2001
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The density of least variance, proportional to `sqrt(E m^2)`.
+    """The density of gamma with the least variance, proportional to `sqrt(E m^2)`.
 
     Args:
-        by_gamma: from `loss_by_gamma`; its logarithm is interpolated between the bin centres and
-            constant beyond the outer ones.
+        by_gamma: from `loss_by_gamma`; the logarithm of the second moment is interpolated between
+            the bin centres and constant beyond the outer ones.
         ends: first and last gamma.
-        points: where to give it.
+        points: number of gammas in the result.
 
     Returns:
-        `points` equally spaced gammas from end to end, and the density there, of integral one.
+        `points` equally spaced gammas from end to end, and the density there, normalised.
     """
     second = np.asarray(by_gamma["second_moment"])
     log = 0.5 * np.log(np.maximum(second, 1e-12 * second.max() + 1e-300))
@@ -181,8 +182,8 @@ def schedule_density(model: Model, params: Params, gamma: np.ndarray) -> np.ndar
     """The density `1 / gamma'` with which a schedule draws gamma.
 
     Args:
-        params: its weights.
-        gamma: where, within the ends.
+        params: weights of the model.
+        gamma: values between the ends.
 
     Returns:
         The density, shape of `gamma`.
@@ -192,73 +193,66 @@ def schedule_density(model: Model, params: Params, gamma: np.ndarray) -> np.ndar
     return 1.0 / _gamma_and_slope(model, params, t)[1]
 
 
-def variance(found: Draws, density: np.ndarray | None = None) -> dict[str, float]:
+def variance(sample: Draws, density: np.ndarray | None = None) -> dict[str, float]:
     """The variance of one draw of the diffusion term, over images, noise and gamma.
 
     Args:
-        found: draws under the model's own schedule.
-        density: another density of gamma, at `found.gamma`, to draw with instead; the second
-            moment is reweighted, without bias.
+        sample: draws under the model's own schedule.
+        density: another density of gamma, evaluated at `sample.gamma`: gives the variance of draws
+            from it, by reweighting the second moment without bias.
 
     Returns:
         `variance` in (bits/dim)^2 and its `standard_error` over images.
     """
-    weight = 1.0 if density is None else 1.0 / (density * found.slope)
-    mean = found.loss.mean()
-    second = (np.square(found.loss) * weight).mean(axis=1)
-    # To first order in the error of the mean, which the same images decide.
+    weight = 1.0 if density is None else 1.0 / (density * sample.slope)
+    mean = sample.loss.mean()
+    second = (np.square(sample.loss) * weight).mean(axis=1)
+    # First order in the error of the mean, which comes from the same images.
     return {
         "variance": float(second.mean() - mean**2),
-        "standard_error": _standard_error(second - 2.0 * mean * found.loss.mean(axis=1)),
+        "standard_error": standard_error(second - 2.0 * mean * sample.loss.mean(axis=1)),
     }
 
 
-def variance_between_images(found: Draws) -> float:
-    """The part of the variance that no density of gamma removes: that of the images' own means.
+def variance_between_images(sample: Draws) -> float:
+    """The variance of the images' own means, which no density of gamma removes.
 
     Args:
-        found: the draws; the two halves of K are independent given the image.
+        sample: draws; the two halves of K are independent given the image.
 
     Returns:
         The covariance of the halves' means, (bits/dim)^2, without bias; it may be negative.
     """
-    a, b = (half.mean(axis=1) for half in np.split(found.loss, 2, axis=1))
+    a, b = (half.mean(axis=1) for half in np.split(sample.loss, 2, axis=1))
     n = len(a)
     return float(((a - a.mean()) * (b - b.mean())).sum() / (n - 1)) if n > 1 else math.nan
 
 
-def drawn(found: Draws) -> dict[str, Any]:
-    """Mean and variance of draws that were made with the density in question.
-
-    Args:
-        found: the draws.
+def drawn(sample: Draws) -> dict[str, Any]:
+    """Mean and variance of draws under their own density.
 
     Returns:
         `mean` (bits/dim) and its `standard_error` over images, and `variance` as from `variance`.
     """
     return {
-        "mean": float(found.loss.mean()),
-        "standard_error": _standard_error(found.loss.mean(axis=1)),
-        "variance": variance(found)["variance"],
+        "mean": float(sample.loss.mean()),
+        "standard_error": standard_error(sample.loss.mean(axis=1)),
+        "variance": variance(sample)["variance"],
     }
 
 
-def _standard_error(values: np.ndarray) -> float:
-    n = len(values)
-    return float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
-
-
 def encoded(model: Model, params: Params, x: Array, cond: Cond, gamma: np.ndarray) -> np.ndarray:
-    """Encoded data as stored, with all gammas of one example after another.
+    """Encoded data in the stored format, at each gamma.
 
     Args:
         model: a model with an encoder.
-        params: its weights.
+        params: weights of the model.
         x: data in model space, `[B, ...]`.
-        gamma: `[G]`.
+        gamma: values of gamma, `[G]`.
 
     Returns:
-        `[B * G, ...]`, for images uint8: the decoder's nearest level.
+        `[B * G, ...]`, the G versions of one example next to each other; images are uint8, the
+        decoder's nearest level.
     """
 
     @jax.jit
@@ -268,8 +262,8 @@ def encoded(model: Model, params: Params, x: Array, cond: Cond, gamma: np.ndarra
             jnp.asarray(gamma, x.dtype),
         )
 
-    found = np.asarray(jax.device_get(run(params)))
-    return found.swapaxes(0, 1).reshape(-1, *x.shape[1:])
+    images = np.asarray(jax.device_get(run(params)))
+    return images.swapaxes(0, 1).reshape(-1, *x.shape[1:])
 
 
 def encoder_shift(
@@ -279,7 +273,7 @@ def encoder_shift(
 
     Args:
         model: a model with an encoder.
-        params: its weights.
+        params: weights of the model.
         x: data in model space, `[B, ...]`.
         points: number of gammas.
 

@@ -1,10 +1,10 @@
-"""Bits per dimension that can be trusted: one exact pass, standard errors, breakdown.
+"""Bits per dimension over a data set: every image once, with standard errors and a breakdown.
 
-Every image is evaluated exactly once, at `draws` times that are stratified *per image*, in two
-independent replicates of `draws / 2` strata. Half of them are drawn uniformly in t, half in gamma,
-so that the spread of the estimate hardly depends on the schedule's shape. All noise is a function
-of (seed, image number, draw), so the figure does not depend on the batch size or on the number of
-devices.
+Every image is evaluated at `draws` times that are stratified *per image*, in two independent
+replicates of `draws / 2` strata. Times come from an even mixture of uniform in t and uniform in
+gamma, so that the variance of the estimate hardly depends on the schedule's shape. All noise is a
+function of (seed, image number, draw), so the result does not depend on the batch size or on the
+number of devices.
 """
 
 import math
@@ -29,18 +29,18 @@ from diffusion_jax.types import Array, Noise, Params, Terms
 
 @dataclass(frozen=True)
 class Records:
-    """What one pass measured.
+    """The terms of the bound for N images, with K noise draws each.
 
     Attributes:
         t: times, `[N, K]`.
-        weight: one over their density, `[N, K]`.
-        prior: `[N]`, nats.
-        diffusion: `[N, K]`, nats; weighted.
-        reconstruction: `[N, K]`, nats.
+        weight: one over the density of the times, `[N, K]`.
+        prior: prior term, `[N]`, nats.
+        diffusion: diffusion term, weighted, `[N, K]`, nats.
+        reconstruction: reconstruction term, `[N, K]`, nats.
         dims: dimensions per image.
-        auxiliary: `[N]`, nats: divergence of the schedule's latent, and what an autoencoder's noise
-            takes off; None without either.
-        prior_draws: `[N, K]`, nats; None where the prior is the same for all draws.
+        auxiliary: `[N]`, nats: KL divergence of the schedule's latent, and the correction for an
+            autoencoder's noise; None without either.
+        prior_draws: prior term of each draw, `[N, K]`, nats; None if it is the same for all draws.
     """
 
     t: np.ndarray
@@ -54,7 +54,7 @@ class Records:
 
     @property
     def draws(self) -> np.ndarray:
-        """All that depends on times and noise, `[N, K]`, nats."""
+        """The sum of all terms that depend on times and noise, `[N, K]`, nats."""
         prior = 0.0 if self.prior_draws is None else self.prior_draws
         return prior + self.diffusion + self.reconstruction
 
@@ -78,8 +78,8 @@ class Records:
 def replicate_se(draws: np.ndarray, dims: int) -> float:
     """Standard error of the mean of `draws` `[N, K]` (nats) from the noise alone, in bits/dim.
 
-    The two replicates of a stratum differ by pure noise: with K draws in K/2 strata the variance
-    of an image's mean is estimated without bias by `sum (a - b)^2 / K^2`.
+    The two replicates a and b of a stratum differ only by noise: with K draws in K/2 strata,
+    `sum (a - b)^2 / K^2` is an unbiased estimate of the variance of an image's mean.
     """
     a, b = np.split(draws, 2, axis=1)
     variance = np.square(a - b).sum(1) / draws.shape[1] ** 2
@@ -89,7 +89,7 @@ def replicate_se(draws: np.ndarray, dims: int) -> float:
 def noise_of(keys: Array, draw: Array, strata: int, shape: tuple[int, ...]) -> Noise:
     """The noise of draw number `draw`, from the images' keys; its times are uniform in [0, 1].
 
-    `shape` is that of one latent.
+    `shape` is the shape of one latent.
     """
 
     def one(key: Array) -> tuple[Array, Array, Array]:
@@ -103,7 +103,7 @@ def noise_of(keys: Array, draw: Array, strata: int, shape: tuple[int, ...]) -> N
 
 @kept
 def one_batch(model: Model, objective: Objective, draws: int, defensive: bool = True) -> OneBatch:
-    """What `measure` makes of a batch: `(Terms, t, weight)`, all `[B, K]`."""
+    """The function that `measure` maps over batches; it returns `(Terms, t, weight)`, `[B, K]`."""
     strata = draws // 2
 
     def run(params: Params, rows: dict[str, Array], keys: Array) -> tuple[Terms, Array, Array]:
@@ -122,8 +122,8 @@ def one_batch(model: Model, objective: Objective, draws: int, defensive: bool = 
             terms = terms._replace(diffusion=weight * terms.diffusion, auxiliary=auxiliary)
             return None, (terms, t, weight)
 
-        found = jax.lax.scan(one, None, jnp.arange(draws))[1]
-        return jax.tree.map(lambda a: a.T, found)
+        by_draw = jax.lax.scan(one, None, jnp.arange(draws))[1]
+        return jax.tree.map(lambda a: a.T, by_draw)
 
     return run
 
@@ -143,9 +143,9 @@ def measure(
 
     Args:
         params: weights, replicated over the mesh.
-        draws: times per image, even.
-        label: what the progress report calls it.
-        defensive: draw half of the times uniformly in gamma; otherwise all in t.
+        draws: noise draws per image, even.
+        label: name of the pass in the progress report.
+        defensive: draw half of the times uniformly in gamma; otherwise all uniformly in t.
 
     Returns:
         The records of all images, in order.
@@ -161,7 +161,7 @@ def measure(
     return Records(
         t=t,
         weight=weight,
-        # The same for all draws, unless they draw the latent itself.
+        # The same for all draws, unless each draws its own latent.
         prior=terms.prior.mean(1) if drawn else terms.prior[:, 0],
         prior_draws=terms.prior if drawn and np.ptp(terms.prior, axis=1).any() else None,
         diffusion=terms.diffusion,
@@ -172,24 +172,28 @@ def measure(
 
 
 def check_draws(name: str, draws: int) -> None:
-    """Refuses a number of times per image that cannot be split into two replicates.
+    """Checks that a number of noise draws per image can be split into two replicates.
 
     Args:
-        name: of the setting, for the message.
-        draws: times per image.
+        name: name of the setting, for the message.
+        draws: noise draws per image.
 
     Raises:
-        ConfigError: it is odd or not positive.
+        ConfigError: `draws` is odd or not positive.
     """
     if draws < 2 or draws % 2:
         raise ConfigError(f"{name}={draws} must be even and at least 2 (two replicates)")
 
 
-def mean_se(values: np.ndarray) -> dict[str, float]:
-    """Mean over images and its standard error; unknown from a single image."""
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of the mean of `[N]` values; NaN for a single one."""
     n = len(values)
-    se = values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
-    return {"bits_per_dim": float(values.mean()), "standard_error": float(se)}
+    return float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+
+
+def mean_se(values: np.ndarray, name: str = "bits_per_dim") -> dict[str, float]:
+    """Mean over images, as `name`, and its `standard_error` (NaN for one image)."""
+    return {name: float(values.mean()), "standard_error": standard_error(values)}
 
 
 def paired(a: Records, b: Records) -> dict[str, Any]:
@@ -197,11 +201,11 @@ def paired(a: Records, b: Records) -> dict[str, Any]:
 
     Args:
         a: records of the first model.
-        b: records of the second, of the same images and draws.
+        b: records of the second model, for the same images and draws.
 
     Returns:
-        JSON-able, bits/dim: `difference` and its `breakdown` (mean and standard error over images
-        of the per-image differences) and `monte_carlo_se`.
+        JSON-able, bits/dim: `difference` and its `breakdown` (each the mean and standard error over
+        images of the per-image differences), and `monte_carlo_se`.
     """
     one, two = a.per_image(), b.per_image()
     zero = np.zeros(len(a.prior))
@@ -220,8 +224,9 @@ def summary(records: Records) -> dict[str, Any]:
         records: from `measure`.
 
     Returns:
-        JSON-able: `bits_per_dim`, `standard_error` (over images), `monte_carlo_se` (of the noise
-        draws; contained in the former), `breakdown` with a mean and a standard error per part.
+        JSON-able: `bits_per_dim`, `standard_error` (over images), `monte_carlo_se` (from the noise
+        draws alone; already contained in `standard_error`), and `breakdown`, with the mean and the
+        standard error of each term.
     """
     per_image = records.per_image()
     return {
@@ -236,26 +241,29 @@ def summary(records: Records) -> dict[str, Any]:
 def loss_by_gamma(
     model: Model, params: Params, records: Records, bins: int = 20
 ) -> dict[str, list[float]]:
-    """Where the bits are: `1/2 E |eps - eps_hat|^2` against gamma (continuous time).
+    """The loss per unit of gamma, `1/2 E |eps - eps_hat|^2`, against gamma (continuous time).
+
+    Plain means over the draws in each bin. `bound_variance.loss_by_gamma` differs: it weights the
+    draws to make the means uniform in gamma within a bin, and also gives second moments.
 
     Args:
-        params: its weights.
+        params: weights of the model.
         records: from `measure` with the continuous-time bound.
-        bins: equal bins in gamma.
+        bins: number of equal bins in gamma.
 
     Returns:
-        `gamma` (bin centres) and `mean` (bits/dim per unit of gamma); empty bins are left out.
+        `gamma` (mean over the draws in a bin) and `mean` (bits/dim per unit of gamma); empty bins
+        are left out.
     """
     schedule, t = local(params["schedule"]), jnp.asarray(records.t.ravel())
     gamma, slope = jax.device_get(gamma_and_slope(model.schedule, schedule, t))
     first, last = (float(g) for g in endpoints(model.schedule, schedule))
     width = records.weight.ravel() * slope
     density = records.diffusion.ravel() / width / (records.dims * math.log(2.0))
-    place = (gamma - first) / (last - first) * bins
-    index = np.clip(place.astype(int), 0, bins - 1)
-    rows = [(gamma[index == i].mean(), density[index == i].mean())
-            for i in range(bins) if np.any(index == i)]  # fmt: skip
+    position = (gamma - first) / (last - first) * bins
+    index = np.clip(position.astype(int), 0, bins - 1)
+    members = [index == i for i in range(bins) if np.any(index == i)]
     return {
-        "gamma": [float(g) for g, _ in rows],
-        "mean": [float(d) for _, d in rows],
+        "gamma": [float(gamma[m].mean()) for m in members],
+        "mean": [float(density[m].mean()) for m in members],
     }

@@ -1,9 +1,9 @@
-"""The likelihood of a cascade: the sum, image by image, of the bounds or densities of its stages.
+"""The likelihood of a cascade: for each image, the sum of its stages' bounds or densities.
 
-`experiment/cascade.py` joins the stages, `data/views/` says what each models.
+`experiment/cascade.py` joins the stages; `data/views/` defines what each models.
 
-Each stage's noise is its own, so that its Monte-Carlo error is independent of the others'; the
-images are the same, so that the standard error over images is that of their sums.
+The stages use independent noise, so their Monte-Carlo errors are independent. They use the same
+images, so the standard error over images is computed from the per-image sums.
 """
 
 import math
@@ -22,34 +22,34 @@ def summary(records: Sequence[Records], own: Sequence[int] = ()) -> dict[str, An
     """Mean, standard errors and parts, in bits per dimension of the whole image.
 
     Args:
-        records: of every stage, of the same images, counted by the dimensions of the image.
-        own: values of the part that each stage models; those of the image if left out.
+        records: one per stage, for the same images; their `dims` is that of the whole image.
+        own: number of values in the part that each stage models; that of the image if left out.
 
     Returns:
-        JSON-able, as `bpd.summary`, with `stages`: what each takes per dimension of the image
-        (these add up), per value of its own part, and as a share.
+        JSON-able, as `bpd.summary`, with `stages`: the bits of each stage per dimension of the
+        image (these add up), per value of its own part, and as a share of the total.
     """
-    each = [r.per_image() for r in records]
+    per_stage = [r.per_image() for r in records]
     total = total_per_image(records)
     errors = [r.monte_carlo_se() for r in records]
-    names = dict.fromkeys(name for parts in each for name in parts if name != "total")
+    names = dict.fromkeys(name for parts in per_stage for name in parts if name != "total")
     zero = np.zeros(len(total))
     stages = []
     own = own or [r.dims for r in records]
-    for r, parts, error, values in zip(records, each, errors, own, strict=True):
-        mine = mean_se(parts["total"])
+    for r, parts, error, values in zip(records, per_stage, errors, own, strict=True):
+        stage = mean_se(parts["total"])
         stages.append({
-            **mine,
+            **stage,
             "monte_carlo_se": error,
             "values": values,
-            "bits_per_own_value": mine["bits_per_dim"] * r.dims / values,
-            "share": mine["bits_per_dim"] / float(total.mean()),
+            "bits_per_own_value": stage["bits_per_dim"] * r.dims / values,
+            "share": stage["bits_per_dim"] / float(total.mean()),
             "breakdown": {k: mean_se(v) for k, v in parts.items() if k != "total"},
         })  # fmt: skip
     return {
         **mean_se(total),
         "monte_carlo_se": math.sqrt(sum(e * e for e in errors)),
-        "breakdown": {n: mean_se(sum((p.get(n, zero) for p in each), zero)) for n in names},
+        "breakdown": {n: mean_se(sum((p.get(n, zero) for p in per_stage), zero)) for n in names},
         "images": len(total),
         "draws_per_image": int(records[0].diffusion.shape[1]),
         "stages": stages,
@@ -57,9 +57,9 @@ def summary(records: Sequence[Records], own: Sequence[int] = ()) -> dict[str, An
 
 
 def together(records: Sequence[Records]) -> Records:
-    """The records of all stages as those of one model: nats of an image, and draw by draw.
+    """The sum of the stages' records, as records of one model.
 
-    The times are those of the first: each stage has its own.
+    The times are those of the first stage, although each stage has its own.
     """
     auxiliary = [r.auxiliary for r in records if r.auxiliary is not None]
     priors = [
@@ -85,12 +85,12 @@ def total_per_image(records: Sequence[Records]) -> np.ndarray:
 
 
 def of_densities(records: Sequence[LogWeights], own: Sequence[int], order: int) -> dict[str, Any]:
-    """The same of densities: with K weights, the sum of what each stage's K weights bound.
+    """Like `summary`, for densities. With K importance samples: the sum of the K-sample bounds.
 
     Args:
-        records: of every stage, of the same images, counted by the dimensions of the image.
-        own: values of the part that each stage models.
-        order: of the solver, if there is one.
+        records: one per stage, for the same images; their `dims` is that of the whole image.
+        own: number of values in the part that each stage models.
+        order: order of the solver, if there is one.
 
     Returns:
         JSON-able, as `density.summary`, with `stages` as `summary` has them.
@@ -105,21 +105,21 @@ def of_densities(records: Sequence[LogWeights], own: Sequence[int], order: int) 
         nats = np.sum([getattr(r, name).mean((1, 2)) for r in records], axis=0)
         return mean_se(-nats * scale)
 
-    total, stages = density.figure(bits(k)), []
+    total, stages = density.mean_and_errors(bits(k)), []
     for r, values in zip(records, own, strict=True):
-        mine = density.figure(r.bits(k))
+        stage = density.mean_and_errors(r.bits(k))
         stages.append({
-            **mine,
+            **stage,
             "values": values,
-            "bits_per_own_value": mine["bits_per_dim"] * r.dims / values,
-            "share": mine["bits_per_dim"] / total["bits_per_dim"],
+            "bits_per_own_value": stage["bits_per_dim"] * r.dims / values,
+            "share": stage["bits_per_dim"] / total["bits_per_dim"],
         })  # fmt: skip
     halved = [r.halved() for r in records]
     return {
         **total,
         "images": n,
         "draws_per_image": m,
-        "by_k": {str(i): density.figure(bits(i)) for i in density.divisors(k)},
+        "by_k": {str(i): density.mean_and_errors(bits(i)) for i in density.divisors(k)},
         "breakdown": {"density of z_0": part("density"), "dequantization": part("correction")},
         **({"solver": density.solver(np.sum(halved, axis=0), order)} if len(halved[0]) else {}),
         "stages": stages,

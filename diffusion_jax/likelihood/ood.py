@@ -1,8 +1,9 @@
-"""Out-of-distribution scores, and how well they tell other data from a model's own.
+"""Out-of-distribution scores, and how well they separate other data from a model's own.
 
-Two kinds, per image: bits/dim, and how badly the model reconstructs the image from its noisy
-version at a fixed gamma (Graham et al. 2023). Higher should mean stranger. Bits/dim are known to
-fail in that (Nalisnick et al. 2019): simple images cost few bits whether they belong or not.
+There are two scores per image: bits/dim, and the error of reconstructing the image from a noisy
+version of it at a fixed gamma (Graham et al. 2023). Higher should mean further out of distribution.
+Bits/dim are known to fail at this (Nalisnick et al. 2019): simple images cost few bits, whether
+they are in distribution or not.
 """
 
 import dataclasses
@@ -22,14 +23,14 @@ from diffusion_jax.types import Array, Params, diffuse
 
 
 def auroc(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
-    """The probability that a stranger scores higher, ties counting half, and its standard error.
+    """The probability that outside data score higher than inside data; ties count half.
 
     Args:
-        inside: scores of the model's own data, `[M]`.
-        outside: scores of the strangers, `[N]`.
+        inside: scores of in-distribution data, `[M]`.
+        outside: scores of other data, `[N]`.
 
     Returns:
-        `auroc`: 0.5 for scores that say nothing; and `standard_error`, of DeLong et al. (1988).
+        `auroc` (0.5 for uninformative scores) and its `standard_error` (DeLong et al. 1988).
     """
 
     def below(values: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -43,14 +44,14 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
 
 
 def check(split: Split, shape: tuple[int, ...], levels: int) -> Split:
-    """Returns a split if the model can score it.
+    """Returns `split` if the model can score it.
 
     Args:
-        shape: of the model's images.
-        levels: of the model's images.
+        shape: shape of the model's images.
+        levels: number of levels of the model's images.
 
     Raises:
-        DataError: another shape, or another number of levels.
+        DataError: the split has another shape or another number of levels.
     """
     if split.levels != levels:
         raise DataError(
@@ -66,7 +67,7 @@ def check(split: Split, shape: tuple[int, ...], levels: int) -> Split:
 
 
 def unlabelled(split: Split, model: Model) -> Split:
-    """The split without classes, texts and vectors of a CLIP: a stranger has none."""
+    """The split without classes, texts and CLIP embeddings, which other data do not have."""
     labels = np.full(len(split), model.num_classes, np.int32)
     return dataclasses.replace(split, labels=labels, num_classes=0, captions=None, embedding=None)
 
@@ -74,7 +75,7 @@ def unlabelled(split: Split, model: Model) -> Split:
 @kept
 def _one_batch(model: Model, gammas: tuple[float, ...], draws: int) -> OneBatch:
     def run(params: Params, rows: dict[str, Array], keys: Array) -> Array:
-        x, given = model.examples(rows)
+        x, own_cond = model.examples(rows)
         denoise, data = model.denoiser(params), x
         coded = model.coded(params, x)
 
@@ -82,7 +83,7 @@ def _one_batch(model: Model, gammas: tuple[float, ...], draws: int) -> OneBatch:
             latent = stream(keys, "latent", draw)
             x = drawn(model, params, coded, latent)[0].mean
             eps = normal(stream(keys, "eps", draw), x.shape)
-            _, cond, _ = model.condition(params, x, given, latent)
+            _, cond, _ = model.condition(params, x, own_cond, latent)
             z = diffuse(x + model.shift(params, x, gamma, cond), gamma, eps)
             guess = denoise(z, gamma, cond).x
             if not model.traits.pixels:
@@ -90,8 +91,8 @@ def _one_batch(model: Model, gammas: tuple[float, ...], draws: int) -> OneBatch:
             return total(jnp.square(guess - data)) / math.prod(data.shape[1:])
 
         grid = jnp.meshgrid(jnp.asarray(gammas), jnp.arange(draws), indexing="ij")
-        found = jax.lax.map(lambda row: at(*row), tuple(a.ravel() for a in grid))
-        return found.reshape(len(gammas), draws, -1).mean(1).T
+        errors = jax.lax.map(lambda row: at(*row), tuple(a.ravel() for a in grid))
+        return errors.reshape(len(gammas), draws, -1).mean(1).T
 
     return run
 
@@ -105,14 +106,14 @@ def reconstruction_errors(
     *,
     draws: int,
 ) -> np.ndarray:
-    """Mean squares of `x_hat(z) - x` per image, averaged over draws of the noise.
+    """Mean square of `x_hat(z) - x` for each image, averaged over noise draws.
 
     Args:
         params: weights, replicated over the mesh.
-        draws: of the noise, per image and gamma.
+        draws: noise draws per image and gamma.
 
     Returns:
-        `[N, gammas]`, model units.
+        Errors `[N, gammas]`, in model units.
     """
     run = _one_batch(model, tuple(gammas), draws)
     return how.over(run, params, split, f"reconstruct {split.name}")

@@ -1,11 +1,12 @@
 """Whether predictions agree with each other along the reverse process (Daras et al. 2023).
 
-The mean of the data given z is a martingale: on the way from gamma down to s by ancestral sampling
-its expectation stays what it was. A network's need not. With two independent runs from one z,
+The mean of the data given z is a martingale: ancestral sampling from gamma down to s leaves its
+expectation unchanged. This need not hold for a network's prediction. With two independent runs from
+one z, ending in z_s and z_s',
 
     (x_hat(z_s) - x_hat(z)) . (x_hat(z_s') - x_hat(z))
 
-is an unbiased estimate of the squared drift, without knowing the data's law.
+is an unbiased estimate of the squared drift, and does not need the distribution of the data.
 """
 
 from dataclasses import dataclass
@@ -28,10 +29,10 @@ class Drift:
     """Squared drifts of the prediction, per value of the data, at some noise levels.
 
     Attributes:
-        gamma: where the runs start, `[G]`.
-        end: where they end, `[G]`.
-        mean: over examples, `[G]`; 0 for a perfect network, and below it by chance.
-        standard_error: over examples, `[G]`.
+        gamma: gamma at which the runs start, `[G]`.
+        end: gamma at which they end, `[G]`.
+        mean: mean over examples, `[G]`; 0 for a perfect network, and by chance negative.
+        standard_error: standard error over examples, `[G]`.
     """
 
     gamma: np.ndarray
@@ -52,16 +53,15 @@ def drift(
     """Measures the drift over each of `points` equal parts of the model's range of gamma.
 
     Args:
-        params: the weights.
+        params: weights of the model.
         x: data in model space, `[B, ...]`: the same for all parts.
-        cond: their condition.
-        key: of the noise.
-        points: parts.
-        steps: of ancestral sampling in each.
+        cond: the condition of the data.
+        key: PRNG key for the noise.
+        points: number of parts.
+        steps: number of ancestral sampling steps in each part.
 
     Raises:
-        ConfigError: the data change with time, the schedule has a gamma for each pixel, or latents
-            diffuse.
+        ConfigError: the model has a diffusion encoder, a gamma for each pixel, or an autoencoder.
     """
     require(
         model, "the drift of predictions", "it is for VDM", time_dependent_data=False,
@@ -81,15 +81,15 @@ def drift(
             z = diffuse(x, gamma, rng.normal(rng.stream(key, "start"), x.shape, x.dtype))
             first = denoise(z, gamma).x
             plan = jnp.linspace(gamma, end, steps + 1)[:, None] * jnp.ones(len(x))
-            moved = []
+            drifts = []
             for name in ("one", "other"):
-                there = loop.run(denoise, sampler, plan, z, rng.stream(key, name)).end
-                moved.append(denoise(there, end).x - first)
-            return jnp.mean(moved[0] * moved[1], axis=tuple(range(1, x.ndim)))
+                z_s = loop.run(denoise, sampler, plan, z, rng.stream(key, name)).end
+                drifts.append(denoise(z_s, end).x - first)
+            return jnp.mean(drifts[0] * drifts[1], axis=tuple(range(1, x.ndim)))
 
         keys = rng.split(key, points)
         return jax.lax.map(one, (jnp.asarray(pairs, x.dtype), keys))
 
-    found = np.asarray(measure(params, x, cond, key), np.float64)
-    se = found.std(axis=1, ddof=1) / found.shape[1] ** 0.5
-    return Drift(pairs[:, 0], pairs[:, 1], found.mean(axis=1), se)
+    squares = np.asarray(measure(params, x, cond, key), np.float64)
+    se = squares.std(axis=1, ddof=1) / squares.shape[1] ** 0.5
+    return Drift(pairs[:, 0], pairs[:, 1], squares.mean(axis=1), se)

@@ -1,4 +1,4 @@
-"""The rate-distortion curve that a bound contains, without a codec.
+"""The rate-distortion curve implied by a bound, without a codec.
 
 A decoder that has received `z_T, ..., z_i` of a model with T steps has been sent
 `KL(q(z_T | x) || p) + sum_{j > i} KL_j` nats (and the schedule's latent, if there is one), and its
@@ -24,18 +24,18 @@ from diffusion_jax.model import Model, need_likelihood
 from diffusion_jax.runtime.sharding import local
 from diffusion_jax.types import Array, Cond, Noise, Params, diffuse
 
-_EXACT = 1e-10  # square of an error that is called none, in levels
+_EXACT = 1e-10  # least mean squared error, so that PSNR is finite (grey levels squared)
 
 
 @dataclass(frozen=True)
 class RateDistortion:
-    """What one pass measured.
+    """Rates and errors of N images at every step.
 
     Attributes:
-        start: `[N]`, nats: the prior term, the divergence of the schedule's latent, and what noise
-            of an autoencoder takes off.
-        kl: `[N, T]`, nats: of the steps, from the one nearest to the data.
-        reconstruction: `[N]`, nats.
+        start: `[N]`, nats: the prior term, the divergence of the schedule's latent, and the
+            correction for an autoencoder's noise.
+        kl: divergence of each step, the step nearest to the data first, `[N, T]`, nats.
+        reconstruction: reconstruction term, `[N]`, nats.
         error: `[N, T + 1]`: mean square of `x_hat - x` at gamma of `i / T`, model units; with an
             autoencoder, of the decoded guess.
         dims: dimensions per image.
@@ -48,13 +48,13 @@ class RateDistortion:
     dims: int
 
     def rate(self) -> np.ndarray:
-        """`[N, T + 1]`, bits/dim: what has been sent when stopping at `i / T`."""
+        """The rate when stopping at `i / T`, `[N, T + 1]`, bits/dim."""
         after = np.cumsum(self.kl[:, ::-1], axis=1)[:, ::-1]
         sent = np.concatenate([after, np.zeros((len(after), 1))], axis=1)
         return (self.start[:, None] + sent) / (self.dims * math.log(2.0))
 
     def total(self) -> np.ndarray:
-        """`[N]`, bits/dim: the bound."""
+        """The bound, `[N]`, bits/dim."""
         nats = self.start + self.kl.sum(1) + self.reconstruction
         return nats / (self.dims * math.log(2.0))
 
@@ -62,14 +62,14 @@ class RateDistortion:
 def one(
     model: Model, params: Params, x: Array, cond: Cond, noise: Noise, i: Array, steps: int
 ) -> tuple[Array, Array]:
-    """Step `i` of the bound and the guess before it, from the same `z_i`.
+    """The divergence of step `i` of the bound, and the error of the guess `x_hat(z_i)`.
 
     Args:
-        params: its weights.
+        params: weights of the model.
         x: data in model space, `[B, ...]`.
         noise: the noise; its times are not used.
-        i: 1 to `steps`.
-        steps: T.
+        i: number of the step, 1 to `steps`.
+        steps: number of steps, T.
 
     Returns:
         The divergence of the step, nats, and the mean square of `x_hat - x`, `[B]` each.
@@ -77,18 +77,18 @@ def one(
     coded, _ = drawn(model, params, model.coded(params, x), noise.latent)
     schedule, cond, _ = model.condition(params, coded.mean, cond, noise.latent)
     kl, pred = step(model, params, schedule, coded.mean, cond, noise, i, steps)
-    return kl, _mean_square(_seen(model, params, pred.x) - coded.data)
+    return kl, _mean_square(_to_pixels(model, params, pred.x) - coded.data)
 
 
-def _seen(model: Model, params: Params, guessed: Array) -> Array:
-    """What a guess of the data, or of their latents, looks like: in model space."""
+def _to_pixels(model: Model, params: Params, guessed: Array) -> Array:
+    """A guess of what diffuses (pixels or latents) as pixels in model space."""
     return guessed if model.traits.pixels else model.decoder.encode(model.decode(params, guessed))
 
 
 def guess(
     model: Model, params: Params, x: Array, cond: Cond, noise: Noise, t: Array | float
 ) -> Array:
-    """`x_hat(z_t)`, shape of the latents; arguments as in `one`, and the time."""
+    """`x_hat(z_t)` at time `t`, shape of the latents; other arguments as in `one`."""
     x = drawn(model, params, model.coded(params, x), noise.latent)[0].mean
     schedule, cond, _ = model.condition(params, x, cond, noise.latent)
     gamma = model.schedule.gamma(schedule, jnp.asarray(t))
@@ -101,7 +101,7 @@ def _mean_square(values: Array) -> Array:
 
 
 def _noise(model: Model, keys: Array, i: Array | int, x: Array) -> Noise:
-    """Noise of step `i`, from the images' keys; the latent is the same for all steps."""
+    """The noise of step `i`, from the images' keys; the latent is the same for all steps."""
     shape = (len(x), *model.latent_shape(x.shape[1:]))
     eps, eps_0 = (rng.normal(rng.stream(keys, k, i), shape, x.dtype) for k in ("eps", "eps_0"))
     return Noise(jnp.zeros(len(keys)), eps, eps_0, latent=rng.stream(keys, "latent"))
@@ -109,7 +109,7 @@ def _noise(model: Model, keys: Array, i: Array | int, x: Array) -> Noise:
 
 @kept
 def one_batch(model: Model, steps: int) -> OneBatch:
-    """What `measure` makes of a batch: `(start, kl, reconstruction, error)`."""
+    """The function that `measure` maps over batches: `(start, kl, reconstruction, error)`."""
 
     def run(params: Params, rows: dict[str, Array], keys: Array) -> tuple:
         x, cond = model.examples(rows)
@@ -120,10 +120,10 @@ def one_batch(model: Model, steps: int) -> OneBatch:
         _, (kl, error) = jax.lax.scan(at, None, jnp.arange(1, steps + 1))
         noise = _noise(model, keys, 0, x)
         guessed = guess(model, params, x, cond, noise, 0.0)
-        first = _mean_square(_seen(model, params, guessed) - x)
-        coded, known = drawn(model, params, model.coded(params, x), noise.latent)
-        _, cond, latent = model.condition(params, coded.mean, cond, noise.latent)
-        start = prior(model, params, coded.mean, cond) + latent + known
+        first = _mean_square(_to_pixels(model, params, guessed) - x)
+        coded, correction = drawn(model, params, model.coded(params, x), noise.latent)
+        _, cond, latent_kl = model.condition(params, coded.mean, cond, noise.latent)
+        start = prior(model, params, coded.mean, cond) + latent_kl + correction
         rest = reconstruction(model, params, coded, noise.eps_0, cond)
         return start, kl.T, rest, jnp.concatenate([first[:, None], error.T], axis=1)
 
@@ -131,28 +131,28 @@ def one_batch(model: Model, steps: int) -> OneBatch:
 
 
 def measure(model: Model, params: Params, split: Split, how: Pass, *, steps: int) -> RateDistortion:
-    """Measures rates and errors of every image of `split` at every step, one draw each.
+    """Measures rates and errors of every image of `split`, with one noise draw per step.
 
     Args:
         params: weights, replicated over the mesh.
-        steps: T.
+        steps: number of steps, T.
 
     Returns:
         The records of all images, in order.
     """
     need_likelihood(model, "a rate of bits")
-    found = how.over(one_batch(model, steps), params, split, "rate-distortion")
-    return RateDistortion(*found, dims=math.prod(split.shape))
+    arrays = how.over(one_batch(model, steps), params, split, "rate-distortion")
+    return RateDistortion(*arrays, dims=math.prod(split.shape))
 
 
 def gammas(model: Model, params: Params, steps: int) -> np.ndarray:
-    """The schedule at `i / T`, `[T + 1]`; its representative curve if it has a latent."""
+    """The schedule at `i / T`, `[T + 1]`: the representative curve if the schedule has a latent."""
     schedule, t = local(params["schedule"]), jnp.arange(steps + 1) / steps
     return np.asarray(jax.device_get(model.schedule.gamma(schedule, t)), np.float64)
 
 
 def summary(records: RateDistortion, gamma: np.ndarray, levels: int) -> dict[str, Any]:
-    """The curve, means over images.
+    """The rate-distortion curve, as means over images.
 
     Args:
         records: from `measure`.
@@ -160,10 +160,10 @@ def summary(records: RateDistortion, gamma: np.ndarray, levels: int) -> dict[str
         levels: grey levels of the data: errors are given in levels, PSNR with a peak of levels - 1.
 
     Returns:
-        JSON-able: `total` (the bound), and `curve` with lists over i from 0 (all that is sent
-        before the reconstruction term) to T (nothing but the prior term): `gamma`,
-        `rate_bits_per_dim`, `rate_standard_error`, `remaining_bits_per_dim`, `mse_levels`, its
-        standard error, and `psnr_db`, that of the mean error (of an error of 0, that of 1e-10).
+        JSON-able: `total` (the bound), and `curve` with lists over i from 0 (everything has been
+        sent except the reconstruction term) to T (only the prior term has been sent): `gamma`,
+        `rate_bits_per_dim`, `rate_standard_error`, `remaining_bits_per_dim`, `mse_levels`,
+        `mse_standard_error`, and `psnr_db` of the mean squared error (at least 1e-10).
     """
     rate = records.rate()
     left = records.total()[:, None] - rate
@@ -186,37 +186,37 @@ def summary(records: RateDistortion, gamma: np.ndarray, levels: int) -> dict[str
 
 
 def _se(values: np.ndarray) -> list[float] | None:
-    """Standard errors over images, or None from a single one."""
+    """Standard errors over images; None for a single image."""
     n = len(values)
     return (values.std(0, ddof=1) / math.sqrt(n)).tolist() if n > 1 else None
 
 
 def stops(rate: np.ndarray, total: float, fractions: tuple[float, ...]) -> list[int]:
-    """The steps whose rates are nearest to fractions of the total, least rate first.
+    """The steps whose rates are nearest to the given fractions of the total, least rate first.
 
     Args:
         rate: mean rates, `[T + 1]`, falling.
         total: the bound.
-        fractions: of the total.
+        fractions: fractions of the total.
 
     Returns:
-        Indices into `rate`, each once.
+        Indices into `rate`, without duplicates.
     """
-    found = [int(np.abs(rate - f * total).argmin()) for f in fractions]
-    return sorted(set(found), reverse=True)
+    nearest = {int(np.abs(rate - f * total).argmin()) for f in fractions}
+    return sorted(nearest, reverse=True)
 
 
 def pictures(
     model: Model, params: Params, x: Array, cond: Cond, key: Array, at: list[int], steps: int
 ) -> np.ndarray:
-    """What a decoder would show at a few steps, and last the originals.
+    """The decoder's guesses at a few steps, followed by the originals.
 
     Args:
-        params: its weights.
+        params: weights of the model.
         x: data in model space, `[B, ...]`.
-        key: PRNG key of the noise: that of `measure` gives the same latents.
-        at: steps.
-        steps: T.
+        key: PRNG key for the noise: the key of `measure` gives the same latents.
+        at: numbers of the steps to show.
+        steps: number of steps, T.
 
     Returns:
         Images as stored, `[B * (len(at) + 1), ...]`, those of one example next to each other.
@@ -227,7 +227,7 @@ def pictures(
         noise = _noise(model, rng.per_example(key, len(x)), i, x)
         return model.decode(p, guess(model, p, x, cond, noise, i / steps))
 
-    params = jax.device_get(params)  # a few images: every process draws them by itself
+    params = jax.device_get(params)  # only a few images: every process computes all of them
     columns = [np.asarray(jax.device_get(run(params, jnp.asarray(i)))) for i in at]
     columns.append(np.asarray(jax.device_get(model.decoder.decode(x))))
     return np.stack(columns, axis=1).reshape(-1, *x.shape[1:])

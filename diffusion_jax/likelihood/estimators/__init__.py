@@ -1,1 +1,1 @@
-"""How well a model explains data, one file for each way to measure it."""
+"""Estimators of likelihood, one file each."""

@@ -1,6 +1,6 @@
 """From discrete data to a density: `log P(x) >= E_q[log p(z_0) + log P(x | z_0) - log q(z_0 | x)]`.
 
-Each way draws `z_0 ~ q(z_0 | x)` and returns it with `log P(x | z_0) - log q(z_0 | x)`.
+Each function draws `z_0 ~ q(z_0 | x)` and returns it with `log P(x | z_0) - log q(z_0 | x)`.
 """
 
 import math
@@ -21,22 +21,16 @@ Dequantize = Callable[[Model, Params, Array, Array, Array], tuple[Array, Array]]
 def levels(decoder: Decoder) -> int:
     """The number of levels V; the bins have width 2 / V.
 
-    Args:
-        decoder: the model's decoder.
-
-    Returns:
-        V.
-
     Raises:
         ConfigError: the decoder's data are not discrete.
     """
-    found = getattr(decoder, "levels", 0)
-    if not found:
+    count = getattr(decoder, "levels", 0)
+    if not count:
         raise ConfigError(
             f"decoder {type(decoder).__name__} has no levels to dequantise; "
             "use ode(dequantization='decoder')"
         )
-    return found
+    return count
 
 
 def _dims(x: Array) -> int:
@@ -60,7 +54,7 @@ def uniform(
 def truncated_normal(
     model: Model, params: Params, x: Array, gamma_0: Array, keys: Array
 ) -> tuple[Array, Array]:
-    """`z_0 = alpha_0 x + sigma_0 e`, e normal, cut off at the bin's edge (Zheng et al. 2023)."""
+    """`z_0 = alpha_0 x + sigma_0 e`, e normal, truncated to the bin (Zheng et al. 2023)."""
     tau = jnp.asarray(jnp.exp(-0.5 * gamma_0) / levels(model.decoder), x.dtype)
     draw = jax.vmap(lambda key: jax.random.truncated_normal(key, -tau, tau, x.shape[1:], x.dtype))
     e = draw(keys)
@@ -72,9 +66,9 @@ def truncated_normal(
 def decoder(
     model: Model, params: Params, x: Array, gamma_0: Array, keys: Array
 ) -> tuple[Array, Array]:
-    """`z_0 ~ q(z_0 | x)` of the model, `alpha_0 x + sigma_0 eps` in pixels, and its `P(x | z_0)`.
+    """The model's own `q(z_0 | x)` (for pixels `alpha_0 x + sigma_0 eps`) and `P(x | z_0)`.
 
-    With noise of an autoencoder `tau_0^2 = alpha_0^2 s^2 + sigma_0^2` stands for sigma_0^2.
+    For noisy latents the variance is `tau_0^2 = alpha_0^2 s^2 + sigma_0^2` instead of sigma_0^2.
     """
     coded = model.coded(params, x)
     mean, std = coded.mean, coded.std
@@ -84,9 +78,9 @@ def decoder(
     if std is None:
         y_0, z_0 = mean + jnp.exp(0.5 * gamma_0) * eps, alpha(gamma_0) * mean + sigma(gamma_0) * eps
     else:
-        wider = jnp.square(std) * jnp.exp(-gamma_0)
-        log_q -= 0.5 * _sum(jnp.log1p(wider))
-        y_0 = mean + jnp.exp(0.5 * gamma_0) * jnp.sqrt(1.0 + wider) * eps
+        ratio = jnp.square(std) * jnp.exp(-gamma_0)  # of the latents' variance to the diffusion's
+        log_q -= 0.5 * _sum(jnp.log1p(ratio))
+        y_0 = mean + jnp.exp(0.5 * gamma_0) * jnp.sqrt(1.0 + ratio) * eps
         z_0 = alpha(gamma_0) * y_0
     return z_0, model.log_prob(params, x, y_0, gamma_0) - log_q
 

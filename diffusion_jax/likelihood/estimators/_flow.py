@@ -4,7 +4,7 @@
     log p_0(z_0) = log N(z_1; 0, I) + Int_{gamma_0}^{gamma_1} div f dgamma
 
 (Song et al. 2021, equations 13 and 39, with time changed to gamma). The flow starts from N(0, I),
-as every sampler here does: this is the density of what the model samples.
+as every sampler here does, so this is the density of the model's samples.
 """
 
 import math
@@ -23,12 +23,13 @@ Divergence = Callable[[Drift, Array], tuple[Array, Array]]
 
 
 class RungeKutta(NamedTuple):
-    """An explicit Runge-Kutta method whose stages each look at the one before.
+    """An explicit Runge-Kutta method in which each stage uses only the previous one.
 
     Attributes:
-        order: of its error.
-        nodes: where each stage is, as a fraction of the step; also the weight of the stage before.
-        weights: of the stages in the step.
+        order: order of the error.
+        nodes: position of each stage, as a fraction of the step; also the weight of the previous
+            stage.
+        weights: weights of the stages in the step.
     """
 
     order: int
@@ -41,8 +42,8 @@ METHODS = {
     "rk4": RungeKutta(4, (0.0, 0.5, 0.5, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
 
-# Numbers in one batch of tangents: bounds the memory of the exact trace. On CPU small batches stay
-# in the cache (a fifth faster than all 64 tangents of 64 small images together).
+# Elements in one batch of tangents, which limits the memory of the exact trace. On CPU small
+# batches stay in the cache (a fifth faster than all 64 tangents of 64 small images together).
 _ELEMENTS = {"cpu": 2**16}
 _ELEMENTS_ELSEWHERE = 2**22
 
@@ -75,11 +76,11 @@ def hutchinson(probes: Array) -> Divergence:
     """An unbiased estimate of the divergence: the mean of `v . J v` (Hutchinson 1990).
 
     Args:
-        probes: `[P, B, ...]`, of independent signs. They stay the same along the whole path, so the
-            integrand is smooth and the solver keeps its order.
+        probes: independent random signs, `[P, B, ...]`. They stay the same along the whole path, so
+            the integrand is smooth and the solver keeps its order.
 
     Returns:
-        The estimate, as `exact`.
+        A function like `exact`.
     """
 
     def estimate(drift: Drift, z: Array) -> tuple[Array, Array]:
@@ -102,13 +103,13 @@ def log_density(
     """`log p_0(z)` of the flow that starts from N(0, I) at `gamma_1`.
 
     Args:
-        denoise: `(z, gamma) -> Pred`, its conditioning inside; may be traced.
+        denoise: `(z, gamma) -> Pred`, with its condition built in; may be traced.
         z: latents at `gamma_0`, `[B, ...]`, float32 or float64.
-        gamma_0: the data's end.
-        gamma_1: the noise's end.
-        steps: equal steps in gamma.
-        method: of the integration.
-        divergence: of the drift.
+        gamma_0: gamma at the data end.
+        gamma_1: gamma at the noise end.
+        steps: number of equal steps in gamma.
+        method: integration method.
+        divergence: computes the drift and its divergence.
 
     Returns:
         Log-densities, `[B]`, nats.

@@ -1,4 +1,4 @@
-"""Change of variables along a chain of maps, with whole Jacobians."""
+"""Change of variables along a chain of maps, with full Jacobians."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from diffusion_jax.types import Array
 
-# `(z [B, ...], gamma, end) -> z_end`, scalars; examples do not see one another.
+# `(z [B, ...], gamma, end) -> z_end`, for scalar gammas; treats examples independently.
 Jump = Callable[[Array, Array, Array], Array]
 
 
@@ -27,13 +27,13 @@ def _with_jacobian(function: Callable[[Array], Array], z: Array) -> tuple[Array,
 
 
 class Determinant(NamedTuple):
-    """What elimination says of matrices `[B, d, d]`, `[B]` each.
+    """Determinants and condition numbers of matrices `[B, d, d]`, `[B]` each.
 
     Attributes:
-        log: of the absolute determinant.
-        sign: of the determinant.
-        condition: the product of the Frobenius norms of a matrix and its inverse, which is at
-            least the ratio of the singular values.
+        log: logarithm of the absolute determinant.
+        sign: sign of the determinant.
+        condition: the product of the Frobenius norms of a matrix and its inverse: an upper bound on
+            the ratio of the extreme singular values.
     """
 
     log: Array
@@ -42,10 +42,10 @@ class Determinant(NamedTuple):
 
 
 def determinant(matrices: Array) -> Determinant:
-    """By Gauss-Jordan elimination with row pivots.
+    """Determinants by Gauss-Jordan elimination with row pivots.
 
-    Written out, as LAPACK under several CPU devices waits for threads that wait for it (jaxlib
-    0.10: batched `slogdet` of 64x64 never returns).
+    Written out because LAPACK deadlocks with several CPU devices (jaxlib 0.10: a batched `slogdet`
+    of 64x64 matrices never returns).
     """
     b, d, _ = matrices.shape
     identity = jnp.broadcast_to(jnp.eye(d, dtype=matrices.dtype), matrices.shape)
@@ -56,7 +56,7 @@ def determinant(matrices: Array) -> Determinant:
         column = jax.lax.dynamic_index_in_dim(both, k, 2, keepdims=False)
         rows = jnp.arange(d)
         pivot = jnp.argmax(jnp.where(rows >= k, jnp.abs(column), -1.0), axis=1)
-        # Row k and the pivot's change places.
+        # Swap row k and the pivot row.
         order = jnp.where(rows == k, pivot[:, None], jnp.where(rows == pivot[:, None], k, rows))
         both = jnp.take_along_axis(both, order[:, :, None], 1)
         top = jax.lax.dynamic_index_in_dim(both, k, 1, keepdims=False)
@@ -75,10 +75,10 @@ def determinant(matrices: Array) -> Determinant:
 
 
 def log_density(jump: Jump, z: Array, plan: Array) -> Array:
-    """`log N(E(z); 0, I) + sum_k log |det J_k|`, `[B]`, nats, E the jumps along `plan`.
+    """`log N(E(z); 0, I) + sum_k log |det J_k|`, `[B]`, nats, where E is the jumps along `plan`.
 
     Args:
-        jump: a step of the map.
+        jump: one step of the map.
         z: latents at `plan[0]`, `[B, ...]`.
         plan: gammas, `[N + 1]`, data first.
     """
@@ -96,16 +96,17 @@ def log_density(jump: Jump, z: Array, plan: Array) -> Array:
 
 
 def there_and_back(jump: Jump, z: Array, plan: Array) -> tuple[Array, Array, Array]:
-    """`z` after the jumps along `plan` and back, and what the Jacobians on the way there are like.
+    """Maps `z` to noise along `plan` and back again.
 
     Returns:
-        The latents after the way back, `[B, ...]`; sign and condition of every Jacobian, `[N, B]`.
+        The latents after the way back, `[B, ...]`, and the sign and the condition number of the
+        Jacobian of every jump to noise, `[N, B]` each.
     """
 
     def there(z: Array, ends: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
         z, jacobian = _with_jacobian(lambda z: jump(z, *ends), z)
-        found = determinant(jacobian)
-        return z, (found.sign, found.condition)
+        det = determinant(jacobian)
+        return z, (det.sign, det.condition)
 
     def back(z: Array, ends: tuple[Array, Array]) -> tuple[Array, None]:
         return jump(z, *ends), None

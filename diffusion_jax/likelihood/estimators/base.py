@@ -1,11 +1,11 @@
-"""The contract of a likelihood: what `--mode=eval` measures.
+"""The contract of a likelihood estimator, which `--mode=eval` evaluates.
 
-There are two kinds. `Bounds` names variational bounds, averaged over stratified times. A `Density`
-estimates `log P(x)` image by image, as the mean or the log-mean-exp of log-weights
+There are two kinds. `Bounds` names variational bounds, which are averaged over stratified times. A
+`Density` estimates `log P(x)` of each image, as the mean or the log-mean-exp of log-weights
 
     log w = log p(z_0) + log P(x | z_0) - log q(z_0 | x),   z_0 ~ q(z_0 | x),
 
-where q fills the gap between discrete data and a density: the dequantisation.
+where q dequantises the discrete data.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -31,9 +31,9 @@ class Weights(NamedTuple):
 class Bounds(Protocol):
     """Variational bounds on the same images.
 
-    One that computes a bound in one of several ways may have `describe(latent_noise) -> dict`, of
-    that way, JSON-able, and in words as `"latent"`: reports show it. `latent_noise` is whether the
-    model's latents have noise of their own.
+    An estimator with several ways to compute a bound may have `describe(latent_noise) -> dict`,
+    which describes its choice: JSON-able, with `"latent"` in words for reports. `latent_noise` says
+    whether the model has noisy latents.
     """
 
     def objectives(self, timesteps: tuple[int, ...]) -> dict[str, Objective]:
@@ -45,16 +45,19 @@ class Bounds(Protocol):
 class Density(Protocol):
     """An estimate of `log P(x)` per image.
 
-    What may be doubted of it is measured as well. A solver has `order`, halving whose steps
-    multiplies its error by `2 ** order`, and
-    `coarse(model, params, x, cond, keys) -> [B]`, `density` of the same draw's first log-weight
-    with half the steps, nats. A map that is a density only where it is a bijection has
-    `certificate(...)`, likewise, of named arrays `[B]`, and `verdict(arrays)`, what a report says
-    of them: JSON-able, with `"holds"`. `of_students` declares that it holds of students of few
-    steps.
+    Optional members check the estimate:
+
+    * With a solver: `order` (halving the number of steps multiplies the error by `2 ** order`), and
+      `coarse(model, params, x, cond, keys) -> [B]`, the `density` of the same draw's first
+      log-weight with half the steps, nats.
+    * With a map that must be a bijection: `certificate(model, params, x, cond, keys)`, which gives
+      named arrays `[B]`, and `verdict(arrays)`, their summary for reports: JSON-able, with
+      `"holds"`.
+
+    `of_students = True` declares that the estimate is valid for students of few steps.
 
     Attributes:
-        name: part of the names of its files, with the choices that change its value.
+        name: name for files; it includes the choices that change the value.
         k: log-weights per draw; their log-mean-exp is the estimate.
         draws: independent repetitions per image.
     """
@@ -64,10 +67,10 @@ class Density(Protocol):
     draws: int
 
     def check(self, model: Model) -> None:
-        """Refuses a model this estimate does not hold for (`ConfigError`)."""
+        """Raises ConfigError if the estimate is not valid for `model`."""
 
     def describe(self, dims: int) -> dict[str, Any]:
-        """All that defines the estimate, JSON-able, for data of `dims` dimensions."""
+        """All settings that define the estimate, JSON-able, for data of `dims` dimensions."""
         ...
 
     def __call__(self, model: Model, params: Params, x: Array, cond: Cond, keys: Array) -> Weights:

@@ -1,6 +1,6 @@
-"""The variational bound: continuous time, and with the numbers of steps that are asked for.
+"""The variational bound, in continuous time and for requested numbers of steps.
 
-The formula is in `likelihood/objectives/`, the pass over a test set in `likelihood/bpd.py`.
+The formulas are in `likelihood/objectives/`, the pass over a test set in `likelihood/bpd.py`.
 """
 
 from dataclasses import dataclass
@@ -17,26 +17,26 @@ class Elbo:
     form: str = "B"
 
     def objectives(self, timesteps: tuple[int, ...]) -> dict[str, Objective]:
-        """The continuous-time bound, and that of a model with T steps for each T given."""
+        """The continuous-time bound, and the bound of a model with T steps for each T given."""
         return {
             "infinity": registry.build("objectives", f"continuous(form={self.form!r})"),
             **{str(t): registry.build("objectives", f"discrete(timesteps={t})") for t in timesteps},
         }
 
     def describe(self, latent_noise: bool) -> dict[str, Any]:
-        """What the bound in continuous time does with the noise of latents, if they have any."""
+        """How the continuous-time bound treats noisy latents; empty if there are none."""
         if not latent_noise:
             return {}
-        said = {"A": "latent drawn (form A)", "B": "noise of the latent averaged out (form B)"}
-        return {"form": self.form, "latent": said[self.form]}
+        texts = {"A": "latent drawn (form A)", "B": "noise of the latent averaged out (form B)"}
+        return {"form": self.form, "latent": texts[self.form]}
 
 
 def make(form: str = "B") -> Elbo:
     """The variational bound.
 
     Args:
-        form: in continuous time, of latents with noise of their own: `"B"` averages that out, `"A"`
-            draws it: the same bound with a larger Monte-Carlo error.
+        form: treatment of noisy latents in continuous time: `"B"` averages their noise out, `"A"`
+            samples it (the same bound with a larger Monte-Carlo error).
     """
-    registry.build("objectives", f"continuous(form={form!r})")  # refuses other forms
+    registry.build("objectives", f"continuous(form={form!r})")  # raises for other forms
     return Elbo(form)

@@ -1,13 +1,12 @@
 """The exact density of a flow map of few steps, checked image by image: `jumps(steps=4)`.
 
-A map E of N jumps from data to noise has, where it is a bijection, the density of its inverse:
+If a map E of N jumps from data to noise is a bijection, its inverse generates data with density
 
     log p(z_0) = log N(E(z_0); 0, I) + sum_k log |det J_k|.
 
-Nothing is integrated and nothing regressed, so that there is no error of a solver; each Jacobian
-costs a Jacobian-vector product a dimension. Whether E is a bijection is another matter: for every
-image the way back by the same network is measured. Where it misses by half a grey level there is
-no likelihood, and the report says so.
+There is no solver and hence no solver error; each Jacobian costs one Jacobian-vector product per
+dimension. E need not be a bijection, so the inversion error of the same network is measured for
+every image. If it exceeds half a grey level, the value is not a likelihood, and the report says so.
 """
 
 from dataclasses import dataclass
@@ -26,8 +25,8 @@ from diffusion_jax.likelihood.estimators.base import Weights
 from diffusion_jax.model import Model, need_likelihood, require
 from diffusion_jax.types import Array, Cond, Params, alpha, expand, sigma
 
-_HALF = 0.5  # grey levels: a way back that misses by more ends at another image
-_LARGEST = 1024  # dimensions: a Jacobian of an image is the square of them
+_HALF = 0.5  # grey levels: with a larger inversion error the result is another image
+_LARGEST = 1024  # dimensions of an image: the size of a Jacobian is their square
 
 
 @dataclass(frozen=True)
@@ -41,19 +40,19 @@ class Jumps:
 
     @property
     def name(self) -> str:
-        """For file names."""
+        """The name for files."""
         return f"jumps_{self.steps}"
 
     def check(self, model: Model) -> None:
-        """Refuses what is not a flow map of pixels (`ConfigError`).
+        """Raises ConfigError unless the model is a flow map of pixels.
 
-        Whether it has learned the way from data to noise the certificate shows.
+        Whether it has learned the direction from data to noise is left to the certificate.
         """
         if "to" not in model.cond_scalars:
-            need_likelihood(model, f"likelihood {self.name}")  # of a student there is no other
+            need_likelihood(model, f"likelihood {self.name}")  # refuses students of other kinds
             raise ConfigError(
-                f"likelihood {self.name}: this network is not told where a jump ends; it is of "
-                "students trained with distill(method=flow_map(both=True)); use ode() or elbo()"
+                f"likelihood {self.name}: this network does not receive the end of a jump; train a "
+                "student with distill(method=flow_map(both=True)), or use ode() or elbo()"
             )
         require(
             model, "likelihood jumps()", "use its teacher", mean_coefficient=0.0, latent=0,
@@ -62,14 +61,14 @@ class Jumps:
         levels(model.decoder)
 
     def describe(self, dims: int) -> dict[str, Any]:
-        """All that defines the estimate, for data of `dims` dimensions.
+        """All settings that define the estimate, for data of `dims` dimensions.
 
         Raises:
             ConfigError: the Jacobians are too large.
         """
         if dims > _LARGEST:
             raise ConfigError(
-                f"likelihood jumps(): {dims} dimensions; Jacobians are taken up to {_LARGEST}"
+                f"likelihood jumps(): {dims} dimensions; full Jacobians need at most {_LARGEST}"
             )
         return {
             "kind": f"change of variables of a map of {self.steps} jumps",
@@ -94,29 +93,30 @@ class Jumps:
     def certificate(
         self, model: Model, params: Params, x: Array, cond: Cond, keys: Array
     ) -> dict[str, Array]:
-        """What speaks for a bijection at these images, `[B]` each.
+        """Checks that the map is a bijection at these images.
 
         Returns:
-            `"misses"`, by how many grey levels the way back misses at most; `"negative"`, how many
-            Jacobians have no positive determinant; `"condition"`, the worst of theirs.
+            `[B]` each: `"misses"`, the largest inversion error in grey levels; `"negative"`, the
+            number of Jacobians without a positive determinant; `"condition"`, the worst condition
+            number of a Jacobian.
         """
         plan = self._plan(model, params)
         z, _ = self._dequantized(model, params, x, plan[0], keys)
         back, sign, condition = there_and_back(_jump(model, params, cond), z, plan)
         spacing = 2.0 * alpha(plan[0]) / levels(model.decoder)
-        missed = jnp.abs(back - z).max(axis=tuple(range(1, z.ndim))) / spacing
-        return {"misses": missed, "negative": (~(sign > 0)).sum(0), "condition": condition.max(0)}
+        errors = jnp.abs(back - z).max(axis=tuple(range(1, z.ndim))) / spacing
+        return {"misses": errors, "negative": (~(sign > 0)).sum(0), "condition": condition.max(0)}
 
-    def verdict(self, found: dict[str, np.ndarray]) -> dict[str, Any]:
-        """What a report says of all certificates; `"holds"` is whether there is a density."""
-        lost = ~(found["misses"] <= _HALF)  # NaN is lost, too
+    def verdict(self, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Summary of the certificates for reports; `"holds"`: whether the value is a density."""
+        lost = ~(arrays["misses"] <= _HALF)  # NaN counts as lost
         return {
-            "holds": not lost.any() and not found["negative"].any(),
-            "way_back_misses_by_at_most": float(found["misses"].max()),
-            "way_back_misses_by_median": float(np.median(found["misses"])),
+            "holds": not lost.any() and not arrays["negative"].any(),
+            "way_back_misses_by_at_most": float(arrays["misses"].max()),
+            "way_back_misses_by_median": float(np.median(arrays["misses"])),
             "images_that_it_does_not_find_again": int(lost.sum()),
-            "negative_determinants": int(found["negative"].sum()),
-            "condition_at_most": float(found["condition"].max()),
+            "negative_determinants": int(arrays["negative"].sum()),
+            "condition_at_most": float(arrays["condition"].max()),
         }
 
     def _plan(self, model: Model, params: Params) -> Array:
@@ -127,8 +127,8 @@ class Jumps:
     def _dequantized(
         self, model: Model, params: Params, x: Array, gamma_0: Array, keys: Array
     ) -> tuple[Array, Array]:
-        own = jax.vmap(lambda key: rng.stream(key, "dequantization", 0))(keys)
-        return WAYS["decoder"](model, params, x, gamma_0, own)
+        streams = jax.vmap(lambda key: rng.stream(key, "dequantization", 0))(keys)
+        return WAYS["decoder"](model, params, x, gamma_0, streams)
 
 
 def _jump(model: Model, params: Params, cond: Cond) -> Jump:
@@ -144,10 +144,10 @@ def _jump(model: Model, params: Params, cond: Cond) -> Jump:
 
 
 def make(steps: Count = 4, draws: Count = 2) -> Jumps:
-    """The density of a flow map of few steps; what it is a density of is checked image by image.
+    """The density of a flow map of few steps, with its invertibility checked image by image.
 
     Args:
-        steps: jumps from data to noise, equal in the schedule's time.
-        draws: independent dequantisations per image, which the Monte-Carlo error is estimated from.
+        steps: number of jumps from data to noise, equal in the schedule's time.
+        draws: independent dequantisations per image, from which the Monte-Carlo error is estimated.
     """
     return Jumps(steps, draws)

@@ -1,14 +1,15 @@
-"""The probability-flow ODE likelihood, and the importance-weighted bound made of it.
+"""The probability-flow ODE likelihood, and importance-weighted bounds from it.
 
 With K samples per image (Burda et al. 2016)
 
     log P(x) >= E log 1/K sum_k w_k,   log w_k = log p(z_0^k) + log P(x | z_0^k) - log q(z_0^k | x).
 
-With the exact trace this is a bound. Inside the mean of exponentials, noise of s nats that differs
-between the K samples raises the estimate by up to `s^2 / 2`. Independent Hutchinson probes are
-therefore refused; sharing them removes only the part of the noise that the samples have in common.
-On a trained U-Net of 8x8 digits 6.4 nats remained and K=5 gained 0.155 bits/dim, where the exact
-trace gains 0.049 on the same samples: for K > 1 with Hutchinson the report says "no bound".
+With the exact trace this is a bound. Inside the mean of exponentials, noise with a standard
+deviation of s nats that differs between the K samples raises the estimate by up to `s^2 / 2`.
+Independent Hutchinson probes are therefore refused; sharing them removes only the noise that the
+samples have in common. With a trained U-Net on 8x8 digits 6.4 nats remained, and K=5 gained 0.155
+bits/dim where the exact trace gains 0.049 on the same samples. Therefore reports label K > 1 with
+Hutchinson's trace as "NO BOUND".
 """
 
 from dataclasses import dataclass
@@ -44,20 +45,20 @@ class Ode:
 
     @property
     def name(self) -> str:
-        """For file names: what changes the value beyond the solver's error."""
+        """The name for files: all choices that change the value by more than the solver's error."""
         return f"ode_{self.trace}_{self.dequantization}_k{self.k}"
 
     @property
     def order(self) -> int:
-        """Order of the solver."""
+        """The order of the solver."""
         return _flow.METHODS[self.method].order
 
     def check(self, model: Model) -> None:
-        """Refuses models whose probability flow is not that of their denoiser alone.
+        """Checks that the denoiser alone determines the model's probability flow.
 
         Raises:
-            ConfigError: the encoder moves the model's mean, the schedule has a latent, or the data
-                have no levels for this dequantisation.
+            ConfigError: the encoder changes the model's mean, the schedule has a latent, or the
+                dequantisation needs levels that the data do not have.
         """
         require(
             model, "likelihood ode()", "use likelihood='elbo()'", mean_coefficient=0.0, latent=0
@@ -70,7 +71,7 @@ class Ode:
             levels(model.decoder)
 
     def describe(self, dims: int) -> dict[str, Any]:
-        """All that defines the estimate, for data of `dims` dimensions."""
+        """All settings that define the estimate, for data of `dims` dimensions."""
         stages = len(_flow.METHODS[self.method].nodes)
         calls = stages * self.steps * self.k * self.draws
         exact = self.trace == "exact"
@@ -109,15 +110,15 @@ class Ode:
     def _dequantized(
         self, model: Model, params: Params, x: Array, gamma_0: Array, keys: Array, k: Array | int
     ) -> tuple[Array, Array]:
-        own = jax.vmap(lambda key: rng.stream(key, "dequantization", k))(keys)
-        return WAYS[self.dequantization](model, params, x, gamma_0, own)
+        streams = jax.vmap(lambda key: rng.stream(key, "dequantization", k))(keys)
+        return WAYS[self.dequantization](model, params, x, gamma_0, streams)
 
     def _log_density(
         self, model: Model, params: Params, z: Array, cond: Cond, keys: Array, steps: int
     ) -> Array:
         divergence = _flow.exact
         if self.trace == "hutchinson":
-            # From the image's key alone, not from k: the probes are shared.
+            # The probes depend on the image's key but not on k: all samples share them.
             shape = (self.probes, *z.shape[1:])
             signs = jax.vmap(
                 lambda key: jax.random.rademacher(rng.stream(key, "probe"), shape, z.dtype)
@@ -156,21 +157,18 @@ def make(
     """The probability-flow ODE likelihood.
 
     Args:
-        steps: of the solver, equal in gamma, even (half of them give the error estimate).
+        steps: number of solver steps, equal in gamma; even, as the error estimate uses half.
         method: `"rk4"` or `"heun"`.
         trace: `"exact"`, one Jacobian-vector product per dimension and network call, or
             `"hutchinson"`, one per probe.
-        dequantization: `"uniform"`, `"truncated_normal"` or `"decoder"`: the model's P(x | z_0).
-        k: importance samples.
-        draws: independent repetitions per image, which the Monte-Carlo error is estimated from.
-        probes: Hutchinson probes, averaged.
-        shared_probes: all k importance samples see the same probes. The alternative is refused.
-
-    Returns:
-        The estimate.
+        dequantization: `"uniform"`, `"truncated_normal"` or `"decoder"` (the model's P(x | z_0)).
+        k: number of importance samples.
+        draws: independent repetitions per image, from which the Monte-Carlo error is estimated.
+        probes: number of Hutchinson probes, which are averaged.
+        shared_probes: all k importance samples use the same probes; False is refused for k > 1.
 
     Raises:
-        ConfigError: a value that is not allowed.
+        ConfigError: a value is not allowed.
     """
     for name, value, allowed in (
         ("method", method, sorted(_flow.METHODS)),
@@ -178,7 +176,7 @@ def make(
         ("dequantization", dequantization, sorted(WAYS)),
     ):
         if value not in allowed:
-            raise ConfigError(f"ode: {name}={value!r}: allowed are {', '.join(allowed)}")
+            raise ConfigError(f"ode: {name}={value!r} is not valid; allowed: {', '.join(allowed)}")
     if steps < 2 or steps % 2:
         raise ConfigError(f"ode: steps={steps} must be even and at least 2")
     if trace == "hutchinson" and k > 1 and not shared_probes:

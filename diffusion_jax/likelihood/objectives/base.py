@@ -1,7 +1,7 @@
-"""The contract of a bound, and the two terms every bound here shares.
+"""The contract of a bound, and the two terms that all bounds here share.
 
-An objective is `(model, params, x, cond, noise) -> Terms`: a deterministic function of `Noise`,
-each term per example, in nats. Only the caller takes means.
+An objective is `(model, params, x, cond, noise) -> Terms`: a deterministic function of `Noise` that
+gives each term per example, in nats. Only the caller takes means.
 """
 
 from collections.abc import Callable
@@ -16,19 +16,19 @@ from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.rng import normal, stream
 from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms, expand
 
-_LEAST = 1e-30  # weights below this have no gradient to divide
+_LEAST = 1e-30  # the gradients of smaller weights have underflowed
 
 
 @runtime_checkable
 class Objective(Protocol):
     """A variational bound on the negative log-likelihood.
 
-    One whose value does not depend on the schedule between its ends declares `shape_invariant =
-    True` and has the method of `ShapeInvariant`: the schedule's shape may then be trained on the
-    variance of the loss.
+    If its value does not depend on the schedule between its ends, it declares `shape_invariant =
+    True` and has the method of `ShapeInvariant`: the schedule's shape may then be trained to reduce
+    the variance of the loss.
 
-    One that weights the losses of a bound declares `bound` and `weight`; one that adds to them
-    declares `bound`, and a `note` for the user.
+    An objective that weights the losses of a bound declares `bound` and `weight`; one that adds a
+    term to a bound declares `bound`, and a `note` for the user.
     """
 
     def __call__(self, model: Model, params: Params, x: Data, cond: Cond, noise: Noise) -> Terms:
@@ -51,28 +51,28 @@ class ShapeInvariant(Objective, Protocol):
     ) -> Terms:
         """The terms at a given `gamma(t)` and `gamma'(t)` (`[B]`, or one value per pixel).
 
-        `noise.t` is not used, and the divergence of a schedule's latent is left out.
+        `noise.t` is ignored, and the divergence of a schedule's latent is not included.
         """
         ...
 
 
 def is_shape_invariant(objective: Objective) -> bool:
-    """Whether the objective declares that the schedule's shape leaves its value alone."""
+    """Whether the objective declares that its value does not depend on the schedule's shape."""
     return bool(getattr(objective, "shape_invariant", False))
 
 
 def bound_of(objective: Objective) -> Objective:
-    """What is evaluated: the `bound` that an objective declares it weights, or else itself."""
+    """The bound to evaluate: the `bound` that an objective declares, or the objective itself."""
     return getattr(objective, "bound", objective)
 
 
 def weight_of(objective: Objective) -> Callable[[Array, Array], Array] | None:
-    """The `weight(gamma, slope)` that an objective declares, or None: all losses count alike."""
+    """The `weight(gamma, slope)` that an objective declares, or None for equal weights."""
     return getattr(objective, "weight", None)
 
 
 def without_weight(gradient: Array, weight: Array) -> Array:
-    """A gradient divided by the weight that multiplied it; finite where both are too small."""
+    """A gradient divided by the weight that multiplied it; finite where both have underflowed."""
     return gradient / jnp.maximum(weight, _LEAST)
 
 
@@ -98,12 +98,11 @@ def prior(
     """`KL(q(z_1 | x) || N(0, I))`, `[B]`, nats (Kingma et al. 2021, equation 5).
 
     Args:
-        x: what diffuses, `[B, ...]`, not encoded by the diffusion's encoder; its mean, if it has
-            noise of its own.
-        cond: the encoder's, which gives `x_1`.
-        dropout: likewise.
-        std: deviation of the noise of `x`, or None.
-        at_data: of `z_0` instead of `z_1`.
+        x: data or latent means, `[B, ...]`, before the diffusion encoder.
+        cond: condition of the diffusion encoder, which gives `x_1`.
+        dropout: dropout keys of the diffusion encoder.
+        std: standard deviation of noisy latents, or None.
+        at_data: compute the divergence of `z_0` instead of `z_1`.
     """
     ends = endpoints(model.schedule, params["schedule"])
     gamma = ends[0] if at_data else ends[1]
@@ -142,7 +141,7 @@ def reconstruction(
 ) -> Float[Array, " b"]:
     """`-log P(x | z_0)` at one draw of `z_0`, `[B]`, nats.
 
-    `x` is in model space; `cond` and `dropout` are the encoder's, which gives `x_0`.
+    `x` is in model space; `cond` and `dropout` are for the diffusion encoder, which gives `x_0`.
     """
     gamma_0, _ = endpoints(model.schedule, params["schedule"])
     x = model.coded(params, x, dropout)
@@ -151,23 +150,23 @@ def reconstruction(
 
 
 def drawn(model: Model, params: Params, x: Coded, keys: Array | None) -> tuple[Coded, Array]:
-    """One latent of each image in place of its law, and what that takes off the bound.
+    """Samples one latent per image, and returns the correction to the bound given that latent.
 
-    With the latent y drawn, the bound given y is that of ordinary data, but the generator knows no
-    y: `KL(q(z_{0:1} | x) || p) = E_y KL(q(z_{0:1} | y) || p) - I(y; z_0 | x)`, and for a forward
-    chain that is Markov and sees y alone the last is `1/2 sum log(1 + s^2 e^{-gamma_0})`.
+    Given a latent y, the bound is that of ordinary data, but the generator does not know y:
+    `KL(q(z_{0:1} | x) || p) = E_y KL(q(z_{0:1} | y) || p) - I(y; z_0 | x)`. For a Markov forward
+    chain that starts from y the last term is `1/2 sum log(1 + s^2 e^{-gamma_0})`.
 
     Args:
-        keys: one per example (`Noise.latent`).
+        keys: one key per example (`Noise.latent`).
 
     Returns:
-        The data with latents that have no noise, and `-I`, `[B]`, nats.
+        The data with sampled latents (`std` None), and the correction `-I`, `[B]`, nats.
     """
     if x.std is None:
         return x, jnp.zeros(x.mean.shape[0], x.mean.dtype)
     if keys is None:
-        raise ValueError("the autoencoder's noise is drawn: Noise.latent must have keys")
+        raise ValueError("the latent is sampled, so Noise.latent must hold PRNG keys")
     gamma_0, _ = endpoints(model.schedule, params["schedule"])
     y = x.mean + x.std * normal(stream(keys, "latent"), x.mean.shape, x.mean.dtype)
-    known = -0.5 * total(jnp.log1p(jnp.square(x.std) * jnp.exp(-gamma_0)))
-    return Coded(x.data, y, None), known
+    correction = -0.5 * total(jnp.log1p(jnp.square(x.std) * jnp.exp(-gamma_0)))
+    return Coded(x.data, y, None), correction

@@ -1,9 +1,9 @@
-"""A bound, and beside it how much predictions drift along the model's own reverse process.
+"""A bound plus a penalty on the drift of predictions along the model's own reverse process.
 
-The mean of the data given z is a martingale of the reverse process; a trained network's is one only
-where it is right. Daras et al. (2023) add the squared drift over short runs to the loss, estimated
-without bias from two of them (`likelihood.prediction_drift`). It is for samples: no gain in bits is
-known, and what is evaluated is the bound.
+The mean of the data given z is a martingale of the reverse process; a network's prediction is one
+only where it is exact. Daras et al. (2023) add the squared drift over short runs to the loss,
+estimated without bias from two of them (`likelihood.prediction_drift`). This may improve samples;
+no gain in bits is known, and evaluation uses the bound alone. Not related to consistency models.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Consistent:
     lam: float
     steps: int
     window: float
-    note: str = "the loss has the drift of predictions in it; validation and evaluation have not"
+    note: str = "the loss includes the drift of predictions; validation and evaluation do not"
 
     def __call__(self, model: Model, params: Params, x: Data, cond: Cond, noise: Noise) -> Terms:
         """The bound's terms at data `x`, each `[B]`, nats, and the drift."""
@@ -42,7 +42,7 @@ class Consistent:
             per_pixel_gamma=False, latent=0, pixels=True, from_latent=False,
         )  # fmt: skip
         if noise.latent is None:
-            raise ValueError("the runs are random: Noise.latent must have keys")
+            raise ValueError("the runs are random, so Noise.latent must hold PRNG keys")
         terms = self.bound(model, params, x, cond, noise)
         mean = model.coded(params, x).mean
         drift = total(self.drift(model, params, mean, cond, noise, noise.latent))
@@ -51,15 +51,15 @@ class Consistent:
     def drift(
         self, model: Model, params: Params, x: Array, cond: Cond, noise: Noise, keys: Array
     ) -> Array:
-        """The product of both drifts, shape of `x`; its mean is the squared mean drift.
+        """The product of two drifts, shape of `x`; its expectation is the squared mean drift.
 
-        The runs have no gradient, the predictions at their ends have.
+        Gradients flow through the predictions at the ends of the runs, not through the runs.
         """
         gamma, _ = gamma_and_slope(model.schedule, params["schedule"], noise.t)
         ends = endpoints(model.schedule, params["schedule"])
         gamma, gamma_0, span = jax.lax.stop_gradient((gamma, ends[0], ends[1] - ends[0]))
         end = jnp.maximum(gamma - self.window * span, gamma_0)
-        # Runs do not pass through gamma_0; what starts there drifts nowhere.
+        # Runs end at gamma_0 at the latest; a run that starts there has no drift.
         share = jnp.linspace(0.0, 1.0, self.steps + 1)[:, None]
         plan = gamma + share * (end - gamma)
         denoise = with_condition(model.denoiser(params, noise.dropout), cond)
@@ -68,11 +68,11 @@ class Consistent:
         z = diffuse(x, gamma, noise.eps)
         first = denoise(z, gamma).x
 
-        def moved(name: str) -> Array:
-            there = loop.run(fixed, sampler, plan, z, rng.stream(keys, name)).end
-            return denoise(jax.lax.stop_gradient(there), end).x - first
+        def drift_of(name: str) -> Array:
+            z_end = loop.run(fixed, sampler, plan, z, rng.stream(keys, name)).end
+            return denoise(jax.lax.stop_gradient(z_end), end).x - first
 
-        return moved("one") * moved("other")
+        return drift_of("one") * drift_of("other")
 
 
 def make(
@@ -81,15 +81,15 @@ def make(
     """A bound with a penalty on the drift of predictions.
 
     Args:
-        inner: the bound; `continuous()` unless given.
+        inner: the bound; None for `continuous()`.
         lam: weight of the squared drift, in nats per squared unit of the data.
-        steps: of ancestral sampling in a run; each costs two calls of the network.
+        steps: number of ancestral sampling steps in a run; each costs two network calls.
         window: length of a run, as a share of the range of gamma.
 
     Raises:
-        ConfigError: the bound is not a bound but weighted itself.
+        ConfigError: `inner` is not a bound but modifies one.
     """
     bound: Objective = inner or registry.build("objectives", "continuous()")
     if bound_of(bound) is not bound:
-        raise ConfigError("consistent: inner is no bound; use inner=continuous()")
+        raise ConfigError("consistent: inner is not a bound; use inner=continuous()")
     return Consistent(bound, float(lam), steps, float(window))

@@ -1,17 +1,17 @@
 """The continuous-time bound (Kingma et al. 2021, equation 17): T -> infinity.
 
-With an encoder (Nielsen et al. 2024, equation 18; c is its mean coefficient)
+With a diffusion encoder (Nielsen et al. 2024, equation 18; c is its mean coefficient)
 
     L = 1/2 E_t [ gamma'(t) |eps - eps_hat + (alpha / sigma)(c sigma^2 x_hat + dx_t/dgamma)|^2 ].
 
-Without one the bracket is VDM's `eps - eps_hat`. The derivative is the encoder's own, so this is a
-bound however crude the mean correction `c sigma^2 x_hat` is. Its value does not depend on the
-schedule's shape.
+Without one, the residual inside |.| is VDM's `eps - eps_hat`. The derivative is the encoder's exact
+one, so this is a bound however crude the mean correction `c sigma^2 x_hat` is. Its value does not
+depend on the schedule's shape.
 
-With latents `y ~ N(m, s^2)` of an autoencoder, `q(z_t | x) = N(alpha m, tau^2)`, with
-`tau^2 = alpha^2 s^2 + sigma^2`, and the bracket is `(sigma / tau) eps - eps_hat`, for y is nowhere
-drawn: the same bound as that of a drawn y (`form='A'`, `objectives.base.drawn`), with less
-variance.
+For an autoencoder with latents `y ~ N(m, s^2)`, `q(z_t | x) = N(alpha m, tau^2)` with
+`tau^2 = alpha^2 s^2 + sigma^2`, and the residual is `(sigma / tau) eps - eps_hat`. Since y is never
+sampled, this has less variance than the equal bound with a sampled y (`form='A'`,
+`objectives.base.drawn`).
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from diffusion_jax.types import (
 )
 
 
-def miss(
+def residual(
     model: Model,
     params: Params,
     x: Array,
@@ -45,10 +45,15 @@ def miss(
     gamma: Array,
     std: Array | None = None,
 ) -> Array:
-    """The bracket of the module docstring, shape of `x`.
+    """The residual in the module's docstring, shape of `x`.
 
-    Half its square is the loss per unit of gamma. `gamma` is `[B]`, or one value per pixel; `x` is
-    what diffuses, its mean if it has noise of its own, `std`; `noise.t` is not used.
+    Half its square is the loss per unit of gamma.
+
+    Args:
+        x: data or, for noisy latents, their means, with standard deviation `std`.
+        noise: the noise; `noise.t` is ignored.
+        gamma: `[B]`, or one value per pixel.
+        std: standard deviation of noisy latents, or None.
     """
     denoiser, g = model.denoiser(params, noise.dropout), expand(gamma, x)
     if std is not None:
@@ -58,13 +63,18 @@ def miss(
     x_t, slope = model.encode(params, x, gamma, cond, noise.dropout)
     pred = denoiser(diffuse(x_t, gamma, noise.eps), gamma, cond)
     c = model.traits.mean_coefficient
-    moved = c * sigma(g) * alpha(g) * pred.x + jnp.exp(-0.5 * g) * slope
-    return noise.eps - pred.eps + moved
+    encoder_term = c * sigma(g) * alpha(g) * pred.x + jnp.exp(-0.5 * g) * slope
+    return noise.eps - pred.eps + encoder_term
 
 
 @dataclass(frozen=True)
 class Continuous:
-    """The continuous-time bound; `draws` the noise of latents instead of averaging it out."""
+    """The continuous-time bound.
+
+    Attributes:
+        shape_invariant: see `Objective`.
+        draws: sample noisy latents instead of averaging their noise out.
+    """
 
     shape_invariant: bool = True
     draws: bool = False
@@ -88,15 +98,15 @@ class Continuous:
         slope: Array,
     ) -> Terms:
         """The terms at a given `gamma(t)` and `gamma'(t)`; see `ShapeInvariant`."""
-        x, known = model.coded(params, x, noise.dropout), 0.0
+        x, correction = model.coded(params, x, noise.dropout), 0.0
         if self.draws:
-            x, known = drawn(model, params, x, noise.latent)
-        square = jnp.square(miss(model, params, x.mean, cond, noise, gamma, x.std))
+            x, correction = drawn(model, params, x, noise.latent)
+        square = jnp.square(residual(model, params, x.mean, cond, noise, gamma, x.std))
         return Terms(
             prior=prior(model, params, x.mean, cond, noise.dropout, x.std),
             diffusion=weighted(0.5 * slope, square),
             reconstruction=reconstruction(model, params, x, noise.eps_0, cond, noise.dropout),
-            auxiliary=known,
+            auxiliary=correction,
         )
 
 
@@ -104,8 +114,11 @@ def make(form: str = "B") -> Continuous:
     """The continuous-time bound.
 
     Args:
-        form: of latents with noise of their own: `"B"` averages that out, `"A"` draws it.
+        form: treatment of noisy latents: `"B"` averages their noise out, `"A"` samples it.
+
+    Raises:
+        ConfigError: unknown form.
     """
     if form not in ("A", "B"):
-        raise ConfigError(f"continuous: form={form!r}: allowed are A, B")
+        raise ConfigError(f"continuous: form={form!r} is not valid; allowed: A, B")
     return Continuous(draws=form == "A")

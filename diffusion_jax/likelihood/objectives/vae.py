@@ -1,7 +1,8 @@
-"""The bound of a model that is N(0, I) itself: `standard_normal()` with `prediction='v'`.
+"""The bound of a diffusion whose marginals are all N(0, I): a VAE.
 
-All steps of the diffusion together are then `KL(q(z_0 | x) || N(0, I))`, known in closed form: the
-bound of continuous time with less variance. It trains an autoencoder on its own.
+For `standard_normal()` with `prediction='v'` the prior and diffusion terms add up to
+`KL(q(z_0 | x) || N(0, I))`, which has a closed form: the continuous-time bound with less variance.
+It trains an autoencoder on its own.
 """
 
 from dataclasses import dataclass
@@ -19,21 +20,21 @@ from diffusion_jax.types import Cond, Data, Noise, Params, Terms
 
 @dataclass(frozen=True)
 class Vae:
-    """The bound in closed form; `bound` is the same, of any model, and what is evaluated."""
+    """The bound in closed form; evaluation uses `bound`, which holds for any model."""
 
     bound: Objective
     shape_invariant: bool = False
 
     def check(self, model: Model) -> None:
-        """Refuses a model that is not N(0, I)."""
+        """Raises ConfigError unless the model's marginals are N(0, I)."""
         if not isinstance(model.network, StandardNormal) or model.prediction != "v":
             raise ConfigError(
-                "objective vae() is the bound of a model that is N(0, I): use "
+                "objective vae() needs a model whose marginals are N(0, I); use "
                 "network='standard_normal()' and prediction='v', or objective='continuous()'"
             )
 
     def __call__(self, model: Model, params: Params, x: Data, cond: Cond, noise: Noise) -> Terms:
-        """The terms at data `x`, each `[B]`, nats; the divergence is the prior's."""
+        """The terms at data `x`, each `[B]`, nats; `prior` holds the whole divergence."""
         x = model.coded(params, x, noise.dropout)
         divergence = prior(model, params, x.mean, cond, noise.dropout, x.std, at_data=True)
         return Terms(
@@ -44,5 +45,5 @@ class Vae:
 
 
 def make(bound: Any = None) -> Vae:
-    """The bound of a VAE; `bound` is what is evaluated, `continuous()` unless given."""
+    """The bound of a VAE; `bound` is used for evaluation, None for `continuous()`."""
     return Vae(bound or registry.build("objectives", "continuous()"))

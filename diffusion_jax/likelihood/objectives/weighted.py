@@ -1,7 +1,7 @@
-"""A bound whose loss is weighted by gamma: training may put its effort where samples need it.
+"""A bound whose loss is weighted by gamma, so that training can favour sample quality.
 
-The weight is for the network. The schedule's ends, prior and reconstruction follow the bound, and
-what is evaluated is the bound: `bound_of` in `base`.
+The weight affects the network only. Prior, reconstruction and the gradient for the schedule's ends
+are those of the bound, and evaluation uses the bound (`bound_of` in `base`).
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from diffusion_jax.types import Array, Cond, Data, Noise, Params, Terms
 
 @jax.custom_vjp
 def gradient_over(x: Array, w: Array) -> Array:
-    """`x`, whose gradient is divided by `w`."""
+    """`x`, with its gradient divided by `w`."""
     return x
 
 
@@ -44,7 +44,7 @@ class Weighted:
 
     @property
     def shape_invariant(self) -> bool:
-        """Whether the schedule's shape leaves the loss alone."""
+        """Whether the loss does not depend on the schedule's shape."""
         return self.weight.of_gamma
 
     def __call__(self, model: Model, params: Params, x: Data, cond: Cond, noise: Noise) -> Terms:
@@ -67,7 +67,7 @@ class Weighted:
         gamma: Array,
         slope: Array,
     ) -> Terms:
-        """The terms at a given curve; the gradients for it are `w` times the bound's."""
+        """The terms at a given curve; their gradients for it are `w` times the bound's."""
         w = jax.lax.stop_gradient(self.weight(gamma, slope))
         return self.bound.at(model, params, x, cond, noise, gamma, slope * w)
 
@@ -76,22 +76,22 @@ def make(weight: Spec = Spec("sigmoid"), inner: Any = None) -> Weighted:  # noqa
     """The continuous-time bound with its loss weighted by gamma.
 
     Args:
-        weight: of the folder `weightings/`: `sigmoid(shift=2.0)`, `edm()`, `logit_normal()`, `x()`,
+        weight: a plug-in of `weightings/`: `sigmoid(shift=2.0)`, `edm()`, `logit_normal()`, `x()`,
             `eps()`, `truncated_snr(low=1.0)`.
-        inner: the bound; `continuous()` unless given.
+        inner: the bound; None for `continuous()`.
 
     Raises:
-        ConfigError: the bound is of finitely many steps, or not a bound but weighted itself.
+        ConfigError: `inner` is not a bound but modifies one, or has finitely many steps.
     """
     bound: Objective = inner or registry.build("objectives", "continuous()")
     if bound_of(bound) is not bound:
         raise ConfigError(
-            "weighted: inner is weighted itself, and would be taken for the bound; use one weight, "
-            "and inner=continuous()"
+            "weighted: inner is already weighted, and would be evaluated as a bound; use a single "
+            "weight, with inner=continuous()"
         )
     if not is_shape_invariant(bound) or not hasattr(bound, "at"):
         raise ConfigError(
-            "weighted: only the bound of continuous time is a loss per unit of gamma, which a "
-            "weight can multiply; use inner=continuous()"
+            "weighted: only the continuous-time bound is a loss per unit of gamma, which a weight "
+            "can multiply; use inner=continuous()"
         )
     return Weighted(registry.build("weightings", weight), cast(ShapeInvariant, bound))

@@ -1,1 +1,1 @@
-"""Weights of the loss per unit of gamma, for `objectives/weighted`; the bound has weight 1."""
+"""Weights on the loss per unit of gamma, for `objectives/weighted`; the bound has weight 1."""

@@ -1,4 +1,4 @@
-"""The same weight everywhere: the bound itself, if it is 1."""
+"""A constant weight; 1 gives the bound."""
 
 from dataclasses import dataclass
 
@@ -22,5 +22,5 @@ class Constant:
 
 
 def make(value: Positive = 1.0) -> Constant:
-    """The weight `value`; at other values than 1 the diffusion term counts more or less."""
+    """The weight `value` of the diffusion term, relative to prior and reconstruction."""
     return Constant(value)

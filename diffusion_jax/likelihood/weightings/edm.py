@@ -1,4 +1,4 @@
-"""EDM's loss (Karras et al. 2022, table 1): log-normal noise levels, rescaled errors of x."""
+"""EDM's loss (Karras et al. 2022, table 1): log-normal noise levels and rescaled errors in x."""
 
 import math
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ def make(mean: Finite = -1.2, std: Positive = 1.2, data: Positive = 0.5) -> EDM:
     """EDM's loss.
 
     Args:
-        mean: of the log of the noise level, P_mean.
-        std: of the log of the noise level, P_std.
-        data: the data's standard deviation, sigma_data.
+        mean: mean of the log noise level, P_mean.
+        std: standard deviation of the log noise level, P_std.
+        data: standard deviation of the data, sigma_data.
     """
     return EDM(mean, std, data)

@@ -1,4 +1,4 @@
-"""The plain squared error of eps (Ho et al. 2020): `1 / gamma'(t)`, even in the schedule's time."""
+"""The plain squared error of eps (Ho et al. 2020), uniform in the schedule's time."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Eps:
-    """`1 / gamma'(t)`; it depends on the schedule, and on its shape."""
+    """`1 / gamma'(t)`, which depends on the schedule's shape."""
 
     monotone: bool = False
     of_gamma: bool = False
@@ -18,5 +18,5 @@ class Eps:
 
 
 def make() -> Eps:
-    """Half the squared error of eps, even in the schedule's time."""
+    """Half the squared error of eps, uniform in the schedule's time."""
     return Eps()

@@ -1,4 +1,4 @@
-"""A sigmoid of gamma (Kingma & Gao 2023): the coarse structure first, details of no use less."""
+"""A sigmoid of gamma (Kingma & Gao 2023): less weight on imperceptible details."""
 
 from dataclasses import dataclass
 
@@ -22,5 +22,5 @@ class Sigmoid:
 
 
 def make(shift: Finite = 2.0) -> Sigmoid:
-    """`sigmoid(gamma + shift)`: half at `gamma = -shift`, about 1 where there is more noise."""
+    """`sigmoid(gamma + shift)`: half at `gamma = -shift`, about 1 at much higher noise."""
     return Sigmoid(shift)

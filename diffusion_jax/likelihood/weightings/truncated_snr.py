@@ -1,4 +1,4 @@
-"""Errors of x weighted by an SNR with limits (Salimans & Ho 2022; Hang et al. 2023)."""
+"""Errors in x weighted by a clipped SNR (Salimans & Ho 2022; Hang et al. 2023)."""
 
 import math
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ class TruncatedSNR:
     def __call__(self, gamma: Array, slope: Array) -> Array:
         """The weight at `gamma`."""
         w = jnp.maximum(1.0, self.low * jnp.exp(gamma))
-        # Infinity times a gradient of 0 would be NaN.
+        # An infinite bound would give NaN gradients: infinity times 0.
         return jnp.minimum(w, self.high * jnp.exp(gamma)) if math.isfinite(self.high) else w
 
 
 def make(low: NotNegative = 1.0, high: Number = float("inf")) -> TruncatedSNR:
-    """The SNR between `low` and `high` as weight of the errors of x.
+    """Weights errors in x by the SNR, clipped to [`low`, `high`].
 
     Args:
-        low: 1 in progressive distillation, 0 in min-SNR.
-        high: none in progressive distillation, 5 in min-SNR.
+        low: least weight: 1 in progressive distillation, 0 in min-SNR.
+        high: greatest weight: infinite in progressive distillation, 5 in min-SNR.
 
     Raises:
         ConfigError: not `0 <= low < high`.
     """
     if not 0 <= low < high:
-        raise ConfigError(f"truncated_snr: low={low}, high={high}; it must be 0 <= low < high")
+        raise ConfigError(f"truncated_snr: low={low}, high={high}; needs 0 <= low < high")
     return TruncatedSNR(low, high)

@@ -1,4 +1,4 @@
-"""The plain squared error of x: `e^gamma`, all of the weight where there is most noise."""
+"""The plain squared error of x, uniform in gamma: the weight `e^gamma` favours high noise."""
 
 from dataclasses import dataclass
 
@@ -20,5 +20,5 @@ class X:
 
 
 def make() -> X:
-    """Half the squared error of x, even in gamma."""
+    """Half the squared error of x, uniform in gamma."""
     return X()
