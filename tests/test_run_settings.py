@@ -74,7 +74,7 @@ def test_a_gan_whose_penalty_falls_cannot_be_lengthened(tmp_path):
         ({"optimizer": "adamww()"}, "optax has no optimizer"),
         ({"optimizer": "adamw(b9=1)"}, "b9"),
         ({"lr_decay": "sine"}, "allowed are constant, cosine, linear"),
-        ({"prediction": "noise"}, "allowed are eps, v, x"),
+        ({"prediction": "noise"}, "allowed: eps, v, x"),
         ({"gamma_min": 6.0}, "must be below"),
         ({"dtype": "float16"}, "allowed are float32, bfloat16"),
         ({"ema": ()}, "one or more decays"),

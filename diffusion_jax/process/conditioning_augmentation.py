@@ -1,8 +1,8 @@
-"""Noise in the smaller image, or the first frames, that a later stage of a cascade is given.
+"""Conditioning augmentation: noise on the image or frames that a later stage of a cascade receives.
 
-A stage that has only seen real small images repeats the errors of drawn ones. Training therefore
-hides some of them behind noise, and tells the network how much (Ho et al. 2022, "Cascaded diffusion
-models", section 4). Half of the time the image is clean: likelihoods and files use nothing else.
+A stage trained only on real low-resolution images copies the errors of generated ones. Training
+therefore adds noise to some of them, and gives the network its level (Ho et al. 2022, "Cascaded
+diffusion models", section 4). The others stay clean; likelihoods and files use clean images only.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from diffusion_jax.types import Array, Cond, diffuse, expand
 
 @dataclass(frozen=True)
 class LowNoise:
-    """How much noise training adds.
+    """The distribution of the noise level in training.
 
     Attributes:
-        clean: how often there is none.
-        gamma_min: the least; stands for "no noise" too, as there it hides no level.
-        gamma_max: the most.
+        clean: probability of no noise.
+        gamma_min: least gamma; also used for "no noise", because noise this small hides no level.
+        gamma_max: greatest gamma.
     """
 
     clean: float
@@ -29,10 +29,10 @@ class LowNoise:
     gamma_max: float
 
     def __call__(self, key: Array, cond: Cond) -> Cond:
-        """The condition with noise in some of its smaller images; unchanged if it has none.
+        """The condition with noise added to some of its `"low"` images; unchanged without them.
 
         Args:
-            key: of the step.
+            key: PRNG key of the step.
             cond: the condition.
         """
         if "low" not in cond:
@@ -41,18 +41,18 @@ class LowNoise:
         level = jax.random.uniform(rng.stream(key, "level"), (n,))
         gamma = self.gamma_min + (self.gamma_max - self.gamma_min) * level
         clean = jax.random.bernoulli(rng.stream(key, "clean"), self.clean, (n,))
-        seen = noised(cond, gamma, rng.per_example(rng.stream(key, "eps"), n))
-        low = jnp.where(expand(clean, cond["low"]), cond["low"], seen["low"])
-        return seen | {"low": low, "low_gamma": jnp.where(clean, self.gamma_min, gamma)}
+        noisy = noised(cond, gamma, rng.per_example(rng.stream(key, "eps"), n))
+        low = jnp.where(expand(clean, cond["low"]), cond["low"], noisy["low"])
+        return noisy | {"low": low, "low_gamma": jnp.where(clean, self.gamma_min, gamma)}
 
 
 def noised(cond: Cond, gamma: Array, key: Array) -> Cond:
-    """The condition with its smaller images at noise level `gamma` `[B]`, which is told.
+    """The condition with its `"low"` images at noise level `gamma`, which it includes.
 
     Args:
-        cond: with `"low"`, clean.
-        gamma: `-log SNR`.
-        key: one key, or one per example.
+        cond: the condition, with clean images `"low"`.
+        gamma: `-log SNR`, `[B]`.
+        key: one PRNG key, or one per example.
     """
     eps = rng.normal(key, cond["low"].shape, cond["low"].dtype)
     return {**cond, "low": diffuse(cond["low"], gamma, eps), "low_gamma": gamma}

@@ -1,8 +1,8 @@
-"""The latent of an image as what another model is told: `y_0`, drawn.
+"""Conditioning a model on the latent of an image: on one draw of `y_0`.
 
-Joined with a model of the latents, `params["units"]` say what those are to the network that is
-told: `scale` and `shift` of their channels, as the two runs may have standardised the same latents
-otherwise, and `gamma`, at which their model ends.
+When it is joined with a model of the latents, the two runs may have standardised the same latents
+differently. `params["units"]` then holds `scale` and `shift` of each channel, which convert the
+latents to the units of the conditioned network, and `gamma`, at which their model ends.
 """
 
 from typing import Protocol
@@ -19,7 +19,7 @@ UNITS = "units"
 
 
 class Conditioned(Protocol):
-    """A model that is told latents, or smaller images."""
+    """A model conditioned on latents or on low-resolution images."""
 
     @property
     def autoencoder(self) -> Autoencoder | None: ...  # noqa: D102
@@ -35,23 +35,23 @@ class Conditioned(Protocol):
 
 
 def gamma_of(model: Conditioned) -> float:
-    """-log SNR of `z_0`: the view's, or what the autoencoder declares."""
+    """-log SNR of `z_0`: that of the view if it has one, or else `gamma_min` of the autoencoder."""
     gamma = getattr(model.view, "gamma", None)
     assert model.autoencoder is not None
     return model.autoencoder.gamma_min if gamma is None else gamma
 
 
 def draw(model: Conditioned, params: Params, x: Array, keys: Array) -> Array:
-    """One draw of `y_0 = z_0 / alpha_0`, `z_0 ~ q(z_0 | x)`, as the network is told it.
+    """One draw of `y_0 = z_0 / alpha_0`, `z_0 ~ q(z_0 | x)`, in the units of the network.
 
     Args:
-        params: of the model that is told.
+        params: weights of the conditioned model.
         x: data in model space, `[B, ...]`.
-        keys: one key, or one per example.
+        keys: one PRNG key, or one per example.
     """
-    own, autoencoder = gamma_of(model), model.autoencoder
+    own_gamma, autoencoder = gamma_of(model), model.autoencoder
     assert autoencoder is not None
-    variance = jnp.exp(jnp.asarray(params.get(UNITS, {}).get("gamma", own), x.dtype))
+    variance = jnp.exp(jnp.asarray(params.get(UNITS, {}).get("gamma", own_gamma), x.dtype))
     mean, std = autoencoder.encode(params["autoencoder"], x)
     if std is not None:
         variance = variance + jnp.square(std)
@@ -60,13 +60,13 @@ def draw(model: Conditioned, params: Params, x: Array, keys: Array) -> Array:
 
 
 def in_own_units(params: Params, y: Array) -> Array:
-    """Latents as the network that is told has learned them."""
+    """Converts latents to the units in which the conditioned network was trained."""
     units = params.get(UNITS)
     return y if units is None else y * units["scale"] + units["shift"]
 
 
 def condition(model: Conditioned, params: Params, cond: Cond) -> Cond:
-    """The condition with what is given, levels or latents `y_0`, as the network is told it."""
+    """The condition with `"low"`, stored levels or latents `y_0`, in the units of the network."""
     if "low" not in cond:
         return cond
     if model.from_latent:

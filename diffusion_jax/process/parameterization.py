@@ -1,13 +1,13 @@
-"""What a network predicts, turned into a `Pred`; everything downstream sees only `Pred`.
+"""Parameterisations: convert a network's output to a `Pred`, the only form used downstream.
 
-With `v = alpha eps - sigma x` (Salimans & Ho 2022): `x = alpha z - sigma v`,
-`eps = sigma z + alpha v`. These and `"x"` give the same bound; they differ in how they train.
+`"v"` is `v = alpha eps - sigma x` (Salimans & Ho 2022): `x = alpha z - sigma v`,
+`eps = sigma z + alpha v`. `"eps"`, `"v"` and `"x"` give the same bound; they differ in training.
 
 `"velocity"` is that of rectified flow, `eps - x`: its path `(1 - t) x + t eps` is
 `z / (alpha + sigma)` at `gamma = 2 log(t / (1 - t))`. `"edm"` is EDM's raw output F, with
-`x = c_skip z / alpha + c_out F`, and its network sees `z` scaled to unit variance. The scale moves
-the Fourier features of the input off their periods, and F needs no `z` added to it: use
-`fourier=False`, and `skip=False` where there is one.
+`x = c_skip z / alpha + c_out F`, and its network sees `z` scaled to unit variance. The scaling does
+not suit the periods of Fourier features of the input, and F needs no `z` added to it: use
+`fourier=False`, and `skip=False` for networks that have this argument.
 
 `"levels"` is for discrete data: the network gives the logits of every value's levels, Bayes' rule
 turns them into the posterior given the value's own noisy `z`, and `x` is its mean:
@@ -15,8 +15,8 @@ turns them into the posterior given the value's own noisy `z`, and `x` is its me
     p(k | z) = softmax_k(logits_k - (z - alpha level_k)^2 / (2 sigma^2)),
     x = sum_k p(k | z) level_k.
 
-What a value's own `z` says is then exact from the first step on, and the network is left to learn
-what the others say of it: where noise is low there is nothing to learn at all.
+The information in a value's own `z` is thus exact from the first step on, and the network only
+learns the information in the other values; at low noise there is almost nothing left to learn.
 """
 
 from collections.abc import Callable
@@ -72,11 +72,11 @@ def _from_levels(out: Array, z: Array, a: Array, s: Array, centres: Array | None
 
 
 def _from_vectors(out: Array, z: Array, a: Array, s: Array, vectors: Array) -> Pred:
-    """The same where a level is a vector `[V, D]`, D channels of `z`; all have one length."""
+    """Like `_from_levels`, for levels that are vectors `[V, D]` of equal norm: D channels of z."""
     count, dims = vectors.shape
     own = z.reshape(*z.shape[:-1], -1, dims)
     logits = out.reshape(*own.shape[:-1], count).astype(z.dtype)
-    # |z - alpha e|^2 without what is the same for every e.
+    # |z - alpha e|^2 without the terms that are equal for all e.
     likelihood = (own @ vectors.T) * (a / jnp.square(s))[..., None]
     x = (jax.nn.softmax(logits + likelihood) @ vectors).reshape(z.shape)
     return Pred(x=x, eps=(z - a * x) / s)
@@ -90,7 +90,7 @@ _FROM: dict[str, Callable[[Array, Array, Array, Array, Array | None], Pred]] = {
     "edm": _from_edm,
     "levels": _from_levels,
 }
-# Those whose output has the shape of z, and an inverse.
+# Inverses, for the predictions whose output has the shape of z.
 _TO: dict[str, Callable[[Pred, Array, Array], Array]] = {
     "eps": lambda pred, a, s: pred.eps,
     "v": lambda pred, a, s: a * pred.eps - s * pred.x,
@@ -98,7 +98,7 @@ _TO: dict[str, Callable[[Pred, Array, Array], Array]] = {
     "velocity": lambda pred, a, s: pred.eps - pred.x,
     "edm": _to_edm,
 }
-# What the network sees of z, where that is not z itself.
+# The network's input, where it is not z itself.
 _INPUT: dict[str, Callable[[Array, Array, Array], Array]] = {
     "edm": lambda z, a, s: z / _edm_norm(a, s),
 }
@@ -106,19 +106,21 @@ PREDICTIONS = tuple(_FROM)
 
 
 def outputs(prediction: str, levels: int) -> int:
-    """How many numbers the network gives for each value of the data."""
+    """Number of network outputs for each value of the data."""
     return 1 if prediction in _TO else levels
 
 
 def check(prediction: str) -> str:
     """Returns `prediction`; raises ConfigError unless it is one of `PREDICTIONS`."""
     if prediction not in _FROM:
-        raise ConfigError(f"prediction={prediction!r}: allowed are {', '.join(PREDICTIONS)}")
+        raise ConfigError(
+            f"prediction={prediction!r} is not valid; allowed: {', '.join(PREDICTIONS)}"
+        )
     return prediction
 
 
 def network_input(prediction: str, z: Array, gamma: Array) -> Array:
-    """What the network sees of `z`: `z`, or for `"edm"` `z` scaled to unit variance (c_in)."""
+    """The network's input at `z`: `z` itself, or for `"edm"` `z` scaled to unit variance (c_in)."""
     if prediction not in _INPUT:
         return z
     g = expand(gamma, z)
@@ -132,8 +134,9 @@ def to_pred(
 
     Args:
         prediction: one of `PREDICTIONS`.
-        out: shape of `z`; for `"levels"` its last axis is `outputs` times as long.
-        z: `[B, ...]`.
+        out: output of the network, shape of `z`; for `"levels"` its last axis is `outputs` times
+            as long.
+        z: latents, `[B, ...]`.
         gamma: scalar, `[B]`, or broadcastable to `z`.
         centres: the levels in model space, `[V]`, or vectors `[V, D]`; only for `"levels"`.
     """
@@ -142,6 +145,6 @@ def to_pred(
 
 
 def from_pred(prediction: str, pred: Pred, gamma: Array) -> Array:
-    """The output that `to_pred` turns into `pred`: its inverse, for all but `"levels"`."""
+    """The inverse of `to_pred`: the network output that gives `pred`; not for `"levels"`."""
     g = expand(gamma, pred.x)
     return _TO[prediction](pred, alpha(g), sigma(g))

@@ -1,7 +1,7 @@
 """A schedule with its time reparameterised: the same curve, traversed at another speed.
 
 In continuous time the bound does not depend on the speed; only the variance of its estimate does.
-Drawing gamma from a density means using that density's quantile function as the clock.
+To draw gamma from a density, use that density's quantile function as the clock.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ CLOCK = "clock"  # key of the clock among a reclocked schedule's parameters
 class Reclocked:
     """`inner.gamma(clock(t))` with a piecewise linear clock.
 
-    The parameters are those of `inner` and, under `CLOCK`, its times at `nodes` equally spaced t
-    from 0 to 1, so one compiled program serves all clocks.
+    The clock is part of the parameters: `CLOCK` holds its values at `nodes` equally spaced t from 0
+    to 1. One compiled program therefore serves all clocks.
     """
 
     inner: Schedule
@@ -47,7 +47,7 @@ class Reclocked:
         return has_per_pixel_gamma(self.inner)
 
     def init(self, key: Array) -> Params:
-        """The inner schedule's parameters, and a clock that runs at its speed."""
+        """The inner schedule's parameters, and a clock equal to t."""
         return {**self.inner.init(key), CLOCK: jnp.linspace(0.0, 1.0, self.nodes)}
 
     def posterior(self, params: Params, x: Array, keys: Array) -> tuple[Array, Array]:
@@ -63,34 +63,34 @@ class Reclocked:
 def reclock(
     schedule: Schedule, params: Params, gamma: np.ndarray, density: np.ndarray
 ) -> tuple[Reclocked, Params]:
-    """The schedule on a clock such that a uniform t draws gamma from `density`; its parameters too.
+    """The schedule and its parameters, with a clock such that uniform t draws from `density`.
 
     Args:
-        gamma: increasing, from one end of the schedule to the other.
-        density: positive values there, linear in between; need not be normalised.
+        gamma: increasing values, from one end of the schedule to the other.
+        density: positive density at `gamma`, linear in between; need not be normalised.
     """
     clocked = Reclocked(schedule)
     steps = 0.5 * (density[1:] + density[:-1]) * np.diff(gamma)
     cdf = np.concatenate([[0.0], np.cumsum(steps)])
-    wanted = np.interp(np.linspace(0.0, 1.0, clocked.nodes), cdf / cdf[-1], gamma)
+    quantiles = np.interp(np.linspace(0.0, 1.0, clocked.nodes), cdf / cdf[-1], gamma)
     find = jax.jit(lambda p, g: inverse(schedule, p, g))
-    clock = np.array(jax.device_get(find(params, jnp.asarray(wanted))))
-    clock[0], clock[-1] = 0.0, 1.0  # bisection stops short of the ends
+    clock = np.array(jax.device_get(find(params, jnp.asarray(quantiles))))
+    clock[0], clock[-1] = 0.0, 1.0  # bisection does not reach the ends exactly
     return clocked, {**params, CLOCK: jnp.asarray(clock)}
 
 
 def defensive(
     schedule: Schedule, params: Params, u: Array, nodes: int = 513
 ) -> tuple[Array, Array]:
-    """Times drawn half uniformly in t, half uniformly in gamma, by uniform `u` in [0, 1].
+    """Times from an even mixture of uniform in t and uniform in gamma, given uniform `u` in [0, 1].
 
-    The variance of a mean over them is at most twice the less of the two: no shape of a schedule
-    spoils it, and one that was trained for it keeps its gain. (A defensive mixture; Hesterberg
-    1995.)
+    Such a defensive mixture (Hesterberg 1995) has at most twice the variance of the better of the
+    two: a bad shape of the schedule does no harm, and one trained for low variance keeps most of
+    its gain.
 
     Returns:
-        The times and their weights `dt / du`, at most 2. They are exactly the slopes of a clock
-        that is linear between `nodes` times, which gives no bias; `(u, 1)` for straight schedules.
+        The times and their weights `dt / du`, at most 2. The clock is linear between `nodes` times
+        and the weights are its exact slopes, so there is no bias; `(u, 1)` for straight schedules.
     """
     if is_straight(schedule):
         return u, jnp.ones_like(u)

@@ -14,7 +14,7 @@ class Decoder(Protocol):
     """
 
     def encode(self, image: Array) -> Array:
-        """Stored data (uint8 images, say) to `x` in the default float type, of the same shape."""
+        """Maps stored data (such as uint8 images) to model space: default float, same shape."""
         ...
 
     def log_prob(self, x: Array, y: Array, gamma_0: Array) -> Array:
@@ -22,5 +22,5 @@ class Decoder(Protocol):
         ...
 
     def decode(self, y: Array) -> Array:
-        """The most probable data given `y = z_0 / alpha_0`, as stored (uint8 images, say)."""
+        """The most probable data given `y = z_0 / alpha_0`, as stored (such as uint8 images)."""
         ...

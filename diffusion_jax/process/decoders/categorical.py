@@ -47,7 +47,7 @@ class Categorical:
     def log_probs(
         self, y: Float[Array, " b *d"], gamma_0: Float[Array, ""]
     ) -> Float[Array, " b *d v"]:
-        """Log-probabilities of every level at every value, nats: what a codec needs."""
+        """Log-probabilities of every level at every value, nats; codecs need them."""
         return jax.nn.log_softmax(
             -0.5 * jnp.exp(-gamma_0) * jnp.square(y[..., None] - self.centres())
         )

@@ -1,6 +1,6 @@
 """A Gaussian decoder for continuous data: `p(x | z_0) = N(x; z_0 / alpha_0, e^{gamma_0})`.
 
-With it the bound has a closed form on Gaussian data, which is what the tests hold it against.
+With it the bound has a closed form on Gaussian data, which the tests compare it with.
 """
 
 import math
@@ -14,10 +14,10 @@ from diffusion_jax.types import Array
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Data are real numbers, used as they are."""
+    """Data are real numbers; model space is data space."""
 
     def encode(self, image: Array) -> Array:
-        """The data themselves, in floating point."""
+        """The data, in floating point."""
         return jnp.asarray(image, jnp.result_type(image, jnp.float32))
 
     def decode(self, y: Array) -> Array:

@@ -1,1 +1,1 @@
-"""Encoders x_t of the forward process, one file each."""
+"""Encoders of the forward process, x -> x_t, one file each."""

@@ -24,13 +24,13 @@ class Encoder(Protocol):
     def mean_coefficient(self) -> float: ...  # noqa: D102
 
     def init(self, key: Array, shape: tuple[int, ...]) -> Params:
-        """Initial parameters for data of `shape` (of one example); an empty dict if none."""
+        """Initial parameters for examples of this shape; an empty dict if there are none."""
         ...
 
     def shift(
         self, params: Params, x: Array, gamma: Array, cond: Cond, keys: Array | None
     ) -> Array:
-        """`x_gamma - x`, shape of `x`; accurate where gamma is small and the two nearly equal."""
+        """`x_gamma - x`, shape of `x`; accurate also at small gamma, where the two nearly agree."""
         ...
 
     def __call__(

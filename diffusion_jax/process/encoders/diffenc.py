@@ -20,7 +20,7 @@ class DiffEnc:
     """The trainable encoder.
 
     Attributes:
-        network: y, in [-1, 1].
+        network: the network y, with values in [-1, 1].
         mean_coefficient: see `Encoder`.
     """
 
@@ -86,22 +86,23 @@ def make(
 
     Args:
         kind: `"unet"`, or `"unet_mult_res"` (published for 4 and 8 blocks).
-        blocks: residual blocks on the way down (N in "DiffEnc-32-N").
-        width: channels at full resolution, doubled at each halving; also the time embedding.
-        dropout: rate in the residual blocks.
-        scalar: take a raw scalar condition, as published checkpoints do.
+        blocks: residual blocks in the downward path (N in "DiffEnc-32-N").
+        width: channels at full resolution, doubled at each downsampling; also the size of the time
+            embedding.
+        dropout: dropout rate in the residual blocks.
+        scalar: accept a raw scalar condition, as published checkpoints do.
         smallest_group: fewest channels in a group of the norms; 1 in published checkpoints.
-        channels: image channels.
-        num_classes: classes to condition on; 0 for none.
+        channels: number of image channels.
+        num_classes: number of classes to condition on; 0 for none.
         augment: length of the augmentation vector; 0 for none.
-        gamma_min: gamma at which the time embedding is 0.
-        gamma_max: gamma at which it is 1.
+        gamma_min: gamma at which the input of the time embedding is 0.
+        gamma_max: gamma at which the input of the time embedding is 1.
 
     Raises:
         ConfigError: unknown kind.
     """
     if kind not in KINDS:
-        raise ConfigError(f"diffenc: kind={kind!r}; allowed are {', '.join(KINDS)}")
+        raise ConfigError(f"diffenc: kind={kind!r} is not valid; allowed: {', '.join(KINDS)}")
     return DiffEnc(
         EncoderUNet(
             kind, blocks, width, dropout, scalar, smallest_group, channels, num_classes, augment,

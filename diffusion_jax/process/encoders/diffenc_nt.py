@@ -12,7 +12,7 @@ from diffusion_jax.types import Array, Cond, Params, expand
 
 @dataclass(frozen=True)
 class DiffEncNT:
-    """Shrinks the data as noise grows."""
+    """Scales the data towards zero as noise grows."""
 
     mean_coefficient: float = 1.0
 

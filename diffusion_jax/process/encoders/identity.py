@@ -9,7 +9,7 @@ from diffusion_jax.types import Array, Cond, Params
 
 @dataclass(frozen=True)
 class Identity:
-    """The data themselves at every time."""
+    """`x_t = x` at all times."""
 
     mean_coefficient: float = 0.0
     time_dependent: bool = False

@@ -1,4 +1,4 @@
-"""The contract of a noise schedule, and what every schedule gets for free.
+"""The contract of a noise schedule, and functions that work for every schedule.
 
 A schedule is `init(key) -> params` and `gamma(params, t)`, increasing in t, exact at both ends.
 
@@ -7,9 +7,9 @@ vector's length, and has `posterior(params, x, keys) -> (latent [B, latent], KL 
 N(0, I). With the vectors in `params[LATENT]`, `gamma` takes scalar or `[B]` times and gives one
 value per pixel, `[B, *shape]`; without them it gives one representative curve. The ends are the
 same for every latent and pixel. A schedule whose `gamma` is `[B]` although it has a latent declares
-`per_pixel_gamma = False`. Undeclared means no latent.
+`per_pixel_gamma = False`. Schedules without the attribute `latent` have no latent.
 
-One whose gamma is linear in t, whatever its parameters, declares `straight = True`.
+A schedule whose gamma is linear in t for all parameters declares `straight = True`.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,8 @@ LATENT = "given"  # key of the auxiliary latent among a schedule's parameters
 
 
 def check_ends(gamma_min: float, gamma_max: float) -> None:
-    """Raises ConfigError unless noise grows from the first to the last gamma."""
-    if not gamma_min < gamma_max:  # nor for what is no number
+    """Raises ConfigError unless `gamma_min < gamma_max`."""
+    if not gamma_min < gamma_max:  # also true for NaN
         raise ConfigError(
             f"gamma_min={gamma_min} must be below gamma_max={gamma_max} "
             "(gamma = -log SNR grows with noise)"
@@ -63,7 +63,7 @@ def latent_size(schedule: Schedule) -> int:
 
 
 def has_per_pixel_gamma(schedule: Schedule) -> bool:
-    """Whether `gamma` has one value per pixel: as declared, or else if there is a latent."""
+    """Whether `gamma` has one value per pixel: as declared; by default, whether it has a latent."""
     return getattr(schedule, "per_pixel_gamma", latent_size(schedule) > 0)
 
 
@@ -80,7 +80,7 @@ def endpoints(schedule: Schedule, params: Params) -> tuple[Array, Array]:
 def check_rises(schedule: Schedule, params: Params, points: int = 65) -> None:
     """Raises ConfigError unless gamma is finite and rises from t = 0 to 1.
 
-    Only at some times, and for a schedule with a latent at its representative curve.
+    Checks only `points` times, and only the representative curve of a schedule with a latent.
     """
     t = jnp.linspace(0.0, 1.0, points)
     gamma = np.asarray(schedule.gamma(params, t))
@@ -102,14 +102,14 @@ def inverse(schedule: Schedule, params: Params, gamma: Array, steps: int = 60) -
     """The times in [0, 1] at which a schedule reaches `gamma` (any shape), by bisection.
 
     Args:
-        gamma: values outside the schedule's range give 0 or 1.
-        steps: halvings of [0, 1].
+        gamma: the values to reach; values outside the schedule's range give 0 or 1.
+        steps: number of halvings of [0, 1].
     """
     return bisect(lambda t: schedule.gamma(params, t), jnp.asarray(gamma), steps)
 
 
 def bisect(rising: Callable[[Array], Array], value: Array, steps: int = 60) -> Array:
-    """Where in [0, 1] an increasing function has the given values; 0 or 1 outside its range."""
+    """Arguments in [0, 1] at which an increasing function has given values; 0 or 1 out of range."""
 
     def halve(_: Array | int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         lo, hi = bounds
@@ -132,7 +132,7 @@ def pinned(
     """
     ends = curve(jnp.asarray([0.0, 1.0], dtype=jnp.result_type(t, 1.0)))
     fraction = (curve(t) - ends[0]) / (ends[1] - ends[0])
-    # Sums round differently in arrays of different shape: set the ends, but keep the slopes.
+    # Rounding differs between arrays of different shape: set the ends exactly, keep the gradient.
     exact = jnp.where(t <= 0.0, 0.0, jnp.where(t >= 1.0, 1.0, fraction))
     fraction += jax.lax.stop_gradient(exact - fraction)
     # Also exact at t = 1, where lo + (hi - lo) might not round to hi.

@@ -1,7 +1,8 @@
 """The cosine schedule (Nichol & Dhariwal 2021), cut off at finite ends.
 
 `alpha^2 = cos^2(u)` gives `gamma = 2 log tan u`; u runs linearly between the angles at which gamma
-equals `gamma_min` and `gamma_max`. (Their offset s = 0.008 is another way to cut the small end.)
+equals `gamma_min` and `gamma_max`. (The paper's offset s = 0.008 is another way to cut the data
+end.)
 """
 
 import math

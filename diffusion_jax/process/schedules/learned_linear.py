@@ -11,7 +11,7 @@ from diffusion_jax.types import Array, Params
 
 @dataclass(frozen=True)
 class LearnedLinear:
-    """A straight line whose two ends are trained by the bound."""
+    """A straight line with two trained end points."""
 
     gamma_min: float
     gamma_max: float
@@ -30,6 +30,6 @@ class LearnedLinear:
 
 
 def make(gamma_min: Finite = -13.3, gamma_max: Finite = 5.0) -> LearnedLinear:
-    """Learned end points, started at `gamma_min` and `gamma_max`."""
+    """Learned end points, initialised to `gamma_min` and `gamma_max`."""
     check_ends(gamma_min, gamma_max)
     return LearnedLinear(gamma_min, gamma_max)

@@ -3,7 +3,7 @@
 The published network (Kingma et al. 2021, appendix H) is a positive-weight map
 `g(t) = l1(t) + l3(sigmoid-like(l2(t)))`; its public implementation never normalises it, so the
 end points drift. Here only the *shape* comes from the network; the ends are their own parameters.
-Its slope has a floor, so that a saturated network is a straight line and never flat.
+The slope is bounded below, so that a saturated network gives a straight line, never a flat one.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from diffusion_jax.allowed import Count, Finite
 from diffusion_jax.process.schedules.base import check_ends, pinned
 from diffusion_jax.types import Array, Params
 
-_SLOWEST = 1e-3  # slope of the straight part, as a share of the bends' whole rise
+_SLOWEST = 1e-3  # least slope of the straight part, as a share of the total rise of the bends
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class LearnedMLP:
     def init(self, key: Array) -> Params:
         """`{"ends": {b, w}, "shape": {...}}`; starts close to linear.
 
-        Each unit bends the curve at a random place, over a twentieth of [0, 1]. The published
-        standard-normal initialisation gives units as wide as [0, 1], which learn many times slower.
+        Each unit bends the curve around a random time, over a twentieth of [0, 1]. Units of the
+        published standard-normal initialisation are as wide as [0, 1] and learn far more slowly.
         """
         k_scale, k_centre, k_out = jax.random.split(key, 3)
         shape = (self.features,)
@@ -57,10 +57,10 @@ class LearnedMLP:
         scale, first = jnp.abs(p["scale"]), 0.5 * (p["shift"] - jnp.abs(p["scale"]))
 
         def bend(u: Array) -> Array:
-            # tanh(first + scale u) - tanh(first), without its cancellation where both are near 1.
-            moved = scale * u[..., None]
-            product = jnp.tanh(first) * jnp.tanh(first + moved)
-            return (jnp.tanh(moved) * (1.0 - product)) @ jnp.abs(p["out"])
+            # tanh(first + scale u) - tanh(first), without cancellation where both are near 1.
+            step = scale * u[..., None]
+            product = jnp.tanh(first) * jnp.tanh(first + step)
+            return (jnp.tanh(step) * (1.0 - product)) @ jnp.abs(p["out"])
 
         least = jnp.maximum(_SLOWEST * bend(jnp.ones(())), 1e-6)
         slope = jnp.maximum(jnp.abs(p["slope"]), least)
@@ -80,13 +80,13 @@ def make(
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
 ) -> LearnedMLP:
-    """A monotone network, started near the straight line.
+    """A monotone network, initialised close to a straight line.
 
     Args:
-        features: hidden units.
+        features: number of hidden units.
         train_ends: learn the ends as well as the shape between them.
-        gamma_min: gamma at t = 0, at first.
-        gamma_max: gamma at t = 1, at first.
+        gamma_min: initial gamma at t = 0.
+        gamma_max: initial gamma at t = 1.
     """
     check_ends(gamma_min, gamma_max)
     return LearnedMLP(features, gamma_min, gamma_max, train_ends)

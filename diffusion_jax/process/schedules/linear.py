@@ -1,4 +1,4 @@
-"""`gamma` linear in t: the log-SNR falls at a constant rate; nothing is learned."""
+"""A fixed schedule with gamma linear in t: the log-SNR falls at a constant rate."""
 
 from dataclasses import dataclass
 

@@ -52,16 +52,16 @@ def make(
     gamma_min: Finite = -13.3,
     gamma_max: Finite = 5.0,
 ) -> LinearBeta:
-    """The linear-beta schedule cut to [gamma_min, gamma_max].
+    """The linear-beta schedule, restricted to [gamma_min, gamma_max].
 
     Args:
         beta_min: rate at the data end, positive.
         beta_max: rate at the noise end, at least `beta_min`.
-        gamma_min: first end point.
-        gamma_max: last end point.
+        gamma_min: gamma at t = 0.
+        gamma_max: gamma at t = 1.
 
     Raises:
-        ConfigError: the rates fall.
+        ConfigError: `beta_min` is above `beta_max`.
     """
     if beta_min > beta_max:
         raise ConfigError(f"linear_beta: beta_min={beta_min} must not be above beta_max={beta_max}")

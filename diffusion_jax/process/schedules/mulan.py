@@ -6,9 +6,9 @@ A latent drawn from `q(latent | x)` sets, per pixel, a polynomial whose derivati
     gamma(t) = gamma_min + (gamma_max - gamma_min) F(t) / F(1),
 
 so gamma rises everywhere and its ends are exact for every pixel and latent. Here the latent is
-Gaussian with prior N(0, I): its divergence is exact and the sum is a bound. (The published k-of-n
-latent counts less than its cost.) At initialisation the curve is straight and the latent carries no
-information, so a new model is VDM.
+Gaussian with prior N(0, I): its KL divergence is exact and the total is a bound. (The published
+k-of-n latent underestimates its own cost.) At initialisation the curve is straight and the latent
+carries no information, so a new model is VDM.
 """
 
 import math
@@ -58,9 +58,9 @@ class Coefficients(nn.Module):
 
 
 def _rise(a: Array, b: Array, c: Array, t: Array) -> Array:
-    """The integral of `(a s^2 + b s + c)^2` from 0 to `t`, as a fraction of that to 1.
+    """The integral of `(a s^2 + b s + c)^2` from 0 to `t`, as a fraction of that from 0 to 1.
 
-    In the form `t (1 - (1 - t) ...)`, which is exact at both ends, and exactly t if a = b = 0.
+    The form `t (1 - (1 - t) ...)` is exact at both ends, and exactly t if a = b = 0.
     """
     k5, k4, k3, k2 = a * a / 5.0, a * b / 2.0, (b * b + 2.0 * a * c) / 3.0, b * c
     whole = k5 + k4 + k3 + k2 + c * c
@@ -72,7 +72,7 @@ def _rise(a: Array, b: Array, c: Array, t: Array) -> Array:
 
 @dataclass(frozen=True)
 class Mulan:
-    """A schedule with a latent, as `schedules.base` describes; see `make` for its settings."""
+    """A schedule with a latent, as described in `schedules.base`; for its fields see `make`."""
 
     latent: int
     features: int
@@ -104,7 +104,7 @@ class Mulan:
         return mean + jnp.exp(log_std) * noise, kl.sum(axis=-1)
 
     def gamma(self, params: Params, t: Array) -> Array:
-        """`gamma` at times `t`: `[B, *shape]` given a latent, else the mean curve at its mean."""
+        """`gamma` at times `t`: `[B, *shape]` given a latent, else the pixel mean at latent 0."""
         t = jnp.asarray(t)
         given = params.get(LATENT)
         latent = jnp.zeros((1, self.latent)) if given is None else given
@@ -133,8 +133,8 @@ def make(
         shape: shape of one image.
         latent: length of the latent.
         features: width of the network from latent to coefficients.
-        gamma_min: first end point.
-        gamma_max: last end point.
+        gamma_min: gamma at t = 0.
+        gamma_max: gamma at t = 1.
     """
     check_ends(gamma_min, gamma_max)
     return Mulan(latent, features, tuple(shape), gamma_min, gamma_max)
