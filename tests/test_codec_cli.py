@@ -70,7 +70,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
         (("empty",), "no .png files"),
         (("text.txt",), "give an .npz, a .png or a folder"),
         (("alpha.png",), "mode RGBA"),
-        (("mixed",), "all must have one size"),
+        (("mixed",), "all must have the same size"),
     ):
         with pytest.raises(DataError, match=message):
             read(*args)
@@ -192,7 +192,7 @@ def test_mistakes_of_compress(run):
     for changes, message in (
         ({"compress": {"labels": "code"}}, "has no labels"),
         ({"compress": {"labels": "some"}}, "allowed are auto, code, null"),
-        ({"compress": {"order": "sideways"}}, "allowed are auto, bitswap, topdown"),
+        ({"compress": {"order": "sideways"}}, "allowed: auto, bitswap, topdown"),
         ({"compress": {"timesteps": 0}}, "must be positive"),
     ):
         experiment = Experiment(tiny.config(folder, **changes), folder / "run")

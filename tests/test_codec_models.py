@@ -190,7 +190,7 @@ def test_an_encoder_has_no_bitswap():
         coding.make(network(eg.half, 1.0), 10, "bitswap")
     assert coding.make(network(eg.half, 1.0), 10).order == "topdown"
     assert coding.make(network(), 10).order == "bitswap"
-    with pytest.raises(ConfigError, match="allowed are auto, bitswap, topdown"):
+    with pytest.raises(ConfigError, match="allowed: auto, bitswap, topdown"):
         coding.make(network(), 10, "sideways")
     with pytest.raises(ConfigError, match="timesteps=0"):
         coding.make(network(), 0)

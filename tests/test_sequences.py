@@ -70,7 +70,7 @@ def test_an_ngram_is_a_law():
     train = np.random.default_rng(0).integers(0, 5, (30, 7))
     model = sequence_baselines.KneserNey(train, 6, 3)
     for before in ((), (1,), (1, 2), (5, 5), (0, 1, 2, 3)):
-        p = model.law(before)
+        p = model.probabilities(before)
         assert np.isclose(p.sum(), 1.0) and p.min() > 0.0
 
 

@@ -1,8 +1,8 @@
-"""Gaussians cut into bins, as integer counts that sum to 2^32: what the stack codes latents with.
+"""Gaussians over bins, as integer counts that sum to 2^32, with which the stack codes latents.
 
 A latent lies on an absolute grid: bin k is `[(k - 1/2) width, (k + 1/2) width)` and stands for its
-centre. A *model* leaks: every bin of its finite range gets at least one count, so that whatever the
-posterior draws can be coded. A *posterior* must not leak, because it is sampled: with one count in
+centre. A *model* leaks: every bin of its finite range gets at least one count, so that every draw
+of the posterior can be coded. A *posterior* must not leak, because it is sampled: with one count in
 each of 10^5 bins, one draw in 10^4 would be noise from the whole range.
 """
 
@@ -19,11 +19,11 @@ _TOTAL = 1 << PRECISION
 
 
 class Grid(NamedTuple):
-    """Bins -half .. half of a width; both scalars, or one per value.
+    """Bins numbered -half .. half; both fields are scalars, or have one entry per value.
 
     Attributes:
-        width: of a bin, positive.
-        half: number of bins on either side of the one at 0, a whole number.
+        width: width of a bin, positive.
+        half: number of bins on either side of the one at 0.
     """
 
     width: np.ndarray
@@ -61,21 +61,20 @@ class Binned:
         return log_p.sum(axis=1)
 
     def interval(self, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the intervals of bins `k` start, and their widths, uint64.
+        """The intervals of bins `k` within [0, 2^32).
 
         Args:
             k: int64 `[n, values]`.
 
         Returns:
-            `(start, width)`.
+            Their starts and widths, uint64 `[n, values]` each.
 
         Raises:
             CodecError: a bin is outside the grid, or has no probability.
         """
         if self.leak and np.any(np.abs(k) > self.grid.half):
             raise CodecError(
-                "a latent is further out than the grid reaches: these weights or images do not "
-                "fit this codec (are there infinities in the weights?)"
+                "a latent is outside the codec's grid; do the weights contain non-finite values?"
             )
         start = self._below(k)
         width = self._below(k + 1) - start
@@ -84,14 +83,14 @@ class Binned:
         return start, width
 
     def find(self, u: np.ndarray, cols: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The bins whose intervals hold `u`, for `Stack.pop`.
+        """The bins whose intervals contain `u`, for `Stack.pop`.
 
         Args:
             u: uint64 below 2^32, `[n, columns]`.
-            cols: which values.
+            cols: the values to which the columns belong.
 
         Returns:
-            `(k, start, width)`.
+            `(k, start, width)`, `[n, columns]` each.
         """
         part = Binned(_part(self.mean, cols), _part(self.std, cols), self.grid.at(cols), self.leak)
         k = part._guess(u)
@@ -113,7 +112,7 @@ class Binned:
         return (counts + np.maximum(k + half, 0)).astype(np.uint64)
 
     def _guess(self, u: np.ndarray) -> np.ndarray:
-        """Close to the bin of `u`, and exact almost always."""
+        """An estimate of the bin of `u`, almost always exact."""
         u = u.astype(np.float64) + 0.5
         if not self.leak:
             z = self.mean + self.std * ndtri(u / _TOTAL)
@@ -121,20 +120,20 @@ class Binned:
         half, width = self.grid.half, self.grid.width
         total = _TOTAL - (2 * half + 1)
         k = np.clip(np.rint(self.mean / width), -half, half)
-        for _ in range(2):  # the leak below a bin is known once the bin is, roughly
+        for _ in range(2):  # the counts added below a bin depend on the bin: iterate
             p = np.clip((u - (k + half)) / total, 1e-12, 1.0 - 1e-12)
             k = np.clip(np.floor((self.mean + self.std * ndtri(p)) / width + 0.5), -half, half)
         return k.astype(np.int64)
 
     def _search(self, u: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """The bin of `u` by doubling and halving from `k`: never wrong, seldom needed."""
+        """The bin of `u` by bisection around `k`: always exact, rarely needed."""
         low, high, step = k.copy(), k + 1, 1
-        while (out := self._below(low) > u).any():
-            low = np.where(out, low - step, low)
+        while (above := self._below(low) > u).any():
+            low = np.where(above, low - step, low)
             step *= 2
         step = 1
-        while (out := self._below(high) <= u).any():
-            high = np.where(out, high + step, high)
+        while (below := self._below(high) <= u).any():
+            high = np.where(below, high + step, high)
             step *= 2
         while (high - low > 1).any():
             mid = (low + high) // 2

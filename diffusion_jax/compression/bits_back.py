@@ -1,10 +1,10 @@
-"""Bits-back coding, in two orders in which latents go on and off the stack: Bit-Swap, top-down.
+"""Bits-back coding in two orders of pushing and popping latents: Bit-Swap and top-down.
 
 Bits-back coding (Hinton & van Camp 1993; Townsend et al. 2019) draws latents by *decoding* bits
-that are on the stack already, and gets them back when the file is read. Top-down, all T latents are
-drawn before anything is pushed: that many bits must be there first. Bit-Swap (Kingma et al. 2019)
-pushes `z_{i-1}` as soon as `z_i` is drawn and needs those of about two latents whatever T is; it is
-possible where `q(z_i | z_{i-1})` does not depend on the image, as in VDM and not in DiffEnc.
+that are already on the stack, and returns these bits when the file is read. The top-down order
+draws all T latents before it pushes anything, so it needs that many initial bits. Bit-Swap (Kingma
+et al. 2019) pushes `z_{i-1}` as soon as `z_i` is drawn and needs the bits of about two latents for
+any T; it requires that `q(z_i | z_{i-1})` does not depend on the image, as in VDM but not DiffEnc.
 """
 
 import math
@@ -22,11 +22,11 @@ from diffusion_jax.compression.rans import PRECISION, Stack, whitening
 
 @dataclass
 class Tally:
-    """What the images of one batch cost, known exactly while they are coded.
+    """The cost of each image of a batch, added up while it is coded.
 
     Attributes:
-        bits: code length by the counts used, `[n]`: latents and pixels, without labels.
-        nats: the bound at the same latents, by densities, `[n]`.
+        bits: code length from the counts used, `[n]`: latents and pixels, without labels.
+        nats: the bound at the same latents, from densities, `[n]`.
     """
 
     bits: np.ndarray
@@ -46,33 +46,33 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Reader:
-    """What codes images given `y_0` in place of an autoencoder: another model, on the same stacks.
+class InnerCoder:
+    """Another model that codes images given `y_0`, on the same stacks, instead of an autoencoder.
 
     Attributes:
-        order: of its coding.
-        at: its coder, told `y_0` `[n, values]`.
-        known: labels.
+        order: its order of coding.
+        at: gives its coder, conditioned on `y_0` `[n, values]`.
+        labels: labels of the images, or None.
     """
 
     order: "Order"
     at: Callable[[np.ndarray], "BatchCoder"]
-    known: np.ndarray | None
+    labels: np.ndarray | None
 
 
 @dataclass
 class BatchCoder:
-    """Where one batch is coded.
+    """Codes one batch.
 
     Attributes:
         chain: the latents of the model.
-        stack: of latents.
-        symbols: of pixels.
-        seed: of the whitening; None leaves it out (for measurements of what it is good for).
+        stack: the stack of latents.
+        symbols: the stack of pixels and labels.
+        seed: seed for the whitening; None disables it (benchmarks only).
         batch: number of the batch, for the whitening.
-        tally: what it costs; None when decoding.
+        tally: adds up the costs; None when decoding.
         first: number of the chain's first latent, for the whitening.
-        reader: of images given `z_0`; None for the chain's own model.
+        inner: coder of images given `z_0`; None for the chain's own model.
     """
 
     chain: LatentChain
@@ -82,10 +82,10 @@ class BatchCoder:
     batch: int
     tally: Tally | None = field(default=None)
     first: int = 0
-    reader: Reader | None = None
+    inner: InnerCoder | None = None
 
     def draw(self, posterior: Binned, step: int) -> np.ndarray:
-        """Takes a latent off the stack by `posterior`; `step` numbers the latent."""
+        """Draws latent number `step` from `posterior`, by popping it off the stack."""
         n = len(posterior.mean)
         k = self.stack.pop(n, posterior.find, self._mask(n, step), posterior.mean.shape[1])
         if self.tally:
@@ -97,7 +97,7 @@ class BatchCoder:
         self.stack.push(*posterior.interval(k), self._mask(len(k), step))
 
     def put(self, model: Binned, k: np.ndarray) -> None:
-        """Puts a latent on the stack by the model."""
+        """Pushes a latent onto the stack with the distribution `model`."""
         start, width = model.interval(k)
         self.stack.push(start, width)
         if self.tally:
@@ -109,9 +109,9 @@ class BatchCoder:
         return self.stack.pop(n, model.find, values=values)
 
     def put_pixels(self, images: np.ndarray, k_0: np.ndarray) -> None:
-        """Puts images `[n, values]` on the stack of symbols, given bins of `z_0`."""
-        if self.reader:
-            self.reader.order.encode(self.reader.at(self._y_0(k_0)), images, self.reader.known)
+        """Pushes images `[n, values]` onto the stack of symbols, given bins of `z_0`."""
+        if self.inner:
+            self.inner.order.encode(self.inner.at(self._y_0(k_0)), images, self.inner.labels)
             return
         log_probs = self._pixels(k_0, images)
         for part in reversed(self.chain.network.passes):
@@ -121,9 +121,9 @@ class BatchCoder:
 
     def take_pixels(self, k_0: np.ndarray) -> np.ndarray:
         """The inverse of `put_pixels`, uint8 `[n, values]`."""
-        if self.reader:
-            at = self.reader.at(self._y_0(k_0))
-            return self.reader.order.decode(at, len(k_0), self.reader.known)
+        if self.inner:
+            coder = self.inner.at(self._y_0(k_0))
+            return self.inner.order.decode(coder, len(k_0), self.inner.labels)
         images = np.zeros((len(k_0), math.prod(self.chain.network.part)), np.uint8)
         for part in self.chain.network.passes:
             images[:, part] = self.symbols.pop_pixels(self._pixels(k_0, images)[:, part])
@@ -197,7 +197,7 @@ class Order(NamedTuple):
     """One order of coding.
 
     Attributes:
-        markov: whether latents are drawn forwards, by a chain that does not see the image.
+        markov: whether latents are drawn forwards, by a chain that does not depend on the image.
         encode: `(coder, images uint8 [n, values], labels or None)`.
         decode: `(coder, n, labels or None) -> images`.
     """

@@ -1,4 +1,4 @@
-"""Images to groups of coded bits and back: batches of a pinned shape, chained within a group."""
+"""Coding images to groups of bits and back: batches of a fixed shape share a stack in a group."""
 
 import math
 import zlib
@@ -17,7 +17,7 @@ from diffusion_jax.compression.pixels import Symbols
 from diffusion_jax.compression.rans import Stack
 from diffusion_jax.errors import CodecError, ConfigError
 
-Report = Callable[[int], None]  # is told how many images are done
+Report = Callable[[int], None]  # called with the number of images done
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Coder:
     Attributes:
         chain: the model's latents.
         order: `"bitswap"` or `"topdown"`.
-        group: images that share a stack, a multiple of the batch.
-        seed: of the initial bits and of the whitening.
-        classes: labels are coded too, uniformly over so many classes; 0: they are not.
-        null: the label of the null class, used where labels are not coded; None for an
+        group: number of images that share a stack, a multiple of the batch size.
+        seed: seed for the initial bits and for the whitening.
+        classes: number of classes if labels are coded too (uniformly); 0 if they are not.
+        null: the label of the null class, used if labels are not coded; None for an
             unconditional model.
-        whiten: for measurements only; files are always written with it.
+        whiten: False disables whitening (benchmarks only).
         before: the chains of a cascade's earlier stages; `chain` is that of the last.
     """
 
@@ -47,29 +47,29 @@ class Coder:
 
     @property
     def chains(self) -> tuple[LatentChain, ...]:
-        """Those of all stages, small images first."""
+        """The chains of all stages, low resolution first."""
         return (*self.before, self.chain)
 
     @property
     def values(self) -> int:
-        """Values of a whole image."""
+        """Number of values of a whole image."""
         return math.prod(self.chain.network.image)
 
     @property
     def lanes(self) -> int:
-        """Rows of the stack of latents: the most values that any latent has."""
+        """Values per row of the stack of latents: the most that an image or any latent has."""
         return max(self.values, *(c.network.values for c in self.chains))
 
     @property
     def stages(self) -> Stages:
-        """What is coded by which chain."""
+        """The chains and how images are distributed over them."""
         return Stages(self.chains, ORDERS[self.order], self.seed if self.whiten else None)
 
     def groups(self, count: int) -> Iterator[range]:
-        """How `count` images are shared out.
+        """Divides `count` images into groups.
 
         Yields:
-            For each group, where its batches start.
+            For each group, the indices at which its batches start.
         """
         for start in range(0, count, self.group):
             yield range(start, min(start + self.group, count), self.chain.network.batch)
@@ -79,21 +79,21 @@ class Coder:
         return slice(start, min(start + group.step, group.stop))
 
     def labels(self, n: int) -> np.ndarray | None:
-        """What a model is told about `n` images whose labels are not coded."""
+        """Null labels for `n` images, or None for an unconditional model."""
         return None if self.null is None else np.full(n, self.null, np.int32)
 
 
 @dataclass(frozen=True)
 class Coded:
-    """What came of coding.
+    """Result of encoding.
 
     Attributes:
         groups: the coded bits.
-        bits: code length per image by the counts used, `[N]`; without labels.
+        bits: code length per image from the counts used, `[N]`; without labels.
         nats: the bound at the same latents per image, `[N]`.
-        net_bits: growth of the stacks in all, labels included.
-        initial_bits: per group, used from the random words under its stack.
-        label_bits: of the labels in all.
+        net_bits: total growth of the stacks, labels included.
+        initial_bits: initial bits used by each group, from the random words under its stack.
+        label_bits: total bits for the labels.
     """
 
     groups: list[Group]
@@ -118,20 +118,17 @@ def make(
 
     Args:
         network: the model at its batch shape.
-        timesteps: T.
-        order: `"auto"` takes Bit-Swap where the model allows it.
-        group: images that share a stack; rounded up to a multiple of the batch.
-        seed: of initial bits and whitening.
-        coded_labels: whether a class-conditional model is told the labels, which are then coded
-            too; else it is told the null class.
-        before: of a cascade the models of the earlier stages; `network` is that of the last.
-        gammas: of each chain, those of `before` first, `[T + 1]`; empty: at equal times.
-
-    Returns:
-        The coder.
+        timesteps: number of steps, T.
+        order: `"auto"` uses Bit-Swap if the model allows it, else top-down.
+        group: number of images that share a stack; rounded up to a multiple of the batch size.
+        seed: seed for the initial bits and for the whitening.
+        coded_labels: whether a class-conditional model receives the labels, which are then coded
+            too; otherwise it receives the null class.
+        before: the models of a cascade's earlier stages; `network` is that of the last.
+        gammas: `[T + 1]` for each chain, those of `before` first; empty for equal times.
 
     Raises:
-        ConfigError: settings out of range, or an order this model does not allow.
+        ConfigError: an argument is out of range, or the model does not allow the order.
     """
     if timesteps < 1 or group < 1 or network.batch < 1:
         raise ConfigError(
@@ -139,49 +136,53 @@ def make(
             "positive"
         )
     if timesteps > TIMESTEPS:
-        raise ConfigError(f"compress.timesteps={timesteps}: at most {TIMESTEPS}")
+        raise ConfigError(f"compress: timesteps={timesteps} must be at most {TIMESTEPS}")
     if not 0 <= seed < 1 << 63:
-        raise ConfigError(f"compress.seed={seed}: allowed are 0 .. 2^63 - 1")
-    all_markov = all(n.markov for n in (*before, network))
+        raise ConfigError(f"compress: seed={seed} must be in 0 .. 2^63 - 1")
+    networks = (*before, network)
+    all_markov = all(n.markov for n in networks)
     if order == "auto":
         order = "bitswap" if all_markov else "topdown"
     if order not in ORDERS:
-        raise ConfigError(f"compress.order={order!r}: allowed are auto, {', '.join(ORDERS)}")
+        raise ConfigError(
+            f"compress: order={order!r} is not valid; allowed: auto, {', '.join(ORDERS)}"
+        )
     markov = ORDERS[order].markov
     if markov and not all_markov:
         raise ConfigError(
-            "compress.order='bitswap' needs a forward chain that does not see the image; this "
-            "model has an encoder: use 'topdown' or 'auto'"
+            "compress: order='bitswap' needs a forward chain that does not depend on the image, "
+            "but this model has an encoder; use 'topdown' or 'auto'"
         )
     classes = network.model.num_classes
-    *earlier, chain = (
-        make_latent_chain(n, timesteps, markov, g)
-        for n, g in zip((*before, network), gammas or [None] * (len(before) + 1), strict=True)
-    )
+    plans = gammas or [None] * len(networks)
+    chains = [
+        make_latent_chain(n, timesteps, markov, plan)
+        for n, plan in zip(networks, plans, strict=True)
+    ]
     return Coder(
-        chain=chain,
+        chain=chains[-1],
         order=order,
         group=-(-group // network.batch) * network.batch,
         seed=seed,
         classes=classes if coded_labels else 0,
         null=classes if classes else None,
-        before=tuple(earlier),
+        before=tuple(chains[:-1]),
     )
 
 
 def encode(
     coder: Coder, images: np.ndarray, labels: np.ndarray | None, report: Report = lambda n: None
 ) -> Coded:
-    """Codes images.
+    """Encodes images.
 
     Args:
-        coder: how.
+        coder: how to code them.
         images: uint8 `[N, ...]`.
-        labels: integers `[N]`; None where they are not coded.
-        report: progress.
+        labels: integers `[N]`; None if they are not coded.
+        report: called with the number of images done.
 
     Returns:
-        The coded bits and what they cost.
+        The coded bits and their costs.
     """
     network = coder.chain.network
     groups, initial, tallies, net, label_bits, done = [], [], [], 0.0, 0.0, 0
@@ -219,22 +220,22 @@ def encode(
 def decode(
     coder: Coder, groups: list[Group], count: int, report: Report = lambda n: None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The images back: `(uint8 [N, *shape], int32 labels [N] or None)`.
+    """Decodes images.
 
     Args:
         coder: how they were coded.
         groups: the coded bits.
-        count: number of images N.
-        report: progress.
+        count: number of images, N.
+        report: called with the number of images done.
 
     Returns:
-        Images, and labels if they were coded.
+        Images, uint8 `[N, *shape]`, and labels, int32 `[N]`, or None if they were not coded.
 
     Raises:
-        CodecError: what comes out is not what went in: this machine computes other numbers.
+        CodecError: the result is not what was encoded, because this machine computes other numbers.
     """
     network = coder.chain.network
-    flat, labels, done = [], [], 0  # grow as images come, whatever a header promised
+    flat, labels, done = [], [], 0  # allocate as images come: a header may claim any number
     for number, (places, group) in enumerate(zip(coder.groups(count), groups, strict=True)):
         stack = Stack.load(coder.lanes, group.heads, group.tail)
         symbols = Symbols(group.symbols)

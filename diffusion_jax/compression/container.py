@@ -1,10 +1,10 @@
-"""The file: magic, version, header (JSON, deflated), groups of images; a checksum over each part.
+"""The file format: magic, version, header (deflated JSON) and groups of images, with checksums.
 
     magic "DJXC" | version u8 | bytes of header u32 | header | CRC32 of all before
     per group: counts u32 (rows, lanes, words of the tail, words of the symbols, initial words used,
                CRC32 of the images) | heads u64 | tail u16 | symbols u32 | CRC32 of the group
 
-All numbers are little-endian. Groups do not depend on each other.
+All numbers are little-endian. Groups are independent of each other.
 """
 
 import json
@@ -22,19 +22,19 @@ VERSION = 1
 _START = struct.Struct("<4sBI")
 _COUNTS = struct.Struct("<6I")
 _CRC = struct.Struct("<I")
-_LONGEST = 1 << 26  # bytes of an unpacked header: names of some million images
+_LONGEST = 1 << 26  # bytes of an unpacked header: enough for the names of about a million images
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images that share a stack.
+    """The coded bits of images that share a stack.
 
     Attributes:
-        heads: uint64 `[rows, lanes]`.
-        tail: uint16.
-        symbols: uint32, the stack of pixels and labels.
-        used: initial words used.
-        images_crc: CRC32 of the images (and labels) it decodes to.
+        heads: states of the stack of latents, uint64 `[rows, lanes]`.
+        tail: words of the stack of latents, uint16.
+        symbols: stack of pixels and labels, uint32.
+        used: number of initial words used.
+        images_crc: CRC32 of the decoded images (and labels).
     """
 
     heads: np.ndarray
@@ -56,39 +56,41 @@ class Group:
 
 
 def pack(header: dict[str, Any], groups: list[Group]) -> bytes:
-    """The whole file.
+    """The whole file as bytes.
 
     Args:
-        header: JSON-able, with the number of `groups`.
+        header: JSON-able; must contain the number of groups as `"groups"`.
+        groups: the coded images.
 
     Raises:
         CodecError: the header is too long.
     """
     text = json.dumps(header, separators=(",", ":")).encode()
     if len(text) > _LONGEST:
-        raise CodecError(f"the names of the images take more than {_LONGEST} bytes; shorten them")
+        raise CodecError(f"the image names need more than {_LONGEST} bytes; shorten them")
     text = zlib.compress(text, 9)
     start = _START.pack(_MAGIC, VERSION, len(text)) + text
     return b"".join((start, _CRC.pack(zlib.crc32(start)), *(g.pack() for g in groups)))
 
 
 def unpack(data: bytes, name: str) -> tuple[dict[str, Any], list[Group]]:
-    """Reads a file and checks every checksum before anything is decoded.
+    """Splits a file into header and groups, and verifies all checksums.
+
+    The content of the header is checked by `header.check`, not here.
 
     Args:
-        data: its bytes.
-        name: what messages call it.
+        data: the bytes of the file.
+        name: name of the file in messages.
 
     Returns:
         `(header, groups)`.
 
     Raises:
-        CodecError: it is no such file, of another version, truncated or damaged. What the header
-            says is not checked here but by `header.check`.
+        CodecError: not a file of this format and version, or truncated or damaged.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise CodecError(
-            f"{name} is of type {type(data).__name__}: give the bytes of a .djz file, as "
+            f"{name} is of type {type(data).__name__}; pass the bytes of a .djz file, for example "
             "open(FILE, 'rb').read()"
         )
     if len(data) < _START.size or data[: len(_MAGIC)] != _MAGIC:
@@ -112,13 +114,13 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, Any], list[Group]]:
 
 def _header(text: bytes, name: str) -> dict[str, Any]:
     try:
-        unpacked = zlib.decompressobj()
-        found = unpacked.decompress(text, _LONGEST)
-        if not unpacked.eof:
+        inflater = zlib.decompressobj()
+        unpacked = inflater.decompress(text, _LONGEST)
+        if not inflater.eof:
             raise ValueError(f"it is longer than {_LONGEST} bytes, or ends too early")
-        header = json.loads(found)
+        header = json.loads(unpacked)
         if not isinstance(header, dict) or type(header.get("groups")) is not int:
-            raise ValueError("it does not say how many groups there are")
+            raise ValueError("the number of groups is missing")
     except (ValueError, RecursionError, zlib.error) as e:
         raise CodecError(f"{name} has a header that cannot be read ({e}); get another copy") from e
     return header
@@ -146,5 +148,5 @@ def _check(data: bytes, start: int, end: int, name: str) -> None:
 
 
 def code(numbers: np.ndarray) -> str:
-    """A short code of float64 numbers that differs wherever they do, for the header."""
+    """A short checksum of float64 numbers, for the header."""
     return f"{zlib.crc32(np.ascontiguousarray(numbers, dtype='<f8').tobytes()):08x}"

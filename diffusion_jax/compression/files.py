@@ -1,4 +1,4 @@
-"""Images from the files people have (npz, png, a folder of png) and back."""
+"""Reading images from npz files, png files or folders of png files, and writing them."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ from diffusion_jax.errors import CodecError, DataError
 from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import write_arrays, write_picture
 
-_NAME = 200  # bytes of a file's name before its ending
+_NAME = 200  # greatest length in bytes of a file name without its extension
 _DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{d}{i}" for d in ("COM", "LPT") for i in range(10))}
 
 
@@ -27,11 +27,11 @@ class Images:
     """Images to code.
 
     Attributes:
-        name: for messages and records.
+        name: name for messages and records.
         images: uint8 `[N, H, W, C]`.
         labels: int32 `[N]`, or None.
-        names: of the files, for people (`file_names` makes them fit to write to); empty if the
-            images came from one array.
+        names: names of the files, unchecked (`file_names` makes them safe to write to); empty if
+            the images came from one array.
     """
 
     name: str
@@ -60,85 +60,83 @@ def read(
     """Reads images and checks that they fit a model.
 
     Args:
-        path: an npz with `image` (and perhaps `label`), or with `train_image`, `test_image` as the
-            data set `npz` has them; a png; or a folder of png files.
-        part: which arrays of the latter kind of npz, `"train"` or `"test"`.
-        shape: the model's `(H, W, C)`.
-        levels: the model's grey levels.
-        classes: the model's classes; 0 ignores labels.
-        medium: what the model is of; of anything but images there is only the npz.
-        limit: only the first images; 0 for all.
-
-    Returns:
-        The images.
+        path: an npz with `image` (and perhaps `label`), or with `train_image` and `test_image` as
+            in the data set `npz`; a png; or a folder of png files.
+        part: which arrays of the second kind of npz to read, `"train"` or `"test"`.
+        shape: shape of the model's images, `(H, W, C)`.
+        levels: number of the model's grey levels.
+        classes: number of the model's classes; 0 ignores labels.
+        medium: the model's medium; all but images are read from npz files only.
+        limit: number of images to read, from the first; 0 for all.
 
     Raises:
-        DataError: there is nothing to read, or it does not fit the model.
+        DataError: the files cannot be read, or do not fit the model.
     """
     if path.suffix.lower() in (".npz", ".npy") and not path.is_dir():
-        found = _npz(path, part)
+        images = _npz(path, part)
     elif not IMAGE.fits(shape):
         raise DataError(f"cannot read {path}: give an .npz with image, uint8 {medium.layout}")
     elif path.is_dir():
         paths = sorted(p for p in path.iterdir() if p.suffix.lower() == ".png")
-        found = _pngs(paths[: limit or None], path, shape)
+        images = _pngs(paths[: limit or None], path, shape)
     elif path.suffix.lower() == ".png":
-        found = _pngs([path], path, shape)
+        images = _pngs([path], path, shape)
     else:
         raise DataError(f"cannot read {path}: give an .npz, a .png or a folder of .png files")
-    _check_size(path, found.images.shape[1:], shape, f"{medium.name}s")
-    labels = found.labels if classes else None
-    some = np.zeros(len(found.images), np.int32) if labels is None else labels
-    if len(some) != len(found.images):
-        raise DataError(f"{path}: {len(some)} labels for {len(found.images)} images")
-    split = Split(str(path), found.images, some, levels, classes if labels is not None else 0)
+    count = len(images.images)
+    _check_size(path, images.images.shape[1:], shape, f"{medium.name}s")
+    labels = images.labels if classes else None
+    some = np.zeros(count, np.int32) if labels is None else labels
+    if len(some) != count:
+        raise DataError(f"{path}: {len(some)} labels for {count} images")
+    split = Split(str(path), images.images, some, levels, classes if labels is not None else 0)
     checked(split, medium)
     first = slice(limit or None)
     labels = None if labels is None else labels[first]
-    return Images(found.name, found.images[first], labels, found.names[first])
+    return Images(images.name, images.images[first], labels, images.names[first])
 
 
-def write_npz(path: Path, found: Images) -> None:
+def write_npz(path: Path, images: Images) -> None:
     """Writes `image`, and `label` and `name` if there are any."""
-    extra = {} if found.labels is None else {"label": found.labels}
-    if found.names:
-        extra["name"] = np.array(file_names(found.names))
-    write_arrays(path, image=found.images, **extra)
+    extra = {} if images.labels is None else {"label": images.labels}
+    if images.names:
+        extra["name"] = np.array(file_names(images.names))
+    write_arrays(path, image=images.images, **extra)
 
 
-def write_pngs(folder: Path, found: Images) -> None:
-    """Writes one png per image with the stored levels as they are, under the old names if any.
+def write_pngs(folder: Path, images: Images) -> None:
+    """Writes one png per image, with the stored levels unchanged, under the original names if any.
 
     Raises:
-        CodecError: there are not as many names as images.
+        CodecError: the images are not pictures, or the numbers of names and images differ.
     """
     from PIL import Image
 
-    check_pngs(found.images.shape[1:])
-    names = file_names(found.names or [f"{i:06d}.png" for i in range(len(found.images))])
-    if len(names) != len(found.images):
-        raise CodecError(f"{found.name}: {len(names)} names for {len(found.images)} images")
+    check_pngs(images.images.shape[1:])
+    names = file_names(images.names or [f"{i:06d}.png" for i in range(len(images.images))])
+    if len(names) != len(images.images):
+        raise CodecError(f"{images.name}: {len(names)} names for {len(images.images)} images")
     folder.mkdir(parents=True)
-    for name, image in zip(names, found.images, strict=True):
+    for name, image in zip(names, images.images, strict=True):
         grey = image.shape[-1] == 1
         write_picture(folder / name, Image.fromarray(image[:, :, 0] if grey else image))
 
 
 def check_pngs(shape: tuple[int, ...]) -> None:
-    """Raises CodecError if examples of that shape are no pictures."""
+    """Raises CodecError if examples of this shape are not pictures."""
     if not IMAGE.fits(shape):
         raise CodecError(
-            f"compress.png=True writes pictures, and these are {_size(shape)}; leave it out: the "
-            "npz has them"
+            f"compress.png=True writes pictures, and these examples are {_size(shape)}; leave it "
+            "out: the npz contains them"
         )
 
 
 def file_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that can be written to in one folder, from names that a file claims.
+    """Safe and distinct names for files in one folder, from untrusted names.
 
-    A name is never a path: folders, what other systems read as such, control characters and leading
-    dots are dropped, and every name ends in .png. No two are equal, nor differ in case alone. What
-    is fine already stays as it is.
+    The result never contains folders (or what other systems read as such), control characters or
+    leading dots, and ends in .png. No two names are equal or differ only in case. Valid names are
+    kept unchanged.
     """
     out: dict[str, str] = {}
     used: Counter[str] = Counter()
@@ -158,15 +156,15 @@ def file_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _same(name: str) -> str:
-    """Equal for names that some file system takes for one."""
+    """A key that is equal for names that some file systems do not distinguish."""
     return unicodedata.normalize("NFKD", name).casefold()
 
 
 def _check_size(
-    path: Path, found: tuple[int, ...], wanted: tuple[int, ...], many: str = "images"
+    path: Path, shape: tuple[int, ...], needed: tuple[int, ...], plural: str = "images"
 ) -> None:
-    if tuple(found) != tuple(wanted):
-        raise DataError(f"{path}: {many} are {_size(found)}, this model's are {_size(wanted)}")
+    if tuple(shape) != tuple(needed):
+        raise DataError(f"{path}: {plural} are {_size(shape)}, this model's are {_size(needed)}")
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -190,13 +188,13 @@ def _npz(path: Path, part: str) -> Images:
         raise DataError(f"{path}: labels must be integers [N], got {labels.dtype} {labels.shape}")
     if names.dtype.kind != "U" or names.shape not in ((0,), images.shape[:1]):
         raise DataError(f"{path}: name must be {len(images)} texts, one for each image")
-    known = None
+    integers = None
     if labels is not None:
         with np.errstate(invalid="ignore"):
-            known = labels.astype(np.int32)
-        if not np.array_equal(known, labels):
-            raise DataError(f"{path}: labels must be whole numbers of 32 bits")
-    return Images(path.name, images, known, file_names(names.tolist()))
+            integers = labels.astype(np.int32)
+        if not np.array_equal(integers, labels):
+            raise DataError(f"{path}: labels must be 32-bit integers")
+    return Images(path.name, images, integers, file_names(names.tolist()))
 
 
 def _pngs(paths: list[Path], where: Path, shape: tuple[int, ...]) -> Images:
@@ -206,14 +204,14 @@ def _pngs(paths: list[Path], where: Path, shape: tuple[int, ...]) -> Images:
     for path in paths:
         try:
             with path.open("rb") as raw:
-                found = read_exactly(raw)
+                image = read_exactly(raw)
         except (OSError, Damaged) as e:
             raise DataError(f"cannot read {path}: {e}") from e
-        if arrays and found.shape != arrays[0].shape:
+        if arrays and image.shape != arrays[0].shape:
             raise DataError(
-                f"{path} is {_size(found.shape)}, {paths[0].name} is {_size(arrays[0].shape)}: "
-                "all must have one size"
+                f"{path} is {_size(image.shape)}, {paths[0].name} is {_size(arrays[0].shape)}: "
+                "all must have the same size"
             )
-        _check_size(path, found.shape, shape)
-        arrays.append(found)
+        _check_size(path, image.shape, shape)
+        arrays.append(image)
     return Images(where.name, np.stack(arrays), None, tuple(p.name for p in paths))

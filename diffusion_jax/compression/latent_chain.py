@@ -1,6 +1,6 @@
-"""The distributions of a chain of T latents, binned: what both orders of coding are made of.
+"""The binned distributions of a chain of T latents, from which both orders of coding are built.
 
-The model is the one whose bound `objectives/discrete.py` is: `p(z_s | z_t)` has the mean and the
+The model is that of the bound in `objectives/discrete.py`: `p(z_s | z_t)` has the mean and the
 noise of `samplers/ancestral_diffenc.py`. All numbers are float64.
 """
 
@@ -16,20 +16,20 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.sampling.samplers.ancestral_diffenc import AncestralDiffEnc
 from diffusion_jax.sampling.samplers.base import alpha_of, noise_fraction, sigma_of
 
-_PER_STD = 7  # bins in the narrowest standard deviation a latent is coded with
-_MOST = 1 << (PRECISION - 2)  # bins on either side: a count for each takes half of all counts
-_PIXELS, _LATENTS = 1.5, 64.0  # how far out data may be; latents have about unit variance
-_REACH = 10.0  # the grid goes this many sigma beyond the data; draws have 32 bits: 6.3 sigma a step
+_PER_STD = 7  # bins per standard deviation, for the narrowest distribution of a latent
+_MOST = 1 << (PRECISION - 2)  # bins on either side: one count for each takes half of all counts
+_PIXELS, _LATENTS = 1.5, 64.0  # largest magnitude of data; latents have about unit variance
+_REACH = 10.0  # the grid extends this many sigma beyond the data; 32-bit draws reach 6.3 per step
 
 
 @dataclass(frozen=True)
 class LatentChain:
-    """The latents `z_0 .. z_T` of a model, each on a grid of its own.
+    """The latents `z_0 .. z_T` of a model, each on its own grid.
 
     Attributes:
         network: the model.
-        timesteps: T.
-        gammas: `[T + 1]`, from data to noise.
+        timesteps: number of steps, T.
+        gammas: gammas of the latents, `[T + 1]`, from data to noise.
         alpha: signal scales.
         sigma: noise scales.
         forward: standard deviation of `q(z_i | z_{i-1})`; of `q(z_0 | x)` for i = 0.
@@ -49,11 +49,11 @@ class LatentChain:
     grids: tuple[Grid, ...] = field(repr=False)
 
     def given(self, low: np.ndarray | None) -> "LatentChain":
-        """The chain of images whose smaller images are known, see `Network.given`."""
+        """The chain conditioned on low-resolution images or latents, see `Network.given`."""
         return replace(self, network=self.network.given(low))
 
     def latent(self, k: np.ndarray, i: int) -> np.ndarray:
-        """The value of bins `k` of latent i."""
+        """The values of latent i at bins `k`."""
         return k * self.grids[i].width
 
     def predict(self, k: np.ndarray, i: int, labels: np.ndarray | None) -> Binned:
@@ -61,7 +61,7 @@ class LatentChain:
 
         Args:
             k: bins of `z_i`, `[n, values]`.
-            i: 1 .. T.
+            i: index of the latent, 1 .. T.
             labels: int32 `[n]`, or None.
 
         Returns:
@@ -88,38 +88,39 @@ class LatentChain:
         return self._marginal(x, labels, self.timesteps)
 
     def onwards(self, k: np.ndarray, i: int) -> Binned:
-        """`q(z_i | z_{i-1})` of a chain that does not see the data; `k` are bins of `z_{i-1}`."""
+        """`q(z_i | z_{i-1})`, if it does not depend on the data; `k` are bins of `z_{i-1}`."""
         ratio = self.alpha[i] / self.alpha[i - 1]
         return Binned(ratio * self.latent(k, i - 1), self.forward[i], self.grids[i], leak=False)
 
     def back(self, k: np.ndarray, i: int, x: Latents, labels: np.ndarray | None) -> Binned:
-        """`q(z_{i-1} | z_i, x)`, encoder included: `alpha_s x_s + r (z_t - alpha_t x_t)`.
+        """`q(z_{i-1} | z_i, x)`, with the diffusion encoder.
 
-        With noise of the data, `tau^2 = alpha^2 std^2 + sigma^2` takes the place of `sigma^2`.
+        Its mean is `alpha_s x_s + r (z_t - alpha_t x_t)`, `r = alpha_t sigma_s^2 / (alpha_s
+        sigma_t^2)`. For noisy latents `tau^2 = alpha^2 std^2 + sigma^2` replaces `sigma^2`.
 
         Args:
             k: bins of `z_i`.
-            i: 1 .. T.
+            i: index of the latent, 1 .. T.
             x: data, from `Network.data`.
             labels: int32 `[n]`, or None.
 
         Returns:
-            The distribution of `z_{i-1}`; `r = alpha_t sigma_s^2 / (alpha_s sigma_t^2)`.
+            The distribution of `z_{i-1}`.
         """
         s, t = i - 1, i
-        part = self._spread(x, s) / self._spread(x, t)
-        r = self.alpha[t] / self.alpha[s] * part**2
+        ratio = self._std(x, s) / self._std(x, t)
+        r = self.alpha[t] / self.alpha[s] * ratio**2
         noise = self.latent(k, t) - self.alpha[t] * self._encoded(x.mean, labels, t)
         mean = self.alpha[s] * self._encoded(x.mean, labels, s) + r * noise
-        std = self.backward[s] if x.std is None else self.forward[t] * part
+        std = self.backward[s] if x.std is None else self.forward[t] * ratio
         return Binned(mean, std, self.grids[s], leak=False)
 
     def _marginal(self, x: Latents, labels: np.ndarray | None, i: int) -> Binned:
         mean = self.alpha[i] * self._encoded(x.mean, labels, i)
-        return Binned(mean, self._spread(x, i), self.grids[i], leak=False)
+        return Binned(mean, self._std(x, i), self.grids[i], leak=False)
 
-    def _spread(self, x: Latents, i: int) -> np.ndarray:
-        """The deviation of `q(z_i | x)`: a scalar, or `[n, values]` with noise of the data."""
+    def _std(self, x: Latents, i: int) -> np.ndarray:
+        """Standard deviation of `q(z_i | x)`: a scalar, or `[n, values]` for noisy latents."""
         if x.std is None:
             return self.sigma[i]
         return np.sqrt(np.square(self.alpha[i] * x.std) + self.sigma[i] ** 2)
@@ -134,33 +135,33 @@ def make_latent_chain(
     """The chain of a model with `timesteps` steps.
 
     Args:
-        timesteps: T.
-        markov: latents are drawn forwards, by `q(z_i | z_{i-1})` (Bit-Swap), and the bins are
-            narrow enough for that; else backwards, by `q(z_{i-1} | z_i, x)`.
-        gammas: of the latents, `[T + 1]`, from data to noise; None: at equal times.
+        timesteps: number of steps, T.
+        markov: latents are drawn forwards, from `q(z_i | z_{i-1})` (Bit-Swap), and the bins are
+            narrow enough for that; otherwise backwards, from `q(z_{i-1} | z_i, x)`.
+        gammas: gammas of the latents, `[T + 1]`, from data to noise; None for equal times.
 
     Raises:
-        ConfigError: a latent has more bins than can be told apart.
+        ConfigError: a latent needs more bins than can be coded.
     """
     gammas = network.gammas(timesteps) if gammas is None else np.asarray(gammas, np.float64)
     alpha, sigma = alpha_of(gammas), sigma_of(gammas)
     rows = AncestralDiffEnc(network.model.traits.mean_coefficient).rows(gammas[::-1])
     steps = {name: values[::-1] for name, values in rows.items()}
-    moved = np.sqrt(noise_fraction(gammas[::-1])[::-1])
-    forward = np.concatenate([sigma[:1], sigma[1:] * moved])
+    fraction = np.sqrt(noise_fraction(gammas[::-1])[::-1])
+    forward = np.concatenate([sigma[:1], sigma[1:] * fraction])
     backward = np.append(steps.pop("noise"), 1.0)
     if markov:
         narrowest = np.minimum(forward, backward)
     else:
         narrowest = np.append(backward[:-1], min(sigma[-1], 1.0))
     widths = narrowest / _PER_STD
-    within = _PIXELS if network.model.traits.pixels else _LATENTS
-    halves = [math.ceil(h) for h in (within * alpha + _REACH * sigma) / widths]
+    largest = _PIXELS if network.model.traits.pixels else _LATENTS
+    halves = [math.ceil(h) for h in (largest * alpha + _REACH * sigma) / widths]
     finest = int(np.argmax(halves))
     if halves[finest] > _MOST:
         raise ConfigError(
             f"compress: the latent at gamma={gammas[finest]:.1f} needs {2 * halves[finest]:.1e} "
-            f"bins, more than {2 * _MOST:.1e} cannot be coded; use fewer steps "
+            f"bins, but at most {2 * _MOST:.1e} can be coded; use fewer steps "
             f"(compress.timesteps={timesteps}) or a model with a larger gamma_min"
         )
     grids = tuple(Grid(w, h) for w, h in zip(widths, halves, strict=True))

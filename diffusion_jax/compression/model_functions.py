@@ -1,9 +1,9 @@
-"""What the codec asks of a trained model: compiled once, the same functions in both directions.
+"""The functions of a trained model that the codec needs, compiled once for both directions.
 
 Encoder and decoder must compute bit-identical numbers. XLA's results depend on the shape of a batch
-(on the CPU, 16 images at once and one at a time differ in most last bits), so every call here has
-one pinned batch shape, padded with zeros. Latents cross the border as float64 and are rounded to
-float32 for the network; everything after the network is float64 arithmetic in numpy.
+(on the CPU, 16 images at once and one at a time differ in most last bits), so every call here uses
+the same batch shape, padded with zeros. Latents are passed as float64 and rounded to float32 for
+the network; everything after the network is float64 arithmetic in numpy.
 """
 
 import copy
@@ -21,7 +21,7 @@ from diffusion_jax.model import Model, require
 from diffusion_jax.process import given_latent
 from diffusion_jax.types import Array, Cond, Params
 
-# XLA on GPUs chooses kernels by timing them unless told not to.
+# By default XLA chooses GPU kernels by timing them.
 _GPU = {
     "xla_gpu_deterministic_ops": True,
     "xla_gpu_exclude_nondeterministic_ops": True,
@@ -30,7 +30,7 @@ _GPU = {
 
 
 def machine() -> dict[str, str]:
-    """What must agree between the machine that writes a file and the one that reads it."""
+    """Versions and device, which must agree between the machines that write and read a file."""
     import jaxlib
 
     return {
@@ -43,10 +43,11 @@ def machine() -> dict[str, str]:
 
 
 def fingerprint(params: Params, settings: dict[str, Any]) -> str:
-    """SHA-256 over every weight with its name and shape, and the settings that give them meaning.
+    """SHA-256 of all weights, with their names and shapes, and of the settings that define them.
 
     Args:
-        settings: JSON-able.
+        params: weights of the model.
+        settings: JSON-able settings.
 
     Returns:
         The digest in hexadecimal.
@@ -60,9 +61,9 @@ def fingerprint(params: Params, settings: dict[str, Any]) -> str:
 
 
 class Latents(NamedTuple):
-    """Data as they diffuse, float64 `[n, values]`: their mean, and the deviation of their noise.
+    """What diffuses, pixels or latents: mean and standard deviation, float64 `[n, values]`.
 
-    The deviation is None for data that have no noise of their own.
+    The standard deviation is None for data without noise.
     """
 
     mean: np.ndarray
@@ -73,9 +74,9 @@ class Network:
     """A model with its weights and one batch shape.
 
     Args:
-        params: its weights; one device computes, whatever mesh they were on.
-        shape: of one image; of a model of a part of it too.
-        batch: images per call, always.
+        params: weights of the model; moved to a single device, whatever mesh they were on.
+        shape: shape of one whole image, also for a model of a part of it.
+        batch: number of images in every call.
 
     Raises:
         ConfigError: the codec cannot code with this model.
@@ -96,51 +97,51 @@ class Network:
         self._calls = {f.__name__: jax.jit(f, compiler_options=options) for f in calls}
 
     def given(self, low: np.ndarray | None) -> "Network":
-        """The same network, told the smaller images of its next calls, or latents `y_0`.
+        """The same network, conditioned on low-resolution images or on latents `y_0`.
 
-        Those are uint8 and float32, `[n, h, w, C]`.
+        Images are uint8, latents float32, `[n, h, w, C]`.
         """
-        told = copy.copy(self)
-        told._low = low
-        return told
+        conditioned = copy.copy(self)
+        conditioned._low = low
+        return conditioned
 
     def parts(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """What of images `[n, H, W, C]` it models, and the smaller images it is told, or None."""
-        part, given = self.model.view(images)
-        return np.asarray(part), np.asarray(given["low"]) if given else None
+        """The modelled part of images `[n, H, W, C]`, and what it is conditioned on, or None."""
+        part, cond = self.model.view(images)
+        return np.asarray(part), np.asarray(cond["low"]) if cond else None
 
     def join(self, part: np.ndarray, low: np.ndarray | None) -> np.ndarray:
-        """The inverse of `parts` at the model's level: `part` is `[n, values]`."""
+        """The inverse of `parts`, for `part` of shape `[n, values]`."""
         shaped = part.reshape(-1, *self.part)
         return np.asarray(self.model.view.join(shaped, {} if low is None else {"low": low}))
 
     @property
     def values(self) -> int:
-        """Values of the latents of one image; of pixels, of what it models of the image."""
+        """Number of values that diffuse for one image: of its latents or of its modelled pixels."""
         return math.prod(self.shape)
 
     @property
     def passes(self) -> tuple[slice, ...]:
-        """The values of an image in the order of coding: each part is given those before it."""
+        """The values of an image in coding order: each part is conditioned on those before it."""
         channels = self.part[-1] if self.model.space.sequential else 1
         return tuple(slice(c, None, channels) for c in range(channels))
 
     @property
     def markov(self) -> bool:
-        """Whether the forward chain does not see the data: what Bit-Swap's order needs."""
+        """Whether the forward chain does not depend on the data, as Bit-Swap requires."""
         return not self.model.traits.time_dependent_data
 
     def warm_up(self, labels: bool) -> None:
-        """Compiles everything; `labels` says whether the network is told any."""
+        """Compiles all functions; `labels`: whether the network receives labels."""
         z = np.zeros((1, self.values))
-        known = np.zeros(1, np.int32) if labels else None
-        told = self.model.given_shape(self.image)
-        if told is not None and self._low is None:
+        label = np.zeros(1, np.int32) if labels else None
+        low_shape = self.model.given_shape(self.image)
+        if low_shape is not None and self._low is None:
             kind = np.float32 if self.model.from_latent else np.uint8
-            self.given(np.zeros((1, *told), kind)).warm_up(labels)
+            self.given(np.zeros((1, *low_shape), kind)).warm_up(labels)
             return
-        self.predict(z, 0.0, known)
-        self.shift(z, 0.0, known)
+        self.predict(z, 0.0, label)
+        self.shift(z, 0.0, label)
         image = np.zeros((1, math.prod(self.part)), np.uint8)
         self.data(image)
         self.pixels(z, 0.0, 1.0, image)
@@ -157,7 +158,7 @@ class Network:
 
         Args:
             z: latents.
-            gamma: their gamma.
+            gamma: gamma of the latents.
             labels: int32 `[n]`; None for an unconditional model.
 
         Returns:
@@ -166,8 +167,8 @@ class Network:
         Raises:
             CodecError: a prediction is not finite.
         """
-        found = self._call("_predict", self._pad(z), np.float32(gamma), self._cond(labels, len(z)))
-        x, eps = (self._flat(a, len(z)) for a in found)
+        pred = self._call("_predict", self._pad(z), np.float32(gamma), self._cond(labels, len(z)))
+        x, eps = (self._flat(a, len(z)) for a in pred)
         if not (np.isfinite(x).all() and np.isfinite(eps).all()):
             raise CodecError("the network predicts values that are not finite: check its weights")
         return x, eps
@@ -179,7 +180,7 @@ class Network:
         return Latents(self._flat(mean, n), None if std is None else self._flat(std, n))
 
     def shift(self, x: np.ndarray, gamma: float, labels: np.ndarray | None) -> np.ndarray:
-        """What the encoder adds to data `x` `[n, values]` at `gamma`, float64."""
+        """The shift by the diffusion encoder of data `x` `[n, values]` at `gamma`, float64."""
         if self.markov:
             return np.zeros_like(x)
         args = self._pad(x), np.float32(gamma), self._cond(labels, len(x))
@@ -190,13 +191,13 @@ class Network:
     ) -> np.ndarray:
         """`log p(pixel | z_0)` of every level, nats, float64 `[n, values of an image, levels]`.
 
-        Of `images` `[n, ...]` only the `passes` before a value's own are looked at.
+        For each value only the earlier `passes` of `images` `[n, ...]` are used.
         """
-        given = self._pad(images, np.uint8, self.part)
-        found = self._call("_pixels", self._pad(z_0 / alpha_0), np.float32(gamma_0), given)
-        return found[: len(z_0)].reshape(len(z_0), math.prod(self.part), -1)
+        padded = self._pad(images, np.uint8, self.part)
+        log_probs = self._call("_pixels", self._pad(z_0 / alpha_0), np.float32(gamma_0), padded)
+        return log_probs[: len(z_0)].reshape(len(z_0), math.prod(self.part), -1)
 
-    # What is compiled: the parameters come first, everything has the pinned shape.
+    # The compiled functions: parameters come first, and all arrays have the fixed batch shape.
 
     def _predict(self, params: Params, z: Array, gamma: Array, cond: Cond) -> tuple[Array, Array]:
         pred = self.model.denoiser(params)(
@@ -218,8 +219,8 @@ class Network:
         return self.model.schedule.gamma(params["schedule"], t)
 
     def _call(self, name: str, *args: Any) -> Any:
-        found = jax.device_get(self._calls[name](self.params, *args))
-        return jax.tree.map(lambda a: a.astype(np.float64), found)
+        result = jax.device_get(self._calls[name](self.params, *args))
+        return jax.tree.map(lambda a: a.astype(np.float64), result)
 
     def _pad(
         self, a: np.ndarray, dtype: Any = np.float32, shape: tuple[int, ...] = ()
@@ -232,10 +233,10 @@ class Network:
         return a[:n].reshape(n, self.values)
 
     def _cond(self, labels: np.ndarray | None, n: int) -> Cond:
-        told = {"label": None if labels is None else np.asarray(labels, np.int32), "low": self._low}
-        out = {}
-        for name, a in told.items():
+        cond = {"label": None if labels is None else np.asarray(labels, np.int32), "low": self._low}
+        padded = {}
+        for name, a in cond.items():
             if a is not None:
-                out[name] = np.zeros((self.batch, *a.shape[1:]), a.dtype)
-                out[name][:n] = a
-        return jax.tree.map(jnp.asarray, out)
+                padded[name] = np.zeros((self.batch, *a.shape[1:]), a.dtype)
+                padded[name][:n] = a
+        return jax.tree.map(jnp.asarray, padded)

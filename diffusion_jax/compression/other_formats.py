@@ -1,6 +1,7 @@
-"""The same examples in other lossless formats: sizes, checked by decoding.
+"""Sizes of the same examples in other lossless formats, checked by decoding.
 
-Images as PNG, WebP and JPEG XL, videos as animated ones, everything else packed by xz and bzip2.
+Images are coded as PNG, WebP and JPEG XL, videos as animated PNG and WebP and with xz and bzip2,
+everything else with xz and bzip2.
 """
 
 import bz2
@@ -57,7 +58,7 @@ def _packed(module: Any) -> tuple[Encode, Decode]:
 
 
 _PACKED = {"xz": lambda: _packed(lzma), "bzip2": lambda: _packed(bz2)}
-# By medium; of those that are not here, their bytes are packed.
+# Codecs by medium; other media use general-purpose compressors only.
 _FORMATS: dict[str, dict[str, Callable[[], tuple[Encode, Decode]]]] = {
     "image": {
         "PNG": lambda: _pillow("PNG", optimize=True),
@@ -76,15 +77,15 @@ def rivals(images: np.ndarray, medium: str = "image") -> list[dict[str, Any]]:
     """Sizes of the same examples in other lossless formats, at their highest effort.
 
     Args:
-        images: uint8 `[N, H, W, C]`, or of another medium, stored values as they are.
-        medium: the name of that.
+        images: stored values, uint8 `[N, H, W, C]` or the layout of another medium.
+        medium: name of the medium.
 
     Returns:
-        One record per format: `format`, and `bits_per_dim` as one file per example and
-        `bits_per_dim_sheet` as one picture, or file, of all examples; or `missing` with the reason.
+        One record per format: `format`, with `bits_per_dim` for one file per example and
+        `bits_per_dim_sheet` for one picture or file of all examples; or `missing`, with the reason.
 
     Raises:
-        ValueError: a format did not give the images back.
+        ValueError: a format did not reproduce the images.
     """
     out = []
     for name, make in _FORMATS.get(medium, _PACKED).items():
@@ -114,7 +115,7 @@ def _size(encode: Encode, decode: Decode, image: np.ndarray, name: str) -> int:
         same = np.array_equal(image.ravel(), back)
     else:
         back = back[..., None] if back.ndim < image.ndim else back
-        # WebP has no grey pictures: it stores three equal channels, which cost it nothing.
+        # WebP has no grey pictures: it stores three equal channels, at no extra cost.
         same = np.array_equal(np.broadcast_to(image, back.shape), back)
     if not same:
         raise ValueError(f"{name} did not return the same values")
@@ -126,7 +127,7 @@ def _is_grey(image: np.ndarray) -> bool:
 
 
 def _sheet(images: np.ndarray) -> np.ndarray:
-    """All images in one picture, about square; what is left over of the last row is 0."""
+    """All images in one roughly square picture; the rest of the last row is 0."""
     n, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(n * height / width))
     rows = -(-n // columns)
@@ -137,7 +138,7 @@ def _sheet(images: np.ndarray) -> np.ndarray:
 
 
 def _film_sheet(videos: np.ndarray) -> np.ndarray:
-    """All videos in one, about square."""
+    """All videos in one roughly square video."""
     return np.stack([_sheet(frame) for frame in videos.swapaxes(0, 1)])
 
 

@@ -1,7 +1,8 @@
-"""Labels and pixels given `z_0`, on a stack of `constriction`'s: exact, fast, and only ever pushed.
+"""Coding of labels and of pixels given `z_0`, on a `constriction` stack: exact and fast.
 
-Its models are 24 bits wide and leaky: right here (a level costs at most 24 bits), wrong for drawing
-latents (see `compression.rans`). Because nothing is drawn from this stack it needs no initial bits.
+Its models are 24 bits wide and leaky. That is right here (a level costs at most 24 bits), but wrong
+for drawing latents (see `compression.rans`). Nothing is drawn from this stack, so it needs no
+initial bits.
 """
 
 import constriction
@@ -14,7 +15,7 @@ class Symbols:
     """A stack of symbols.
 
     Args:
-        words: uint32, what is on it; None for an empty one.
+        words: content of the stack, uint32; None for an empty stack.
     """
 
     def __init__(self, words: np.ndarray | None = None):
@@ -31,9 +32,9 @@ class Symbols:
 
         Args:
             labels: integers `[n]`.
-            classes: how many there are.
+            classes: number of classes.
         """
-        if classes > 1:  # one class is no news
+        if classes > 1:  # a single class carries no information
             self._coder.encode_reverse(labels.astype(np.int32), self._uniform(classes))
 
     def pop_labels(self, n: int, classes: int) -> np.ndarray:
@@ -47,7 +48,7 @@ class Symbols:
 
         Args:
             pixels: integers `[n, values]`.
-            log_probs: nats, `[n, values, levels]`.
+            log_probs: log-probabilities, nats, `[n, values, levels]`.
         """
         levels = log_probs.shape[-1]
         table = np.exp(log_probs).reshape(-1, levels)
@@ -56,11 +57,11 @@ class Symbols:
     def pop_pixels(self, log_probs: np.ndarray) -> np.ndarray:
         """Takes pixels off, uint8 `[n, values]`, given the same `log_probs`."""
         *shape, levels = log_probs.shape
-        found = self._coder.decode(self._categorical, np.exp(log_probs).reshape(-1, levels))
-        return found.astype(np.uint8).reshape(shape)
+        pixels = self._coder.decode(self._categorical, np.exp(log_probs).reshape(-1, levels))
+        return pixels.astype(np.uint8).reshape(shape)
 
     def bits(self) -> float:
-        """Bits on the stack."""
+        """Number of bits on the stack."""
         return float(self._coder.num_valid_bits())
 
     def words(self) -> np.ndarray:
@@ -68,5 +69,5 @@ class Symbols:
         return self._coder.get_compressed()
 
     def empty(self) -> bool:
-        """Whether nothing is left."""
+        """Whether the stack is empty."""
         return bool(self._coder.is_empty())

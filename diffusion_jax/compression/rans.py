@@ -1,15 +1,15 @@
 """A stack of bits by range asymmetric numeral systems (Duda 2013), vectorised over lanes.
 
-Why not `constriction` here: bits-back coding *samples* latents by decoding them from the stack, and
-the models of constriction's Python interface are 24 bits wide and leaky, so that every bin of a
-grid of 10^5 holds probability 2^-24 or more: samples become wild outliers. Its `Uniform`, with
-which an exact model could be composed, rounds the width of a symbol to whole counts of 2^-24 and
-loses 0.05 bits for one of 600,000 counts (measured). It codes the pixels and the
-labels (`compression.pixels`), which are only ever pushed and for which a leak is right.
+`constriction` does not suit latents: bits-back coding *samples* latents by decoding them from the
+stack, but the models of its Python interface are 24 bits wide and leaky. Each of 10^5 bins of a
+grid then has probability 2^-24 or more, and some samples become extreme outliers. Its `Uniform`,
+from which an exact model could be composed, rounds the width of a symbol to whole counts of 2^-24
+and loses 0.05 bits for one of 600,000 counts (measured). It does code pixels and labels
+(`compression.pixels`), which are never sampled and for which a leak is right.
 
-A state is in [2^48, 2^64) and moves 16 bits at a time; models have 32 bits: the loss is of order
+A state is in [2^48, 2^64) and moves 16 bits at a time; models have 32 bits, so the loss is of order
 2^-16 bits per symbol. Images are coded side by side in rows of `lanes` states each, and all share
-one tail. A lane needs 48 bits before anything can be taken off it, so there is one per 32 values.
+one tail. A lane needs 48 bits before anything can be popped, so there is one per 32 values.
 """
 
 import math
@@ -32,25 +32,25 @@ Find = Callable[[np.ndarray, slice], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def random_words(seed: int, *where: int) -> np.random.Philox:
-    """The generator of raw words at a place: a pure function of `(seed, where)`, three at most."""
+    """A generator of raw words: a pure function of `seed` and of up to three numbers `where`."""
     return np.random.Philox(key=seed, counter=[0, *where, *(0,) * (3 - len(where))])
 
 
 def whitening(seed: int, batch: int, step: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The mask that makes bits taken off the stack look fresh, uint64 below 2^32.
+    """The mask that makes popped bits look random.
 
     Without it a pop right after a push with a similar model returns the numbers just pushed,
     shifted by the model's error, and the latents become a random walk. Only the 32 bits a model
-    reads are masked: higher ones are not uniform, and a mask there costs 0.005 bits a value.
+    reads are masked: higher ones are not uniform, and masking them costs 0.005 bits per value.
 
     Args:
-        seed: the file's seed.
-        batch: which images.
-        step: which latent.
-        shape: of the mask.
+        seed: seed of the file.
+        batch: number of the batch.
+        step: number of the latent.
+        shape: shape of the mask.
 
     Returns:
-        The mask, one number per value.
+        The mask, uint64 below 2^32.
     """
     raw = random_words(seed, 1 + batch, step).random_raw(math.prod(shape))
     return raw.reshape(shape) & _LOW
@@ -59,14 +59,14 @@ def whitening(seed: int, batch: int, step: int, shape: tuple[int, ...]) -> np.nd
 class Stack:
     """Rows of ANS states over one tail of 16-bit words.
 
-    A stack that is made with a seed finds random words under its bottom, as many as it needs: the
-    initial bits of bits-back coding. What was used is counted, and can be checked on the way back.
+    A stack with a seed has an unlimited supply of random words under its bottom: the initial bits
+    of bits-back coding. Their use is counted, so that decoding can check that all are returned.
 
     Args:
-        rows: images coded side by side.
-        values: values of an image; there are `ceil(values / PER_LANE)` lanes per row.
-        seed: of the initial bits; None for a stack that must not run out.
-        part: tells stacks of one seed apart.
+        rows: number of images coded side by side.
+        values: number of values of an image; there are `ceil(values / PER_LANE)` lanes per row.
+        seed: seed for the initial bits; None for a stack that must not run out.
+        part: number that distinguishes stacks with the same seed.
     """
 
     def __init__(self, rows: int, values: int, seed: int | None, part: int = 0):
@@ -85,9 +85,9 @@ class Stack:
         """The stack with this content, for images of `values` values.
 
         Args:
-            values: values of an image.
-            heads: uint64 `[rows, lanes]`.
-            tail: uint16, bottom first.
+            values: number of values of an image.
+            heads: states, uint64 `[rows, lanes]`.
+            tail: words under the states, uint16, bottom first.
 
         Returns:
             A stack without initial bits.
@@ -103,15 +103,15 @@ class Stack:
         return self._tail[: self._size]
 
     def initial_bits(self) -> float:
-        """Bits that were on the stack before anything was put there, as far as they were used."""
+        """Number of initial bits used so far."""
         return self.start + _WORD * self.used
 
     def bits(self) -> float:
-        """Information on the stack, initial bits included."""
+        """Number of bits on the stack, initial bits included."""
         return float(np.log2(self.heads.astype(np.float64)).sum()) + _WORD * self._size
 
     def returned(self, seed: int, part: int, used: int) -> bool:
-        """Whether nothing is left but the first `used` initial words of `(seed, part)`."""
+        """Whether the stack holds exactly the first `used` initial words of `(seed, part)`."""
         if used != self._size:
             return False
         fresh = Stack(len(self.heads), self._values, seed, part)
@@ -119,13 +119,12 @@ class Stack:
         return np.array_equal(fresh.heads, self.heads) and np.array_equal(words[::-1], self.tail)
 
     def push(self, start: np.ndarray, width: np.ndarray, mask: np.ndarray | None = None) -> None:
-        """Puts values on the stack.
+        """Pushes the values of the first n rows.
 
         Args:
-            start: uint64 `[n, values]`, where each value's interval of [0, 2^32) starts, for the
-                first n rows.
-            width: uint64, the intervals' widths, positive.
-            mask: the mask the values were popped with, to undo `pop` exactly.
+            start: start of each value's interval in [0, 2^32), uint64 `[n, values]`.
+            width: width of each interval, positive, uint64 `[n, values]`.
+            mask: the mask with which the values were popped, to undo `pop` exactly.
         """
         (n, values), lanes = start.shape, self.heads.shape[1]
         for at in range(0, values, lanes):
@@ -145,13 +144,13 @@ class Stack:
     def pop(
         self, n: int, find: Find, mask: np.ndarray | None = None, values: int | None = None
     ) -> np.ndarray:
-        """Takes the values of the first `n` rows off the stack: the inverse of `push`.
+        """Pops the values of the first `n` rows: the inverse of `push`.
 
         Args:
-            n: rows.
-            find: `(u, columns) -> (value, start, width)`: whose interval the uint64 `u` is in.
+            n: number of rows.
+            find: `(u, columns) -> (value, start, width)`: the value whose interval contains `u`.
             mask: whitening, from `whitening`.
-            values: how many of each row; None for those of an image.
+            values: number of values in each row; None for that of an image.
 
         Returns:
             int64 `[n, values]`.
@@ -195,5 +194,5 @@ class Stack:
 
 
 def _sixteen(source: np.random.Philox, count: int) -> np.ndarray:
-    """The next `count` words of 16 bits, one of each raw word: any split gives the same stream."""
+    """The next `count` 16-bit words, one per raw word, so that any split gives the same stream."""
     return (source.random_raw(count) & np.uint64(0xFFFF)).astype(np.uint16)
