@@ -174,7 +174,7 @@ def test_the_range_is_kept():
     assert adapted.gamma_min == pytest.approx(2 * np.log(0.05))
     z = jnp.zeros((1, 2))
     assert isinstance(adapted(z, 0.0), Pred)
-    with pytest.raises(ConfigError, match=r"knows gamma from -5\.99 to 4\.61, not -8\.00 to -8"):
+    with pytest.raises(ConfigError, match=r"gamma from -5\.99 to 4\.61, not -8\.00 to -8"):
         adapted(z, -8.0)
     with pytest.raises(ConfigError, match="choose gammas, or gamma_min and gamma_max, within"):
         adapted.model(gamma_min=-13.3)
@@ -186,8 +186,8 @@ def test_the_range_is_kept():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: adapt.velocity(flow, path="straight"), "allowed are rectified, cosine"),
-        (lambda: adapt.score(flow, sde="vpsde"), "allowed are ve, vp, subvp"),
+        (lambda: adapt.velocity(flow, path="straight"), "allowed: rectified, cosine"),
+        (lambda: adapt.score(flow, sde="vpsde"), "allowed: ve, vp, subvp"),
         (lambda: adapt.eps(at_step, [0.1, 0.5]), "must decrease from below 1"),
     ],
 )
@@ -207,6 +207,28 @@ def test_whole_steps_only():
     gamma = float(np.log((1 - 0.7) / 0.7)) + 0.1
     adapted(jnp.zeros((2, 1)), gamma)
     assert seen[0].dtype == jnp.int32 and seen[0].tolist() == [1, 1]
+
+
+def test_the_range_of_a_flow_follows_from_its_times():
+    adapted = adapt.velocity(flow, t_min=0.02, t_max=0.9)
+    ends = [2 * np.log(t / (1 - t)) for t in (0.02, 0.9)]
+    np.testing.assert_allclose([adapted.gamma_min, adapted.gamma_max], ends, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "kwargs"),
+    [(adapt.velocity, {}), (adapt.eps, {"alphas_cumprod": [0.99, 0.5, 0.01]}), (adapt.score, {})],
+)
+def test_every_adapter_passes_the_condition_on(adapter, kwargs):
+    labels = []
+
+    def f(x, time, cond):
+        labels.append(cond["label"])
+        return x
+
+    cond = {"label": jnp.asarray([2, 3])}
+    adapter(f, conditional=True, **kwargs)(jnp.ones((2, 1)), 0.0, cond)
+    assert [label.tolist() for label in labels] == [[2, 3]]
 
 
 def test_a_condition_goes_through():

@@ -1,11 +1,14 @@
-"""Other people's models: a denoiser in its own parameterisation and clock becomes ours.
+"""Adapters for third-party models, which convert their parameterisation and time to ours.
 
     adapted = adapt.edm(lambda x, sigma: net(x, sigma))
     x = dj.integrate(adapted, dj.build("samplers", "unipc()"), gammas, z, key)
     model = adapted.model(levels=256)
 
-Samplers and guidance take `adapted` itself; bounds, the ODE's likelihood and rate-distortion take
-`adapted.model(...)`. Data are in the units the function was trained on: [-1, 1] for our decoders.
+Samplers and guidance take `adapted` itself; bounds, the ODE likelihood and rate-distortion take
+`adapted.model(...)`. Data stay in the units of the wrapped function; our decoders need [-1, 1].
+
+Each adapter returns an `Adapted`: a callable `(z [B, ...], gamma) -> Pred`, with `x` and `eps` of
+the shape of `z`, and with `gamma_min` and `gamma_max`, the range in which the model was trained.
 """
 
 import math
@@ -26,12 +29,12 @@ __all__ = ["Adapted", "edm", "eps", "score", "velocity"]
 def edm(
     f: Theirs, sigma_min: float = 0.002, sigma_max: float = 80.0, conditional: bool = False
 ) -> Adapted:
-    """EDM's denoiser (Karras et al. 2022): `f(x + sigma n, sigma)` is the data.
+    """Adapts a denoiser of EDM (Karras et al. 2022): `f(x + sigma n, sigma)` predicts x.
 
     Args:
         f: `(x [B, ...], sigma [B]) -> x_hat`, preconditioning included.
-        sigma_min: least noise level it was trained on.
-        sigma_max: most.
+        sigma_min: least noise level in training; `gamma_min` is `2 log(sigma_min)`.
+        sigma_max: greatest noise level in training; `gamma_max` is `2 log(sigma_max)`.
         conditional: `f` takes `cond` as a third argument.
     """
     call = with_cond(f, conditional)
@@ -52,22 +55,24 @@ def velocity(
     noise_first: bool = False,
     conditional: bool = False,
 ) -> Adapted:
-    """A flow: `f(x_t, t)` is the derivative of `x_t` by t along a path between data and noise.
+    """Adapts a flow: `f(x_t, t)` predicts `d x_t / d t` along a path between data and noise.
 
     Args:
         f: `(x_t [B, ...], t [B]) -> velocity`.
-        path: `"rectified"`, `x_t = (1 - t) x + t eps`, or `"cosine"`, `cos(pi t / 2) x +
+        path: `"rectified"`, `x_t = (1 - t) x + t eps`, or `"cosine"`, `x_t = cos(pi t / 2) x +
             sin(pi t / 2) eps`.
-        t_min: least time it is good for, counted from the data.
-        t_max: most.
-        noise_first: its time is 0 at noise and 1 at data (Lipman et al. 2023).
+        t_min: least time at which `f` is valid, counted from the data; `gamma_min` follows from it.
+        t_max: greatest time at which `f` is valid; `gamma_max` follows from it.
+        noise_first: the time of `f` is 0 at noise and 1 at data (Lipman et al. 2023).
         conditional: `f` takes `cond` as a third argument.
 
     Raises:
-        ConfigError: there is no such path.
+        ConfigError: unknown path.
     """
     if path not in PATHS:
-        raise ConfigError(f"adapt.velocity: path={path!r}; allowed are {', '.join(PATHS)}")
+        raise ConfigError(
+            f"adapt.velocity: path={path!r} is not valid; allowed: {', '.join(PATHS)}"
+        )
     p, call = PATHS[path], with_cond(f, conditional)
 
     def predict(z: Array, gamma: Array, cond: Cond) -> Pred:
@@ -81,12 +86,13 @@ def velocity(
 def eps(
     f: Theirs, alphas_cumprod: Any, integer: bool = False, conditional: bool = False
 ) -> Adapted:
-    """A model of discrete time that predicts the noise (Ho et al. 2020).
+    """Adapts a discrete-time model that predicts the noise (Ho et al. 2020).
 
     Args:
-        f: `(z [B, ...], step [B]) -> eps`, steps from 0; fractions of a step lie between two.
-        alphas_cumprod: `alpha^2` at every step, decreasing, `[T]`.
-        integer: `f` takes whole steps only, int32: it is asked at the nearest.
+        f: `(z [B, ...], step [B]) -> eps`; steps count from 0 and may be fractional.
+        alphas_cumprod: `alpha^2` at every step, decreasing, `[T]`; its ends give `gamma_min` and
+            `gamma_max`.
+        integer: `f` accepts integer steps only (int32); it is evaluated at the nearest one.
         conditional: `f` takes `cond` as a third argument.
 
     Raises:
@@ -96,7 +102,7 @@ def eps(
     if a2.ndim != 1 or len(a2) < 2 or np.any(np.diff(a2) >= 0) or a2[-1] <= 0 or a2[0] >= 1:
         raise ConfigError(
             "adapt.eps: alphas_cumprod must decrease from below 1 to above 0, one value for each "
-            "step; betas are turned into it by cumprod(1 - betas)"
+            "step; from betas it is cumprod(1 - betas)"
         )
     gammas = np.log1p(-a2) - np.log(a2)
 
@@ -116,21 +122,21 @@ def score(
     t_min: float = 1e-5,
     conditional: bool = False,
 ) -> Adapted:
-    """A score model of an SDE (Song et al. 2021): `f(x_t, t)` is the gradient of log p.
+    """Adapts a score model of an SDE (Song et al. 2021): `f(x_t, t)` predicts `grad log p(x_t)`.
 
     Args:
         f: `(x_t [B, ...], t [B]) -> score`, t in [0, 1].
         sde: `"ve"`, `"vp"` or `"subvp"`.
-        low: beta at time 0 (0.1), or the least sigma of `"ve"` (0.01).
-        high: beta at time 1 (20), or the largest sigma of `"ve"` (50).
-        t_min: least time it is good for.
+        low: beta at time 0 (default 0.1), or the least sigma of `"ve"` (default 0.01).
+        high: beta at time 1 (default 20), or the greatest sigma of `"ve"` (default 50).
+        t_min: least time at which `f` is valid; `gamma_min` follows from it, `gamma_max` from 1.
         conditional: `f` takes `cond` as a third argument.
 
     Raises:
-        ConfigError: there is no such SDE.
+        ConfigError: unknown SDE.
     """
     if sde not in SDES:
-        raise ConfigError(f"adapt.score: sde={sde!r}; allowed are {', '.join(SDES)}")
+        raise ConfigError(f"adapt.score: sde={sde!r} is not valid; allowed: {', '.join(SDES)}")
     kind, call = SDES[sde], with_cond(f, conditional)
     lo = kind.low if low is None else low
     hi = kind.high if high is None else high
@@ -140,8 +146,8 @@ def score(
         t, signal = kind.time(ratio, lo, hi), expand(kind.signal(ratio), z)
         g = expand(gamma, z)
         # x_t = signal (x + ratio eps), and z = alpha (x + ratio eps).
-        found = call(z * signal / alpha(g), t, cond)
-        return of_eps(-signal * expand(ratio, z) * found, z, g)
+        gradient = call(z * signal / alpha(g), t, cond)
+        return of_eps(-signal * expand(ratio, z) * gradient, z, g)
 
     ends = (2 * math.log(kind.ratio(t, lo, hi)) for t in (t_min, 1.0))
     return Adapted(predict, *ends)

@@ -1,4 +1,4 @@
-"""Paths between data and noise that flows follow."""
+"""The paths of flows between data and noise."""
 
 import math
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from diffusion_jax.types import Array, alpha, sigma
 
 @dataclass(frozen=True)
 class Flow:
-    """A path `x_t = A x + S eps` with `t` from data (0) to noise (1): its time, and its velocity.
+    """A path `x_t = A x + S eps` with `t` from data (0) to noise (1).
 
     Attributes:
         time: `gamma -> t`.
         gamma: `t -> gamma`.
         scale: `gamma -> x_t / z`.
-        read: `(u, x_t, t) -> (x, eps)`, for u the derivative of `x_t` by t.
+        read: `(u, x_t, t) -> (x, eps)`, for the velocity u, the derivative of `x_t` by t.
     """
 
     time: Callable[[Array], Array]

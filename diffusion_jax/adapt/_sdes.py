@@ -15,10 +15,10 @@ class SDE:
     """An SDE with `x_t = signal (x + ratio eps)`.
 
     Attributes:
-        low: default of its first parameter.
-        high: default of its second.
+        low: default of the first parameter.
+        high: default of the second parameter.
         time: `(ratio, low, high) -> t`.
-        ratio: its inverse, `(t, low, high)`.
+        ratio: the inverse of `time`, `(t, low, high) -> ratio`.
         signal: `ratio -> signal`.
     """
 

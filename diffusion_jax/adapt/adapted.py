@@ -1,4 +1,4 @@
-"""What the adapters give: a denoiser that knows its range of gamma."""
+"""The result of the adapters: a denoiser with its range of gamma."""
 
 import contextlib
 from collections.abc import Callable
@@ -15,22 +15,22 @@ from diffusion_jax.model import Model
 from diffusion_jax.process.parameterization import from_pred
 from diffusion_jax.types import Array, Cond, Pred, alpha, expand, least_noise, sigma
 
-_SLACK = 1e-3  # of gamma: ends are given in float32
+_SLACK = 1e-3  # tolerance in gamma: ends may come in float32
 
-# (x, clock [B]) -> prediction, shape of x; with a third argument, the condition, if said so.
+# (x, time [B]) -> prediction, shape of x; with the condition as third argument if conditional.
 Theirs = Callable[..., Array]
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """A denoiser `(z, gamma, cond) -> Pred` with the range of gamma it was trained on.
+    """A denoiser `(z, gamma, cond) -> Pred` with the range of gamma in which it was trained.
 
-    Outside of the range it raises `ConfigError`, or gives NaN where gamma is traced.
+    Outside the range it raises `ConfigError`, or gives NaN if gamma is traced.
 
     Attributes:
-        predict: `(z, gamma, cond) -> Pred`, gamma of the shape of `z`'s batch axis.
-        gamma_min: the least noise it knows.
-        gamma_max: the most.
+        predict: `(z [B, ...], gamma [B], cond) -> Pred`.
+        gamma_min: least gamma in training.
+        gamma_max: greatest gamma in training.
     """
 
     predict: Callable[[Array, Array, Cond], Pred]
@@ -38,23 +38,24 @@ class Adapted:
     gamma_max: float
 
     def __call__(self, z: Array, gamma: Array | float, cond: Cond | None = None) -> Pred:
-        """The prediction at latents `z` `[B, ...]` and `gamma`, scalar or `[B]`."""
+        """The prediction, shapes of `z`, at latents `z` `[B, ...]` and `gamma`, scalar or `[B]`."""
         with contextlib.suppress(jax.errors.TracerArrayConversionError):
             self.check(gamma)
         gamma = jnp.broadcast_to(jnp.asarray(gamma, z.dtype), z.shape[:1])
         lo, hi = self.gamma_min - _SLACK, self.gamma_max + _SLACK
-        known = expand((gamma >= lo) & (gamma <= hi), z)
+        valid = expand((gamma >= lo) & (gamma <= hi), z)
         pred = self.predict(z, gamma, cond or {})
-        return Pred(*(jnp.where(known, a, jnp.nan) for a in pred))
+        return Pred(*(jnp.where(valid, a, jnp.nan) for a in pred))
 
     def check(self, gammas: Any) -> None:
-        """Raises `ConfigError` if any of `gammas` is outside of the range."""
+        """Raises `ConfigError` if any of `gammas` is outside the range."""
         values = np.asarray(gammas, np.float64)
         lo, hi = float(values.min()), float(values.max())
         if lo < self.gamma_min - _SLACK or hi > self.gamma_max + _SLACK:
             raise ConfigError(
-                f"this model knows gamma from {self.gamma_min:.2f} to {self.gamma_max:.2f}, not "
-                f"{lo:.2f} to {hi:.2f}; choose gammas, or gamma_min and gamma_max, within"
+                f"this model was trained for gamma from {self.gamma_min:.2f} to "
+                f"{self.gamma_max:.2f}, not {lo:.2f} to {hi:.2f}; choose gammas, or gamma_min and "
+                "gamma_max, within this range"
             )
 
     def model(
@@ -65,17 +66,20 @@ class Adapted:
         gamma_max: float | None = None,
         num_classes: int = 0,
     ) -> Model:
-        """A model for bounds and likelihoods, whose parameters are `model.init(key, shape)`.
+        """A model for bounds and likelihoods.
+
+        Its network has no parameters; `model.init(key, shape)` gives those that the model needs.
 
         Args:
-            levels: grey levels of the data.
-            decoder: of the folder `decoders/`.
-            gamma_min: least noise of the bound; by default what suits the levels, if it is known.
-            gamma_max: most noise; by default the most there is.
-            num_classes: classes in `cond["label"]`; this number means "no label".
+            levels: number of grey levels of the data.
+            decoder: a plug-in of `decoders/`.
+            gamma_min: gamma at the data end; by default the value for this number of levels, or
+                the least of the range if that is greater.
+            gamma_max: gamma at the noise end; by default the greatest of the range.
+            num_classes: number of classes in `cond["label"]`; the label `num_classes` means none.
 
         Raises:
-            ConfigError: these ends are outside of the model's range.
+            ConfigError: these ends are outside the model's range.
         """
         lo = max(least_noise(levels), self.gamma_min) if gamma_min is None else gamma_min
         hi = self.gamma_max if gamma_max is None else gamma_max
@@ -92,7 +96,7 @@ class Adapted:
 
 @dataclass(frozen=True)
 class _Network:
-    """The adapted denoiser as a network without parameters, in the form that rounds least."""
+    """The adapted denoiser as a network without parameters; "v" has the least rounding error."""
 
     adapted: Adapted
 
@@ -106,10 +110,10 @@ class _Network:
 
 
 def with_cond(f: Theirs, conditional: bool) -> Callable[[Array, Array, Cond], Array]:
-    """`f` with a third argument, the condition, which it sees if `conditional`."""
-    return f if conditional else lambda x, clock, cond: f(x, clock)
+    """`f` with the condition as a third argument, which is ignored unless `conditional`."""
+    return f if conditional else lambda x, time, cond: f(x, time)
 
 
 def of_eps(eps: Array, z: Array, g: Array) -> Pred:
-    """The prediction of data that follows from one of the noise."""
+    """The `Pred` for a prediction of the noise."""
     return Pred(x=(z - sigma(g) * eps) / alpha(g), eps=eps)
