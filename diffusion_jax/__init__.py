@@ -1,26 +1,26 @@
 """Likelihood-based diffusion with guidance, in JAX.
 
-Sample from any denoiser, yours included; `gamma` is -log SNR everywhere:
+Sample from any denoiser, including your own; `gamma` is -log SNR everywhere:
 
     import diffusion_jax as dj
 
-    def denoise(z, gamma):           # [B, ...], scalar -> what the data and the noise are
+    def denoise(z, gamma):           # [B, ...], scalar -> predictions of data and noise
         ...
         return dj.Pred(x=x, eps=eps)
 
     sampler = dj.build("samplers", "dpmpp_2m()")
-    x = dj.integrate(denoise, sampler, dj.gammas(20), z, key)    # z: [B, ...] of N(0, 1)
+    x = dj.integrate(denoise, sampler, dj.gammas(20), z, key)    # z: [B, ...] from N(0, I)
 
-Train a run, or open one that `djax train --config=digits --workdir=runs/digits` has made:
+Train a run, or open one from `djax train --config=digits --workdir=runs/digits`:
 
     run = dj.train("digits", "runs/digits")
     run = dj.open_run("runs/digits")
     images = run.sample(num=10, guidance="cfg(w=3.0)")    # uint8 [10, 8, 8, 1]
     print(run.bits_per_dim("test"))                       # value +- standard error
-    data = run.compress(images)                           # bytes; run.decompress(data) gives back
+    data = run.compress(images)                           # bytes; run.decompress(data) inverts
 
-`dj.available()` names the kinds of plug-ins, `dj.available("samplers")` those of a kind, and
-`djax list` describes them. Importing this package loads nothing: JAX is loaded when a name is used.
+`dj.available()` gives the kinds of plug-ins, `dj.available("samplers")` the plug-ins of a kind, and
+`djax list` describes them. Importing this package does not load JAX; using one of its names does.
 """
 
 import importlib

@@ -1,7 +1,7 @@
-"""What numbers an argument or a setting may be: annotations for the arguments of plug-ins.
+"""Ranges of numbers, as type annotations for the arguments of plug-ins and for settings.
 
-`def make(width: Count = 128, dropout: Rate = 0.1)` says it all: `registry.build` refuses other
-values in one line. To a type checker they are `int` and `float`.
+`def make(width: Count = 128, dropout: Rate = 0.1)` is all that is needed: `registry.build` refuses
+other values with a one-line error. Type checkers see `int` and `float`.
 """
 
 import math
@@ -11,12 +11,14 @@ from typing import Annotated
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; not a number is in none.
+    """Numbers from `low` to `high`. NaN is never allowed.
 
     Attributes:
-        text: completes "it must be"; where it begins with "a " it needs no "a whole number".
-        open_low: `low` itself is refused.
-        open_high: `high` itself is refused; infinity, unless this is set to False.
+        low: least value.
+        text: completes "it must be"; a text that begins with "a " replaces the name of the type.
+        high: greatest value.
+        open_low: whether `low` itself is excluded.
+        open_high: whether `high` itself is excluded; by default only if it is infinity.
     """
 
     low: float
@@ -34,7 +36,7 @@ class Range:
 
 @dataclass(frozen=True)
 class AtLeast:
-    """Tuples of `count` values or more."""
+    """Tuples of at least `count` values."""
 
     count: int
 

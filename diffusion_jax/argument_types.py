@@ -1,4 +1,4 @@
-"""Arguments of plug-ins, held against the annotations of their `make`."""
+"""Checks of plug-in arguments against the annotations of `make`."""
 
 import inspect
 import numbers
@@ -28,15 +28,15 @@ def _is_real(value: Any) -> bool:
 
 
 def hints(make: Callable) -> dict[str, Any]:
-    """The annotations of `make`, resolved; none where they cannot be."""
+    """The resolved annotations of `make`; empty if they cannot be resolved."""
     try:
         return typing.get_type_hints(make, include_extras=True)
-    except Exception:  # of a plug-in from elsewhere, which may name anything
+    except Exception:  # annotations of third-party plug-ins may fail in any way
         return {}
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a literal, or a plug-in that has been built, is what the annotation says."""
+    """Whether a literal or a built plug-in matches the annotation."""
     plain, ranges = _parts(hint)
     if ranges:
         return fits(value, plain) and all(r.holds(value) for r in ranges)
@@ -48,42 +48,42 @@ def fits(value: Any, hint: Any) -> bool:
     if _is_tuple(hint):
         return isinstance(value, tuple | list) and _fits_items(value, typing.get_args(hint))
     if hint in _ANYTHING or not isinstance(hint, type):
-        return True  # a callable, a type variable, ...: not ours to judge
+        return True  # a callable, a type variable, ...: not checked
     if typing.Protocol in hint.__bases__:
         return not isinstance(value, _LITERALS)
     return isinstance(value, hint)
 
 
 def converted(value: Any, hint: Any) -> Any:
-    """A list as the tuple and a whole number as the number it stands for; all else as it is."""
+    """The value, with a list converted to a tuple or an integer to a float if annotated so."""
     plain = [_parts(h)[0] for h in (_choices(hint) or (hint,))]
     tuples = [h for h in plain if _is_tuple(h)]
     if isinstance(value, tuple | list) and tuples:  # plug-ins stay hashable
         items = typing.get_args(tuples[0])
-        alike = items[1:] == (...,)
-        return tuple(converted(v, items[0]) if alike else v for v in value)
+        one_type = items[1:] == (...,)
+        return tuple(converted(v, items[0]) if one_type else v for v in value)
     if float in plain and int not in plain and _is_real(value):
         return float(value)
     return value
 
 
 def takes(hint: Any, kind: type) -> bool:
-    """Whether the annotation is `kind`, or has it among its choices."""
+    """Whether the annotation is `kind`, or a union that contains it."""
     return any(h is kind for h in (_choices(hint) or (hint,)))
 
 
 def only_literals(hint: Any) -> bool:
-    """Whether no plug-in can be what the annotation says."""
+    """Whether the annotation excludes plug-ins."""
     plain = (_parts(h)[0] for h in (_choices(hint) or (hint,)))
     return all(h in _SIMPLE or _is_tuple(h) for h in plain)
 
 
 def words(hint: Any) -> str:
-    """The annotation for people."""
+    """A description of the annotation, for messages."""
     plain, ranges = _parts(hint)
     if ranges:
-        whole = next((r.text for r in ranges if r.text.startswith("a ")), "")
-        return whole or ", ".join([words(plain), *(r.text for r in ranges)])
+        complete = next((r.text for r in ranges if r.text.startswith("a ")), "")
+        return complete or ", ".join([words(plain), *(r.text for r in ranges)])
     choices = _choices(hint)
     if choices:
         return ", or ".join(words(h) for h in choices)
@@ -98,11 +98,11 @@ def words(hint: Any) -> str:
 
 
 def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The annotation without its ranges, and these."""
+    """The annotation without its ranges, and the ranges."""
     if typing.get_origin(hint) is not typing.Annotated:
         return hint, ()
-    plain, *more = typing.get_args(hint)
-    return plain, tuple(m for m in more if hasattr(m, "holds"))
+    plain, *metadata = typing.get_args(hint)
+    return plain, tuple(m for m in metadata if hasattr(m, "holds"))
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

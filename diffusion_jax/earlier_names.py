@@ -1,7 +1,7 @@
-"""What kinds of plug-ins, plug-ins and their arguments were called earlier, and meant unsaid.
+"""Earlier names of kinds, plug-ins and arguments, and earlier defaults of arguments.
 
-What was saved or written with these names still means the same: `registry` builds it, and
-`saved_config` reads and compares it.
+Configurations and strings that use them keep their meaning: `registry` builds them, and
+`saved_config` reads and compares them.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ KINDS = {
     "proposals": "time_sampling",
     "scorers": "guides",
 }
-# By kind.
+# {kind: {earlier name: name today}}
 _PLUGINS: Mapping[str, Mapping[str, str]] = {
     "augment": {"untold": "hidden"},
     "data": {"clips": "videos", "named": "class_captions"},
@@ -32,13 +32,13 @@ _ARGUMENTS: Mapping[str, Mapping[str, str]] = {
 
 
 class Default(NamedTuple):
-    """An argument of a plug-in whose default is not what it was.
+    """An argument of a plug-in whose default has changed.
 
     Attributes:
-        name: of the argument.
-        position: among those that need no name.
-        earlier: what it meant to leave it out.
-        today: what that means now.
+        name: name of the argument.
+        position: its position among the positional arguments.
+        earlier: the earlier default.
+        today: the default today.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Default(NamedTuple):
     today: Any
 
 
-# By setting, of plug-ins in it. What is saved says these arguments; where it does not, it is from
-# before.
+# {setting: {plug-in: changed defaults}}. Configurations saved since write these arguments out;
+# where an argument is missing, the configuration is older and means the earlier default.
 DEFAULTS: Mapping[str, Mapping[str, tuple[Default, ...]]] = {
     "guidance": {"clip_guidance": (Default("form", 4, "true", "bank"),)},
     "task": {
@@ -61,19 +61,19 @@ DEFAULTS: Mapping[str, Mapping[str, tuple[Default, ...]]] = {
 
 
 def today(kind: str, spec: Spec) -> Spec:
-    """A plug-in by today's names; what is nested in it stays as it is."""
+    """A plug-in with today's names; nested plug-ins are left unchanged."""
     name = _PLUGINS.get(kind, {}).get(spec.name, spec.name)
     names = _ARGUMENTS.get(kind, {})
-    found = dataclasses.replace(
+    renamed = dataclasses.replace(
         spec, name=name, kwargs={names.get(k, k): v for k, v in spec.kwargs.items()}
     )
     if name == spec.name:
-        return found
-    return _say(found, DEFAULTS.get(kind, {}).get(name, ()), earlier=True)
+        return renamed
+    return _with_defaults(renamed, DEFAULTS.get(kind, {}).get(name, ()), earlier=True)
 
 
 def rewritten(kind: str, text: str) -> str:
-    """A plug-in string by today's names, with all that is nested in it."""
+    """A plug-in string with today's names, nested plug-ins included."""
     for old, new in _PLUGINS.get(kind, {}).items():
         text = re.sub(rf"(?<![\w.'\"/]){old}(?=\(|\s*$)", new, text)
     for old, new in _ARGUMENTS.get(kind, {}).items():
@@ -82,12 +82,12 @@ def rewritten(kind: str, text: str) -> str:
 
 
 def said(setting: str, text: str, earlier: bool = False) -> str:
-    """A setting in which arguments whose default has changed are written out.
+    """A setting with all arguments written out whose default has changed.
 
     Args:
-        setting: which.
+        setting: name of the setting.
         text: its plug-in string.
-        earlier: those that are unsaid mean what they did before; else what they do today.
+        earlier: write the earlier defaults; otherwise today's.
     """
     changed = DEFAULTS.get(setting, {})
     if not any(name in text for name in changed):
@@ -96,27 +96,31 @@ def said(setting: str, text: str, earlier: bool = False) -> str:
         spec = parse(text)
     except SpecError:
         return text
-    full = _full(spec, changed, earlier)
+    full = _with_nested_defaults(spec, changed, earlier)
     return text if full == spec else str(full)
 
 
-_APART = ("distill",)  # its guidance `classifier` is no guide
+_SKIPPED = ("distill",)  # its guidance `classifier` is not the guide of that name
 
 
-def _full(value: Any, changed: Mapping[str, tuple[Default, ...]], earlier: bool) -> Any:
+def _with_nested_defaults(
+    value: Any, changed: Mapping[str, tuple[Default, ...]], earlier: bool
+) -> Any:
+    """`value` with the changed defaults of every plug-in in it written out."""
     if isinstance(value, tuple):
-        return tuple(_full(v, changed, earlier) for v in value)
-    if not isinstance(value, Spec) or value.name in _APART:
+        return tuple(_with_nested_defaults(v, changed, earlier) for v in value)
+    if not isinstance(value, Spec) or value.name in _SKIPPED:
         return value
-    kwargs = {k: _full(v, changed, earlier) for k, v in value.kwargs.items()}
-    found = Spec(value.name, _full(value.args, changed, earlier), kwargs)
-    return _say(found, changed.get(value.name, ()), earlier)
+    kwargs = {k: _with_nested_defaults(v, changed, earlier) for k, v in value.kwargs.items()}
+    spec = Spec(value.name, _with_nested_defaults(value.args, changed, earlier), kwargs)
+    return _with_defaults(spec, changed.get(value.name, ()), earlier)
 
 
-def _say(spec: Spec, defaults: tuple[Default, ...], earlier: bool) -> Spec:
-    unsaid = {
+def _with_defaults(spec: Spec, defaults: tuple[Default, ...], earlier: bool) -> Spec:
+    """`spec` with the changed defaults of its own arguments written out."""
+    missing = {
         d.name: d.earlier if earlier else d.today
         for d in defaults
         if d.name not in spec.kwargs and len(spec.args) <= d.position
     }
-    return dataclasses.replace(spec, kwargs={**spec.kwargs, **unsaid}) if unsaid else spec
+    return dataclasses.replace(spec, kwargs={**spec.kwargs, **missing}) if missing else spec

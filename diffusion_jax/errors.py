@@ -1,4 +1,4 @@
-"""Errors a user can mend: each carries one clear line, and `main` turns it into an exit code."""
+"""Errors that a user can fix: each has a one-line message, and `main` maps it to an exit code."""
 
 import contextlib
 import traceback
@@ -12,27 +12,27 @@ def short(e: BaseException) -> str:
 
 
 def out_of_memory(e: BaseException) -> bool:
-    """Whether the machine or a device had too little memory, as Python or XLA say it."""
+    """Whether an error of Python or XLA means that a machine or device ran out of memory."""
     return isinstance(e, MemoryError) or "RESOURCE_EXHAUSTED" in str(e)
 
 
 class UserError(ValueError):
-    """What was wrong, what is allowed, how to mend it: in one line."""
+    """An error whose message says in one line what is wrong, what is allowed, and how to fix it."""
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """The configuration asks for something that does not exist or does not fit."""
+    """The configuration asks for something that does not exist or is inconsistent."""
 
 
 class SpecError(ConfigError):
-    """A plug-in string such as `"cfg(w=2.0)"` does not parse, or names nothing."""
+    """A plug-in string such as `"cfg(w=2.0)"` does not parse, or names an unknown plug-in."""
 
 
 @contextlib.contextmanager
 def foreign(what: str) -> Iterator[None]:
-    """Whatever a plug-in raises in here, as `ConfigError` in one line; `what` begins it."""
+    """Converts any exception raised in this block to a one-line ConfigError prefixed by `what`."""
     try:
         yield
     except UserError:
@@ -46,11 +46,11 @@ def foreign(what: str) -> Iterator[None]:
 
 
 class DataError(UserError):
-    """A data set is missing, or holds values outside what it declares."""
+    """A data set is missing, or has values outside the declared range."""
 
 
 class WorkdirError(UserError):
-    """The work directory belongs to another run, or lacks what is asked of it."""
+    """The work directory belongs to another run, or lacks something that is needed."""
 
 
 class CheckpointError(UserError):
@@ -62,10 +62,10 @@ class CodecError(UserError):
 
 
 class NonFiniteError(UserError):
-    """The training loss or gradient became NaN, infinite or absurd.
+    """The training loss or gradient became NaN, infinite or larger than allowed.
 
     Args:
-        message: the line.
+        message: the one-line message.
         step: the first such step.
     """
 
@@ -79,8 +79,8 @@ class NonFiniteError(UserError):
 class Preempted(BaseException):
     """The run was asked to stop; its state has been saved, and the same command resumes it.
 
-    As with KeyboardInterrupt, no `except Exception` of a library's may swallow it: it is raised
-    wherever a signal finds the program.
+    Like KeyboardInterrupt it can be raised anywhere in the program, so it is a BaseException that
+    an `except Exception` in a library cannot swallow.
     """
 
     exit_code = 42

@@ -1,11 +1,11 @@
-"""What plug-ins of each kind must have; `diffusion_jax.testing` says what they must do."""
+"""Required attributes of each plug-in kind; `diffusion_jax.testing` tests their behaviour."""
 
 from typing import Any
 
 from diffusion_jax.errors import SpecError
 
 _CALL = "call"
-# Samplers and networks say themselves what they lack (sampling.checks, model).
+# Samplers and networks are checked where they are used (sampling.checks, model).
 _HAS = {
     "data": ("shape", "levels", "num_classes", "split"),
     "augment": ("size", _CALL),
@@ -37,10 +37,13 @@ _HAS = {
 
 
 def check_made(kind: str, spec: str, made: Any, one: str = "") -> None:
-    """Refuses (`SpecError`) what `make` returned if it lacks something that its kind has.
+    """Raises SpecError if the result of `make` lacks an attribute that its kind requires.
 
     Args:
-        one: what a plug-in of the kind is called.
+        kind: kind of the plug-in.
+        spec: the plug-in string, for the message.
+        made: what `make` returned.
+        one: name for one plug-in of the kind; empty for `kind`.
     """
     if made is None and kind == "correctors":  # none()
         return

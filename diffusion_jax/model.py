@@ -1,4 +1,4 @@
-"""A model is a network, a schedule, an encoder, a decoder and perhaps an autoencoder."""
+"""A model: a network, a schedule, an encoder, a decoder and optionally an autoencoder."""
 
 import zlib
 from dataclasses import dataclass, field
@@ -35,19 +35,21 @@ class Model:
     """Everything a bound or a sampler needs, without the weights.
 
     Attributes:
-        network: predicts from `(z, gamma, cond)`.
-        schedule: gives gamma.
-        decoder: maps data to model space and scores them given `z_0`.
-        prediction: what the network predicts, `"eps"`, `"v"`, `"x"` or `"levels"`.
-        num_classes: classes it can be conditioned on; 0 for an unconditional model.
-        encoder: the data's own path through time; the identity for VDM.
-        null_class: whether training hides some labels and texts, so that none means something.
-        view: what of an image it is a model of, and what it is given.
-        autoencoder: what lies between data and latents; None: the data themselves diffuse.
-        cond_scalars: what else the network is told, numbers `[B]` in the condition.
-        teacher: the run that it is a student of, of few steps; empty for none.
-        text: how captions are read; None for a model that takes none.
-        embedding: length of the vector it is told of an image, the last value 1; 0 for none.
+        network: the backbone, called with `(z, gamma, cond)`.
+        schedule: the noise schedule, which gives gamma.
+        decoder: maps data to model space, and gives their probabilities given `z_0`.
+        prediction: parameterisation of the network's output, one of
+            `process.parameterization.PREDICTIONS`.
+        num_classes: number of classes it can be conditioned on; 0 for an unconditional model.
+        encoder: diffusion encoder, which gives `x_t`; the identity for VDM.
+        null_class: whether training drops some labels and texts, so that there is a null condition.
+        view: the part of an image that is modelled, and the part that is conditioned on.
+        autoencoder: maps data to latents and back; None if the data themselves diffuse.
+        cond_scalars: names of further conditions, numbers `[B]`, that the network receives.
+        teacher: for a student of few steps the run of its teacher; otherwise empty.
+        text: text encoder for captions; None for a model without captions.
+        embedding: length of an image embedding that the network receives (the last value is 1); 0
+            for none.
     """
 
     network: Network
@@ -66,19 +68,19 @@ class Model:
 
     @property
     def space(self) -> Autoencoder:
-        """What lies between data and what diffuses: the autoencoder, or nothing."""
+        """The map between data and what diffuses: the autoencoder, or the identity on pixels."""
         if self.autoencoder is None or self.from_latent:
             return Pixels(self.decoder)
         return self.autoencoder
 
     @property
     def from_latent(self) -> bool:
-        """Whether the data diffuse, given their latent by the autoencoder."""
+        """Whether the data diffuse, conditioned on their latent by the autoencoder."""
         return bool(getattr(self.view, "latent", False))
 
     @property
     def traits(self) -> Traits:
-        """What the plug-ins declare; each kind's `base.py` says what it may declare, and how."""
+        """Capabilities that the plug-ins declare, as described in each kind's `base.py`."""
         return Traits(
             latent=latent_size(self.schedule),
             per_pixel_gamma=has_per_pixel_gamma(self.schedule),
@@ -94,32 +96,33 @@ class Model:
         )
 
     def shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of `x` of one image of shape `image`: of the part that is modelled."""
+        """Shape of `x`, the modelled part of one image of shape `image`."""
         return self.view.shape(image)
 
     def z_shape(self, image: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of `z`, what diffuses, of one image of shape `image`."""
+        """Shape of `z` for one image of shape `image`."""
         return self.latent_shape(self.shape(image))
 
     def given_shape(self, image: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Shape of what it is given of one image of shape `image`, `cond["low"]`; None: nothing."""
-        between = self.autoencoder if self.from_latent else None
-        return between.latent_shape(image) if between else self.view.given_shape(image)
+        """Shape of `cond["low"]` for one image of shape `image`; None if there is no `"low"`."""
+        autoencoder = self.autoencoder if self.from_latent else None
+        return autoencoder.latent_shape(image) if autoencoder else self.view.given_shape(image)
 
     def examples(self, rows: dict[str, Array]) -> tuple[Array, Cond]:
-        """What the model sees of images.
+        """Converts stored images to the model's inputs.
 
         Args:
-            rows: `{"image": uint8 [B, H, W, C], "label": int32 [B]}`, whole images, and `"text"`
-                int32 `[B, M, L]` where there are captions, and `"embedding"` likewise.
+            rows: whole images, `{"image": uint8 [B, H, W, C], "label": int32 [B]}`, with `"text"`
+                int32 `[B, M, L]` if there are captions, and `"embedding"` if there are embeddings.
 
         Returns:
-            `(x, cond)`: data in model space, with the class where the model takes one, the first
-            caption likewise, and what the view gives (clean) as `"low"`, in model space. A latent
-            that is given is drawn later, by `condition`.
+            `(x, cond)`: data in model space, and the condition: `"label"`, `"text"` (the first
+            caption) and `"embedding"` if the model uses them, and the part of the image that the
+            view conditions on (clean) as `"low"`, in model space. A latent to condition on is drawn
+            later, by `condition`.
         """
-        part, given = self.view(rows["image"])
-        cond = {name: self.decoder.encode(a) for name, a in given.items()}
+        part, view_cond = self.view(rows["image"])
+        cond = {name: self.decoder.encode(a) for name, a in view_cond.items()}
         if self.num_classes:
             cond["label"] = rows["label"]
         if self.text is not None and "text" in rows:
@@ -134,18 +137,18 @@ class Model:
         Returns:
             `{"network", "schedule"}`, and `"encoder"` and `"autoencoder"` if they have parameters.
         """
-        x, given = self.shape(shape), self.given_shape(shape)
-        between = self.autoencoder or self.space
-        autoencoder = between.init(rng.stream(key, "autoencoder"), x)
-        own = self.latent_shape(x)
-        z, gamma = jnp.zeros((2, *own)), jnp.zeros(2)
+        x, low = self.shape(shape), self.given_shape(shape)
+        space = self.autoencoder or self.space
+        autoencoder = space.init(rng.stream(key, "autoencoder"), x)
+        z_shape = self.latent_shape(x)
+        z, gamma = jnp.zeros((2, *z_shape)), jnp.zeros(2)
         size = self.traits.latent
         cond = {"latent": jnp.zeros((2, size))} if size else {}
         cond |= {name: jnp.zeros(2) for name in self.cond_scalars}
         cond |= {"embedding": jnp.zeros((2, self.embedding))} if self.embedding else {}
-        if given is not None:
-            cond["low"] = jnp.zeros((2, *given))
-        encoder = self.encoder.init(rng.stream(key, "encoder"), own)
+        if low is not None:
+            cond["low"] = jnp.zeros((2, *low))
+        encoder = self.encoder.init(rng.stream(key, "encoder"), z_shape)
         return {
             "network": self.network.init(rng.stream(key, "network"), z, gamma, cond).get(
                 "params", {}
@@ -156,11 +159,11 @@ class Model:
         }
 
     def latent_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of what diffuses, for data `x` of `shape`."""
+        """The shape of `z` for data `x` of `shape`."""
         return self.space.latent_shape(shape)
 
     def coded(self, params: Params, x: Data, dropout: Array | None = None) -> Coded:
-        """Data with mean and deviation of their latents; what has been encoded stays as it is.
+        """Data with mean and standard deviation of their latents; `Coded` data are unchanged.
 
         Args:
             x: data in model space, `[B, ...]`.
@@ -168,7 +171,7 @@ class Model:
         """
         if isinstance(x, Coded):
             return x
-        mean, std = self.space.encode(self._between(params), x, _keys("encode", dropout))
+        mean, std = self.space.encode(_autoencoder(params), x, _keys("encode", dropout))
         return Coded(x, mean, std)
 
     def log_prob(
@@ -176,46 +179,45 @@ class Model:
     ) -> Array:
         """`log P(x | z_0)`, nats, `[B]`, for data in model space and `y_0 = z_0 / alpha_0`."""
         keys = _keys("decode", dropout)
-        return self.space.log_prob(self._between(params), x, y_0, gamma_0, keys)
+        return self.space.log_prob(_autoencoder(params), x, y_0, gamma_0, keys)
 
     def log_probs(self, params: Params, x: Array, y_0: Array, gamma_0: Array) -> Array:
         """`log P` of every level of every value given `z_0`; see `Autoencoder.log_probs`."""
-        return self.space.log_probs(self._between(params), x, y_0, gamma_0)
+        return self.space.log_probs(_autoencoder(params), x, y_0, gamma_0)
 
     def decode(self, params: Params, y_0: Array) -> Array:
-        """The most probable data given `y_0 = z_0 / alpha_0`, as stored (uint8 images, say)."""
-        return self.space.decode(self._between(params), y_0)
-
-    def _between(self, params: Params) -> Params:
-        return params.get("autoencoder", {})
+        """The most probable data given `y_0 = z_0 / alpha_0`, as stored (such as uint8 images)."""
+        return self.space.decode(_autoencoder(params), y_0)
 
     def condition(
         self, params: Params, x: Array, cond: Cond, keys: Array | None
     ) -> tuple[Params, Cond, Array]:
-        """Draws the schedule's auxiliary latent, if it has one, and the latent that is given.
+        """Draws the schedule's auxiliary latent and the latent that the model is conditioned on.
 
         Args:
             x: data in model space, `[B, ...]`.
+            cond: the condition.
             keys: one key per example (`Noise.latent`).
 
         Returns:
-            The schedule's parameters with the latent among them, the condition with the latent as
-            `"latent"`, and the latent's divergence from its prior, `[B]`, nats. Without a latent,
-            both come back unchanged and the divergence is 0. The image's own latent, where it is
-            given and not yet there, is `"low"`; its bits are those of the latents' model.
+            The schedule's parameters including its auxiliary latent, the condition with that latent
+            as `"latent"`, and its divergence from the prior, `[B]`, nats. Without an auxiliary
+            latent both are unchanged and the divergence is 0. For a model conditioned on an
+            autoencoder's latent, the condition also gets that latent as `"low"`, unless it has one;
+            its bits belong to the model of the latents.
 
         Raises:
-            ValueError: something is drawn and there are no keys.
+            ValueError: a latent must be drawn but `keys` is None.
         """
         schedule = params["schedule"]
         if self.from_latent and "low" not in cond:
             if keys is None:
-                raise ValueError("this model is told a drawn latent: Noise.latent must have keys")
+                raise ValueError("the model's condition is sampled: Noise.latent must have keys")
             cond = {**cond, "low": given_latent.draw(self, params, x, keys)}
         if not self.traits.latent:
             return schedule, cond, jnp.zeros(x.shape[0], x.dtype)
         if keys is None:
-            raise ValueError("this schedule draws a latent: Noise.latent must have keys")
+            raise ValueError("the schedule's latent is sampled: Noise.latent must have keys")
         latent, kl = latent_posterior(self.schedule)(schedule, x, keys)
         return {**schedule, LATENT: latent}, {**cond, "latent": latent}, kl
 
@@ -228,7 +230,7 @@ class Model:
             x: data in model space, `[B, ...]`.
             gamma: scalar or `[B]`.
             dropout: one key per example for training, or None. The same keys give the same masks at
-                every gamma, so that the terms of one bound see one encoder.
+                every gamma, so that all terms of a bound use the same encoder.
 
         Returns:
             `(x_gamma, d x_gamma / d gamma)`, shapes of `x`.
@@ -250,49 +252,53 @@ class Model:
 
         Returns:
             `(z, gamma, cond) -> Pred`; `gamma` is a scalar, `[B]`, or one value per pixel (the
-            network then sees the mean of each example).
+            network then receives the mean of each example).
         """
 
         def denoise(z: Array, gamma: Array, cond: Cond) -> Pred:
             gamma = jnp.asarray(gamma)
             g = gamma.mean(axis=tuple(range(1, z.ndim))) if gamma.ndim > 1 else gamma
             g = jnp.broadcast_to(g, z.shape[:1])
-            if "to" not in self.cond_scalars:  # this network knows nothing of where `jump()` ends
+            if "to" not in self.cond_scalars:  # this network does not use the end of a `jump()`
                 cond = {k: v for k, v in cond.items() if k != "to"}
-            seen = network_input(self.prediction, z, gamma)
-            out = self.network.apply({"params": params["network"]}, seen, g, cond, dropout)
+            scaled = network_input(self.prediction, z, gamma)
+            out = self.network.apply({"params": params["network"]}, scaled, g, cond, dropout)
             centres = self._centres(params)
             channels = z.shape[-1]
             if self.prediction == "levels" and centres is not None:
                 channels = channels // centres[0].size * len(centres)
-            wanted = (*z.shape[:-1], channels)
-            if jnp.shape(out) != wanted:
+            needed = (*z.shape[:-1], channels)
+            if jnp.shape(out) != needed:
                 raise ConfigError(
                     f"network {type(self.network).__name__} returned shape {jnp.shape(out)} for z "
-                    f"of shape {z.shape}; prediction={self.prediction!r} needs {wanted}"
+                    f"of shape {z.shape}; prediction={self.prediction!r} needs {needed}"
                 )
             return to_pred(self.prediction, out, z, gamma, centres)
 
         return denoise
 
     def _centres(self, params: Params) -> Array | None:
-        """The levels of what diffuses, `[V]` or vectors `[V, D]`, where there are any."""
+        """The levels of what diffuses, `[V]` or vectors `[V, D]`; None if it has no levels."""
         if hasattr(self.space, "vectors"):
-            return getattr(self.space, "vectors")(self._between(params))  # noqa: B009
+            return getattr(self.space, "vectors")(_autoencoder(params))  # noqa: B009
         return self.decoder.centres() if hasattr(self.decoder, "centres") else None
 
     def null(self, cond: Cond) -> Cond:
-        """The same condition without label (the learned null class), text and embedding (zeros)."""
-        none = {"label": lambda a: jnp.full_like(a, self.num_classes)}
-        none |= dict.fromkeys(("text", "embedding"), jnp.zeros_like)
-        return {k: none[k](a) if k in none else a for k, a in cond.items()}
+        """The condition with the null class as label, and zeros as text and embedding."""
+        nulls = {"label": lambda a: jnp.full_like(a, self.num_classes)}
+        nulls |= dict.fromkeys(("text", "embedding"), jnp.zeros_like)
+        return {k: nulls[k](a) if k in nulls else a for k, a in cond.items()}
 
 
 def need_likelihood(model: Model, who: str) -> None:
-    """Refuses (`ConfigError`) a student of few steps, whose predictions are not means of data."""
+    """Raises ConfigError for a student of few steps: its predictions are not means of the data."""
     require(model, who, f"use its teacher ({model.teacher})", likelihood=True)
 
 
+def _autoencoder(params: Params) -> Params:
+    return params.get("autoencoder", {})
+
+
 def _keys(part: str, dropout: Array | None) -> Array | None:
-    """The keys of another part than the network, apart from the small numbers that folds in."""
+    """Dropout keys for a part other than the network, which itself folds in small numbers."""
     return fold_keys(dropout, zlib.crc32(part.encode()))

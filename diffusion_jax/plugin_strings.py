@@ -7,7 +7,7 @@ from typing import Any
 
 from diffusion_jax.errors import SpecError
 
-# A path or name that was written without its quotes.
+# A path or name that was written without quotes.
 _TEXT = r"[^\s'\"(),=]*"
 _BARE_TEXT = re.compile(rf"(\w+)\s*=\s*({_TEXT}[/~:\\.]{_TEXT})|[(,]\s*({_TEXT}[/~\\]{_TEXT})")
 _NUMBER = re.compile(r"[-+]?\d*\.?\d*(e[-+]?\d+)?", re.IGNORECASE)
@@ -22,7 +22,7 @@ class Spec:
     kwargs: dict = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        """As it is written."""
+        """The plug-in string."""
         named = (f"{k}={v!r}" for k, v in self.kwargs.items())
         return f"{self.name}({', '.join([*map(repr, self.args), *named])})"
 
@@ -30,7 +30,7 @@ class Spec:
 def parse(text: str) -> Spec:
     """Parses `"name"` or `"name(literal, other=nested(...))"`; evaluates nothing."""
     if not isinstance(text, str):
-        raise SpecError(f"{text!r} is no plug-in string: write 'name(key=value, ...)' in quotes")
+        raise SpecError(f"{text!r} is not a plug-in string: write 'name(key=value, ...)' in quotes")
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError) as e:
@@ -43,7 +43,7 @@ def parse(text: str) -> Spec:
 
 
 def _unquoted(text: str) -> str:
-    """Advice where a path or another text has no quotes, else nothing."""
+    """Advice if a path or another text lacks quotes; otherwise empty."""
     for name, value, alone in _BARE_TEXT.findall(text):
         if alone or not _NUMBER.fullmatch(value):
             return f"quote text: '{alone}'" if alone else f"quote text: {name}='{value}'"
@@ -72,6 +72,6 @@ def _convert(node: ast.AST, text: str) -> Any:
     except (ValueError, TypeError) as e:  # such as a set of lists
         written = ast.get_source_segment(text.strip(), node)
         if written == text.strip():
-            raise SpecError(f"{text!r} is no plug-in: write name(key=value, ...)") from e
+            raise SpecError(f"{text!r} is not a plug-in: write name(key=value, ...)") from e
         hint = _unquoted(text) or f"{written!r} is neither a literal nor a plug-in call"
         raise SpecError(f"in {text!r}: {hint}") from e

@@ -71,19 +71,19 @@ _LATER = object()  # stands for a nested plug-in that is not built
 
 
 def read(kind: str, spec: str | Spec) -> Spec:
-    """A plug-in of a kind, parsed, by the name that it has today."""
+    """Parses a plug-in of a kind, with earlier names replaced by today's."""
     return earlier_names.today(kind, spec if isinstance(spec, Spec) else parse(spec))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`" (did you mean 'cfg'?)"` where one of `names` is close to `name`, else nothing."""
+    """`" (did you mean 'cfg'?)"` if one of `names` is close to `name`; otherwise empty."""
     there = {n.lower(): n for n in names}
     close = difflib.get_close_matches(name.lower(), list(there), n=1)
     return f" (did you mean {there[close[0]]!r}?)" if close else ""
 
 
 def kind_called(name: str) -> str:
-    """The kind that a word means: `schedule`, as in the configuration, is `schedules`.
+    """Resolves a name to a plug-in kind: `schedule`, as in the configuration, to `schedules`.
 
     Raises:
         SpecError: there is no such kind.
@@ -98,7 +98,7 @@ def kind_called(name: str) -> str:
 
 
 def one_of(kind: str) -> str:
-    """What a plug-in of a kind is called: `"sampler"` of `samplers`, `"network"` of `backbones`."""
+    """Name of one plug-in of a kind: `"sampler"` for `samplers`, `"network"` for `backbones`."""
     kind = kind_called(kind)
     return _ONE.get(kind, kind.removesuffix("s"))
 
@@ -118,12 +118,12 @@ def available(kind: str = "") -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plug-in as its source describes it.
+    """A description of a plug-in, read from its source.
 
     Attributes:
-        name: of the file.
-        arguments: of `make`, with their defaults; empty for a mode.
-        line: the first line of its docstring.
+        name: name of the file.
+        arguments: arguments of `make` with their defaults; empty for a mode.
+        line: first line of the module's docstring.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Plugin:
 
 
 def describe(kind: str) -> tuple[str, tuple[Plugin, ...]]:
-    """What a kind is, in a line, and its plug-ins; nothing is imported."""
+    """A one-line description of a kind, and its plug-ins; nothing is imported."""
     found, where = [], folder(kind)
     for name in available(kind):
         tree = _parsed(where / f"{name}.py")
@@ -162,16 +162,19 @@ def build(kind: str, spec: str | Spec, **context: Any) -> Any:
     """Builds a plug-in from its string.
 
     Args:
-        kind: for example `"samplers"`; `FOLDERS` has them all.
+        kind: for example `"samplers"`; see `FOLDERS` for all kinds.
         spec: the plug-in string, or a parsed one. Nested calls are built as the same kind, unless
             `make` annotates the parameter as `Spec`.
-        **context: values for parameters of `make` that the string does not set, for example
-            `levels` of the data set; the others are ignored.
+        **context: values for parameters of `make` that the string does not set, for example the
+            `levels` of the data set; values for other parameters are ignored.
+
+    Returns:
+        What `make` returns.
 
     Raises:
-        SpecError: unknown name (the message lists what exists), arguments `make` does not take, or
-            of another type than it says; what it returns lacks what the kind has.
-        ConfigError: a `make` from elsewhere raises anything.
+        SpecError: unknown name (the message lists the existing ones), arguments that `make` does
+            not accept, or a result that lacks an attribute its kind requires.
+        ConfigError: a third-party `make` raised an exception.
     """
     kind = kind_called(kind)
     spec = read(kind, spec)
@@ -195,7 +198,7 @@ def arguments(kind: str, spec: str | Spec) -> tuple[dict[str, Any], dict[str, An
     Values are as written: nothing is built.
 
     Raises:
-        SpecError: unknown name, or arguments `make` does not take.
+        SpecError: unknown name, or arguments that `make` does not accept.
     """
     kind = kind_called(kind)
     spec = read(kind, spec)
@@ -221,7 +224,7 @@ def check(kind: str, spec: str | Spec, **context: Any) -> None:
 def _bound(
     kind: str, spec: Spec, context: dict[str, Any], nested: Callable[..., Any]
 ) -> tuple[Callable, inspect.BoundArguments, str]:
-    """`make`, its arguments with nested calls as `nested` makes them, and what it takes."""
+    """`make`, its arguments (nested calls built by `nested`), and its signature for messages."""
     make = _find(kind, spec.name).make
     signature, hints = inspect.signature(make), argument_types.hints(make)
 
@@ -261,7 +264,7 @@ def _bound(
 
 
 def _as_written(spec: Spec, signature: inspect.Signature, name: str, value: Any) -> str:
-    """An argument as it stands in the string, where that can be told."""
+    """An argument as written in the string, or its value if it is not there."""
     written = {**dict(zip(signature.parameters, spec.args, strict=False)), **spec.kwargs}
     return repr(written.get(name, value))
 

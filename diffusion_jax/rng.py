@@ -1,6 +1,6 @@
 """Randomness without state: every draw is `fold_in(fold_in(root, stream), step)`.
 
-Nothing has to be stored in a checkpoint to resume bit for bit.
+A run can resume bit for bit without any random state in its checkpoints.
 """
 
 import zlib
@@ -16,8 +16,8 @@ from diffusion_jax.types import Array, Noise
 def stream(root: Array, name: str, step: int | Array = 0) -> Array:
     """A key for the draws called `name` at `step`, the training step or any counter.
 
-    Names are hashed with CRC-32, so the key is the same in every process. One key per example if
-    `root` is one per example.
+    Names are hashed with CRC-32, so the key is the same in every process. If `root` has one key per
+    example, so has the result.
     """
 
     def one(key: Array) -> Array:
@@ -27,12 +27,12 @@ def stream(root: Array, name: str, step: int | Array = 0) -> Array:
 
 
 def _per_example(key: Array) -> bool:
-    """Whether this is one key per example, not a single key (typed, or two raw words)."""
+    """Whether `key` is one key per example rather than a single key (typed, or two raw words)."""
     return jnp.ndim(key) > (0 if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else 1)
 
 
 def keyed(key: Array, index: Array) -> Array:
-    """The keys of the examples numbered `index` `[B]`: the same in whatever batch they come."""
+    """The keys of the examples with numbers `index` `[B]`, which do not depend on the batch."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
 
 
@@ -40,8 +40,10 @@ def normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Arra
     """Standard normal numbers of `shape` `[B, ...]`.
 
     Args:
-        key: one key for all of them, or one per example, `[B]`: then an example's numbers do not
-            depend on the others in its batch.
+        key: a single key, or one key per example `[B]`: then an example's numbers do not depend on
+            the rest of the batch.
+        shape: shape of the result.
+        dtype: type of the result.
     """
     if not _per_example(key):
         return jax.random.normal(key, shape, dtype)
@@ -49,7 +51,7 @@ def normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Arra
 
 
 def split(key: Array, n: int = 2) -> Array:
-    """`jax.random.split`, of one key or of one per example: `[n]` or `[n, B]`."""
+    """`jax.random.split` for a single key or for one key per example: `[n]` or `[n, B]`."""
     if not _per_example(key):
         return jax.random.split(key, n)
     return jax.vmap(lambda k: jax.random.split(k, n), out_axes=1)(key)
@@ -81,7 +83,7 @@ def draw_noise(
     Args:
         x: data, `[B, ...]`; only its shape and dtype are used.
         dropout: whether to draw dropout keys (training) or none (evaluation).
-        shape: of what diffuses, of one example; that of `x` if None.
+        shape: shape of one example of what diffuses; None for that of `x`.
 
     Returns:
         `Noise` with low-discrepancy times over the whole batch.

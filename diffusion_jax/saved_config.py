@@ -1,6 +1,6 @@
-"""The configurations that runs were started with: written, read, found and compared.
+"""Saved configurations of runs: writing, reading, finding and comparing them.
 
-As a `--config` file its argument is the path of a JSON file.
+This module can itself be used as a `--config` file, with the path of a JSON file as its argument.
 """
 
 import functools
@@ -23,13 +23,13 @@ TRUST = "DIFFUSION_JAX_TRUST"
 
 
 def get_config(path: str) -> ConfigDict:
-    """`read_trusted`, for `--config`, of the module that all others use: notes are said once."""
+    """`read_trusted` for `--config`; calls the imported module, so that notes are printed once."""
     from diffusion_jax import saved_config
 
     return saved_config.read_trusted(place(path))
 
 
-# What may differ when a run is resumed: none of it changes the steps already made.
+# Settings that may differ when a run resumes: they do not affect the steps already made.
 _MAY_CHANGE = {
     "data_dir", "data_workers", "data_ahead",
     "mesh", "accumulate", "on_nan", "spike", "resident_mib", "per_dispatch",
@@ -40,38 +40,42 @@ _MAY_CHANGE = {
 }  # fmt: skip
 
 
-# How a network is run, not what it is: its parameters are the same either way, so that a run may
-# move between devices that need the one or the other.
-_HOW = ("scan", "remat")
+# Arguments that change how the network is executed, not its parameters. They may differ when a run
+# moves to another device.
+_EXECUTION = ("scan", "remat")
 
-# Where a run lies of whose weights the SHA-256 is known: it may be moved.
-_WHERE = ("checkpoint",)
+# Paths of runs, ignored if the SHA-256 of their weights is given: the runs may be moved.
+_PATHS = ("checkpoint",)
 
 
 def _by_new_names(key: str, value: Any) -> Any:
-    """A setting in which plug-ins have today's names."""
+    """A setting with today's names of plug-ins."""
     kind = registry.SETTINGS.get(key, key)
     return earlier_names.rewritten(kind, value) if isinstance(value, str) else value
 
 
 def meaning(key: str, value: Any) -> Any:
-    """What of a setting makes a run another run; how a plug-in is written does not."""
+    """The part of a setting that identifies a run.
+
+    Differences in how a plug-in string is written do not count.
+    """
     if not isinstance(value, str):
         return value
     try:
         spec = registry.parse(earlier_names.said(key, _by_new_names(key, value)))
     except SpecError:
         return value
-    if "." in spec.name:  # of somebody else's, arguments may mean anything
+    if "." in spec.name:  # a third-party plug-in: any argument may matter
         return spec
-    left_out = _HOW if key == "network" else _WHERE if spec.kwargs.get("sha256") else ()
-    kept = {k: v for k, v in spec.kwargs.items() if k not in left_out}
+    ignored = _PATHS if spec.kwargs.get("sha256") else ()
+    ignored = _EXECUTION if key == "network" else ignored
+    kept = {k: v for k, v in spec.kwargs.items() if k not in ignored}
     return registry.Spec(spec.name, spec.args, kept)
 
 
-_FEW = 4  # values of a list that a message shows
+_FEW = 4  # longest list that a message shows
 
-# Settings that give weights their meaning, or change what the network computes from them.
+# Settings that define what weights mean or what the network computes from them.
 _MEANING = (
     "network", "autoencoder", "encoder", "schedule", "gamma_min", "gamma_max", "decoder",
     "prediction", "conditional", "augment", "view", "task", "embedding",
@@ -79,7 +83,7 @@ _MEANING = (
 
 
 def other_meaning(trained: ConfigDict, asked: ConfigDict) -> list[str]:
-    """Settings under which the same weights would mean something else, as `"name: old -> new"`."""
+    """Changed settings that alter what the same weights compute, as `"name: old -> new"`."""
     pairs = [(k, trained[k], asked[k]) for k in _MEANING]
     pairs += [("class_dropout > 0", trained.class_dropout > 0, asked.class_dropout > 0)]
     return [
@@ -110,7 +114,7 @@ def _long(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A setting for a message; of long lists, and of what identifies weights, only the start."""
+    """A setting for a message; long lists are omitted and digests shortened if it has a SHA-256."""
     try:
         spec = registry.parse(value) if isinstance(value, str) else None
     except SpecError:
@@ -123,58 +127,57 @@ def _shown(value: Any) -> str:
 
 
 def today(values: dict[str, Any]) -> dict[str, Any]:
-    """A configuration as it may have been saved earlier, in today's fields and names."""
+    """A configuration, perhaps saved by an earlier version, with today's fields and names."""
     values = {k: _by_new_names(k, v) for k, v in values.items()}
     scorer, against = values.pop("scorer", ""), values.pop("against", "")
     if scorer:
         scorer = re.sub(r"^captions\b", "clip", scorer)
         scorer = scorer if scorer.endswith(")") else f"{scorer}()"
         values["task"] = f"guide({scorer}{f', against={against!r}' if against else ''})"
-    return _unsaid(values, earlier=True)
+    return _with_changed_defaults(values, earlier=True)
 
 
-def _unsaid(values: dict[str, Any], earlier: bool) -> dict[str, Any]:
-    """With what plug-ins leave unsaid and once meant something else: `earlier_names.DEFAULTS`."""
-    found = {k: earlier_names.said(k, values[k], earlier)
-             for k in earlier_names.DEFAULTS if isinstance(values.get(k), str)}  # fmt: skip
-    return values | found
+def _with_changed_defaults(values: dict[str, Any], earlier: bool) -> dict[str, Any]:
+    """The configuration with the arguments in `earlier_names.DEFAULTS` written out."""
+    explicit = {k: earlier_names.said(k, values[k], earlier)
+                for k in earlier_names.DEFAULTS if isinstance(values.get(k), str)}  # fmt: skip
+    return values | explicit
 
 
 def to_dict(config: ConfigDict) -> dict[str, Any]:
     """The configuration as plain JSON-able values (tuples become lists)."""
-    return _unsaid(json.loads(config.to_json()), earlier=False)
+    return _with_changed_defaults(json.loads(config.to_json()), earlier=False)
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """The inverse of `to_dict`; `ConfigError` if a field has the wrong type.
+    """The inverse of `to_dict`; raises ConfigError if a field has the wrong type.
 
-    Fields that have been added since keep their defaults; what is foreign is left out, and named in
-    a line on stderr.
+    Fields that are missing keep their defaults; unknown fields are ignored, with a note on stderr.
     """
     config = base()
-    there, given = config_fields.known(), config_fields.flat(today(values))
-    foreign = sorted(given.keys() - there.keys())
-    flattened = [k for k in foreign if k in config]
+    defaults, saved = config_fields.known(), config_fields.flat(today(values))
+    unknown = sorted(saved.keys() - defaults.keys())
+    flattened = [k for k in unknown if k in config]
     if flattened:
-        raise ConfigError(f"saved configuration: {flattened[0]!r} must have fields of its own")
-    if foreign:
-        _note(f"fields of the saved configuration that are unknown here: {', '.join(foreign)}")
-    for key in there.keys() & given.keys():
-        value = given[key]
+        raise ConfigError(f"saved configuration: {flattened[0]!r} must be a group of fields")
+    if unknown:
+        _note(f"unknown fields of the saved configuration are ignored: {', '.join(unknown)}")
+    for key in defaults.keys() & saved.keys():
+        value = saved[key]
         *path, last = key.split(".")
         target = config
         for p in path:
             target = target[p]
         try:
             target[last] = (
-                None if value is there[key] is None else config_fields.fitting(key, value)
+                None if value is defaults[key] is None else config_fields.fitting(key, value)
             )
         except ConfigError as e:
             raise ConfigError(f"saved configuration: {e}") from e
     return config
 
 
-@functools.cache  # a record is read more than once
+@functools.cache  # print each note once, though a record may be read several times
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 
@@ -192,8 +195,8 @@ def read(path: Path) -> ConfigDict:
 
 
 def imports(values: dict[str, Any]) -> list[str]:
-    """Modules outside the package that the plug-ins of a configuration would import from here."""
-    found = set()
+    """The importable modules outside the package that the plug-ins of a configuration name."""
+    modules = set()
 
     def look(value: Any) -> None:
         if isinstance(value, str):
@@ -202,8 +205,8 @@ def imports(values: dict[str, Any]) -> list[str]:
             except SpecError:
                 return
         if isinstance(value, registry.Spec):
-            if "." in value.name and _is_there(value.name.partition(".")[0]):
-                found.add(value.name)
+            if "." in value.name and _is_importable(value.name.partition(".")[0]):
+                modules.add(value.name)
             value = (*value.args, *value.kwargs.values())
         if isinstance(value, tuple | list):
             for part in value:
@@ -211,15 +214,15 @@ def imports(values: dict[str, Any]) -> list[str]:
 
     for value in config_fields.flat(values).values():
         look(value)
-    return sorted(found)
+    return sorted(modules)
 
 
 def untrusted_imports(values: dict[str, Any]) -> list[str]:
-    """`imports`, or nothing where these were allowed (`--trust`)."""
+    """`imports`; empty if imports were allowed (`--trust`)."""
     return [] if os.environ.get(TRUST) == "1" else imports(values)
 
 
-def _is_there(package: str) -> bool:
+def _is_importable(package: str) -> bool:
     try:
         return package != "diffusion_jax" and importlib.util.find_spec(package) is not None
     except ValueError:  # a module without a spec, such as __main__
@@ -227,10 +230,11 @@ def _is_there(package: str) -> bool:
 
 
 def read_trusted(path: Path, trust: bool = False) -> ConfigDict:
-    """`read`, for a configuration whose plug-ins are built; those of a run may import modules.
+    """`read`, for a configuration whose plug-ins will be built and may import modules.
 
     Raises:
-        ConfigError: they do, and neither `trust` nor `$DIFFUSION_JAX_TRUST=1` (`--trust`) allows.
+        ConfigError: it would import modules, and neither `trust` nor `$DIFFUSION_JAX_TRUST=1`
+            (`--trust`) allows that.
     """
     config = read(path)
     names = [] if trust else untrusted_imports(to_dict(config))
@@ -250,7 +254,7 @@ def find(where: Path) -> Path | None:
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Differences that forbid to go on with a run, as `"name: old -> new"`, sorted."""
+    """Differences that prevent a run from resuming, as `"name: old -> new"`, sorted."""
     a, b = (config_fields.flat(to_dict(c)) for c in (old, new))
     return [
         f"{k}: {_shown(a.get(k))} -> {_shown(b.get(k))}"

@@ -1,4 +1,4 @@
-"""The contracts everything else is written against, and the two functions of gamma.
+"""The types shared by all subpackages, and the signal and noise scales as functions of gamma.
 
 Shapes: images and latents are `[B, H, W, C]`; `gamma` is a scalar, `[B]`, or broadcastable to the
 latent (for schedules with one gamma per pixel). `gamma = -log SNR` grows with time, and
@@ -21,12 +21,12 @@ Cond = dict[str, Array]  # leading axis [B] in every leaf; {} when unconditional
 
 
 class Pred(NamedTuple):
-    """What a denoiser says about a latent `z`: the single currency of samplers and guidance.
+    """The prediction of a denoiser at a latent `z`, which all samplers and guidance methods use.
 
     Attributes:
         x: the predicted data, shape of `z`, in the units of the data ([-1, 1] for images).
         eps: the predicted noise, shape of `z`. Equal to `(z - alpha x) / sigma` unless a guidance
-            method decides otherwise.
+            method changes it.
     """
 
     x: Array
@@ -36,8 +36,8 @@ class Pred(NamedTuple):
 class Terms(NamedTuple):
     """The parts of the variational bound, each `[B]`, in nats per example.
 
-    `auxiliary` is the divergence of a schedule's auxiliary latent, 0 without one; and what noise of
-    an autoencoder takes off a bound that draws it.
+    `auxiliary` is the divergence of a schedule's auxiliary latent plus, for a bound that samples an
+    autoencoder's latents, the correction for their noise; 0 without either.
     """
 
     prior: Array
@@ -52,14 +52,15 @@ class Terms(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """Every random number one evaluation of a bound needs: losses are functions of it.
+    """All random numbers for one evaluation of a bound; losses are deterministic functions of it.
 
     Attributes:
         t: times in [0, 1], `[B]`.
-        eps: noise of `z_t`, shape of the data.
-        eps_0: noise of `z_0` (reconstruction term), shape of the data.
+        eps: noise of `z_t`, shape of what diffuses.
+        eps_0: noise of `z_0` (reconstruction term), shape of what diffuses.
         dropout: one typed PRNG key per example `[B]`, or None for a deterministic network.
-        latent: one typed PRNG key per example `[B]`, for a schedule with an auxiliary latent.
+        latent: one typed PRNG key per example `[B]`, for a schedule's auxiliary latent, for sampled
+            latents of an autoencoder, and for the runs of the objective `consistent`.
     """
 
     t: Array
@@ -70,12 +71,12 @@ class Noise(NamedTuple):
 
 
 class Coded(NamedTuple):
-    """Data with the law of their latents, `y ~ N(mean, std^2)`: what diffuses is y.
+    """Data with the distribution of their latents, `y ~ N(mean, std^2)`; y is what diffuses.
 
     Attributes:
-        data: in model space, `[B, ...]`.
-        mean: `[B, ...]`, of the latents' shape.
-        std: likewise; None for no noise at all.
+        data: data in model space, `[B, ...]`.
+        mean: means of the latents, `[B, ...]`.
+        std: standard deviations of the latents, shape of `mean`; None for latents without noise.
     """
 
     data: Array
@@ -83,18 +84,18 @@ class Coded(NamedTuple):
     std: Array | None
 
 
-Data = Array | Coded  # what a bound takes: data, or data that have been encoded already
+Data = Array | Coded  # the input of a bound: data, or data that have already been encoded
 Denoiser = Callable[[Array, Array, Cond], Pred]
 
 
 def expand(gamma: ArrayLike, z: ArrayLike) -> Array:
-    """Shapes `gamma` (scalar, `[B]`, or already full rank) so that it broadcasts against `z`."""
+    """Reshapes `gamma` (scalar, `[B]`, or already full rank) to broadcast against `z`."""
     gamma = jnp.asarray(gamma)
     return gamma.reshape(gamma.shape + (1,) * (z.ndim - 1)) if gamma.ndim == 1 else gamma
 
 
 def alpha(gamma: Float[ArrayLike, "*g"]) -> Float[Array, "*g"]:
-    """Scale of the data in `z = alpha x + sigma eps`: `sqrt(sigmoid(-gamma))`, of gamma's shape.
+    """Scale of the data in `z = alpha x + sigma eps`: `sqrt(sigmoid(-gamma))`, shape of gamma.
 
     Variance preserving: `alpha^2 + sigma^2 = 1`. Accurate at both ends.
     """
@@ -102,7 +103,7 @@ def alpha(gamma: Float[ArrayLike, "*g"]) -> Float[Array, "*g"]:
 
 
 def sigma(gamma: Float[ArrayLike, "*g"]) -> Float[Array, "*g"]:
-    """Scale of the noise in `z = alpha x + sigma eps`: `sqrt(sigmoid(gamma))`, of gamma's shape.
+    """Scale of the noise in `z = alpha x + sigma eps`: `sqrt(sigmoid(gamma))`, shape of gamma.
 
     This is not the sigma of EDM and k-diffusion, which is `sigma / alpha = exp(gamma / 2)`; see
     `sampling.sigmas`. Accurate at both ends.
@@ -119,9 +120,9 @@ def diffuse(
 
 
 def least_noise(levels: int) -> float:
-    """The gamma of least noise that suits data of that many levels.
+    """Default `gamma_min` for a number of levels.
 
-    Noise is in proportion to the distance of two levels, as -13.3 is to that of 256 (Kingma et al.,
-    2021): less wastes capacity, more makes levels hard to tell apart in the reconstruction term.
+    The noise scales with the spacing of levels, from -13.3 at 256 levels (Kingma et al. 2021). Less
+    noise wastes capacity, more makes levels hard to distinguish in the reconstruction term.
     """
     return round(-13.3 + 2.0 * math.log(256.0 / levels), 1)

@@ -178,7 +178,7 @@ def test_a_plug_in_string_that_does_not_parse_names_its_setting(tmp_path):
         ("clip(runs/x)", "quote text: 'runs/x'"),
         ("clip(w=1.0, checkpoint=runs/x)", "quote text: checkpoint='runs/x'"),
         ("cfg(w=1.0, 3", "write name"),
-        ("runs/x", "'runs/x' is no plug-in: write name"),
+        ("runs/x", "'runs/x' is not a plug-in: write name"),
     ],
 )
 def test_what_lacks_its_quotes(text, says):
@@ -192,7 +192,7 @@ def test_one_plug_in_is_named_in_the_singular():
             registry.build(kind, "x()")
     with pytest.raises(SpecError, match="did you mean 'ddim'"):
         registry.build("samplers", "DDIM()")
-    with pytest.raises(SpecError, match="3 is no plug-in string"):
+    with pytest.raises(SpecError, match="3 is not a plug-in string"):
         registry.build("samplers", 3)
 
 

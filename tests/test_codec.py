@@ -106,7 +106,7 @@ def test_a_leaky_model_gives_every_bin_its_share(mean, std):
     edges[[0, -1]] = -np.inf, np.inf  # what is beyond the ends belongs to them
     expected = np.diff(norm.cdf(edges, mean, std))
     np.testing.assert_allclose(width[0] / TOTAL, expected, atol=1402 / TOTAL)
-    with pytest.raises(CodecError, match="further out"):
+    with pytest.raises(CodecError, match="outside the codec"):
         model.interval(np.full((1, 1401), 701))
 
 
