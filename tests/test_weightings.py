@@ -190,7 +190,7 @@ def test_what_is_validated_is_the_bound(tmp_path, monkeypatch):
     ("spec", "error", "said"),
     [
         ("weighted(inner=discrete(timesteps=10))", ConfigError, "use inner=continuous()"),
-        ("weighted(inner=weighted())", ConfigError, "use one weight, and inner=continuous()"),
+        ("weighted(inner=weighted())", ConfigError, "use a single weight, with inner=continuous()"),
         ("weighted(weight=3)", SpecError, "it takes (weight=sigmoid(), inner=None)"),
         ("weighted(weight=edn())", SpecError, "did you mean 'edm'"),
         ("weighted(weight=truncated_snr(low=2.0, high=1.0))", ConfigError, "0 <= low < high"),
