@@ -40,8 +40,8 @@ def foreign(what: str) -> Iterator[None]:
     except Exception as e:
         frames = traceback.extract_tb(e.__traceback__)
         parts = [(f, Path(f.filename).parts) for f in frames if f.filename[:1] != "<"]
-        own = [f for f, names in parts if "site-packages" not in names]
-        where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+        local = [f for f, names in parts if "site-packages" not in names]
+        where = f" ({local[-1].filename}, line {local[-1].lineno})" if local else ""
         raise ConfigError(f"{what}: {type(e).__name__}: {short(e)}{where}") from e
 
 

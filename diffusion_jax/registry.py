@@ -23,7 +23,7 @@ from diffusion_jax.errors import SpecError, UserError, foreign
 from diffusion_jax.members import check_made
 from diffusion_jax.plugin_strings import Spec, parse
 
-# Where the plug-ins of each kind are; a kind is called as its folder, or as its setting and room.
+# The subpackage of each kind's plug-ins. A kind is named after its folder, or after its setting.
 FOLDERS = {
     "data": "data.datasets",
     "augment": "data.augment",
@@ -55,10 +55,10 @@ FOLDERS = {
     "judges": "evaluation.judges",
     "modes": "cli.modes",
 }
-# Settings whose plug-ins are of a kind with another name.
+# Settings whose name differs from that of their kind.
 SETTINGS = {"network": "backbones", "text": "text_encoders",
             "proposal": "time_sampling", "final": "final_steps"}  # fmt: skip
-# What one plug-in of a kind is called; the name without its s where nothing is said.
+# Names for one plug-in of a kind; for other kinds it is the name of the kind without its s.
 _ONE = {
     "data": "data set", "augment": "augmentation", "backbones": "network",
     "text_encoders": "text encoder", "time_sampling": "proposal of times",

@@ -192,12 +192,12 @@ def encode(
         for start in group:
             batch = coder.batch(group, start)
             n = batch.stop - batch.start
-            known = labels[batch] if coder.classes else coder.labels(n)
+            cond = labels[batch] if coder.classes else coder.labels(n)
             tally = Tally(np.zeros(n), np.zeros(n))
             where = batch.start // network.batch
-            coder.stages.put(images[batch], known, Place(stack, symbols, where, tally))
+            coder.stages.put(images[batch], cond, Place(stack, symbols, where, tally))
             if coder.classes:
-                symbols.push_labels(known, coder.classes)
+                symbols.push_labels(cond, coder.classes)
                 label_bits += n * np.log2(coder.classes)
             tallies.append(tally)
             done += n
@@ -243,10 +243,10 @@ def decode(
         for start in reversed(places):
             batch = coder.batch(places, start)
             n = batch.stop - batch.start
-            known = symbols.pop_labels(n, coder.classes) if coder.classes else coder.labels(n)
+            cond = symbols.pop_labels(n, coder.classes) if coder.classes else coder.labels(n)
             where = batch.start // network.batch
-            images.append(coder.stages.take(n, known, Place(stack, symbols, where)))
-            classes.append(known)
+            images.append(coder.stages.take(n, cond, Place(stack, symbols, where)))
+            classes.append(cond)
             done += n
             report(done)
         flat.append(np.concatenate(images[::-1]))

@@ -74,10 +74,10 @@ def _from_levels(out: Array, z: Array, a: Array, s: Array, centres: Array | None
 def _from_vectors(out: Array, z: Array, a: Array, s: Array, vectors: Array) -> Pred:
     """Like `_from_levels`, for levels that are vectors `[V, D]` of equal norm: D channels of z."""
     count, dims = vectors.shape
-    own = z.reshape(*z.shape[:-1], -1, dims)
-    logits = out.reshape(*own.shape[:-1], count).astype(z.dtype)
+    z_vectors = z.reshape(*z.shape[:-1], -1, dims)
+    logits = out.reshape(*z_vectors.shape[:-1], count).astype(z.dtype)
     # |z - alpha e|^2 without the terms that are equal for all e.
-    likelihood = (own @ vectors.T) * (a / jnp.square(s))[..., None]
+    likelihood = (z_vectors @ vectors.T) * (a / jnp.square(s))[..., None]
     x = (jax.nn.softmax(logits + likelihood) @ vectors).reshape(z.shape)
     return Pred(x=x, eps=(z - a * x) / s)
 
