@@ -180,9 +180,9 @@ def test_names_and_labels_of_an_npz_are_checked(tmp_path):
         ({"name": np.array([1, 2])}, "name must be 2 texts"),
         ({"name": np.array("ab")}, "name must be 2 texts"),
         ({"label": np.array(["a", "b"])}, "labels must be integers"),
-        ({"label": np.array([0.5, 1.0])}, "whole numbers"),
-        ({"label": np.array([1 << 32, 1])}, "whole numbers"),
-        ({"label": np.array([np.nan, 1])}, "whole numbers"),
+        ({"label": np.array([0.5, 1.0])}, "32-bit integers"),
+        ({"label": np.array([1 << 32, 1])}, "32-bit integers"),
+        ({"label": np.array([np.nan, 1])}, "32-bit integers"),
     ):
         np.savez(tmp_path / "x.npz", image=image, **changes)
         with pytest.raises(DataError, match=message):

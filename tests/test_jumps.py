@@ -145,4 +145,4 @@ def test_from_the_command_line(mapped, teacher):  # noqa: F811
     done = main(*words, f"--workdir={teacher.workdir}")
     assert done.returncode == 2 and "does not receive the end of a jump" in done.stderr
     done = main("--mode=eval", f"--workdir={mapped.workdir}")
-    assert done.returncode == 2 and "not a model of likelihood" in done.stderr
+    assert done.returncode == 2 and "has no likelihood" in done.stderr
