@@ -103,6 +103,51 @@ def test_every_path_exists(page):
     assert [w for w in ours if not any((root / w).exists() for root in roots)] == []
 
 
+KINDS = {
+    "augment": "augment", "autoencoder": "autoencoders", "compress.grid": "grids",
+    "corrector": "correctors", "data": "data", "edit.judge": "judges", "edit.method": "edits",
+    "encoder": "encoders", "eval.likelihood": "likelihood", "final": "final_steps",
+    "grid": "grids", "guidance": "guidance", "inform.data": "data", "network": "backbones",
+    "objective": "objectives", "ood.against": "data", "plan": "plans",
+    "proposal": "time_sampling", "quality.features": "features", "quality.judge": "judges",
+    "sample.captions_of": "data", "sample.prior_guidance": "guidance", "sampler": "samplers",
+    "schedule": "schedules", "task": "tasks", "text": "text_encoders", "view": "views",
+}  # fmt: skip
+
+
+def commands(text):
+    """Those of a page that start the program, without placeholders such as `--config.seed=K`."""
+    blocks = [b.replace("\\\n", " ") for _, b in re.findall(r"```(bash)\n(.*?)```", text, re.S)]
+    prose = re.findall(r"`(djax [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    lines = [line for block in blocks for line in block.splitlines() if "djax " in line]
+    for line in (*lines, *(c.replace("\n", " ") for c in prose)):
+        words = shlex.split(line[line.index("djax ") :], comments=True)
+        if len(words) > 1 and re.fullmatch("[a-z]+", words[1]) and words[1] != "help":
+            yield [w for w in words if not re.search(r"[=:][A-Z]+$|=\W*my_package|=\.\.\.|\$", w)]
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_command_is_one_that_the_program_takes(page):
+    """Settings are of the mode, values of their type, and plug-ins take their arguments."""
+    import diffusion_jax
+    from diffusion_jax import registry
+    from diffusion_jax.cli import arguments
+
+    for words in commands(TEXTS[page]):
+        argv = arguments.with_mode(words)
+        arguments.check_fields(argv)
+        given = dict(
+            w.removeprefix("--config.").split("=", 1) for w in argv if "--config." in w and "=" in w
+        )
+        arguments.check_settings(arguments.check_mode(argv), given)
+        name = arguments.value(argv, "config") or ""
+        if name and not name.startswith(("images:", "runs/")):
+            diffusion_jax.load_config(name)
+        for field, spec in given.items():
+            if spec and field in KINDS:
+                registry.check(KINDS[field], spec)
+
+
 def test_every_mode_and_every_choice_has_its_place():
     from diffusion_jax import registry
 
