@@ -1,4 +1,4 @@
-"""Every setting by its dotted name: whether there is one, and whether a value is of its type."""
+"""Checks of settings by their dotted names: which exist, and of which type their values are."""
 
 import ast
 import contextlib
@@ -13,7 +13,7 @@ from diffusion_jax.errors import ConfigError, SpecError
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names; flax's `flatten_dict` would load JAX for `--help`."""
+    """Flattens nested settings to dotted names; flax's `flatten_dict` would import JAX."""
     out = {}
     for k, v in config.items():
         out |= flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v}
@@ -22,11 +22,11 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @functools.cache
 def known() -> dict[str, Any]:
-    """All fields, dotted, with their defaults."""
+    """All fields by their dotted names, with their defaults."""
     return flat(base().to_dict())
 
 
-# What fields are called in other people's configurations.
+# Names of fields in other projects' configurations.
 _ELSEWHERE = {
     "learning_rate": "lr", "ema_decay": "ema", "batch_size": "batch", "num_steps": "steps",
     "model": "network", "dataset": "data", "loss": "objective", "num_samples": "sample.num",
@@ -35,25 +35,26 @@ _ELSEWHERE = {
 
 
 def check_field(key: str) -> None:
-    """Refuses (`ConfigError`) a field that does not exist; names the nearest that does."""
-    there = known()
-    if key in there:
+    """Raises ConfigError for a field that does not exist, and suggests the nearest that does."""
+    fields = known()
+    if key in fields:
         return
     last = key.rpartition(".")[2]
-    inside = [k for k in there if k.startswith(f"{key}.")]
+    inside = [k for k in fields if k.startswith(f"{key}.")]
     if inside:
-        raise ConfigError(f"{key} has settings of its own, to be set one by one: "
-                          f"{', '.join(inside)}")  # fmt: skip
-    near = next((f" (did you mean {k!r}?)" for k in there if k.rpartition(".")[2] == last), "")
-    near = registry.nearest(key, there) or near
+        raise ConfigError(
+            f"{key} is a group of settings, to be set one by one: {', '.join(inside)}"
+        )
+    near = next((f" (did you mean {k!r}?)" for k in fields if k.rpartition(".")[2] == last), "")
+    near = registry.nearest(key, fields) or near
     near = f" (did you mean {_ELSEWHERE[last]!r}?)" if last in _ELSEWHERE else near
     raise ConfigError(
-        f"the configuration has no such field: {key}{near}; diffusion_jax/config.py has all of them"
+        f"the configuration has no field {key}{near}; diffusion_jax/config.py lists all of them"
     )
 
 
 def called(name: str) -> list[str]:
-    """The settings that somebody may mean by a name: itself, its last part, or its name elsewhere.
+    """The settings that a name may refer to: by the full name, its last part, or another project's.
 
     `"steps"` is `steps`, `sample.steps`, `progressive.steps`; `"batch_size"` is `batch`.
     """
@@ -63,26 +64,26 @@ def called(name: str) -> list[str]:
 
 @functools.cache
 def _specs() -> tuple[str, ...]:
-    """The settings that are always plug-in strings."""
+    """The settings whose values are plug-in strings."""
     return tuple(k for k, v in known().items() if isinstance(v, str) and v.endswith(")"))
 
 
 def check_specs(config: ConfigDict) -> None:
-    """Refuses (`ConfigError`) plug-in strings that do not parse, by the names of their settings."""
+    """Raises ConfigError, with the setting's name, for a plug-in string that does not parse."""
     given = flat(config.to_dict())
     for key in _specs():
         try:
-            if given[key] or "." not in key:  # features and likelihood may be none
+            if given[key] or "." not in key:  # features and likelihood may be empty
                 registry.parse(given[key])
         except SpecError as e:
             raise ConfigError(f"{key}: {e}") from e
 
 
 def fitting(key: str, value: Any) -> Any:
-    """A value from Python as its setting keeps it: a whole number of numpy's as Python's own.
+    """Converts a value to the setting's type, for example a NumPy integer to `int`.
 
     Raises:
-        ConfigError: it is of another type.
+        ConfigError: the value is of another type.
     """
     default = known()[key]
     kind = float if default is None else type(default)
@@ -95,7 +96,7 @@ def fitting(key: str, value: Any) -> Any:
 
 
 def words(kind: type) -> str:
-    """What a value of a setting's type must be."""
+    """Describes the type of a setting, for error messages."""
     return "several values in brackets" if kind is tuple else argument_types.words(kind)
 
 
@@ -103,7 +104,7 @@ _TRUTHS = ("true", "t", "1", "false", "f", "0")
 
 
 def check_value(key: str, text: str) -> None:
-    """Refuses (`ConfigError`) the text of a value that is not of the setting's type."""
+    """Raises ConfigError if the text of a value is not of the setting's type."""
     default = known()[key]
     kind = float if default is None else type(default)
     example = -5.0 if default is None else default
@@ -123,12 +124,12 @@ def check_value(key: str, text: str) -> None:
             example = round(float(text)) if float(text).is_integer() else default
     shown = f'"{example}"' if kind is tuple else example
     raise ConfigError(
-        f"--config.{key}={text}: it must be {words(kind)}, for example --config.{key}={shown}"
+        f"--config.{key}={text}: must be {words(kind)}, for example --config.{key}={shown}"
     )
 
 
 def _tuple(text: str) -> None:
-    """Raises ValueError for what is neither literals nor one bare word."""
+    """Raises ValueError if the text is neither a literal nor a single bare word."""
     try:
         ast.literal_eval(text)
     except SyntaxError as e:
@@ -139,7 +140,7 @@ def _tuple(text: str) -> None:
 
 
 def check_fields(config: ConfigDict) -> None:
-    """Refuses (`ConfigError`) a configuration with fields that there are not, or without some."""
+    """Raises ConfigError if a configuration has unknown fields, or lacks some."""
     given = flat(config.to_dict())
     for key in given:
         check_field(key)

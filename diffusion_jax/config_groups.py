@@ -1,7 +1,7 @@
-"""Fields that belong together; the sections of `config.base()` are groups of their own.
+"""Groups of fields; each section of `config.base()` is a group too.
 
-A mode names the groups and fields that it reads in `READS`; what is in no group is about data or
-model.
+A mode lists the groups and fields that it reads in `READS`. Fields outside all groups belong to
+the data or the model.
 """
 
 GROUPS = {
@@ -18,6 +18,6 @@ GROUPS = {
 
 
 def group(field: str) -> str:
-    """The group of a field such as `"edit.image"`; empty if every mode may use it."""
+    """The group of a field such as `"edit.image"`; empty for fields that every mode may use."""
     section, dot, _ = field.partition(".")
     return section if dot else next((g for g, names in GROUPS.items() if field in names), "")

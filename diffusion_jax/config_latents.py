@@ -1,4 +1,4 @@
-"""What the configurations of latents share: their stages."""
+"""The stages shared by the configurations of latent models."""
 
 from ml_collections import ConfigDict
 
@@ -6,13 +6,13 @@ STAGES = ("vae", "prior", "joint", "decoder")
 
 
 def latent(config: ConfigDict, stage: str, network: str, decoder: str) -> ConfigDict:
-    """Makes `config`, which has an autoencoder, one stage of a model of its latents, in place.
+    """Turns `config`, which has an autoencoder, into one stage of a latent model, in place.
 
     Args:
-        stage: `vae` (the autoencoder alone), `prior` (a diffusion of its latents; the autoencoder
-            is the checkpoint's, and stays), `joint` (both), `decoder` (of images given latents).
-        network: of the diffusion of latents.
-        decoder: of that of images.
+        stage: `vae` (the autoencoder alone), `prior` (a diffusion of its latents, with the
+            autoencoder frozen), `joint` (both), `decoder` (a diffusion of images given latents).
+        network: network of the diffusion of latents.
+        decoder: network of the diffusion of images.
     """
     if stage in ("prior", "decoder"):
         config.autoencoder = "conv(checkpoint='runs/vae')"

@@ -20,18 +20,20 @@ from diffusion_jax.runtime import cache, distributed, output
 from diffusion_jax.runtime.storage import place
 
 _OWN = ("config", "workdir", "mode", "checkpoint", "trust")
-_LESS = "ask for less at once (--config.batch, sample.batch, eval.batch), or for a smaller network"
+_LESS = "lower --config.batch, sample.batch or eval.batch, or use a smaller network"
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
     "Configuration file, or the name of a packaged one, with its argument after a colon: "
-    "digits:smoke. Where a run is there already it may be left out: the run's own is used.",
+    "digits:smoke. May be omitted for an existing run, whose own configuration is then used.",
     lock_config=True,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where everything is written, and resumed from.")
-_MODE = flags.DEFINE_string("mode", "train", "What to do; --help has them all.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The folder that everything is written to, and resumed from."
+)
+_MODE = flags.DEFINE_string("mode", "train", "What to do; --help lists all modes.")
 _TRUST = flags.DEFINE_boolean(
-    "trust", False, "Import the modules that a run's own configuration names, see SECURITY.md."
+    "trust", False, "Import the modules named in a run's saved configuration, see SECURITY.md."
 )
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
@@ -42,14 +44,14 @@ _CHECKPOINT = flags.DEFINE_string(
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Parses flags; every mistake is one line and exit code 2."""
+    """Parses flags; every mistake gives a one-line message and exit code 2."""
     if arguments.asks_for_help(argv):
         print(arguments.help_page(), end="")
         sys.exit(0)
     if "--version" in argv[1:]:
         print(arguments.version())
         sys.exit(0)
-    logging.set_verbosity(logging.ERROR)  # ml_collections warns of what is an error here
+    logging.set_verbosity(logging.ERROR)  # ml_collections warns about what is an error here
     try:
         if arguments.switched_on(argv, "trust"):  # a run's own configuration is read with flags
             os.environ[saved_config.TRUST] = "1"
@@ -63,7 +65,7 @@ def _parse(argv: list[str]) -> list[str]:
             if not isinstance(_CONFIG.value, ConfigDict):
                 raise ConfigError(
                     f"get_config() of the configuration file returned "
-                    f"{type(_CONFIG.value).__name__}; it returns a ConfigDict: start from "
+                    f"{type(_CONFIG.value).__name__}; it must return a ConfigDict: start from "
                     "diffusion_jax.config.base()"
                 )
             config_fields.check_fields(_CONFIG.value)
@@ -74,12 +76,12 @@ def _parse(argv: list[str]) -> list[str]:
         if any(a.lstrip("-").partition("=")[0] in ("helpfull", "helpxml") for a in argv):
             sys.exit(0)  # absl ends with 1
         raise
-    except Exception as e:  # a configuration file is a program: it may raise anything
+    except Exception as e:  # a configuration file is code and may raise anything
         _fail(ConfigError(_explain(e)))
 
 
 def _explain(e: Exception) -> str:
-    """One line for whatever went wrong while flags and the config file were read."""
+    """A one-line message for an error raised while flags and the config file were read."""
     lines = [line for line in str(e.args[0] if e.args else e).splitlines() if line.strip()]
     text = " ".join(lines)
     if isinstance(e, flags.UnrecognizedFlagError):
@@ -91,8 +93,8 @@ def _explain(e: Exception) -> str:
         with contextlib.suppress(ValueError, SyntaxError):
             text = " ".join(str(ast.literal_eval(text)).split())
     text = _mistyped(text)
-    told = flags.Error | KeyError | AttributeError | TypeError | ValueError | OSError
-    if not isinstance(e, told) or isinstance(e, SyntaxError):
+    explained = flags.Error | KeyError | AttributeError | TypeError | ValueError | OSError
+    if not isinstance(e, explained) or isinstance(e, SyntaxError):
         where = traceback.extract_tb(e.__traceback__)[-1]
         text = f"the configuration file fails: {type(e).__name__}: {text or where.line}"
     if "has no attribute 'get_config'" in text:
@@ -109,20 +111,20 @@ _OVERRIDE = re.compile(
 
 
 def _mistyped(text: str) -> str:
-    """What a configuration file did to raise an error with this text."""
-    found = _OVERRIDE.search(text)
-    if found:
+    """Rewords an ml_collections error for a value of the wrong type, or an unknown variant."""
+    match = _OVERRIDE.search(text)
+    if match:
         kinds = {"int": int, "float": float, "bool": bool, "str": str, "tuple": tuple}
-        kind = kinds.get(found[3])
-        wanted = config_fields.words(kind) if kind else "a group of settings"
-        return f"{found[1]}={found[2]} in the configuration file must be {wanted}"
+        kind = kinds.get(match[3])
+        expected = config_fields.words(kind) if kind else "a group of settings"
+        return f"{match[1]}={match[2]} in the configuration file must be {expected}"
     if "get_config()" in text and "positional argument" in text:
-        return "this configuration file takes no variant: leave out the colon and what follows it"
+        return "this configuration file has no variants: leave out the colon and what follows it"
     return text
 
 
 class Interrupted(Preempted):
-    """Ctrl-C where nothing is to be saved: 42 for training, which the same command begins again."""
+    """Ctrl-C when there is nothing to save: exit code 42 for training, which can be restarted."""
 
     def __init__(self, mode: str):
         super().__init__("interrupted before there was anything to save" if mode == "train" else
@@ -147,7 +149,7 @@ def _workdir() -> Path:
         for parent in (path, *path.parents)[:3]:  # a step is two folders below its run
             if (parent / "config.json").exists():
                 return parent
-    raise ConfigError("--workdir is needed: where the results are written")
+    raise ConfigError("--workdir is needed: the folder for the results")
 
 
 def _main(argv: list[str]) -> None:
@@ -160,13 +162,13 @@ def _main(argv: list[str]) -> None:
     clustered = False
     logging.set_verbosity(logging.WARNING)  # orbax logs dozens of lines per checkpoint
     try:
-        if _MODE.value == "list":  # needs neither a configuration nor a work directory
+        if _MODE.value == "list":  # needs no configuration and no work directory
             importlib.import_module("diffusion_jax.cli.modes.list").run(_CONFIG.value.list.kind)
             return
         if _CONFIG.value is None:
             raise ConfigError(
-                "--config is needed, for example --config=digits; where a run is there already, "
-                "its own is found by --workdir, --checkpoint or --config.compare.a"
+                "--config is needed, for example --config=digits; the configuration of an existing "
+                "run is found by --workdir, --checkpoint or --config.compare.a"
             )
         clustered = distributed.join()
         cache.remember()
@@ -174,12 +176,12 @@ def _main(argv: list[str]) -> None:
         from diffusion_jax.experiment.workdir import check_writable
         from diffusion_jax.runtime import cpu_devices
 
-        if not clustered:  # there, whoever started the processes has shared out the cores
+        if not clustered:  # in a cluster the launcher has already divided the cores
             c = _CONFIG.value
             cpu_devices.share(c.batch, c.accumulate, c.mesh)
 
-        asked = config_flags.get_override_values(flags.FLAGS["config"])
-        experiment = open_experiment(_CONFIG.value, _workdir(), _CHECKPOINT.value, asked)
+        overrides = config_flags.get_override_values(flags.FLAGS["config"])
+        experiment = open_experiment(_CONFIG.value, _workdir(), _CHECKPOINT.value, overrides)
         if clustered:
             distributed.agree(_identity(experiment))
         mode = importlib.import_module(f"diffusion_jax.cli.modes.{_MODE.value}")
@@ -195,13 +197,13 @@ def _main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         _fail(Interrupted(_MODE.value), at_once=clustered)
     except UserError as e:
-        # In a cluster the others may be waiting for this process: end at once, without a barrier.
+        # In a cluster the others may be waiting for this process: exit at once, without a barrier.
         _fail(e, at_once=clustered)
     except OSError as e:  # of a disk; others have no text of the system's
         if e.strerror is None:
             raise
         what = f"{e.filename}: {e.strerror}" if e.filename else f"{e.strerror} (no file is named)"
-        _fail(UserError(f"cannot read or write {what}: make room or put it right, and start "
+        _fail(UserError(f"cannot read or write {what}: free some space or fix the cause, and start "
                         "again"), at_once=clustered)  # fmt: skip
     except Exception as e:
         if not out_of_memory(e):
@@ -210,7 +212,7 @@ def _main(argv: list[str]) -> None:
 
 
 def _identity(experiment: Any) -> dict[str, Any]:
-    """What every process of a job must have in common."""
+    """The values that must agree between all processes of a job."""
     import jax
 
     import diffusion_jax
@@ -225,7 +227,7 @@ def _identity(experiment: Any) -> dict[str, Any]:
 
 
 def run() -> None:
-    """The program: parses the command line and runs the mode; ends the process."""
+    """Entry point: parses the command line, runs the mode and ends the process."""
     output.keep_going()
     app.run(_main, flags_parser=_parse)
 

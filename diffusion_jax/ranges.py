@@ -1,4 +1,4 @@
-"""What numbers each setting may be: two tables, looked at before anything is written."""
+"""Allowed values of settings, checked before anything is written."""
 
 from functools import reduce
 from typing import Any
@@ -12,7 +12,7 @@ from diffusion_jax.errors import ConfigError
 RANGES: dict[str, Range] = {
     **dict.fromkeys(("lr",), ABOVE_ZERO),
     **dict.fromkeys(("class_dropout", "text_dropout", "embedding_dropout"), RATE),
-    **dict.fromkeys(("low_clean",), SHARE),
+    **dict.fromkeys(("low_clean", "beta_warmup"), SHARE),
     **dict.fromkeys(
         (
             "batch", "accumulate", "steps", "data_ahead", "valid_draws",
@@ -27,7 +27,7 @@ RANGES: dict[str, Range] = {
     ),
     **dict.fromkeys(
         (
-            "warmup", "clip", "spike", "per_dispatch", "resident_mib", "data_workers",
+            "beta", "warmup", "clip", "spike", "per_dispatch", "resident_mib", "data_workers",
             "log_every", "eval_every", "save_every", "sample_every", "keep_latest", "eval.limit",
             "sample.num",
             "compress.batch", "compress.limit",
@@ -40,7 +40,7 @@ RANGES: dict[str, Range] = {
     ),
 }  # fmt: skip
 
-# What several values are each, and how one writes them.
+# For tuples: the type of each value, its description, and an example of how to write them.
 ITEMS: dict[str, tuple[Any, str, str]] = {
     "ema": (numbers.Rate | str, "decays, at least 0 and below 1, or power(0.1)", "(0.9999,)"),
     "sample.labels": (int | str, "numbers or names of classes", "(3, 7)"),
@@ -48,22 +48,23 @@ ITEMS: dict[str, tuple[Any, str, str]] = {
     "edit.pick": (numbers.Whole, "whole numbers, at least 0", "(0, 2)"),
     "eval.timesteps": (numbers.Count, "whole numbers, at least 1", "(100, 1000)"),
     "ood.gammas": (numbers.Finite, "finite numbers", "(-5.0, 0.0)"),
-    "quality.metrics": (str, "names of figures in quotes", "('frechet', 'kid')"),
+    "quality.metrics": (str, "names of metrics in quotes", "('frechet', 'kid')"),
 }
 
+# The allowed words, and a hint for anything else.
 CHOICES: dict[str, tuple[str, str]] = {
     "eval.checkpoint": ("latest, best", "name a single one by --checkpoint"),
 }
 
 
 def check(config: ConfigDict, sections_only: bool = False) -> None:
-    """Looks every number of the table up in `config`.
+    """Checks all values of `config` against these tables.
 
     Args:
-        sections_only: leave out fields outside sections, those of a training that is over.
+        sections_only: skip the fields outside sections, which describe a finished training.
 
     Raises:
-        ConfigError: a number is out of its range.
+        ConfigError: a value is not allowed.
     """
     for field, allowed in RANGES.items():
         if sections_only and "." not in field:
@@ -73,7 +74,7 @@ def check(config: ConfigDict, sections_only: bool = False) -> None:
             raise ConfigError(f"{field}={value!r} must be {allowed.text}: set --config.{field}")
     for field, (choices, otherwise) in CHOICES.items():
         if (value := _value(config, field)) not in choices.split(", "):
-            raise ConfigError(f"{field}={value!r}: allowed are {choices}; {otherwise}")
+            raise ConfigError(f"{field}={value!r}: allowed: {choices}; {otherwise}")
     check_precision(config.eval.matmul_precision)
     for field, (hint, what, example) in ITEMS.items():
         values = () if sections_only and "." not in field else _value(config, field)
@@ -82,15 +83,15 @@ def check(config: ConfigDict, sections_only: bool = False) -> None:
 
 
 def check_precision(name: str) -> None:
-    """Refuses (`ConfigError`) an `eval.matmul_precision` that JAX does not know."""
-    import jax  # takes a second, which --help has no need of
+    """Raises ConfigError for an `eval.matmul_precision` that JAX does not support."""
+    import jax  # takes a second, which --help does not need
 
     try:
         with jax.default_matmul_precision(name or None):
             pass
     except ValueError as e:
         raise ConfigError(
-            f"eval.matmul_precision={name!r}: allowed are default, high, highest, bfloat16, "
+            f"eval.matmul_precision={name!r}: allowed: default, high, highest, bfloat16, "
             "tensorfloat32, float32, or '' for the device's own"
         ) from e
 

@@ -73,7 +73,7 @@ def test_an_unknown_mode_names_the_nearest():
 def test_the_first_word_is_the_mode(capsys):
     assert arguments.with_mode(["x", "eval", "--workdir=w"]) == ["x", "--mode=eval", "--workdir=w"]
     assert arguments.with_mode(["x", "--mode=eval"]) == ["x", "--mode=eval"]
-    with pytest.raises(ConfigError, match="two modes are named: eval and train"):
+    with pytest.raises(ConfigError, match="two modes are given: eval and train"):
         arguments.with_mode(["x", "eval", "--mode=train"])
     refused(main("smaple"), "did you mean 'sample'")
     assert main("help").stdout == main("--help").stdout == arguments.help_page()

@@ -103,7 +103,7 @@ def test_a_setting_that_names_no_run_says_how_to_make_one(runs, setting, kind):
         ("eval", "--limit=3", "write --config.eval.limit=3$"),
         ("train", "--learning_rate=1", "write --config.lr=1$"),
         ("train", "--data=digits", "write --config.data=digits$"),
-        ("sample", "--workdri=x", r"did you mean '--workdir'\?\); there are --config, --workdir"),
+        ("sample", "--workdri=x", r"did you mean '--workdir'\?\); the flags are --config"),
         ("sample", "--nmu=x", r"did you mean '--config.sample.num'\?"),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_flag_that_is_a_setting(tmp_path, mode, flag, says):
     ],
 )
 def test_values_of_another_type(field, text, says):
-    with pytest.raises(ConfigError, match=f"--config.{field}={text}: it must be {says}"):
+    with pytest.raises(ConfigError, match=f"--config.{field}={text}: must be {says}"):
         arguments.check_fields(["x", f"--config.{field}={text}"])
 
 
@@ -140,7 +140,9 @@ def test_values_of_the_right_type_pass(argument):
 
 
 def test_a_group_is_no_setting():
-    with pytest.raises(ConfigError, match=r"compare has settings .* compare\.a, compare\.b"):
+    with pytest.raises(
+        ConfigError, match=r"compare is a group of settings .* compare\.a, compare\.b"
+    ):
         config_fields.check_field("compare")
 
 
@@ -227,7 +229,7 @@ def test_another_configuration_is_refused_before_data_are_read(tmp_path, monkeyp
     ("text", "says"),
     [
         ("x = 1", "has no function get_config"),
-        ("def get_config(v=''):\n    return {}", "returned dict; it returns a ConfigDict"),
+        ("def get_config(v=''):\n    return {}", "returned dict; it must return a ConfigDict"),
         ("def get_config(v=''):\n    return None", "returned NoneType"),
         ("from diffusion_jax import config\ndef get_config(v=''):\n    c = config.base()\n"
          "    c.batch = 16.5\n    return c", "batch=16.5 .* must be a whole number"),
@@ -247,7 +249,7 @@ def test_a_variant_of_a_file_without(tmp_path):
         "from diffusion_jax import config\ndef get_config():\n    return config.base()\n"
     )
     done = main("train", f"--config={tmp_path / 'own.py'}:smoke", f"--workdir={tmp_path / 'run'}")
-    refused(done, "takes no variant: leave out the colon")
+    refused(done, "has no variants: leave out the colon")
 
 
 @pytest.mark.parametrize("named", ["", "."])

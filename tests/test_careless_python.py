@@ -39,7 +39,7 @@ def test_numbers_of_numpy_are_python_s(tmp_path):
 
 @pytest.mark.parametrize("values", [3, "cat", b"cat", np.zeros((1, 2), int), np.int64(3)])
 def test_one_value_in_place_of_several(values):
-    with pytest.raises(ConfigError, match=r"labels=.* must be a list, as labels=\[3\]"):
+    with pytest.raises(ConfigError, match=r"labels=.* must be a list, for example labels=\[3\]"):
         listed("labels", values, "[3]")
 
 

@@ -58,5 +58,5 @@ def test_one_that_does_not_exist_is_refused_when_a_run_is_opened(tmp_path):
     for known in ("", "default", "high", "highest", "bfloat16", "tensorfloat32", "float32"):
         ranges.check_precision(known)
     config = tiny.config(tmp_path, eval={"matmul_precision": "foo"})
-    with pytest.raises(ConfigError, match=r"^eval.matmul_precision='foo': allowed are default,"):
+    with pytest.raises(ConfigError, match=r"^eval.matmul_precision='foo': allowed: default,"):
         open_experiment(config, tmp_path / "run")

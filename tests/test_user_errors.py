@@ -63,7 +63,7 @@ def test_too_little_memory_is_one_line_and_not_tried_again(tmp_path, monkeypatch
 
     monkeypatch.setattr(importlib.import_module("diffusion_jax.cli.modes.eval"), "run", run)
     done = main("eval", f"--config={config_file(tmp_path)}", f"--workdir={tmp_path}/run")
-    refused(done, r"too little memory \(.*\): ask for less at once")
+    refused(done, r"too little memory \(.*\): lower --config.batch")
 
 
 def test_processes_that_differ_are_told_in_which_field(monkeypatch):

@@ -1,1 +1,1 @@
-"""The command line: its modes, its report, and the pictures users bring."""
+"""The command line: its modes, its report, and the images that users supply."""

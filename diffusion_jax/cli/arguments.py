@@ -1,4 +1,4 @@
-"""The command line before flags are parsed: old names, packaged configurations, modes, help."""
+"""Processing of the command line before flags are parsed."""
 
 import ast
 import difflib
@@ -24,7 +24,7 @@ from diffusion_jax.runtime.home import expanded
 from diffusion_jax.runtime.run_folders import missing, missing_step, runs_named
 from diffusion_jax.runtime.storage import is_bucket, place
 
-# Flags until 0.1, and the settings that took their place; they go with the next release.
+# Flags of versions before 0.1 and the settings that replace them, until the next release.
 _OLD = {
     "a": "compare.a", "b": "compare.b", "data": "ood.data", "against": "ood.against",
     "input": "compress.input", "output": "compress.output", "verify": "compress.verify",
@@ -34,16 +34,16 @@ _SWITCHES = {"verify": "True", "noverify": "False"}
 _HELP = ("help", "helpshort", "h", "?")
 _USAGE = """\
 usage: djax MODE --config=NAME --workdir=DIR [--config.F=VALUE]
-       python -m diffusion_jax --mode=MODE ..., the same where nothing is installed
+       python -m diffusion_jax --mode=MODE ..., the same without installation
 
   --config      Configuration file, or the name of a packaged one; a variant follows a colon:
-                digits:smoke. Where a run is there already, its own is used.
+                digits:smoke. For an existing run the default is its own.
 {configs}
-  --workdir     Where everything is written, and resumed from: a folder or gs://bucket/run.
+  --workdir     The folder for everything a run writes: a local folder or gs://bucket/run.
   --checkpoint  A checkpoint folder or another run's work directory, or vdm:PATH, diffenc:PATH
                 for published weights.
-  --config.F=VALUE overrides the setting F; diffusion_jax/config.py has all of them.
-  MODE          What to do; train where none is named:
+  --config.F=VALUE overrides the setting F; diffusion_jax/config.py lists all of them.
+  MODE          What to do; the default is train:
 {modes}
 
   --version; --helpfull shows the flags of all libraries.
@@ -52,12 +52,12 @@ usage: djax MODE --config=NAME --workdir=DIR [--config.F=VALUE]
 
 
 def published(checkpoint: str) -> bool:
-    """Whether a checkpoint is a published one, as `vdm:PATH` is, and not a folder."""
+    """Whether a checkpoint is a published one, such as `vdm:PATH`, and not a folder."""
     return is_published(checkpoint)
 
 
 def value(argv: list[str], flag: str) -> str | None:
-    """The value of a flag before flags are parsed, in either form, or None."""
+    """The value of a flag before flags are parsed (`--flag=VALUE` or `--flag VALUE`), or None."""
     for i, arg in enumerate(argv):
         name, sep, text = arg.lstrip("-").partition("=")
         if arg.startswith("-") and name == flag:
@@ -66,14 +66,14 @@ def value(argv: list[str], flag: str) -> str | None:
 
 
 def switched_on(argv: list[str], flag: str) -> bool:
-    """Whether a flag without a value, or with one that means yes, is among the arguments."""
+    """Whether a boolean flag is set, without a value or with one that means yes."""
     written = (arg.lstrip("-").partition("=") for arg in argv[1:] if arg.startswith("-"))
-    told = [(sep, text) for name, sep, text in written if name == flag]
-    return any(not sep or text.lower() in ("true", "t", "1") for sep, text in told)
+    values = [(sep, text) for name, sep, text in written if name == flag]
+    return any(not sep or text.lower() in ("true", "t", "1") for sep, text in values)
 
 
 def renamed(argv: list[str]) -> list[str]:
-    """The arguments with old flags as the settings they are now; one line on stderr for each."""
+    """Replaces old flags by the settings that they became, with one line on stderr for each."""
     out, rest, mode = [], iter(argv), check_mode(argv)
     for arg in rest:
         name, sep, text = arg.lstrip("-").partition("=")
@@ -84,7 +84,7 @@ def renamed(argv: list[str]) -> list[str]:
             text = _SWITCHES.get(name) or next(rest, "")
         new = f"--config.{_OLD[name]}"
         print(
-            f"note: --{name} is now {new}; the old flag goes with the next release",
+            f"note: --{name} is now {new}; the next release removes the old flag",
             file=sys.stderr,
             flush=True,
         )
@@ -93,26 +93,26 @@ def renamed(argv: list[str]) -> list[str]:
 
 
 def _is_newer(name: str, mode: str) -> bool:
-    """Whether a word that was a flag is the name of a setting, and means that in this mode."""
+    """Whether the name of an old flag now means a setting of this mode."""
     return name in config_fields.called(name) and not _is_read(_OLD[name], mode)
 
 
 def with_mode(argv: list[str]) -> list[str]:
-    """The arguments with `--mode=train` for a first word `train`.
+    """Replaces a first argument such as `train` by `--mode=train`.
 
     Raises:
-        ConfigError: two modes are named.
+        ConfigError: two modes are given.
     """
     if len(argv) < 2 or argv[1].startswith("-"):
         return argv
     word, rest = argv[1], argv[2:]
     if value(rest, "mode") not in (None, word):
-        raise ConfigError(f"two modes are named: {word} and {value(rest, 'mode')}")
+        raise ConfigError(f"two modes are given: {word} and {value(rest, 'mode')}")
     return [argv[0], f"--mode={word}", *rest]
 
 
 def check_mode(argv: list[str]) -> str:
-    """The mode that is asked for; `ConfigError` if there is no such mode."""
+    """The mode that is selected; `ConfigError` if there is no such mode."""
     named, modes = value(argv, "mode"), registry.available("modes")
     mode = "train" if named is None else named
     if mode not in modes:
@@ -122,46 +122,54 @@ def check_mode(argv: list[str]) -> str:
 
 
 def config_path(name: str) -> Path:
-    """The file that `--config=NAME` means: a file, or a packaged configuration."""
+    """The path of `--config=NAME`: a file, or a packaged configuration."""
     path = expanded(name)
     if path.is_file():
         return path
-    own = packaged.folder() / f"{path.name.removesuffix('.py')}.py"
-    if path.parent in (Path(), Path("configs")) and own.is_file():
-        return own
+    in_package = packaged.folder() / f"{path.name.removesuffix('.py')}.py"
+    if path.parent in (Path(), Path("configs")) and in_package.is_file():
+        return in_package
     if path.is_dir():
-        raise ConfigError(f"--config: {missing(name)}; name a file, or a packaged configuration")
+        raise ConfigError(f"--config: {missing(name)}; give a file, or a packaged configuration")
     names = packaged.names()
     hint = registry.nearest(path.stem, names)
     raise ConfigError(f"--config: there is no file {name}{hint}; packaged: {', '.join(names)}")
 
 
 def with_config(argv: list[str], mode: str) -> list[str]:
-    """The arguments with `--config=FILE`, so that overrides work on it.
+    """The arguments with `--config=FILE`, which ml_collections needs for overrides.
 
-    Where none is named it is the run's own; the list of plug-ins has the default settings.
+    Without `--config`, the file is the configuration saved in the run; `list` uses the defaults.
     """
     named = value(argv, "config")
     if named == "":
         raise ConfigError(f"--config= names no file; packaged: {', '.join(packaged.names())}")
     if named:
-        name, colon, variant = named.partition(":")
-        saved = _of_a_run(named)
-        file = _saved_file(saved) if saved else f"{config_path(name)}{colon}{variant}"
-        first = next(
-            i for i, a in enumerate(argv) if a.partition("=")[0] in ("-config", "--config")
-        )
-        after = first + (1 if "=" in argv[first] else 2)
-        return [*argv[:first], f"--config={file}", *argv[after:]]
+        return _with_named_config(argv, named)
     if mode == "list":
         return [argv[0], f"--config={Path(config_lib.__file__)}", *argv[1:]]
+    return _with_config_of_run(argv, mode)
+
+
+def _with_named_config(argv: list[str], named: str) -> list[str]:
+    """Replaces `--config=NAME` by the path of the file that it means."""
+    name, colon, variant = named.partition(":")
+    saved = _of_a_run(named)
+    file = _saved_file(saved) if saved else f"{config_path(name)}{colon}{variant}"
+    first = next(i for i, a in enumerate(argv) if a.partition("=")[0] in ("-config", "--config"))
+    after = first + (1 if "=" in argv[first] else 2)
+    return [*argv[:first], f"--config={file}", *argv[after:]]
+
+
+def _with_config_of_run(argv: list[str], mode: str) -> list[str]:
+    """Adds `--config` with the configuration saved in the run that another flag names."""
     several = ("config.compare.a", "config.stages")
     flags = ("checkpoint", *several, "workdir")
     flag = next((f for f in flags if value(argv, f)), None)
     if flag is None or published(value(argv, flag)):
         return argv
     where = value(argv, flag)
-    if flag in several:  # the settings of sampling and so on are those of the last stage
+    if flag in several:  # settings such as those of sampling come from the last stage
         where = runs_named(where)[-1]
     saved = saved_config.find(place(where))
     if saved is None and mode == "train":
@@ -171,7 +179,7 @@ def with_config(argv: list[str], mode: str) -> list[str]:
             raise ConfigError(f"--{flag}: {step}")
         there = place(where).is_dir()
         option = flag if flag in several else "config.stages"
-        stages = f" (of a cascade name the stages, --{option}=LOW,HIGH)" if there else ""
+        stages = f" (for a cascade give its stages, --{option}=LOW,HIGH)" if there else ""
         kind = "cascade:high" if flag == "config.stages" else ""
         makes = "" if there and flag in several else packaged.command(kind, "", where)
         raise ConfigError(f"--{flag}: {missing(where)}, and no --config is given{stages}{makes}")
@@ -179,8 +187,8 @@ def with_config(argv: list[str], mode: str) -> list[str]:
 
 
 def _of_a_run(name: str) -> Path | None:
-    """The saved configuration that `--config=RUN` or `--config=RUN/config.json` means, or None."""
-    if name.endswith(".json") and ".py:" not in name:  # that is a variant's name
+    """The saved configuration of `--config=RUN` or `--config=RUN/config.json`, or None."""
+    if name.endswith(".json") and ".py:" not in name:  # after .py: it is the name of a variant
         return place(name)
     if not is_bucket(name):
         return saved_config.find(place(name)) if expanded(name).is_dir() else None
@@ -192,17 +200,17 @@ def _of_a_run(name: str) -> Path | None:
 
 
 def _saved_file(saved: Path) -> str:
-    """What `--config` takes to read a saved configuration."""
+    """The value of `--config` that reads a saved configuration."""
     return f"{Path(saved_config.__file__)}:{saved}"
 
 
 @functools.cache
 def reads(mode: str) -> tuple[str, ...]:
-    """The groups and fields of settings that a mode reads, from its source."""
-    found = _declared(mode, "READS")
-    if found is None:
-        raise AssertionError(f"mode {mode} does not say what it READS")
-    return found
+    """The groups and fields of settings that a mode reads, taken from its source."""
+    names = _declared(mode, "READS")
+    if names is None:
+        raise AssertionError(f"mode {mode} does not define READS")
+    return names
 
 
 def _declared(mode: str, name: str) -> tuple[str, ...] | None:
@@ -214,9 +222,9 @@ def _declared(mode: str, name: str) -> tuple[str, ...] | None:
 
 
 def check_settings(mode: str, fields: Iterable[str]) -> None:
-    """Refuses (`ConfigError`) settings from the command line that a mode would ignore.
+    """Raises ConfigError for settings on the command line that a mode would ignore.
 
-    A mode whose models have settings of their own names in `ONLY` the others that it takes.
+    A mode whose runs bring their own settings lists in `ONLY` the others that it reads.
     """
     only = _declared(mode, "ONLY")
     for field in fields:
@@ -235,9 +243,9 @@ def check_settings(mode: str, fields: Iterable[str]) -> None:
 
 
 def check_fields(argv: list[str]) -> None:
-    """Refuses (`ConfigError`) `--config.F=V` where there is no setting F, or V is not of its type.
+    """Raises ConfigError for `--config.F=V` if there is no setting F, or V is not of its type.
 
-    A flag is not looked at further where its value is the next argument, which may be none.
+    Only the name is checked if the value is a separate argument.
     """
     for arg in argv[1:]:
         name, sep, text = arg.lstrip("-").partition("=")
@@ -249,27 +257,28 @@ def check_fields(argv: list[str]) -> None:
 
 
 def unknown_flag(argv: list[str], name: str, known: Iterable[str]) -> str:
-    """What to say of a flag that there is not: the setting that it is, or the nearest flag.
+    """Error message for an unknown flag: suggests the setting or the closest flag.
 
     Args:
-        known: the flags that there are.
+        known: the existing flags.
     """
     mode, text = check_mode(argv), value(argv, name)
     equals = "" if text is None or text.startswith("-") else f"={text}"
-    read = [f for f in config_fields.called(name) if _is_read(f, mode)]
-    own = [f for f in read if f in (f"{mode}.{name}", name)] or read or config_fields.called(name)
-    if own:
-        shown = " or ".join(f"--config.{f}{equals}" for f in own[:3])
+    fields = config_fields.called(name)
+    read = [f for f in fields if _is_read(f, mode)]
+    settings = [f for f in read if f in (f"{mode}.{name}", name)] or read or fields
+    if settings:
+        shown = " or ".join(f"--config.{f}{equals}" for f in settings[:3])
         return f"there is no flag --{name}: settings begin with --config., so write {shown}"
     flags = [f"--{k}" for k in known]
-    fields = {f.rpartition(".")[2]: f"--config.{f}" for f in config_fields.known()}
-    meant = difflib.get_close_matches(name, fields, n=1)
+    by_last_part = {f.rpartition(".")[2]: f"--config.{f}" for f in config_fields.known()}
+    close = difflib.get_close_matches(name, by_last_part, n=1)
     near = registry.nearest(f"--{name}", flags) or "".join(
-        f" (did you mean {fields[m]!r}?)" for m in meant
+        f" (did you mean {by_last_part[m]!r}?)" for m in close
     )
     return (
-        f"there is no flag --{name}{near}; there are {', '.join(flags)}, and --config.F=VALUE for "
-        "every setting F"
+        f"there is no flag --{name}{near}; the flags are {', '.join(flags)}, and --config.F=VALUE "
+        "for every setting F"
     )
 
 
@@ -279,20 +288,20 @@ def _is_read(field: str, mode: str) -> bool:
 
 
 def asks_for_help(argv: list[str]) -> bool:
-    """Whether the page of help is asked for, by a flag or as the first word."""
+    """Whether help is requested, by a flag or as the first word."""
     flags = any(a.startswith("-") and a.lstrip("-") in _HELP for a in argv[1:])
     return flags or argv[1:2] == ["help"]
 
 
 def version() -> str:
-    """The versions that a report of a fault should name."""
+    """The versions to quote in a bug report."""
     jax = importlib.metadata.version("jax")
     python = ".".join(map(str, sys.version_info[:3]))
     return f"diffusion_jax {diffusion_jax.__version__} (jax {jax}, python {python})"
 
 
 def help_page() -> str:
-    """Options and modes on one screen."""
+    """The options and modes, on one screen."""
     lines = []
     for mode in registry.describe("modes")[1]:
         lines.append(f"    {mode.name:<12}{mode.line.partition(': ')[2].rstrip('.')}")

@@ -52,7 +52,7 @@ def train(config: str | ConfigDict, workdir: str | Path) -> Experiment:
 
     Args:
         config: a configuration, or its name as for `load_config`.
-        workdir: where checkpoints, metrics, samples and reports are written.
+        workdir: folder for checkpoints, metrics, samples and reports.
 
     Returns:
         The run, with the weights of its last checkpoint.

@@ -1,7 +1,7 @@
-"""Images (or other examples) and masks from a user's files, in the levels and shape of a model.
+"""Reads a user's images (or other examples) and masks, with the levels and the shape of a model.
 
-Pictures are read, cut and shrunk as those of the data set `folder` are, masks like their pictures;
-arrays must fit. Every rounding is to the nearest level.
+Image files are read, cropped and resized as in the data set `folder`, and masks in the same way;
+arrays must have the model's shape. Values are rounded to the nearest level.
 """
 
 import re
@@ -30,18 +30,19 @@ def read_images(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The images of a file.
 
-    A picture (PNG or whatever Pillow reads) is read as `data.pictures` says, and its 0 .. 255
-    brought to the nearest level. An npz holds levels already, uint8 `[N, H, W, C]`,
-    `[H, W, C]` or `[H, W]`, as `image` or its only array, and optionally integers `label`: what
-    `--mode=sample` writes.
+    An image file (PNG or any format of Pillow) is read by `data.pictures`, and its values 0 .. 255
+    are rounded to the nearest level. An npz, such as those of `--mode=sample`, contains levels:
+    uint8 `[N, H, W, C]`, `[H, W, C]` or `[H, W]`, as `image` or its only array, and optionally
+    integers `label`.
 
     Args:
-        shape: `(H, W, C)` of the model, or what its medium has.
-        levels: grey levels of the model.
-        medium: what the model is of; it reads other files than npz.
+        path: the file.
+        shape: `(H, W, C)` of the model, or the shape of its medium.
+        levels: number of levels of the model.
+        medium: medium of the model; it reads files other than npz.
 
     Returns:
-        uint8 `[N, H, W, C]`, and int32 `[N]` or None.
+        Images, uint8 `[N, H, W, C]`, and labels, int32 `[N]` or None.
 
     Raises:
         DataError: the file cannot be read, or does not fit the model.
@@ -62,7 +63,7 @@ def read_images(
 
 
 def picture_size(path: str) -> tuple[int, int] | None:
-    """Height and width of a picture as it is shown, before it is cut; None for arrays."""
+    """Height and width of an image file as displayed, before cropping; None for arrays."""
     if path.startswith(_TIME):
         return None
     file = place(path)
@@ -73,18 +74,18 @@ def picture_size(path: str) -> tuple[int, int] | None:
 
 
 def read_mask(path: str, shape: tuple[int, ...], medium: Medium = IMAGE) -> np.ndarray:
-    """The mask of a file: 1, white or True where something is to be painted.
+    """The mask of a file: 1, white or True where the image is to be repainted.
 
     Args:
-        path: a picture, read as grey; or an npz with `mask` or its only array, `[H, W]`,
+        path: an image file, read as grey; or an npz with `mask` or a single array, `[H, W]`,
             `[H, W, 1]`, `[N, H, W]` or `[N, H, W, 1]`: bool, numbers in [0, 1], or uint8 up to 255;
             or `time:2:6`, frames 2 to 5 of a video (samples of a signal, letters of a text), or
-            several such, `time:0:2,time:6:8`.
-        shape: `(H, W, C)` of the model, or what its medium has.
-        medium: what the model is of. A picture is a mask for every frame of a video.
+            several of these, `time:0:2,time:6:8`.
+        shape: `(H, W, C)` of the model, or the shape of its medium.
+        medium: medium of the model. An image file is a mask for every frame of a video.
 
     Returns:
-        float32 `[N, H, W, 1]` in [0, 1], or of the shape of the medium.
+        float32 `[N, H, W, 1]` in [0, 1], with a time axis if the medium has one.
 
     Raises:
         DataError: the file cannot be read, or does not fit the model.
@@ -105,32 +106,32 @@ def read_mask(path: str, shape: tuple[int, ...], medium: Medium = IMAGE) -> np.n
     if mask.ndim != axes + 1 or mask.shape[-1] != 1 or not mask.size:
         one = ", ".join(("T", "H", "W")[-axes + 1 :])
         raise DataError(
-            f"{file}: a mask is [{one}] or [N, {one}], one value per pixel; this has shape "
+            f"{file}: a mask has shape [{one}] or [N, {one}], one value per pixel; this one has "
             f"{mask.shape[:-1]}"
         )
     _check_size(file, mask.shape[1:-1], shape[:-1], "mask")
     if mask.dtype.kind not in "bui" + "f":
-        raise DataError(f"{file}: a mask holds numbers, not {mask.dtype}")
+        raise DataError(f"{file}: a mask consists of numbers, not {mask.dtype}")
     mask = mask.astype(np.float32)
-    # uint8 masks of 0 and 255 are common; 0 and 1 too.
+    # Masks of 0 and 255 are as common as those of 0 and 1.
     mask = mask / 255.0 if mask.max() > 1.0 and mask.max() == np.round(mask.max()) else mask
     if not (np.isfinite(mask).all() and mask.min() >= 0.0 and mask.max() <= 1.0):
-        raise DataError(f"{file}: a mask lies in [0, 1], or in 0 .. 255 as integers")
+        raise DataError(f"{file}: the values of a mask are in [0, 1], or integers in 0 .. 255")
     return mask
 
 
 def _stretches(text: str, shape: tuple[int, ...], medium: Medium) -> np.ndarray:
-    """The mask that `time:2:6` means."""
+    """The mask described by text such as `time:2:6`."""
     if medium.time is None:
-        raise DataError(f"mask {text!r}: an {medium.name} does not go on in time; name a file")
+        raise DataError(f"mask {text!r}: an {medium.name} has no time axis; give a file")
     length, mask = shape[medium.time], np.zeros((1, *shape[:-1], 1), np.float32)
     for part in text.split(","):
-        found = re.fullmatch(r"(?:time:)?(\d+):(\d+)", part.strip())
-        start, stop = (int(n) for n in found.groups()) if found else (0, 0)
+        match = re.fullmatch(r"(?:time:)?(\d+):(\d+)", part.strip())
+        start, stop = (int(n) for n in match.groups()) if match else (0, 0)
         if not 0 <= start < stop <= length:
             raise DataError(
                 f"mask {text!r}: write time:START:STOP with 0 <= START < STOP <= {length}, or "
-                "several with commas between them"
+                "several, separated by commas"
             )
         mask[(slice(None),) * (medium.time + 1) + (slice(start, stop),)] = 1.0
     return mask
@@ -147,7 +148,7 @@ def _read_npz(file: Path) -> dict[str, np.ndarray]:
 def _read_picture(
     file: Path, channels: int, size: tuple[int, ...], background: int | None
 ) -> np.ndarray:
-    """uint8 `[H, W]` or `[H, W, 3]`, in the size of the model."""
+    """The image, uint8 `[H, W]` or `[H, W, 3]`, at the model's resolution."""
     try:
         return fitted(_opened(file, channels, background), (size[0], size[1]))
     except Damaged as e:
@@ -161,7 +162,7 @@ def _opened(file: Path, channels: int, background: int | None) -> "Image":
     except FileNotFoundError as e:
         raise DataError(f"there is no file {str(file)!r}") from e
     except (OSError, Damaged) as e:
-        raise DataError(f"cannot read {str(file)!r} as a picture: {e}") from e
+        raise DataError(f"cannot read {str(file)!r} as an image: {e}") from e
 
 
 def _only(file: Path, arrays: dict[str, np.ndarray], name: str) -> np.ndarray:
@@ -191,14 +192,14 @@ def _check_size(file: Path, found: tuple, wanted: tuple, what: str) -> None:
 def _from_levels(file: Path, a: np.ndarray, shape: tuple, levels: int) -> np.ndarray:
     if a.dtype.kind not in "ui":
         raise DataError(
-            f"{str(file)!r}: images in an npz are integers 0 .. {levels - 1}, not {a.dtype}"
+            f"{str(file)!r}: images in an npz are integers in 0 .. {levels - 1}, not {a.dtype}"
         )
     if a.ndim == len(shape) - 1:
         a = a[..., None]
     a = a[None] if a.ndim == len(shape) else a
     if a.ndim != len(shape) + 1 or not len(a):
         axes = ", ".join(("T", "H", "W", "C")[-len(shape) :])
-        raise DataError(f"{str(file)!r}: images have shape [N, {axes}]; this has {a.shape}")
+        raise DataError(f"{str(file)!r}: images have shape [N, {axes}]; this array has {a.shape}")
     _check_size(file, a.shape[1:-1], shape[:-1], "image")
     if a.shape[-1] != shape[-1]:
         raise DataError(
@@ -208,7 +209,7 @@ def _from_levels(file: Path, a: np.ndarray, shape: tuple, levels: int) -> np.nda
         bad = int(a.min()) if a.min() < 0 else int(a.max())
         raise DataError(
             f"{str(file)!r}: a pixel has value {bad}; this model has levels 0 .. {levels - 1} "
-            "(only pictures are converted from 0 .. 255)"
+            "(only image files are converted from 0 .. 255)"
         )
     return a.astype(np.uint8)
 
