@@ -185,7 +185,7 @@ def _audit(put):
             "bits_of_classes": per_class.bits(strangers.sum(1), labels),
             "shares_of_classes": per_class.shares(guess, labels, np.eye(2), np.array([60, 60])),
         },
-        "notes": ["scores are of untouched images"], "left_out": ["copies of whales"],
+        "notes": ["scores are of original images"], "left_out": ["copies of whales"],
         "draws_per_image": 32, "data": {"name": "digits/train", "images": 150},
         "held_out": {"name": "digits/test", "images": 120},
     })  # fmt: skip

@@ -130,7 +130,7 @@ def test_samples_of_an_unknown_model_are_searched_for_copies_alone(folder, tmp_p
     assert report["result"]["copies"]["copies"] == 6 and "gap" not in report["result"]
     assert (
         report["left_out"][0]
-        == "bits: there are only samples, and no model that gives images a probability"
+        == "bits: there are only samples, and no model with a likelihood of images"
     )
     assert any("no judge" in line for line in report["left_out"])
 
@@ -159,7 +159,7 @@ def test_images_of_another_training_set_are_refused(folder, tmp_path):
     (tmp_path / "7" / "meta" / "metadata").write_text(json.dumps(meta))
     report = mode.audit(found, params, record, None, *splits)
     assert report["notes"] == [
-        "scores are of untouched images; training saw them changed by flip()"
+        "scores are of original images; in training they were augmented by flip()"
     ]
     for other in (
         dataclasses.replace(splits[0], images=splits[0].images[1:], labels=splits[0].labels[1:]),
@@ -172,15 +172,15 @@ def test_images_of_another_training_set_are_refused(folder, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"eval": {"split": "train"}}, "allowed are valid, test"),
+        ({"eval": {"split": "train"}}, "allowed: valid, test"),
         ({"eval": {"draws": 3}}, "must be even"),
-        ({"eval": {"limit": 99}}, "99 examples of .*/train; a difference needs at least 100"),
+        ({"eval": {"limit": 99}}, "99 examples of .*/train; the comparison needs at least 100"),
         ({"eval": {"split": "valid"}}, "valid is empty"),
         ({"quality": {"nearest": ""}}, "needs features to find copies by"),
         ({"quality": {"samples": "/nowhere.npz"}}, "there is no file /nowhere.npz"),
         ({"quality": {"classifier": "/nowhere"}}, "there is no folder /nowhere"),
         ({"task": "guide(classifier())"}, "holds a classifier"),
-        ({"task": "gan()"}, "name its samples, --config.quality.samples=FILE"),
+        ({"task": "gan()"}, "give its samples, --config.quality.samples=FILE"),
         ({"sample": {"num": -1}}, "at least 0"),
         ({"audit": {"against": "/nowhere"}}, "audit.against='/nowhere': there is no folder"),
     ],

@@ -62,7 +62,7 @@ def test_a_run_ends_with_a_page(trained):
     result = json.loads((folder / "run/eval/6.json").read_text())["result"]
     for part in (result, *result["breakdown"].values()):
         assert f"{part['bits_per_dim']:.4f}" in found.text
-    for word in ("Loss against steps", "against time", "Where the bits are", "Started at step 0"):
+    for word in ("Loss against steps", "against time", "Loss by noise level", "Started at step 0"):
         assert word in found.text
     (start,) = (folder / "run/environment.jsonl").read_text().splitlines()
     devices, count = re.search(r"at step 0 of 6 on ((\d) x cpu):", done.stdout).groups()
@@ -162,7 +162,7 @@ def test_progressive(trained):
 def test_audit_refuses_few_images_before_it_draws_any(trained):
     folder, _ = trained
     done = main("--mode=audit", f"--workdir={folder}/run")
-    refused(done, "56 examples of npz/train; a difference needs at least 100 on either side")
+    refused(done, "56 examples of npz/train; the comparison needs at least 100 on either side")
     assert "sample" not in done.stdout and not (folder / "run" / "audit").exists()
 
 
@@ -177,7 +177,7 @@ def test_ood(trained):
     assert isinstance(sections_measured.ood(collect.read(folder / "run")), Section)
     refused(
         main("--mode=ood", f"--workdir={folder}/run"),
-        "needs the data to tell apart: --config.ood.against",
+        "needs out-of-distribution data: --config.ood.against",
     )
 
 

@@ -197,8 +197,8 @@ def test_it_goes_on_bit_for_bit(trained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--mode=eval"], "has no likelihood: it draws images and gives them no probability"),
-        (["--mode=audit"], "name its samples, --config.quality.samples=FILE"),
+        (["--mode=eval"], "has no likelihood, it only draws samples"),
+        (["--mode=audit"], "give its samples, --config.quality.samples=FILE"),
         (["--mode=compress"], "not a diffusion model: train it or sample it"),
         (["--mode=edit"], "not a diffusion model"),
         (["--mode=sample", "--config.sample.labels=(7,)"], "7 is out of range"),

@@ -141,7 +141,7 @@ def test_from_the_command_line(mapped, teacher):  # noqa: F811
     found = json.loads(next((mapped.workdir / "eval").glob("*jumps_2*.json")).read_text())
     holds = found["certificate"]["holds"]
     assert ("NO LIKELIHOOD" in done.stdout) == (not holds)
-    assert re.search(r"the way back misses by .* grey levels", done.stdout)
+    assert re.search(r"inversion error: median .* grey levels", done.stdout)
     done = main(*words, f"--workdir={teacher.workdir}")
     assert done.returncode == 2 and "does not receive the end of a jump" in done.stderr
     done = main("--mode=eval", f"--workdir={mapped.workdir}")

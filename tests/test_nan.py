@@ -32,5 +32,5 @@ def test_nan_stops_with_the_step_named_and_keeps_the_last_good_checkpoint(folder
 
 def test_nan_before_the_first_checkpoint_promises_none(folder):
     experiment = tiny.experiment(folder, "early", spike=1e-6, log_every=1)
-    with pytest.raises(NonFiniteError, match=r"no checkpoint had been made: .*--workdir=NEW"):
+    with pytest.raises(NonFiniteError, match=r"there is no checkpoint yet: .*--workdir=NEW"):
         train.run(experiment)

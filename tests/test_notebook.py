@@ -87,7 +87,8 @@ def holds_words_and_bits(notebook):
     assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)]
     found = outputs(notebook)
     assert {o.output_type for o in found} <= {"stream", "display_data", "execute_result"}
-    assert "bits of each other" in printed(notebook) and "I <= H" in printed(notebook)
+    said = printed(notebook)
+    assert "mutual information of text and image" in said and "I <= H" in said
     assert len([o for o in found if "image/png" in o.get("data", {})]) == 3
     no_paths(notebook)
 

@@ -1,1 +1,1 @@
-"""What main can do, one file per mode: build the parts, call one function each."""
+"""The modes of the command line, one file each."""

@@ -1,4 +1,4 @@
-"""What training measures and draws at its end; what a killed run left out is made up for."""
+"""Evaluation and sampling after training, including whatever an interrupted run left undone."""
 
 import math
 import time
@@ -21,24 +21,24 @@ from diffusion_jax.training.state import ema_key
 from diffusion_jax.types import Params
 
 _TOOK = "samples/seconds"
-_CHEAP = 30.0  # seconds that sampling may take for the report to animate it
+_CHEAP = 30.0  # seconds; the report is animated only if sampling took less
 
 
 def drawn(experiment: Experiment, step: int) -> bool:
-    """Whether there are samples of `step` that were drawn as the configuration says."""
+    """Whether there are samples of `step` that were drawn with the settings of the run."""
     paths = _records.numbered(experiment.workdir / "samples" / f"{step}.npz")
     return any(_earlier.drawn_alike(experiment, path) for path in paths)
 
 
 def timed(writer: Writer, step: int, draw: Callable[[], None]) -> None:
-    """Draws, and logs how long that took."""
+    """Calls `draw`, and logs how long it took."""
     began = time.monotonic()
     draw()
     writer.scalars(step, {_TOOK: time.monotonic() - began})
 
 
 def finish(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
-    """What is measured and drawn at the end, unless an earlier run of the command left it."""
+    """Writes the final evaluation, samples and report, except those that exist already."""
     eval_mode.chosen(_FINISH, experiment)(experiment, params, step, writer)
 
 
@@ -68,11 +68,11 @@ def _draw(experiment: Experiment, params: Params, step: int, writer: Writer) -> 
         ))  # fmt: skip
 
 
-def _log(writer: Writer, step: int, split: str, found: dict[str, float | None]) -> None:
-    """Logs the figures of a report, unless they have been."""
+def _log(writer: Writer, step: int, split: str, metrics: dict[str, float | None]) -> None:
+    """Logs the metrics of a report, unless already logged."""
     if jax.process_index():
         return
-    values = {f"{split}/{k}": math.nan if v is None else v for k, v in found.items()}
+    values = {f"{split}/{k}": math.nan if v is None else v for k, v in metrics.items()}
     if not values.keys() <= writer.found.keys():
         writer.scalars(step, values)
 
@@ -92,7 +92,7 @@ def _finish_guide(experiment: Experiment, params: Params, step: int, writer: Wri
 
 
 def _finish_drawn(experiment: Experiment, params: Params, step: int, writer: Writer) -> None:
-    """Samples and report: there is no figure on data."""
+    """Samples and report, for tasks without a metric on data."""
     _draw(experiment, params, step, writer)
     writer.flush()
     report_mode.after_training(experiment)

@@ -1,18 +1,19 @@
-"""What `--mode=audit` prints."""
+"""The lines that `--mode=audit` prints."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from diffusion_jax.cli.modes._records import noise_draws
 from diffusion_jax.evaluation.audit_verdict import verdict
 from diffusion_jax.runtime.formatting import plus_minus
 
 
 def table(report: dict[str, Any], names: Sequence[str] = ()) -> str:
-    """The report in a few lines.
+    """Summarises a report in a few lines.
 
     Args:
-        report: as `audit/<step>.json` has it.
-        names: of the classes, possibly empty.
+        report: the content of `audit/<step>.json`.
+        names: class names, possibly empty.
     """
     found = report["result"]
     parts = {
@@ -20,8 +21,10 @@ def table(report: dict[str, Any], names: Sequence[str] = ()) -> str:
         "shares_of_classes": _shares, "agreement": _agreement,
     }  # fmt: skip
     train, test = report["data"], report["held_out"]
-    each = f", {report['draws_per_image']} times each" if "gap" in found else ""
-    lines = [f"{train['name']}, {train['images']} train / {test['images']} of {test['name']}{each}"]
+    draws = f", {noise_draws(report['draws_per_image'], train)}" if "gap" in found else ""
+    lines = [
+        f"{train['name']}, {train['images']} train / {test['images']} of {test['name']}{draws}"
+    ]
     for key, write in parts.items():
         if found.get(key):
             lines += [f"  {line}" for line in write(found[key], names)]
@@ -66,8 +69,8 @@ def _copies(c: dict[str, Any], _: Sequence[str]) -> list[str]:
     return [
         f"copies {c['copies']} of {n} (held out {c['held_out_copies']} of {m}); "
         f"nearest/second nearest < 1/3: {c['singled_out']} (held out {c['held_out_singled_out']}); "
-        f"nearer than everything held out: {c['nearer_than_all']}; median distance to train "
-        f"{ratio} of that of what is held out"
+        f"closer than any held-out image: {c['nearer_than_all']}; median distance to the training "
+        f"set: {ratio} of that of held-out images"
     ]
 
 
@@ -77,8 +80,8 @@ def _bits(b: dict[str, Any], names: Sequence[str]) -> list[str]:
     return [
         f"worst bits/dim: class {_name(w, names)}, "
         f"{plus_minus(w['over_the_rest'], w['its_standard_error'], '.3f')} over the rest "
-        f"[{low:.3f}, {high:.3f}] (Holm p {w['holm_p']:.2g}; of classes that are alike the worst "
-        f"is {w['null']['mean']:.3f} over, 95% below {w['null']['quantile_95']:.3f})"
+        f"[{low:.3f}, {high:.3f}] (Holm p {w['holm_p']:.2g}; if all classes were equal the worst "
+        f"would be {w['null']['mean']:.3f} over, 95% below {w['null']['quantile_95']:.3f})"
     ]
 
 
@@ -86,7 +89,7 @@ def _shares(s: dict[str, Any], names: Sequence[str]) -> list[str]:
     least = s["least"]
     low, high = least["interval"]
     line = (
-        f"classes of {s['images']} samples: least shown {_name(least, names)}, "
+        f"classes of {s['images']} samples: least frequent {_name(least, names)}, "
         f"{least['share']:.3f} [{low:.3f}, {high:.3f}] of {least['of_data']:.3f}"
     )
     if "corrected" in least:
@@ -94,7 +97,7 @@ def _shares(s: dict[str, Any], names: Sequence[str]) -> list[str]:
         line += f" ({fixed} corrected for the judge's errors)"
     null = least["null"]
     line += (
-        f", {least['ratio']:.2f} of its share (of samples like the data the least has "
+        f", {least['ratio']:.2f} of its share (for samples distributed like the data: "
         f"{null['mean']:.2f}, 95% above {null['quantile_5']:.2f})"
     )
     return [f"{line}; chi2 p {s['chi2_p']:.2g}"]
@@ -106,8 +109,8 @@ def _agreement(a: dict[str, Any], _: Sequence[str]) -> list[str]:
     other = "" if others is None else f" (other noise {others:.3f})"
     return [
         f"samples of both runs from the same noise ({a['sampler']}): cosine {a['cosine']:.3f}"
-        f"{other}, rms apart {a['rms']:.3f}; to each run's own "
-        f"nearest in training {a['rms_to_train'][0]:.3f} and {a['rms_to_train'][1]:.3f}{shared}"
+        f"{other}, rms distance {a['rms']:.3f}; to the nearest training image of each run "
+        f"{a['rms_to_train'][0]:.3f} and {a['rms_to_train'][1]:.3f}{shared}"
     ]
 
 

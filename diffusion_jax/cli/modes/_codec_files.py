@@ -1,4 +1,4 @@
-"""The files that compress, decompress and verify read and write."""
+"""Files read and written by the modes compress, decompress and verify."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ INSTEAD = "name another file with --config.compress.output"
 
 
 def output_path(experiment: Experiment) -> Path | None:
-    """`config.compress.output`, absolute, or None; an existing file is refused."""
+    """`config.compress.output` as an absolute path, or None; `ConfigError` if the file exists."""
     named = experiment.config.compress.output
     path = place(named) if named else None
     if path is not None:
@@ -22,7 +22,7 @@ def output_path(experiment: Experiment) -> Path | None:
 
 
 def refuse_existing(path: Path) -> None:
-    """Nothing is overwritten."""
+    """Raises ConfigError if `path` exists."""
     if path.exists():
         raise ConfigError(f"{path} exists; {INSTEAD}")
 
@@ -35,13 +35,13 @@ def input_path(experiment: Experiment) -> Path:
     written = sorted(folder.glob("*.djz"), key=modified)
     if not written:
         raise ConfigError(
-            f"no compressed file in {folder}: name one with --config.compress.input=FILE"
+            f"no compressed file in {folder}: give one with --config.compress.input=FILE"
         )
     return written[-1]
 
 
 def decode(experiment: Experiment, path: Path) -> Images:
-    """Decodes a file; `CodecError` unless the digest in its header confirms every byte."""
+    """Decodes a file; raises CodecError unless the result has the SHA-256 in the header."""
     try:
         data = path.read_bytes()
     except OSError as e:
@@ -51,7 +51,7 @@ def decode(experiment: Experiment, path: Path) -> Images:
 
 
 def verdict(experiment: Experiment, path: Path, found: Images) -> str:
-    """One line for a file that decoded to exactly what was coded."""
+    """The line printed for a file that was decoded without error."""
     labels = "" if found.labels is None else " and labels"
     many = f"{len(found.images)} {experiment.source.medium.name}s{labels}"
     return (

@@ -1,4 +1,4 @@
-"""Data of a discriminator: a data set in equal parts with samples of a run."""
+"""Training data of a discriminator: real images and samples of a run, in equal numbers."""
 
 import contextlib
 import copy
@@ -22,24 +22,24 @@ from diffusion_jax.training.restore import FOLDER
 from diffusion_jax.types import Params
 
 _DRAWN_BY = ("guidance", "sampler", "grid", "plan", "corrector")
-# Parts of the samples that go with the splits of the data.
+# The part of the samples that is mixed with each split of the data.
 _PARTS = {"train": (0.0, 0.7), "valid": (0.7, 0.8), "test": (0.8, 1.0)}
 
 
 def check(experiment: Experiment, path: str) -> None:
-    """Refuses (`ConfigError`) a run whose samples cannot be told from these data."""
+    """Raises ConfigError if samples of the run `path` cannot be used with these data."""
     if experiment.config.sample.num < 100:
         raise ConfigError(
-            f"sample.num={experiment.config.sample.num}: a discriminator needs 100 or more"
+            f"sample.num={experiment.config.sample.num}: a discriminator needs at least 100 samples"
         )
     _run(experiment, path)
 
 
 def source(experiment: Experiment, against: str) -> Source:
-    """The data and samples of the run `against`, drawn by `config.sample`; kept in `against.npz`.
+    """The data, mixed with samples of the run `against`, which are stored in `against.npz`.
 
-    What has begun to train keeps its samples; else they are drawn anew where other weights or
-    settings are asked for than they are of. Labels are `class` for data and `class + classes` for
+    A run that has begun to train keeps its samples. Before that they are drawn again whenever the
+    weights or the sampling settings change. Labels are `class` for data and `class + classes` for
     samples; 0 and 1 without classes.
     """
     path = experiment.workdir / "against.npz"
@@ -48,14 +48,14 @@ def source(experiment: Experiment, against: str) -> Source:
         other = _run(experiment, against)
         params, record = other.weights()
         fields = {k: other.config[k] for k in (*_DRAWN_BY, "final")}
-        made_of = json_text({**fields, "checkpoint": record["checkpoint"],
+        made_by = json_text({**fields, "checkpoint": record["checkpoint"],
                              "sample": other.config.sample.to_dict()}, sort_keys=True)  # fmt: skip
-        old = not path.exists() or str(_read(path).get("made_of", "")) != made_of
-        if greatest([float(old)])[0]:
+        outdated = not path.exists() or str(_read(path).get("made_of", "")) != made_by
+        if greatest([float(outdated)])[0]:
             first = jax.process_index() == 0
-            # Whoever trains there already has read these samples, and goes on with them.
+            # A process that is training there has read these samples already, and keeps using them.
             with lock.only_writer(experiment.workdir) if first else contextlib.nullcontext():
-                _draw(other, params, record, path, made_of)
+                _draw(other, params, record, path, made_by)
     found = _read(path)
     return mixed(
         experiment.source,
@@ -76,17 +76,20 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 
 
 def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> Source:
-    """Data and samples in equal parts.
+    """Mixes data and samples in equal numbers.
 
-    `image` `[N, H, W, C]` and `label` `[N]` are repeated, or cut, to the length of each split.
-    `classes` is what a discriminator is told; 1 for none.
+    Args:
+        data: the real data.
+        image: samples `[N, H, W, C]`, repeated or cut to the length of each split.
+        label: their classes `[N]`.
+        classes: number of classes that the discriminator is conditioned on; 1 for none.
     """
 
     def load(name: str) -> Split:
         real = data.split(name)
         lo, hi = (round(f * len(image)) for f in _PARTS[name])
         rows = np.resize(np.arange(lo, hi), len(real))
-        every = real.whole()  # an image that replaces a damaged one brings its label
+        every = real.whole()  # an image that replaces a damaged one also replaces its label
         labels = (
             [every["label"], label[rows] + classes]
             if classes > 1
@@ -104,28 +107,28 @@ def mixed(data: Source, image: np.ndarray, label: np.ndarray, classes: int) -> S
 
 
 def _run(experiment: Experiment, path: str) -> Experiment:
-    """The run whose samples are drawn, with this run's settings for sampling."""
+    """The run that provides the samples, with the sampling settings of this run."""
     c = experiment.config
     other = other_runs.opened("task: against", path, "", c.data_dir, c.data)
     guidance_models.check_same_data(experiment, other, path)
     for field in (*_DRAWN_BY, "sample"):
         other.config[field] = copy.deepcopy(c[field])
     if not other.model.traits.pixels:
-        other.config.final = "sample()"  # by their law: the most probable images are other ones
+        other.config.final = "sample()"  # the most probable images are not distributed like samples
     if c.conditional and not other.model.num_classes:
-        raise ConfigError(f"conditional=True, but {path} is a model without classes")
+        raise ConfigError(f"conditional=True, but {path} is an unconditional model")
     run_sampler.check(other)
     return other
 
 
 def _draw(
-    other: Experiment, params: Params, record: dict[str, Any], path: Path, made_of: str
+    other: Experiment, params: Params, record: dict[str, Any], path: Path, made_by: str
 ) -> None:
     c = other.config.sample
     draw = run_sampler.compiled(other, params)
     drawn, labels = draw(c.seed), draw.labels
     labels = np.zeros(c.num, np.int32) if labels is None else labels
     if jax.process_index() == 0:
-        write_arrays(path, image=drawn, label=labels, made_of=np.asarray(made_of))
-    meet("samples written")  # the others read the file
+        write_arrays(path, image=drawn, label=labels, made_of=np.asarray(made_by))
+    meet("samples written")  # the other processes read the file
     say(f"{c.num} samples of {record['checkpoint']} written to {path}")

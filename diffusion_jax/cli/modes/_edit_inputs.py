@@ -1,4 +1,4 @@
-"""The images, masks and labels that `--mode=edit` was given."""
+"""The input images, masks and labels of `--mode=edit`."""
 
 from pathlib import Path
 
@@ -18,11 +18,11 @@ _NAME_MAX = 230  # bytes of method and input, so that a step and a number fit in
 
 
 def read(experiment: Experiment, edit: Edit) -> Inputs:
-    """What `config.edit` names, for an edit; `ConfigError` if it does not fit."""
+    """Reads the inputs named in `config.edit`; `ConfigError` if they do not suit the edit."""
     c = experiment.config.edit
     if not c.image:
         raise ConfigError(
-            "--config.edit.image is needed: a PNG, an npz, several with commas between them, or "
+            "--config.edit.image is needed: a PNG, an npz, several separated by commas, or "
             "split:test for images of the data set"
         )
     if c.each < 1:
@@ -32,36 +32,38 @@ def read(experiment: Experiment, edit: Edit) -> Inputs:
     cond, embedder = _cond(experiment, len(images), labels), embeddings.of(experiment)
     cond |= _texts(experiment, len(images))
     if embedder is not None:
-        cond["embedding"] = _told(experiment, embedder, images, sees(edit))
+        cond["embedding"] = _embedding(experiment, embedder, images, sees(edit))
     return Inputs(images, mask, cond, c.each, embedder, captions)
 
 
 def _texts(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
-    """The texts that were asked for, one for each image in turn; else no text."""
+    """The requested prompts, one per image in turn; without any, the empty condition."""
     c = experiment.config.sample
     if not c.captions and not c.prompts:
         if experiment.text is not None:
             require(
                 experiment.model, "an image without a text",
-                "say which (--config.sample.captions)", null_class=True,
+                "give one (--config.sample.captions)", null_class=True,
             )  # fmt: skip
         return texts.nothing(experiment, count)
     return texts.conditions(experiment, texts.wanted(experiment, count))
 
 
-def _told(experiment: Experiment, embedder: Embedder, images: np.ndarray, sees: bool) -> np.ndarray:
-    """What a CLIP sees in the images; zeros, nothing, where a part of them is to be painted."""
+def _embedding(
+    experiment: Experiment, embedder: Embedder, images: np.ndarray, sees: bool
+) -> np.ndarray:
+    """CLIP embeddings of the images; zeros (none) if a part of each image is to be replaced."""
     if sees:
         return embedder.of_images(images)
     require(
-        experiment.model, "an edit that paints a part, and may not know what was there,",
+        experiment.model, "an edit that replaces a part, and must not see the original,",
         "train with embedding_dropout (text_dropout) above 0", null_class=True,
     )  # fmt: skip
     return np.zeros((len(images), experiment.model.embedding), np.float32)
 
 
 def name(experiment: Experiment) -> str:
-    """A name for the results: the edit and the first input."""
+    """Name of the results, from the edit and the first input."""
     c = experiment.config.edit
     first = c.image.split(",")[0]
     stem = first.removeprefix(_SPLIT) if first.startswith(_SPLIT) else Path(first).stem
@@ -71,7 +73,7 @@ def name(experiment: Experiment) -> str:
 
 
 def _chosen(pick: tuple[int, ...], count: int) -> np.ndarray | None:
-    """The numbers of the images that `edit.pick` names, of `count`; None for all."""
+    """The indices in `edit.pick`, checked against the number of images `count`; None for all."""
     bad = [i for i in pick if not 0 <= i < count]
     if bad:
         raise ConfigError(f"edit.pick: there is no image {bad[0]}; there are {count}")
@@ -81,7 +83,7 @@ def _chosen(pick: tuple[int, ...], count: int) -> np.ndarray | None:
 def _images(
     experiment: Experiment, where: str, pick: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Images, those picked or all, with their labels and captions, if they have such."""
+    """The picked images, or all, with their labels and captions if they have any."""
     source = experiment.source
     if where.startswith(_SPLIT):
         split = where.removeprefix(_SPLIT)
@@ -118,7 +120,10 @@ def _masks(experiment: Experiment, count: int) -> np.ndarray:
 
 
 def _check_painted_over(experiment: Experiment) -> None:
-    """Refuses a mask that has neither the model's size nor its pictures', being cut otherwise."""
+    """Raises ConfigError unless a mask has the size of the model or of its images.
+
+    A mask of another size would be cropped differently from the images.
+    """
     c, own = experiment.config.edit, tuple(experiment.source.shape[-3:-1])
     size = user_images.picture_size(c.mask)
     if size in (None, own):
@@ -129,19 +134,19 @@ def _check_painted_over(experiment: Experiment) -> None:
         if other != size:
             raise ConfigError(
                 f"edit.mask {c.mask} is {size[1]}x{size[0]}, {name} is {other[1]}x{other[0]}: a "
-                f"mask has the size of its picture, or the model's, {own[1]}x{own[0]}"
+                f"mask must have the size of its image, or of the model, {own[1]}x{own[0]}"
             )
 
 
 def _cond(experiment: Experiment, count: int, known: np.ndarray | None) -> dict[str, np.ndarray]:
-    """The label of each image: those asked for, else the file's, else the null class."""
+    """The label of each image: as requested, else from the file, else the null class."""
     model, wanted = experiment.model, tuple(experiment.config.sample.labels)
     if wanted or not model.num_classes:
         labels = generate.labels_for(model, count, wanted)
         return {} if labels is None else {"label": labels}
     if known is None:
         require(
-            model, "an image without a class", "say which (--config.sample.labels)",
+            model, "an image without a class", "give one (--config.sample.labels)",
             null_class=True,
         )  # fmt: skip
         return {"label": np.full(count, model.num_classes, np.int32)}

@@ -1,4 +1,4 @@
-"""Where and with what a run was made: one line of `environment.jsonl` for each start."""
+"""Hardware and software of a run: one line of `environment.jsonl` for each start."""
 
 import importlib.metadata
 import json
@@ -19,7 +19,7 @@ FILE = "environment.jsonl"
 
 
 def describe() -> dict[str, Any]:
-    """Versions and hardware of this process; no names of machines or people."""
+    """Versions and hardware of this process, without names of machines or people."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "devices": describe_devices(),
@@ -34,7 +34,7 @@ def describe() -> dict[str, Any]:
 
 
 def note(workdir: Path, step: int) -> None:
-    """Appends this start of the run at `step`; on the first process only."""
+    """Appends a line for this start of the run at `step`; only on the first process."""
     if jax.process_index() == 0:
         path = workdir / FILE
         before = path.read_bytes() if path.exists() else b""  # a bucket cannot append

@@ -1,4 +1,4 @@
-"""`--mode=eval` of a cascade: the sum of its stages' bounds, and what each of them takes."""
+"""`--mode=eval` of a cascade: the sum of its stages' bounds, and the share of each stage."""
 
 import math
 from pathlib import Path
@@ -69,10 +69,11 @@ def _table(report: dict[str, Any], name: str, note: str) -> str:
     lines = [
         f"{name} bits/dim{given}: {plus_minus(r['bits_per_dim'], r['standard_error'])} "
         f"(s.e. over {r['images']} {examples(report['data'])}; "
-        f"Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, {r['draws_per_image']} times each), the sum "
+        f"Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, "
+        f"{_records.noise_draws(r['draws_per_image'], report['data'])}), the sum "
         f"of {len(r['stages'])} stages:",
-        f"  bits per dimension of the {examples(report['data'])[:-1]}, share; per value of its "
-        "own part",
+        f"  bits per dimension of the {examples(report['data'])[:-1]}, share; bits per value of "
+        "the stage's own part",
     ]
     lines += _records.stage_lines(report)
     lines += [

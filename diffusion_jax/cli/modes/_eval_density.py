@@ -1,4 +1,4 @@
-"""The report of `--mode=eval` with a density such as `--config.eval.likelihood='ode()'`."""
+"""`--mode=eval` with a density estimator such as `--config.eval.likelihood='ode()'`."""
 
 import math
 from dataclasses import replace
@@ -57,19 +57,19 @@ def evaluate(
 
 
 def evaluate_stages(cascade: Experiment, density: Density) -> dict[str, Any]:
-    """The sum over the stages of a cascade; files as those of a single run."""
+    """The sum over the stages of a cascade; writes the same files as for a single run."""
     c = cascade.config.eval
     for stage in cascade.stages:
         density.check(stage.model)
     if hasattr(density, "certificate"):
         raise ConfigError(
-            f"eval.likelihood={c.likelihood!r} is of single runs: a stage is no map of whole "
+            f"eval.likelihood={c.likelihood!r} is for single runs: a stage is not a map of whole "
             "images; use elbo() or ode()"
         )
     if cascade.model.from_latent and density.k > 1:
         raise ConfigError(
-            f"eval.likelihood={c.likelihood!r}: k > 1 weighs latents by their images, which "
-            "are another run's here; use k=1, or elbo()"
+            f"eval.likelihood={c.likelihood!r}: k > 1 weights latents by the likelihood of their "
+            "images, which belongs to another run here; use k=1, or elbo()"
         )
     own = [math.prod(s.model.z_shape(s.source.shape)) for s in cascade.stages]
     about = density.describe(sum(own))
@@ -102,22 +102,23 @@ def evaluate_stages(cascade: Experiment, density: Density) -> dict[str, Any]:
 
 def _table(report: dict[str, Any], name: str) -> str:
     r, m, e = report["result"], report["model"], report["estimator"]
-    doubt = report.get("certificate")
-    name = name if doubt is None or doubt["holds"] else f"NO LIKELIHOOD, {name}"
+    certificate = report.get("certificate")
+    name = name if certificate is None or certificate["holds"] else f"NO LIKELIHOOD, {name}"
     given = m["given"] and f", given the {m['given']}"
     noise = r["monte_carlo_se"]
-    said = "unknown from one draw" if noise is None else f"{noise:.4f}"
+    error = "unknown from one draw" if noise is None else f"{noise:.4f}"
     lines = [
         f"{name} bits/dim{_records.of(r.get('part'))}{given}: "
         f"{plus_minus(r['bits_per_dim'], r['standard_error'])} "
-        f"(s.e. over {r['images']} {examples(report['data'])}; Monte-Carlo s.e. {said}, "
-        f"{r['draws_per_image']} draws each)",
+        f"(s.e. over {r['images']} {examples(report['data'])}; Monte-Carlo s.e. {error}, "
+        f"{_records.noise_draws(r['draws_per_image'], report['data'])})",
         *_records.part_lines(r.get("part")),
         f"  {e['kind']}; trace {e['trace']}; dequantization {e['dequantization']}",
-        *_doubts(doubt),
+        *_certificate_lines(certificate),
         f"  {e['method']}, {e['steps']} steps{_halved(r.get('solver'), examples(report['data']))}; "
         f"{e['network_calls_per_image']} network calls and "
-        f"{e['jacobian_vector_products_per_image']} Jacobian-vector products an image",
+        f"{e['jacobian_vector_products_per_image']} Jacobian-vector products per "
+        f"{examples(report['data'])[:-1]}",
         *(
             f"  K = {k:<11} {plus_minus(v['bits_per_dim'], v['standard_error'])}"
             for k, v in r["by_k"].items()
@@ -139,21 +140,23 @@ def _halved(solver: dict[str, Any] | None, of: str) -> str:
     if solver is None:
         return ""
     return (
-        f": half of them change it by {solver['half_the_steps_changes_by']:.2g}, an image by at "
-        f"most {solver['half_the_steps_changes_an_image_by_at_most']:.2g} "
+        f": halving them changes the result by {solver['half_the_steps_changes_by']:.2g}, that of "
+        f"a single one by at most {solver['half_the_steps_changes_an_image_by_at_most']:.2g} "
         f"(first {solver['images']} {of})"
     )
 
 
-def _doubts(found: dict[str, Any] | None) -> list[str]:
-    """Whether a map is a bijection at these images, and how one can tell."""
-    if found is None:
+def _certificate_lines(certificate: dict[str, Any] | None) -> list[str]:
+    """Whether a map is a bijection at these images, and the evidence."""
+    if certificate is None:
         return []
-    said = "a bijection" if found["holds"] else "NO bijection, and the figure no likelihood"
+    verdict = "a bijection"
+    if not certificate["holds"]:
+        verdict = "NOT a bijection (so the value is not a likelihood)"
     return [
-        f"  {said} at these examples: the way back misses by "
-        f"{found['way_back_misses_by_median']:.2g} grey levels (median), "
-        f"{found['way_back_misses_by_at_most']:.2g} at most (0.5 allowed); "
-        f"{found['negative_determinants']} Jacobians have a negative determinant; "
-        f"condition {found['condition_at_most']:.2g} at most"
+        f"  {verdict} at these examples: inversion error: median "
+        f"{certificate['way_back_misses_by_median']:.2g}, maximum "
+        f"{certificate['way_back_misses_by_at_most']:.2g} grey levels (limit 0.5); "
+        f"{certificate['negative_determinants']} Jacobians have a negative determinant; "
+        f"condition number at most {certificate['condition_at_most']:.2g}"
     ]

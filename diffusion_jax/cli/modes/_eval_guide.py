@@ -1,4 +1,4 @@
-"""The evaluation of a guide: loss and metrics at each noise level; `eval/<step>.json`."""
+"""`--mode=eval` of a guidance network: loss and metrics at each noise level."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def evaluate(experiment: Experiment, params: Params, record: dict[str, Any]) -> 
 
 
 def score(task: Training, params: Params, split: Split) -> dict[str, float]:
-    """The mean over noise levels of loss and metrics, in training."""
+    """Loss and metrics, averaged over noise levels, for validation during training."""
     c = task.setting.config.eval
     how = Pass(task.setting.mesh, c.batch, c.seed, 0, c.matmul_precision or "", quiet=True)
     return guides.mean(guides.measure(task.recipe, params, split, how))

@@ -1,4 +1,4 @@
-"""The bits of an example beside the entropy that the data are known to have."""
+"""Compares bits per example with the entropy of the data, if that is known."""
 
 from typing import Any
 
@@ -11,35 +11,36 @@ from diffusion_jax.runtime.formatting import plus_minus
 
 
 def record(experiment: Experiment, bits: np.ndarray) -> dict[str, Any] | None:
-    """What a figure exceeds the known entropy by; None where that is not known.
+    """The known entropy, the measured bits and their difference; None if the entropy is unknown.
 
-    It is not where the model is told more of an example than its class: a text, or an embedding.
+    It is unknown for a model that is conditioned on more than the class: a text or an embedding.
 
     Args:
-        bits: of each example, `[N]`, or of the part that is modelled of it.
+        experiment: the run, or a cascade.
+        bits: bits of each example `[N]`, or of the part of it that is modelled.
     """
     source, model = experiment.source, experiment.model
     if model.text or model.embedding:
         return None
     given = model.num_classes > 0
     if experiment.stages:
-        known = source.entropy and source.entropy[given]
+        entropy = source.entropy and source.entropy[given]
     elif model.from_latent:
         return None
     else:
-        known = known_bits(model.view, source, given)
-    if known is None:
+        entropy = known_bits(model.view, source, given)
+    if entropy is None:
         return None
-    found = bpd.mean_se(bits)
-    return {"entropy_bits": known, "bits": found, "excess_bits": found["bits_per_dim"] - known}
+    mean = bpd.mean_se(bits)
+    return {"entropy_bits": entropy, "bits": mean, "excess_bits": mean["bits_per_dim"] - entropy}
 
 
 def lines(known: dict[str, Any] | None, part: dict[str, Any] | None = None) -> list[str]:
-    """The same for a table; `part` as `_records.part_record` gives it."""
+    """Lines for a table from that record; `part` is the result of `_records.part_record`."""
     if known is None:
         return []
-    found = plus_minus(known["bits"]["bits_per_dim"], known["bits"]["standard_error"])
+    bits = plus_minus(known["bits"]["bits_per_dim"], known["bits"]["standard_error"])
     return [
-        f"  {found} bits each; {'these' if part else 'the data'} have {known['entropy_bits']:.4f}: "
-        f"{known['excess_bits']:.4f} too many"
+        f"  {bits} bits per example; entropy{' of this part' if part else ''} "
+        f"{known['entropy_bits']:.4f}; excess {known['excess_bits']:.4f}"
     ]

@@ -1,4 +1,4 @@
-"""Reports of modes: what all of them say of model, data and arithmetic, and how they are kept."""
+"""Reports of modes: the entries about model, data and arithmetic, and how reports are stored."""
 
 import hashlib
 import json
@@ -18,14 +18,14 @@ from diffusion_jax.experiment import Experiment
 from diffusion_jax.likelihood.estimators.base import Bounds
 from diffusion_jax.process.schedules.base import endpoints
 from diffusion_jax.runtime.distributed import describe_devices, say
-from diffusion_jax.runtime.formatting import plus_minus
+from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.runtime.sharding import local
 from diffusion_jax.runtime.storage import alone, as_json, write_json
 from diffusion_jax.types import Params
 
 
 def model_record(experiment: Experiment, params: Params) -> dict[str, Any]:
-    """The model and the whole configuration."""
+    """The entry about the model, with its whole configuration."""
     gamma_0, gamma_1 = endpoints(experiment.model.schedule, local(params["schedule"]))
     config = saved_config.to_dict(experiment.config)
     return {
@@ -40,17 +40,17 @@ def model_record(experiment: Experiment, params: Params) -> dict[str, Any]:
 
 
 def stages_record(cascade: Experiment, params: Params) -> dict[str, Any]:
-    """The model that the stages of a cascade are together, and each of them."""
-    told = [
+    """The entry about a cascade, with one about each of its stages."""
+    stages = [
         {"run": str(s.workdir), "view": s.config.view, **model_record(s, p)}
         for s, p in zip(cascade.stages, params, strict=True)
     ]
     classes = cascade.model.num_classes > 0
-    return {"conditional": classes, "given": given(cascade), "stages": told}
+    return {"conditional": classes, "given": given(cascade), "stages": stages}
 
 
 def stage_lines(report: dict[str, Any]) -> list[str]:
-    """What each stage of a cascade takes, for a table; nothing for a single run."""
+    """Lines for a table: the bits of each stage of a cascade; empty for a single run."""
     stages = report["result"].get("stages", ())
     return [
         f"  {run['view']:<28} {plus_minus(stage['bits_per_dim'], stage['standard_error'])} "
@@ -60,40 +60,49 @@ def stage_lines(report: dict[str, Any]) -> list[str]:
 
 
 def part_record(experiment: Experiment, found: dict[str, float]) -> dict[str, Any] | None:
-    """What of the image a figure is of, and the figure per value of that; None for all of it.
+    """The part of the image that a result refers to, and its bits per value; None for all of it.
 
     Args:
-        found: `bits_per_dim` and `standard_error`, counted by the values of the image.
+        experiment: the run.
+        found: `bits_per_dim` and `standard_error`, per value of the whole image.
     """
     model, image = experiment.model, tuple(experiment.source.shape)
     of, values = part_of(model.view, image), math.prod(model.shape(image))
     if not of or experiment.stages:
         return None
     whole = math.prod(image)
-    own = {k: found[k] * whole / values for k in ("bits_per_dim", "standard_error")}
+    per_value = {k: found[k] * whole / values for k in ("bits_per_dim", "standard_error")}
     return {"of": of, "view": experiment.config.view, "values": values, "of_values": whole,
-            "medium": experiment.source.medium.name, "per_own_value": own}  # fmt: skip
+            "medium": experiment.source.medium.name, "per_own_value": per_value}  # fmt: skip
 
 
 def of(part: dict[str, Any] | None) -> str:
-    """`" of the smaller image (low(subsample()))"`, for after the unit; empty for the image."""
+    """Suffix that says which part of the image a number refers to; empty for whole images.
+
+    For example `" of the smaller image (low(subsample()))"`, to be put after the unit.
+    """
     return "" if part is None else f" of {part['of']} ({part['view']})"
 
 
 def part_lines(part: dict[str, Any] | None) -> list[str]:
-    """The figure of a part per value of its own, for a table; nothing for the image."""
+    """Lines for a table: the bits per value of a part; empty for whole images."""
     if part is None:
         return []
-    own = part["per_own_value"]
+    per_value = part["per_own_value"]
     return [
-        f"  counted by the {part['of_values']} values of the {part['medium']}; by its own "
-        f"{part['values']}: "
-        f"{plus_minus(own['bits_per_dim'], own['standard_error'])}"
+        f"  per value of the whole {part['medium']} ({part['of_values']}); per value of the part "
+        f"({part['values']}): "
+        f"{plus_minus(per_value['bits_per_dim'], per_value['standard_error'])}"
     ]
 
 
+def noise_draws(count: int, data: dict[str, Any]) -> str:
+    """For example `"32 noise draws per image"`; `data` is a `data_record`."""
+    return f"{count} noise draws per {examples(data)[:-1]}"
+
+
 def given(experiment: Experiment) -> str:
-    """What the figures are given: the class, the text, what a CLIP sees, a latent, or nothing."""
+    """What results are conditioned on: `"class"`, `"text"`, `"vector"` (of a CLIP), `"latent"`."""
     model = experiment.model
     parts = ["class"] * (model.num_classes > 0) + ["text"] * (model.text is not None)
     parts += ["vector"] * bool(model.embedding)
@@ -102,7 +111,7 @@ def given(experiment: Experiment) -> str:
 
 
 def bound_record(experiment: Experiment, bounds: Bounds) -> dict[str, Any]:
-    """The variational bound that is measured, of one run or of all stages, in words and numbers."""
+    """The entry about the variational bound, of one run or of all stages of a cascade."""
     c, stages = experiment.config.eval, experiment.stages
     models = [e.model for e in stages or (experiment,)]
     about = getattr(bounds, "describe", lambda _: {})(any(m.traits.latent_noise for m in models))
@@ -113,13 +122,13 @@ def bound_record(experiment: Experiment, bounds: Bounds) -> dict[str, Any]:
     if stages and last.from_latent:
         of = "sum of the variational bounds of a latent and of the image given it"
     pixels = "discrete decoder" + "s" * (bool(stages) and not last.from_latent)
-    law = pixels if last.traits.pixels else "exact law given latents"
-    said = [of, "continuous time", law, *([about["latent"]] if "latent" in about else [])]
+    likelihood = pixels if last.traits.pixels else "exact distribution given latents"
+    words = [of, "continuous time", likelihood, *([about["latent"]] if "latent" in about else [])]
     return {
-        "kind": ", ".join(said),
+        "kind": ", ".join(words),
         **about,
         "times": "stratified per image, two independent replicates"
-        + ("; of each stage its own" if stages else ""),
+        + ("; separate for each stage" if stages else ""),
         "proposal": "half uniform in t, half in gamma",
         "draws_per_image": c.draws,
         "reconstruction_draws": c.draws,
@@ -128,7 +137,7 @@ def bound_record(experiment: Experiment, bounds: Bounds) -> dict[str, Any]:
 
 
 def data_record(experiment: Experiment, split: Split, limit: int) -> dict[str, Any]:
-    """Which images, and a hash of them."""
+    """The entry about the data: which images, and a hash of them."""
     return {
         "name": split.name,
         "medium": experiment.source.medium.name,
@@ -143,13 +152,13 @@ def data_record(experiment: Experiment, split: Split, limit: int) -> dict[str, A
 
 
 def attribution(experiment: Experiment) -> dict[str, str]:
-    """What the licence of the data asks whoever shows them, or what learned from them, to say."""
-    said = experiment.data.attribution
-    return {"attribution": said} if said else {}
+    """Attribution required by the data's licence, if any."""
+    text = experiment.data.attribution
+    return {"attribution": text} if text else {}
 
 
 def numerics_record(experiment: Experiment) -> dict[str, Any]:
-    """Types, devices and versions."""
+    """The entry about arithmetic: types, devices and versions."""
     return {
         "dtype": experiment.config.dtype,
         "matmul_precision": experiment.config.eval.matmul_precision or "device default",
@@ -160,7 +169,7 @@ def numerics_record(experiment: Experiment) -> dict[str, Any]:
 
 
 def unused(path: Path, same: Callable[[Path], bool]) -> Path:
-    """The first of `6.json`, `6_2.json`, ... that is free, or of the same content already."""
+    """The first of `6.json`, `6_2.json`, ... that does not exist, or has the same content."""
     free, n = path, 1
     while free.exists() and not (free.is_file() and same(free)):
         n += 1
@@ -169,7 +178,7 @@ def unused(path: Path, same: Callable[[Path], bool]) -> Path:
 
 
 def numbered(path: Path) -> Iterator[Path]:
-    """Those of `6.json`, `6_2.json`, ... that there are: what `unused` has named.
+    """The existing files among `6.json`, `6_2.json`, ..., the names given by `unused`.
 
     Yields:
         The first, the second, ...
@@ -188,17 +197,17 @@ def publish(
     beside: Callable[[Path], None] = lambda path: None,
     names: str = "",
 ) -> Path:
-    """Prints a figure, then keeps it: no report takes the place of another.
+    """Prints a result and writes it to a new file; existing reports are never overwritten.
 
     Args:
-        path: of the JSON; a number is added where another report has that name.
-        report: what goes into it.
-        shown: the figure, for the terminal.
-        beside: writes the files that lie beside a path; before the JSON, which completes them.
-        names: of those files, for the terminal.
+        path: path of the JSON; a number is added if another report has that name.
+        report: content of the JSON.
+        shown: text for the terminal.
+        beside: writes other files next to a path; called before the JSON is written.
+        names: names of those files, for the terminal.
 
     Returns:
-        Where the report is.
+        The path of the report.
     """
     say(shown)
     if jax.process_index() == 0:
@@ -212,7 +221,7 @@ def publish(
 
 
 def report_path(experiment: Experiment, folder: str, step: int, name: str = "") -> Path:
-    """`folder/<step>.json`, with the split if it is not test, and then `name`."""
+    """`folder/<step>.json`; the split, unless it is test, and `name` are added to the stem."""
     split = experiment.config.eval.split
     parts = (str(step), "" if split == "test" else split, name)
     return experiment.workdir / folder / ("_".join(p for p in parts if p) + ".json")

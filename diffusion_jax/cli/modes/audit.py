@@ -1,10 +1,9 @@
-"""`--mode=audit`: what the model remembers of its training images, and of which classes less.
+"""`--mode=audit`: memorisation of training images, and differences between classes.
 
-Each figure stands beside what chance alone would show. The tests can find a leak or an unevenness;
-that they find none proves nothing, and is said so.
+Each result is printed next to its value by chance alone. These tests can detect memorisation or
+unequal treatment of classes, but cannot prove their absence, and the verdict says so.
 """
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -31,39 +30,43 @@ WRITES = ("audit",)
 
 
 def run(experiment: Experiment) -> None:
-    """Audits a run and samples, drawn or those of `quality.samples`.
+    """Audits a run and its samples, which are drawn or read from `quality.samples`.
 
-    Writes `audit/<step>.json` and a record per image (npz).
+    Writes `audit/<step>.json` and values per image (npz).
     """
     check(experiment)
     params, record = _weights(experiment)
     if experiment.config.audit.against and params is None:
         raise ConfigError("audit.against compares two runs; this one has no checkpoint")
-    if against := experiment.config.audit.against:  # refused before anything is scored
+    if against := experiment.config.audit.against:  # checked before anything is scored
         run_agreement.as_drawn(experiment, run_agreement.open_other(experiment, against))
     train = experiment.source.split("train")
     held_out = experiment.source.split(experiment.config.eval.split)
-    _trained_on(experiment, record, train)  # before samples are drawn
+    _trained_on(experiment, record, train)  # checked before samples are drawn
     if _scored(experiment, params):
         for split in (train, held_out):
             memorisation.enough(split, experiment.config.eval.limit)
-    path = experiment.config.quality.samples
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
-        samples = (
-            samples_lib.read(experiment, place(path)) if path
-            else next(samples_lib.draw(experiment, 1)) if experiment.config.sample.num else None
-        )  # fmt: skip
-        audit(experiment, params, record, samples, train, held_out)
+        audit(experiment, params, record, _samples(experiment), train, held_out)
+
+
+def _samples(experiment: Experiment) -> Samples | None:
+    """The samples of a file, or new ones; None if there are to be none."""
+    if path := experiment.config.quality.samples:
+        return samples_lib.read(experiment, place(path))
+    if experiment.config.sample.num:
+        return next(samples_lib.draw(experiment, 1))
+    return None
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses settings that cannot work, before anything expensive happens."""
+    """Checks the settings before anything expensive happens."""
     c = experiment.config
     memorisation.check(experiment)
     bpd.check_draws("eval.draws", c.eval.draws)
     if experiment.task.figure == "samples" and not c.quality.samples:
         raise ConfigError(
-            f"--mode=audit: {c.task} gives {experiment.source.medium.name}s no probability; name "
+            f"--mode=audit: {c.task} has no likelihood of {experiment.source.medium.name}s; give "
             "its samples, --config.quality.samples=FILE, to search them for copies"
         )
     path = place(c.quality.samples or ".")
@@ -75,13 +78,13 @@ def check(experiment: Experiment) -> None:
         if experiment.task.figure == "samples":
             raise ConfigError(
                 f"audit.against={c.audit.against!r} compares two diffusion models; "
-                f"{experiment.workdir} holds {c.task}"
+                f"{experiment.workdir} contains {c.task}"
             )
         run_agreement.open_other(experiment, c.audit.against)
 
 
 def _weights(experiment: Experiment) -> tuple[Params | None, dict[str, Any]]:
-    """The weights and what they are; none where samples of some other model are given instead."""
+    """The weights and their record; None if samples of another model are given instead."""
     if experiment.task.figure == "samples":  # a GAN
         return None, {}
     if experiment.config.quality.samples and not experiment.checkpoint:
@@ -93,7 +96,7 @@ def _weights(experiment: Experiment) -> tuple[Params | None, dict[str, Any]]:
 
 
 def _trained_on(experiment: Experiment, record: dict[str, Any], train: Split) -> str:
-    """`memorisation.check_trained_on`; nothing of samples whose model is not there."""
+    """`memorisation.check_trained_on`; empty for samples of an unknown model."""
     if not record:
         try:
             newest = restore.locate(experiment.checkpoint or experiment.workdir)[0]
@@ -104,7 +107,7 @@ def _trained_on(experiment: Experiment, record: dict[str, Any], train: Split) ->
 
 
 def _scored(experiment: Experiment, params: Params | None) -> bool:
-    """Whether there are weights that give images a probability."""
+    """Whether there are weights with a likelihood."""
     return params is not None and experiment.model.traits.likelihood
 
 
@@ -116,25 +119,26 @@ def audit(
     train: Split,
     held_out: Split,
 ) -> dict[str, Any]:
-    """Measures what can be measured, writes everything and returns the report.
+    """Runs every test for which the inputs exist, writes everything and returns the report.
 
     Args:
-        params: the weights; None for samples of an unknown model.
-        record: what they are.
-        samples: to be searched for copies; None for none.
-        train: what the model was trained on.
-        held_out: other images of the same kind.
+        experiment: the run.
+        params: weights; None for samples of an unknown model.
+        record: record of the weights.
+        samples: samples to search for copies; None to skip that.
+        train: training data of the model.
+        held_out: other images from the same distribution.
     """
     c = experiment.config
     result: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     left, notes = [], [note for note in [_trained_on(experiment, record, train)] if note]
-    limit = c.eval.limit if _scored(experiment, params) else 0  # all are searched for copies
+    limit = c.eval.limit if _scored(experiment, params) else 0  # copies are searched in all images
     if params is None:
-        left.append("bits: there are only samples, and no model that gives "
-                    f"{experiment.source.medium.name}s a probability")  # fmt: skip
+        left.append("bits: there are only samples, and no model with a likelihood of "
+                    f"{experiment.source.medium.name}s")  # fmt: skip
     elif not experiment.model.traits.likelihood:
-        left.append(f"bits: a student is not a model of likelihood (its teacher is "
+        left.append(f"bits: a student has no likelihood (its teacher is "
                     f"{experiment.model.teacher})")  # fmt: skip
     else:
         notes += _about(experiment)
@@ -159,7 +163,7 @@ def audit(
             )
             notes += _dealt(experiment, samples)
             if "corrected" not in result["shares_of_classes"]["least"]:
-                notes.append("the judge takes some classes for others: shares are not corrected")
+                notes.append("the judge confuses some classes: shares are not corrected")
         elif train.num_classes:
             left.append("classes of samples: no judge (--config.quality.classifier=DIR)")
     if c.audit.against:
@@ -182,30 +186,27 @@ def audit(
     _records.publish(
         experiment.workdir / "audit" / f"{stem}.json", report,
         _audit_table.table(report, experiment.source.classes),
-        lambda path: _write(path.with_suffix(".npz"), arrays), " and .npz",
+        lambda path: write_arrays(path.with_suffix(".npz"), **arrays), " and .npz",
     )  # fmt: skip
     return report
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    write_arrays(path, **arrays)
-
-
 def _about(experiment: Experiment) -> list[str]:
-    """What a reader of the bits must know."""
+    """A note about augmentation, if there was any."""
     augment = experiment.config.augment
     if augment in ("none()", "none"):
         return []
-    return [f"scores are of untouched images; training saw them changed by {augment}"]
+    return [f"scores are of original images; in training they were augmented by {augment}"]
 
 
 def _dealt(experiment: Experiment, samples: Samples) -> list[str]:
-    """A warning where classes were asked for in equal numbers."""
+    """A warning if equal numbers of samples were requested of each class."""
     guidance = registry.build("guidance", experiment.config.guidance)
-    unheard = not experiment.config.quality.samples and getattr(guidance, "unconditional", False)
-    if unheard or samples.labels is None or np.ptp(np.bincount(samples.labels)) > 1:
+    unconditional = getattr(guidance, "unconditional", False)
+    ignored = not experiment.config.quality.samples and unconditional
+    if ignored or samples.labels is None or np.ptp(np.bincount(samples.labels)) > 1:
         return []
     return [
-        "classes were dealt to the samples in equal numbers: shares say what became of them, not "
-        "what the model would draw by itself (--config.guidance='cfg(w=0.0)')"
+        "equal numbers of samples of each class were requested: shares show how often they "
+        "succeeded, not the model's own distribution (--config.guidance='cfg(w=0.0)')"
     ]

@@ -1,10 +1,10 @@
-"""`--mode=compare`: two runs, by the paired differences of their bits/dim per image.
+"""`--mode=compare`: paired comparison of two runs by their bits/dim per image.
 
 The runs are `config.compare.a` and `.b`, each a run or the stages of a cascade, small images first
-(`runs/low,runs/high`); both are measured with the same times and noise, a later stage with its own.
+(`runs/low,runs/high`). Both are measured with the same times and noise; each stage has its own.
 
-The spread between images is most of a standard error and the same for two models: the paired
-difference resolves gains some ten times smaller than two separate figures do.
+The variation between images dominates a standard error and is the same for two models, so the
+paired difference resolves gains some ten times smaller than two separate results do.
 """
 
 import copy
@@ -24,17 +24,17 @@ from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
 
 READS = ("compare", "eval")
-ONLY = ("data_dir", "mesh")  # beside these, each run has its own settings
+ONLY = ("data_dir", "mesh")  # all other settings are those of each run
 WRITES = ("compare",)
 
-# What must agree for a difference to mean anything, beside the data themselves.
+# Settings that must agree, besides the data, for a difference to be meaningful.
 _SAME = ("conditional", "decoder", "augment", "view")
 
 
 def run(experiment: Experiment) -> None:
-    """Compares `config.compare.a` and `.b` by the protocol of `config.eval`; writes a JSON.
+    """Compares `config.compare.a` and `.b` with the settings of `config.eval`; writes a JSON.
 
-    The configuration is that of run a unless one is given.
+    Without `--config` the configuration is that of run a.
     """
     c, paths = experiment.config.eval, (experiment.config.compare.a, experiment.config.compare.b)
     if not all(paths):
@@ -42,10 +42,13 @@ def run(experiment: Experiment) -> None:
             "compare needs two runs: --config.compare.a=WORKDIR --config.compare.b=WORKDIR"
         )
     for name, path in zip("ab", paths, strict=True):
-        also = f" (of a cascade name its stages, --config.compare.{name}=LOW,HIGH)"
-        for one in runs_named(path):
-            there = place(one).is_dir()  # where training would add a run to what is there
-            other_runs.saved(f"compare.{name}", one, None if there else "", also=also * there)
+        also = f" (for a cascade give its stages, --config.compare.{name}=LOW,HIGH)"
+        for run_path in runs_named(path):
+            # A command to train this run is suggested only if the folder does not exist yet.
+            exists = place(run_path).is_dir()
+            other_runs.saved(
+                f"compare.{name}", run_path, None if exists else "", also=also * exists
+            )
     runs = [_open(experiment, path) for path in paths]
     splits = [r.source.split(c.split) for r in runs]
     _check_same(runs, [s.fingerprint() for s in splits])
@@ -53,17 +56,17 @@ def run(experiment: Experiment) -> None:
     for each in (part for r in runs for part in r.stages or (r,)):
         need_likelihood(each.model, "--mode=compare")
     loaded = [r.loaded for r in runs]  # both, before the first of them is measured
-    records, figures = [], []
+    records, results = [], []
     for name, each, split, (params, record) in zip("ab", runs, splits, loaded, strict=True):
         objective = registry.build("objectives", "continuous()")
         measured = bits_per_dim.bounds(each, params, objective, split, f"run {name}")
         found = cascade_likelihood.together(measured)
         records.append(found)
-        figures.append({**record, **bpd.summary(found)})
+        results.append({**record, **bpd.summary(found)})
     report = {
         **bpd.paired(*records),
-        "a": figures[0],
-        "b": figures[1],
+        "a": results[0],
+        "b": results[1],
         "data": {
             "name": splits[0].name,
             "medium": runs[0].source.medium.name,
@@ -75,13 +78,13 @@ def run(experiment: Experiment) -> None:
     part = _records.part_record(runs[0], report["difference"])
     if part is not None:
         report["part"] = {k: part[k] for k in ("of", "view")}
-    names = ["+".join(Path(one).name for one in runs_named(path)) for path in paths]
+    names = ["+".join(Path(p).name for p in runs_named(path)) for path in paths]
     path = experiment.workdir / "compare" / f"{names[0]}_{names[1]}.json"
     _records.publish(path, report, _table(report, names))
 
 
 def _open(experiment: Experiment, name: str) -> Experiment:
-    """A run, or a cascade, with its own model and the protocol of the comparison."""
+    """Opens a run, or a cascade, with its own model and the settings of the comparison."""
     names = runs_named(name)
     if len(names) > 1:
         config = copy.deepcopy(experiment.config)
@@ -106,7 +109,7 @@ def _check_same(runs: list[Experiment], fingerprints: list[str]) -> None:
     ]  # fmt: skip
     given = [_given(r) for r in runs]
     if not wrong and given[0] != given[1]:
-        wrong.append(f"what they are given: {given[0]} and {given[1]}")
+        wrong.append(f"conditioning: {given[0]} and {given[1]}")
     if fingerprints[0] != fingerprints[1]:
         wrong.append(f"data: {a['data']} and {b['data']}")
     if wrong:
@@ -117,19 +120,19 @@ def _check_same(runs: list[Experiment], fingerprints: list[str]) -> None:
 
 
 def _setting(run: Experiment, name: str) -> Any:
-    """A setting of a run, or of the last stage of a cascade; all stages model whole images."""
+    """A setting of a run, or of a cascade's last stage; the view of a cascade is `whole()`."""
     if run.stages and name == "view":
         return "whole()"
     return (run.stages or (run,))[-1].config[name]
 
 
 def _given(run: Experiment) -> str:
-    """What a run's figures are given; latents by the autoencoder that they are of."""
-    said = _records.given(run) or "nothing"
+    """What a run's results are conditioned on; latents are identified by their autoencoder."""
+    given = _records.given(run) or "nothing"
     if run.stages or not run.model.from_latent:
-        return said
+        return given
     sha256 = registry.parse(run.config.autoencoder).kwargs.get("sha256", "")
-    return f"{said} (of the autoencoder {sha256[:8]})"
+    return f"{given} (of the autoencoder {sha256[:8]})"
 
 
 def _table(report: dict[str, Any], names: list[str]) -> str:
@@ -147,7 +150,8 @@ def _table(report: dict[str, Any], names: list[str]) -> str:
     foot = (
         f"s.e. over {a['images']} {examples(report['data'])} of {report['data']['name']}; "
         "Monte-Carlo s.e. of the "
-        f"difference {report['monte_carlo_se']:.4f} ({report['draws_per_image']} times each)"
+        f"difference {report['monte_carlo_se']:.4f} "
+        f"({_records.noise_draws(report['draws_per_image'], report['data'])})"
         + (f"; bits/dim{of}" if of else "")
     )
     return "\n".join([head, *lines, foot])

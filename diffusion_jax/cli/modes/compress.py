@@ -1,4 +1,4 @@
-"""`--mode=compress`: images to a file, losslessly, by bits-back coding with a trained model."""
+"""`--mode=compress`: lossless compression of images by bits-back coding with a trained model."""
 
 import contextlib
 import math
@@ -28,14 +28,14 @@ WRITES = ("compressed",)
 def run(experiment: Experiment) -> None:
     """Codes `config.compress.input` (by default the split `config.eval.split` of the run's data).
 
-    Writes `config.compress.output` (by default `compressed/<step>.djz`) and a JSON beside it.
+    Writes `config.compress.output` (by default `compressed/<step>.djz`) and a JSON next to it.
     """
     codec.one_process()
     codec.check_whole(experiment)
     c = experiment.config.compress
     named = _codec_files.output_path(experiment)
     found = _images(experiment)
-    codec.labels_of(experiment, found)  # refused now rather than after the weights are read
+    codec.labels_of(experiment, found)  # fails here rather than after the weights are read
     params, record = experiment.loaded
     made = codec.encode(experiment, params, record, found, show=True)
     many = f"{len(found.images)} {experiment.source.medium.name}s"
@@ -93,7 +93,7 @@ def _images(experiment: Experiment) -> Images:
 
 
 def _result(made: codec.Encoded) -> dict[str, Any]:
-    """The code length, in bits/dim."""
+    """The code length and its parts, in bits/dim."""
     coder, coded, size = made.coder, made.coded, len(made.data)
     n, values = len(made.images.images), coder.values
     dims = n * values
@@ -104,7 +104,7 @@ def _result(made: codec.Encoded) -> dict[str, Any]:
         "labels_bits_per_dim": coded.label_bits / dims,
         "file_bits_per_dim": 8 * size / dims,
         "header_bits_per_dim": (8 * size - bits) / dims,
-        # Of one image: that many bits are on the stack before the first image of a row.
+        # Per dimension of one image: each row of a batch needs its own initial bits.
         "initial_bits_per_dim": max(coded.initial_bits) / (rows * values),
         "initial_bits_in_file_per_dim": sum(coded.initial_bits) / dims,
         "coder_loss_bits_per_dim": (coded.net_bits - coded.label_bits - coded.bits.sum()) / dims,
@@ -114,19 +114,19 @@ def _result(made: codec.Encoded) -> dict[str, Any]:
 
 
 def _bound(experiment: Experiment, params: Params, made: codec.Encoded) -> dict[str, Any]:
-    """The bound on the same images, at the latents that were coded and at fresh ones."""
+    """The bound on the same images, at the coded latents and at fresh ones."""
     coder, coded, found = made.coder, made.coded, made.images
     values, steps = coder.values, coder.chain.timesteps
     n, classes = len(found.images), experiment.model.num_classes
     labels = found.labels if found.labels is not None else np.full(n, classes, np.int32)
     split = Split(found.name, found.images, labels, experiment.source.levels, classes)
-    asked = made.header.get("gammas") or [()] * len(coder.chains)
-    objectives = [discrete.make(steps, tuple(gammas)) for gammas in asked]
+    grids = made.header.get("gammas") or [()] * len(coder.chains)
+    objectives = [discrete.make(steps, tuple(gammas)) for gammas in grids]
     records = bits_per_dim.bounds(
         experiment, params, objectives, split, limit=0, label=f"bound, T={steps}"
     )
     summary = cascade_likelihood.summary(records)
-    # The stack's own loss belongs to no image: it is spread evenly.
+    # The loss of the stack itself is distributed evenly over the images.
     net = (coded.net_bits - coded.label_bits) / (n * values)
     per_image = coded.bits / values + (net - coded.bits.sum() / (n * values))
     gap = per_image - cascade_likelihood.total_per_image(records)
@@ -149,8 +149,8 @@ def _bound(experiment: Experiment, params: Params, made: codec.Encoded) -> dict[
 def _table(report: dict[str, Any]) -> str:
     r, b, h = report["result"], report["bound"], report["file"]
     same, fresh = b["same_latents"], b["fresh_latents"]
-    told = h["labels"].replace("coded", "given the class")
-    given = "" if told == "none" else f", {told}"
+    labels = h["labels"].replace("coded", "given the class")
+    given = "" if labels == "none" else f", {labels}"
     many = examples(report["data"])
     grid = f" by {h['grid']}" if "grid" in h else ""
     head = (
@@ -168,11 +168,11 @@ def _table(report: dict[str, Any]) -> str:
             f"bound, T={h['timesteps']}, fresh latents",
             f"{plus_minus(fresh['bits_per_dim'], fresh['standard_error'])}   net - bound "
             f"{fresh['net_minus_bound']:+.4f} +- {fresh['monte_carlo_se_of_difference']:.4f} "
-            f"(Monte-Carlo s.e., {fresh['draws_per_image']} draws an image)",
+            f"(Monte-Carlo s.e., {_records.noise_draws(fresh['draws_per_image'], report['data'])})",
         ),
         ("labels", f"{r['labels_bits_per_dim']:.4f}"),
         (
-            "file, all counted",
+            "file, everything included",
             f"{r['file_bits_per_dim']:.4f}   ({h['bytes']} bytes; initial bits "
             f"{r['initial_bits_in_file_per_dim']:.4f}, header {r['header_bits_per_dim']:.4f})",
         ),
@@ -186,12 +186,12 @@ def _table(report: dict[str, Any]) -> str:
     for other in report.get("other_formats", []):
         whole = other.get("bits_per_dim_sheet")
         text = other.get("missing") or f"{other['bits_per_dim']:.4f}" + (
-            ", by a law, without a file"
+            ", code length under a distribution, without a file"
             if whole is None
             else f" as one file per {medium}, {whole:.4f} as one "
             f"{'picture' if medium == 'image' else 'file'}"
         )
         rows.append((other["format"], text))
     lines = [f"{head} (bits/dim)", *(f"  {name:<34} {text}" for name, text in rows)]
-    lines.append(f"  {r['images_per_second']:.2f} {many}/s, compilation and bounds left out")
+    lines.append(f"  {r['images_per_second']:.2f} {many}/s, without compilation and bounds")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`--mode=decompress`: the examples of a compressed file, bit for bit, as npz (and png)."""
+"""`--mode=decompress`: decoding of a compressed file, bit for bit, to npz (and png)."""
 
 from diffusion_jax.cli.modes import _codec_files, verify
 from diffusion_jax.compression import files
@@ -12,7 +12,7 @@ READS = ("compress", "eval", "stages")
 
 
 def run(experiment: Experiment) -> None:
-    """Decodes `config.compress.input` into `.output` (by default its name with `.npz`).
+    """Decodes `config.compress.input` to `.output` (by default the same name with `.npz`).
 
     With `config.compress.verify` nothing is written.
     """

@@ -29,25 +29,25 @@ from diffusion_jax.sampling.edits.base import Layout
 READS = ("edit", "sampling", "sample", "eval", "stages")
 WRITES = ("edits",)
 
-_SHOWN = 40  # lines of the picture at most
+_SHOWN = 40  # maximum number of rows of the contact sheet
 
 
 def run(experiment: Experiment) -> None:
-    """Edits the images that the configuration names; writes `edits/<step>_<edit>_<input>/`."""
+    """Edits the images named in the configuration; writes `edits/<step>_<edit>_<input>/`."""
     c = experiment.config
     edit = registry.build("edits", c.edit.method)
     parts = experiment.stages or (experiment,)
     view = experiment.model.view
     if experiment.stages and experiment.model.from_latent:
         raise ConfigError(
-            "editing takes a run of latents alone, or a cascade: what reads images from latents "
-            f"({parts[-1].workdir}) would paint them anew; use --workdir={parts[0].workdir}"
+            "editing takes a run of latents on its own, or a cascade: the model of images given "
+            f"latents ({parts[-1].workdir}) would redraw them; use --workdir={parts[0].workdir}"
         )
     given = experiment.model.given_shape(experiment.source.shape)
     if not experiment.stages and (view.halvings or given is not None):
         raise ConfigError(
             f"this run (view {c.view}) models a part of each {experiment.source.medium.name} and "
-            f"cannot edit whole ones; name all stages, --config.stages={stages_of(view)}, or use a "
+            f"cannot edit whole ones; give all stages, --config.stages={stages_of(view)}, or use a "
             "run with view='whole()'"
         )
     for part in parts:
@@ -80,11 +80,11 @@ def run(experiment: Experiment) -> None:
             mask=layout.canvas.mask, gammas=method.gammas, **layout.canvas.cond,
         )  # fmt: skip
         how = compiled_sampler.describe(experiment, method) | {"network_calls": calls}
-        asked = c.edit.to_dict() | {"labels": list(c.sample.labels), "seed": c.sample.seed}
+        settings = c.edit.to_dict() | {"labels": list(c.sample.labels), "seed": c.sample.seed}
         write_json(
             folder / "record.json",
             {
-                "edit": asked,
+                "edit": settings,
                 "sampling": how,
                 "matmul_precision": c.eval.matmul_precision or "device default",
                 "model": record,
@@ -100,7 +100,7 @@ def run(experiment: Experiment) -> None:
 
 
 def _new_folder(folder: Path) -> Path:
-    """The folder, or the first of `folder_2`, `folder_3`, ... that is free: nothing is lost."""
+    """The folder, or the first of `folder_2`, `folder_3`, ... that does not exist yet."""
     free, n = folder, 1
     while free.exists() or not _made(free):
         n += 1
@@ -109,7 +109,7 @@ def _new_folder(folder: Path) -> Path:
 
 
 def _made(folder: Path) -> bool:
-    """Makes the folder; whether this process did: another may have been faster."""
+    """Makes the folder; returns False if another process was faster."""
     if jax.process_index() == 0:
         try:
             folder.mkdir(parents=True)
@@ -126,7 +126,7 @@ def _levels(experiment: Experiment, drawn: np.ndarray) -> np.ndarray:
 
 
 def _write(experiment: Experiment, layout: Layout, shown: np.ndarray, folder: Path) -> None:
-    """The results as pictures of their own size, and all of them beside their sources."""
+    """Writes each result as an image, and a contact sheet with the sources."""
     levels, medium = experiment.source.levels, experiment.source.medium
     for i in range(len(shown)):
         still = image_grids.grid(medium.stills(shown[i : i + 1], levels), levels, 1, pixels=1)
@@ -137,10 +137,16 @@ def _write(experiment: Experiment, layout: Layout, shown: np.ndarray, folder: Pa
 
 
 def sheet(layout: Layout, drawn: np.ndarray, levels: int, medium: Medium = IMAGE) -> np.ndarray:
-    """One line for each source: itself, what of it is kept (or the other end), and its results.
+    """A row for each source: itself, the part that is kept (or the other end), and the results.
 
-    `drawn` are levels, uint8 `[R, H, W, C]`. Returns a picture, uint8 `[H', W', 3]`, of at most 40
-    lines.
+    Args:
+        layout: sources and masks.
+        drawn: results as levels, uint8 `[R, H, W, C]`.
+        levels: number of levels.
+        medium: medium of the data.
+
+    Returns:
+        A picture, uint8 `[H', W', 3]`, of at most 40 rows.
     """
     canvas, columns = layout.canvas, layout.columns
     grey = (levels - 1) // 2
@@ -151,7 +157,7 @@ def sheet(layout: Layout, drawn: np.ndarray, levels: int, medium: Medium = IMAGE
         tiles.append(source)
         if not canvas.mask.all():
             tiles.append(np.round(source * (1.0 - mask) + grey * mask))
-        elif "image" in canvas.extra:  # the other end of a line of frames
+        elif "image" in canvas.extra:  # the other end of an interpolation
             tiles.append(canvas.extra["image"][start])
         tiles += list(drawn[start : start + columns])
     shown = medium.stills(np.stack(tiles).astype(np.uint8), levels)

@@ -1,4 +1,4 @@
-"""`--mode=eval`: bits per dimension with standard errors, breakdown, and all that defines them."""
+"""`--mode=eval`: bits per dimension with standard errors, breakdown and protocol."""
 
 import dataclasses
 import math
@@ -25,7 +25,7 @@ WRITES = ("eval",)
 
 
 def run(experiment: Experiment) -> None:
-    """Measures what `config.eval.likelihood` says; writes `eval/<step>.json` and `.npz`."""
+    """Evaluates `config.eval.likelihood`; writes `eval/<step>.json` and `.npz`."""
     if experiment.stages:
         _eval_cascade.evaluate(experiment)
         return
@@ -43,18 +43,18 @@ def _bits_per_dim(experiment: Experiment, params: Params, record: dict[str, Any]
 
 
 def chosen(table: dict[str, Callable], experiment: Experiment) -> Callable:
-    """What belongs to the figure that the run's task declares, or one line that there is none."""
+    """Looks up the table entry for the task's metric, or raises ConfigError."""
     task = experiment.task
     if task.figure not in table:
         raise ConfigError(
-            f"task {experiment.config.task} declares figure={task.figure!r}, which nothing here "
-            f"measures; allowed are {', '.join(table)}"
+            f"task {experiment.config.task} declares figure={task.figure!r}, which cannot be "
+            f"measured; allowed: {', '.join(table)}"
         )
     return table[task.figure]
 
 
 def _of_students(experiment: Experiment, params: Params, record: dict[str, Any]) -> None:
-    """Measures the density of a flow map; students have no other likelihood."""
+    """Measures the density of a flow map, the only likelihood that students have."""
     likelihood = registry.build("likelihood", experiment.config.eval.likelihood)
     if not getattr(likelihood, "of_students", False):
         need_likelihood(experiment.model, "--mode=eval")
@@ -62,20 +62,20 @@ def _of_students(experiment: Experiment, params: Params, record: dict[str, Any])
 
 
 def _none(experiment: Experiment, *_: Any) -> None:
-    """Refuses a model without a density."""
+    """Raises ConfigError for a model without a density."""
     raise ConfigError(
-        f"--mode=eval: {experiment.config.task} has no likelihood: it draws images and gives them "
-        "no probability; --mode=quality measures what it draws"
+        f"--mode=eval: {experiment.config.task} has no likelihood, it only draws samples; "
+        "--mode=quality measures them"
     )
 
 
-# What `--mode=eval` measures, by what a task says its figure is.
+# The evaluation for each metric that a task can declare.
 _FIGURES = {"bits_per_dim": _bits_per_dim, "loss_by_gamma": _eval_guide.evaluate,
             "agreement": _of_students, "samples": _none}  # fmt: skip
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses settings of an evaluation that cannot work, before anything is read."""
+    """Checks the settings of an evaluation, before anything is read."""
     _check_common(experiment)
     likelihood = registry.build("likelihood", experiment.config.eval.likelihood)
     if experiment.task.figure != "bits_per_dim":
@@ -93,7 +93,7 @@ def check_bound(experiment: Experiment) -> None:
 
 
 def check_training(experiment: Experiment) -> None:
-    """Refuses settings of what training measures on the way and at its end."""
+    """Checks the settings of evaluation during training and at its end."""
     _check_common(experiment)
     if experiment.task.figure == "bits_per_dim":
         _check_bounds(experiment, registry.build("likelihood", "elbo()"))
@@ -103,7 +103,7 @@ def check_training(experiment: Experiment) -> None:
 
 
 def _check_unused(experiment: Experiment) -> None:
-    """Refuses settings of `eval` that training does not follow."""
+    """Raises ConfigError for settings of `eval` that training would ignore."""
     c = experiment.config
     unused = {
         "weights": (c.eval.weights, ("", ema_key(c.ema[0]))),
@@ -119,7 +119,7 @@ def _check_unused(experiment: Experiment) -> None:
 
 
 def _check_common(experiment: Experiment) -> None:
-    """What no evaluation can work with, that of a guide included."""
+    """Checks settings of all evaluations, including those of guidance networks."""
     c = experiment.config.eval
     if c.batch < 1 or c.limit < 0:
         raise ConfigError(
@@ -138,7 +138,7 @@ def _check_bounds(experiment: Experiment, bounds: Bounds) -> None:
 def evaluate(
     experiment: Experiment, params: Params, record: dict[str, Any], bounds: Bounds | None = None
 ) -> dict[str, Any]:
-    """Evaluates bounds (`elbo()` unless given), writes the report and returns it."""
+    """Evaluates bounds (by default `elbo()`), writes the report and returns it."""
     c = experiment.config.eval
     bounds = bounds or registry.build("likelihood", "elbo()")
     objectives = bounds.objectives(tuple(c.timesteps))
@@ -174,12 +174,12 @@ def evaluate(
 
 
 def report_path(experiment: Experiment, step: int) -> Path:
-    """Where the report of `step` goes: `eval/<step>.json`, with the split's name if not test."""
+    """The path of the report of `step`: `eval/<step>.json`, with the split's name unless test."""
     return _records.report_path(experiment, "eval", step)
 
 
 def _latent(experiment: Experiment, records: bpd.Records) -> dict[str, Any]:
-    """What of the bits is in the latent z_0, and what in the image given it."""
+    """Splits the bits into those of the latent z_0 and those of the image given it."""
     parts = records.per_image()
     given = parts["reconstruction"]
     shape = experiment.model.z_shape(experiment.source.shape)
@@ -228,7 +228,8 @@ def _table(report: dict[str, Any], name: str) -> str:
         f"{name} bits/dim{_records.of(r.get('part'))}{given}: "
         f"{plus_minus(r['bits_per_dim'], r['standard_error'])} "
         f"(s.e. over {r['images']} {examples(report['data'])}; "
-        f"Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, {r['draws_per_image']} times each)",
+        f"Monte-Carlo s.e. {r['monte_carlo_se']:.4f}, "
+        f"{_records.noise_draws(r['draws_per_image'], report['data'])})",
         *_records.part_lines(r.get("part")),
         *(
             f"  {part:<15} {plus_minus(v['bits_per_dim'], v['standard_error'])}"

@@ -1,4 +1,4 @@
-"""`--mode=export`: one average of a run's weights as a small folder that others can open."""
+"""`--mode=export`: one weight average of a run as a small folder that others can open."""
 
 import dataclasses
 from pathlib import Path
@@ -17,20 +17,19 @@ from diffusion_jax.runtime.formatting import examples, plus_minus
 from diffusion_jax.training import restore
 
 READS = ("export", "eval")
-_FIRST = (
-    64  # images, of which the card has the figure too: who gets the weights can check them fast
-)
+# The card also has the result on the first images, as a quick check for recipients.
+_FIRST = 64
 
 
 def run(experiment: Experiment) -> None:
-    """Writes `config.export.output`, and measures what it wrote as `config.eval` says."""
+    """Writes `config.export.output`, and evaluates the written weights as set in `config.eval`."""
     c = experiment.config.export
     if not c.output:
         raise ConfigError(
             "--config.export.output is needed: the folder to write, such as pretrained/mnist"
         )
     if c.dtype not in ("float32", "bfloat16"):
-        raise ConfigError(f"export.dtype={c.dtype!r}: allowed are float32, bfloat16")
+        raise ConfigError(f"export.dtype={c.dtype!r}: allowed: float32, bfloat16")
     folder = storage.place(c.output)
     check_writable(folder, "name another folder with --config.export.output")
     exported.check_free(folder)
@@ -49,18 +48,18 @@ def run(experiment: Experiment) -> None:
         "seed": experiment.config.seed,
     }
     exported.write_folder(folder, experiment, params, record, about, bfloat16=c.dtype == "bfloat16")
-    said = exported.card(folder)
-    say(f"{folder}: {said['bytes']:,} bytes, {said['arithmetic']}, SHA-256 {said['sha256']}")
+    card = exported.card(folder)
+    say(f"{folder}: {card['bytes']:,} bytes, {card['arithmetic']}, SHA-256 {card['sha256']}")
     if measured:
-        figure = measure(experiment, folder)
-        storage.write_json(folder / exported.CARD, said | {exported.FIGURE: figure})
-        value = plus_minus(figure["bits_per_dim"], figure["standard_error"])
-        of = _records.of(figure.get("part"))
-        say(f"{figure['split']}: {value} bits/dim{of}, {figure['images']} {examples(figure)}")
+        result = measure(experiment, folder)
+        storage.write_json(folder / exported.CARD, card | {exported.FIGURE: result})
+        value = plus_minus(result["bits_per_dim"], result["standard_error"])
+        of = _records.of(result.get("part"))
+        say(f"{result['split']}: {value} bits/dim{of}, {result['images']} {examples(result)}")
 
 
 def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
-    """The bits per dimension of the weights in `folder`, as `config.eval` says."""
+    """The bits per dimension of the weights in `folder`, evaluated as set in `config.eval`."""
     found = dataclasses.replace(experiment, checkpoint=str(folder)).bits_per_dim()
     c, first = experiment.config, found.per_image[:_FIRST]
     value = {"bits_per_dim": found.value, "standard_error": found.standard_error}
@@ -81,8 +80,8 @@ def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
 
 
 def _core_seconds(record: dict[str, Any]) -> float | None:
-    """What training had used, where the checkpoint says so."""
+    """Core-seconds of training, if the checkpoint has recorded them."""
     try:
         return restore.read_meta(storage.place(record["checkpoint"])).get("core_seconds")
-    except CheckpointError:  # published, or exported before
+    except CheckpointError:  # published weights, or an exported folder
         return None

@@ -1,4 +1,4 @@
-"""`--mode=inform`: what a text, or a class, and an image tell of each other, in bits."""
+"""`--mode=inform`: mutual information of text (or class) and image, in bits."""
 
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ WRITES = ("inform",)
 
 
 def run(experiment: Experiment) -> None:
-    """Measures the images of `config.eval` and their captions, as `config.inform` says.
+    """Measures images and their captions, with the settings of `config.inform` and `config.eval`.
 
-    Writes `inform/<step>.json`, figures of every image (npz) and maps of bits (png).
+    Writes `inform/<step>.json`, values per image (npz) and maps of bits (png).
     """
     check(experiment)
     params, record = experiment.loaded
@@ -35,25 +35,25 @@ def run(experiment: Experiment) -> None:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses what cannot be measured, before anything is read."""
+    """Checks the settings, before anything is read."""
     if experiment.stages:
-        raise ConfigError("--mode=inform takes one run, not a cascade: name a stage as --workdir")
+        raise ConfigError("--mode=inform takes one run, not a cascade: give one stage as --workdir")
     bpd.check_draws("eval.draws", experiment.config.eval.draws)
     if experiment.config.inform.candidates == 1:
         raise ConfigError(
-            "inform.candidates=1 holds an image against its own caption alone: allowed are 0, all "
-            "captions there are, and 2 or more"
+            "inform.candidates=1 would compare an image with its own caption only; allowed: 0 (all "
+            "captions), or 2 and more"
         )
     _, captions = caption_information.images(experiment)
     information.check(experiment.model, "--mode=inform")
     if experiment.config.inform.against:
-        null_of_another.opened(experiment).weights()  # its own are read last: are they there?
+        null_of_another.opened(experiment).weights()  # checks early that these can be read
     if experiment.config.inform.of:
         data_processing.opened(experiment, captions)[0].weights()
 
 
 def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> dict[str, Any]:
-    """Measures, writes everything and returns the report."""
+    """Measures given weights, writes everything and returns the report."""
     c, (split, _) = experiment.config, caption_information.images(experiment)
     found = caption_information.measured(experiment, params)
     report = {
@@ -83,7 +83,7 @@ def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> di
 def _picture(
     experiment: Experiment, shown: np.ndarray, found: caption_information.Informed
 ) -> np.ndarray | None:
-    """Images and, beside each, where its bits are; None where what diffuses is no image."""
+    """Images with maps of their bits; None if the diffused data are not images."""
     if experiment.source.medium is not IMAGE:
         return None
     n, height, width = shown.shape[:3]
@@ -119,17 +119,18 @@ def _table(report: dict[str, Any], name: str) -> str:
     r, i = report["result"], report["result"]["information"]
     medium, many = report["data"].get("medium", "image"), examples(report["data"])
     lines = [
-        f"{name}: text and {medium} tell {_cell(i)} bits of each other{_known(r['entropy'])} "
-        f"(s.e. over {r['images']} {many}; Monte-Carlo s.e. {i['monte_carlo_se']:.4f} by the same "
-        f"noise, {i['unpaired_se']:.4f} by other, {r['draws_per_image']} times each)",
+        f"{name}: mutual information of text and {medium}: {_cell(i)} bits{_known(r['entropy'])} "
+        f"(s.e. over {r['images']} {many}; Monte-Carlo s.e. {i['monte_carlo_se']:.4f} with paired "
+        f"noise, {i['unpaired_se']:.4f} with independent noise, "
+        f"{_records.noise_draws(r['draws_per_image'], report['data'])})",
         f"  i_orth, the bits of the maps  {_cell(r['i_orth'])}   i_diff - i_orth "
         f"{r['gauge']:+.4f} (0 if the predictions given the text are exact)",
     ]
     if "in_place" in r:
         p = r["in_place"]
         lines.append(
-            f"  of these, where the text says  {plus_minus(p['share'], p['standard_error'])} "
-            f"(a share of {p['area']:.3f} of the area)"
+            f"  share where the text points   {plus_minus(p['share'], p['standard_error'])} "
+            f"(share of the area: {p['area']:.3f})"
         )
     for key, title in (("words", "in order"), ("words_averaged", "averaged over orders")):
         lines += [f"  {w['word'] + ', ' + title:<30}{_cell(w)}{_known(w['known'])}"
@@ -141,17 +142,17 @@ def _table(report: dict[str, Any], name: str) -> str:
     )
     if "embedding" in r:
         lines.append(
-            f"  the CLIP's vector of the image  {_cell(r['embedding']['own'])} bits without text; "
-            f"another image's costs {_cell(r['embedding']['other'])}"
+            f"  CLIP embedding of the image   {_cell(r['embedding']['own'])} bits without text; "
+            f"that of another image costs {_cell(r['embedding']['other'])}"
         )
     found = r["retrieval"]
     lines.append(
-        f"  own caption found             "
+        f"  own caption identified        "
         f"{plus_minus(found['accuracy'], found['standard_error'])} of {found['among']}"
     )
     lines += [
         f"  {'wrong ' + kind:<30}"
-        + (f"{v['right']:.3f} told from the true one, {_cell(v)} bits" if v["images"] else "-")
+        + (f"{v['right']:.3f} recognised as wrong, {_cell(v)} bits" if v["images"] else "-")
         for kind, v in r["negatives"].items()
     ]
     word = {True: "holds", False: "FAILS", None: "-"}

@@ -1,4 +1,4 @@
-"""`--mode=inspect`: a checkpoint's schedule, where its loss is, and the variance that follows."""
+"""`--mode=inspect`: a checkpoint's schedule, its loss by noise level, and the bound's variance."""
 
 import dataclasses
 import math
@@ -28,11 +28,12 @@ READS = ("eval",)
 WRITES = ("inspect",)
 
 _NAMES = {"straight_line": "straight line", "schedule": "this schedule", "optimum": "optimum"}
-_ROWS, _COLUMNS, _EXAMPLES = 6, 8, 64  # of the picture of encoded images; and for their statistics
+# Rows and columns of the picture of encoded images, and examples for their statistics.
+_ROWS, _COLUMNS, _EXAMPLES = 6, 8, 64
 
 
 def run(experiment: Experiment) -> None:
-    """Inspects the newest (or the named) checkpoint; writes `inspect/<step>.json` and plots."""
+    """Inspects the newest (or the given) checkpoint; writes `inspect/<step>.json` and plots."""
     params, record = experiment.loaded
     inspect(experiment, params, record)
 
@@ -87,7 +88,7 @@ def _examples(experiment: Experiment, split: Split) -> tuple[Array, Cond]:
 
 
 def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, Any]:
-    """Loss and variance, from draws under the schedule; then draws under the other densities."""
+    """Loss and variance from draws under the schedule, and variances under other densities."""
     c, model = experiment.config.eval, experiment.model
     objective = registry.build("objectives", "continuous()")
 
@@ -144,14 +145,14 @@ def _measure(experiment: Experiment, params: Params, split: Split) -> dict[str, 
 
 
 def _ratio(variances: dict[str, float], above: str, below: str) -> float | None:
-    """None where few draws leave no positive variance to compare with."""
+    """Ratio of two variances; None if the second is not positive, as with few draws."""
     return variances[above] / variances[below] if variances[below] > 0 else None
 
 
 def _encoded(
     experiment: Experiment, params: Params, x: Array, cond: Cond, columns: np.ndarray
 ) -> np.ndarray | None:
-    """Examples in rows, gammas in columns; None for parts of images, of other channels."""
+    """Encoded examples in rows, gammas in columns; None if the model is of parts of images."""
     source = experiment.source
     if not source.medium.fits(x.shape[1:]):
         return None
@@ -163,7 +164,7 @@ def _encoded(
 
 
 def _plot(path: Path, report: dict[str, Any]) -> None:
-    """All plots, next to the report."""
+    """Writes all plots next to the report."""
 
     def name(what: str) -> Path:
         return path.with_name(f"{path.stem}_{what}.png")
@@ -178,7 +179,7 @@ def _plot(path: Path, report: dict[str, Any]) -> None:
 
 
 def _drift_lines(drift: dict[str, Any] | None) -> list[str]:
-    """Where predictions move most along the reverse process; those of a perfect network do not."""
+    """The largest drift of the prediction along the reverse process; a perfect network has none."""
     if drift is None:
         return []
     i = int(np.argmax(drift["mean"]))
@@ -199,10 +200,11 @@ def _table(report: dict[str, Any]) -> str:
     bits = report["result"]["breakdown"]["diffusion"]
     ratios = {k: "-" if r is None else _known(r, ".3g") for k, r in v["ratios"].items()}
     lines = [
-        f"{data['name']}, {data['images']} {examples(data)}, {data['draws_per_image']} draws "
-        f"each: gamma from {ends['gamma_0']:.3f} to {ends['gamma_1']:.3f}, diffusion term "
+        f"{data['name']}, {data['images']} {examples(data)}, "
+        f"{_records.noise_draws(data['draws_per_image'], data)}: "
+        f"gamma from {ends['gamma_0']:.3f} to {ends['gamma_1']:.3f}, diffusion term "
         f"{plus_minus(bits['bits_per_dim'], bits['standard_error'])} bits/dim",
-        "  gamma drawn by     variance of one draw     drawn anew: variance, mean",
+        "  gamma drawn by     variance of one draw     drawn again: variance, mean",
         *(
             f"  {label:<15} {v[k]['variance']:12.5g} +- "
             f"{_known(v[k]['standard_error'], '.2g'):<9} "

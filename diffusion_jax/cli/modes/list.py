@@ -1,4 +1,4 @@
-"""`--mode=list`: all plug-ins and modes, with their arguments; needs no configuration."""
+"""`--mode=list`: all plug-ins and modes with their arguments; needs no configuration."""
 
 from typing import TYPE_CHECKING
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 READS = ("list",)
 
 _NOTE = (
-    "Arguments without a value come from the data and the model where they are known there; the "
-    "others must be given. A plug-in's file says more."
+    "Arguments without a value are taken from the data and the model if these define them; the "
+    "others are required. The docstrings of a plug-in's file say more."
 )
-_HOW = "One kind with its arguments: djax list --config.list.kind=samplers"
+_HOW = "For one kind with its arguments: djax list --config.list.kind=samplers"
 
 
 def run(kind: str = "") -> None:
-    """Prints one kind, or all: a page on a terminal, else a line each with tabs between columns."""
+    """Prints one kind, or all: formatted on a terminal, otherwise as tab-separated lines."""
     from rich.console import Console
 
     console = Console()
@@ -36,7 +36,7 @@ def _call(kind: str, p: registry.Plugin) -> str:
 
 
 def _all_kinds(console: "Console") -> None:
-    """The names of every kind, which fit a screen."""
+    """Prints the names of every kind, on one screen."""
     from rich.table import Table
 
     grid = Table.grid("kind", "plug-ins", padding=(0, 2))

@@ -1,4 +1,4 @@
-"""`--mode=ood`: can the model tell its own data from others?"""
+"""`--mode=ood`: out-of-distribution scores, of the model's own data against others."""
 
 import re
 from pathlib import Path
@@ -36,12 +36,11 @@ def run(experiment: Experiment) -> None:
     c = experiment.config
     if not c.ood.against:
         raise ConfigError(
-            "ood needs the data to tell apart: --config.ood.against=DATA, for example "
+            "ood needs out-of-distribution data: --config.ood.against=DATA, for example "
             "--config.ood.against='rotated(digits())'"
         )
     need_likelihood(experiment.model, "--mode=ood")
-    told = experiment.model.num_classes or experiment.model.text or experiment.model.embedding
-    if told:
+    if experiment.model.num_classes or experiment.model.text or experiment.model.embedding:
         require(
             experiment.model,
             f"ood, which scores {experiment.source.medium.name}s without labels and texts,",
@@ -76,7 +75,7 @@ def _split(experiment: Experiment, text: str) -> Split:
 def compare(
     experiment: Experiment, splits: list[Split], params: Params, record: dict[str, Any]
 ) -> dict[str, Any]:
-    """Scores the model's own data and strangers, writes everything and returns the report."""
+    """Scores both data sets, writes everything and returns the report."""
     c = experiment.config.eval
     gammas = tuple(map(float, experiment.config.ood.gammas)) or _inside(experiment, params)
     titles = [_BITS, *(f"error at gamma = {g:.2f}" for g in gammas)]
@@ -133,7 +132,7 @@ def _scores(
 
 
 def _file_name(splits: list[Split]) -> str:
-    """Names and the beginnings of the hashes: npz files of one name stay apart."""
+    """Names and hash prefixes of the splits, so that npz files of the same name stay distinct."""
     return "_".join(
         f"{re.sub(r'[^A-Za-z0-9]+', '-', s.name)}-{s.fingerprint()[:6]}" for s in splits
     )

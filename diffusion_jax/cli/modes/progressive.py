@@ -1,4 +1,4 @@
-"""`--mode=progressive`: what a model's images look like after some of the bits."""
+"""`--mode=progressive`: rate-distortion curve, and reconstructions from a part of the bits."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from diffusion_jax.types import Params
 READS = ("progressive", "eval")
 WRITES = ("progressive",)
 
-# Of the bound, where reconstructions are shown.
+# Shares of the bound at which reconstructions are shown.
 _FRACTIONS = (0.01, 0.03, 0.08, 0.15, 0.3, 0.5, 0.75, 1.0)
 
 
@@ -80,7 +80,7 @@ def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -
 
 
 def _picture(experiment: Experiment, params: Params, at: list[int]) -> np.ndarray | None:
-    """Examples in rows, rates in columns, the originals last; None if there is nothing to show."""
+    """Examples in rows, rates in columns, originals last; None if there is nothing to show."""
     c = experiment.config
     split = experiment.source.split(c.eval.split)
     count = min(c.progressive.images, len(split))

@@ -1,4 +1,4 @@
-"""`--mode=quality`: how good samples are, and a card with all that the figures depend on."""
+"""`--mode=quality`: quality of samples, in a card with everything that the metrics depend on."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ def run(experiment: Experiment) -> None:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses (`ConfigError`) settings that cannot work, before anything expensive happens."""
+    """Checks the settings (`ConfigError`), before anything expensive happens."""
     q = experiment.config.quality
     check_settings(experiment)
     assembly.check_named(experiment)
@@ -69,7 +69,7 @@ def check(experiment: Experiment) -> None:
     if view.halvings:
         raise ConfigError(
             f"quality: this run (view {experiment.config.view}) draws "
-            f"{told_by(view)} and not all that the data have; measure all stages together, "
+            f"{told_by(view)} and not whole examples; measure all stages together, "
             f"--config.stages={stages_of(view)}"
         )
     low_images.named(experiment)
@@ -77,7 +77,7 @@ def check(experiment: Experiment) -> None:
 
 
 def check_settings(experiment: Experiment) -> None:
-    """The part of `check` that asks for no files: training does it too."""
+    """The part of `check` that needs no files; training runs it too."""
     q = experiment.config.quality
     quality.check(tuple(q.metrics))
     for field in ("split", "floor"):
@@ -99,7 +99,7 @@ def check_settings(experiment: Experiment) -> None:
 
 
 def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict[str, Any]:
-    """Measures sets of samples, repetitions of one another; writes the card and returns it."""
+    """Measures repeated sets of samples; writes the card and returns it."""
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
         q = experiment.config.quality
         count = experiment.config.sample.num
@@ -108,19 +108,19 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
             count = len(sets[0].images)
         bench = quality_lib.open_bench(experiment, count)
         floor = bench.floor()
-        drawn, figures, picture = [], [], None
+        drawn, results, picture = [], [], None
         for samples in sets:
             found, shown = bench.figures(samples)
             drawn.append(samples)
-            figures.append(found)
+            results.append(found)
             picture = shown if picture is None else picture
         if floor is not None:
             floor["samples_at_this_size"] = bench.at_size(drawn[0].images, floor["images"])
     card = {
         "medium": experiment.source.medium.name,
-        "result": quality_lib.summary([quality_lib.headline(f) for f in figures]),
+        "result": quality_lib.summary([quality_lib.headline(r) for r in results]),
         "floor": floor,
-        "figures": figures,
+        "figures": results,
         "samples": _join([s.record for s in drawn]),
         "reference": bench.record,
         **_records.attribution(experiment),
@@ -153,7 +153,7 @@ def measure(experiment: Experiment, sets: Iterable[samples_lib.Samples]) -> dict
 
 
 def _join(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """One record of all sets: what they share, and lists of what differs."""
+    """One record of all sets: shared values once, differing ones as lists."""
     same = {k: v for k, v in records[0].items() if all(r[k] == v for r in records)}
     other = {k: [r[k] for r in records] for k in records[0] if k not in same}
     if "seed" in records[0]:
@@ -162,12 +162,12 @@ def _join(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _tag(card: dict[str, Any]) -> str:
-    """A short hash of what was measured, so that no card overwrites another's."""
+    """A short hash of the inputs, so that different measurements have different files."""
     what = [card[k] for k in ("samples", "reference", "features", "classifier", "settings")]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _figure(value: float, error: float | None) -> str:
+def _value(value: float, error: float | None) -> str:
     return f"{value:9.5g}" + ("" if error is None else f" +- {error:.2g}")
 
 
@@ -176,7 +176,7 @@ def _table(card: dict[str, Any]) -> str:
     many = examples(card)
     floor = quality_lib.headline(card["floor"]) if card["floor"] else {}
     how = [f"{s[k]}" for k in ("sampler", "guidance") if k in s]
-    if "final" in s:  # of latents, the most probable images and drawn ones differ much
+    if "final" in s:  # for latents, the most probable and the sampled images differ a lot
         how.append(f"final={s['final']}")
     if "network_calls" in s:
         how.append(f"{s['network_calls']} network calls")
@@ -189,14 +189,14 @@ def _table(card: dict[str, Any]) -> str:
         "                            samples" + (f"                 real {many}" if floor else ""),
     ]
     for name, found in card["result"].items():
-        lines.append(f"  {name:<24}{_figure(found['mean'], found.get('standard_error')):<24}"
-                     + (_figure(*floor[name]) if name in floor else ""))  # fmt: skip
+        lines.append(f"  {name:<24}{_value(found['mean'], found.get('standard_error')):<24}"
+                     + (_value(*floor[name]) if name in floor else ""))  # fmt: skip
     if card["floor"]:
         f = card["floor"]
         lines.append(f"  real {many}: {f['images']} of {f['split']}")
         here = f["samples_at_this_size"].get("frechet", {}).get("value")
         if here is not None:
-            lines.append(f"  frechet of as many samples: {here:.5g}")
+            lines.append(f"  frechet of the same number of samples: {here:.5g}")
         if f["halves"]:
             lines.append(
                 f"  frechet between halves of the reference, {f['halves']['images']} {many} each: "

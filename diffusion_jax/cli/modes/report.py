@@ -1,4 +1,4 @@
-"""`--mode=report`: one page, `report.html`, about everything a work directory holds."""
+"""`--mode=report`: one page, `report.html`, about everything in a work directory."""
 
 import dataclasses
 import json
@@ -29,11 +29,11 @@ from diffusion_jax.types import Cond, Params
 READS = ("sampling", "sample", "eval", "stages")
 WRITES = ("", "report")
 
-_FRAMES, _IMAGES = 32, 10  # of the animation, at most
+_FRAMES, _IMAGES = 32, 10  # maximum numbers in the animation
 
 
 def run(experiment: Experiment) -> None:
-    """Writes `report.html`; what needs the weights is made if it is not there."""
+    """Writes `report.html`, and the pictures that need the weights if they do not exist yet."""
     if jax.process_count() > 1:
         raise ConfigError("report runs in one process; start it on one host")
     if not experiment.workdir.is_dir():
@@ -43,14 +43,14 @@ def run(experiment: Experiment) -> None:
         try:
             illustrate(experiment, *experiment.weights(experiment.config.eval.weights))
         except UserError as e:
-            notes.append(f"Not all pictures of what the weights do were made: {e}")
+            notes.append(f"Not all pictures that need the weights could be made: {e}")
     say(f"report written to {write(experiment, tuple(notes))}")
 
 
 def after_training(experiment: Experiment, make: Callable[[], None] | None = None) -> None:
-    """The report at the end of a run; whatever goes wrong with it is one line.
+    """Writes the report at the end of a run; any error only prints a warning.
 
-    `make` makes what the report shows of the weights.
+    `make` makes the pictures that need the weights.
     """
     if not experiment.config.report or jax.process_index():
         return
@@ -58,7 +58,7 @@ def after_training(experiment: Experiment, make: Callable[[], None] | None = Non
         if make is not None:
             make()
         say(f"report: {write(experiment)}")
-    except Exception as e:  # the run has succeeded, whatever this does
+    except Exception as e:  # the run itself has succeeded
         reason = (str(e).splitlines() or [""])[0]
         say(f"warning: no report was written ({type(e).__name__}: {reason}); the run is complete")
 
@@ -66,12 +66,10 @@ def after_training(experiment: Experiment, make: Callable[[], None] | None = Non
 def illustrate(
     experiment: Experiment, params: Params, record: dict[str, Any], animate: bool = True
 ) -> None:
-    """Writes gamma(t), reconstructions and the animation under `report/`.
+    """Writes gamma(t), reconstructions and the animation to `report/`, unless they are up to date.
 
-    What is there of the same weights and settings is left as it is.
-
-    The animation only with one process: samplers may read checkpoints, which all hosts do
-    together, and the others would wait.
+    The animation is made with a single process only: samplers may read checkpoints, which all
+    hosts must do together.
     """
     stem = experiment.workdir / "report" / str(record["step"])
     path = stem.with_name(f"{stem.name}_schedule.json")
@@ -80,8 +78,8 @@ def illustrate(
         write_json(path, {**bound_variance.curve(experiment.model, params), "model": record})
     alone, model = jax.process_count() == 1, experiment.model
     path = stem.with_name(f"{stem.name}_reconstructions.json")
-    drawn = model.from_latent and animate and alone  # by a sampler, as the animation is
-    # Else what is modelled is a part, or it needs another to begin.
+    drawn = model.from_latent and animate and alone  # needs a sampler, as the animation does
+    # A model of a part of the image needs the other part as its input.
     whole = model.given_shape(experiment.source.shape) is None
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
         if drawn or not model.traits.pixels:
@@ -93,9 +91,9 @@ def illustrate(
 def _reconstruct(
     experiment: Experiment, params: Params, record: dict[str, Any], path: Path
 ) -> None:
-    """Images, and below them what the model makes of their latents.
+    """Images, and below them their reconstructions from latents.
 
-    A part of the image is shown with what it is given, as the image of its level.
+    A part of an image is shown joined with its conditioning, as an image of its resolution.
     """
     model, source, c = experiment.model, experiment.source, experiment.config
     made = {"model": record, "seed": c.sample.seed}
@@ -125,7 +123,7 @@ def _reconstruct(
 def _most_probable(
     experiment: Experiment, params: Params, rows: dict[str, np.ndarray]
 ) -> jax.Array:
-    """The most probable data given the latents `z_0` of those in `rows`."""
+    """The most probable data given the latents `z_0` of `rows`."""
     model, key = experiment.model, jax.random.key(experiment.config.sample.seed)
 
     @jax.jit
@@ -140,19 +138,19 @@ def _most_probable(
 
 
 def _drawn(experiment: Experiment, params: Params, rows: dict[str, np.ndarray]) -> np.ndarray:
-    """Images drawn by a model that reads them from latents, those of the images in `rows`."""
+    """Samples of a model of images given latents, at the latents of `rows`."""
     c, model = experiment.config.sample, experiment.model
     method, key = sampling_method.build(experiment, params), jax.random.key(c.seed)
 
     @jax.jit
-    def told(params: Params, rows: dict[str, Any]) -> Cond:
+    def condition(params: Params, rows: dict[str, Any]) -> Cond:
         x, cond = model.examples(rows)
         keys = rng.per_example(rng.stream(key, "z_0"), len(x))
         return model.condition(params, x, cond, keys)[1]
 
     shape = (len(rows["image"]), *model.z_shape(experiment.source.shape))
     found = trajectory.record(
-        model, params, method, told(params, rows), rng.stream(key, "sample", 0), shape,
+        model, params, method, condition(params, rows), rng.stream(key, "sample", 0), shape,
         experiment.source.levels, 2,
     )  # fmt: skip
     return found.latents[-1]
@@ -161,8 +159,8 @@ def _drawn(experiment: Experiment, params: Params, rows: dict[str, np.ndarray]) 
 def _animate(experiment: Experiment, params: Params, record: dict[str, Any], path: Path) -> None:
     c = experiment.config.sample
     method = sampling_method.build(experiment, params)
-    said = () if experiment.text is None else None
-    labels, captions = compiled_sampler.asked(experiment, _IMAGES, captions=said)
+    captions = () if experiment.text is None else None
+    labels, captions = compiled_sampler.asked(experiment, _IMAGES, captions=captions)
     how = {**compiled_sampler.describe(experiment, method), "seed": c.seed, "model": record}
     how |= {"captions": list(captions)} if captions else {}
     moving = path.with_suffix(".webp")
@@ -170,7 +168,7 @@ def _animate(experiment: Experiment, params: Params, record: dict[str, Any], pat
         return
     cond = {} if labels is None else {"label": jnp.asarray(labels)}
     cond |= texts.conditions(experiment, list(captions))
-    key = rng.stream(jax.random.key(c.seed), "sample", 0)  # that of the first samples
+    key = rng.stream(jax.random.key(c.seed), "sample", 0)  # the key of the first samples
     shape = (_IMAGES, *experiment.model.z_shape(experiment.source.shape))
     found = trajectory.record(
         experiment.model, params, method, cond, key, shape, experiment.source.levels, _FRAMES
@@ -187,7 +185,7 @@ def _animate(experiment: Experiment, params: Params, record: dict[str, Any], pat
 
 
 def _made(path: Path) -> dict[str, Any]:
-    """How the animation at `path` was made; empty if that cannot be read."""
+    """The record at `path` of how a picture was made; empty if it cannot be read."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -197,7 +195,7 @@ def _made(path: Path) -> dict[str, Any]:
 
 
 def write(experiment: Experiment, notes: tuple[str, ...] = ()) -> Path:
-    """Writes the page about the work directory; `notes` say what could not be made."""
+    """Writes the page about the work directory, with `notes` at its head."""
     path = experiment.workdir / "report.html"
     where = (
         str(experiment.workdir)

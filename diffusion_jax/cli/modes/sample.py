@@ -1,4 +1,4 @@
-"""`--mode=sample`: images from a checkpoint, as a PNG grid and an npz of the arrays."""
+"""`--mode=sample`: samples from a checkpoint, as a PNG grid and an npz of the arrays."""
 
 import functools
 import zipfile
@@ -30,12 +30,12 @@ from diffusion_jax.types import Params
 
 READS = ("sampling", "sample", "eval", "stages")
 WRITES = ("samples",)
-_WIDE = 96  # pixels of a picture with a text under it
-_ROWS = 8  # images that are shown at every level of a cascade
+_WIDE = 96  # width in pixels of an image with a caption
+_ROWS = 8  # number of images shown at every level of a cascade
 
 
 def run(experiment: Experiment) -> None:
-    """Samples from the newest (or the named) checkpoint; writes `samples/<step>.png` and `.npz`."""
+    """Samples from the newest (or the given) checkpoint; writes `samples/<step>.png` and `.npz`."""
     check(experiment)
     if not (experiment.stages or generators.generates(experiment)):
         low_images.named(experiment)
@@ -45,7 +45,7 @@ def run(experiment: Experiment) -> None:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses sampling settings that cannot work, before anything expensive happens."""
+    """Checks the sampling settings, before anything expensive happens."""
     run_sampler.check(experiment)
     if not generators.generates(experiment):
         generate.labels_for(experiment.model, 1, tuple(experiment.config.sample.labels))
@@ -68,14 +68,17 @@ def sample(
     """Draws samples with given weights and writes them; other samples are not overwritten.
 
     Args:
-        step: names the files.
-        record: what the weights are; the first average of this run unless given.
-        show: a few of them on the terminal too, if it can.
+        experiment: the run.
+        params: the weights.
+        step: name of the files.
+        record: record of the weights; by default the first average of this run.
+        show: whether to show a few samples on the terminal too, if it can.
+        quiet: whether to hide the progress bar.
 
     Returns:
         The picture that was written, uint8 `[H, W, 3]`.
     """
-    # A later stage of a cascade in training enlarges images of the data, a decoder is told of them.
+    # During training, a later stage of a cascade or an unCLIP decoder gets its input from the data.
     otherwise = "" if record else f"split:{experiment.config.eval.split}"
     record = record or _trained(experiment, step)
     c, draw = experiment.config.sample, run_sampler.compiled(experiment, params, otherwise)
@@ -83,7 +86,7 @@ def sample(
     drawn = levels[-1] if levels else draw(c.seed, quiet)
     labels, method = draw.labels, draw.method
     source, captions, classes = experiment.source, [], 0
-    pixels = 3 * _WIDE // 2 if draw.captions else 64  # a text needs room
+    pixels = 3 * _WIDE // 2 if draw.captions else 64  # captions need space
     medium = source.medium
     shape = medium.stills(draw.levels(drawn[:1]), source.levels).shape[1:]
     few = draw.levels(drawn[: image_grids.most(shape, pixels=pixels)])
@@ -104,7 +107,7 @@ def sample(
         how |= {"matmul_precision": precision}
         extra = {"method": json_text(how)} | ({} if labels is None else {"label": labels})
         extra |= {"caption": np.asarray(draw.captions)} if under else {}
-        if source.scale:  # levels of measured values: those too
+        if source.scale:  # levels represent measured values: add those
             extra |= {"measured": source.measured(draw.levels(drawn))}
         extra |= _records.attribution(experiment)
         with alone(path.parent):
@@ -130,20 +133,20 @@ def sample(
 
 
 def _side_by_side(levels: Sequence[np.ndarray]) -> np.ndarray:
-    """The first images at every level of a cascade, enlarged to the size of the last, in turn."""
+    """The first images at every level of a cascade, all enlarged to the final size."""
     size = levels[-1].shape[1]
     few = [a[:_ROWS].repeat(size // a.shape[1], 1).repeat(size // a.shape[1], 2) for a in levels]
     return np.stack(few, axis=1).reshape(-1, *few[-1].shape[1:])
 
 
 def _trained(experiment: Experiment, step: int) -> dict[str, Any]:
-    """What the weights are that a run in training samples with."""
+    """The record of the weights with which a run samples during training."""
     folder = experiment.workdir / restore.FOLDER / str(step)
     return {"weights": ema_key(experiment.config.ema[0]), "checkpoint": str(folder)}
 
 
 def _is_of(extra: dict[str, Any], path: Path) -> bool:
-    """Whether the samples at `path` were drawn as `extra` says, and may be drawn again."""
+    """Whether the samples at `path` were drawn as `extra` describes, and may be overwritten."""
     try:
         with path.open("rb") as raw:
             found = untrusted.npz(raw)

@@ -1,4 +1,4 @@
-"""`--mode=statistics`: reference statistics of a data split, for `--mode=quality` anywhere."""
+"""`--mode=statistics`: reference statistics of a data split, for later runs of `--mode=quality`."""
 
 import jax
 
@@ -21,6 +21,6 @@ def run(experiment: Experiment) -> None:
     many = f"{record['images']} {experiment.source.medium.name}s"
     say(
         f"{record['split']}: {many} (sha256 {record['data_sha256'][:12]}..), "
-        f"{features.name} of {features.size} features (sha256 {features.digest[:12]}..), "
+        f"{features.name} with {features.size} features (sha256 {features.digest[:12]}..), "
         f"{len(found.rows)} rows kept: {path}"
     )

@@ -1,4 +1,4 @@
-"""`--mode=train`: train (or resume), then evaluate on the test set and sample."""
+"""`--mode=train`: training (new or resumed), then evaluation on the test set and sampling."""
 
 import dataclasses
 import functools
@@ -42,26 +42,26 @@ from diffusion_jax.training.tasks.base import Handed, Task
 READS = ("training", "sampling", "sample", "eval")
 WRITES = ("", "checkpoints", "samples", "eval")
 
-_ROLLBACKS = 3  # in a row, without a new checkpoint between them
+_ROLLBACKS = 3  # maximum number in a row without a new checkpoint between them
 
 
 def run(experiment: Experiment) -> None:
-    """Trains to `config.steps`; the same command again resumes, or says that it is finished."""
+    """Trains to `config.steps`; repeating the command resumes, or reports that it is finished."""
     c = experiment.config
     if experiment.checkpoint:
         raise ConfigError("--checkpoint is for eval and sample; training resumes from --workdir")
     since = cores.used()
     ranges.check(c)
     if c.on_nan not in ("stop", "rollback"):
-        raise ConfigError(f"on_nan={c.on_nan!r}: allowed are stop, rollback")
+        raise ConfigError(f"on_nan={c.on_nan!r}: allowed: stop, rollback")
     state_lib.check_decays(tuple(c.ema))
     logger = registry.build("loggers", c.logger)
-    check_config(experiment)  # and once more when the folder has been claimed
+    check_config(experiment)  # checked again after the folder has been locked
     check_batch(c.batch, experiment.mesh, c.accumulate)
-    # Bytes as they are stored, images and noise as numbers: what no network can do without.
-    least = c.batch * math.prod(experiment.source.shape) * 9 / experiment.mesh.devices.size
+    # Lower bound on memory per value: uint8 images plus float32 images and noise.
+    needed = c.batch * math.prod(experiment.source.shape) * 9 / experiment.mesh.devices.size
     device = experiment.mesh.local_devices[0]
-    memory.check(least, device, f"a batch of {c.batch}", "lower --config.batch")
+    memory.check(needed, device, f"a batch of {c.batch}", "lower --config.batch")
     eval_mode.check_training(experiment)
     task = experiment.task.open(experiment, HANDED)
     with foreign(f"{task.name} cannot be built"):
@@ -85,11 +85,11 @@ def run(experiment: Experiment) -> None:
         cost = Cost(saved.get("core_seconds", 0.0), since)
         start = int(jax.device_get(state.step))
         writer.go_on(start)
-        if start < c.steps:
-            _environment.note(experiment.workdir, start)
+        loaded = train
         if start >= c.steps:
             say(f"finished: {experiment.workdir} has already trained {start} of {c.steps} steps")
         else:
+            _environment.note(experiment.workdir, start)
             _resuming.check_same(experiment, start, data, used)
             if first:
                 write_json(experiment.workdir / "data.json", data)
@@ -102,13 +102,11 @@ def run(experiment: Experiment) -> None:
             )
             for line in as_lines(data):
                 say(line)
-        loaded = train
-        if start < c.steps:
             state, train = task.ready(state, loaded)
 
         def again() -> tuple[State, dict[str, Any]]:
             state, saved = begin_or_resume()
-            if int(jax.device_get(state.step)) == 0:  # what is made ready is the same as before
+            if int(jax.device_get(state.step)) == 0:  # prepares the same state as before
                 state, _ = task.ready(state, loaded)
             return state, saved
 
@@ -130,12 +128,12 @@ def run(experiment: Experiment) -> None:
             seconds = time.monotonic() - began
             say(
                 f"trained {c.steps - start} steps in {seconds:.0f} s; "
-                f"{cost()['core_seconds']:.0f} core-seconds in all"
+                f"{cost()['core_seconds']:.0f} core-seconds in total"
             )
         if train.skipped:
             what = f"damaged {experiment.source.medium.name}s"
             say(f"{train.skipped} {what} were skipped; each is named above")
-        checkpoints.wait()  # lazy imports and the threads that save do not mix
+        checkpoints.wait()  # lazy imports are not safe beside the threads that save
         still_alone()
         with notice.interruptible():
             task.finish(writer, state)
@@ -148,7 +146,7 @@ def _start(
     checkpoints: Checkpoints,
     begin: dict[str, np.ndarray],
 ) -> tuple[State, dict[str, Any]]:
-    """The newest state and its record, or a new one and nothing."""
+    """The newest state and its record, or an initial state and an empty record."""
     place = placed(experiment.mesh, shapes)
     state = checkpoints.restore(template(shapes, place), set_aside=True)
     if state is not None:
@@ -160,10 +158,11 @@ def _start(
 
 
 def _owed(experiment: Experiment, saved: dict[str, Any], writer: Writer) -> tuple[str, ...]:
-    """What the run that saved a checkpoint was about to do, and was stopped in."""
+    """Jobs that were due at a checkpoint and interrupted after it was saved."""
     step = saved.get("step", 0)
     logged = any(name.startswith("valid/") for name in writer.found)
-    validated = bool(saved.get("metrics")) or greatest([logged])[0] > 0  # one process has the log
+    # Only one process has the log.
+    validated = bool(saved.get("metrics")) or greatest([logged])[0] > 0
     drawn = step >= experiment.config.steps or _after_training.drawn(experiment, step)
     return make_timetable(experiment).owed(step, validated, drawn)
 
@@ -179,7 +178,7 @@ def _train(
     record: Callable[[int], dict[str, Any]],
     owed: tuple[str, ...],
 ) -> State:
-    """The loop; on NaN or a spike again from the last checkpoint, if the configuration says so."""
+    """Runs the loop; `on_nan=rollback` resumes from the last checkpoint after NaN or a spike."""
     c, tries, last, skip = experiment.config, 0, -1, saved.get("skip", 0)
     while True:
         meta = functools.partial(record, skip)
@@ -195,16 +194,19 @@ def _train(
             state, saved = again()
             back = int(jax.device_get(state.step))
             last, left_out, owed = back, e.step - back + 1, ()
-            skip += left_out  # of this attempt's order: an earlier one may have left some out
+            skip += left_out  # an earlier attempt may have skipped some batches already
             writer.go_on(back)
             writer.scalars(back, {"train/rollback": 1, "train/batches_left_out": skip})
-            say(f"step {e.step} went wrong: back to step {back}, without its {left_out} batches")
+            say(
+                f"NaN or spike at step {e.step}: resuming from step {back}, skipping "
+                f"{left_out} batches"
+            )
 
 
 def make_timetable(experiment: Experiment) -> loop.Timetable:
     """The timetable of training, from the configuration."""
     c = experiment.config
-    # XLA:CPU runs gradients of convolutions some twenty times slower inside a loop.
+    # XLA on CPU computes gradients of convolutions some twenty times slower inside a loop.
     per_dispatch = c.per_dispatch or (1 if jax.default_backend() == "cpu" else 10)
     return loop.Timetable(
         steps=c.steps,
@@ -232,13 +234,13 @@ def _write_table(experiment: Experiment, name: str, shapes: State) -> None:
 
 
 def _check(experiment: Experiment) -> None:
-    """Refuses early what would fail on the way, at the end, or in modes that come after."""
+    """Checks early for what would fail during training, at its end, or in later modes."""
     assembly.check_named(experiment)
     quality_mode.check_settings(experiment)
     if experiment.task.figure in ("bits_per_dim", "agreement"):  # a model that draws samples
         assembly.check_call(experiment)
         sample_mode.check(experiment)
-        if not experiment.model.teacher:  # a student's schedule is what training has made of one
+        if not experiment.model.teacher:  # a student's schedule depends on its teacher's training
             sampling_method.check_plan(experiment)
     if experiment.task.figure == "samples":
         sample_mode.check(experiment)

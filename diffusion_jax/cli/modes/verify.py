@@ -1,4 +1,4 @@
-"""`--mode=verify`: decodes a compressed file and checks it; writes nothing."""
+"""`--mode=verify`: check that a compressed file decodes, without writing anything."""
 
 from diffusion_jax.cli.modes import _codec_files
 from diffusion_jax.experiment import Experiment
