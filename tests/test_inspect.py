@@ -231,7 +231,10 @@ def test_a_run_writes_its_report_and_plots(tmp_path, kind, capsys):
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("L"))
         assert min(pixels.shape) > 100 and pixels.std() > 5, path
-    assert "what would vary least" in sections_trained.noise(collect.read(experiment.workdir)).body
+    assert (
+        "that of the least variance"
+        in sections_trained.noise(collect.read(experiment.workdir)).body
+    )
     if kind == "mulan":
         band = report["schedule"]["spread"]
         assert np.all(np.asarray(band["low"]) <= np.asarray(band["high"]))

@@ -252,13 +252,13 @@ def test_the_report_draws_what_is_right_as_training_goes_on(tmp_path, monkeypatc
     card(800, dict.fromkeys(names, 0.5), judge="runs/clip")
     card(900, dict.fromkeys(names, 0.5), stages=[{"run": "runs/b", "view": "whole()"}])
     alone = sections_measured.quality(collect.read(tmp_path)).body
-    assert "As training goes on" not in alone
+    assert "During training" not in alone
     card(2000, dict(zip(names, (0.8, 0.9, 0.7), strict=True)), seed=[1], images_sha256=["ab"],
          checkpoint="runs/x/2000")  # fmt: skip
     shown = sections_measured.quality(collect.read(tmp_path)).body
-    assert shown.count("As training goes on") == 1
-    for words in ("", " of texts that training had", " of texts that training never had"):
-        assert f"What the judge finds right{words}, with a band" in shown
+    assert shown.count("During training") == 1
+    for words in ("", " for texts in the training set", " for texts not in the training set"):
+        assert f"Share that the judge finds right{words}, with a band" in shown
     chart = figures.over_steps([(2000, {"right: all, seen": {"mean": 0.9}}),
                                 (100, {"right: all, seen": {"mean": 0.4}})], ", seen")  # fmt: skip
     (line,) = chart.axes.get_lines()

@@ -26,7 +26,7 @@ from diffusion_jax.evaluation.audit_verdict import verdict
 DEFAULTS = saved_config.to_dict(config_lib.base())
 ALL = {"Samples", "Reconstructions", "Data", "Likelihood", "Training", "Noise schedule",
        "Quality of samples", "Guidance and samplers", "Compression", "Rate and distortion",
-       "Data out of distribution", "What the model remembers", "Comparisons", "Edits",
+       "Out-of-distribution data", "Memorisation", "Comparisons", "Edits",
        "Hardware and versions", "Configuration"}  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_everything_that_is_there_is_on_the_page(measured):
     for word in ("1.7961 \u00b1 0.0156", "1.7483 \u00b1 0.0156", "2.0228", "1.8620 \u00b1 0.0145",
                  "NO BOUND", "0.1525 \u00b1 0.0047", "2.0194", "45.43", "0.9949", "0.0056",
                  "repaint()", "313,155", "50 s", "'digits()'", "Xeon", "cfg(w=2.0)",
-                 "what would vary least", "conv/kernel", "pets/train", "1,234", "dog", "1,000",
+                 "that of the least variance", "conv/kernel", "pets/train", "1,234", "dog", "1,000",
                  "train: 1234 images of pets", "2 classes, in order",
                  "1.6100 \u00b1 0.0123", "-4.1 .. -2.3", "copies of whales"):  # fmt: skip
         assert word in found.text, word
@@ -178,9 +178,9 @@ def test_words_and_figures_of_other_media_and_of_maps(measured, tmp_path):
     )
     text = page.render(collect.read(folder), DEFAULTS, "x")
     shown = re.sub(r"\s+", " ", check_page(text).text)
-    for line in ("bits too many 1.1800", "known 14.3200", "if perfect 0.2500 \u00b1 0.0200",
-                 "xz, one file of all texts 3.8000", "4-gram, by a law, without a file 2.2000",
-                 "297 texts of", "texts/s", "NO LIKELIHOOD", "NO bijection"):  # fmt: skip
+    for line in ("excess bits 1.1800", "known entropy 14.3200", "if perfect 0.2500 \u00b1 0.0200",
+                 "xz, one file of all texts 3.8000", "4-gram, code length without a file 2.2000",
+                 "297 texts of", "texts/s", "NO LIKELIHOOD", "NOT a bijection"):  # fmt: skip
         assert line in shown, line
     assert "data:image/gif" in text
     assert verdict(json.loads((folder / "audit/1600.json").read_text())["result"]) in shown
@@ -265,7 +265,7 @@ def test_damaged_files_are_named_and_the_rest_is_shown(measured, tmp_path):
         "section quality was left out",
     ):
         assert word in found.text
-    wanted = {"Samples", "Training", "Noise schedule", "Data out of distribution"}
+    wanted = {"Samples", "Training", "Noise schedule", "Out-of-distribution data"}
     assert wanted <= set(headings(text))
     assert "metrics.jsonl: 1 unreadable line" in found.text
 

@@ -1,1 +1,1 @@
-"""One HTML page about a work directory: what is in it is read, drawn and laid out here."""
+"""One HTML page about a work directory: reading its files, charts and layout."""

@@ -1,7 +1,7 @@
-"""Charts: as SVG in the colours of the page's scheme, light or dark, and as PNG files.
+"""Charts: as SVG that follows the page's light or dark scheme, and as PNG files.
 
-In SVG, text and lines are drawn in stand-in colours, which become CSS variables afterwards. The
-same numbers give the same bytes.
+In SVG, text and lines are first drawn in placeholder colours, which are then replaced by CSS
+variables. The same numbers give the same bytes.
 """
 
 import io
@@ -16,14 +16,14 @@ from diffusion_jax.runtime.storage import write_picture
 
 _INK, _GRID = "#010203", "#040506"
 _PAPER_GRID = "#d9dce1"  # in PNG files, on white
-_LONGEST = 48  # characters of a label
+_LONGEST = 48  # maximum number of characters in a label
 COLOURS = ("#3f84d9", "#d97a1a", "#2f9e73", "#c2497a", "#8c6bd1", "#8a8f98")
 _STYLE = (
     "<style>:root{--ink:#30343b;--grid:#d9dce1}"
     "@media (prefers-color-scheme:dark){:root{--ink:#c9ced6;--grid:#3b414b}}</style>"
 )
 _DPI = 120
-_SIZE = (4.2, 2.75)  # inches: legible on a telephone, where it is shown at four fifths
+_SIZE = (4.2, 2.75)  # inches; legible on a phone, where it is shown at 80%
 
 
 class Chart:
@@ -32,7 +32,7 @@ class Chart:
     Args:
         x: label of the x axis.
         y: label of the y axis.
-        size: in inches.
+        size: width and height in inches.
     """
 
     def __init__(self, x: str, y: str, size: tuple[float, float] = _SIZE):
@@ -44,14 +44,14 @@ class Chart:
         self._drawn = 0
 
     def colour(self) -> str:
-        """The next colour."""
+        """The colour of the next line."""
         self._drawn += 1
         return COLOURS[(self._drawn - 1) % len(COLOURS)]
 
     def line(
         self, x: Sequence, y: Sequence, label: str = "", style: str = "-", error: Any = None
     ) -> None:
-        """A line, with a band of one standard error on either side where it is known."""
+        """Draws a line, with a band of one standard error on either side if `error` is given."""
         x, y, colour = np.asarray(x, float), np.asarray(y, float), self.colour()
         self.axes.plot(
             x, y, style, color=colour, label=_plain_text(label) or None, markersize=4, linewidth=1.6
@@ -61,7 +61,7 @@ class Chart:
             self.axes.fill_between(x, y - e, y + e, color=colour, alpha=0.22, linewidth=0)
 
     def points(self, x: Sequence, y: Sequence, error: Any = None, label: str = "") -> None:
-        """Points with error bars."""
+        """Draws points with error bars."""
         self.axes.errorbar(
             x, y, yerr=error, fmt="o", color=self.colour(), capsize=3, markersize=5,
             label=_plain_text(label) or None,
@@ -69,7 +69,7 @@ class Chart:
 
     def spans(self, names: Sequence[str], values: Sequence[float], errors: Sequence[float],
               texts: Sequence[str]) -> None:  # fmt: skip
-        """Values with error bars on lines of their own from the top, each with a text above it."""
+        """Draws values with error bars in rows from the top, each with a text above it."""
         at = np.arange(len(names))[::-1]
         for y, value, error, shown in zip(at, values, errors, texts, strict=True):
             self.axes.errorbar(
@@ -85,7 +85,7 @@ class Chart:
         self.axes.margins(x=0.3)
 
     def bars(self, names: Sequence[str], values: Sequence[float], texts: Sequence[str]) -> None:
-        """Horizontal bars from the top, each with a text at its end."""
+        """Draws horizontal bars from the top, each with a text at its end."""
         at = np.arange(len(names))[::-1]
         colours = [COLOURS[i % len(COLOURS)] for i in range(len(names))]
         self.axes.barh(at, values, color=colours, height=0.62)
@@ -98,13 +98,13 @@ class Chart:
         self.axes.margins(x=0.28)
 
     def histogram(self, values: np.ndarray, edges: np.ndarray, label: str) -> None:
-        """The density of values."""
+        """Draws the density of values."""
         self.axes.hist(
             values, edges, density=True, alpha=0.5, color=self.colour(), label=_plain_text(label)
         )
 
     def svg(self) -> bytes:
-        """The chart for a page."""
+        """The chart as SVG, for a page."""
         import matplotlib
 
         self._dress(_GRID)
@@ -142,7 +142,7 @@ class Chart:
 
 
 def save(path: Path, *charts: Chart) -> None:
-    """Writes charts of one height side by side as a PNG."""
+    """Writes charts of equal height side by side to a PNG."""
     from PIL import Image
 
     row = np.concatenate([chart.pixels() for chart in charts], axis=1)
@@ -150,13 +150,13 @@ def save(path: Path, *charts: Chart) -> None:
 
 
 def _plain_text(label: str) -> str:
-    """A label from a file: short, and without dollars, which would begin a formula."""
+    """A label from a file, shortened, with dollar signs (which begin formulas) escaped."""
     label = label if len(label) <= _LONGEST else label[: _LONGEST - 3] + "..."
     return label.replace("$", "\\$")
 
 
 def _plain(axis: Any) -> None:
-    """Numbers without powers on a logarithmic axis, also between the powers on a short one."""
+    """Labels a logarithmic axis with plain numbers; a short one also between powers of ten."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     low, high = sorted(axis.get_view_interval())
@@ -174,12 +174,12 @@ def _themed(svg: str) -> str:
 
 
 def from_below(chart: Chart, values: Sequence[float], times: float = 2.5) -> None:
-    """Cuts off the first, large values of a curve that falls to a small one.
+    """Limits the y axis, so that large initial values do not flatten a falling curve.
 
     Args:
         chart: the chart.
-        values: of the curve.
-        times: how far above the last value the axis reaches, in units of it.
+        values: values of the curve.
+        times: upper limit of the axis, as a multiple of the last value.
     """
     finite = np.asarray(values, float)
     finite = finite[np.isfinite(finite)]

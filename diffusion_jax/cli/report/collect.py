@@ -1,4 +1,4 @@
-"""Everything a work directory holds that a report shows, read once; damaged files are named."""
+"""Reads the files of a work directory that a report shows, and lists damaged ones."""
 
 import json
 import re
@@ -23,9 +23,9 @@ class Record:
     """One JSON report of a mode.
 
     Attributes:
-        name: of the file, from the work directory.
+        name: path of the file, relative to the work directory.
         data: its content.
-        pictures: PNG and WebP files that lie beside it and begin with its name.
+        pictures: PNG and WebP files next to it whose names begin with its name.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Record:
 
     @property
     def step(self) -> int:
-        """The training step that the name begins with; -1 without."""
-        found = re.match(r"\d+", self.stem)
-        return int(found.group()) if found else -1
+        """The training step at the beginning of the name; -1 if there is none."""
+        match = re.match(r"\d+", self.stem)
+        return int(match.group()) if match else -1
 
 
 def first_of_newest(records: tuple[Record, ...]) -> Record | None:
-    """Of the newest step the record that was made first: later ones are variations."""
+    """The first record of the newest step; the later ones are variations."""
     return next((r for r in records if r.step == records[-1].step), None)
 
 
@@ -56,15 +56,15 @@ def of_test(record: Record) -> bool:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """A work directory.
+    """The content of a work directory.
 
     Attributes:
-        name: of the folder.
+        name: name of the folder.
         config: the configuration; empty if there is none.
-        curves: what training logged.
-        data: `data.json`, what training said of its data.
+        curves: metrics logged by training.
+        data: `data.json`, the description of the training data.
         starts: lines of `environment.jsonl`.
-        evals: from `--mode=eval`, of models and of guides.
+        evals: from `--mode=eval`, of models and of guidance networks.
         inspect: from `--mode=inspect`.
         schedule: gamma(t), from `--mode=report`.
         trajectory: from `--mode=report`.
@@ -77,10 +77,10 @@ class RunFiles:
         audit: from `--mode=audit`.
         compare: from `--mode=compare`.
         edits: from `--mode=edit`.
-        sweeps: figures of `benchmarks.sample_quality` in the work directory.
-        samples: grids of samples of the newest step, the first one first.
+        sweeps: results of `benchmarks.sample_quality` in the work directory.
+        samples: grids of samples of the newest step, in the order in which they were made.
         parameters: the table of parameters.
-        problems: files that could not be read, a line each.
+        problems: one line for each file that could not be read.
     """
 
     name: str
@@ -108,16 +108,16 @@ class RunFiles:
 
     @property
     def figure(self) -> str:
-        """What the run's task says that it is measured by."""
+        """The metric of the run's task."""
         task = saved_config.today(self.config).get("task", "diffusion()")
         try:
             return registry.build("tasks", task).figure
-        except ConfigError:  # a task that is not installed here
+        except ConfigError:  # a task plug-in that is not installed here
             return "bits_per_dim"
 
     @property
     def latents(self) -> bool:
-        """Whether the run has an autoencoder: what diffuses is decoded to be seen."""
+        """Whether the run has an autoencoder, so that what is shown has been decoded."""
         none = DEFAULTS.autoencoder
         try:
             found = registry.parse(saved_config.today(self.config).get("autoencoder", none))
@@ -127,7 +127,7 @@ class RunFiles:
 
     @property
     def weighted(self) -> bool:
-        """Whether training weights the bound: its loss is not in the unit of the figures."""
+        """Whether training weights the bound, so that its loss is not in bits/dim."""
         try:
             objective = registry.build("objectives", self.config["objective"])
             return bound_of(objective) is not objective
@@ -135,7 +135,7 @@ class RunFiles:
             return False
 
 
-# Which files each field holds; the pictures that belong to `x.json` are `x.png` and `x_*.png`.
+# The files of each field; the pictures that belong to `x.json` are `x.png` and `x_*.png`.
 _FILES = {
     "evals": "eval/*.json",
     "inspect": "inspect/*.json",
@@ -152,15 +152,15 @@ _FILES = {
     "edits": "edits/*/record.json",
 }
 _KINDS = (".png", ".webp")
-_FILMS, _MOVING = (".gif", ".webp", ".apng"), 6  # of edits of videos, and how many are shown
-# Fields in the order in which their files were made, and how many of the newest are shown.
+_FILMS, _MOVING = (".gif", ".webp", ".apng"), 6  # animations of edited videos; number shown
+# Fields that are sorted by the age of their files, and how many of the newest are shown.
 _BY_AGE = {"edits": 6, "quality": 1000}
-_LARGEST = 8 * 2**20  # bytes of one picture
-_UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError)  # JSON of another form
+_LARGEST = 8 * 2**20  # maximum number of bytes of one picture
+_UNEXPECTED = (ValueError, KeyError, TypeError, AttributeError)  # JSON with another structure
 
 
 def read(workdir: Path) -> RunFiles:
-    """Reads a work directory; whatever is not there is empty.
+    """Reads a work directory; the fields of absent files are empty.
 
     Returns:
         Its content.
@@ -184,10 +184,10 @@ def read(workdir: Path) -> RunFiles:
             for p in paths
             if (data := tried(p, _report, None)) is not None
         ]
-        by_age = field_name in _BY_AGE  # sorting keeps their order
+        by_age = field_name in _BY_AGE  # the sort is stable, so it keeps this order
         found[field_name] = tuple(sorted(records, key=lambda r: (r.step, "" if by_age else r.name)))
     config = tried(workdir / "config.json", _object, {})
-    for record in (*found["evals"], *found["progressive"]):  # evaluated away from the run
+    for record in (*found["evals"], *found["progressive"]):  # if evaluated in another folder
         config = config or record.data.get("model", {}).get("config", {})
     sweeps = [
         Record(p.name, data)
@@ -212,7 +212,7 @@ def read(workdir: Path) -> RunFiles:
 
 
 def _is_sweep(data: dict[str, Any]) -> bool:
-    """Whether this is what `benchmarks.sample_quality` writes: other benchmarks have rows too."""
+    """Whether `benchmarks.sample_quality` wrote this; other benchmarks also write rows."""
     rows = data.get("rows")
     return (
         isinstance(rows, list)
@@ -229,7 +229,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _report(path: Path) -> dict[str, Any]:
-    """What a mode wrote: these parts are objects if they are there."""
+    """The report of a mode; ValueError if its parts do not have the expected types."""
     found = _object(path)
     for name in ("result", "model"):
         if not isinstance(found.get(name, {}), dict):
@@ -244,11 +244,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _pictures(path: Path, tried: Callable) -> dict[str, bytes]:
-    """Pictures of a record: those of its name, or the sheet and the films of an edit."""
+    """Pictures of a record: those of its name, or the contact sheet and animations of an edit."""
     stem = "sheet" if path.stem == "record" else path.stem
     beside = [p for p in sorted(path.parent.iterdir()) if p.suffix in _KINDS]
     out = {}
-    # Records of other splits begin alike: `6_valid.json` has `6_valid.png`.
+    # Names of other records may begin with the same stem: `6_valid.json` has `6_valid.png`.
     longer = [q.stem for q in path.parent.glob(f"{path.stem}_*.json")]
     films = [p for p in sorted(path.parent.iterdir()) if p.suffix in _FILMS and p.stem.isdigit()]
     for p in beside:
@@ -281,7 +281,7 @@ def _samples(workdir: Path, tried: Callable) -> tuple[Record, ...]:
 
     def shown(path: Path) -> dict[str, bytes]:
         films = (path.with_suffix(kind) for kind in (".gif", ".webp", ".apng"))
-        beside = (path, path.with_name(f"{path.stem}_levels.png"), *films)  # _levels: of a cascade
+        beside = (path, path.with_name(f"{path.stem}_levels.png"), *films)  # _levels: cascades
         found = {p.name: tried(p, _picture, b"") for p in beside if p.exists()}
         return {name: picture for name, picture in found.items() if picture}
 

@@ -1,4 +1,4 @@
-"""What training logged, `metrics.jsonl`, as curves against steps and against time."""
+"""The metrics logged by training, `metrics.jsonl`, as curves against steps and time."""
 
 import json
 import math
@@ -13,9 +13,9 @@ class Curve:
     """One metric.
 
     Attributes:
-        step: `[N]`, rising.
-        value: `[N]`.
-        seconds: `[N]`, time spent in all starts of the run until then; NaN where none was kept.
+        step: steps `[N]`, rising.
+        value: values `[N]`.
+        seconds: total time `[N]` over all starts of the run until then; NaN if not recorded.
     """
 
     step: np.ndarray
@@ -35,8 +35,8 @@ class Curves:
     Attributes:
         by_name: curves by name, such as `train/loss`.
         last_step: the last step logged; 0 for none.
-        seconds: time in all starts together; None where none was kept.
-        left_out: lines that are no metrics, such as one torn by a power cut.
+        seconds: total time over all starts; None if not recorded.
+        left_out: number of unreadable lines.
     """
 
     by_name: dict[str, Curve] = field(default_factory=dict)
@@ -52,9 +52,9 @@ class Curves:
 def read_curves(path: Path) -> Curves:
     """Reads `metrics.jsonl`.
 
-    A line whose `seconds` are fewer than those of the line before it begins a new start of the run;
-    the time before is added. Steps that were made twice count as they were made last. Lines that
-    cannot be read are left out and counted; the last one is not, because the run may be writing it.
+    A line with fewer `seconds` than the line before it marks a new start of the run, whose times
+    are added to those before. If a step was trained twice, the later values count. Lines that
+    cannot be read are skipped and counted, except the last, which the run may still be writing.
 
     Returns:
         The curves.
@@ -79,7 +79,7 @@ def read_curves(path: Path) -> Curves:
             last = seconds
         for name, value in row.items():
             rows = points.setdefault(name, {})
-            # Steps from here on were made again, from an earlier checkpoint.
+            # Training resumed from an earlier checkpoint: these steps have been repeated.
             for later in [s for s in rows if s >= step] if rows and max(rows) >= step else ():
                 del rows[later]
             rows[step] = (value, before + last if seconds is not None else np.nan)

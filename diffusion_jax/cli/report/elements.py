@@ -1,4 +1,4 @@
-"""What sections of a report are made of, and how numbers are written."""
+"""Elements of the sections of a report, and the format of numbers."""
 
 import math
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from diffusion_jax.cli.report.markup import Html, data_uri, join, picture, regio
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page.
+    """A section of the page.
 
     Attributes:
-        title: of the part.
+        title: heading of the section.
         body: its content.
     """
 
@@ -22,18 +22,18 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Its address on the page."""
+        """Its anchor on the page."""
         return self.title.lower().replace(" ", "-")
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A part that the work directory has nothing for.
+    """A section for which the work directory has no files.
 
     Attributes:
-        what: the part, as the subject of a sentence.
-        command: what makes it, with `{0}` for the work directory.
-        of_stages: whether the stages of a cascade make it together, too.
+        what: the section, as the subject of a sentence.
+        command: the command that makes it, with `{0}` for the work directory.
+        of_stages: whether the command also works for the stages of a cascade together.
     """
 
     what: str
@@ -47,14 +47,14 @@ def djax(mode: str, *more: str) -> str:
 
 
 def svg(chart: Chart | None, alt: str, caption: Any) -> Html | None:
-    """A chart; None stays None."""
+    """A chart as a figure; None for None."""
     if chart is None:
         return None
     return picture(data_uri("image/svg+xml", chart.svg()), alt, caption, "chart")
 
 
 def image(name: str, content: bytes, alt: str, caption: Any = None) -> Html:
-    """A picture file; pixels stay sharp when it is enlarged."""
+    """A picture file as a figure; its pixels stay sharp when enlarged."""
     ending = name.rpartition(".")[2]
     kind = f"image/{ending if ending in ('webp', 'gif') else 'png'}"
     return picture(data_uri(kind, content), alt, caption, "pixels")
@@ -66,22 +66,22 @@ def png_width(content: bytes) -> int:
 
 
 def plot(content: bytes, alt: str, caption: Any = None) -> Html:
-    """A PNG plot that a mode has drawn, black on white and wide: it scrolls where room is short."""
+    """A wide PNG plot drawn by a mode, in a container that scrolls on narrow screens."""
     return region(picture(data_uri("image/png", content), alt, caption, "plot"), alt)
 
 
 def columns(*parts: Html | None) -> Html | None:
-    """Figures side by side where there is room; None if there are none."""
+    """Parts side by side if the screen is wide enough; None if there are none."""
     kept = [p for p in parts if p is not None]
     return tag("div", join(kept), class_="columns") if kept else None
 
 
 def number(value: Any, digits: int = 4) -> Html:
-    """A number with `digits` after the point, or a dash where it is not known."""
+    """A number with `digits` decimals, or a dash for None."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return text("-" if value is None else value)
     if not math.isfinite(value):
-        return text("not known" if math.isnan(value) else "infinite")
+        return text("unknown" if math.isnan(value) else "infinite")
     if isinstance(value, int):
         return text(f"{value:,}")
     if value and abs(value) < 0.5 * 10.0**-digits:
@@ -90,7 +90,7 @@ def number(value: Any, digits: int = 4) -> Html:
 
 
 def plus_minus(value: Any, error: Any, digits: int = 4) -> Html:
-    """A number and its standard error, if that is known."""
+    """A number and its standard error, unless that is None or NaN."""
     shown = number(value, digits)
     if not isinstance(error, int | float) or math.isnan(error):
         return shown
@@ -98,12 +98,12 @@ def plus_minus(value: Any, error: Any, digits: int = 4) -> Html:
 
 
 def bits(found: dict[str, Any]) -> Html:
-    """`bits_per_dim` and `standard_error` of a report."""
+    """The `bits_per_dim` of a report, with its `standard_error`."""
     return plus_minus(found.get("bits_per_dim"), found.get("standard_error"))
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words."""
+    """A duration in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     if seconds < 7200:

@@ -1,4 +1,4 @@
-"""Every chart, drawn from the numbers that training and the modes wrote: for pages and files."""
+"""All charts of reports and files, drawn from the results of training and of the modes."""
 
 import math
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ _PARTS = ("prior", "diffusion", "reconstruction", "auxiliary")
 def loss(
     curves: Curves, against_time: bool, unit: str, valid: str = "bits_per_dim", of: str = "training"
 ) -> Chart | None:
-    """The training loss, the held-out figure with its error band, and the test figure.
+    """The training loss, the validation metric with its error band, and the test metric.
 
     Args:
-        curves: of the run.
-        against_time: hours or minutes on the x axis, not steps.
-        unit: of the loss.
+        curves: curves of the run.
+        against_time: whether the x axis is time, in hours or minutes, instead of steps.
+        unit: unit of the loss.
         valid: name of the metric in validation.
-        of: label of the loss in training.
+        of: label of the training loss.
 
     Returns:
         The chart; None if there is nothing to draw.
@@ -58,10 +58,10 @@ def metric(curves: Curves, names: dict[str, str], unit: str, log: bool = False) 
     """Metrics against steps.
 
     Args:
-        curves: of the run.
-        names: of the metrics, with their labels.
-        unit: of the y axis.
-        log: whether it is logarithmic.
+        curves: curves of the run.
+        names: names of the metrics, with their labels.
+        unit: label of the y axis.
+        log: whether the y axis is logarithmic.
 
     Returns:
         The chart; None if none of them was logged.
@@ -83,7 +83,7 @@ def parts(curves: Curves) -> Chart | None:
 
 
 def speed(curves: Curves) -> Chart | None:
-    """Steps per second between log entries, with whatever else was done meanwhile."""
+    """Steps per second between log entries, including the time for everything else."""
     curve = curves.get("train/loss")
     if curve is None or not curve.timed or len(curve.step) < 3:
         return None
@@ -95,13 +95,13 @@ def speed(curves: Curves) -> Chart | None:
 
 
 def _with_errors(found: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    """Bits/dim and standard errors; NaN for those that are not known."""
+    """Bits/dim and standard errors; NaN for unknown errors."""
     errors = [f["standard_error"] for f in found]
     return [f["bits_per_dim"] for f in found], [math.nan if e is None else e for e in errors]
 
 
 def breakdown(result: dict[str, Any]) -> Chart:
-    """The parts of the bound with error bars, on a logarithmic axis: they differ by thousands."""
+    """The parts of the bound with error bars, on a logarithmic axis."""
     chart, found = Chart("bits/dim", "", (4.2, 2.2)), result["breakdown"]
     names = [n for n in found if found[n]["bits_per_dim"] > 0]
     values, errors = _with_errors([found[n] for n in names])
@@ -130,7 +130,7 @@ def timesteps(result: dict[str, Any]) -> Chart | None:
 
 
 def schedule(curve: dict[str, Any]) -> Chart:
-    """gamma(t), the straight line between its ends, and the band over pixels if there is one."""
+    """gamma(t), the straight line between its ends, and its spread over pixels if there is one."""
     chart = _beside_line(curve, "gamma(t) = -log SNR", curve["gamma"], curve["line"])
     band = curve.get("spread")
     if band:
@@ -166,7 +166,7 @@ def _beside_line(curve: dict[str, Any], y: str, values: Any, straight: Any) -> C
 
 
 def loss_by_gamma(found: dict[str, Any]) -> Chart:
-    """Where the bits are: from `--mode=eval`, or with the second moment from `--mode=inspect`."""
+    """The loss by noise level, from `--mode=eval` or (with second moment) `--mode=inspect`."""
     chart = Chart("gamma (data on the left, noise on the right)", "bits/dim per gamma")
     mean = found.get("mean", found.get("bits_per_dim_per_gamma"))
     chart.line(found["gamma"], mean, "mean")
@@ -178,7 +178,7 @@ def loss_by_gamma(found: dict[str, Any]) -> Chart:
 
 
 def densities(found: dict[str, Any]) -> Chart:
-    """How the schedule draws gamma, the straight line, and the optimum."""
+    """The density of gamma under the schedule, a straight line, and the optimum."""
     chart = Chart("gamma", "density of gamma in training")
     for key, style in (("schedule", "-"), ("optimum", "-"), ("straight_line", "--")):
         chart.line(found["gamma"], found[key], key.replace("_", " "), style)
@@ -187,21 +187,21 @@ def densities(found: dict[str, Any]) -> Chart:
 
 
 def guide_levels(rows: list[dict[str, float]], name: str) -> Chart:
-    """A metric of a guide against the noise."""
+    """A metric of a guidance network against the noise level."""
     chart = Chart("gamma (noise on the right)", name)
     chart.line([r["gamma"] for r in rows], [r[name] for r in rows], style="o-")
     return chart
 
 
 def rate_distortion(curve: dict[str, Any]) -> Chart:
-    """PSNR of the guess against the bits sent."""
-    chart = Chart("rate, bits/dim", "PSNR of the guess, dB")
+    """PSNR of the prediction against the rate."""
+    chart = Chart("rate, bits/dim", "PSNR of the prediction, dB")
     chart.line(curve["rate_bits_per_dim"], curve["psnr_db"])
     return chart
 
 
 def rate_by_gamma(curve: dict[str, Any]) -> Chart:
-    """Where on the way to the data the bits are."""
+    """Rate spent and rate remaining, against the noise level."""
     chart = Chart("gamma", "bits/dim")
     chart.line(curve["gamma"], curve["rate_bits_per_dim"], "rate when stopping here")
     chart.line(curve["gamma"], curve["remaining_bits_per_dim"], "remaining", "--")
@@ -225,7 +225,7 @@ def scores(title: str, values: Sequence[np.ndarray], names: Sequence[str]) -> Ch
 
 
 def gaps(bands: Sequence[dict[str, float]]) -> Chart:
-    """What held-out images cost over those trained on, by bands of noise levels."""
+    """The gap between held-out and training images, by bands of noise levels."""
     chart = Chart("gamma", "gap, bits/dim")
     chart.points([(b["from"] + b["to"]) / 2 for b in bands], [b["bits_per_dim"] for b in bands],
                  [b["standard_error"] for b in bands])  # fmt: skip
@@ -234,7 +234,7 @@ def gaps(bands: Sequence[dict[str, float]]) -> Chart:
 
 
 def formats(result: dict[str, Any], others: list[dict[str, Any]]) -> Chart:
-    """Bits/dim of the file beside other formats, all examples in one file."""
+    """Bits/dim of the compressed file and of other formats, with all examples in one file."""
     rows = [("this model, net", result["net_bits_per_dim"]),
             ("this model, whole file", result["file_bits_per_dim"]),
             *((o["format"], o.get("bits_per_dim_sheet", o.get("bits_per_dim"))) for o in others
@@ -246,19 +246,19 @@ def formats(result: dict[str, Any], others: list[dict[str, Any]]) -> Chart:
 
 
 def classes(found: dict[str, Any]) -> Chart:
-    """The histogram of classes: of samples, and of the data."""
+    """Histograms of the classes of samples and of the data."""
     chart = Chart("class", "share")
     at = np.arange(len(found["samples"]))
     for shift, key in ((-0.2, "samples"), (0.2, "data")):
         chart.axes.bar(at + shift, found[key], 0.38, color=chart.colour(), label=key)
     if len(at) <= 20:
         chart.axes.set_xticks(at)
-    chart.axes.set_ylim(top=1.25 * max(*found["samples"], *found["data"]))  # room for the legend
+    chart.axes.set_ylim(top=1.25 * max(*found["samples"], *found["data"]))  # space for the legend
     return chart
 
 
 def sweep(weights: list[tuple[str, float, dict]], y: str) -> Chart:
-    """A figure of samples against guidance weight, one line for each kind of guidance."""
+    """A metric of samples against guidance weight, one line for each kind of guidance."""
     chart = Chart("guidance weight", y)
     kinds = dict.fromkeys(kind for kind, _, _ in weights)
     for kind in kinds:
@@ -271,11 +271,11 @@ def sweep(weights: list[tuple[str, float, dict]], y: str) -> Chart:
 
 
 def over_steps(cards: Sequence[tuple[int, dict[str, dict[str, float]]]], of: str) -> Chart | None:
-    """What a judge finds right in samples against the step they were drawn at.
+    """The share of samples that a judge finds right, against the training step.
 
     Args:
-        cards: steps, and figures by name: `mean` and `standard_error`.
-        of: the end of the names of those that are drawn, `", seen"`; empty for those of all texts.
+        cards: steps, and metrics by name with `mean` and `standard_error`.
+        of: ending of the names to draw, such as `", seen"`; empty for those of all texts.
     """
     kinds = (", seen", ", unseen")
     names = dict.fromkeys(n for _, found in cards for n in found if n.startswith("right: ")

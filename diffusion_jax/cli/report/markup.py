@@ -1,4 +1,4 @@
-"""HTML by Jinja2, which escapes all text that is not `Html` already."""
+"""HTML elements, by Jinja2; all text that is not `Html` is escaped."""
 
 import base64
 import functools
@@ -14,7 +14,7 @@ _VOID = {"img", "link", "meta", "source"}
 
 @functools.cache
 def environment() -> jinja2.Environment:
-    """The templates beside this file."""
+    """The templates in the folder `templates`."""
     loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
     return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
 
@@ -27,8 +27,9 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
     """An element.
 
     Args:
-        *children: markup, or anything else, which is escaped; None is left out.
-        **attributes: `class_` stands for `class`; None is left out.
+        name: name of the element.
+        *children: markup, or anything else, which is escaped; None is skipped.
+        **attributes: `class_` stands for `class`; None is skipped.
     """
     given = {k.rstrip("_").replace("_", "-"): v for k, v in attributes.items() if v is not None}
     kept = [c for c in children if c is not None]
@@ -36,32 +37,32 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
 
 
 def join(parts: Iterable[Any]) -> Html:
-    """Markup one after another; None is left out."""
+    """Concatenates markup; None is skipped."""
     return Html().join(p for p in parts if p is not None)
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """A file as an address of itself."""
+    """The content of a file as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def table(head: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str = "") -> Html:
-    """A table in a container that scrolls; the first column names the rows."""
+    """A table in a container that scrolls; the first column has the names of the rows."""
     return _part("table", head, list(rows), caption)
 
 
 def region(content: Html, label: str) -> Html:
-    """A container that scrolls where room is short."""
+    """A container that scrolls on narrow screens."""
     return _part("region", content, label)
 
 
 def pairs(values: Iterable[tuple[Any, Any]]) -> Html:
-    """Names and their values, as a description list."""
+    """A description list of names and values."""
     return _part("pairs", list(values))
 
 
 def settings(values: Iterable[tuple[Any, Any]]) -> Html:
-    """Many names and values, in several columns where there is room."""
+    """A description list in several columns, if the screen is wide enough."""
     return tag("div", pairs(values), class_="settings")
 
 

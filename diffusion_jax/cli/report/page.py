@@ -1,4 +1,4 @@
-"""The page: one HTML file without scripts and without anything to fetch."""
+"""The page: one HTML file without scripts or external resources."""
 
 import shlex
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _DRAWN: tuple[_Build, ...] = (
     sections_audit.audit,
     sections_measured.environment,
 )
-# By the figure that a task is measured by: what the page is about, and its sections in order.
+# For each metric of a task: the setting in the subtitle of the page, and its sections in order.
 _PAGES: dict[str, tuple[str, tuple[_Build, ...]]] = {
     "bits_per_dim": (
         "network",
@@ -72,14 +72,15 @@ def render(
     made: str = "",
     stages: str = "",
 ) -> str:
-    """The report of a work directory.
+    """Renders the report of a work directory.
 
     Args:
-        defaults: the default configuration: what differs is marked.
-        where: the work directory, as commands name it.
+        run: the content of the work directory.
+        defaults: the default configuration; differences from it are marked.
+        where: the work directory, as it is written in commands.
         notes: sentences about what could not be made.
         made: when and by what the page was made.
-        stages: the runs of a cascade, where the work directory is of what they do together.
+        stages: the runs of a cascade, if the work directory is that of a whole cascade.
     """
     done: list[Section] = []
     left: list[Any] = [*notes, *(f"{p} (unreadable)" for p in run.problems)]
@@ -109,12 +110,12 @@ def render(
 
 
 def _built(build: Callable[[RunFiles], Any], run: RunFiles, left: list[Any]) -> Any:
-    """The section; None, and a sentence in `left`, if a file does not have the expected form."""
+    """Builds a section; if a file is malformed, returns None and adds a sentence to `left`."""
     try:
         return build(run)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as e:
         name = build.__name__.replace("_", " ")
-        left.append(f"The section {name} was left out: a file is not as expected ({e!r}).")
+        left.append(f"The section {name} was left out: a file is malformed ({e!r}).")
         return None
 
 
@@ -126,8 +127,8 @@ def _sentence(m: Missing, where: str, stages: str) -> Html:
 
 def _configuration(run: RunFiles, defaults: dict[str, Any], stages: str) -> Section:
     if not run.config:
-        said = f"Each stage has its own: {stages}." if stages else "There is no config.json here."
-        return Section("Configuration", tag("p", said, class_="note"))
+        note = f"Each stage has its own: {stages}." if stages else "There is no config.json here."
+        return Section("Configuration", tag("p", note, class_="note"))
     values, usual = flat(run.config), flat(defaults)
     changed = {k: v for k, v in values.items() if k in usual and usual[k] != v}
     rows = [
@@ -137,10 +138,10 @@ def _configuration(run: RunFiles, defaults: dict[str, Any], stages: str) -> Sect
     ]  # fmt: skip
     short = [(tag("code", k), tag("code", repr(v))) for k, v in changed.items()]
     parts = [
-        tag("p", "What differs from the defaults:"),
+        tag("p", "Settings that differ from the defaults:"),
         settings(short),
         tag("details", tag("summary", f"All {len(rows)} settings, as resolved"),
-            table(["setting", "value", "default, where it differs"], rows)),
+            table(["setting", "value", "default, if different"], rows)),
         tag("details", tag("summary", "Parameters"),
             tag("pre", run.parameters, tabindex="0")) if run.parameters else None,
     ]  # fmt: skip

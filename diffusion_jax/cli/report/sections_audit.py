@@ -1,4 +1,4 @@
-"""The section about `--mode=audit`: what a model remembers, and which classes it serves worse."""
+"""The section about `--mode=audit`: memorisation, and differences between classes."""
 
 from typing import Any
 
@@ -22,28 +22,30 @@ from diffusion_jax.runtime.formatting import examples
 def audit(run: RunFiles) -> Section | Missing:
     """Every audit in the work directory."""
     if not run.audit:
-        return Missing("What the model remembers", djax("audit"))
-    return Section("What the model remembers", join(_one(a) for a in run.audit))
+        return Missing("Memorisation", djax("audit"))
+    return Section("Memorisation", join(_one(a) for a in run.audit))
 
 
 def _one(a: Record) -> Html:
     r = a.data["result"]
     data, other = a.data["data"], a.data["held_out"]
-    times = f", {a.data['draws_per_image']} times each" if "gap" in r else ""
-    said = (
+    draws = ""
+    if "gap" in r:
+        draws = f", {a.data['draws_per_image']} noise draws per {examples(data)[:-1]}"
+    summary = (
         f"{a.name}: {number(data['images'])} {examples(data)} of {data['name']} against "
-        f"{number(other['images'])} of {other['name']}{times}: {verdict(r)}."
+        f"{number(other['images'])} of {other['name']}{draws}: {verdict(r)}."
     )
     rows = [row for key, make in _ROWS.items() if r.get(key) for row in make(r[key])]
     gap = r.get("gap")
     drawn = gap and svg(
         figures.gaps(gap["bands"]), "Chart of the gap between held-out and training examples "
-        "against gamma", "Held out less train, bits/dim in each band of noise levels.",
+        "against gamma", "Held out minus train, bits/dim in each band of noise levels.",
     )  # fmt: skip
     remarks = [*a.data["notes"], *(f"left out: {line}" for line in a.data["left_out"])]
     parts = [
-        tag("p", said),
-        columns(table(["figure", "value", "by chance"], rows), drawn or None),
+        tag("p", summary),
+        columns(table(["metric", "value", "by chance"], rows), drawn or None),
         tag("ul", join(tag("li", line) for line in remarks)) if remarks else None,
         _classes(r.get("bits_of_classes"), r.get("shares_of_classes")),
     ]
@@ -64,7 +66,7 @@ def _membership(m: dict[str, Any]) -> list[list[Any]]:
     return [
         ["membership AUROC", *_auroc(m)],
         [f"the same, gamma {best['from']:.1f} .. {best['to']:.1f}", *_auroc(best)],
-        [f"members found at {rate:.0%} false alarms",
+        [f"members detected at {rate:.0%} false positives",
          f"{m['true_positive_rate']:.3f} [{low:.3f}, {high:.3f}]", number(rate)],
     ]  # fmt: skip
 
@@ -80,8 +82,8 @@ def _copies(c: dict[str, Any]) -> list[list[Any]]:
         ["copies", f"{c['copies']} of {n}", f"{c['held_out_copies']} of {m} held out"],
         ["nearest/second nearest below 1/3", f"{c['singled_out']} of {n}",
          f"{c['held_out_singled_out']} of {m} held out"],
-        ["nearer than 99% of what is held out", number(c["suspicious"], 3), "0.01"],
-        ["median distance to train, of that of what is held out", number(c["ratio"], 3), "1"],
+        ["closer than 99% of held-out images", number(c["suspicious"], 3), "0.01"],
+        ["median distance to train, relative to held-out images", number(c["ratio"], 3), "1"],
     ]  # fmt: skip
 
 
@@ -95,17 +97,17 @@ def _worst(b: dict[str, Any]) -> list[list[Any]]:
 def _least(s: dict[str, Any]) -> list[list[Any]]:
     least = s["least"]
     low, high = least["interval"]
-    return [[f"least shown class ({least['class']}), share of samples",
+    return [[f"least frequent class ({least['class']}), share of samples",
              f"{least['share']:.3f} [{low:.3f}, {high:.3f}]", number(least["of_data"], 3)],
             *_ratio(least), ["chi-square p of all shares", number(s["chi2_p"], 2), ""]]  # fmt: skip
 
 
 def _ratio(least: dict[str, Any]) -> list[list[Any]]:
-    """Nothing of audits from before there was one."""
+    """The ratio of shares; empty for audits written by earlier versions."""
     if "ratio" not in least:
         return []
     null = least["null"]
-    return [["the same, of what the judge would say of the data", number(least["ratio"], 2),
+    return [["the same, relative to the judge's share in the data", number(least["ratio"], 2),
              f"{null['mean']:.2f}, 95% above {null['quantile_5']:.2f}"]]  # fmt: skip
 
 

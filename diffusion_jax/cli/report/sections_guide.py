@@ -1,4 +1,4 @@
-"""The section about a guide's test set."""
+"""The section about a guidance network on the test set."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from diffusion_jax.cli.report.sections_trained import others
 
 
 def _levels(data: dict[str, Any]) -> list[dict[str, float]]:
-    """What a guide scored, a row for each noise level; older reports hold rows already."""
+    """A row for each noise level; older reports stored columns instead."""
     if "by_gamma" in data:
         return data["by_gamma"]
     found = {"loss" if k == "mean" else k: v for k, v in data["loss_by_gamma"].items()}
@@ -18,10 +18,10 @@ def _levels(data: dict[str, Any]) -> list[dict[str, float]]:
 
 
 def scores(run: RunFiles) -> Section | Missing:
-    """What a guide scored at each noise level."""
+    """The metrics of a guidance network at each noise level."""
     e = first_of_newest(run.evals)
     if e is None:
-        return Missing("Figures on the test set", djax("eval"))
+        return Missing("Results on the test set", djax("eval"))
     rows = _levels(e.data)
     names = [k for k in rows[0] if k != "gamma"]
     drawn = columns(

@@ -1,4 +1,4 @@
-"""Sections about bounds and densities: what an example costs, and whether that can be trusted."""
+"""Sections about bounds and densities, and whether they are valid."""
 
 from typing import Any
 
@@ -21,11 +21,11 @@ from diffusion_jax.cli.report.sections_trained import newest_bound, of_part
 def likelihood(run: RunFiles) -> Section | Missing:
     """Every evaluation in the work directory."""
     if not run.evals:
-        return Missing("Figures on the test set", djax("eval"), of_stages=True)
+        return Missing("Results on the test set", djax("eval"), of_stages=True)
     newest, parts = newest_bound(run), []
     if newest is not None:
         r = newest.data["result"]
-        said = ", ".join(f"{k} {v['bits_per_dim']:.4f}" for k, v in r["breakdown"].items())
+        values = ", ".join(f"{k} {v['bits_per_dim']:.4f}" for k, v in r["breakdown"].items())
         rows = [("total", bits(r)), *((k, bits(v)) for k, v in r["breakdown"].items())]
         rows += _shares(newest)
         rows += _excess(r.get("known"))
@@ -35,7 +35,7 @@ def likelihood(run: RunFiles) -> Section | Missing:
             if k != "infinity"
         ]
         charts = columns(
-            svg(figures.breakdown(r), f"Chart of the parts of the bound: {said}",
+            svg(figures.breakdown(r), f"Chart of the parts of the bound: {values}",
                 "Parts of the bound, with one standard error over examples; logarithmic."),
             svg(figures.timesteps(r), "Chart of the bound against the number of steps T",
                 "The bound of models with T steps."),
@@ -46,12 +46,12 @@ def likelihood(run: RunFiles) -> Section | Missing:
         ["estimate", "bits/dim", "Monte-Carlo s.e.", "draws", "examples", "data", "weights",
          "file"], [_estimate(e) for e in run.evals], "All evaluations",
     ))  # fmt: skip
-    parts += [said for e in run.evals if (said := _certified(e)) is not None]
+    parts += [line for e in run.evals if (line := _certified(e)) is not None]
     return Section("Likelihood", join(parts))
 
 
 def _shares(e: Record) -> list[tuple[str, Html]]:
-    """What a latent takes and the image given it, or what each stage of a cascade takes."""
+    """The bits of a latent and of the image given it, or of each stage of a cascade."""
     r = e.data["result"]
     latent = r.get("latent", {})
     what = e.data.get("data", {}).get("medium", "image")
@@ -67,13 +67,13 @@ def _shares(e: Record) -> list[tuple[str, Html]]:
 
 
 def _excess(known: dict[str, Any] | None) -> list[tuple[str, Html]]:
-    """The bits of an example beside the entropy that the data are known to have."""
+    """The bits of an example, compared with the known entropy of the data."""
     if known is None:
         return []
     return [
-        ("bits of one example", bits(known["bits"])),
-        ("entropy of the data, known", number(known["entropy_bits"])),
-        ("bits too many", plus_minus(known["excess_bits"], known["bits"]["standard_error"])),
+        ("bits per example", bits(known["bits"])),
+        ("known entropy", number(known["entropy_bits"])),
+        ("excess bits", plus_minus(known["excess_bits"], known["bits"]["standard_error"])),
     ]
 
 
@@ -84,18 +84,20 @@ def density(run: RunFiles) -> Section | None:
 
 
 def _certified(e: Record) -> Html | None:
-    """Whether a map is a bijection, and how one can tell."""
-    found = e.data.get("certificate")
-    if not found:
+    """Whether a map is a bijection, and the evidence."""
+    certificate = e.data.get("certificate")
+    if not certificate:
         return None
-    said = "a bijection" if found["holds"] else "NO bijection, and its figure no likelihood"
+    verdict = "a bijection"
+    if not certificate["holds"]:
+        verdict = "NOT a bijection (so the value is not a likelihood)"
     return tag(
         "p",
-        f"{e.name}: {said} at these examples. The way back misses by "
-        f"{number(found['way_back_misses_by_median'], 2)} grey levels (median), "
-        f"{number(found['way_back_misses_by_at_most'], 2)} at most (0.5 allowed); negative "
-        f"determinants: {found['negative_determinants']}; condition at most "
-        f"{number(found['condition_at_most'], 1)}.",
+        f"{e.name}: {verdict} at these examples. Inversion error: median "
+        f"{number(certificate['way_back_misses_by_median'], 2)}, maximum "
+        f"{number(certificate['way_back_misses_by_at_most'], 2)} grey levels (limit 0.5); negative "
+        f"determinants: {certificate['negative_determinants']}; condition number at most "
+        f"{number(certificate['condition_at_most'], 1)}.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Sections about what was measured beside likelihoods: quality, compression and the rest."""
+"""Sections about measurements other than likelihoods: quality, compression and the rest."""
 
 import re
 import shlex
@@ -22,12 +22,12 @@ from diffusion_jax.cli.report.markup import Html, join, settings, table, tag
 from diffusion_jax.cli.report.sections_trained import further, others
 from diffusion_jax.runtime.formatting import examples
 
-# What tells one step's samples from another's; cards that share the rest differ in the step alone.
+# Entries that depend on the step; cards that agree in all others differ in the step only.
 _WHICH = ("step", "checkpoint", "seed", "file", "folder", "images_sha256")
 
 
 def quality(run: RunFiles) -> Section | Missing:
-    """The cards of `--mode=quality`, next to what real images score."""
+    """The cards of `--mode=quality`, with the scores of real images."""
     if not run.quality:
         return Missing("The quality of samples", djax("quality"), of_stages=True)
     cards = [_card(c, run.latents) for c in run.quality]
@@ -35,25 +35,25 @@ def quality(run: RunFiles) -> Section | Missing:
 
 
 def _over_steps(run: RunFiles) -> list[Html]:
-    """What a judge finds right as training goes on, of cards that differ in the step alone."""
+    """The share that a judge finds right over training, from cards that differ in the step only."""
     groups: dict[str, dict[int, dict[str, Any]]] = {}
     for c in run.quality:
         s = sorted((k, v) for k, v in c.data["samples"].items() if k not in _WHICH)
         judged = c.data["figures"][0].get("judge", {}) if c.data.get("figures") else {}
-        texts = {k: v["images"] for k, v in judged.items()}  # of other texts there are others
+        texts = {k: v["images"] for k, v in judged.items()}  # other texts have other counts
         same = repr([s, texts, c.data.get("settings", {}).get("judge")])
         groups.setdefault(same, {}).setdefault(c.step, c.data["result"])  # the first of a step
     parts = []
     for cards in groups.values():
         drawn = [
             svg(figures.over_steps([*cards.items()], of), f"Line chart of the share right{words}",
-                f"What the judge finds right{words}, with a band of one standard error.")
-            for of, words in (("", ""), (", seen", " of texts that training had"),
-                              (", unseen", " of texts that training never had"))
+                f"Share that the judge finds right{words}, with a band of one standard error.")
+            for of, words in (("", ""), (", seen", " for texts in the training set"),
+                              (", unseen", " for texts not in the training set"))
             if len(cards) > 1
         ]  # fmt: skip
         if any(drawn):
-            parts.append(tag("article", tag("h3", "As training goes on"), columns(*drawn)))
+            parts.append(tag("article", tag("h3", "During training"), columns(*drawn)))
     return parts
 
 
@@ -91,16 +91,16 @@ def _card(c: Record, latents: bool) -> Html:
             "Classes of the samples, as a classifier sees them, and of the data."),
         None if nearest is None else image(
             *nearest, f"Samples in pairs with their nearest training {many}",
-            f"The samples nearest to training {many}, and under each that {many[:-1]}."),
+            f"The samples nearest to training {many}, each above its nearest {many[:-1]}."),
     ]  # fmt: skip
-    grid = table(["figure", "samples", f"real {many}"], rows)
+    grid = table(["metric", "samples", f"real {many}"], rows)
     drawn = columns(grid, tag("div", join(pictures)) if any(pictures) else None)
     credit = tag("p", c.data["attribution"]) if c.data.get("attribution") else None
     return tag("article", tag("h3", head), tag("p", said), drawn, credit)
 
 
 def sweep(run: RunFiles) -> Section | Missing:
-    """Figures of `benchmarks.sample_quality` against guidance weight and network calls."""
+    """Results of `benchmarks.sample_quality` against guidance weight and network calls."""
     if not run.sweeps:
         made = "python -m benchmarks.sample_quality --checkpoint={0} --json={0}/guidance.json"
         return Missing("A sweep of guidance weights", made + " --classifier=... --judge=...")
@@ -162,7 +162,7 @@ def _coded(c: Record) -> Html:
     sheet = f"one {'picture' if many == 'images' else 'file'} of all {many}"
     rows += [
         [f"{o['format']}, {sheet}", number(o["bits_per_dim_sheet"])] if "bits_per_dim_sheet" in o
-        else [f"{o['format']}, by a law, without a file", number(o["bits_per_dim"])]
+        else [f"{o['format']}, code length without a file", number(o["bits_per_dim"])]
         for o in others if "missing" not in o
     ]  # fmt: skip
     said = (
@@ -176,7 +176,7 @@ def _coded(c: Record) -> Html:
 
 
 def progressive(run: RunFiles) -> Section | Missing:
-    """Rate against distortion."""
+    """The rate-distortion curve."""
     if not run.progressive:
         return Missing("Rate against distortion", djax("progressive"))
     c = first_of_newest(run.progressive)
@@ -188,21 +188,21 @@ def progressive(run: RunFiles) -> Section | Missing:
     medium = c.data.get("data", {}).get("medium", "image")
     left = [
         svg(figures.rate_distortion(c.data["result"]["curve"]),
-            "Line chart of PSNR against rate", "Quality of the guess against the bits sent."),
+            "Line chart of PSNR against rate", "PSNR of the prediction against the rate."),
         table(["rate, bits/dim", "PSNR, dB", "gamma"], cells),
-        *(tag("p", f"Of the {medium} given z_0: {number(value)} bits/dim, not in this curve.")
+        *(tag("p", f"The {medium} given z_0: {number(value)} bits/dim, not in this curve.")
           for value in rest),
     ]  # fmt: skip
     right = None if seen is None else image(
-        *seen, "Images after some of the bits, the originals on the right",
-        "Images after the rates of the table, the originals on the right.",
+        *seen, "Reconstructions from some of the bits, the originals on the right",
+        "Reconstructions at the rates of the table, the originals on the right.",
     )  # fmt: skip
     drawn = columns(tag("div", join(left)), right)
     return Section("Rate and distortion", join([drawn, others(run.progressive, c)]))
 
 
 def ood(run: RunFiles) -> Section | Missing:
-    """How well the model tells data sets apart."""
+    """Out-of-distribution scores, and how well they separate data sets."""
     if not run.ood:
         other = shlex.quote(_another(run))
         return Missing("Scores of other data", djax("ood", f"--config.ood.against={other}"))
@@ -217,7 +217,7 @@ def ood(run: RunFiles) -> Section | Missing:
                            " against ".join(names)))  # fmt: skip
         parts += [plot(b, f"Histograms of scores of {' and '.join(names)}")
                   for b in c.pictures.values()]  # fmt: skip
-    return Section("Data out of distribution", join(parts))
+    return Section("Out-of-distribution data", join(parts))
 
 
 def _another(run: RunFiles) -> str:
@@ -231,7 +231,7 @@ def _another(run: RunFiles) -> str:
 
 
 def compare(run: RunFiles) -> Section | None:
-    """Paired differences to other runs."""
+    """Paired differences between runs."""
     if not run.compare:
         return None
     rows = []
@@ -249,9 +249,9 @@ def edits(run: RunFiles) -> Section | None:
         return None
     parts = []
     for e in run.edits:
-        asked, how = e.data["edit"], e.data["sampling"]
-        caption = f"{asked['method']}: {how['sampler']}, guidance {how['guidance']}."
-        alt = "Sources, what is kept of them, and results side by side"
+        edit, how = e.data["edit"], e.data["sampling"]
+        caption = f"{edit['method']}: {how['sampler']}, guidance {how['guidance']}."
+        alt = "Sources, the parts kept of them, and results side by side"
         drawn = join(
             image(n, b, alt, caption) if n.endswith(".png")
             else image(n, b, f"A result, moving: {n}", "A result, moving.")
@@ -263,18 +263,18 @@ def edits(run: RunFiles) -> Section | None:
 
 
 def _judged(found: dict[str, Any]) -> Html | None:
-    """What the judge said of the images, and of what the edit has changed and kept."""
+    """The judge's results for the sources, and for what the edit has changed and kept."""
     shares = [(who, found.get(who, {})) for who in ("sources", "changed", "kept")]
     shares += [(f"frame at {f['weight']:.2f}, like the {end}", {"all": f[end]})
                for f in found.get("frames", ()) for end in ("first", "second")]  # fmt: skip
     rows = [[who, name, plus_minus(v["value"], v.get("standard_error")), number(v.get("images"))]
             for who, of in shares for name, v in of.items()]  # fmt: skip
     head = ["of", "right", "share", "images"]
-    return table(head, rows, "What the judge of texts says") if rows else None
+    return table(head, rows, "Results of the judge of texts") if rows else None
 
 
 def environment(run: RunFiles) -> Section | None:
-    """Hardware and versions, of training and of every evaluation that kept them."""
+    """Hardware and versions, of training and of every evaluation that recorded them."""
     rows: dict[tuple, None] = {}
     for e in (*run.evals, *run.quality, *run.progressive, *run.ood, *run.inform, *run.audit):
         n = e.data.get("numerics") or {"devices": e.data.get("devices")}

@@ -1,4 +1,4 @@
-"""Sections about texts: what they and the images tell of each other."""
+"""The section about the mutual information of texts and images."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ from diffusion_jax.runtime.formatting import examples
 
 
 def information(run: RunFiles) -> Section | Missing | None:
-    """Bits between text and image, per word and per pixel, with the checks."""
+    """Mutual information of text and image, per word and per pixel, with checks."""
     if not run.inform:
         if not run.config.get("text"):
             return None
-        return Missing("What text and image tell of each other", djax("inform"))
+        return Missing("Mutual information of text and image", djax("inform"))
     c = first_of_newest(run.inform)
     assert c is not None
     r, i = c.data["result"], c.data["result"]["information"]
@@ -31,24 +31,25 @@ def information(run: RunFiles) -> Section | Missing | None:
     wrong = [[f"wrong {kind}", number(v["right"]), _bits(v)]
              for kind, v in r["negatives"].items() if v["images"]]  # fmt: skip
     found = r["retrieval"]
-    said = (
-        f"{c.data['data']['name']}, {number(r['images'])} {examples(c.data['data'])}, "
-        f"{r['draws_per_image']} times each"
-        f"; the own caption is found among {found['among']} with probability "
+    many = examples(c.data["data"])
+    summary = (
+        f"{c.data['data']['name']}, {number(r['images'])} {many}, "
+        f"{r['draws_per_image']} noise draws per {many[:-1]}"
+        f"; an image's own caption is identified among {found['among']} with probability "
         f"{number(found['accuracy'], 3)}."
     )
     if "in_place" in r:
         p = r["in_place"]
-        said += (
-            f" Of the maps' bits {p['share']:.3f} lie where the text says, in {p['area']:.3f} "
-            "of the area."
+        summary += (
+            f" A share of {p['share']:.3f} of the maps' bits is where the text points, which is "
+            f"{p['area']:.3f} of the area."
         )
     parts = [
-        table(["text", "bits per image", "known"], rows, said),
-        table(["caption", "told from the true one", "bits further"], wrong) if wrong else None,
+        table(["text", "bits per image", "known"], rows, summary),
+        table(["caption", "recognised as wrong", "extra bits"], wrong) if wrong else None,
         _checks(c),
-        *(image(n, b, "Images, and where in them the bits of each word are",
-                "Images, and where the bits of all of the text and of each word are.")
+        *(image(n, b, "Images, and maps of the bits of each word",
+                "Images, with maps of the bits of the whole text and of each word.")
           for n, b in c.pictures.items()),
         others(run.inform, c),
     ]  # fmt: skip
@@ -62,4 +63,4 @@ def _bits(found: dict[str, Any]) -> Html:
 def _checks(c: Record) -> Html:
     word = {True: "holds", False: "FAILS", None: "-"}
     rows = [[f["check"], word[f["passed"]], f["said"]] for f in c.data["checks"]]
-    return join([tag("p", "What has to hold:"), table(["check", "", "what was found"], rows)])
+    return join([tag("p", "Checks:"), table(["check", "", "result"], rows)])

@@ -1,4 +1,4 @@
-"""Sections about the training and what comes out of the model: curves, schedule, samples."""
+"""Sections about training and its results: curves, schedule, samples."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ from diffusion_jax.cli.report.elements import (
 from diffusion_jax.cli.report.markup import Html, data_uri, join, pairs, settings, tag
 from diffusion_jax.runtime.formatting import examples
 
-_FEW = 30  # classes that are shown at once
-# By the figure of the task: the unit of its loss, what validation measures, and the metrics that
+_FEW = 30  # maximum number of classes that are shown without unfolding
+# For each metric of a task: the unit of the loss, the metric of validation, and the metrics that
 # have charts already; each of the others gets one. None: the others are parts of the bound.
 _CURVES: dict[str, tuple[str, str, tuple[str, ...] | None]] = {
     "bits_per_dim": ("bits/dim", "bits_per_dim", None),
@@ -29,22 +29,22 @@ _CURVES: dict[str, tuple[str, str, tuple[str, ...] | None]] = {
     "agreement": ("weighted squares", "", None),
     "samples": ("nats", "", ("train/loss", "train/grad_norm", "train/core_seconds")),
 }
-_WIDE = 900  # pixels: a grid that needs the page to itself
+_WIDE = 900  # pixels; a wider grid takes the full width of the page
 
 _NO_TIMES = (
-    "The loss against time is left out: this run was trained by a version that did not record "
-    "times; a new run does."
+    "There is no chart of the loss against time: this run was trained by a version that did not "
+    "record times."
 )
 
 
 def others(records: tuple[Record, ...], shown: Record | None) -> Html | None:
-    """Names the files of a kind that are there and not shown."""
+    """Lists the files of a kind that are not shown."""
     names = [r.name for r in records if r is not shown]
     return tag("p", f"Not shown: {', '.join(names)}.", class_="note") if names else None
 
 
 def newest_bound(run: RunFiles) -> Record | None:
-    """The newest evaluation of the bound, as the run's own settings say if there is one."""
+    """The newest evaluation of the bound, preferably with the settings of the run."""
     bounds = [e for e in run.evals if "bound_by_timesteps" in e.data.get("result", {})]
     asked = run.config.get("eval")
 
@@ -56,13 +56,13 @@ def newest_bound(run: RunFiles) -> Record | None:
 
 
 def of_part(e: Record) -> str:
-    """`" of the smaller image"` after the unit of a figure of a part of the image, else nothing."""
+    """Suffix for the unit, such as `" of the smaller image"`; empty for whole images."""
     part = e.data["result"].get("part")
     return f" of {part['of']}" if part else ""
 
 
 def headline(run: RunFiles) -> Html | None:
-    """The figures one asks for first."""
+    """The most important results."""
     tiles: list[tuple[str, Any]] = []
     bound = newest_bound(run)
     if bound is not None:
@@ -119,12 +119,12 @@ def training(run: RunFiles) -> Section | Missing:
     drawn = columns(
         svg(
             figures.loss(c, False, unit, valid, of), loss,
-            f"Loss against steps ({unit}). Held-out and test figures are of the averaged weights; "
+            f"Loss against steps ({unit}). Held-out and test values use the averaged weights; "
             "bands and bars are one standard error over examples."
-            + " The loss in training is weighted, the others are the bound." * run.weighted,
+            + " The training loss is weighted, the others are the bound." * run.weighted,
         ),
         svg(figures.loss(c, True, unit, valid, of), f"{loss}, against time",
-            "The same against time, with compilation, validation and saving."),
+            "The same against time, including compilation, validation and saving."),
         svg(figures.parts(c), "Line chart of the parts of the training loss, logarithmic",
             "Parts of the training loss."),
         svg(figures.metric(c, {"train/grad_norm": "norm"}, "gradient norm", log=True),
@@ -147,26 +147,26 @@ def training(run: RunFiles) -> Section | Missing:
 
 
 def data(run: RunFiles) -> Section | None:
-    """What the run was trained on: where it came from, and its classes in order."""
+    """The training data: their origin, and their classes in order."""
     d = run.data
     if not d:
         return None
-    said = settings([("trained on", d["name"]), ("examples", number(d["images"]))])
+    summary = settings([("trained on", d["name"]), ("examples", number(d["images"]))])
     notes = [tag("p", note) for note in (*d["notes"], d.get("attribution")) if note]
     names = d["classes"] or [f"class {i}" for i in range(len(d["counts"]))]
     shown = [(name, number(count)) for name, count in zip(names, d["counts"], strict=False)]
     classes = tag("details", tag("summary", f"{len(shown)} classes, in order, and {examples(d)}"),
                   settings(shown), open="" if len(shown) <= _FEW else None)  # fmt: skip
-    return Section("Data", join([said, *notes, classes if shown else None]))
+    return Section("Data", join([summary, *notes, classes if shown else None]))
 
 
 def noise(run: RunFiles) -> Section | Missing:
     """gamma(t), and the loss against gamma."""
     inspected = first_of_newest(run.inspect)
-    looked = {} if inspected is None else inspected.data
-    curve = looked.get("schedule") or (run.schedule[-1].data if run.schedule else None)
+    report = {} if inspected is None else inspected.data
+    curve = report.get("schedule") or (run.schedule[-1].data if run.schedule else None)
     bound = newest_bound(run)
-    by_gamma = looked.get("loss_by_gamma") or (bound.data.get("loss_by_gamma") if bound else None)
+    by_gamma = report.get("loss_by_gamma") or (bound.data.get("loss_by_gamma") if bound else None)
     if curve is None and by_gamma is None:
         return Missing("The noise schedule and the loss against gamma", djax("inspect"))
     span = "" if curve is None else f" from {curve['gamma'][0]:.2f} to {curve['gamma'][-1]:.2f}"
@@ -175,62 +175,63 @@ def noise(run: RunFiles) -> Section | Missing:
             "The noise schedule: gamma is minus the log signal-to-noise ratio; t = 0 is the data."),
         svg(None if by_gamma is None else figures.loss_by_gamma(by_gamma),
             "Line chart of the loss per unit of gamma",
-            "Where the bits are: the area under the mean is the diffusion term."),
-        svg(figures.densities(looked["densities"]) if "densities" in looked else None,
+            "Loss by noise level: the area under the mean is the diffusion term."),
+        svg(figures.densities(report["densities"]) if "densities" in report else None,
             "Line chart of the densities of gamma",
-            "How often each noise level is drawn in training, and what would vary least."),
+            "Density of the noise levels in training, and that of the least variance."),
     )  # fmt: skip
-    said = []
-    for name, found in looked.get("variance", {}).items():
+    numbers = []
+    for name, found in report.get("variance", {}).items():
         if isinstance(found, dict) and "variance" in found:
             value = plus_minus(found["variance"], found["standard_error"], 3)
-            said.append((f"variance of one draw, {name.replace('_', ' ')}", value))
-    if drift := looked.get("drift"):
+            numbers.append((f"variance of one draw, {name.replace('_', ' ')}", value))
+    if drift := report.get("drift"):
         i = max(range(len(drift["mean"])), key=drift["mean"].__getitem__)
         value = plus_minus(drift["mean"][i], drift["standard_error"][i])
         where = f"gamma {drift['gamma'][i]:.2f} to {drift['end'][i]:.2f}"
-        said.append((f"squared drift of predictions, at most ({where}); 0 if perfect", value))
+        numbers.append((f"squared drift of predictions, at most ({where}); 0 if perfect", value))
     rest = others(run.inspect, inspected)
-    return Section("Noise schedule", join([drawn, settings(said) if said else None, rest]))
+    return Section("Noise schedule", join([drawn, settings(numbers) if numbers else None, rest]))
 
 
 def further(how: dict[str, Any], latents: bool) -> list[str]:
-    """What else samples were drawn with, in words, where it is set or makes a difference.
+    """Further settings of sampling, in words, if they are set or make a difference.
 
     Args:
-        how: the record of them.
-        latents: whether they are decoded: the most probable images and drawn ones differ much.
+        how: the record of the samples.
+        latents: whether the model is of latents, for which the final step matters.
     """
     final, gamma = how.get("final"), how.get("low_gamma")
-    told = how.get("given") or (how.get("low") and f"small images of {how['low']}")
+    given = how.get("given") or (how.get("low") and f"small images of {how['low']}")
     return [
         *([f"final {final}"] if final and (latents or final != DEFAULTS.final) else []),
-        *([f"given {told}"] if told else []),
+        *([f"given {given}"] if given else []),
         *([f"noise of gamma {gamma:g} in the small images"] if gamma is not None else []),
     ]
 
 
 def samples(run: RunFiles) -> Section | Missing:
-    """The newest grid, and how samples come out of the noise."""
+    """The newest grid of samples, and the animation of sampling."""
     if not run.samples and not run.trajectory:
         return Missing("Samples", djax("sample"), of_stages=True)
     grids, rest = [], []
     for r in run.samples:
         how = r.data
         guided = [f"guidance {how['guidance']}"] if "guidance" in how else []  # a GAN has none
-        said = [how["sampler"], f"{how['network_calls']} network calls", *guided,
-                *further(how, run.latents),
-                f"seed {how['seed']}"] if {"sampler", "seed"} <= how.keys() else []  # fmt: skip
-        caption = f"Samples at step {r.stem}" + f": {', '.join(said)}" * bool(said) + "."
+        method = [how["sampler"], f"{how['network_calls']} network calls", *guided,
+                  *further(how, run.latents),
+                  f"seed {how['seed']}"] if {"sampler", "seed"} <= how.keys() else []  # fmt: skip
+        caption = f"Samples at step {r.stem}" + f": {', '.join(method)}" * bool(method) + "."
         alt = f"Grid of {how.get('images', 'the')} samples of the model"
         first, *more = r.pictures.items()
         films = [pair for pair in more if not pair[0].endswith(".png")]
         levels = [pair for pair in more if pair not in films]
         grids.append(image(*first, alt, caption))
-        grids += [image(n, b, "The same samples, moving", "The same, moving.") for n, b in films]
+        grids += [image(n, b, "The same samples, animated", "The same, animated.")
+                  for n, b in films]  # fmt: skip
         grids += [
             image(n, b, "Samples at every level of the cascade, one image a line",
-                  "The first of them at every level of the cascade, small images on the left.")
+                  "The first samples at every level of the cascade, small images on the left.")
             for n, b in levels
         ]  # fmt: skip
     for r in run.trajectory[-1:]:
@@ -239,7 +240,7 @@ def samples(run: RunFiles) -> Section | Missing:
         if moving is not None:
             rest.append(_moving(r.data, moving, still, run.latents))
         if still is not None:
-            caption = "Two of them, noise on the left: latents, and under each the guess"
+            caption = "Two samples, noise on the left: latents, and under each the prediction"
             caption += ", both decoded." if run.latents else "."
             rest.append(image("x.png", still, "Film strip of the same run", caption))
     sides = [tag("div", join(side)) for side in (grids, rest) if side]
@@ -249,13 +250,13 @@ def samples(run: RunFiles) -> Section | Missing:
 
 
 def reconstructions(run: RunFiles) -> Section | None:
-    """Images beside what is made of their latents; None for a model of pixels without any."""
+    """Images and their reconstructions from latents; None for a model of pixels."""
     for r in [r for r in run.reconstructions if r.pictures][-1:]:
         shown, d = next(iter(r.pictures.values())), r.data
-        below = "ones drawn" if d.get("drawn") else "the most probable ones"
+        below = "sampled ones" if d.get("drawn") else "the most probable ones"
         caption = (
-            f"Images of {d['split']}, and below them {below} given their latents at the least "
-            f"noise. {d['exact']:.1%} of the values come out exactly; the mean error is "
+            f"Images of {d['split']}, and below them {below} given their latents z_0. "
+            f"{d['exact']:.1%} of the values are exact; the mean error is "
             f"{number(d['mean_absolute_error'], 3)} of {d['levels']} levels."
         )
         alt = f"{d['images']} images and their reconstructions"
@@ -264,18 +265,18 @@ def reconstructions(run: RunFiles) -> Section | None:
 
 
 def _moving(how: dict[str, Any], moving: bytes, still: bytes | None, decoded: bool) -> Html:
-    """The animation; readers who have asked for less motion see the strip alone."""
+    """The animation; readers who prefer reduced motion see only the film strip."""
     address = data_uri("image/webp", moving)
-    alt = "Animation: noise turns into samples; the network's guess is shown under each latent"
+    alt = "Animation: noise turns into samples; the network's prediction is under each latent"
     shown = tag("img", src=address, alt=alt, class_="pixels")
     if still is not None:
-        calm = tag("source", srcset=data_uri("image/png", still),
-                   media="(prefers-reduced-motion: reduce)")  # fmt: skip
-        shown = tag("picture", calm, shown)
+        reduced = tag("source", srcset=data_uri("image/png", still),
+                      media="(prefers-reduced-motion: reduce)")  # fmt: skip
+        shown = tag("picture", reduced, shown)
     g = how["gammas"]
     caption = (
         f"From noise (gamma {g[0]:.1f}) to data (gamma {g[-1]:.1f}) in {how['steps']} steps of "
-        f"{how['sampler']}, guidance {how['guidance']}: latents above, the network's guess below"
+        f"{how['sampler']}, guidance {how['guidance']}: latents above, predictions below"
         + (", both decoded." if decoded else ".")
     )
     return tag("figure", shown, tag("figcaption", caption))
