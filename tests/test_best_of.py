@@ -87,7 +87,7 @@ def test_the_score_of_a_classifier_is_the_log_probability_of_the_class(tmp_path,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [({"best_of": 2, "judge": "scenes()"}, "would flatter; give another"),
-     ({"best_of": 2, "judge": "runs/classifier"}, "a classifier judges classes, this run draws")],
+     ({"best_of": 2, "judge": "runs/classifier"}, "a classifier judges classes, but this run")],
 )  # fmt: skip
 def test_judges_that_cannot_be_asked(tmp_path, changes, message):
     found = run(tmp_path)
@@ -98,5 +98,5 @@ def test_judges_that_cannot_be_asked(tmp_path, changes, message):
     assert "\n" not in str(e.value)
     plain = run(tmp_path, text="", data="digits()", network="mlp(width=8, depth=1, embed=8)")
     plain.config.sample.best_of = 2
-    with pytest.raises(ConfigError, match="this run has none"):
+    with pytest.raises(ConfigError, match="this run has neither"):
         best_of.check(plain)

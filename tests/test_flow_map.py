@@ -101,14 +101,14 @@ def test_a_map_begins_anywhere_and_is_compared_by_its_jumps(teacher):  # noqa: F
         for n, m in (("plain", "segments"), ("free", "flow_map"))
     )
     assert sampling_method.build(free, params, edit).gammas[0] == pytest.approx(0.123)
-    with pytest.raises(ConfigError, match="begins between the 2 steps"):
+    with pytest.raises(ConfigError, match="starts between the 2 steps"):
         sampling_method.build(plain, params, edit)
     for run in (teacher, plain, free):
         vars(run)["loaded"] = ({}, {})  # nothing is drawn here
     free.config.sample.num = plain.config.sample.num = 4
     drawn = run_agreement.as_drawn(free, teacher)
     assert [run.config.sampler for run in drawn] == ["jump()", "ddim()"]
-    with pytest.raises(ConfigError, match=r"is to draw as .* distilled for 2 steps of ddim"):
+    with pytest.raises(ConfigError, match=r"must sample like .* distilled for 2 steps of ddim"):
         run_agreement.as_drawn(free, plain)
 
 

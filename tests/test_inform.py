@@ -62,7 +62,7 @@ def test_words_telescope_and_orders_average_to_the_same_total():
     assert sum(w["bits"] for w in mean) == pytest.approx(total)
     np.testing.assert_allclose([w["known"] for w in mean], np.log2([6, 10, 4]), atol=1e-9)
     np.testing.assert_allclose([w["known"] for w in order], [0, *np.log2([6, 10, 4])], atol=1e-9)
-    with pytest.raises(ConfigError, match="takes at most 4: leave it out"):
+    with pytest.raises(ConfigError, match="at most 4 are supported: leave it out"):
         bits_per_word.parts(captions("scenes()"), orders=True)
 
 
@@ -149,7 +149,7 @@ RECORD = {"step": 7, "weights": "ema", "checkpoint": "none"}
 def test_one_candidate_is_refused(tmp_path):
     found = run(tmp_path)
     found.config.inform.candidates = 1
-    with pytest.raises(ConfigError, match=r"candidates=1 .* own caption alone: allowed are 0"):
+    with pytest.raises(ConfigError, match=r"candidates=1 .* own caption only; allowed: 0"):
         inform.check(found)
 
 
@@ -228,12 +228,15 @@ def test_the_checks_say_what_fails_and_what_cannot_be_said():
     assert first["passed"] is False and "too loose by at least 1.400" in first["said"]
     assert second["passed"] is False
     unknown = information_checks.checks(r | {"entropy": None})[0]
-    assert unknown["passed"] is None and "not known: skipped" in unknown["said"]
+    assert unknown["passed"] is None and "captions is unknown" in unknown["said"]
     for bits, passed in ((0.19, None), (-0.19, None), (0.21, True)):
         r["shuffled_above_null"]["bits"] = bits
         assert information_checks.checks(r)[1]["passed"] is passed
     r["mixture"] = {"bits": 2.0, "standard_error": 0.1, "half": 1.9}
-    for h, passed, of in ((7.6, True, "of all captions"), (None, None, "of these images alone")):
+    for h, passed, of in (
+        (7.6, True, "of all captions"),
+        (None, None, "of these images (no check"),
+    ):
         said = information_checks.checks({**r, "entropy": h})[2]
         assert said["passed"] is passed and of in said["said"]
 
@@ -257,7 +260,9 @@ def test_a_run_that_is_told_of_images_by_other_vectors_is_no_bound_without_text(
     for same in (("", ""), (told[1], told[1]), (told[2], told[3])):
         assert opened(*same)
     for mine, theirs in (("", told[2]), (told[2], ""), (told[2], told[4]), (told[2], told[5])):
-        with pytest.raises(ConfigError, match=r"^inform.against=runs/b has .*: give one that is"):
+        with pytest.raises(
+            ConfigError, match=r"^inform.against=runs/b has .*: give two runs with embeddings"
+        ):
             opened(mine, theirs)
 
 
@@ -298,13 +303,11 @@ def test_another_run_s_weights_are_asked_for_before_anything_is_measured(
 
 def test_words_need_captions_by_parts(tmp_path):
     bare = dataclasses.replace(captions(), attributes=None)
-    with pytest.raises(ConfigError, match="not known by parts, as those of scenes"):
+    with pytest.raises(ConfigError, match="no known parts, unlike those of scenes"):
         bits_per_word.parts(bare, orders=True)
     found = run(tmp_path)
     notes = []
-    assert (
-        caption_information._parts(found, bare, notes) is None and "not known by parts" in notes[0]
-    )
+    assert caption_information._parts(found, bare, notes) is None and "no known parts" in notes[0]
     found.config.text = found.config.text.replace("'digit', ", "")  # as if nothing was left out
     vars(found).pop("text", None)
     assert caption_information._parts(found, captions(), notes) is None

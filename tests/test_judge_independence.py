@@ -34,11 +34,11 @@ def test_a_network_does_not_judge_what_it_guided(tmp_path, field):
     inside = f"interval(clip_guidance({a!r}, 'x', inner=cfg(w=0.0)), lo=-1.0, hi=1.0)"
     for guidance in (f"classifier(1.0, {a!r})", inside):
         for same in (a, a + "/", f"{a}/checkpoints/4"):
-            with pytest.raises(ConfigError, match=f"quality.{field}.*is also that of guidance"):
+            with pytest.raises(ConfigError, match=f"quality.{field}.*is also used by guidance"):
                 judges.check_apart(run(tmp_path, guidance, **{field: judged_by(same)}))
         judges.check_apart(run(tmp_path, guidance, **{field: judged_by(b)}))
     judges.check_apart(run(tmp_path, "cfg(w=2.0)", **{field: judged_by(a)}))
-    with pytest.raises(ConfigError, match=r"is also that of sample\.judge"):
+    with pytest.raises(ConfigError, match=r"is also used by sample\.judge"):
         judges.check_apart(run(tmp_path, "none()", 2, **{field: judged_by(b)}))
 
 

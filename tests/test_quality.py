@@ -117,7 +117,7 @@ def test_damaged_statistics_of_a_run_are_to_be_deleted(tmp_path, train):
     (kept,) = (made.workdir / "statistics").glob("*.npz")
     kept.write_bytes(kept.read_bytes()[:100])
     for mode in (statistics_mode, quality):
-        with pytest.raises(DataError, match=rf"{kept.name}: .*; delete it, and it is made again"):
+        with pytest.raises(DataError, match=rf"{kept.name}: .*; delete it, and it is computed"):
             mode.run(made)
     kept.unlink()
     statistics_mode.run(made)
@@ -179,7 +179,7 @@ def test_samples_of_guided_diffusion_are_read(tmp_path, train, classifier):
 def test_accuracy_needs_labels(tmp_path, train, classifier):
     samples = write(tmp_path / "s.npz", train.images)
     made = experiment(tmp_path, samples=samples, classifier="here", nearest="")
-    with pytest.raises(DataError, match="hold no label"):
+    with pytest.raises(DataError, match="have no labels"):
         quality.run(made)
     made.config.conditional = False
     found, _ = card(made)

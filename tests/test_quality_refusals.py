@@ -19,7 +19,7 @@ def images(n=40, shape=(4, 4, 1), dtype=np.uint8, high=5):
     [
         ({"image": images(shape=(4, 4, 3))}, r"shape \(40, 4, 4, 3\); npz needs \[N, 4, 4, 1\]"),
         ({"image": images(high=9)}, r"values from 0 to 8.*levels 0 .. 4"),
-        ({"image": images(dtype=np.float32)}, "whole grey levels"),
+        ({"image": images(dtype=np.float32)}, "must be whole numbers"),
         ({"image": images(10)}, "10 images have no full covariance in 16 features.*sample.num"),
         ({"image": images(), "label": np.full(40, 3)}, r"labels must be .* 0 .. 2"),
         ({"image": images(), "label": np.zeros(7, int)}, "one whole number per image"),

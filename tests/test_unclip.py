@@ -203,13 +203,13 @@ def test_from_python_and_from_the_command_line(runs):
 
 @pytest.mark.parametrize(
     ("name", "settings", "says"),
-    [("decoder", {"prior": ""}, r"told what /.*runs/clip sees .*=runs/prior; or split:test"),
-     ("plain", {"prior": "prior"}, "this run is not told what a CLIP sees"),
+    [("decoder", {"prior": ""}, r"embeddings of /.*runs/clip: .*=runs/prior; or split:test"),
+     ("plain", {"prior": "prior"}, "this run is not conditioned on CLIP embeddings"),
      ("decoder", {"prior": "split:tset"}, "the splits are train, valid, test"),
-     ("decoder", {"prior": "plain"}, r"plain' models npz.*, not what a CLIP sees: train one"),
+     ("decoder", {"prior": "plain"}, r"plain' models npz.*, not CLIP embeddings: train a prior"),
      ("decoder", {"prior": "other"}, r"another CLIP \(22222222..\) than .*/clip \(11111111..\)"),
      ("decoder", {"prior": "silent"}, "was trained without text"),
-     ("deaf", {"prior": "silent", "prior_samples": 2}, "most like its text.* trained without"),
+     ("deaf", {"prior": "silent", "prior_samples": 2}, "similar to its text.* trained without"),
      ("decoder", {"prior": "prior", "captions": ("aaaa",)}, "takes 4 bytes, the model reads 1"),
      ("decoder", {"prior": "prior", "prior_guidance": "cgf()"}, "unknown guidance 'cgf'"),
      ("decoder", {"prior": "absent"}, "no folder absent, and it is neither split:test nor cap")],
@@ -224,7 +224,7 @@ def test_mistakes_are_one_line(runs, name, settings, says):
 def test_the_clip_that_a_decoder_is_told_by_does_not_judge(runs):
     run = decoder(runs)
     run.config.quality.clip = "runs/clip"
-    with pytest.raises(ConfigError, match="is also that of embedding"):
+    with pytest.raises(ConfigError, match="is also used by embedding"):
         judges.check_apart(run)
 
 

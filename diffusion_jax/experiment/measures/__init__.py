@@ -1,1 +1,1 @@
-"""What is measured of a run: bits, quality, judgements, what it remembers."""
+"""Measurements of a run: bits, quality, judgements, mutual information, memorisation."""

@@ -1,4 +1,4 @@
-"""Bits per dimension of a run, as `config.eval` says."""
+"""Bits per dimension of a run, with the settings of `config.eval`."""
 
 import math
 from collections.abc import Sequence
@@ -22,13 +22,12 @@ class BitsPerDim:
     """A bound on the bits per dimension of a set of images.
 
     Attributes:
-        value: the mean over images.
-        standard_error: of the mean, from the spread over images; NaN for a single image.
-        monte_carlo_se: the part of it that comes from the draws of times and noise.
-        parts: the mean of each part (prior, diffusion, reconstruction, ...); they add up to
-            `value`.
+        value: mean over images.
+        standard_error: standard error of the mean over images; NaN for a single image.
+        monte_carlo_se: the part of it that is due to the draws of times and noise.
+        parts: mean of each part (prior, diffusion, reconstruction, ...); they sum to `value`.
         per_image: float `[N]`, in the order of the data.
-        medium: what an example is.
+        medium: name of an example, such as `"image"`.
     """
 
     value: float
@@ -47,7 +46,7 @@ class BitsPerDim:
 
 
 def over(experiment: Experiment) -> Pass:
-    """How `config.eval` goes over a data set."""
+    """The pass over a data set, with the settings of `config.eval`."""
     c = experiment.config.eval
     return Pass(experiment.mesh, c.batch, c.seed, c.limit, c.matmul_precision or "")
 
@@ -62,8 +61,13 @@ def bound(
 ) -> bpd.Records:
     """Measures a bound with the draws, the seed and the precision of `config.eval`.
 
-    The bound of continuous time and `config.eval.split` unless given; `changes` are other fields of
-    the pass, such as `limit` or `quiet`.
+    Args:
+        experiment: the run.
+        params: the weights.
+        objective: the bound; by default that of continuous time.
+        split: the data; by default `config.eval.split`.
+        label: label of the progress bar.
+        **changes: other fields of the pass, such as `limit` or `quiet`.
     """
     c = experiment.config.eval
     objective = objective or registry.build("objectives", "continuous()")
@@ -82,10 +86,15 @@ def bounds(
     label: str = "",
     **changes: Any,
 ) -> list[bpd.Records]:
-    """`bound` of every stage of a cascade, or of the one run; only the first has the run's seed.
+    """`bound` for every stage of a cascade, or for a single run; each stage has its own seed.
 
     Args:
-        objective: one for all of them, or one for each.
+        experiment: the run, or a cascade.
+        params: the weights, or those of every stage.
+        objective: one for all stages, or one for each.
+        split: as for `bound`.
+        label: as for `bound`.
+        **changes: as for `bound`.
     """
     each = objective if isinstance(objective, Sequence) else [objective] * _runs(experiment)
     if not experiment.stages:
@@ -102,7 +111,7 @@ def _runs(experiment: Experiment) -> int:
 
 
 def result(records: bpd.Records, medium: str = "image") -> BitsPerDim:
-    """What was measured, in bits per dimension."""
+    """Summarises records in bits per dimension."""
     per_image = records.per_image()
     total = per_image.pop("total")
     n = len(total)

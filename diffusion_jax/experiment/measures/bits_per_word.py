@@ -1,4 +1,4 @@
-"""Bits of each word: captions that say a part of what there is to say, one part after another."""
+"""Bits of each word, from captions that mention more and more of the attributes."""
 
 import itertools
 import math
@@ -12,19 +12,19 @@ from diffusion_jax.data.captions import Captions
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.likelihood import information
 
-_MOST = 4  # attributes whose orders are averaged over
+_MOST = 4  # maximum number of attributes for averages over all orders
 
 Subset = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Words:
-    """Captions that say some attributes.
+    """Captions that mention subsets of the attributes.
 
     Attributes:
-        captions: of the images.
-        chain: sets of attributes, each with one more than the last; all of them at the end.
-        more: the other sets, for the average over orders; empty without.
+        captions: captions of the images.
+        chain: sets of attributes, each with one more than the last; the last has all.
+        more: the other sets, for the average over orders; empty without that.
     """
 
     captions: Captions
@@ -32,13 +32,13 @@ class Words:
     more: tuple[Subset, ...] = ()
 
     def texts(self, said: Subset) -> list[str]:
-        """The captions that say these."""
+        """The captions that mention the attributes `said`."""
         if len(said) == len(self.captions.names):
             return self.captions.strings()
         return self.captions.saying(said)
 
     def known(self, said: Subset) -> float | None:
-        """Bits of such a caption, if the law is known."""
+        """Entropy of these captions in bits; None if their distribution is unknown."""
         return self.captions.entropy(said)
 
 
@@ -49,17 +49,17 @@ def parts(captions: Captions, orders: bool) -> Words:
         ConfigError: attributes are not known, or too many for all orders.
     """
     if captions.attributes is None or captions.say is None:
-        raise ConfigError("these captions are not known by parts, as those of scenes() are")
+        raise ConfigError("these captions have no known parts, unlike those of scenes()")
     n = len(captions.names)
     chain = tuple(tuple(range(k)) for k in range(n + 1))
-    if not any(captions.saying(())):  # nothing said is no caption: the null text is there already
+    if not any(captions.saying(())):  # the caption without attributes is empty: the null text
         chain = chain[1:]
     if not orders:
         return Words(captions, chain)
     if n > _MOST:
         raise ConfigError(
-            f"inform.orders=True measures 2^{n} captions of {n} words; it takes at most {_MOST}: "
-            "leave it out"
+            f"inform.orders=True measures 2^{n} captions of {n} words; at most {_MOST} are "
+            "supported: leave it out"
         )
     every = (s for k in range(n + 1) for s in itertools.combinations(range(n), k))
     have = {*chain, ()}
@@ -67,18 +67,19 @@ def parts(captions: Captions, orders: bool) -> Words:
 
 
 def in_order(words: Words, nats: np.ndarray) -> list[dict[str, Any]]:
-    """What each word tells, given those before it: they add up to all the bits, exactly.
+    """Bits of each word, given those before it; they sum exactly to the bits of the whole text.
 
     Args:
+        words: the captions.
         nats: `[N, K, 1 + chain]`, without text and along the chain.
     """
-    found, before, names = [], 0.0, words.captions.names
+    rows, before, names = [], 0.0, words.captions.names
     for k, said in enumerate(words.chain):
         name, now = names[said[-1]] if said else "how many", words.known(said)
-        told = information.bits(nats[..., k] - nats[..., k + 1])
-        found.append({"word": name, **told, "known": _minus(now, before)})
+        bits = information.bits(nats[..., k] - nats[..., k + 1])
+        rows.append({"word": name, **bits, "known": _minus(now, before)})
         before = now
-    return found
+    return rows
 
 
 def _minus(a: float | None, b: float | None) -> float | None:
@@ -86,10 +87,11 @@ def _minus(a: float | None, b: float | None) -> float | None:
 
 
 def averaged(words: Words, of: Callable[[Subset], np.ndarray]) -> list[dict[str, Any]]:
-    """What each word tells, averaged over all orders (the Shapley value).
+    """Bits of each word, averaged over all orders (the Shapley value).
 
     Args:
-        of: nats `[N, K]` of the captions that say a set of attributes.
+        words: the captions.
+        of: nats `[N, K]` of the captions that mention a set of attributes.
     """
     n, found = len(words.captions.names), []
     for a, name in enumerate(words.captions.names):

@@ -1,4 +1,4 @@
-"""What the captions of a run and its images tell of each other: for `--mode=inform`."""
+"""Mutual information of the captions and the images of a run, for `--mode=inform`."""
 
 import math
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ Texts = Sequence[str | None]
 
 @dataclass(frozen=True)
 class Informed:
-    """What was measured.
+    """The result of a measurement.
 
     Attributes:
-        result: JSON-able; all in bits per image.
-        captions: of the images.
-        steps: what the maps are of: all of the text, then each step of the chain of words.
+        result: JSON-able; all values in bits per image.
+        captions: captions of the images.
+        steps: names of the maps: the whole text, then each step of the chain of words.
         maps: bits of each pixel, `[N, 1 + steps, H, W]`.
-        bits: of each image, `[N]`, by the difference of bounds.
+        bits: bits of each image, `[N]`, from the difference of bounds.
     """
 
     result: dict[str, Any]
@@ -48,26 +48,26 @@ class Informed:
 
 
 def images(run: Experiment) -> tuple[Split, Captions]:
-    """The images of `config.eval`, with captions: the names of their classes if there are no texts.
+    """The images of `config.eval`, with captions (for a model of classes, the class names).
 
-    `config.inform.data` may name others of the same kind.
+    `config.inform.data` may name other data of the same shape.
 
     Raises:
-        ConfigError: the model knows neither texts nor classes.
+        ConfigError: the model is conditioned on neither texts nor classes.
     """
     c, model = run.config.eval, run.model
     if not model.text and not model.num_classes:
         raise ConfigError(
-            "--mode=inform asks what a text tells of an image: this run was trained without; train "
-            "with --config.text='bytes()', or --config.conditional=True"
+            "--mode=inform measures what a text says about an image, but this run was trained "
+            "without; train with --config.text='bytes()', or --config.conditional=True"
         )
     data = run.data
     if run.config.inform.data:
         data = embeddings.data(run, run.config.inform.data)
         if (data.shape, data.levels) != (run.data.shape, run.data.levels):
             raise ConfigError(
-                f"inform.data={run.config.inform.data!r}: images are {data.shape} of {data.levels} "
-                f"levels, those of this run {run.data.shape} of {run.data.levels}"
+                f"inform.data={run.config.inform.data!r}: images are {data.shape} with "
+                f"{data.levels} levels, those of this run {run.data.shape} with {run.data.levels}"
             )
     source = texts.source(run, data) if model.text else class_captions.make(data)
     split = source.split(c.split)
@@ -76,7 +76,7 @@ def images(run: Experiment) -> tuple[Split, Captions]:
 
 
 def class_names(run: Experiment) -> tuple[str, ...]:
-    """What the classes are called in captions."""
+    """The names of the classes in captions."""
     captions = class_captions.make(run.data).split(run.config.eval.split).captions
     assert captions is not None
     return captions.table
@@ -85,10 +85,12 @@ def class_names(run: Experiment) -> tuple[str, ...]:
 def conditions(
     run: Experiment, asked: Sequence[Texts], table: Sequence[str]
 ) -> dict[str, lib.Chosen]:
-    """What the network is told of M texts for each of N images, `[M][N]`; None is no text.
+    """The conditions for M texts of each of N images, `[M][N]`; None is no text.
 
     Args:
-        table: of a model of classes, their names.
+        run: the run.
+        asked: the texts.
+        table: the class names, for a model of classes.
 
     Returns:
         `"text"` int32 `[N, M, length]` (or states), or `"label"` int32 `[N, M]`, to be looked up.
@@ -96,20 +98,23 @@ def conditions(
     Raises:
         ConfigError: a text is too long, or has unknown words.
     """
-    known = dict.fromkeys(t for column in asked for t in column if t is not None)
-    number: dict[str | None, int] = {None: 0} | {t: i for i, t in enumerate(known, 1)}
+    distinct = dict.fromkeys(t for column in asked for t in column if t is not None)
+    number: dict[str | None, int] = {None: 0} | {t: i for i, t in enumerate(distinct, 1)}
     index = np.asarray([[number[t] for t in column] for column in asked]).T
     if run.text is not None:
-        ids = encode(run.text, list(known))
+        ids = encode(run.text, list(distinct))
         read = as_read(run.text, np.concatenate([np.zeros_like(ids[:1]), ids]))
         return {"text": lib.Chosen(read, index)}
     classes = {t: k for k, t in enumerate(table)}
-    labels = [run.model.num_classes, *(classes[t] for t in known)]
+    labels = [run.model.num_classes, *(classes[t] for t in distinct)]
     return {"label": lib.Chosen(np.asarray(labels, np.int32), index)}
 
 
 def measured(run: Experiment, params: Params) -> Informed:
-    """Measures everything that `config.inform` asks for."""
+    """Measures everything that `config.inform` selects.
+
+    All texts of the second pass are columns of one array; `_split` returns those of each group.
+    """
     c, (split, captions) = run.config.inform, images(run)
     notes: list[str] = []
     parts = _parts(run, captions, notes)
@@ -138,7 +143,7 @@ def measured(run: Experiment, params: Params) -> Informed:
     among, entropy = nats["candidates"], captions.entropy()
     rows = np.arange(len(captions))
     by_caption = np.swapaxes(among, 1, 2)
-    # Of the same program as the other texts, so that equal ones are equal to the last digit.
+    # From the same pass as the other texts, so that equal texts give identical values.
     same, shuffled = by_caption[rows, held.true], by_caption[rows, held.other]
     result: dict[str, Any] = {
         "images": len(captions), "draws_per_image": run.config.eval.draws,
@@ -179,22 +184,22 @@ def _pass(
     run: Experiment,
     params: Params,
     split: Split,
-    told: dict[str, lib.Chosen],
+    cond: dict[str, lib.Chosen],
     maps: bool,
     label: str,
 ) -> lib.Measured:
     return lib.measure(
-        run.model, params, split, bits_per_dim.over(run), told,
+        run.model, params, split, bits_per_dim.over(run), cond,
         draws=run.config.eval.draws, maps=maps, label=label,
     )  # fmt: skip
 
 
 def _where(captions: Captions, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The part of each image that its text tells of, bool `[N, H, W]`; None where nobody knows."""
+    """The part of each image that its text describes, bool `[N, H, W]`; None if unknown."""
     if captions.where is None or captions.attributes is None:
         return None
-    found = np.stack([captions.where(values) for values in captions.attributes.tolist()])
-    return found if found.shape[1:] == shape else None  # maps may be of latents
+    masks = np.stack([captions.where(values) for values in captions.attributes.tolist()])
+    return masks if masks.shape[1:] == shape else None  # maps may be of latents
 
 
 def _processed(
@@ -204,11 +209,11 @@ def _processed(
     held: hard_negatives.Candidates,
     among: np.ndarray,
 ) -> dict[str, Any]:
-    """What the texts tell of the images themselves, by `config.inform.of`; see `compared`."""
+    """Compares with the information about the images themselves, from `config.inform.of`."""
     other, split = data_processing.opened(run, captions)
     every = [] if held.probability is None else [*held.texts]
-    told = conditions(other, [[None] * len(captions), captions.strings(), *every], ())
-    found = _pass(other, other.weights()[0], split, told, False, f"{run.config.inform.of}: images")
+    cond = conditions(other, [[None] * len(captions), captions.strings(), *every], ())
+    found = _pass(other, other.weights()[0], split, cond, False, f"{run.config.inform.of}: images")
     null, own, theirs = found.nats[..., 0], found.nats[..., 1], found.nats[..., 2:]
     out = {"run": run.config.inform.of, **data_processing.compared(vector, null - own)}
     if held.probability is not None:
@@ -223,18 +228,18 @@ def _bound(run: Experiment, params: Params, split: Split) -> dict[str, float]:
 
 
 def _parts(run: Experiment, captions: Captions, notes: list[str]) -> words_lib.Words | None:
-    """Captions by parts; None, and why in `notes`, where that cannot be."""
+    """Captions by parts; None if that is impossible, with the reason in `notes`."""
     if not run.config.inform.words:
         return None
     if captions.attributes is None and not run.config.inform.orders:
-        notes.append("bits of each word: these captions are not known by parts")
+        notes.append("bits of each word: these captions have no known parts")
         return None
     found = words_lib.parts(captions, run.config.inform.orders)
-    silent = _never_left_out(run, captions, found)
-    if silent:
+    always = _never_left_out(run, captions, found)
+    if always:
         notes.append(
-            f"bits of each word: training had no captions that leave words out ({silent} is always "
-            "said), so that a text without them would stand for something else"
+            "bits of each word: training had no captions that leave words out "
+            f"({always} is always mentioned), so a text without them would mean something else"
         )
         return None
     try:
@@ -246,7 +251,7 @@ def _parts(run: Experiment, captions: Captions, notes: list[str]) -> words_lib.W
 
 
 def _never_left_out(run: Experiment, captions: Captions, parts: words_lib.Words) -> str:
-    """What the parts leave out of captions and training never did, in words; empty if nothing."""
+    """Attributes that the parts leave out but no training caption does; empty if none."""
     asked = [captions.unsaid_beside(s) for s in (*parts.chain, *parts.more)]
     wanted = set().union(*asked)
     if not wanted:
@@ -258,24 +263,24 @@ def _never_left_out(run: Experiment, captions: Captions, parts: words_lib.Words)
 
 
 def _split(nats: np.ndarray, columns: dict[str, list[Texts]]) -> dict[str, np.ndarray]:
-    """The parts of `[N, K, M]` that belong to each group of texts."""
+    """Splits `[N, K, M]` into the columns of each group of texts."""
     ends = np.cumsum([len(group) for group in columns.values()])
     return dict(zip(columns, np.split(nats, ends[:-1], axis=-1), strict=True))
 
 
 def _against(own: np.ndarray, nats: np.ndarray, wrong: list[list[str]]) -> dict[str, Any]:
-    """How often a wrong caption has the larger bound, and by how much, of images that have one.
+    """How often a wrong caption has the larger bound, and by how much, for images that have one.
 
-    The captions of one image are no independent trials: their mean is.
+    An image's captions are correlated, so they are averaged before computing errors.
     """
-    there = np.asarray([[bool(t) for t in column] for column in wrong]).T
-    have = there.any(1)
+    present = np.asarray([[bool(t) for t in column] for column in wrong]).T
+    have = present.any(1)
     if not have.any():
         return {"images": 0}
-    further, of = (nats - own[..., None])[have], there[have]
-    share = of / of.sum(1, keepdims=True)
-    mean = further.mean(1)
+    excess, present = (nats - own[..., None])[have], present[have]
+    share = present / present.sum(1, keepdims=True)
+    mean = excess.mean(1)
     right = lib.mean_se((share * ((mean > 0) + 0.5 * (mean == 0))).sum(1))
-    margin = np.einsum("nkm,nm->nk", np.where(of[:, None], further, 0.0), share)
+    margin = np.einsum("nkm,nm->nk", np.where(present[:, None], excess, 0.0), share)
     return {"images": int(have.sum()), "right": right["bits"],
             "right_standard_error": right["standard_error"], **lib.bits(margin)}  # fmt: skip

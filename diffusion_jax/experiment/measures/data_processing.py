@@ -1,7 +1,7 @@
-"""What a CLIP's vector tells of a text can be no more than what the image tells: `inform.of`.
+"""A check of the data processing inequality, `inform.of`: I(vector; text) <= I(image; text).
 
-The vector is a function of the image, so that I(vector; text) <= I(image; text). Both are measured
-on the same images and captions, the first by a prior, the second by a model of the images.
+The vector is the CLIP embedding, a function of the image. Both sides are measured on the same
+images and captions, the first by a prior, the second by a model of the images.
 """
 
 import math
@@ -18,20 +18,21 @@ from diffusion_jax.likelihood import information as lib
 
 
 def opened(run: Experiment, captions: Captions) -> tuple[Experiment, Split]:
-    """The model of images that `config.inform.of` names, to be measured as `run`, and its images.
+    """Opens the model of images in `config.inform.of`, with the settings of `run`, and its images.
 
     Args:
         run: a prior.
-        captions: of what it is measured on.
+        captions: captions of the measured examples.
 
     Raises:
-        ConfigError: there is none, it reads no text, or its images have other captions.
+        ConfigError: there is no such run, it does not read text, or its images have other
+            captions.
     """
     path = run.config.inform.of
     if run.source.medium is not VECTOR:
         raise ConfigError(
-            f"inform.of={path}: this run models the images themselves; it is for one of what a "
-            "CLIP sees of them, with data embeddings(...)"
+            f"inform.of={path}: this run models the images themselves; the setting is for a prior, "
+            "a run with data embeddings(...)"
         )
     other = other_runs.opened("inform.of", path, "", run.config.data_dir)
     if other.text is None or other.source.medium is VECTOR:
@@ -43,31 +44,31 @@ def opened(run: Experiment, captions: Captions) -> tuple[Experiment, Split]:
     if theirs is None or theirs.strings()[: len(captions)] != captions.strings():
         raise ConfigError(
             f"inform.of={path}: the images of {split.name} have other captions than those measured "
-            "here; give a run on the data that the vectors are of"
+            "here; give a run on the images of the embeddings"
         )
     return other, split
 
 
 def compared(vector: np.ndarray, image: np.ndarray) -> dict[str, Any]:
-    """By how many bits the text tells more of the vector than of the image: at most 0, in truth.
+    """I(vector; text) - I(image; text) in bits; the true value is at most 0.
 
     Args:
-        vector: nats, `[N, K]`.
-        image: the same of the same images, `[N, K']`.
+        vector: nats of the embeddings, `[N, K]`.
+        image: nats of the same images, `[N, K']`.
 
     Returns:
-        `information` of the image and `more`, with its error over images.
+        `information` about the image, and `more`, the difference with its error over images.
     """
     more = (vector.mean(1) - image.mean(1)) / math.log(2.0)
     return {"information": lib.bits(image), "more": lib.mean_se(more)}
 
 
 def compared_mixtures(vector: np.ndarray, image: np.ndarray) -> dict[str, Any]:
-    """The same by the mixtures of all captions, which no bound without text can make too large.
+    """The same from mixtures of all captions, which do not need a bound without text.
 
     Args:
-        vector: bits, `[N]`, as `information.lift` has them.
-        image: the same of the same images.
+        vector: bits of the embeddings `[N]`, from `information.lift`.
+        image: bits of the same images.
     """
     return {"vector": lib.mean_se(vector), "information": lib.mean_se(image),
             "more": lib.mean_se(vector - image)}  # fmt: skip

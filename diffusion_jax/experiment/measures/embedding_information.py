@@ -1,4 +1,4 @@
-"""What a CLIP's vector tells a decoder of an image, in bits: a part of `--mode=inform`."""
+"""Information of a CLIP embedding about the image, by a decoder: a part of `--mode=inform`."""
 
 from typing import Any
 
@@ -13,32 +13,32 @@ from diffusion_jax.types import Params
 
 
 def measured(run: Experiment, params: Params, split: Split, count: int) -> dict[str, Any]:
-    """Bounds of the first images without text: without a vector, with their own and another's.
+    """Compares bounds without text: without embedding, with the image's own, and with another's.
 
     Args:
         run: a decoder.
         params: its weights.
-        split: with the vectors.
-        count: of images.
+        split: the images with their embeddings.
+        count: number of images, from the first.
 
     Returns:
-        `own`, by how many bits an image's vector makes its bound less; `other`, by how many that
-        of another image makes it more. Both as `information.bits`.
+        `own`, the bits by which an image's embedding lowers its bound, and `other`, the bits by
+        which that of another image raises it. Both as `information.bits`.
 
     Raises:
-        ConfigError: there is one image only.
+        ConfigError: there is only one image.
     """
     if count < 2:
         raise ConfigError(
-            "eval.limit=1: the vector of another image is measured too, so give two images or more"
+            "eval.limit=1: another image's embedding is measured too, so give two images or more"
         )
     rows = split.take(np.arange(count))
     own = rows["embedding"]
-    told = {"embedding": np.stack([0 * own, own, np.roll(own, 1, axis=0)], axis=1)}
+    cond = {"embedding": np.stack([0 * own, own, np.roll(own, 1, axis=0)], axis=1)}
     if "text" in rows:
-        told["text"] = np.stack([0 * rows["text"][:, 0]] * 3, axis=1)
+        cond["text"] = np.stack([0 * rows["text"][:, 0]] * 3, axis=1)
     nats = lib.measure(
-        run.model, params, split, bits_per_dim.over(run), told,
+        run.model, params, split, bits_per_dim.over(run), cond,
         draws=run.config.eval.draws, label="with and without vector",
     ).nats  # fmt: skip
     none, mine, others = (nats[..., k] for k in range(3))

@@ -1,4 +1,4 @@
-"""Feature spaces and classifiers named by the configuration, and reference statistics in them."""
+"""Feature spaces, classifiers and reference statistics that the configuration names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from diffusion_jax.experiment import Experiment, clip_model, guidance_models, ot
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.types import Array, Params
 
-_HELD_OUT = 1000  # real images compared with the training images, at least
+_HELD_OUT = 1000  # minimum number of real images compared with the training images
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained classifier, asked about clean images at its smallest gamma.
+    """A trained classifier, for clean images (at its smallest gamma).
 
     Attributes:
         params: its weights.
         logits: `(params, images) -> [B, K]`; images are integers `[B, H, W, C]`.
         features: `(params, images) -> [B, F]`.
-        record: what it is.
+        record: record of its weights and task.
     """
 
     params: Params
@@ -39,17 +39,18 @@ class Classifier:
 
 
 def open_classifier(experiment: Experiment, checkpoint: str, setting: str) -> Classifier:
-    """A classifier of the images of `experiment`'s data.
+    """Opens a classifier for the images of `experiment`'s data.
 
     Args:
+        experiment: the run.
         checkpoint: a work directory or checkpoint folder.
-        setting: that names it.
+        setting: the setting that names it, for messages.
 
     Returns:
         The classifier.
 
     Raises:
-        ConfigError: the checkpoint holds something else, or other classes.
+        ConfigError: the checkpoint is not a classifier, or has other classes.
     """
     mine = experiment.config
     other = other_runs.opened(setting, checkpoint, "classifier", mine.data_dir, mine.data)
@@ -62,12 +63,12 @@ def open_classifier(experiment: Experiment, checkpoint: str, setting: str) -> Cl
     guidance_models.check_same_data(experiment, other, checkpoint)
     if registry.parse(c.autoencoder).name != "pixels":
         raise ConfigError(
-            f"{checkpoint} is a classifier of latents: it guides, and judges no images; train one "
-            "of pixels, as in configs/digits_classifier.py"
+            f"{checkpoint} is a classifier of latents, which can guide but not judge images; train "
+            "one of pixels, as in configs/digits_classifier.py"
         )
     if experiment.source.num_classes != other.source.num_classes:
         raise ConfigError(
-            f"{checkpoint} knows {other.source.num_classes} classes, the data have "
+            f"{checkpoint} has {other.source.num_classes} classes, the data have "
             f"{experiment.source.num_classes}"
         )
     params, record = other.weights()
@@ -82,19 +83,19 @@ def open_classifier(experiment: Experiment, checkpoint: str, setting: str) -> Cl
 
 
 def open_clip(experiment: Experiment, checkpoint: str, setting: str) -> clip_model.Clip:
-    """A CLIP of the images of the run's data; `ConfigError` if it is none, or of others."""
+    """Opens a CLIP for the images of the run's data; `ConfigError` if it does not fit."""
     found = clip_model.opened(checkpoint, setting, experiment.config.data_dir)
     mine = tuple(experiment.source.shape), experiment.source.levels
     if (found.shape, found.levels) != mine:
         raise ConfigError(
-            f"{checkpoint} was trained on {found.shape} images of {found.levels} levels, the data "
-            f"are {mine[0]} of {mine[1]}"
+            f"{checkpoint} was trained on {found.shape} images with {found.levels} levels, the "
+            f"data are {mine[0]} with {mine[1]}"
         )
     return found
 
 
 def build(experiment: Experiment, spec: str) -> Features:
-    """The feature space that a plug-in string of the folder `features` names."""
+    """Builds the feature space of a plug-in string."""
     source, where = experiment.source, f"features {registry.parse(spec).name}()"
     return registry.build(
         "features", spec, shape=tuple(source.shape), levels=source.levels,
@@ -104,7 +105,7 @@ def build(experiment: Experiment, spec: str) -> Features:
 
 
 def describe(spec: str, features: Features) -> dict[str, Any]:
-    """A feature space, for records."""
+    """The record of a feature space."""
     return {"features": spec, "size": features.size, "features_sha256": features.digest,
             **({"source": features.source} if features.source else {})}  # fmt: skip
 
@@ -112,7 +113,7 @@ def describe(spec: str, features: Features) -> dict[str, Any]:
 def reference(
     experiment: Experiment, features: Features, run: Callable
 ) -> tuple[statistics.Reference, Path]:
-    """The statistics of `config.quality.split`, as kept in the work directory or computed."""
+    """The statistics of `config.quality.split`, read from the work directory or computed."""
     q = experiment.config.quality
     if q.rows < 1:
         raise ConfigError(f"quality.rows={q.rows} must be at least 1")
@@ -121,8 +122,8 @@ def reference(
     wanted = {"features_sha256": features.digest, "data_sha256": split.fingerprint(),
               "rows": min(q.rows, len(split))}  # fmt: skip
     path, n = experiment.workdir / "statistics" / f"{stem}.npz", 1
-    while path.exists():  # those of other rows or data are kept
-        kept = statistics.read(path, "delete it, and it is made again")
+    while path.exists():  # statistics of other rows or data are not overwritten
+        kept = statistics.read(path, "delete it, and it is computed again")
         if all(kept.record.get(k) == v for k, v in wanted.items()):
             return kept, path
         n += 1
@@ -136,17 +137,17 @@ def reference(
 
 
 def named_reference(path: Path, features: Features) -> statistics.Reference:
-    """Statistics from a file the user names; `ConfigError` if they are of other features."""
+    """Reads statistics from the user's file; `ConfigError` if they are of other features."""
     found = statistics.read(path)
     if found.size != features.size:
         raise ConfigError(
-            f"{path} holds {found.size} features, {features.name} has {features.size}: name the "
+            f"{path} holds {found.size} features, {features.name} has {features.size}: give the "
             "features it was made with (--config.quality.features)"
         )
     theirs = found.record.get("features_sha256", features.digest)
     if theirs != features.digest:
         raise ConfigError(
-            f"{path} was made with {found.record['features']} of other weights "
+            f"{path} was made with {found.record['features']} with other weights "
             f"({theirs[:8]}.., here {features.digest[:8]}..); make it again with --mode=statistics"
         )
     return found
@@ -158,14 +159,14 @@ def rows_of(run: Callable, images: np.ndarray, label: str) -> np.ndarray:
 
 
 def extractor(experiment: Experiment, features: Features) -> Callable:
-    """`extract.extractor` with this job's batch: a function from images to batches of features."""
+    """A function from images to batches of features, with `config.quality.batch`."""
     if experiment.config.quality.batch < 1:
         raise ConfigError(f"quality.batch={experiment.config.quality.batch} must be at least 1")
     return extract.extractor(features, experiment.mesh, experiment.config.quality.batch)
 
 
 def classes(experiment: Experiment, classifier: Classifier) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images, integers `[N, H, W, C]`, to the classes a classifier sees, `[N]`."""
+    """A function from images, integers `[N, H, W, C]`, to a classifier's classes, `[N]`."""
     found = logits(experiment, classifier)
     return lambda images: found(images).argmax(1)
 
@@ -180,17 +181,19 @@ def logits(experiment: Experiment, classifier: Classifier) -> Callable[[np.ndarr
 def nearest(
     experiment: Experiment, spec: str, train: Split, shown: np.ndarray, held_out: Split
 ) -> tuple[tuple[neighbours.Nearest, neighbours.Nearest], dict[str, Any]]:
-    """The nearest training images of samples and of images that were not trained on.
+    """The nearest training images of samples and of held-out images.
 
     Args:
-        spec: the features in which they are near.
+        experiment: the run.
+        spec: plug-in string of the features in which distances are measured.
+        train: the training images.
         shown: the samples, integers `[N, H, W, C]`.
-        held_out: of these a random choice: about as many as samples, a thousand at least.
+        held_out: other images; a random choice of as many as samples is used, at least a thousand.
 
     Returns:
         Neighbours of samples and of held-out images, and a record of what was compared.
     """
-    # A thousand fix the median and the least percent.
+    # A thousand suffice for the median and the first percentile.
     count = min(len(held_out), max(len(shown), _HELD_OUT))
     order = np.random.default_rng(experiment.config.quality.seed).permutation(len(held_out))
     features = build(experiment, spec)

@@ -1,4 +1,4 @@
-"""What a judge says of samples and of real images, and of texts that training never had."""
+"""Judgements of samples and real images, separately for texts that training has not seen."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,28 +19,29 @@ from diffusion_jax.training.restore import FOLDER
 
 
 def opened(run: Experiment, spec: str) -> Judge:
-    """A judge, which may ask whose images the run's training had."""
+    """Builds a judge, with access to the run's data."""
     return registry.build("judges", spec, data=run.data)
 
 
 def seen(run: Experiment, texts: Sequence[str]) -> np.ndarray:
-    """Whether training images have what each text says, all of it at once, `[N]`."""
+    """Whether each text can occur in the training set, `[N]`."""
     captions = run.data.split("train").captions
     assert captions is not None
     if captions.say is None or not captions.law:
-        known = {*captions.table}
-        return np.asarray([t in known for t in texts])
-    known = {captions.say(values) for values, p in captions.law if p > 0}
-    known |= {*captions.table}  # those that leave something out
-    return np.asarray([t in known for t in texts])
+        trained = {*captions.table}
+        return np.asarray([t in trained for t in texts])
+    trained = {captions.say(values) for values, p in captions.law if p > 0}
+    trained |= {*captions.table}  # captions that leave something out
+    return np.asarray([t in trained for t in texts])
 
 
 def judged(run: Experiment, images: np.ndarray, texts: Sequence[str]) -> dict[str, Any]:
-    """Shares of what is right by `config.quality.judge`; apart for unseen texts if there are any.
+    """Shares that `config.quality.judge` finds right; also separately for seen and unseen texts.
 
     Args:
+        run: the run.
         images: levels, `[N, H, W, C]`.
-        texts: what each was to show.
+        texts: prompt of each image.
     """
     judge = opened(run, run.config.quality.judge)
     right = judge.right(images, list(texts))
@@ -56,16 +57,16 @@ def judged(run: Experiment, images: np.ndarray, texts: Sequence[str]) -> dict[st
 
 
 def alike(clip: Clip, images: np.ndarray, texts: Sequence[str]) -> dict[str, Any]:
-    """How alike images and their texts are to a CLIP.
+    """The similarity of images and their texts, by a CLIP.
 
     Args:
-        clip: one that did not guide.
+        clip: a CLIP that did not guide.
         images: levels, `[N, H, W, C]`.
-        texts: of each.
+        texts: text of each image.
 
     Returns:
         `score`, the mean of 100 times the cosine (Nichol et al. 2022), and `retrieval`, how often
-        an image's own text is the one most like it of all that are asked for, with standard errors.
+        an image's own text is the most similar of all texts, with standard errors.
     """
     table = list(dict.fromkeys(texts))
     own = np.asarray([table.index(t) for t in texts])
@@ -85,7 +86,7 @@ def _unit(v: np.ndarray) -> np.ndarray:
 
 
 def check_apart(run: Experiment) -> None:
-    """Refuses (`ConfigError`) a network that judges the samples which it guided, or chose."""
+    """Raises ConfigError if a network judges samples that it has guided or selected."""
     c = run.config
     named = {
         "quality.classifier": c.quality.classifier,
@@ -101,13 +102,13 @@ def check_apart(run: Experiment) -> None:
         for judge, theirs in named.items():
             if theirs and _home(theirs) == _home(path):
                 raise ConfigError(
-                    f"{judge}: {theirs} is also that of {who}: its score would flatter; give "
-                    "another, of another seed"
+                    f"{judge}: {theirs} is also used by {who}, so its score would be biased; give "
+                    "another one, trained with another seed"
                 )
 
 
 def guiding(spec: str) -> list[str]:
-    """The checkpoints that a guidance follows."""
+    """The checkpoints used by a guidance."""
     found, guidance = [], registry.build("guidance", spec)
     while guidance is not None:
         found.append(getattr(guidance, "checkpoint", ""))
@@ -121,19 +122,19 @@ def _named(spec: registry.Spec) -> str:
 
 
 def _home(path: str) -> Path:
-    """The work directory of a run or of one of its checkpoints."""
+    """The work directory of a run, or of one of its checkpoints."""
     where = saved_config.find(place(path)) or place(path) / "config.json"
     of_checkpoint = (p.parent for p in where.parents if p.name == FOLDER)
     return next(of_checkpoint, where.parent).resolve()
 
 
 def of_split(run: Experiment, split: Split) -> dict[str, Any]:
-    """The same of real images: what a judge itself gets wrong."""
+    """Like `judged`, for real images: the judge's own error rate."""
     return judged(run, np.asarray(split.images), texts_of(run, split))
 
 
 def texts_of(run: Experiment, split: Split) -> list[str]:
-    """The texts of real images: captions, or names of classes."""
+    """The texts of real images: their captions, or their class names."""
     if split.captions is not None:
         return split.captions.strings()
     if not split.num_classes:
@@ -142,6 +143,6 @@ def texts_of(run: Experiment, split: Split) -> list[str]:
 
 
 def named_classes(run: Experiment, labels: np.ndarray) -> list[str]:
-    """Names of classes, as captions have them."""
+    """The class names of labels, as in captions."""
     names = caption_information.class_names(run)
     return [names[k] for k in labels]

@@ -1,4 +1,4 @@
-"""What a model remembers of its training images, and whom it serves worse, measured on a run."""
+"""Memorisation of training images, and differences between classes, measured on a run."""
 
 import dataclasses
 from typing import Any
@@ -29,9 +29,9 @@ class Scored:
     """Images and their bits.
 
     Attributes:
-        split: the images, a random choice of those of a split.
-        rows: which of the split's they are.
-        records: of the bound, draws stratified per image.
+        split: the images, a random choice from a split.
+        rows: their indices in that split.
+        records: records of the bound, with draws stratified per image.
     """
 
     split: Split
@@ -45,32 +45,32 @@ class Scored:
 
 
 def enough(split: Split, limit: int) -> int:
-    """How many images of a split are scored, at most `limit` (0: all).
+    """The number of images of a split to score, at most `limit` (0: all).
 
     Raises:
-        DataError: they are too few for any of this to mean something.
+        DataError: there are too few for a meaningful result.
     """
     found = count(split, limit)
     if found < membership.LEAST:
         raise DataError(
-            f"audit: {found} examples of {split.name}; a difference needs at least "
+            f"audit: {found} examples of {split.name}; the comparison needs at least "
             f"{membership.LEAST} on either side (--config.eval.limit, --config.eval.split)"
         )
     return found
 
 
 def choose(split: Split, limit: int, seed: int) -> tuple[Split, np.ndarray]:
-    """A random choice of at most `limit` images (0: all), and which they are."""
+    """A random choice of at most `limit` images (0: all), and their indices."""
     wanted = enough(split, limit)
     rows = np.sort(np.random.default_rng(seed).permutation(len(split))[:wanted])
     return part(split, rows), rows
 
 
 def score(experiment: Experiment, params: Params, split: Split) -> Scored:
-    """The bits of a choice of a split's images.
+    """The bits of a random choice of a split's images.
 
-    Times and noise are functions of the seed and of an image's place in the choice, so the two
-    sides of a comparison have them in common.
+    Times and noise depend on the seed and on an image's index in the choice, so both sides of a
+    comparison use the same.
     """
     c = experiment.config.eval
     chosen, rows = choose(split, c.limit, c.seed)
@@ -81,18 +81,18 @@ def score(experiment: Experiment, params: Params, split: Split) -> Scored:
 
 
 def check_trained_on(experiment: Experiment, record: dict[str, Any], train: Split) -> str:
-    """Refuses images that the run was not trained on.
+    """Checks that `train` is the training set of the run.
 
     Returns:
-        A note where that is not known, as of published weights.
+        A note if that is unknown, as for published weights; else empty.
 
     Raises:
-        DataError: the checkpoint names other images.
+        DataError: the checkpoint records other images.
     """
     folder = place(record["checkpoint"])
     before = restore.read_meta(folder).get("data") if (folder / "meta").is_dir() else None
     if before is None:
-        return f"that {train.name} is what these weights were trained on is not on record"
+        return f"there is no record that these weights were trained on {train.name}"
     now = describe(experiment.source, train)
     difference = changed(before, now)
     if difference:
@@ -104,7 +104,7 @@ def check_trained_on(experiment: Experiment, record: dict[str, Any], train: Spli
 
 
 def edges(experiment: Experiment, params: Params, draws: int, count: int) -> np.ndarray:
-    """Gammas at which bands begin and end, `[bands + 1]`."""
+    """The limits of the bands of noise levels, gammas `[bands + 1]`."""
     schedule, own = experiment.model.schedule, local(params["schedule"])
     at = jnp.asarray(membership.band_edges(draws // 2, count), jnp.float32)
     return np.asarray(
@@ -115,16 +115,16 @@ def edges(experiment: Experiment, params: Params, draws: int, count: int) -> np.
 def members(
     train: Scored, test: Scored, gammas: np.ndarray, seed: int = 0
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """How training images differ from others in their bits.
+    """Compares the bits of training images with those of others.
 
     Args:
-        train: images trained on.
-        test: others of the same kind.
-        gammas: where bands begin and end, from `edges`.
-        seed: of the halves on which a band is chosen and measured.
+        train: training images.
+        test: other images from the same distribution.
+        gammas: limits of the bands, from `edges`.
+        seed: seed for the split into halves, on which a band is chosen and measured.
 
     Returns:
-        The gap with its bands, and what an attack by bits finds.
+        The gap with its bands, and the result of a membership attack by bits.
     """
     sides = (train, test)
     parts = [membership.bands(s.records, len(gammas) - 1) for s in sides]
@@ -148,7 +148,7 @@ def members(
 def copies(
     experiment: Experiment, samples: Samples, train: Split, held_out: Split
 ) -> tuple[dict[str, Any], neighbours.Nearest]:
-    """How close samples come to training images, beside real images that were not trained on."""
+    """Distances from samples to training images, compared with those of held-out images."""
     spec = experiment.config.quality.nearest
     (near, real), record = feature_lib.nearest(experiment, spec, train, samples.images, held_out)
     return neighbours.copies(near, real) | record, near
@@ -174,17 +174,17 @@ def shares_of_classes(
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses (`ConfigError`) settings that cannot work, before anything is read."""
+    """Checks the settings (`ConfigError`), before anything is read."""
     c = experiment.config
     if experiment.task.figure == "loss_by_gamma":
         raise ConfigError(
-            f"--mode=audit is about models of images; {experiment.workdir} holds a "
+            f"--mode=audit is for models of images; {experiment.workdir} holds a "
             f"{experiment.task.holds}"
         )
     if c.eval.split not in ("valid", "test"):
         raise ConfigError(
             f"eval.split={c.eval.split!r}: audit compares train with images not trained on; "
-            "allowed are valid, test"
+            "allowed: valid, test"
         )
     if not c.quality.nearest:
         raise ConfigError("audit needs features to find copies by: --config.quality.nearest=pixels")
@@ -195,6 +195,6 @@ def check(experiment: Experiment) -> None:
     drawn_at_once = experiment.task.figure == "samples"
     if not (experiment.stages or drawn_at_once) and experiment.model.view.halvings:
         raise ConfigError(
-            f"--mode=audit takes whole {experiment.source.medium.name}s; this run (view {c.view}) "
+            f"--mode=audit needs whole {experiment.source.medium.name}s; this run (view {c.view}) "
             "draws parts of them"
         )

@@ -1,4 +1,4 @@
-"""The bound of a run without text beside that of one that hides its text: `inform.against`."""
+"""Compares a run's bound without text with that of a run trained without: `inform.against`."""
 
 import dataclasses
 from typing import Any
@@ -16,10 +16,11 @@ _BARE = "--config.text='' --config.guidance='none()'"
 
 
 def opened(run: Experiment) -> Experiment:
-    """The run without text that `config.inform.against` names, to be measured as this one.
+    """Opens the run without text in `config.inform.against`, with the settings of `run`.
 
     Raises:
-        ConfigError: there is none, or it has texts, classes, other images or another embedding.
+        ConfigError: there is no such run, or it has texts, classes, other images or another
+            embedding.
     """
     path = run.config.inform.against
     also = f"; train one with the data of this run, {_BARE}"
@@ -37,7 +38,7 @@ def opened(run: Experiment) -> Experiment:
 def compared(
     run: Experiment, params: Params, split: Split, bits: dict[str, float]
 ) -> dict[str, Any]:
-    """By how many bits per image another run's bound without text is less than this one's."""
+    """The bits per image by which the other run's bound without text is lower than this one's."""
     other, path = opened(run), run.config.inform.against
     bare = dataclasses.replace(split, labels=np.full_like(split.labels, run.model.num_classes))
     if split.captions is not None and split.captions.ids is not None:

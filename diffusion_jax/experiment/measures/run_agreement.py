@@ -1,6 +1,7 @@
-"""Do two runs, trained on different images, draw the same from the same noise?
+"""Compares samples of two runs, trained on different images, from the same noise.
 
-Models that generalise do, those that remember each draw their own images (Kadkhodaie et al. 2024).
+Models that generalise draw nearly the same images; those that memorise draw their own training
+images (Kadkhodaie et al. 2024).
 """
 
 import math
@@ -17,14 +18,14 @@ from diffusion_jax.experiment import Experiment, assembly, guidance_models, othe
 from diffusion_jax.experiment._with_settings import with_settings
 from diffusion_jax.experiment.sampling import compiled_sampler, run_sampler
 
-_ODE = {"plan": "once()", "corrector": "none()"}  # and DDIM: no noise but the first
+_ODE = {"plan": "once()", "corrector": "none()"}  # with DDIM, the only noise is the initial one
 _OF_SAMPLES = ("num", "steps", "batch", "labels", "seed", "captions", "prompts", "captions_of",
                "prior", "low", "low_gamma")  # fmt: skip
 _SHARED = ("guidance", "grid", "final", "eval.split", *(f"sample.{k}" for k in _OF_SAMPLES))
 
 
 def open_other(experiment: Experiment, path: str) -> Experiment:
-    """The run `audit.against` names; `ConfigError` if its images or classes are of another kind."""
+    """Opens the run of `audit.against`; `ConfigError` if its images or classes are incompatible."""
     c = experiment.config
     other = other_runs.opened("audit.against", path, "", c.data_dir, c.data)
     if not assembly.diffuses(other):
@@ -34,16 +35,16 @@ def open_other(experiment: Experiment, path: str) -> Experiment:
     guidance_models.check_same_data(experiment, other, path)
     mine, theirs = (e.model.num_classes for e in (experiment, other))
     if mine != theirs:
-        raise ConfigError(f"audit.against={path!r} knows {theirs} classes, this model {mine}")
+        raise ConfigError(f"audit.against={path!r} has {theirs} classes, this model {mine}")
     texts.check_alike(experiment, other, f"audit.against={path!r}")
     return other
 
 
 def as_drawn(experiment: Experiment, other: Experiment) -> tuple[Experiment, Experiment]:
-    """Both runs with the settings that they draw with here: by DDIM, flow maps by their jumps.
+    """Both runs with the settings for the comparison: DDIM, or the jumps of a flow map.
 
     Raises:
-        ConfigError: there are too few samples, or one of them cannot draw so.
+        ConfigError: there are too few samples, or a run cannot sample with these settings.
     """
     c = experiment.config
     if c.sample.num < 2:
@@ -58,7 +59,7 @@ def as_drawn(experiment: Experiment, other: Experiment) -> tuple[Experiment, Exp
             run_sampler.check(changed)
         except ConfigError as e:
             raise ConfigError(
-                f"audit.against: {run.workdir} is to draw as {experiment.workdir} does "
+                f"audit.against: {run.workdir} must sample like {experiment.workdir} "
                 f"(sample.steps={c.sample.steps}, grid={c.grid}, guidance={c.guidance}), without "
                 f"noise: {e}"
             ) from e
@@ -68,25 +69,24 @@ def as_drawn(experiment: Experiment, other: Experiment) -> tuple[Experiment, Exp
 
 
 def _prompts(experiment: Experiment) -> dict[str, Any]:
-    """What makes any run of the same kind draw with the prompts of this one, and their classes."""
+    """Settings that make another run use the prompts and classes of this one."""
     c = experiment.config
-    labels, said = compiled_sampler.asked(experiment, c.sample.num)
-    if c.embedding or not said:  # what is told of embeddings has captions of its own
+    labels, captions = compiled_sampler.asked(experiment, c.sample.num)
+    if c.embedding or not captions:  # the source of embeddings has its own captions
         return {}
-    named = {} if labels is None else {"sample.labels": tuple(labels.tolist())}
-    return {"sample.captions": said, "sample.prompts": "", "sample.captions_of": "", **named}
+    classes = {} if labels is None else {"sample.labels": tuple(labels.tolist())}
+    return {"sample.captions": captions, "sample.prompts": "", "sample.captions_of": "", **classes}
 
 
 def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
-    """Draws from both runs with the same noise and classes, as `as_drawn` says, and compares.
+    """Samples both runs with the same noise and classes, see `as_drawn`, and compares.
 
     Returns:
-        `cosine`, the mean over images of that between the two samples, less the mean training
-        image; `cosine_of_others`, the same with samples of other noise of the same class and
-        caption (None where each has one sample);
-        `rms` and, for each run, `rms_to_train`: root mean square distance of samples to those of
-        the other run, and to their nearest own training images, in shares of the range of levels;
-        and `shared`, how many training images both have.
+        `cosine`: mean cosine between the two samples, after subtracting the mean training image;
+        `cosine_of_others`: likewise with a sample of the same class and caption from other noise
+        (None if there is only one of each); `rms`: root mean square distance between the samples
+        of the two runs, as a share of the range of levels; `rms_to_train`: for each run, likewise
+        to the nearest of its own training images; `shared`: number of training images in common.
     """
     runs = as_drawn(experiment, other)
     splits = [e.source.split("train") for e in (experiment, other)]
@@ -99,11 +99,11 @@ def measure(experiment: Experiment, other: Experiment) -> dict[str, Any]:
 
 
 def _groups(count: int, labels: np.ndarray | None, captions: Sequence[str]) -> np.ndarray:
-    """A number for each sample, that of all that were asked to show the same."""
+    """A group number for each sample: equal for the same class and caption."""
     classes = [0] * count if labels is None else np.asarray(labels).tolist()
-    asked = [*zip(classes, captions or [""] * count, strict=True)]
-    number = {what: i for i, what in enumerate(dict.fromkeys(asked))}
-    return np.asarray([number[what] for what in asked])
+    pairs = [*zip(classes, captions or [""] * count, strict=True)]
+    number = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    return np.asarray([number[pair] for pair in pairs])
 
 
 def _rows(images: np.ndarray, experiment: Experiment) -> np.ndarray:
@@ -142,7 +142,7 @@ def _compare(
 
 
 def _next_alike(labels: np.ndarray) -> np.ndarray:
-    """For each sample the next of its class, and the first after the last."""
+    """For each sample, the index of the next sample of its group, cyclically."""
     other = np.arange(len(labels))
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)

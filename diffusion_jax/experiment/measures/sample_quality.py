@@ -1,4 +1,4 @@
-"""What the samples of a run are held against, opened once."""
+"""References that the samples of a run are compared with, opened once."""
 
 import functools
 import math
@@ -18,23 +18,23 @@ from diffusion_jax.experiment.sampling.samples import Samples
 from diffusion_jax.runtime import image_grids
 from diffusion_jax.runtime.storage import place
 
-_PAIRS, _COLUMNS = 24, 8  # of the picture of nearest training images
-_ALONE = ("accuracy", "diversity", "clip score", "clip retrieval")  # figures without a reference
+_PAIRS, _COLUMNS = 24, 8  # in the picture of nearest training images
+_ALONE = ("accuracy", "diversity", "clip score", "clip retrieval")  # metrics without a reference
 
 Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What samples are held against.
+    """Everything that samples are compared with.
 
     Attributes:
         features: the feature space.
-        run: from `extract.extractor`, for it.
+        run: the function from `extract.extractor` for these features.
         reference: statistics of the data.
-        record: what they are.
-        classifier: for classes, or None.
-        clip: for texts, or None.
+        record: record of the reference.
+        classifier: a classifier for the metrics of classes, or None.
+        clip: a CLIP for the metrics of texts, or None.
     """
 
     experiment: Experiment
@@ -46,21 +46,22 @@ class Bench:
     clip: clip_model.Clip | None = None
 
     def figures(self, samples: Samples) -> tuple[Figures, np.ndarray | None]:
-        """All figures of one set of samples, and a picture of nearest training images.
+        """All metrics of one set of samples, and a picture of nearest training images.
 
         Args:
             samples: the samples.
 
         Returns:
-            The figures and the picture, uint8 `[H, W, 3]`, or None.
+            The metrics and the picture, uint8 `[H, W, 3]`, or None.
 
         Raises:
-            DataError: class accuracy is asked of samples without labels.
+            DataError: class accuracy is requested for samples without labels.
         """
         if self.classifier and samples.labels is None and self.experiment.config.conditional:
             raise DataError(
-                f"samples {samples.record.get('file', '')} hold no label, which class accuracy of "
-                "a conditional model needs; add it, or set --config.conditional=False"
+                f"samples {samples.record.get('file', '')} have no labels, which the class "
+                "accuracy of a conditional model needs; add them, or set "
+                "--config.conditional=False"
             )
         classes = samples.labels if self.experiment.source.num_classes else None
         asked = samples.texts or classes
@@ -76,7 +77,7 @@ class Bench:
         return found, picture
 
     def floor(self) -> Figures | None:
-        """The figures of real images that are not in the reference, or None."""
+        """The metrics of real images that are not in the reference, or None."""
         name = self.experiment.config.quality.floor
         if not name:
             return None
@@ -98,13 +99,13 @@ class Bench:
             return list(samples.texts)
         if samples.labels is None:
             raise DataError(
-                f"quality: samples {samples.record.get('file', '')} hold neither captions "
-                "nor labels that say what they are to show"
+                f"quality: samples {samples.record.get('file', '')} have neither captions "
+                "nor labels to compare them with"
             )
         return judges.named_classes(self.experiment, samples.labels)
 
     def at_size(self, samples: np.ndarray, count: int) -> Figures:
-        """The figures of a random part of samples, as many as there are real images."""
+        """The metrics of a random choice of `count` samples, as many as there are real images."""
         rng = np.random.default_rng(self.experiment.config.quality.seed)
         part = np.sort(rng.permutation(len(samples))[:count])
         return self._scores(samples[part], strict=False)
@@ -169,7 +170,7 @@ class Bench:
 
 
 def _pairs(samples: np.ndarray, others: np.ndarray, levels: int) -> np.ndarray:
-    """Rows of samples, under each a row of their nearest training images."""
+    """Rows of samples, each above a row of their nearest training images."""
     rows = []
     for start in range(0, len(samples), _COLUMNS):
         for part in (samples, others):
@@ -183,8 +184,9 @@ def open_bench(experiment: Experiment, count: int | None = None) -> Bench:
     """Opens features, reference and classifier of `config.quality`.
 
     Args:
-        count: of samples that will be held against it, if known: too few are refused here, before
-            anything is computed of the reference.
+        experiment: the run.
+        count: number of samples, if known; too few raise an error here, before the reference is
+            computed.
 
     Returns:
         The bench.
@@ -193,7 +195,7 @@ def open_bench(experiment: Experiment, count: int | None = None) -> Bench:
     features = feature_lib.build(experiment, q.features)
     given = feature_lib.named_reference(place(q.reference), features) if q.reference else None
     if count is not None:
-        # A file's own is 0 if it does not say.
+        # The count in a file is 0 if it is unknown.
         real = len(source.split(q.split)) if given is None else given.moments.count
         quality.check_count(tuple(q.metrics), count, features.size, tuple(source.shape), real,
                             f"{source.medium.name}s")  # fmt: skip
@@ -210,14 +212,14 @@ def open_bench(experiment: Experiment, count: int | None = None) -> Bench:
     else:
         found, path = given, place(q.reference)
     quality.check(tuple(q.metrics), found)
-    known = {"split": "unknown data", "images": found.moments.count, **found.record}
+    about = {"split": "unknown data", "images": found.moments.count, **found.record}
     keys = ("split", "images", "data_sha256", "rows", "features_sha256")
-    record = {"file": str(path)} | {k: known.get(k) for k in keys}
+    record = {"file": str(path)} | {k: about.get(k) for k in keys}
     return Bench(experiment, features, run, found, record, classifier, clip)
 
 
 def headline(figures: Figures) -> dict[str, tuple[float, float | None]]:
-    """The figures that a table shows: `(value, standard error or None)` by name."""
+    """The metrics that a table shows: `(value, standard error or None)` by name."""
     out = {}
     for name in ("frechet", "kid", "diversity"):
         value = figures.get(name, {}).get("value")
@@ -241,21 +243,21 @@ def headline(figures: Figures) -> dict[str, tuple[float, float | None]]:
 
 
 def _alone(name: str) -> bool:
-    """Whether a figure of `headline` is of samples alone, and of no reference."""
+    """Whether a metric of `headline` depends on the samples only, not on a reference."""
     return name in _ALONE or name.startswith("right: ")
 
 
 def summary(sets: list[dict[str, tuple[float, float | None]]]) -> dict[str, dict[str, float]]:
-    """Mean over sets of samples; with several also the least, the greatest and a standard error.
+    """Mean over sets of samples; with several, also minimum, maximum and a standard error.
 
     Args:
-        sets: from `headline`, one for each set.
+        sets: results of `headline`, one for each set.
 
     Returns:
-        By name `mean`, and where known `standard_error`, `min`, `max`. The error of several sets is
-        from their spread, unless a figure knows its own: that of one set where sets share the
-        reference, whose part does not average out, and less by the root of their number where it is
-        of samples alone.
+        By name `mean`, and if known `standard_error`, `min`, `max`. The error of several sets comes
+        from their spread, unless a metric has its own error. That one is divided by the root of the
+        number of sets only for metrics of samples alone: the part of a shared reference does not
+        average out.
     """
     out = {}
     for name, (_, own) in sets[0].items():

@@ -1,7 +1,7 @@
-"""How a run is sampled, and images are edited.
+"""Sampling of runs, and editing of images.
 
-`run_sampler` checks a run and compiles its sampler: `compiled_sampler.Drawing`, one for each stage,
-which calls `diffusion_jax.sampling.generate` with the `sampling_method` that the settings name and
-whatever the network is told (`low_images`, `priors`). `samples` are images to be measured, drawn
-or read.
+`run_sampler` checks a run and compiles its sampler: a `compiled_sampler.Drawing` for each stage,
+which calls `diffusion_jax.sampling.generate` with the `sampling_method` of the settings and the
+conditioning of the network (`low_images`, `priors`). `samples` draws or reads images for
+evaluation.
 """

@@ -1,4 +1,4 @@
-"""What samples are to show, in words: what judges hold them against."""
+"""The texts that samples should show, for judges."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from diffusion_jax.networks.text_encoders.base import plain
 
 
 def words(run: Experiment) -> list[str]:
-    """The text of each sample that `config.sample` asks for, or the names of all classes.
+    """The prompt of each sample of `config.sample`, or the names of all classes.
 
     Raises:
-        ConfigError: nothing says what samples are to show.
+        ConfigError: there are no prompts and no classes.
         DataError: classes have no names.
     """
     source = priors.opened(run)
@@ -22,6 +22,6 @@ def words(run: Experiment) -> list[str]:
 
 
 def check_judge(run: Experiment, judge: str) -> None:
-    """Refuses (`ConfigError`) a judge that cannot read these texts, or see such images."""
+    """Raises ConfigError for a judge that cannot assess these texts or images."""
     image = np.asarray(run.source.split(run.config.eval.split).images[:1])
     base.check(judges.opened(run, judge), image, words(run))

@@ -1,4 +1,4 @@
-"""The best of several samples of each text or class, by a judge that the settings name."""
+"""The best of several samples of each text or class, by the judge of the settings."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from diffusion_jax.types import Params
 if TYPE_CHECKING:
     from diffusion_jax.experiment.sampling.compiled_sampler import Drawing
 
-# Images `[N, H, W, C]` as levels, for the texts or classes that were asked for -> score `[N]`.
+# Images `[N, H, W, C]` as levels, for the requested texts or classes -> scores `[N]`.
 Score = Callable[[np.ndarray], np.ndarray]
 
 
@@ -32,26 +32,26 @@ class Best:
     score: Score
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is that of the first try."""
+        """Delegates other attributes to the first attempt."""
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.tries[0], name)
 
     def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
-        """The best of the tries for each image; the first of equals."""
+        """The best attempt for each image; the first among equals."""
         drawn = np.stack([d(seed, quiet) for d in self.tries])
         scores = np.stack([self.score(self.tries[0].levels(d)) for d in drawn])
         return drawn[scores.argmax(0), np.arange(drawn.shape[1])]
 
     def describe(self) -> dict[str, Any]:
-        """All that defines the images beside the weights, for records."""
-        c, own = self.tries[0].experiment.config.sample, self.tries[0].describe()
-        calls = own["network_calls"] * len(self.tries)
-        return own | {"best_of": len(self.tries), "judge": c.judge, "network_calls": calls}
+        """Everything that determines the images besides the weights, for records."""
+        c, record = self.tries[0].experiment.config.sample, self.tries[0].describe()
+        calls = record["network_calls"] * len(self.tries)
+        return record | {"best_of": len(self.tries), "judge": c.judge, "network_calls": calls}
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses (`ConfigError`) tries that cannot be judged."""
+    """Raises ConfigError if the candidates cannot be judged."""
     c = experiment.config.sample
     if c.best_of == 1:
         return
@@ -59,19 +59,19 @@ def check(experiment: Experiment) -> None:
         raise ConfigError(f"sample.best_of={c.best_of} draws whole images of one run, not stages")
     if not experiment.model.num_classes and experiment.model.text is None:
         raise ConfigError(
-            f"sample.best_of={c.best_of} keeps what fits its text or class best; this run has none"
+            f"sample.best_of={c.best_of} selects by text or class; this run has neither"
         )
     if c.judge == "bits":
         information.check(experiment.model, "sample.judge='bits'")
     elif c.judge == experiment.config.quality.judge:
         raise ConfigError(
-            f"sample.judge={c.judge!r} is also quality.judge: its score would flatter; give "
+            f"sample.judge={c.judge!r} is also quality.judge, so its score would be biased; give "
             "another, or sample.judge='bits'"
         )
     elif "(" not in c.judge and not experiment.model.num_classes:
         raise ConfigError(
-            f"sample.judge={c.judge!r}: a classifier judges classes, this run draws texts; use "
-            "'bits', or a judge such as scenes()"
+            f"sample.judge={c.judge!r}: a classifier judges classes, but this run is conditioned "
+            "on texts; use 'bits', or a judge such as scenes()"
         )
     elif "(" in c.judge:
         asked.check_judge(experiment, c.judge)
@@ -99,9 +99,9 @@ def _score(run: Experiment, params: Params, drawing: "Drawing") -> Score:
     if judge == "bits":
         return lift(run, params, drawing)
     if "(" in judge:
-        found = judges.opened(run, judge)
-        own = _texts(run, drawing)
-        return lambda images: np.nansum(found.right(images, own), axis=1)
+        opened = judges.opened(run, judge)
+        prompts = _texts(run, drawing)
+        return lambda images: np.nansum(opened.right(images, prompts), axis=1)
     classifier = features.open_classifier(run, judge, "sample.judge")
     logits = features.logits(run, classifier)
 
@@ -121,12 +121,12 @@ def _texts(run: Experiment, drawing: "Drawing") -> list[str]:
 
 
 def lift(run: Experiment, params: Params, drawing: "Drawing") -> Score:
-    """The bound without the text, or class, minus the bound given it."""
+    """The bound without the text (or class), minus the bound given it."""
     n = run.config.sample.num
     if run.text is not None:
-        told = texts.conditions(run, list(drawing.captions))
+        cond = texts.conditions(run, list(drawing.captions))
         pair = {k: np.stack([np.ones_like(a) if k == "text_weight" else 0 * a, a], 1)
-                for k, a in told.items()}  # fmt: skip
+                for k, a in cond.items()}  # fmt: skip
     else:
         pair = {"label": np.stack([np.full(n, run.model.num_classes), drawing.labels], 1)}
         pair = {k: a.astype(np.int32) for k, a in pair.items()}

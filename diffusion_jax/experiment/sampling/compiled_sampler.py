@@ -1,4 +1,4 @@
-"""A run's sampler, compiled: of one model, or of the stages of a cascade in turn."""
+"""The compiled sampler of a run: of one model, or of the stages of a cascade in turn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,17 +21,18 @@ class Drawing:
     """A sampler that has been compiled for a run and its weights.
 
     Attributes:
-        method: how it samples.
-        labels: the class of each image, int32 `[N]`; None for an unconditional model.
-        low: the small images that it is given, uint8 `[N, h, w, C]`; None where a cascade draws
-            them, or the model takes none.
-        low_of: what they are, as `config.sample.low` names it.
-        stage: which of a cascade's; for the random numbers.
-        captions: the prompt of each image; empty for a model without text.
-        attempt: which of several at the same images; for the random numbers.
-        stream: name of the random numbers, and of the progress report.
-        embeddings: `(seed, quiet, attempt) -> [N, D + 1]`, what a decoder is told of each image.
-        prior: what that comes from, for records.
+        method: the sampling method.
+        labels: class of each image, int32 `[N]`; None for an unconditional model.
+        low: the small images that are its input, uint8 `[N, h, w, C]`; None if a cascade draws
+            them, or the model has no such input.
+        low_of: the source of `low`, as in `config.sample.low`.
+        stage: index of the stage in a cascade; seeds the noise.
+        captions: prompt of each image; empty for a model without text.
+        attempt: index among repeated draws of the same images; seeds the noise.
+        stream: name of the random stream, and of the progress report.
+        embeddings: `(seed, quiet, attempt) -> [N, D + 1]`, the embedding given to a decoder for
+            each image.
+        prior: the source of the embeddings, for records.
     """
 
     experiment: Experiment
@@ -49,10 +50,10 @@ class Drawing:
     low_of: str = ""
 
     def __call__(self, seed: int, quiet: bool = False, low: np.ndarray | None = None) -> np.ndarray:
-        """`config.sample.num` images as the method's final step gives them.
+        """Draws `config.sample.num` images, as returned by the method's final step.
 
-        With `low` `[N, h, w, C]`, or what the settings name, the images of which these and the
-        drawn parts are halves.
+        With small images (`low` `[N, h, w, C]`, or those of the settings) the drawn parts are
+        joined with them to larger images.
         """
         c, e = self.experiment.config.sample, self.experiment
         low = self.low if low is None else low
@@ -72,23 +73,23 @@ class Drawing:
             return drawn
         if drawn.dtype != np.uint8:
             raise ConfigError(
-                f"final={e.config.final} gives no levels, which a cascade puts together: use "
+                f"final={e.config.final} does not return levels, which a cascade needs: use "
                 "final='decode()'"
             )
         return np.asarray(e.model.view.join(drawn, {"low": low}))
 
     def describe(self) -> dict[str, Any]:
-        """All that defines the images beside the weights, for records."""
+        """Everything that determines the images besides the weights, for records."""
         c = self.experiment.config.sample
-        told: dict[str, Any] = {}
+        inputs: dict[str, Any] = {}
         if self.low is not None:
             given = low_images.words(self.experiment, self.low_of)
-            told = {"low": self.low_of, "low_gamma": c.low_gamma, "given": given}
-        told |= {} if self.prior is None else {"prior": self.prior}
-        return describe(self.experiment, self.method) | told
+            inputs = {"low": self.low_of, "low_gamma": c.low_gamma, "given": given}
+        inputs |= {} if self.prior is None else {"prior": self.prior}
+        return describe(self.experiment, self.method) | inputs
 
     def levels(self, drawn: np.ndarray) -> np.ndarray:
-        """The images as grey levels, uint8; `final="identity()"` keeps real numbers."""
+        """The images as levels, uint8; those of `final="identity()"` are decoded."""
         if drawn.dtype == np.uint8:
             return drawn
         decoded = self.experiment.model.decode(self.params, jnp.asarray(drawn))
@@ -103,47 +104,47 @@ def drawing(
     captions: tuple[str, ...] | None = None,
     split: str = "",
 ) -> Drawing:
-    """The sampler of one model; labels and captions are those of `asked` if None."""
+    """The sampler of one model; by default, labels and captions are those of `asked`."""
     model = experiment.model
     method = sampling_method.build(experiment, params)
-    own, said = asked(experiment, experiment.config.sample.num, split, captions)
-    labels = own if labels is None else labels
+    classes, prompts = asked(experiment, experiment.config.sample.num, split, captions)
+    labels = classes if labels is None else labels
     run = generate.compile_sampler(model, method, experiment.mesh)
-    return Drawing(experiment, params, method, labels, run, stage=stage, captions=said)
+    return Drawing(experiment, params, method, labels, run, stage=stage, captions=prompts)
 
 
 def asked(
     experiment: Experiment, num: int, split: str = "", captions: tuple[str, ...] | None = None
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The class and the prompt of each of `num` samples; None and nothing for a model of none.
+    """The class and the prompt of each of `num` samples; None and empty for a model without them.
 
-    They are those of the configuration. Prompts that it leaves out are captions of the split
-    `split`, that of `config.eval` if empty, and classes are those of the same images; without
-    prompts they go round.
+    They come from the configuration. Without prompts there, captions of `split` (by default that
+    of `config.eval`) are used, with the classes of the same images. Without any prompts the
+    classes cycle.
     """
     c, model = experiment.config.sample, experiment.model
-    said = tuple(texts.wanted(experiment, num, split=split)) if captions is None else captions
-    of_images = captions is None and said and not (c.labels or texts.asks(experiment))
+    prompts = tuple(texts.wanted(experiment, num, split=split)) if captions is None else captions
+    of_images = captions is None and prompts and not (c.labels or texts.asks(experiment))
     if model.num_classes and of_images:
-        own = experiment.source.split(split or experiment.config.eval.split).labels
-        return own[np.arange(num) % len(own)], said
-    return generate.labels_for(model, num, tuple(c.labels)), said
+        labels = experiment.source.split(split or experiment.config.eval.split).labels
+        return labels[np.arange(num) % len(labels)], prompts
+    return generate.labels_for(model, num, tuple(c.labels)), prompts
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The samplers of a cascade, each drawing what the images of the one before lack."""
+    """The samplers of a cascade; each adds detail to the images of the stage before."""
 
     parts: tuple[Drawing, ...]
 
     @property
     def method(self) -> Method:
-        """That of the last stage."""
+        """The method of the last stage."""
         return self.parts[-1].method
 
     @property
     def labels(self) -> np.ndarray | None:
-        """The class of each image; the same in every stage."""
+        """The class of each image, which is the same in every stage."""
         return self.parts[-1].labels
 
     @property
@@ -152,11 +153,11 @@ class Chain:
         return self.parts[-1].captions
 
     def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
-        """Whole images, uint8."""
+        """Draws whole images, uint8."""
         return self.all_levels(seed, quiet)[-1]
 
     def all_levels(self, seed: int, quiet: bool = False) -> list[np.ndarray]:
-        """The images of every stage, the small ones first; each one's are those of the next."""
+        """The images of every stage, small ones first; each stage is the input of the next."""
         shown: list[np.ndarray] = []
         given = None
         for part in self.parts:
@@ -166,23 +167,23 @@ class Chain:
         return shown
 
     def levels(self, drawn: np.ndarray) -> np.ndarray:
-        """The images: they are levels."""
+        """Returns the images unchanged: they are levels."""
         return drawn
 
     def describe(self) -> dict[str, Any]:
-        """All that defines the images beside the weights, for records."""
-        last, own = self.parts[-1], [p.describe() for p in self.parts]
+        """Everything that determines the images besides the weights, for records."""
+        last, records = self.parts[-1], [p.describe() for p in self.parts]
         return {
-            **own[-1],
+            **records[-1],
             "low_gamma": last.experiment.config.sample.low_gamma,
-            "network_calls": sum(d["network_calls"] for d in own),
+            "network_calls": sum(d["network_calls"] for d in records),
             "stages": [{"run": str(p.experiment.workdir), "view": p.experiment.config.view}
                        for p in self.parts],
         }  # fmt: skip
 
 
 def describe(experiment: Experiment, method: Method) -> dict[str, Any]:
-    """All that defines samples beside the weights, for records."""
+    """Everything that determines samples besides the weights, for records."""
     c = experiment.config
     fields = ("guidance", "sampler", "grid", "plan", "corrector", "final")
     return {k: c[k] for k in fields} | {

@@ -1,4 +1,4 @@
-"""Edits run over all rows of a canvas, by one model or by the stages of a cascade in turn."""
+"""Runs edits over all rows of a canvas, by one model or by the stages of a cascade in turn."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +30,8 @@ class Painted:
     """Results of an edit.
 
     Attributes:
-        images: what the final step gives, `[R, H, W, C]`, with the source wherever the mask is 0.
-        methods: how each stage of a cascade painted; one for a run.
+        images: output of the final step, `[R, H, W, C]`, with the source wherever the mask is 0.
+        methods: sampling method of each stage of a cascade; one for a single run.
     """
 
     images: np.ndarray
@@ -41,9 +41,9 @@ class Painted:
 def by_run(experiment: Experiment, params: Params, edit: Edit, layout: Layout) -> Painted:
     """Runs an edit by the model of a run, or by each stage of a cascade on its part of the images.
 
-    What a later stage is given is what the stages before have painted. Where a mask touches a block
-    of pixels that the cascade halves to one, all of the block is painted; the source is put back
-    at the end, wherever the mask is 0.
+    The results of each stage are the input of the next. If a mask touches a block of pixels that
+    the cascade reduces to one, the whole block is repainted; at the end the source is restored
+    wherever the mask is 0.
 
     Raises:
         ConfigError: the edit cannot be used with the model, or not on parts of images.
@@ -57,8 +57,8 @@ def by_run(experiment: Experiment, params: Params, edit: Edit, layout: Layout) -
     canvas = layout.canvas
     if canvas.extra or canvas.image.shape[1:] != experiment.source.shape:
         raise ConfigError(
-            f"{c.edit.method} joins images or widens them, which the stages of a cascade cannot do "
-            "each by itself; use an edit of single images, or a run with view='whole()'"
+            f"{c.edit.method} joins or widens images, which the stages of a cascade cannot do "
+            "separately; use an edit of single images, or a run with view='whole()'"
         )
     in_time = hasattr(stages[-1].model.view, "span")
     grown = canvas.mask if in_time else in_blocks(canvas.mask, 2 ** (len(stages) - 1))
@@ -79,7 +79,7 @@ def by_run(experiment: Experiment, params: Params, edit: Edit, layout: Layout) -
         painted = paint(stage.model, p, edit, own, method, c.sample, stage.mesh, name)
         if painted.dtype != np.uint8:
             raise ConfigError(
-                f"final={c.final} gives no levels, which a cascade puts together: use "
+                f"final={c.final} does not return levels, which a cascade needs: use "
                 "final='decode()'"
             )
         drawn = np.asarray(view.join(painted, given))
@@ -100,11 +100,17 @@ def paint(
     """Runs an edit over all rows of a canvas, in equal batches over all devices.
 
     Args:
-        sample: has the `batch` and the `seed`.
-        name: of the random numbers, and of the progress report.
+        model: the model.
+        params: its weights.
+        edit: the edit.
+        layout: sources and masks.
+        method: the sampling method.
+        sample: settings with `batch` and `seed`.
+        mesh: the devices.
+        name: name of the random stream, and of the progress report.
 
     Returns:
-        What `method.final` gives, `[R, H, W, C]`, with the source wherever the mask is 0.
+        The output of `method.final`, `[R, H, W, C]`, with the source wherever the mask is 0.
     """
     canvas, count = layout.canvas, len(layout.canvas.image)
     latents = model.latent_shape(canvas.image.shape[1:])
@@ -137,12 +143,15 @@ def paint(
             out.append(jax.device_get(drawn)[: count - start])
             bar.at(min(start + size, count))
     if not model.traits.pixels and out[0].dtype != np.uint8:
-        raise ConfigError("final='identity()' gives latents, which no source fits; use decode()")
+        raise ConfigError(
+            "final='identity()' returns latents, which cannot be joined with the source; use "
+            "decode()"
+        )
     return composite(np.concatenate(out), canvas, model.decoder)
 
 
 def composite(drawn: np.ndarray, canvas: Canvas, decoder: Decoder) -> np.ndarray:
-    """The results, with the source itself wherever nothing was to be painted."""
+    """The results, with the source wherever the mask is 0."""
     source = canvas.image
     if drawn.dtype != source.dtype:  # final="identity()" keeps real numbers
         source = np.asarray(decoder.encode(source))

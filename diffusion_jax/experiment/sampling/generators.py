@@ -1,4 +1,4 @@
-"""Images of a run that draws them in one step, without a plan: a GAN's generator."""
+"""Sampling of a run that draws images in one step: a GAN's generator."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from diffusion_jax.runtime.storage import place
 from diffusion_jax.sampling import generate
 from diffusion_jax.types import Array, Cond, Params
 
-# Settings of a plan, and of what a generator is not told.
+# Settings that a generator does not use.
 _UNUSED = (
     *GROUPS["sampling"], "sample.steps", "sample.captions", "sample.prompts", "sample.captions_of",
     "sample.prior", "sample.prior_samples", "sample.prior_guidance", "sample.best_of",
@@ -28,7 +28,7 @@ _UNUSED = (
 
 
 def generates(experiment: Experiment) -> bool:
-    """Whether the run's weights draw images by themselves."""
+    """Whether the run is a generator, which draws images in one step."""
     return experiment.task.holds == "generator"
 
 
@@ -37,27 +37,27 @@ def _classes(experiment: Experiment) -> int:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses (`ConfigError`) classes that there are not, and settings that change nothing."""
+    """Raises ConfigError for classes that do not exist, and for settings that have no effect."""
     generate.cycle(_classes(experiment), 1, tuple(experiment.config.sample.labels))
-    asked = config_fields.flat(saved_config.to_dict(experiment.config))
-    known = [config_fields.flat(saved_config.to_dict(c)) for c in _as_they_were(experiment)]
+    settings = config_fields.flat(saved_config.to_dict(experiment.config))
+    earlier = [config_fields.flat(saved_config.to_dict(c)) for c in _as_they_were(experiment)]
     for name in _UNUSED:
-        if all(c[name] != asked[name] for c in known):
+        if all(c[name] != settings[name] for c in earlier):
             raise ConfigError(
-                f"{name}={asked[name]!r}: {experiment.config.task} draws in one step, without it; "
-                "sample.num, sample.batch, sample.labels and sample.seed are what it follows"
+                f"{name}={settings[name]!r}: {experiment.config.task} draws in one step, without "
+                "it; it uses sample.num, sample.batch, sample.labels and sample.seed"
             )
 
 
 def _as_they_were(experiment: Experiment) -> list[ConfigDict]:
-    """The settings of the run as it was trained, if it was, and the defaults."""
+    """The default settings, and those that the run was trained with."""
     found = saved_config.find(place(experiment.checkpoint or experiment.workdir))
     return [config.base(), saved_config.read(found) if found else experiment.config]
 
 
 @dataclass(frozen=True)
 class Generated:
-    """A compiled generator; used as `compiled_sampler.Drawing` is.
+    """A compiled generator, with the interface of `compiled_sampler.Drawing`.
 
     Attributes:
         labels: the class of each image, int32 `[N]`, or None.
@@ -71,7 +71,7 @@ class Generated:
     method: Any = field(default_factory=lambda: SimpleNamespace(gammas=np.zeros(0)))
 
     def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
-        """`config.sample.num` images, uint8."""
+        """Draws `config.sample.num` images, uint8."""
         c, e = self.experiment.config.sample, self.experiment
         with jax.default_matmul_precision(e.config.eval.matmul_precision or None):
             return generate.generate(
@@ -80,16 +80,16 @@ class Generated:
             )  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
-        """What defines the images beside the weights, for records."""
+        """Everything that determines the images besides the weights, for records."""
         return {"sampler": "generator", "steps": 1, "network_calls": 1}
 
     def levels(self, drawn: np.ndarray) -> np.ndarray:
-        """The images: they are levels."""
+        """Returns the images unchanged: they are levels."""
         return drawn
 
 
 def compiled(experiment: Experiment, params: Params) -> Generated:
-    """The generator of a run, compiled."""
+    """Compiles the generator of a run."""
     check(experiment)
     c, source = experiment.config, experiment.source
     labels = generate.cycle(_classes(experiment), c.sample.num, tuple(c.sample.labels))

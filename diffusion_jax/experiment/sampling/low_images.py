@@ -1,4 +1,4 @@
-"""The small images, or first frames, that a later stage of a cascade is given, and their noise."""
+"""The small images, or first frames, that are the input of a later stage, and their noise."""
 
 import numpy as np
 
@@ -14,29 +14,32 @@ _SPLIT = "split:"
 def named(
     experiment: Experiment, otherwise: str = ""
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Small images for a later stage that is sampled alone.
+    """Small images for a later stage that is sampled on its own.
 
     Args:
-        otherwise: what `config.sample.low` is if it is empty.
+        experiment: the run.
+        otherwise: default for an empty `config.sample.low`.
 
     Returns:
-        Labels int32 `[N]`, or None if they are not the images'; and the small images, uint8
-        `[N, h, w, C]`, or None for a model that takes none. For one that reads images from their
+        Labels int32 `[N]`, or None if they do not come from the images; and the small images, uint8
+        `[N, h, w, C]`, or None for a model without such an input. For a model of images given
         latents these are whole images, to be encoded.
 
     Raises:
-        ConfigError: it takes some and none are named, or the other way round.
+        ConfigError: the model needs an input and none is named, or the other way round.
     """
     e, c = experiment, experiment.config.sample
     shape, name = _wanted(e), c.low or otherwise
     if shape is None:
         if c.low:
-            raise ConfigError(f"sample.low={c.low!r}: this run (view {e.config.view}) takes none")
+            raise ConfigError(
+                f"sample.low={c.low!r}: this run (view {e.config.view}) has no such input"
+            )
         return None, None
     if not name:
         what = "images to encode" if e.model.from_latent else told_by(e.model.view)
         raise ConfigError(
-            f"this run (view {e.config.view}) needs {what}: name its stages, --config.stages="
+            f"this run (view {e.config.view}) needs {what}: give all stages, --config.stages="
             f"{stages_of(e.model.view)}, or --config.sample.low=FILE (or split:test)"
         )
     if not name.startswith(_SPLIT):
@@ -44,7 +47,7 @@ def named(
             found = files.read(place(name), e.config.eval.split, shape, e.source.levels, 0,
                                e.source.medium).images  # fmt: skip
         except DataError as error:
-            hint = "the .npz beside a picture of samples has them"
+            hint = "the .npz next to a picture of samples has them"
             raise DataError(f"sample.low: {error} ({hint})") from None
         return None, np.resize(found, (c.num, *shape))
     split = e.source.split(name.removeprefix(_SPLIT))
@@ -55,37 +58,38 @@ def named(
 
 
 def split_of(experiment: Experiment, otherwise: str = "") -> str:
-    """The split whose images those of `named` are; empty where they are of a file, or none."""
+    """The split of the images of `named`; empty if they come from a file, or there are none."""
     name = experiment.config.sample.low or otherwise
     there = _wanted(experiment) is not None and name.startswith(_SPLIT)
     return name.removeprefix(_SPLIT) if there else ""
 
 
 def words(experiment: Experiment, name: str) -> str:
-    """What `name`, of `named`, is in words: `"small images of digits/test"`."""
+    """Describes the input `name` of `named`: for example `"small images of digits/test"`."""
     what = "latents of images" if experiment.model.from_latent else told_by(experiment.model.view)
     part = name.removeprefix(_SPLIT)
     return f"{what} of {name if part == name else experiment.source.split(part).name}"
 
 
 def _wanted(experiment: Experiment) -> tuple[int, ...] | None:
-    """Shape of the images that it begins with; None for a model that takes none."""
+    """Shape of the input images; None for a model without such an input."""
     shape = tuple(experiment.source.shape)
     return shape if experiment.model.from_latent else experiment.model.view.given_shape(shape)
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses noise in small images that the network has not learned to take away."""
+    """Raises ConfigError for noise in small images that the network was not trained with."""
     c, gamma = experiment.config, experiment.config.sample.low_gamma
     if gamma is None:
         return
     ends = experiment.offered()["gamma_min"], c.gamma_max
     if not experiment.offered()["low"] or experiment.model.from_latent:
-        raise ConfigError(f"sample.low_gamma={gamma}: no stage here is given small images or "
-                          "first frames")  # fmt: skip
+        raise ConfigError(
+            f"sample.low_gamma={gamma}: no stage has small images or first frames as its input"
+        )
     if not ends[0] <= gamma <= ends[1] or c.low_clean >= 1:
         trained = f"from {ends[0]} to {ends[1]}" if c.low_clean < 1 else "without noise only"
         raise ConfigError(
-            f"sample.low_gamma={gamma} is outside the trained range: this run has seen "
+            f"sample.low_gamma={gamma} is outside the trained range: this run was trained with "
             f"{told_by(experiment.model.view)} {trained}"
         )

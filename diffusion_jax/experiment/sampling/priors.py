@@ -1,7 +1,7 @@
-"""What a decoder is told of images that are yet to be drawn (unCLIP): `config.sample.prior`.
+"""Sources of the CLIP embeddings for the samples of an unCLIP decoder: `config.sample.prior`.
 
-A run such as `runs/prior` draws it for the captions; `split:test` has it from real images, in
-order; `captions` is what the CLIP makes of the captions themselves, as if texts were images.
+A run such as `runs/prior` samples embeddings for the captions; `split:test` takes those of real
+images, in order; `captions` uses the CLIP's text embeddings as if they were image embeddings.
 """
 
 import copy
@@ -24,18 +24,18 @@ from diffusion_jax.experiment.sampling import compiled_sampler, sampling_method
 CAPTIONS = "captions"
 _SPLIT = "split:"
 
-# `(seed, quiet, attempt) -> [N, D + 1]`: what the network is told of each sample.
+# `(seed, quiet, attempt) -> [N, D + 1]`: the network's input for each sample.
 Draw = Callable[[int, bool, int], np.ndarray]
 
 
 @dataclass(frozen=True)
 class EmbeddingSource:
-    """Where vectors come from.
+    """A source of embeddings.
 
     Attributes:
-        captions: the prompt of each sample; empty without.
-        ready: reads weights and compiles; gives what the network is told, and what that is, for
-            records.
+        captions: prompt of each sample; empty without prompts.
+        ready: reads weights and compiles; returns the function that draws embeddings, and a record
+            of the source.
     """
 
     captions: tuple[str, ...]
@@ -43,38 +43,38 @@ class EmbeddingSource:
 
 
 def need(run: Experiment) -> None:
-    """Refuses (`ConfigError`) a decoder to which nothing says what to draw."""
+    """Raises ConfigError if an unCLIP decoder has no source of CLIP embeddings."""
     if run.config.embedding and not run.config.sample.prior:
         name = embeddings.checkpoint(run.config)
         raise ConfigError(
-            f"this run is told what {name} sees of each image: name the run that draws this for "
-            "captions, --config.sample.prior=runs/prior; or split:test to take it from real "
-            f"images, or {CAPTIONS} for what {name} makes of the captions themselves"
+            f"this run is conditioned on embeddings of {name}: give the run of a prior that "
+            "samples them for captions, --config.sample.prior=runs/prior; or split:test to take "
+            f"them from real images, or {CAPTIONS} for the text embeddings of {name}"
         )
 
 
 def check(run: Experiment) -> None:
-    """Refuses (`ConfigError`) settings that cannot work; no weights of a prior are read."""
+    """Checks the settings (`ConfigError`), without reading the weights of a prior."""
     if run.config.sample.prior:
         opened(run)
 
 
 def opened(run: Experiment, otherwise: str = "") -> EmbeddingSource | None:
-    """Where the vectors of a decoder's samples come from; None for a run that is told none.
+    """Opens the source of embeddings for a decoder's samples; None for a run without embeddings.
 
     Args:
         run: the decoder.
-        otherwise: what `config.sample.prior` is if it is empty.
+        otherwise: default for an empty `config.sample.prior`.
 
     Raises:
-        ConfigError: nothing is named, or it does not fit.
+        ConfigError: no source is named, or it does not fit.
     """
     prior = run.config.sample.prior
     if not run.config.embedding:
         if prior:
             raise ConfigError(
-                f"sample.prior={prior!r}: this run is not told what a CLIP sees; train a decoder "
-                "with --config.embedding=runs/clip"
+                f"sample.prior={prior!r}: this run is not conditioned on CLIP embeddings; train a "
+                "decoder with --config.embedding=runs/clip"
             )
         return None
     name = prior or otherwise
@@ -90,7 +90,7 @@ def opened(run: Experiment, otherwise: str = "") -> EmbeddingSource | None:
 
 
 def _of_split(run: Experiment, name: str) -> EmbeddingSource:
-    """What the CLIP sees of the images of a split, whose captions are the default."""
+    """Embeddings of the images of a split, whose captions are the default prompts."""
     if name not in SPLITS:
         raise ConfigError(f"sample.prior='split:{name}': the splits are {', '.join(SPLITS)}")
     num = run.config.sample.num
@@ -99,34 +99,34 @@ def _of_split(run: Experiment, name: str) -> EmbeddingSource:
     def ready() -> tuple[Draw, dict[str, Any]]:
         split = run.source.split(name)
         assert split.embedding is not None
-        told = split.embedding[np.arange(num) % len(split)]
-        return lambda seed, quiet, attempt: told, {"run": f"{_SPLIT}{name}"}
+        vector = split.embedding[np.arange(num) % len(split)]
+        return lambda seed, quiet, attempt: vector, {"run": f"{_SPLIT}{name}"}
 
     return EmbeddingSource(tuple(asked), ready)
 
 
 def _of_captions(run: Experiment, embedder: Embedder) -> EmbeddingSource:
-    """What the CLIP makes of captions, of the length that vectors of images have on average."""
-    asked = texts.wanted(run, run.config.sample.num, heard=True)
-    told = embedder.of_raw(embedder.scale.length * vectors.unit(embedder.clip.texts(asked)))
+    """Text embeddings of captions, scaled to the average length of image embeddings."""
+    prompts = texts.wanted(run, run.config.sample.num, heard=True)
+    vector = embedder.of_raw(embedder.scale.length * vectors.unit(embedder.clip.texts(prompts)))
     return EmbeddingSource(
-        tuple(asked), lambda: (lambda seed, quiet, attempt: told, {"run": CAPTIONS})
+        tuple(prompts), lambda: (lambda seed, quiet, attempt: vector, {"run": CAPTIONS})
     )
 
 
 def _drawn(run: Experiment, embedder: Embedder) -> EmbeddingSource:
-    """What a prior draws, the best of several."""
+    """Samples of a prior, the best of several."""
     c, prior = run.config.sample, _prior(run)
-    heard = prior.text is not None
-    if c.prior_samples > 1 and not heard:
+    reads_text = prior.text is not None
+    if c.prior_samples > 1 and not reads_text:
         raise ConfigError(
-            f"sample.prior_samples={c.prior_samples} keeps the vector most like its text, and "
-            f"{c.prior} was trained without; use sample.prior_samples=1"
+            f"sample.prior_samples={c.prior_samples} keeps the embedding most similar to its text, "
+            f"but {c.prior} was trained without text; use sample.prior_samples=1"
         )
-    asked = texts.wanted(run, c.num, heard=heard or run.text is not None)
+    asked = texts.wanted(run, c.num, heard=reads_text or run.text is not None)
     own = _with(
         prior,
-        {"sample.num": c.num, "sample.captions": tuple(asked) if heard else (),
+        {"sample.num": c.num, "sample.captions": tuple(asked) if reads_text else (),
          "sample.prompts": "", "sample.captions_of": "", "sample.best_of": 1, "final": "decode()",
          "sample.labels": tuple(c.labels), "guidance": c.prior_guidance or prior.config.guidance},
     )  # fmt: skip
@@ -141,7 +141,7 @@ def _drawn(run: Experiment, embedder: Embedder) -> EmbeddingSource:
         def draw(seed: int, quiet: bool, attempt: int) -> np.ndarray:
             first = attempt * c.prior_samples
             tries = (dataclasses.replace(made, attempt=first + k) for k in range(c.prior_samples))
-            found = [scale.raw(vectors.standard_of(one(seed, quiet))) for one in tries]
+            found = [scale.raw(vectors.standard_of(sampler(seed, quiet))) for sampler in tries]
             if like is None:
                 return embedder.of_raw(found[0])
             return embedder.of_raw(vectors.most_alike(np.stack(found), like))
@@ -152,10 +152,11 @@ def _drawn(run: Experiment, embedder: Embedder) -> EmbeddingSource:
 
 
 def _prior(run: Experiment) -> Experiment:
-    """The run that `config.sample.prior` names, if it draws vectors of the decoder's CLIP.
+    """Opens the prior of `config.sample.prior`.
 
     Raises:
-        ConfigError: it does not, or of other classes, or knows nothing of the texts.
+        ConfigError: it is not a prior of the decoder's CLIP, has other classes, or does not read
+            text.
     """
     name = run.config.sample.prior
     c, also = run.config, f", and it is neither split:test nor {CAPTIONS}"
@@ -164,26 +165,24 @@ def _prior(run: Experiment) -> Experiment:
         raise ConfigError(f"sample.prior={name!r} holds {prior.config.task}, not a diffusion model")
     if registry.parse(prior.config.data).name != "embeddings":
         raise ConfigError(
-            f"sample.prior={name!r} models {prior.config.data}, not what a CLIP sees: train one as "
-            "in configs/scenes_prior.py"
+            f"sample.prior={name!r} models {prior.config.data}, not CLIP embeddings: train a prior "
+            "as in configs/scenes_prior.py"
         )
     mine, theirs = (embeddings.digest(e) for e in (run, prior))
     if mine != theirs:
         raise ConfigError(
-            f"sample.prior={name!r} draws vectors of another CLIP ({theirs[:8]}..) than "
-            f"{embeddings.checkpoint(run.config)} ({mine[:8]}..), of which this run is told: train "
+            f"sample.prior={name!r} draws embeddings of another CLIP ({theirs[:8]}..) than "
+            f"{embeddings.checkpoint(run.config)} ({mine[:8]}..), which this run uses: train "
             "both with the same"
         )
-    own = embeddings.checkpoint(run.config)
-    vars(prior)["clip"] = lambda _: run.clip(own)  # the same, wherever it was then
+    checkpoint = embeddings.checkpoint(run.config)
+    vars(prior)["clip"] = lambda _: run.clip(checkpoint)  # the same CLIP, whatever its path was
     classes = (run.model.num_classes, prior.model.num_classes)
     if classes[0] != classes[1]:
-        raise ConfigError(
-            f"sample.prior={name!r} knows {classes[1]} classes, this run {classes[0]}"
-        )
+        raise ConfigError(f"sample.prior={name!r} has {classes[1]} classes, this run {classes[0]}")
     if run.text is not None and prior.text is None:
         raise ConfigError(
-            f"sample.prior={name!r} was trained without text and would draw vectors of anything: "
+            f"sample.prior={name!r} was trained without text and would ignore the prompts: "
             "train it with --config.text, or use one that was"
         )
     return prior
@@ -195,7 +194,7 @@ def _scale(prior: Experiment) -> Scale:
 
 
 def _with(run: Experiment, changes: dict[str, Any]) -> Experiment:
-    """The run with other settings of sampling; nothing is read."""
+    """The run with other settings of sampling; reads no weights."""
     config = copy.deepcopy(run.config)
     for key, value in changes.items():
         section, _, field = key.rpartition(".")

@@ -1,4 +1,4 @@
-"""Samples of a run, as its configuration says."""
+"""The sampler of a run, with the settings of its configuration."""
 
 import dataclasses
 import math
@@ -25,12 +25,13 @@ from diffusion_jax.types import Params
 def compiled(
     experiment: Experiment, params: Params, otherwise: str = ""
 ) -> Drawing | Chain | Generated | Best:
-    """The sampler of `experiment.config`.
+    """Compiles the sampler of `experiment.config`.
 
     Args:
-        params: of a cascade, those of each stage.
-        otherwise: where a later stage of a cascade has small images from, and a decoder what it is
-            told, if the settings name nothing: `split:test`.
+        experiment: the run, or a cascade.
+        params: the weights, or those of every stage.
+        otherwise: default source of the small images of a later stage, and of the embeddings of a
+            decoder, such as `split:test`.
     """
     if experiment.stages:
         pairs = zip(experiment.stages, params, strict=True)
@@ -61,17 +62,17 @@ def _one(
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses sampling settings that cannot work, as far as that can be said without weights."""
+    """Checks the sampling settings, as far as possible without weights."""
     c = experiment.config.sample
     if c.num < 0 or c.batch < 1:
         raise ConfigError(f"sample.num={c.num} and sample.batch={c.batch} must be at least 0 and 1")
     if c.format and c.format not in experiment.source.medium.kinds:
         medium = experiment.source.medium
-        allowed = f"allowed are {', '.join(medium.kinds)}" if medium.kinds else "leave it out"
+        allowed = f"allowed: {', '.join(medium.kinds)}" if medium.kinds else "leave it out"
         raise ConfigError(f"sample.format={c.format!r}: samples are {medium.name}s; {allowed}")
     if experiment.stages:
         if c.low:
-            raise ConfigError(f"sample.low={c.low!r}: the stages draw what later ones are given")
+            raise ConfigError(f"sample.low={c.low!r}: the earlier stages draw the small images")
         for stage in experiment.stages:
             check(stage)
         return

@@ -1,4 +1,4 @@
-"""Samples to be measured: drawn from a checkpoint, or read from a file."""
+"""Samples for evaluation: drawn from a checkpoint, or read from a file."""
 
 import hashlib
 import json
@@ -20,10 +20,10 @@ from diffusion_jax.experiment.sampling import run_sampler
 from diffusion_jax.networks.text_encoders.base import plain
 from diffusion_jax.runtime import untrusted
 
-# Names of the arrays in our files, and in those of guided-diffusion and its followers.
+# Names of the arrays in our files, and in those of guided-diffusion and its derivatives.
 _KEYS = (("image", "label"), ("arr_0", "arr_1"))
 
-# What reading damaged files raises; a single array in place of an archive is a TypeError.
+# Errors from damaged files; a single array instead of an archive gives a TypeError.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError,
             zipfile.BadZipFile)  # fmt: skip
 
@@ -33,11 +33,11 @@ class Samples:
     """One set of samples.
 
     Attributes:
-        images: uint8 `[N, H, W, C]`, grey levels as in the data.
-        labels: the classes that were asked for, `[N]`, or None.
-        record: what they are: where from, and how they were drawn.
-        stem: for file names.
-        texts: the captions that were asked for; empty without.
+        images: uint8 `[N, H, W, C]`, levels as in the data.
+        labels: the requested classes, `[N]`, or None.
+        record: their source, and how they were drawn.
+        stem: stem of file names.
+        texts: the prompts; empty without.
     """
 
     images: np.ndarray
@@ -48,7 +48,7 @@ class Samples:
 
 
 def draw(experiment: Experiment, repeats: int) -> Iterator[Samples]:
-    """Sets of samples as `config.sample` says.
+    """Draws sets of samples with the settings of `config.sample`.
 
     Yields:
         `repeats` sets, with consecutive seeds.
@@ -66,15 +66,15 @@ def draw(experiment: Experiment, repeats: int) -> Iterator[Samples]:
 
 
 def read(experiment: Experiment, path: Path) -> Samples:
-    """Samples from a file: ours, or anybody's with the same images.
+    """Reads samples from a file of ours, or of others with images of the same shape.
 
     Args:
-        experiment: whose data say what images look like.
-        path: an npz with `image` and perhaps `label` (or `arr_0` and `arr_1`), or a folder of
-            pictures of the data's size, perhaps in subfolders named like the classes.
+        experiment: the run, whose data define shape, levels and classes.
+        path: an npz with `image` and optionally `label` (or `arr_0` and `arr_1`), or a folder of
+            images of the data's size, optionally in subfolders named like the classes.
 
     Raises:
-        DataError: the file is unreadable, or holds other images or labels than the data have.
+        DataError: the file is unreadable, or images or labels do not fit the data.
     """
     if path.is_dir():
         return _from_folder(experiment.source, path)
@@ -90,7 +90,7 @@ def read(experiment: Experiment, path: Path) -> Samples:
     except _DAMAGED as e:
         raise DataError(
             f"cannot read samples {path}: {untrusted.reason(e)}; it must be an npz with 'image' "
-            "(uint8 [N, H, W, C]), as --mode=sample writes"
+            "(uint8 [N, H, W, C]), as written by --mode=sample"
         ) from e
     source = experiment.source
     if images.shape[1:] != tuple(source.shape) or not len(images):
@@ -99,7 +99,7 @@ def read(experiment: Experiment, path: Path) -> Samples:
             f"[N, {', '.join(map(str, source.shape))}]"
         )
     if not np.issubdtype(images.dtype, np.integer):
-        raise DataError(f"samples {path}: {images.dtype} images; they must be whole grey levels")
+        raise DataError(f"samples {path}: {images.dtype} images; they must be whole numbers")
     if images.min() < 0 or images.max() >= source.levels:
         raise DataError(
             f"samples {path}: values from {images.min()} to {images.max()}; {source.name} has "
@@ -118,10 +118,10 @@ def read(experiment: Experiment, path: Path) -> Samples:
 
 
 def _from_folder(source: Source, path: Path) -> Samples:
-    """Pictures as samples; 0 .. 255 goes to the nearest level."""
+    """Reads a folder of images as samples; 0 .. 255 is rounded to the nearest level."""
     if not IMAGE.fits(source.shape):
         raise DataError(
-            f"samples {path}: a folder has pictures; {source.medium.name}s are in an npz"
+            f"samples {path}: a folder contains images; {source.medium.name}s must be in an npz"
         )
     found = listing(path, source.classes or False) if _has_folders(path) else listing(path, False)
     height, width, channels = source.shape

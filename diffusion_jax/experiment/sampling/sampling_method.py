@@ -1,4 +1,4 @@
-"""How a run samples: grid, plan, sampler, guidance and the rest, as its configuration says."""
+"""The sampling method of a run's configuration: grid, plan, sampler, guidance and the rest."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,9 +19,10 @@ from diffusion_jax.types import Array, Params, Pred
 
 
 def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> Method:
-    """How `experiment.config` says to sample, checked against the model.
+    """Builds the sampling method of `experiment.config`, and checks it against the model.
 
-    Learned schedules, in `params`, decide where a plan begins and ends; an edit may change it.
+    The ends of a plan come from the schedule, which may be learned (in `params`); an edit may
+    change the plan.
     """
     c = experiment.config
     _check_learned(experiment)
@@ -30,15 +31,15 @@ def build(experiment: Experiment, params: Params, edit: Edit | None = None) -> M
     gammas = generate.plan(experiment.model, params, grid, c.sample.steps)
     if len(gammas) != c.sample.steps + 1:
         raise ConfigError(
-            f"grid={c.grid} has {len(gammas) - 1} steps of its own, but sample.steps="
+            f"grid={c.grid} has {len(gammas) - 1} steps, but sample.steps="
             f"{c.sample.steps}; set sample.steps to {len(gammas) - 1}"
         )
     learned = set(gammas[:-1])
     gammas = plan(gammas if edit is None else edit.plan(gammas))
-    free = getattr(experiment.task, "free", False)  # such students begin anywhere
+    free = getattr(experiment.task, "free", False)  # students that can start at any noise level
     if experiment.model.teacher and not free and not set(gammas[:-1]) <= learned:
         raise ConfigError(
-            f"edit.method={c.edit.method} begins between the {c.sample.steps} steps that this "
+            f"edit.method={c.edit.method} starts between the {c.sample.steps} steps that this "
             f"student has learned: use its teacher ({experiment.model.teacher})"
         )
     method = Method(gammas=np.asarray(gammas, np.float64), **parts)
@@ -54,7 +55,7 @@ def denoiser(
     labels: Array | None = None,
     captions: Sequence[str] | None = None,
 ) -> Callable[[Array, Array], Pred]:
-    """The denoiser guided as `config.guidance` says, with labels and texts; see `Experiment`."""
+    """The denoiser with `config.guidance`, labels and texts; see `Experiment.denoiser`."""
     model = experiment.model
     require(
         model, "denoiser()", "use sample(): its gammas are drawn with each image",
@@ -62,20 +63,20 @@ def denoiser(
     )  # fmt: skip
     if labels is None and model.num_classes:
         raise ConfigError(
-            f"this model is conditional: denoiser(labels=...) takes a class 0 .. "
+            f"this model is conditional: denoiser(labels=...) needs a class 0 .. "
             f"{model.num_classes - 1} for each image, or {model.num_classes} for no class"
         )
     if labels is not None:
         labels = _checked(model, labels)
     if captions is not None and experiment.text is None:
-        raise ConfigError("denoiser(captions=...): this model takes no text; leave captions out")
-    told = {} if captions is None else texts.conditions(experiment, list(captions))
+        raise ConfigError("denoiser(captions=...): this model reads no text; leave captions out")
+    cond = {} if captions is None else texts.conditions(experiment, list(captions))
     _check_learned(experiment)
     parts = _parts(experiment)
     method_lib.check_guidance(model, parts["guidance"], parts["helpers"])
     guided = parts["guidance"](model.denoiser(params), parts["helpers"].context(model))
-    told = told if labels is None else {**told, "label": labels}
-    return with_condition(guided, told, tuple(model.z_shape(experiment.source.shape)))
+    cond = cond if labels is None else {**cond, "label": labels}
+    return with_condition(guided, cond, tuple(model.z_shape(experiment.source.shape)))
 
 
 def _checked(model: Model, labels: Any) -> Array:
@@ -85,7 +86,7 @@ def _checked(model: Model, labels: Any) -> Array:
         raise ConfigError("denoiser(labels=...): this model is unconditional; leave labels out")
     if given.ndim != 1 or given.dtype.kind not in "iu" or not len(given):
         raise ConfigError(
-            f"denoiser(labels=...) takes whole numbers [B], one for each image, not {given.dtype} "
+            f"denoiser(labels=...) needs whole numbers [B], one for each image, not {given.dtype} "
             f"{list(given.shape)}"
         )
     if given.min() < 0 or given.max() > classes:
@@ -100,7 +101,7 @@ def _checked(model: Model, labels: Any) -> Array:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses a way to sample that cannot work, as far as that can be said without weights."""
+    """Checks the sampling settings, as far as possible without weights."""
     _check_learned(experiment)
     generate.labels_for(experiment.model, 1, tuple(experiment.config.sample.labels))
     parts = _parts(experiment)
@@ -118,12 +119,12 @@ def check_levels(experiment: Experiment, who: str) -> None:
 
 
 def check_plan(experiment: Experiment) -> None:
-    """Refuses grids and plans that cannot work with the schedule that training begins with."""
+    """Checks grid and plan with the initial schedule of training."""
     build(experiment, {"schedule": experiment.model.schedule.init(jax.random.key(0))})
 
 
 def _check_learned(experiment: Experiment) -> None:
-    """Refuses a way to sample that a student of few steps has not learned."""
+    """Raises ConfigError for sampling settings that a few-step student was not trained for."""
     learned = getattr(experiment.task, "check_drawing", None)
     if learned is not None:
         learned(experiment.config)
