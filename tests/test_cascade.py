@@ -147,7 +147,7 @@ def test_samples_are_put_together_of_their_stages(stages, tmp_path):
     [
         ((1, 0), (), "not the levels of one cascade in order"),
         ((0, 0), (), "not the levels of one cascade in order"),
-        ((1,), (), "name the runs of all stages"),
+        ((1,), (), "give the runs of all stages"),
         ((0, 1), ("--config.sample.low_gamma=7.0",), "outside the trained range"),
     ],
 )
@@ -192,7 +192,9 @@ def test_a_part_of_an_image_is_called_one(stages):
         done = main("eval", f"--workdir={run}", "--trust")
         assert done.returncode == 0, done.stderr
         assert f"bits/dim of {of}, given the class: " in done.stdout
-        assert f"counted by the 16 values of the image; by its own {values}: " in done.stdout
+        assert (
+            f"per value of the whole image (16); per value of the part ({values}): " in done.stdout
+        )
         result = json.loads((run / "eval" / "2.json").read_text())["result"]
         own = result["part"]["per_own_value"]["bits_per_dim"]
         assert own * values == pytest.approx(16 * result["bits_per_dim"])
@@ -222,21 +224,21 @@ def test_other_refusals(stages, tmp_path):
     done = cascade("sample", stages, tmp_path, f"--checkpoint={stages[0]}")
     assert done.returncode == 2 and "leave one out" in done.stderr
     done = main("sample", f"--workdir={stages[1]}", "--trust")
-    assert done.returncode == 2 and "needs small images: name its stages" in done.stderr
+    assert done.returncode == 2 and "needs small images: give all stages" in done.stderr
     sheet = tmp_path / "sheet.png"
     Image.new("L", (50, 20)).save(sheet)
     done = main("sample", f"--workdir={stages[1]}", "--trust", f"--config.sample.low={sheet}")
-    assert done.returncode == 2 and "the .npz beside a picture of samples" in done.stderr
+    assert done.returncode == 2 and "the .npz next to a picture of samples" in done.stderr
     done = main("sample", f"--workdir={stages[0]}", "--trust", "--config.sample.low=split:test")
-    assert done.returncode == 2 and "takes none" in done.stderr
+    assert done.returncode == 2 and "has no such input" in done.stderr
     done = main("edit", f"--workdir={stages[1]}", "--trust", "--config.edit.image=split:test")
     assert done.returncode == 2 and "cannot edit whole ones" in done.stderr
     done = main("quality", f"--workdir={stages[0]}", "--trust")
     assert done.returncode == 2 and "measure all stages together" in done.stderr
     done = main("eval", f"--workdir={tmp_path}")
-    assert done.returncode == 2 and "of a cascade name the stages, --config.stages" in done.stderr
+    assert done.returncode == 2 and "for a cascade give its stages, --config.stages" in done.stderr
     done = cascade("eval", stages, stages[0])
-    assert done.returncode == 2 and "is a stage's own folder" in done.stderr
+    assert done.returncode == 2 and "is the folder of a stage" in done.stderr
     for name in "ab":
         both = {"a": ",".join(map(str, stages)), "b": str(stages[0])} | {name: str(tmp_path)}
         done = main("compare", *(f"--config.compare.{k}={v}" for k, v in both.items()),
@@ -330,7 +332,7 @@ def test_a_pyramid_that_is_no_bijection_is_said_to_waste_bits(tmp_path, pyramid,
     run = open_run(names[1], trust=True)
     run.config.stages = ",".join(names)
     said = waste(joined(dataclasses.replace(run, workdir=tmp_path / "both", checkpoint="")))
-    assert ("longer than need be" in said) == wasteful
+    assert ("longer than necessary" in said) == wasteful
 
 
 def test_exported_weights_have_no_record_to_be_held_against():

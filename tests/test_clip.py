@@ -164,7 +164,7 @@ def test_weights_of_words_are_read_from_the_prompt(made):
 def test_what_has_no_vectors_of_captions_is_named(monkeypatch, holds, text, what):
     other = SimpleNamespace(task=SimpleNamespace(holds=holds), text=text)
     monkeypatch.setattr(other_runs, "opened", lambda *args: other)
-    with pytest.raises(ConfigError, match=rf"DIR holds {what}; embeddings are those of a CLIP"):
+    with pytest.raises(ConfigError, match=rf"DIR holds {what}; embeddings need a CLIP"):
         clip_model.opened("DIR")
 
 

@@ -175,7 +175,9 @@ def test_files_are_refused_before_anything_is_decoded(run, monkeypatch):
         codec.decode(other, experiment.params, path.read_bytes(), path.name)
     with pytest.raises(CheckpointError, match="prediction: 'eps' -> 'v'"):
         _ = other.params  # the weights themselves are refused too
-    refuse("batches of 4 images and decodes with no other, not with 8", compress={"batch": 8})
+    refuse(
+        "batches of 4 images and can only be decoded with those, not with 8", compress={"batch": 8}
+    )
     monkeypatch.setattr("diffusion_jax.compression.model_functions.jax.__version__", "0.0.1")
     refuse("written with jax .*, not 0.0.1")
 
@@ -191,7 +193,7 @@ def test_mistakes_of_compress(run):
     np.savez(folder / "plain.npz", image=np.zeros((3, 4, 4, 1), np.uint8))
     for changes, message in (
         ({"compress": {"labels": "code"}}, "has no labels"),
-        ({"compress": {"labels": "some"}}, "allowed are auto, code, null"),
+        ({"compress": {"labels": "some"}}, "allowed: auto, code, null"),
         ({"compress": {"order": "sideways"}}, "allowed: auto, bitswap, topdown"),
         ({"compress": {"timesteps": 0}}, "must be positive"),
     ):

@@ -80,7 +80,7 @@ def test_a_file_tells_its_own_plan(tmp_path):
     images, header = codec.decode(other, params, made.data, "f")
     np.testing.assert_array_equal(images.images, found.images)
     assert header["gammas"] == [plan]
-    with pytest.raises(CodecError, match="gammas of 2 models, and 1 decode it"):
+    with pytest.raises(CodecError, match="gammas of 2 models, but 1 decode it"):
         codec_plans.kept({"gammas": [plan, plan]}, 1, "f")
     run.config.compress.grid = "array(values=(4.0, -5.0))"
     with pytest.raises(ConfigError, match="2 values make 1 steps"):

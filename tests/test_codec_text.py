@@ -34,7 +34,9 @@ def test_the_header_says_what_the_network_was_not_told(of, kind):
 def test_a_model_that_always_had_its_text_does_not_code_without(tmp_path):
     images = Images("x", np.zeros((1, 16, 16, 3), np.uint8), None)
     assert codec.labels_of(run(tmp_path), images) is None
-    with pytest.raises(ConfigError, match="coding without texts, which files do not hold") as e:
+    with pytest.raises(
+        ConfigError, match="coding without texts, which are not stored in files"
+    ) as e:
         codec.labels_of(run(tmp_path, text_dropout=0.0), images)
     assert "text_dropout" in str(e.value) and "\n" not in str(e.value)
 

@@ -190,7 +190,9 @@ def test_teachers_that_are_told_more_than_the_class_are_refused(tmp_path, settin
         (run.workdir / "config.json").write_text(json.dumps(saved_config.to_dict(run.config)))
     with pytest.raises(ConfigError, match=rf"reader was trained with {setting}=.* teacher without"):
         student(reader)
-    with pytest.raises(ConfigError, match=rf"^{setting}=.* cannot be told .* leave {setting} out$"):
+    with pytest.raises(
+        ConfigError, match=rf"^{setting}=.* cannot be conditioned .* leave {setting} out$"
+    ):
         student(plain, **{setting: value})
 
 

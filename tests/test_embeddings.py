@@ -136,7 +136,7 @@ def test_a_clip_that_is_gone_is_asked_for_and_not_made_anew(tmp_path):
     one = decoder(tmp_path)
     assembly.settle(one)
     vars(one).pop("clip")
-    with pytest.raises(ConfigError, match=r"there is no folder .* 11111111\.\.: say where it is"):
+    with pytest.raises(ConfigError, match=r"there is no folder .* 11111111\.\.: give its new path"):
         embeddings.of(one)
     bare = decoder(tmp_path)
     vars(bare).pop("clip")
@@ -228,10 +228,10 @@ def test_training_hides_embeddings_as_often_as_the_settings_say(tmp_path):
 
 
 def test_networks_and_changes_of_images_that_do_not_fit(tmp_path):
-    with pytest.raises(ConfigError, match="an embedding is of the image as it is"):
+    with pytest.raises(ConfigError, match="embeddings are of the original images"):
         embeddings.check_network(decoder(tmp_path, augment="crop(pad=1)"))
     blind = decoder(tmp_path, text="", network="standard_normal()")
-    with pytest.raises(ConfigError, match=r"standard_normal\(\) does not look at cond"):
+    with pytest.raises(ConfigError, match=r"standard_normal\(\) does not read cond"):
         embeddings.check_network(blind)
 
 

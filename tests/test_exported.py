@@ -47,7 +47,7 @@ def test_weights_open_as_they_were(run, tmp_path):
     assert opened.loaded[1] == {"weights": "0.99", "step": 6, "checkpoint": str(where)}
     assert opened.config.data == experiment.config.data
     assert exported.card(where) | ABOUT == exported.card(where)
-    with pytest.raises(ConfigError, match="name a new folder"):
+    with pytest.raises(ConfigError, match="choose a new folder"):
         exported.write_folder(where, experiment, params, {"weights": "0.9", "step": 6}, ABOUT)
 
 
@@ -106,14 +106,14 @@ def test_an_export_that_was_interrupted_is_completed_by_the_same_command(
     unfinished = json.loads(card.read_text())
     other = exporting(run, tmp_path)
     other.config.export.licence = "MIT"
-    with pytest.raises(ConfigError, match="name a new folder"):
+    with pytest.raises(ConfigError, match="choose a new folder"):
         export.run(other)
     assert json.loads(card.read_text()) == unfinished
     export.run(asked)
     assert {**unfinished, "figure": json.loads(card.read_text())["figure"]} == json.loads(
         card.read_text()
     )
-    with pytest.raises(ConfigError, match="name a new folder"):
+    with pytest.raises(ConfigError, match="choose a new folder"):
         export.run(asked)
 
 
@@ -172,7 +172,9 @@ def test_the_average_that_is_exported_is_the_only_one_there(run, tmp_path, asked
         return exported.write_folder(tmp_path / "one", *run, {"weights": asked, "step": 6}, ABOUT)
 
     if kept is None:
-        with pytest.raises(ConfigError, match=r"averages are exported: 0\.9, 0\.99, posthoc"):
+        with pytest.raises(
+            ConfigError, match=r"only averages can be exported: 0\.9, 0\.99, posthoc"
+        ):
             write()
         return
     assert exported.card(write())["weights"] == kept

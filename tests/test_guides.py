@@ -254,7 +254,7 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
 
     where = str(experiment.workdir)
     assert "holds a classifier" in sampling(f"autoguidance(checkpoint={where!r})")
-    assert "asks for a classifier" in sampling(f"classifier(checkpoint={str(model.workdir)!r})")
+    assert "needs a classifier" in sampling(f"classifier(checkpoint={str(model.workdir)!r})")
     assert "there is no folder nowhere" in sampling("classifier(checkpoint='nowhere')")
     sample_mode.check(
         tiny.experiment(folder, "model", guidance=f"classifier(checkpoint={where!r})")

@@ -242,10 +242,10 @@ def test_weights_of_the_autoencoder_stay_and_go_on_bit_for_bit(runs, tmp_path):
     ("names", "mode", "more", "says"),
     [
         (("decoder", "latent"), "eval", (), "not the levels of one cascade"),
-        (("decoder", "decoder"), "eval", (), "name a run of latents of whole images"),
+        (("decoder", "decoder"), "eval", (), "give a run of latents of whole images"),
         (("vae", "decoder"), "eval", (), "trained on the same data"),
-        (("latent", "decoder"), "edit", (), "editing takes a run of latents alone"),
-        (("latent", "decoder"), "sample", ("--config.sample.low_gamma=-1.0",), "no stage here"),
+        (("latent", "decoder"), "edit", (), "editing takes a run of latents on its own"),
+        (("latent", "decoder"), "sample", ("--config.sample.low_gamma=-1.0",), "no stage has"),
         (("latent", "decoder"), "eval", ("--config.eval.likelihood=ode(k=2)",), "use k=1"),
     ],
 )
@@ -258,9 +258,9 @@ def test_what_does_not_fit_is_refused_in_a_line(runs, tmp_path, names, mode, mor
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"autoencoder": "pixels()"}, "the latents of an autoencoder that has been trained"),
-        ({"autoencoder": CONV}, "the latents of an autoencoder that has been trained"),
-        ({"network": "standard_normal()"}, "network standard_normal.* takes none"),
+        ({"autoencoder": "pixels()"}, "the latents of a trained autoencoder"),
+        ({"autoencoder": CONV}, "the latents of a trained autoencoder"),
+        ({"network": "standard_normal()"}, "network standard_normal.* does not accept"),
     ],
 )
 def test_settings_that_cannot_read_latents(tmp_path, changes, says):

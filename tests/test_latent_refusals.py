@@ -95,8 +95,8 @@ def test_checkpoints_that_hold_no_such_autoencoder(tmp_path):
     ("theirs", "asked", "says"),
     [
         ({"autoencoder": "pixels()"}, "conv(", "cannot score images given latents: train an auto"),
-        ({"data": "small"}, "conv(", "was trained on images of shape \\(4, 4, 1\\), these have"),
-        ({"data": "coarse"}, "conv(", "was trained on images of levels 5, these have 17"),
+        ({"data": "small"}, "conv(", "was trained on images with shape \\(4, 4, 1\\), these have"),
+        ({"data": "coarse"}, "conv(", "was trained on images with levels 5, these have 17"),
         ({}, "conv(channels=3, ", "channels=3, but .* was trained with 2; leave it out"),
         ({}, "conv(blocks=2, ", "blocks=2, but .* was trained with 1; leave it out"),
         ({}, "conv(noise='fixed', ", "noise='fixed', but .* was trained with 'learned'; leave"),

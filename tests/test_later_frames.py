@@ -160,14 +160,14 @@ def test_a_run_says_which_bits_its_part_has(stages):
     (first, of_first), (later, of_later) = stages
     assert "of the first 2 frames (first(frames=2))" in of_first
     assert "of the later frames, given the first 2 (later(given=2))" in of_later
-    assert "counted by the 144 values of the video; by its own 72: " in of_later
+    assert "per value of the whole video (144); per value of the part (72): " in of_later
     for folder, known in ((first, np.log2(EVERY)), (later, 0.0)):
         found = json.loads((folder / "eval" / "2.json").read_text())["result"]
         assert found["known"]["entropy_bits"] == pytest.approx(known)
         bits = found["known"]["bits"]["bits_per_dim"]
         assert bits == pytest.approx(found["bits_per_dim"] * 144)
         assert found["known"]["excess_bits"] == pytest.approx(bits - known)
-    assert "bits each; these have 0.0000: " in of_later
+    assert "bits per example; entropy of this part 0.0000; excess " in of_later
 
 
 def test_bits_of_both_add_up(stages, tmp_path):
@@ -233,12 +233,12 @@ def test_both_paint_frames_and_keep_the_others(stages, tmp_path):
 @pytest.mark.parametrize(
     ("mode", "which", "more", "says"),
     [
-        ("sample", (1, 0), (), "of videos first(frames=N), then later(given=N)"),
+        ("sample", (1, 0), (), "for videos first(frames=N), then later(given=N)"),
         ("sample", (0, 1), ("--config.sample.low_gamma=7.0",), "outside the trained range"),
         ("compress", (1,), (), "whole videos with all stages, --config.stages=FIRST,LATER"),
         ("edit", (1,), ("--config.edit.image=split:test",), "models a part of each video and"),
-        ("quality", (0,), (), "draws first frames and not all that the data have"),
-        ("sample", (1,), (), "needs first frames: name its stages, --config.stages=FIRST,LATER"),
+        ("quality", (0,), (), "draws first frames and not whole examples"),
+        ("sample", (1,), (), "needs first frames: give all stages, --config.stages=FIRST,LATER"),
     ],
 )
 def test_what_stages_cannot_do_is_refused_in_a_line(stages, tmp_path, mode, which, more, says):
@@ -255,7 +255,10 @@ def test_what_stages_cannot_do_is_refused_in_a_line(stages, tmp_path, mode, whic
     [
         ({"view": "later(given=4)"}, "cut videos of 4 frames in two: allowed: 1 .. 3"),
         ({"view": "later()", "data": "digits()"}, "these data are [8, 8, 1]"),
-        ({"view": "later()", "network": f"stacked_frames(of=sequence({SEQUENCE}))"}, "takes none"),
+        (
+            {"view": "later()", "network": f"stacked_frames(of=sequence({SEQUENCE}))"},
+            "does not accept",
+        ),
         ({"view": "later()", "network": f"unet({UNET})"}, "for videos use video_unet()"),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_run_may_end_otherwise_if_no_step_already_made_would_differ(
 def test_a_gan_whose_penalty_falls_cannot_be_lengthened(tmp_path):
     start = {"task": "gan(width=4)", "lr_decay": "constant", "steps": 6}
     _begun(tmp_path, 3, **start)
-    with pytest.raises(WorkdirError, match=r"steps: 6 -> 12.*would have been others"):
+    with pytest.raises(WorkdirError, match=r"steps: 6 -> 12.*would have been different"):
         workdir.check_config(tiny.experiment(tmp_path, **(start | {"steps": 12})))
 
 
@@ -76,7 +76,7 @@ def test_a_gan_whose_penalty_falls_cannot_be_lengthened(tmp_path):
         ({"lr_decay": "sine"}, "allowed are constant, cosine, linear"),
         ({"prediction": "noise"}, "allowed: eps, v, x"),
         ({"gamma_min": 6.0}, "must be below"),
-        ({"dtype": "float16"}, "allowed are float32, bfloat16"),
+        ({"dtype": "float16"}, "allowed: float32, bfloat16"),
         ({"ema": ()}, "one or more decays"),
         ({"class_dropout": 1.5}, "class_dropout"),
         ({"steps": 0}, "steps=0"),

@@ -179,7 +179,7 @@ def test_another_architecture_is_named(copy, done):
 )
 def test_settings_that_change_what_weights_mean_are_refused(copy, changes):
     name = next(iter(changes))
-    with pytest.raises(CheckpointError, match=f"mean something else .{name}.* -> "):
+    with pytest.raises(CheckpointError, match=f"its weights depend .{name}.* -> "):
         copy(**changes).weights()
 
 
@@ -240,8 +240,8 @@ def test_a_run_starts_from_the_weights_of_another(folder, done, capsys):
     fresh = jax.jit(task.initial)()
     found = fine_tuning.read(other, fresh.params)
     said = capsys.readouterr().out
-    assert re.search(r"\d+ arrays are of that run only, left out: network/\S*", said)
-    assert "other than in that run: prediction: 'eps' -> 'v'" in said
+    assert re.search(r"\d+ arrays are skipped, not in this model: network/\S*", said)
+    assert "differs from that run: prediction: 'eps' -> 'v'" in said
     state = fine_tuning.begin(fresh, found)
     weights = done.weights()[0]
     trained = restore.shapes(weights)

@@ -25,7 +25,7 @@ def unrolled(tmp_path_factory):
 @pytest.mark.slow
 def test_a_norm_of_other_groups_means_something_else_and_recomputing_does_not(unrolled, tmp_path):
     copy, same = copied(unrolled, tmp_path), "vdm_unet(embed=8, width=16, depth=1"
-    with pytest.raises(CheckpointError, match=r"mean something else .network.* -> "):
+    with pytest.raises(CheckpointError, match=r"its weights depend .network.* -> "):
         copy(network=f"{same}, smallest_group=1)").weights()
     assert copy(network=f"{same}, remat=True)").weights()[1]["step"] == 4
 

@@ -126,7 +126,7 @@ def test_the_teacher_must_stay_the_same(tmp_path):
     experiment.config.steps = 3
     train.run(experiment)
     changed, _ = duel(tmp_path, "run", teacher=3.0)
-    with pytest.raises(WorkdirError, match="beside other weights"):
+    with pytest.raises(WorkdirError, match="with other frozen weights"):
         train.run(changed)
 
 

@@ -66,11 +66,11 @@ def test_training_hides_texts_as_often_as_the_settings_say(tmp_path):
     ("changes", "message"),
     [({"data": "digits()"}, r"digits has no captions: use scenes\(\)"),
      ({"augment": "chain(hidden(flip()))"}, "makes mirror images"),
-     ({"augment": "chain(hidden(rotate()))"}, "makes turned images, of which the captions"),
+     ({"augment": "chain(hidden(rotate()))"}, "makes turned images, for which the captions"),
      ({"augment": "hidden(chain(permute()))"}, "makes images of other colours"),
      ({"augment": "dihedral()"}, "makes mirror images and turned images"),
      ({"data": "rotated(scenes(size=40))"}, r"has no captions: use scenes\(\)"),
-     ({"network": "vdm_unet()"}, "takes none: .* as those of dit, .*unet, .* do")],
+     ({"network": "vdm_unet()"}, "cannot read text: .* as those of dit, .*unet, .* do")],
 )  # fmt: skip
 def test_what_does_not_go_with_captions_is_refused(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
@@ -95,10 +95,12 @@ def test_prompts_come_from_settings_a_file_or_the_data(tmp_path):
     found.config.sample.labels = (3,)
     found.config.sample.prompts = ""
     found.config.sample.captions = ("a", 3)
-    with pytest.raises(ConfigError, match=r"captions: 3 is no text"):
+    with pytest.raises(ConfigError, match=r"captions: 3 is not a text"):
         texts.wanted(found, 1)
     found.config.sample.captions = ("a cyan five", " ")
-    with pytest.raises(ConfigError, match=r"an empty text is none .* --config.guidance='cfg\(w=0"):
+    with pytest.raises(
+        ConfigError, match=r"empty prompts do not occur .* --config.guidance='cfg\(w=0"
+    ):
         texts.wanted(found, 1)
     found.config.sample.captions = ()
     with pytest.raises(ConfigError, match=r"takes sample.captions, not labels"):
@@ -148,7 +150,7 @@ def test_a_denoiser_is_told_captions(tmp_path):
                   for c in (None, texts_of))  # fmt: skip
     assert jnp.abs(told - bare).max() > 1e-3 and jnp.abs(told[0] - told[1]).max() > 1e-3
     other = tiny.experiment(tmp_path)
-    with pytest.raises(ConfigError, match="takes no text; leave captions out"):
+    with pytest.raises(ConfigError, match="reads no text; leave captions out"):
         sampling_method.denoiser(other, params, np.zeros(2, int), texts_of)
 
 

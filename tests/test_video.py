@@ -312,8 +312,11 @@ def test_the_label_of_unrelated_images_is_never_dropped(tmp_path):
     ("changes", "says"),
     [
         ({}, None),
-        ({"conditional": False}, "only their class tells from videos: set --config.conditional"),
-        ({"network": f"stacked_frames(of=unet({UNET}))"}, "lets all frames see one another: use"),
+        (
+            {"conditional": False},
+            "only their class distinguishes them from videos: set --config.conditional",
+        ),
+        ({"network": f"stacked_frames(of=unet({UNET}))"}, "mixes all frames: use"),
     ],
 )
 def test_unrelated_frames_are_kept_apart_or_refused(tmp_path, changes, says):

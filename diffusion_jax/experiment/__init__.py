@@ -1,4 +1,4 @@
-"""A run that has been opened: its model, data and weights, and what can be done with them."""
+"""An opened run: its model, data and weights, and methods to sample, evaluate and compress."""
 
 import functools
 import os
@@ -36,14 +36,14 @@ __all__ = ["Experiment", "open_experiment", "open_run", "prepare_workdir"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """A run: what `open_run` gives; nothing is read before it is asked for.
+    """A run, as returned by `open_run`; data and weights are loaded on first use.
 
-    A method's other settings are those of `config`.
+    Arguments of methods that are None are taken from `config`, and so are all other settings.
 
     Attributes:
         config: the resolved configuration.
-        workdir: where files go, absolute.
-        checkpoint: a checkpoint to use instead of the work directory's newest; empty for none.
+        workdir: the work directory, an absolute path.
+        checkpoint: checkpoint to use instead of the newest in the work directory; empty for none.
         stages: the runs of a cascade, see `cascade`; empty for a single run.
     """
 
@@ -59,22 +59,22 @@ class Experiment:
 
     @functools.cached_property
     def data(self) -> Source:
-        """The data set as it is."""
+        """The data set itself, without the conditioning that `source` adds."""
         return embeddings.data(self, self.config.data)
 
     @functools.cached_property
     def clip(self) -> Callable[[str], clip_model.Clip]:
-        """Opens a CLIP by its run, each once."""
+        """A cached function that opens a CLIP from its run directory."""
         return embeddings.opener(self)
 
     @functools.cached_property
     def text(self) -> TextEncoder | None:
-        """How captions are read; None for a run without."""
+        """The text encoder; None for a run without captions."""
         return texts.encoder(self)
 
     @functools.cached_property
     def source(self) -> Source:
-        """The data set as the model sees it."""
+        """The data set as the model receives it, with captions encoded and embeddings added."""
         return texts.source(self)
 
     @functools.cached_property
@@ -84,21 +84,21 @@ class Experiment:
 
     @functools.cached_property
     def model(self) -> Model:
-        """The model, shaped by the data set; `ConfigError` if settings do not fit together."""
+        """The model, shaped by the data set; `ConfigError` if settings are incompatible."""
         return assembly.model(self)
 
     @functools.cached_property
     def task(self) -> Plugin:
-        """What is trained, as the configuration declares it."""
+        """The task plug-in, which declares what is trained."""
         return registry.build("tasks", self.config.task)
 
     def offered(self) -> dict[str, Any]:
-        """What networks may want to know of data and settings, by the names of `make`."""
+        """Properties of data and settings for the `make` of networks, by parameter name."""
         return assembly.offered(self)
 
     @functools.cached_property
     def loaded(self) -> tuple[Params, dict[str, Any]]:
-        """The weights that `config.eval.weights` names, and the record of what they are."""
+        """The weights named by `config.eval.weights`, and a record that describes them."""
         return self.weights(self.config.eval.weights)
 
     @property
@@ -106,7 +106,7 @@ class Experiment:
         """The weights of the model, a pytree, replicated over the mesh.
 
         Raises:
-            CheckpointError: there is no readable checkpoint, or it is of another architecture.
+            CheckpointError: there is no readable checkpoint, or it has another architecture.
         """
         return self.loaded[0]
 
@@ -123,24 +123,23 @@ class Experiment:
         steps: int | None = None,
         batch: int | None = None,
     ) -> np.ndarray:
-        """Draws images.
-
-        What is not given is as in `run.config`, guidance included: `guidance="none()"` for none.
+        """Draws samples.
 
         Args:
-            num: how many.
-            labels: classes to cycle through, numbers or names; empty means all of them in turn.
-            captions: texts to cycle through; empty means those of the test split.
-            prior: of a decoder that is told what a CLIP sees, the run that draws this for captions,
-                or `"split:test"`, or `"captions"`.
-            seed: of the noise. The same seed and settings give the same images.
-            guidance: plug-in string such as `"cfg(w=2.0)"`.
+            num: number of images.
+            labels: classes to cycle through, numbers or names; empty for all of them in turn.
+            captions: prompts to cycle through; empty for the captions of the test split.
+            prior: source of the CLIP embeddings for an unCLIP decoder: the run of a prior,
+                `"split:test"` or `"captions"`.
+            seed: seed for the noise. The same seed and settings give the same images.
+            guidance: plug-in string such as `"cfg(w=2.0)"`. None is the run's own setting, which
+                may be guided; `"none()"` samples without guidance.
             sampler: plug-in string such as `"dpmpp_2m()"`.
-            steps: of the sampler, from noise to data.
+            steps: number of steps of the sampler.
             batch: images per call, over all devices.
 
         Returns:
-            uint8 `[num, H, W, C]`, levels `0 .. source.levels - 1`.
+            uint8 `[num, H, W, C]`, values in `0 .. source.levels - 1`.
 
         Raises:
             ConfigError: settings that do not exist or do not fit the model.
@@ -170,15 +169,15 @@ class Experiment:
         seed: int | None = None,
         batch: int | None = None,
     ) -> "BitsPerDim":
-        """The variational bound in continuous time on a split of the data, each image once.
+        """The continuous-time variational bound (Kingma et al. 2021) on a split of the data.
 
-        Kingma et al. (2021). The figure does not depend on `batch` or on the devices.
+        The result does not depend on `batch` or on the devices.
 
         Args:
             split: `"train"`, `"valid"` or `"test"`.
-            draws: times per image, even: stratified, in two independent replicates.
-            limit: only the first images; 0 for all.
-            seed: of times and noise.
+            draws: noise draws per image, even: stratified in two independent replicates.
+            limit: number of images, from the first; 0 for all.
+            seed: seed for times and noise.
             batch: images per call, over all devices.
 
         Returns:
@@ -203,14 +202,14 @@ class Experiment:
         labels: Array | None = None,
         captions: Sequence[str] | None = None,
     ) -> Callable[[Array, Array], Pred]:
-        """The model as a function to sample with, or to build on.
+        """The model as a denoising function, for `integrate` or code of your own.
 
         Args:
-            guidance: plug-in string such as `"cfg(w=2.0)"`; `"none()"` for the bare model. If not
-                given, it is that of the run, `run.config.guidance`.
-            labels: int `[B]`, required for a conditional model: the class of each example,
-                `num_classes` for no class.
-            captions: of a model of texts: `B` of them; None for no text.
+            guidance: plug-in string such as `"cfg(w=2.0)"`; `"none()"` for the model without
+                guidance. None is the run's own setting, which may be guided.
+            labels: int `[B]`, required for a class-conditional model; `num_classes` is the null
+                class.
+            captions: `B` texts, for a model that reads text; None for no text.
 
         Returns:
             `(z, gamma) -> Pred(x, eps)` with `z` float `[B, H, W, C]` and gamma = -log SNR, a
@@ -227,15 +226,15 @@ class Experiment:
         return sampling_method.denoiser(changed, self.params, labels, captions)
 
     def compress(self, images: np.ndarray, labels: np.ndarray | None = None) -> bytes:
-        """Codes images without loss by bits-back coding, as `config.compress` says.
+        """Compresses images losslessly by bits-back coding, with the settings `config.compress`.
 
         Args:
-            images: uint8 `[N, H, W, C]`, grey levels of the model's data.
-            labels: int `[N]`, coded as well; None for no class.
+            images: uint8 `[N, H, W, C]`, levels of the model's data.
+            labels: int `[N]`, also coded; None for no class.
 
         Returns:
-            The content of a `.djz` file. It decodes with the same weights and software, on the
-            same kind of device.
+            The content of a `.djz` file. Decoding needs the same weights, the same software and
+            the same kind of device.
 
         Raises:
             ConfigError: settings that cannot work.
@@ -246,7 +245,7 @@ class Experiment:
         return codec.encode(self, *self.loaded, codec.checked(self, images, labels)).data
 
     def decompress(self, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-        """Decodes what `compress` returned, and checks it against the digest inside.
+        """Decodes the output of `compress`, and checks it against the digest in its header.
 
         Args:
             data: the content of a `.djz` file.
@@ -255,7 +254,7 @@ class Experiment:
             The images, uint8 `[N, H, W, C]`, and the labels, int32 `[N]`, or None.
 
         Raises:
-            CodecError: damaged, or written with another model, setting or version.
+            CodecError: the data are damaged, or written with another model, setting or version.
         """
         from diffusion_jax.experiment import codec
 
@@ -263,20 +262,20 @@ class Experiment:
         return found.images, found.labels
 
     def shapes(self) -> Params:
-        """Shapes of the weights; nothing is computed."""
+        """Shapes of the weights, without computing them."""
         return self.task.shapes(self)
 
     def weights(self, name: str = "") -> tuple[Params, dict[str, Any]]:
-        """Weights to evaluate or sample with.
+        """Loads weights for evaluation or sampling.
 
         Args:
             name: an average such as `"0.9999"`, `"params"`, or empty for the first average.
 
         Returns:
-            The weights, replicated over the mesh, and a record of what they are.
+            The weights, replicated over the mesh, and a record that describes them.
 
         Raises:
-            CheckpointError: there is no readable checkpoint, or it is of another architecture.
+            CheckpointError: there is no readable checkpoint, or it has another architecture.
         """
         if not isinstance(name, str):
             raise ConfigError(f"weights({name!r}): an average is named in quotes, as '{name}'")
@@ -286,9 +285,9 @@ class Experiment:
 def open_experiment(
     config: ConfigDict, workdir: Path, checkpoint: str = "", asked: Collection[str] = ()
 ) -> Experiment:
-    """An experiment or a cascade; a published checkpoint has its own settings of the model.
+    """Opens an experiment or a cascade; a published checkpoint brings its own model settings.
 
-    Of those, the fields that were `asked` for must agree with them.
+    Fields set on the command line (`asked`) must agree with the checkpoint's.
     """
     from diffusion_jax.experiment.cascade import joined
 
@@ -301,15 +300,20 @@ def open_experiment(
 
 
 def open_run(path: str | Path, *, data_dir: str | None = None, trust: bool = False) -> Experiment:
-    """Opens a run that has been trained, with the configuration it was trained with.
+    """Opens a trained run, with the configuration it was trained with.
+
+    For example `open_run("runs/digits").sample(16)`.
 
     Args:
         path: its work directory (the newest checkpoint is used), or a checkpoint folder in it.
-        data_dir: where the data are on this machine, if not where they were in training.
-        trust: import the modules that its plug-ins name; see `SECURITY.md`.
+        data_dir: folder of the data on this machine, if different from training.
+        trust: whether to import the modules named by its plug-ins; see `SECURITY.md`.
+
+    Returns:
+        The run. Its checkpoint is read on first use: errors in it are raised then.
 
     Raises:
-        ConfigError: no run is there, a number is out of range, or modules are not trusted.
+        ConfigError: there is no run, a number is out of range, or modules are not trusted.
     """
     if not isinstance(trust, bool):
         raise ConfigError(f"trust={trust!r} must be True or False")

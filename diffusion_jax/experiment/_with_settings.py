@@ -1,4 +1,4 @@
-"""A run with other settings of sampling or measuring."""
+"""A run with other settings of sampling or evaluation."""
 
 import copy
 import dataclasses
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def with_settings(run: "Experiment", changes: dict[str, Any]) -> "Experiment":
-    """The run with other settings (None: as they are).
+    """A copy of the run with other settings; None keeps a setting.
 
-    Model, data and weights depend on none of these, so both runs share them.
+    Model, data and weights do not depend on these settings, so both runs share them.
     """
     config = copy.deepcopy(run.config)
     for key, value in changes.items():
@@ -34,15 +34,15 @@ def with_settings(run: "Experiment", changes: dict[str, Any]) -> "Experiment":
 
 
 def listed(name: str, values: Any, example: str) -> list[Any] | None:
-    """Several values, such as labels, as a list; None as it is.
+    """Converts several values, such as labels, to a list; None stays None.
 
     Raises:
-        ConfigError: one value by itself; a text is one, and not its letters.
+        ConfigError: a single value, or a text (which is not taken as a list of letters).
     """
     if values is None:
         return None
     single = isinstance(values, str | bytes) or not isinstance(values, Iterable)
     if single or getattr(values, "ndim", 1) != 1:
-        said = f"{values!r}".replace("\n", " ")
-        raise ConfigError(f"{name}={said} must be a list, as {name}={example}")
+        shown = f"{values!r}".replace("\n", " ")
+        raise ConfigError(f"{name}={shown} must be a list, for example {name}={example}")
     return list(values)

@@ -1,4 +1,4 @@
-"""The model of a run, put together from its settings and shaped by its data."""
+"""Builds the model of a run from its settings and its data."""
 
 import math
 from collections.abc import Collection
@@ -32,12 +32,12 @@ _LEAST_LATENT = -9.0  # gamma at which a latent of unit variance carries 6.5 bit
 
 
 def diffuses(run: "Experiment") -> bool:
-    """Whether the run's weights are a model that one can denoise with."""
+    """Whether the run is a denoiser (or a student), not another kind of network."""
     return run.task.holds in ("denoiser", "student")
 
 
 def model(run: "Experiment") -> Model:
-    """The model; settings that do not exist or do not fit together raise `ConfigError`."""
+    """Builds the model; raises ConfigError for settings that do not exist or are incompatible."""
     c, source = run.config, run.source
     if not diffuses(run):
         can = "sample it or measure its quality" if run.task.figure == "samples" else "eval it"
@@ -48,42 +48,43 @@ def model(run: "Experiment") -> Model:
     classes = source.num_classes if c.conditional else 0
     images = {**offered(run), "num_classes": classes, "augment": run.augment.size,
               "text": run.text}  # fmt: skip
-    told = embeddings.of(run)
-    decoder, between = _space(run, images)
-    latent = images["shape"] if takes_latent(run) else between.latent_shape(images["shape"])
-    known = {**images, "channels": latent[-1], "shape": latent}
+    embedder = embeddings.of(run)
+    decoder, autoencoder = _space(run, images)
+    latent = images["shape"] if takes_latent(run) else autoencoder.latent_shape(images["shape"])
+    context = {**images, "channels": latent[-1], "shape": latent}
     values = outputs(check_prediction(c.prediction), source.levels)
-    vectors = hasattr(between, "vectors")  # a level is one, not a number
-    _check_takes_latent(run, between)
-    each = images["channels"] if vectors and values > 1 else known["channels"]
-    wide = {**known, "channels": each * values}
+    vectors = hasattr(autoencoder, "vectors")  # each level is a vector of several channels
+    _check_takes_latent(run, autoencoder)
+    channels = images["channels"] if vectors and values > 1 else context["channels"]
+    network_context = {**context, "channels": channels * values}
     built = Model(
-        network=registry.build("backbones", c.network, **wide),
-        schedule=registry.build("schedules", c.schedule, **known),
+        network=registry.build("backbones", c.network, **network_context),
+        schedule=registry.build("schedules", c.schedule, **context),
         decoder=decoder,
         prediction=c.prediction,
         num_classes=classes,
-        encoder=registry.build("encoders", c.encoder, **known),
+        encoder=registry.build("encoders", c.encoder, **context),
         null_class=(not classes or c.class_dropout > 0)
         and (run.text is None or c.text_dropout > 0)
-        and (told is None or c.embedding_dropout > 0),
+        and (embedder is None or c.embedding_dropout > 0),
         view=view(run),
-        autoencoder=between,
+        autoencoder=autoencoder,
         cond_scalars=getattr(run.task, "cond_scalars", ()),
         teacher=teacher_of(run.task),
         text=run.text,
-        embedding=0 if told is None else len(told.scale) + 1,
+        embedding=0 if embedder is None else len(embedder.scale) + 1,
     )
     texts.check(run, built.network)
     _check_stills(run, built)
-    if known["low"] and not getattr(built.network, "low", 0):
+    if context["low"] and not getattr(built.network, "low", 0):
         raise ConfigError(
-            f"view {c.view} gives small images, frames or latents, but network {c.network} takes "
-            "none: its make(...) must take low (their channels); vdm_unet, unet, dit and uvit do, "
-            "and of frames video_unet and stacked_frames"
+            f"view {c.view} conditions on small images, frames or latents, which network "
+            f"{c.network} does not accept: its make() must accept `low`, the number of their "
+            "channels; vdm_unet, unet, dit and uvit do, and for frames video_unet and "
+            "stacked_frames"
         )
-    if not built.traits.latent:  # mulan's rises by construction, and takes seconds
-        with jax.ensure_compile_time_eval():  # a model may be asked for while shapes are traced
+    if not built.traits.latent:  # mulan's schedule rises by construction, and the check takes long
+        with jax.ensure_compile_time_eval():  # this may run while shapes are traced
             check_rises(built.schedule, built.schedule.init(jax.random.key(0)))
     if values > 1:
         require(
@@ -101,36 +102,36 @@ def model(run: "Experiment") -> Model:
 
 
 def _check_stills(run: "Experiment", built: Model) -> None:
-    """Refuses videos among unrelated images where the network does not keep those apart."""
+    """Raises ConfigError if data mix videos and single images, but the network cannot."""
     c, source = run.config, run.source
     if source.stills is None:
         return
     if not built.num_classes:
         raise ConfigError(
-            f"data={c.data}: some examples are unrelated images, which only their class tells from "
-            "videos: set --config.conditional=True"
+            f"data={c.data}: some examples are unrelated images, and only their class "
+            "distinguishes them from videos: set --config.conditional=True"
         )
     if getattr(built.network, "stills", None) is None:
         raise ConfigError(
-            f"data={c.data}: some examples are unrelated images, and network {c.network} lets all "
-            "frames see one another: use video_unet(), or the videos alone"
+            f"data={c.data}: some examples are unrelated images, and network {c.network} mixes all "
+            "frames: use video_unet(), or only the videos"
         )
 
 
 def view(run: "Experiment") -> View:
-    """What of an image the run models."""
+    """The part of an image that the run models."""
     return registry.build("views", run.config.view, levels=run.source.levels)
 
 
 def takes_latent(run: "Experiment") -> bool:
-    """Whether the run is a model of pixels that is given the latent of each image."""
+    """Whether the run is a model of pixels that is conditioned on the latent of each image."""
     return bool(getattr(view(run), "latent", False))
 
 
 def check_call(run: "Experiment") -> None:
-    """Calls the network as training does, for shapes only: refuses (`ConfigError`) what fails."""
+    """Traces a call of the network with the shapes of training; ConfigError if that fails."""
     built, shape = run.model, tuple(run.source.shape)
-    n = max(run.config.batch // run.config.accumulate, 1)  # so that memory is what training takes
+    n = max(run.config.batch // run.config.accumulate, 1)  # the batch of a training step
     image, label = jax.ShapeDtypeStruct((n, *shape), jnp.uint8), jax.ShapeDtypeStruct((n,), int)
     more = {"augment": run.augment.size, "latent": built.traits.latent}
     words = as_read(run.text, np.zeros((1, run.text.length), np.int32)) if run.text else None
@@ -156,11 +157,11 @@ def check_call(run: "Experiment") -> None:
 
 
 def check_named(run: "Experiment") -> None:
-    """Refuses (`ConfigError`) plug-ins that only later modes will build, by name and arguments."""
+    """Checks name and arguments (`ConfigError`) of plug-ins that only later modes will build."""
     c = run.config
     registry.build("edits", c.edit.method)
-    known = {"shape": run.source.shape, "levels": run.source.levels, "open_classifier": None,
-             "open_clip": None}  # fmt: skip
+    context = {"shape": run.source.shape, "levels": run.source.levels, "open_classifier": None,
+               "open_clip": None}  # fmt: skip
     for kind, field, spec in (
         ("features", "quality.features", c.quality.features),
         ("features", "quality.nearest", c.quality.nearest),
@@ -174,61 +175,62 @@ def check_named(run: "Experiment") -> None:
     ):
         try:
             if spec:
-                registry.check(kind, spec, data_dir=c.data_dir, workers=c.data_workers, **known)
+                registry.check(kind, spec, data_dir=c.data_dir, workers=c.data_workers, **context)
         except SpecError as e:
             raise ConfigError(f"{field}: {e}") from e
 
 
-def _space(run: "Experiment", known: dict[str, Any]) -> tuple[Decoder, Autoencoder]:
-    """The decoder, and what lies between data and what diffuses."""
-    decoder = registry.build("decoders", run.config.decoder, **known)
-    between = autoencoders.build(run.config.autoencoder, decoder=decoder, **known)
-    return decoder, between
+def _space(run: "Experiment", context: dict[str, Any]) -> tuple[Decoder, Autoencoder]:
+    """The decoder, and the autoencoder between data and latents."""
+    decoder = registry.build("decoders", run.config.decoder, **context)
+    autoencoder = autoencoders.build(run.config.autoencoder, decoder=decoder, **context)
+    return decoder, autoencoder
 
 
-def _check_takes_latent(run: "Experiment", between: Autoencoder) -> None:
-    """Refuses an autoencoder whose latents a model of pixels cannot be told."""
+def _check_takes_latent(run: "Experiment", autoencoder: Autoencoder) -> None:
+    """Raises ConfigError if a model of pixels cannot be conditioned on these latents."""
     c = run.config
     if not takes_latent(run):
         return
-    if registry.parse(c.autoencoder).name == "pixels" or is_trained(between):
+    if registry.parse(c.autoencoder).name == "pixels" or is_trained(autoencoder):
         raise ConfigError(
-            f"view {c.view} reads images from the latents of an autoencoder that has been trained: "
-            "name it, --config.autoencoder=\"conv(checkpoint='runs/vae')\""
+            f"view {c.view} reads images from the latents of a trained autoencoder: "
+            "give its run, --config.autoencoder=\"conv(checkpoint='runs/vae')\""
         )
-    if hasattr(between, "vectors"):
+    if hasattr(autoencoder, "vectors"):
         raise ConfigError(
-            f"view {c.view}: {c.autoencoder} reads its latents exactly; there is nothing to model"
+            f"view {c.view}: {c.autoencoder} decodes its latents exactly; nothing is left to model"
         )
 
 
 def _check_latents(run: "Experiment", built: Model) -> None:
-    """Refuses what does not go together with latents of an autoencoder."""
+    """Raises ConfigError for settings that are incompatible with latents of an autoencoder."""
     c, traits = run.config, built.traits
     if traits.latent_noise:
         spec = "encoder" if traits.time_dependent_data else "schedule"
         who, instead = f"{spec} {c[spec]}", "use noise='fixed' in the autoencoder"
         if traits.time_dependent_data or traits.latent:
             require(built, who, instead, latent_noise=False)
-    shape = run.source.shape  # of the image; a view is a part of it
+    shape = run.source.shape  # of the whole image
     part, latent = (math.prod(s) for s in (built.shape(shape), built.z_shape(shape)))
     if traits.latent_noise or latent >= part:
         return
-    # The schedule's own: it may have been given another end than config.gamma_min.
+    # The end of the schedule itself: its arguments may override config.gamma_min.
     gamma_0 = float(endpoints(built.schedule, built.schedule.init(jax.random.key(0)))[0].min())
     if gamma_0 < _LEAST_LATENT:
         bits = 0.5 * math.log2(1.0 + math.exp(-gamma_0))
         raise ConfigError(
-            f"gamma_min={gamma_0:g}: without noise of their own, each latent would carry "
+            f"gamma_min={gamma_0:g}: without noise in the autoencoder, each latent would carry "
             f"{bits:.1f} bits; use about {built.space.gamma_min:g}, or noise='learned' in the "
             "autoencoder"
         )
 
 
 def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
-    """Settings that follow from the data or a teacher, as the values they have.
+    """Fills in settings that follow from the data or a teacher.
 
-    The rules may change. Those that were `asked` for must agree with a teacher's.
+    They are saved as values, because the rules may change. Settings from the command line
+    (`asked`) must agree with a teacher's.
     """
     from diffusion_jax.experiment import teachers
 
@@ -244,32 +246,32 @@ def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
 
 
 def _least_noise(run: "Experiment") -> float:
-    """The gamma of least noise that suits what diffuses: by the levels, of pixels."""
+    """The default `gamma_min`: by the number of levels for pixels, or from the autoencoder."""
     c, source = run.config, run.source
     if registry.parse(c.autoencoder).name == "pixels" or takes_latent(run):
         return least_noise(source.levels)
-    known = {"levels": source.levels, "channels": source.shape[-1], "shape": tuple(source.shape)}
-    return _space(run, known)[1].gamma_min
+    context = {"levels": source.levels, "channels": source.shape[-1], "shape": tuple(source.shape)}
+    return _space(run, context)[1].gamma_min
 
 
 def offered(run: "Experiment") -> dict[str, Any]:
-    """What networks may want to know of data and settings, by the names of `make`."""
+    """Properties of data and settings for the `make` of networks, by parameter name."""
     c, source, device = run.config, run.source, run.mesh.devices.flat[0]
     if c.dtype not in ("float32", "bfloat16"):
-        raise ConfigError(f"dtype={c.dtype!r}: allowed are float32, bfloat16")
+        raise ConfigError(f"dtype={c.dtype!r}: allowed: float32, bfloat16")
     gamma_min = _least_noise(run) if c.gamma_min is None else c.gamma_min
     check_ends(gamma_min, c.gamma_max)
-    seen, shape = view(run), tuple(source.shape)
-    own, given = seen.shape(shape), seen.given_shape(shape)
+    part, shape = view(run), tuple(source.shape)
+    part_shape, given = part.shape(shape), part.given_shape(shape)
     if takes_latent(run):
-        known = {"levels": source.levels, "channels": own[-1], "shape": own}
-        given = _space(run, known)[1].latent_shape(own)
+        context = {"levels": source.levels, "channels": part_shape[-1], "shape": part_shape}
+        given = _space(run, context)[1].latent_shape(part_shape)
     return {
         "gamma_min": gamma_min,
         "gamma_max": c.gamma_max,
         "levels": source.levels,
-        "channels": own[-1],
-        "shape": own,
+        "channels": part_shape[-1],
+        "shape": part_shape,
         "low": given[-1] if given else 0,
         "given": given[0] if given and len(given) == 4 else 0,
         "classes": source.classes,

@@ -1,9 +1,9 @@
 """Several runs as one model of whole images: `config.stages`, small images first.
 
-    log P(image) = log P(smallest) + sum over stages of log P(what they lack | them)
+    log P(image) = log P(smallest) + sum over later stages of log P(detail | smaller image)
 
-Every stage is an ordinary run with a bound of its own, and the sum bounds `-log P(image)`. A model
-of latents and one that reads images from them (`decoded`) are two such stages.
+Every stage is an ordinary run with its own bound, and their sum bounds `-log P(image)`. A model of
+latents and a model of images given latents are two such stages.
 """
 
 import copy
@@ -21,23 +21,23 @@ from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
 from diffusion_jax.types import Params
 
-# What the stages have from the command line of the cascade; all else is their own.
+# Settings that the stages take from the cascade's command line; all others are their own.
 _SHARED = (*GROUPS["sampling"], "sample", "eval", "quality", "compress", "edit",
            "mesh", "data_dir", "data_workers")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Cascade(Experiment):
-    """A run whose model is that of all its stages together."""
+    """A run whose model consists of all its stages."""
 
     @functools.cached_property
     def model(self) -> Model:
-        """That of the last stage: what is said of labels and levels holds for all."""
+        """The model of the last stage, whose labels and levels are those of all stages."""
         return self.stages[-1].model
 
     @functools.cached_property
     def loaded(self) -> tuple[Params, dict[str, Any]]:
-        """The weights of every stage, as a tuple, and a record of what they are."""
+        """The weights of every stage, as a tuple, and a record that describes them."""
         params, records = zip(*(s.loaded for s in self.stages), strict=True)
         _check_data(self.stages, records)
         if self.model.from_latent:
@@ -51,33 +51,33 @@ class Cascade(Experiment):
 
 
 def joined(run: Experiment) -> Cascade:
-    """The cascade that `run.config.stages` names.
+    """Opens the cascade of `run.config.stages`.
 
     Raises:
-        ConfigError: the runs do not fit together, or not in this order.
+        ConfigError: the runs do not fit together, or are in the wrong order.
     """
     names = [name.strip() for name in run.config.stages.split(",") if name.strip()]
     if len(names) < 2:
         raise ConfigError(
-            f"stages={run.config.stages!r}: name the runs of all stages, small images first: "
+            f"stages={run.config.stages!r}: give the runs of all stages, small images first: "
             "runs/low,runs/high"
         )
     if run.checkpoint:
-        raise ConfigError("--checkpoint names one run, --config.stages several: leave one out")
+        raise ConfigError("--checkpoint is one run, --config.stages are several: leave one out")
     for name in names:
         if place(name) == run.workdir:
             raise ConfigError(
-                f"--workdir={name} is a stage's own folder, whose files would be mixed with "
-                "the cascade's; give the cascade another one"
+                f"--workdir={name} is the folder of a stage, whose files would be mixed with "
+                "the cascade's; use another folder for the cascade"
             )
     stages = tuple(_stage(run, name, i == 0) for i, name in enumerate(names))
     for stage in stages:
         vars(stage)["source"] = stages[-1].source
-    told = assembly.takes_latent(stages[-1])
-    if not told:
+    of_latents = assembly.takes_latent(stages[-1])
+    if not of_latents:
         _check_order(stages, names)
     _check_equal(stages, names)
-    if told:
+    if of_latents:
         latent_decoder.check(stages, names)
         latent_decoder.join(stages)
     found = Cascade(run.config, run.workdir, "", stages)
@@ -86,18 +86,18 @@ def joined(run: Experiment) -> Cascade:
 
 
 def waste(run: Experiment) -> str:
-    """A line about bits that a cascade wastes, if its pyramid is no bijection; else nothing."""
+    """A note about bits that a cascade wastes if its pyramid is not a bijection; else empty."""
     pyramids = [s.model.view.pyramid for s in run.stages]
     if all(p is None or p.exact for p in pyramids):
         return ""
     return (
-        f"note: {run.stages[-1].config.view} gives probability to images with other small images "
-        "than it was told, so that bounds and files are valid and a little longer than need be"
+        f"note: {run.stages[-1].config.view} also gives probability to images that contradict the "
+        "given small image; bounds and files are valid, but slightly longer than necessary"
     )
 
 
 def _stage(run: Experiment, name: str, first: bool) -> Experiment:
-    """One run, with the settings of the cascade's command line."""
+    """Opens one run, with the settings of the cascade's command line."""
     made = f"cascade:{'low' if first else 'high'}"
     own = other_runs.opened("stages", name, made, run.config.data_dir)
     if own.task.holds != "denoiser":
@@ -115,8 +115,8 @@ def _stage(run: Experiment, name: str, first: bool) -> Experiment:
 
 
 def _check_order(stages: Sequence[Experiment], names: Sequence[str]) -> None:
-    """From small images given nothing, halved once less each time, to whole ones."""
-    told = ", ".join(f"{n} (view {s.config.view})" for n, s in zip(names, stages, strict=True))
+    """Checks that each stage has one halving less than the stage before it, down to none."""
+    listed = ", ".join(f"{n} (view {s.config.view})" for n, s in zip(names, stages, strict=True))
     views = [assembly.view(s) for s in stages]
     shape = stages[-1].source.shape
     halved = [v.halvings for v in views]
@@ -124,17 +124,19 @@ def _check_order(stages: Sequence[Experiment], names: Sequence[str]) -> None:
     wanted = [*range(len(stages) - 1, -1, -1)]
     if halved != wanted or gives != [False, *[True] * (len(stages) - 1)]:
         raise ConfigError(
-            f"stages: {told} are not the levels of one cascade in order; name low(level=N) first, "
-            "then high(level=N), and so on to high(level=1), none missing; of videos first(frames="
-            "N), then later(given=N)"
+            f"stages: {listed} are not the levels of one cascade in order; give low(level=N) "
+            "first, then high(level=N), and so on to high(level=1), none missing; for videos "
+            "first(frames=N), then later(given=N)"
         )
     if any(v.pyramid != views[0].pyramid for v in views):
-        raise ConfigError(f"stages: {told} split {stages[-1].source.medium.name}s by "
-                          "different pyramids, or after other frames; train with one")  # fmt: skip
+        raise ConfigError(
+            f"stages: {listed} split {stages[-1].source.medium.name}s by different pyramids, or "
+            "after different frames; train all stages with the same"
+        )
 
 
 def _check_equal(stages: Sequence[Experiment], names: Sequence[str]) -> None:
-    """The same data, levels and classes."""
+    """Checks that all stages have the same data, levels and classes."""
     first, *others = stages
     for name, other in zip(names[1:], others, strict=True):
         for what in ("data", "conditional", "decoder"):
@@ -142,18 +144,19 @@ def _check_equal(stages: Sequence[Experiment], names: Sequence[str]) -> None:
             same = registry.parse(a) == registry.parse(b) if isinstance(a, str) else a == b
             if not same:
                 raise ConfigError(
-                    f"stages: {names[0]} has {what}={a!r}, {name} {what}={b!r}; the stages of a "
-                    "cascade are trained on the same data"
+                    f"stages: {names[0]} has {what}={a!r}, {name} {what}={b!r}; all stages of a "
+                    "cascade must be trained on the same data"
                 )
 
 
 def _check_data(stages: Sequence[Experiment], records: Sequence[dict[str, Any]]) -> None:
-    """The pixels that each was trained on, by the digests in the checkpoints."""
+    """Compares the training images of the stages, by the digests in the checkpoints."""
     where = [place(r["checkpoint"]) for r in records]
-    metas = [restore.read_meta(p) for p in where if not exported.is_exported(p)]  # they have none
-    known = {digest for m in metas if (digest := m.get("data", {}).get("sketch"))}
-    if len(known) > 1:
+    # Exported weights have no digest of the data.
+    metas = [restore.read_meta(p) for p in where if not exported.is_exported(p)]
+    digests = {digest for m in metas if (digest := m.get("data", {}).get("sketch"))}
+    if len(digests) > 1:
         raise CheckpointError(
-            "stages: the runs were trained on other images under the same name: the digests of "
+            "stages: the runs were trained on different images under the same name: the digests of "
             f"their data differ ({', '.join(str(s.workdir) for s in stages)})"
         )

@@ -1,4 +1,4 @@
-"""A checkpoint's record, held against the settings its weights are used with."""
+"""Compares a checkpoint's record with the settings that its weights are used with."""
 
 import copy
 from pathlib import Path
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 
 def check_settings(experiment: "Experiment", folder: Path, saved: dict[str, Any] | None) -> None:
-    """Raises `CheckpointError` if the settings give these weights another meaning than training."""
+    """Raises `CheckpointError` if settings that determine the meaning of the weights differ."""
     if not saved:
         return
-    trained, asked = saved_config.from_dict(saved), copy.deepcopy(experiment.config)
-    asked.gamma_min = experiment.offered()["gamma_min"]
+    trained, current = saved_config.from_dict(saved), copy.deepcopy(experiment.config)
+    current.gamma_min = experiment.offered()["gamma_min"]
     if trained.gamma_min is None:
-        trained.gamma_min = asked.gamma_min
-    wrong = saved_config.other_meaning(trained, asked)
-    if not wrong and registry.parse(trained.data) != registry.parse(asked.data):
+        trained.gamma_min = current.gamma_min
+    wrong = saved_config.other_meaning(trained, current)
+    if not wrong and registry.parse(trained.data) != registry.parse(current.data):
         wrong = _other_data(experiment, trained)
     if wrong:
         raise CheckpointError(
-            f"{folder} was trained with other settings, under which its weights mean something "
-            f"else ({'; '.join(wrong)}); leave these settings out, or name the run's own"
+            f"{folder} was trained with other settings, on which its weights depend "
+            f"({'; '.join(wrong)}); leave these settings out, or use those of the run"
         )
 
 
 def _other_data(experiment: "Experiment", trained: ConfigDict) -> list[str]:
-    """In what the data differ that the weights know of.
+    """Differences between the data that matter to the weights.
 
-    Data that cannot be found, or would import modules that were not trusted, are not compared.
+    Data that cannot be found, or would import untrusted modules, are not compared.
     """
     if saved_config.untrusted_imports({"data": trained.data}):
         return []
@@ -53,12 +53,12 @@ def _other_data(experiment: "Experiment", trained: ConfigDict) -> list[str]:
 
 
 def check_classes(experiment: "Experiment", trained: list[str]) -> None:
-    """Raises ConfigError if labels mean other classes now than in training."""
+    """Raises ConfigError if the classes are not those of training."""
     now, c = list(experiment.source.classes), experiment.config
     uses = c.conditional or experiment.task.holds != "denoiser"
     if uses and trained and now and trained != now:
         was, is_ = next((p for p in zip(trained, now, strict=False) if p[0] != p[1]), ("", ""))
         raise ConfigError(
             f"the classes of {experiment.source.name} are not those of training: "
-            f"{len(now)} now, {len(trained)} then; {is_!r} was {was!r}. Name the folders as before"
+            f"{len(now)} now, {len(trained)} then; {is_!r} was {was!r}. Restore the folder names"
         )

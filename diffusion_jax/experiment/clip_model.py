@@ -1,4 +1,4 @@
-"""A CLIP that another run has trained, as a function of clean images and of texts."""
+"""A CLIP trained by another run, as functions of clean images and of texts."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,27 +16,25 @@ from diffusion_jax.experiment import latents, other_runs
 from diffusion_jax.networks.text_encoders.base import as_read, prompts
 from diffusion_jax.types import Array, Params
 
-# Images per device and call: vectors are data, and their last bits depend on it.
+# Images per device and call: the last bits of embeddings, which are data, depend on it.
 _EACH = 256
-
-
-_KEPT = 8  # sets of images whose vectors are remembered
+_KEPT = 8  # number of sets of images whose embeddings are cached
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Both encoders of a CLIP, asked about clean images at its smallest gamma.
+    """Both encoders of a CLIP, for clean images (at its smallest gamma).
 
     Attributes:
         name: the run.
-        shape: of the images it was trained on.
-        levels: of those.
-        size: values of a vector.
+        shape: shape of the images it was trained on.
+        levels: number of levels of those images.
+        size: length of an embedding.
         digest: SHA-256 of its weights.
-        images: vectors of images, levels `[N, H, W, C]`, before they are brought to unit length:
-            float32 `[N, size]`.
-        texts: the same of prompts: brackets in them are weights, see `text_encoders.base.escaped`.
-        see: `images` to be traced, `(params, levels [B, H, W, C]) -> [B, size]`.
+        images: levels `[N, H, W, C]` -> embeddings, float32 `[N, size]`, not normalised.
+        texts: prompts -> embeddings, likewise; brackets in prompts are weights, see
+            `text_encoders.base.escaped`.
+        see: `images` as a traceable function, `(params, levels [B, H, W, C]) -> [B, size]`.
         params: its weights.
     """
 
@@ -58,19 +56,19 @@ def opened(
     data: str = "scenes()",
     known: str = "",
 ) -> Clip:
-    """The CLIP of a run.
+    """Opens the CLIP of a run.
 
     Args:
         checkpoint: the run.
-        setting: that names it, for messages.
-        data_dir: of its data.
-        data: of the images it is to see, by which a message says how to train one.
-        known: SHA-256 of the weights that are meant, if they are known: no other CLIP will do.
+        setting: the setting that names it, for messages.
+        data_dir: folder of its data.
+        data: data of the images to embed; a message suggests how to train a CLIP for them.
+        known: SHA-256 of the weights if they are prescribed; no other CLIP is then suggested.
 
     Raises:
-        ConfigError: there is no run, or it holds something else.
+        ConfigError: there is no run, or it is not a CLIP.
     """
-    moved = f"; the SHA-256 of its weights is {known[:8]}..: say where it is now" if known else ""
+    moved = f"; the SHA-256 of its weights is {known[:8]}..: give its new path" if known else ""
     run = other_runs.opened(
         setting, checkpoint, None if known else "clip:clean", data_dir, _like(data), moved
     )
@@ -78,8 +76,8 @@ def opened(
     if held != "clip" or run.text is None:
         what = "a clip of a list of captions" if held == "clip" else f"a {held}"
         raise ConfigError(
-            f"{checkpoint} holds {what}; embeddings are those of a CLIP that reads the captions of "
-            "its data: train one as in configs/scenes_clip.py"
+            f"{checkpoint} holds {what}; embeddings need a CLIP that reads the captions of its "
+            "data: train one as in configs/scenes_clip.py"
         )
     source, text, network = run.source, run.text, run.task.network(run)
     params, _ = run.weights()
@@ -97,21 +95,21 @@ def opened(
     features = Features("clip", size, see, digest, params)
     extractor = extract.extractor(features, run.mesh, _EACH * run.mesh.devices.size)
 
-    found: dict[str, np.ndarray] = {}
+    cache: dict[str, np.ndarray] = {}
 
     def images(levels: np.ndarray) -> np.ndarray:
         which = hashlib.sha256(np.ascontiguousarray(levels).data).hexdigest()
-        if which not in found:
-            while len(found) >= _KEPT:
-                found.pop(next(iter(found)))
-            found[which] = np.concatenate(list(extractor(levels, "embeddings")))
-        return found[which]
+        if which not in cache:
+            while len(cache) >= _KEPT:
+                cache.pop(next(iter(cache)))
+            cache[which] = np.concatenate(list(extractor(levels, "embeddings")))
+        return cache[which]
 
     def texts(strings: Sequence[str]) -> np.ndarray:
-        known = list(dict.fromkeys(strings))
-        asked = prompts(text, known)
-        number = {s: i for i, s in enumerate(known)}
-        vectors = np.asarray(read(params, as_read(text, asked.ids), asked.weight))
+        distinct = list(dict.fromkeys(strings))
+        tokens = prompts(text, distinct)
+        number = {s: i for i, s in enumerate(distinct)}
+        vectors = np.asarray(read(params, as_read(text, tokens.ids), tokens.weight))
         return vectors[[number[s] for s in strings]]
 
     shape = tuple(source.shape)
@@ -119,6 +117,6 @@ def opened(
 
 
 def _like(data: str) -> str:
-    """The data if we have an unCLIP of them, and so a CLIP that fits; else scenes."""
+    """The data if there is a packaged unCLIP (and so a CLIP) for them; else `scenes()`."""
     name = registry.parse(data).name
     return data if f"{name}_unclip" in packaged.names() else "scenes()"

@@ -1,4 +1,4 @@
-"""Lossless coding with the model of a run: images to the bytes of a file, and back."""
+"""Lossless compression with the model of a run: from images to the bytes of a file, and back."""
 
 import hashlib
 import math
@@ -22,10 +22,10 @@ from diffusion_jax.model import need_likelihood, require
 from diffusion_jax.runtime.progress import progress
 from diffusion_jax.types import Params
 
-# Settings that change what the network computes from the same weights.
+# Settings that change the network's output for the same weights.
 _SETTINGS = ("network", "encoder", "schedule", "decoder", "prediction", "conditional", "gamma_max",
              "dtype", "augment")  # fmt: skip
-_BATCH = 8  # images side by side unless config.compress.batch says otherwise
+_BATCH = 8  # default number of images that are coded in parallel
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Encoded:
 
     Attributes:
         data: the content of the file.
-        header: what the file says of itself, JSON-able.
-        images: what was coded.
-        coder: how.
+        header: the header of the file, JSON-able.
+        images: the images that were coded.
+        coder: the coder.
         coded: the bits and their lengths.
-        seconds: of coding, without compilation.
+        seconds: time of coding, without compilation.
     """
 
     data: bytes
@@ -50,13 +50,13 @@ class Encoded:
 
 
 def one_process() -> None:
-    """Refuses a cluster: a stack of bits is in one place."""
+    """Raises ConfigError on a cluster: coding is sequential."""
     if jax.process_count() > 1:
         raise ConfigError("compress and decompress run in one process; start them on one host")
 
 
 def fingerprint(experiment: Experiment, params: Params) -> str:
-    """Which model this is: weights, and the settings that give them meaning."""
+    """Identifies a model by its weights and the settings that they depend on."""
     if experiment.stages:
         each = map(fingerprint, experiment.stages, params)
         return hashlib.sha256(" ".join(each).encode()).hexdigest()
@@ -78,14 +78,14 @@ def fingerprint(experiment: Experiment, params: Params) -> str:
 
 
 def check_whole(experiment: Experiment) -> None:
-    """Refuses a run without a likelihood, or of a part of each image only."""
+    """Raises ConfigError for a run without a likelihood, or of only a part of each image."""
     need_likelihood(experiment.model, "the codec")
     shape, model = tuple(experiment.source.shape), experiment.model
     medium = experiment.source.medium.name
     if not experiment.stages and (model.view.halvings or model.given_shape(shape)):
         raise ConfigError(
-            f"this run (view {experiment.config.view}) models a part of each {medium}, or it given "
-            f"another: code whole {medium}s with all stages, "
+            f"this run (view {experiment.config.view}) models only a part of each {medium}, or "
+            f"needs another part as input: code whole {medium}s with all stages, "
             f"--config.stages={stages_of(model.view)}"
         )
 
@@ -104,7 +104,7 @@ def networks(
 
 
 def checked(experiment: Experiment, images: np.ndarray, labels: np.ndarray | None) -> Images:
-    """Arrays as images to code; `DataError` unless they are what the model's data are."""
+    """Arrays as images to code; `DataError` unless they have the format of the model's data."""
     source, shape = experiment.source, tuple(experiment.source.shape)
     try:
         images = np.asarray(images)
@@ -135,11 +135,14 @@ def encode(
     found: Images,
     show: bool = False,
 ) -> Encoded:
-    """Codes images as `config.compress` says.
+    """Codes images with the settings of `config.compress`.
 
     Args:
-        record: what the weights are, from `Experiment.weights`.
-        show: report the progress.
+        experiment: the run, or a cascade.
+        params: the weights.
+        record: record of the weights, from `Experiment.weights`.
+        found: the images.
+        show: whether to show the progress.
 
     Raises:
         ConfigError: settings that cannot work.
@@ -155,8 +158,8 @@ def encode(
             net, c.timesteps, c.order, c.group, c.seed, labels is not None, before,
             codec_plans.made(experiment, params, [*before, net]),
         )  # fmt: skip
-        for one in (*before, net):
-            one.warm_up(labels is not None or coder.null is not None)
+        for network in (*before, net):
+            network.warm_up(labels is not None or coder.null is not None)
         start = time.monotonic()
         with progress("encode", len(found.images), show=show) as bar:
             coded = coding.encode(coder, found.images, labels, bar.at)
@@ -199,7 +202,7 @@ def _header(
 
 
 def label_kind(coder: coding.Coder) -> str:
-    """What the network is told, one of `header.LABELS`: "coded", "null text", "none", ..."""
+    """The network's conditioning, one of `header.LABELS`: "coded", "null text", "none", ..."""
     models = [c.network.model for c in coder.chains]
     nulls = {"text": any(m.text for m in models), "vector": any(m.embedding for m in models)}
     kinds = [] if coder.null is None else ["coded" if coder.classes else "null class"]
@@ -209,25 +212,27 @@ def label_kind(coder: coding.Coder) -> str:
 
 
 def schedule_code(coder: coding.Coder) -> str:
-    """The gammas of the chain, exactly, in few characters."""
+    """The exact gammas of the chains, encoded in few characters."""
     return container.code(np.concatenate([c.gammas for c in coder.chains]))
 
 
 def read(
     experiment: Experiment, data: bytes, name: str, params: Params
 ) -> tuple[dict[str, Any], list, coding.Coder]:
-    """Reads the content of a file and refuses what would not decode here.
+    """Reads the content of a file, and checks that it can be decoded here.
 
     Args:
+        experiment: the run, or a cascade.
         data: the content.
-        name: what messages call it.
+        name: name of the file for messages.
         params: the weights to decode with.
 
     Returns:
         The header, the groups and the coder.
 
     Raises:
-        CodecError: damaged, or written with another model, batch shape, schedule or software.
+        CodecError: the file is damaged, or written with another model, batch shape, schedule or
+            software.
     """
     header, groups = container.unpack(data, name)
     shape = tuple(experiment.source.shape)
@@ -242,15 +247,15 @@ def read(
     wanted = experiment.config.compress.batch
     if wanted not in (0, header["batch"]):
         raise CodecError(
-            f"{name} was written with batches of {header['batch']} images and decodes with no "
-            f"other, not with {wanted}: leave config.compress.batch at 0"
+            f"{name} was written with batches of {header['batch']} images and can only be decoded "
+            f"with those, not with {wanted}: leave config.compress.batch at 0"
         )
     here = model_functions.machine()
     other = [f"{k} {header['machine'].get(k)}, not {v}" for k, v in here.items()
              if header["machine"].get(k) != v]  # fmt: skip
     if other:
         raise CodecError(
-            f"{name} was written with {'; '.join(other)}: networks compute other bits there; "
+            f"{name} was written with {'; '.join(other)}, where networks round differently; "
             "decode it with the same versions on the same kind of device"
         )
     *before, net = networks(experiment, params, tuple(header["shape"]), header["batch"])
@@ -263,17 +268,19 @@ def read(
     if kind != header["labels"]:
         raise CodecError(f"{name}: its labels are {header['labels']!r}, this model's {kind!r}")
     if schedule_code(coder) != header["schedule"]:
-        raise CodecError(f"{name}: this machine computes another noise schedule than the one that "
-                         "wrote it; decode on the same kind of machine")  # fmt: skip
+        raise CodecError(
+            f"{name}: the noise schedule computed here differs from that of the machine that wrote "
+            "the file; decode it on the same kind of machine"
+        )
     return header, groups, coder
 
 
 def _named_by(chains: int) -> str:
-    """How to name the model of a file: `chains` is 0 where its header does not say how many."""
-    one = "name that one with --checkpoint and config.eval.weights"
+    """How to select the model of a file; `chains` is 0 if its header does not say how many."""
+    single = "select that one with --checkpoint and config.eval.weights"
     stages = "all its stages, --config.stages=LOW,HIGH"
-    return {0: f"{one}, or, of a cascade, {stages}", 1: one}.get(
-        chains, f"it was {chains} stages: name {stages}"
+    return {0: f"{single}, or, for a cascade, {stages}", 1: single}.get(
+        chains, f"it has {chains} stages: give {stages}"
     )
 
 
@@ -283,15 +290,17 @@ def decode(
     """Decodes the content of a file and checks it against the digest in its header.
 
     Args:
+        experiment: the run, or a cascade.
+        params: the weights.
         data: the content.
-        name: of the file, for messages and for the images.
-        show: report the progress.
+        name: name of the file, for messages and for the images.
+        show: whether to show the progress.
 
     Returns:
         The images, and the header.
 
     Raises:
-        CodecError: it cannot be decoded here to exactly what was coded.
+        CodecError: the file cannot be decoded exactly here.
     """
     one_process()
     with jax.default_matmul_precision(experiment.config.eval.matmul_precision or None):
@@ -307,18 +316,18 @@ def decode(
 def labels_of(experiment: Experiment, found: Images) -> np.ndarray | None:
     """The labels to code, int32 `[N]`, or None for the null class (or a model without classes).
 
-    A model of texts, or of what a CLIP sees, is told nothing of them.
+    A model conditioned on texts or CLIP embeddings codes without these.
 
     Raises:
-        ConfigError: what the model is not told it cannot do without.
+        ConfigError: the model cannot do without the conditioning that it would lack.
     """
     choice = experiment.config.compress.labels
     if choice not in ("auto", "code", "null"):
-        raise ConfigError(f"compress.labels={choice!r}: allowed are auto, code, null")
+        raise ConfigError(f"compress.labels={choice!r}: allowed: auto, code, null")
     for part in experiment.stages or (experiment,):
         if part.model.text or part.model.embedding:
             require(
-                part.model, "coding without texts, which files do not hold",
+                part.model, "coding without texts, which are not stored in files,",
                 "train with text_dropout (embedding_dropout) above 0", null_class=True,
             )  # fmt: skip
     if not experiment.model.num_classes:

@@ -1,4 +1,4 @@
-"""Where the steps of a file's chains are: by `config.compress.grid`, or as its header says."""
+"""The noise levels of the steps of a codec: from `config.compress.grid`, or from a header."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from diffusion_jax.types import Params
 def made(
     experiment: Experiment, params: Params, nets: list[model_functions.Network]
 ) -> list[np.ndarray]:
-    """Where the latents of each chain are, `[T + 1]` from data to noise; empty: at equal times.
+    """The gammas of each chain, `[T + 1]` from data to noise; empty for uniform times.
 
     Raises:
         ConfigError: `compress.grid` does not rise from the schedule's beginning to its end.
@@ -26,19 +26,19 @@ def made(
     grid, found = registry.build("grids", spec), []
     for net, own in zip(nets, params if experiment.stages else [params], strict=True):
         gammas = np.array(generate.plan(net.model, own, grid, steps)[::-1], np.float64)
-        gammas[[0, -1]] = net.gammas(1)  # the ends exactly as they are without a grid
+        gammas[[0, -1]] = net.gammas(1)  # exactly the same ends as without a grid
         if len(gammas) != steps + 1 or not (np.diff(gammas) > 0.0).all():
             raise ConfigError(
-                f"compress.grid={spec!r} is no plan of compress.timesteps={steps} steps that all "
-                "lead from data to noise: use another grid, or its number of steps"
+                f"compress.grid={spec!r} does not give compress.timesteps={steps} steps of "
+                "increasing noise: use another grid, or its number of steps"
             )
         found.append(gammas)
     return found
 
 
 def kept(header: dict[str, Any], chains: int, name: str) -> list[np.ndarray]:
-    """The plans that a file was written with, where they were not at equal times."""
-    found = [np.array(plan, np.float64) for plan in header.get("gammas", [])]
-    if len(found) not in (0, chains):
-        raise CodecError(f"{name} has gammas of {len(found)} models, and {chains} decode it")
-    return found
+    """The gammas that a file was written with; empty for uniform times."""
+    plans = [np.array(plan, np.float64) for plan in header.get("gammas", [])]
+    if len(plans) not in (0, chains):
+        raise CodecError(f"{name} has gammas of {len(plans)} models, but {chains} decode it")
+    return plans

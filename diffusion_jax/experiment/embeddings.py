@@ -1,8 +1,8 @@
-"""What a CLIP sees in images: as data of a prior, and as what a decoder is told (unCLIP).
+"""CLIP embeddings of images: as the data of a prior, and as the conditioning of a decoder (unCLIP).
 
 The settings `data='embeddings(checkpoint=..., of=...)'` and `embedding='runs/clip'` name a CLIP.
-Where it is, from any folder, its SHA-256 and the scale of each value on the training images become
-part of the configuration, so that a run never takes another; where it is may be said anew.
+Its absolute path, its SHA-256 and the scale of each value on the training images become part of
+the configuration, so that a run never uses another CLIP; only the path may be changed later.
 """
 
 import dataclasses
@@ -30,40 +30,40 @@ from diffusion_jax.runtime.storage import is_bucket, place
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
-_OWN = ("sha256", "mean", "std")  # what a run fills in
+_OWN = ("sha256", "mean", "std")  # arguments that a run fills in
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """Vectors of a CLIP as a network is told of them.
+    """Embeddings of a CLIP, standardised as the network receives them.
 
     Attributes:
-        clip: gives them.
-        scale: of their values.
+        clip: the CLIP.
+        scale: scale of the values.
     """
 
     clip: Clip
     scale: Scale
 
     def of_images(self, images: np.ndarray) -> np.ndarray:
-        """What the network is told of images (levels), float32 `[N, D + 1]`."""
+        """The network's input for images (levels), float32 `[N, D + 1]`."""
         return self.of_raw(self.clip.images(images))
 
     def of_raw(self, raw: np.ndarray) -> np.ndarray:
-        """The same of vectors `[N, D]`: put on levels as those that a prior draws."""
+        """The network's input for embeddings `[N, D]`, quantised like those of a prior."""
         return vectors.with_presence(vectors.standard_of(self.scale.levels(raw)))
 
     def texts(self, strings: Sequence[str]) -> np.ndarray:
-        """The CLIP's vectors `[N, D]` of texts."""
+        """The CLIP's embeddings `[N, D]` of texts."""
         return self.clip.texts(strings)
 
-    def raw(self, told: np.ndarray) -> np.ndarray:
-        """The vectors `[N, D]` of what the network is told."""
-        return self.scale.raw(vectors.without_presence(told))
+    def raw(self, inputs: np.ndarray) -> np.ndarray:
+        """The embeddings `[N, D]` of inputs of the network."""
+        return self.scale.raw(vectors.without_presence(inputs))
 
 
 def data(run: "Experiment", spec: str) -> Source:
-    """The data set of a plug-in string; one of embeddings can open its CLIP."""
+    """Builds the data set of a plug-in string; `embeddings()` can open its CLIP."""
     c = run.config
     return registry.build(
         "data", spec, data_dir=c.data_dir, workers=c.data_workers, open_clip=run.clip
@@ -71,10 +71,10 @@ def data(run: "Experiment", spec: str) -> Source:
 
 
 def of(run: "Experiment") -> Embedder | None:
-    """What gives a run its embeddings, `config.embedding`; None for a run without.
+    """The embedder of `config.embedding`; None for a run without embeddings.
 
     Raises:
-        ConfigError: the CLIP is of other images, or no longer the one that the run began with.
+        ConfigError: the CLIP is for other images, or is not the one that the run began with.
     """
     c = run.config
     if not c.embedding:
@@ -88,16 +88,16 @@ def of(run: "Experiment") -> Embedder | None:
 
 
 def check_digest(who: str, name: str, found: str, wanted: str) -> None:
-    """Refuses (`ConfigError`) a CLIP, by the name of its run, of other weights than those known."""
+    """Raises ConfigError if the weights of the CLIP in run `name` have changed."""
     if found != wanted:
         raise ConfigError(
             f"{who}: the weights in {name} have changed since this run began ({found[:8]}.., then "
-            f"{wanted[:8]}..): train this run anew"
+            f"{wanted[:8]}..): train this run again"
         )
 
 
 def digest(run: "Experiment") -> str:
-    """SHA-256 of the CLIP whose vectors a run draws, or is told; empty for none."""
+    """SHA-256 of the CLIP whose embeddings a run models or is conditioned on; empty for none."""
     c = run.config
     spec = _named(registry.parse(c.data))
     if spec.name != "embeddings":
@@ -112,20 +112,20 @@ def checkpoint(config: ConfigDict) -> str:
 
 
 def check_same(run: "Experiment", other: "Experiment", name: str) -> None:
-    """Refuses (`ConfigError`) a second run, called `name`, whose network is told something else."""
-    mine, theirs = (_told(r.config.embedding) for r in (run, other))
+    """Raises ConfigError if a second run, called `name`, is conditioned on other embeddings."""
+    mine, theirs = (_identity(r.config.embedding) for r in (run, other))
     if mine == theirs:
         return
-    say = [f"embedding={checkpoint(r.config)!r}" if r.config.embedding else "no embedding"
-           for r in (other, run)]  # fmt: skip
+    shown = [f"embedding={checkpoint(r.config)!r}" if r.config.embedding else "no embedding"
+             for r in (other, run)]  # fmt: skip
     raise ConfigError(
-        f"{name} has {say[0]}, this run {say[1]}: give one that is told the same, with vectors of "
-        "the same CLIP and the same scale, or two without"
+        f"{name} has {shown[0]}, this run {shown[1]}: give two runs with embeddings of the same "
+        "CLIP and the same scale, or two without"
     )
 
 
-def _told(embedding: str) -> Any:
-    """What vectors a network is told, wherever the CLIP lies; None for none."""
+def _identity(embedding: str) -> Any:
+    """Identifies the embeddings of a network, without the path of the CLIP; None for none."""
     if not embedding:
         return None
     known = _written(embedding).kwargs
@@ -133,46 +133,45 @@ def _told(embedding: str) -> Any:
 
 
 def source(run: "Experiment", found: Source) -> Source:
-    """A data set with what the run's network is told of each image."""
+    """The data set `found`, with an embedding of each image if the run uses them."""
     if not run.config.embedding:
         return found
 
     @functools.lru_cache
     def load(name: str) -> Split:
-        split, told = found.split(name), of(run)
-        assert told is not None
+        split, embedder = found.split(name), of(run)
+        assert embedder is not None
         images = np.asarray(split.everything()["image"])
-        return dataclasses.replace(split, embedding=told.of_images(images))
+        return dataclasses.replace(split, embedding=embedder.of_images(images))
 
     return dataclasses.replace(found, load=load)
 
 
 def check_network(run: "Experiment") -> None:
-    """Refuses (`ConfigError`) what does not go together with embeddings."""
+    """Raises ConfigError if augmentation or network are incompatible with embeddings."""
     c, built = run.config, run.model
     if not built.embedding:
         return
     if run.augment.size or registry.parse(c.augment).name != "none":
         raise ConfigError(
-            f"augment={c.augment!r}: an embedding is of the image as it is; use augment='none()'"
+            f"augment={c.augment!r}: embeddings are of the original images; use augment='none()'"
         )
     z = jnp.zeros((2, *built.z_shape(tuple(run.source.shape))))
 
-    def weights(told: dict[str, Any]) -> int:
-        made = jax.eval_shape(built.network.init, jax.random.key(0), z, jnp.zeros(2), told)
-        return len(jax.tree.leaves(made))
+    def count(cond: dict[str, Any]) -> int:
+        params = jax.eval_shape(built.network.init, jax.random.key(0), z, jnp.zeros(2), cond)
+        return len(jax.tree.leaves(params))
 
-    told = {"embedding": jnp.zeros((2, built.embedding))}
-    if weights(told) == weights({}):
+    if count({"embedding": jnp.zeros((2, built.embedding))}) == count({}):
         raise ConfigError(
             f"embedding={checkpoint(c)!r}, but network {c.network} "
-            "does not look at cond['embedding']; unet, dit and all that embed gamma by "
+            "does not read cond['embedding']; unet, dit and all others that embed gamma by "
             "`Conditioning` do"
         )
 
 
 def settle(run: "Experiment") -> None:
-    """Writes what the runs named by `data` and `embedding` say of a CLIP into the configuration."""
+    """Fills in digest and scale of the CLIP named by `data` or `embedding`."""
     c = run.config
     spec = _named(registry.parse(c.data))
     if spec.name == "embeddings" and not spec.kwargs.get("sha256"):
@@ -185,7 +184,7 @@ def settle(run: "Experiment") -> None:
 
 
 def opener(run: "Experiment") -> Callable[[str], Clip]:
-    """Opens a CLIP by its run, each once; the first mistake is one of the setting that names it."""
+    """A cached function that opens a CLIP by its run; errors name the setting that refers to it."""
     c = run.config
     spec = _written(c.embedding) if c.embedding else _named(registry.parse(c.data))
     setting = "embedding" if c.embedding else "data: checkpoint"
@@ -200,7 +199,7 @@ def opener(run: "Experiment") -> Callable[[str], Clip]:
 
 
 def _named(spec: Spec) -> Spec:
-    """`embeddings(...)` with its arguments by name."""
+    """`embeddings(...)` with its positional arguments as keywords."""
     if spec.name != "embeddings":
         return spec
     given = dict(zip(("checkpoint", "of"), spec.args, strict=False))
@@ -208,7 +207,7 @@ def _named(spec: Spec) -> Spec:
 
 
 def _written(embedding: str) -> Spec:
-    """The setting, a path or what a run has made of it: `clip(checkpoint=..., sha256=..., ...)`."""
+    """The setting `embedding`, a path or resolved, as `clip(checkpoint=..., sha256=..., ...)`."""
     try:
         spec = registry.parse(embedding)
     except SpecError:
@@ -219,23 +218,26 @@ def _written(embedding: str) -> Spec:
 
 
 def _before(run: "Experiment", field: str, spec: Spec) -> Spec | None:
-    """What a run that has begun with such a setting knows of its CLIP, or nothing."""
+    """The resolved setting in the saved configuration, if it agrees with `spec`; else None."""
     saved = saved_config.find(place(run.checkpoint) if run.checkpoint else run.workdir)
     if saved is None:
         return None
     text = str(saved_config.read(saved)[field])
     old = _written(text) if field == "embedding" else _named(registry.parse(text))
-    mine, theirs = (
-        (s.name, s.args, {k: v for k, v in s.kwargs.items() if k not in (*_OWN, "checkpoint")})
-        for s in (spec, old)
-    )
-    return old if mine == theirs and old.kwargs.get("sha256") else None
+    same = _without_filled(spec) == _without_filled(old)
+    return old if same and old.kwargs.get("sha256") else None
+
+
+def _without_filled(spec: Spec) -> tuple[Any, ...]:
+    """A specification without the path of the CLIP and the arguments that a run fills in."""
+    kwargs = {k: v for k, v in spec.kwargs.items() if k not in (*_OWN, "checkpoint")}
+    return spec.name, spec.args, kwargs
 
 
 def _settled(run: "Experiment", field: str, spec: Spec) -> Spec:
-    """The specification with the CLIP's place, its digest and the scale of its values."""
+    """The specification with the path of the CLIP, its digest and the scale of its values."""
     if spec.name == "embeddings" and not isinstance(spec.kwargs.get("of"), Spec):
-        data(run, str(spec))  # says what is missing
+        data(run, str(spec))  # raises the error of the plug-in
     name, before = str(spec.kwargs["checkpoint"]), _before(run, field, spec)
     there = {"checkpoint": name if is_bucket(name) else str(place(name))}
     if before is not None:
@@ -247,11 +249,11 @@ def _settled(run: "Experiment", field: str, spec: Spec) -> Spec:
     raw = _training(clip, images)
     scale = vectors.measured(raw)
     say(
-        f"embeddings of {name}: {len(scale)} values, {vectors.clipped(scale, raw):.2%} of them "
-        f"beyond {vectors.SPAN:g} deviations of {images.name}/train, and clipped"
+        f"embeddings of {name}: {len(scale)} values; {vectors.clipped(scale, raw):.2%} are beyond "
+        f"{vectors.SPAN:g} standard deviations of {images.name}/train, and clipped"
     )
-    known = {"sha256": clip.digest, "mean": scale.mean, "std": scale.std}
-    return Spec(spec.name, spec.args, {**spec.kwargs, **there, **known})
+    filled = {"sha256": clip.digest, "mean": scale.mean, "std": scale.std}
+    return Spec(spec.name, spec.args, {**spec.kwargs, **there, **filled})
 
 
 def _training(clip: Clip, images: Source) -> np.ndarray:
@@ -259,12 +261,12 @@ def _training(clip: Clip, images: Source) -> np.ndarray:
 
 
 def _fitting(run: "Experiment", name: str, images: Source) -> Clip:
-    """The CLIP, if it sees images of this kind."""
+    """Opens the CLIP; `ConfigError` unless it is for images of this shape."""
     clip = run.clip(name)
     mine = (tuple(images.shape), images.levels)
     if mine != (clip.shape, clip.levels):
         raise ConfigError(
-            f"{name} sees images of {clip.shape} with {clip.levels} levels, {images.name} has "
+            f"{name} is for images of {clip.shape} with {clip.levels} levels, {images.name} has "
             f"{mine[0]} with {mine[1]}"
         )
     return clip

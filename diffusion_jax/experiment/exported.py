@@ -1,7 +1,7 @@
-"""Weights that are handed on: a small folder with one set of weights, its settings and a card.
+"""Exported weights: a small folder with one set of weights, its settings and a card.
 
-`config.json`, `card.json` and `weights.npz`. It opens like a run (`open_run`, `--checkpoint`), and
-needs neither the optimiser's state nor orbax to be read. Bfloat16 is kept as its 16 bits, in arrays
+It contains `config.json`, `card.json` and `weights.npz`, opens like a run (`open_run`,
+`--checkpoint`), and can be read without orbax. Bfloat16 values are stored as 16 bits, in arrays
 whose names end in `:bfloat16`.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
 CARD, _WEIGHTS, _SUFFIX = "card.json", "weights.npz", ":bfloat16"
-FIGURE = "figure"  # on the card: what was measured of the weights, the last thing to be written
+FIGURE = "figure"  # the result of the evaluation on the card, which is written last
 
 
 def is_exported(path: str | Path) -> bool:
@@ -60,8 +60,8 @@ def card(path: str | Path) -> dict[str, Any]:
 _REQUIRED = {"weights": str, "step": int, "sha256": str, "classes": list}
 
 
-def _narrow(path: tuple, a: np.ndarray) -> bool:
-    """Kernels of the network: what is large, and what its products may round anyway."""
+def _is_kernel(path: tuple) -> bool:
+    """Whether an array is a kernel of the network; these are most of the weights."""
     return path[0].key == "network" and path[-1].key == "kernel"
 
 
@@ -70,7 +70,7 @@ def pack(params: Params, bfloat16: bool) -> bytes:
     arrays = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name, a = jax.tree_util.keystr(path, simple=True, separator="/"), np.asarray(leaf)
-        if bfloat16 and _narrow(path, a):
+        if bfloat16 and _is_kernel(path):
             name, a = name + _SUFFIX, np.asarray(jnp.asarray(a, jnp.bfloat16)).view(np.uint16)
         arrays[name] = a
     into = io.BytesIO()
@@ -79,16 +79,16 @@ def pack(params: Params, bfloat16: bool) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a file of weights by name, float32 where they were bfloat16.
+    """The arrays of a file of weights by name; bfloat16 becomes float32.
 
     Raises:
-        Malformed: it holds something else.
+        Malformed: the file is not a file of weights.
     """
     found = {}
     for name, a in untrusted.npz(io.BytesIO(data)).items():
         if name.endswith(_SUFFIX):
             if a.dtype != np.uint16:
-                raise untrusted.Malformed(f"{name} is not of 16 bits")
+                raise untrusted.Malformed(f"{name} does not consist of 16-bit values")
             name, a = name.removesuffix(_SUFFIX), a.view(jnp.bfloat16).astype(np.float32)
         found[name] = a
     return found
@@ -105,24 +105,25 @@ def write_folder(
     """Writes exported weights.
 
     Args:
-        folder: where; must not exist yet, be empty, or hold the same without a figure.
-        experiment: the run they are of.
+        folder: the folder; it must not exist yet, be empty, or contain the same weights without a
+            result.
+        experiment: the run of the weights.
         params: the weights.
-        record: `weights` (which average) and `step`.
-        about: what else the card says.
-        bfloat16: round the kernels of the network.
+        record: `weights` (the name of the average) and `step`.
+        about: further entries of the card.
+        bfloat16: whether to round the kernels of the network.
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: there is something in the folder, or the weights are no average.
+        ConfigError: the folder is not empty, or the weights are not an average.
     """
     folder = place(folder)
     check_free(folder)
     config = copy.deepcopy(experiment.config)
     config.ema, config.eval.weights = (_average(config, record["weights"]),), ""
-    config.data_dir = ""  # of this machine
+    config.data_dir = ""  # a path on this machine
     config.gamma_min = experiment.offered()["gamma_min"]
     data = pack(local(params), bfloat16)
     described = {
@@ -138,12 +139,12 @@ def write_folder(
         raise _taken(folder)
     write(folder / _WEIGHTS, data)
     write_json(folder / "config.json", saved_config.to_dict(config))
-    write_json(folder / CARD, described)  # last: without it, it is no such folder
+    write_json(folder / CARD, described)  # last, because it marks the folder as complete
     return folder
 
 
 def check_free(folder: Path) -> None:
-    """Refuses (`ConfigError`) a folder with anything in it but an export without its figure."""
+    """Raises ConfigError unless the folder is empty, or an export without its evaluation."""
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not is_exported(folder) or FIGURE in card(folder):
@@ -151,19 +152,21 @@ def check_free(folder: Path) -> None:
 
 
 def _taken(folder: Path) -> ConfigError:
-    return ConfigError(f"there is something in {folder} already: name a new folder")
+    return ConfigError(f"there is something in {folder} already: choose a new folder")
 
 
 def _average(config: ConfigDict, name: str) -> Average:
-    """The entry of `config.ema` called `name`; an average made afterwards has one of its own."""
+    """The entry of `config.ema` called `name`; a post-hoc average gets a new one."""
     length = averages.wanted(name)
     if length is not None:
         return f"power({length:g})"
-    found = [a for a in config.ema if ema_key(a) == name]
-    if not found:
-        known = ", ".join(map(ema_key, config.ema))
-        raise ConfigError(f"eval.weights={name!r}: averages are exported: {known}, posthoc(s)")
-    return found[0]
+    matches = [a for a in config.ema if ema_key(a) == name]
+    if not matches:
+        names = ", ".join(map(ema_key, config.ema))
+        raise ConfigError(
+            f"eval.weights={name!r}: only averages can be exported: {names}, posthoc(s)"
+        )
+    return matches[0]
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
@@ -172,11 +175,11 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         CheckpointError: they are damaged.
     """
-    said, file = card(path), path / _WEIGHTS
+    described, file = card(path), path / _WEIGHTS
     try:
         data = file.read_bytes()
-        if hashlib.sha256(data).hexdigest() != said["sha256"]:
-            raise untrusted.Malformed("its SHA-256 is not that of the card; get it again")
+        if hashlib.sha256(data).hexdigest() != described["sha256"]:
+            raise untrusted.Malformed("its SHA-256 is not that of the card; download it again")
         return unpack(data)
     except (OSError, untrusted.Malformed) as e:
         raise CheckpointError(f"cannot read {file}: {short(e)}") from e
@@ -196,20 +199,20 @@ def group(path: Path, name: str) -> Params:
 
 
 def load(experiment: "Experiment", path: Path, name: str) -> tuple[Params, dict[str, Any]]:
-    """The exported weights, replicated over the mesh, and a record of what they are.
+    """The exported weights, replicated over the mesh, and a record that describes them.
 
     Args:
-        experiment: what they are for.
+        experiment: the run that uses them.
         path: their folder.
-        name: the weights asked for.
+        name: name of the requested weights.
 
     Raises:
-        CheckpointError: they are damaged, of another architecture, or not those asked for.
+        CheckpointError: they are damaged, have another architecture, or another name.
     """
-    said = card(path)
-    if name != said["weights"]:
+    described = card(path)
+    if name != described["weights"]:
         raise CheckpointError(
-            f"{path} holds only the weights {said['weights']!r}, not {name!r}; leave "
+            f"{path} holds only the weights {described['weights']!r}, not {name!r}; leave "
             "eval.weights out"
         )
     found, like = arrays(path), experiment.shapes()
@@ -221,4 +224,4 @@ def load(experiment: "Experiment", path: Path, name: str) -> tuple[Params, dict[
         put(found[n].astype(a.dtype), whole) for n, (_, a) in zip(names, leaves, strict=True)
     )
     restore.check_finite(path, params)
-    return params, {"step": said["step"], "weights": name, "checkpoint": str(path)}
+    return params, {"step": described["step"], "weights": name, "checkpoint": str(path)}

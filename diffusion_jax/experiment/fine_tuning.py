@@ -1,4 +1,4 @@
-"""The weights of another run as the start of a new one: `config.init`."""
+"""Fine-tuning: initial weights from another run, `config.init`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,19 +20,20 @@ from diffusion_jax.types import Params
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
-_NAMED = 8  # arrays named of those that do not fit
+_NAMED = 8  # maximum number of arrays that are listed by name
 
 
 def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
-    """The arrays of `config.init` that fit, by path; says what does not.
+    """The arrays of `config.init` that fit, by path; prints which do not.
 
-    The first average of that run, of its newest checkpoint; its data are not needed.
+    Uses the first weight average of the newest checkpoint; that run's data are not needed.
 
     Args:
-        wanted: the weights to be (arrays or shapes).
+        experiment: the new run.
+        wanted: arrays or shapes of its weights.
 
     Returns:
-        The arrays; nothing if no run is named, or this one has begun already.
+        The arrays; empty without `config.init`, or if this run has begun already.
 
     Raises:
         ConfigError: none fits, or the run is this one.
@@ -45,7 +46,7 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
         return {**latents.read(experiment, wanted), **teachers.read(experiment)}
     where = place(named)
     if where == experiment.workdir:
-        raise ConfigError(f"init={named} is the work directory itself; name another --workdir")
+        raise ConfigError(f"init={named} is the work directory itself; use another --workdir")
     other_runs.saved("init", named, "", c.data)
 
     def read_one(folder: Path) -> tuple[dict[str, Any], Params]:
@@ -71,25 +72,25 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
             f"network={meta['config']['network']}"
         )
     say(f"starting from {len(fit)} arrays of {folder}")
-    _say_names("new, as that run has none of their name and shape", mine.keys() - fit.keys())
-    _say_names("of that run only, left out", theirs.keys() - fit.keys())
+    _say_names("newly initialised, missing from that run", mine.keys() - fit.keys())
+    _say_names("skipped, not in this model", theirs.keys() - fit.keys())
     for line in saved_config.other_meaning(saved_config.from_dict(meta["config"]), c):
-        say(f"  other than in that run: {line}")
+        say(f"  differs from that run: {line}")
     return {**teachers.read(experiment), **fit, **latents.read(experiment, wanted)}
 
 
 def begin(state: State, found: dict[str, np.ndarray]) -> State:
-    """The state with these arrays in its weights and all of its averages."""
+    """The state with these arrays in its weights and in all of its averages."""
 
-    def taken(path: tuple, own: jax.Array) -> jax.Array:
+    def replaced(path: tuple, initial: jax.Array) -> jax.Array:
         array = found.get(_name(path))
-        return own if array is None else put(array.astype(own.dtype), own.sharding)
+        return initial if array is None else put(array.astype(initial.dtype), initial.sharding)
 
-    def started(tree: Params) -> Params:
-        return jax.tree_util.tree_map_with_path(taken, tree)
+    def with_arrays(tree: Params) -> Params:
+        return jax.tree_util.tree_map_with_path(replaced, tree)
 
-    averages = {k: started(a) for k, a in state.ema.items()}
-    return state.replace(params=started(state.params), ema=averages)
+    averages = {k: with_arrays(a) for k, a in state.ema.items()}
+    return state.replace(params=with_arrays(state.params), ema=averages)
 
 
 def _has_begun(experiment: "Experiment") -> bool:

@@ -1,10 +1,10 @@
-"""A model of latents and a model that reads images from them, as one model of images.
+"""A model of latents and a model of images given latents, as one model of images.
 
     -log P(x) <= E[-log P(x | y_0)] + KL(q(z_0 | x) || p(z_0)),    y_0 = z_0 / alpha_0
 
-The second stage's bound is of the first term, the first stage's, without the images that its own
-autoencoder would read, of the second. Both speak of one `z_0`: the noise with which the second is
-told latents is that with which the first ends, whatever the second was trained with.
+The second stage bounds the first term. The first stage, without the decoder of its autoencoder,
+bounds the second term. Both use the same `z_0`: the second stage receives latents at the noise
+level where the first ends, even if it was trained at another.
 """
 
 import dataclasses
@@ -26,16 +26,16 @@ from diffusion_jax.types import Params
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
-_OTHERWISE = 1.5  # times the noise that it was trained with: another latent
+_OTHERWISE = 1.5  # largest ratio between the noise of latents and that of training
 
 
 def check(stages: Sequence["Experiment"], names: Sequence[str]) -> None:
-    """Refuses (`ConfigError`) runs that are not a model of latents and a reader of these."""
+    """Raises ConfigError unless the runs are a model of latents and one of images given latents."""
     first, last = stages[0].model, stages[-1].model
-    told = ", ".join(f"{n} (view {s.config.view})" for n, s in zip(names, stages, strict=True))
+    listed = ", ".join(f"{n} (view {s.config.view})" for n, s in zip(names, stages, strict=True))
     if len(stages) != 2 or first.traits.pixels or first.view.halvings or first.from_latent:
         raise ConfigError(
-            f"stages: {told}: name a run of latents of whole images, and then the one that reads "
+            f"stages: {listed}: give a run of latents of whole images, and then the one that reads "
             "images from them: runs/latent,runs/decoder"
         )
     assert last.autoencoder is not None
@@ -47,18 +47,18 @@ def check(stages: Sequence["Experiment"], names: Sequence[str]) -> None:
 
 
 def join(stages: Sequence["Experiment"]) -> None:
-    """Leaves the images of the latents to the second stage."""
+    """Removes the decoder from the first stage: images are decoded by the second."""
     first = stages[0]
     vars(first)["model"] = dataclasses.replace(first.model, autoencoder=unread(first.model.space))
     first.config.final = "identity()"
 
 
 def in_units_of(stages: Sequence["Experiment"], params: Sequence[Params]) -> tuple[Params, ...]:
-    """The weights, with latents of the first stage translated for the second.
+    """The weights, with a rescaling from latents of the first stage to those of the second.
 
     Raises:
-        ConfigError: their autoencoders are not the same, or `z_0` has other noise than the second
-            stage has learned to read.
+        ConfigError: their autoencoders differ, or the noise of `z_0` differs too much from the
+            noise that the second stage was trained with.
     """
     first, last = params
     mine, theirs = last["autoencoder"], first["autoencoder"]
@@ -84,7 +84,7 @@ def in_units_of(stages: Sequence["Experiment"], params: Sequence[Params]) -> tup
 
 
 def _between(mine: Params, theirs: Params) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and shift from latents as one run has standardised them to those of the other."""
+    """Scale and shift from the latents as standardised by `theirs` to those of `mine`."""
     if STANDARD not in mine:
         return np.ones((), np.float32), np.zeros((), np.float32)
     own, other = ({k: np.asarray(a) for k, a in p[STANDARD].items()} for p in (mine, theirs))

@@ -1,8 +1,7 @@
-"""An autoencoder that another run has trained, taken over by a run of its latents.
+"""An autoencoder trained by another run, as a part of a run of its latents.
 
-The settings of the autoencoder are those it was trained with; they, and the SHA-256 of its weights,
-become part of the new run's configuration, and the weights of its checkpoints: the run needs the
-other one only to begin.
+Its settings and the SHA-256 of its weights become part of the new run's configuration, and its
+weights part of the new run's checkpoints: the other run is needed only to begin.
 """
 
 import hashlib
@@ -26,14 +25,14 @@ from diffusion_jax.types import Params
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
-# Settings of this run, which are not those of the run that trained the autoencoder.
+# Arguments that may differ from the run that trained the autoencoder.
 _OWN = ("checkpoint", "train", "rate", "sha256", "dropout")
-# What data and arithmetic say of images: `_check_data` sees to those, and `read` to the arrays.
+# Arguments given by data and arithmetic: `_check_data` checks them, and `read` the arrays.
 _OFFERED = ("levels", "shape", "dtype")
 
 
 def settle(run: "Experiment") -> None:
-    """Writes what the autoencoder's checkpoint says of it into the configuration."""
+    """Fills in the settings of the autoencoder from its checkpoint."""
     c = run.config
     spec = registry.parse(c.autoencoder)
     if not spec.kwargs.get("checkpoint") or spec.kwargs.get("sha256"):
@@ -42,7 +41,7 @@ def settle(run: "Experiment") -> None:
 
 
 def _resumed(run: "Experiment", spec: Spec) -> str:
-    """The autoencoder of a run that has begun already with the same checkpoint, or nothing."""
+    """The resolved autoencoder of this run if it has begun with the same checkpoint; else empty."""
     saved = run.workdir / "config.json"
     if not saved.exists():
         return ""
@@ -63,7 +62,7 @@ def _resolved(run: "Experiment", spec: Spec) -> str:
 
 
 def with_settings(run: "Experiment", spec: Spec) -> Spec:
-    """The autoencoder with the settings of its checkpoint, whose weights are not read.
+    """The autoencoder with the settings of its checkpoint; does not read its weights.
 
     Raises:
         ConfigError: there is no such run, or it trained another autoencoder.
@@ -75,7 +74,7 @@ def with_settings(run: "Experiment", spec: Spec) -> Spec:
     if trained.name == "pixels":
         raise ConfigError(
             f"autoencoder: {name} is a model of pixels, which cannot score images given latents: "
-            "train an autoencoder with a head, as configs/digits_latent.py:vae"
+            "train an autoencoder with a head, such as configs/digits_latent.py:vae"
         )
     if trained.name != spec.name:
         raise ConfigError(f"autoencoder: {name} holds {trained.name}(), not {spec.name}()")
@@ -94,12 +93,12 @@ def with_settings(run: "Experiment", spec: Spec) -> Spec:
 
 
 def _plain(value: Any) -> Any:
-    """`(8, 8)` for `[8, 8]`, which means the same."""
+    """Converts lists to tuples, which are equivalent here."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _check_data(run: "Experiment", theirs: Any, name: str) -> None:
-    """Refuses an autoencoder of images of another shape, or of other levels."""
+    """Raises ConfigError for an autoencoder of images with another shape or other levels."""
     if saved_config.untrusted_imports({"data": theirs.data}):
         return
     try:
@@ -107,19 +106,19 @@ def _check_data(run: "Experiment", theirs: Any, name: str) -> None:
             "data", theirs.data, data_dir=run.config.data_dir, workers=run.config.data_workers
         )
     except (UserError, OSError):
-        return  # the arrays will not fit, if the images are others
+        return  # if the images differ, the arrays will not fit
     pairs = {"shape": (there.shape, run.source.shape), "levels": (there.levels, run.source.levels)}
     for what, (old, new) in pairs.items():
         if old != new:
             raise ConfigError(
-                f"autoencoder: {name} was trained on images of {what} {old}, these have {new}"
+                f"autoencoder: {name} was trained on images with {what} {old}, these have {new}"
             )
 
 
 def check_same(mine: ConfigDict, theirs: ConfigDict, name: str) -> None:
-    """Refuses a second network that is of other latents, or of pixels beside a model of latents.
+    """Raises ConfigError unless both networks are of pixels, or of the same latents.
 
-    By settings alone; `check_weights` sees the rest.
+    This compares settings only; `check_weights` compares the weights.
     """
     pair = [_latents(c) for c in (mine, theirs)]
     what = ["latents" if spec else "pixels" for spec in pair]
@@ -135,10 +134,10 @@ def check_same(mine: ConfigDict, theirs: ConfigDict, name: str) -> None:
 
 
 def check_weights(run: "Experiment", theirs: Params, name: str) -> None:
-    """Refuses a second network, of weights `theirs`, whose latents are not the run's own.
+    """Raises ConfigError if a second network, with weights `theirs`, has other latents.
 
-    That is by the SHA-256 of the autoencoder's weights, which training may have moved since they
-    were taken over, and by the units of latents. A run in training has no weights yet to compare.
+    Compares the SHA-256 of the autoencoders' weights, which training may have changed since they
+    were copied, and the units of latents. A run in training has no weights to compare yet.
     """
     other = theirs.get("autoencoder")
     if not other or _latents(run.config) is None:
@@ -164,14 +163,14 @@ def _same_units(own: Params, other: Params) -> bool:
 
 
 def _latents(config: ConfigDict) -> Spec | None:
-    """The autoencoder whose latents diffuse in a run with these settings; None for pixels."""
+    """The autoencoder of a run of latents with these settings; None for a run of pixels."""
     spec = registry.parse(config.autoencoder)
-    told = getattr(registry.build("views", config.view), "latent", False)
-    return None if spec.name == "pixels" or told else spec
+    given_latent = getattr(registry.build("views", config.view), "latent", False)
+    return None if spec.name == "pixels" or given_latent else spec
 
 
 def _weights(run: "Experiment", name: str) -> Params:
-    """The autoencoder's weights: exported ones, or the first average of the newest checkpoint."""
+    """The autoencoder's weights: exported, or the first average of the newest checkpoint."""
     where = place(name)
 
     def read(folder: Path) -> Params:
@@ -188,7 +187,7 @@ def _weights(run: "Experiment", name: str) -> Params:
 
 
 def digest(params: Params) -> str:
-    """SHA-256 over names, types, shapes and numbers, without the standardisation."""
+    """SHA-256 over names, types, shapes and values, without the standardisation."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name, a = jax.tree_util.keystr(path), np.asarray(jax.device_get(leaf))
@@ -199,14 +198,15 @@ def digest(params: Params) -> str:
 
 
 def read(run: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
-    """The arrays to begin with, by path; nothing without a checkpoint.
+    """The initial arrays of the autoencoder, by path; empty without a checkpoint.
 
     Args:
-        wanted: the weights to be (arrays or shapes).
+        run: the run.
+        wanted: arrays or shapes of its weights.
 
     Raises:
-        ConfigError: the checkpoint is no longer what it was when this run was set up, or its arrays
-            are not those of the autoencoder that the settings describe.
+        ConfigError: the checkpoint has changed since this run was set up, or its arrays are not
+            those of the autoencoder that the settings describe.
     """
     spec = registry.parse(run.config.autoencoder)
     name = spec.kwargs.get("checkpoint")
@@ -222,7 +222,7 @@ def read(run: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
         if pair[0] != pair[1]:
             raise ConfigError(
                 f"autoencoder: {key} is {pair[0]} in {name} and {pair[1]} in "
-                f"{run.config.autoencoder}: of its settings, name only the checkpoint"
+                f"{run.config.autoencoder}: give only the checkpoint, no other settings"
             )
     return found
 

@@ -1,4 +1,4 @@
-"""Other runs that a setting names: there, or a line that says how to make one."""
+"""Other runs named by a setting; if one does not exist, the error says how to make it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,11 @@ def saved(setting: str, path: str, kind: str | None, data: str = "", also: str =
     """The saved configuration of the run at `path`.
 
     Args:
-        setting: that names it, for the message.
-        kind: of run, as `packaged.making` takes it; None if no new one will do.
-        data: the plug-in string of the data it should be of; any where it is empty.
-        also: what else the setting may be, in words.
+        setting: the setting that names it, for the message.
+        path: the run.
+        kind: kind of run, as for `packaged.command`; None if a new one would not help.
+        data: plug-in string of the data that it should be of; empty for any.
+        also: other values of the setting, in words.
 
     Raises:
         ConfigError: there is no run.
@@ -37,7 +38,7 @@ def saved(setting: str, path: str, kind: str | None, data: str = "", also: str =
 def opened(
     setting: str, path: str, kind: str | None, data_dir: str = "", data: str = "", also: str = ""
 ) -> "Experiment":
-    """That run, opened; see `saved`."""
+    """Opens the run at `path`; the arguments are those of `saved`."""
     from diffusion_jax.experiment import open_run
 
     saved(setting, path, kind, data, also)

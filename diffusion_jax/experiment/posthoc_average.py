@@ -1,4 +1,4 @@
-"""An average of any length, from the averages by power function that a run's checkpoints hold."""
+"""Weight averages of any length, from the power-function averages in a run's checkpoints."""
 
 import logging
 from pathlib import Path
@@ -24,11 +24,11 @@ def load(
 
     Args:
         path: the work directory.
-        last: the folder of the checkpoint at which the average ends.
+        last: folder of the checkpoint at which the average ends.
         length: the s of `power(s)`.
         like: shapes of the weights.
-        sharding: where to put them.
-        begun: the step at which its averages began.
+        sharding: sharding of the result.
+        begun: step at which the averages began.
 
     Raises:
         CheckpointError: the checkpoints have no such averages.
@@ -42,13 +42,13 @@ def load(
                 with ocp.PyTreeCheckpointer() as reader:
                     names = restore.saved_tree(reader, folder / "ema")
         except integrity.Damaged as e:
-            logging.error("checkpoint %s is damaged (%s): left out", folder, e)
+            logging.error("checkpoint %s is damaged (%s): skipped", folder, e)
             continue
         of_power = ((name, averages.length(name)) for name in names)
         found += [(folder, name, step, s) for name, s in of_power if s and begun < step <= end]
     if not found:
         raise CheckpointError(
-            f"{path} has no averages by power function: train with "
+            f"{path} has no power-function averages: train with "
             "--config.ema=\"('power(0.05)', 'power(0.1)')\" and a large --config.keep_latest"
         )
     weights = averages.posthoc([(step - begun, s) for *_, step, s in found], end - begun, length)

@@ -1,8 +1,8 @@
-"""The run that a student is distilled from: its settings, its weights, and its steps.
+"""The run that a student is distilled from: its settings, weights and steps.
 
-Network and schedule of the student are the teacher's. They, the plan and the SHA-256 of the
-teacher's weights become part of the student's configuration, and its weights begin as the
-teacher's: the student needs the other run only in training.
+The student has the teacher's network and schedule, and starts from its weights. These settings, the
+plan and the SHA-256 of the teacher's weights become part of the student's configuration. The
+student needs the teacher's run only in training.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from diffusion_jax.types import Array, Cond, Denoiser, Params, Pred, diffuse
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
-# What a student is made of, and how it samples: all of it follows from the teacher.
+# Settings of the student's model and of its sampling that follow from the teacher.
 _MODEL = ("network", "schedule", "gamma_min", "gamma_max", "decoder", "prediction", "conditional",
           "augment", "view", "autoencoder")  # fmt: skip
 _SAMPLING = ("sampler", "grid", "guidance", "plan", "corrector", "sample.steps")
@@ -42,7 +42,7 @@ _FILLED = ("edges", "sha256")
 
 @dataclass(frozen=True)
 class Opened:
-    """A teacher, ready to be asked; a `training.student_step.Teacher`."""
+    """An opened teacher; a `training.student_step.Teacher`."""
 
     model: Model
     params: Any
@@ -53,12 +53,12 @@ class Opened:
     helpers: Helpers = dataclasses.field(default_factory=Helpers)
 
     def walk(self, params: Any, z: Array, gammas: Array, cond: Cond) -> Array:
-        """Latents at all `gammas` `[M + 1, B]` of the guided ODE, from `z` at the first."""
+        """Latents of the guided ODE at all `gammas` `[M + 1, B]`, from `z` at the first."""
         denoise = self._guided(params, cond)
         return loop.path(denoise, self.sampler, gammas, z, jax.random.key(0))
 
     def predict(self, params: Any, z: Array, gamma: Array, cond: Cond) -> Pred:
-        """What the guided ODE follows at `z`, `gamma` `[B]`."""
+        """The guided prediction at `z` and `gamma` `[B]`."""
         return self._guided(params, cond)(z, gamma)
 
     def _guided(self, params: Any, cond: Cond) -> Callable[[Array, Array], Pred]:
@@ -71,21 +71,21 @@ class Opened:
     def noisy(self, params: Any, x: Array, gamma: Array, eps: Array, cond: Cond) -> Array:
         """`alpha x_gamma + sigma eps`, with the teacher's encoder."""
         if self.model.traits.time_dependent_data:
-            told = {k: v for k, v in cond.items() if k != "w"}
-            x += self.model.shift(params["model"], x, gamma, told)
+            plain = {k: v for k, v in cond.items() if k != "w"}
+            x += self.model.shift(params["model"], x, gamma, plain)
         return diffuse(x, gamma, eps)
 
 
 @dataclass(frozen=True)
 class ByCondition:
-    """Classifier-free guidance whose weight is `cond["w"]`, one for each example."""
+    """Classifier-free guidance with a weight for each example, `cond["w"]`."""
 
     def check(self, context: Context) -> None:
         """Needs a null condition."""
         need_null("weight", context)
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
-        """The guided denoiser; the network is not told the weight."""
+        """The guided denoiser; the weight is not passed to the network."""
         null = need_null("weight", context)
 
         def guided(z: Array, gamma: Array, cond: Cond) -> Pred:
@@ -98,11 +98,11 @@ class ByCondition:
 
 
 def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
-    """Writes what follows from the teacher into the configuration of a student.
+    """Fills in the settings of a student that follow from its teacher.
 
     Raises:
-        ConfigError: there is no such teacher, it cannot teach this student, or a setting that was
-            `asked` for is another than the teacher's.
+        ConfigError: there is no such teacher, it cannot teach this student, or a setting from the
+            command line (`asked`) differs from the teacher's.
     """
     c, plugin = run.config, run.task
     if not teacher_of(plugin) or plugin.sha256:
@@ -123,12 +123,12 @@ def settle(run: "Experiment", asked: Collection[str] = ()) -> None:
             section, _, last = name.rpartition(".")
             owner, value = (c[section], settled[section]) if section else (c, settled)
             owner[last] = value[last]
-    run.__dict__.pop("task", None)  # it was that of the unsettled configuration
+    run.__dict__.pop("task", None)  # it was built from the unresolved configuration
     run.task.check_drawing(c)
 
 
 def _begun(run: "Experiment") -> ConfigDict | None:
-    """The settings of a student that has begun already, of the same teacher and method."""
+    """The saved settings of a student that has begun with the same teacher and method."""
     saved = run.workdir / "config.json"
     if not saved.exists():
         return None
@@ -152,7 +152,7 @@ def _resolved(run: "Experiment") -> ConfigDict:
     mine, taught = (tuple(e.source.classes) for e in (run, other))
     if theirs.conditional and mine != taught:
         raise ConfigError(
-            f"teacher: {plugin.teacher} knows the classes {', '.join(taught) or 'none'}, and "
+            f"teacher: {plugin.teacher} has the classes {', '.join(taught) or 'none'}, and "
             f"{run.source.name} has {', '.join(mine) or 'none'}"
         )
     params, _ = other.weights()
@@ -171,35 +171,35 @@ def _resolved(run: "Experiment") -> ConfigDict:
 
 
 def _open(run: "Experiment") -> "Experiment":
-    """The teacher's run, if it can teach."""
+    """Opens the teacher's run; `ConfigError` if it cannot be distilled."""
     name, c = run.task.teacher, run.config
     other = other_runs.opened("task: teacher", name, "", c.data_dir, c.data)
     if other.task.holds != "denoiser":
         raise ConfigError(f"teacher: {name} holds a {other.task.holds}, not a diffusion model")
-    _check_told(run, other)
+    _check_unconditioned(run, other)
     require(
         other.model, f"distill(teacher={name!r})", "distil a VDM or DiffEnc run of pixels",
         per_pixel_gamma=False, latent=0, pixels=True,
     )  # fmt: skip
     if other.model.given_shape(tuple(other.source.shape)) is not None:
         raise ConfigError(
-            f"teacher: {name} is a later stage of a cascade, which has no student yet"
+            f"teacher: {name} is a later stage of a cascade, which cannot be distilled yet"
         )
     return other
 
 
-def _check_told(run: "Experiment", other: "Experiment") -> None:
-    """Refuses texts and embeddings: a student is told the class, and nothing else of an image."""
+def _check_unconditioned(run: "Experiment", other: "Experiment") -> None:
+    """Raises ConfigError for texts and embeddings: a student is conditioned on the class only."""
     for setting in ("text", "embedding"):
         if other.config[setting]:
             raise ConfigError(
-                f"teacher: {run.task.teacher} was trained with {setting}=..., of which students "
-                f"cannot be told yet; name a teacher without {setting}"
+                f"teacher: {run.task.teacher} was trained with {setting}=..., on which students "
+                f"cannot be conditioned yet; use a teacher without {setting}"
             )
         if run.config[setting]:
             raise ConfigError(
-                f"{setting}={run.config[setting]!r}: a student cannot be told of it yet: leave "
-                f"{setting} out"
+                f"{setting}={run.config[setting]!r}: a student cannot be conditioned on it yet: "
+                f"leave {setting} out"
             )
 
 
@@ -208,7 +208,7 @@ def _plan(other: "Experiment", params: Params, edges: Spec, steps: int) -> np.nd
 
 
 def opened(run: "Experiment", plugin: Any, finest: int) -> Opened:
-    """The teacher of a run, with its weights: what `Handed.teacher` gives a task."""
+    """Opens the teacher of a run, with its weights, for `Handed.teacher`."""
     from diffusion_jax.experiment import guidance_models
 
     other = _open(run)
@@ -217,7 +217,7 @@ def opened(run: "Experiment", plugin: Any, finest: int) -> Opened:
     if plugin.sha256 and found != plugin.sha256:
         raise ConfigError(
             f"teacher: the weights in {plugin.teacher} have changed since this student began "
-            f"({found[:8]}.., then {plugin.sha256[:8]}..): train it anew in another --workdir"
+            f"({found[:8]}.., then {plugin.sha256[:8]}..): train it again in another --workdir"
         )
     helpers = Helpers(lambda kind, path: guidance_models.open_helper(other, kind, path))
     return asked(other.model, params, plugin, finest, helpers)
@@ -226,7 +226,7 @@ def opened(run: "Experiment", plugin: Any, finest: int) -> Opened:
 def asked(
     model: Model, params: Params, plugin: Any, finest: int, helpers: Helpers | None = None
 ) -> Opened:
-    """A model with its weights as the teacher that `plugin`, a task, asks for.
+    """Makes a model with its weights the teacher that the task `plugin` needs.
 
     Raises:
         ConfigError: guidance or sampler do not fit, or the sampler adds noise.
@@ -236,8 +236,8 @@ def asked(
     sampler = registry.build("samplers", plugin.sampler)
     if noise_share(sampler) != 0.0:
         raise ConfigError(
-            f"distill: sampler={plugin.sampler} adds noise, and a student follows a path without: "
-            "use ddim(), dpmpp_2m() or heun()"
+            f"distill: sampler={plugin.sampler} adds noise, but a student follows a deterministic "
+            "path: use ddim(), dpmpp_2m() or heun()"
         )
     check_guidance(model, guidance, helpers)
     check_sampler(model, sampler)
@@ -248,7 +248,7 @@ def asked(
 
 
 def read(run: "Experiment") -> dict[str, np.ndarray]:
-    """The arrays that a student begins with, by path; nothing for other runs."""
+    """The initial arrays of a student, by path; empty for other runs."""
     if not teacher_of(run.task):
         return {}
     params, _ = _open(run).weights()

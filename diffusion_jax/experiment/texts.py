@@ -1,4 +1,4 @@
-"""Captions in a run: how its data are read, and what samples are asked to show."""
+"""Captions in a run: encoding those of the data, and the prompts of samples."""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def encoder(run: "Experiment") -> TextEncoder | None:
-    """How captions are read; None for a run without."""
+    """The text encoder; None for a run without captions."""
     return registry.build("text_encoders", run.config.text) if run.config.text else None
 
 
 def source(run: "Experiment", data: Source | None = None) -> Source:
-    """The data set, or `data`, with captions as the text encoder reads them."""
+    """The data set, or `data`, with captions encoded by the text encoder."""
     found, reader = embeddings.source(run, data or run.data), run.text
     if reader is None:
         return found
@@ -40,16 +40,16 @@ def source(run: "Experiment", data: Source | None = None) -> Source:
         split = found.split(name)
         assert split.captions is not None
         try:
-            read = split.captions.encoded(lambda texts: as_read(reader, encode(reader, texts)))
+            encoded = split.captions.encoded(lambda texts: as_read(reader, encode(reader, texts)))
         except ConfigError as e:
             raise ConfigError(f"captions of {found.name}: {_worst(reader, found) or e}") from e
-        return dataclasses.replace(split, captions=read)
+        return dataclasses.replace(split, captions=encoded)
 
     return dataclasses.replace(found, load=load)
 
 
 def _worst(reader: TextEncoder, found: Source) -> ConfigError | None:
-    """What the encoder says of all captions of a data set: of the longest, whose split it is."""
+    """The error of encoding all captions at once, which is that of the longest in any split."""
     tables = (found.split(name).captions for name in ("train", "valid", "test"))
     try:
         encode(reader, [text for captions in tables if captions for text in captions.table])
@@ -68,18 +68,18 @@ def _need_captions(run: "Experiment", found: Source) -> None:
 
 
 def _short(run: "Experiment") -> str:
-    """The text encoder of the settings, without the words that it knows."""
+    """The text encoder of the settings, without its vocabulary."""
     spec = registry.parse(run.config.text)
     known = {k: v for k, v in spec.kwargs.items() if k != "known"}
     return repr(str(registry.Spec(spec.name, spec.args, known)))
 
 
 def settle(run: "Experiment") -> None:
-    """Writes what a text encoder takes from the training captions into the settings, for good."""
+    """Fills in what a text encoder learns from the training captions, such as a vocabulary."""
     c, reader = run.config, run.text
     if reader is None or not run.data.captioned:
         return
-    if reader.settled(()) != reader.settled(("a", "b")):  # else nothing is taken
+    if reader.settled(()) != reader.settled(("a", "b")):  # the encoder depends on the captions
         captions = run.data.split("train").captions
         assert captions is not None
         values = dataclasses.asdict(reader.settled(captions.table))  # pyright: ignore[reportArgumentType]
@@ -88,52 +88,56 @@ def settle(run: "Experiment") -> None:
 
 
 def check(run: "Experiment", network: Any) -> None:
-    """Refuses (`ConfigError`) networks and augmentations that do not go with captions."""
+    """Raises ConfigError for networks and augmentations that are incompatible with captions."""
     c = run.config
     if run.text is None:
         return
     if getattr(network, "text", None) is None:
         raise ConfigError(
-            f"text={_short(run)}, but network {c.network} takes none: its make(...) must take "
-            f"text, as those of {', '.join(_reading())} do"
+            f"text={_short(run)}, but network {c.network} cannot read text: its make() must accept "
+            f"`text`, as those of {', '.join(_reading())} do"
         )
     if not run.source.mirrors and (made := makes(run.augment)):
         raise ConfigError(
-            f"augment {c.augment} makes {made}, of which the captions of {run.source.name} are not "
-            "true: they tell places and colours; use augment='none()'"
+            f"augment {c.augment} makes {made}, for which the captions of {run.source.name} would "
+            "be wrong, because they mention places or colours; use augment='none()'"
         )
 
 
 def _reading() -> list[str]:
-    """The networks that can read text."""
+    """The names of the networks that can read text."""
     plugins = registry.describe("backbones")[1]
     return [p.name for p in plugins if any(a.partition("=")[0] == "text" for a in p.arguments)]
 
 
 def asks(run: "Experiment") -> bool:
-    """Whether the settings say themselves what the samples' prompts are."""
+    """Whether the settings give prompts for samples."""
     c = run.config.sample
     return bool(c.captions or c.prompts or c.captions_of)
 
 
 def wanted(run: "Experiment", num: int, heard: bool = False, split: str = "") -> list[str]:
-    """The prompt of each of `num` samples, in turn: those asked for, else those of a split.
+    """The prompt of each of `num` samples: those of the settings in turn, else captions of a split.
 
     Args:
-        heard: somebody else than the run's network reads them: a prior.
-        split: of the data; that of `config.eval` if empty.
+        run: the run.
+        num: number of prompts.
+        heard: whether the prompts are read by a prior, not by this run's network.
+        split: split of the data; by default that of `config.eval`.
 
     Raises:
-        ConfigError: captions of a run without, or none at all.
+        ConfigError: prompts for a run without text, invalid prompts, or data without captions.
     """
     c = run.config.sample
     asked = [*([c.captions] if isinstance(c.captions, str) else c.captions), *_lines(c.prompts)]
-    strange = [a for a in asked if not isinstance(a, str)]
-    if strange:
-        raise ConfigError(f"sample.captions: {strange[0]!r} is no text; write \"('a text', ...)\"")
+    invalid = [a for a in asked if not isinstance(a, str)]
+    if invalid:
+        raise ConfigError(
+            f"sample.captions: {invalid[0]!r} is not a text; write \"('a text', ...)\""
+        )
     if not all(a.strip() for a in asked):
         raise ConfigError(
-            "sample.captions: an empty text is none that training had; for samples without text "
+            "sample.captions: empty prompts do not occur in training; for samples without text "
             "set --config.guidance='cfg(w=0.0)'"
         )
     if run.text is None and not heard:
@@ -155,7 +159,7 @@ def wanted(run: "Experiment", num: int, heard: bool = False, split: str = "") ->
 
 
 def nothing(run: "Experiment", count: int) -> dict[str, np.ndarray]:
-    """What the network is told of images without a text."""
+    """The condition for images without a text."""
     if run.text is None:
         return {}
     return {"text": as_read(run.text, np.zeros((count, run.text.length), np.int32))}
@@ -178,7 +182,7 @@ def _lines(file: str) -> list[str]:
 
 
 def conditions(run: "Experiment", texts: list[str]) -> dict[str, np.ndarray]:
-    """What the network is told of prompts: `"text"` int32 `[N, L]`, and weights if there are any.
+    """The condition for prompts: `"text"` int32 `[N, L]`, and weights if there are any.
 
     Raises:
         ConfigError: a prompt is too long, has unknown words or brackets that do not close.
@@ -186,23 +190,23 @@ def conditions(run: "Experiment", texts: list[str]) -> dict[str, np.ndarray]:
     if run.text is None:
         return {}
     read = prompts(run.text, texts)
-    told = {"text": as_read(run.text, read.ids)}
-    return told if (read.weight == 1.0).all() else {**told, "text_weight": read.weight}
+    cond = {"text": as_read(run.text, read.ids)}
+    return cond if (read.weight == 1.0).all() else {**cond, "text_weight": read.weight}
 
 
 def reader(run: "Experiment") -> Callable[[str], dict[str, np.ndarray]] | None:
-    """What guidance reads texts of its own with; None for a run without text."""
+    """The function by which guidance encodes its own texts; None for a run without text."""
     return (lambda text: conditions(run, [text])) if run.text else None
 
 
 def check_same(run: "Experiment", other: "Experiment", name: str) -> None:
-    """Refuses (`ConfigError`) a second model, called `name`, that reads texts in another way."""
+    """Raises ConfigError if a second model, called `name`, has another text encoder."""
     if other.text != run.text:
         raise ConfigError(f"{name} has text={other.config.text!r}, this model {run.config.text!r}")
 
 
 def check_alike(run: "Experiment", other: "Experiment", name: str) -> None:
-    """`check_same`, but the words that each has from its own training captions may differ."""
+    """Like `check_same`, ignoring vocabularies learned from the training captions."""
     mine, theirs = (_short(r) if r.config.text else "''" for r in (run, other))
     if mine != theirs:
         raise ConfigError(

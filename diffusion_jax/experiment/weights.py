@@ -1,4 +1,4 @@
-"""The weights of a run: the newest or the best checkpoint, a named one, or a published one."""
+"""The weights of a run: from the newest or best checkpoint, a given one, or a published one."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def adopt_published(config: ConfigDict, checkpoint: str, asked: Collection[str]) -> None:
-    """Takes over the model settings of a published checkpoint; those `asked` for must agree."""
+    """Adopts the model settings of a published checkpoint; those set by the user must agree."""
     if not is_published(checkpoint):
         return
     own = published(checkpoint)[1].overrides
@@ -34,7 +34,7 @@ def adopt_published(config: ConfigDict, checkpoint: str, asked: Collection[str])
 
 
 def load(experiment: "Experiment", name: str) -> tuple[Params, dict[str, Any]]:
-    """The weights called `name`, replicated over the mesh, and a record of what they are."""
+    """The weights called `name`, replicated over the mesh, and a record that describes them."""
     if is_published(experiment.checkpoint):
         return _imported(experiment, name)
     path = place(experiment.checkpoint) if experiment.checkpoint else experiment.workdir

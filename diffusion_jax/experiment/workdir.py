@@ -1,4 +1,4 @@
-"""The work directory of a run: claimed by one configuration."""
+"""The work directory of a run, which belongs to one configuration."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -20,24 +20,24 @@ from diffusion_jax.training.tasks.base import timed
 if TYPE_CHECKING:
     from diffusion_jax.experiment import Experiment
 
-# What modes write of a run's weights, each in a folder of its own.
+# Folders of the modes' results, which depend on a run's weights.
 RESULTS = (
     "audit", "compare", "compressed", "edits", "eval", "inform", "inspect", "ood", "progressive",
     "quality", "report", "samples",
 )  # fmt: skip
-_PROBE = 2**20  # bytes, so that a full disk is noticed
-_END = {"steps", "lr_decay"}  # settings of when training ends, and how
-_PATTERNS = "[]*?\\"  # orbax looks for its own files with a pattern: the path must not be one
+_PROBE = 2**20  # bytes of a test file, so that a full disk is detected
+_END = {"steps", "lr_decay"}  # settings of the end of training
+_PATTERNS = "[]*?\\"  # not allowed in paths: orbax uses the path as a pattern to find its files
 
 
-def check_writable(folder: Path, instead: str = "name another --workdir") -> None:
-    """Refuses (`WorkdirError`) a folder that cannot be written to, before anything is computed.
+def check_writable(folder: Path, instead: str = "use another --workdir") -> None:
+    """Raises WorkdirError if a folder cannot be written to.
 
-    A file is written and removed: in the folder, or where it would be made.
+    A file is written and removed in the folder, or in its nearest existing parent.
 
     Args:
-        folder: the folder, which need not be there yet.
-        instead: what can be done about it.
+        folder: the folder, which need not exist yet.
+        instead: advice for the message.
     """
     if jax.process_index():
         return
@@ -56,17 +56,17 @@ def check_writable(folder: Path, instead: str = "name another --workdir") -> Non
             probe.write_bytes(bytes(_PROBE))
         finally:
             probe.unlink(missing_ok=True)
-    except Exception as e:  # OSError; a bucket's client has types of its own
+    except Exception as e:  # OSError, or the error types of a bucket's client
         why = getattr(e, "strerror", "") or short(e)
         raise WorkdirError(f"cannot write to {folder}: {why}; {instead}") from e
 
 
 @contextmanager
 def prepare_workdir(experiment: "Experiment") -> Iterator[Callable[[], None]]:
-    """Claims the work directory for this process and configuration, or confirms that it is its own.
+    """Locks the work directory for this process and configuration.
 
     Yields:
-        What to call before writing; see `lock.only_writer`.
+        A function to call before writing; see `lock.only_writer`.
 
     Raises:
         WorkdirError: another process writes there, the directory belongs to a run with another
@@ -87,13 +87,13 @@ def prepare_workdir(experiment: "Experiment") -> Iterator[Callable[[], None]]:
         try:
             _set_results_aside(experiment)
             write_json(experiment.workdir / "config.json", saved_config.to_dict(experiment.config))
-        except Exception as e:  # OSError; a bucket's client has types of its own
+        except Exception as e:  # OSError, or the error types of a bucket's client
             raise WorkdirError(f"cannot write to {experiment.workdir}: {short(e)}") from e
         yield still_alone
 
 
 def _set_results_aside(experiment: "Experiment") -> None:
-    """Moves what was measured and drawn of another run out of the way of one that begins here."""
+    """Moves results of another run aside when a new run begins in this folder."""
     workdir, saved = experiment.workdir, experiment.workdir / restore.FOLDER
     path, there = workdir / "config.json", [n for n in RESULTS if (workdir / n).is_dir()]
     begins = not (saved.is_dir() and any(saved.iterdir()))
@@ -109,17 +109,17 @@ def _set_results_aside(experiment: "Experiment") -> None:
     aside.mkdir()
     for name in there:
         (workdir / name).rename(aside / name)
-    say(f"results of another run or of other settings ({', '.join(there)}) are in {aside} now")
+    say(f"results of another run or of other settings ({', '.join(there)}) were moved to {aside}")
 
 
 def check_config(experiment: "Experiment") -> None:
-    """Refuses (`WorkdirError`) the work directory of a run with another configuration."""
+    """Raises WorkdirError if the work directory belongs to a run with another configuration."""
     path, saved = experiment.workdir / "config.json", experiment.workdir / restore.FOLDER
     if path.exists():
         old = saved_config.read(path)
         changed = saved_config.differences(old, experiment.config)
-        # Before the first checkpoint there is nothing that settings could be wrong for: whoever was
-        # told that a step does not fit may lower the batch.
+        # Before the first checkpoint all settings may change, for example to lower the batch after
+        # an error about memory.
         if (
             changed
             and saved.is_dir()
@@ -128,17 +128,17 @@ def check_config(experiment: "Experiment") -> None:
         ):
             raise WorkdirError(
                 f"{experiment.workdir} belongs to a run with another configuration "
-                f"({'; '.join(changed)}); {_mend(experiment, changed)}"
+                f"({'; '.join(changed)}); {_advice(experiment, changed)}"
             )
     elif saved.exists():
         raise WorkdirError(
-            f"{experiment.workdir} has checkpoints but no config.json; use a new "
-            "--workdir, or restore it"
+            f"{experiment.workdir} has checkpoints but no config.json; restore that file, or use a "
+            "new --workdir"
         )
 
 
 def _only_later(experiment: "Experiment", old: ConfigDict, changed: list[str], saved: Path) -> bool:
-    """Whether what changed is when training ends, and no step already made would differ."""
+    """Whether only the end of training has changed, so that past steps would be the same."""
     new = experiment.config
     if not {line.split(": ")[0] for line in changed} <= _END:
         return False
@@ -148,13 +148,13 @@ def _only_later(experiment: "Experiment", old: ConfigDict, changed: list[str], s
     return same_rates(old, new, done)
 
 
-def _mend(experiment: "Experiment", changed: list[str]) -> str:
+def _advice(experiment: "Experiment", changed: list[str]) -> str:
     c = experiment.config
     why = ""
     if any(line.split(": ")[0] in _END for line in changed):
         why = (
-            f"with steps={c.steps} and lr_decay={c.lr_decay!r} the steps already made would have "
-            "been others; "
+            f"with steps={c.steps} and lr_decay={c.lr_decay!r} the steps trained so far would have "
+            "been different; "
         )
     return (
         f"{why}use the old settings, or a new --workdir, where --config.init={experiment.workdir} "
