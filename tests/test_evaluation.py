@@ -76,10 +76,9 @@ def test_monte_carlo_errors_by_hand():
     assert bpd.replicate_se(four, 1) == pytest.approx(np.sqrt(0.5**2 + 2.0**2) / 2)
     both = np.log(2.0) * np.array([[0.0, 6.0], [0.0, 8.0]])
     assert bpd.replicate_se(both, 5) == pytest.approx(np.hypot(3.0, 4.0) / 2 / 5)
-    assert density.figure(np.array([[1.0, 4.0]]))["monte_carlo_se"] == pytest.approx(1.5)
-    assert density.figure(np.array([[0.0, 6.0], [0.0, 8.0]]))["monte_carlo_se"] == pytest.approx(
-        np.hypot(3.0, 4.0) / 2
-    )
+    assert density.mean_and_errors(np.array([[1.0, 4.0]]))["monte_carlo_se"] == pytest.approx(1.5)
+    pairs = density.mean_and_errors(np.array([[0.0, 6.0], [0.0, 8.0]]))
+    assert pairs["monte_carlo_se"] == pytest.approx(np.hypot(3.0, 4.0) / 2)
 
 
 def test_monte_carlo_se_is_the_spread_over_seeds():
