@@ -290,8 +290,10 @@ def open_experiment(
 
     Of those, the fields that were `asked` for must agree with them.
     """
-    from diffusion_jax.experiment.cascade import joined
+    from diffusion_jax.experiment.cascade import check_asked, joined
 
+    if config.stages:
+        check_asked(asked)
     adopt_published(config, checkpoint, asked)
     config_fields.check_specs(config)
     ranges.check(config, sections_only=True)

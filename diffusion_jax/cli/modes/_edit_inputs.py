@@ -16,8 +16,12 @@ from diffusion_jax.sampling.edits.base import Edit, Inputs, sees
 _SPLIT = "split:"
 
 
-def read(experiment: Experiment, edit: Edit) -> Inputs:
-    """What `config.edit` names, for an edit; `ConfigError` if it does not fit."""
+def read(experiment: Experiment, edit: Edit) -> tuple[Inputs, ...]:
+    """What `config.edit` names, for an edit: of a run, or for each stage of a cascade.
+
+    Raises:
+        ConfigError: it does not fit.
+    """
     c = experiment.config.edit
     if not c.image:
         raise ConfigError(
@@ -28,11 +32,15 @@ def read(experiment: Experiment, edit: Edit) -> Inputs:
         raise ConfigError(f"edit.each={c.each} must be at least 1")
     images, labels, captions = _images(experiment, c.image, tuple(c.pick))
     mask = _masks(experiment, len(images)) if c.mask else None
-    cond, embedder = _cond(experiment, len(images), labels), embeddings.of(experiment)
-    cond |= _texts(experiment, len(images))
-    if embedder is not None:
-        cond["embedding"] = _told(experiment, embedder, images, sees(edit))
-    return Inputs(images, mask, cond, c.each, embedder, captions)
+
+    def given(run: Experiment) -> Inputs:
+        cond, embedder = _cond(run, len(images), labels), embeddings.of(run)
+        cond |= _texts(run, len(images))
+        if embedder is not None:
+            cond["embedding"] = _told(run, embedder, images, sees(edit))
+        return Inputs(images, mask, cond, c.each, embedder, captions)
+
+    return tuple(given(run) for run in experiment.stages or (experiment,))
 
 
 def _texts(experiment: Experiment, count: int) -> dict[str, np.ndarray]:

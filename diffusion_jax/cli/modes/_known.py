@@ -19,7 +19,7 @@ def record(experiment: Experiment, bits: np.ndarray) -> dict[str, Any] | None:
         bits: of each example, `[N]`, or of the part that is modelled of it.
     """
     source, model = experiment.source, experiment.model
-    if model.text or model.embedding:
+    if any(e.model.text or e.model.embedding for e in experiment.stages or (experiment,)):
         return None
     given = model.num_classes > 0
     if experiment.stages:

@@ -1,6 +1,6 @@
 """A run's sampler, compiled: of one model, or of the stages of a cascade in turn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,12 +101,11 @@ def drawing(
     stage: int = 0,
     labels: np.ndarray | None = None,
     captions: tuple[str, ...] | None = None,
-    split: str = "",
 ) -> Drawing:
     """The sampler of one model; labels and captions are those of `asked` if None."""
     model = experiment.model
     method = sampling_method.build(experiment, params)
-    own, said = asked(experiment, experiment.config.sample.num, split, captions)
+    own, said = asked(experiment, experiment.config.sample.num, captions=captions)
     labels = own if labels is None else labels
     run = generate.compile_sampler(model, method, experiment.mesh)
     return Drawing(experiment, params, method, labels, run, stage=stage, captions=said)
@@ -121,13 +120,28 @@ def asked(
     `split`, that of `config.eval` if empty, and classes are those of the same images; without
     prompts they go round.
     """
-    c, model = experiment.config.sample, experiment.model
     said = tuple(texts.wanted(experiment, num, split=split)) if captions is None else captions
-    of_images = captions is None and said and not (c.labels or texts.asks(experiment))
-    if model.num_classes and of_images:
-        own = experiment.source.split(split or experiment.config.eval.split).labels
-        return own[np.arange(num) % len(own)], said
-    return generate.labels_for(model, num, tuple(c.labels)), said
+    images = images_of(experiment, said, split) if captions is None else ""
+    return classes(experiment, num, images), said
+
+
+def images_of(experiment: Experiment, captions: Sequence[str], split: str = "") -> str:
+    """The split whose images have these captions; empty where they are asked for, or none."""
+    by_default = captions and not texts.asks(experiment)
+    return (split or experiment.config.eval.split) if by_default else ""
+
+
+def classes(experiment: Experiment, num: int, images: str) -> np.ndarray | None:
+    """The class of each of `num` samples, None for a model of none.
+
+    Those of `config.sample.labels` in turn; if it is empty, those of the first images of the split
+    `images`; without one all classes in turn.
+    """
+    c, model = experiment.config.sample, experiment.model
+    if not (model.num_classes and images) or c.labels:
+        return generate.labels_for(model, num, tuple(c.labels))
+    own = experiment.source.split(images).labels
+    return own[np.arange(num) % len(own)]
 
 
 @dataclass(frozen=True)
@@ -148,8 +162,8 @@ class Chain:
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """The prompt of each image."""
-        return self.parts[-1].captions
+        """The prompt of each image: the same in every stage that reads texts."""
+        return next((p.captions for p in self.parts if p.captions), ())
 
     def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
         """Whole images, uint8."""

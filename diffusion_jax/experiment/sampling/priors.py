@@ -34,11 +34,13 @@ class EmbeddingSource:
 
     Attributes:
         captions: the prompt of each sample; empty without.
+        images: the split whose vectors or captions these are; empty where those are asked for.
         ready: reads weights and compiles; gives what the network is told, and what that is, for
             records.
     """
 
     captions: tuple[str, ...]
+    images: str
     ready: Callable[[], tuple[Draw, dict[str, Any]]]
 
 
@@ -59,12 +61,28 @@ def check(run: Experiment) -> None:
         opened(run)
 
 
-def opened(run: Experiment, otherwise: str = "") -> EmbeddingSource | None:
+def hears(run: Experiment) -> bool:
+    """Whether the captions of samples reach the run's network, or what it is told by."""
+    prior = run.config.sample.prior if run.config.embedding else ""
+    return run.text is not None or bool(prior and not split_of(run))
+
+
+def split_of(run: Experiment, otherwise: str = "") -> str:
+    """The split whose vectors a decoder's samples are told of; empty for others, and without."""
+    name = (run.config.sample.prior or otherwise) if run.config.embedding else ""
+    return name.removeprefix(_SPLIT) if name.startswith(_SPLIT) else ""
+
+
+def opened(
+    run: Experiment, otherwise: str = "", split: str = "", labels: np.ndarray | None = None
+) -> EmbeddingSource | None:
     """Where the vectors of a decoder's samples come from; None for a run that is told none.
 
     Args:
         run: the decoder.
         otherwise: what `config.sample.prior` is if it is empty.
+        split: whose captions are the default; that of `config.eval` if empty.
+        labels: the class of each sample; None for those of `classes`.
 
     Raises:
         ConfigError: nothing is named, or it does not fit.
@@ -85,8 +103,8 @@ def opened(run: Experiment, otherwise: str = "") -> EmbeddingSource | None:
     embedder = embeddings.of(run)
     assert embedder is not None
     if name == CAPTIONS:
-        return _of_captions(run, embedder)
-    return _drawn(run, embedder)
+        return _of_captions(run, embedder, split)
+    return _drawn(run, embedder, split, labels)
 
 
 def _of_split(run: Experiment, name: str) -> EmbeddingSource:
@@ -94,7 +112,7 @@ def _of_split(run: Experiment, name: str) -> EmbeddingSource:
     if name not in SPLITS:
         raise ConfigError(f"sample.prior='split:{name}': the splits are {', '.join(SPLITS)}")
     num = run.config.sample.num
-    asked = texts.wanted(_with(run, {"eval.split": name}), num)
+    asked = texts.wanted(with_changes(run, {"eval.split": name}), num)
 
     def ready() -> tuple[Draw, dict[str, Any]]:
         split = run.source.split(name)
@@ -102,19 +120,22 @@ def _of_split(run: Experiment, name: str) -> EmbeddingSource:
         told = split.embedding[np.arange(num) % len(split)]
         return lambda seed, quiet, attempt: told, {"run": f"{_SPLIT}{name}"}
 
-    return EmbeddingSource(tuple(asked), ready)
+    return EmbeddingSource(tuple(asked), "" if texts.asks(run) else name, ready)
 
 
-def _of_captions(run: Experiment, embedder: Embedder) -> EmbeddingSource:
+def _of_captions(run: Experiment, embedder: Embedder, split: str) -> EmbeddingSource:
     """What the CLIP makes of captions, of the length that vectors of images have on average."""
-    asked = texts.wanted(run, run.config.sample.num, heard=True)
+    asked = texts.wanted(run, run.config.sample.num, heard=True, split=split)
     told = embedder.of_raw(embedder.scale.length * vectors.unit(embedder.clip.texts(asked)))
     return EmbeddingSource(
-        tuple(asked), lambda: (lambda seed, quiet, attempt: told, {"run": CAPTIONS})
-    )
+        tuple(asked), compiled_sampler.images_of(run, asked, split),
+        lambda: (lambda seed, quiet, attempt: told, {"run": CAPTIONS}),
+    )  # fmt: skip
 
 
-def _drawn(run: Experiment, embedder: Embedder) -> EmbeddingSource:
+def _drawn(
+    run: Experiment, embedder: Embedder, split: str, labels: np.ndarray | None
+) -> EmbeddingSource:
     """What a prior draws, the best of several."""
     c, prior = run.config.sample, _prior(run)
     heard = prior.text is not None
@@ -123,12 +144,16 @@ def _drawn(run: Experiment, embedder: Embedder) -> EmbeddingSource:
             f"sample.prior_samples={c.prior_samples} keeps the vector most like its text, and "
             f"{c.prior} was trained without; use sample.prior_samples=1"
         )
-    asked = texts.wanted(run, c.num, heard=heard or run.text is not None)
-    own = _with(
+    asked = texts.wanted(run, c.num, heard=heard or run.text is not None, split=split)
+    images = compiled_sampler.images_of(run, asked, split)
+    if labels is None:
+        labels = compiled_sampler.classes(run, c.num, images)
+    own = with_changes(
         prior,
         {"sample.num": c.num, "sample.captions": tuple(asked) if heard else (),
          "sample.prompts": "", "sample.captions_of": "", "sample.best_of": 1, "final": "decode()",
-         "sample.labels": tuple(c.labels), "guidance": c.prior_guidance or prior.config.guidance},
+         "sample.labels": () if labels is None else tuple(labels.tolist()),
+         "guidance": c.prior_guidance or prior.config.guidance},
     )  # fmt: skip
     sampling_method.check(own)
     scale = _scale(own)
@@ -148,7 +173,7 @@ def _drawn(run: Experiment, embedder: Embedder) -> EmbeddingSource:
 
         return draw, {"run": c.prior, "samples": c.prior_samples, **made.describe(), **record}
 
-    return EmbeddingSource(tuple(asked), ready)
+    return EmbeddingSource(tuple(asked), images, ready)
 
 
 def _prior(run: Experiment) -> Experiment:
@@ -194,7 +219,7 @@ def _scale(prior: Experiment) -> Scale:
     return Scale(tuple(known["mean"]), tuple(known["std"]))
 
 
-def _with(run: Experiment, changes: dict[str, Any]) -> Experiment:
+def with_changes(run: Experiment, changes: dict[str, Any]) -> Experiment:
     """The run with other settings of sampling; nothing is read."""
     config = copy.deepcopy(run.config)
     for key, value in changes.items():
