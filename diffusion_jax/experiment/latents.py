@@ -137,15 +137,19 @@ def check_same(mine: ConfigDict, theirs: ConfigDict, name: str) -> None:
 def check_weights(run: "Experiment", theirs: Params, name: str) -> None:
     """Refuses a second network, of weights `theirs`, whose latents are not the run's own.
 
+    Latents that are given to a model of pixels are looked at as well.
+
     That is by the SHA-256 of the autoencoder's weights, which training may have moved since they
     were taken over, and by the units of latents. A run in training has no weights yet to compare.
     """
     other = theirs.get("autoencoder")
-    if not other or _latents(run.config) is None:
+    if not other:
         return
     try:
-        own = run.params["autoencoder"]
+        own = run.params.get("autoencoder")
     except CheckpointError:
+        return
+    if not own:
         return
     if digest(own) != digest(other):
         how = "is a network of latents of another autoencoder (the SHA-256 of its weights differs)"

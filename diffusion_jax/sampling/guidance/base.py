@@ -33,6 +33,7 @@ class Context:
         encode: `encode(text)` gives what the network is told of it, arrays with a leading axis 1;
             None for a model without text.
         reader: the model's text encoder, or None.
+        classes: how many the model can be conditioned on, if that is known.
     """
 
     null: Callable[[Cond], Cond] | None = None
@@ -43,6 +44,7 @@ class Context:
     encode: Callable[[str], Mapping[str, np.ndarray]] | None = None
     reader: TextEncoder | None = None
     unconditional: bool = True
+    classes: int | None = None
 
 
 class Guidance(Protocol):
