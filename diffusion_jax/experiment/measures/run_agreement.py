@@ -15,11 +15,12 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.neighbours import Nearest
 from diffusion_jax.experiment import Experiment, assembly, guidance_models, other_runs, texts
 from diffusion_jax.experiment._with_settings import with_settings
-from diffusion_jax.experiment.sampling import compiled_sampler, run_sampler
+from diffusion_jax.experiment.sampling import compiled_sampler, low_images, run_sampler
 
 _ODE = {"plan": "once()", "corrector": "none()"}  # and DDIM: no noise but the first
 _OF_SAMPLES = ("num", "steps", "batch", "labels", "seed", "captions", "prompts", "captions_of",
-               "prior", "low", "low_gamma")  # fmt: skip
+               "prior", "prior_samples", "prior_guidance", "low", "low_gamma", "best_of",
+               "judge")  # fmt: skip
 _SHARED = ("guidance", "grid", "final", "eval.split", *(f"sample.{k}" for k in _OF_SAMPLES))
 
 
@@ -69,9 +70,10 @@ def as_drawn(experiment: Experiment, other: Experiment) -> tuple[Experiment, Exp
 
 def _prompts(experiment: Experiment) -> dict[str, Any]:
     """What makes any run of the same kind draw with the prompts of this one, and their classes."""
-    c = experiment.config
-    labels, said = compiled_sampler.asked(experiment, c.sample.num)
-    if c.embedding or not said:  # what is told of embeddings has captions of its own
+    c, split = experiment.config, low_images.split_of(experiment)
+    labels, said = compiled_sampler.asked(experiment, c.sample.num, split)
+    # What is told of embeddings has captions of its own, and so has a file of small images.
+    if c.embedding or not said or (c.sample.low and not split):
         return {}
     named = {} if labels is None else {"sample.labels": tuple(labels.tolist())}
     return {"sample.captions": said, "sample.prompts": "", "sample.captions_of": "", **named}
