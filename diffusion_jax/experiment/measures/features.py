@@ -65,6 +65,7 @@ def open_classifier(experiment: Experiment, checkpoint: str, setting: str) -> Cl
             f"{checkpoint} is a classifier of latents: it guides, and judges no images; train one "
             "of pixels, as in configs/digits_classifier.py"
         )
+    clip_model.need_whole(other, checkpoint)
     if experiment.source.num_classes != other.source.num_classes:
         raise ConfigError(
             f"{checkpoint} knows {other.source.num_classes} classes, the data have "
