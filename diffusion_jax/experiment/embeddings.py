@@ -156,10 +156,14 @@ def check_network(run: "Experiment") -> None:
         raise ConfigError(
             f"augment={c.augment!r}: an embedding is of the image as it is; use augment='none()'"
         )
-    z = jnp.zeros((2, *built.z_shape(tuple(run.source.shape))))
+    shape = tuple(run.source.shape)
+    z, given = jnp.zeros((2, *built.z_shape(shape))), built.given_shape(shape)
+    others = {} if given is None else {"low": jnp.zeros((2, *given))}
+    others |= {"latent": jnp.zeros((2, built.traits.latent))} if built.traits.latent else {}
+    others |= {name: jnp.zeros(2) for name in built.cond_scalars}
 
     def weights(told: dict[str, Any]) -> int:
-        made = jax.eval_shape(built.network.init, jax.random.key(0), z, jnp.zeros(2), told)
+        made = jax.eval_shape(built.network.init, jax.random.key(0), z, jnp.zeros(2), others | told)
         return len(jax.tree.leaves(made))
 
     told = {"embedding": jnp.zeros((2, built.embedding))}

@@ -193,10 +193,11 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def _about(experiment: Experiment) -> list[str]:
     """What a reader of the bits must know."""
-    augment = experiment.config.augment
-    if augment in ("none()", "none"):
-        return []
-    return [f"scores are of untouched images; training saw them changed by {augment}"]
+    part, augment = _records.named(experiment, ""), experiment.config.augment
+    said = [f"bits/dim are{part}, counted by the values of the whole"] if part else []
+    if augment not in ("none()", "none"):
+        said.append(f"scores are of untouched images; training saw them changed by {augment}")
+    return said
 
 
 def _dealt(experiment: Experiment, samples: Samples) -> list[str]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax import registry
+from diffusion_jax import registry, rng
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
@@ -54,12 +54,15 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
         }
         traits = experiment.model.traits
         if traits.from_latent:
-            _, cond, _ = experiment.model.condition(params, x, cond, jax.random.key(c.seed))
+            key = jax.random.key(c.seed)
+            key = rng.per_example(key, len(x)) if traits.latent else key
+            _, cond, _ = experiment.model.condition(params, x, cond, key)
         if traits.pixels and not (traits.time_dependent_data or traits.per_pixel_gamma):
             found = prediction_drift.drift(
                 experiment.model, params, x, cond, jax.random.key(c.seed)
             )
             report["drift"] = {k: v.tolist() for k, v in dataclasses.asdict(found).items()}
+        x = jnp.asarray(experiment.model.coded(params, x).mean)  # what diffuses
         if traits.latent:
             band = bound_variance.spread(experiment.model, params, x[:8], jax.random.key(c.seed))
             report["schedule"]["spread"] = band
@@ -75,7 +78,13 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
         if picture is not None:
             image_grids.save_png(path.with_name(f"{path.stem}_encoded.png"), picture)
 
-    _records.publish(path, report, _table(report), plots, " and its plots next to it")
+    _records.publish(
+        path,
+        report,
+        _table(report, _records.named(experiment, split.name)),
+        plots,
+        " and its plots next to it",
+    )
     return report
 
 
@@ -150,9 +159,9 @@ def _ratio(variances: dict[str, float], above: str, below: str) -> float | None:
 def _encoded(
     experiment: Experiment, params: Params, x: Array, cond: Cond, columns: np.ndarray
 ) -> np.ndarray | None:
-    """Examples in rows, gammas in columns; None for parts of images, of other channels."""
+    """Examples in rows, gammas in columns; None for latents, and parts of other channels."""
     source = experiment.source
-    if not source.medium.fits(x.shape[1:]):
+    if not experiment.model.traits.pixels or not source.medium.fits(x.shape[1:]):
         return None
     few = {k: v[:_ROWS] for k, v in cond.items()}
     stored = bound_variance.encoded(experiment.model, params, x[:_ROWS], few, columns)
@@ -188,12 +197,12 @@ def _drift_lines(drift: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _table(report: dict[str, Any]) -> str:
+def _table(report: dict[str, Any], name: str) -> str:
     v, data, ends = report["variance"], report["data"], report["ends"]
     bits = report["result"]["breakdown"]["diffusion"]
     ratios = {k: "-" if r is None else f"{r:.3g}" for k, r in v["ratios"].items()}
     lines = [
-        f"{data['name']}, {data['images']} {examples(data)}, {data['draws_per_image']} draws "
+        f"{name}, {data['images']} {examples(data)}, {data['draws_per_image']} draws "
         f"each: gamma from {ends['gamma_0']:.3f} to {ends['gamma_1']:.3f}, diffusion term "
         f"{plus_minus(bits['bits_per_dim'], bits['standard_error'])} bits/dim",
         "  gamma drawn by     variance of one draw     drawn anew: variance, mean",
