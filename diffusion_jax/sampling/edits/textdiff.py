@@ -81,7 +81,7 @@ class TextDiff:
     def check(self, model: Model, method: Method) -> None:
         """Refuses what cannot be inverted, and guidance with state."""
         need_deterministic(method.sampler)
-        _ode.check("textdiff", method)
+        _ode.check("textdiff", model, method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The changed images."""

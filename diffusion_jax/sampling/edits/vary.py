@@ -55,7 +55,7 @@ class Vary:
 
     def check(self, model: Model, method: Method) -> None:
         """Refuses samplers that cannot draw so much noise, correctors, and guidance with state."""
-        _ode.check("vary", method)
+        _ode.check("vary", model, method)
         self._noisy(method.sampler)
 
     def _noisy(self, sampler: Sampler) -> Sampler:
