@@ -62,7 +62,8 @@ def test_an_encoder_and_a_schedule_are_asked_about_latents(tmp_path, monkeypatch
     traits = dataclasses.replace(run.model.traits, pixels=False, latent=4, mean_coefficient=1.0)
     x = jnp.zeros((9, 4, 4, 1))
     model = SimpleNamespace(
-        traits=traits, coded=lambda params, x: Coded(x, jnp.ones((9, 2, 2, 8)), None)
+        view=run.model.view, traits=traits,
+        coded=lambda params, x: Coded(x, jnp.ones((9, 2, 2, 8)), None),
     )  # fmt: skip
     vars(run)["model"] = model
     monkeypatch.setattr(inspect_mode, "_examples", lambda *_: (x, {}))
