@@ -1,6 +1,7 @@
 """A decoder with classes draws those of the images whose vectors and captions it is told."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import tiny
 from linear_clip import clip
 
-from diffusion_jax.cli.modes import report
+from diffusion_jax.cli.modes import ood, report
+from diffusion_jax.data.media.vector import VECTOR
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.experiment import embeddings
-from diffusion_jax.experiment.measures import caption_information
+from diffusion_jax.experiment.measures import caption_information, data_processing
 from diffusion_jax.experiment.sampling import priors, run_sampler
 from diffusion_jax.experiment.sampling.priors import EmbeddingSource
 
@@ -114,6 +116,21 @@ def test_images_that_are_informed_of_keep_their_vectors(tmp_path, data):
     vars(run)["data"] = named
     split, _ = caption_information.images(run)
     assert split.take(np.arange(3))["embedding"].shape == (3, 6)
+
+
+def test_vectors_are_told_from_vectors(tmp_path, data):
+    spec = f"embeddings(checkpoint='runs/clip', of={data})"
+    prior = decoder(tmp_path, spec, {}, embedding="", conditional=False)
+    assert ood._split(prior, spec).shape == prior.source.shape == (1, 1, 5)
+
+
+def test_the_text_tells_of_whole_images_what_vectors_are_compared_with(tmp_path, data):
+    settings = {"data": data, "text": TEXT, "view": "low()"}
+    where = tiny.settings_only(tmp_path, "low", **settings)
+    run = SimpleNamespace(config=tiny.config(tmp_path), source=SimpleNamespace(medium=VECTOR))
+    run.config.inform.of = where
+    with pytest.raises(ConfigError, match=r"inform.of=.*models a part of each image"):
+        data_processing.opened(run, None)
 
 
 def test_a_later_stage_is_told_of_the_images_that_it_enlarges(tmp_path, data):
