@@ -86,6 +86,12 @@ def other_meaning(trained: ConfigDict, asked: ConfigDict) -> list[str]:
     """Changed settings that alter what the same weights compute, as `"name: old -> new"`."""
     pairs = [(k, trained[k], asked[k]) for k in _MEANING]
     pairs += [("class_dropout > 0", trained.class_dropout > 0, asked.class_dropout > 0)]
+    for told in ("text", "embedding"):
+        if trained[told]:
+            both = (c[f"{told}_dropout"] > 0 for c in (trained, asked))
+            pairs.append((f"{told}_dropout > 0", *both))
+    if _text(trained.text) != _text(asked.text):
+        pairs.append(("text", trained.text, asked.text))
     return [
         f"{k}: {_shown(a)} -> {_shown(b)}" for k, a, b in pairs if meaning(k, a) != meaning(k, b)
     ]
@@ -111,6 +117,16 @@ def _brief(value: Any) -> Any:
 
 def _long(value: Any) -> bool:
     return isinstance(value, tuple | list) and len(value) > _FEW
+
+
+def _text(value: str) -> Any:
+    """How texts are read, with all that is left out; without the folder of known weights."""
+    spec = registry.parse(value) if value else registry.Spec("")
+    if not spec.name or "." in spec.name:  # a plug-in of somebody else is not looked at
+        return spec
+    written, defaults = registry.arguments("text_encoders", spec)
+    found = {**defaults, **written}
+    return spec.name, {k: v for k, v in found.items() if k != "path" or not found.get("digest")}
 
 
 def _shown(value: Any) -> str:

@@ -250,6 +250,15 @@ def test_both_runs_draw_the_same_prompts_whatever_each_was_set_to(tmp_path):
     assert run_agreement._next_alike(groups).tolist() == [2, 3, 0, 1]
 
 
+def test_both_runs_draw_the_best_of_as_many(tmp_path):
+    mine, other = (tiny.experiment(tmp_path, n, guidance="none()") for n in ("a", "b"))
+    mine.config.sample.best_of, mine.config.sample.judge = 3, "bits"
+    vars(mine)["loaded"] = vars(other)["loaded"] = ({}, {})
+    chosen = [(r.config.sample.best_of, r.config.sample.judge)
+              for r in run_agreement.as_drawn(mine, other)]  # fmt: skip
+    assert chosen == [(3, "bits")] * 2
+
+
 def test_a_run_that_reads_otherwise_is_no_other_run(tmp_path, monkeypatch):
     mine = reader(tmp_path, "a")
     for text, said in (("bytes()", "bytes"), ("", "''")):

@@ -210,7 +210,10 @@ def test_a_line_says_all_that_its_figure_is_given():
     model = SimpleNamespace(num_classes=3, text="words()", embedding=5, from_latent=True)
     given = _records.given(SimpleNamespace(model=model, stages=()))
     assert given == "class and the text and the vector and the latent"
-    together = _records.given(SimpleNamespace(model=model, stages=(1, 2)))  # one draws the latent
+    run = SimpleNamespace(model=model, stages=())
+    together = _records.given(
+        SimpleNamespace(model=model, stages=(run, run))
+    )  # one draws the latent
     figure = {"bits_per_dim": 1.0, "standard_error": 0.1, "monte_carlo_se": 0.1}
     figure |= {"images": 1, "draws_per_image": 2}
     figure |= {"stages": [], "breakdown": {}, "bound_by_timesteps": {}}

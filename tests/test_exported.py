@@ -1,5 +1,7 @@
 """Exported weights: what is written opens again, and says what it is."""
 
+import copy
+import dataclasses
 import json
 
 import jax
@@ -179,6 +181,9 @@ def test_the_average_that_is_exported_is_the_only_one_there(run, tmp_path, asked
         return
     assert exported.card(write())["weights"] == kept
     assert dj.open_run(tmp_path / "one").weights()[1]["weights"] == kept
+    asking = dataclasses.replace(run[0], config=copy.deepcopy(run[0].config))
+    asking.config.eval.weights = asked  # what is measured for the card
+    assert export._written(asking, tmp_path / "one").loaded[1]["weights"] == kept
 
 
 @pytest.mark.parametrize(("field", "value"), [("output", ""), ("dtype", "float16")])

@@ -1,5 +1,6 @@
 """Who guides does not judge; and how alike images and their texts are to a CLIP."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -40,6 +41,21 @@ def test_a_network_does_not_judge_what_it_guided(tmp_path, field):
     judges.check_apart(run(tmp_path, "cfg(w=2.0)", **{field: judged_by(a)}))
     with pytest.raises(ConfigError, match=r"is also used by sample\.judge"):
         judges.check_apart(run(tmp_path, "none()", 2, **{field: judged_by(b)}))
+
+
+def test_a_network_does_not_judge_students_of_what_it_guided(tmp_path):
+    a = str(tmp_path / "a")
+    found = run(tmp_path, "none()", classifier=a)
+    found.config.task = f"distill(teacher='runs/x', guidance=classifier(checkpoint={a!r}))"
+    with pytest.raises(ConfigError, match=r"quality.classifier.*is also that of guidance"):
+        judges.check_apart(found)
+
+
+def test_the_clip_of_any_stage_does_not_judge_a_cascade(tmp_path):
+    found, first = (run(tmp_path, "none()", clip=str(tmp_path / "a")) for _ in range(2))
+    first.config.embedding = str(tmp_path / "a")
+    with pytest.raises(ConfigError, match=r"quality.clip.*is also that of embedding"):
+        judges.check_apart(dataclasses.replace(found, stages=(first, found)))
 
 
 def test_the_mode_refuses_it_before_anything_is_drawn(tmp_path):

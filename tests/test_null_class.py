@@ -1,8 +1,11 @@
 """A model whose labels were never hidden has no null class, whoever asks for it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny
+from linear_clip import clip
 
 from diffusion_jax.cli.modes import _edit_inputs, ood, sample, train
 from diffusion_jax.compression.files import Images
@@ -43,6 +46,30 @@ def test_guidance_that_contrasts_with_it(folder, guidance):
         with refused():
             taken(without)
     assert not without.workdir.exists()
+
+
+def test_that_of_any_stage_of_a_cascade(folder, run):
+    last = tiny.experiment(folder, guidance="none()")
+    both = dataclasses.replace(last, stages=(run, last))
+    with refused():
+        codec.labels_of(both, Images("mine", np.zeros((2, 4, 4, 1), np.uint8), None))
+
+
+@pytest.mark.parametrize("told", [{"text": "bytes(length=4, width=8, depth=1, heads=2)"},
+                                  {"embedding": "runs/clip"}])  # fmt: skip
+def test_texts_and_vectors_that_a_denoiser_is_not_given(tmp_path, told):
+    tiny.config(tmp_path)
+    with np.load(tmp_path / "images.npz") as old:
+        texts = {f"{p}_text": np.full(len(old[f"{p}_image"]), "a") for p in ("train", "test")}
+        np.savez(tmp_path / "told.npz", **old, **texts)
+    run = tiny.experiment(
+        tmp_path, data=f"npz(path={str(tmp_path / 'told.npz')!r}, levels=5, num_classes=3)",
+        conditional=False, guidance="none()", text_dropout=0.0, embedding_dropout=0.0,
+        network="dit(width=8, depth=1, heads=1, patch=1)", **told,
+    )  # fmt: skip
+    vars(run)["clip"] = lambda name: clip((4, 4, 1), 5)
+    with pytest.raises(ConfigError, match=r"denoiser\(\).*(captions|what a CLIP sees)"):
+        sampling_method.denoiser(run, {})
 
 
 def test_its_label(run):

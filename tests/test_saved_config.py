@@ -52,6 +52,28 @@ def test_a_foreign_key_is_named_once_by_a_command(tmp_path, capsys):
     assert capsys.readouterr().err.count("unknown here: once") == 1
 
 
+def test_texts_and_whether_they_were_hidden_give_weights_their_meaning():
+    def differences(old, new):
+        both = (base(), base())
+        for c, changes in zip(both, (old, new), strict=True):
+            c.update(changes)
+        return [line.partition(":")[0] for line in saved_config.other_meaning(*both)]
+
+    words = {"text": "words(known=('a', 'b'))"}
+    assert differences(words, {"text": "words(known=('b', 'a'))"}) == ["text"]
+    assert differences(words, {"text": "bytes()"}) == differences(words, {}) == ["text"]
+    assert not differences({"text": "bytes()"}, {"text": "bytes(length=80)"})
+    for told, given in (("text", "bytes()"), ("embedding", "clip(checkpoint='a', sha256='0')")):
+        hidden = f"{told}_dropout"
+        pair = ({told: given, hidden: share} for share in (0.0, 0.1))
+        assert differences(*pair) == [f"{hidden} > 0"]
+        assert not differences({hidden: 0.0}, {hidden: 0.1})  # nobody is told
+    moved = ({"text": f"minilm(path={p!r}, digest='0123')"} for p in ("/a", "/b"))
+    assert not differences(*moved)
+    other = ({"text": f"minilm(path='/a', digest={d!r})"} for d in ("0123", "4567"))
+    assert differences(*other) == ["text"]
+
+
 def test_settings_that_were_added_since_have_their_defaults():
     values = saved_config.to_dict(base())
     del values["spike"], values["sample"]["preview"]

@@ -251,7 +251,7 @@ def test_where_a_part_is_painted_nothing_is_told(runs):
     run = decoder(runs, captions=("a",))
     run.config.edit.image, run.config.edit.pick = "split:test", (0, 1)
     whole, part = (registry.build("edits", s) for s in ("sdedit()", "repaint()"))
-    given, hidden = (_edit_inputs.read(run, e) for e in (whole, part))
+    given, hidden = (_edit_inputs.read(run, e)[0] for e in (whole, part))
     split = run.source.split("test")
     np.testing.assert_array_equal(given.cond["embedding"], split.embedding[:2])
     assert not hidden.cond["embedding"].any() and hidden.cond["embedding"].shape == (2, SIZE + 1)

@@ -48,6 +48,13 @@ def experiment(folder: Path, name: str = "run", **changes) -> Experiment:
     return Experiment(config(folder, **changes), (folder / name).absolute())
 
 
+def settings_only(folder: Path, name: str, **changes) -> str:
+    """The path of a run of which nothing is there but its settings."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "config.json").write_text(config(folder, **changes).to_json())
+    return str(folder / name)
+
+
 def saved_arrays(folder: Path) -> list[np.ndarray]:
     """Every array of one checkpoint, in order: weights, optimiser state, averages."""
     found = []

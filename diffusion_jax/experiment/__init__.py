@@ -289,8 +289,10 @@ def open_experiment(
 
     Fields set on the command line (`asked`) must agree with the checkpoint's.
     """
-    from diffusion_jax.experiment.cascade import joined
+    from diffusion_jax.experiment.cascade import check_asked, joined
 
+    if config.stages:
+        check_asked(asked)
     adopt_published(config, checkpoint, asked)
     config_fields.check_specs(config)
     ranges.check(config, sections_only=True)

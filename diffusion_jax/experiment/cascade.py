@@ -9,13 +9,14 @@ latents and a model of images given latents are two such stages.
 import copy
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from diffusion_jax import registry
-from diffusion_jax.config_groups import GROUPS
+from diffusion_jax.config_groups import GROUPS, group
 from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.experiment import Experiment, assembly, exported, latent_decoder, other_runs
+from diffusion_jax.experiment.sampling import priors
 from diffusion_jax.model import Model
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
@@ -71,8 +72,8 @@ def joined(run: Experiment) -> Cascade:
                 "the cascade's; use another folder for the cascade"
             )
     stages = tuple(_stage(run, name, i == 0) for i, name in enumerate(names))
-    for stage in stages:
-        vars(stage)["source"] = stages[-1].source
+    _share_data(stages)
+    _only_to_readers(stages)
     of_latents = assembly.takes_latent(stages[-1])
     if not of_latents:
         _check_order(stages, names)
@@ -81,8 +82,18 @@ def joined(run: Experiment) -> Cascade:
         latent_decoder.check(stages, names)
         latent_decoder.join(stages)
     found = Cascade(run.config, run.workdir, "", stages)
-    vars(found)["source"] = stages[-1].source
+    vars(found).update(data=stages[-1].data, source=stages[-1].source)
     return found
+
+
+def check_asked(fields: Collection[str]) -> None:
+    """Refuses (`ConfigError`) settings of the command line that each stage has of its own."""
+    for field in fields:
+        if not group(field) and field not in _SHARED:
+            raise ConfigError(
+                f"--config.stages ignores --config.{field}: each stage has the settings that it "
+                "was trained with; leave it out"
+            )
 
 
 def waste(run: Experiment) -> str:
@@ -107,11 +118,34 @@ def _stage(run: Experiment, name: str, first: bool) -> Experiment:
         config[field] = copy.deepcopy(run.config[field])
     if first:
         config.sample.low_gamma = None
-    if not config.embedding:
-        config.sample.prior = ""
     stage = dataclasses.replace(own, config=config)
     assembly.settle(stage)
     return stage
+
+
+def _share_data(stages: Sequence[Experiment]) -> None:
+    """One data set for all stages; of its texts and vectors each reads what it was trained with."""
+    last = stages[-1]
+    for stage in stages[:-1]:
+        vars(stage).pop("source", None)
+        vars(stage)["data"] = last.data
+        if _told(stage) == _told(last):
+            vars(stage)["source"] = last.source
+
+
+def _told(stage: Experiment) -> tuple[str, ...]:
+    return tuple(stage.config[k] for k in ("text", "embedding"))
+
+
+def _only_to_readers(stages: Sequence[Experiment]) -> None:
+    """Leaves prompts and a prior to the stages that take such; where none does, all refuse them."""
+    decoders = [bool(s.config.embedding) for s in stages]
+    listeners = [priors.hears(s) for s in stages]
+    prompts = {"captions": (), "prompts": "", "captions_of": ""}
+    for take, nothing in ((decoders, {"prior": ""}), (listeners, prompts)):
+        for stage, takes in zip(stages, take, strict=True):
+            if any(take) and not takes:
+                stage.config.sample.update(nothing)
 
 
 def _check_order(stages: Sequence[Experiment], names: Sequence[str]) -> None:

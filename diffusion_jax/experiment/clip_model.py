@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,9 @@ from diffusion_jax.evaluation.features.base import Features
 from diffusion_jax.experiment import latents, other_runs
 from diffusion_jax.networks.text_encoders.base import as_read, prompts
 from diffusion_jax.types import Array, Params
+
+if TYPE_CHECKING:
+    from diffusion_jax.experiment import Experiment
 
 # Images per device and call: the last bits of embeddings, which are data, depend on it.
 _EACH = 256
@@ -79,6 +83,7 @@ def opened(
             f"{checkpoint} holds {what}; embeddings need a CLIP that reads the captions of its "
             "data: train one as in configs/scenes_clip.py"
         )
+    need_whole(run, checkpoint)
     source, text, network = run.source, run.text, run.task.network(run)
     params, _ = run.weights()
     encode = registry.build("decoders", run.config.decoder, levels=source.levels).encode
@@ -114,6 +119,18 @@ def opened(
 
     shape = tuple(source.shape)
     return Clip(checkpoint, shape, source.levels, size, digest, images, texts, see, params)
+
+
+def need_whole(run: "Experiment", name: str) -> None:
+    """Refuses (`ConfigError`) a network, called `name`, that has not seen whole images."""
+    c = run.config
+    pairs = (("view", "whole", "a part of each image"), ("autoencoder", "pixels", "latents"))
+    for field, plain, seen in pairs:
+        if registry.parse(c[field]).name != plain:
+            raise ConfigError(
+                f"{name} was trained on {seen} ({field}={c[field]!r}), and here it is asked about "
+                f"whole images: train one with {field}='{plain}()'"
+            )
 
 
 def _like(data: str) -> str:

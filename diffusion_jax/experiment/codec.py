@@ -338,8 +338,9 @@ def labels_of(experiment: Experiment, found: Images) -> np.ndarray | None:
         raise ConfigError(f"compress.labels='code', but {found.name} has no labels")
     if found.labels is not None and choice != "null":
         return found.labels
-    require(
-        experiment.model, "coding without labels", "code images with labels (compress.labels=code)",
-        null_class=True,
-    )  # fmt: skip
+    for part in experiment.stages or (experiment,):
+        require(
+            part.model, "coding without labels", "code images with labels (compress.labels=code)",
+            null_class=True,
+        )  # fmt: skip
     return None

@@ -156,10 +156,15 @@ def check_network(run: "Experiment") -> None:
         raise ConfigError(
             f"augment={c.augment!r}: embeddings are of the original images; use augment='none()'"
         )
-    z = jnp.zeros((2, *built.z_shape(tuple(run.source.shape))))
+    shape = tuple(run.source.shape)
+    z, given = jnp.zeros((2, *built.z_shape(shape))), built.given_shape(shape)
+    others = {} if given is None else {"low": jnp.zeros((2, *given))}
+    others |= {"latent": jnp.zeros((2, built.traits.latent))} if built.traits.latent else {}
+    others |= {name: jnp.zeros(2) for name in built.cond_scalars}
 
     def count(cond: dict[str, Any]) -> int:
-        params = jax.eval_shape(built.network.init, jax.random.key(0), z, jnp.zeros(2), cond)
+        every = others | cond
+        params = jax.eval_shape(built.network.init, jax.random.key(0), z, jnp.zeros(2), every)
         return len(jax.tree.leaves(params))
 
     if count({"embedding": jnp.zeros((2, built.embedding))}) == count({}):

@@ -137,14 +137,17 @@ def check_weights(run: "Experiment", theirs: Params, name: str) -> None:
     """Raises ConfigError if a second network, with weights `theirs`, has other latents.
 
     Compares the SHA-256 of the autoencoders' weights, which training may have changed since they
-    were copied, and the units of latents. A run in training has no weights to compare yet.
+    were copied, and the units of latents, also of those that a model of pixels is given. A run in
+    training has no weights to compare yet.
     """
     other = theirs.get("autoencoder")
-    if not other or _latents(run.config) is None:
+    if not other:
         return
     try:
-        own = run.params["autoencoder"]
+        own = run.params.get("autoencoder")
     except CheckpointError:
+        return
+    if not own:
         return
     if digest(own) != digest(other):
         how = "is a network of latents of another autoencoder (the SHA-256 of its weights differs)"

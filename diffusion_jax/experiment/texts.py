@@ -140,6 +140,11 @@ def wanted(run: "Experiment", num: int, heard: bool = False, split: str = "") ->
             "sample.captions: empty prompts do not occur in training; for samples without text "
             "set --config.guidance='cfg(w=0.0)'"
         )
+    if asked and c.captions_of:
+        raise ConfigError(
+            f"sample.captions_of={c.captions_of!r} and sample.captions (or prompts) are both "
+            "asked for: leave one out"
+        )
     if run.text is None and not heard:
         if asked:
             raise ConfigError(

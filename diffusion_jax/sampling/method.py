@@ -63,6 +63,7 @@ class Helpers:
             null=null, open=opened if load else None, cond_scalars=model.cond_scalars,
             encode=self._encode, reader=model.text,
             unconditional=not (model.num_classes or model.text or model.embedding),
+            classes=model.num_classes,
         )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from diffusion_jax.data.base import Source, Split
+from diffusion_jax.data.views.base import part_of
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment import Experiment, guidance_models, other_runs
 from diffusion_jax.experiment.sampling import run_sampler
@@ -111,6 +112,11 @@ def _run(experiment: Experiment, path: str) -> Experiment:
     c = experiment.config
     other = other_runs.opened("task: against", path, "", c.data_dir, c.data)
     guidance_models.check_same_data(experiment, other, path)
+    if part_of(other.model.view, tuple(other.source.shape)):
+        raise ConfigError(
+            f"task: against={path!r} (view {other.config.view}) draws a part of each image, and "
+            "a discriminator sees whole ones: name a run with view='whole()'"
+        )
     for field in (*_DRAWN_BY, "sample"):
         other.config[field] = copy.deepcopy(c[field])
     if not other.model.traits.pixels:

@@ -17,8 +17,12 @@ _SPLIT = "split:"
 _NAME_MAX = 230  # bytes of method and input, so that a step and a number fit into 255
 
 
-def read(experiment: Experiment, edit: Edit) -> Inputs:
-    """Reads the inputs named in `config.edit`; `ConfigError` if they do not suit the edit."""
+def read(experiment: Experiment, edit: Edit) -> tuple[Inputs, ...]:
+    """Reads the inputs named in `config.edit`, of a run or of each stage of a cascade.
+
+    Raises:
+        ConfigError: they do not suit the edit.
+    """
     c = experiment.config.edit
     if not c.image:
         raise ConfigError(
@@ -29,11 +33,15 @@ def read(experiment: Experiment, edit: Edit) -> Inputs:
         raise ConfigError(f"edit.each={c.each} must be at least 1")
     images, labels, captions = _images(experiment, c.image, tuple(c.pick))
     mask = _masks(experiment, len(images)) if c.mask else None
-    cond, embedder = _cond(experiment, len(images), labels), embeddings.of(experiment)
-    cond |= _texts(experiment, len(images))
-    if embedder is not None:
-        cond["embedding"] = _embedding(experiment, embedder, images, sees(edit))
-    return Inputs(images, mask, cond, c.each, embedder, captions)
+
+    def given(run: Experiment) -> Inputs:
+        cond, embedder = _cond(run, len(images), labels), embeddings.of(run)
+        cond |= _texts(run, len(images))
+        if embedder is not None:
+            cond["embedding"] = _embedding(run, embedder, images, sees(edit))
+        return Inputs(images, mask, cond, c.each, embedder, captions)
+
+    return tuple(given(run) for run in experiment.stages or (experiment,))
 
 
 def _texts(experiment: Experiment, count: int) -> dict[str, np.ndarray]:

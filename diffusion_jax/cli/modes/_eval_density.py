@@ -78,7 +78,7 @@ def evaluate_stages(cascade: Experiment, density: Density) -> dict[str, Any]:
     params, record = cascade.loaded
     split, how = cascade.source.split(c.split), bits_per_dim.over(cascade)
     records = [
-        lib.measure(s.model, density, p, split, replace(how, seed=c.seed + i))
+        lib.measure(s.model, density, p, s.source.split(c.split), replace(how, seed=c.seed + i))
         for i, (s, p) in enumerate(zip(cascade.stages, params, strict=True))
     ]
     order = getattr(density, "order", 1)

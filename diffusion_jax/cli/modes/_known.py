@@ -20,7 +20,7 @@ def record(experiment: Experiment, bits: np.ndarray) -> dict[str, Any] | None:
         bits: bits of each example `[N]`, or of the part of it that is modelled.
     """
     source, model = experiment.source, experiment.model
-    if model.text or model.embedding:
+    if any(e.model.text or e.model.embedding for e in experiment.stages or (experiment,)):
         return None
     given = model.num_classes > 0
     if experiment.stages:

@@ -84,6 +84,12 @@ def of(part: dict[str, Any] | None) -> str:
     return "" if part is None else f" of {part['of']} ({part['view']})"
 
 
+def named(experiment: Experiment, name: str) -> str:
+    """The name of the data that a figure is of, and what of the examples it is of if not all."""
+    part = part_of(experiment.model.view, tuple(experiment.source.shape))
+    return name + (of({"of": part, "view": experiment.config.view}) if part else "")
+
+
 def part_lines(part: dict[str, Any] | None) -> list[str]:
     """Lines for a table: the bits per value of a part; empty for whole images."""
     if part is None:
@@ -102,11 +108,15 @@ def noise_draws(count: int, data: dict[str, Any]) -> str:
 
 
 def given(experiment: Experiment) -> str:
-    """What results are conditioned on: `"class"`, `"text"`, `"vector"` (of a CLIP), `"latent"`."""
-    model = experiment.model
-    parts = ["class"] * (model.num_classes > 0) + ["text"] * (model.text is not None)
-    parts += ["vector"] * bool(model.embedding)
-    parts += ["latent"] * (model.from_latent and not experiment.stages)
+    """What results are conditioned on: `"class"`, `"text"`, `"vector"` (of a CLIP), `"latent"`.
+
+    A cascade is conditioned on what any of its stages is.
+    """
+    models = [e.model for e in experiment.stages or (experiment,)]
+    parts = ["class"] * any(m.num_classes for m in models)
+    parts += ["text"] * any(m.text is not None for m in models)
+    parts += ["vector"] * any(m.embedding for m in models)
+    parts += ["latent"] * (experiment.model.from_latent and not experiment.stages)
     return " and the ".join(parts)
 
 

@@ -192,11 +192,12 @@ def audit(
 
 
 def _about(experiment: Experiment) -> list[str]:
-    """A note about augmentation, if there was any."""
-    augment = experiment.config.augment
-    if augment in ("none()", "none"):
-        return []
-    return [f"scores are of original images; in training they were augmented by {augment}"]
+    """Notes on the part of an image that is scored, and on augmentation, if there are any."""
+    part, augment = _records.named(experiment, ""), experiment.config.augment
+    notes = [f"bits/dim are{part}, counted by the values of the whole"] if part else []
+    if augment not in ("none()", "none"):
+        notes.append(f"scores are of original images; in training they were augmented by {augment}")
+    return notes
 
 
 def _dealt(experiment: Experiment, samples: Samples) -> list[str]:

@@ -57,9 +57,9 @@ def run(experiment: Experiment) -> None:
         need_likelihood(each.model, "--mode=compare")
     loaded = [r.loaded for r in runs]  # both, before the first of them is measured
     records, results = [], []
-    for name, each, split, (params, record) in zip("ab", runs, splits, loaded, strict=True):
+    for name, each, (params, record) in zip("ab", runs, loaded, strict=True):
         objective = registry.build("objectives", "continuous()")
-        measured = bits_per_dim.bounds(each, params, objective, split, f"run {name}")
+        measured = bits_per_dim.bounds(each, params, objective, label=f"run {name}")
         found = cascade_likelihood.together(measured)
         records.append(found)
         results.append({**record, **bpd.summary(found)})

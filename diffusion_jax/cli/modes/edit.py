@@ -60,12 +60,14 @@ def run(experiment: Experiment) -> None:
         sampling_method.check_levels(experiment, "a cascade puts together")
     if not experiment.model.traits.pixels:
         sampling_method.check_levels(experiment, "the source of an edited latent needs")
-    inputs = _edit_inputs.read(experiment, edit)
+    every = _edit_inputs.read(experiment, edit)
+    inputs = every[-1]
     edit_scores.check(experiment, edit, inputs)
-    layout = edit.lay_out(inputs)
+    layouts = [edit.lay_out(one) for one in every]
+    layout = layouts[-1]
     params, record = experiment.loaded
     with jax.default_matmul_precision(c.eval.matmul_precision or None):
-        painted = editing.by_run(experiment, params, edit, layout)
+        painted = editing.by_run(experiment, params, edit, layouts)
         drawn, method = painted.images, painted.methods[-1]
         shown = _levels(experiment, drawn)
         found = edit_scores.scores(experiment, edit, inputs, layout, shown)

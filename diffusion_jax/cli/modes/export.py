@@ -1,5 +1,6 @@
 """`--mode=export`: one weight average of a run as a small folder that others can open."""
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def run(experiment: Experiment) -> None:
 
 def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
     """The bits per dimension of the weights in `folder`, evaluated as set in `config.eval`."""
-    found = dataclasses.replace(experiment, checkpoint=str(folder)).bits_per_dim()
+    found = _written(experiment, folder).bits_per_dim()
     c, first = experiment.config, found.per_image[:_FIRST]
     value = {"bits_per_dim": found.value, "standard_error": found.standard_error}
     part = _records.part_record(experiment, value)
@@ -77,6 +78,13 @@ def measure(experiment: Experiment, folder: Path) -> dict[str, Any]:
         "given": _records.given(experiment),
         "devices": describe_devices(),
     }
+
+
+def _written(experiment: Experiment, folder: Path) -> Experiment:
+    """The run with the weights in `folder`, by the name that they have there."""
+    config = copy.deepcopy(experiment.config)
+    config.eval.weights = exported.card(folder)["weights"]
+    return dataclasses.replace(experiment, config=config, checkpoint=str(folder))
 
 
 def _core_seconds(record: dict[str, Any]) -> float | None:

@@ -76,7 +76,9 @@ def inform(experiment: Experiment, params: Params, record: dict[str, Any]) -> di
 
     path = _records.report_path(experiment, "inform", record["step"])
     names = ", .npz" + (" and .png" if pictured is not None else "")
-    _records.publish(path, report, _table(report, split.name), beside, names)
+    _records.publish(
+        path, report, _table(report, _records.named(experiment, split.name)), beside, names
+    )
     return report
 
 

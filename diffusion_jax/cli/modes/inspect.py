@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax import registry
+from diffusion_jax import registry, rng
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
@@ -56,12 +56,15 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
         }
         traits = experiment.model.traits
         if traits.from_latent:
-            _, cond, _ = experiment.model.condition(params, x, cond, jax.random.key(c.seed))
+            key = jax.random.key(c.seed)
+            key = rng.per_example(key, len(x)) if traits.latent else key
+            _, cond, _ = experiment.model.condition(params, x, cond, key)
         if traits.pixels and not (traits.time_dependent_data or traits.per_pixel_gamma):
             found = prediction_drift.drift(
                 experiment.model, params, x, cond, jax.random.key(c.seed)
             )
             report["drift"] = {k: v.tolist() for k, v in dataclasses.asdict(found).items()}
+        x = jnp.asarray(experiment.model.coded(params, x).mean)  # what diffuses
         if traits.latent:
             band = bound_variance.spread(experiment.model, params, x[:8], jax.random.key(c.seed))
             report["schedule"]["spread"] = band
@@ -77,7 +80,13 @@ def inspect(experiment: Experiment, params: Params, record: dict[str, Any]) -> d
         if picture is not None:
             image_grids.save_png(path.with_name(f"{path.stem}_encoded.png"), picture)
 
-    _records.publish(path, report, _table(report), plots, " and its plots next to it")
+    _records.publish(
+        path,
+        report,
+        _table(report, _records.named(experiment, split.name)),
+        plots,
+        " and its plots next to it",
+    )
     return report
 
 
@@ -152,9 +161,9 @@ def _ratio(variances: dict[str, float], above: str, below: str) -> float | None:
 def _encoded(
     experiment: Experiment, params: Params, x: Array, cond: Cond, columns: np.ndarray
 ) -> np.ndarray | None:
-    """Encoded examples in rows, gammas in columns; None if the model is of parts of images."""
+    """Encoded examples in rows, gammas in columns; None for latents and for parts of images."""
     source = experiment.source
-    if not source.medium.fits(x.shape[1:]):
+    if not experiment.model.traits.pixels or not source.medium.fits(x.shape[1:]):
         return None
     few = {k: v[:_ROWS] for k, v in cond.items()}
     stored = bound_variance.encoded(experiment.model, params, x[:_ROWS], few, columns)
@@ -191,16 +200,16 @@ def _drift_lines(drift: dict[str, Any] | None) -> list[str]:
 
 
 def _known(value: float, form: str) -> str:
-    """A figure of the spread of images, which is not known of a single image."""
+    """A statistic of the spread of images, which is unknown for a single image."""
     return f"{value:{form}}" if math.isfinite(value) else "unknown"
 
 
-def _table(report: dict[str, Any]) -> str:
+def _table(report: dict[str, Any], name: str) -> str:
     v, data, ends = report["variance"], report["data"], report["ends"]
     bits = report["result"]["breakdown"]["diffusion"]
     ratios = {k: "-" if r is None else _known(r, ".3g") for k, r in v["ratios"].items()}
     lines = [
-        f"{data['name']}, {data['images']} {examples(data)}, "
+        f"{name}, {data['images']} {examples(data)}, "
         f"{_records.noise_draws(data['draws_per_image'], data)}: "
         f"gamma from {ends['gamma_0']:.3f} to {ends['gamma_1']:.3f}, diffusion term "
         f"{plus_minus(bits['bits_per_dim'], bits['standard_error'])} bits/dim",

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_jax import registry
 from diffusion_jax.cli.modes import _records
 from diffusion_jax.cli.report import charts, figures
 from diffusion_jax.data.base import Split
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment
+from diffusion_jax.experiment import Experiment, embeddings
 from diffusion_jax.experiment.measures import bits_per_dim
 from diffusion_jax.likelihood import ood as lib
 from diffusion_jax.model import need_likelihood, require
@@ -67,7 +66,7 @@ def _check_gammas(experiment: Experiment, params: Params) -> None:
 def _split(experiment: Experiment, text: str) -> Split:
     source = experiment.source
     if text:
-        source = registry.build("data", text, data_dir=experiment.config.data_dir)
+        source = embeddings.data(experiment, text)
     found = source.split(experiment.config.eval.split)
     return lib.check(found, experiment.source.shape, experiment.source.levels)
 
@@ -108,7 +107,13 @@ def compare(
         drawn = (figures.scores(title, values, names) for title, values in pairs.items())
         charts.save(path.with_suffix(".png"), *drawn)
 
-    _records.publish(path, report, _table(report, names), beside, ", .npz and .png")
+    _records.publish(
+        path,
+        report,
+        _table(report, [_records.named(experiment, n) for n in names]),
+        beside,
+        ", .npz and .png",
+    )
     return report
 
 

@@ -75,7 +75,9 @@ def draw_curve(experiment: Experiment, params: Params, record: dict[str, Any]) -
         ", .npz and .png, and *_images.png with one column for each row above and the originals "
         "last"
     )
-    _records.publish(path, report, _table(report, split.name), beside, names)
+    _records.publish(
+        path, report, _table(report, _records.named(experiment, split.name)), beside, names
+    )
     return report
 
 

@@ -17,7 +17,12 @@ from diffusion_jax import config as config_lib, rng, saved_config
 from diffusion_jax.cli.report import collect, page
 from diffusion_jax.errors import ConfigError, UserError, WorkdirError
 from diffusion_jax.experiment import Experiment, texts
-from diffusion_jax.experiment.sampling import compiled_sampler, sampling_method
+from diffusion_jax.experiment.sampling import (
+    compiled_sampler,
+    priors,
+    run_sampler,
+    sampling_method,
+)
 from diffusion_jax.likelihood import bound_variance
 from diffusion_jax.likelihood.objectives.base import at_z_0
 from diffusion_jax.runtime import image_grids
@@ -159,8 +164,9 @@ def _drawn(experiment: Experiment, params: Params, rows: dict[str, np.ndarray]) 
 def _animate(experiment: Experiment, params: Params, record: dict[str, Any], path: Path) -> None:
     c = experiment.config.sample
     method = sampling_method.build(experiment, params)
-    captions = () if experiment.text is None else None
-    labels, captions = compiled_sampler.asked(experiment, _IMAGES, captions=captions)
+    few = priors.with_changes(experiment, {"sample.num": _IMAGES})
+    asked = run_sampler.told(few, f"split:{experiment.config.eval.split}")
+    labels, captions = asked.labels, asked.captions
     how = {**compiled_sampler.describe(experiment, method), "seed": c.seed, "model": record}
     how |= {"captions": list(captions)} if captions else {}
     moving = path.with_suffix(".webp")
@@ -168,6 +174,9 @@ def _animate(experiment: Experiment, params: Params, record: dict[str, Any], pat
         return
     cond = {} if labels is None else {"label": jnp.asarray(labels)}
     cond |= texts.conditions(experiment, list(captions))
+    if asked.source is not None:
+        draw, how["prior"] = asked.source.ready()
+        cond["embedding"] = draw(c.seed, True, 0)
     key = rng.stream(jax.random.key(c.seed), "sample", 0)  # the key of the first samples
     shape = (_IMAGES, *experiment.model.z_shape(experiment.source.shape))
     found = trajectory.record(

@@ -69,7 +69,8 @@ def images(run: Experiment) -> tuple[Split, Captions]:
                 f"inform.data={run.config.inform.data!r}: images are {data.shape} with "
                 f"{data.levels} levels, those of this run {run.data.shape} with {run.data.levels}"
             )
-    source = texts.source(run, data) if model.text else class_captions.make(data)
+    source = texts.source(run, data)
+    source = source if model.text else class_captions.make(source)
     split = source.split(c.split)
     assert split.captions is not None
     return split, split.captions.part(slice(count(split, c.limit)))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffusion_jax import registry
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.captions import Captions
 from diffusion_jax.data.media.vector import VECTOR
@@ -37,6 +38,11 @@ def opened(run: Experiment, captions: Captions) -> tuple[Experiment, Split]:
     other = other_runs.opened("inform.of", path, "", run.config.data_dir)
     if other.text is None or other.source.medium is VECTOR:
         raise ConfigError(f"inform.of={path}: give a model of the images that reads their captions")
+    if registry.parse(other.config.view).name != "whole":
+        raise ConfigError(
+            f"inform.of={path}: that run (view {other.config.view}) models a part of each image, "
+            "or it given another; give one with view='whole()'"
+        )
     lib.check(other.model, f"inform.of={path}")
     other.config.eval = run.config.eval
     split = other.source.split(run.config.eval.split)

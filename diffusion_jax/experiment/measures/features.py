@@ -66,6 +66,7 @@ def open_classifier(experiment: Experiment, checkpoint: str, setting: str) -> Cl
             f"{checkpoint} is a classifier of latents, which can guide but not judge images; train "
             "one of pixels, as in configs/digits_classifier.py"
         )
+    clip_model.need_whole(other, checkpoint)
     if experiment.source.num_classes != other.source.num_classes:
         raise ConfigError(
             f"{checkpoint} has {other.source.num_classes} classes, the data have "

@@ -93,9 +93,11 @@ def check_apart(run: Experiment) -> None:
         "quality.clip": c.quality.clip,
         "quality.features": _named(registry.parse(c.quality.features)),
     }
-    helpers = [("guidance", path) for path in guiding(c.guidance)]
-    if c.embedding:
-        helpers.append(("embedding", embeddings.checkpoint(c)))
+    parts = run.stages or (run,)
+    built_in = [str(getattr(part.task, "guidance", "none()")) for part in parts]
+    helpers = [("guidance", path) for spec in (c.guidance, *built_in) for path in guiding(spec)]
+    told = (part.config for part in parts if part.config.embedding)
+    helpers += [("embedding", embeddings.checkpoint(config)) for config in told]
     if c.sample.best_of > 1 and c.sample.judge != "bits" and "(" not in c.sample.judge:
         helpers.append(("sample.judge", c.sample.judge))
     for who, path in helpers:

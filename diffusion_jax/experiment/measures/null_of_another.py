@@ -30,6 +30,7 @@ def opened(run: Experiment) -> Experiment:
             f"inform.against={path}: that run has texts or classes; give one without, {_BARE}"
         )
     guidance_models.check_same_data(run, other, path)
+    guidance_models.check_same_view(run, other, f"inform.against={path}")
     embeddings.check_same(run, other, f"inform.against={path}")
     other.config.eval = run.config.eval
     return other

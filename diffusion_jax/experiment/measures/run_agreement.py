@@ -16,11 +16,12 @@ from diffusion_jax.errors import ConfigError
 from diffusion_jax.evaluation.neighbours import Nearest
 from diffusion_jax.experiment import Experiment, assembly, guidance_models, other_runs, texts
 from diffusion_jax.experiment._with_settings import with_settings
-from diffusion_jax.experiment.sampling import compiled_sampler, run_sampler
+from diffusion_jax.experiment.sampling import compiled_sampler, low_images, run_sampler
 
 _ODE = {"plan": "once()", "corrector": "none()"}  # with DDIM, the only noise is the initial one
 _OF_SAMPLES = ("num", "steps", "batch", "labels", "seed", "captions", "prompts", "captions_of",
-               "prior", "low", "low_gamma")  # fmt: skip
+               "prior", "prior_samples", "prior_guidance", "low", "low_gamma", "best_of",
+               "judge")  # fmt: skip
 _SHARED = ("guidance", "grid", "final", "eval.split", *(f"sample.{k}" for k in _OF_SAMPLES))
 
 
@@ -70,9 +71,10 @@ def as_drawn(experiment: Experiment, other: Experiment) -> tuple[Experiment, Exp
 
 def _prompts(experiment: Experiment) -> dict[str, Any]:
     """Settings that make another run use the prompts and classes of this one."""
-    c = experiment.config
-    labels, captions = compiled_sampler.asked(experiment, c.sample.num)
-    if c.embedding or not captions:  # the source of embeddings has its own captions
+    c, split = experiment.config, low_images.split_of(experiment)
+    labels, captions = compiled_sampler.asked(experiment, c.sample.num, split)
+    # The source of embeddings has its own captions, and so has a file of small images.
+    if c.embedding or not captions or (c.sample.low and not split):
         return {}
     classes = {} if labels is None else {"sample.labels": tuple(labels.tolist())}
     return {"sample.captions": captions, "sample.prompts": "", "sample.captions_of": "", **classes}

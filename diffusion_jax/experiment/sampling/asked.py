@@ -16,9 +16,14 @@ def words(run: Experiment) -> list[str]:
         ConfigError: there are no prompts and no classes.
         DataError: classes have no names.
     """
-    source = priors.opened(run)
-    found = source.captions if source is not None else texts.wanted(run, run.config.sample.num)
-    return [plain(t) for t in found] or list(caption_information.class_names(run))
+    for part in run.stages or (run,):
+        source = priors.opened(part)
+        found = (
+            source.captions if source is not None else texts.wanted(part, part.config.sample.num)
+        )
+        if found:
+            return [plain(t) for t in found]
+    return list(caption_information.class_names(run))
 
 
 def check_judge(run: Experiment, judge: str) -> None:

@@ -1,6 +1,6 @@
 """The compiled sampler of a run: of one model, or of the stages of a cascade in turn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,13 +102,12 @@ def drawing(
     stage: int = 0,
     labels: np.ndarray | None = None,
     captions: tuple[str, ...] | None = None,
-    split: str = "",
 ) -> Drawing:
     """The sampler of one model; by default, labels and captions are those of `asked`."""
     model = experiment.model
     method = sampling_method.build(experiment, params)
-    classes, prompts = asked(experiment, experiment.config.sample.num, split, captions)
-    labels = classes if labels is None else labels
+    default, prompts = asked(experiment, experiment.config.sample.num, captions=captions)
+    labels = default if labels is None else labels
     run = generate.compile_sampler(model, method, experiment.mesh)
     return Drawing(experiment, params, method, labels, run, stage=stage, captions=prompts)
 
@@ -122,13 +121,28 @@ def asked(
     of `config.eval`) are used, with the classes of the same images. Without any prompts the
     classes cycle.
     """
-    c, model = experiment.config.sample, experiment.model
     prompts = tuple(texts.wanted(experiment, num, split=split)) if captions is None else captions
-    of_images = captions is None and prompts and not (c.labels or texts.asks(experiment))
-    if model.num_classes and of_images:
-        labels = experiment.source.split(split or experiment.config.eval.split).labels
-        return labels[np.arange(num) % len(labels)], prompts
-    return generate.labels_for(model, num, tuple(c.labels)), prompts
+    images = images_of(experiment, prompts, split) if captions is None else ""
+    return classes(experiment, num, images), prompts
+
+
+def images_of(experiment: Experiment, captions: Sequence[str], split: str = "") -> str:
+    """The split whose images have these captions; empty without, or if they were asked for."""
+    by_default = captions and not texts.asks(experiment)
+    return (split or experiment.config.eval.split) if by_default else ""
+
+
+def classes(experiment: Experiment, num: int, images: str) -> np.ndarray | None:
+    """The class of each of `num` samples; None for a model without classes.
+
+    They are `config.sample.labels` in turn; if that is empty, those of the first images of the
+    split `images`; without a split, all classes in turn.
+    """
+    c, model = experiment.config.sample, experiment.model
+    if not (model.num_classes and images) or c.labels:
+        return generate.labels_for(model, num, tuple(c.labels))
+    labels = experiment.source.split(images).labels
+    return labels[np.arange(num) % len(labels)]
 
 
 @dataclass(frozen=True)
@@ -149,8 +163,8 @@ class Chain:
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """The prompt of each image."""
-        return self.parts[-1].captions
+        """The prompt of each image: the same in every stage that reads texts."""
+        return next((p.captions for p in self.parts if p.captions), ())
 
     def __call__(self, seed: int, quiet: bool = False) -> np.ndarray:
         """Draws whole images, uint8."""

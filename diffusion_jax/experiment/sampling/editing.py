@@ -1,5 +1,6 @@
 """Runs edits over all rows of a canvas, by one model or by the stages of a cascade in turn."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,17 +39,22 @@ class Painted:
     methods: tuple[Method, ...]
 
 
-def by_run(experiment: Experiment, params: Params, edit: Edit, layout: Layout) -> Painted:
+def by_run(
+    experiment: Experiment, params: Params, edit: Edit, layouts: Sequence[Layout]
+) -> Painted:
     """Runs an edit by the model of a run, or by each stage of a cascade on its part of the images.
 
     The results of each stage are the input of the next. If a mask touches a block of pixels that
     the cascade reduces to one, the whole block is repainted; at the end the source is restored
     wherever the mask is 0.
 
+    Args:
+        layouts: one for each stage, which differ in the condition only.
+
     Raises:
         ConfigError: the edit cannot be used with the model, or not on parts of images.
     """
-    c, stages = experiment.config, experiment.stages
+    c, stages, layout = experiment.config, experiment.stages, layouts[-1]
     if not stages:
         method = sampling_method.build(experiment, params, edit)
         model, mesh = experiment.model, experiment.mesh
@@ -68,7 +74,7 @@ def by_run(experiment: Experiment, params: Params, edit: Edit, layout: Layout) -
         view = stage.model.view
         part = np.asarray(view(jnp.asarray(canvas.image))[0])
         mask = np.asarray(view(grown)[0]) if in_time else patches(grown, part.shape[1:3])
-        cond = canvas.cond | given
+        cond = layouts[i].canvas.cond | given
         if given and c.sample.low_gamma is not None:
             cond["low_gamma"] = np.full(len(part), c.sample.low_gamma, np.float32)
         own = Layout(

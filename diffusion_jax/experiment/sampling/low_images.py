@@ -6,6 +6,7 @@ from diffusion_jax.compression import files
 from diffusion_jax.data.views.base import stages_of, told_by
 from diffusion_jax.errors import ConfigError, DataError
 from diffusion_jax.experiment import Experiment
+from diffusion_jax.runtime import untrusted
 from diffusion_jax.runtime.storage import place
 
 _SPLIT = "split:"
@@ -21,12 +22,13 @@ def named(
         otherwise: default for an empty `config.sample.low`.
 
     Returns:
-        Labels int32 `[N]`, or None if they do not come from the images; and the small images, uint8
-        `[N, h, w, C]`, or None for a model without such an input. For a model of images given
-        latents these are whole images, to be encoded.
+        The labels of the images, int32 `[N]`, or None if others are asked for or the model has no
+        classes; and the small images, uint8 `[N, h, w, C]`, or None for a model without such an
+        input. For a model of images given latents these are whole images, to be encoded.
 
     Raises:
-        ConfigError: the model needs an input and none is named, or the other way round.
+        ConfigError: the model needs an input and none is named, or the other way round; or the
+            classes of the images are not known.
     """
     e, c = experiment, experiment.config.sample
     shape, name = _wanted(e), c.low or otherwise
@@ -42,19 +44,51 @@ def named(
             f"this run (view {e.config.view}) needs {what}: give all stages, --config.stages="
             f"{stages_of(e.model.view)}, or --config.sample.low=FILE (or split:test)"
         )
+    classes = 0 if c.labels else e.model.num_classes
     if not name.startswith(_SPLIT):
         try:
-            found = files.read(place(name), e.config.eval.split, shape, e.source.levels, 0,
-                               e.source.medium).images  # fmt: skip
+            found = files.read(place(name), e.config.eval.split, shape, e.source.levels, classes,
+                               e.source.medium)  # fmt: skip
         except DataError as error:
             hint = "the .npz next to a picture of samples has them"
             raise DataError(f"sample.low: {error} ({hint})") from None
-        return None, np.resize(found, (c.num, *shape))
+        if classes and found.labels is None:
+            raise ConfigError(
+                f"sample.low={name!r} does not say of what classes its images are: an .npz of "
+                "samples does; or say which, --config.sample.labels"
+            )
+        labels = None if found.labels is None else np.resize(found.labels, c.num)
+        return labels, np.resize(found.images, (c.num, *shape))
     split = e.source.split(name.removeprefix(_SPLIT))
     rows = split.take(np.arange(c.num) % len(split))
     low = rows["image"] if e.model.from_latent else e.model.view(rows["image"])[1]["low"]
     low = np.asarray(low)
-    return rows["label"] if e.model.num_classes and not c.labels else None, low
+    return rows["label"] if classes else None, low
+
+
+def captions_in(experiment: Experiment) -> tuple[str, ...]:
+    """The prompts in the file that `config.sample.low` names; empty where it names none.
+
+    Raises:
+        ConfigError: the file has none.
+        DataError: it cannot be read.
+    """
+    name = experiment.config.sample.low
+    if not name or name.startswith(_SPLIT):
+        return ()
+    path, found = place(name), {}
+    if path.suffix == ".npz":
+        try:
+            with path.open("rb") as raw:
+                found = untrusted.npz(raw)
+        except (OSError, untrusted.Malformed) as error:
+            raise DataError(f"sample.low: cannot read {path} as an npz file: {error}") from error
+    if "caption" not in found:
+        raise ConfigError(
+            f"sample.low={name!r} does not say what its images show: an .npz of samples does; or "
+            "say it, --config.sample.captions"
+        )
+    return tuple(str(text) for text in found["caption"])
 
 
 def split_of(experiment: Experiment, otherwise: str = "") -> str:

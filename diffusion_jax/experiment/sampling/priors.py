@@ -34,11 +34,13 @@ class EmbeddingSource:
 
     Attributes:
         captions: prompt of each sample; empty without prompts.
+        images: the split that the embeddings or captions belong to; empty if they were asked for.
         ready: reads weights and compiles; returns the function that draws embeddings, and a record
             of the source.
     """
 
     captions: tuple[str, ...]
+    images: str
     ready: Callable[[], tuple[Draw, dict[str, Any]]]
 
 
@@ -59,12 +61,28 @@ def check(run: Experiment) -> None:
         opened(run)
 
 
-def opened(run: Experiment, otherwise: str = "") -> EmbeddingSource | None:
+def hears(run: Experiment) -> bool:
+    """Whether the captions of samples reach the run's network, or the source of its embeddings."""
+    prior = run.config.sample.prior if run.config.embedding else ""
+    return run.text is not None or bool(prior and not split_of(run))
+
+
+def split_of(run: Experiment, otherwise: str = "") -> str:
+    """The split whose embeddings a decoder's samples are given; empty for any other source."""
+    name = (run.config.sample.prior or otherwise) if run.config.embedding else ""
+    return name.removeprefix(_SPLIT) if name.startswith(_SPLIT) else ""
+
+
+def opened(
+    run: Experiment, otherwise: str = "", split: str = "", labels: np.ndarray | None = None
+) -> EmbeddingSource | None:
     """Opens the source of embeddings for a decoder's samples; None for a run without embeddings.
 
     Args:
         run: the decoder.
         otherwise: default for an empty `config.sample.prior`.
+        split: the split whose captions are the default; that of `config.eval` if empty.
+        labels: the class of each sample; None for those of `compiled_sampler.classes`.
 
     Raises:
         ConfigError: no source is named, or it does not fit.
@@ -85,8 +103,8 @@ def opened(run: Experiment, otherwise: str = "") -> EmbeddingSource | None:
     embedder = embeddings.of(run)
     assert embedder is not None
     if name == CAPTIONS:
-        return _of_captions(run, embedder)
-    return _drawn(run, embedder)
+        return _of_captions(run, embedder, split)
+    return _drawn(run, embedder, split, labels)
 
 
 def _of_split(run: Experiment, name: str) -> EmbeddingSource:
@@ -94,7 +112,7 @@ def _of_split(run: Experiment, name: str) -> EmbeddingSource:
     if name not in SPLITS:
         raise ConfigError(f"sample.prior='split:{name}': the splits are {', '.join(SPLITS)}")
     num = run.config.sample.num
-    asked = texts.wanted(_with(run, {"eval.split": name}), num)
+    asked = texts.wanted(with_changes(run, {"eval.split": name}), num)
 
     def ready() -> tuple[Draw, dict[str, Any]]:
         split = run.source.split(name)
@@ -102,19 +120,22 @@ def _of_split(run: Experiment, name: str) -> EmbeddingSource:
         vector = split.embedding[np.arange(num) % len(split)]
         return lambda seed, quiet, attempt: vector, {"run": f"{_SPLIT}{name}"}
 
-    return EmbeddingSource(tuple(asked), ready)
+    return EmbeddingSource(tuple(asked), "" if texts.asks(run) else name, ready)
 
 
-def _of_captions(run: Experiment, embedder: Embedder) -> EmbeddingSource:
+def _of_captions(run: Experiment, embedder: Embedder, split: str) -> EmbeddingSource:
     """Text embeddings of captions, scaled to the average length of image embeddings."""
-    prompts = texts.wanted(run, run.config.sample.num, heard=True)
+    prompts = texts.wanted(run, run.config.sample.num, heard=True, split=split)
     vector = embedder.of_raw(embedder.scale.length * vectors.unit(embedder.clip.texts(prompts)))
     return EmbeddingSource(
-        tuple(prompts), lambda: (lambda seed, quiet, attempt: vector, {"run": CAPTIONS})
-    )
+        tuple(prompts), compiled_sampler.images_of(run, prompts, split),
+        lambda: (lambda seed, quiet, attempt: vector, {"run": CAPTIONS}),
+    )  # fmt: skip
 
 
-def _drawn(run: Experiment, embedder: Embedder) -> EmbeddingSource:
+def _drawn(
+    run: Experiment, embedder: Embedder, split: str, labels: np.ndarray | None
+) -> EmbeddingSource:
     """Samples of a prior, the best of several."""
     c, prior = run.config.sample, _prior(run)
     reads_text = prior.text is not None
@@ -123,12 +144,16 @@ def _drawn(run: Experiment, embedder: Embedder) -> EmbeddingSource:
             f"sample.prior_samples={c.prior_samples} keeps the embedding most similar to its text, "
             f"but {c.prior} was trained without text; use sample.prior_samples=1"
         )
-    asked = texts.wanted(run, c.num, heard=reads_text or run.text is not None)
-    own = _with(
+    asked = texts.wanted(run, c.num, heard=reads_text or run.text is not None, split=split)
+    images = compiled_sampler.images_of(run, asked, split)
+    if labels is None:
+        labels = compiled_sampler.classes(run, c.num, images)
+    own = with_changes(
         prior,
         {"sample.num": c.num, "sample.captions": tuple(asked) if reads_text else (),
          "sample.prompts": "", "sample.captions_of": "", "sample.best_of": 1, "final": "decode()",
-         "sample.labels": tuple(c.labels), "guidance": c.prior_guidance or prior.config.guidance},
+         "sample.labels": () if labels is None else tuple(labels.tolist()),
+         "guidance": c.prior_guidance or prior.config.guidance},
     )  # fmt: skip
     sampling_method.check(own)
     scale = _scale(own)
@@ -148,7 +173,7 @@ def _drawn(run: Experiment, embedder: Embedder) -> EmbeddingSource:
 
         return draw, {"run": c.prior, "samples": c.prior_samples, **made.describe(), **record}
 
-    return EmbeddingSource(tuple(asked), ready)
+    return EmbeddingSource(tuple(asked), images, ready)
 
 
 def _prior(run: Experiment) -> Experiment:
@@ -193,7 +218,7 @@ def _scale(prior: Experiment) -> Scale:
     return Scale(tuple(known["mean"]), tuple(known["std"]))
 
 
-def _with(run: Experiment, changes: dict[str, Any]) -> Experiment:
+def with_changes(run: Experiment, changes: dict[str, Any]) -> Experiment:
     """The run with other settings of sampling; reads no weights."""
     config = copy.deepcopy(run.config)
     for key, value in changes.items():

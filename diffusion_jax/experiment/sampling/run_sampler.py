@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,30 +36,83 @@ def compiled(
             decoder, such as `split:test`.
     """
     if experiment.stages:
-        pairs = zip(experiment.stages, params, strict=True)
-        made = (_one(s, p, i) for i, (s, p) in enumerate(pairs))
-        return Chain(tuple(made))
+        return _chain(experiment.stages, params)
     if generators.generates(experiment):
         return generators.compiled(experiment, params)
+    experiment = _with_captions_of_low(experiment)
     labels, given = low_images.named(experiment, otherwise)
-    made = _one(experiment, params, 0, labels, otherwise)
+    split = low_images.split_of(experiment, otherwise)
+    made = _one(told(experiment, otherwise, split, labels), params)
     low_of = experiment.config.sample.low or otherwise
     return best(dataclasses.replace(made, low=given, low_of=low_of))
 
 
-def _one(
-    experiment: Experiment,
-    params: Params,
-    stage: int = 0,
-    labels: np.ndarray | None = None,
-    otherwise: str = "",
-) -> Drawing:
-    source = priors.opened(experiment, otherwise)
-    if source is None:
-        split = "" if stage else low_images.split_of(experiment, otherwise)
-        return compiled_sampler.drawing(experiment, params, stage, labels, split=split)
-    made = compiled_sampler.drawing(experiment, params, stage, labels, source.captions)
-    embeddings, prior = source.ready()
+def _with_captions_of_low(run: Experiment) -> Experiment:
+    """The run, asked for the captions of the samples that it enlarges unless for others."""
+    if not priors.hears(run) or texts.asks(run):
+        return run
+    captions = low_images.captions_in(run)
+    return priors.with_changes(run, {"sample.captions": captions}) if captions else run
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a run's samples are told.
+
+    Attributes:
+        run: the run.
+        labels: the class of each; None for a model of none.
+        captions: the prompt of each; empty without.
+        images: the split whose images have these captions or vectors; empty for none.
+        source: where vectors come from; None for a run that is told none.
+    """
+
+    run: Experiment
+    labels: np.ndarray | None
+    captions: tuple[str, ...]
+    images: str
+    source: priors.EmbeddingSource | None
+
+
+def told(
+    run: Experiment, otherwise: str = "", split: str = "", labels: np.ndarray | None = None
+) -> Told:
+    """What the samples of one model are told.
+
+    Args:
+        run: not a cascade.
+        otherwise: as in `compiled`.
+        split: whose captions and vectors are the default.
+        labels: the class of each; None for those of the images whose captions and vectors it has.
+    """
+    if otherwise and split:
+        otherwise = f"split:{split}"
+    num, source = run.config.sample.num, priors.opened(run, otherwise, split, labels)
+    if source is not None:
+        said, images = source.captions, source.images
+    else:
+        said = tuple(texts.wanted(run, num, split=split))
+        images = compiled_sampler.images_of(run, said, split)
+    if labels is None:
+        labels = compiled_sampler.classes(run, num, images)
+    return Told(run, labels, said, images, source)
+
+
+def _chain(stages: Sequence[Experiment], params: Sequence[Params]) -> Chain:
+    """The stages of a cascade, each told of the same images, captions and classes."""
+    split = next(filter(None, map(priors.split_of, stages)), "")
+    first = [told(s, split=split) for s in stages]
+    of_images = (t.labels for t in first if t.images)
+    labels = next(of_images, first[-1].labels)
+    each = [told(s, split=split, labels=labels) for s in stages]
+    return Chain(tuple(_one(t, p, i) for i, (t, p) in enumerate(zip(each, params, strict=True))))
+
+
+def _one(what: Told, params: Params, stage: int = 0) -> Drawing:
+    made = compiled_sampler.drawing(what.run, params, stage, what.labels, what.captions)
+    if what.source is None:
+        return made
+    embeddings, prior = what.source.ready()
     return dataclasses.replace(made, embeddings=embeddings, prior=prior)
 
 
@@ -82,6 +137,7 @@ def check(experiment: Experiment) -> None:
         generators.check(experiment)
         return
     low_images.check(experiment)
+    experiment = _with_captions_of_low(experiment)
     priors.check(experiment)
     if not c.prior:
         texts.conditions(experiment, texts.wanted(experiment, c.num))

@@ -70,6 +70,13 @@ def denoiser(
         labels = _checked(model, labels)
     if captions is not None and experiment.text is None:
         raise ConfigError("denoiser(captions=...): this model reads no text; leave captions out")
+    if captions is None and experiment.text is not None:
+        require(model, "denoiser() without captions", "give captions", null_class=True)
+    if model.embedding:
+        require(
+            model, "denoiser(), which gives the network no CLIP embedding,", "use sample()",
+            null_class=True,
+        )  # fmt: skip
     cond = {} if captions is None else texts.conditions(experiment, list(captions))
     _check_learned(experiment)
     parts = _parts(experiment)

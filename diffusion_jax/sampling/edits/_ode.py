@@ -5,6 +5,7 @@ import numpy as np
 
 from diffusion_jax.denoiser import with_condition
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.model import Model, need_likelihood
 from diffusion_jax.sampling.edits.base import Brush, need_stateless
 from diffusion_jax.sampling.encoder_corrections import for_sampler
 from diffusion_jax.sampling.inversion import invert
@@ -13,8 +14,14 @@ from diffusion_jax.sampling.samplers.base import Sampler
 from diffusion_jax.types import Array, Cond, alpha
 
 
-def check(name: str, method: Method) -> None:
-    """Raises ConfigError for correctors, upward moves (both draw noise) and stateful guidance."""
+def check(name: str, model: Model, method: Method) -> None:
+    """Raises ConfigError for added noise, stateful guidance, and students.
+
+    Correctors and upward moves add noise. The predictions of a student say where its own steps
+    lead; those of a flow map are the slope of the ODE.
+    """
+    if "to" not in model.cond_scalars:
+        need_likelihood(model, f"{name}()")
     need_stateless(name, method)
     if method.correct is not None:
         raise ConfigError(f"{name}: a corrector draws noise; use corrector='none()'")

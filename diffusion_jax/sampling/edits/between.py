@@ -65,7 +65,7 @@ class Between:
         need_stateless("between", method)
         if self.both:
             need_deterministic(method.sampler)
-            _ode.check("between", method)
+            _ode.check("between", model, method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The frames."""

@@ -52,7 +52,7 @@ class Interpolate:
                 guidance has state.
         """
         need_deterministic(method.sampler)
-        _ode.check("interpolate", method)
+        _ode.check("interpolate", model, method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The frames."""

@@ -14,7 +14,7 @@ import numpy as np
 from diffusion_jax import rng
 from diffusion_jax.allowed import Finite, Positive
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.model import Model
+from diffusion_jax.model import Model, need_likelihood
 from diffusion_jax.sampling import inverse_problems
 from diffusion_jax.sampling.edits._fill import unseen
 from diffusion_jax.sampling.edits.base import (
@@ -70,7 +70,8 @@ class Posterior:
         return gammas
 
     def check(self, model: Model, method: Method) -> None:
-        """Raises ConfigError for stateful guidance."""
+        """Raises ConfigError for stateful guidance, and for students: they predict no mean."""
+        need_likelihood(model, "posterior()")
         need_stateless("posterior", method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:

@@ -82,7 +82,7 @@ class TextDiff:
     def check(self, model: Model, method: Method) -> None:
         """Raises ConfigError for sampling that cannot be inverted, and stateful guidance."""
         need_deterministic(method.sampler)
-        _ode.check("textdiff", method)
+        _ode.check("textdiff", model, method)
 
     def paint(self, brush: Brush, canvas: Canvas[Array], key: Array) -> Array:
         """The changed images."""

@@ -54,8 +54,8 @@ class Vary:
         return descending(gammas)
 
     def check(self, model: Model, method: Method) -> None:
-        """Raises ConfigError for samplers without eta, correctors, and stateful guidance."""
-        _ode.check("vary", method)
+        """Raises ConfigError for samplers without eta, correctors, stateful guidance, students."""
+        _ode.check("vary", model, method)
         self._noisy(method.sampler)
 
     def _noisy(self, sampler: Sampler) -> Sampler:

@@ -35,6 +35,7 @@ class Context:
         reader: the model's text encoder, or None.
         unconditional: if `null` is None, whether that is because the model has no condition at all;
             otherwise because training never dropped it.
+        classes: number of classes that the model can be conditioned on, if known.
     """
 
     null: Callable[[Cond], Cond] | None = None
@@ -45,6 +46,7 @@ class Context:
     encode: Callable[[str], Mapping[str, np.ndarray]] | None = None
     reader: TextEncoder | None = None
     unconditional: bool = True
+    classes: int | None = None
 
 
 class Guidance(Protocol):

@@ -29,8 +29,14 @@ class Classifier(Wrapper):
     inner: Guidance | None
 
     def check(self, context: Context) -> None:
-        """Needs a classifier."""
+        """Needs a classifier, and of a checkpoint's a class to follow."""
         super().check(context)
+        if self.checkpoint and context.classes == 0:
+            raise ConfigError(
+                f"classifier: {self.checkpoint} is asked for the class of each image, and this "
+                "model has no classes: train it with --config.conditional=True, and begin with its "
+                "prediction without a class, classifier(..., inner=cfg(w=0.0))"
+            )
         self._log_prob(context)
 
     def __call__(self, denoiser: Denoiser, context: Context) -> Denoiser:
@@ -53,7 +59,7 @@ def make(scale: Finite = 1.0, checkpoint: str = "", inner: Guidance | None = Non
     """Guidance towards the class.
 
     Args:
-        scale: the weight: 1 is Bayes' rule for an unconditional model and an exact classifier.
+        scale: the weight: 1 is Bayes' rule for an unconditional prediction and an exact classifier.
         checkpoint: the classifier, a work directory or checkpoint folder; empty for the caller's
             `context.log_prob`.
         inner: guidance applied first, for example `cfg(w=0.0)` to start from the unconditional

@@ -151,6 +151,12 @@ class Gan:
         for name in ("view", "autoencoder"):
             if registry.parse(c[name]).name not in ("whole", "pixels"):
                 raise ConfigError(f"{name}={c[name]}: a GAN draws whole images; leave it out")
+        for name in ("text", "embedding"):
+            if c[name]:
+                raise ConfigError(
+                    f"{name}={c[name]!r}: a GAN is told the class of an image and nothing else; "
+                    "leave it out"
+                )
         handed.check(setting)
         generator, discriminator = self.networks(setting)
         decoder = registry.build("decoders", c.decoder, levels=source.levels)

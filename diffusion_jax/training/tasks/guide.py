@@ -209,6 +209,10 @@ class GuideTask:
         c = setting.config
         if c.accumulate != 1 or c.augment != "none()":
             raise ConfigError("a guide is trained with accumulate=1 and augment='none()'")
+        if c.embedding:
+            raise ConfigError(
+                f"embedding={c.embedding!r}: a guide is not told what a CLIP sees; leave it out"
+            )
         between = _between(setting)
         handed.check(setting)
         if self.against:
