@@ -161,10 +161,18 @@ def test_bits_per_dim_are_those_of_the_mode(run):
 
 def test_the_denoiser_is_what_integrate_takes(run):
     z, labels = jax.random.normal(jax.random.key(0), (2, 4, 4, 1)), np.array([0, 2])
-    plain = run.denoiser("none()", labels=labels)
-    one = run.denoiser("cfg(w=1.0)", labels=labels)  # weight 1 is the conditional model
-    for a, b in zip(plain(z, 1.0), one(z, 1.0), strict=True):
+
+    def predicted(guidance, labels):
+        return jax.jit(run.denoiser(guidance, labels=np.array(labels)))(z, 1.0)
+
+    one = predicted("none()", labels)  # weight 1 is the conditional model
+    for a, b in zip(one, predicted("cfg(w=1.0)", labels), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    # The class matters, and with weight 0 there is none.
+    assert (np.abs(one.x - predicted("none()", [1, 1]).x).max((1, 2, 3)) > 1e-4).all()
+    none, free = predicted("none()", [3, 3]), predicted("cfg(w=0.0)", labels)
+    np.testing.assert_allclose(none.x, free.x, rtol=1e-4, atol=1e-5)
+    plain = run.denoiser("none()", labels=labels)
     x = dj.integrate(plain, dj.build("samplers", "ddim()"), [2.0, 0.0], z, jax.random.key(1))
     assert x.shape == z.shape
     with pytest.raises(ConfigError, match="labels="):
