@@ -38,8 +38,8 @@ _TRUST = flags.DEFINE_boolean(
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "",
-    "A checkpoint folder or another run's work directory, or vdm:PATH for a published VDM "
-    "checkpoint.",
+    "A checkpoint folder or another run's work directory, or vdm:PATH, diffenc:PATH, "
+    "diffenc_nt:PATH or vdmv:PATH for published weights.",
 )
 
 

@@ -89,8 +89,8 @@ class Encoded(Split):
 def cached(model: Model, params: Params, train: Split, how: Pass, most: int) -> Split:
     """The training set with its latents, if these take no more than `most` bytes; else as it is.
 
-    They are computed with the batch and the function of a training step (`frozen.encoded` says how
-    near the two are), and anew by a run that goes on: those of before, bit for bit.
+    They are computed with the batch and the function of a training step (`frozen_latents.encoded`
+    says how near the two are), and anew by a run that goes on: those of before, bit for bit.
     """
     values = int(np.prod(model.z_shape(train.shape))) * (2 if model.traits.latent_noise else 1)
     if is_trained(model.space) or model.traits.pixels or 4 * values * len(train) > most:

@@ -233,8 +233,8 @@ def gradient(
         beta: what all terms but the reconstruction count for; None: as much.
 
     Returns:
-        The gradient of the mean bound in bits/dim (see `variance` for the schedule's shape), and
-        the metrics.
+        The gradient of the mean bound in bits/dim (see `minimize_variance` for the schedule's
+        shape), and the metrics.
     """
     n = recipe.accumulate
     weight = jnp.ones_like(noise.t) if weight is None else weight

@@ -119,9 +119,9 @@ def need_null(name: str, context: Context) -> Callable[[Cond], Cond]:
                 "--config.conditional=True on data with classes"
             )
         raise ConfigError(
-            f"{name}: this model was trained with class_dropout=0 (texts: text_dropout=0), so "
-            "there is no null class to contrast a class with; train with class_dropout > 0, or use "
-            "guidance='none()'"
+            f"{name}: this model was trained with class_dropout=0 (texts: text_dropout=0, CLIP "
+            "vectors: embedding_dropout=0), so there is no null class to contrast a class with; "
+            "train with a value above 0, or use guidance='none()'"
         )
     return context.null
 
