@@ -126,6 +126,8 @@ def test_help_fits_a_screen_and_has_every_mode():
     assert 24 <= len(lines) <= 40 and max(map(len, lines)) <= 100
     starts = {line.split()[0] for line in lines if line.startswith("    ") and line.strip()}
     assert {*MODES} <= starts
+    flags = {line.split()[0] for line in lines if line.startswith("  --")}
+    assert {"--config", "--workdir", "--checkpoint", "--trust"} <= flags
     assert arguments.asks_for_help(["x", "-h"]) and not arguments.asks_for_help(["x", "--mode=h"])
 
 

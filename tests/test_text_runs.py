@@ -140,6 +140,15 @@ def test_captions_are_of_the_split_whose_small_images_are_enlarged(tmp_path):
     assert low_images.split_of(run(tmp_path), "split:test") == ""
 
 
+def test_edits_take_the_captions_of_other_data(tmp_path):
+    found = run(tmp_path)
+    found.config.sample.captions_of = "scenes(objects=1, size=90)"
+    given = _edit_inputs._texts(found, 3)["text"]
+    other = registry.build("data", found.config.sample.captions_of)
+    wanted = other.split("test").captions.strings()[:3]
+    np.testing.assert_array_equal(given, texts.conditions(found, wanted)["text"])
+
+
 def test_a_denoiser_is_told_captions(tmp_path):
     found = run(tmp_path)
     params = jax.jit(lambda: found.model.init(jax.random.key(0), found.source.shape))()

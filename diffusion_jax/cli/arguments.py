@@ -42,6 +42,7 @@ usage: djax MODE --config=NAME --workdir=DIR [--config.F=VALUE]
   --workdir     The folder for everything a run writes: a local folder or gs://bucket/run.
   --checkpoint  A checkpoint folder or another run's work directory, or vdm:PATH, diffenc:PATH
                 for published weights.
+  --trust       Import the modules that a run's own configuration names; see SECURITY.md.
   --config.F=VALUE overrides the setting F; diffusion_jax/config.py lists all of them.
   MODE          What to do; the default is train:
 {modes}

@@ -46,8 +46,7 @@ def read(experiment: Experiment, edit: Edit) -> tuple[Inputs, ...]:
 
 def _texts(experiment: Experiment, count: int) -> dict[str, np.ndarray]:
     """The requested prompts, one per image in turn; without any, the empty condition."""
-    c = experiment.config.sample
-    if not c.captions and not c.prompts:
+    if not texts.asks(experiment):
         if experiment.text is not None:
             require(
                 experiment.model, "an image without a text",
