@@ -197,5 +197,7 @@ def test_a_run_hands_its_guide_the_captions_of_its_data(tmp_path):
     assert isinstance(run.task.network(run), clip.Clip) and run.task.network(run).text == run.text
     settings |= {"data": "class_captions(digits())", "task": "guide(classifier(width=8))"}
     deaf = tiny.experiment(tmp_path, **settings)
-    with pytest.raises(ConfigError, match=r"text='bytes.*but classifier reads none: use clip\(\)"):
+    with pytest.raises(
+        ConfigError, match=r"text='bytes.*but classifier does not read text: use clip\(\)"
+    ):
         deaf.task.network(deaf)

@@ -213,8 +213,8 @@ def test_networks_lose_their_type_for_derivatives():
 @pytest.mark.parametrize(
     ("spec", "more", "says"),
     [
-        ("ect()", ", guidance=cfg(w=1.5)", "no guidance can be built in"),
-        ("ect()", ", weight=1.5", "no guidance can be built in"),
+        ("ect()", ", guidance=cfg(w=1.5)", "guidance cannot be built in"),
+        ("ect()", ", weight=1.5", "guidance cannot be built in"),
         ("ect(q=0.5)", "", "q=0.5 must be above 1"),
     ],
 )

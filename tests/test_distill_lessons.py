@@ -122,7 +122,7 @@ def test_a_student_of_gaussian_data_takes_the_exact_path_in_two_steps(float64):
         ("halving(steps=6)", "steps=6 must be a power of two, such as 4 or 8"),
         ("bootstrap(first=9, last=3)", "last=3 must be at least first=9"),
         ("flow_map(finest=48)", "finest=48 must be a power of two"),
-        ("flow_map(rule='eulerian')", "allowed are progressive, lagrangian"),
+        ("flow_map(rule='eulerian')", "allowed: progressive, lagrangian"),
         ("flow_map(both=True, rule='lagrangian')", "needs rule='progressive'"),
         ("flow_map(steps=3)", "that steps=3 divides"),
         ("flow_map(taught=1.0)", "both the teacher's steps and the student's own are needed"),

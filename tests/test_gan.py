@@ -223,7 +223,7 @@ def test_what_a_gan_cannot_do_is_one_line(trained, words, says):
     [
         ({"accumulate": 2}, "accumulate=1"),
         ({"lr_decay": "constant"}, "depend on the length of the training"),
-        ({"augment": "dihedral()"}, "a GAN is told nothing"),
+        ({"augment": "dihedral()"}, "which a GAN does not support"),
         ({"view": "subsample()"}, "a GAN draws whole images"),
         ({"task": "gan(width=(8, 4))"}, r"images of 4x4 have sizes of 4; give a width for each"),
     ],

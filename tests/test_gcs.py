@@ -135,7 +135,7 @@ def test_a_writer_that_was_taken_over_leaves_the_metrics_of_the_other_alone(buck
         with lock.only_writer(run) as second:
             newer = Writer(run, second)
             older.scalars(2, {"a": -1.0})
-            with pytest.raises(WorkdirError, match="drops what it has not written"):
+            with pytest.raises(WorkdirError, match="discards what it has not written"):
                 older.flush()
             newer.scalars(2, {"a": 2.0})
             newer.close()

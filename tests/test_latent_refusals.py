@@ -67,7 +67,7 @@ def test_edits_of_windows(tmp_path, name, says):
     [
         ({"objective": "weighted()"}, "a weight is for the prior"),
         ({"beta": -1.0}, "beta=-1.0 must be at least 0"),
-        ({"autoencoder": "pixels()", "beta_warmup": 0.5}, "for an autoencoder in training"),
+        ({"autoencoder": "pixels()", "beta_warmup": 0.5}, "for training an autoencoder"),
     ],
 )
 def test_training(tmp_path, changes, says):
@@ -178,8 +178,10 @@ def test_noise_predictions_do_not_start_from_the_normal(tmp_path):
         return Training(run, None, make_recipe(run)).note
 
     dit = "dit(width=8, depth=1, heads=1, patch=1, fourier=False"
-    assert "with prediction='eps' latents do not start from N(0, I)" in note(prediction="eps")
-    said = "with prediction='v' and a network that adds z latents do not start from N(0, I)"
+    assert "with prediction='eps' the untrained model's latents are not N(0, I)" in note(
+        prediction="eps"
+    )
+    said = "with prediction='v' and a network that adds z the untrained model's latents are not"
     assert said in note(network=f"{dit})") and said in note(network="mlp(width=8)")
     assert "N(0, I)" not in note(network=f"{dit}, skip=False)")
     assert "N(0, I)" not in note()
@@ -187,7 +189,7 @@ def test_noise_predictions_do_not_start_from_the_normal(tmp_path):
 
 def test_guides_see_latents_of_an_autoencoder_that_is_there(tmp_path):
     run = experiment(tmp_path, task="guide(classifier())")
-    with pytest.raises(UserError, match="a guide sees latents of an autoencoder that has been tr"):
+    with pytest.raises(UserError, match="a guide needs an autoencoder that is already trained"):
         run.task.open(run, None)
 
 

@@ -29,7 +29,7 @@ def test_a_service_that_is_not_installed_is_named_before_anything_is_written(
 
 def test_files_are_the_default(tmp_path):
     assert registry.build("loggers", tiny.config(tmp_path).logger).open(tmp_path, {}) is None
-    with pytest.raises(ConfigError, match="allowed are online, offline, disabled"):
+    with pytest.raises(ConfigError, match="allowed: online, offline, disabled"):
         registry.build("loggers", "wandb(mode='local')")
 
 

@@ -73,7 +73,7 @@ def test_a_gan_whose_penalty_falls_cannot_be_lengthened(tmp_path):
         ({"conditional": False}, "unconditional"),
         ({"optimizer": "adamww()"}, "optax has no optimizer"),
         ({"optimizer": "adamw(b9=1)"}, "b9"),
-        ({"lr_decay": "sine"}, "allowed are constant, cosine, linear"),
+        ({"lr_decay": "sine"}, "allowed: constant, cosine, linear"),
         ({"prediction": "noise"}, "allowed: eps, v, x"),
         ({"gamma_min": 6.0}, "must be below"),
         ({"dtype": "float16"}, "allowed: float32, bfloat16"),

@@ -42,7 +42,7 @@ def test_a_configuration_file_that_fails(tmp_path, kind):
     [
         ("--mode=", "there is no mode ''"),
         ("--workdir=a\0b", "zero byte"),
-        ("--config.ema=('a',)", "'a' is no average"),
+        ("--config.ema=('a',)", "'a' is not an average"),
         ("--config.sample.num=-3", "sample.num=-3"),
         ("--config.sample.num=1000000000000000", "10+ samples need .* lower --config.sample.num"),
     ],

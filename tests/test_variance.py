@@ -273,5 +273,5 @@ def test_the_switch(tmp_path):
     ]:
         with pytest.raises(ConfigError, match=reason):
             make_recipe(experiment(tmp_path, **changes, **on))
-    with pytest.raises(ConfigError, match="allowed are auto, on, off"):
+    with pytest.raises(ConfigError, match="allowed: auto, on, off"):
         make_recipe(experiment(tmp_path, minimize_variance="maybe"))

@@ -172,7 +172,7 @@ def test_what_is_validated_is_the_bound(tmp_path, monkeypatch):
     assert bound_of(objective("edm()")) == registry.build("objectives", "continuous()")
     experiment = tiny.experiment(tmp_path, objective="weighted(weight=edm())")
     task = experiment.task.open(experiment, train.HANDED)
-    assert "no bound" in task.note and task.unit == "weighted bits/dim"
+    assert "not a bound" in task.note and task.unit == "weighted bits/dim"
     seen = []
 
     def measure(model, objective, *args, **kwargs):

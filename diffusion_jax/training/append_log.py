@@ -1,4 +1,4 @@
-"""Files that grow line by line, where a bucket only takes whole objects."""
+"""Append-only files in a work directory, also in a bucket, which stores whole objects only."""
 
 import shutil
 import tempfile
@@ -13,11 +13,11 @@ _EVERY = 30.0  # seconds between copies
 
 
 class Spool:
-    """A folder to append to: the work directory itself, or a local one that is copied to a bucket.
+    """A folder to append to: the work directory, or a local folder copied to it if it is a bucket.
 
     Args:
         workdir: where the files belong.
-        go_on: names of files that go on where they ended; others are new with every start.
+        go_on: names of files that are continued; all others are started afresh.
         check: called before every copy; raises `WorkdirError` if this process may no longer write.
     """
 
@@ -40,15 +40,15 @@ class Spool:
         return self._to is not None and time.monotonic() - self._last > _EVERY
 
     def changed(self, name: str) -> None:
-        """Says that a file was written anew: it is copied next time, whatever its size."""
+        """Marks a file as rewritten, so that it is copied next time whatever its size."""
         self._sent.pop(name, None)
 
     def send(self) -> None:
-        """Copies what has grown; what is written must have been flushed.
+        """Copies the files that have grown; flush them first.
 
         Raises:
-            WorkdirError: another process has taken over; nothing is copied now or later, because
-                the files there are that one's.
+            WorkdirError: another process has taken over. Nothing is copied then or later, because
+                the files in the bucket now belong to that process.
         """
         if self._to is None or self._overtaken:
             return
@@ -65,7 +65,7 @@ class Spool:
         self._last = time.monotonic()
 
     def close(self) -> None:
-        """Copies for the last time."""
+        """Copies once more and deletes the local folder."""
         try:
             self.send()
         finally:

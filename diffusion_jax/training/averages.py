@@ -1,11 +1,11 @@
-"""Averages of the weights (EMA): exponential ones by their decay, others by a power function.
+"""Averages of the weights (EMA): exponential with a decay, or with a power function.
 
-`optimizer.advance` moves them with every step, and `state.py` holds them.
+`optimizer.advance` updates them at every step, and `state.py` holds them.
 
-An average `power(s)` after t steps weighs step i in proportion to `i^g`: it forgets in proportion
-to the length of the run, and its spread in time is s t (Karras et al. 2024, "Analyzing and
-improving the training dynamics of diffusion models", section 3). From several of them, kept at
-several steps, the average of any other length follows afterwards, by least squares: `posthoc`.
+After t steps the average `power(s)` weights step i in proportion to `i^g`, so that its standard
+deviation in time is s t, a fixed fraction of the run (Karras et al. 2024, "Analyzing and improving
+the training dynamics of diffusion models", section 3). From several such averages, saved at several
+steps, `posthoc` reconstructs the average of any other length by least squares.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from diffusion_jax.errors import ConfigError, SpecError
 from diffusion_jax.types import Array
 
 Average = float | str  # 0.9999, or "power(0.1)"
-_LONGEST = 0.28  # of power(s): at 0.2887 all steps weigh the same
+_LONGEST = 0.28  # largest s of power(s); at 0.2887 all steps have equal weight
 
 
 def _number(text: str, name: str, example: str) -> float:
@@ -27,7 +27,7 @@ def _number(text: str, name: str, example: str) -> float:
     spec = registry.parse(text)
     values = (*spec.args, *spec.kwargs.values())
     if spec.name != name or len(values) != 1 or not isinstance(values[0], int | float):
-        raise ConfigError(f"{text!r} is no average: write a decay below 1, or {example}")
+        raise ConfigError(f"{text!r} is not an average: write a decay below 1, or {example}")
     if not 0.0 < values[0] <= _LONGEST:
         raise ConfigError(f"{text}: the length must be above 0 and at most {_LONGEST}")
     return float(values[0])
@@ -37,7 +37,7 @@ def key(average: Average) -> str:
     """The name of an average in the state, for example `"0.9999"` or `"power(0.1)"`.
 
     Raises:
-        ConfigError: it is no average.
+        ConfigError: it is not a valid average.
     """
     if isinstance(average, str):
         return f"power({_number(average, 'power', 'power(0.1)'):g})"
@@ -53,28 +53,28 @@ def length(name: str) -> float | None:
 
 
 def exponent(length: float) -> float:
-    """The g with which `i^g` has a spread of `length` times the number of steps."""
+    """The exponent g for which `i^g` has standard deviation `length` times the number of steps."""
     squared = length**-2
     return float(np.roots([1, 7, 16 - squared, 12 - squared]).real.max())
 
 
 def share(average: Average, step: Array, warmup: bool) -> Array | float:
-    """What an update takes of the new weights; it keeps the rest of itself.
+    """The weight of the new parameters in an update of the average; the old average has the rest.
 
     Args:
         average: one of `config.ema`.
         step: number of updates made so far, at least 1.
-        warmup: exponential ones keep at most `(1 + step) / (10 + step)`, which soon forgets the
-            initial weights. Power functions begin with the first step in any case.
+        warmup: limit the decay of exponential averages to `(1 + step) / (10 + step)`, which soon
+            forgets the initial weights. Power functions never include the initial weights.
     """
     if isinstance(average, str):
         g = exponent(_number(average, "power", "power(0.1)"))
-        return -jnp.expm1((g + 1.0) * jnp.log1p(-1.0 / step))  # exact however long the run is
+        return -jnp.expm1((g + 1.0) * jnp.log1p(-1.0 / step))  # accurate for runs of any length
     return 1.0 - (jnp.minimum(average, (1.0 + step) / (10.0 + step)) if warmup else average)
 
 
 def inner(steps: Any, exponents: Any, others: Any, other_exponents: Any) -> np.ndarray:
-    """Inner products of averages as functions of the step: `[n, m]` of n and m of them."""
+    """Inner products `[n, m]` of n power-function averages with m others, as functions of time."""
     a, b = np.asarray(steps, float)[:, None], np.asarray(others, float)[None]
     g, h = np.asarray(exponents, float)[:, None], np.asarray(other_exponents, float)[None]
     first = np.where(a < b, h, -g)
@@ -82,15 +82,15 @@ def inner(steps: Any, exponents: Any, others: Any, other_exponents: Any) -> np.n
 
 
 def posthoc(kept: Sequence[tuple[int, float]], step: int, wanted: float) -> np.ndarray:
-    """Coefficients with which kept averages make up another.
+    """Coefficients that combine saved averages into another one.
 
     Args:
-        kept: `(step, s)` of each average there is.
-        step: at the end of the average wanted.
+        kept: `(step, s)` of each saved average.
+        step: the last step of the average to reconstruct.
         wanted: its s.
 
     Returns:
-        One coefficient for each average kept; their sum is about 1.
+        One coefficient for each saved average; their sum is about 1.
     """
     steps, exponents = [t for t, _ in kept], [exponent(s) for _, s in kept]
     products = inner(steps, exponents, steps, exponents)
@@ -102,6 +102,6 @@ def wanted(name: str) -> float | None:
     """The s of `"posthoc(s)"`; None for other names.
 
     Raises:
-        ConfigError: it has no such length.
+        ConfigError: the length is missing or out of range.
     """
     return _number(name, "posthoc", "posthoc(0.1)") if name.startswith("posthoc") else None

@@ -1,7 +1,8 @@
-"""Checkpoints by orbax: asynchronous, best and latest kept, averages restorable alone.
+"""Asynchronous checkpoints with orbax, which keep the best and the latest steps.
 
-A step's folder has three items: `train` (step, weights, optimiser state), `ema` (every average of
-the weights) and `meta` (JSON: the resolved configuration and what the step measured).
+A step's folder has three items: `train` (step, weights, optimiser state), `ema` (all averages of
+the weights, which can be restored alone) and `meta` (JSON: the resolved configuration and the
+metrics at that step).
 """
 
 from collections.abc import Callable, Sequence
@@ -41,10 +42,10 @@ def _train_item(state: State) -> dict[str, Any]:
 
 
 def _one_copy(tree: Any) -> Any:
-    """One device's copy of small arrays that all devices have.
+    """Replaces small replicated arrays by one device's copy.
 
-    Orbax splits every replicated array among the devices, a program and a transfer a piece: for
-    small arrays that takes longer than writing them.
+    Orbax splits every replicated array among the devices, with one program and one transfer per
+    piece; for small arrays that takes longer than writing them.
     """
     if jax.process_count() > 1:
         return tree
@@ -54,7 +55,7 @@ def _one_copy(tree: Any) -> Any:
 
 
 class _Best(keep.BestN):
-    """Keeps the best checkpoint, by figures that were measured later, too."""
+    """Keeps the best checkpoint, also by metrics that were measured after it was saved."""
 
     def __init__(self, folder: Path):
         super().__init__(
@@ -64,12 +65,12 @@ class _Best(keep.BestN):
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         """Which checkpoints this policy keeps."""
-        told = []
+        candidates = []
         for c in checkpoints:
             late = late_metrics(self._folder / str(c.step))
             metrics = {**(c.metrics or {}), **late} or None
-            told.append(SimpleNamespace(step=c.step, time=c.time, metrics=metrics))
-        return super().should_preserve(told, context=context)
+            candidates.append(SimpleNamespace(step=c.step, time=c.time, metrics=metrics))
+        return super().should_preserve(candidates, context=context)
 
 
 class Checkpoints:
@@ -77,7 +78,7 @@ class Checkpoints:
 
     Args:
         workdir: the work directory.
-        keep_latest: how many of the newest are kept, beside the best one.
+        keep_latest: number of newest checkpoints to keep, in addition to the best one.
         check: called before every save; raises if this process may no longer write.
     """
 
@@ -97,11 +98,11 @@ class Checkpoints:
             if self._folder.exists() and not self._folder.is_dir():
                 raise NotADirectoryError("it is a file, and should be a folder")
             self._manager = ocp.CheckpointManager(self._folder, options=options)
-        except Exception as e:  # whatever the file system says, by whichever library noticed
+        except Exception as e:  # file systems and libraries raise many types here
             raise CheckpointError(f"cannot open {self._folder}: {short(e)}") from e
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, oldest first."""
+        """The steps that have a checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
     def save(self, state: State, meta: dict[str, Any], metrics: dict[str, float]) -> None:
@@ -109,8 +110,9 @@ class Checkpoints:
 
         Args:
             state: what to save.
-            meta: JSON-able record kept beside it.
-            metrics: what the step measured; the lowest `valid_bits_per_dim` is never deleted.
+            meta: JSON-serialisable record saved with it.
+            metrics: metrics at this step; the checkpoint with the lowest `valid_bits_per_dim` is
+                never deleted.
         """
         step = int(jax.device_get(state.step))
         if step in self._manager.all_steps():
@@ -130,31 +132,31 @@ class Checkpoints:
         )
 
     def measured(self, step: int, metrics: dict[str, float]) -> None:
-        """Adds what was measured of a checkpoint that is there; the best one follows from it."""
+        """Adds metrics to an existing checkpoint; they count when the best one is chosen."""
         folder = self._folder / str(step)
         if metrics and step in self._manager.all_steps() and jax.process_index() == 0:
             write_json(folder / LATE, metrics)
 
     def _seal(self) -> None:
-        """Called when everything is written and the checkpoint has not got its final name yet."""
+        """Writes the checksums; called after all files, before the checkpoint's final name."""
         step = str(self._saving)  # in a bucket a step has its final name from the start
         for folder in self._folder.iterdir():
             if folder.name == step or folder.name.startswith(f"{step}."):
                 integrity.seal(folder)
 
     def restore(self, like: State, set_aside: bool) -> State | None:
-        """The newest readable state; a damaged one is named and the one before it used.
+        """Restores the newest state that is not damaged; damaged checkpoints are logged.
 
         Args:
             like: a state (or shapes) with the shardings to restore into.
-            set_aside: move damaged checkpoints out of the way, so that the run can save again.
+            set_aside: rename damaged checkpoints, so that the run can save those steps again.
 
         Returns:
             The state, or None if there never was a checkpoint.
 
         Raises:
-            CheckpointError: all are damaged; or one cannot be read for another reason, or belongs
-                to another architecture, and stays where it is.
+            CheckpointError: all checkpoints are damaged; or one cannot be read for another reason
+                or belongs to another architecture, and is left in place.
         """
         steps = self.steps()
         for step in reversed(steps):
@@ -173,7 +175,7 @@ class Checkpoints:
 
     def _read(self, step: int, like: State) -> State:
         folder = self._folder / str(step)
-        # Shapes are compared before anything is read: orbax's own message names no parameter.
+        # Shapes are compared before anything is read: orbax's own error names no parameter.
         with ocp.PyTreeCheckpointer() as reader:
             saved = saved_tree(reader, folder / "train")
         compare(folder, shapes(saved), shapes(_train_item(like)))
@@ -182,8 +184,8 @@ class Checkpoints:
             train=ocp.args.StandardRestore(_train_item(like)),
             ema=ocp.args.StandardRestore(like.ema),
         )
-        found = self._manager.restore(step, args=args)
-        return State(ema=found.ema, **found.train)
+        restored = self._manager.restore(step, args=args)
+        return State(ema=restored.ema, **restored.train)
 
     def _set_aside(self, step: int) -> None:
         distributed.meet(f"before checkpoint {step} is set aside")  # others may still be reading it
@@ -199,18 +201,18 @@ class Checkpoints:
         """Waits for unfinished saves.
 
         Raises:
-            CheckpointError: a save failed; those before it are as they were.
+            CheckpointError: a save failed; earlier checkpoints are unchanged.
         """
         try:
             self._manager.wait_until_finished()
         except Exception as e:  # see __init__
             raise CheckpointError(
-                f"could not save a checkpoint in {self._folder}: {short(e)}; those before it are "
-                "kept: make room, or mend the folder, and run the command again"
+                f"could not save a checkpoint in {self._folder}: {short(e)}; earlier ones are "
+                "kept: free some space, or fix the folder, and run the command again"
             ) from e
 
     def close(self) -> None:
-        """Waits for unfinished saves and lets go."""
+        """Waits for unfinished saves and closes the manager."""
         try:
             self.wait()
         finally:

@@ -1,4 +1,4 @@
-"""Closing what was opened, whatever happened meanwhile."""
+"""A context manager that closes an object without hiding an earlier error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +18,13 @@ _T = TypeVar("_T", bound=_Closable)
 
 @contextmanager
 def closing(thing: _T) -> Iterator[_T]:
-    """As `contextlib.closing`, but a failure to close never hides why the run ended.
+    """Like `contextlib.closing`, but a failure to close never hides why the run ended.
 
     Args:
-        thing: what has a `close`.
+        thing: an object with a `close` method.
 
     Yields:
-        The thing.
+        The object.
     """
     try:
         yield thing

@@ -1,4 +1,4 @@
-"""The training step, compiled: sharded by `jax.jit`, its buffers donated."""
+"""Compiles the training step: sharded by `jax.jit`, with donated buffers."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from diffusion_jax.types import Array
 
 
 def fresh_meter(task: Task) -> Meter:
-    """A meter of everything `update` reports, with nothing in it."""
+    """An empty meter for the metrics that `task.update` reports."""
     return meter_lib.fresh(task.metrics)
 
 
@@ -32,18 +32,19 @@ def compile_steps(
 ) -> Callable:
     """The jitted `(state, meter, data, indices, given) -> (state, meter, loss)`.
 
-    `given` are weights that are used and not trained (`tasks.base.Given`), by default none.
+    `given` are weights that are used but not trained (`tasks.base.Given`); there are none by
+    default.
 
     Args:
-        task: what is trained.
-        resident: shape of an image where `data` is the whole data set, replicated on the devices,
-            and `indices` choose the batch inside the step; images are flat there, `[N, H*W*C]`,
-            as a TPU pads their few channels, and texts are a table (`Split.whole`). None where
-            `data` is the batch itself, and `indices` only count.
-        several: `indices` is `[n, B]` and n steps run in one dispatch, by `lax.scan`; otherwise
-            `indices` is `[B]` and one step runs.
-        placement: how the state lies on the mesh, a tree of shardings; None for replicated.
-        spike: a loss above this counts as not finite.
+        task: the task whose `update` is compiled.
+        resident: shape of an image if `data` is the whole data set, replicated on the devices, and
+            `indices` select the batch inside the step. Images are then flat, `[N, H*W*C]`, because
+            a TPU would pad their few channels, and texts are a table (`Split.whole`). None if
+            `data` is the batch itself; only the length of `indices` then matters.
+        several: whether n steps run in one dispatch, by `lax.scan`, with `indices` `[n, B]`;
+            otherwise one step runs, with `indices` `[B]`.
+        placement: tree of shardings of the state on the mesh; None for replicated.
+        spike: a loss above this is treated as not finite.
 
     Returns:
         The function; `state` and `meter` are donated.

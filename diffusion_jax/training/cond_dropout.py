@@ -1,4 +1,4 @@
-"""Which of its captions a step reads, and what it hides of what a network is told."""
+"""Selects the caption that a training step uses, and drops conditions at random."""
 
 import jax
 import jax.numpy as jnp
@@ -8,19 +8,19 @@ from diffusion_jax.types import Array, expand
 
 
 def wording(root: Array, step: Array, text: Array) -> Array:
-    """Which of the wordings `[B, M, ...]` of each example a step reads, `[B]`."""
+    """Index `[B]` of the wording to use in this step, out of each example's `[B, M, ...]`."""
     n, wordings = text.shape[:2]
     return jax.random.randint(rng.stream(root, "wording", step), (n,), 0, wordings)
 
 
 def one_wording(root: Array, step: Array, text: Array, dropout: float) -> Array:
-    """One of the wordings `[B, M, L]` (or `[B, M, L, W]`) of each example, or none (zeros)."""
+    """Picks one of each example's wordings `[B, M, L]` or `[B, M, L, W]`, or zeros for no text."""
     which = wording(root, step, text)
     one = jnp.take_along_axis(text, expand(which, text), axis=1)[:, 0]
     return zeroed(root, step, "text_dropout", one, dropout)
 
 
-def zeroed(root: Array, step: Array, name: str, told: Array, dropout: float) -> Array:
-    """`told` `[B, ...]` with zeros, which mean none, for examples drawn with this probability."""
-    drop = jax.random.bernoulli(rng.stream(root, name, step), dropout, told.shape[:1])
-    return jnp.where(expand(drop, told), 0, told)
+def zeroed(root: Array, step: Array, name: str, cond: Array, dropout: float) -> Array:
+    """`cond` `[B, ...]`, set to zero (no condition) in each example with probability `dropout`."""
+    drop = jax.random.bernoulli(rng.stream(root, name, step), dropout, cond.shape[:1])
+    return jnp.where(expand(drop, cond), 0, cond)

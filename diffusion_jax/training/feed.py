@@ -1,9 +1,9 @@
-"""How data reach the step: the whole set on the devices, or batches read ahead of it.
+"""Feeds data to the training step: the whole set on the devices, or batches read ahead.
 
-Which examples a step sees is a pure function of (seed, step), whatever the number of processes, of
-threads and of batches read ahead. There is no position in a stream to save: a run resumes exactly,
-and can do so with another number of hosts. That is why this is not built on a loader with a state
-of its own, such as grain's, which would also bring its own shuffle and its own sharding by process.
+The examples of a step are a pure function of seed and step, independent of the number of processes,
+threads and batches read ahead. No stream position has to be saved: a run resumes exactly, also with
+another number of hosts. A loader with its own state, shuffle and sharding by process, such as
+grain's, would not allow that.
 """
 
 import collections
@@ -36,9 +36,9 @@ class Order:
     Attributes:
         batch: global batch size.
         seed: seed of the order.
-        skip: batches left out so far: step s trains on batch s + skip of the order.
-        ahead: dispatches read ahead of the one that runs.
-        next: from a step to the steps of the dispatch that starts there; 0 at the end.
+        skip: batches skipped so far; step s trains on batch s + skip of the order.
+        ahead: number of dispatches to read ahead of the running one.
+        next: maps a step to the number of steps in the dispatch that starts there; 0 at the end.
     """
 
     batch: int
@@ -53,8 +53,8 @@ class Clock:
     """Seconds since the last `reset`.
 
     Attributes:
-        waited: in which the devices had nothing to do because data were not there.
-        total: spent training, everything else left out.
+        waited: seconds in which the devices were idle because data were not ready.
+        total: seconds spent training, excluding validation, checkpoints and the like.
     """
 
     waited: float = 0.0
@@ -62,27 +62,27 @@ class Clock:
     _began: float = field(default_factory=time.perf_counter)
 
     def start(self) -> None:
-        """Training goes on."""
+        """Starts counting training time."""
         self._began = time.perf_counter()
 
     def stop(self) -> None:
-        """Something else comes: validation, a checkpoint."""
+        """Stops counting, before validation or a checkpoint."""
         self.total += time.perf_counter() - self._began
 
     def share(self) -> float:
-        """The share of the time spent waiting, and back to zero."""
+        """The fraction of the time spent waiting; resets the clock."""
         share = self.waited / self.total if self.total else 0.0
         self.waited = self.total = 0.0
         return share
 
 
 class Feeder:
-    """Hands the step its data: whole set on the devices, or batches read ahead of it.
+    """Gives the step its data: the whole set on the devices, or batches read ahead.
 
     Args:
         split: training data.
-        order: which of them, when.
-        resident_bytes: sets up to this size, with all that goes with images, live on the devices.
+        order: order in which examples are read.
+        resident_bytes: sets up to this size, with labels and texts, are kept on the devices.
     """
 
     def __init__(self, split: Split, order: Order, mesh: Mesh, resident_bytes: int):
@@ -100,7 +100,7 @@ class Feeder:
 
     @property
     def skipped(self) -> int:
-        """Damaged images met so far, on this host."""
+        """Number of damaged images that this host has skipped so far."""
         return self._split.skipped
 
     def _indices(self, step: int, n: int) -> np.ndarray:
@@ -109,7 +109,7 @@ class Feeder:
         return np.stack([data_base.indices(first + i, size, total, seed) for i in range(n)])
 
     def _read(self, step: int, n: int) -> dict[str, jax.Array]:
-        """The batches of `n` steps on the devices; each process reads the rows of its own."""
+        """The batches of `n` steps, on the devices; each process reads its own rows."""
         index = self._indices(step, n)
         several = n > 1
         index = index if several else index[0]
@@ -123,7 +123,7 @@ class Feeder:
         return {k: put_rows(v, which, size, sharding, axis) for k, v in rows.items()}
 
     def _look_ahead(self, step: int) -> None:
-        """Has the dispatches from `step` on read, as many as are to be ahead."""
+        """Starts reading the data of the next `ahead` dispatches from `step` on."""
         for _ in range(self._order.ahead):
             n = self._order.next(step)
             if not n:
@@ -138,10 +138,10 @@ class Feeder:
         Args:
             step: its first step.
             n: its number of steps.
-            running: a result of the dispatch before. Only when that is there do the devices wait.
+            running: a result of the previous dispatch; the devices are idle once it is ready.
 
         Returns:
-            `(data, indices)` as `step.compile_steps` wants them; a leading axis n only if `n > 1`.
+            `(data, indices)` for `compile.compile_steps`, with a leading axis n only if `n > 1`.
         """
         whole = replicated(self._mesh)
         if self.resident:
@@ -152,7 +152,7 @@ class Feeder:
             if running is not None:
                 jax.block_until_ready(running)
             began = time.perf_counter()
-            future.exception()  # waits; it is raised below
+            future.exception()  # waits; an exception is raised below
             self.clock.waited += time.perf_counter() - began
         data = future.result()
         self._look_ahead(step + n)

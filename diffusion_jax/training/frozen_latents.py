@@ -1,4 +1,4 @@
-"""Latents of an autoencoder that is not trained: encoded in the step, or once before training."""
+"""Latents of a frozen autoencoder, computed in the step or once before training."""
 
 import jax
 
@@ -7,19 +7,18 @@ from diffusion_jax.types import Array, Coded, Params
 
 
 def latents(model: Model, params: Params, x: Array, batch: dict[str, Array]) -> Coded:
-    """The data with their latents: encoded here, or taken from `batch`."""
+    """The data with their latents, taken from `batch` or computed here."""
     if "mean" in batch:
         return Coded(x, batch["mean"], batch.get("std"))
     return Coded(x, *encoded(model, params, x))
 
 
 def encoded(model: Model, params: Params, x: Array) -> tuple[Array, Array | None]:
-    """Mean and deviation of latents.
+    """Mean and standard deviation of the latents.
 
-    The computation is fused with nothing around it, so that latents which were computed before
-    training are bit for bit those of a step that has the image in the same place of its batch. In
-    another place an image's latents differ by 1e-7, also from step to step, as the vectors that
-    convolutions are computed in begin elsewhere.
+    Optimisation barriers keep the computation separate, so that latents computed before training
+    equal bit for bit those of a step that has the image at the same place in its batch. At another
+    place they differ by 1e-7, because the vectorised loops of convolutions start elsewhere.
     """
     params, x = jax.lax.optimization_barrier((params, x))
     coded = model.coded(params, x)

@@ -17,7 +17,7 @@ from diffusion_jax.training.optimizer import ema_update
 from diffusion_jax.training.state import State
 from diffusion_jax.types import Array, Params
 
-_LAST = 0.1  # of the penalties' weight, at the end
+_LAST = 0.1  # fraction of the penalties' weight that is left at the end of training
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,19 @@ class Recipe:
     """Everything that defines a step besides its data.
 
     Attributes:
-        generator: draws images.
-        discriminator: scores them.
-        size: of the noise.
-        encode: levels to model space.
-        levels: grey levels: real images get uniform noise one level wide, drawn ones none.
-        penalty: weight of the gradient penalties, which falls to a tenth along a cosine.
-        optimizer: of either network.
+        generator: network that draws images.
+        discriminator: network that scores them.
+        size: dimension of the noise vector.
+        encode: maps grey levels to model space.
+        levels: number of grey levels; real images get uniform noise of one level's width, generated
+            images none.
+        penalty: weight of the gradient penalties; it decreases to a tenth along a cosine.
+        optimizer: the optax transformation, for each of the networks.
         augment: data augmentation.
         ema: the averages of the generator, as (name, average) pairs.
         ema_warmup: whether averages warm up.
-        steps: of the training.
-        seed: of all noise.
+        steps: number of training steps.
+        seed: seed of all noise.
     """
 
     generator: r3gan.Generator
@@ -54,7 +55,7 @@ class Recipe:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `update` reports."""
+        """The names of the metrics that `update` returns."""
         return ("loss", "generator", "gap", "grad_norm")
 
     def draw(self, params: Params, keys: Array, label: Array | None) -> Array:
@@ -63,7 +64,7 @@ class Recipe:
         return self.generator.apply({"params": params}, z, label)
 
     def score(self, params: Params, label: Array | None) -> Callable[[Array], Array]:
-        """How real images are."""
+        """A function that scores how real images are, `x -> score`."""
         return lambda x: self.discriminator.apply({"params": params}, x, label)
 
     def update(
@@ -81,8 +82,8 @@ class Recipe:
         x += (2.0 * jax.vmap(lambda k: jax.random.uniform(k, x.shape[1:]))(keys("noise")) - 1.0) / (
             self.levels
         )
-        share = jnp.minimum(state.step / self.steps, 1.0)
-        k = self.penalty * (_LAST + (1.0 - _LAST) * 0.5 * (1.0 + jnp.cos(jnp.pi * share)))
+        done = jnp.minimum(state.step / self.steps, 1.0)
+        k = self.penalty * (_LAST + (1.0 - _LAST) * 0.5 * (1.0 + jnp.cos(jnp.pi * done)))
         generator, discriminator = (state.params[p] for p in ("generator", "discriminator"))
         fake = self.draw(generator, keys("fake"), label)
 
@@ -100,7 +101,7 @@ class Recipe:
             drawn = self.draw(params, keys("fake again"), label)
             return r3gan.generator_loss(self.score(discriminator, label), x, drawn).mean()
 
-        other, g_grads = jax.value_and_grad(g_loss)(generator)
+        generator_loss, g_grads = jax.value_and_grad(g_loss)(generator)
         opt = state.opt_state["generator"]
         updates, g_opt = self.optimizer.update(g_grads, opt, generator)
         generator = optax.apply_updates(generator, updates)
@@ -116,4 +117,4 @@ class Recipe:
             opt_state={"generator": g_opt, "discriminator": d_opt},
         )
         norm = jnp.hypot(optax.tree.norm(d_grads), optax.tree.norm(g_grads))
-        return after, {"loss": loss, "generator": other, "gap": gap, "grad_norm": norm}
+        return after, {"loss": loss, "generator": generator_loss, "gap": gap, "grad_norm": norm}

@@ -1,9 +1,9 @@
-"""Checksums of checkpoints, and whose fault it is when one cannot be read.
+"""Checksums of checkpoints, to tell damaged files from other read errors.
 
-Orbax restores a flipped byte without a word. Every file of a checkpoint is therefore listed with
+Orbax restores a flipped byte without an error. Every file of a checkpoint is therefore listed with
 its SHA-256 in `checksums.json`, which is written before the checkpoint gets its final name. Only
-files that differ from that list count as damaged: a disk that does not answer, a folder without
-permission or a device without memory say nothing about a checkpoint.
+files that differ from that list count as damaged; a disk that does not respond, missing permissions
+or a device that is out of memory do not mean that a checkpoint is damaged.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from diffusion_jax.runtime.storage import files_below, write
 
 NAME = "checksums.json"
 ARRAYS = ("train", "ema")  # the items of a checkpoint that hold arrays
-_LATER = ("_CHECKPOINT_METADATA", "commit_success.txt", NAME)  # orbax touches them at the very end
+_LATER = ("_CHECKPOINT_METADATA", "commit_success.txt", NAME)  # orbax writes them at the very end
 
 
 class Damaged(CheckpointError):
@@ -31,7 +31,7 @@ class Damaged(CheckpointError):
 
 
 def saved_tree(reader: ocp.PyTreeCheckpointer, item: Path) -> Any:
-    """What an item of a checkpoint holds, without reading it; `Damaged` if that cannot be told."""
+    """The tree of an item's arrays, from its metadata; raises `Damaged` if there are none."""
     metadata = reader.metadata(item).item_metadata
     if metadata is None:
         raise Damaged(f"the metadata of {item.name} cannot be read")
@@ -44,10 +44,10 @@ def _digest(path: Path) -> str:
 
 
 def _check_complete(item: Path) -> None:
-    """Raises `Damaged` unless all arrays of a new item can be found in its store."""
+    """Raises `Damaged` unless all arrays of a new item are in its store."""
     with ocp.PyTreeCheckpointer() as reader:
         arrays = len(jax.tree.leaves(saved_tree(reader, item)))
-    local = {"driver": "file", "path": f"{item}/"}  # no address, in which % and # mean something
+    local = {"driver": "file", "path": f"{item}/"}  # not a URL, where % and # are special
     where = {"driver": "ocdbt", "base": f"{item}/" if "://" in str(item) else local}
     stored = ts.KvStore.open(where).result().list().result()
     found = sum(key.endswith(b"/.zarray") for key in stored)
@@ -56,7 +56,7 @@ def _check_complete(item: Path) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Writes the checksums of a checkpoint, once its arrays have been found where they belong."""
+    """Writes the checksums of a checkpoint, after checking that its arrays are complete."""
     for name in ARRAYS:
         _check_complete(folder / name)
     names = [name for name in files_below(folder) if name not in _LATER]
@@ -68,10 +68,10 @@ def verify(folder: Path) -> bool:
     """Compares a checkpoint with its checksums.
 
     Returns:
-        Whether it has any. If not, a warning says so, and every file has been read once.
+        Whether it has checksums. If not, a warning is logged and every file is read once.
 
     Raises:
-        Damaged: a file is missing, or holds other bytes; the message names it.
+        Damaged: a file is missing or differs; the message names it.
     """
     try:
         sums = json.loads((folder / NAME).read_bytes())
@@ -96,25 +96,25 @@ def verify(folder: Path) -> bool:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Verifies a checkpoint, and tells damage from trouble while it is read.
+    """Verifies a checkpoint, and converts errors of the code that reads it inside the block.
 
     Yields:
-        Nothing; reading goes within.
+        Nothing.
 
     Raises:
-        Damaged: the files are at fault.
-        CheckpointError: something else is; the checkpoint may be sound.
+        Damaged: the files are damaged.
+        CheckpointError: reading failed for another reason; the checkpoint may be intact.
     """
     sealed = True
     try:
         sealed = verify(folder)
         yield
-    except UserError:  # a line of its own, of a data set that is not here, say
+    except UserError:  # it already has a clear message, for example about a missing data set
         raise
     except Exception as e:  # orbax and tensorstore raise many types for damaged files
         if not sealed and not out_of_memory(e) and not isinstance(e, PermissionError):
             raise Damaged(short(e)) from e
         raise CheckpointError(
-            f"cannot read checkpoint {folder}: {short(e)}; it was left as it is, because its files "
-            "do not seem to be at fault: mend that and run the command again"
+            f"cannot read checkpoint {folder}: {short(e)}; its files do not seem to be damaged and "
+            "were left in place: fix the problem and run the command again"
         ) from e

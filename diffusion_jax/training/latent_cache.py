@@ -1,4 +1,4 @@
-"""Latents of a whole training set: their mean and deviation, and all of them, computed once."""
+"""Latents of a whole training set: their mean and standard deviation, and a cache of them all."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -31,29 +31,29 @@ def _one_batch(model: Model) -> OneBatch:
 
 
 def standardised(model: Model, state: State, train: Split, how: Pass) -> State:
-    """The state whose latents have mean 0 and variance 1 in each channel, over all of `train`.
+    """The state with latents scaled to mean 0 and variance 1 in each channel, over all of `train`.
 
-    That is of `y_0`, the noise of the encoder and of the least gamma included. Nothing changes once
-    training has begun, or where no autoencoder was taken over.
+    The latents are `y_0`, with the noise of the encoder and of the lowest gamma. The state is
+    returned unchanged if training has begun or the autoencoder is not from a checkpoint.
     """
-    taken = getattr(model.autoencoder, "checkpoint", "")
-    own = state.params.get("autoencoder", {})
-    if int(jax.device_get(state.step)) or not taken or STANDARD not in own:
+    checkpoint = getattr(model.autoencoder, "checkpoint", "")
+    weights = state.params.get("autoencoder", {})
+    if int(jax.device_get(state.step)) or not checkpoint or STANDARD not in weights:
         return state
-    plain = {"shift": jnp.zeros_like(own[STANDARD]["shift"]), "scale": None}
-    plain["scale"] = jnp.ones_like(plain["shift"])
-    params = {**state.params, "autoencoder": {**own, STANDARD: plain}}
+    shift = weights[STANDARD]["shift"]
+    identity = {"shift": jnp.zeros_like(shift), "scale": jnp.ones_like(shift)}
+    params = {**state.params, "autoencoder": {**weights, STANDARD: identity}}
     of_latents = dataclasses.replace(model, view=Whole()) if model.from_latent else model
     mean, std = how.over(_one_batch(of_latents), params, train, "standardise")
     axes = tuple(range(mean.ndim - 1))
     variance = mean.var(axis=axes) + (0.0 if std is None else np.square(std).mean(axis=axes))
     least = model.schedule.gamma(params["schedule"], jnp.asarray(0.0))
     noise = np.exp(float(gamma_of(model) if model.from_latent else least))
-    found = {"shift": mean.mean(axis=axes), "scale": np.sqrt(variance + noise)}
+    statistics = {"shift": mean.mean(axis=axes), "scale": np.sqrt(variance + noise)}
 
     def measured(tree: Params) -> Params:
         old = tree["autoencoder"][STANDARD]
-        new = {k: put(found[k].astype(a.dtype), a.sharding) for k, a in old.items()}
+        new = {k: put(statistics[k].astype(a.dtype), a.sharding) for k, a in old.items()}
         return {**tree, "autoencoder": {**tree["autoencoder"], STANDARD: new}}
 
     return state.replace(
@@ -63,13 +63,13 @@ def standardised(model: Model, state: State, train: Split, how: Pass) -> State:
 
 @dataclass(frozen=True)
 class Encoded(Split):
-    """A split with the latents of its images: `take` gives them with the rest."""
+    """A split that also holds the latents of its images."""
 
     mean: np.ndarray | None = None
     std: np.ndarray | None = None
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Images, labels and latents of some examples."""
+        """Images, labels and latents of the examples at `indices`."""
         return {**super().take(indices), **{k: a[indices] for k, a in self._latents().items()}}
 
     def everything(self) -> dict[str, np.ndarray]:
@@ -78,7 +78,7 @@ class Encoded(Split):
 
     @property
     def nbytes(self) -> int:
-        """Size of `whole`, but for labels."""
+        """Size of `whole`, without labels."""
         return super().nbytes + sum(a.nbytes for a in self._latents().values())
 
     def _latents(self) -> dict[str, np.ndarray]:
@@ -87,10 +87,11 @@ class Encoded(Split):
 
 
 def cached(model: Model, params: Params, train: Split, how: Pass, most: int) -> Split:
-    """The training set with its latents, if these take no more than `most` bytes; else as it is.
+    """The training set with its latents, if these take at most `most` bytes; else unchanged.
 
-    They are computed with the batch and the function of a training step (`frozen_latents.encoded`
-    says how near the two are), and anew by a run that goes on: those of before, bit for bit.
+    They are computed with the batch size and the function of a training step (see
+    `frozen_latents.encoded` for how closely the two agree). A resumed run computes them again, with
+    bit for bit the same result.
     """
     values = int(np.prod(model.z_shape(train.shape))) * (2 if model.traits.latent_noise else 1)
     if is_trained(model.space) or model.traits.pixels or 4 * values * len(train) > most:

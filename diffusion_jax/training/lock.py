@@ -13,25 +13,26 @@ from diffusion_jax.errors import WorkdirError
 from diffusion_jax.runtime.storage import is_bucket, write
 
 _LOCK = ".lock"
-_WRITER = ".writer"  # who holds the lock; in a bucket the lock itself says
+_WRITER = ".writer"  # names the holder of the lock; in a bucket the lock itself does
 
 
 @contextmanager
 def only_writer(workdir: Path) -> Iterator[Callable[[], None]]:
     """Keeps a second process from writing to `workdir` at the same time.
 
-    On a file system the first process keeps its lock, which ends with it. A bucket has no lock that
-    ends with a killed process: there the last one to start takes over. Whoever has lost the lock
-    (there, or because somebody deleted it) notices before it next copies metrics or saves.
+    On a file system the first process keeps the lock until it ends. A bucket has no lock that ends
+    with a killed process, so the last process to start takes over. A process that has lost the lock
+    (in a bucket, or because somebody deleted it) notices before it next copies metrics or saves.
 
     Args:
-        workdir: the work directory; made if need be.
+        workdir: the work directory; created if needed.
 
     Yields:
-        What to call before writing; it raises `WorkdirError` if another process has taken over.
+        A function to call before writing, which raises `WorkdirError` if another process has taken
+        over.
 
     Raises:
-        WorkdirError: another process is writing there, or this one cannot.
+        WorkdirError: another process is writing there, or the directory is not writable.
     """
     mine = f"process {os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex}\n"
     if is_bucket(workdir):
@@ -65,7 +66,7 @@ def only_writer(workdir: Path) -> Iterator[Callable[[], None]]:
 def _claim(workdir: Path, name: str, mine: str) -> None:
     try:
         write(workdir / name, mine.encode())
-    except Exception as e:  # OSError; a bucket's client has types of its own
+    except Exception as e:  # OSError; a bucket's client has its own exception types
         raise WorkdirError(f"cannot write to {workdir}: {e}") from e
 
 
@@ -80,7 +81,7 @@ def _still(workdir: Path, name: str, mine: str) -> None:
 
 def _overtaken(workdir: Path, by: str) -> WorkdirError:
     return WorkdirError(
-        f"{workdir} has been taken over by {by}; this process stops, and drops what it has not "
+        f"{workdir} has been taken over by {by}; this process stops, and discards what it has not "
         "written there yet"
     )
 

@@ -1,6 +1,6 @@
-"""The training loop: linear, resumable at any step, no callbacks registered anywhere.
+"""The training loop, resumable at any step.
 
-Periodic work (validation, samples) is two functions handed in by the caller.
+Validation and sampling are functions that the caller passes in.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ Meta = Callable[[], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Timetable:
-    """How long to train and what to do when; 0 means never.
+    """How long to train, and how often to do other things; 0 means never.
 
     Attributes:
         steps: total number of steps.
@@ -49,10 +49,10 @@ class Timetable:
         eval_every: steps between validations.
         save_every: steps between checkpoints.
         sample_every: steps between sample grids.
-        resident_bytes: training sets up to this size live on the device.
-        ahead: dispatches whose data are read ahead, of larger sets.
-        skip: batches left out so far: step s trains on batch s + skip of the order.
-        spike: a loss above this is as bad as NaN.
+        resident_bytes: training sets up to this size are kept on the device.
+        ahead: for larger sets, the number of dispatches whose data are read ahead.
+        skip: batches skipped so far; step s trains on batch s + skip of the order.
+        spike: a loss above this is treated as NaN.
     """
 
     steps: int
@@ -78,30 +78,31 @@ class Timetable:
         return min([self.steps, *((step // n + 1) * n for n in self.every if n)])
 
     def dispatch(self, step: int) -> int:
-        """Steps in the dispatch that starts at `step`: `per_dispatch`, or one; 0 at the end."""
+        """Steps in the dispatch at `step`: `per_dispatch` if they fit, else 1; 0 at the end."""
         room = self.next_stop(step) - step
         return self.per_dispatch if room >= self.per_dispatch else min(room, 1)
 
     def owed(self, step: int, validated: bool, drawn: bool) -> tuple[str, ...]:
-        """What a run that goes on at `step` should have done there, and was stopped in."""
+        """Periodic jobs due at `step` that were interrupted, to be redone when the run resumes."""
         jobs = (("validate", self.eval_every, validated), ("sample", self.sample_every, drawn))
         return tuple(name for name, n, done in jobs if step and self.due(n, step) and not done)
 
     def due(self, every: int, step: int) -> bool:
-        """Whether something that happens every `every` steps happens after step `step`."""
+        """Whether a job that is done every `every` steps is due after step `step`."""
         return bool(every) and (step % every == 0 or step == self.steps)
 
 
 def _reading(feed: Feeder) -> dict[str, float]:
-    """How the data came since the last call, on the host where that went worst."""
+    """Input wait and skipped images since the last call: the maximum over hosts."""
     wait, skipped = greatest((feed.clock.share(), feed.skipped))
     return {"input_wait": wait} | ({"skipped_images": skipped} if skipped else {})
 
 
 def _check_finite(meter: Meter, state: State) -> None:
-    """Raises `NonFiniteError`; weights may overflow in an update whose loss and gradient did not.
+    """Raises `NonFiniteError` if the loss, a gradient or a weight is not finite.
 
-    An update is told apart from the next only by its loss, so that of weights the latest is named.
+    Weights may overflow in an update whose loss and gradient were finite. The step at which they
+    did is unknown, so the last one is reported.
     """
     what, bad = "loss or gradient", int(jax.device_get(meter.bad_step))
     if bad == NEVER and not finite((state.params, state.ema)):
@@ -114,7 +115,7 @@ def _check_finite(meter: Meter, state: State) -> None:
 
 
 def _save_now(state: State, meter: Meter, meta: Meta, checkpoints: Checkpoints) -> None:
-    """Saves, and waits for it."""
+    """Saves, and waits until the checkpoint is complete."""
     _check_finite(meter, state)
     checkpoints.save(state, meta(), {})
     checkpoints.wait()
@@ -124,7 +125,8 @@ def _stop(state: State, meter: Meter, meta: Meta, checkpoints: Checkpoints) -> N
     """Saves and raises `Preempted`."""
     _save_now(state, meter, meta, checkpoints)
     raise Preempted(
-        f"preempted; step {int(jax.device_get(state.step))} is saved, and the same command goes on"
+        f"preempted; step {int(jax.device_get(state.step))} is saved: run the same command to "
+        "resume"
     )
 
 
@@ -132,7 +134,7 @@ def _stop(state: State, meter: Meter, meta: Meta, checkpoints: Checkpoints) -> N
 def _giving_up(
     notice: Notice, state: State, meter: Meter, meta: Meta, checkpoints: Checkpoints
 ) -> Iterator[None]:
-    """Work that is dropped, and the state saved, if the run is asked to stop."""
+    """Runs work that is abandoned, after saving the state, if the run is asked to stop."""
     try:
         with notice.interruptible():
             yield
@@ -159,27 +161,27 @@ def run(
     """Trains from `state.step` to `timetable.steps`.
 
     Args:
-        task: what a step is.
-        timetable: how many, and what happens when.
-        state: where to start (placed on `mesh`).
+        task: the task, whose `update` is one step.
+        timetable: number of steps, and how often to log, validate, save and sample.
+        state: the state to start from, placed on `mesh`.
         split: training data.
         checkpoints: where to save.
-        writer: where to report.
-        meta: gives the record saved with a checkpoint.
-        cost: gives what the run has used so far.
-        validate: `state -> metrics`; the best `valid_bits_per_dim` is kept as a checkpoint.
-        sample: `(state, step) -> None`, draws and stores samples.
-        notice: whether the run has been asked to stop; None to run to the end.
-        given: weights that the task uses and does not train, placed on `mesh`.
-        owed: what to do before the first step, from `Timetable.owed`.
+        writer: where to log.
+        meta: returns the record to save with a checkpoint.
+        cost: returns the resources used so far, as metrics.
+        validate: `state -> metrics`; the checkpoint with the best `valid_bits_per_dim` is kept.
+        sample: `(state, step) -> None`; draws and stores samples.
+        notice: says whether the run has been asked to stop; None to run to the end.
+        given: weights that the task uses but does not train, placed on `mesh`.
+        owed: jobs to do before the first step, from `Timetable.owed`.
 
     Returns:
         The final state.
 
     Raises:
         Preempted: the run was asked to stop; the state has been saved.
-        NonFiniteError: the loss, a gradient or a weight became NaN or infinite; the step is named
-            and no checkpoint from that step on is written.
+        NonFiniteError: the loss, a gradient or a weight became NaN or infinite. The error names the
+            step, and no checkpoint is written from that step on.
     """
     notice = notice or Notice()
     order = Order(
@@ -199,9 +201,9 @@ def run(
 
     def look(step: int) -> dict[str, float]:
         with _giving_up(notice, state, meter, meta, checkpoints):
-            found = validate(state)
-        writer.scalars(step, {f"valid/{k}": v for k, v in found.items()})
-        return found
+            metrics = validate(state)
+        writer.scalars(step, {f"valid/{k}": v for k, v in metrics.items()})
+        return metrics
 
     def draw(step: int) -> None:
         with _giving_up(notice, state, meter, meta, checkpoints):
@@ -222,7 +224,7 @@ def run(
                     with foreign("a training step cannot be traced"):
                         made = steps[n > 1].lower(state, meter, data, index, given)
                     memory.check_program(made, mesh.local_devices[0], "a training step", _SMALLER)
-                # Nothing may cross between host and device unasked: it would stall every step.
+                # An implicit transfer between host and device would stall every step.
                 with jax.transfer_guard("disallow"):
                     state, meter, value = steps[n > 1](state, meter, data, index, given)
                 step += n
@@ -244,14 +246,14 @@ def run(
                     writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
                     bits = f"{means['loss']:.3f} {task.unit}"
                     meter = jax.tree.map(lambda a: a.copy(), fresh)
-                found = look(step) if validate is not None and look_now else {}
+                valid = look(step) if validate is not None and look_now else {}
                 if save:
-                    writer.flush()  # what a checkpoint has behind it must not be lost either
-                    checkpoints.save(state, meta(), {f"valid_{k}": v for k, v in found.items()})
+                    writer.flush()  # first, so that metrics cover everything up to the checkpoint
+                    checkpoints.save(state, meta(), {f"valid_{k}": v for k, v in valid.items()})
                 if sample is not None and draw_now:
                     draw(step)
-    except OSError:  # a log, or samples, on a full disk: the steps may not be lost with them
-        if jax.process_count() == 1:  # others would wait for this process, which has failed
+    except OSError:  # logs or samples may fail on a full disk; do not lose the steps with them
+        if jax.process_count() == 1:  # with several, the others would not take part in the save
             with contextlib.suppress(Exception):
                 _save_now(state, meter, meta, checkpoints)
         raise

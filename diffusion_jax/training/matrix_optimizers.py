@@ -1,11 +1,11 @@
-"""Optimisers for matrices, `muon(...)` and `soap(...)`, that reach convolutions and stacks.
+"""Optimisers for matrices, `muon(...)` and `soap(...)`, also for convolutions and stacked blocks.
 
 A kernel `[..., in, out]` is a matrix whose rows are all axes but the last: `[KH KW C, D]` for a
-convolution. In a stack of equal blocks, whose kernels have one axis more, each block is a matrix of
-its own. Biases, norms, embeddings, the first and the last layer, and the schedule go to AdamW.
+convolution. In a stack of equal blocks, whose kernels have one more axis, each block has its own
+matrix. Biases, norms, embeddings, the first and the last layer, and the schedule use AdamW.
 
-First and last are the layers of certain names in a network, which holds blocks, however deep inside
-of others it is. Blocks have layers of these names too, but hold nothing besides layers.
+The first and last layers are recognised by their names in a module that contains blocks, at any
+depth. Blocks may have layers with these names too, but contain only layers.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,15 +18,15 @@ from optax import contrib
 
 from diffusion_jax.types import Array, Params
 
-# Layers of a network that see data or give results.
+# Names of the layers at a network's input or output.
 _ENDS = ("conv_in", "conv_out", "in", "out", "filter_in", "filter_out", "mean", "log_std", "head",
          "image_out")  # fmt: skip
-_ERRORS = 100  # relative rounding errors below which a direction has no gradient
+_ERRORS = 100  # multiples of the relative rounding error below which a direction has no gradient
 Mask = Callable[[Params], Params]
 
 
 def _modules(node: Any) -> list[Mapping]:
-    """The modules in a module."""
+    """The submodules of a module."""
     return [m for m in node.values() if isinstance(m, Mapping)]
 
 
@@ -39,33 +39,33 @@ def _has_blocks(node: Mapping) -> bool:
 
 
 def _first_or_last(params: Params, keys: list[str]) -> bool:
-    """Whether the kernel at `keys` is of the first or last layer of a network."""
+    """Whether the kernel at `keys` belongs to the first or last layer of a network."""
     above, name = keys[:-2], keys[-2:-1]
     if not name or name[0] not in _ENDS:
         return False
     holder: Any = params
     for key in above:
         holder = holder[key] if isinstance(holder, Mapping) else {}
-    depth = 0 if _has_layers(params) else 1  # the tree is a network, or has groups such as one
+    depth = 0 if _has_layers(params) else 1  # the tree is a network, or groups of networks
     return len(above) == depth or _has_blocks(holder)
 
 
 def is_matrix(params: Params, path: tuple, p: Array) -> bool:
-    """Whether a parameter, by its path of keys, is a kernel inside of a network."""
+    """Whether the parameter at `path` is a kernel inside a network."""
     keys = [str(getattr(k, "key", k)) for k in path]
     inside = keys[0] != "schedule" and keys[-1] == "kernel" and p.ndim > 1
     return inside and not _first_or_last(params, keys)
 
 
 def labels(params: Params) -> Params:
-    """`"matrix"` or `"rest"` for every parameter: what the matrix rule gets, and what AdamW."""
+    """`"matrix"` for parameters that the matrix rule updates, `"rest"` for those of AdamW."""
     return jax.tree_util.tree_map_with_path(
         lambda path, p: "matrix" if is_matrix(params, path, p) else "rest", params
     )
 
 
 def stacked(p: Array) -> bool:
-    """Whether a kernel is one of a stack: `[in, out]` and `[KH, KW, in, out]` have even rank."""
+    """Whether a kernel is stacked; `[in, out]` and `[KH, KW, in, out]`, of even rank, are not."""
     return p.ndim % 2 == 1
 
 
@@ -87,17 +87,18 @@ def muon(
     ns_steps: int = 5,
     mask: Mask | None = None,
 ) -> optax.GradientTransformation:
-    """Momentum made orthogonal (Jordan et al. 2024), by optax.
+    """Muon (Jordan et al. 2024): orthogonalised momentum, as implemented in optax.
 
-    Updates are scaled as AdamW's are (Liu et al. 2025), so that a rate for AdamW suits.
+    Updates are scaled to the size of AdamW's (Liu et al. 2025), so that AdamW's learning rates can
+    be used.
 
     Args:
-        beta: of the momentum.
-        weight_decay: of the matrices.
-        b1: of AdamW, for the rest.
-        b2: of AdamW.
-        ns_steps: of the Newton-Schulz iteration.
-        mask: which of the matrices decay; the rest does not.
+        beta: decay of the momentum.
+        weight_decay: weight decay of the matrices.
+        b1: AdamW's `b1`, for the other parameters.
+        b2: AdamW's `b2`, for the other parameters.
+        ns_steps: number of Newton-Schulz iterations.
+        mask: selects the matrices that decay; other parameters never do.
     """
     return contrib.muon(
         learning_rate, beta=beta, ns_steps=ns_steps, weight_decay=weight_decay,
@@ -107,7 +108,7 @@ def muon(
 
 
 class _Side(NamedTuple):
-    """Of rows or columns: their average outer product, and its eigenvectors; or nothing."""
+    """The average outer product of a matrix's rows or columns, and its eigenvectors."""
 
     outer: Array
     basis: Array
@@ -140,7 +141,7 @@ def _sides(p: Array, largest: int) -> tuple[_Side | None, _Side | None]:
 
 
 def _turn(g: Array, sides: tuple[_Side | None, _Side | None], back: bool = False) -> Array:
-    """`[n, rows, columns]` into the eigenvectors of its sides, or back."""
+    """Transforms `[n, rows, columns]` to the eigenbases of its sides, or back."""
     rows, columns = sides
     if rows is not None:
         g = jnp.einsum("nij,njk->nik" if back else "nji,njk->nik", rows.basis, g)
@@ -152,13 +153,13 @@ def _turn(g: Array, sides: tuple[_Side | None, _Side | None], back: bool = False
 def scale_by_soap(
     b1: float = 0.95, b2: float = 0.95, every: int = 10, largest: int = 2048, eps: float = 1e-8
 ) -> optax.GradientTransformation:
-    """Adam in the eigenvectors of Shampoo's preconditioner (Vyas et al. 2024).
+    """SOAP (Vyas et al. 2024): Adam in the eigenbasis of Shampoo's preconditioner.
 
     Args:
-        b1: of the mean of gradients.
-        b2: of their squares, and of the outer products.
-        every: steps between two updates of the eigenvectors.
-        largest: a side with more values than this keeps its own axes.
+        b1: decay of the gradients' mean.
+        b2: decay of their squares' mean, and of the outer products.
+        every: steps between updates of the eigenvectors.
+        largest: sides longer than this are not transformed.
         eps: added to the root of the squares.
     """
 
@@ -180,27 +181,27 @@ def scale_by_soap(
         def fresh(s: _Side) -> Array:
             return jnp.linalg.eigh(s.outer)[1][..., ::-1]
 
-        def again(s: _Side) -> Array:
+        def refined(s: _Side) -> Array:
             return jnp.linalg.qr(s.outer @ s.basis)[0]
 
-        def same(s: _Side) -> Array:
+        def unchanged(s: _Side) -> Array:
             return s.basis
 
         which = jnp.where(count == 0, 0, jnp.where(count % every == 0, 1, 2))
         sides = tuple(
             None if s is None
-            else s._replace(basis=jax.lax.switch(which, (fresh, again, same), s))
+            else s._replace(basis=jax.lax.switch(which, (fresh, refined, unchanged), s))
             for s in sides
         )  # fmt: skip
-        # In its own eigenvectors a gradient has zeros, which Adam would turn into signs of noise:
-        # the first one is for the eigenvectors only.
+        # In its own eigenbasis a gradient has zeros, whose rounding noise Adam would amplify to
+        # unit size, so the first gradient only initialises the eigenvectors.
         first, n = count == 0, jnp.maximum(count, 1)
         m = jnp.where(first, m, b1 * m + (1 - b1) * g)
         v = jnp.where(first, v, b2 * v + (1 - b2) * jnp.square(_turn(matrix, sides)))
         mean = _turn(_as_matrix(m), sides) / (1 - b1**n)
         root = jnp.sqrt(v / (1 - b2**n))
-        # Directions that carry no gradient, as most do while it is of low rank, hold rounding
-        # errors, and the ratio of two of those may be anything.
+        # Directions without a gradient, which are most of them while it has low rank, contain only
+        # rounding errors, and the ratio of two of those may be anything.
         noise = _ERRORS * jnp.finfo(g.dtype).eps * root.max((1, 2), keepdims=True)
         step = mean / (root + noise + eps)
         return _turn(step, sides, back=True).reshape(g.shape), m, v, sides
@@ -210,11 +211,11 @@ def scale_by_soap(
     ) -> tuple[Params, SoapState]:
         leaves, tree = jax.tree.flatten(grads)
         trees = (state.mean, state.square, state.sides)
-        found = [
+        results = [
             one(g, m, v, s, state.count)
             for g, m, v, s in zip(leaves, *map(tree.flatten_up_to, trees), strict=True)
         ]
-        steps, *rest = (tree.unflatten(part) for part in zip(*found, strict=True))
+        steps, *rest = (tree.unflatten(part) for part in zip(*results, strict=True))
         return steps, SoapState(state.count + 1, *rest)
 
     return optax.GradientTransformation(init, update)
@@ -229,11 +230,11 @@ def soap(
     largest: int = 2048,
     mask: Mask | None = None,
 ) -> optax.GradientTransformation:
-    """Adam in the eigenvectors of Shampoo's preconditioner; arguments as of `scale_by_soap`.
+    """SOAP for the matrices and AdamW for the rest; for the other arguments see `scale_by_soap`.
 
     Args:
-        weight_decay: of all that decay.
-        mask: which parameters decay.
+        weight_decay: weight decay of the parameters in `mask`.
+        mask: selects the parameters that decay.
     """
     matrices = optax.chain(
         scale_by_soap(b1, b2, every, largest),

@@ -16,7 +16,7 @@ NEVER = jnp.iinfo(jnp.int32).max
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Meter:
-    """What has been measured since the last reset.
+    """Sums of the metrics since the last reset.
 
     Attributes:
         sums: sum of each metric.
@@ -30,7 +30,7 @@ class Meter:
 
 
 def fresh(names: Iterable[str]) -> Meter:
-    """A meter of the metrics `names`, with nothing in it."""
+    """An empty meter for the metrics `names`."""
     return Meter(
         sums={n: jnp.zeros((), jnp.float32) for n in names},
         count=jnp.zeros((), jnp.int32),
@@ -43,9 +43,9 @@ def add(meter: Meter, metrics: Metrics, step: Array, spike: float = math.inf) ->
 
     Args:
         meter: the meter before.
-        metrics: the step's, `loss` and `grad_norm` among them.
-        step: its number.
-        spike: a loss above this is as bad as NaN.
+        metrics: metrics of the step, including `loss` and `grad_norm`.
+        step: number of the step.
+        spike: a loss above this is treated as NaN.
 
     Returns:
         The meter.

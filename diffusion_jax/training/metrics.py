@@ -1,7 +1,7 @@
-"""Everything a run records: TensorBoard events, `metrics.jsonl`, the parameter table.
+"""The records of a run: TensorBoard events, `metrics.jsonl`, the parameter table.
 
-clu's writers do the work. clu 0.0.12 imports TensorFlow for one writer that is not used here; a
-placeholder for that module makes the others importable without it.
+They are written by clu. clu 0.0.12 imports TensorFlow for a writer that is not used here; a
+placeholder for that module makes the others importable without TensorFlow.
 """
 
 import contextlib
@@ -37,13 +37,13 @@ def _clu_writers() -> Any:
 class _Lines:
     """Appends one JSON object per call to a file.
 
-    `seconds` counts all starts of the run. (Once it counted each from its first line: where it
-    falls from one line to the next, the run was started again.) A last line that was torn (full
-    disk, power cut) is ended, so that it spoils no other.
+    `seconds` is cumulative over all starts of the run. (In files of earlier versions it restarts
+    from 0: where it decreases from one line to the next, the run was started again.) An incomplete
+    last line (full disk, power cut) is ended, so that the next one is readable.
 
     Args:
-        path: of the file.
-        start: when the clock was at 0, as `time.monotonic` tells it.
+        path: path of the file.
+        start: value of `time.monotonic` at which `seconds` is 0.
     """
 
     def __init__(self, path: Path, start: float):
@@ -58,7 +58,7 @@ class _Lines:
         self._file.write(json_text({"step": step, "seconds": seconds, **row}) + "\n")
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """Images do not go into the text file."""
+        """Does nothing: the text file has no images."""
 
     def flush(self) -> None:
         self._file.flush()
@@ -68,14 +68,12 @@ class _Lines:
 
 
 def _forget(path: Path, step: int) -> tuple[dict[str, float], float]:
-    """Takes out of a file the lines after `step`.
+    """Drops the lines after `step`; returns the values logged at `step` and the last `seconds`.
 
-    Returns the values at `step`, and the seconds of the last line that stays.
-
-    Lines that cannot be read stay; whoever reads the file counts them.
+    Unreadable lines are kept; readers of the file count them.
     """
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    kept, found, seconds = [], {}, 0.0
+    kept, values, seconds = [], {}, 0.0
     for line in lines:
         try:
             row = json.loads(line)
@@ -85,20 +83,20 @@ def _forget(path: Path, step: int) -> tuple[dict[str, float], float]:
             continue
         if at <= step:
             kept.append(line)
-            told = row.get("seconds")
-            seconds = float(told) if isinstance(told, int | float) else seconds
+            logged = row.get("seconds")
+            seconds = float(logged) if isinstance(logged, int | float) else seconds
         if at == step:
-            found |= row
+            values |= row
     if len(kept) < len(lines):
         write(path, b"".join(kept))
-    return found, seconds
+    return values, seconds
 
 
 class _Events:
     """TensorBoard event files through tensorboardX, which needs no TensorFlow.
 
-    A name of its own for every file: by the time alone, a clock that jumps back would make two the
-    same. What earlier files hold after `step` is hidden.
+    File names do not rely on the clock alone, which may jump back. Events after `step` in earlier
+    files are hidden.
     """
 
     def __init__(self, folder: Path, step: int | None):
@@ -124,7 +122,7 @@ class _Events:
 
 @contextlib.contextmanager
 def _in_time() -> Iterator[None]:
-    """What a thread of clu's could not write is raised as what it was: a full disk, say."""
+    """Re-raises errors of clu's writer threads as the original `OSError`, such as a full disk."""
     try:
         yield
     except Exception as e:
@@ -143,10 +141,10 @@ class Writer:
         workdir: where the files go; None writes nothing (processes other than the first).
         check: called before anything goes into a bucket; raises if this process may no longer
             write.
-        more: opens what is to record beside the files (`loggers`), or gives None.
+        more: opens a further sink (see `loggers`), or returns None.
 
     Attributes:
-        found: what has been written at the latest step, by name.
+        found: the values written at the latest step, by name.
     """
 
     def __init__(
@@ -160,14 +158,14 @@ class Writer:
         self._spool = None if workdir is None else Spool(workdir, [_LINES], check)
 
     def go_on(self, step: int) -> None:
-        """Forgets what was written after `step`, because these steps are made once more."""
+        """Discards what was written after `step`, because these steps will be repeated."""
         if self._spool is not None:
             if self._to is not None:
                 self._to.close()
                 self._to = None
             self._step = step
             self.found, seconds = _forget(self._spool.folder / _LINES, step)
-            if self._before is None:  # after a rollback this start's clock goes on
+            if self._before is None:  # after a rollback the clock of this start continues
                 self._before = seconds
             self._spool.changed(_LINES)
 
@@ -176,8 +174,8 @@ class Writer:
             folder = self._spool.folder
             lines = _Lines(folder / _LINES, self._start - (self._before or 0.0))
             files = [lines, _Events(folder, self._step)]
-            further = self._more()
-            files += [] if further is None else [further]
+            sink = self._more()
+            files += [] if sink is None else [sink]
             self._to = _clu_writers().AsyncMultiWriter(files)
         return self._to
 
@@ -200,7 +198,7 @@ class Writer:
                 to.write_images(step, {name: image})
 
     def flush(self) -> None:
-        """Waits until everything is where it belongs."""
+        """Waits until everything has been written."""
         if self._to is not None:
             with _in_time():
                 self._to.flush()
@@ -208,7 +206,7 @@ class Writer:
             self._spool.send()
 
     def close(self) -> None:
-        """Flushes and closes; a failed asynchronous write surfaces here."""
+        """Flushes and closes; a failed asynchronous write is raised here."""
         try:
             if self._to is not None:
                 with _in_time():
@@ -219,7 +217,7 @@ class Writer:
 
 
 def parameter_table(params: Any) -> str:
-    """A table of all parameters with shapes and sizes, by clu."""
+    """A table of all parameters with shapes and sizes."""
     from clu import parameter_overview
 
     return parameter_overview.get_parameter_overview(params, include_stats=False)

@@ -1,9 +1,9 @@
-"""The schedule's shape trained to minimise the variance of the loss (Kingma et al. 2021, app. I.2).
+"""Trains the schedule's shape to minimise the variance of the loss (Kingma et al. 2021, app. I.2).
 
-In continuous time the bound does not depend on the shape of gamma(t) between its ends, only the
+In continuous time the bound does not depend on the shape of gamma(t) between its ends; only the
 variance of its estimate does. With l the diffusion loss of one example, the shape follows the
-gradient of `E l^2` (the variance plus a constant) and everything else that of the bound. Both come
-out of one backward pass through the network, because the shape acts on example i only through
+gradient of `E l^2` (the variance plus a constant), and all other parameters that of the bound. Both
+need only one backward pass through the network, because the shape acts on example i only through
 `gamma(t_i)` and `gamma'(t_i)`: the gradient of `l_i^2` there is `2 l_i` times that of `l_i`.
 """
 
@@ -17,11 +17,11 @@ from diffusion_jax.model import Model
 from diffusion_jax.process.schedules.base import gamma_and_slope
 from diffusion_jax.types import Array, Coded, Cond, Data, Noise, Params, Terms
 
-SHAPE = "shape"  # the schedule parameters that move gamma between its ends, and nothing else
+SHAPE = "shape"  # the schedule's parameters that affect gamma only between its ends
 
 
 def learns_shape(params: Params) -> bool:
-    """Whether a model's parameters have a schedule with a shape apart from its ends."""
+    """Whether the schedule in `params` has a shape separate from its ends."""
     return SHAPE in params["schedule"]
 
 
@@ -34,15 +34,15 @@ def gradient(
     noise: Noise,
     dims: int | None = None,
 ) -> tuple[Params, Terms]:
-    """Gradient of the mean bound for all parameters but the shape's, which get that of `E l^2`.
+    """Gradient of `E l^2` for the schedule's shape, and of the mean bound for everything else.
 
     Args:
-        objective: one that declares `shape_invariant`, such as `continuous()`.
+        objective: an objective that declares `shape_invariant`, such as `continuous()`.
         model: a model whose schedule has a shape.
         params: its weights.
         x: data in model space, `[B, ...]`.
         noise: the noise; its times must be uniform.
-        dims: dimensions of an image, by which bits are counted; None for those of `x`.
+        dims: number of dimensions for bits/dim; None for that of `x`.
 
     Returns:
         The gradient, for losses in bits/dim, and the terms of the bound.
@@ -70,7 +70,7 @@ def gradient(
         to_loss = (to_curve[0] + more, to_curve[1])
     (ordinary,) = to_schedule(to_bound)
     (squared,) = to_schedule(tuple(twice * g for g in to_loss))
-    # The shape leaves the ends where they are, so prior and reconstruction have no say in it.
+    # The shape does not move the ends, so prior and reconstruction do not depend on it.
     schedule = {
         k: squared[k] if k == SHAPE else jax.tree.map(jnp.add, v, ordinary[k])
         for k, v in grads["schedule"].items()

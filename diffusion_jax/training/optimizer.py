@@ -1,4 +1,4 @@
-"""Any optax optimiser by its spec string, with warm-up, decay and clipping."""
+"""Builds optax optimisers from spec strings, with learning-rate warm-up, decay and clipping."""
 
 import inspect
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from diffusion_jax.types import Params
 
 
 def _cooldown(lr: float, steps: int, fraction: float = 0.2) -> optax.Schedule:
-    """Constant, and linear to 0 over the last `fraction` of the steps."""
+    """Constant, then linear to 0 over the last `fraction` of the steps."""
     if not 0.0 < fraction <= 1.0:
         raise ConfigError(f"lr_decay: cooldown({fraction}) must be above 0 and at most 1")
     last = max(round(fraction * steps), 1)
@@ -54,7 +54,7 @@ def learning_rate(lr: float, warmup: int, decay: str, steps: int) -> optax.Sched
     """
     parsed = registry.parse(decay)
     if parsed.name not in _DECAYS:
-        raise ConfigError(f"lr_decay={decay!r}: allowed are {', '.join(_DECAYS)}")
+        raise ConfigError(f"lr_decay={decay!r}: allowed: {', '.join(_DECAYS)}")
     try:
         main = _DECAYS[parsed.name](lr, max(steps - warmup, 1), *parsed.args, **parsed.kwargs)
     except TypeError as e:
@@ -76,24 +76,29 @@ def _matrices(params: Params) -> Params:
     """Weight decay for the kernels of networks only: not biases, norm scales, or the schedule."""
 
     def decays(path: tuple, p: jax.Array) -> bool:
-        # By name too: of a stack of blocks, biases are matrices.
+        # By name too, because the biases of a stack of blocks are matrices.
         return path[0].key != "schedule" and path[-1].key not in ("bias", "scale") and p.ndim > 1
 
     return jax.tree_util.tree_map_with_path(decays, params)
 
 
 def _all_but_bias(params: Params) -> Params:
-    """Weight decay as the published VDM and DiffEnc code has it: every leaf not called bias."""
-    measured = ("bias", "shift", "scale")
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: path[-1].key not in measured[: 3 if path[0].key == "autoencoder" else 1],
-        params,
-    )
+    """Weight decay for every leaf not called bias, as in the published VDM and DiffEnc code.
+
+    An autoencoder's `shift` and `scale` are measured, not trained, and do not decay.
+    """
+
+    def decays(path: tuple, _: jax.Array) -> bool:
+        exempt = ("bias", "shift", "scale") if path[0].key == "autoencoder" else ("bias",)
+        return path[-1].key not in exempt
+
+    return jax.tree_util.tree_map_with_path(decays, params)
 
 
 _MASKS = {"kernels": _matrices, "all_but_bias": _all_but_bias}
 
-# What numbers optax's arguments may be, which takes any: names mean the same in all of it.
+# Allowed values of optax's arguments, which optax itself does not check; a name means the same in
+# all of its optimisers.
 _NUMBERS = {
     **dict.fromkeys(("b1", "b2", "b3", "beta", "momentum", "decay"), Rate | None),
     **dict.fromkeys(("eps", "eps_root", "weight_decay"), NotNegative | None),
@@ -117,37 +122,37 @@ def make(
         clip: largest global gradient norm; 0 for no clipping.
         decay_mask: which parameters decay, for optimisers that take a mask: `"kernels"` or
             `"all_but_bias"`.
-        rates: what the learning rate is multiplied by for groups of weights, by name; 1 for others.
+        rates: learning-rate multipliers for groups of weights, by name; 1 for the others.
 
     Returns:
         The optax transformation.
 
     Raises:
         SpecError: optax has no such optimiser, or it does not take these settings.
-        ConfigError: unknown `decay_mask`, or a step of it fails.
+        ConfigError: unknown `decay_mask`, or a step of the optimiser fails.
     """
     if decay_mask not in _MASKS:
-        raise ConfigError(f"decay_mask={decay_mask!r}: allowed are {', '.join(_MASKS)}")
+        raise ConfigError(f"decay_mask={decay_mask!r}: allowed: {', '.join(_MASKS)}")
     parsed = registry.parse(spec)
     module, _, name = parsed.name.rpartition(".")
     if module not in ("", "contrib"):
         raise SpecError(f"optimizer {parsed.name!r}: write name(...) or contrib.name(...)")
-    found = getattr(optax.contrib if module else optax, name, None)
-    found = OURS.get(parsed.name, found)
-    if not inspect.isfunction(found):
+    factory = getattr(optax.contrib if module else optax, name, None)
+    factory = OURS.get(parsed.name, factory)
+    if not inspect.isfunction(factory):
         raise SpecError(
             f"optax has no optimizer {parsed.name!r}; try adamw, lion, muon, soap, sgd, ..."
         )
-    taken = inspect.signature(found).parameters
+    taken = inspect.signature(factory).parameters
     _check_numbers(parsed)
-    offered = {"learning_rate": lr, "mask": _MASKS[decay_mask]}
-    offered = {k: v for k, v in offered.items() if k in taken}
+    defaults = {"learning_rate": lr, "mask": _MASKS[decay_mask]}
+    defaults = {k: v for k, v in defaults.items() if k in taken}
     try:
-        optimizer = found(*parsed.args, **{**offered, **parsed.kwargs})
+        optimizer = factory(*parsed.args, **{**defaults, **parsed.kwargs})
     except TypeError as e:
         raise SpecError(f"optimizer {spec!r}: {e}; it takes {', '.join(taken)}") from e
     except ValueError as e:
-        raise SpecError(f"optimizer {spec!r} is none: {short(e)}") from e
+        raise SpecError(f"optimizer {spec!r} is not valid: {short(e)}") from e
     with foreign(f"optimizer {spec!r} cannot make a step"):
         _try(optimizer)
     for group, rate in (rates or {}).items():
@@ -168,17 +173,17 @@ def _check_numbers(spec: registry.Spec) -> None:
 
 
 def _try(optimizer: optax.GradientTransformation) -> None:
-    """A step on two arrays, traced."""
+    """Traces a step on two arrays."""
     params = {"network": {"dense": {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}}}
     jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
 
 
 def _scaled(group: str, rate: float) -> optax.GradientTransformation:
-    """Updates of one group of weights times `rate`."""
+    """Multiplies the updates of one group of weights by `rate`."""
 
     def update(updates: Params, state: optax.OptState, params: Params | None = None) -> tuple:
-        mine = jax.tree.map(lambda u: rate * u, updates.get(group, {}))
-        return {**updates, **({group: mine} if group in updates else {})}, state
+        scaled = jax.tree.map(lambda u: rate * u, updates.get(group, {}))
+        return {**updates, **({group: scaled} if group in updates else {})}, state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
@@ -191,9 +196,9 @@ def ema_update(
     Args:
         ema: the average so far.
         params: weights after `step` updates.
-        average: which one: see `averages`.
-        step: number of updates made so far, at least 1, since the average began.
-        warmup: exponential ones soon forget the initial weights.
+        average: a decay, or `"power(s)"`; see `averages`.
+        step: number of updates since the average began, at least 1.
+        warmup: see `averages.share`.
 
     Returns:
         The new average.
@@ -201,7 +206,7 @@ def ema_update(
     share = averages.share(average, step, warmup)
     if not isinstance(average, str):
         return optax.incremental_update(params, ema, share)
-    # Of late shares, `1 - share` would be rounded by as much as some of them are.
+    # Late in a run `share` can be as small as the rounding error of `1 - share`.
     return jax.tree.map(lambda p, e: jnp.where(share == 1.0, p, e + share * (p - e)), params, ema)
 
 
@@ -223,19 +228,19 @@ def advance(
         begun: the step at which averages began.
 
     Returns:
-        The state after; what a proposal has learned is as before, and so are groups of weights
-        that have no gradient.
+        The state after; the proposal's state is unchanged, and so are groups of weights that have
+        no gradient.
     """
 
-    def own(tree: Params) -> Params:
+    def trained(tree: Params) -> Params:
         return {k: tree[k] for k in grads}
 
-    updates, opt_state = optimizer.update(grads, state.opt_state, own(state.params))
-    params = optax.apply_updates(own(state.params), updates)
+    updates, opt_state = optimizer.update(grads, state.opt_state, trained(state.params))
+    params = optax.apply_updates(trained(state.params), updates)
     step = state.step + 1
     at = step - begun
     moved = {
-        k: {**state.ema[k], **ema_update(own(state.ema[k]), params, average, at, warmup)}
+        k: {**state.ema[k], **ema_update(trained(state.ema[k]), params, average, at, warmup)}
         for k, average in ema
     }
     params = {**state.params, **params}

@@ -1,4 +1,4 @@
-"""What a training run has used: processor time, whatever the clock on the wall says."""
+"""The processor time that a training run has used."""
 
 from dataclasses import dataclass, field
 
@@ -10,11 +10,11 @@ from diffusion_jax.runtime.sharding import total
 class Cost:
     """Processor time of all threads, in all processes and all starts of a run.
 
-    Steps that were lost, and made again from an earlier checkpoint, are counted once, unless it was
-    the same process that went back.
+    Steps that were lost and repeated from an earlier checkpoint are counted once, unless the same
+    process rolled back.
 
     Attributes:
-        before: core-seconds behind the state that this start began with.
+        before: core-seconds used for the state that this start began with.
         since: `cores.used()` when it began.
     """
 
@@ -22,5 +22,5 @@ class Cost:
     since: float = field(default_factory=cores.used)
 
     def __call__(self) -> dict[str, float]:
-        """`core_seconds` until now; every process must ask."""
+        """`core_seconds` so far; every process must call this."""
         return {"core_seconds": round(self.before + total(cores.used() - self.since), 1)}

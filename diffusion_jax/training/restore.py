@@ -1,6 +1,6 @@
-"""Reading checkpoints: which one, what is in it, and some or all of it; damage is named.
+"""Finds and reads checkpoints, whole or in part, and reports damaged ones.
 
-`training.checkpoint` says what a checkpoint holds.
+`training.checkpoint` describes what a checkpoint contains.
 """
 
 import json
@@ -23,18 +23,18 @@ from diffusion_jax.training.state import finite
 from diffusion_jax.types import Params
 
 FOLDER = CHECKPOINTS
-ASIDE = "damaged-"  # and the step: one that was set aside
+ASIDE = "damaged-"  # prefix of the step, in the name of a damaged checkpoint that was set aside
 LATE = "late_metrics.json"  # in the folder of a step, beside its items
 _COMMITTED = "commit_success.txt"  # the last object of a checkpoint that orbax writes to a bucket
 
-# Orbax warns of a file that one item of a step, read by itself, never has.
+# Orbax warns about a file that a single item of a step never has.
 logging.get_absl_logger().addFilter(
     lambda record: "_CHECKPOINT_METADATA" not in record.getMessage()
 )
 
 
 def template(tree: Any, sharding: Any) -> Any:
-    """What orbax restores into: shapes and types of `tree`.
+    """The shapes, types and shardings that orbax restores into.
 
     Args:
         tree: arrays or shapes.
@@ -51,13 +51,13 @@ def template(tree: Any, sharding: Any) -> Any:
 
 
 def held_out(metrics: dict[str, float]) -> float:
-    """The figure that tells the best checkpoint: the lowest of what a task validates by.
+    """The validation metric by which checkpoints are ranked; the lowest is best.
 
-    Infinity where there is none, or where it is no finite number.
+    Infinity if there is none, or if it is not finite.
     """
     names = ("valid_bits_per_dim", "valid_loss", "valid_agreement")
-    found = next((metrics[n] for n in names if n in metrics), None)
-    return math.inf if found is None or not math.isfinite(found) else found
+    metric = next((metrics[n] for n in names if n in metrics), None)
+    return math.inf if metric is None or not math.isfinite(metric) else metric
 
 
 def shapes(tree: Any) -> dict[str, tuple]:
@@ -91,7 +91,7 @@ def locate(path: Path) -> list[Path]:
         Folders of single checkpoints, newest first.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is no checkpoint.
     """
     path = place(path)
     try:
@@ -124,31 +124,31 @@ def check_none_damaged(folder: Path, unread: Sequence[str] = ()) -> None:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a step's folder is all there; in a bucket it has its final name from the start."""
+    """Whether a step's folder is complete; in a bucket it has its final name from the start."""
     return not is_bucket(folder) or (folder / _COMMITTED).exists()
 
 
 def late_metrics(folder: Path) -> dict[str, float]:
-    """What was measured of a checkpoint after it was saved, by a run that had been stopped."""
+    """Metrics measured after a checkpoint was saved, by a run that had been interrupted."""
     try:
-        found = json.loads((folder / LATE).read_bytes())
-    except (OSError, ValueError):  # most have none
+        metrics = json.loads((folder / LATE).read_bytes())
+    except (OSError, ValueError):  # most checkpoints have none
         return {}
-    return found if isinstance(found, dict) else {}
+    return metrics if isinstance(metrics, dict) else {}
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """The JSON record of one checkpoint, with `config` and `step`; see `integrity.reading`."""
     try:
-        found = json.loads((folder / "meta" / "metadata").read_bytes())
+        meta = json.loads((folder / "meta" / "metadata").read_bytes())
     except (FileNotFoundError, ValueError) as e:
         raise Damaged(f"{folder} has no readable record (meta): {short(e)}") from e
     except OSError as e:
         raise CheckpointError(f"cannot read the record of {folder}: {short(e)}") from e
-    if not isinstance(found, dict) or not isinstance(found.get("step"), int):
+    if not isinstance(meta, dict) or not isinstance(meta.get("step"), int):
         raise Damaged(f"{folder} has no readable record (meta): it names no step")
     late = late_metrics(folder)
-    return found | {"metrics": {**found.get("metrics", {}), **late}} if late else found
+    return meta | {"metrics": {**meta.get("metrics", {}), **late}} if late else meta
 
 
 def restore_newest(path: Path, read: Callable[[Path], Any], best: bool = False) -> tuple[Any, Path]:
@@ -157,24 +157,24 @@ def restore_newest(path: Path, read: Callable[[Path], Any], best: bool = False) 
     Args:
         path: as for `locate`.
         read: reads one checkpoint folder.
-        best: start with the one whose held-out figure is lowest instead of the newest.
+        best: start with the checkpoint whose validation metric is lowest, not with the newest.
 
     Returns:
-        What `read` returned, and the folder.
+        The result of `read`, and the folder.
 
     Raises:
-        CheckpointError: none can be read, `read` found another architecture, or the best is asked
-            for of a run that has no figure to tell it by.
+        CheckpointError: none can be read, `read` found another architecture, or `best` is set and
+            no checkpoint has a validation metric.
     """
     folders = locate(path)
     if best:
-        figures = {folder: _held_out(folder) for folder in folders}
-        if min(figures.values()) == float("inf"):
+        metrics = {folder: _held_out(folder) for folder in folders}
+        if min(metrics.values()) == float("inf"):
             raise CheckpointError(
-                f"eval.checkpoint='best': no checkpoint in {path} has a held-out figure (a GAN has "
-                "none, other runs need eval_every); use latest, or name one by --checkpoint"
+                f"eval.checkpoint='best': no checkpoint in {path} has a validation metric (a GAN "
+                "has none, other runs need eval_every); use latest, or name one by --checkpoint"
             )
-        folders.sort(key=figures.__getitem__)
+        folders.sort(key=metrics.__getitem__)
     for folder in folders:
         try:
             with integrity.reading(folder):
@@ -192,16 +192,16 @@ def _held_out(folder: Path) -> float:
 
 
 def read_weights(folder: Path, like: Params, name: str, sharding: Sharding) -> Params:
-    """One set of weights of a checkpoint, without the optimiser state.
+    """Reads one set of weights from a checkpoint, without the optimiser state.
 
     Args:
         folder: a checkpoint folder.
         like: weights of the expected architecture (arrays or shapes).
         name: `"params"` for the weights as trained, else the name of an average such as "0.9999".
-        sharding: where to put them.
+        sharding: sharding of the result.
 
     Raises:
-        CheckpointError: another architecture, no such average, or numbers that are not finite.
+        CheckpointError: another architecture, no such average, or weights that are not finite.
     """
     item = folder / ("train" if name == "params" else "ema")
     with ocp.PyTreeCheckpointer() as reader:
@@ -224,7 +224,7 @@ def read_weights(folder: Path, like: Params, name: str, sharding: Sharding) -> P
 
 
 def read_group(folder: Path, name: str, group: str, sharding: Sharding) -> Params:
-    """One group of the weights of an average, such as the autoencoder's; see `read_weights`.
+    """Reads one group of an average's weights, such as the autoencoder's; see `read_weights`.
 
     Raises:
         CheckpointError: there is no such average or group.
@@ -235,8 +235,8 @@ def read_group(folder: Path, name: str, group: str, sharding: Sharding) -> Param
         if name not in saved or group not in saved[name]:
             raise CheckpointError(f"{folder} has no {group} among its weights {name!r}")
         like = saved[name][group]
-        own = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), like)
-        target = {name: {group: template(own, sharding)}}
+        shape_of = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), like)
+        target = {name: {group: template(shape_of, sharding)}}
         found = reader.restore(
             item,
             args=ocp.args.PyTreeRestore(
@@ -250,7 +250,7 @@ def read_group(folder: Path, name: str, group: str, sharding: Sharding) -> Param
 
 
 def check_finite(where: Path, params: Params) -> None:
-    """Raises `CheckpointError` if weights have overflowed."""
+    """Raises `CheckpointError` if any weight is not finite."""
     if not finite(params):
         raise CheckpointError(
             f"the weights in {where} are not finite (the training had diverged); name an earlier "

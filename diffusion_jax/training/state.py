@@ -1,4 +1,4 @@
-"""What a run carries from step to step: all of it, and nothing else, is in a checkpoint."""
+"""The training state: everything that passes from one step to the next, all in a checkpoint."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ class State:
     Attributes:
         step: updates made so far, int32 scalar.
         params: the weights.
-        ema: averaged weights, one pytree per decay, keyed by the decay as text.
+        ema: averaged weights, keyed by the average's name (`"0.9999"`, `"power(0.1)"`).
         opt_state: optimiser state.
-        proposal: what the proposal of training times has learned, or a student's weights when its
-            round began (`before`); empty for most.
+        proposal: state of the proposal of training times, or a student's weights at the beginning
+            of its round (`before`); empty for most runs.
     """
 
     step: Array
@@ -50,7 +50,7 @@ def finite(tree: Any) -> bool:
 
 
 def check_decays(decays: tuple) -> None:
-    """Raises `ConfigError` unless there are EMA decays, all of them in [0, 1)."""
+    """Raises `ConfigError` unless all averages are valid and there is at least one."""
     try:
         fit = [averages.key(d) if isinstance(d, str) else 0.0 <= d < 1.0 for d in decays]
     except ConfigError as e:
@@ -68,7 +68,7 @@ def init(
 ) -> State:
     """The state before the first step; every average starts at the initial weights.
 
-    Groups of weights that are `frozen` are not the optimiser's.
+    The groups of weights in `frozen` have no optimiser state.
     """
     check_decays(decays)
     return State(

@@ -1,7 +1,8 @@
-"""One training step: a pure function of (state, data, indices); `compile.py` jits and shards it.
+"""One training step, a pure function of the state and the batch; `compile.py` jits and shards it.
 
-The result depends on (seed, step, global batch) only. Noise, times and dropout masks are drawn for
-the global batch, so neither the number of devices nor gradient accumulation changes them.
+The result depends only on the seed, the step and the global batch. Noise, times and dropout masks
+are drawn for the global batch, so neither the number of devices nor gradient accumulation changes
+them.
 """
 
 import math
@@ -39,21 +40,22 @@ class Recipe:
         objective: the bound to minimise.
         optimizer: the optax transformation.
         augment: data augmentation.
-        class_dropout: probability of replacing a label by the null class; that of unrelated images
-            stays (see `networks.backbones.base`).
+        class_dropout: probability of replacing a label by the null class; the class that marks
+            unrelated images is never replaced (see `networks.backbones.base`).
         ema: the weight averages, as (name, average) pairs.
         ema_warmup: whether averages warm up.
         accumulate: micro-batches per step.
         seed: seed of all noise.
-        unroll: unroll micro-batches instead of scanning, which XLA:CPU is a little faster at.
-        proposal: where in time the bound is sampled.
+        unroll: unroll micro-batches instead of scanning them, slightly faster with XLA:CPU.
+        proposal: distribution of the training times.
         minimize_variance: train the schedule's shape on the variance of the loss; needs uniform
             times and the continuous-time bound.
-        dims: dimensions of an image, by which bits are counted; None for those of `x`.
-        low_noise: how the smaller images that a later stage of a cascade is given are hidden.
+        dims: number of dimensions for bits/dim; None for that of `x`.
+        low_noise: noise added to the low-resolution images that condition a later stage of a
+            cascade.
         text_dropout: probability of training without the text.
-        embedding_dropout: the same of what a CLIP sees of the image.
-        beta: `step -> ` what all terms but the reconstruction count for; None: as much.
+        embedding_dropout: probability of training without the image's CLIP embedding.
+        beta: `step -> weight` of all terms except the reconstruction; None means 1.
     """
 
     model: Model
@@ -76,46 +78,46 @@ class Recipe:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `update` reports."""
+        """The names of the metrics that `update` returns."""
         beta = () if self.beta is None else ("beta",)
         return ("loss", *_parts(self), "grad_norm", "gamma_0", "gamma_1", *beta)
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """Groups of weights that training leaves alone."""
-        between = self.model.autoencoder or self.model.space
-        return () if is_trained(between) else ("autoencoder",)
+        """The groups of weights that are not trained."""
+        autoencoder = self.model.autoencoder or self.model.space
+        return () if is_trained(autoencoder) else ("autoencoder",)
 
     def update(
         self, state: State, batch: dict[str, Array], given: Any = ()
     ) -> tuple[State, Metrics]:
-        """One step; see the function of that name."""
+        """One step; see `update` in this module."""
         return update(self, state, batch)
 
 
 def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array, Cond, Noise]:
-    """Data, condition and noise of a step: everything random in it.
+    """Makes the data, condition and noise of a step; all of its randomness is here.
 
     Args:
-        batch: `{"image", "label"}`, the global batch, and `"text"` where there are captions.
+        batch: the global batch, `{"image", "label"}`, with `"text"` if there are captions.
         step: number of the step, from 0.
 
     Returns:
-        `(x, cond, noise)`, leading axis the global batch.
+        `(x, cond, noise)`; the leading axis is the global batch.
     """
     root = jax.random.key(recipe.seed)
     n = batch["image"].shape[0]
     keys = rng.per_example(rng.stream(root, "augment", step), n)
-    images, told = recipe.augment(keys, batch["image"])
+    images, augmented = recipe.augment(keys, batch["image"])
     x, cond = recipe.model.examples({**batch, "image": images})
     if recipe.augment.size:
-        cond["augment"] = told
+        cond["augment"] = augmented
     if recipe.model.num_classes:
         drop = jax.random.bernoulli(
             rng.stream(root, "class_dropout", step), recipe.class_dropout, (n,)
         )
         stills = getattr(recipe.model.network, "stills", None)
-        if stills is not None:  # without it, the network would take the images for a video
+        if stills is not None:  # without this label the network would treat images as a video
             drop &= cond["label"] != stills
         cond["label"] = jnp.where(drop, recipe.model.num_classes, cond["label"])
     if "text" in cond:
@@ -131,7 +133,7 @@ def prepare(recipe: Recipe, batch: dict[str, Array], step: Array) -> tuple[Array
 
 
 def _parts(recipe: Recipe) -> tuple[str, ...]:
-    """The terms of the bound that a model has."""
+    """The names of the model's terms of the bound."""
     traits = recipe.model.traits
     auxiliary = ("auxiliary",) if traits.latent or traits.latent_noise else ()
     return ("prior", "diffusion", "reconstruction", *auxiliary)
@@ -146,16 +148,16 @@ def measures(
     dims: int,
     beta: Array | None = None,
 ) -> tuple[Array, Metrics]:
-    """The mean bound in bits per dimension, its parts, and what the proposal learns from them.
+    """The mean bound in bits/dim, its terms, and the statistics that the proposal learns from.
 
     Args:
-        terms: the bound at `noise.t`.
+        terms: terms of the bound at `noise.t`.
         weight: importance weight of each example's time, `[B]`.
-        dims: dimensions of an example.
-        beta: what all terms but the reconstruction count for; None: as much.
+        dims: number of dimensions of an example.
+        beta: weight of all terms except the reconstruction; None means 1.
 
     Returns:
-        The loss, and all sums that micro-batches are to average: scalars by name, and `proposal`.
+        The loss, and statistics to average over micro-batches: scalars by name, and `proposal`.
     """
     gamma, slope = gamma_and_slope(recipe.model.schedule, params["schedule"], noise.t)
     gamma_0, gamma_1 = endpoints(recipe.model.schedule, params["schedule"])
@@ -180,14 +182,14 @@ def loss(
     weight: Array | None = None,
     beta: Array | None = None,
 ) -> tuple[Array, Metrics]:
-    """Mean bound in bits per dimension, and its parts; `weight` `[B]` is 1 for uniform times."""
+    """The mean bound in bits/dim, and its terms; see `measures`. `weight` is 1 by default."""
     weight = jnp.ones_like(noise.t) if weight is None else weight
     terms = recipe.objective(recipe.model, params, x, cond, noise)
     return measures(recipe, params, terms, noise, weight, _dims(recipe, x), beta)
 
 
 def _dims(recipe: Recipe, x: Data) -> int:
-    """Values of one image: what bits are counted by."""
+    """Number of dimensions of one example, for bits/dim."""
     return recipe.dims or math.prod((x.data if isinstance(x, Coded) else x).shape[1:])
 
 
@@ -200,14 +202,15 @@ def _one_gradient(
     weight: Array,
     beta: Array | None = None,
 ) -> tuple[Params, Metrics]:
-    """Gradient, of what is trained, and metrics of one micro-batch."""
+    """Gradient of the trained weights, and metrics, for one micro-batch."""
     fixed = {k: params[k] for k in recipe.frozen}
     if not recipe.minimize_variance:
 
-        def own(trained: Params) -> tuple[Array, Metrics]:
+        def loss_of_trained(trained: Params) -> tuple[Array, Metrics]:
             return loss(recipe, {**trained, **fixed}, x, cond, noise, weight, beta)
 
-        return jax.grad(own, has_aux=True)({k: v for k, v in params.items() if k not in fixed})
+        trained = {k: v for k, v in params.items() if k not in fixed}
+        return jax.grad(loss_of_trained, has_aux=True)(trained)
     dims = _dims(recipe, x)
     grads, terms = minimize_variance.gradient(
         recipe.objective, recipe.model, params, x, cond, noise, dims
@@ -230,11 +233,11 @@ def gradient(
     Args:
         x: data in model space, `[B, ...]`.
         weight: importance weight of each example's time, `[B]`; None for uniform times.
-        beta: what all terms but the reconstruction count for; None: as much.
+        beta: weight of all terms except the reconstruction; None means 1.
 
     Returns:
-        The gradient of the mean bound in bits/dim (see `minimize_variance` for the schedule's
-        shape), and the metrics.
+        The gradient of the mean bound in bits/dim (for the schedule's shape see
+        `minimize_variance`), and the metrics.
     """
     n = recipe.accumulate
     weight = jnp.ones_like(noise.t) if weight is None else weight
@@ -246,16 +249,15 @@ def gradient(
         return grad(params, x, cond, noise, weight)
 
     def micro(a: Array) -> Array:
-        # Strided: each micro-batch has rows of every device, and times from every stratum.
+        # Strided, so that each micro-batch has rows on every device and times from every stratum.
         return a.reshape(a.shape[0] // n, n, *a.shape[1:]).swapaxes(0, 1)
 
     parts = jax.tree.map(micro, (x, cond, noise, weight))
     if recipe.unroll:
-        first = grad(params, *jax.tree.map(lambda a: a[0], parts))
-        total = first
+        total = grad(params, *jax.tree.map(lambda a: a[0], parts))
         for i in range(1, n):
-            more = grad(params, *jax.tree.map(lambda a, i=i: a[i], parts))
-            total = jax.tree.map(jnp.add, total, more)
+            part = jax.tree.map(lambda a, i=i: a[i], parts)
+            total = jax.tree.map(jnp.add, total, grad(params, *part))
     else:
         shapes = jax.eval_shape(grad, params, *jax.tree.map(lambda a: a[0], parts))
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
@@ -272,11 +274,11 @@ def update(recipe: Recipe, state: State, batch: dict[str, Array]) -> tuple[State
 
     Args:
         state: the state before.
-        batch: `{"image": uint8 [B,H,W,C], "label": int32 [B]}`, and the latents' `"mean"` and
-            `"std"` where they have been computed.
+        batch: `{"image": uint8 [B,H,W,C], "label": int32 [B]}`, with the latents' `"mean"` and
+            `"std"` if they have been computed in advance.
 
     Returns:
-        The state after, and scalar metrics: `loss` and its parts in bits/dim, `grad_norm`,
+        The state after, and scalar metrics: `loss` and its terms in bits/dim, `grad_norm`,
         `gamma_0`, `gamma_1`.
     """
     x, cond, noise = prepare(recipe, batch, state.step)

@@ -1,4 +1,4 @@
-"""How far samples of a student are from its teacher's, from the same noise."""
+"""The distance between samples of a student and its teacher, from the same noise."""
 
 import functools
 import itertools
@@ -18,14 +18,14 @@ _SHOWN = 100  # samples
 
 @dataclass(frozen=True)
 class Agreement:
-    """Rms distance in grey levels; the teacher takes 64 steps, equal in log-SNR.
+    """Rms distance in grey levels; the teacher takes 64 steps, equally spaced in log-SNR.
 
-    A student that leads to the end of its plan takes one: more draw noise of their own.
+    A student with `to_end` takes one step, because further steps would draw fresh noise.
 
     Attributes:
-        recipe: the student's, with its teacher.
-        shape: of an image.
-        seed: of the noise.
+        recipe: recipe of the student, with its teacher.
+        shape: shape of an image.
+        seed: seed for the noise.
     """
 
     recipe: Recipe
@@ -33,7 +33,7 @@ class Agreement:
     seed: int
 
     def __call__(self, params: Params) -> float:
-        """The distance of a student with these weights."""
+        """The distance for a student with these weights."""
         params = jax.device_get(params)
         drawn = self._decode(params, self._compiled(params, self._noise, self._cond))
         return float(np.sqrt(np.mean(np.square(drawn - self._taught))))

@@ -1,4 +1,4 @@
-"""One step of a student's training: what it is asked, by its method, and what it should say."""
+"""One training step of a student: a lesson made by its method, and regression on its target."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -19,16 +19,16 @@ from diffusion_jax.training.optimizer import advance
 from diffusion_jax.training.state import State
 from diffusion_jax.types import Array, Cond, Params, Pred, expand
 
-FROZEN = ("schedule",)  # groups of weights: the plan is made of the teacher's
+FROZEN = ("schedule",)  # groups of weights not trained: the plan uses the teacher's schedule
 
 
 class Teacher(Protocol):
-    """What is known of the teacher; `Handed.teacher` opens one.
+    """An opened teacher; `Handed.teacher` opens one.
 
     Attributes:
-        params: its weights, and those of whatever guides it.
+        params: its weights, and those of its guidance.
         path: its work directory.
-        edges: the plan that lessons are made of, `[finest + 1]`, noise first.
+        edges: the plan for lessons, `[finest + 1]`, noise first.
     """
 
     params: Any
@@ -36,15 +36,15 @@ class Teacher(Protocol):
     edges: np.ndarray
 
     def walk(self, params: Any, z: Array, gammas: Array, cond: Cond) -> Array:
-        """Latents at all `gammas` `[M + 1, B]` of its ODE, guidance included, from `z`."""
+        """Latents at all `gammas` `[M + 1, B]` along its ODE from `z`, with guidance."""
         ...
 
     def predict(self, params: Any, z: Array, gamma: Array, cond: Cond) -> Pred:
-        """What it says of `z` at `gamma` `[B]`, guidance included."""
+        """Its prediction for `z` at `gamma` `[B]`, with guidance."""
         ...
 
     def noisy(self, params: Any, x: Array, gamma: Array, eps: Array, cond: Cond) -> Array:
-        """Data at `gamma` `[B]` as the teacher knows them."""
+        """Data at `gamma` `[B]`, noised as in the teacher's training."""
         ...
 
 
@@ -54,14 +54,14 @@ class Recipe:
 
     Attributes:
         model: the student.
-        teacher: what it learns from.
-        method: how.
+        teacher: the teacher.
+        method: the distillation method.
         optimizer: the optax transformation.
-        augment: data augmentation, the teacher's.
+        augment: data augmentation, the same as the teacher's.
         ema: the weight averages, as (name, average) pairs.
         ema_warmup: whether averages warm up.
-        steps: of the training.
-        weight: the largest guidance weight that the student is told; 0: it is told none.
+        steps: number of training steps.
+        weight: largest guidance weight that the student receives as an input; 0 for no such input.
         seed: seed of all noise.
     """
 
@@ -78,7 +78,7 @@ class Recipe:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `update` reports."""
+        """The names of the metrics that `update` returns."""
         return ("loss", "grad_norm")
 
     def jump(self, params: Params, z: Array, gamma: Array, end: Array, cond: Cond) -> Array:
@@ -86,26 +86,26 @@ class Recipe:
         return land(self.model.denoiser(params)(z, gamma, self.seen(cond, end)), end)
 
     def precisely(self, params: Params, z: Array, gamma: Array, cond: Cond) -> Pred:
-        """What the student says, in float32 throughout, for derivatives."""
+        """The student's prediction, in float32 throughout, for derivatives."""
         model = replace(self.model, network=in_float32(self.model.network))
         with jax.default_matmul_precision("float32"):
             return model.denoiser(params)(z, gamma, cond)
 
     def seen(self, cond: Cond, end: Array) -> Cond:
-        """The condition with what the student is told of its step."""
+        """The condition, with the end of the step if the student receives it."""
         return {**cond, "to": end} if "to" in self.method.cond_scalars else cond
 
     @property
     def per_round(self) -> int:
-        """Steps of a round."""
+        """Number of steps in a round."""
         return self.steps // self.method.rounds
 
     def round(self, step: Array) -> Array:
-        """The number, from 0, of the round that the update after `step` others belongs to."""
+        """Index of the round that contains step `step`."""
         return step // self.per_round
 
     def begun(self, state: State) -> State:
-        """The state at the first step of a round: optimiser and averages begin anew."""
+        """The state, with optimiser and averages restarted if this is the first step of a round."""
         if self.method.rounds == 1:
             return state
         trained = {k: p for k, p in state.params.items() if k not in FROZEN}
@@ -121,12 +121,12 @@ class Recipe:
         """One step on one global batch `{"image", "label"}`."""
         state, root = self.begun(state), jax.random.key(self.seed)
         n = batch["image"].shape[0]
-        images, told = self.augment(
+        images, augmented = self.augment(
             rng.per_example(rng.stream(root, "augment", state.step), n), batch["image"]
         )
         x, cond = self.model.examples({**batch, "image": images})
         if self.augment.size:
-            cond["augment"] = told
+            cond["augment"] = augmented
         if self.weight:
             w = jax.random.uniform(rng.stream(root, "weight", state.step), (n,))
             cond["w"] = self.weight * w
@@ -152,7 +152,7 @@ class Recipe:
         fixed = {k: state.params[k] for k in FROZEN}
 
         def loss(trained: Params) -> Array:
-            # Without dropout (Salimans & Ho 2022), whatever the network of the teacher had.
+            # Without dropout (Salimans & Ho 2022), even if the teacher was trained with it.
             denoise = self.model.denoiser({**trained, **fixed})
             pred = denoise(lesson.z, lesson.gamma, self.seen(cond, lesson.end))
             return jnp.mean(weight * jnp.square(pred.x - target))

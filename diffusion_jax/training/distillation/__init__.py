@@ -1,1 +1,1 @@
-"""Ways for a student of few steps to learn from its teacher, one file each."""
+"""Methods for distilling a model into a student that samples in few steps, one file each."""

@@ -1,16 +1,16 @@
-"""The contract of a method of distillation: where a student is asked, and where it must land.
+"""The contract of a distillation method: it chooses the student's inputs and their targets.
 
-A student of N steps is a denoiser whose DDIM steps over N + 1 fixed gammas go where its teacher's
-probability-flow ODE goes. With `z_s` at the less noisy end s of a step that starts at gamma,
+A student of N steps is a denoiser whose DDIM steps over N + 1 fixed gammas follow its teacher's
+probability-flow ODE. With `z_s` at the less noisy end s of a step that starts at gamma,
 
     z_s = alpha_s x + sigma_s (z - alpha x) / sigma,
 
-so that the prediction which lands at a given `z_s` is
+so the prediction that leads to a given `z_s` is
 
     x = (z_s - (sigma_s / sigma) z) / (alpha_s (1 - e^((s - gamma) / 2))).
 
-Methods differ only in who says what `z_s` is: the teacher in small steps, the student of the round
-before, the teacher followed by the student itself, or the student alone.
+Methods differ only in where the target `z_s` comes from: small steps of the teacher, the student of
+the previous round, the teacher followed by the student itself, or the student alone.
 """
 
 from collections.abc import Callable
@@ -24,13 +24,14 @@ from diffusion_jax.types import Array, Pred, alpha, expand, sigma
 
 
 class Lesson(NamedTuple):
-    """Steps that a student is to make, one for each example.
+    """Steps that the student must learn to make, one for each example.
 
     Attributes:
         z: latents at `gamma`, `[B, ...]`.
-        gamma: where the step starts, `[B]`.
-        end: where it ends, `[B]`; below `gamma`, but for methods that also learn the way back.
-        z_end: the latents it must reach there.
+        gamma: gamma at the start of the step, `[B]`.
+        end: gamma at its end, `[B]`; below `gamma`, except in methods that also learn the reverse
+            direction.
+        z_end: target latents at `end`, `[B, ...]`.
     """
 
     z: Array
@@ -41,22 +42,22 @@ class Lesson(NamedTuple):
 
 @dataclass(frozen=True)
 class LessonInputs:
-    """What a method has to make a lesson of, at one training step.
+    """Everything a method needs to make a lesson, at one training step.
 
     Attributes:
         edges: the plan of `method.finest` steps, `[finest + 1]`, noise first.
-        u: uniform in [0, 1), stratified over the batch, `[B]`.
-        v: uniform in [0, 1), `[B]`.
-        progress: the share of the training that is done, a scalar.
-        round: which of the method's rounds this is, from 0: a whole number, which `progress` times
-            the rounds may miss.
-        noisy: gamma `[B]` to data with the noise of this step.
+        u: uniform numbers in [0, 1), stratified over the batch, `[B]`.
+        v: uniform numbers in [0, 1), `[B]`.
+        progress: fraction of the training that is done, a scalar.
+        round: index of the current round, an integer; `progress` times the number of rounds may be
+            off by rounding.
+        noisy: maps gamma `[B]` to data with the noise of this step.
         teach: `(z, gammas [M + 1, B]) -> latents [M + 1, B, ...]`, along the teacher's ODE.
-        jump: `(z, gamma, end) -> z_end`: a step of the student itself; it has no gradient.
-        before: likewise, of the student as it was when this round began.
-        student: `(z, gamma) -> Pred`, what the student says, computed in float32. It has
-            derivatives in z and gamma, and no gradient.
-        teacher: likewise, what the teacher says, guidance included.
+        jump: `(z, gamma, end) -> z_end`, a step of the student itself, without a gradient.
+        before: like `jump`, for the student at the beginning of this round.
+        student: `(z, gamma) -> Pred`, the student's prediction, computed in float32. It can be
+            differentiated in z and gamma, but not in the weights.
+        teacher: `(z, gamma) -> Pred`, the teacher's prediction, including guidance.
     """
 
     edges: Array
@@ -74,21 +75,21 @@ class LessonInputs:
 
 @runtime_checkable
 class Method(Protocol):
-    """A way to distil.
+    """A distillation method.
 
-    One whose students lead to the end of the plan from wherever they are asked, as consistency
-    models do, also has `to_end`, true: they take any number of steps, by `renoise()`. One that not
-    every student can learn from has `check(model, guided)`, which raises `ConfigError`; `guided`
-    says whether a guidance is to be built in.
+    A method whose students lead from any point to the end of the plan, as consistency models do,
+    also has `to_end = True`; these students take any number of steps with `renoise()`. A method
+    that is restricted to certain students has `check(model, guided)`, which raises `ConfigError`;
+    `guided` says whether guidance is to be built in.
 
     Attributes:
-        steps: of the student.
-        finest: steps of the plan that lessons are made of, a multiple of `steps`.
-        rounds: in each the optimiser and the averages begin anew, at the weights so far.
+        steps: number of steps of the student.
+        finest: number of steps of the plan for lessons, a multiple of `steps`.
+        rounds: number of rounds; optimiser and averages restart in each, from the current weights.
         timed: whether lessons depend on the progress of training.
-        cond_scalars: what the student is told beside gamma: `"to"`, where its step ends. It then
-            takes any number of steps, by `jump()`. Without, and without `to_end`, only those of its
-            plan.
+        cond_scalars: scalar inputs of the student besides gamma: `"to"`, the gamma at the end of
+            its step, allows any number of steps with `jump()`. Without it and without `to_end` a
+            student takes only the steps of its plan.
     """
 
     @property
@@ -107,35 +108,35 @@ class Method(Protocol):
     def cond_scalars(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def lesson(self, inputs: LessonInputs) -> Lesson:
-        """What the student is to learn in this step."""
+        """The lesson of this training step."""
         ...
 
 
 def land(pred: Pred, end: Array) -> Array:
-    """Where a DDIM step to `end` goes that starts with this prediction."""
+    """The result of a DDIM step to `end` with this prediction."""
     g = expand(end, pred.x)
     return alpha(g) * pred.x + sigma(g) * pred.eps
 
 
 def aim(lesson: Lesson) -> Array:
-    """The prediction of the data whose DDIM step lands where the lesson says."""
+    """The prediction of the data whose DDIM step reaches the lesson's target."""
     z, end, gamma = lesson.z, expand(lesson.end, lesson.z), expand(lesson.gamma, lesson.z)
     moved = lesson.z_end - sigma(end) / sigma(gamma) * z
     return moved / (-alpha(end) * jnp.expm1(0.5 * (end - gamma)))
 
 
 def between(start: Array, end: Array, pieces: int) -> Array:
-    """`pieces` equal parts of each `[start, end]`: `[pieces + 1, B]`, exact at both ends."""
+    """Divides each `[start, end]` into equal pieces: `[pieces + 1, B]`, exact at both ends."""
     share = jnp.arange(pieces + 1, dtype=start.dtype)[:, None] / pieces
     inside = start + share * (end - start)
     return inside.at[-1].set(end)
 
 
-_MARGIN = 0.01  # of the plan: a step must have a length
+_MARGIN = 0.01  # fraction of the plan left out at its end, so that no step has length 0
 
 
 def log_normal(u: Array, edges: Array, mean: float, std: float) -> Array:
-    """Gammas `[B]` of a log-normal sigma / alpha within a plan, from uniform numbers `[B]`."""
+    """Gammas `[B]` for which sigma / alpha is log-normal, truncated to the plan; `u` is uniform."""
     low, high = edges[-1] + _MARGIN * (edges[0] - edges[-1]), edges[0]
     below = ndtr((0.5 * jnp.stack([low, high]) - mean) / std)
     drawn = 2.0 * (mean + std * ndtri(below[0] + u * (below[1] - below[0])))

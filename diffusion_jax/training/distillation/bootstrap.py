@@ -1,7 +1,7 @@
 """Multistep consistency distillation (Heek et al. 2024): `bootstrap(steps=4)`.
 
-One step of the teacher, then the student's own jump to the end of the segment. With `steps=1` it is
-a consistency model.
+The target is one step of the teacher, followed by the student's own jump to the end of the segment.
+With `steps=1` the student is a consistency model.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from diffusion_jax.training.distillation.base import Lesson, LessonInputs
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Segments of ever more teacher's steps, of which each lesson makes one."""
+    """Each segment is divided into a growing number of teacher steps; a lesson takes one."""
 
     steps: int
     first: int
@@ -26,11 +26,11 @@ class Bootstrap:
 
     @property
     def finest(self) -> int:
-        """Only the student's own steps."""
+        """As many as the student's steps."""
         return self.steps
 
     def lesson(self, inputs: LessonInputs) -> Lesson:
-        """From a point of a segment to its end, one step of it by the teacher."""
+        """From a point in a segment to its end; the first step is the teacher's."""
         place = inputs.u * self.steps
         k = jnp.floor(place).astype(jnp.int32)
         start, end = inputs.edges[k], inputs.edges[k + 1]
@@ -44,15 +44,15 @@ class Bootstrap:
 
 
 def make(steps: Count = 4, first: Count = 8, last: Count = 64) -> Bootstrap:
-    """The teacher for one small step, the student for the rest of its own.
+    """Multistep consistency distillation.
 
     Args:
-        steps: of the student.
-        first: the teacher's steps in one of the student's when training begins.
-        last: when it ends; they grow by equal factors.
+        steps: number of steps of the student.
+        first: teacher steps per student step at the beginning of training.
+        last: teacher steps per student step at the end; the number grows geometrically.
 
     Raises:
-        ConfigError: there are fewer at the end.
+        ConfigError: `last` is less than `first`.
     """
     if last < first:
         raise ConfigError(f"bootstrap: last={last} must be at least first={first}")

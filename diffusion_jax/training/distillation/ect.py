@@ -1,20 +1,19 @@
 """Easy consistency tuning (ECT, Geng et al. 2025): `ect()`.
 
-A consistency model from pairs of noise levels: the student at the noisier one must land where it
-lands itself from the other, of the same image with the same noise. The pairs draw together in
-stages: with `rho = sigma / alpha`, the nearer level of stage k = 0, 1, ... is
+A consistency model trained on pairs of noise levels: from the noisier level the student must reach
+the point that it reaches itself from the other level, for the same image and noise. The pairs move
+closer together in stages: with `rho = sigma / alpha`, the lower level of stage k = 0, 1, ... is
 
     max(rho (1 - q^-k (1 + 8 sigmoid(-rho))), rho at the end of the plan).
 
-At the first stage that is the end of the plan, and a lesson is plain denoising: training begins
-where its teacher's ended. Only the teacher's weights are needed and nothing that it predicts, so
-that there is no guidance to be built in. Nothing is differentiated but the loss, and any network
-will do.
+At the first stage that is the end of the plan, and a lesson is plain denoising: training starts
+where the teacher's ended. Only the teacher's weights are used, not its predictions, so guidance
+cannot be built in. Only the loss is differentiated, so any network can be used.
 
-A student that is exact is not quite a fixed point: its own prediction varies over the images that a
-latent may come from. For Gaussian data it falls short of the flow by the factor
-`(alpha alpha_r c + sigma sigma_r) / (S S_r)` from r to gamma, `S^2 = alpha^2 c + sigma^2`: a second
-order in the distance of the pair.
+An exact student is not quite a fixed point, because its own prediction varies over the images that
+a latent may come from. For Gaussian data it falls short of the flow by the factor
+`(alpha alpha_r c + sigma sigma_r) / (S S_r)` from r to gamma, `S^2 = alpha^2 c + sigma^2`: an error
+of second order in the distance of the pair.
 """
 
 from dataclasses import dataclass
@@ -28,12 +27,12 @@ from diffusion_jax.training.distillation.base import Lesson, LessonInputs, log_n
 from diffusion_jax.traits import HasTraits
 from diffusion_jax.types import expand
 
-_WIDER = 8.0  # how much wider pairs are where noise is low
+_WIDER = 8.0  # the factor of the sigmoid: pairs are wider where noise is low
 
 
 @dataclass(frozen=True)
 class ECT:
-    """Pairs that draw together."""
+    """Pairs of noise levels that move closer together."""
 
     steps: int
     stages: int
@@ -47,19 +46,19 @@ class ECT:
 
     @property
     def finest(self) -> int:
-        """Only the student's own steps."""
+        """As many as the student's steps."""
         return self.steps
 
     def check(self, model: HasTraits, guided: bool) -> None:
-        """Refuses (`ConfigError`) guidance, of which it would learn nothing."""
+        """Raises `ConfigError` for guidance, which the student could not learn."""
         if guided:
             raise ConfigError(
-                "ect() learns from images and never asks its teacher, so that no guidance can be "
+                "ect() learns from images and never calls its teacher, so guidance cannot be "
                 "built in: leave guidance and weight out, or use scm() or segments()"
             )
 
     def lesson(self, inputs: LessonInputs) -> Lesson:
-        """From the noisier of a pair to where the student lands from the other."""
+        """From the noisier level of a pair to the point that the student reaches from the other."""
         gamma = log_normal(inputs.u, inputs.edges, self.mean, self.std)
         end = jnp.broadcast_to(inputs.edges[-1], gamma.shape)
         stage = jnp.floor(inputs.progress * self.stages)
@@ -77,18 +76,18 @@ def make(
     mean: Finite = -1.1,
     std: Positive = 2.0,
 ) -> ECT:
-    """A consistency model from pairs of noise levels that draw together.
+    """A consistency model from pairs of noise levels that move closer together.
 
     Args:
-        steps: that it samples with unless another number is asked for.
-        stages: of equal length; the first is plain denoising.
-        q: how many times closer the pairs of a stage are than those of the one before.
-        mean: of the logarithm of sigma / alpha at the noisier of a pair.
-        std: likewise, its deviation; pairs keep within the plan.
+        steps: default number of sampling steps.
+        stages: number of stages of equal length; the first is plain denoising.
+        q: factor by which the distance of a pair shrinks from each stage to the next.
+        mean: mean of log(sigma / alpha) at the noisier level of a pair.
+        std: standard deviation of log(sigma / alpha); the distribution is truncated to the plan.
 
     Raises:
-        ConfigError: the pairs would not draw together.
+        ConfigError: `q` is not above 1.
     """
     if q <= 1.0:
-        raise ConfigError(f"ect: q={q:g} must be above 1, such as 2: pairs draw together by it")
+        raise ConfigError(f"ect: q={q:g} must be above 1, such as 2: it shrinks the pairs")
     return ECT(steps, stages, float(q), float(mean), float(std))

@@ -1,9 +1,9 @@
-"""A flow map of any two noise levels (Shortcut models, Frans et al. 2024): `flow_map()`.
+"""A flow map between any two noise levels (Shortcut models, Frans et al. 2024): `flow_map()`.
 
-The student is told where its step ends. Short steps are the teacher's. A long one is two of its
-own, each half as long (`rule="progressive"`), or one of its own and a last short one of the
-teacher's (`"lagrangian"`: the end moves as the teacher says; Boffi et al. 2024, in finite steps).
-One student then takes 1, 2, 4 or any number of steps.
+The student is conditioned on the end of its step. It learns short steps from the teacher. The
+target of a long step is two of its own steps, each half as long (`rule="progressive"`), or one of
+its own followed by a short one of the teacher (`"lagrangian"`: the end point moves along the
+teacher's ODE; Boffi et al. 2024, in finite steps). One student then takes any number of steps.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from diffusion_jax.types import expand
 
 @dataclass(frozen=True)
 class FlowMap:
-    """Steps of every length, from the shortest up to the whole way in one."""
+    """Steps of every length, from the shortest to the whole plan in one step."""
 
     steps: int
     finest: int
@@ -30,15 +30,18 @@ class FlowMap:
     cond_scalars: tuple[str, ...] = ("to",)
 
     def lesson(self, inputs: LessonInputs) -> Lesson:
-        """A short step by the teacher or a long one by the student itself."""
+        """A short step by the teacher, or a long one by the student itself.
+
+        Each lesson goes from `start` by way of `middle` to `end`, or the other way (`back`).
+        """
         short = inputs.v < self.taught
-        # Uniform in [0, 1) on either side.
+        # Rescaled to be uniform in [0, 1) in either case.
         w = jnp.where(short, inputs.v / self.taught, (inputs.v - self.taught) / (1.0 - self.taught))
         back = jnp.zeros_like(short)
-        if self.both:  # a bit of `v`: all `u` of a batch may have the same
+        if self.both:  # use one bit of `v`; `u` is stratified, so its leading bit may be constant
             back, w = w < 0.5, (2.0 * w) % 1.0
         octaves = jnp.log2(self.finest)
-        # Beyond the longest by half an octave, so that the whole way is often asked for.
+        # Half an octave beyond the longest, so that the whole plan in one step is drawn often.
         length = jnp.where(short, w, jnp.minimum(1.0 + (octaves - 0.5) * w, octaves))
         share = 2.0 ** (length - octaves)
         first = inputs.u * (1.0 - share)
@@ -48,24 +51,23 @@ class FlowMap:
         )
         noisy = inputs.noisy(start)
         if self.rule == "lagrangian":
-            last, between = (
+            last, last_middle = (
                 jnp.interp(first + share - part / self.finest, nodes, inputs.edges)
                 for part in (1.0, 0.5)
             )
-            begun = jnp.where(expand(short, noisy), noisy, inputs.jump(noisy, start, last))
+            from_here = jnp.where(expand(short, noisy), noisy, inputs.jump(noisy, start, last))
             gammas = jnp.where(
-                short, jnp.stack([start, middle, end]), jnp.stack([last, between, end])
+                short, jnp.stack([start, middle, end]), jnp.stack([last, last_middle, end])
             )
-            return Lesson(noisy, start, end, inputs.teach(begun, gammas)[-1])
+            return Lesson(noisy, start, end, inputs.teach(from_here, gammas)[-1])
         path = inputs.teach(noisy, jnp.stack([start, middle, end]))
         a, b = jnp.where(back, end, start), jnp.where(back, start, end)
         z = inputs.noisy(a)
-        own = inputs.jump(inputs.jump(z, a, middle), middle, b)
-        here, there = (
-            jnp.where(expand(back, z), p, q) for p, q in ((path[-1], path[0]), (path[0], path[-1]))
-        )
-        by_teacher = expand(short, z)
-        return Lesson(jnp.where(by_teacher, here, z), a, b, jnp.where(by_teacher, there, own))
+        by_student = inputs.jump(inputs.jump(z, a, middle), middle, b)
+        here = jnp.where(expand(back, z), path[-1], path[0])
+        there = jnp.where(expand(back, z), path[0], path[-1])
+        taught = expand(short, z)
+        return Lesson(jnp.where(taught, here, z), a, b, jnp.where(taught, there, by_student))
 
 
 def make(
@@ -78,15 +80,15 @@ def make(
     """One student for any number of steps.
 
     Args:
-        steps: that it samples with unless another number is asked for.
-        finest: shortest steps in the whole way: a power of two, and a multiple of `steps`.
-        taught: share of the lessons that are short steps, by the teacher.
-        both: also learn the way from data to noise, which a density needs.
-        rule: of long steps, `"progressive"` or `"lagrangian"`.
+        steps: default number of sampling steps.
+        finest: number of shortest steps in the whole plan, a power of two and multiple of `steps`.
+        taught: fraction of lessons that are short steps of the teacher.
+        both: also learn the direction from data to noise, which is needed for densities.
+        rule: how targets of long steps are made, `"progressive"` or `"lagrangian"`.
 
     Raises:
-        ConfigError: `finest` is not a power of two of 4 or more, or `steps` does not divide it;
-            nothing or everything is taught; the rule does not exist, or has no way back.
+        ConfigError: `finest` is not a power of two of at least 4, or not a multiple of `steps`;
+            `taught` is 0 or 1; the rule is unknown, or does not support `both`.
     """
     if finest < 4 or finest & (finest - 1) or finest % steps:
         raise ConfigError(
@@ -99,10 +101,10 @@ def make(
             "needed: use 0.5"
         )
     if rule not in ("progressive", "lagrangian"):
-        raise ConfigError(f"flow_map: rule={rule!r}: allowed are progressive, lagrangian")
+        raise ConfigError(f"flow_map: rule={rule!r}: allowed: progressive, lagrangian")
     if both and rule == "lagrangian":
         raise ConfigError(
-            "flow_map: the teacher's steps lead from noise to data, so that both=True needs "
+            "flow_map: the teacher's steps lead from noise to data, so both=True needs "
             "rule='progressive'"
         )
     return FlowMap(steps, finest, float(taught), both, rule)

@@ -13,7 +13,7 @@ from diffusion_jax.training.distillation.base import Lesson, LessonInputs
 
 @dataclass(frozen=True)
 class Halving:
-    """A student whose steps halve in number each round, and are two steps of the one before."""
+    """In each round the number of steps halves: one step replaces two of the previous round."""
 
     steps: int
     rounds: int
@@ -22,30 +22,30 @@ class Halving:
 
     @property
     def finest(self) -> int:
-        """The teacher's steps in the first round."""
+        """The number of the teacher's steps in the first round."""
         return self.steps * 2**self.rounds
 
     def lesson(self, inputs: LessonInputs) -> Lesson:
-        """One step of this round, which is two of the teacher or of the round before."""
+        """One step of this round, whose target is two of the teacher's or the previous round's."""
         now = inputs.round
-        length = 2 ** (now + 1)  # of a step, in those of the finest plan
+        length = 2 ** (now + 1)  # length of a step, in steps of the finest plan
         k = jnp.floor(inputs.u * (self.finest // length)).astype(jnp.int32) * length
         gammas = inputs.edges[jnp.stack([k, k + length // 2, k + length])]
         z = inputs.noisy(gammas[0])
 
-        def again() -> jax.Array:
+        def two_steps_before() -> jax.Array:
             return inputs.before(inputs.before(z, gammas[0], gammas[1]), gammas[1], gammas[2])
 
-        end = jax.lax.cond(now == 0, lambda: inputs.teach(z, gammas)[-1], again)
-        return Lesson(z, gammas[0], gammas[2], end)
+        z_end = jax.lax.cond(now == 0, lambda: inputs.teach(z, gammas)[-1], two_steps_before)
+        return Lesson(z, gammas[0], gammas[2], z_end)
 
 
 def make(steps: Count = 4, rounds: Count = 3) -> Halving:
     """Rounds that each halve the number of steps.
 
     Args:
-        steps: of the student in the end, a power of two.
-        rounds: how often the number is halved; the teacher takes `steps * 2**rounds` steps.
+        steps: final number of steps of the student, a power of two.
+        rounds: number of halvings; the teacher takes `steps * 2**rounds` steps.
 
     Raises:
         ConfigError: `steps` is not a power of two.

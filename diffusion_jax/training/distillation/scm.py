@@ -1,22 +1,22 @@
 """Continuous-time consistency distillation (sCM, Lu & Song 2025): `scm()`.
 
 A consistency model leads from every point of the teacher's ODE to its end e. With
-`theta = arctan(sigma / alpha)` and `F = alpha eps - sigma x`, the student's v, it goes to
-`cos D z - sin D F`, `D = theta - theta_e`; that this is the same all along the ODE is
+`theta = arctan(sigma / alpha)`, `D = theta - theta_e` and the student's v,
+`F = alpha eps - sigma x`, that end is `cos D z - sin D F`. It is the same all along the ODE if
 
     g = -alpha cos D (F - v) - (sin D / sigma) (alpha sigma z + 2 dF/dgamma) = 0,
 
-with the teacher's v and the derivative of F along the ODE: a JVP of the student, in the direction
-`(alpha sigma v / 2, 1)` of z and gamma. No factor blows up at either end, as
+with the teacher's v and the derivative of F along the ODE, a JVP of the student in the direction
+`(alpha sigma v / 2, 1)` of z and gamma. No factor diverges at either end, because
 `sin D / sigma = alpha_e (1 - exp((e - gamma) / 2))`. At e = -inf, where sCM ends, the factors are
-alpha^2 and 1. A lesson asks for `F + g / (rms(g) + 0.1)`. The second term is warmed up: without it
-this is regression on v.
+alpha^2 and 1. The target for F is `F + g / (rms(g) + 0.1)`. The second term of g is warmed up:
+without it the method is regression on v.
 
-The derivative is of the student's network in float32, whatever it trains in. Fourier features of z
-are refused: their slopes are hundreds of times that of z, and noise at most gammas. The embedding
-of gamma turns fast too, and what a network makes of it need not be smooth at that scale: `span`
-takes the mean of the derivative over that much of gamma, as a difference between two points of the
-ODE, in place of the JVP. It is then exact up to the square of the span.
+The derivative is computed with the student's network in float32, whatever precision it trains in.
+Fourier features of z are not supported: their slopes are hundreds of times that of z, and are noise
+at most gammas. The embedding of gamma also varies fast, and the network's response need not be
+smooth at that scale. With `span` the derivative is averaged over an interval of gamma, by a
+difference between two points of the ODE instead of the JVP; its error is of second order in `span`.
 """
 
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ from diffusion_jax.training.distillation.base import Lesson, LessonInputs, land,
 from diffusion_jax.traits import HasTraits, require
 from diffusion_jax.types import Array, alpha, expand, sigma
 
-_LEAST = 0.1  # added to the size of a tangent, so that small ones stay small
+_LEAST = 0.1  # added to the norm of a tangent, so that small ones stay small
 
 
 @dataclass(frozen=True)
 class SCM:
-    """Lessons that move the student along its tangent."""
+    """Each target moves the student along its tangent."""
 
     steps: int
     warm: float
@@ -49,18 +49,18 @@ class SCM:
 
     @property
     def finest(self) -> int:
-        """Only the student's own steps."""
+        """As many as the student's steps."""
         return self.steps
 
     def check(self, model: HasTraits, guided: bool) -> None:
-        """Refuses (`ConfigError`) networks that have no use for a derivative."""
+        """Raises `ConfigError` for networks with Fourier features, whose derivative is noise."""
         require(
             model, "scm()", "train a teacher with fourier=False, or use ect() or segments()",
             fourier=False,
         )  # fmt: skip
 
     def lesson(self, inputs: LessonInputs) -> Lesson:
-        """From anywhere to the end, a little better than the student would go."""
+        """From any gamma to the end; the target is closer to the ODE's than the student's own."""
         last = inputs.edges[-1]
         gamma = log_normal(inputs.u, inputs.edges, self.mean, self.std)
         z = inputs.noisy(gamma)
@@ -80,8 +80,8 @@ class SCM:
             slope = (rise - student(land(taught, low), low)) / expand(high - low, z)
         else:
             f, slope = jax.jvp(student, (z, gamma), (0.5 * a * s * v, jnp.ones_like(gamma)))
-        warmed = jnp.minimum(1.0, inputs.progress / self.warm) if self.warm else 1.0
-        tangent = -a * cos * (f - v) - warmed * (sin / s) * (a * s * z + 2.0 * slope)
+        warmup = jnp.minimum(1.0, inputs.progress / self.warm) if self.warm else 1.0
+        tangent = -a * cos * (f - v) - warmup * (sin / s) * (a * s * z + 2.0 * slope)
         size = jnp.sqrt(jnp.mean(jnp.square(tangent), axis=range(1, z.ndim), keepdims=True))
         return Lesson(z, gamma, end, cos * z - sin * (f + tangent / (size + _LEAST)))
 
@@ -93,13 +93,13 @@ def make(
     std: Positive = 2.0,
     span: NotNegative = 0.0,
 ) -> SCM:
-    """A consistency model by the derivative along its teacher's ODE.
+    """A consistency model from the derivative along its teacher's ODE.
 
     Args:
-        steps: that it samples with unless another number is asked for.
-        warm: share of the training in which the derivative is brought in.
-        mean: of the logarithm of sigma / alpha where lessons begin.
-        std: likewise, its deviation; lessons keep within the plan.
-        span: of gamma, over which the derivative is taken; 0: it is a JVP.
+        steps: default number of sampling steps.
+        warm: fraction of the training over which the derivative's weight rises to 1.
+        mean: mean of log(sigma / alpha) where lessons start.
+        std: standard deviation of log(sigma / alpha); the distribution is truncated to the plan.
+        span: interval of gamma for a finite difference; 0 for a JVP.
     """
     return SCM(steps, float(warm), float(mean), float(std), float(span))

@@ -10,9 +10,9 @@ from diffusion_jax.training.distillation.base import Lesson, LessonInputs, betwe
 
 @dataclass(frozen=True)
 class Segments:
-    """Each step of the student is `inner` steps of the teacher, from noisy data on.
+    """The target of each student step is `inner` teacher steps, starting from noisy data.
 
-    No rounds, no moving target and nothing of the student in it: plain regression.
+    This is plain regression: targets depend on neither the student nor the progress of training.
     """
 
     steps: int
@@ -24,11 +24,11 @@ class Segments:
 
     @property
     def finest(self) -> int:
-        """Only the student's own steps."""
+        """As many as the student's steps."""
         return self.steps
 
     def lesson(self, inputs: LessonInputs) -> Lesson:
-        """One whole step, or its rest from a point of the teacher's path."""
+        """One whole step, or the rest of one from a point on the teacher's path."""
         k = jnp.floor(inputs.u * self.steps).astype(jnp.int32)
         gammas = between(inputs.edges[k], inputs.edges[k + 1], self.inner)
         path = inputs.teach(inputs.noisy(gammas[0]), gammas)
@@ -42,12 +42,12 @@ class Segments:
 
 
 def make(steps: Count = 4, inner: Count = 6, interior: Share = 0.0) -> Segments:
-    """The teacher's path within each step of the student.
+    """Regression on the teacher's path within each step of the student.
 
     Args:
-        steps: of the student.
-        inner: of the teacher within one step of the student, equal in log-SNR.
-        interior: share of the lessons that begin within a step, not at its start. Sampling asks
-            the student only where its steps start.
+        steps: number of steps of the student.
+        inner: teacher steps within one student step, equally spaced in log-SNR.
+        interior: fraction of lessons that start inside a step. Sampling evaluates the student only
+            at the start of its steps.
     """
     return Segments(steps, inner, float(interior))

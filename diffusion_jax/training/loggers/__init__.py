@@ -1,1 +1,1 @@
-"""Where training is recorded besides `metrics.jsonl` and TensorBoard."""
+"""Services that record training besides `metrics.jsonl` and TensorBoard, one file each."""

@@ -1,8 +1,8 @@
 """The contract of a logger.
 
-`make(...)` raises `ConfigError` where the service's package is not installed: before a run begins.
-`open` is called on the first process, and again when a run goes on; it finds its record by the work
-directory.
+`make(...)` raises `ConfigError` if the service's package is not installed, before a run begins.
+`open` is called on the first process, and again when a run resumes; it finds the run's record by
+the work directory.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ from diffusion_jax.errors import ConfigError
 
 
 class Sink(Protocol):
-    """An open record. Calls come from a thread of their own, one at a time."""
+    """An open record. Its methods are called from a separate thread, one at a time."""
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Records numbers by name."""
@@ -27,11 +27,11 @@ class Sink(Protocol):
         ...
 
     def flush(self) -> None:
-        """Waits until all is kept."""
+        """Waits until everything has been stored."""
         ...
 
     def close(self) -> None:
-        """Ends the record."""
+        """Closes the record."""
         ...
 
 
@@ -39,7 +39,7 @@ class Logger(Protocol):
     """A service that keeps records."""
 
     def open(self, workdir: Path, config: Mapping[str, Any]) -> Sink | None:
-        """The record of a run; None if the run's own files are all."""
+        """Opens the record of a run; None if there is nothing besides the run's own files."""
         ...
 
 
@@ -52,8 +52,8 @@ def need(package: str, install: str) -> None:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"eval.draws": 16, ...}`: settings without sections."""
-    found = {}
+    """The settings under their dotted names: `{"eval.draws": 16, ...}`."""
+    settings = {}
     for k, v in config.items():
-        found |= flat(v, f"{prefix}{k}.") if isinstance(v, Mapping) else {f"{prefix}{k}": v}
-    return found
+        settings |= flat(v, f"{prefix}{k}.") if isinstance(v, Mapping) else {f"{prefix}{k}": v}
+    return settings

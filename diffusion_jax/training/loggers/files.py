@@ -1,4 +1,4 @@
-"""Nothing besides the work directory's `metrics.jsonl` and TensorBoard events: the default."""
+"""The default: only the work directory's `metrics.jsonl` and TensorBoard events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ class Files:
     """See the module docstring."""
 
     def open(self, workdir: Path, config: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Returns None."""
 
 
 def make() -> Files:

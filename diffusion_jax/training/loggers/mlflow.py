@@ -14,7 +14,7 @@ _TAG = "workdir"
 
 
 class _Run:
-    """One run of theirs, by its id: their `log_metric` would look for a run of its own thread."""
+    """An MLflow run, by its id: `mlflow.log_metric` would look for the run of its own thread."""
 
     def __init__(self, client: Any, run: str):
         self._client, self._run = client, run
@@ -28,7 +28,7 @@ class _Run:
             self._client.log_image(self._run, np.asarray(v), f"{k}/{step}.png")
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Does nothing: values are sent at once."""
 
     def close(self) -> None:
         self._client.set_terminated(self._run)
@@ -42,10 +42,10 @@ class MLflow:
     uri: str
 
     def open(self, workdir: Path, config: Mapping[str, Any]) -> _Run:
-        """The run of this work directory, begun or gone on with.
+        """Starts or resumes the MLflow run of this work directory.
 
         Raises:
-            ConfigError: the server or database is not to be had.
+            ConfigError: the server or database cannot be reached.
         """
         from mlflow.exceptions import MlflowException
 
@@ -61,13 +61,14 @@ class MLflow:
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=self.uri or None)
-        known = client.get_experiment_by_name(self.experiment)
-        where = known.experiment_id if known else client.create_experiment(self.experiment)
-        same = (r for r in client.search_runs([where]) if r.data.tags.get(_TAG) == str(workdir))
+        experiment = client.get_experiment_by_name(self.experiment)
+        number = experiment.experiment_id if experiment else None
+        number = number or client.create_experiment(self.experiment)
+        same = (r for r in client.search_runs([number]) if r.data.tags.get(_TAG) == str(workdir))
         run = next(same, None)
         if run is None:
             tags = {_TAG: str(workdir), "mlflow.runName": workdir.name}
-            run = client.create_run(where, tags=tags)
+            run = client.create_run(number, tags=tags)
             for k, v in flat(config).items():
                 client.log_param(run.info.run_id, k, str(v)[:500])
         else:
@@ -79,8 +80,9 @@ def make(experiment: str = "diffusion_jax", uri: str = "") -> MLflow:
     """MLflow.
 
     Args:
-        experiment: their experiment.
-        uri: of the server, or `sqlite:///FILE`; empty: `MLFLOW_TRACKING_URI`, or their default.
+        experiment: name of the MLflow experiment.
+        uri: address of the server, or `sqlite:///FILE`; empty for `MLFLOW_TRACKING_URI` or MLflow's
+            default.
 
     Raises:
         ConfigError: mlflow is not installed.

@@ -1,4 +1,4 @@
-"""Weights & Biases; `mode="offline"` writes into the work directory, for `wandb sync` later."""
+"""Weights & Biases; `mode="offline"` writes to the work directory, for a later `wandb sync`."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _MODES = ("online", "offline", "disabled")
 
 
 class _Run:
-    """One run of theirs. Steps that are made once more after a stop are not recorded again."""
+    """A W&B run. Steps that are repeated after an interruption are not recorded again."""
 
     def __init__(self, run: Any, image: Any):
         self._run, self._image = run, image
@@ -27,7 +27,7 @@ class _Run:
         self._run.log({k: self._image(np.asarray(v)) for k, v in images.items()}, step=step)
 
     def flush(self) -> None:
-        """Their process does it."""
+        """Does nothing: wandb's own process sends the values."""
 
     def close(self) -> None:
         self._run.finish()
@@ -41,7 +41,7 @@ class WandB:
     mode: str
 
     def open(self, workdir: Path, config: Mapping[str, Any]) -> _Run:
-        """The run of this work directory, begun or gone on with."""
+        """Starts or resumes the W&B run of this work directory."""
         import wandb
 
         run = wandb.init(
@@ -56,13 +56,13 @@ def make(project: str = "diffusion_jax", mode: str = "online") -> WandB:
     """Weights & Biases.
 
     Args:
-        project: their project.
+        project: name of the W&B project.
         mode: `"online"`, `"offline"` or `"disabled"`.
 
     Raises:
         ConfigError: wandb is not installed, or there is no such mode.
     """
     if mode not in _MODES:
-        raise ConfigError(f"logger wandb: mode={mode!r}; allowed are {', '.join(_MODES)}")
+        raise ConfigError(f"logger wandb: mode={mode!r}; allowed: {', '.join(_MODES)}")
     need("wandb", "wandb")
     return WandB(project, mode)

@@ -1,8 +1,8 @@
 """The contract of a task: everything about training that depends on what is trained.
 
-A plug-in of this kind (`config.task = "diffusion()"`, `"guide(classifier())"`) is what a run is
-*for*: it names what the weights hold, and opens a `Task` once data and settings are known. The
-loop, the checkpoints and the writers know nothing else of it.
+A plug-in of this kind (`config.task = "diffusion()"`, `"guide(classifier())"`) declares what the
+weights of a run are, and opens a `Task` once data and settings are known. The loop, the checkpoints
+and the writers use only these two interfaces.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -28,7 +27,7 @@ from diffusion_jax.types import Array, Params
 
 
 class Setting(Protocol):
-    """What an opened run (`experiment.Experiment`) tells a task."""
+    """The part of an opened run (`experiment.Experiment`) that a task uses."""
 
     config: ConfigDict
     workdir: Path
@@ -39,26 +38,27 @@ class Setting(Protocol):
     text: TextEncoder | None
 
     def offered(self) -> dict[str, Any]:
-        """What networks may want to know of data and settings, by the names of `make`."""
+        """Arguments for a network's `make` that follow from data and settings."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """Weights that a task uses and does not train: a teacher, a frozen encoder.
+    """Weights that a task uses but does not train: a teacher, a frozen encoder.
 
-    They are an argument of the compiled step (closed over they would be constants in it), lie on
-    the mesh as weights do, and are not part of a checkpoint, whose record names them instead.
+    They are an argument of the compiled step (in a closure they would be compiled in as constants),
+    and are placed on the mesh like trained weights. They are not part of a checkpoint, whose record
+    names them instead.
 
     Attributes:
         tree: the arrays; an empty tuple for none.
-        paths: where each came from, by name.
+        paths: the path that each was read from, by name.
     """
 
     tree: Any = ()
     paths: dict[str, str] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """Paths, and the SHA-256 of all arrays in the order of the tree, for checkpoints."""
+        """The record for checkpoints: paths, and the SHA-256 of all arrays in tree order."""
         if not jax.tree.leaves(self.tree):
             return {}
         digest = hashlib.sha256()
@@ -71,17 +71,16 @@ class Given:
 
 @dataclass(frozen=True)
 class Handed:
-    """What a task needs of the layers above training.
+    """Callbacks from the experiment layer, so that training imports nothing above it.
 
     Attributes:
-        check: `(setting)`; refuses settings of what is drawn and measured on the way, early.
-        check_against: `(setting, path)`; refuses a run whose samples cannot be drawn.
+        check: `(setting)`; raises early if the settings for sampling or evaluation are not valid.
+        check_against: `(setting, path)`; raises if that run cannot be sampled.
         sample: `(setting, params, step, quiet) -> picture`.
-        score: `(task, params, split) -> metrics` of a network that is not a model of the data.
-        against: `(setting, path) -> Source`: the data in equal parts with samples of a run.
-        finish: `(setting, params, step, writer)`: measures, samples and reports at the end.
-        teacher: `(setting, plugin, finest) -> teaching.Teacher`, of a student; its plan has
-            `finest` steps.
+        score: `(task, params, split) -> metrics`, for a network that is not a model of the data.
+        against: `(setting, path) -> Source`, data and samples of that run in equal parts.
+        finish: `(setting, params, step, writer)`; evaluates, samples and reports after training.
+        teacher: `(setting, plugin, finest) -> student_step.Teacher`, whose plan has `finest` steps.
     """
 
     check: Callable[[Setting], None]
@@ -95,13 +94,13 @@ class Handed:
 
 @runtime_checkable
 class Task(Protocol):
-    """What is trained, ready to go.
+    """A task whose data and settings are known.
 
     Attributes:
-        name: of the network, for the parameter table.
-        unit: of the loss.
-        metrics: names of the scalars `update` returns, `loss` and `grad_norm` among them.
-        note: a line about how the network is run, or empty.
+        name: name of the network, for the parameter table.
+        unit: unit of the loss.
+        metrics: names of the scalars that `update` returns, including `loss` and `grad_norm`.
+        note: remarks on the settings, printed when training begins, or empty.
     """
 
     name: str
@@ -112,18 +111,18 @@ class Task(Protocol):
     def initial(self) -> State:
         """The state before the first step; pure, so that it can be traced for its shapes.
 
-        Weights, optimiser state and averages may be pytrees of any form: several groups of
-        weights, each with an optimiser of its own, are dicts.
+        Weights, optimiser state and averages may be any pytrees; several groups of weights, each
+        with its own optimiser, are dicts.
         """
 
     def given(self) -> Given:
-        """Weights that are used and not trained."""
+        """Weights that are used but not trained."""
 
     def load(self) -> tuple[Split, Split | None]:
-        """Training data, and validation data if there are to be any; called once."""
+        """Training data, and validation data or None; called once."""
 
     def ready(self, state: State, train: Split) -> tuple[State, Split]:
-        """State and training data just before the first step of this process."""
+        """Prepares state and training data, just before the first step of this process."""
 
     def update(self, state: State, batch: dict[str, Array], given: Any) -> tuple[State, Metrics]:
         """The state after one global batch, and its metrics; a pure function."""
@@ -131,57 +130,52 @@ class Task(Protocol):
     def validate(self, state: State, valid: Split) -> dict[str, float]:
         """Metrics on held-out data.
 
-        The lowest `bits_per_dim`, `loss` or `agreement` is the best checkpoint; a task that reports
-        none of them has no best one.
+        The checkpoint with the lowest `bits_per_dim`, `loss` or `agreement` is the best; a task
+        that reports none of them has no best checkpoint.
         """
 
     def sample(self, writer: Writer, state: State, step: int) -> None:
-        """Draws what there is to draw; does nothing if there is nothing."""
+        """Draws and logs samples, if the task has any."""
 
     def finish(self, writer: Writer, state: State) -> None:
-        """After the last step."""
+        """Called after the last step."""
 
 
 @runtime_checkable
 class Plugin(Protocol):
-    """What a file in this folder makes: the declaration of a task.
+    """The declaration of a task, which the `make` of a file in this folder returns.
 
     Attributes:
-        holds: what its weights are, as guidance asks for it: `"denoiser"`, `"classifier"`, ...
-        figure: what `--mode=eval` measures: `"bits_per_dim"`, or `"loss_by_gamma"`; `"agreement"`
-            of a student, and `"samples"` where there is no likelihood at all.
+        holds: what the weights are, for guidance: `"denoiser"`, `"classifier"`, ...
+        figure: the metric of `--mode=eval`: `"bits_per_dim"` or `"loss_by_gamma"`; `"agreement"`
+            for a student, and `"samples"` for models without a likelihood.
 
-    One whose steps depend on how many there will be also has `timed`, true: its runs cannot be
-    lengthened. A task of students has `teacher`, a work directory, `cond_scalars`, the names of
-    what the network is told beside gamma and class, `free`, whether it is sampled in any number of
-    steps, `check_drawing(config)`, which refuses other ways to sample, and `began(config, step)`,
-    where the averages at the end of `step` updates began.
+    A task whose steps depend on the total number of steps also has `timed = True`; its runs cannot
+    be extended. A task that trains students also has `teacher`, a work directory; `cond_scalars`,
+    the names of the network's inputs besides gamma and class; `free`, whether any number of steps
+    may be used for sampling; `check_drawing(config)`, which raises for other ways to sample; and
+    `began(config, step)`, the step at which the averages after `step` updates began.
     """
 
     holds: str
     figure: str
 
     def open(self, setting: Setting, handed: Handed) -> Task:
-        """The task; settings that cannot work raise `ConfigError`, before anything is read."""
+        """The task; raises `ConfigError` for unusable settings, before any data are read."""
 
     def shapes(self, setting: Setting) -> Params:
-        """Shapes of one average of the weights; nothing is computed."""
+        """The shapes of one average of the weights; nothing is computed."""
 
     def function(self, setting: Setting) -> Callable[[Params], Callable]:
-        """Weights to what guidance calls: a denoiser, or `log_prob(z, gamma, cond)`."""
-
-
-def copied(params: Params) -> Params:
-    """The same values in arrays of their own: a step donates its state."""
-    return jax.tree.map(jnp.copy, params)
+        """Maps weights to what guidance calls: a denoiser, or `log_prob(z, gamma, cond)`."""
 
 
 def timed(plugin: Plugin) -> bool:
-    """Whether a step of a task depends on how many there will be, besides its learning rate."""
+    """Whether a step depends on the total number of steps other than through the learning rate."""
     return bool(getattr(plugin, "timed", False))
 
 
 def teacher_of(plugin: Plugin) -> str:
-    """The run that a task's student is trained from; empty for every other task."""
-    found = getattr(plugin, "teacher", "")
-    return found if isinstance(found, str) else ""
+    """The work directory of a student's teacher; empty for every other task."""
+    teacher = getattr(plugin, "teacher", "")
+    return teacher if isinstance(teacher, str) else ""

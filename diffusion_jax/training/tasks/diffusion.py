@@ -34,7 +34,7 @@ from diffusion_jax.training.tasks.base import Given, Handed, Setting
 from diffusion_jax.training.time_sampling.base import Proposal, is_uniform
 from diffusion_jax.types import Array, Params, least_noise
 
-_MUCH = 0.05  # of the bound: a reconstruction term above this is worth a warning
+_MUCH = 0.05  # share of the bound above which the reconstruction term is worth a warning
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Training:
 
     @property
     def unit(self) -> str:
-        """Of the loss."""
+        """The unit of the loss."""
         objective = self.recipe.objective
         return "bits/dim" if bound_of(objective) is objective else "weighted bits/dim"
 
@@ -63,36 +63,39 @@ class Training:
 
     @property
     def note(self) -> str:
-        """How a network of equal blocks is run where `"auto"` decided, and what a loss is not."""
-        ways = {"scan": "blocks run by one scan", "remat": "activations are recomputed backwards"}
+        """How a network of equal blocks is run, and how the loss differs from the plain bound."""
+        ways = {
+            "scan": "blocks run in one scan",
+            "remat": "activations are recomputed in the backward pass",
+        }
         network = self.setting.model.network
         notes = [text for name, text in ways.items() if getattr(network, name, False)]
         weight = weight_of(self.recipe.objective)
         if weight is not None:
-            kind = "no bound" if not getattr(weight, "monotone", False) else "a bound on noisy data"
-            notes.append(
-                f"the loss is weighted ({kind}); validation and evaluation are the bound's"
-            )
-        said = getattr(self.recipe.objective, "note", "")
-        notes += [said] if said else []
+            bound = getattr(weight, "monotone", False)
+            kind = "a bound on noisy data" if bound else "not a bound"
+            notes.append(f"the loss is weighted ({kind}); validation and evaluation use the bound")
+        objective_note = getattr(self.recipe.objective, "note", "")
+        notes += [objective_note] if objective_note else []
         c = self.setting.config
         if self.recipe.beta is not None:
             notes.append(
-                f"prior and diffusion count {c.beta:g} times in the loss, from 0 over the first "
-                f"{round(c.beta_warmup * c.steps)} steps; validation and evaluation are the bound's"
+                f"prior and diffusion have weight {c.beta:g} in the loss, rising from 0 over the "
+                f"first {round(c.beta_warmup * c.steps)} steps; validation and evaluation use the "
+                "bound"
             )
         adds = " and a network that adds z" * getattr(network, "skip", False)
         normal = c.prediction == "v" and not adds
-        # Levels are told apart by their vectors, whose law is no normal one.
+        # Not for prediction='levels': the embeddings of levels are not normally distributed anyway.
         if not (self.setting.model.traits.pixels or normal or c.prediction == "levels"):
             notes.append(
-                f"with prediction={c.prediction!r}{adds} latents do not start from N(0, I); "
-                "prediction='v' and a network without skip do"
+                f"with prediction={c.prediction!r}{adds} the untrained model's latents are not "
+                "N(0, I); with prediction='v' and a network without skip they are"
             )
         return ", ".join(notes)
 
     def initial(self) -> State:
-        """Weights, averages, optimiser, and what the proposal of times starts from."""
+        """Weights, averages, optimiser state and the proposal's initial state."""
         c = self.setting.config
         params = self.setting.model.init(jax.random.key(c.seed), self.setting.source.shape)
         recipe = self.recipe
@@ -101,17 +104,17 @@ class Training:
         )
 
     def given(self) -> Given:
-        """Nothing."""
+        """No weights."""
         return Given()
 
     def load(self) -> tuple[Split, Split | None]:
-        """The data set's training split, and its held-out part."""
+        """The training split, and the validation split if there is validation."""
         c, source = self.setting.config, self.setting.source
-        source.split(c.eval.split)  # measured at the end: now is the time to miss it
+        source.split(c.eval.split)  # needed at the end: fail now if it is missing
         return source.split("train"), source.split("valid") if c.eval_every else None
 
     def ready(self, state: State, train: Split) -> tuple[State, Split]:
-        """Latents standardised where they were taken over, and computed once where they stay."""
+        """Standardises latents of a pretrained autoencoder, and computes frozen latents once."""
         c, s = self.setting.config, self.setting
         how = Pass(s.mesh, c.batch, quiet=True)
         state = latent_cache.standardised(s.model, state, train, how)
@@ -126,18 +129,18 @@ class Training:
         return self.recipe.update(state, batch, given)
 
     def validate(self, state: State, valid: Split) -> dict[str, float]:
-        """The bound of the first average on held-out images."""
+        """The bound on held-out images, with the first average."""
         c, s = self.setting.config, self.setting
         records = bpd.measure(
             s.model, bound_of(self.recipe.objective), self._average(state), valid,
             Pass(s.mesh, c.eval.batch, quiet=True), draws=c.valid_draws,
         )  # fmt: skip
-        found = bpd.summary(records)
+        summary = bpd.summary(records)
         if int(jax.device_get(state.step)) <= c.eval_every:
-            note = reconstruction_note(found, c.gamma_min, s.source.levels)
+            note = reconstruction_note(summary, c.gamma_min, s.source.levels)
             if note and s.model.traits.pixels:
                 say(note)
-        return {k: found[k] for k in ("bits_per_dim", "standard_error")}
+        return {k: summary[k] for k in ("bits_per_dim", "standard_error")}
 
     def sample(self, writer: Writer, state: State, step: int) -> None:
         """Draws a grid with the first average."""
@@ -161,7 +164,7 @@ class Diffusion:
     figure: str = "bits_per_dim"
 
     def open(self, setting: Setting, handed: Handed) -> Training:
-        """The task; its settings are checked."""
+        """Checks the settings and returns the task."""
         handed.check(setting)
         recipe = make_recipe(setting)
         check = getattr(recipe.objective, "check", None)
@@ -170,50 +173,51 @@ class Diffusion:
         return Training(setting, handed, recipe)
 
     def shapes(self, setting: Setting) -> Params:
-        """Those of the model."""
-        model, shape = setting.model, setting.source.shape  # built here, not while it is traced
+        """The shapes of the model's weights."""
+        model, shape = setting.model, setting.source.shape  # built here, outside the trace
         return jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
 
     def function(self, setting: Setting) -> Callable[[Params], Callable]:
-        """The denoiser."""
+        """Maps weights to the denoiser."""
         return setting.model.denoiser
 
 
-def reconstruction_note(found: dict[str, Any], gamma_min: float | None, levels: int) -> str:
-    """What to say if the reconstruction term takes much of a bound; empty if it does not.
+def reconstruction_note(summary: dict[str, Any], gamma_min: float | None, levels: int) -> str:
+    """Advice if the reconstruction term is a large part of the bound; empty if it is not.
 
     Args:
-        found: a summary of the bound, from `bpd.summary`.
-        gamma_min: the setting.
-        levels: grey levels of the data.
+        summary: summary of the bound, from `bpd.summary`.
+        gamma_min: the setting `gamma_min`.
+        levels: number of grey levels of the data.
     """
-    part, total = (f["bits_per_dim"] for f in (found["breakdown"]["reconstruction"], found))
+    part = summary["breakdown"]["reconstruction"]["bits_per_dim"]
+    total = summary["bits_per_dim"]
     if part <= _MUCH * total:
         return ""
     fits = least_noise(levels)
-    ends = fits if gamma_min is None else gamma_min
-    advice = f"below {ends}" if ends <= fits else f"about {fits} for {levels} levels, not {ends}"
+    used = fits if gamma_min is None else gamma_min
+    advice = f"below {used}" if used <= fits else f"about {fits} for {levels} levels, not {used}"
     return (
-        f"reconstruction takes {part:.2f} of {total:.2f} bits/dim: the least noise hides levels of "
-        f"the data; a new run with a lower --config.gamma_min ({advice}) may give fewer bits"
+        f"reconstruction takes {part:.2f} of {total:.2f} bits/dim: even the lowest noise hides the "
+        f"data's levels; a new run with a lower --config.gamma_min ({advice}) may need fewer bits"
     )
 
 
 def make() -> Diffusion:
-    """A diffusion model of the data; everything about it is in the other settings."""
+    """A diffusion model of the data, defined by the other settings."""
     return Diffusion()
 
 
 def make_recipe(setting: Setting) -> Recipe:
-    """The training step's recipe from the configuration."""
+    """The training step's recipe, from the configuration."""
     c = setting.config
     rate = optimizer.learning_rate(c.lr, c.warmup, c.lr_decay, c.steps)
     objective = registry.build("objectives", c.objective)
     trains = is_trained(setting.model.space) and not setting.model.traits.pixels
     if trains and weight_of(objective) is not None:
         raise ConfigError(
-            f"objective {c.objective}: a weight is for the prior; an autoencoder that is trained "
-            "with it would learn to cheat. Use continuous(), or train=False"
+            f"objective {c.objective}: weights are for training the prior alone; an autoencoder "
+            "trained with them would exploit them. Use continuous(), or train=False"
         )
     proposal = registry.build("time_sampling", c.proposal)
     return Recipe(
@@ -239,12 +243,12 @@ def make_recipe(setting: Setting) -> Recipe:
         minimize_variance=_minimize_variance(setting, objective, proposal),
         dims=math.prod(setting.source.shape),
         low_noise=LowNoise(c.low_clean, setting.offered()["gamma_min"], c.gamma_max),
-        beta=_beta(setting, objective),
+        beta=_beta(setting),
     )
 
 
-def _beta(setting: Setting, objective: Objective) -> Callable[[Array], Array] | None:
-    """What prior and diffusion count for at each step; None where that is 1 throughout."""
+def _beta(setting: Setting) -> Callable[[Array], Array] | None:
+    """The weight of prior and diffusion at each step; None if it is always 1."""
     c = setting.config
     if not 0.0 <= c.beta_warmup <= 1.0 or c.beta < 0.0:
         raise ConfigError(
@@ -254,7 +258,7 @@ def _beta(setting: Setting, objective: Objective) -> Callable[[Array], Array] | 
         return None
     if not is_trained(setting.model.space) or setting.model.traits.pixels:
         raise ConfigError(
-            f"beta={c.beta}, beta_warmup={c.beta_warmup}: that is for an autoencoder in training; "
+            f"beta={c.beta}, beta_warmup={c.beta_warmup}: these are for training an autoencoder; "
             "leave both out"
         )
     steps = max(c.beta_warmup * c.steps, 1e-9)
@@ -262,13 +266,13 @@ def _beta(setting: Setting, objective: Objective) -> Callable[[Array], Array] | 
 
 
 def _minimize_variance(setting: Setting, objective: Objective, proposal: Proposal) -> bool:
-    """Whether the schedule's shape is trained on the variance; refused where that is senseless."""
+    """Whether to train the schedule's shape on the variance; raises where that makes no sense."""
     c, reason = setting.config, ""
     if not learns_shape(Diffusion().shapes(setting)):
         reason = f"schedule {c.schedule} has no shape to train; use learned_mlp()"
     elif not is_shape_invariant(objective):
         reason = (
-            f"the bound of objective {c.objective} depends on the schedule's shape, so that less "
+            f"the bound of objective {c.objective} depends on the schedule's shape, so lower "
             "variance may mean a worse bound; use continuous()"
         )
     elif c.beta != 1.0 or c.beta_warmup:
@@ -278,5 +282,5 @@ def _minimize_variance(setting: Setting, objective: Objective, proposal: Proposa
     if c.minimize_variance == "on" and reason:
         raise ConfigError(f"minimize_variance='on': {reason}")
     if c.minimize_variance not in ("auto", "on", "off"):
-        raise ConfigError(f"minimize_variance={c.minimize_variance!r}: allowed are auto, on, off")
+        raise ConfigError(f"minimize_variance={c.minimize_variance!r}: allowed: auto, on, off")
     return c.minimize_variance != "off" and not reason

@@ -1,8 +1,7 @@
-"""A student of few steps, from a run that has been trained: `distill(teacher='runs/digits')`.
+"""Distils a trained run into a student that samples in few steps: `distill(teacher='runs/digits')`.
 
-Its network and schedule are the teacher's, and its weights begin as the teacher's; its data are its
-own, of the same shape and levels.
-`training.distillation` has the methods.
+The student has the teacher's network and schedule, and starts from the teacher's weights. Its data
+may differ, but have the same shape and number of levels. `training.distillation` has the methods.
 """
 
 import functools
@@ -51,25 +50,25 @@ class Training:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `update` reports."""
+        """The names of the metrics that `update` returns."""
         return self.recipe.metrics
 
     @property
     def note(self) -> str:
-        """The plan, and what makes the first step hard."""
+        """The plan, and a warning if the first step amplifies errors."""
         edges, method = self.recipe.teacher.edges, self.recipe.method
         plan = edges[:: method.finest // method.steps]
-        said = f"{method.steps} steps at gamma " + ", ".join(f"{g:.2f}" for g in plan)
+        note = f"{method.steps} steps at gamma " + ", ".join(f"{g:.2f}" for g in plan)
         if self.recipe.model.prediction == "eps":
             factor = np.exp(0.5 * edges[0])
-            said += (
-                f"; with prediction='eps' an error at gamma {edges[0]:.1f} counts {factor:.1f} "
-                "times in the image: a teacher with prediction='v' makes better students"
+            note += (
+                f"; with prediction='eps' an error at gamma {edges[0]:.1f} is {factor:.1f} times "
+                "as large in the image: teachers with prediction='v' make better students"
             )
-        return said
+        return note
 
     def initial(self) -> State:
-        """Weights (before the teacher's are put in), averages and optimiser."""
+        """Weights (before the teacher's are copied in), averages and optimiser state."""
         c = self.setting.config
         params = self.setting.model.init(jax.random.key(c.seed), self.setting.source.shape)
         kept = {"before": jax.tree.map(jnp.copy, params)} if self.recipe.method.rounds > 1 else None
@@ -80,12 +79,12 @@ class Training:
         return Given(self.recipe.teacher.params, {"teacher": self.recipe.teacher.path})
 
     def load(self) -> tuple[Split, Split | None]:
-        """The data set's training split, and its held-out part where there is validation."""
+        """The training split, and the validation split if there is validation."""
         c, source = self.setting.config, self.setting.source
         return source.split("train"), source.split("valid") if c.eval_every else None
 
     def ready(self, state: State, train: Split) -> tuple[State, Split]:
-        """Both as they are."""
+        """Returns state and data unchanged."""
         return state, train
 
     def update(
@@ -95,15 +94,15 @@ class Training:
         return self.recipe.update(state, batch, given)
 
     def validate(self, state: State, valid: Split) -> dict[str, float]:
-        """How far samples are from the teacher's for the same noise; data are not needed."""
+        """The distance of samples from the teacher's for the same noise; uses no data."""
         return {"agreement": self.agreement(self._average(state))}
 
     def agreement(self, params: Params) -> float:
         """Rms distance in grey levels between samples of student and teacher for the same noise."""
-        return self._held_against(params)
+        return self._agreement(params)
 
     @functools.cached_property
-    def _held_against(self) -> Agreement:
+    def _agreement(self) -> Agreement:
         setting = self.setting
         return Agreement(self.recipe, tuple(setting.source.shape), setting.config.seed)
 
@@ -116,9 +115,9 @@ class Training:
         """Agreement, samples and report."""
         step, params = int(jax.device_get(state.step)), self._average(state)
         if "test/agreement" not in writer.found:
-            found = self.agreement(params)
-            say(f"{found:.3f} grey levels from the teacher's samples (rms, same noise)")
-            writer.scalars(step, {"test/agreement": found})
+            distance = self.agreement(params)
+            say(f"{distance:.3f} grey levels from the teacher's samples (rms, same noise)")
+            writer.scalars(step, {"test/agreement": distance})
         self.handed.finish(self.setting, params, step, writer)
 
     def _average(self, state: State) -> Params:
@@ -130,13 +129,13 @@ class Distill:
     """A `tasks.base.Plugin`.
 
     Attributes:
-        teacher: its work directory.
-        method: how to learn from it, a plug-in of `distillation`.
-        guidance: of the teacher; the student has it built in.
-        sampler: the teacher's.
+        teacher: the teacher's work directory.
+        method: the distillation method, a plug-in of `distillation`.
+        guidance: the teacher's guidance, which the student has built in.
+        sampler: the teacher's sampler.
         edges: the plan, a plug-in of `grids`.
-        weight: the largest guidance weight that the student is told; 0: it is told none.
-        sha256: of the teacher's weights, once they are known.
+        weight: largest guidance weight that the student receives as an input; 0 for no such input.
+        sha256: SHA-256 of the teacher's weights, once they are known.
     """
 
     teacher: str
@@ -151,43 +150,43 @@ class Distill:
 
     @property
     def cond_scalars(self) -> tuple[str, ...]:
-        """What the network is told beside gamma and the class."""
+        """The names of the network's scalar inputs besides gamma and the class."""
         return (("w",) if self.weight else ()) + self.built.cond_scalars
 
     @property
     def built(self) -> Method:
-        """The method."""
+        """The distillation method, built from its spec."""
         return registry.build("distillation", self.method)
 
     @property
     def timed(self) -> bool:
-        """Whether its lessons depend on the progress of training."""
+        """Whether lessons depend on the progress of training."""
         return self.built.timed
 
     @property
     def drawn_by(self) -> str:
-        """The sampler of the student."""
+        """The spec string of the student's sampler."""
         if "to" in self.cond_scalars:
             return "jump()"
         return "renoise()" if getattr(self.built, "to_end", False) else "ddim()"
 
     @property
     def free(self) -> bool:
-        """Whether the student takes any number of steps, from anywhere."""
+        """Whether the student can take any number of steps, from any noise level."""
         return self.drawn_by != "ddim()"
 
     def began(self, config: ConfigDict, step: int) -> int:
-        """The step at which the averages after `step` updates began: that of their round."""
-        each = config.steps // self.built.rounds
-        return (step - 1) // each * each if step else 0
+        """The first step of the round of the averages after `step` updates."""
+        per_round = config.steps // self.built.rounds
+        return (step - 1) // per_round * per_round if step else 0
 
     def check_drawing(self, config: ConfigDict) -> None:
-        """Refuses (`ConfigError`) to sample in another way than the student has learned."""
+        """Raises `ConfigError` if sampling is not set up as the student was trained for."""
         steps, edges = self.built.steps, self.edges.kwargs.get("values", ())
         plan = edges[:: max((len(edges) - 1) // steps, 1)]
         guidance = ("none", "distilled") if self.weight else ("none",)
         free = self.free
-        wanted = {
+        as_trained = {
             "sampler": registry.parse(config.sampler) == registry.parse(self.drawn_by),
             "grid": free or registry.parse(config.grid).kwargs.get("values") == plan,
             "sample.steps": free or config.sample.steps == steps,
@@ -195,7 +194,7 @@ class Distill:
             "plan": registry.parse(config.plan).name == "once",
             "corrector": registry.parse(config.corrector).name == "none",
         }
-        wrong = next((k for k, right in wanted.items() if not right), "")
+        wrong = next((k for k, right in as_trained.items() if not right), "")
         if wrong:
             value = config.sample.steps if wrong == "sample.steps" else config[wrong]
             values = ", ".join(f"{g:.2f}" for g in plan)
@@ -208,23 +207,22 @@ class Distill:
             raise ConfigError(
                 f"{wrong}={value}: this student was distilled {learned}: leave {wrong} out"
             )
-        told = getattr(registry.build("guidance", config.guidance), "w", 0.0)
-        if told > self.weight:
+        w = getattr(registry.build("guidance", config.guidance), "w", 0.0)
+        if w > self.weight:
             raise ConfigError(
-                f"guidance={config.guidance}: this student was told weights from 0 to "
-                f"{self.weight:g} in training and knows nothing of others: ask for "
-                f"distilled(w={self.weight:g}) at most"
+                f"guidance={config.guidance}: this student was trained with guidance weights from "
+                f"0 to {self.weight:g} only: use at most distilled(w={self.weight:g})"
             )
 
     def open(self, setting: Setting, handed: Handed) -> Training:
-        """The task; its settings are checked, and the teacher is read."""
+        """Checks the settings, opens the teacher and returns the task."""
         c, method = setting.config, self.built
         if c.accumulate != 1:
             raise ConfigError(f"accumulate={c.accumulate}: a student is trained with accumulate=1")
         if method.timed and c.lr_decay == "constant":
             raise ConfigError(
-                f"{self.method}: its lessons depend on the length of the training, and a constant "
-                "learning rate promises that it may grow: use lr_decay='linear'"
+                f"{self.method}: its lessons depend on the length of the training, but with a "
+                "constant learning rate a run may be extended: use lr_decay='linear'"
             )
         if c.steps % method.rounds:
             raise ConfigError(
@@ -251,12 +249,12 @@ class Distill:
         return Training(setting, handed, recipe)
 
     def shapes(self, setting: Setting) -> Params:
-        """Those of the model."""
+        """The shapes of the model's weights."""
         model, shape = setting.model, setting.source.shape
         return jax.eval_shape(lambda: model.init(jax.random.key(0), shape))
 
     def function(self, setting: Setting) -> Callable[[Params], Callable]:
-        """Its predictions, which are not means of the data."""
+        """Maps weights to the student's predictions, which are not posterior means of the data."""
         return setting.model.denoiser
 
 
@@ -272,21 +270,21 @@ def make(
     """A student that takes a few steps where its teacher takes many.
 
     Args:
-        teacher: a work directory.
+        teacher: the teacher's work directory.
         method: `segments(...)`, `halving(...)`, `bootstrap(...)`, `flow_map(...)`, `scm(...)` or
             `ect(...)`.
-        guidance: of the teacher, for the student to have built in.
-        sampler: the teacher's, without noise of its own.
-        edges: a grid: where the student's steps end. It becomes `array(...)`.
-        weight: instead of a guidance: the largest weight of `cfg` that the student can be asked
-            for, by `guidance='distilled(w=2.0)'`.
-        sha256: of the teacher's weights; filled in when training begins.
+        guidance: the teacher's guidance, to be built into the student.
+        sampler: the teacher's sampler; it must be deterministic.
+        edges: a grid with the gammas between the student's steps; recorded as `array(...)`.
+        weight: instead of `guidance`: the largest weight of `cfg` that the student supports, with
+            `guidance='distilled(w=2.0)'`.
+        sha256: SHA-256 of the teacher's weights; filled in when training begins.
     """
     if not teacher:
         raise ConfigError("distill: teacher='' names no run: give its work directory")
     if weight and guidance.name != "none":
         raise ConfigError(
-            f"distill: weight={weight} is the guidance that the student is told, and "
-            f"guidance={guidance} would be built in: choose one"
+            f"distill: with weight={weight} the student receives the guidance weight as an input, "
+            f"with guidance={guidance} it has the guidance built in: choose one"
         )
     return Distill(teacher, method, guidance, sampler, edges, float(weight), sha256)

@@ -1,4 +1,4 @@
-"""A GAN to compare with: `gan()`. It draws in one step, and has no likelihood."""
+"""A GAN, as a baseline: `gan()`. It samples in one step and has no likelihood."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ class Training:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `update` reports."""
+        """The names of the metrics that `update` returns."""
         return self.recipe.metrics
 
     def initial(self) -> State:
-        """Both networks, averages of the generator, an optimiser for each."""
+        """Both networks, averages of the generator, and an optimiser state for each network."""
         c, r = self.setting.config, self.recipe
         state_lib.check_decays(tuple(c.ema))
         key = jax.random.key(c.seed)
@@ -54,16 +54,16 @@ class Training:
         )
 
     def given(self) -> Given:
-        """Nothing."""
+        """No weights."""
         return Given()
 
     def load(self) -> tuple[Split, Split | None]:
-        """The training split, and the held-out part where there is validation."""
+        """The training split, and the validation split if there is validation."""
         c, source = self.setting.config, self.setting.source
         return source.split("train"), source.split("valid") if c.eval_every else None
 
     def ready(self, state: State, train: Split) -> tuple[State, Split]:
-        """Both as they are."""
+        """Returns state and data unchanged."""
         return state, train
 
     def update(
@@ -75,7 +75,7 @@ class Training:
     def validate(self, state: State, valid: Split) -> dict[str, float]:
         """Mean score of held-out images minus that of as many training images.
 
-        Far below 0 the discriminator knows its data by heart.
+        A value far below 0 means that the discriminator has memorised its training data.
         """
         r, params = self.recipe, gathered(self.setting.mesh, state.params["discriminator"])
         train = self.setting.source.split("train")
@@ -104,7 +104,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Gan:
-    """A `tasks.base.Plugin`; fields as the arguments of `make`."""
+    """A `tasks.base.Plugin`; for the fields see `make`."""
 
     width: int | tuple[int, ...]
     blocks: int
@@ -112,10 +112,10 @@ class Gan:
     penalty: float
     holds: str = "generator"
     figure: str = "samples"
-    timed: bool = True  # the penalty falls
+    timed: bool = True  # the penalty decreases over the training
 
     def networks(self, setting: Setting) -> tuple[r3gan.Generator, r3gan.Discriminator]:
-        """Both, shaped by the data."""
+        """Generator and discriminator for the shape of the data."""
         c, shape = setting.config, tuple(setting.source.shape)
         classes = setting.source.num_classes if c.conditional else 0
         if c.conditional and not classes:
@@ -130,7 +130,7 @@ class Gan:
         return generator, r3gan.Discriminator(self.width, self.blocks, classes)
 
     def open(self, setting: Setting, handed: Handed) -> Training:
-        """The task; its settings are checked."""
+        """Checks the settings and returns the task."""
         c, source = setting.config, setting.source
         if source.medium != IMAGE:
             raise ConfigError(
@@ -140,13 +140,13 @@ class Gan:
             raise ConfigError(f"accumulate={c.accumulate}: a GAN is trained with accumulate=1")
         if c.lr_decay == "constant":
             raise ConfigError(
-                "lr_decay='constant' promises that a training may grow, and a GAN's penalties "
-                "depend on the length of the training: use lr_decay='cosine'"
+                "with lr_decay='constant' a run may be extended, but a GAN's penalties depend on "
+                "the length of the training: use lr_decay='cosine'"
             )
         if setting.augment.size:
             raise ConfigError(
-                f"augment={c.augment} tells the network what it did, and a GAN is told nothing: "
-                "use flip() or none()"
+                f"augment={c.augment} conditions the network on the augmentation, which a GAN does "
+                "not support: use flip() or none()"
             )
         for name in ("view", "autoencoder"):
             if registry.parse(c[name]).name not in ("whole", "pixels"):
@@ -178,14 +178,14 @@ class Gan:
         return Training(setting, handed, recipe, f"gan(width={self.width}, blocks={self.blocks})")
 
     def shapes(self, setting: Setting) -> Params:
-        """Those of the generator."""
+        """The shapes of the generator's weights."""
         networks, size = self.networks(setting), self.noise
         return jax.eval_shape(
             lambda: r3gan.parameters(*networks, size, jax.random.key(0))["generator"]
         )
 
     def function(self, setting: Setting) -> Callable[[Params], Callable]:
-        """`(keys, label) -> images` in model space; guidance has no use for it."""
+        """Maps weights to `(keys, label) -> images` in model space."""
         generator = self.networks(setting)[0]
 
         def bind(params: Params) -> Callable:
@@ -204,15 +204,15 @@ def make(
     noise: Count = 32,
     penalty: NotNegative = 0.64,
 ) -> Gan:
-    """A GAN by the recipe of R3GAN, in small.
+    """A small GAN with the recipe of R3GAN.
 
     Args:
-        width: channels of either network, at all sizes or at each from 4x4 up: with
-            `(128, 64, 32, 16)` images of 32x32 are no dearer than with 24 throughout.
+        width: channels of both networks, for all sizes or for each size from 4x4 up; for 32x32
+            images `(128, 64, 32, 16)` costs no more than 24 throughout.
         blocks: residual blocks at each size.
-        noise: numbers that an image is made of.
-        penalty: weight of both gradient penalties (gamma in the paper) at the beginning; it falls
-            to a tenth. Too small, and the GAN collapses: 0.02 does on digits. Larger images need
+        noise: dimension of the noise vector.
+        penalty: initial weight of both gradient penalties (gamma in the paper); it decreases to a
+            tenth. If it is too small the GAN collapses (on digits, 0.02 does); larger images need
             more.
     """
     return Gan(width, blocks, noise, float(penalty))

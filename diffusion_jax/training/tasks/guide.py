@@ -1,11 +1,11 @@
-"""A network of noisy images that guidance will follow: `guide(classifier())`.
+"""Trains a network on noisy images, for use in guidance: `guide(classifier())`.
 
-`against` names a run (a work directory): the network then learns to tell the data from samples of
-that run, as `guide(discriminator(), against='runs/digits')`. With `clean=True` it sees the least
-noise only: a judge of images, and no guide.
+With `against`, the work directory of a run, the network learns to distinguish the data from samples
+of that run: `guide(discriminator(), against='runs/digits')`. With `clean=True` it sees only the
+lowest noise level: it can then judge images, but not guide a sampler.
 
-With `config.autoencoder` it sees noisy latents. The autoencoder and the units of its latents are
-those of its checkpoint, and are part of the guide's weights.
+With `config.autoencoder` it sees noisy latents. The autoencoder and the scale of its latents come
+from its checkpoint, and are part of the guide's weights.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from diffusion_jax.networks.guides.base import Guide
 from diffusion_jax.registry import Spec
 from diffusion_jax.runtime.sharding import gathered
 from diffusion_jax.training import optimizer, state as state_lib
+from diffusion_jax.training.averages import Average
 from diffusion_jax.training.cond_dropout import wording
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
@@ -40,13 +41,13 @@ class Recipe:
     """Everything that defines a step besides its data.
 
     Attributes:
-        network: what is trained.
-        encode: images to model space (the decoder's).
-        autoencoder: between these and what has noise; None for a guide of pixels.
-        gamma_min: least noise it sees.
-        gamma_max: most noise it sees; gamma is uniform between, stratified over the batch.
+        network: the network to train.
+        encode: maps images to model space (the decoder's `encode`).
+        autoencoder: maps model space to the latents that get noise; None for a guide of pixels.
+        gamma_min: lowest noise level.
+        gamma_max: highest noise level; gamma is uniform between the two, stratified over the batch.
         optimizer: the optax transformation.
-        ema: decays of the weight averages, as (name, decay) pairs.
+        ema: the weight averages, as (name, average) pairs.
         ema_warmup: whether averages warm up.
         seed: seed of all noise.
     """
@@ -56,13 +57,13 @@ class Recipe:
     gamma_min: float
     gamma_max: float
     optimizer: optax.GradientTransformation
-    ema: tuple[tuple[str, float], ...]
+    ema: tuple[tuple[str, Average], ...]
     ema_warmup: bool
     seed: int
     autoencoder: Autoencoder | None = None
 
     def data(self, params: Params, images: Array, keys: Array) -> Array:
-        """What noise is added to: the data, or a draw of their latents, by one key per example."""
+        """The data, or a sample of their latents, to which noise is added; one key per example."""
         x = self.encode(images)
         if self.autoencoder is None:
             return x
@@ -73,22 +74,22 @@ class Recipe:
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """Groups of weights that training leaves alone."""
+        """The groups of weights that are not trained."""
         return ("autoencoder",) if self.autoencoder else ()
 
     def gamma(self, t: Array) -> Array:
-        """The gamma of times in [0, 1]."""
+        """The gamma at times `t` in [0, 1]."""
         return self.gamma_min + (self.gamma_max - self.gamma_min) * t
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `update` reports."""
+        """The names of the metrics that `update` returns."""
         return ("loss", *self.network.metrics, "grad_norm")
 
     def update(
         self, state: State, batch: dict[str, Array], given: Any = ()
     ) -> tuple[State, Metrics]:
-        """One step on one global batch `{"image", "label"}`, with captions where there are any."""
+        """One step on a global batch `{"image", "label"}`, with `"text"` if there are captions."""
         root, n = jax.random.key(self.seed), len(batch["image"])
         keys = rng.per_example(rng.stream(root, "latent", state.step), n)
         x = self.data(state.params, batch["image"], keys)
@@ -96,15 +97,15 @@ class Recipe:
         gamma = self.gamma(noise.t)
         z = diffuse(x, gamma, noise.eps)
         which = wording(root, state.step, batch["text"]) if "text" in batch else None
-        told = captions.conditions(batch, which)
+        cond = captions.conditions(batch, which)
 
         def loss(params: dict) -> tuple[Array, Metrics]:
-            each = self.network.loss(params, z, gamma, told, noise.dropout)
-            means = jax.tree.map(jnp.mean, each)
+            per_example = self.network.loss(params, z, gamma, cond, noise.dropout)
+            means = jax.tree.map(jnp.mean, per_example)
             return means["loss"], means
 
-        own = {k: v for k, v in state.params.items() if k not in self.frozen}
-        grads, metrics = jax.grad(loss, has_aux=True)(own)
+        trained = {k: v for k, v in state.params.items() if k not in self.frozen}
+        grads, metrics = jax.grad(loss, has_aux=True)(trained)
         after = advance(state, grads, self.optimizer, self.ema, self.ema_warmup)
         return after, metrics | {"grad_norm": optax.tree.norm(grads)}
 
@@ -124,27 +125,27 @@ class Training:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `update` reports."""
+        """The names of the metrics that `update` returns."""
         return self.recipe.metrics
 
     def initial(self) -> State:
-        """Weights, averages and optimiser."""
+        """Weights, averages and optimiser state."""
         c = self.setting.config
         params = self.init(jax.random.key(c.seed))
         return state_lib.init(params, self.recipe.optimizer, tuple(c.ema), None, self.recipe.frozen)
 
     def given(self) -> Given:
-        """Nothing."""
+        """No weights."""
         return Given()
 
     def load(self) -> tuple[Split, Split | None]:
-        """The data, or data and samples; these are drawn here if they are not there."""
+        """The data, or data and samples; missing samples are drawn here."""
         c, source = self.setting.config, self.data()
-        source.split(c.eval.split)  # measured at the end: now is the time to miss it
+        source.split(c.eval.split)  # needed at the end: fail now if it is missing
         return source.split("train"), source.split("valid") if c.eval_every else None
 
     def ready(self, state: State, train: Split) -> tuple[State, Split]:
-        """Both as they are."""
+        """Returns state and data unchanged."""
         return state, train
 
     def update(
@@ -154,11 +155,11 @@ class Training:
         return self.recipe.update(state, batch, given)
 
     def validate(self, state: State, valid: Split) -> dict[str, float]:
-        """Loss and metrics, mean over noise levels."""
+        """Loss and metrics, averaged over noise levels."""
         return self.handed.score(self, self._average(state), valid)
 
     def sample(self, writer: Writer, state: State, step: int) -> None:
-        """There is nothing to draw."""
+        """Does nothing: a guide draws no samples."""
 
     def finish(self, writer: Writer, state: State) -> None:
         """Evaluation and report."""
@@ -175,8 +176,8 @@ class GuideTask:
 
     Attributes:
         spec: the network, a plug-in of `guides`.
-        against: the run whose samples it learns to tell from data; empty for none.
-        clean: whether it sees no more than the least noise.
+        against: the run whose samples it learns to distinguish from data; empty for none.
+        clean: whether it sees only the lowest noise level.
     """
 
     spec: Spec
@@ -186,34 +187,37 @@ class GuideTask:
 
     @property
     def holds(self) -> str:
-        """The name of the plug-in: guidance asks for it by that."""
+        """The name of the network's plug-in, by which guidance finds it."""
         return self.spec.name
 
     def network(self, setting: Setting) -> Guide:
-        """The network, shaped by the data; with `against` it knows twice the classes."""
+        """The network for the shape of the data; with `against` it has twice as many classes."""
         classes = setting.source.num_classes
         if self.against:
             classes = 2 * classes if setting.config.conditional else 2
         shape = _seen_shape(setting)
-        known = {**setting.offered(), "shape": shape, "channels": shape[-1], "num_classes": classes}
-        built = registry.build("guides", self.spec, **known, text=setting.text)
-        if setting.text is not None and getattr(built, "text", None) is None:
+        arguments = {
+            **setting.offered(), "shape": shape, "channels": shape[-1], "num_classes": classes
+        }  # fmt: skip
+        network = registry.build("guides", self.spec, **arguments, text=setting.text)
+        if setting.text is not None and getattr(network, "text", None) is None:
             raise ConfigError(
-                f"text={setting.config.text!r}, but {self.spec.name} reads none: use clip(), or "
-                "leave it out"
+                f"text={setting.config.text!r}, but {self.spec.name} does not read text: use "
+                "clip(), or leave it out"
             )
-        return built
+        return network
 
     def open(self, setting: Setting, handed: Handed) -> Training:
-        """The task; its settings are checked."""
+        """Checks the settings and returns the task."""
         c = setting.config
         if c.accumulate != 1 or c.augment != "none()":
             raise ConfigError("a guide is trained with accumulate=1 and augment='none()'")
         if c.embedding:
             raise ConfigError(
-                f"embedding={c.embedding!r}: a guide is not told what a CLIP sees; leave it out"
+                f"embedding={c.embedding!r}: a guide is not conditioned on CLIP embeddings; leave it "
+                "out"
             )
-        between = _between(setting)
+        autoencoder = _autoencoder(setting)
         handed.check(setting)
         if self.against:
             handed.check_against(setting, self.against)
@@ -231,7 +235,7 @@ class GuideTask:
             ema=tuple((ema_key(d), d) for d in c.ema),
             ema_warmup=c.ema_warmup,
             seed=c.seed,
-            autoencoder=between,
+            autoencoder=autoencoder,
         )
 
         def init(key: Array) -> Params:
@@ -243,31 +247,32 @@ class GuideTask:
         return Training(setting, handed, recipe, str(self.spec), data, init)
 
     def shapes(self, setting: Setting) -> Params:
-        """Those of the network."""
-        self.network(setting)  # built here, not while it is traced
+        """The shapes of the network's weights."""
+        self.network(setting)  # built here, outside the trace
         return jax.eval_shape(lambda: self._init(setting, jax.random.key(0)))
 
     def _init(self, setting: Setting, key: Array) -> Params:
         """The network's weights, and those of the autoencoder if it sees latents."""
-        between, own = _between(setting), self.network(setting).init(key, _seen_shape(setting))
-        if between is None:
-            return own
+        params = self.network(setting).init(key, _seen_shape(setting))
+        autoencoder = _autoencoder(setting)
+        if autoencoder is None:
+            return params
         shape = setting.offered()["shape"]
-        return {**own, "autoencoder": between.init(rng.stream(key, "autoencoder"), shape)}
+        return {**params, "autoencoder": autoencoder.init(rng.stream(key, "autoencoder"), shape)}
 
     def carried(self, setting: Setting) -> dict[str, Any]:
-        """What guidance needs beside the weights: captions that a text is told from."""
+        """What guidance needs besides the weights: captions to contrast a text with."""
         bank = getattr(self.network(setting), "bank", None)
         if bank is None:
             return {}
         return {"bank": bank(setting.source.split("train").captions if setting.text else None)}
 
     def function(self, setting: Setting) -> Callable[[Params], Callable]:
-        """The log-probability whose gradient is followed."""
+        """Maps weights to the log-probability whose gradient guidance follows."""
         if self.clean:
             raise ConfigError(
-                f"{setting.workdir} was trained on clean images (clean=True): it judges images "
-                "and cannot guide noisy ones; train one without clean"
+                f"{setting.workdir} was trained on clean images (clean=True): it can judge images, "
+                "but cannot guide sampling; train one without clean"
             )
         network = self.network(setting)
         if hasattr(network, "opened"):
@@ -275,36 +280,36 @@ class GuideTask:
         return lambda params: lambda z, gamma, cond: network.log_prob(params, z, gamma, cond)
 
 
-def _between(setting: Setting) -> Autoencoder | None:
+def _autoencoder(setting: Setting) -> Autoencoder | None:
     """The autoencoder whose latents a guide sees; None for a guide of pixels.
 
     Raises:
-        ConfigError: it is still to be trained.
+        ConfigError: it has not been trained.
     """
-    c, known = setting.config, setting.offered()
+    c, arguments = setting.config, setting.offered()
     if registry.parse(c.autoencoder).name == "pixels":
         return None
-    found = autoencoders.build(c.autoencoder, **known)
-    if is_trained(found):
+    autoencoder = autoencoders.build(c.autoencoder, **arguments)
+    if is_trained(autoencoder):
         raise ConfigError(
-            f"autoencoder={c.autoencoder}: a guide sees latents of an autoencoder that has been "
-            "trained: name the model that it is to guide, conv(checkpoint='runs/latent')"
+            f"autoencoder={c.autoencoder}: a guide needs an autoencoder that is already trained: "
+            "name the run that it is to guide, conv(checkpoint='runs/latent')"
         )
-    return found
+    return autoencoder
 
 
 def _seen_shape(setting: Setting) -> tuple[int, ...]:
-    """The shape of what it sees of one image."""
-    between, shape = _between(setting), setting.offered()["shape"]
-    return shape if between is None else between.latent_shape(shape)
+    """The shape of the network's input: one image, or its latents."""
+    autoencoder, shape = _autoencoder(setting), setting.offered()["shape"]
+    return shape if autoencoder is None else autoencoder.latent_shape(shape)
 
 
 def make(network: Spec, against: str = "", clean: bool = False) -> GuideTask:
-    """A network of noisy images for guidance.
+    """A network trained on noisy images, for guidance.
 
     Args:
         network: `classifier(...)`, `discriminator(...)` or `clip(...)`.
-        against: a work directory: learn to tell its samples from the data.
-        clean: learn clean images only, to judge and not to guide.
+        against: work directory of a run whose samples the network learns to distinguish from data.
+        clean: train on clean images only; the network can then judge images but not guide.
     """
     return GuideTask(network, against, clean)

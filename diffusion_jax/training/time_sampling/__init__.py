@@ -1,1 +1,1 @@
-"""Proposals for the training times, one file each."""
+"""Proposal distributions for the training times, one file each."""

@@ -1,8 +1,8 @@
-"""The contract of a proposal: where in time a bound is sampled.
+"""The contract of a proposal: the distribution of the times at which a bound is sampled.
 
-Any density q(t) on [0, 1] estimates the same bound, as `loss(t) / q(t)` with `t ~ q`; a good one
-has less variance. Proposals are written in gamma, where their optimum does not depend on the
-schedule. They change training only: evaluation has times of its own.
+Any density q(t) on [0, 1] gives an unbiased estimate of the bound, `loss(t) / q(t)` with `t ~ q`; a
+good one has low variance. Proposals are defined in gamma, where the optimum does not depend on the
+schedule. They affect training only; evaluation uses its own times.
 """
 
 from typing import Protocol, runtime_checkable
@@ -17,7 +17,7 @@ from diffusion_jax.types import Array, Params
 class Proposal(Protocol):
     """A density of times, fixed or learned from the losses seen so far.
 
-    One whose times are uniform in t, so that the schedule's shape decides where the bound is
+    A proposal whose times are uniform in t, so that the schedule's shape decides where the bound is
     sampled, declares `uniform = True`.
     """
 
@@ -27,17 +27,17 @@ class Proposal(Protocol):
     def times(
         self, state: Params, schedule: Schedule, params: Params, u: Array
     ) -> tuple[Array, Array]:
-        """`(t, 1 / q(t))` for uniform numbers `u` `[B]` in [0, 1); `params` of the schedule."""
+        """`(t, 1 / q(t))` from uniform `u` `[B]` in [0, 1); `params` are the schedule's."""
 
     def observe(self, fraction: Array, density: Array) -> Params:
-        """What to remember of a batch, in sums: micro-batches are added.
+        """Statistics of a batch, as sums, so that those of micro-batches can be added.
 
-        `fraction` `[B]` is the place of gamma between its ends, `density` the loss per unit of
-        gamma in nats.
+        `fraction` `[B]` is the position of gamma between its ends, from 0 to 1, and `density` `[B]`
+        the loss per unit of gamma in nats.
         """
 
     def update(self, state: Params, seen: Params) -> Params:
-        """The state after a step that has seen `seen`."""
+        """The state after a step with the statistics `seen`."""
 
 
 def is_uniform(proposal: Proposal) -> bool:

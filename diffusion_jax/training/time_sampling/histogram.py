@@ -1,6 +1,6 @@
 """Adaptive times: `p(gamma)` proportional to `sqrt(E m^2)`, m the loss per unit of gamma.
 
-That is the density of least variance (Cauchy-Schwarz); the second moment is a moving average in
+This density has the lowest variance (by Cauchy-Schwarz). The second moment is a moving average in
 equal bins between the ends of gamma (Nichol & Dhariwal 2021 keep one per time step).
 """
 
@@ -22,8 +22,8 @@ class Histogram:
 
     Attributes:
         bins: number of bins.
-        decay: of the moving average, per step in which a bin was seen.
-        floor: part of the samples that stays uniform in gamma; bounds the weights.
+        decay: decay of the moving average, per step in which a bin was seen.
+        floor: fraction of the samples that is uniform in gamma, which bounds the weights.
     """
 
     bins: int
@@ -31,13 +31,13 @@ class Histogram:
     floor: float
 
     def init(self) -> Params:
-        """`{"second": [bins]}`, the mean of m^2; equal, hence uniform in gamma at first."""
+        """`{"second": [bins]}`, the mean of m^2; equal at first, so times are uniform in gamma."""
         return {"second": jnp.ones(self.bins)}
 
     def masses(self, state: Params) -> Array:
         """The probability of each bin, `[bins]`."""
         root = jnp.sqrt(state["second"])
-        # Of the largest, so that neither the smallest nor the largest numbers leave float32.
+        # Relative to the largest, so that no number leaves the range of float32.
         root = jnp.where(root.max() > 0.0, root / root.max(), 1.0)
         return (1.0 - self.floor) * root / root.sum() + self.floor / self.bins
 
@@ -47,7 +47,7 @@ class Histogram:
         """Times by the piecewise linear quantile, and their weights."""
         masses = self.masses(state)
         cdf = jnp.concatenate([jnp.zeros(1), jnp.cumsum(masses)])
-        # Rounding may leave the last value below one: then the last bin takes the rest.
+        # Rounding may leave the last value below 1; the last bin then takes the rest.
         index = jnp.clip(jnp.searchsorted(cdf, u, side="right") - 1, 0, self.bins - 1)
         inside = jnp.clip((u - cdf[index]) / masses[index], 0.0, 1.0)
         gamma_0, gamma_1 = endpoints(schedule, params)
@@ -74,8 +74,8 @@ def make(bins: Count = 64, decay: Rate = 0.99, floor: Part = 0.1) -> Proposal:
 
     Args:
         bins: number of bins.
-        decay: of the moving average, in [0, 1).
-        floor: part of the samples that stays uniform in gamma, in (0, 1].
+        decay: decay of the moving average, in [0, 1).
+        floor: fraction of the samples that is uniform in gamma, in (0, 1].
 
     Returns:
         The proposal.

@@ -1,4 +1,4 @@
-"""Times uniform in t: the schedule's own shape says where the bound is sampled."""
+"""Times uniform in t: the schedule's shape decides where the bound is sampled."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Uniform:
         return u, jnp.ones_like(u)
 
     def observe(self, fraction: Array, density: Array) -> Params:
-        """Nothing."""
+        """No statistics."""
         return {}
 
     def update(self, state: Params, seen: Params) -> Params:

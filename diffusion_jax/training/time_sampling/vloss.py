@@ -1,7 +1,7 @@
 """Times whose weighted loss is a plain mean of |v - v_hat|^2 (Zheng et al. 2023, "i-DODE").
 
-The loss per unit of gamma is `alpha^2 |v - v_hat|^2 / 2`, and a network's error in v is much the
-same at every gamma; so gamma is drawn with density `alpha^2 / Z`, whose quantile is closed-form:
+The loss per unit of gamma is `alpha^2 |v - v_hat|^2 / 2`, and a network's error in v is about the
+same at every gamma. Gamma is therefore drawn with density `alpha^2 / Z`, whose quantile function is
 `gamma(u) = -log(e^{-Z u} (1 + e^{-gamma_0}) - 1)`, `Z = log((1+e^{-gamma_0}) / (1+e^{-gamma_1}))`.
 """
 
@@ -26,13 +26,13 @@ class VLoss:
     def times(
         self, state: Params, schedule: Schedule, params: Params, u: Array
     ) -> tuple[Array, Array]:
-        """Times by the closed-form quantile, and their weights."""
+        """Times from the closed-form quantile function, and their weights."""
         first, last = (jax.nn.softplus(-g) for g in endpoints(schedule, params))
         gamma = -jnp.log(jnp.expm1(first * (1.0 - u) + last * u))
         return from_gamma(schedule, params, gamma, jax.nn.sigmoid(-gamma) / (first - last))
 
     def observe(self, fraction: Array, density: Array) -> Params:
-        """Nothing."""
+        """No statistics."""
         return {}
 
     def update(self, state: Params, seen: Params) -> Params:
