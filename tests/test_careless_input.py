@@ -48,7 +48,7 @@ def test_a_step_that_is_not_there_names_those_that_are(runs):
         arguments.with_config(["x", f"--checkpoint={path}"], "eval")
     with pytest.raises(CheckpointError, match=r"no step 999 .* 10, 20"):
         restore.locate(runs / "digits" / "999")
-    assert "name it as runs/digits/checkpoints/20" in missing_step("runs/digits/20")
+    assert "use runs/digits/checkpoints/20" in missing_step("runs/digits/20")
     assert missing_step("runs/digits/999") and not missing_step("runs/digits")
 
 
@@ -201,7 +201,7 @@ def test_one_plug_in_is_named_in_the_singular():
 def test_arrays_that_are_not_there_are_named(tmp_path):
     path = tmp_path / "own.npz"
     np.savez(path, pictures=np.zeros((2, 4, 4, 1), np.uint8), y=np.zeros(2))
-    says = "no array 'image'; what it has is 'pictures', 'y'"
+    says = "no array 'image'; arrays in the file: 'pictures', 'y'"
     with pytest.raises(DataError, match=says):
         samples.read(tiny.experiment(tmp_path), path)
     with pytest.raises(DataError, match=says):

@@ -123,7 +123,7 @@ def test_words_come_from_parquet_too(where, tmp_path, monkeypatch):
     [(vectors()[:-1], WORDS, f"{len(WORDS)} words, but {len(WORDS) - 1} vectors"),
      (vectors()[0], WORDS[:WIDTH], r"has float32 \(6,\); it must be floating-point"),
      (np.ones((3, 2), int), WORDS[:3], "has int64"),
-     (np.asarray([["a"], ["b"]], object), WORDS[:2], "holds Python objects, not numbers")],
+     (np.asarray([["a"], ["b"]], object), WORDS[:2], "contains Python objects, not numbers")],
 )  # fmt: skip
 def test_files_that_are_no_vectors(tmp_path, arrays, names, message):
     folder(tmp_path / "bad", arrays, names)

@@ -84,7 +84,7 @@ def test_a_pickle_that_is_a_program_is_not_run(tmp_path):
 
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "val_data").write_bytes(pickle.dumps({"data": Program(), "labels": []}))
-    with pytest.raises(DataError, match="which is no array"):
+    with pytest.raises(DataError, match="which is not an array"):
         registry.build("data", f"imagenet32(path={str(tmp_path / 'x')!r})").split("test")
     assert not (tmp_path / "ran").exists()
 

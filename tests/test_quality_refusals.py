@@ -23,7 +23,7 @@ def images(n=40, shape=(4, 4, 1), dtype=np.uint8, high=5):
         ({"image": images(10)}, "10 images have no full covariance in 16 features.*sample.num"),
         ({"image": images(), "label": np.full(40, 3)}, r"labels must be .* 0 .. 2"),
         ({"image": images(), "label": np.zeros(7, int)}, "one whole number per image"),
-        ({"picture": images()}, "no array 'image'; what it has is 'picture'.*with 'image'"),
+        ({"picture": images()}, "no array 'image'; arrays in the file: 'picture'.*with 'image'"),
     ],
     ids=lambda v: v if isinstance(v, str) else "",
 )

@@ -166,7 +166,7 @@ def test_meshes(spec, wanted):
     [
         ("data=3", "does not fit 8 devices"),
         ("fsdp=3", "does not fit 8 devices"),
-        ("data=-1,fsdp=-1", "one axis at most"),
+        ("data=-1,fsdp=-1", "at most one axis"),
         ("data=-8,fsdp=-1", "does not fit"),
         ("model=2", "axes are data, fsdp"),
         ("data", "write data=-1"),

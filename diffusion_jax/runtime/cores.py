@@ -1,4 +1,4 @@
-"""Processor cores: how many this process may use, and the time it has used of them."""
+"""Processor cores: how many this process may use, and how much processor time it has used."""
 
 import math
 import os
@@ -10,22 +10,22 @@ _MINE = Path("/proc/self/cgroup")
 
 
 def available() -> int:
-    """Cores of this process's affinity, within the quota of its container; at least 1."""
+    """Number of cores this process may use, by its affinity and container quota; at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, math.ceil(min([count or 1, *_quotas()])))
 
 
 def used() -> float:
-    """Processor time of all threads of this process and of the children it waited for, seconds."""
+    """Processor time in seconds, of all threads of this process and the children it waited for."""
     now = os.times()
     return now.user + now.system + now.children_user + now.children_system
 
 
 def _quotas() -> Iterator[float]:
-    """Limits of the process's group, and of every group around it.
+    """Quotas of the process's control group and of its parents.
 
     Yields:
-        Cores' worth of time that each may use.
+        Each quota, in cores.
     """
     for folder in _folders():
         try:
@@ -35,15 +35,15 @@ def _quotas() -> Iterator[float]:
             quota, period = " ".join((folder / f).read_text() for f in files).split()
             if int(quota) > 0 and int(period) > 0:
                 yield int(quota) / int(period)
-        except (OSError, ValueError):  # no limit ("max", or -1 before version 2), or no such group
+        except (OSError, ValueError):  # no limit ("max", in version 1 -1), or no such group
             continue
 
 
 def _folders() -> Iterator[Path]:
-    """Where limits may be.
+    """Folders that may contain quotas.
 
     Yields:
-        Folders of the groups; in a container its own is the root.
+        Folders of control groups; in a container its own group is the root.
     """
     roots = [_GROUPS, _GROUPS / "cpu", _GROUPS / "cpu,cpuacct"]
     yield from roots

@@ -1,7 +1,7 @@
-"""Several processes as one job: joining, agreeing on what is run, leaving.
+"""Runs several processes as one job: joining a cluster, checking that they agree, leaving.
 
-An uncaught exception on one host would otherwise keep all the others waiting for minutes at the
-shutdown barrier: hooks end the process at once, and the launcher stops the rest.
+After an uncaught exception on one host the others would wait for minutes at the shutdown barrier.
+Hooks therefore end the process at once, and the launcher stops the rest.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ from typing import Any
 from diffusion_jax.errors import ConfigError
 
 _PROCESSES, _ID = "DJAX_NUM_PROCESSES", "DJAX_PROCESS_ID"
-# Seconds, and the variables that say otherwise: to wait for a missing peer at the start, to notice
-# one that is dead or frozen, to wait at the end.
+# Environment variables and defaults in seconds: the time to wait for a missing peer at the start,
+# to notice one that is dead or frozen, and to wait at the end.
 _TIMEOUTS = {
     "initialization_timeout": ("DJAX_START_TIMEOUT", 300),
     "heartbeat_timeout_seconds": ("DJAX_HEARTBEAT_TIMEOUT", 30),
     "shutdown_timeout_seconds": ("DJAX_END_TIMEOUT", 300),
 }
-# Variables of clusters that JAX recognises by itself.
+# Variables of clusters that JAX detects itself.
 _DETECTED = ("SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNAMES")
 
 
 def install_hooks() -> None:
-    """Uncaught exceptions print their traceback and end the process at once, with code 1."""
+    """Makes uncaught exceptions print their traceback and end the process at once with code 1."""
 
     def end(kind: type, value: BaseException, trace: Any) -> None:
         traceback.print_exception(kind, value, trace)
@@ -49,15 +49,16 @@ def join(env: Mapping[str, str] = os.environ) -> bool:
 
     Args:
         env: the environment: `JAX_COORDINATOR_ADDRESS`, `DJAX_NUM_PROCESSES` and
-            `DJAX_PROCESS_ID` name a cluster by hand; SLURM, Open MPI and TPU hosts are detected.
-            `DJAX_START_TIMEOUT`, `DJAX_HEARTBEAT_TIMEOUT` and `DJAX_END_TIMEOUT` are seconds.
+            `DJAX_PROCESS_ID` describe a cluster by hand; SLURM, Open MPI and TPU hosts are
+            detected. `DJAX_START_TIMEOUT`, `DJAX_HEARTBEAT_TIMEOUT` and `DJAX_END_TIMEOUT` are in
+            seconds.
 
     Returns:
         Whether there is a cluster.
 
     Raises:
-        ConfigError: half of a cluster is named, or it cannot be joined. If a peer does not come,
-            the process ends here with code 1 and a line that says so.
+        ConfigError: the description is incomplete, or the cluster cannot be joined. If a peer does
+            not join in time, the process ends with code 1 and an error message.
     """
     by_hand = [k for k in (_PROCESSES, _ID) if k in env]
     on_tpu = os.path.exists("/dev/accel0") or os.path.exists("/dev/vfio/0")
@@ -80,9 +81,9 @@ def join(env: Mapping[str, str] = os.environ) -> bool:
         raise ConfigError(f"{names} must be whole seconds: {e}") from e
     import jax
 
-    # JAX aborts the process when its own time is up, and nothing can catch that: be first.
+    # JAX aborts the process at its own timeout, which cannot be caught: end it before that.
     patience = timeouts["initialization_timeout"]
-    watch = threading.Timer(patience, _nobody_came, (patience, env))
+    watch = threading.Timer(patience, _end_incomplete, (patience, env))
     watch.daemon = True
     watch.start()
     timeouts["initialization_timeout"] += 30
@@ -95,7 +96,7 @@ def join(env: Mapping[str, str] = os.environ) -> bool:
     return True
 
 
-def _nobody_came(seconds: int, env: Mapping[str, str]) -> None:
+def _end_incomplete(seconds: int, env: Mapping[str, str]) -> None:
     where = env.get("JAX_COORDINATOR_ADDRESS", "the first process")
     print(
         f"error: after {seconds} s not all processes of the cluster have joined at {where}: start "
@@ -107,13 +108,13 @@ def _nobody_came(seconds: int, env: Mapping[str, str]) -> None:
 
 
 def agree(what: Mapping[str, Any]) -> None:
-    """Refuses to start where processes run different code or configurations.
+    """Checks that all processes run the same code and configuration.
 
     Args:
-        what: names of things that must be equal everywhere, and their values.
+        what: values that must be equal in all processes, by name.
 
     Raises:
-        ConfigError: some process has another value.
+        ConfigError: a process has a different value.
     """
     import jax
 
@@ -123,11 +124,11 @@ def agree(what: Mapping[str, Any]) -> None:
     from jax.experimental import multihost_utils
 
     texts = dict(_fields(what))
-    for these in ({"set of fields": ", ".join(texts)}, texts):
-        digests = [hashlib.sha256(text.encode()).digest() for text in these.values()]
-        mine = np.frombuffer(b"".join(digests), np.uint8).reshape(len(these), -1)
+    for fields in ({"set of fields": ", ".join(texts)}, texts):
+        digests = [hashlib.sha256(text.encode()).digest() for text in fields.values()]
+        mine = np.frombuffer(b"".join(digests), np.uint8).reshape(len(fields), -1)
         theirs = multihost_utils.process_allgather(mine)  # [processes, fields, bytes]
-        for i, (name, text) in enumerate(these.items()):
+        for i, (name, text) in enumerate(fields.items()):
             other = np.flatnonzero((theirs[:, i] != theirs[0, i]).any(1))
             if other.size:
                 raise ConfigError(
@@ -150,10 +151,10 @@ def _fields(what: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def meet(where: str) -> None:
-    """Waits until every process is here; with one process it does nothing.
+    """Waits until every process has called it; does nothing with a single process.
 
     Args:
-        where: names the place; the same in every process.
+        where: a name for the place in the code, the same in every process.
     """
     import jax
 
@@ -164,7 +165,7 @@ def meet(where: str) -> None:
 
 
 def leave() -> None:
-    """Waits for the others and ends the cluster; for ends that all processes reach together."""
+    """Waits for the other processes and leaves the cluster; every process must call it."""
     import jax
 
     jax.distributed.shutdown()
@@ -179,7 +180,7 @@ def say(text: str) -> None:
 
 
 def describe_devices() -> str:
-    """For example `"1 x cpu"`."""
+    """Number and kind of the devices, for example `"1 x cpu"`."""
     import jax
 
     devices = jax.devices()

@@ -1,4 +1,4 @@
-"""The font that texts are written in, with the letters of all alphabets: Pillow's own has ASCII."""
+"""The font for texts in pictures, which covers many alphabets; Pillow's default font is ASCII."""
 
 import functools
 from pathlib import Path
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def dejavu(height: int, mono: bool = False) -> "FreeTypeFont":
-    """DejaVu Sans, which comes with matplotlib; `height` in pixels, `mono` with equal widths."""
+    """DejaVu Sans from matplotlib, `height` pixels high; `mono` for the monospaced variant."""
     import matplotlib
     from PIL import ImageFont
 

@@ -1,4 +1,4 @@
-"""How figures are written, for people and in JSON."""
+"""Formats numbers for people and for JSON."""
 
 import json
 import math
@@ -6,18 +6,18 @@ from typing import Any
 
 
 def plus_minus(value: float, error: float | None, form: str = ".4f") -> str:
-    """A figure and its standard error, which is not known of a single image."""
+    """A value and its standard error, which is unknown for a single image."""
     known = error is not None and math.isfinite(error)
     return f"{value:{form}} +- {f'{error:{form}}' if known else 'unknown'}"
 
 
 def examples(data: dict[str, Any]) -> str:
-    """What examples are called in a record of data, by its `medium`: images unless it says."""
+    """The plural noun for examples, from the `medium` in a record of data; images by default."""
     return f"{data.get('medium', 'image')}s"
 
 
 def json_text(values: Any, **how: Any) -> str:
-    """Valid JSON, which has no NaN or infinity: they are written as null."""
+    """Valid JSON: NaN and infinity, which JSON does not have, are written as null."""
     return json.dumps(_finite(values), allow_nan=False, **how)
 
 

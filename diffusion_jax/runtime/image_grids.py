@@ -11,18 +11,18 @@ from diffusion_jax.runtime.storage import write_picture
 
 _GAP, _GROUND, _INK = 2, 64, 230
 _TEXT = 12  # height of a caption's letters
-_LINE = 18  # and of its line
-_LARGEST = 2048  # pixels of a sheet of samples, about, on either side
+_LINE = 18  # height of a line of text
+_LARGEST = 2048  # approximate size limit of a sheet of samples, in pixels
 
 
 def columns_for(count: int, shape: tuple[int, ...], classes: int = 0) -> int:
-    """Columns of a sheet that is about as wide as it is high, or up to twice that.
+    """Number of columns that makes a sheet about square, or up to twice as wide as high.
 
     Args:
         count: number of images.
-        shape: of one, `(H, W, C)`.
-        classes: images go through as many classes in turn: their columns are kept apart if the
-            sheet allows.
+        shape: shape of an image, `(H, W, C)`.
+        classes: number of classes that the images cycle through; each column then has one class,
+            if the sheet does not get too long.
     """
 
     def longish(columns: int) -> tuple[float, int]:
@@ -37,7 +37,7 @@ def columns_for(count: int, shape: tuple[int, ...], classes: int = 0) -> int:
 
 
 def most(shape: tuple[int, ...], limit: int = 400, pixels: int = 64) -> int:
-    """How many images of that shape a sheet has room for."""
+    """How many images of this shape fit on a sheet."""
     h, w = (n * _factor(shape[0], pixels) + _GAP for n in shape[:2])
     return min(limit, max(_LARGEST // h, 1) * max(_LARGEST // w, 1))
 
@@ -58,11 +58,11 @@ def grid(
 
     Args:
         images: integers `[N, H, W, C]` with C = 1 or 3, values 0 .. levels-1.
-        levels: grey levels; the top one becomes white.
-        columns: images per row; about the square root of N if 0.
-        pixels: small images are enlarged, by a whole factor, to at least this height.
-        captions: a text over each image; where those of every column agree, they are written once.
-        under: longer texts, one under each image, in as many lines as they need.
+        levels: number of grey levels; the highest becomes white.
+        columns: images per row; 0 for about the square root of N.
+        pixels: small images are enlarged by an integer factor to at least this height.
+        captions: texts above the images; if all rows have the same texts, they are written once.
+        under: longer texts below the images, in as many lines as they need.
 
     Returns:
         uint8 `[H', W', 3]`.
@@ -97,7 +97,7 @@ def grid(
 
 
 def _lines_under(texts: Sequence[str], width: int) -> np.ndarray:
-    """Texts in lines of `width` pixels, all as high as the longest: uint8 `[N, h, width, 3]`."""
+    """Texts wrapped to `width` pixels and padded to equal height: uint8 `[N, h, width, 3]`."""
     font, each = fonts.dejavu(_TEXT), []
     for text in texts:
         lines = [""]
@@ -115,7 +115,7 @@ def _lines_under(texts: Sequence[str], width: int) -> np.ndarray:
 
 
 def _written(text: str, width: int) -> np.ndarray:
-    """A caption, uint8 `[line, width, 3]`; cut where it is too long."""
+    """A caption as uint8 `[line, width, 3]`, shortened if it is too long."""
     from PIL import Image, ImageDraw
 
     font, picture = fonts.dejavu(_TEXT), Image.new("L", (width, _LINE), _GROUND)

@@ -1,4 +1,4 @@
-"""How much memory a device has, and programs that ask for more."""
+"""How much memory a device has, and checks that programs fit into it."""
 
 import os
 from collections.abc import Callable
@@ -9,13 +9,13 @@ import jax
 
 from diffusion_jax.errors import ConfigError
 
-_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, on Linux
+_LIMIT = Path("/sys/fs/cgroup/memory.max")  # the limit of a container, on Linux
 
 
 def of_device(device: jax.Device) -> int | None:
-    """Bytes of memory of a device; None if it does not say. Devices of a CPU share the machine's.
+    """Bytes of memory of a device; CPU devices share the machine's.
 
-    A device that is not here (of a topology to compile for) says nothing.
+    None if it is unknown, as for devices of a topology that is only compiled for.
     """
     if device.platform == "cpu":
         return of_host() // jax.local_device_count("cpu")
@@ -27,7 +27,7 @@ def of_device(device: jax.Device) -> int | None:
 
 
 def of_host() -> int:
-    """Bytes of memory of the machine, or of the container that this is."""
+    """Bytes of memory of the machine, or of the container."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(total, _of_container() or total)
 
@@ -59,22 +59,22 @@ def check_host(needed: float, what: str, remedy: str) -> None:
 
 
 def check_program(program: Any, device: jax.Device, what: str, remedy: str) -> None:
-    """Compiles a lowered program and checks what the compiler says that it needs.
+    """Compiles a lowered program and checks its memory as estimated by the compiler.
 
     Calling the function that was lowered does not compile again.
 
     Raises:
         ConfigError: it needs more than the device has.
     """
-    found = program.compile().memory_analysis()
-    if found is not None:
-        needed = found.argument_size_in_bytes + found.temp_size_in_bytes
-        needed += found.output_size_in_bytes - found.alias_size_in_bytes
+    sizes = program.compile().memory_analysis()
+    if sizes is not None:
+        needed = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
+        needed += sizes.output_size_in_bytes - sizes.alias_size_in_bytes
         check(needed, device, what, remedy)
 
 
 def checked(run: Callable, device: jax.Device, what: str, remedy: str) -> Callable:
-    """The jitted `run`, whose program is checked (`check_program`) before its first call."""
+    """Wraps the jitted `run` to check its program (`check_program`) before the first call."""
     seen: list[bool] = []
 
     def call(*args: Any) -> Any:

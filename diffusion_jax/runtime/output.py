@@ -1,4 +1,4 @@
-"""A terminal that is gone, a closed pipe or a full disk takes no result with it."""
+"""Keeps the program running if its terminal is gone, its pipe closed or the disk full."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from typing import Any, TextIO, cast
 
 
 class _Lasting:
-    """A stream of text that discards what is written once it cannot be written."""
+    """A text stream that discards its output once a write has failed."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -24,21 +24,21 @@ class _Lasting:
         return len(text)
 
     def flush(self) -> None:
-        """Flushes the stream, or gives it up."""
+        """Flushes the stream; if that fails, discards all further output."""
         try:
             self._stream.flush()
         except OSError:
             self._give_up()
 
     def _give_up(self) -> None:
-        """Sends what is still in the stream's buffer, and all that follows, to nowhere."""
+        """Redirects the stream, including its buffer, to the null device."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
 
 
 def keep_going() -> None:
-    """Makes standard output and standard error such that a failing write never ends the program."""
+    """Makes failing writes to standard output and standard error harmless."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, _Lasting):

@@ -1,8 +1,8 @@
-"""Notice of the end: SIGTERM or Ctrl-C on one machine, JAX's preemption service in a cluster.
+"""Shutdown requests: SIGTERM or Ctrl-C on one machine, JAX's preemption service in a cluster.
 
-Within a cluster every process asks about every step, and all agree on the step to stop after; a
-signal to one of them is enough. On one machine work that keeps no state (validation, sampling) is
-interrupted at once; training stops after the step at hand. A second Ctrl-C ends the process.
+In a cluster every process asks about every step, and all agree on the step to stop after; a signal
+to one of them is enough. On one machine, work without state (validation, sampling) is interrupted
+at once, and training stops after the current step. A second Ctrl-C ends the process.
 """
 
 import os
@@ -27,11 +27,11 @@ class Notice:
         """Whether to stop after step `last`; every process asks about the same steps.
 
         Args:
-            first: the first step not asked about yet.
-            last: the step just made.
+            first: the first step that has not been asked about.
+            last: the last completed step.
 
         Returns:
-            True once a notice has arrived.
+            True once a request has arrived.
         """
         if jax.process_count() == 1:
             return self._seen
@@ -43,25 +43,27 @@ class Notice:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Work to give up at once; a cluster finishes it, because all take part in it.
+        """Allows the work in this block to be interrupted; in a cluster it is always completed.
 
         Yields:
             Nothing.
 
         Raises:
-            Preempted: a notice has arrived.
+            Preempted: a request has arrived.
         """
         self._at_once = jax.process_count() == 1
         try:
             self._raise()
             yield
-            self._raise()  # one that was raised where Python drops exceptions, as in a destructor
+            self._raise()  # again, in case it was raised where exceptions are lost: in a destructor
         finally:
             self._at_once = False
 
     def _raise(self) -> None:
         if self._seen and self._at_once:
-            raise Preempted("preempted; the last checkpoint is kept, and the same command goes on")
+            raise Preempted(
+                "preempted; the last checkpoint is kept: run the same command to resume"
+            )
 
     def _handle(self, number: int, frame: Any) -> None:
         self._seen = True
@@ -71,20 +73,20 @@ class Notice:
 
 
 def _last_warning() -> None:
-    """The next Ctrl-C is the system's, which ends the process."""
+    """Restores the default handler, so that a second Ctrl-C ends the process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.write(2, b"\nstopping and saving; Ctrl-C again ends the program at once\n")
 
 
 def _pass_on(number: int, frame: Any) -> None:
-    """Ctrl-C in a cluster: the preemption service listens for SIGTERM."""
+    """Turns Ctrl-C into SIGTERM, which the preemption service of a cluster listens for."""
     _last_warning()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager
 def listening() -> Iterator[Notice]:
-    """Installs handlers of SIGTERM and Ctrl-C; in a cluster JAX's service sees to SIGTERM.
+    """Installs handlers for SIGTERM and Ctrl-C; in a cluster JAX's service handles SIGTERM.
 
     Yields:
         The notice.
@@ -95,7 +97,7 @@ def listening() -> Iterator[Notice]:
     if alone:
         handlers[signal.SIGTERM] = notice._handle
     if threading.current_thread() is not threading.main_thread():
-        handlers = {}  # signals are the main thread's
+        handlers = {}  # only the main thread can handle signals
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield notice

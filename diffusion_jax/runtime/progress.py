@@ -1,4 +1,4 @@
-"""Where a loop stands: a live bar on a terminal, a log line now and then elsewhere."""
+"""Shows the progress of a loop: a live bar on a terminal, otherwise a log line now and then."""
 
 import math
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Progress:
-    """A loop's report; made by `progress`."""
+    """Reports the progress of a loop; made by `progress`."""
 
     def __init__(self, bar: Any, task: Any, total: int, label: str, every: float):
         self._bar, self._task, self._total, self._label = bar, task, total, label
@@ -17,15 +17,15 @@ class Progress:
         self._said, self._first = self._start, None
 
     def at(self, done: int, note: str = "") -> None:
-        """Says that `done` of the total is done.
+        """Reports progress.
 
         Args:
-            done: how much is done.
-            note: a few words shown beside it, such as the loss.
+            done: amount of work done.
+            note: a few words to show beside it, such as the loss.
         """
         now = time.monotonic()
         if self._first is None:
-            # The first report is after compilation: rates count from there.
+            # The first report comes after compilation; rates are measured from there.
             self._first, self._start = done, now
         rate = (done - self._first) / max(now - self._start, 1e-9)
         if self._bar is not None:
@@ -47,7 +47,7 @@ def progress(
     Args:
         label: what is being done.
         total: amount of work.
-        start: amount done before.
+        start: amount done already.
         every: seconds between log lines when there is no terminal.
         show: whether to report at all.
 

@@ -1,4 +1,4 @@
-"""What to say of a path that is not the run, or the step, that somebody meant."""
+"""Error messages for paths that do not name an existing run or checkpoint step."""
 
 import difflib
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 from diffusion_jax.runtime.storage import is_bucket, place
 
 CHECKPOINTS = "checkpoints"
-_SHOWN = 8  # names in a message
+_SHOWN = 8  # largest number of names in a message
 
 
 def runs_named(text: str) -> list[str]:
-    """The runs that a setting names: one, or with commas between them the stages of a cascade."""
+    """The runs that a setting names: one, or the stages of a cascade, separated by commas."""
     if place(text or ".").exists():  # a folder may have a comma in its name
         return [text]
     return [name.strip() for name in text.split(",") if name.strip()] or [text]
 
 
 def missing(path: str | Path) -> str:
-    """A clause about a path where there is no run, with what is there instead.
+    """Message for a path without a run.
 
-    A misspelt name is answered with the nearest, a folder of runs with their names.
+    It suggests the closest name for a misspelt one, and lists the runs in a folder of runs.
     """
     where, near = place(path), Path(path).parent
     if where.is_file():
@@ -34,12 +34,12 @@ def missing(path: str | Path) -> str:
 
 
 def missing_step(path: str | Path) -> str:
-    """The same of a step that a run does not have, with those that it has; else nothing.
+    """Message for a checkpoint step that does not exist, listing the existing ones; else empty.
 
-    The run may be named with its folder of checkpoints or without: `runs/digits/999`.
+    The path may leave out the folder of checkpoints: `runs/digits/999`.
     """
     where, named = place(path), Path(path)
-    run, own = (
+    run, shown_run = (
         (where.parent.parent, named.parent.parent)
         if where.parent.name == CHECKPOINTS
         else (where.parent, named.parent)
@@ -48,11 +48,11 @@ def missing_step(path: str | Path) -> str:
     if not there:
         return ""
     if int(where.name) in there:
-        return f"{path} is no checkpoint: name it as {own / CHECKPOINTS / where.name}"
-    shown = ", ".join(map(str, there[-_SHOWN:]))
+        return f"{path} is not a checkpoint: use {shown_run / CHECKPOINTS / where.name}"
+    steps = ", ".join(map(str, there[-_SHOWN:]))
     return (
-        f"there is no step {where.name} in {own}, which has {shown}: name one as "
-        f"{own / CHECKPOINTS / str(there[-1])}"
+        f"there is no step {where.name} in {shown_run}, which has {steps}: name one as "
+        f"{shown_run / CHECKPOINTS / str(there[-1])}"
     )
 
 
@@ -65,7 +65,7 @@ def _runs(folder: Path) -> list[str]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What is in a folder of this machine; a bucket would be asked for every object."""
+    """The entries of a local folder; for a bucket none, because listing it is slow."""
     if is_bucket(folder) or not folder.is_dir():
         return []
     try:

@@ -1,6 +1,6 @@
-"""Tensors of a `.safetensors` file: eight bytes of length, a JSON header, then the numbers.
+"""Reads `.safetensors` files: eight bytes of length, a JSON header, then the numbers.
 
-Nothing is executed, and of a large file only what is asked for is read.
+Nothing is executed, and only the requested tensors are read.
 """
 
 import json
@@ -15,17 +15,17 @@ import numpy as np
 from diffusion_jax.errors import CheckpointError
 
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
-_LONGEST = 64 * 2**20  # bytes of a header
+_LONGEST = 64 * 2**20  # largest size of a header, in bytes
 
 
 _T = TypeVar("_T")
 
 
 def parts(folder: Path) -> tuple[Path, ...]:
-    """The files of the model in a folder: `model.safetensors`, or those that its index names.
+    """The files of the model in a folder: `model.safetensors`, or those listed in its index.
 
     Raises:
-        CheckpointError: there is an index that cannot be read.
+        CheckpointError: the index cannot be read.
     """
     one, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if one.exists() or not index.exists():
@@ -34,17 +34,17 @@ def parts(folder: Path) -> tuple[Path, ...]:
     def named() -> tuple[Path, ...]:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
         if not names or any(Path(n).name != n for n in names):
-            raise ValueError("it must name files beside it")
+            raise ValueError("it must name files in its own folder")
         return tuple(folder / n for n in names)
 
     return _trying(index, named)
 
 
 def names(paths: Sequence[Path]) -> frozenset[str]:
-    """The names of all tensors in files.
+    """The names of all tensors in the files.
 
     Raises:
-        CheckpointError: one cannot be read, or is something else.
+        CheckpointError: a file cannot be read, or is not a safetensors file.
     """
     return frozenset(name for path in paths for name in _trying(path, lambda p=path: _open(p)[1]))
 
@@ -56,11 +56,11 @@ def read(
 
     Args:
         paths: the files.
-        shapes: what is needed, with its shapes; all there is if None.
+        shapes: names and shapes of the tensors to read; None for all tensors.
 
     Raises:
-        CheckpointError: one cannot be read, is something else, or a tensor is missing or of another
-            shape.
+        CheckpointError: a file cannot be read or is not a safetensors file, or a tensor is missing
+            or has another shape.
     """
     paths = [paths] if isinstance(paths, Path) else paths
     found: dict[str, np.ndarray] = {}
@@ -93,7 +93,7 @@ def _trying(path: Path, what: Callable[[], _T]) -> _T:
 
 
 def _open(path: Path) -> tuple[np.ndarray, dict]:
-    """The numbers of a file, and what its header says of them."""
+    """The raw bytes of a file's tensors, and its header."""
     data = np.memmap(path, np.uint8, "r")
     (length,) = struct.unpack("<Q", data[:8].tobytes())
     if not 2 <= length <= min(_LONGEST, data.size - 8):
@@ -111,11 +111,11 @@ def _tensor(
         raise ValueError(f"tensor {name} has shape {shape}, not {tuple(shapes[name])}")
     lo, hi = header[name]["data_offsets"]
     if kind != "BF16" and kind not in TYPES:
-        raise ValueError(f"tensor {name} is {kind}; allowed are BF16, {', '.join(TYPES)}")
+        raise ValueError(f"tensor {name} is {kind}; allowed: BF16, {', '.join(TYPES)}")
     dtype = np.dtype("<u2" if kind == "BF16" else TYPES[kind])
     if not 0 <= lo <= hi <= numbers.size or hi - lo != dtype.itemsize * math.prod(shape):
         raise ValueError(f"tensor {name} goes beyond its place in the file")
-    found = np.frombuffer(numbers[lo:hi], dtype)
+    values = np.frombuffer(numbers[lo:hi], dtype)
     if kind == "BF16":
-        found = (found.astype(np.uint32) << 16).view(np.float32)
-    return found.reshape(shape)
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    return values.reshape(shape)

@@ -1,4 +1,4 @@
-"""The device mesh and how arrays lie on it: `jax.jit` with `NamedSharding`, no `pmap`."""
+"""The device mesh and the placement of arrays on it, with `NamedSharding`."""
 
 import functools
 import math
@@ -21,8 +21,8 @@ def parse_mesh(text: str, devices: int) -> tuple[int, int]:
     """The lengths of the mesh's axes.
 
     Args:
-        text: for example `"data=-1,fsdp=4"`; -1 is whatever is left, an axis not named is 1 (data:
-            whatever is left).
+        text: for example `"data=-1,fsdp=4"`; -1 stands for all remaining devices. Axes not named
+            are `data=-1` and `fsdp=1`.
         devices: number of devices.
 
     Returns:
@@ -44,7 +44,7 @@ def parse_mesh(text: str, devices: int) -> tuple[int, int]:
     if math.prod(lengths.values()) != devices or min(lengths.values()) < 1:
         raise ConfigError(
             f"mesh={text!r} does not fit {devices} devices: the product of its axes must be "
-            f"{devices}, and one axis at most is -1"
+            f"{devices}, and at most one axis may be -1"
         )
     return lengths["data"], lengths["fsdp"]
 
@@ -74,15 +74,15 @@ def make_mesh(devices: list | None = None, spec: str = "data=-1") -> Mesh:
 
 
 def placed(mesh: Mesh, tree: Any) -> Any:
-    """How each array of a state lies on the mesh: split over `fsdp` where that is worth it.
+    """The placement of each array of a state on the mesh; large arrays are split over `fsdp`.
 
     Args:
         tree: arrays or shapes.
 
     Returns:
-        A sharding for each leaf: its longest axis that can be divided evenly is split over `fsdp`;
-        small arrays are replicated. The rule knows only shapes, so that weights, their averages and
-        the optimiser's moments lie alike.
+        A sharding for each leaf: the longest evenly divisible axis is split over `fsdp`, and small
+        arrays are replicated. The rule depends only on shapes, so that weights, their averages and
+        the optimiser's moments are placed alike.
     """
     parts = mesh.shape["fsdp"]
 
@@ -99,36 +99,36 @@ def placed(mesh: Mesh, tree: Any) -> Any:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """A sharding with the whole array on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batched(mesh: Mesh) -> NamedSharding:
-    """The leading axis is split over all devices."""
+    """A sharding with the leading axis split over all devices."""
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """Places a host array that every process holds whole; an explicit transfer, any topology."""
+    """Places a host array that every process holds in full, by an explicit transfer."""
     array = np.asarray(array)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def batched_steps(mesh: Mesh) -> NamedSharding:
-    """As `batched`, of arrays with a leading axis of steps: `[n, B, ...]`."""
+    """Like `batched`, for arrays with a leading axis of steps: `[n, B, ...]`."""
     return NamedSharding(mesh, PartitionSpec(None, AXES))
 
 
 def local_rows(sharding: NamedSharding, shape: tuple[int, ...], axis: int = 0) -> np.ndarray:
-    """Which rows of a global array lie on this process's devices.
+    """The rows of a global array that are on this process's devices.
 
     Args:
-        sharding: how it lies.
-        shape: its global shape, of which only the axes up to `axis` matter.
+        sharding: sharding of the array.
+        shape: its global shape, at least up to `axis`.
         axis: the axis of the rows.
 
     Returns:
-        Their numbers, sorted.
+        Sorted row indices.
     """
     slices = sharding.addressable_devices_indices_map(shape[: axis + 1]).values()
     return np.unique(np.concatenate([np.arange(shape[axis])[s[axis]] for s in slices]))
@@ -137,13 +137,13 @@ def local_rows(sharding: NamedSharding, shape: tuple[int, ...], axis: int = 0) -
 def put_rows(
     rows: np.ndarray, which: np.ndarray, size: int, sharding: NamedSharding, axis: int = 0
 ) -> jax.Array:
-    """Places a host array of which every process holds only the rows that lie on its devices.
+    """Places a host array of which every process holds only the rows of its own devices.
 
     Args:
         rows: this process's rows.
-        which: their numbers, from `local_rows`.
-        size: rows there are in all.
-        sharding: how the array is to lie.
+        which: their indices, from `local_rows`.
+        size: total number of rows.
+        sharding: sharding of the result.
         axis: the axis of the rows.
 
     Returns:
@@ -161,13 +161,13 @@ def put_rows(
 
 
 def put_key(key: jax.Array, mesh: Mesh) -> jax.Array:
-    """A typed PRNG key that every process holds, replicated over the mesh."""
+    """Replicates a typed PRNG key, which every process holds, over the mesh."""
     data = put(jax.random.key_data(key), replicated(mesh))
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
 
 
 def gathered(mesh: Mesh, tree: Any) -> Any:
-    """The arrays whole on every device, however they lay."""
+    """The arrays, replicated on every device."""
     return _gather(mesh)(tree)
 
 
@@ -177,17 +177,17 @@ def _gather(mesh: Mesh) -> Callable:
 
 
 def local(tree: Any) -> Any:
-    """Replicated arrays as this process's own, for small computations outside `jax.jit`."""
+    """This process's copy of replicated arrays, for small computations outside `jax.jit`."""
     return jax.tree.map(jnp.asarray, jax.device_get(tree))
 
 
 def greatest(values: Sequence[float]) -> list[float]:
-    """Each number where it is greatest among processes; every process must ask."""
+    """The maximum of each number over processes; every process must call this."""
     return _of_all(values).max(0).tolist()
 
 
 def total(value: float) -> float:
-    """The sum over processes; every process must ask."""
+    """The sum over processes; every process must call this."""
     return float(_of_all([value]).sum())
 
 
@@ -201,7 +201,7 @@ def _of_all(values: Sequence[float]) -> np.ndarray:
 
 
 def check_batch(batch: int, mesh: Mesh, accumulate: int = 1) -> None:
-    """Refuses a batch that cannot be split evenly.
+    """Checks that a batch can be split evenly.
 
     Args:
         batch: the global batch size.

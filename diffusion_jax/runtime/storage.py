@@ -1,7 +1,7 @@
 """Work directories on disk or in a bucket (`gs://bucket/run`): paths, and atomic writes.
 
-Everything that reads or writes a work directory goes through here. A file is written as a whole: a
-reader, or a run that is killed, leaves the old one or the new one, never a part.
+Everything that reads or writes a work directory uses this module. Files are written atomically:
+readers see the old file or the new one, never a part, also if the run is killed.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from diffusion_jax.runtime.home import expanded
 
 _SCHEME = "gs://"
 _NAME_MAX = 255
-_SECONDS = 30.0  # for the first answer of a bucket
+_SECONDS = 30.0  # time limit for the first response of a bucket
 _PATIENCE = 300.0  # seconds to wait for another process that writes a result
-_EMULATOR = "STORAGE_EMULATOR_HOST"  # the address of a stand-in for the service, without accounts
+_EMULATOR = "STORAGE_EMULATOR_HOST"  # the address of an emulated service, which needs no login
 
 
 def is_bucket(where: str | os.PathLike) -> bool:
-    """Whether `where` is in a bucket, and not a folder of this machine."""
+    """Whether `where` is in a bucket, not on this machine."""
     return os.fspath(where).startswith(_SCHEME)
 
 
@@ -39,19 +39,19 @@ def place(where: str | os.PathLike) -> Path:
     """The path of a file or folder.
 
     Args:
-        where: a path, absolute or relative to where the program was started, or `gs://...`.
+        where: a path, absolute or relative to the current folder, or `gs://...`.
 
     Returns:
-        An absolute `pathlib.Path`, or what behaves like one for a bucket that has answered.
+        An absolute `pathlib.Path`, or a bucket path with the same interface.
 
     Raises:
-        ConfigError: another scheme, a package is missing, or the bucket does not answer.
+        ConfigError: another scheme, a package is missing, or the bucket does not respond.
     """
     if not isinstance(where, str | os.PathLike):
-        raise ConfigError(f"{where!r} is no path: give the name of a folder or file in quotes")
+        raise ConfigError(f"{where!r} is not a path: give the name of a folder or file in quotes")
     text = os.fspath(where)
     if "\0" in text:
-        raise ConfigError(f"cannot use the path {text!r}: it has a zero byte in it")
+        raise ConfigError(f"cannot use the path {text!r}: it contains a zero byte")
     if not is_bucket(text):
         if "://" in text:
             raise ConfigError(f"cannot use {text}: give a folder, or {_SCHEME}bucket/folder")
@@ -75,14 +75,14 @@ def place(where: str | os.PathLike) -> Path:
 
 @functools.cache
 def _reach(bucket: str) -> None:
-    """Asks for one object of the bucket, so that what is wrong is said at once and in one line."""
+    """Asks for one object of the bucket, so that problems are reported at once and in one line."""
     emulated = bool(os.environ.get(_EMULATOR))
     if emulated:
-        # One address for the three clients: gcsfs, tensorstore, google-cloud-storage.
+        # The same address for all three clients: gcsfs, tensorstore, google-cloud-storage.
         os.environ.setdefault("TENSORSTORE_GCS_HTTP_URL", os.environ[_EMULATOR])
         os.environ.setdefault("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    # A stalled transfer is given up and tried again, instead of hanging for ever.
+    # A stalled transfer is aborted and retried instead of hanging forever.
     os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_TIME_SECONDS", "60")
     os.environ.setdefault("TENSORSTORE_CURL_LOW_SPEED_LIMIT_BYTES", "256")
     try:
@@ -94,7 +94,7 @@ def _reach(bucket: str) -> None:
         raise ConfigError(
             f"{_SCHEME} needs packages that are not installed ({e}): pip install -e '.[gcs]'"
         ) from e
-    # Orbax and tensorstore write behind gcsfs's back: its listings must not be remembered.
+    # Orbax and tensorstore write without gcsfs, so its listings must not be cached.
     settings = fsspec.config.conf.setdefault("gcs", {})
     settings.update({"use_listings_cache": False} | ({"token": "anon"} if emulated else {}))
     answer: list = []
@@ -111,7 +111,7 @@ def _reach(bucket: str) -> None:
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(_SECONDS)
-    problem = answer[0] if answer else TimeoutError(f"no answer within {_SECONDS:.0f} s")
+    problem = answer[0] if answer else TimeoutError(f"no response within {_SECONDS:.0f} s")
     if problem is not None:
         text = " ".join(str(problem).split())[:200].rstrip(".") or type(problem).__name__
         text = "there is no such bucket" if getattr(problem, "code", 0) == 404 else text
@@ -122,17 +122,18 @@ def _reach(bucket: str) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Writes a whole file, and makes its folder.
+    """Writes a file atomically, and creates its folder.
 
     Args:
-        path: from `place`.
-        data: everything it holds.
+        path: path from `place`.
+        data: contents of the file.
     """
     if is_bucket(path):
-        path.write_bytes(data)  # an object appears whole, or not
+        path.write_bytes(data)  # objects in buckets are written atomically
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")  # two may write at once
+    # A unique name, because two processes may write at once.
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         part.write_bytes(data)
         part.replace(path)
@@ -142,12 +143,12 @@ def write(path: Path, data: bytes) -> None:
 
 
 def write_arrays(path: Path, compressed: bool = True, **arrays: Any) -> None:
-    """Writes an npz.
+    """Writes an npz file.
 
     Args:
-        path: from `place`.
-        compressed: smaller, and slower to write.
-        **arrays: what it holds.
+        path: path from `place`.
+        compressed: whether to compress, which is smaller and slower to write.
+        **arrays: arrays by name.
     """
     into = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(into, **arrays)
@@ -155,12 +156,12 @@ def write_arrays(path: Path, compressed: bool = True, **arrays: Any) -> None:
 
 
 def write_picture(path: Path, picture: Any, **how: Any) -> None:
-    """Writes a picture: a PNG, unless its `format` is named.
+    """Writes a picture, as PNG unless `format` is given.
 
     Args:
-        path: from `place`.
-        picture: something with a `save` (Pillow) or `savefig` (matplotlib).
-        **how: further arguments of that.
+        path: path from `place`.
+        picture: an object with `save` (Pillow) or `savefig` (matplotlib).
+        **how: further arguments of that method.
     """
     into = io.BytesIO()
     save = picture.savefig if hasattr(picture, "savefig") else picture.save
@@ -169,32 +170,32 @@ def write_picture(path: Path, picture: Any, **how: Any) -> None:
 
 
 def modified(path: Path) -> float:
-    """When a file was last written; seconds, in a bucket whole ones."""
-    found = path.stat()
-    return found.mtime if is_bucket(path) else found.st_mtime_ns / 1e9
+    """Time at which a file was last written, in seconds; in a bucket, rounded to whole seconds."""
+    stat = path.stat()
+    return stat.mtime if is_bucket(path) else stat.st_mtime_ns / 1e9
 
 
 def size(path: Path) -> int:
-    """How many bytes a file has."""
-    found = path.stat()
-    return found.length if is_bucket(path) else found.st_size
+    """Size of a file in bytes."""
+    stat = path.stat()
+    return stat.length if is_bucket(path) else stat.st_size
 
 
 def files_below(folder: Path) -> list[str]:
-    """The names of all files in a folder and below, relative to it, sorted."""
+    """The paths of all files in a folder and its subfolders, relative to it, sorted."""
     if not is_bucket(folder):
         return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     root = f"{folder}/".removeprefix(_SCHEME)
-    found = (f"{where}/{n}" for where, _, names in folder.walk() for n in names)
-    return sorted(f.removeprefix(_SCHEME).removeprefix(root) for f in found)
+    files = (f"{where}/{n}" for where, _, names in folder.walk() for n in names)
+    return sorted(f.removeprefix(_SCHEME).removeprefix(root) for f in files)
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Keeps other processes from choosing a name in `folder` at the same time.
 
-    Whoever looks for a free name and then writes to it does both in here. Buckets, and file systems
-    without locks, have no such thing: there two at the same moment may choose the same name.
+    Code that looks for a free name and then writes to it does both inside this block. In buckets
+    and on file systems without locks, two processes may still choose the same name.
     """
     if is_bucket(folder):
         yield
@@ -212,10 +213,10 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def as_json(values: Any) -> bytes:
-    """What `write_json` writes."""
+    """The bytes that `write_json` writes."""
     return (json_text(values, indent=1) + "\n").encode()
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never a part."""
+    """Writes a JSON file atomically."""
     write(path, as_json(values))

@@ -1,4 +1,4 @@
-"""A few images on a terminal: each character shows two pixels, one above the other."""
+"""Shows a few images in a terminal: each character is two pixels, one above the other."""
 
 import math
 import os
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _UPPER = "\u2580"  # upper half block: foreground above, background below
-_ROWS, _LEAST = 2, 8  # lines of images at most; characters that an image is wide at least
-_ACROSS = 5  # images that a line should hold, if they have to be made smaller
+_ROWS, _LEAST = 2, 8  # largest number of rows of images; smallest width of an image in characters
+_ACROSS = 5  # number of images in a row, if they have to be made smaller
 
 
 def half_blocks(picture: np.ndarray) -> "Text":
-    """A picture as text, a character for every two pixels.
+    """A picture as text, with one character for every two pixels.
 
     Args:
-        picture: uint8 `[H, W, 3]`; an odd last row has black under it.
+        picture: uint8 `[H, W, 3]`; if H is odd, a black row is added.
 
     Returns:
         `ceil(H / 2)` lines of `W` characters, 24-bit colours.
@@ -40,13 +40,13 @@ def half_blocks(picture: np.ndarray) -> "Text":
 
 
 def sheet(images: np.ndarray, levels: int, columns: int, width: int) -> np.ndarray:
-    """As many images as a terminal has room for, with black between them.
+    """Tiles as many images as fit on a terminal, with black between them.
 
     Args:
         images: integers `[N, H, W, C]` with C = 1 or 3, values 0 .. levels - 1.
-        levels: grey levels.
-        columns: images per line at most; 0 for no limit.
-        width: of the terminal, in characters.
+        levels: number of grey levels.
+        columns: largest number of images per row; 0 for no limit.
+        width: width of the terminal, in characters.
 
     Returns:
         uint8 `[H', W', 3]` with `W' <= width`.
@@ -76,7 +76,7 @@ def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def possible(console: "Console") -> bool:
-    """Whether a console is a terminal that shows colours, outside continuous integration."""
+    """Whether a console is a terminal with colours, and not in continuous integration."""
     if os.environ.get("NO_COLOR") or os.environ.get("CI") or not console.is_terminal:
         return False
     return console.color_system in ("truecolor", "256") and "utf" in console.encoding.lower()
@@ -87,8 +87,8 @@ def show(images: np.ndarray, levels: int, columns: int = 0) -> None:
 
     Args:
         images: integers `[N, H, W, C]`, values 0 .. levels - 1.
-        levels: grey levels.
-        columns: images per line at most; 0 for no limit.
+        levels: number of grey levels.
+        columns: largest number of images per row; 0 for no limit.
     """
     from rich.console import Console
 

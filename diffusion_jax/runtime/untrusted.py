@@ -1,6 +1,6 @@
-"""Files from strangers: pickles that run nothing, and arrays no larger than their file can hold.
+"""Reads untrusted files: pickles without executing code, arrays without excessive allocations.
 
-What a header promises is compared with the bytes that are there before memory is asked for.
+Sizes declared in a header are compared with the size of the file before memory is allocated.
 """
 
 import io
@@ -14,18 +14,18 @@ from typing import Any, BinaryIO
 import numpy as np
 
 _DEFLATE = 1032  # deflate expands no byte to more than this many
-_SPARE = 1 << 20  # entries of a pickle's memo beyond its number of opcodes
-_SHOWN = 20  # names of arrays in a message
-_NPY = b"\x93NUMPY"  # how such a file begins
-_TEXT = 200  # characters of another library's message that are repeated
+_SPARE = 1 << 20  # allowed memo index of a pickle beyond its number of opcodes
+_SHOWN = 20  # largest number of array names in a message
+_NPY = b"\x93NUMPY"  # the first bytes of an npy file
+_TEXT = 200  # largest number of characters quoted from another library's message
 
 
 class Malformed(ValueError):
-    """A file that does not hold what it should; the message says what is wrong."""
+    """Malformed or unexpected file content."""
 
 
 def reason(e: Exception) -> str:
-    """One line about an exception that a reader of damaged data raised."""
+    """A one-line description of an exception raised while reading damaged data."""
     text = (str(e).splitlines() or [""])[0]
     if isinstance(e, (OSError, Malformed)) and text:
         return text
@@ -33,7 +33,7 @@ def reason(e: Exception) -> str:
 
 
 class Call:
-    """A function that a pickle may call, and cannot change: the BUILD opcode sets attributes."""
+    """A function that a pickle may call, but not modify: the BUILD opcode sets attributes."""
 
     __slots__ = ("_function",)
     _function: Callable
@@ -55,17 +55,17 @@ def unpickle(
     storage: Callable[[Any], Any] | None = None,
     encoding: str = "latin1",
 ) -> Any:
-    """Reads one pickle and imports nothing.
+    """Reads one pickle without importing anything.
 
     Args:
-        file: read from where it stands; afterwards it stands behind the pickle.
-        names: what stands for `(module, name)`: `Call`s and constants, never a class or function
-            of somebody else. Every other name is refused.
-        storage: what stands for a persistent id; by default those are refused.
-        encoding: of the strings of Python 2.
+        file: the file, read from its current position to the end of the pickle.
+        names: replacements for `(module, name)`: `Call`s and constants, never another library's
+            class or function. All other names are rejected.
+        storage: resolves persistent ids; by default they are rejected.
+        encoding: encoding of Python 2 strings.
 
     Raises:
-        Malformed: the pickle is damaged, or asks for another name.
+        Malformed: the pickle is damaged, or uses another name.
     """
     start = file.tell()
     try:
@@ -79,10 +79,10 @@ def unpickle(
 
 
 def _check_opcodes(file: io.BytesIO) -> None:
-    """Refuses lengths beyond the file's end and a memo of absurd size, which C would allocate."""
+    """Rejects lengths beyond the file's end and huge memo indices, which C would allocate."""
     for count, (code, arg, _) in enumerate(pickletools.genops(file)):
         if code.name.endswith("PUT") and int(arg) > count + _SPARE:
-            raise Malformed("the pickle is damaged (it numbers an object absurdly high)")
+            raise Malformed("the pickle is damaged (an object's index is far too large)")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -92,7 +92,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._names:
-            raise Malformed(f"it asks for {module[:_TEXT]}.{name[:_TEXT]}, which is no array")
+            raise Malformed(f"it uses {module[:_TEXT]}.{name[:_TEXT]}, which is not an array")
         return self._names[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
@@ -102,14 +102,14 @@ class _Unpickler(pickle.Unpickler):
 
 
 def array(raw: bytes | memoryview, dtype: Any, shape: Any, order: str = "C") -> np.ndarray:
-    """A read-only array over `raw`, which must have exactly its size.
+    """A read-only array over `raw`, whose size must match exactly.
 
     Args:
-        dtype: of plain numbers.
+        dtype: a type of plain numbers.
         order: `"C"` or `"F"`.
 
     Raises:
-        Malformed: objects, or a shape of another size.
+        Malformed: the type is not numeric, or the shape has another size.
     """
     dtype, shape = np.dtype(dtype), tuple(shape)
     if dtype.kind not in "biuf":
@@ -125,8 +125,8 @@ def npz(file: BinaryIO) -> dict[str, np.ndarray]:
     """The arrays of an npz file.
 
     Raises:
-        OSError: it cannot be read.
-        Malformed: it is damaged, holds objects, or declares more than it can hold.
+        OSError: the file cannot be read.
+        Malformed: it is damaged, contains objects, or declares more data than it contains.
     """
     try:
         with zipfile.ZipFile(file) as z:
@@ -138,21 +138,21 @@ def npz(file: BinaryIO) -> dict[str, np.ndarray]:
     except Exception as e:  # zipfile, zlib and numpy raise many types for damaged files
         file.seek(0)
         if file.read(len(_NPY)) == _NPY:
-            raise Malformed("it is a single array (npy): save it by np.savez, with a name") from e
+            raise Malformed("it is a single array (npy): save it with np.savez, by name") from e
         raise Malformed(reason(e)) from e
 
 
 def need(arrays: Mapping[str, np.ndarray], *names: str) -> None:
-    """Raises `Malformed` unless all these arrays are there; says which are."""
+    """Raises `Malformed` if any of these arrays is missing; the message lists those present."""
     absent = [repr(n) for n in names if n not in arrays]
     if absent:
-        there = ", ".join(repr(n[:_TEXT]) for n in [*arrays][:_SHOWN]) or "none"
+        present = ", ".join(repr(n[:_TEXT]) for n in [*arrays][:_SHOWN]) or "none"
         what = f"array{'s' * (len(absent) > 1)} {', '.join(absent)}"
-        raise Malformed(f"it has no {what}; what it has is {there}")
+        raise Malformed(f"it has no {what}; arrays in the file: {present}")
 
 
 def check_members(z: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> None:
-    """Raises `Malformed` if a zip file declares more than its bytes can hold."""
+    """Raises `Malformed` if a zip file declares more data than its size allows."""
     assert z.fp is not None
     size = z.fp.seek(0, io.SEEK_END)
     if sum(m.compress_size for m in members) > size:
@@ -166,7 +166,7 @@ def check_members(z: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> None:
 
 
 def member(z: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """One array of an npz file that `check_members` has seen."""
+    """One array of an npz file that has passed `check_members`."""
     with z.open(info) as f:
         npy_header(f, info.file_size)
     with z.open(info) as f:
@@ -174,10 +174,10 @@ def member(z: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
 
 
 def npy_header(f: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, Fortran order and type of an npy file of `size` bytes; leaves `f` at the numbers.
+    """Shape, Fortran order and type of an npy file of `size` bytes; leaves `f` at the data.
 
     Raises:
-        Malformed: it holds objects, or not as many bytes as it declares.
+        Malformed: it contains objects, or fewer bytes than it declares.
     """
     start = f.tell()
     version = np.lib.format.read_magic(f)
@@ -186,7 +186,7 @@ def npy_header(f: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
     read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
     shape, fortran, dtype = read(f)
     if dtype.hasobject:
-        raise Malformed("it holds Python objects, not numbers")
+        raise Malformed("it contains Python objects, not numbers")
     needed = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or needed > size - (f.tell() - start):
         raise Malformed(f"an array of shape {shape} does not fit its {size} bytes")
