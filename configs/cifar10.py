@@ -3,7 +3,7 @@
 Command:   djax train --config=cifar10 --workdir=runs/cifar10
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  the paper used 8 TPUv3 chips for 10M steps; on a CPU try configs/cifar10.py:smoke
-Expected:  2.65 bits/dim (the paper's; their released checkpoint gives 2.637 with their evaluator)
+Expected:  2.65 bits/dim (the paper's; the released checkpoint gives 2.637 with their evaluator)
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,11 @@
-"""CIFAR-10 on a budget: two CPU cores for three hours, start-up, validation and all.
+"""CIFAR-10 on a budget: two CPU cores for three hours, including start-up and validation.
 
 Command:   djax train --config=cifar10_3h --workdir=runs/cifar10_3h
            (on Linux with GLIBC_TUNABLES=glibc.malloc.hugetlb=1 set: a fifth fewer core-seconds)
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md); 1,000 training images are
            held out
-Hardware:  one hardware thread of an EPYC core, other jobs beside it: 4,255 core-s, a fifth of
-           two cores for three hours (for all of it --config.steps=14000); 1.9M parameters, seed 0
+Hardware:  one hardware thread of an EPYC core, with other jobs running: 4,255 core-s, a fifth of
+           two cores for three hours (to use it all: --config.steps=14000); 1.9M parameters, seed 0
 Expected:  3.515 +- 0.011 bits/dim on the test set, given the class (ours; the weights are in
            `pretrained/`)
 """

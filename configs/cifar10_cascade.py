@@ -1,4 +1,4 @@
-"""Cascade on CIFAR-10 in Haar bands: 8x8 means, what 16x16 add to them, and what 32x32 add.
+"""Cascade on CIFAR-10 in Haar bands: 8x8 means, then the detail added at 16x16 and at 32x32.
 
 Command:   djax train --config=configs/cifar10_cascade.py:8 --workdir=runs/8
            the same with :16 and :32, then

@@ -1,9 +1,9 @@
-"""A classifier of noisy CIFAR-10 images, for guidance and as features for quality figures.
+"""A classifier of noisy CIFAR-10 images, for guidance and as features for quality metrics.
 
 Command:   djax train --config=cifar10_classifier --workdir=runs/clf
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Use:       --config.guidance='classifier(scale=2.0, checkpoint="runs/clf", inner=cfg(w=0.0))'
-Result:    we have not yet trained it to the end
+Result:    not yet trained to the end
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 Command:   djax train --config=cifar10_dit --workdir=runs/cifar10_dit
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU or a TPU slice; on a CPU use configs/cifar10_dit.py:smoke
-Expected:  nobody has published bits/dim of a DiT on CIFAR-10 that we know of
+Expected:  we know of no published bits/dim for a DiT on CIFAR-10
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ from diffusion_jax import config
 def get_config(variant: str = "") -> ConfigDict:
     c = config.base()
     c.data = "cifar10()"
-    c.augment = "flip()"  # transformers learn a small set by heart
+    c.augment = "flip()"  # transformers memorise small data sets
     c.network = "dit(width=384, depth=12, heads=6, patch=2, dropout=0.1)"
     c.batch = 128
     c.steps = 500_000

@@ -1,12 +1,13 @@
-"""CIFAR-10 on a budget: one large GPU for ten minutes, start-up, validation and all.
+"""CIFAR-10 on a budget: one large GPU for ten minutes, including start-up and validation.
 
 Command:   djax train --config=cifar10_h100 --workdir=runs/cifar10_h100
-           (do the steps not end in time? The learning rate is constant until step 5,600: stop the
-           run before, and go on with fewer, --config.steps=6000)
+           (if it does not finish in time: the learning rate is constant until step 5,600, so stop
+           before that and resume with fewer steps, --config.steps=6000)
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md); 1,000 training images are
            held out
 Hardware:  one H100; 24.5M parameters, seed 0
-Expected:  never run, no such card was at hand; steps are for an eighth of its bfloat16 rate
+Expected:  not yet run, for lack of such a GPU; the number of steps assumes an eighth of its peak
+           bfloat16 rate
 """
 
 from ml_collections import ConfigDict

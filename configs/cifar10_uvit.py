@@ -1,11 +1,11 @@
 """A transformer with long skips on CIFAR-10: U-ViT-S/2 and its training as published, 45M weights.
 
-Theirs is trained on a plain loss of eps; here it is trained on the bound.
+The published model is trained on the unweighted eps loss; this one is trained on the bound.
 
 Command:   djax train --config=cifar10_uvit --workdir=runs/cifar10_uvit
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU or a TPU slice; on a CPU use configs/cifar10_uvit.py:smoke
-Expected:  nobody has published bits/dim of a U-ViT on CIFAR-10 that we know of
+Expected:  we know of no published bits/dim for a U-ViT on CIFAR-10
 """
 
 from ml_collections import ConfigDict

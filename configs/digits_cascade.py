@@ -1,10 +1,10 @@
-"""Cascade on 8x8 digits: a model of 4x4 images, and one of what these lack, given them.
+"""Cascade on 8x8 digits: a model of 4x4 images, and one of the missing detail given these.
 
 Command:   djax train --config=configs/digits_cascade.py:low --workdir=runs/low
            djax train --config=configs/digits_cascade.py:high --workdir=runs/high
            djax eval --config.stages=runs/low,runs/high --workdir=runs/cascade
 Hardware:  two CPU cores, minutes
-Expected:  2.331 +- 0.017 bits/dim together; 2.013 with --config.steps=4800 for the second
+Expected:  2.331 +- 0.017 bits/dim together; 2.013 with --config.steps=4800 for the second run
 """
 
 from ml_collections import ConfigDict

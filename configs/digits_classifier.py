@@ -1,4 +1,4 @@
-"""A classifier of noisy digits, for guidance and as features for quality figures.
+"""A classifier of noisy digits, for guidance and as features for quality metrics.
 
 Command:   djax train --config=digits_classifier --workdir=runs/clf
 Use:       --config.guidance='classifier(scale=2.0, checkpoint="runs/clf", inner=cfg(w=0.0))'

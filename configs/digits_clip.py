@@ -1,8 +1,8 @@
-"""Encoders of noisy digits and of words, for guidance by a text.
+"""A CLIP of noisy digits and words, for guidance by text.
 
 Command:   djax train --config=digits_clip --workdir=runs/digits_clip
 Use:       --config.guidance='clip_guidance(checkpoint="runs/digits_clip", text="an even digit", form="true")'
-Result:    0.993 of the yes-or-no answers are right on clean test digits; 53 core-seconds
+Result:    0.993 of the yes-or-no answers are correct on clean test digits; 53 core-seconds
            (ours, with other jobs running)
 """  # noqa: E501
 

@@ -1,6 +1,7 @@
-"""A discriminator of noisy digits against a run's samples, which are drawn first.
+"""A discriminator of noisy digits and a run's samples, which are drawn first.
 
-The run is runs/digits; another: --config.task="guide(discriminator(width=32), against='DIR')".
+The run is runs/digits; for another add --config.task="guide(discriminator(width=32),
+against='DIR')".
 
 Command:   djax train --config=digits_discriminator
                --workdir=runs/disc
@@ -19,7 +20,7 @@ _RUN = "runs/digits"
 def get_config(variant: str = "") -> ConfigDict:
     c = config.guide("digits()", f"guide(discriminator(width=32), against={_RUN!r})", 600)
     c.conditional = True
-    # How the samples are drawn: as they will be when they are guided.
+    # The samples are drawn as in the guided sampling that the discriminator is for.
     c.guidance = "none()"
     c.sampler = "ancestral()"
     c.sample.num, c.sample.batch, c.sample.steps = 2000, 200, 50

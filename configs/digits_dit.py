@@ -3,7 +3,7 @@
 Command:   djax train --config=digits_dit --workdir=runs/digits_dit
 Hardware:  two CPU cores, minutes
 Expected:  not yet measured; `python -m benchmarks.bits --table networks --out=runs/bits`
-           compares one with patches of 2x2 with other networks at equal processor time
+           compares a DiT with 2x2 patches with other networks at equal processor time
 """
 
 from ml_collections import ConfigDict

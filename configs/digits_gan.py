@@ -1,9 +1,9 @@
-"""A GAN on the 8x8 digits, by the recipe of R3GAN in small: what diffusion is compared with.
+"""A GAN on the 8x8 digits, a small version of R3GAN, as a baseline for diffusion.
 
 Command:   djax train --config=digits_gan --workdir=runs/gan
-Use:       --mode=sample and --mode=quality of that work directory; it has no likelihood
+Use:       --mode=sample and --mode=quality with this work directory; it has no likelihood
 Hardware:  two CPU cores, minutes
-Expected:  after 2,000 steps a Frechet distance of 0.088 +- 0.007, a guided student's is 0.143
+Expected:  after 2,000 steps a Frechet distance of 0.088 +- 0.007; a guided student has 0.143
            (ours, docs/howto/steps.md); 8,000 not yet run
 """
 

@@ -1,9 +1,9 @@
-r"""A diffusion of latents on 8x8 digits: autoencoder, then prior, or both at once. No download.
+r"""Latent diffusion on 8x8 digits: autoencoder, then prior, or both at once. No download.
 
 Command:   djax train --config=digits_latent:vae --workdir=runs/vae
            djax train --config=digits_latent:prior --workdir=runs/latent
            djax eval --workdir=runs/latent
-           :joint trains both at once; :decoder reads images from latents (docs/howto/latent.md)
+           :joint trains both at once; :decoder trains a decoder of latents (docs/howto/latent.md)
 Hardware:  two CPU cores, minutes
 Expected:  test, 1.915 +- 0.015 bits/dim (:vae), 1.817 +- 0.016 (:prior, given the class); :joint
            and :decoder not measured to the end. Latents are 4x4x4, as many values as pixels
@@ -21,7 +21,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.autoencoder = "conv(widths=(32, 64), channels=4, head=categorical())"
     c.conditional = True
     c.batch = 64
-    # The autoencoder learns 1,400 images by heart: held out, 1,000 steps are better than 2,000.
+    # The autoencoder memorises 1,400 images: on held-out ones 1,000 steps are better than 2,000.
     c.steps = {"prior": 2000, "decoder": 4000}.get(stage, 1000)
     c.lr = 2e-3
     c.lr_decay = "cosine"

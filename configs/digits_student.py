@@ -1,9 +1,10 @@
-"""A student of four steps, from the run of configs/digits.py.
+"""A student with four steps, distilled from the run of configs/digits.py.
 
 Command:   djax train --config=digits_student --workdir=runs/four
 Teacher:   runs/digits, or --config.task="distill(teacher='RUN', method=segments(steps=1))"
 Hardware:  two CPU cores, minutes
-Expected:  with 600 steps of a guided teacher a Frechet distance 7% above its 50 calls (ours);
+Expected:  after 600 steps, with a guided teacher, a Frechet distance 7% above the teacher's with 50
+           calls (ours);
            docs/howto/steps.md
 """
 

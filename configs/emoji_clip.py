@@ -1,4 +1,4 @@
-"""A CLIP of noisy emoji and their names, for guidance and embeddings; `clean`: for judging samples.
+"""A CLIP of noisy emoji and their names, for guidance and embeddings; `clean` to judge samples.
 
 Command:   djax train --config=emoji_clip:12 --workdir=runs/clip
            djax train --config=emoji_clip:12_clean --config.seed=1 --workdir=runs/clip2

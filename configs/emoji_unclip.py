@@ -1,4 +1,4 @@
-"""The decoder of an unCLIP of emoji: drawings from what a CLIP sees in them, and their names.
+"""The decoder of an unCLIP of emoji: drawings from their CLIP embeddings and names.
 
 Command:   djax train --config=emoji_clip:12_clean --workdir=runs/clip
            djax train --config=emoji_unclip:12 --workdir=runs/decoder

@@ -5,7 +5,7 @@ Command:   djax train --config=images:PATH --workdir=runs/images
            minute on a CPU
 Data:      png, jpg and webp files below PATH
 Hardware:  one GPU; batch 64 at 64x64
-Expected:  there is no published figure of your pictures
+Expected:  depends on your pictures
 """
 
 from pathlib import Path
@@ -44,13 +44,13 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def _read(text: str) -> tuple[str, tuple[int, int], str]:
-    """Path, size and `smoke` from the part after the colon; all of them may be left out."""
+    """Parses the optional path, size and `smoke` after the colon."""
     if text in ("", "smoke"):
         if not Path(_DEFAULT).is_dir():
             raise ConfigError(f"name the folder of your pictures after a colon; {_ALLOWED}")
         return _DEFAULT, _SIZE, text
     size, smoke, parts = _SIZE, "", text.split(",")
-    # From the end, for a path may hold commas.
+    # From the end, because a path may contain commas.
     while len(parts) > 1 and not expanded(",".join(parts)).is_dir():
         part = parts.pop().strip()
         sides = part.split("x")
@@ -67,7 +67,7 @@ def _read(text: str) -> tuple[str, tuple[int, int], str]:
 
 
 def _has_classes(data: str) -> bool:
-    """Whether the folder has classes; training says what is wrong with one that cannot be read."""
+    """Whether the folder has classes; errors are reported when training opens it."""
     try:
         return registry.build("data", data).num_classes > 1
     except DataError:

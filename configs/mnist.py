@@ -3,7 +3,7 @@
 Command:   djax train --config=mnist --workdir=runs/mnist
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU or a TPU slice; on a CPU use configs/mnist.py:smoke
-Expected:  no published figure uses this protocol (discrete, 256 levels, given the class). DiffEnc's
+Expected:  no published result uses this protocol (discrete, 256 levels, given the class). DiffEnc's
            unconditional networks of this size differ by 0.003-0.007 bits/dim (the paper's).
 """
 

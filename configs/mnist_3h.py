@@ -1,11 +1,11 @@
-"""MNIST on a budget: two CPU cores for three hours, start-up, validation and all.
+"""MNIST on a budget: two CPU cores for three hours, including start-up and validation.
 
 Command:   djax train --config=mnist_3h --workdir=runs/mnist_3h
            (on Linux with GLIBC_TUNABLES=glibc.malloc.hugetlb=1 set: a fifth fewer core-seconds)
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md); 1,000 training images are
            held out
-Hardware:  one hardware thread of an EPYC core, other jobs beside it: 5,058 core-s, a quarter of
-           two cores for three hours (for all of it --config.steps=23000); 0.9M parameters, seed 0
+Hardware:  one hardware thread of an EPYC core, with other jobs running: 5,058 core-s, a quarter of
+           two cores for three hours (to use it all: --config.steps=23000); 0.9M parameters, seed 0
 Expected:  1.021 +- 0.004 bits/dim on the test set, given the class (ours; the weights are in
            `pretrained/`)
 """

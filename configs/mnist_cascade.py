@@ -1,4 +1,4 @@
-"""Cascade on MNIST: 7x7 images, what 14x14 add to them, and what 28x28 add to these.
+"""Cascade on MNIST: 7x7 images, then the detail added at 14x14 and at 28x28.
 
 Command:   djax train --config=configs/mnist_cascade.py:7 --workdir=runs/7
            the same with :14 and :28, then

@@ -5,7 +5,7 @@ Command:   djax train --config=mnist_diffenc:VARIANT --workdir=DIR
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU; the paper trained 2M steps with five seeds (second-hand)
 Expected:  differences between the models of 0.003-0.007 bits/dim, within standard errors (the
-           paper's, second-hand; no absolute figures are published)
+           paper's, second-hand; no absolute values are published)
 """
 
 from ml_collections import ConfigDict

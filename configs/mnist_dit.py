@@ -3,7 +3,7 @@
 Command:   djax train --config=mnist_dit --workdir=runs/mnist_dit
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU or a TPU slice; on a CPU use configs/mnist_dit.py:smoke
-Expected:  no published figure uses this protocol (discrete, 256 levels, given the class)
+Expected:  no published result uses this protocol (discrete, 256 levels, given the class)
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,11 @@
-"""A GAN on MNIST, by the recipe of R3GAN in small: what diffusion is compared with.
+"""A GAN on MNIST, a small version of R3GAN, as a baseline for diffusion.
 
 Command:   djax train --config=mnist_gan --workdir=runs/mnist_gan
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
-Use:       --mode=sample and --mode=quality of that work directory; it has no likelihood
+Use:       --mode=sample and --mode=quality with this work directory; it has no likelihood
 Hardware:  one GPU or a TPU slice; on a CPU use configs/mnist_gan.py:smoke
 Expected:  after 2,500 steps of 32 images a Frechet distance of 0.61 +- 0.04 (three seeds); a
-           guided student's is 0.34 in one call (ours, docs/howto/steps.md); with these settings
+           guided student has 0.34 with one call (ours, docs/howto/steps.md); with these settings
            not yet trained
 """
 

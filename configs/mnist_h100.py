@@ -1,12 +1,13 @@
-"""MNIST on a budget: one large GPU for ten minutes, start-up, validation and all.
+"""MNIST on a budget: one large GPU for ten minutes, including start-up and validation.
 
 Command:   djax train --config=mnist_h100 --workdir=runs/mnist_h100
-           (do the steps not end in time? The learning rate is constant until step 14,000: stop the
-           run before, and go on with fewer, --config.steps=10000)
+           (if it does not finish in time: the learning rate is constant until step 14,000, so stop
+           before that and resume with fewer steps, --config.steps=10000)
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md); 1,000 training images are
            held out
 Hardware:  one H100; 10.8M parameters, seed 0
-Expected:  never run, no such card was at hand; steps are for an eighth of its bfloat16 rate
+Expected:  not yet run, for lack of such a GPU; the number of steps assumes an eighth of its peak
+           bfloat16 rate
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,11 @@
-"""A student of four steps, from the run of configs/mnist.py.
+"""A student with four steps, distilled from the run of configs/mnist.py.
 
 Command:   djax train --config=mnist_student --workdir=runs/four
 Teacher:   runs/mnist, or --config.task="distill(teacher='RUN', method=segments(steps=1))"
 Hardware:  as the teacher's; on a CPU use configs/mnist_student.py:smoke
-Expected:  of `pretrained/mnist`, guided, 400 steps of 32 images: a Frechet distance 20 +- 5% above
-           its 50 calls (ours, docs/howto/steps.md); with these settings not yet trained
+Expected:  with `pretrained/mnist`, guided, as teacher, and 400 steps of 32 images, a Frechet
+           distance 20 +- 5% above the teacher's with 50 calls (ours, docs/howto/steps.md); with
+           these settings not yet trained
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,11 @@
-"""A CLIP of noisy scenes and their captions, for guidance by text; `clean`: for judging samples.
+"""A CLIP of noisy scenes and their captions, for guidance by text; `clean` to judge samples.
 
 Command:   djax train --config=scenes_clip --workdir=runs/sclip
            djax train --config=scenes_clip:clean --config.seed=1 --workdir=runs/sclip2
 Use:       --config.guidance="clip_guidance(checkpoint='runs/sclip', form='bank', inner=cfg(w=0.0))"
 Hardware:  two CPU cores, minutes
-Expected:  nearest text the own one, of all of the test scenes: 97% of clean ones (:clean, seed 1),
-           30% over all noise levels; 320 and 344 core-seconds (ours)
+Expected:  each scene's nearest text among all test scenes is its own for 97% of clean scenes
+           (:clean, seed 1) and 30% over all noise levels; 320 and 344 core-seconds (ours)
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,10 @@
-"""The prior of an unCLIP: what a CLIP will see, drawn from a text such as "a red three, top left".
+"""The prior of an unCLIP: samples CLIP embeddings from a text such as "a red three, top left".
 
 Command:   djax train --config=scenes_clip:clean --workdir=runs/clip
            djax train --config=scenes_prior --workdir=runs/prior
-Use:       --config.sample.prior=runs/prior, of a decoder (configs/scenes_unclip.py)
+Use:       --config.sample.prior=runs/prior with a decoder (configs/scenes_unclip.py)
 Hardware:  two CPU cores, minutes
-Expected:  4.34 +- 0.01 bits a value given the text (235 core-seconds, ours); docs/howto/unclip.md
+Expected:  4.34 +- 0.01 bits per value given the text (235 core-seconds, ours); docs/howto/unclip.md
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data = "embeddings(checkpoint='runs/clip', of=scenes(objects=1))"
     c.text = "words(length=12)"
     c.network = "prior(width=96, depth=3, heads=4)"
-    c.prediction = "v"  # theirs is "x", with objective "weighted(weight=x())"
+    c.prediction = "v"  # the paper uses "x", with objective "weighted(weight=x())"
     c.batch = 64
     c.steps = 2000
     c.lr, c.lr_decay, c.clip = 1e-3, "cosine", 1.0

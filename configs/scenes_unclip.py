@@ -1,4 +1,4 @@
-"""The decoder of an unCLIP: scenes from what a CLIP sees in them, and from their texts.
+"""The decoder of an unCLIP: scenes from their CLIP embeddings and texts.
 
 Command:   djax train --config=scenes_clip:clean --workdir=runs/clip
            djax train --config=scenes_unclip --workdir=runs/decoder

@@ -3,8 +3,8 @@
 Command:   djax train --config=signals --workdir=runs/signals
            --config=configs/signals.py:white is white noise, whose bits are log2 of its levels
 Hardware:  two CPU cores, a few minutes
-Expected:  63.05 +- 0.48 bits a signal, of 62.76 that it has; white noise after 300 steps 127.93
-           +- 0.58 of 128 (ours)
+Expected:  63.05 +- 0.48 bits per signal, with an entropy of 62.76; white noise after 300 steps
+           127.93 +- 0.58, with an entropy of 128 (ours)
 """
 
 from ml_collections import ConfigDict

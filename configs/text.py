@@ -1,10 +1,10 @@
-"""Texts by Gaussian diffusion of learned vectors of letters, with a learned schedule (Plaid).
+"""Text by Gaussian diffusion of learned letter embeddings, with a learned schedule (Plaid).
 
 Command:   djax train --config=text --workdir=runs/letters
-           the default is a Markov source whose entropy is known; for a text of your own add
+           the default is a Markov source whose entropy is known; for your own text add
            --config.data='text(path="FILE.txt", length=64)'
 Hardware:  two CPU cores, a few minutes
-Expected:  34.76 +- 0.26 bits a text of 16 letters, of 33.77 that it has (ours)
+Expected:  34.76 +- 0.26 bits per text of 16 letters, with an entropy of 33.77 (ours)
 """
 
 from ml_collections import ConfigDict

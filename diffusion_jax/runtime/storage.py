@@ -207,7 +207,7 @@ def alone(folder: Path) -> Iterator[None]:
             lock.acquire()
         yield
     finally:
-        if lock.is_locked:  # whoever waits notices that this file is gone, and makes another
+        if lock.is_locked:  # waiting processes notice this and make another
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 

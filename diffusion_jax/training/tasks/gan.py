@@ -154,7 +154,7 @@ class Gan:
         for name in ("text", "embedding"):
             if c[name]:
                 raise ConfigError(
-                    f"{name}={c[name]!r}: a GAN is told the class of an image and nothing else; "
+                    f"{name}={c[name]!r}: a GAN is conditioned on the class of an image only; "
                     "leave it out"
                 )
         handed.check(setting)

@@ -214,8 +214,8 @@ class GuideTask:
             raise ConfigError("a guide is trained with accumulate=1 and augment='none()'")
         if c.embedding:
             raise ConfigError(
-                f"embedding={c.embedding!r}: a guide is not conditioned on CLIP embeddings; leave it "
-                "out"
+                f"embedding={c.embedding!r}: a guide is not conditioned on CLIP embeddings; leave "
+                "it out"
             )
         autoencoder = _autoencoder(setting)
         handed.check(setting)
