@@ -1,4 +1,4 @@
-"""What the benchmarks share: the work, the clock, the table, and files to compare."""
+"""Shared code of the benchmarks: the work to measure, timing, tables, comparison of results."""
 
 import argparse
 import atexit
@@ -36,7 +36,7 @@ _CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """The type of a flag: whole numbers from `least` on."""
+    """The type of a flag that takes whole numbers of at least `least`."""
 
     def number(text: str) -> int:
         if not text.lstrip("-").isdigit() or int(text) < least:
@@ -48,7 +48,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 @functools.cache
 def _random_images() -> str:
-    """An npz of random 32x32 colour images: speed does not depend on what they show."""
+    """An npz of random 32x32 colour images; speed does not depend on their content."""
     folder = tempfile.mkdtemp(prefix="benchmark-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = Path(folder) / "images.npz"
@@ -58,7 +58,7 @@ def _random_images() -> str:
 
 
 def read_lines(log: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file, none if it is missing; what a kill has torn is no row."""
+    """The rows of a JSON-lines file, without incomplete lines; empty if there is no file."""
     rows = []
     for line in log.read_text().splitlines() if log.exists() else []:
         with contextlib.suppress(ValueError):
@@ -67,7 +67,7 @@ def read_lines(log: Path) -> list[dict[str, Any]]:
 
 
 def config_file(name: str) -> ConfigDict:
-    """What a file in `configs/` says, as `digits`, or a variant of it, as `digits_latent:prior`."""
+    """The configuration of a file in `configs/`: `digits`, or a variant `digits_latent:prior`."""
     name, _, variant = name.partition(":")
     path, spec = _CONFIGS / f"{name}.py", {}
     exec(compile(path.read_text(), path, "exec"), spec)
@@ -75,13 +75,13 @@ def config_file(name: str) -> ConfigDict:
 
 
 def config_of(work: str, dtype: str = "float32", **network: Any) -> ConfigDict:
-    """The configuration of one piece of work.
+    """The configuration of a piece of work.
 
     Args:
         work: `"digits"`, or `"vdm8"` and `"vdm32"`: 8 and 32 blocks of 128 channels on 32x32x3,
             8 images on CPU and 128 elsewhere.
-        dtype: of the network's arithmetic.
-        **network: more settings of the network, such as `scan=True`.
+        dtype: type of the network's arithmetic.
+        **network: further settings of the network, such as `scan=True`.
 
     Returns:
         The configuration.
@@ -102,16 +102,15 @@ def config_of(work: str, dtype: str = "float32", **network: Any) -> ConfigDict:
 def job_of(
     work: str, dtype: str = "float32", devices: int | None = None, **network: Any
 ) -> Experiment:
-    """A job for `config_of` the same arguments, on all devices or the first few; writes nothing."""
+    """A job with the configuration `config_of(work, ...)`, on all or the first few devices."""
     experiment = Experiment(config_of(work, dtype, **network), Path("unused"))
-    vars(experiment)["mesh"] = make_mesh(
-        jax.devices()[:devices]
-    )  # where a cached property keeps it
+    # `mesh` is a cached property: this replaces its value.
+    vars(experiment)["mesh"] = make_mesh(jax.devices()[:devices])
     return experiment
 
 
 def weights(experiment: Experiment) -> Params:
-    """Initial weights on the mesh, zeros replaced: a network of zeros might be too easy."""
+    """Initial weights on the mesh, with noise: with zeros a network might run faster."""
     params = experiment.model.init(jax.random.key(0), experiment.source.shape)
     leaves, tree = jax.tree.flatten(params["network"])
     keys = jax.random.split(jax.random.key(1), len(leaves))
@@ -121,7 +120,7 @@ def weights(experiment: Experiment) -> Params:
 
 
 def rows(experiment: Experiment, n: int) -> dict[str, jax.Array]:
-    """The first `n` training images and labels, on the mesh; zeros for latents that are kept."""
+    """The first `n` training images and labels, on the mesh, with zeros for cached latents."""
     split, model = experiment.source.split("train"), experiment.model
     found = split.take(np.arange(n) % len(split))
     if not model.traits.pixels and not is_trained(model.space):
@@ -133,13 +132,13 @@ def rows(experiment: Experiment, n: int) -> dict[str, jax.Array]:
 
 
 def fresh_state(experiment: Experiment, params: Params) -> tuple[Any, Any]:
-    """A recipe and a state to train from `params` (copied: steps donate their state)."""
+    """A recipe, and a state to train from a copy of `params` (steps donate their state)."""
     recipe = make_recipe(experiment)
-    own = jax.tree.map(lambda a: a.copy(), params)
-    made = state_lib.init(
-        own, recipe.optimizer, tuple(experiment.config.ema), recipe.proposal.init(), recipe.frozen
+    copy = jax.tree.map(lambda a: a.copy(), params)
+    state = state_lib.init(
+        copy, recipe.optimizer, tuple(experiment.config.ema), recipe.proposal.init(), recipe.frozen
     )
-    return recipe, on_mesh(experiment, made)
+    return recipe, on_mesh(experiment, state)
 
 
 def on_mesh(experiment: Experiment, tree: Any) -> Any:
@@ -148,15 +147,16 @@ def on_mesh(experiment: Experiment, tree: Any) -> Any:
 
 
 def step_of(experiment: Experiment, recipe: Any, state: Any) -> tuple[Any, Any, float, Callable]:
-    """A training step on its own.
+    """Compiles a training step.
 
     Args:
         experiment: the job.
-        recipe: what a step is.
-        state: where to begin; it is donated.
+        recipe: the step's recipe.
+        state: the initial state; it is donated.
 
     Returns:
-        The program lowered and compiled, XLA's seconds for it, and a call that makes one step.
+        The lowered program, the compiled program, XLA's compile time in seconds, and a function
+        that runs one step.
     """
     data = rows(experiment, experiment.config.batch)
     index = put(jnp.zeros(1, jnp.int32), replicated(experiment.mesh))
@@ -176,11 +176,11 @@ def step_of(experiment: Experiment, recipe: Any, state: Any) -> tuple[Any, Any, 
 
 
 def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each call, taken in turn so that a busy machine hurts all alike.
+    """Median seconds of each call; calls take turns, so that a busy machine affects all alike.
 
     Args:
-        calls: by name; each has been compiled, and is called once more to warm up.
-        repeats: rounds.
+        calls: compiled functions by name; each is called once more to warm up.
+        repeats: number of rounds.
 
     Returns:
         Seconds by name.
@@ -197,7 +197,7 @@ def alternate(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, fl
 
 @functools.cache
 def _product_rate(dtype: str) -> float:
-    """FLOP/s of one device's matrix product, the best of several large ones."""
+    """FLOP/s of one device in large matrix products, the best of several."""
     n = 2048 if jax.default_backend() == "cpu" else 8192
     a = jnp.ones((n, n), dtype)
     product = jax.jit(lambda a, b: a @ b)
@@ -211,46 +211,43 @@ def _product_rate(dtype: str) -> float:
 
 
 def matmul_rate(dtype: str, devices: int) -> float:
-    """FLOP/s that large matrix products reach on so many devices; on CPU one uses every core."""
+    """FLOP/s of large matrix products on `devices` devices; on CPU one product uses all cores."""
     return _product_rate(dtype) * (1 if jax.default_backend() == "cpu" else devices)
 
 
 def mebibytes(compiled: Any) -> float:
-    """MiB of a program on each device: arguments, results, temporaries; donated ones once."""
+    """Memory of a program on each device in MiB; donated arguments are counted once."""
     m = compiled.memory_analysis()
     used = m.argument_size_in_bytes + m.output_size_in_bytes + m.temp_size_in_bytes
     return (used - m.alias_size_in_bytes) / 2**20
 
 
-def table(found: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """Rows as a markdown table; columns are all keys, in order of appearance."""
-    columns = list(dict.fromkeys(k for row in found for k in row))
-    cells = [
-        [f"{v:.4g}" if isinstance(v, float) else str(v) for v in (r.get(c, "") for c in columns)]
-        for r in found
-    ]
+    columns = list(dict.fromkeys(k for row in rows for k in row))
+
+    def cell(value: Any) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    cells = [[cell(row.get(c, "")) for c in columns] for row in rows]
     lines = [columns, ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _compare(first: Path, second: Path) -> None:
-    """Prints every figure of `second` as a ratio to that of `first`."""
+    """Prints every number in `second` as a ratio to that in `first`."""
     a, b = (json.loads(p.read_text()) for p in (first, second))
     print(f"{second} / {first}   ({b['devices']}, {b['date']} / {a['devices']}, {a['date']})")
 
     def named(r: dict) -> tuple:
         return tuple(v for v in r.values() if isinstance(v, str))
 
+    def ratio(value: Any, base: Any) -> Any:
+        return value if isinstance(value, str) or not base else value / base
+
     before = {named(r): r for r in a["rows"]}
-    out = [
-        {
-            k: v if isinstance(v, str) else (v / before[named(r)][k] if before[named(r)][k] else v)
-            for k, v in r.items()
-            if k in before[named(r)]
-        }
-        for r in b["rows"]
-        if named(r) in before
-    ]
+    pairs = [(before[named(r)], r) for r in b["rows"] if named(r) in before]
+    out = [{k: ratio(v, old[k]) for k, v in new.items() if k in old} for old, new in pairs]
     print(table(out) if out else "no rows in common")
 
 
@@ -258,14 +255,14 @@ def run(doc: str, measure: Callable[[argparse.Namespace, str], list[dict[str, An
     """The command line of a benchmark.
 
     Args:
-        doc: its docstring.
-        measure: `(arguments, work) -> rows`; a row is a dict of names and numbers.
+        doc: docstring of the benchmark.
+        measure: `(arguments, work) -> rows`; a row is a dict of values by name.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--work", nargs="+", default=["digits", "vdm8"], choices=WORK)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument(
         "--compare", nargs=2, type=Path, metavar="JSON", help="print ratios of two files instead"
     )
@@ -273,7 +270,7 @@ def run(doc: str, measure: Callable[[argparse.Namespace, str], list[dict[str, An
     if args.compare:
         _compare(*args.compare)
         return
-    cpu_devices.share(8)  # as a job has them; 8 images are the smallest batch here
+    cpu_devices.share(8)  # as in a job; 8 images are the smallest batch here
     found = [row for work in args.work for row in measure(args, work)]
     print(table(found))
     record = {

@@ -1,4 +1,4 @@
-"""A classifier as the judge of samples, also of three images stacked as channels."""
+"""Independent classifiers (judges) of samples, also for three images stacked as channels."""
 
 from pathlib import Path
 
@@ -13,22 +13,22 @@ from diffusion_jax.types import Array, Params
 
 
 def stacked(data: Source, judged: Source) -> bool:
-    """Whether images are three of those that a judge knows, as channels, and classes likewise."""
-    (*size, channels), (*own, one) = data.shape, judged.shape
+    """Whether the channels of `data` are three images of `judged`, with all triples of classes."""
+    (*size, channels), (*judged_size, judged_channels) = data.shape, judged.shape
     return (
-        (size, channels, one) == (own, 3, 1)
+        (size, channels, judged_channels) == (judged_size, 3, 1)
         and data.num_classes == judged.num_classes**3
         and data.levels == judged.levels
     )
 
 
 def channels(images: np.ndarray) -> np.ndarray:
-    """Each channel of `[N, H, W, C]` as an image of its own, `[N C, H, W, 1]`."""
+    """The channels of `[N, H, W, C]` as separate images, `[N C, H, W, 1]`."""
     return np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)
 
 
 def by_channel(images: np.ndarray, judge: Path) -> np.ndarray:
-    """The number that a judge of single channels reads in stacked images, `[N]`."""
+    """Classes `[N]` of stacked images, from a judge that classifies each channel."""
     run = open_run(judge)
     classify = features.classes(run, features.open_classifier(run, str(judge), "--judge"))
     k = run.source.num_classes
@@ -36,12 +36,12 @@ def by_channel(images: np.ndarray, judge: Path) -> np.ndarray:
 
 
 def features_by_channel(judge: Path) -> Features:
-    """The judge's features of every channel, one after the other."""
+    """The judge's features of all channels, concatenated."""
     run = open_run(judge)
     found = features.build(run, f"classifier(checkpoint={str(judge)!r})")
 
     def apply(params: Params, images: Array) -> Array:
-        # Moved as in `channels`, but by the device.
+        # As in `channels`, but on the device.
         flat = jax.numpy.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)
         return found.apply(params, flat).reshape(len(images), -1)
 
@@ -50,7 +50,7 @@ def features_by_channel(judge: Path) -> Features:
 
 
 def bench_of(run: Experiment, judge: Path) -> quality_lib.Bench:
-    """What samples are held against."""
+    """The reference that samples are compared with."""
     if not stacked(run.source, open_run(judge).source):
         return quality_lib.open_bench(run)
     each = features_by_channel(judge)
@@ -60,7 +60,7 @@ def bench_of(run: Experiment, judge: Path) -> quality_lib.Bench:
 
 
 def errors_of(judge: Path) -> float:
-    """The share of its own test images that a judge takes for others."""
+    """The judge's error rate on its own test images."""
     run = open_run(judge)
     test = run.source.split("test")
     classify = features.classes(run, features.open_classifier(run, str(judge), "--judge"))

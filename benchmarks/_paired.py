@@ -12,17 +12,17 @@ from diffusion_jax.runtime.formatting import plus_minus
 
 
 def totals(path: Path) -> np.ndarray:
-    """The bits/dim that an evaluation wrote of every image."""
+    """The bits/dim of every image, as written by an evaluation."""
     with np.load(path) as f:
         return f["bits_per_dim_total"]
 
 
 def compared(first: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> dict[str, str]:
-    """A row's figures: mean over seeds, with errors over images and the spread over seeds.
+    """Results of a row: the mean over seeds, its error over images and the spread over seeds.
 
     Args:
-        first: bits/dim of every image by seed, of the first row.
-        other: of this row.
+        first: bits/dim of every image of the first row, by seed.
+        other: the same for this row.
 
     Returns:
         `bits/dim`, `over seeds`, `minus the first`, `of it over seeds`; the differences are of the
@@ -32,8 +32,8 @@ def compared(first: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> dict
     def spread(values: list[float]) -> str:
         return f"{statistics.stdev(values):.4f}" if len(values) > 1 else ""
 
-    def shown(figure: dict[str, float]) -> str:
-        return plus_minus(figure["bits_per_dim"], figure["standard_error"])
+    def shown(mean: dict[str, float]) -> str:
+        return plus_minus(mean["bits_per_dim"], mean["standard_error"])
 
     def over_images(values: list[np.ndarray]) -> dict[str, float]:
         return bpd.mean_se(np.mean(values, axis=0))
@@ -51,7 +51,7 @@ def compared(first: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> dict
 
 
 def chosen(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The learning rate of every variant: of those tried, the best on held-out images."""
+    """The learning rate of each variant that was best on held-out images."""
     best: dict[str, dict[str, Any]] = {}
     for r in rows:
         if r["tried"] and r["held_out"] < best.get(r["variant"], {"held_out": np.inf})["held_out"]:
@@ -60,18 +60,18 @@ def chosen(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def latest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without those that were written again later."""
+    """The latest version of each row."""
     keys = ("table", "variant", "seed", "lr")
     return list({tuple(r[k] for k in keys): r for r in rows}.values())
 
 
-# What a table shows the mean over seeds of, and with how many digits.
+# Columns that are averaged over seeds, and their number of decimals.
 _MEANS = {"core_s": 0, "core_s_of_steps": 0, "images_per_s": 0, "compile_core_s": 0,
           "frechet": 3, "samples_per_s": 0}  # fmt: skip
 
 
 def show(rows: list[dict[str, Any]]) -> str:
-    """Rows of one table in markdown; where learning rates were tried, a table of these as well."""
+    """Rows as a markdown table, with a second table of the learning rates if several were tried."""
     best = chosen(rows)
     by_name: dict[str, dict[int, dict[str, Any]]] = {}
     for r in rows:

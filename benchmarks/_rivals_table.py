@@ -1,4 +1,4 @@
-"""The table of rivals: mean and standard error over the seeds of a row, and the worst of them."""
+"""The table of rivals: mean and standard error over the seeds of a row, and the worst seed."""
 
 import math
 import statistics
@@ -8,7 +8,7 @@ FIGURES = ("frechet", "kid", "precision", "recall", "density", "coverage", "accu
 
 
 def collapsed(row: dict[str, Any]) -> bool:
-    """Recall below 0.2, or fewer than nine tenths of the modes that a perfect sampler finds."""
+    """Whether recall is below 0.2, or modes are below nine tenths of a perfect sampler's."""
     lost = "modes" in row and row["modes"]["found"] < 0.9 * row["modes"]["floor_found"]
     return lost or (row["recall"] is not None and row["recall"] < 0.2)
 
@@ -24,7 +24,7 @@ def _mean(values: list[float | None]) -> str:
 
 
 def _variation(rows: list[dict[str, Any]]) -> str:
-    """How far shares of classes are from those of the data, and a perfect sampler's would be."""
+    """The total variation of class frequencies from the data's, and a perfect sampler's."""
     known = [r for r in rows if "variation" in r]
     if not known:
         return ""
@@ -35,19 +35,19 @@ def _variation(rows: list[dict[str, Any]]) -> str:
 
 
 def _errs(rows: list[dict[str, Any]]) -> str:
-    """How often the judge errs at real images, of a channel where there are three."""
+    """The judge's error rate on real images; for stacked images, on single channels."""
     return next((f"{r['judge_errs']:.1%}" for r in rows if "judge_errs" in r), "")
 
 
 def _bits(rows: list[dict[str, Any]]) -> str:
-    """Bits/dim: bounds, or densities, which are said to be some."""
+    """Bits/dim: bounds, or densities, which are marked as such."""
     found = _mean([r["bits_per_dim"] for r in rows])
     exact = any(r.get("bound") is False for r in rows)
     return f"{found} (density, no bound)" if exact else found
 
 
 def _average(sets: list[dict[str, Any]]) -> dict[str, Any]:
-    """The means of one run over its sets of samples."""
+    """The mean of a run's rows over its sets of samples."""
     first = sets[0]
     numbers = [k for k, v in first.items() if isinstance(v, float)]
     mean = first | {k: statistics.mean(r[k] for r in sets) for k in numbers}
@@ -57,7 +57,7 @@ def _average(sets: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def by_run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a mean is taken of: one row for each run, or the sets of samples of a single one."""
+    """The rows to average: one for each run, or for a single run one for each set of samples."""
     runs: dict[Any, list[dict[str, Any]]] = {}
     for r in rows:
         runs.setdefault(r.get("run"), []).append(r)
@@ -65,7 +65,7 @@ def by_run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def show(rows: list[dict[str, Any]]) -> str:
-    """The table in markdown: mean and standard error over seeds, and the worst of them."""
+    """The table in markdown: mean and standard error over seeds, and the worst seed."""
     heads = ("", "calls", "ms for one", "images/s", "training core-s", "weights", "Frechet",
              "worst", "KID", "precision", "recall", "density", "coverage", "class accuracy",
              "total variation of classes", "modes", "KL, nats", "judge errs", "bits/dim",

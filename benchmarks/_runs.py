@@ -1,4 +1,4 @@
-"""Runs that a benchmark trains: how fast they are, what they cost, and what came of them."""
+"""Runs that a benchmark trains: their speed, cost and results."""
 
 import contextlib
 import gc
@@ -21,17 +21,17 @@ from diffusion_jax.experiment.measures import sample_quality as quality_lib
 from diffusion_jax.runtime import cores
 from diffusion_jax.runtime.storage import write_json
 
-_ROUNDS, _STEPS = 3, 10  # of timing; SOAP's eigenvectors are updated every tenth step
+_ROUNDS, _STEPS = 3, 10  # for timing; SOAP's eigenvectors are updated every tenth step
 _SAMPLES = 600
 
 
 def note(text: str) -> None:
-    """Progress, to stderr."""
+    """Prints progress to stderr."""
     print(f"bits: {text}", file=sys.stderr, flush=True)
 
 
 def speeds(cases: dict[str, Experiment]) -> dict[str, dict[str, float]]:
-    """Core-seconds of a step and of compiling it, number of weights, by row; steps in turn."""
+    """Core-seconds of a step and of its compilation, and the number of weights, for each row."""
     steps, found = {}, {}
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is timed
     for name, experiment in cases.items():
@@ -58,9 +58,9 @@ def speeds(cases: dict[str, Experiment]) -> dict[str, dict[str, float]]:
 
 
 def check_same(folder: Path, config: ConfigDict, fields: tuple[str, ...]) -> None:
-    """Refuses (`ConfigError`) a folder with a run of other settings, whose figures these are not.
+    """Raises `ConfigError` if the folder has a run with other settings.
 
-    What a run has added to a plug-in's arguments by itself is not compared.
+    Plug-in arguments that a run has filled in itself are not compared.
     """
     saved = saved_config.find(folder)
     if saved is None:
@@ -79,10 +79,10 @@ def check_same(folder: Path, config: ConfigDict, fields: tuple[str, ...]) -> Non
 
 
 def _holds(old: Any, new: Any) -> bool:
-    """Whether a plug-in, or a value, is the one asked for, but for arguments added to it."""
+    """Whether a saved plug-in or value matches the requested one, ignoring added arguments."""
     if not (isinstance(old, registry.Spec) and isinstance(new, registry.Spec)):
         return old == new
-    asked = {k: v for k, v in new.kwargs.items() if k != "edges"}  # a plan, by then
+    asked = {k: v for k, v in new.kwargs.items() if k != "edges"}  # a run replaces these by a plan
     return (
         (old.name, len(old.args)) == (new.name, len(new.args))
         and all(map(_holds, old.args, new.args))
@@ -102,7 +102,7 @@ def held_out(folder: Path) -> float:
 
 
 def train(config: ConfigDict, folder: Path) -> None:
-    """Trains and measures a run as the command line does, unless it is finished."""
+    """Trains and evaluates a run as the command line does, unless it is finished."""
     if finished(folder, config.steps):
         return
     note(f"{folder}: {config.steps} steps")
@@ -113,7 +113,7 @@ def train(config: ConfigDict, folder: Path) -> None:
 
 
 def measure(run: Path, weights: str, folder: Path, steps: int) -> None:
-    """Measures other weights of a run, unless they have been."""
+    """Evaluates other weights of a run, unless this has been done."""
     if finished(folder, steps):
         return
     config = saved_config.read(saved_config.find(run))
@@ -123,7 +123,7 @@ def measure(run: Path, weights: str, folder: Path, steps: int) -> None:
 
 
 def measure_together(runs: list[Path], folder: Path, steps: int) -> None:
-    """Measures runs as the stages of one cascade, unless they have been."""
+    """Evaluates runs as the stages of one cascade, unless this has been done."""
     if finished(folder, steps):
         return
     config = saved_config.read(saved_config.find(runs[-1]))
@@ -135,23 +135,23 @@ def measure_together(runs: list[Path], folder: Path, steps: int) -> None:
 def outcome(
     runs: list[Path], place: Path, steps: int, batches: list[int], together: bool
 ) -> dict[str, Any]:
-    """What a row's runs cost, and what was measured in `place`: figures, and the file of images.
+    """The cost of a row's runs, and the results in `place` with the file of per-image values.
 
-    Held-out bits are those of the last run; of a cascade's stages they add up.
+    Held-out bits are the last run's, or the sum over the stages of a cascade.
     """
     report = place / "eval" / f"{steps}.json"
     found = json.loads(report.read_text())["result"]
-    figures = {k: found[k] for k in ("bits_per_dim", "standard_error", "monte_carlo_se")}
+    results = {k: found[k] for k in ("bits_per_dim", "standard_error", "monte_carlo_se")}
     npz = str(report.with_suffix(".npz"))
     paces = [pace(run, batch) for run, batch in zip(runs, batches, strict=True)]
     summed = {k: sum(p[k] for p in paces) for k in ("core_s", "core_s_of_steps")
               if all(k in p for p in paces)}  # fmt: skip
     held = sum(map(held_out, runs if together else runs[-1:]))
-    return {**paces[-1], **summed, "held_out": held, **figures, "npz": npz}
+    return {**paces[-1], **summed, "held_out": held, **results, "npz": npz}
 
 
 def pace(folder: Path, batch: int) -> dict[str, float]:
-    """Processor time of a run, in all and of its steps, and images a second of the wall clock."""
+    """Processor time of a run in total and of its steps, and images per second of wall time."""
     rows = [r for r in _common.read_lines(folder / "metrics.jsonl") if "train/core_seconds" in r]
     pairs = [(a, b) for a, b in itertools.pairwise(rows) if b["seconds"] > a["seconds"]]
     found = {"core_s": rows[-1]["train/core_seconds"]}
@@ -166,7 +166,7 @@ def pace(folder: Path, batch: int) -> dict[str, float]:
 
 
 def quality(run: Path, judge: Path, data_dir: str) -> dict[str, float]:
-    """Frechet distance of a run's samples, and how many a second: no guidance, 20 steps of 2M."""
+    """Frechet distance and samples per second of a run: no guidance, 20 steps of `dpmpp_2m()`."""
     kept = run / "frechet.json"
     found = json.loads(kept.read_text()) if kept.exists() else {}
     if not found or found.get("judge", str(judge)) != str(judge):

@@ -16,8 +16,8 @@ def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
     """Exact two-sided p-value (McNemar 1947) of two classifiers on the same images.
 
     Args:
-        a: whether one is right, bool `[N]`.
-        b: whether the other is.
+        a: correct answers of one classifier, bool `[N]`.
+        b: correct answers of the other, bool `[N]`.
     """
     only = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     least, n = min(only), sum(only)
@@ -46,12 +46,12 @@ def show(rows: list[dict[str, Any]]) -> str:
 def compared(
     real: dict[int, np.ndarray], right: dict[int, np.ndarray], same: bool = False
 ) -> dict[str, str]:
-    """The figures of an arm on the test images.
+    """The results of an arm on the test images.
 
     Args:
-        real: whether classifiers of real images are right, by seed, bool `[N]`.
-        right: the same of this arm.
-        same: whether it is the real arm itself.
+        real: correct answers of the classifiers trained on real images, by seed, bool `[N]`.
+        right: correct answers of this arm's classifiers.
+        same: whether this is the real arm itself.
 
     Returns:
         Accuracy with its error over classifiers and the binomial one over images; the difference

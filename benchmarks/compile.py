@@ -1,9 +1,9 @@
-"""Compile times of the training step: blocks unrolled, and one block in a scan.
+"""Compile times of the training step, with blocks unrolled and in a scan.
 
     python -m benchmarks.compile --work vdm32 --json compile.json
 
-Times are of tracing, lowering and XLA, with the persistent cache off. What the scan costs at run
-time is in `benchmarks.train_step`.
+Times are for tracing, lowering and XLA, with the persistent cache off. `benchmarks.train_step`
+measures what the scan costs at run time.
 """
 
 import argparse

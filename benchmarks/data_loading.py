@@ -1,9 +1,9 @@
-"""Images per second that a data set can be read at, by the number of threads that decode.
+"""Speed of reading a data set, in images per second, by the number of decoding threads.
 
     python -m benchmarks.data_loading "folder(path='pictures', size=64)" --workers 1 2 4
 
-Compare with the images per second that the network trains at (`benchmarks.train_step`): reading
-need only be faster, as it goes on beside the training.
+Compare it with the training speed (`benchmarks.train_step`): reading only has to be faster, because
+it runs in parallel with training.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Evaluation speed: the bound of many images at many times, beside bare forward passes, in turn.
+"""Evaluation speed: the bound of many images at many times, compared with bare forward passes.
 
     python -m benchmarks.evaluate --work digits vdm8 --json evaluate.json
 
-Four batches go through the same call as `--mode=eval`, 16 times per image. `overhead` counts all
-that is not the network: noise, the decoder, the transfers of images and of results. FLOPs are the
-network's alone; `of_matmul` is as in `benchmarks.train_step`.
+Four batches go through the same call as `--mode=eval`, with 16 noise draws per image. `overhead`
+includes everything but the network: noise, the decoder, transfers of images and results. FLOPs are
+the network's alone; `of_matmul` is as in `benchmarks.train_step`.
 """
 
 import argparse

@@ -1,16 +1,17 @@
-r"""Guidance by texts in one table: none, classifier-free, by a CLIP, and both (GLIDE's comparison).
+r"""Compares text guidance: none, classifier-free, by a CLIP, and both (as in GLIDE).
 
     python -m benchmarks.guided --checkpoint=runs/scenes --clip=runs/sclip --other=runs/sclip2 \
         --json=guided.json
 
-`--clip` guides; `--other`, a CLIP of clean images from another seed, judges, as does `--judge`.
-Every row starts from the same noise and shows the captions of the test split. Columns: how often
-the judge finds what the caption says; 100 times the cosine of image and text, by the CLIP that
-guides and by the other one; how often the own text is the nearest, by each; the leak, how much more
-the first rose than the second (from the row without guidance); Frechet distance, precision and
-recall in the other one's vectors; the model's own bits of the text in the image; images per second
-(sets after the first, which compiles). Errors are standard errors over seeds. Sets that are in
-`--json` are not drawn again; `--rows` takes some.
+`--clip` guides. Two independent judges score the samples: `--other`, a CLIP of clean images from
+another seed, and `--judge`. Every row starts from the same noise and uses the captions of the test
+split. Columns: how often the judge finds what the caption says; 100 times the cosine of image and
+text, for the guiding CLIP and for the other one; how often an image's own text is the nearest, for
+each CLIP; the leak, how much more the first score rose than the second (relative to the row without
+guidance); Frechet distance, precision and recall in the other CLIP's embeddings; the information
+between text and image in bits, according to the model; images per second (without the first set,
+which compiles). Errors are standard errors over seeds. Sets that are already in `--json` are not
+drawn again; `--rows` selects rows.
 """
 
 import argparse
@@ -41,10 +42,10 @@ NONE = "none"
 
 
 def settings(clip: str) -> dict[str, str]:
-    """The guidance of every row, by name; that of a CLIP is on the conditional prediction or null.
+    """The guidance of each row, by name; a CLIP guides the conditional or the null prediction.
 
     Args:
-        clip: the run that guides.
+        clip: the run of the guiding CLIP.
     """
     rows = {NONE: "none()", "null": "cfg(w=0.0)"} | {f"cfg {w:g}": f"cfg(w={w})" for w in WEIGHTS}
     for form in ("bank", "logit"):
@@ -78,7 +79,7 @@ def config_of(args: argparse.Namespace, guidance: str) -> Experiment:
 
 
 def figures(found: dict[str, Any], own: dict[str, Any]) -> dict[str, float]:
-    """The columns of one set of images, from what a bench and the guiding CLIP say of it."""
+    """The columns for one set of images, from the bench's and the guiding CLIP's results."""
     return {
         **{f"right: {k}": v["value"] for k, v in found.get("judge", {}).items()},
         "own CLIP": own["score"],
@@ -101,14 +102,14 @@ def measure(
     """The columns of one row, for each seed.
 
     Args:
-        run: the model's, with the row's guidance.
+        run: the model's run, with the row's guidance.
         params: its weights.
         bench: judge and second CLIP.
-        own: the CLIP that guides.
-        seeds: of the noise.
+        own: the guiding CLIP.
+        seeds: seeds for the noise.
 
     Returns:
-        A dict for each seed, by column.
+        A dict of columns for each seed.
     """
     judges.check_apart(run)
     made = run_sampler.compiled(run, params)
@@ -129,12 +130,12 @@ def show(rows: list[dict[str, Any]], names: list[str], real: dict[str, float]) -
     """The table in markdown, with the leak.
 
     Args:
-        rows: `{"row", "seed", ...}` of every set of samples.
-        names: of rows, in order.
+        rows: `{"row", "seed", ...}` for every set of samples.
+        names: names of the rows, in order.
         real: the columns of real images.
 
     Returns:
-        The text; a row that was not measured is left out.
+        The table, without rows that were not measured.
     """
     plain_rows = {r["seed"]: r for r in rows if r["row"] == NONE}
 
@@ -154,10 +155,10 @@ def show(rows: list[dict[str, Any]], names: list[str], real: dict[str, float]) -
 
 
 def table(rows: list[dict[str, Any]], names: list[str], real: dict[str, float], head: str) -> str:
-    """A table in markdown of means and their errors over seeds; see `show`.
+    """A markdown table of means and standard errors over seeds; see `show`.
 
     Args:
-        head: of the first column.
+        head: header of the first column.
     """
     columns = list(dict.fromkeys(k for r in rows for k in r if k not in ("row", "seed")))
     lines = [f"| {head} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
@@ -179,10 +180,10 @@ def _cell(values: list[float]) -> str:
 
 
 def kept(path: Path | None, made_with: dict[str, str]) -> dict[str, Any]:
-    """What an earlier call of the same settings has left in `--json`; empty if there is nothing.
+    """The results of an earlier call in `--json`; empty if there are none.
 
     Raises:
-        ConfigError: it was made with other settings.
+        ConfigError: they were made with other settings.
     """
     if path is None or not path.is_file():
         return {}
@@ -195,7 +196,7 @@ def kept(path: Path | None, made_with: dict[str, str]) -> dict[str, Any]:
 def keep(
     path: Path | None, made_with: dict[str, str], real: dict[str, float], rows: list[dict]
 ) -> None:
-    """Writes what there is so far to `--json`, if that was given."""
+    """Writes the results so far to `--json`, if given."""
     if path is not None:
         record = {"made_with": made_with, "jax": jax.__version__, "devices": describe_devices(),
                   "real": real, "rows": rows}  # fmt: skip
@@ -209,7 +210,7 @@ def missing(rows: list[dict[str, Any]], name: str, seeds: list[int]) -> list[int
 
 
 def main() -> None:
-    """Measures every row."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="a text-to-image run")
     parser.add_argument("--clip", type=Path, required=True, help="the CLIP that guides")
@@ -221,10 +222,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sampler", default="dpmpp_2m()")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--draws", type=int, default=8, help="of the bound, for bits")
-    parser.add_argument("--rows", default="", help="a regular expression: only rows it matches")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="statistics")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--draws", type=int, default=8, help="noise draws per image, for bits")
+    parser.add_argument("--rows", default="", help="a regular expression that selects rows")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/benchmark"), help="folder for statistics"
+    )
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args()
     made_with = {k: str(getattr(args, k)) for k in ("checkpoint", "clip", "other", "judge", "num",
                                                     "sampler", "steps", "draws")}  # fmt: skip
@@ -238,13 +241,13 @@ def main() -> None:
     rows = there.get("rows", [])
     every = settings(str(args.clip))
     first = config_of(args, every["bank 1"])
-    judges.check_apart(first)  # who guides does not judge
+    judges.check_apart(first)  # the guiding CLIP must not judge
     params, _ = first.weights()
     bench = quality_lib.open_bench(first)
     own = clip_model.opened(str(args.clip), data_dir=args.data_dir)
     split = first.source.split("test")
-    told = judges.alike(own, np.asarray(split.images), judges.texts_of(first, split))
-    real = there.get("real") or figures(bench.floor() or {}, told)
+    scores = judges.alike(own, np.asarray(split.images), judges.texts_of(first, split))
+    real = there.get("real") or figures(bench.floor() or {}, scores)
     for name, guidance in every.items():
         seeds = missing(rows, name, args.seeds)
         if not seeds or not re.search(args.rows, name):

@@ -1,7 +1,7 @@
-"""VDM's network as one writes it first: `flax.linen` layers in a row, nothing made fast.
+"""A straightforward implementation of VDM's network in `flax.linen`, without optimisations.
 
-What "straightforward" means in the tables of `benchmarks.train_step`. With the parameters of
-`vdm_unet` (without attention after every block), block by block, it gives the same numbers.
+It is the baseline in the tables of `benchmarks.train_step`. With the parameters of `vdm_unet`
+(without attention after every block) it gives the same numbers, block by block.
 """
 
 import math
@@ -127,11 +127,11 @@ class Plain(nn.Module):
 
 
 def of(network: nn.Module) -> Plain:
-    """The plain version of a `vdm_unet`; refuses settings it has no version of."""
+    """The plain version of a `vdm_unet`; raises `ConfigError` for settings it does not support."""
     if network.attention or network.scalar or network.augment or not network.fourier:
         raise ConfigError(
-            f"no plain version of {network}: only of vdm_unet, with Fourier features and without "
-            "attention, augmentation or a scalar gamma"
+            f"there is no plain version of {network}: only vdm_unet has one, with Fourier features "
+            "and without attention, augmentation or a scalar gamma"
         )
     return Plain(
         network.width, network.depth, network.dropout, network.embed, network.levels,

@@ -1,13 +1,13 @@
-"""What makes a model remember its training images, and from how many on it generalises.
+"""Measures memorisation: the effect of settings, and of the number of training images.
 
     python -m benchmarks.memorisation --table effects --seeds 0 1 2 --out runs/memorisation
     python -m benchmarks.memorisation --table sizes --out runs/memorisation
 
 `effects`: digits, 200 training images, one setting changed in each row (dropout, weight decay,
-augmentation, averaging, early stopping, width). `sizes`: for each number of training images two
-runs that share none of them, and whether both draw the same from the same noise; also as
-`sizes.png`. Runs are `OUT/<table>/ROW/seedN`; killed, the same command goes on where it was.
-`rows.jsonl` has every finished row, `--show` prints those.
+augmentation, averaging, early stopping, width). `sizes`: for each number of training images, two
+runs on disjoint training sets, and how well their samples from the same noise agree; also plotted
+in `sizes.png`. Runs are `OUT/<table>/ROW/seedN`. After an interruption the same command resumes.
+`rows.jsonl` has every finished row, and `--show` prints them.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from diffusion_jax.experiment.measures import memorisation, run_agreement
 from diffusion_jax.experiment.sampling import samples as samples_lib
 from diffusion_jax.runtime import cache, cpu_devices
 
-_IMAGES = 200  # of training, in the effects
+_IMAGES = 200  # number of training images in the effects
 SIZES = (20, 50, 100, 200, 350, 700)
 _NETWORK = "vdm_unet(width={width}, depth=2, embed=64, dropout={dropout})"
 
@@ -43,8 +43,7 @@ class Effect:
 
     Attributes:
         settings: fields of the configuration that differ from the first row's.
-        measure: fields of `eval` with which the first row's run is measured; empty: a run of its
-            own.
+        measure: fields of `eval` to evaluate the first row's run with; empty for a separate run.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +65,7 @@ EFFECTS = {
 
 
 def config_of(data: str, steps: int, seed: int, settings: dict[str, Any]) -> ConfigDict:
-    """The configuration of a run: the digits', without dropout, validated often."""
+    """The configuration of a run: that of digits without dropout, with frequent validation."""
     c = _common.config_file("digits")
     c.network = _NETWORK.format(width=32, dropout=0.0)
     c.data, c.seed, c.steps = data, seed, steps or c.steps
@@ -80,7 +79,7 @@ def config_of(data: str, steps: int, seed: int, settings: dict[str, Any]) -> Con
 
 
 def trained(config: ConfigDict, folder: Path, images: int) -> Experiment:
-    """A run, trained unless it has been, that will draw so many samples."""
+    """Trains a run unless it is finished, and opens it to draw `images` samples."""
     _runs.train(config, folder)
     run = open_run(folder)
     run.config.sample.num = images
@@ -88,7 +87,7 @@ def trained(config: ConfigDict, folder: Path, images: int) -> Experiment:
 
 
 def figures(run: Experiment, draws: int = 0) -> dict[str, float]:
-    """What a run remembers: gap and membership, if there are images enough, and copies."""
+    """Memorisation of a run: gap and membership, if there are enough images, and copies."""
     run.config.eval.draws = draws or run.config.eval.draws
     train, test = (run.source.split(s) for s in ("train", "test"))
     with contextlib.redirect_stdout(sys.stderr):
@@ -111,7 +110,7 @@ def figures(run: Experiment, draws: int = 0) -> dict[str, float]:
 
 
 def effect(name: str, seed: int, out: Path, steps: int, images: int) -> dict[str, Any]:
-    """A row of the effects."""
+    """Measures a row of the effects."""
     e = EFFECTS[name]
     data = f"half(digits(), size={_IMAGES}, seed={seed})"
     folder = out / "effects" / ("plain" if e.measure else name).replace(" ", "_") / f"seed{seed}"
@@ -122,7 +121,7 @@ def effect(name: str, seed: int, out: Path, steps: int, images: int) -> dict[str
 
 
 def size(n: int, seed: int, out: Path, steps: int, images: int) -> dict[str, Any]:
-    """A row of the sizes: two runs on disjoint parts of the digits."""
+    """Measures a row of the sizes: two runs on disjoint parts of the digits."""
     runs = []
     for part in (0, 1):
         data = f"half(digits(), part={part}, size={n}, seed={seed})"
@@ -144,7 +143,7 @@ _SHOWN = {
 
 
 def fill(table: str, rows: Sequence[Any], args: argparse.Namespace) -> None:
-    """Every row and seed that is not there; the first seed of all rows first."""
+    """Measures all missing rows, seed by seed."""
     make, log = _TABLES[table][0], args.out / "rows.jsonl"
     how = {"steps": args.steps, "images": args.images}
     if any(r.get(k, v) != v for r in read(args.out, table) for k, v in how.items()):
@@ -155,7 +154,7 @@ def fill(table: str, rows: Sequence[Any], args: argparse.Namespace) -> None:
                 continue
             try:
                 found = make(row, seed, args.out, args.steps, args.images)
-            except UserError as e:  # the others are worth having all the same
+            except UserError as e:  # continue with the other rows
                 note(f"{table}, {row}, seed {seed} failed: {e}")
                 continue
             with log.open("a") as f:
@@ -164,13 +163,13 @@ def fill(table: str, rows: Sequence[Any], args: argparse.Namespace) -> None:
 
 
 def read(out: Path, table: str) -> list[dict[str, Any]]:
-    """Finished rows of a table; a line that a kill has torn is none."""
+    """The finished rows of a table."""
     log = out / "rows.jsonl"
     return [r for r in _common.read_lines(log) if r["table"] == table]
 
 
 def means(rows: list[dict[str, Any]], key: str) -> dict[Any, tuple[float, float | None]]:
-    """Mean over seeds by row, and its standard error where there are several."""
+    """Mean over seeds for each row, with its standard error if there are several seeds."""
     out = {}
     for name in dict.fromkeys(r["row"] for r in rows):
         values = [r[key] for r in rows if r["row"] == name and r.get(key) is not None]
@@ -196,7 +195,7 @@ def show(table: str, rows: list[dict[str, Any]]) -> str:
 
 
 def plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    """From remembering to generalising: agreement and copies against the number of images."""
+    """Plots agreement and copies against the number of training images."""
     same, copied = (charts.Chart("training images", y) for y in ("cosine", "share of samples"))
     for chart, names in ((same, ("cosine", "cosine_of_others")), (copied, ("singled_out",))):
         for key in names:
@@ -211,7 +210,7 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def note(text: str) -> None:
-    """Progress, to stderr."""
+    """Prints progress to stderr."""
     print(f"memorisation: {text}", file=sys.stderr, flush=True)
 
 
@@ -219,10 +218,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", default="effects", choices=_TABLES)
-    parser.add_argument("--rows", nargs="+", help="only these")
+    parser.add_argument("--rows", nargs="+", help="only these rows")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, default=0, help="of training; 0: the configuration's")
-    parser.add_argument("--images", type=int, default=200, help="samples of each run")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="training steps; 0 for the configuration's"
+    )
+    parser.add_argument("--images", type=int, default=200, help="samples to draw from each run")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--show", action="store_true", help="print finished rows only")
     args = parser.parse_args()

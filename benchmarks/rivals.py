@@ -1,4 +1,4 @@
-r"""GANs, students and their teachers in one table: time, quality, modes, bits, all seeds.
+r"""Compares GANs, students and their teachers: time, quality, modes and bits, over seeds.
 
     python -m benchmarks.rivals --judge=runs/judge --out=runs/rivals \\
         --row='GAN=runs/gan0,runs/gan1' --row='student, 4 steps=runs/four' \\
@@ -6,13 +6,13 @@ r"""GANs, students and their teachers in one table: time, quality, modes, bits, 
         --row='teacher, guided=runs/digits;dpmpp_2m();50;cfg(w=1.5)'
 
 A row is a name, the runs of its seeds, and for a diffusion model the sampler, its steps and its
-guidance (none unless it is named). `--judge` is a classifier that trained none of them: classes,
-and the features of all distances. Of `stacked(...)` data it looks at each channel. Compilation is
-not in the times. What `OUT/rows.jsonl` has of the same checkpoint is not measured again. Bits/dim
-are those of `--mode=eval`, if it has measured that checkpoint on the whole test set. Exported
-weights are a run, too: what training cost, and their bits/dim, are on their card. `--sets 3` draws
-three sets of samples of each run: of a row of one run the table then has the error of sampling, of
-others that over runs, of their means.
+guidance (none by default). `--judge` is an independent classifier, which gives the classes of
+samples and the features for all distances; in `stacked(...)` data it judges each channel. Times do
+not include compilation. Results in `OUT/rows.jsonl` for the same checkpoint are reused. Bits/dim
+are those of `--mode=eval`, if that checkpoint was evaluated on the whole test set. Exported weights
+can be used as a run: their training cost and bits/dim are taken from their card. `--sets 3` draws
+three sets of samples from each run. The error is then over the sets if a row has one run, otherwise
+over the means of its runs.
 """
 
 import argparse
@@ -43,13 +43,13 @@ _TIMED = 3
 
 
 def parse(row: str) -> tuple[str, list[str], dict[str, Any]]:
-    """`NAME=RUN[,RUN...][;SAMPLER;STEPS[;GUIDANCE]]`: the name, the runs, settings of sampling."""
+    """Parses `NAME=RUN[,RUN...][;SAMPLER;STEPS[;GUIDANCE]]` to name, runs and sampling settings."""
     head, *how = row.split(";")
     name, _, runs = head.rpartition("=")
     if not name or not runs or len(how) not in (0, 2, 3):
         raise SystemExit(f"--row={row!r}: write NAME=RUN,RUN or NAME=RUN;SAMPLER;STEPS;GUIDANCE")
     if how and not how[1].isdigit():
-        raise SystemExit(f"--row={row!r}: {how[1]!r} is no number of steps")
+        raise SystemExit(f"--row={row!r}: {how[1]!r} is not a number of steps")
     guidance = how[2] if len(how) == 3 else "none()"
     settings = {"sampler": how[0], "sample.steps": int(how[1]), "guidance": guidance} if how else {}
     return name, runs.split(","), settings
@@ -58,7 +58,7 @@ def parse(row: str) -> tuple[str, list[str], dict[str, Any]]:
 def opened(
     path: str, settings: dict[str, Any], args: argparse.Namespace, drawn: int = 0
 ) -> Experiment:
-    """A run with the settings of a row, and the seed of its set of samples."""
+    """Opens a run with the settings of a row and the seed of its set of samples."""
     config = saved_config.read(saved_config.find(Path(path)))
     for key, value in settings.items():
         config.update_from_flattened_dict({key: value})
@@ -78,7 +78,7 @@ def opened(
 
 
 def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, float]]:
-    """The sampler, its images, and images a second in batches and milliseconds for one."""
+    """The sampler, its images, and its speed: images per second, and milliseconds for one image."""
     draw = run_sampler.compiled(run, params)
     seed, asked = run.config.sample.seed, run.config.sample.num
     run.config.sample.num = run.config.sample.batch
@@ -99,11 +99,10 @@ def timed(run: Experiment, params: Any) -> tuple[Any, np.ndarray, dict[str, floa
 
 
 def bits(path: str, step: int, weights: str | None = None) -> dict[str, Any]:
-    """Bits/dim of a run at a step on its whole test set, and whether it is the bound.
+    """Bits/dim of a run at a step on its whole test set, and whether it is a bound.
 
-    With `weights`, of these: a run may have been measured by others, too.
-
-    The newest bound, or else the newest density that is a likelihood; nothing without either.
+    This is the newest bound, or else the newest density that is a likelihood; None without either.
+    With `weights`, only evaluations of these weights count.
     """
     if exported.is_exported(path):
         figure = exported.card(path).get("figure") or {"bits_per_dim": None}
@@ -129,10 +128,10 @@ def bits(path: str, step: int, weights: str | None = None) -> dict[str, Any]:
 def measure(
     path: str, settings: dict[str, Any], args: argparse.Namespace, drawn: int = 0
 ) -> dict[str, Any]:
-    """The figures of one run, by one set of samples."""
+    """The results for one set of samples of a run."""
     if not (args.judge / "config.json").exists():
         raise SystemExit(
-            f"--judge={args.judge}: there is no run; train one as configs/digits_classifier.py"
+            f"--judge={args.judge}: there is no run; train one with configs/digits_classifier.py"
         )
     run = opened(path, settings, args, drawn)
     params, _ = run.weights()
@@ -159,14 +158,14 @@ def measure(
 
 
 def core_seconds(path: str, batch: int) -> float | None:
-    """Processor time of the training of a run, or of weights that say so on their card."""
+    """Processor time of a run's training; for exported weights, from their card."""
     if exported.is_exported(path):
         return exported.card(path).get("core_seconds")
     return _runs.pace(Path(path), batch)["core_s"]
 
 
 def weights_of(path: str) -> tuple[str, int]:
-    """A name of the newest weights of a run, and their step."""
+    """An identifier of the newest weights of a run, and their step."""
     if exported.is_exported(path):
         said = exported.card(path)
         return said["sha256"], said["step"]
@@ -175,14 +174,14 @@ def weights_of(path: str) -> tuple[str, int]:
 
 
 def sampled(path: str) -> str | None:
-    """The average that samples are drawn with; None of exported weights, which are one."""
+    """The weight average that samples are drawn with; None for exported weights."""
     if exported.is_exported(path):
         return None
     return ema_key(saved_config.read(Path(path) / "config.json").ema[0])
 
 
 def trained(path: str) -> str:
-    """SHA-256 of how and on what the newest weights of a run were trained; empty if exported."""
+    """SHA-256 of the record of a run's newest checkpoint; empty for exported weights."""
     if exported.is_exported(path):
         return ""
     meta = restore.read_meta(restore.locate(Path(path))[0])
@@ -190,17 +189,17 @@ def trained(path: str) -> str:
 
 
 def main() -> None:
-    """Measures what is missing, and prints the table."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--row", action="append", required=True, help="NAME=RUN,RUN[;SAMPLER;STEPS[;GUIDANCE]]"
     )
     parser.add_argument("--judge", type=Path, required=True, help="a classifier's run")
-    parser.add_argument("--num", type=_common.at_least(1), default=2000, help="samples of a run")
+    parser.add_argument("--num", type=_common.at_least(1), default=2000, help="samples per set")
     parser.add_argument(
         "--batch", type=_common.at_least(1), default=500, help="samples drawn at once"
     )
-    parser.add_argument("--sets", type=_common.at_least(1), default=1, help="of samples, of a run")
+    parser.add_argument("--sets", type=_common.at_least(1), default=1, help="sample sets per run")
     parser.add_argument("--data_dir", default="", help="tensorflow-datasets folder")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -211,7 +210,7 @@ def main() -> None:
 
 
 def fill(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every row and run; what is there is not measured again."""
+    """Measures all rows and runs that have not been measured; returns all rows."""
     args.out.mkdir(parents=True, exist_ok=True)
     log = args.out / "rows.jsonl"
     cpu_devices.share(min(args.num, args.batch))

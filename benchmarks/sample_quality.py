@@ -3,11 +3,11 @@ r"""Sample quality against network evaluations and against guidance weight, with
     python -m benchmarks.sample_quality --checkpoint=runs/digits --classifier=runs/clf \
         --judge=runs/judge
 
-Prints two tables (markdown); a call is one of the guided denoiser, however often that calls the
-network. With `--json=FILE` every row is kept, and rows that are there are not run again: the full
-command takes an hour or more on a CPU, and `--calls`, `--samplers` and `--weights` do it in parts.
-Frechet distance is between features of `--judge`, a classifier that guides nothing, over all
-training images; `real images` is the score of the test set. Every row starts from the same noise.
+Prints two tables (markdown). A call is one evaluation of the guided denoiser, however often that
+evaluates the network. With `--json=FILE` rows are saved and not run again: the full command takes
+an hour or more on a CPU, and `--calls`, `--samplers` and `--weights` select parts of it. Frechet
+distance uses features of an independent classifier (`--judge`) and all training images; `real
+images` is the score of the test set. Every row starts from the same noise.
 """
 
 import argparse
@@ -39,20 +39,20 @@ GUIDANCE = {
     # From the unconditional prediction, so that weight 1 is Bayes' rule.
     "classifier": "classifier(scale={w}, checkpoint={classifier!r}, inner=cfg(w=0.0))",
 }
-# At weight 0 an interval only forgets the class inside it, so that its row is not "no guidance".
+# At weight 0 an interval drops the class only inside it, so its row is not "no guidance".
 
 
 def measure(experiment: Experiment, params: Params, bench: Any, repeats: int) -> dict[str, float]:
-    """One row: draws samples, scores them, and times all calls but the first.
+    """Measures one row: draws and scores samples, and times all calls but the first.
 
     Args:
         experiment: the run with the row's settings.
         params: weights of the model.
-        bench: what samples are held against.
-        repeats: sets of samples; the Frechet distance is their mean.
+        bench: the reference that samples are compared with.
+        repeats: number of sets of samples; the Frechet distance is their mean.
 
     Returns:
-        The row's figures.
+        The row's results.
     """
     c = experiment.config.sample
     method = sampling_method.build(experiment, params)
@@ -74,7 +74,7 @@ def measure(experiment: Experiment, params: Params, bench: Any, repeats: int) ->
         seconds += time.perf_counter() - began
         found, _ = bench.figures(Samples(images, labels, {}, ""))
         frechet.append(found["frechet"]["value"])
-        accuracy.append(found["classes"].get("accuracy", float("nan")))  # nobody asked for any
+        accuracy.append(found["classes"].get("accuracy", float("nan")))  # NaN if unconditional
     speed = repeats * c.num / seconds
     return {
         "network_calls": method.calls(experiment.model),
@@ -120,7 +120,7 @@ def settings(args: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
 
 
 def cell(rows: list[dict[str, Any]], text: str, **wanted: Any) -> str:
-    """The figures of the one row that is wanted, as `text` shows them."""
+    """The row with the `wanted` values, formatted by `text`."""
     found = [r for r in rows if all(r[k] == v for k, v in wanted.items())]
     return text.format(**found[0]) if found else "not run"
 
@@ -136,10 +136,10 @@ def show(
 
     Args:
         rows: all rows that have been measured.
-        weights: of the second table.
-        guidance: of the first table.
-        classifier: the one that guides.
-        real: figures of real images.
+        weights: guidance weights of the second table.
+        guidance: guidance of the first table.
+        classifier: the guiding classifier.
+        real: results for real images.
 
     Returns:
         The text.
@@ -166,23 +166,27 @@ def show(
 
 
 def main() -> None:
-    """Measures every row of both tables."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="a conditional model's run")
-    parser.add_argument("--classifier", type=Path, required=True, help="the one that guides")
-    parser.add_argument("--judge", type=Path, required=True, help="the one that scores")
+    parser.add_argument("--classifier", type=Path, required=True, help="guiding classifier's run")
+    parser.add_argument("--judge", type=Path, required=True, help="scoring classifier's run")
     parser.add_argument("--data_dir", default="", help="tensorflow-datasets folder")
     parser.add_argument("--num", type=int, default=2000, help="samples per set")
     parser.add_argument("--repeats", type=int, default=1, help="sets of samples per row")
     parser.add_argument("--calls", type=int, nargs="+", default=CALLS)
     parser.add_argument("--samplers", nargs="+", default=SAMPLERS)
-    parser.add_argument("--guidance", default="none()", help="of the table against calls")
-    parser.add_argument("--weights", type=float, nargs="*", default=WEIGHTS, help="none: no table")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="statistics")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--guidance", default="none()", help="guidance of the first table")
+    parser.add_argument(
+        "--weights", type=float, nargs="*", default=WEIGHTS, help="guidance weights; may be empty"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/benchmark"), help="folder for statistics"
+    )
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args()
     if args.judge.resolve() == args.classifier.resolve():
-        parser.error(f"{args.judge} guides and judges: its score would flatter; give another")
+        parser.error(f"{args.judge} guides and judges, which biases its score; give another judge")
 
     def open_experiment(guidance: str, sampler: str, calls: int) -> Experiment:
         return judged(

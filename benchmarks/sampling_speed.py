@@ -1,8 +1,9 @@
-"""Sampling speed: a whole batch with a solver, beside as many bare forward passes, in turn.
+"""Sampling speed: a whole batch with a solver, compared with as many bare forward passes.
 
     python -m benchmarks.sampling_speed --work digits vdm8 --json sample.json
 
-`overhead` is what the loop, the solver and the decoding cost on top of the network: 1.05 is 5%.
+`overhead` is the total time relative to the network alone: 1.05 means that loop, solver and
+decoding add 5%.
 FLOPs are the network's alone, by XLA's cost analysis; `of_matmul` is as in `benchmarks.train_step`.
 """
 

@@ -1,11 +1,10 @@
-"""Students of one teacher at equal steps: where their steps should end, and how they learn.
+"""Compares students of one teacher with equal numbers of steps: their plans and methods.
 
     python -m benchmarks.students --teacher=runs/teacher --calls 4 1 --out=runs/students
 
-Each row is a run of `configs/digits_student.py` (or `--config`), trained for `--steps`. What is
-compared is `agreement`: the rms distance, in grey levels, between samples of student and teacher
-from the same noise, which has no sampling error. `dp` needs `--mode=inspect` of the teacher. A run
-that is finished is not trained again.
+Each row is a run of `configs/digits_student.py` (or `--config`), trained for `--steps`. The results
+are `agreement`, the rms distance in grey levels between samples of student and teacher from the
+same noise. `dp` needs `--mode=inspect` of the teacher. Finished runs are not trained again.
 """
 
 import argparse
@@ -33,7 +32,7 @@ EDGES = {"time": "uniform_t()", "log-SNR": "log_snr()", "dp": "dp(curve={curve!r
 
 
 def tasks(teacher: str, calls: list[int], methods: list[str], edges: list[str]) -> dict[str, str]:
-    """The task of every row, by its name."""
+    """The task of each row, by the row's name."""
     curves = sorted(Path(teacher).glob("inspect/*.json"), key=lambda p: p.stat().st_mtime)
     found = {}
     for n in calls:
@@ -50,13 +49,13 @@ def tasks(teacher: str, calls: list[int], methods: list[str], edges: list[str]) 
 
 
 def agreement(folder: Path) -> float | None:
-    """What a finished run measured at its end; None if it is not finished."""
+    """The final agreement of a run; None if it is not finished."""
     lines = _common.read_lines(folder / "metrics.jsonl")
     return next((r["test/agreement"] for r in lines if "test/agreement" in r), None)
 
 
 def train(config: str, task: str, steps: int, seed: int, data_dir: str, folder: Path) -> float:
-    """Trains one student unless it is there; its agreement."""
+    """Trains a student, unless it is finished, and returns its agreement."""
     c = _common.config_file(config)
     c.task, c.steps, c.seed, c.data_dir = task, steps, seed, data_dir
     _runs.check_same(
@@ -85,7 +84,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--teacher", required=True, help="a work directory")
-    parser.add_argument("--config", default="digits_student", help="of the students' training")
+    parser.add_argument("--config", default="digits_student", help="the students' configuration")
     parser.add_argument("--calls", type=int, nargs="+", default=[4, 1])
     parser.add_argument("--methods", nargs="+", default=["segments"], choices=METHODS)
     parser.add_argument("--edges", nargs="+", default=list(EDGES), choices=EDGES)

@@ -2,13 +2,13 @@
 
     python -m benchmarks.synthetic --run runs/digits --work digits --out runs/synthetic
 
-Samples have the labels of the real training images, four times over for the arm x4. Arms are the
-real images, samples (x1, x4), samples without near-copies (x1 new), shares of the real images
-filled up with samples (25% real, ...) and all of them with samples besides (real + x1, real + x3),
-for every `--guidance`; all classifiers make the same number of updates. Where these do not come to
-every image of a large training set, `--images` says how many samples make x1. Guidance is chosen
-on `valid`; `test` is for the table. Killed, the same command goes on where it was; `rows.jsonl` has
-every classifier, `--show` prints those.
+Samples have the labels of the real training images, repeated four times for the arm x4. The arms
+are the real images, samples (x1, x4), samples without near-copies (x1 new), fractions of the real
+images filled up with samples (25% real, ...) and all real images plus samples (real + x1, real +
+x3), for every `--guidance`. All classifiers are trained for the same number of updates; if that is
+less than one epoch of a large training set, `--images` sets the number of samples for x1. Guidance
+is chosen on `valid`, and the table shows `test`. After an interruption the same command resumes.
+`rows.jsonl` has every classifier, and `--show` prints them.
 """
 
 import argparse
@@ -35,18 +35,18 @@ from diffusion_jax.runtime.formatting import json_text
 from diffusion_jax.runtime.storage import write_arrays
 
 WEIGHTS = tuple(f"cfg(w={w})" for w in (0.5, 1.0, 1.5, 2.0, 3.0, 5.0))
-_NEAR = 0.01  # the share of held-out images that would be called near-copies
+_NEAR = 0.01  # fraction of held-out images that would count as near-copies
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What classifiers are trained on.
+    """A training set for classifiers.
 
     Attributes:
-        name: of the row.
-        real: the share of the real images that it has.
-        times: samples, in numbers of the set that makes x1.
-        new: leave samples out that are nearer to training images than 99% of held-out ones are.
+        name: name of the row.
+        real: fraction of the real images that it contains.
+        times: number of samples, in multiples of the set x1.
+        new: leave out samples that are nearer to training images than 99% of held-out images are.
     """
 
     name: str
@@ -64,7 +64,7 @@ ARMS = (
 
 
 def data_of(data: str, arm: Arm, path: Path, real: int, n: int) -> str:
-    """The data string of an arm: `real` training images, and `n` samples where it has some once."""
+    """The data string of an arm, for `real` training images and `n` samples in x1."""
     if arm is REAL:
         return data
     kept = round(real * arm.real)
@@ -75,7 +75,7 @@ def data_of(data: str, arm: Arm, path: Path, real: int, n: int) -> str:
 def draw(
     run: Experiment, guidance: str, seed: int, labels: np.ndarray, folder: Path, **how: Any
 ) -> dict[bool, Path]:
-    """Samples of these labels, all and those that are no near-copies: npz files, if not there."""
+    """Draws samples of these labels, unless done: npz files of all, and of those that are new."""
     stem = f"{''.join(c if c.isalnum() or c == '.' else '_' for c in guidance)}-seed{seed}"
     paths = {new: folder / f"{stem}-{len(labels)}{'-new' * new}.npz" for new in (False, True)}
     method = {"checkpoint": str(run.loaded[1]["checkpoint"]), "guidance": guidance, "seed": seed,
@@ -100,7 +100,7 @@ def draw(
 
 
 def _check_drawn(path: Path, method: dict[str, Any]) -> None:
-    """Refuses (`ConfigError`) samples that were drawn in another way, but for the batch."""
+    """Raises `ConfigError` if samples were drawn with other settings (except the batch size)."""
     with np.load(path) as arrays:
         before = json.loads(str(arrays["method"]))
     other = [k for k in {*before, *method} - {"batch"} if before.get(k) != method.get(k)]
@@ -112,7 +112,7 @@ def _check_drawn(path: Path, method: dict[str, Any]) -> None:
 
 
 def config_for(work: str, data: str, seed: int, steps: int, data_dir: str) -> ConfigDict:
-    """The configuration of one classifier of clean images."""
+    """The configuration of a classifier of clean images."""
     c = _common.config_file(f"{work}_classifier")
     c.task = c.task.removesuffix(")") + ", clean=True)"
     c.data, c.seed, c.data_dir = data, seed, data_dir
@@ -123,13 +123,13 @@ def config_for(work: str, data: str, seed: int, steps: int, data_dir: str) -> Co
 
 
 def classify(config: ConfigDict, folder: Path) -> dict[str, np.ndarray]:
-    """What a classifier, trained here unless it has been, says of the images held out."""
+    """Trains a classifier, unless done, and returns which held-out images it gets right."""
     kept = folder / "answers.npz"
     if not kept.exists():
         if not (folder / "eval" / f"{config.steps}.json").exists():
             with contextlib.redirect_stdout(sys.stderr):
                 train_mode.run(open_experiment(config, folder))
-        # Asked as any judge is, of images of the real data set.
+        # Opened like any judge, for images of the real data set.
         run = open_experiment(config, folder)
         judge = features.classes(run, features.open_classifier(run, str(folder), "this arm"))
         with contextlib.redirect_stdout(sys.stderr):
@@ -144,12 +144,12 @@ def classify(config: ConfigDict, folder: Path) -> dict[str, np.ndarray]:
 
 
 def fill(args: argparse.Namespace, run: Experiment) -> None:
-    """Every arm and seed; what is there is not made again."""
+    """Trains the classifiers of all arms and seeds that are missing."""
     out, data = args.out, run.config.data
     labels = run.source.split("train").labels
     real, n = len(labels), args.images or len(labels)
     asked = [a for a in ARMS if a.name in args.arms]
-    drawn = max(2 if a.new else math.ceil(a.times) for a in asked)  # some are not new
+    drawn = max(2 if a.new else math.ceil(a.times) for a in asked)  # spare ones: some are not new
     labels = np.resize(labels if n > real else labels[:n], drawn * n)
     how = {k: getattr(args, k) for k in ("sampler", "steps", "batch") if getattr(args, k)}
     cells = [("", REAL)] + [(g, a) for g in args.guidance for a in asked]
@@ -171,7 +171,7 @@ def fill(args: argparse.Namespace, run: Experiment) -> None:
             _runs.check_same(place, config, ("data", "task", "seed", "steps"))
             try:
                 right = classify(config, place)
-            except UserError as e:  # the others are worth having all the same
+            except UserError as e:  # continue with the others
                 note(f"{name}, seed {seed} failed: {e}")
                 continue
             row = {"arm": arm.name, "guidance": guidance, "seed": seed, "updates": config.steps}
@@ -184,19 +184,19 @@ def fill(args: argparse.Namespace, run: Experiment) -> None:
 
 
 def read(out: Path) -> list[dict[str, Any]]:
-    """Finished classifiers; a line that a kill has torn is none."""
+    """The finished classifiers."""
     log = out / "rows.jsonl"
     rows = _common.read_lines(log)
     return list({(r["arm"], r["guidance"], r["seed"]): r for r in rows}.values())
 
 
 def note(text: str) -> None:
-    """Progress, to stderr."""
+    """Prints progress to stderr."""
     print(f"synthetic: {text}", file=sys.stderr, flush=True)
 
 
 def check(run: Experiment, arms: Iterable[str]) -> None:
-    """Refuses (`ConfigError`) a run that cannot draw labelled samples, and arms that are none."""
+    """Raises `ConfigError` for a run without labels, or unknown arms."""
     names = [a.name for a in ARMS]
     unknown = set(arms) - {*names}
     if unknown:
@@ -221,14 +221,14 @@ def main() -> None:
         "--sample_seeds", type=_common.at_least(1), default=3, help="sets of samples, in turn"
     )
     parser.add_argument(
-        "--images", type=_common.at_least(0), default=0, help="of x1; 0: as many as real ones"
+        "--images", type=_common.at_least(0), default=0, help="samples in x1; 0: as many as real"
     )
     parser.add_argument(
-        "--updates", type=_common.at_least(0), default=0, help="of each; 0: the configuration's"
+        "--updates", type=_common.at_least(0), default=0, help="per classifier; 0: configuration's"
     )
-    parser.add_argument("--sampler", default="dpmpp_2m()", help="empty: the run's own")
+    parser.add_argument("--sampler", default="dpmpp_2m()", help="empty: the run's sampler")
     parser.add_argument(
-        "--steps", type=_common.at_least(0), default=20, help="of the sampler; 0: the run's own"
+        "--steps", type=_common.at_least(0), default=20, help="sampling steps; 0: the run's"
     )
     parser.add_argument(
         "--batch", type=_common.at_least(1), default=200, help="samples drawn at once"

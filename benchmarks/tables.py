@@ -39,8 +39,8 @@ _VDM = {"prediction": "eps", "proposal": "uniform()", "lr_decay": "constant", "c
         "network": "vdm_unet(width=32, depth=2, embed=64)"}  # fmt: skip
 _OURS = {"network": "unet(width=32, mults=(1, 1, 2), blocks=1, attention=(7,), dropout=0.0)",
          "optimizer": "muon(weight_decay=0.01)"}  # fmt: skip
-# Ours, Kingma et al.'s in small, and ours with one thing of theirs at a time. Their rate, 2e-4, is
-# for millions of steps: it is chosen on held-out images.
+# Our recipe, a small version of Kingma et al.'s, and ours with one of their settings at a time.
+# Their learning rate, 2e-4, is for millions of steps; here it is chosen on held-out images.
 _RECIPE = Table(
     {
         "ours": Variant(_OURS),
@@ -52,7 +52,7 @@ _RECIPE = Table(
 
 
 def _schedules(mulan: str, encoder: str) -> Table:
-    """What a learned schedule, or encoder, is worth. Times are uniform in each schedule's own t."""
+    """Learned schedules and encoders. Times are uniform in each schedule's own t."""
     own = {"proposal": "uniform()", "prediction": "v"}
     rows = {
         "linear": {"schedule": "linear()"},
@@ -67,7 +67,7 @@ def _schedules(mulan: str, encoder: str) -> Table:
 
 
 def _latents(file: str, autoencoder: str, frechet: bool = True) -> Table:
-    """Pixels, an autoencoder alone, with a prior, and both at once; `file` has the variants."""
+    """Pixels, an autoencoder alone, with a prior, and both trained jointly; variants of `file`."""
     half = Part(0.5, f"{file}:vae")
 
     def then(stage: str, more: str = "") -> Variant:
@@ -85,9 +85,9 @@ def _latents(file: str, autoencoder: str, frechet: bool = True) -> Table:
 
 
 def _cascade(pyramid: str, stages: int, networks: dict[int, str]) -> Variant:
-    """A cascade whose stages share the budget as they share the values of an image.
+    """A cascade whose stages divide the budget in proportion to their number of values.
 
-    `networks` are those of images halved so often, where they are not the work's.
+    `networks` maps the number of halvings to the network of that stage; the default is the work's.
     """
 
     def stage(view: str, share: float, halved: int) -> Part:
@@ -101,18 +101,18 @@ def _cascade(pyramid: str, stages: int, networks: dict[int, str]) -> Variant:
 
 
 def _stages(networks: dict[int, str], pyramid: str = "subsample") -> Table:
-    """A cascade of one stage, which is no cascade, of two and of three."""
+    """One stage (no cascade), two stages and three."""
     more = {f"{n} stages": _cascade(pyramid, n, networks) for n in (2, 3)}
     return Table({"1 stage": Variant(), **more})
 
 
 def _pyramids(networks: dict[int, str]) -> Table:
-    """Two stages by every pyramid."""
+    """Two stages with each pyramid."""
     names = registry.available("pyramids")
     return Table({"none": Variant(), **{n: _cascade(n, 2, networks) for n in names}})
 
 
-# Of MNIST: parts of 14x14 values, and of 7x7.
+# For MNIST: networks of 14x14 and 7x7 images.
 _HALVED = {1: "unet(width=16, mults=(1, 2), blocks=1, attention=(7,), dropout=0.0)",
            2: "vdm_unet(width=32, depth=2, embed=64)"}  # fmt: skip
 
@@ -148,7 +148,7 @@ WORK = {
          "network": "unet(width=16, mults=(1, 2, 4), blocks=1, attention=(7,), dropout=0.0)",
          "optimizer": "adamw(b2=0.99, weight_decay=0.01)"},
         {
-            # `levels` has 256 outputs a pixel: no convolution of all of them.
+            # `levels` has 256 outputs per pixel: too many for a convolution over them.
             "networks": _networks({
                 "vdm_unet": "vdm_unet(width=32, depth=2, embed=64)",
                 "unet": "unet(width=16, mults=(1, 2, 4), blocks=1, attention=(7,), dropout=0.0)",

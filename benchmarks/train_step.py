@@ -1,12 +1,12 @@
-"""Training steps: ours beside the network written plainly, in turn, in one process.
+"""Training steps: our network compared with a straightforward one, in one process.
 
     python -m benchmarks.train_step --work digits vdm8 --json step.json
     python -m benchmarks.train_step --compare old.json step.json
 
-FLOPs are those of the plain network's step by XLA's cost analysis of the program before
-optimisation, so that they measure work and not the way it is done; `of_matmul` is the share of the
-rate that large matrix products reach on the same hardware. Memory is the compiled program's, on
-each device; `compile_s` is XLA's part, without tracing.
+FLOPs are those of the plain network's step, from XLA's cost analysis before optimisation, so that
+they do not depend on the implementation; `of_matmul` is the fraction of the rate of large matrix
+products on the same hardware. Memory is the compiled program's, on each device; `compile_s` is
+XLA's compile time, without tracing.
 """
 
 import argparse
@@ -28,9 +28,9 @@ def measure(args: argparse.Namespace, work: str) -> list[dict[str, Any]]:
         work: what to measure.
 
     Returns:
-        The plain network on one device, as a jitted step runs by itself, and ours on all of them,
-        as a job does (unrolled, and one scan over blocks); where there are several devices, both
-        the other way round too. On CPU they are the processor's cores.
+        The plain network on one device, as a jitted step runs by default, and ours on all devices,
+        as in a job (unrolled, and with a scan over blocks); with several devices also the plain one
+        on all and ours on one. On CPU the devices are the processor's cores.
     """
     several = jax.device_count() > 1
     cases = {"plain": (linen_vdm.of, 1, {}), "ours": (lambda n: n, None, {})}
@@ -70,7 +70,7 @@ def _prepare(
     devices: int | None,
     how: dict[str, Any],
 ) -> tuple[dict[str, Any], Callable[[], Any], float]:
-    """What compiling tells, a call that makes a step, and the FLOPs of all devices' steps."""
+    """Results of compilation, a function that runs a step, and the FLOPs on all devices."""
     experiment = _common.job_of(work, args.dtype, devices, **how)
     params = _common.weights(experiment)
     network = network_of(experiment.model.network)

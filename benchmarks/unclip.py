@@ -1,17 +1,17 @@
-r"""Does a prior help? unCLIP beside its decoder told by other means, and a direct model of texts.
+r"""Does a prior help? Compares unCLIP with other inputs to its decoder, and a direct model.
 
     python -m benchmarks.unclip --decoder=runs/decoder --prior=runs/prior --direct=runs/scenes \
         --other=runs/sclip2 --json=unclip.json
 
-Prior and decoder together, and the direct model, are to be trained for equal minutes: that is the
-caller's. Rows: the direct model; the decoder told what a CLIP sees in real images, what it makes of
-the texts themselves (no prior), and what the prior draws: one vector, the best of two, with
-guidance. All show the captions of the test split; sampler, guidance and steps of decoder and direct
-model are the same. Columns are those of `benchmarks.guided`: how often the judge finds what the
-caption says, score, retrieval, Frechet distance, precision and recall by `--other`, a CLIP of clean
-images that nothing was drawn by; the bits that the direct model says text and image tell of each
-other (of its own images it is no stranger). Errors are standard errors over seeds. Sets that are in
-`--json` are not drawn again; `--rows` takes some.
+For a fair comparison, train prior and decoder together for as long as the direct model. Rows: the
+direct model, and the decoder given the CLIP embeddings of real images, of the texts themselves (no
+prior), and those sampled from the prior: one, the best of two, or with guidance. All rows use the
+captions of the test split, and decoder and direct model use the same sampler, guidance and steps.
+Columns are as in `benchmarks.guided`: how often the judge finds what the caption says; score,
+retrieval, Frechet distance, precision and recall by `--other`, a CLIP of clean images that is not
+used for sampling; the information between text and image in bits, according to the direct model
+(which is biased in favour of its own images). Errors are standard errors over seeds. Sets that are
+already in `--json` are not drawn again; `--rows` selects rows.
 """
 
 import argparse
@@ -36,7 +36,7 @@ DIRECT = "direct"
 
 
 def settings(prior: str) -> dict[str, dict[str, Any]]:
-    """What is set of `config.sample` in every row, by name; nothing for the direct model."""
+    """The settings in `config.sample` of each row, by name; empty for the direct model."""
     return {
         DIRECT: {},
         "real vectors": {"prior": "split:test"},
@@ -63,7 +63,7 @@ def columns(found: dict[str, Any]) -> dict[str, float]:
 def measure(
     run: Experiment, bench: quality_lib.Bench, lift: best_of.Score, seeds: list[int]
 ) -> list[dict[str, float]]:
-    """The columns of one row for each seed; images per second but for the first, which compiles."""
+    """The columns of one row for each seed; no images per second for the first, which compiles."""
     judges.check_apart(run)
     run_sampler.check(run)
     made = run_sampler.compiled(run, run.params)
@@ -79,10 +79,10 @@ def measure(
 
 
 def main() -> None:
-    """Measures every row."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--decoder", type=Path, required=True, help="a run with config.embedding")
-    parser.add_argument("--prior", type=Path, required=True, help="a run of the CLIP's vectors")
+    parser.add_argument("--prior", type=Path, required=True, help="a run of CLIP embeddings")
     parser.add_argument("--direct", type=Path, required=True, help="a text-to-image run")
     parser.add_argument("--other", type=Path, required=True, help="the CLIP that judges")
     parser.add_argument("--judge", default="scenes()", help="or names()")
@@ -90,13 +90,15 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=500, help="samples per set")
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--guidance", default="cfg(w=2.0)", help="of decoder and direct model")
+    parser.add_argument("--guidance", default="cfg(w=2.0)", help="for decoder and direct model")
     parser.add_argument("--sampler", default="dpmpp_2m()")
     parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--draws", type=int, default=8, help="of the bound, for bits")
-    parser.add_argument("--rows", default="", help="a regular expression: only rows it matches")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmark"), help="statistics")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--draws", type=int, default=8, help="noise draws per image, for bits")
+    parser.add_argument("--rows", default="", help="a regular expression that selects rows")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/benchmark"), help="folder for statistics"
+    )
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args()
     made_with = {k: str(getattr(args, k)) for k in (
         "decoder", "prior", "direct", "other", "judge", "num", "guidance", "sampler", "steps",

@@ -1,4 +1,4 @@
-"""What a table of `benchmarks.bits` is made of: rows, as changes to a configuration."""
+"""The parts of a table of `benchmarks.bits`: rows, as changes to a configuration."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,12 +9,12 @@ from diffusion_jax.errors import ConfigError
 
 @dataclass(frozen=True)
 class Part:
-    """One run of a row that takes several.
+    """One run of a row that has several.
 
     Attributes:
-        share: of the row's core-seconds.
+        share: fraction of the row's core-seconds.
         config: the file in `configs/` to start from, with its variant after a colon; the work's if
-            empty. Data, validation and evaluation are the work's in any case.
+            empty. Data, validation and evaluation are always the work's.
         settings: fields that differ; `{0}` in them stands for the folder of the first part.
     """
 
@@ -29,10 +29,11 @@ class Variant:
 
     Attributes:
         settings: fields of the configuration that differ.
-        lrs: learning rates to try with the first seed; the held-out images choose.
-        weights: measure these weights (`config.eval.weights`) of the first row's run, train none.
-        parts: the runs it takes, in order, in place of one with `settings`; the last is measured.
-        together: the parts are the stages of a cascade, measured as one model.
+        lrs: learning rates to try with the first seed; the best one on held-out images is used.
+        weights: evaluate these weights (`config.eval.weights`) of the first row's run instead of
+            training another.
+        parts: several runs in order, instead of one with `settings`; the last one is evaluated.
+        together: whether the parts are the stages of a cascade, evaluated as one model.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class Variant:
 
     @property
     def runs(self) -> tuple[Part, ...]:
-        """Its parts: of an ordinary row the one that there is."""
+        """The runs of the row: its parts, or a single one."""
         return self.parts or (Part(settings=self.settings),)
 
 
@@ -52,8 +53,9 @@ class Table:
     """Rows to compare with the first.
 
     Attributes:
-        rows: by name.
-        equal_steps: the rows do the same work, so that the first one's steps are for all.
+        rows: rows by name.
+        equal_steps: whether all rows train for the first one's number of steps, because a step
+            costs the same.
         frechet: whether samples are drawn and scored as well.
     """
 
@@ -62,7 +64,7 @@ class Table:
     frechet: bool = False
 
     def only(self, names: Collection[str] | None, lrs: Sequence[float] | None) -> "Table":
-        """The table with the first row and those named, at other learning rates to try."""
+        """The table with only the first row and those named, and other learning rates to try."""
         first = next(iter(self.rows))
         unknown = set(names or ()) - self.rows.keys()
         if unknown:
@@ -75,12 +77,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Work:
-    """Data and all that the rows have in common.
+    """Data, and all settings that the rows have in common.
 
     Attributes:
-        config: the file in `configs/` it starts from.
+        config: the file in `configs/` to start from.
         settings: fields that differ from it.
-        tables: by name.
+        tables: tables by name.
     """
 
     config: str

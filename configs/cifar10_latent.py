@@ -3,7 +3,7 @@ r"""Latent diffusion on CIFAR-10, 8x8x8: narrow latents for speed, not for the l
 Command:   djax train --config=cifar10_latent:vae --workdir=runs/vae
            djax train --config=cifar10_latent:prior --workdir=runs/latent
            djax eval --workdir=runs/latent
-           :joint trains both at once; :decoder trains a decoder of latents (docs/howto/latent.md)
+           :joint trains both at once; :decoder trains a diffusion decoder (docs/howto/latent.md)
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  one GPU; on a CPU a demonstration of an hour
 Expected:  not yet measured; 512 latent values carry at most 1,850 bits of about 8,100 per image

@@ -3,7 +3,7 @@ r"""Latent diffusion on 8x8 digits: autoencoder, then prior, or both at once. No
 Command:   djax train --config=digits_latent:vae --workdir=runs/vae
            djax train --config=digits_latent:prior --workdir=runs/latent
            djax eval --workdir=runs/latent
-           :joint trains both at once; :decoder trains a decoder of latents (docs/howto/latent.md)
+           :joint trains both at once; :decoder trains a diffusion decoder (docs/howto/latent.md)
 Hardware:  two CPU cores, minutes
 Expected:  test, 1.915 +- 0.015 bits/dim (:vae), 1.817 +- 0.016 (:prior, given the class); :joint
            and :decoder not measured to the end. Latents are 4x4x4, as many values as pixels

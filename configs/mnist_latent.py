@@ -3,7 +3,7 @@ r"""Latent diffusion on MNIST, 7x7x4: fast sampling; the bits are mostly the aut
 Command:   djax train --config=mnist_latent:vae --workdir=runs/vae
            djax train --config=mnist_latent:prior --workdir=runs/latent
            djax eval --workdir=runs/latent
-           :joint trains both at once; :decoder trains a decoder of latents (docs/howto/latent.md)
+           :joint trains both at once; :decoder trains a diffusion decoder (docs/howto/latent.md)
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Hardware:  two CPU cores, an hour; one GPU, minutes
 Expected:  not yet measured
