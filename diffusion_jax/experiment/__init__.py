@@ -128,7 +128,7 @@ class Experiment:
         Args:
             num: number of images.
             labels: classes to cycle through, numbers or names; empty for all of them in turn.
-            captions: prompts to cycle through; empty for the captions of the test split.
+            captions: prompts to cycle through; empty for those of `config.eval.split`.
             prior: source of the CLIP embeddings for an unCLIP decoder: the run of a prior,
                 `"split:test"` or `"captions"`.
             seed: seed for the noise. The same seed and settings give the same images.
@@ -139,7 +139,8 @@ class Experiment:
             batch: images per call, over all devices.
 
         Returns:
-            uint8 `[num, H, W, C]`, values in `0 .. source.levels - 1`.
+            uint8 levels `0 .. source.levels - 1`: `[num, H, W, C]` for images, `[num, T, H, W, C]`
+            for videos.
 
         Raises:
             ConfigError: settings that do not exist or do not fit the model.
@@ -230,7 +231,8 @@ class Experiment:
 
         Args:
             images: uint8 `[N, H, W, C]`, levels of the model's data.
-            labels: int `[N]`, also coded; None for no class.
+            labels: int `[N]`, also coded unless `config.compress.labels` is `'null'`; None for no
+                class.
 
         Returns:
             The content of a `.djz` file. Decoding needs the same weights, the same software and
