@@ -116,7 +116,7 @@ def test_a_run_that_begins_where_another_was_sets_its_results_aside(tmp_path, ca
             figure.parent.mkdir(exist_ok=True)
             figure.write_text("first")
     assert (first.workdir / "earlier-1/eval/6.json").read_text() == "first"
-    assert "(eval) are in" in capsys.readouterr().out
+    assert "(eval) were moved to" in capsys.readouterr().out
     (first.workdir / "checkpoints/6").mkdir(parents=True)
     with pytest.raises(WorkdirError, match="another configuration"), prepare_workdir(first):
         pass

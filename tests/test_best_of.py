@@ -86,7 +86,7 @@ def test_the_score_of_a_classifier_is_the_log_probability_of_the_class(tmp_path,
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"best_of": 2, "judge": "scenes()"}, "would flatter; give another"),
+    [({"best_of": 2, "judge": "scenes()"}, "would be biased; give another"),
      ({"best_of": 2, "judge": "runs/classifier"}, "a classifier judges classes, but this run")],
 )  # fmt: skip
 def test_judges_that_cannot_be_asked(tmp_path, changes, message):

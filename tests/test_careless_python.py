@@ -84,7 +84,9 @@ def test_what_a_denoiser_cannot_take(tmp_path, z, gamma, says):
 def test_a_prior_for_a_run_that_is_told_nothing_is_refused_from_python_too(tmp_path):
     run = tiny.experiment(tmp_path)
     run.config.sample.prior = "runs/prior"
-    with pytest.raises(ConfigError, match="'runs/prior': this run is not told"):
+    with pytest.raises(
+        ConfigError, match="'runs/prior': this run is not conditioned on CLIP embeddings"
+    ):
         run_sampler.compiled(run, {"schedule": run.model.schedule.init(jax.random.key(0))})
 
 

@@ -103,7 +103,7 @@ def test_prompts_go_to_the_stages_that_read(tmp_path, data):
     assert made.captions == ("a red", "a red") and made.labels.tolist() == [0, 1]
     with pytest.raises(ConfigError, match="trained without text"):
         run_sampler.check(stages(tmp_path, data, {}, {}, captions=("a red",)))
-    with pytest.raises(ConfigError, match="not told what a CLIP sees"):
+    with pytest.raises(ConfigError, match="not conditioned on CLIP embeddings"):
         run_sampler.check(stages(tmp_path, data, {}, {}, prior="split:test"))
 
 

@@ -190,10 +190,10 @@ def test_trouble_is_not_damage(copied, monkeypatch, kind, sealed):
     if kind == "disk" and not sealed:
         pytest.skip("without sums it is the reader that says whether files are sound")
     monkeypatch.setattr(*where, fail)
-    with pytest.raises(CheckpointError, match=r"cannot read checkpoint .*left as it is") as e:
+    with pytest.raises(CheckpointError, match=r"cannot read checkpoint .*were left in place") as e:
         read(copied)
     assert not isinstance(e.value, integrity.Damaged)
-    with pytest.raises(CheckpointError, match=r"cannot read checkpoint .*left as it is"):
+    with pytest.raises(CheckpointError, match=r"cannot read checkpoint .*were left in place"):
         restore.restore_newest(copied, lambda folder: fail())
     assert sorted(p.name for p in newest(copied).parent.iterdir()) == ["1", "2"]
 

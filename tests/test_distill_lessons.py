@@ -23,18 +23,24 @@ METHODS = ("segments(steps=3, inner=2, interior=0.5)", "halving(steps=2, rounds=
            "flow_map(steps=2, finest=8, rule='lagrangian')", "scm(warm=0.0)")  # fmt: skip
 
 
+def _of(x, values):
+    """Values in the precision of `x`: a jitted sum keeps that of numpy's arrays."""
+    return np.asarray(values, x.dtype)
+
+
 def flow(z, gamma, end):
     """The exact map of the ODE of Gaussian data from gamma to end."""
     g, e = expand(gamma, z), expand(end, z)
-    scale = [jnp.sqrt(alpha(a) ** 2 * VARIANCE + sigma(a) ** 2) for a in (g, e)]
-    return alpha(e) * MEAN + scale[1] / scale[0] * (z - alpha(g) * MEAN)
+    mean, variance = _of(z, MEAN), _of(z, VARIANCE)
+    scale = [jnp.sqrt(alpha(a) ** 2 * variance + sigma(a) ** 2) for a in (g, e)]
+    return alpha(e) * mean + scale[1] / scale[0] * (z - alpha(g) * mean)
 
 
 def mean(z, gamma):
     """What a teacher of Gaussian data says."""
     g = expand(gamma, z)
-    a, s = alpha(g), sigma(g)
-    x = MEAN + a * VARIANCE / (a**2 * VARIANCE + s**2) * (z - a * MEAN)
+    a, s, m, v = alpha(g), sigma(g), _of(z, MEAN), _of(z, VARIANCE)
+    x = m + a * v / (a**2 * v + s**2) * (z - a * m)
     return Pred(x, (z - a * x) / s)
 
 
@@ -54,7 +60,7 @@ def inputs(method, progress, n=48):
         v=jax.random.uniform(keys[2], (n,)),
         progress=jnp.asarray(progress),
         round=jnp.asarray(int(progress * method.rounds)),
-        noisy=lambda gamma: diffuse(MEAN + np.sqrt(VARIANCE) * x, gamma, eps),
+        noisy=lambda gamma: diffuse(x * _of(x, VARIANCE) ** 0.5 + _of(x, MEAN), gamma, eps),
         teach=lambda z, gammas: jnp.stack([flow(z, gammas[0], g) for g in gammas]),
         jump=flow,
         before=flow,

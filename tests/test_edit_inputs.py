@@ -88,7 +88,7 @@ def test_plans_and_methods_are_checked():
             edit.check(tool.model, tool.method)
     tool = brush(PAIR, grid(4), classes=3)
     for spec in ("widen(right=1, labels=(0, 3))", "extend(right=1, labels=(0, -2))"):
-        with pytest.raises(ConfigError, match=r"classes 0 \.\. 2"):
+        with pytest.raises(ConfigError, match=r"classes are 0 \.\. 2"):
             registry.build("edits", spec).check(tool.model, tool.method)
 
 

@@ -91,7 +91,7 @@ def test_a_run_writes_down_what_it_knows_of_the_clip(tmp_path, capsys):
     assembly.settle(one)
     spec = registry.parse(one.config.data)
     assert spec.kwargs["sha256"] == "1" * 64 and len(spec.kwargs["mean"]) == SIZE
-    assert "beyond 3 deviations" in capsys.readouterr().out
+    assert "beyond 3 standard deviations" in capsys.readouterr().out
     np.testing.assert_array_equal(one.source.split("test").images, before)
     assert one.config.gamma_min == pytest.approx(-13.3 + 2 * np.log(256 / 64), abs=0.05)
     one.workdir.mkdir()
@@ -146,8 +146,8 @@ def test_a_clip_that_is_gone_is_asked_for_and_not_made_anew(tmp_path):
 
 @pytest.mark.parametrize(
     ("make", "known", "message"),
-    [(prior, {"levels": 9}, r"sees images of \(16, 16, 3\) with 9 levels, .*scenes_digits has"),
-     (decoder, {"shape": (8, 8, 3)}, r"sees images of \(8, 8, 3\) with 17 levels"),
+    [(prior, {"levels": 9}, r"is for images of \(16, 16, 3\) with 9 levels, .*scenes_digits has"),
+     (decoder, {"shape": (8, 8, 3)}, r"is for images of \(8, 8, 3\) with 17 levels"),
      (decoder, {"digest": "2" * 64}, "have changed since this run began")],
 )  # fmt: skip
 def test_another_clip_is_refused(tmp_path, make, known, message):

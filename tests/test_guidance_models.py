@@ -23,7 +23,7 @@ GUIDE = {"task": "guide(classifier(width=8, mults=(1,), blocks=1))"}
         ("classifier", {"view": "low()"}, GUIDE, "the same part of images"),
         ("classifier", {}, {**GUIDE, "view": "low()"}, "the same part of images"),
         ("denoiser", {"embedding": "runs/clip"}, {}, "has no embedding, this run embedding="),
-        ("denoiser", {"conditional": False}, {}, "knows 3 classes, this model 0"),
+        ("denoiser", {"conditional": False}, {}, "has 3 classes, this model 0"),
         ("denoiser", {}, {"schedule": "mulan(latent=4, features=8)"}, "has schedule='mulan"),
         ("denoiser", {}, {"encoder": "diffenc_nt()"}, "has encoder='diffenc_nt"),
     ],

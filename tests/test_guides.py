@@ -161,7 +161,7 @@ def test_a_judge_of_clean_images_sees_the_least_noise_and_guides_nothing(tmp_pat
     )
     rows = guides.measure(recipe, {}, experiment.source.split("test"), how)
     assert rows == [{"gamma": -5.0, "loss": -5.0}]
-    with pytest.raises(ConfigError, match=r"trained on clean images .* cannot guide noisy ones"):
+    with pytest.raises(ConfigError, match=r"trained on clean images .* cannot guide sampling"):
         experiment.task.function(experiment)
 
 

@@ -250,8 +250,9 @@ def test_a_run_that_is_told_of_images_by_other_vectors_is_no_bound_without_text(
     def opened(mine, theirs):
         runs = [SimpleNamespace(
             config=SimpleNamespace(inform=SimpleNamespace(against="runs/b"), data_dir="", eval=0,
-                                   embedding=e),
+                                   embedding=e, view="whole()"),
             model=SimpleNamespace(text=False, num_classes=0),
+            task=SimpleNamespace(holds="denoiser"),
             source=SimpleNamespace(shape=(4, 4, 1), levels=2),
         ) for e in (mine, theirs)]  # fmt: skip
         monkeypatch.setattr(null_of_another.other_runs, "opened", lambda *_, **__: runs[1])
@@ -268,7 +269,7 @@ def test_a_run_that_is_told_of_images_by_other_vectors_is_no_bound_without_text(
 
 @pytest.mark.parametrize(
     ("asked", "message"),
-    [({"data": "digits()"}, r"inform.data='digits\(\)': images are \(8, 8, 1\) of 17"),
+    [({"data": "digits()"}, r"inform.data='digits\(\)': images are \(8, 8, 1\) with 17"),
      ({"of": "runs/x"}, "inform.of=runs/x: this run models the images themselves"),
      ({"against": "nowhere"}, "inform.against='nowhere': there is no folder")],
 )  # fmt: skip

@@ -47,20 +47,20 @@ def test_a_network_does_not_judge_students_of_what_it_guided(tmp_path):
     a = str(tmp_path / "a")
     found = run(tmp_path, "none()", classifier=a)
     found.config.task = f"distill(teacher='runs/x', guidance=classifier(checkpoint={a!r}))"
-    with pytest.raises(ConfigError, match=r"quality.classifier.*is also that of guidance"):
+    with pytest.raises(ConfigError, match=r"quality.classifier.*is also used by guidance"):
         judges.check_apart(found)
 
 
 def test_the_clip_of_any_stage_does_not_judge_a_cascade(tmp_path):
     found, first = (run(tmp_path, "none()", clip=str(tmp_path / "a")) for _ in range(2))
     first.config.embedding = str(tmp_path / "a")
-    with pytest.raises(ConfigError, match=r"quality.clip.*is also that of embedding"):
+    with pytest.raises(ConfigError, match=r"quality.clip.*is also used by embedding"):
         judges.check_apart(dataclasses.replace(found, stages=(first, found)))
 
 
 def test_the_mode_refuses_it_before_anything_is_drawn(tmp_path):
     a = str(tmp_path / "a")
-    with pytest.raises(ConfigError, match="its score would flatter; give another"):
+    with pytest.raises(ConfigError, match="its score would be biased; give another"):
         quality.check(run(tmp_path, f"classifier(1.0, {a!r})", classifier=a))
 
 

@@ -65,7 +65,7 @@ def test_edits_of_windows(tmp_path, name, says):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"objective": "weighted()"}, "a weight is for the prior"),
+        ({"objective": "weighted()"}, "weights are for training the prior"),
         ({"beta": -1.0}, "beta=-1.0 must be at least 0"),
         ({"autoencoder": "pixels()", "beta_warmup": 0.5}, "for training an autoencoder"),
     ],

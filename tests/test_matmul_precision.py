@@ -44,7 +44,7 @@ def test_all_that_draws_follows_it(tmp_path, monkeypatch, which):
         (compiled_sampler.generate, "generate"), (report, "_animate"), (edit.editing, "by_run"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, look)
-    monkeypatch.setattr(edit._edit_inputs, "read", lambda *_: None)
+    monkeypatch.setattr(edit._edit_inputs, "read", lambda *_: (None,))
     monkeypatch.setattr(edit.edit_scores, "check", lambda *_: None)
     painter = SimpleNamespace(lay_out=lambda _: None)
     monkeypatch.setattr(edit, "registry", SimpleNamespace(build=lambda *_: painter))

@@ -141,7 +141,7 @@ def test_a_folder_says_what_is_added_in_norms_and_where_its_pieces_end(folder, t
     (path / "config.json").write_text(json.dumps(SMALL | {"layer_norm_eps": 1e9}))
     (path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
     made = registry.build("text_encoders", f"minilm(path={str(path)!r}, length=16)").opened()
-    assert made.known == 40
+    assert made.size == 40
     # So much is added to the variances that nothing but the last shift is left.
     tensors = safetensors.read(path / "model.safetensors")
     last = tensors["encoder.layer.1.output.LayerNorm.bias"]

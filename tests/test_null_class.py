@@ -68,7 +68,7 @@ def test_texts_and_vectors_that_a_denoiser_is_not_given(tmp_path, told):
         network="dit(width=8, depth=1, heads=1, patch=1)", **told,
     )  # fmt: skip
     vars(run)["clip"] = lambda name: clip((4, 4, 1), 5)
-    with pytest.raises(ConfigError, match=r"denoiser\(\).*(captions|what a CLIP sees)"):
+    with pytest.raises(ConfigError, match=r"denoiser\(\).*(captions|no CLIP embedding)"):
         sampling_method.denoiser(run, {})
 
 

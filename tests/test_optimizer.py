@@ -60,7 +60,7 @@ def test_unknown_optimisers_are_refused():
         ("adamw(learning_rate=3)", "the learning rate is --config.lr"),
         ("adamw(nothing=3)", "it takes learning_rate, b1"),
         ("lbfgs()", "cannot make a step: TypeError"),
-        ("chain()", "is none"),
+        ("chain()", "is not valid"),
         ("adamw(mu_dtype='float3')", "cannot make a step|is none|not understood"),
     ],
 )

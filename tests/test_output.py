@@ -174,6 +174,6 @@ def test_what_one_image_cannot_tell_is_said_to_be_unknown():
         "result": {"breakdown": {"diffusion": {"bits_per_dim": 1.0, "standard_error": nan}}},
         "drift": {"mean": [1.0], "standard_error": [nan], "gamma": [0.0], "end": [1.0]},
     }  # fmt: skip
-    shown = inspect._table(report)
+    shown = inspect._table(report, "digits/test")
     assert "nan" not in shown and shown.count("+- unknown") == 1 + 2 * 3 + 1
     assert "between images       unknown" in shown and "schedule 1.25" in shown

@@ -201,7 +201,7 @@ def test_weights_in_parts_or_under_another_name_are_the_same(folder, tmp_path):
     assert parts.settled(("a",)).digest != one.settled(("a",)).digest
     for content, message in (
         ("{}", r"index\.json"),
-        ('{"weight_map": {"a": "../b"}}', "beside it"),
+        ('{"weight_map": {"a": "../b"}}', "in its own folder"),
     ):
         (path / "model.safetensors.index.json").write_text(content)
         t5._opened.cache_clear()

@@ -67,10 +67,10 @@ def test_toys_are_a_data_set():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("toys(velocities=((0, 1), (0, 17)))", "no two"),
+        ("toys(velocities=((0, 1), (0, 17)))", "all different"),
         ("toys(frames=1)", "no velocity"),
-        ("toys(glyphs=11)", "there are 10"),
-        ("toys(size=4)", "or more"),
+        ("toys(glyphs=11)", "there are only 10"),
+        ("toys(size=4)", "at least 6"),
     ],
 )
 def test_toys_that_would_not_be_distinct_are_refused(text, says):
@@ -172,7 +172,7 @@ def test_a_film_is_of_the_kind_that_is_asked_for(tmp_path, kind):
 @pytest.mark.parametrize(
     ("data", "kind", "says"),
     [
-        ("toys()", "mp4", "samples are videos; allowed are gif, webp, apng"),
+        ("toys()", "mp4", "samples are videos; allowed: gif, webp, apng"),
         ("digits()", "gif", "samples are images; leave it out"),
     ],
 )

@@ -10,9 +10,9 @@ import numpy as np
 
 from diffusion_jax import registry
 from diffusion_jax.data.base import class_numbers
-from diffusion_jax.data.views.base import View
 from diffusion_jax.errors import ConfigError, SpecError, foreign
 from diffusion_jax.experiment import embeddings, latents, texts
+from diffusion_jax.experiment.modelled_part import diffuses, takes_latent, view
 from diffusion_jax.model import Model, require
 from diffusion_jax.networks.autoencoders import base as autoencoders
 from diffusion_jax.networks.autoencoders.base import Autoencoder, is_trained
@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 
 
 _LEAST_LATENT = -9.0  # gamma at which a latent of unit variance carries 6.5 bits
-
-
-def diffuses(run: "Experiment") -> bool:
-    """Whether the run is a denoiser (or a student), not another kind of network."""
-    return run.task.holds in ("denoiser", "student")
 
 
 def model(run: "Experiment") -> Model:
@@ -116,16 +111,6 @@ def _check_stills(run: "Experiment", built: Model) -> None:
             f"data={c.data}: some examples are unrelated images, and network {c.network} mixes all "
             "frames: use video_unet(), or only the videos"
         )
-
-
-def view(run: "Experiment") -> View:
-    """The part of an image that the run models."""
-    return registry.build("views", run.config.view, levels=run.source.levels)
-
-
-def takes_latent(run: "Experiment") -> bool:
-    """Whether the run is a model of pixels that is conditioned on the latent of each image."""
-    return bool(getattr(view(run), "latent", False))
 
 
 def check_call(run: "Experiment") -> None:

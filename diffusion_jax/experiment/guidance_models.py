@@ -5,7 +5,14 @@ from collections.abc import Callable
 from diffusion_jax import registry, saved_config
 from diffusion_jax.data.views.whole import Whole
 from diffusion_jax.errors import ConfigError
-from diffusion_jax.experiment import Experiment, assembly, embeddings, latents, other_runs, texts
+from diffusion_jax.experiment import (
+    Experiment,
+    embeddings,
+    latents,
+    modelled_part,
+    other_runs,
+    texts,
+)
 from diffusion_jax.types import Params
 
 
@@ -43,10 +50,10 @@ def open_helper(experiment: Experiment, kind: str, checkpoint: str) -> tuple[Cal
 
 
 def _check_same_network(experiment: Experiment, other: Experiment, name: str) -> None:
-    """Refuses a second denoiser, called `name`, that is told something else, or of other data."""
+    """Raises ConfigError if a second denoiser, called `name`, has other conditions or data."""
     mine, theirs = (e.model.num_classes for e in (experiment, other))
     if mine != theirs:
-        raise ConfigError(f"{name} knows {theirs} classes, this model {mine}")
+        raise ConfigError(f"{name} has {theirs} classes, this model {mine}")
     texts.check_same(experiment, other, name)
     embeddings.check_same(experiment, other, name)
     for field, trait in (("schedule", "latent"), ("encoder", "mean_coefficient")):
@@ -58,9 +65,9 @@ def _check_same_network(experiment: Experiment, other: Experiment, name: str) ->
 
 
 def check_same_view(experiment: Experiment, other: Experiment, name: str) -> None:
-    """Refuses (`ConfigError`) a second model, called `name`, of another part of images."""
-    views = [assembly.view(e) for e in (experiment, other)]
-    if not assembly.diffuses(other):  # what is given of the image is nothing to a guide
+    """Raises ConfigError if a second model, called `name`, is of another part of images."""
+    views = [modelled_part.view(e) for e in (experiment, other)]
+    if not modelled_part.diffuses(other):  # guides are given no latent
         views = [Whole() if getattr(v, "latent", False) else v for v in views]
     said = [saved_config.meaning("view", e.config.view) for e in (experiment, other)]
     if views[0] != views[1] and said[0] != said[1]:
@@ -68,7 +75,7 @@ def check_same_view(experiment: Experiment, other: Experiment, name: str) -> Non
             f"{name} was trained with view={other.config.view!r}, this model with "
             f"{experiment.config.view!r}: both must be of the same part of images"
         )
-    if assembly.diffuses(other) and assembly.takes_latent(other):
+    if modelled_part.diffuses(other) and modelled_part.takes_latent(other):
         taken = [
             registry.parse(e.config.autoencoder).kwargs.get("sha256") for e in (experiment, other)
         ]

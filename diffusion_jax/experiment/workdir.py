@@ -48,7 +48,7 @@ def check_writable(folder: Path, instead: str = "use another --workdir") -> None
     try:
         if not is_bucket(where) and not where.exists():
             raise FileNotFoundError(
-                f"{where} is a link to {os.readlink(where)}, which is not there"
+                f"a link leads nowhere: {where} is a link to {os.readlink(where)}"
             )
         if where.is_file():
             raise NotADirectoryError(f"{where} is a file")
