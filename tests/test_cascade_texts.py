@@ -1,4 +1,4 @@
-"""Stages of a cascade that are told different things: each its own, all of the same images."""
+"""Stages of a cascade with different conditions: each gets its own, all of the same images."""
 
 import jax
 import jax.numpy as jnp
@@ -19,17 +19,7 @@ READS = "dit(width=8, depth=1, heads=1, patch=1)"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Classes in no order, and captions that say them."""
-    path = tmp_path_factory.mktemp("captioned") / "images.npz"
-    rng, arrays = np.random.default_rng(0), {}
-    for part, count in (("train", 24), ("test", 11)):
-        label = rng.integers(0, 3, count)
-        arrays |= {
-            f"{part}_image": rng.integers(0, 5, (count, 4, 4, 1), np.uint8), f"{part}_label": label,
-            f"{part}_text": np.asarray(["a red", "a blue", "a green"])[label],
-        }  # fmt: skip
-    np.savez(path, **arrays)
-    return f"npz(path={str(path)!r}, levels=5, num_classes=3, holdout=8)"
+    return tiny.captioned(tmp_path_factory.mktemp("captioned"))
 
 
 def stages(folder, data, low, high, **asked):

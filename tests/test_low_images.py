@@ -1,4 +1,4 @@
-"""Small images from a file are enlarged as what the file says that they are."""
+"""Small images from a file keep its labels and captions when they are enlarged."""
 
 import jax
 import numpy as np
@@ -15,17 +15,7 @@ TEXT = {"text": "bytes(length=10, width=8, depth=1, heads=2)",
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Images with classes and captions."""
-    path = tmp_path_factory.mktemp("captioned") / "images.npz"
-    rng, arrays = np.random.default_rng(0), {}
-    for part, count in (("train", 24), ("test", 11)):
-        label = rng.integers(0, 3, count)
-        arrays |= {
-            f"{part}_image": rng.integers(0, 5, (count, 4, 4, 1), np.uint8), f"{part}_label": label,
-            f"{part}_text": np.asarray(["a red", "a blue", "a green"])[label],
-        }  # fmt: skip
-    np.savez(path, **arrays)
-    return f"npz(path={str(path)!r}, levels=5, num_classes=3, holdout=8)"
+    return tiny.captioned(tmp_path_factory.mktemp("captioned"))
 
 
 @pytest.fixture

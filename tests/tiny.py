@@ -21,6 +21,20 @@ def write_images(path: Path, n: int = 64, levels: int = 5) -> Path:
     return path
 
 
+def captioned(folder: Path) -> str:
+    """Data with classes in random order, and captions that name them."""
+    path, rng, arrays = folder / "images.npz", np.random.default_rng(0), {}
+    for part, count in (("train", 24), ("test", 11)):
+        label = rng.integers(0, 3, count)
+        arrays |= {
+            f"{part}_image": rng.integers(0, 5, (count, 4, 4, 1), np.uint8),
+            f"{part}_label": label,
+            f"{part}_text": np.asarray(["a red", "a blue", "a green"])[label],
+        }
+    np.savez(path, **arrays)
+    return f"npz(path={str(path)!r}, levels=5, num_classes=3, holdout=8)"
+
+
 def config(folder: Path, **changes):
     path = folder / "images.npz"
     if not path.exists():
