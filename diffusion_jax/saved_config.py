@@ -86,10 +86,10 @@ def other_meaning(trained: ConfigDict, asked: ConfigDict) -> list[str]:
     """Changed settings that alter what the same weights compute, as `"name: old -> new"`."""
     pairs = [(k, trained[k], asked[k]) for k in _MEANING]
     pairs += [("class_dropout > 0", trained.class_dropout > 0, asked.class_dropout > 0)]
-    for told in ("text", "embedding"):
-        if trained[told]:
-            both = (c[f"{told}_dropout"] > 0 for c in (trained, asked))
-            pairs.append((f"{told}_dropout > 0", *both))
+    for kind in ("text", "embedding"):
+        if trained[kind]:
+            both = (c[f"{kind}_dropout"] > 0 for c in (trained, asked))
+            pairs.append((f"{kind}_dropout > 0", *both))
     if _text(trained.text) != _text(asked.text):
         pairs.append(("text", trained.text, asked.text))
     return [

@@ -1,4 +1,4 @@
-"""A run that outlives its slices: watch, start again, create anew, and delete at the end."""
+"""A run that outlives its slices: watch, restart, create again, and delete at the end."""
 
 import time
 from collections.abc import Callable

@@ -26,7 +26,7 @@ def problem(arguments: Sequence[str], devices: int = 1, seconds: float = SECONDS
 
     Args:
         arguments: what comes after `python -m diffusion_jax.main`, without `--workdir`.
-        devices: how many the slice has: batch and mesh are held against them.
+        devices: number of devices of the slice; batch and mesh are checked against it.
         seconds: after which the question is given up.
     """
     here = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}

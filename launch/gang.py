@@ -207,7 +207,7 @@ class Gang:
                     gcloud.change(self.backend.scp(host, str(path), name))
                 fetch = f"tar xzf ~/{name} -C $d"
         copy = ""
-        if self.data:  # a slice made anew after a preemption has empty disks
+        if self.data:  # a slice created again after a preemption has empty disks
             url, into = shlex.quote(self.data.rstrip("/")), f"$HOME/{DATA}"
             copy = f"mkdir -p {into}; gcloud storage rsync --recursive {url} {into}; "
         words = (self.unit, self.workdir, str(self.retries), "-m", "diffusion_jax.main",

@@ -115,7 +115,7 @@ class Gce:
     def delete_commands(self, name: str, several: bool | None = None) -> list[list[str]]:
         """The commands that delete the slice `name`, which has `several` hosts or not.
 
-        The group is deleted, not its instances: it would make them anew.
+        The group is deleted, not its instances: it would create them again.
         """
         if not (self.slice.hosts > 1 if several is None else several):
             return [["compute", "instances", "delete", name, *self._where(), "--quiet"]]

@@ -76,7 +76,7 @@ def verb_down(args: argparse.Namespace, backend: Any) -> int:
 
 
 def verb_babysit(args: argparse.Namespace, backend: Any) -> int:
-    """Up, run, watch, create anew after a preemption, and down at the end."""
+    """Create, run, watch, create again after a preemption, and delete at the end."""
     gang = _gang(args, backend)
     _check_trainer(args, backend)
     _allow(args, backend)

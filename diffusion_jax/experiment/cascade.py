@@ -87,7 +87,7 @@ def joined(run: Experiment) -> Cascade:
 
 
 def check_asked(fields: Collection[str]) -> None:
-    """Refuses (`ConfigError`) settings of the command line that each stage has of its own."""
+    """Raises ConfigError for settings on the command line that every stage has its own value of."""
     for field in fields:
         if not group(field) and field not in _SHARED:
             raise ConfigError(
@@ -124,25 +124,25 @@ def _stage(run: Experiment, name: str, first: bool) -> Experiment:
 
 
 def _share_data(stages: Sequence[Experiment]) -> None:
-    """One data set for all stages; of its texts and vectors each reads what it was trained with."""
+    """Gives all stages one data set; each keeps the texts and embeddings it was trained with."""
     last = stages[-1]
     for stage in stages[:-1]:
         vars(stage).pop("source", None)
         vars(stage)["data"] = last.data
-        if _told(stage) == _told(last):
+        if _conditions(stage) == _conditions(last):
             vars(stage)["source"] = last.source
 
 
-def _told(stage: Experiment) -> tuple[str, ...]:
+def _conditions(stage: Experiment) -> tuple[str, ...]:
     return tuple(stage.config[k] for k in ("text", "embedding"))
 
 
 def _only_to_readers(stages: Sequence[Experiment]) -> None:
-    """Leaves prompts and a prior to the stages that take such; where none does, all refuse them."""
+    """Keeps prompts and the prior only in stages that take them; if none does, all refuse them."""
     decoders = [bool(s.config.embedding) for s in stages]
-    listeners = [priors.hears(s) for s in stages]
+    readers = [priors.uses_captions(s) for s in stages]
     prompts = {"captions": (), "prompts": "", "captions_of": ""}
-    for take, nothing in ((decoders, {"prior": ""}), (listeners, prompts)):
+    for take, nothing in ((decoders, {"prior": ""}), (readers, prompts)):
         for stage, takes in zip(stages, take, strict=True):
             if any(take) and not takes:
                 stage.config.sample.update(nothing)

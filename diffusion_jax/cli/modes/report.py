@@ -165,7 +165,7 @@ def _animate(experiment: Experiment, params: Params, record: dict[str, Any], pat
     c = experiment.config.sample
     method = sampling_method.build(experiment, params)
     few = priors.with_changes(experiment, {"sample.num": _IMAGES})
-    asked = run_sampler.told(few, f"split:{experiment.config.eval.split}")
+    asked = run_sampler.conditions(few, f"split:{experiment.config.eval.split}")
     labels, captions = asked.labels, asked.captions
     how = {**compiled_sampler.describe(experiment, method), "seed": c.seed, "model": record}
     how |= {"captions": list(captions)} if captions else {}

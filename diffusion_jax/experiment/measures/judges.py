@@ -96,8 +96,8 @@ def check_apart(run: Experiment) -> None:
     parts = run.stages or (run,)
     built_in = [str(getattr(part.task, "guidance", "none()")) for part in parts]
     helpers = [("guidance", path) for spec in (c.guidance, *built_in) for path in guiding(spec)]
-    told = (part.config for part in parts if part.config.embedding)
-    helpers += [("embedding", embeddings.checkpoint(config)) for config in told]
+    decoders = (part.config for part in parts if part.config.embedding)
+    helpers += [("embedding", embeddings.checkpoint(config)) for config in decoders]
     if c.sample.best_of > 1 and c.sample.judge != "bits" and "(" not in c.sample.judge:
         helpers.append(("sample.judge", c.sample.judge))
     for who, path in helpers:

@@ -61,7 +61,7 @@ def check(run: Experiment) -> None:
         opened(run)
 
 
-def hears(run: Experiment) -> bool:
+def uses_captions(run: Experiment) -> bool:
     """Whether the captions of samples reach the run's network, or the source of its embeddings."""
     prior = run.config.sample.prior if run.config.embedding else ""
     return run.text is not None or bool(prior and not split_of(run))

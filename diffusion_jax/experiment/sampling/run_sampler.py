@@ -42,29 +42,29 @@ def compiled(
     experiment = _with_captions_of_low(experiment)
     labels, given = low_images.named(experiment, otherwise)
     split = low_images.split_of(experiment, otherwise)
-    made = _one(told(experiment, otherwise, split, labels), params)
+    made = _one(conditions(experiment, otherwise, split, labels), params)
     low_of = experiment.config.sample.low or otherwise
     return best(dataclasses.replace(made, low=given, low_of=low_of))
 
 
 def _with_captions_of_low(run: Experiment) -> Experiment:
-    """The run, asked for the captions of the samples that it enlarges unless for others."""
-    if not priors.hears(run) or texts.asks(run):
+    """The run with the captions of the samples that it enlarges, unless it is given others."""
+    if not priors.uses_captions(run) or texts.asks(run):
         return run
     captions = low_images.captions_in(run)
     return priors.with_changes(run, {"sample.captions": captions}) if captions else run
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a run's samples are told.
+class Conditions:
+    """The conditions of a run's samples.
 
     Attributes:
         run: the run.
-        labels: the class of each; None for a model of none.
-        captions: the prompt of each; empty without.
-        images: the split whose images have these captions or vectors; empty for none.
-        source: where vectors come from; None for a run that is told none.
+        labels: the class of each sample; None for a model without classes.
+        captions: the prompt of each sample; empty without prompts.
+        images: the split whose images have these captions or embeddings; empty for none.
+        source: the source of embeddings; None for a run without embeddings.
     """
 
     run: Experiment
@@ -74,45 +74,46 @@ class Told:
     source: priors.EmbeddingSource | None
 
 
-def told(
+def conditions(
     run: Experiment, otherwise: str = "", split: str = "", labels: np.ndarray | None = None
-) -> Told:
-    """What the samples of one model are told.
+) -> Conditions:
+    """The conditions of the samples of one model.
 
     Args:
-        run: not a cascade.
+        run: a run, not a cascade.
         otherwise: as in `compiled`.
-        split: whose captions and vectors are the default.
-        labels: the class of each; None for those of the images whose captions and vectors it has.
+        split: the split whose captions and embeddings are the default.
+        labels: the class of each sample; None for those of the images whose captions and
+            embeddings are used.
     """
     if otherwise and split:
         otherwise = f"split:{split}"
     num, source = run.config.sample.num, priors.opened(run, otherwise, split, labels)
     if source is not None:
-        said, images = source.captions, source.images
+        prompts, images = source.captions, source.images
     else:
-        said = tuple(texts.wanted(run, num, split=split))
-        images = compiled_sampler.images_of(run, said, split)
+        prompts = tuple(texts.wanted(run, num, split=split))
+        images = compiled_sampler.images_of(run, prompts, split)
     if labels is None:
         labels = compiled_sampler.classes(run, num, images)
-    return Told(run, labels, said, images, source)
+    return Conditions(run, labels, prompts, images, source)
 
 
 def _chain(stages: Sequence[Experiment], params: Sequence[Params]) -> Chain:
-    """The stages of a cascade, each told of the same images, captions and classes."""
+    """The stages of a cascade, all conditioned on the same images, captions and classes."""
     split = next(filter(None, map(priors.split_of, stages)), "")
-    first = [told(s, split=split) for s in stages]
+    first = [conditions(s, split=split) for s in stages]
     of_images = (t.labels for t in first if t.images)
     labels = next(of_images, first[-1].labels)
-    each = [told(s, split=split, labels=labels) for s in stages]
+    each = [conditions(s, split=split, labels=labels) for s in stages]
     return Chain(tuple(_one(t, p, i) for i, (t, p) in enumerate(zip(each, params, strict=True))))
 
 
-def _one(what: Told, params: Params, stage: int = 0) -> Drawing:
-    made = compiled_sampler.drawing(what.run, params, stage, what.labels, what.captions)
-    if what.source is None:
+def _one(given: Conditions, params: Params, stage: int = 0) -> Drawing:
+    made = compiled_sampler.drawing(given.run, params, stage, given.labels, given.captions)
+    if given.source is None:
         return made
-    embeddings, prior = what.source.ready()
+    embeddings, prior = given.source.ready()
     return dataclasses.replace(made, embeddings=embeddings, prior=prior)
 
 
