@@ -45,11 +45,12 @@ def check_writable(folder: Path, instead: str = "use another --workdir") -> None
     while not is_bucket(where) and not os.path.lexists(where) and where != where.parent:
         where = where.parent
     probe = where / f".writable-{os.getpid()}"
+    if not is_bucket(where) and os.path.islink(where) and not os.path.exists(where):
+        raise WorkdirError(
+            f"cannot write to {folder}: {where} is a link to {os.readlink(where)}, which does not "
+            f"exist; {instead}"
+        )
     try:
-        if not is_bucket(where) and not where.exists():
-            raise FileNotFoundError(
-                f"a link leads nowhere: {where} is a link to {os.readlink(where)}"
-            )
         if where.is_file():
             raise NotADirectoryError(f"{where} is a file")
         try:
