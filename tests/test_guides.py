@@ -265,7 +265,7 @@ def test_what_does_not_fit_is_refused(runs, tmp_path):
                      guidance=f"classifier(checkpoint={where!r})")  # fmt: skip
     with pytest.raises(ConfigError, match="was trained on"):
         guidance_models.open_helper(other, "classifier", where)
-    with pytest.raises(ConfigError, match="needs 100"):
+    with pytest.raises(ConfigError, match="needs at least 100"):
         train.run(
             tiny.experiment(
                 folder, "d", task=f"guide(discriminator(), against={str(model.workdir)!r})"
