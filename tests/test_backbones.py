@@ -26,7 +26,7 @@ SMALL = {
     "prior": "prior(width=16, depth=2, heads=2, embed=8, dropout=0.3)",
 }
 FIXED = {"standard_normal"}  # nothing is learned and nothing matters: see the tests of latents
-VIDEO = {"video_unet", "stacked_frames", "sequence"}  # see test_video, test_sequences
+VIDEO = {"video_unet", "stacked_frames", "sequence"}  # see test_video_networks, test_sequences
 LEARNED = [name for name in registry.available("backbones") if name not in FIXED | VIDEO]
 SHAPE = (4, 8, 8, 3)
 
