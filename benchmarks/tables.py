@@ -1,5 +1,7 @@
 """The tables of `benchmarks.bits`, by work and name."""
 
+from typing import Any
+
 from benchmarks.variants import Part, Table, Variant, Work
 from diffusion_jax import registry
 
@@ -66,19 +68,30 @@ def _schedules(mulan: str, encoder: str) -> Table:
     return Table({name: Variant(own | row) for name, row in rows.items()})
 
 
-def _latents(file: str, autoencoder: str, frechet: bool = True) -> Table:
-    """Pixels, an autoencoder alone, with a prior, and both trained jointly; variants of `file`."""
-    half = Part(0.5, f"{file}:vae")
+def _latents(
+    file: str, autoencoder: str, frechet: bool = True, network: str = "", **settings: Any
+) -> Table:
+    """Pixels, an autoencoder alone, with a prior, and both trained jointly; variants of `file`.
+
+    `network`, if given, replaces the prior's, and `settings` those of all rows but the first.
+    """
+    prior = settings | ({"network": network} if network else {})
+
+    def alone(share: float) -> Part:
+        return Part(share, f"{file}:vae", settings | {"autoencoder": f"conv({autoencoder})"})
 
     def then(stage: str, more: str = "") -> Variant:
         taken = f"conv({autoencoder}, checkpoint='{{0}}'{more})"
-        return Variant(parts=(half, Part(0.5, f"{file}:{stage}", {"autoencoder": taken})))
+        return Variant(
+            parts=(alone(0.5), Part(0.5, f"{file}:{stage}", prior | {"autoencoder": taken}))
+        )
 
+    joint = Part(1.0, f"{file}:joint", prior | {"autoencoder": f"conv({autoencoder})"})
     rows = {
         "pixels": Variant(),
-        "vae": Variant(parts=(Part(1.0, f"{file}:vae"),)),
+        "vae": Variant(parts=(alone(1.0),)),
         "vae, prior": then("prior"),
-        "joint": Variant(parts=(Part(1.0, f"{file}:joint"),)),
+        "joint": Variant(parts=(joint,)),
         "vae, joint": then("joint", ", train=True"),
     }
     return Table(rows, frechet=frechet)
@@ -183,8 +196,10 @@ WORK = {
         {
             "latents": _latents(
                 "cifar10_latent",
-                "widths=(64, 128, 128), channels=8, head=logistic(mixtures=10)",
+                "widths=(32, 64, 64), channels=8, head=logistic(mixtures=5)",
                 frechet=False,
+                network="dit(width=96, depth=4, heads=3, patch=1, skip=False, fourier=False)",
+                batch=32, lr=1e-3, lr_decay="cosine", ema=(0.99,),
             ),
             "stages": _stages({}, "haar"),
             "pyramids": _pyramids({}),
