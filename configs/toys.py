@@ -20,13 +20,15 @@ _UNET = (
     "width=32, mults=(1, 2), blocks=1, attention=(4,), heads=4, dropout=0.0, patch=2, fourier=False"
 )
 _TORUS = "stacked_frames(of=fno(width=96, depth=2))"
+_TEMPLATES = "stacked_frames(of=templates(count=512))"
 VARIANTS = {
     "factorised": f"video_unet({_UNET})",
     "still": f"video_unet({_UNET}, time=False)",
     "stacked": f"stacked_frames(of=unet({_UNET}))",
     "torus": _TORUS,
-    "first": _TORUS,
-    "later": _TORUS,
+    "templates": _TEMPLATES,
+    "first": _TEMPLATES,
+    "later": _TEMPLATES,
 }
 VIEWS = {"first": "first(frames=2)", "later": "later(given=2)"}
 
@@ -58,5 +60,10 @@ def get_config(variant: str = "") -> ConfigDict:
     c.sample.steps = 50
     if VARIANTS[name] == _TORUS:
         c.batch, c.steps, c.lr, c.lr_decay = 64, 2000, 1.5e-3, "cooldown(0.4)"
+    if VARIANTS[name] == _TEMPLATES:
+        c.batch, c.steps, c.lr, c.lr_decay = 64, 200, 5e-3, "linear"
+        c.eval_every = c.save_every = 100
+        c.ema = (0.98,)
     small = VARIANTS[name].replace("width=32", "width=8").replace("width=96", "width=8")
+    small = small.replace("count=512", "count=64")
     return config.variant(c, smoke, smoke=small)

@@ -27,7 +27,8 @@ SMALL = {
 }
 FIXED = {"standard_normal"}  # nothing is learned and nothing matters: see the tests of latents
 VIDEO = {"video_unet", "stacked_frames", "sequence"}  # see test_video_networks, test_sequences
-LEARNED = [name for name in registry.available("backbones") if name not in FIXED | VIDEO]
+LOGITS = {"templates"}  # for prediction='levels' alone; see test_templates
+LEARNED = [name for name in registry.available("backbones") if name not in FIXED | VIDEO | LOGITS]
 SHAPE = (4, 8, 8, 3)
 
 

@@ -16,8 +16,9 @@ from command import main
 from diffusion_jax import config, registry, saved_config
 from diffusion_jax.cli.modes import audit
 from diffusion_jax.errors import ConfigError, DataError, SpecError
-from diffusion_jax.experiment import Experiment, assembly, fine_tuning, open_run, teachers
+from diffusion_jax.experiment import Experiment, assembly, open_run, teachers
 from diffusion_jax.sampling.guidance.base import Context
+from diffusion_jax.training.state import with_arrays
 from diffusion_jax.types import Pred
 
 
@@ -48,7 +49,7 @@ def first_loss(run):
     from diffusion_jax.cli.modes import train
 
     task = run.task.open(run, train.HANDED)
-    state = fine_tuning.begin(task.initial(), teachers.read(run))
+    state = with_arrays(task.initial(), teachers.read(run))
     batch = run.source.split("train").take(np.arange(16))
     _, metrics = jax.jit(task.update)(*jax.device_get((state, batch, task.given().tree)))
     return float(metrics["loss"])

@@ -23,6 +23,7 @@ from diffusion_jax.errors import (
 from diffusion_jax.experiment import exported, fine_tuning
 from diffusion_jax.runtime.sharding import replicated
 from diffusion_jax.training import restore
+from diffusion_jax.training.state import with_arrays
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +243,7 @@ def test_a_run_starts_from_the_weights_of_another(folder, done, capsys):
     said = capsys.readouterr().out
     assert re.search(r"\d+ arrays are skipped, not in this model: network/\S*", said)
     assert "differs from that run: prediction: 'eps' -> 'v'" in said
-    state = fine_tuning.begin(fresh, found)
+    state = with_arrays(fresh, found)
     weights = done.weights()[0]
     trained = restore.shapes(weights)
     taken = restore.shapes(fresh.params).items() & trained.items()

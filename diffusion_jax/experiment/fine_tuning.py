@@ -11,10 +11,10 @@ from diffusion_jax import saved_config
 from diffusion_jax.errors import CheckpointError, ConfigError
 from diffusion_jax.experiment import exported, latents, other_runs, teachers
 from diffusion_jax.runtime.distributed import say
-from diffusion_jax.runtime.sharding import local, put, replicated
+from diffusion_jax.runtime.sharding import local, replicated
 from diffusion_jax.runtime.storage import place
 from diffusion_jax.training import restore
-from diffusion_jax.training.state import State, ema_key
+from diffusion_jax.training.state import ema_key, path_of
 from diffusion_jax.types import Params
 
 if TYPE_CHECKING:
@@ -79,20 +79,6 @@ def read(experiment: "Experiment", wanted: Params) -> dict[str, np.ndarray]:
     return {**teachers.read(experiment), **fit, **latents.read(experiment, wanted)}
 
 
-def begin(state: State, found: dict[str, np.ndarray]) -> State:
-    """The state with these arrays in its weights and in all of its averages."""
-
-    def replaced(path: tuple, initial: jax.Array) -> jax.Array:
-        array = found.get(_name(path))
-        return initial if array is None else put(array.astype(initial.dtype), initial.sharding)
-
-    def with_arrays(tree: Params) -> Params:
-        return jax.tree_util.tree_map_with_path(replaced, tree)
-
-    averages = {k: with_arrays(a) for k, a in state.ema.items()}
-    return state.replace(params=with_arrays(state.params), ema=averages)
-
-
 def _has_begun(experiment: "Experiment") -> bool:
     try:
         return bool(restore.locate(experiment.workdir))
@@ -100,12 +86,8 @@ def _has_begun(experiment: "Experiment") -> bool:
         return False
 
 
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def _by_path(tree: Params) -> dict[str, Any]:
-    return {_name(path): a for path, a in jax.tree_util.tree_leaves_with_path(tree)}
+    return {path_of(path): a for path, a in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _say_names(what: str, names: set[str]) -> None:

@@ -14,9 +14,8 @@ from diffusion_jax.data.views.whole import Whole
 from diffusion_jax.model import Model
 from diffusion_jax.networks.autoencoders.base import is_trained
 from diffusion_jax.process.given_latent import gamma_of
-from diffusion_jax.runtime.sharding import put
 from diffusion_jax.training.frozen_latents import encoded
-from diffusion_jax.training.state import State
+from diffusion_jax.training.state import State, with_arrays
 from diffusion_jax.types import Array, Params
 
 STANDARD = "standard"
@@ -50,14 +49,8 @@ def standardised(model: Model, state: State, train: Split, how: Pass) -> State:
     least = model.schedule.gamma(params["schedule"], jnp.asarray(0.0))
     noise = np.exp(float(gamma_of(model) if model.from_latent else least))
     statistics = {"shift": mean.mean(axis=axes), "scale": np.sqrt(variance + noise)}
-
-    def measured(tree: Params) -> Params:
-        old = tree["autoencoder"][STANDARD]
-        new = {k: put(statistics[k].astype(a.dtype), a.sharding) for k, a in old.items()}
-        return {**tree, "autoencoder": {**tree["autoencoder"], STANDARD: new}}
-
-    return state.replace(
-        params=measured(state.params), ema={k: measured(a) for k, a in state.ema.items()}
+    return with_arrays(
+        state, {f"autoencoder/{STANDARD}/{name}": a for name, a in statistics.items()}
     )
 
 

@@ -1,13 +1,16 @@
 """The training state: everything that passes from one step to the next, all in a checkpoint."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from diffusion_jax.errors import ConfigError
+from diffusion_jax.runtime.sharding import put
 from diffusion_jax.training import averages
 from diffusion_jax.training.averages import Average
 from diffusion_jax.types import Array, Params
@@ -36,6 +39,25 @@ class State:
 def ema_key(average: Average) -> str:
     """The name of an average in the state, for example `"0.9999"`."""
     return averages.key(average)
+
+
+def path_of(keys: tuple) -> str:
+    """The name of a leaf with these keys: `network/conv/kernel`."""
+    return jax.tree_util.keystr(keys, simple=True, separator="/")
+
+
+def with_arrays(state: State, found: Mapping[str, np.ndarray]) -> State:
+    """The state with these arrays, by path, in its weights and in all of its averages."""
+
+    def replaced(keys: tuple, old: jax.Array) -> jax.Array:
+        array = found.get(path_of(keys))
+        return old if array is None else put(array.astype(old.dtype), old.sharding)
+
+    def among(tree: Params) -> Params:
+        return jax.tree_util.tree_map_with_path(replaced, tree)
+
+    averages = {k: among(a) for k, a in state.ema.items()}
+    return state.replace(params=among(state.params), ema=averages)
 
 
 @jax.jit

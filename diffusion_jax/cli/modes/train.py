@@ -36,7 +36,7 @@ from diffusion_jax.training.cleanup import closing
 from diffusion_jax.training.metrics import Writer, parameter_table
 from diffusion_jax.training.processor_time import Cost
 from diffusion_jax.training.restore import FOLDER, read_meta, template
-from diffusion_jax.training.state import State
+from diffusion_jax.training.state import State, with_arrays
 from diffusion_jax.training.tasks.base import Handed, Task
 
 READS = ("training", "sampling", "sample", "eval")
@@ -152,7 +152,7 @@ def _start(
     if state is not None:
         folder = experiment.workdir / FOLDER / str(int(jax.device_get(state.step)))
         return state, read_meta(folder)
-    state = fine_tuning.begin(jax.jit(task.initial, out_shardings=place)(), begin)
+    state = with_arrays(jax.jit(task.initial, out_shardings=place)(), begin)
     _write_table(experiment, task.name, shapes)
     return state, {}
 

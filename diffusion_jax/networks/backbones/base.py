@@ -20,7 +20,9 @@ Attributes of a module: `low`, if it takes smaller images; `skip = True`, if it 
 output (otherwise, with zeros in the last layer and `prediction="v"`, the initial model is the
 standard normal); `fourier`, true if it adds Fourier features of `z` to its input, which methods
 that need derivatives with respect to z refuse; `stills`, the class of videos whose frames are
-unrelated images, if it treats them separately (training never drops that label).
+unrelated images, if it treats them separately (training never drops that label); `examples`, the
+number of training examples that it starts from, with a method `from_examples(x, cond) -> params`
+that returns the parameters which these determine (the others are from `init`).
 """
 
 from typing import Protocol, runtime_checkable

@@ -13,7 +13,7 @@ from diffusion_jax.allowed import Count, Whole
 from diffusion_jax.errors import ConfigError
 from diffusion_jax.networks.layers.embed import as_channels, given_low
 from diffusion_jax.networks.text_encoders.base import TextEncoder
-from diffusion_jax.types import Array, Cond
+from diffusion_jax.types import Array, Cond, Params
 
 
 class StackedFrames(nn.Module):
@@ -44,6 +44,19 @@ class StackedFrames(nn.Module):
         """The text encoder of the inner network, or None."""
         return getattr(self.of, "text", None)
 
+    @property
+    def examples(self) -> int:
+        """Number of training examples that the inner network starts from."""
+        return int(getattr(self.of, "examples", 0))
+
+    def from_examples(self, x: Array, cond: Cond) -> Params:
+        """The parameters of the inner network with examples `x` `[N,T,H,W,C]`."""
+        return {"of": self.of.from_examples(as_channels(x), self._inner(cond))}
+
+    def _inner(self, cond: Cond) -> Cond:
+        """The condition of the inner network, in which frames are channels."""
+        return {**cond, "low": as_channels(given_low(cond))} if self.low else cond
+
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
         """The prediction at latents `z` `[B,T,H,W,C]`, `gamma` `[B]`; shape and type of `z`."""
         if z.ndim == 4:
@@ -53,9 +66,7 @@ class StackedFrames(nn.Module):
                 f"stacked_frames takes videos [B, {self.frames}, H, W, C]; got {z.shape}"
             )
         b, t, height, width, _ = z.shape
-        if self.low:
-            cond = {**cond, "low": as_channels(given_low(cond))}
-        out = self.of(as_channels(z), gamma, cond, keys)
+        out = self.of(as_channels(z), gamma, self._inner(cond), keys)
         return jnp.moveaxis(out.reshape(b, height, width, t, -1), 3, 1)
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffusion_jax import registry
+from diffusion_jax import registry, rng
 from diffusion_jax.data.base import Split
 from diffusion_jax.data.passes import Pass
 from diffusion_jax.errors import ConfigError
@@ -24,7 +24,7 @@ from diffusion_jax.networks.autoencoders.base import is_trained, rate_of
 from diffusion_jax.process.conditioning_augmentation import LowNoise
 from diffusion_jax.runtime.distributed import say
 from diffusion_jax.runtime.sharding import gathered
-from diffusion_jax.training import latent_cache, optimizer, state as state_lib
+from diffusion_jax.training import examples, latent_cache, optimizer, state as state_lib
 from diffusion_jax.training.meter import Metrics
 from diffusion_jax.training.metrics import Writer
 from diffusion_jax.training.minimize_variance import learns_shape
@@ -114,8 +114,15 @@ class Training:
         return source.split("train"), source.split("valid") if c.eval_every else None
 
     def ready(self, state: State, train: Split) -> tuple[State, Split]:
-        """Standardises latents of a pretrained autoencoder, and computes frozen latents once."""
+        """Prepares what depends on the data.
+
+        Gives the network its examples, standardises the latents of a pretrained autoencoder, and
+        computes frozen latents once.
+        """
         c, s = self.setting.config, self.setting
+        if not c.init:
+            key = rng.stream(jax.random.key(c.seed), "examples")
+            state = examples.started(s.model, state, train, key)
         how = Pass(s.mesh, c.batch, quiet=True)
         state = latent_cache.standardised(s.model, state, train, how)
         if not self.recipe.frozen or registry.parse(c.augment).name != "none":
