@@ -102,8 +102,8 @@ def test_every_condition_matters():
         assert jnp.abs(apply(params, z, gamma, cond | change) - base).max() > 1e-3
 
 
-def untrained(tmp_path, count, **changes):
-    """A run of toy videos at its first step, and its bits per video."""
+def measured(tmp_path, count, steps=0, **changes):
+    """A run of toy videos before its first step or after some, and its bits per video."""
     from diffusion_jax.cli.modes.train import HANDED
 
     run = tiny.experiment(
@@ -116,32 +116,39 @@ def untrained(tmp_path, count, **changes):
     state = jax.jit(task.initial, out_shardings=replicated(run.mesh))()
     train, valid = task.load()
     state, _ = task.ready(state, train)
+    if steps:
+        batch, update = jax.device_put(train.take(np.arange(32))), jax.jit(task.update)
+        for _ in range(steps):
+            state, _ = update(state, batch)
     values = np.prod(run.model.shape(run.source.shape))
     return run, state, values * task.validate(state, valid)["bits_per_dim"]
 
 
 def test_before_its_first_step_it_knows_toy_videos(tmp_path):
     """Nothing but the examples' own errors and uneven numbers is left to learn."""
-    run, _, bits = untrained(tmp_path, 64)
+    run, _, bits = measured(tmp_path, 64)
     assert -0.5 < bits - run.source.entropy[0] < 1.0
 
 
 def test_before_its_first_step_it_knows_what_follows_two_frames(tmp_path):
-    assert -0.1 < untrained(tmp_path, 64, view="later(given=2)")[2] < 0.3
+    assert -0.1 < measured(tmp_path, 64, view="later(given=2)")[2] < 0.3
+
+
+def test_training_does_not_lose_what_it_knows(tmp_path):
+    _, _, bits = measured(tmp_path, 16, 20, view="later(given=2)", lr=3e-2, warmup=0)
+    assert -0.1 < bits < 0.3
 
 
 def test_averages_start_from_the_examples_too(tmp_path):
-    _, state, _ = untrained(tmp_path, 8)
+    _, state, _ = measured(tmp_path, 8)
     jax.tree.map(np.testing.assert_array_equal, state.params, *state.ema.values())
     table = state.params["network"]["of"]["templates"]
     assert len(np.unique(np.asarray(table), axis=0)) == 8
 
 
 def test_more_templates_than_examples_are_refused(tmp_path):
-    with pytest.raises(
-        ConfigError, match="starts from 300 training examples"
-    ):
-        untrained(tmp_path, 300)
+    with pytest.raises(ConfigError, match="starts from 300 training examples"):
+        measured(tmp_path, 300)
 
 
 def test_other_predictions_are_refused():

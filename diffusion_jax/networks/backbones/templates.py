@@ -76,13 +76,11 @@ class Templates(nn.Module):
 
     def from_examples(self, x: Array, cond: Cond) -> Params:
         """The parameters with examples `x` `[count,H,W,C]` as templates; see `base`."""
-        level = jnp.round(((x + 1.0) * self.levels - 1.0) / 2.0).astype(jnp.int32)
+        both = image_inputs(x, cond, self.levels, False, self.low)
+        level = jnp.round(((both + 1.0) * self.levels - 1.0) / 2.0).astype(jnp.int32)
+        certain = {"templates": _CERTAIN * jax.nn.one_hot(level, self.levels)}
         exact = jnp.full((), _EXACT)
-        found = {"templates": _CERTAIN * jax.nn.one_hot(level, self.levels), "variance": exact}
-        if self.low:
-            shown = image_inputs(x, cond, self.levels, False, self.low)[..., x.shape[-1] :]
-            found |= {"low": shown / _SCALE, "low_variance": exact}
-        return found
+        return certain | {"variance": exact} | ({"low_variance": exact} if self.low else {})
 
     @nn.compact
     def __call__(self, z: Array, gamma: Array, cond: Cond, keys: Array | None = None) -> Array:
@@ -94,17 +92,17 @@ class Templates(nn.Module):
                 "templates gives the probability of each value's levels and nothing else: set "
                 "prediction='levels'"
             )
+        inputs = image_inputs(z, cond, self.levels, False, self.low)
         near, zeros = nn.initializers.normal(0.2 / _SCALE), nn.initializers.zeros
-        table = self.param("templates", near, (self.count, *shape, self.levels))
+        table = self.param("templates", near, (self.count, *inputs.shape[1:], self.levels))
         probs = jax.nn.softmax(_SCALE * table)
         centres = (2.0 * jnp.arange(self.levels) + 1.0) / self.levels - 1.0
-        means = probs @ centres
+        means, seen = jnp.split(probs @ centres, [shape[-1]], axis=-1)
+        probs = probs[..., : shape[-1], :]
         scores = self._scores("variance", z, gamma, means)
         if self.low:
-            shown = image_inputs(z, cond, self.levels, False, self.low)[..., shape[-1] :]
-            lowest = jnp.full(gamma.shape, self.gamma_min, gamma.dtype)
-            seen = _SCALE * self.param("low", near, (self.count, *shown.shape[1:]))
-            scores += self._scores("low_variance", shown, cond.get("low_gamma", lowest), seen)
+            noise = cond.get("low_gamma", jnp.full(gamma.shape, self.gamma_min, gamma.dtype))
+            scores += self._scores("low_variance", inputs[..., shape[-1] :], noise, seen)
         c = Conditioning(
             self.embed, self.num_classes, self.augment, False, self.gamma_min, self.gamma_max,
             None, self.low > 0, name="cond",
@@ -123,10 +121,10 @@ class Templates(nn.Module):
 
     def _scores(self, name: str, z: Array, gamma: Array, means: Array) -> Array:
         """Log N(z / alpha; mean, noise + a learned variance) for all templates and shifts."""
-        variance = jnp.exp(_SCALE * self.param(name, nn.initializers.zeros, ()))
+        own = jnp.exp(_SCALE * self.param(name, nn.initializers.zeros, ()))
         a, s = alpha(expand(gamma, z)), sigma(expand(gamma, z))
         norms = 0.5 * jnp.sum(jnp.square(means), axis=(1, 2, 3))[:, None, None]
-        return (correlations(z / a, means) - norms) / (jnp.square(s / a) + variance)
+        return (correlations(z / a, means) - norms) / (jnp.square(s / a) + own)
 
     def _without_own(
         self, mixed: Array, between: Array, z: Array, gamma: Array, centres: Array
