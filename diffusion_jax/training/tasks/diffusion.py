@@ -111,7 +111,9 @@ class Training:
         """The training split, and the validation split if there is validation."""
         c, source = self.setting.config, self.setting.source
         source.split(c.eval.split)  # needed at the end: fail now if it is missing
-        return source.split("train"), source.split("valid") if c.eval_every else None
+        train = source.split("train")
+        examples.check(self.setting.model, train)
+        return train, source.split("valid") if c.eval_every else None
 
     def ready(self, state: State, train: Split) -> tuple[State, Split]:
         """Prepares what depends on the data.
