@@ -1,5 +1,6 @@
 """Independent classifiers (judges) of samples, also for three images stacked as channels."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -59,6 +60,7 @@ def bench_of(run: Experiment, judge: Path) -> quality_lib.Bench:
     return quality_lib.Bench(run, each, ask, reference, {}, None)
 
 
+@functools.cache
 def errors_of(judge: Path) -> float:
     """The judge's error rate on its own test images."""
     run = open_run(judge)
