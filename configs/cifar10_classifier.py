@@ -3,7 +3,9 @@
 Command:   djax train --config=cifar10_classifier --workdir=runs/clf
 Data:      prepared once with tensorflow-datasets (docs/howto/data.md)
 Use:       --config.guidance='classifier(scale=2.0, checkpoint="runs/clf", inner=cfg(w=0.0))'
-Result:    not yet trained to the end
+Result:    with `guide(classifier(width=16, mults=(1, 4, 8), blocks=1), clean=True)` and 2,000 steps
+           of 64 images accuracy 0.632 on test images (ours, 1,449 core-seconds); these settings not
+           yet trained to the end
 """
 
 from ml_collections import ConfigDict
